@@ -1,0 +1,33 @@
+//! One entry, before it has a place and a time.
+
+use serde_json::{Map, Value};
+
+/// An event and its fields. Never put identifiers, row values, tokens or query text into one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    pub(crate) event: &'static str,
+    pub(crate) fields: Map<String, Value>,
+}
+
+impl Entry {
+    /// An entry for `event`, for example `query.opened`.
+    #[must_use]
+    pub fn new(event: &'static str) -> Self {
+        Self { event, fields: Map::new() }
+    }
+
+    /// Adds the query id.
+    #[must_use]
+    pub fn query(self, id: &str) -> Self {
+        self.field("query_id", id)
+    }
+
+    /// Adds a field. The names `entry`, `time` and `event` belong to the log and are not taken.
+    #[must_use]
+    pub fn field(mut self, name: &str, value: impl Into<Value>) -> Self {
+        if !matches!(name, "entry" | "time" | "event") {
+            self.fields.insert(name.to_owned(), value.into());
+        }
+        self
+    }
+}

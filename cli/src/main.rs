@@ -1,0 +1,2 @@
+//! concordat
+fn main() {}

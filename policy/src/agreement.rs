@@ -1,0 +1,423 @@
+//! Agreements: the permission itself, one TOML document each. Every party holds its own copy; the digest of the file's exact
+//! bytes stands in every release order, so that two different texts never pass for the same agreement.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::column::{ColumnRule, SUBJECT, Use};
+use crate::identifier::{IdentifierSpec, IdentifierType};
+use crate::{DatasetName, Name};
+
+/// The least `minimum_subjects` that an agreement may state.
+pub const FLOOR_OF_MINIMUM_SUBJECTS: u32 = 3;
+
+/// One thing wrong with a document: where, what, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The bytes concerned, where the parser knows them.
+    pub span: Option<Range<usize>>,
+    /// Otherwise a text of the document near which to look.
+    pub near: Option<String>,
+    /// What is wrong.
+    pub cause: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl Problem {
+    /// A problem near the first occurrence of `near`.
+    pub fn at(near: &str, cause: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { span: None, near: Some(near.to_owned()), cause: cause.into(), remedy: remedy.into() }
+    }
+
+    /// A syntax or shape error of the TOML parser.
+    #[must_use]
+    pub fn toml(error: &toml::de::Error) -> Self {
+        Self { span: error.span(), near: None, cause: error.message().to_owned(), remedy: "correct the line; unknown keys are refused".into() }
+    }
+
+    /// The 1-based line in `text` that the problem is about; 1 where that is unknown.
+    #[must_use]
+    pub fn line(&self, text: &str) -> usize {
+        let offset = self.span.as_ref().map(|s| s.start).or_else(|| self.near.as_deref().and_then(|near| text.find(near)));
+        1 + text.bytes().take(offset.unwrap_or(0)).filter(|b| *b == b'\n').count()
+    }
+}
+
+/// A party: a department and the fingerprints of its keys, confirmed out of band.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Party {
+    /// The department.
+    pub department: Name,
+    /// `sha256:` and 64 hex digits: of the DER SubjectPublicKeyInfo of the Ed25519 key that signs its tickets and receipts.
+    pub signing_key: Fingerprint,
+    /// The same, of the raw 32-byte X25519 key to which linkage keys are sealed.
+    pub linkage_key: Fingerprint,
+}
+
+/// `sha256:` followed by 64 lower-case hex digits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Fingerprint(String);
+
+impl Fingerprint {
+    /// The fingerprint of `bytes`.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(format!("sha256:{}", hex(&Sha256::digest(bytes))))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Fingerprint {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let hex_ok = |h: &str| h.len() == 64 && h.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        if text.strip_prefix("sha256:").is_some_and(hex_ok) { Ok(Self(text)) } else { Err("a fingerprint is 'sha256:' and 64 lower-case hex digits") }
+    }
+}
+
+impl std::fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Who may receive answers: an organisation and the roles of which its caller needs at least one.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipient {
+    /// The organisation, as the token's issuer names it.
+    pub organisation: String,
+    /// The roles; an empty list admits nobody.
+    pub roles: BTreeSet<String>,
+}
+
+/// Why the law lets the data be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Basis {
+    /// The subject must have agreed.
+    Consent {
+        /// What the subject was asked.
+        text: String,
+    },
+    /// A power.
+    Statutory {
+        /// The power, for example `Digital Economy Act 2017 s.35`.
+        power: String,
+        /// Whether a subject's objection is honoured.
+        honours_objections: bool,
+    },
+}
+
+/// How pseudonyms of the agreement are made.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Linkage {
+    /// The party that creates the linkage key of each epoch.
+    pub keyholder: Name,
+    /// The length of an epoch in days.
+    #[serde(default = "default_epoch_days")]
+    pub epoch_days: u32,
+}
+
+fn default_epoch_days() -> u32 {
+    90
+}
+
+fn default_minimum_subjects() -> u32 {
+    10
+}
+
+/// What the agreement says of one dataset.
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    /// Whose and which.
+    pub name: DatasetName,
+    /// The type of the identifier that becomes the pseudonym.
+    pub identifier: IdentifierType,
+    /// The permitted uses of the pseudonym: `join`, `aggregate` (count distinct subjects), `group_by` (one row per subject
+    /// inside a plan) and `output`.
+    pub subject_uses: BTreeSet<Use>,
+    /// Why the law allows it.
+    pub basis: Basis,
+    /// The columns and their rules.
+    pub columns: BTreeMap<String, ColumnRule>,
+}
+
+impl Dataset {
+    /// The permitted uses of a column or of [`SUBJECT`]; `None` when the agreement does not name it.
+    #[must_use]
+    pub fn uses(&self, column: &str) -> Option<&BTreeSet<Use>> {
+        if column == SUBJECT { Some(&self.subject_uses) } else { self.columns.get(column).map(|rule| &rule.uses) }
+    }
+}
+
+/// An agreement, read and checked.
+#[derive(Debug, Clone)]
+pub struct Agreement {
+    /// Its identifier.
+    pub id: Name,
+    /// Its title, for people.
+    pub title: String,
+    /// The mission it serves.
+    pub mission: Name,
+    /// The purposes it permits, each with its descendants.
+    pub purposes: BTreeSet<Name>,
+    /// The first day it is in force (UTC).
+    pub valid_from: NaiveDate,
+    /// The last day it is in force (UTC).
+    pub valid_until: NaiveDate,
+    /// The least number of distinct subjects behind any number that is shown.
+    pub minimum_subjects: u32,
+    /// How pseudonyms are made.
+    pub linkage: Linkage,
+    /// The parties.
+    pub parties: Vec<Party>,
+    /// Who may receive answers.
+    pub recipients: Vec<Recipient>,
+    /// The datasets.
+    pub datasets: Vec<Dataset>,
+    /// SHA-256 of the file's exact bytes, in lower-case hex.
+    pub digest: String,
+}
+
+impl Agreement {
+    /// Reads and checks one document.
+    ///
+    /// # Errors
+    /// Every [`Problem`] found.
+    pub fn parse(text: &str) -> Result<Self, Vec<Problem>> {
+        let file: File = toml::from_str(text).map_err(|e| vec![Problem::toml(&e)])?;
+        file.check(hex(&Sha256::digest(text.as_bytes())))
+    }
+
+    /// Whether it is in force at `now`.
+    #[must_use]
+    pub fn in_force(&self, now: DateTime<Utc>) -> bool {
+        (self.valid_from..=self.valid_until).contains(&now.date_naive())
+    }
+
+    /// The party that `department` is, if it is one.
+    #[must_use]
+    pub fn party(&self, department: &Name) -> Option<&Party> {
+        self.parties.iter().find(|party| party.department == *department)
+    }
+
+    /// The dataset, if the agreement names it.
+    #[must_use]
+    pub fn dataset(&self, name: &DatasetName) -> Option<&Dataset> {
+        self.datasets.iter().find(|dataset| dataset.name == *name)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    id: Name,
+    title: String,
+    mission: Name,
+    purposes: BTreeSet<Name>,
+    valid_from: NaiveDate,
+    valid_until: NaiveDate,
+    #[serde(default = "default_minimum_subjects")]
+    minimum_subjects: u32,
+    linkage: Linkage,
+    #[serde(default)]
+    party: Vec<Party>,
+    #[serde(default)]
+    recipient: Vec<Recipient>,
+    #[serde(default)]
+    dataset: Vec<DatasetFile>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DatasetFile {
+    department: Name,
+    name: Name,
+    identifier: IdentifierFile,
+    basis: BasisKind,
+    #[serde(default)]
+    power: Option<String>,
+    #[serde(default)]
+    consent_text: Option<String>,
+    #[serde(default)]
+    honours_objections: Option<bool>,
+    #[serde(default)]
+    columns: BTreeMap<String, ColumnRule>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IdentifierFile {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    pattern: Option<String>,
+    #[serde(default)]
+    uses: BTreeSet<Use>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum BasisKind {
+    Consent,
+    Statutory,
+}
+
+impl File {
+    fn check(self, digest: String) -> Result<Agreement, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let mut problem = |near: &str, cause: String, remedy: &str| problems.push(Problem::at(near, cause, remedy));
+        if self.valid_until < self.valid_from {
+            problem("valid_until", "the agreement ends before it begins".into(), "set valid_until to a day on or after valid_from");
+        }
+        if self.purposes.is_empty() {
+            problem("purposes", "an agreement without a purpose permits nothing".into(), "name at least one purpose");
+        }
+        if self.minimum_subjects < FLOOR_OF_MINIMUM_SUBJECTS {
+            problem(
+                "minimum_subjects",
+                format!("minimum_subjects is {}; the least allowed is {FLOOR_OF_MINIMUM_SUBJECTS}", self.minimum_subjects),
+                "raise it (10 is the default)",
+            );
+        }
+        if !(1..=3660).contains(&self.linkage.epoch_days) {
+            problem("epoch_days", "an epoch is 1 to 3660 days long".into(), "use 90, the default, unless there is a reason");
+        }
+        let mut departments = BTreeSet::new();
+        for party in &self.party {
+            if !departments.insert(&party.department) {
+                problem(party.department.as_str(), format!("party '{}' stands twice", party.department), "keep one of the two");
+            }
+        }
+        if !departments.contains(&self.linkage.keyholder) {
+            problem("keyholder", format!("the keyholder '{}' is not a party", self.linkage.keyholder), "name one of the parties");
+        }
+        let mut names = BTreeSet::new();
+        for dataset in &self.dataset {
+            if !departments.contains(&dataset.department) {
+                problem(
+                    dataset.department.as_str(),
+                    format!("dataset '{}.{}' belongs to a department that is not a party", dataset.department, dataset.name),
+                    "add the department as a party, with its keys' fingerprints",
+                );
+            }
+            if !names.insert((&dataset.department, &dataset.name)) {
+                problem(dataset.name.as_str(), format!("dataset '{}.{}' stands twice", dataset.department, dataset.name), "keep one of the two");
+            }
+        }
+        let mut datasets = Vec::new();
+        for dataset in self.dataset {
+            match dataset.check() {
+                Ok(dataset) => datasets.push(dataset),
+                Err(found) => problems.extend(found),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Agreement {
+            id: self.id,
+            title: self.title,
+            mission: self.mission,
+            purposes: self.purposes,
+            valid_from: self.valid_from,
+            valid_until: self.valid_until,
+            minimum_subjects: self.minimum_subjects,
+            linkage: self.linkage,
+            parties: self.party,
+            recipients: self.recipient,
+            datasets,
+            digest,
+        })
+    }
+}
+
+impl DatasetFile {
+    fn check(self) -> Result<Dataset, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let name = DatasetName::new(self.department, self.name);
+        let spec = IdentifierSpec { kind: self.identifier.kind, name: self.identifier.name, pattern: self.identifier.pattern };
+        let identifier = IdentifierType::from_spec(&spec)
+            .map_err(|cause| problems.push(Problem::at(&spec.kind, format!("dataset '{name}': {cause}"), "use a known identifier type")));
+        if self.identifier.uses.contains(&Use::Filter) {
+            problems.push(Problem::at(
+                name.dataset.as_str(),
+                format!("dataset '{name}': a pseudonym cannot be filtered on"),
+                "remove 'filter' from the identifier's uses",
+            ));
+        }
+        let basis = match (self.basis, self.power, self.consent_text, self.honours_objections) {
+            (BasisKind::Consent, None, Some(text), None) => Some(Basis::Consent { text }),
+            (BasisKind::Statutory, Some(power), None, honours) => {
+                Some(Basis::Statutory { power, honours_objections: honours.unwrap_or(true) })
+            }
+            _ => None,
+        };
+        if basis.is_none() {
+            problems.push(Problem::at(
+                name.dataset.as_str(),
+                format!("dataset '{name}': the lawful basis is incomplete or mixed"),
+                "basis 'consent' takes consent_text alone; basis 'statutory' takes power and, if wanted, honours_objections",
+            ));
+        }
+        for (column, rule) in &self.columns {
+            let mut problem = |cause: &str, remedy: &str| {
+                problems.push(Problem::at(column, format!("dataset '{name}', column '{column}': {cause}"), remedy));
+            };
+            if column == SUBJECT {
+                problem("this name is reserved for the pseudonym", "give the column another name");
+            }
+            if !column_name_ok(column) {
+                problem("a column's name is 1 to 64 of a-z, 0-9 and '_', and starts with a letter", "rename the column in the node's configuration");
+            }
+            if rule.uses.contains(&Use::GroupBy) && rule.values.is_none() && rule.kind != crate::ColumnType::Boolean {
+                problem(
+                    "a column with the use 'group_by' needs its published list of values",
+                    "add values = [...], or publish a banded column beside it",
+                );
+            }
+            if rule.uses.contains(&Use::Join) {
+                problem("only the pseudonym joins datasets", "remove 'join'");
+            }
+        }
+        match (identifier, basis) {
+            (Ok(identifier), Some(basis)) if problems.is_empty() => {
+                Ok(Dataset { name, identifier, subject_uses: self.identifier.uses, basis, columns: self.columns })
+            }
+            _ => Err(problems),
+        }
+    }
+}
+
+/// Whether `text` can name a column: 1 to 64 of a-z, 0-9 and `_`, beginning with a letter, so that SQL never needs quotes.
+#[must_use]
+pub fn column_name_ok(text: &str) -> bool {
+    text.len() <= 64
+        && text.bytes().next().is_some_and(|b| b.is_ascii_lowercase())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+}
+
+/// Lower-case hex.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, b| {
+        let _ = write!(text, "{b:02x}");
+        text
+    })
+}

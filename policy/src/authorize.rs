@@ -1,0 +1,175 @@
+//! The decision: may this caller use these datasets, for this purpose, at this time, and each column in this way?
+//!
+//! Worked example. A caller of `opportunity-unit` with role `analyst` declares purpose `opportunity.measure`. One agreement is
+//! in force that permits `opportunity`, the purpose's parent, and names `opportunity-unit`/`analyst` as a recipient: the
+//! decision is a [`Permit`] for that agreement's datasets. The plan then sums `dwp.claims.amount`; the agreement permits
+//! `filter` for that column, not `aggregate`: [`Permit::judge`] refuses, names column, use, department and agreement.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+
+use crate::column::{ColumnUses, SUBJECT, Use};
+use crate::{Agreement, Code, Dataset, DatasetName, Name, PurposeTree, Refusal};
+
+/// The authenticated end user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The issuer's stable name for the user. Opaque; logged, never shown to other callers.
+    pub subject: String,
+    /// The user's organisation.
+    pub organisation: String,
+    /// The user's roles.
+    pub roles: BTreeSet<String>,
+    /// The purpose declared for this request.
+    pub purpose: Name,
+}
+
+/// A positive decision: the datasets that this request may read and the obligations of each. Only [`authorize`] builds one.
+#[derive(Debug, Clone)]
+pub struct Permit {
+    mission: Name,
+    purpose: Name,
+    datasets: BTreeMap<DatasetName, DatasetPermit>,
+}
+
+/// The obligations of one dataset.
+#[derive(Debug, Clone)]
+pub struct DatasetPermit {
+    /// The agreement that permits it.
+    pub agreement: Name,
+    /// SHA-256 of that agreement's file, in hex.
+    pub agreement_digest: String,
+    /// The least number of distinct subjects behind any number that is shown.
+    pub minimum_subjects: u32,
+    /// The length of an epoch of the linkage domain, in days.
+    pub epoch_days: u32,
+    /// The agreement's rules of the dataset.
+    pub dataset: Dataset,
+}
+
+/// Decides whether `caller` may ask anything at all, in `mission` or, where that is not stated, in the one mission that the
+/// purpose leads to.
+///
+/// # Errors
+/// [`Code::Denied`] with one and the same sentence whether the purpose is unknown or retired, no agreement covers it, none is
+/// in force, or none names the caller; [`Code::Invalid`] when several missions fit or two agreements cover one dataset.
+pub fn authorize(
+    caller: &Caller,
+    mission: Option<&Name>,
+    agreements: &[Agreement],
+    purposes: &PurposeTree,
+    now: DateTime<Utc>,
+) -> Result<Permit, Refusal> {
+    let applies = |agreement: &&Agreement| {
+        agreement.in_force(now)
+            && purposes.active(&caller.purpose).is_some()
+            && agreement.purposes.iter().any(|agreed| purposes.covers(agreed, &caller.purpose))
+            && agreement.recipients.iter().any(|r| r.organisation == caller.organisation && !r.roles.is_disjoint(&caller.roles))
+            && mission.is_none_or(|mission| agreement.mission == *mission)
+    };
+    let applicable: Vec<&Agreement> = agreements.iter().filter(applies).collect();
+    let missions: BTreeSet<&Name> = applicable.iter().map(|agreement| &agreement.mission).collect();
+    let mut missions = missions.into_iter();
+    let Some(mission) = missions.next() else {
+        return Err(Refusal::new(
+            Code::Denied,
+            format!("no agreement in force lets your organisation and roles use data for the purpose '{}'", caller.purpose),
+        )
+        .advice("`concordat views` lists what you may use; check the purpose's spelling, or ask the departments for an agreement"));
+    };
+    if missions.next().is_some() {
+        return Err(Refusal::new(Code::Invalid, format!("the purpose '{}' leads to several missions", caller.purpose))
+            .advice("say which one: header x-concordat-mission, or --mission"));
+    }
+    let mut datasets = BTreeMap::new();
+    for agreement in &applicable {
+        for dataset in &agreement.datasets {
+            let permit = DatasetPermit {
+                agreement: agreement.id.clone(),
+                agreement_digest: agreement.digest.clone(),
+                minimum_subjects: agreement.minimum_subjects,
+                epoch_days: agreement.linkage.epoch_days,
+                dataset: dataset.clone(),
+            };
+            if let Some(other) = datasets.insert(dataset.name.clone(), permit) {
+                return Err(Refusal::new(
+                    Code::Invalid,
+                    format!("two agreements cover '{}' for this purpose: '{}' and '{}'", dataset.name, other.agreement, agreement.id),
+                )
+                .department(&dataset.name.department)
+                .advice("the parties must end one of them or narrow its purposes"));
+            }
+        }
+    }
+    Ok(Permit { mission: mission.clone(), purpose: caller.purpose.clone(), datasets })
+}
+
+impl Permit {
+    /// The mission of the request.
+    #[must_use]
+    pub fn mission(&self) -> &Name {
+        &self.mission
+    }
+
+    /// The purpose of the request.
+    #[must_use]
+    pub fn purpose(&self) -> &Name {
+        &self.purpose
+    }
+
+    /// The obligations of one dataset; `None` when the request may not read it.
+    #[must_use]
+    pub fn dataset(&self, name: &DatasetName) -> Option<&DatasetPermit> {
+        self.datasets.get(name)
+    }
+
+    /// Every dataset the request may read, by name.
+    pub fn datasets(&self) -> impl Iterator<Item = &DatasetPermit> {
+        self.datasets.values()
+    }
+
+    /// The least number of distinct subjects for a result over `datasets`: the strictest owner's.
+    #[must_use]
+    pub fn minimum_subjects<'a>(&self, datasets: impl IntoIterator<Item = &'a DatasetName>) -> u32 {
+        // A dataset without a permit cannot be read, so it imposes the strictest rule there is.
+        datasets.into_iter().map(|name| self.dataset(name).map_or(u32::MAX, |p| p.minimum_subjects)).max().unwrap_or(u32::MAX)
+    }
+
+    /// Judges what a plan does with each column.
+    ///
+    /// # Errors
+    /// [`Code::Denied`], naming the first column whose use is not permitted, the use, the department and the agreement, and
+    /// what is permitted instead.
+    pub fn judge(&self, uses: &ColumnUses) -> Result<(), Refusal> {
+        for dataset in uses.datasets() {
+            if !self.datasets.contains_key(dataset) {
+                return Err(Refusal::new(Code::Denied, format!("no dataset '{dataset}' may be used for this purpose"))
+                    .advice("`concordat views` lists what may be used"));
+            }
+        }
+        for (dataset, column, used) in uses.iter() {
+            let Some(permit) = self.datasets.get(dataset) else { continue };
+            let permitted = permit.dataset.uses(column);
+            if permitted.is_some_and(|uses| uses.contains(&used)) {
+                continue;
+            }
+            let allowed = permitted.map(|uses| uses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")).unwrap_or_default();
+            return Err(Refusal::new(
+                Code::Denied,
+                format!("{dataset}.{column} may not be used for {used}: agreement '{}' does not permit it", permit.agreement),
+            )
+            .department(&dataset.department)
+            .advice(instead(column, used, &allowed)));
+        }
+        Ok(())
+    }
+}
+
+fn instead(column: &str, used: Use, allowed: &str) -> String {
+    match (used, allowed) {
+        (_, "") => "the agreement permits no use of this column".into(),
+        (Use::Output, _) if column != SUBJECT => format!("permitted uses: {allowed}; rows of single subjects cannot leave, summarise them instead"),
+        _ => format!("permitted uses: {allowed}"),
+    }
+}

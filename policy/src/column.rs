@@ -1,0 +1,145 @@
+//! Columns: their type, classification, list of values and permitted uses, and the uses a request makes of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{DatasetName, Name};
+
+/// The name under which every dataset shows its pseudonym. Reserved: no source column may be called so.
+pub const SUBJECT: &str = "subject";
+
+/// The type of a column's values, and the Arrow type that carries it on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ColumnType {
+    /// `Dictionary(Int32, Utf8)`.
+    Text,
+    /// `Int64`.
+    Integer,
+    /// `Float64`.
+    Number,
+    /// `Boolean`.
+    Boolean,
+    /// `Date32`.
+    Date,
+}
+
+impl fmt::Display for ColumnType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Integer => "integer",
+            Self::Number => "number",
+            Self::Boolean => "boolean",
+            Self::Date => "date",
+        })
+    }
+}
+
+/// How sensitive a column is, as its department states it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Classification {
+    /// About no person.
+    Public,
+    /// Personal data (UK GDPR Art. 4).
+    Personal,
+    /// Special category data (UK GDPR Art. 9).
+    Special,
+}
+
+/// What may be done with a column. Nothing is the default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Use {
+    /// A subject's own value may stand in the answer.
+    Output,
+    /// May be a key of groups.
+    GroupBy,
+    /// May be summarised.
+    Aggregate,
+    /// May decide which rows count. With this use alone the column never leaves its department.
+    Filter,
+    /// May link rows of several datasets.
+    Join,
+}
+
+impl fmt::Display for Use {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Output => "output",
+            Self::GroupBy => "group_by",
+            Self::Aggregate => "aggregate",
+            Self::Filter => "filter",
+            Self::Join => "join",
+        })
+    }
+}
+
+/// What an agreement says of one column.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ColumnRule {
+    /// The type of its values.
+    #[serde(rename = "type")]
+    pub kind: ColumnType,
+    /// How sensitive it is.
+    pub classification: Classification,
+    /// Its permitted uses; absent means none.
+    #[serde(default)]
+    pub uses: BTreeSet<Use>,
+    /// The published list of its values, where it is a code. Required for `group_by`, so that a group's key never tells
+    /// more than that list does.
+    #[serde(default)]
+    pub values: Option<Vec<String>>,
+    /// What it means, for people.
+    #[serde(default)]
+    pub title: Option<String>,
+}
+
+impl ColumnRule {
+    /// Whether its values may leave the department at all: some use other than `filter`.
+    #[must_use]
+    pub fn crosses_the_wire(&self) -> bool {
+        self.uses.iter().any(|u| *u != Use::Filter)
+    }
+}
+
+/// The uses that one request makes of each column of each dataset. Columns are named as in the agreement; the pseudonym
+/// is [`SUBJECT`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ColumnUses {
+    uses: BTreeMap<DatasetName, BTreeMap<String, BTreeSet<Use>>>,
+}
+
+impl ColumnUses {
+    /// Notes that the request reads `dataset`, even when it uses no column of it.
+    pub fn touch(&mut self, dataset: &DatasetName) {
+        self.uses.entry(dataset.clone()).or_default();
+    }
+
+    /// Notes one use of one column.
+    pub fn add(&mut self, dataset: &DatasetName, column: &str, used: Use) {
+        self.uses.entry(dataset.clone()).or_default().entry(column.to_owned()).or_default().insert(used);
+    }
+
+    /// The datasets that the request reads.
+    pub fn datasets(&self) -> impl Iterator<Item = &DatasetName> {
+        self.uses.keys()
+    }
+
+    /// The departments that the request reads from.
+    #[must_use]
+    pub fn departments(&self) -> BTreeSet<&Name> {
+        self.uses.keys().map(|d| &d.department).collect()
+    }
+
+    /// Every (dataset, column, use), in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&DatasetName, &str, Use)> {
+        self.uses
+            .iter()
+            .flat_map(|(dataset, columns)| columns.iter().flat_map(move |(column, uses)| uses.iter().map(move |u| (dataset, column.as_str(), *u))))
+    }
+}

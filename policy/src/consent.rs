@@ -1,0 +1,147 @@
+//! What a subject's recorded choices mean for one request. The semantics stand here and nowhere else.
+//!
+//! Records are ordered by their place in the department's ledger; the later record wins. A record for a purpose also speaks
+//! for every narrower one: who consents to `opportunity` consents to `opportunity.measure`, and who withdraws from
+//! `opportunity` withdraws from both. A record for a narrower purpose says nothing about a wider one.
+//!
+//! | basis | last relevant record | allowed |
+//! |---|---|---|
+//! | consent | none | no: consent must have been given |
+//! | consent | *given* | yes |
+//! | consent | *withdrawn* or *objected* | no |
+//! | statutory, objections honoured | *objected* | no |
+//! | statutory, objections honoured | anything else, or none | yes |
+//! | statutory, objections not honoured | any | yes |
+//!
+//! Under a statutory basis, *withdrawn* changes nothing and does not undo an objection: there was no consent to withdraw.
+//! A later *given* does undo an objection.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Basis, Name, PurposeTree};
+
+/// One event of a consent record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// The subject agreed.
+    Given,
+    /// The subject took consent back.
+    Withdrawn,
+    /// The subject objected (UK GDPR Art. 21).
+    Objected,
+}
+
+impl Event {
+    /// The event as it stands in files and the ledger.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Given => "given",
+            Self::Withdrawn => "withdrawn",
+            Self::Objected => "objected",
+        }
+    }
+
+    /// The event that [`Event::as_str`] wrote.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Given, Self::Withdrawn, Self::Objected].into_iter().find(|e| e.as_str() == text)
+    }
+}
+
+/// The last records of one subject for one purpose, as places in the ledger; `None` where there is none of the kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Latest {
+    /// The last *given*.
+    pub given: Option<u64>,
+    /// The last *withdrawn*.
+    pub withdrawn: Option<u64>,
+    /// The last *objected*.
+    pub objected: Option<u64>,
+}
+
+impl Latest {
+    /// Takes one more record into account, in any order.
+    pub fn record(&mut self, event: Event, place: u64) {
+        let slot = match event {
+            Event::Given => &mut self.given,
+            Event::Withdrawn => &mut self.withdrawn,
+            Event::Objected => &mut self.objected,
+        };
+        *slot = (*slot).max(Some(place));
+    }
+
+    /// The later of each kind.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            given: self.given.max(other.given),
+            withdrawn: self.withdrawn.max(other.withdrawn),
+            objected: self.objected.max(other.objected),
+        }
+    }
+}
+
+/// The purposes whose records speak for a request for `requested`: itself and its ancestors.
+pub fn relevant<'a>(tree: &'a PurposeTree, requested: &Name) -> impl Iterator<Item = &'a Name> + use<'a> {
+    tree.ancestry(requested).map(|purpose| &purpose.id)
+}
+
+/// Whether a subject's data may be used, from the subject's [`Latest`] over all [`relevant`] purposes.
+#[must_use]
+pub fn allows(basis: &Basis, latest: Latest) -> bool {
+    match basis {
+        Basis::Consent { .. } => latest.given > latest.withdrawn && latest.given > latest.objected,
+        Basis::Statutory { honours_objections: true, .. } => latest.objected.is_none() || latest.given > latest.objected,
+        Basis::Statutory { honours_objections: false, .. } => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Event::{Given, Objected, Withdrawn};
+    use super::*;
+
+    #[test]
+    fn the_table_of_the_module_header() {
+        let consent = Basis::Consent { text: "I agree".into() };
+        let honours = Basis::Statutory { power: "DEA 2017 s.35".into(), honours_objections: true };
+        let ignores = Basis::Statutory { power: "DEA 2017 s.35".into(), honours_objections: false };
+        let cases: &[(&[Event], [bool; 3])] = &[
+            (&[], [false, true, true]),
+            (&[Given], [true, true, true]),
+            (&[Given, Withdrawn], [false, true, true]),
+            (&[Withdrawn, Given], [true, true, true]),
+            (&[Given, Objected], [false, false, true]),
+            (&[Objected], [false, false, true]),
+            (&[Objected, Withdrawn], [false, false, true]),
+            (&[Objected, Given], [true, true, true]),
+            (&[Given, Withdrawn, Objected, Given, Withdrawn], [false, true, true]),
+        ];
+        for (events, expected) in cases {
+            let mut latest = Latest::default();
+            for (event, place) in events.iter().zip(1..) {
+                latest.record(*event, place);
+            }
+            for (basis, expected) in [&consent, &honours, &ignores].into_iter().zip(expected) {
+                assert_eq!(allows(basis, latest), *expected, "{events:?} under {basis:?}");
+            }
+        }
+    }
+
+    proptest::proptest! {
+        /// A withdrawal recorded last always counts, whatever came before and in whatever order records are read.
+        #[test]
+        fn the_last_withdrawal_wins(events in proptest::collection::vec(0u8..3, 0..12), seed in 0usize..12) {
+            let mut records: Vec<(Event, u64)> = events.iter().map(|e| match e { 0 => Given, 1 => Withdrawn, _ => Objected }).zip(1..).collect();
+            records.push((Withdrawn, 1 + events.len() as u64));
+            let middle = seed % records.len();
+            records.rotate_left(middle);
+            let mut latest = Latest::default();
+            for (event, place) in records { latest.record(event, place); }
+            let basis = Basis::Consent { text: String::new() };
+            proptest::prop_assert!(!allows(&basis, latest));
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Pure decisions: who may use which column of which dataset, for which purpose, and whether a subject's choice allows it.
+//!
+//! Invariants
+//! - Values in, a decision out. No clock (`now` is an argument), no network, no file, no log; `Cargo.toml` proves it.
+//! - Nothing is the default: an unknown name, an empty set or an absent permission denies.
+//! - A [`Permit`] cannot be built outside [`authorize`].
+//!
+//! Deliberately absent: SQL and plans (the gateway extracts [`ColumnUses`] and this crate judges them), cryptography (the nodes').
+
+pub mod agreement;
+pub mod authorize;
+pub mod column;
+pub mod consent;
+pub mod identifier;
+pub mod linkage;
+pub mod name;
+pub mod predicate;
+pub mod purpose;
+pub mod refusal;
+
+pub use agreement::{Agreement, Basis, Dataset, Problem};
+pub use authorize::{Caller, DatasetPermit, Permit, authorize};
+pub use column::{Classification, ColumnRule, ColumnType, ColumnUses, Use};
+pub use identifier::IdentifierType;
+pub use linkage::LinkageDomain;
+pub use name::{DatasetName, Name};
+pub use predicate::{Comparison, Predicate, Value};
+pub use purpose::PurposeTree;
+pub use refusal::{Code, Refusal};

@@ -1,0 +1,35 @@
+//! The contract between gateway, nodes and clients: generated code, and the one place where wire types become domain types.
+//!
+//! Also what both ends must do alike: the strict JWT wrapper ([`token`]), release orders ([`order`]), release receipts
+//! ([`receipt`]), the Arrow schema of a release ([`schema`]), the identity behind a TLS connection ([`peer`]) and the one
+//! table of codes and gRPC statuses ([`status`]).
+
+pub mod order;
+pub mod peer;
+pub mod predicate;
+pub mod receipt;
+pub mod schema;
+pub mod status;
+pub mod token;
+
+/// Generated from `v1/*.proto`.
+#[expect(missing_docs, reason = "generated; the comments stand in v1/*.proto")]
+pub mod v1 {
+    tonic::include_proto!("concordat.v1");
+}
+
+/// The version of the contract that this build speaks. Neighbours (one behind, one ahead) work with each other.
+pub const CONTRACT_VERSION: u32 = 1;
+
+/// Whether a peer that speaks `version` can be served.
+#[must_use]
+pub fn version_is_served(version: u32) -> bool {
+    version.abs_diff(CONTRACT_VERSION) <= 1 && version > 0
+}
+
+/// The largest message that either side accepts, in bytes: one batch of a release.
+pub const MAX_BATCH_MESSAGE: usize = 64 << 20;
+/// The largest control message, in bytes.
+pub const MAX_CONTROL_MESSAGE: usize = 1 << 20;
+/// The largest serialised release request, in bytes.
+pub const MAX_RELEASE_REQUEST: usize = 64 << 10;

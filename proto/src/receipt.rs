@@ -1,0 +1,72 @@
+//! Release receipts: a node's signed closing statement for one partition. The gateway discards rows that lack one.
+//!
+//! A receipt travels as the application metadata of the stream's last message, which holds no rows.
+
+use concordat_policy::Name;
+use serde::{Deserialize, Serialize};
+
+use crate::token::{Expected, Reason, SigningKey, VerifyingKey, verify};
+
+/// `typ` of the JWT.
+pub const TYPE: &str = "concordat-release-receipt+jwt";
+/// `aud` of the JWT.
+pub const AUDIENCE: &str = "concordat-gateway";
+/// The life of a receipt as a token, in seconds: the gateway reads it at once.
+pub const LIFETIME: i64 = 300;
+
+/// The claims of a receipt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Receipt {
+    /// `node:` and the department.
+    pub iss: String,
+    /// The order's `jti`.
+    pub sub: String,
+    /// The gateway.
+    pub aud: String,
+    /// Unix seconds.
+    pub nbf: i64,
+    /// Unix seconds.
+    pub exp: i64,
+    /// The query.
+    pub query_id: String,
+    /// The dataset's own name.
+    pub dataset: String,
+    /// Which partition, from 0.
+    pub partition: u32,
+    /// Of how many.
+    pub partitions: u32,
+    /// Rows sent in this partition.
+    pub rows: u64,
+    /// The consent ledger's version at which consent was applied to every row.
+    pub consent_version: u64,
+    /// When the source last changed, Unix seconds.
+    pub freshness: i64,
+    /// The release's entry in the node's log.
+    pub log_entry: u64,
+}
+
+impl Receipt {
+    /// The issuer that names a department's node.
+    #[must_use]
+    pub fn issuer(department: &Name) -> String {
+        format!("node:{department}")
+    }
+
+    /// Signs the receipt.
+    ///
+    /// # Errors
+    /// A text for the operator.
+    pub fn sign(&self, key: &SigningKey) -> Result<String, String> {
+        key.sign(TYPE, None, self)
+    }
+
+    /// Verifies a receipt of `department`'s node. The caller compares order, partition and rows with what it saw.
+    ///
+    /// # Errors
+    /// A [`Reason`].
+    pub fn verify(token: &str, department: &Name, key: &VerifyingKey, now: i64) -> Result<Self, Reason> {
+        let issuer = Self::issuer(department);
+        verify(token, key, &Expected { typ: TYPE, issuer: &issuer, audience: AUDIENCE, max_lifetime: LIFETIME }, now)
+    }
+}
