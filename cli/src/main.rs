@@ -1,2 +1,5 @@
-//! concordat
-fn main() {}
+//! The program `concordat`.
+
+fn main() -> std::process::ExitCode {
+    concordat::main()
+}

@@ -1,1 +1,66 @@
-//! concordat-gateway
+//! The centre's program: it authenticates callers, enforces consent and purpose, joins the departments' sorted pseudonymous
+//! streams, protects what comes out and records every access before a byte leaves.
+//!
+//! Read `pipeline.rs` first. Invariants
+//! - It never sees an identifier and never holds a key of a linkage domain.
+//! - A result is complete and receipted, or it is a refusal that names the department and the cause.
+//! - Every number that reaches a caller passed `Protect`, or the agreement permits the use `output`.
+
+pub mod authenticate;
+pub mod command;
+pub mod config;
+mod deliver;
+pub mod estate;
+mod execute;
+mod fetch;
+mod flight;
+mod pipeline;
+pub mod plan;
+mod record;
+mod server;
+mod service;
+
+use std::sync::Arc;
+
+use authenticate::Issuers;
+use concordat_audit::Log;
+use concordat_policy::Refusal;
+use config::{Config, Limits};
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use estate::Estate;
+use fetch::{Fetcher, Nodes, Relay};
+use miette::miette;
+
+/// Everything that answering needs.
+struct Gateway {
+    limits: Limits,
+    estate: Estate,
+    issuers: Issuers,
+    fetcher: Fetcher,
+    log: Log,
+    /// Into how many ranges releases are split.
+    partitions: u32,
+}
+
+impl Gateway {
+    fn new(config: Config) -> miette::Result<Self> {
+        let estate = Estate::load(&config.estate)?;
+        let issuers = Issuers::load(&config.issuers)?;
+        let nodes = Nodes::new(&estate.departments, &config.client_tls).map_err(|e| miette!(help = "correct departments.toml or the [nodes] files", "{e}"))?;
+        let log = Log::open(&config.log).map_err(|e| miette!(help = "the folder must be writable, and no other gateway may use it", "{e}: {:?}", std::error::Error::source(&e)))?;
+        let cores = std::thread::available_parallelism().map_or(2, |n| u32::try_from(n.get()).unwrap_or(2));
+        let fetcher = Fetcher { nodes, relay: Relay::default(), order_key: config.order_key, certificates: config.client_certificates };
+        Ok(Self { limits: config.limits, estate, issuers, fetcher, log, partitions: cores.clamp(2, 16) })
+    }
+
+    /// Memory of one query's execution. Nothing is spilled: pseudonymous rows do not touch the disk.
+    fn runtime(&self) -> Result<Arc<RuntimeEnv>, Refusal> {
+        RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(GreedyMemoryPool::new(self.limits.memory)))
+            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
+            .build_arc()
+            .map_err(Refusal::internal)
+    }
+}

@@ -1,1 +1,41 @@
-//! concordat-node
+//! A department's node: it runs beside the department's data, holds the department's own agreements, keys, consent ledger and
+//! log, and answers release orders of the gateway.
+//!
+//! ```text
+//! command ─▶ config ─▶ node (opens everything) ─▶ server ─▶ flight · services
+//!                       │
+//!                       └ order ─▶ verify ─▶ consume ─▶ consent ─▶ linkage key ─▶ scan ─▶ log ─▶ release ─▶ receipt
+//! ```
+//!
+//! Invariants
+//! - Nothing leaves but what the department's own copy of an agreement permits: datasets, columns, purposes, consented subjects;
+//!   only as pseudonyms; only to the pinned gateway over mutual TLS.
+//! - A release starts from a [`orders::VerifiedOrder`] only, and that is built in one place.
+//! - No byte leaves before its log entry is durable; a receipt follows the completion's entry.
+//! - Identifiers, row values, literals and tokens stand in no log and no message.
+//!
+//! Deliberately absent: SQL, and any trust in what the gateway says of agreements or keys.
+
+mod agreements;
+mod callers;
+pub mod command;
+pub mod config;
+pub mod consent;
+pub mod datasets;
+pub mod flight;
+mod framing;
+pub mod linkage;
+pub mod node;
+pub mod orders;
+mod private;
+pub mod pseudonym;
+pub mod release;
+pub mod server;
+pub mod services;
+pub mod source;
+
+pub use agreements::Agreements;
+pub use callers::Callers;
+
+#[cfg(test)]
+mod fixture;

@@ -270,14 +270,17 @@ mod tests {
         assert!(IdentifierType::from_spec(&spec("(a{1000}){1000}")).is_err());
     }
 
-    proptest::proptest! {
-        #[test]
-        fn normalising_is_idempotent_and_never_panics(raw in ".{0,80}") {
-            for kind in [IdentifierType::Nino, IdentifierType::NhsNumber, IdentifierType::Upn, IdentifierType::Uprn, IdentifierType::CompanyNumber] {
+    #[test]
+    fn normalising_is_idempotent_and_never_panics() {
+        use IdentifierType::{CompanyNumber, NhsNumber, Nino, Upn, Uprn};
+        arbtest::arbtest(|u| {
+            let raw: String = u.arbitrary()?;
+            for kind in [Nino, NhsNumber, Upn, Uprn, CompanyNumber] {
                 if let Some(once) = normal(&kind, &raw) {
-                    proptest::prop_assert_eq!(normal(&kind, &once), Some(once));
+                    assert_eq!(normal(&kind, &once), Some(once));
                 }
             }
-        }
+            Ok(())
+        });
     }
 }

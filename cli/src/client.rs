@@ -1,0 +1,241 @@
+//! The client's side of the gateway: one TLS connection, one token, one declared purpose.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::error::FlightError;
+use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt as _};
+use arrow_flight::{FlightData, FlightDescriptor, FlightInfo, Ticket};
+use concordat_proto::v1::gateway_client::GatewayClient;
+use concordat_proto::v1::{CatalogueRequest, CatalogueResponse, DepartmentStatus, DepartmentsRequest};
+use concordat_proto::{MAX_BATCH_MESSAGE, MAX_CONTROL_MESSAGE, status};
+use futures::TryStreamExt as _;
+use prost::Message as _;
+use serde::Deserialize;
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+
+use crate::failure::{Failure, Result, UNREACHABLE};
+use crate::federation::describe::Caller;
+use crate::federation::layout::read;
+
+/// How to reach the gateway, and as whom.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// `https://host:port`.
+    pub gateway: String,
+    /// The name in the gateway's certificate.
+    pub server_name: String,
+    /// The certificate authority, in PEM.
+    pub ca: String,
+    /// The bearer token; without one, the gateway refuses.
+    pub token: Option<String>,
+    /// The declared purpose; without one, the token's claim must name it.
+    pub purpose: Option<String>,
+    /// The mission, where the purpose leads to several.
+    pub mission: Option<String>,
+}
+
+/// A `client.toml`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientFile {
+    /// `https://host:port`.
+    pub gateway: String,
+    /// The name in the gateway's certificate.
+    pub server_name: String,
+    /// The certificate authority's file.
+    pub ca: PathBuf,
+    /// The purpose that is declared where none is given.
+    #[serde(default)]
+    pub purpose: Option<String>,
+    /// The mission that is declared where none is given.
+    #[serde(default)]
+    pub mission: Option<String>,
+    /// The file of a bearer token.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+    /// For trying out: the identity provider's key.
+    #[serde(default)]
+    pub issuer: Option<IssuerFile>,
+}
+
+/// The `[issuer]` of a `client.toml`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IssuerFile {
+    /// The identity provider's private key.
+    pub key: PathBuf,
+    /// Who the tokens are about.
+    pub subject: String,
+    /// The organisation in the tokens.
+    pub organisation: String,
+    /// The roles in the tokens.
+    pub roles: Vec<String>,
+}
+
+impl ClientFile {
+    /// Reads a `client.toml`; its paths become relative to the current folder.
+    ///
+    /// # Errors
+    /// When it cannot be read or understood.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = read(path).map_err(|e| e.advice("`concordat demo` makes one; or name --gateway, --ca and --token-file"))?;
+        let mut file: Self = toml::from_str(&text).map_err(|e| Failure::file("understood", path, e.message()))?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        file.ca = folder.join(file.ca);
+        file.token_file = file.token_file.map(|token| folder.join(token));
+        if let Some(issuer) = &mut file.issuer {
+            issuer.key = folder.join(&issuer.key);
+        }
+        Ok(file)
+    }
+}
+
+impl IssuerFile {
+    /// For whom tokens are made where nothing else is said.
+    #[must_use]
+    pub fn caller(&self) -> Caller {
+        Caller { subject: self.subject.clone(), organisation: self.organisation.clone(), roles: self.roles.clone(), purpose: String::new() }
+    }
+}
+
+/// A complete answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// Its rows.
+    pub batches: Vec<RecordBatch>,
+    /// The gateway's statement of it: query id, sources, what was withheld, log entry. An object.
+    pub summary: serde_json::Value,
+}
+
+/// A connected client.
+#[derive(Debug, Clone)]
+pub struct Client {
+    connection: Connection,
+    flight: FlightServiceClient<Channel>,
+    gateway: GatewayClient<Channel>,
+}
+
+impl Client {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When the address or the authority is not one, or nobody who bears that name answers.
+    pub async fn connect(connection: Connection) -> Result<Self> {
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&connection.ca)).domain_name(&connection.server_name);
+        let endpoint = Endpoint::from_shared(connection.gateway.clone())
+            .map_err(|_| Failure::usage(format!("'{}' is not an address; write https://host:port", connection.gateway)))?
+            .tls_config(tls)
+            .map_err(|e| Failure::new(format!("the certificate authority cannot be used: {}", chain(&e))))?
+            .connect_timeout(Duration::from_secs(5))
+            .initial_stream_window_size(4 << 20)
+            .initial_connection_window_size(8 << 20)
+            .tcp_nodelay(true);
+        let channel = endpoint.connect().await.map_err(|e| Failure {
+            exit: UNREACHABLE,
+            ..Failure::new(format!("the gateway at {} cannot be reached: {}", connection.gateway, chain(&e)))
+                .advice("start it with `concordat up FOLDER`, or name the running one with --gateway")
+        })?;
+        Ok(Self {
+            flight: FlightServiceClient::new(channel.clone()).max_decoding_message_size(MAX_BATCH_MESSAGE),
+            gateway: GatewayClient::new(channel).max_decoding_message_size(MAX_CONTROL_MESSAGE),
+            connection,
+        })
+    }
+
+    /// Asks one question in SQL.
+    ///
+    /// # Errors
+    /// What the gateway refused, or that the answer broke off: never a part of an answer.
+    pub async fn query(&self, sql: &str) -> Result<Answer> {
+        let info = self.flight_info(sql).await?;
+        let mut messages = Vec::new();
+        let mut summary = serde_json::Value::Object(serde_json::Map::new());
+        for endpoint in &info.endpoint {
+            let ticket = endpoint.ticket.clone().ok_or_else(|| Failure::new("the gateway announced a part of the answer without a ticket"))?;
+            self.redeem(ticket, &mut messages, &mut summary).await?;
+        }
+        let announced = Schema::try_from(info).ok();
+        let stream = futures::stream::iter(messages.into_iter().map(Ok::<_, FlightError>));
+        let mut stream = FlightRecordBatchStream::new_from_flight_data(stream);
+        let mut batches = Vec::new();
+        while let Some(batch) = stream.try_next().await.map_err(|e| Failure::new(format!("the answer cannot be read: {e}")))? {
+            batches.push(batch);
+        }
+        let schema = stream.schema().cloned().or_else(|| announced.map(SchemaRef::new));
+        Ok(Answer { schema: schema.ok_or_else(|| Failure::new("the gateway's answer has no columns"))?, batches, summary })
+    }
+
+    /// The announcement of a question's answer: the first half of [`Client::query`].
+    ///
+    /// # Errors
+    /// What the gateway refused.
+    pub async fn flight_info(&self, sql: &str) -> Result<FlightInfo> {
+        let command = CommandStatementQuery { query: sql.to_owned(), transaction_id: None };
+        let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
+        let request = self.request(descriptor)?;
+        Ok(self.flight.clone().get_flight_info(request).await.map_err(|e| Failure::status(&e))?.into_inner())
+    }
+
+    /// Takes one part of an answer. Messages without a header carry only the gateway's statement.
+    async fn redeem(&self, ticket: Ticket, messages: &mut Vec<FlightData>, summary: &mut serde_json::Value) -> Result<()> {
+        let mut stream = self.flight.clone().do_get(self.request(ticket)?).await.map_err(|e| Failure::status(&e))?.into_inner();
+        while let Some(data) = stream.message().await.map_err(|e| Failure::status(&e))? {
+            if let Ok(serde_json::Value::Object(stated)) = serde_json::from_slice(&data.app_metadata) {
+                *summary = serde_json::Value::Object(stated);
+            }
+            if !data.data_header.is_empty() {
+                messages.push(data);
+            }
+        }
+        Ok(())
+    }
+
+    /// The mission, views and datasets that the caller may use for the declared purpose.
+    ///
+    /// # Errors
+    /// What the gateway refused.
+    pub async fn catalogue(&self) -> Result<CatalogueResponse> {
+        let request = self.request(CatalogueRequest {})?;
+        Ok(self.gateway.clone().catalogue(request).await.map_err(|e| Failure::status(&e))?.into_inner())
+    }
+
+    /// The departments' status.
+    ///
+    /// # Errors
+    /// What the gateway refused.
+    pub async fn departments(&self) -> Result<Vec<DepartmentStatus>> {
+        let request = self.request(DepartmentsRequest {})?;
+        Ok(self.gateway.clone().departments(request).await.map_err(|e| Failure::status(&e))?.into_inner().departments)
+    }
+
+    /// The request's message with the token, the purpose and the mission beside it.
+    fn request<T>(&self, message: T) -> Result<tonic::Request<T>> {
+        let mut request = tonic::Request::new(message);
+        let headers = [
+            ("authorization", self.connection.token.as_ref().map(|token| format!("Bearer {token}"))),
+            (status::PURPOSE, self.connection.purpose.clone()),
+            (status::MISSION, self.connection.mission.clone()),
+        ];
+        for (key, value) in headers {
+            let Some(value) = value else { continue };
+            let mut value = MetadataValue::try_from(value).map_err(|_| Failure::usage(format!("the {key} holds characters that cannot be sent")))?;
+            value.set_sensitive(key == "authorization");
+            request.metadata_mut().insert(key, value);
+        }
+        Ok(request)
+    }
+}
+
+/// An error and its causes, nearest first.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |e| e.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,170 @@
+//! `concordat demo`: a whole federation on this machine, from nothing to a joined answer.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use chrono::Utc;
+use clap::{Args, Subcommand};
+
+use super::target::Target;
+use super::{DEFAULT_FOLDER, Output, program, query, up};
+use crate::failure::{Failure, Result};
+use crate::federation::layout::{read, write};
+use crate::federation::{Layout, make};
+use crate::launch;
+use crate::out::{progress, thousands};
+use crate::sample::{self, MOST_PEOPLE, Sample};
+
+/// The view that the demonstration shows.
+const FIRST_VIEW: &str = "opportunity_by_region";
+/// How many people the demonstration has if nothing else is said.
+const PEOPLE: u64 = 100_000;
+/// Says that a folder is the demonstration's, so that it may be removed.
+const MARKER: &str = "demo.toml";
+
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+Examples:
+  concordat demo                                 runs until Ctrl-C; try the commands that it prints
+  concordat demo --once --output json            prints the joined view as JSON and ends
+  concordat demo --people 1000000                ten times as many people
+  concordat demo --keep                          with the folder as you left it: agreements edited, consent recorded
+  concordat demo clean                           removes the folder
+
+Every start without --keep makes the folder anew. All people in it are generated: none is real."
+)]
+pub(crate) struct Demo {
+    #[command(subcommand)]
+    action: Option<Action>,
+    /// Where everything is put, for you to read
+    #[arg(long, env = "CONCORDAT_FOLDER", default_value = DEFAULT_FOLDER, value_name = "FOLDER")]
+    folder: PathBuf,
+    /// How many people to generate; each department records about 71 % of them [default: 100000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MOST_PEOPLE))]
+    people: Option<u64>,
+    /// Show the joined view, stop everything and end
+    #[arg(long)]
+    once: bool,
+    /// How to print the view
+    #[arg(long, value_enum, default_value = "table")]
+    output: Output,
+    /// Start from the folder as it is, instead of making it anew
+    #[arg(long)]
+    keep: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Remove the demonstration's folder
+    Clean {
+        /// The folder
+        #[arg(long, env = "CONCORDAT_FOLDER", default_value = DEFAULT_FOLDER, value_name = "FOLDER")]
+        folder: PathBuf,
+    },
+}
+
+pub(crate) async fn run(demo: Demo) -> Result<()> {
+    if let Some(Action::Clean { folder }) = &demo.action {
+        return clean(folder);
+    }
+    let layout = Layout::new(&demo.folder);
+    let sample = prepare(&demo, &layout)?;
+    let running = up::start(&layout).await?;
+    let asked = Instant::now();
+    let client = Target::folder(demo.folder.clone()).connect().await?;
+    let answer = client.query(&query::of_view(FIRST_VIEW)).await?;
+    progress(&format!("five departments asked and joined in {:.2} s: {FIRST_VIEW}\n", asked.elapsed().as_secs_f32()));
+    query::print(Some(FIRST_VIEW), &answer, demo.output)?;
+    if demo.once {
+        return Ok(());
+    }
+    progress(&next_commands(sample, &demo.folder));
+    up::until_interrupted(running).await
+}
+
+/// Makes the folder, or takes it as it is. Returns the sample that lies in it.
+fn prepare(demo: &Demo, layout: &Layout) -> Result<Sample> {
+    let people = demo.people.unwrap_or(PEOPLE);
+    if demo.folder.exists() {
+        let made = made_for(&demo.folder)?;
+        if demo.keep && demo.people.is_none_or(|people| people == made) {
+            progress(&format!("{} as it is, with {} generated people", demo.folder.display(), thousands(made)));
+            return Ok(Sample::of(made));
+        }
+        if demo.keep {
+            return Err(Failure::usage(format!("{} holds {made} people, not {people}", demo.folder.display()))
+                .advice("leave --keep out to make it anew"));
+        }
+        clean(&demo.folder)?;
+    }
+    let started = Instant::now();
+    let sample = Sample::of(people);
+    // Made beside its place and then moved, so that the folder is complete whenever it exists.
+    let unfinished = unfinished(&demo.folder)?;
+    let today = Utc::now().date_naive();
+    make(&sample::federation(today), &unfinished, today)?;
+    sample.write(&Layout::new(&unfinished))?;
+    write(&unfinished.join(MARKER), &format!("# The demonstration's folder: `concordat demo clean` removes it.\npeople = {people}\n"))?;
+    fs::rename(&unfinished, layout.folder()).map_err(|e| Failure::file("created", layout.folder(), e))?;
+    progress(&format!("generated {} people into {} ({:.1} s)", thousands(people), demo.folder.display(), started.elapsed().as_secs_f32()));
+    Ok(sample)
+}
+
+/// For how many people the folder was made; fails when it is not the demonstration's.
+fn made_for(folder: &Path) -> Result<u64> {
+    let not_ours = || {
+        Failure::new(format!("{} exists and is not a demonstration's folder", folder.display()))
+            .advice("choose another with --folder; nothing was changed")
+    };
+    let marker: toml::Table = read(&folder.join(MARKER)).ok().and_then(|text| text.parse().ok()).ok_or_else(not_ours)?;
+    marker.get("people").and_then(toml::Value::as_integer).and_then(|people| u64::try_from(people).ok()).ok_or_else(not_ours)
+}
+
+/// An empty place beside `folder`; what an interrupted run left there is removed.
+fn unfinished(folder: &Path) -> Result<PathBuf> {
+    let name = folder.file_name().ok_or_else(|| Failure::usage(format!("'{}' is not a folder's name", folder.display())))?;
+    let path = folder.with_file_name(format!(".{}-unfinished", name.to_string_lossy()));
+    if path.exists() {
+        fs::remove_dir_all(&path).map_err(|e| Failure::file("removed", &path, e))?;
+    }
+    Ok(path)
+}
+
+/// Removes the demonstration's folder, unless it runs.
+fn clean(folder: &Path) -> Result<()> {
+    if !folder.exists() {
+        progress(&format!("{} does not exist: nothing to remove", folder.display()));
+        return Ok(());
+    }
+    made_for(folder)?;
+    let _not_running = launch::lock(&Layout::new(folder))?;
+    fs::remove_dir_all(folder).map_err(|e| Failure::file("removed", folder, e))?;
+    progress(&format!("removed {}", folder.display()));
+    Ok(())
+}
+
+fn next_commands(sample: Sample, folder: &Path) -> String {
+    let program = program();
+    let here = if folder == Path::new(DEFAULT_FOLDER) { String::new() } else { format!(" --folder {}", folder.display()) };
+    let somebody = sample.somebody().unwrap_or_else(|| "AB123456C".into());
+    format!(
+        "
+Everything lies in {}: configurations, agreements, generated data, logs. Try next, in another terminal:
+
+  {program} views{here}
+      what you may use for the purpose 'opportunity.measure', column by column
+  {program} query --view cardiovascular_support --purpose health.prevention{here}
+      another mission, another agreement, one shared dataset
+  {program} query --view coverage{here}
+      how many people each department can speak about
+  echo {somebody} | {program} consent record --department dhsc --purpose opportunity --event withdrawn{here}
+      somebody in London withdraws; the next `query --view {FIRST_VIEW}` counts one person fewer there
+  {program} query --sql 'SELECT subject, attainment8 FROM dfe.attainment'{here}
+      refused: rows of single people never leave; the message says what would be allowed
+",
+        folder.display()
+    )
+}

@@ -1,0 +1,40 @@
+//! One module per command: its arguments, its help and its work.
+
+pub(crate) mod adopt;
+pub(crate) mod consent;
+pub(crate) mod demo;
+pub(crate) mod departments;
+pub(crate) mod init;
+pub(crate) mod query;
+pub(crate) mod target;
+pub(crate) mod token;
+pub(crate) mod up;
+pub(crate) mod views;
+
+/// Where the demonstration lies if nothing else is said.
+pub(crate) const DEFAULT_FOLDER: &str = "concordat-demo";
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Output {
+    /// Aligned text for people.
+    Table,
+    /// One JSON object for programs, exact.
+    Json,
+}
+
+/// How this program was called, for commands that can be copied.
+pub(crate) fn program() -> String {
+    let called = std::env::args_os().next().map(std::path::PathBuf::from).unwrap_or_default();
+    let here = std::env::current_dir().unwrap_or_default();
+    match called.strip_prefix(&here) {
+        Ok(relative) => format!("./{}", relative.display()),
+        Err(_) if called.components().count() > 1 => called.display().to_string(),
+        Err(_) => "concordat".to_owned(),
+    }
+}
+
+/// The path of this program's own file, of which children are started.
+pub(crate) fn executable() -> crate::failure::Result<std::path::PathBuf> {
+    std::env::current_exe().map_err(|e| crate::failure::Failure::new(format!("this program's own file cannot be found: {e}")))
+}

@@ -1,0 +1,86 @@
+//! Which gateway a command asks, as whom, and for which purpose.
+
+use std::path::PathBuf;
+
+use chrono::Utc;
+use clap::Args;
+
+use super::DEFAULT_FOLDER;
+use crate::client::{Client, ClientFile, Connection};
+use crate::failure::{Failure, Result};
+use crate::federation::layout::read;
+use crate::federation::{GATEWAY_SERVER_NAME, Issuer, Layout};
+
+/// Minutes that a token made for one call lives.
+const MINUTES: u32 = 5;
+
+/// Where the gateway is, and who asks.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Target {
+    /// The federation's folder, whose client/client.toml says the rest
+    #[arg(long, env = "CONCORDAT_FOLDER", default_value = DEFAULT_FOLDER, value_name = "FOLDER")]
+    pub(crate) folder: PathBuf,
+    /// A gateway elsewhere, instead of --folder: https://host:port
+    #[arg(long, env = "CONCORDAT_GATEWAY", value_name = "URL", requires = "ca", requires = "token_file")]
+    gateway: Option<String>,
+    /// With --gateway: the certificate authority that it is verified against (PEM)
+    #[arg(long, env = "CONCORDAT_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// With --gateway: the name in its certificate
+    #[arg(long, value_name = "NAME", default_value = GATEWAY_SERVER_NAME)]
+    server_name: String,
+    /// The file of a bearer token, instead of the one that client.toml says
+    #[arg(long, env = "CONCORDAT_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// What the data is to be used for, for example opportunity.measure; client.toml has a default
+    #[arg(long, value_name = "PURPOSE")]
+    purpose: Option<String>,
+    /// The mission, where the purpose leads to several
+    #[arg(long, value_name = "MISSION")]
+    mission: Option<String>,
+}
+
+impl Target {
+    /// Connects.
+    pub(crate) async fn connect(&self) -> Result<Client> {
+        Client::connect(self.connection()?).await
+    }
+
+    /// The target of a federation's folder, as its `client.toml` says.
+    pub(crate) fn folder(folder: PathBuf) -> Self {
+        let server_name = GATEWAY_SERVER_NAME.to_owned();
+        Self { folder, gateway: None, ca: None, server_name, token_file: None, purpose: None, mission: None }
+    }
+
+    fn connection(&self) -> Result<Connection> {
+        let token = self.token_file.as_ref().map(|path| read(path).map(|token| token.trim().to_owned())).transpose()?;
+        if let (Some(gateway), Some(ca)) = (&self.gateway, &self.ca) {
+            return Ok(Connection {
+                gateway: gateway.clone(),
+                server_name: self.server_name.clone(),
+                ca: read(ca)?,
+                token,
+                purpose: self.purpose.clone(),
+                mission: self.mission.clone(),
+            });
+        }
+        let file = ClientFile::read(&Layout::new(&self.folder).client())?;
+        Ok(Connection {
+            token: Some(token.map_or_else(|| token_of(&file), Ok)?),
+            ca: read(&file.ca)?,
+            gateway: file.gateway,
+            server_name: file.server_name,
+            purpose: self.purpose.clone().or(file.purpose),
+            mission: self.mission.clone().or(file.mission),
+        })
+    }
+}
+
+/// The token that a `client.toml` leads to: its file, or a fresh one of the trial's own identity provider.
+fn token_of(file: &ClientFile) -> Result<String> {
+    match (&file.token_file, &file.issuer) {
+        (Some(path), _) => Ok(read(path)?.trim().to_owned()),
+        (None, Some(issuer)) => Issuer::open(&issuer.key)?.token(&issuer.caller(), MINUTES, Utc::now()),
+        (None, None) => Err(Failure::new("client.toml names neither token_file nor [issuer]").advice("name a token with --token-file")),
+    }
+}

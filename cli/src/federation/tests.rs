@@ -1,0 +1,88 @@
+use std::os::unix::fs::PermissionsExt as _;
+
+use concordat_policy::{Agreement, PurposeTree};
+use concordat_proto::token::{Expected, VerifyingKey, verify};
+
+use super::*;
+
+fn today() -> NaiveDate {
+    NaiveDate::from_ymd_opt(2026, 3, 1).unwrap()
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn the_sample_federation_parses_and_every_party_has_its_own_copies() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = make(&crate::sample::federation(today()), folder.path(), today()).unwrap();
+    let tree = PurposeTree::parse(&read(&made.layout.estate().join("purposes.toml"))).unwrap();
+    assert!(tree.iter().any(|purpose| purpose.retired));
+    assert_eq!(made.layout.departments().unwrap(), ["dbt", "dfe", "dhsc", "dsit", "dwp"]);
+    for (id, parties) in [("opportunity", 5), ("healthy-life", 2)] {
+        let text = read(&made.layout.estate().join(format!("agreements/{id}.toml")));
+        let agreement = Agreement::parse(&text).unwrap();
+        assert_eq!(agreement.parties.len(), parties);
+        assert!(agreement.purposes.iter().all(|purpose| tree.active(purpose).is_some()));
+        for party in &agreement.parties {
+            let node = made.layout.node(party.department.as_str());
+            assert_eq!(read(&node.join(format!("agreements/{id}.toml"))), text);
+            assert_eq!(PurposeTree::parse(&read(&node.join("purposes.toml"))).unwrap(), tree);
+            let keys = made.fingerprints.get(party.department.as_str()).unwrap();
+            assert_eq!((&keys.signing, &keys.linkage), (&party.signing_key, &party.linkage_key));
+        }
+    }
+    for file in ["gateway/gateway.toml", "nodes/dfe/node.toml", "estate/departments.toml", "estate/missions.toml", "client/client.toml"] {
+        toml::from_str::<toml::Table>(&read(&folder.path().join(file))).unwrap_or_else(|e| panic!("{file}: {e}"));
+    }
+}
+
+#[test]
+fn secrets_are_their_owners_only() {
+    let folder = tempfile::tempdir().unwrap();
+    make(&crate::sample::federation(today()), folder.path(), today()).unwrap();
+    let mut folders = vec![folder.path().to_owned()];
+    let mut secrets = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            if path.is_dir() {
+                folders.push(path);
+            } else if name.contains(".key") {
+                secrets += 1;
+                assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{}", path.display());
+            }
+        }
+    }
+    assert_eq!(secrets, 1 + 1 + 3 + 5 * 4, "authority, issuer, gateway, and four of each node");
+}
+
+#[test]
+fn the_key_set_verifies_the_issuers_tokens() {
+    let folder = tempfile::tempdir().unwrap();
+    let federation = crate::sample::federation(today());
+    let made = make(&federation, folder.path(), today()).unwrap();
+    let now = chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+    let token = made.issuer.token(&federation.caller, 10, now).unwrap();
+    let set: serde_json::Value = serde_json::from_str(&read(&folder.path().join("issuer/jwks.json"))).unwrap();
+    assert_eq!(set["keys"][0]["kid"], made.issuer.key_id.as_str());
+    let spki = made.issuer.key.public_spki();
+    let expected = Expected { typ: "JWT", issuer: issuer::ISSUER, audience: issuer::AUDIENCE, max_lifetime: 3600 };
+    let key = VerifyingKey::ed25519_spki(spki).unwrap();
+    let claims: serde_json::Value = verify(&token, &key, &expected, 1_800_000_000).unwrap();
+    assert_eq!(claims["organisation"], federation.caller.organisation.as_str());
+    assert!(make(&federation, folder.path(), today()).is_err(), "a federation is never overwritten");
+}
+
+#[test]
+fn an_agreement_with_a_party_that_has_no_node_is_not_adopted() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = make(&crate::sample::federation(today()), folder.path(), today()).unwrap();
+    let text = read(&made.layout.estate().join("agreements/opportunity.toml")).replace("\"dbt\"", "\"dft\"").replace("id = \"opportunity\"", "id = \"other\"");
+    let failure = adopt(&made.layout, &text).unwrap_err();
+    assert!(failure.message.contains("dft"), "{failure}");
+    assert!(!made.layout.estate().join("agreements/other.toml").exists());
+    assert!(adopt(&made.layout, "id = 1").is_err());
+}

@@ -1,0 +1,87 @@
+//! The answer as the caller gets it: the statement's columns, for each row what was withheld and why, and a summary.
+
+use std::sync::Arc;
+
+use arrow::array::{Array as _, ArrayRef, RecordBatch, StringArray, UInt64Array};
+use arrow::compute::cast;
+use arrow::datatypes::SchemaRef;
+use concordat_policy::Refusal;
+use serde_json::{Value, json};
+
+use crate::execute::Protected;
+use crate::record::Closed;
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) schema: SchemaRef,
+    pub(crate) batches: Vec<RecordBatch>,
+    /// What stands behind the answer: query id, mission, purpose, sources with consent versions and freshness, what was
+    /// withheld, log entry. Travels as the application metadata of the stream's schema message.
+    pub(crate) summary: Value,
+}
+
+/// Prepares the answer to a logged query.
+///
+/// # Errors
+/// [`concordat_policy::Code::Internal`] when the result does not have the shape that was planned.
+pub(crate) fn deliver(closed: Closed) -> Result<Answer, Refusal> {
+    let Closed { protected, query_id, entry } = closed;
+    let mut cells = vec![0u64; protected.columns.fields().len()];
+    let batches = protected.batches.iter().map(|batch| shown(batch, &protected, &mut cells)).collect::<Result<Vec<_>, _>>()?;
+    let reason = reason(protected.minimum);
+    let withheld: Vec<Value> = protected
+        .columns
+        .fields()
+        .iter()
+        .zip(&cells)
+        .filter(|(_, cells)| **cells > 0)
+        .map(|(field, cells)| json!({ "column": field.name(), "cells": cells, "reason": reason }))
+        .collect();
+    let mut summary = json!({
+        "query_id": query_id,
+        "mission": protected.mission,
+        "purpose": protected.purpose,
+        "agreements": protected.agreements,
+        "sources": protected.sources,
+        "minimum_subjects": protected.minimum,
+        "withheld": withheld,
+        "log_entry": entry,
+    });
+    if protected.leaves_out
+        && let Some(object) = summary.as_object_mut()
+    {
+        object.insert("left_out".into(), format!("groups of {}, if there are any: their keys have no published list of values", reason).into());
+    }
+    Ok(Answer { schema: protected.schema.clone(), batches, summary })
+}
+
+fn reason(minimum: u32) -> String {
+    format!("fewer than {minimum} distinct subjects")
+}
+
+/// One batch with plain text columns and, from the mask, the reasons.
+fn shown(batch: &RecordBatch, protected: &Protected, cells: &mut [u64]) -> Result<RecordBatch, Refusal> {
+    let mut columns: Vec<ArrayRef> = Vec::new();
+    for (field, column) in protected.columns.fields().iter().zip(batch.columns()) {
+        columns.push(cast(column, field.data_type()).map_err(Refusal::internal)?);
+    }
+    if protected.masked {
+        let mask = batch.columns().last().and_then(|m| m.as_any().downcast_ref::<UInt64Array>()).ok_or_else(|| Refusal::internal("no mask"))?;
+        let reasons: StringArray = mask.iter().map(|mask| named(mask.unwrap_or(u64::MAX), protected, cells)).collect();
+        columns.push(Arc::new(reasons));
+    }
+    RecordBatch::try_new(protected.schema.clone(), columns).map_err(Refusal::internal)
+}
+
+/// `persons, share: fewer than 10 distinct subjects`.
+fn named(mask: u64, protected: &Protected, cells: &mut [u64]) -> Option<String> {
+    let mut names = Vec::new();
+    for (bit, (field, cells)) in protected.columns.fields().iter().zip(cells).take(64).enumerate() {
+        if mask >> bit & 1 == 1 {
+            *cells += 1;
+            names.push(field.name().as_str());
+        }
+    }
+    (!names.is_empty()).then(|| format!("{}: {}", names.join(", "), reason(protected.minimum)))
+}

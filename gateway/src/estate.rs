@@ -1,0 +1,222 @@
+//! The estate: departments, purposes, missions, agreements and outcome views, read and checked as a whole.
+//!
+//! Every reference must resolve, and every view must parse and name datasets that some agreement of its mission covers;
+//! otherwise the gateway does not start.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use concordat_policy::{Agreement, Name, Problem, PurposeTree};
+use serde::Deserialize;
+
+use crate::config::{read, report};
+use crate::plan;
+
+/// A department of the estate.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Department {
+    /// Its name, the schema of its datasets in SQL.
+    pub id: Name,
+    /// Its title, for people.
+    pub title: String,
+    /// Its node: `https://host:port`.
+    pub address: String,
+    /// The DNS name in its node's certificate.
+    pub server_name: String,
+}
+
+/// A mission.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mission {
+    /// Its name, the catalog of its datasets and views in SQL.
+    pub id: Name,
+    /// Its title, for people.
+    pub title: String,
+    /// The goal.
+    #[serde(default)]
+    pub goal: String,
+}
+
+/// An outcome view.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// Its name, from the file's name.
+    pub name: String,
+    /// Its mission.
+    pub mission: Name,
+    /// Its title, for people.
+    pub title: String,
+    /// What a row is counted in.
+    pub unit: String,
+    /// One SELECT.
+    pub sql: String,
+}
+
+/// Everything together.
+#[derive(Debug)]
+pub struct Estate {
+    /// The departments.
+    pub departments: Vec<Department>,
+    /// The purposes.
+    pub purposes: PurposeTree,
+    /// The missions.
+    pub missions: Vec<Mission>,
+    /// The agreements.
+    pub agreements: Vec<Agreement>,
+    /// The views.
+    pub views: Vec<View>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DepartmentsFile {
+    #[serde(default)]
+    department: Vec<Department>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MissionsFile {
+    #[serde(default)]
+    mission: Vec<Mission>,
+}
+
+impl Estate {
+    /// Reads `folder`: `departments.toml`, `purposes.toml`, `missions.toml`, `agreements/*.toml`, `views/*.sql`.
+    ///
+    /// # Errors
+    /// A report of everything wrong in the first file that is wrong.
+    pub fn load(folder: &Path) -> miette::Result<Self> {
+        let departments: DepartmentsFile = parsed(&folder.join("departments.toml"))?;
+        let missions: MissionsFile = parsed(&folder.join("missions.toml"))?;
+        let purposes_path = folder.join("purposes.toml");
+        let purposes_text = read(&purposes_path)?;
+        let purposes = PurposeTree::parse(&purposes_text).map_err(|p| report(&purposes_path, &purposes_text, &p))?;
+        let mut estate = Self { departments: departments.department, purposes, missions: missions.mission, agreements: Vec::new(), views: Vec::new() };
+        estate.unique(folder)?;
+        for path in files(&folder.join("agreements"), "toml")? {
+            let text = read(&path)?;
+            let agreement = Agreement::parse(&text).map_err(|p| report(&path, &text, &p))?;
+            let problems = estate.agreement_problems(&agreement);
+            if !problems.is_empty() {
+                return Err(report(&path, &text, &problems));
+            }
+            estate.agreements.push(agreement);
+        }
+        for path in files(&folder.join("views"), "sql")? {
+            let text = read(&path)?;
+            let view = View::parse(&path, &text).and_then(|view| estate.view_problems(&view).map_or(Ok(view), Err)).map_err(|p| report(&path, &text, &[p]))?;
+            estate.views.push(view);
+        }
+        Ok(estate)
+    }
+
+    /// The mission of that name.
+    #[must_use]
+    pub fn mission(&self, id: &Name) -> Option<&Mission> {
+        self.missions.iter().find(|m| m.id == *id)
+    }
+
+    fn unique(&self, folder: &Path) -> miette::Result<()> {
+        let check = |file: &str, ids: Vec<&Name>| {
+            let mut seen = BTreeSet::new();
+            match ids.into_iter().find(|id| !seen.insert(*id)) {
+                Some(twice) => {
+                    let path = folder.join(file);
+                    let text = read(&path)?;
+                    Err(report(&path, &text, &[Problem::at(twice.as_str(), format!("'{twice}' stands twice"), "keep one of the two")]))
+                }
+                None => Ok(()),
+            }
+        };
+        check("departments.toml", self.departments.iter().map(|d| &d.id).collect())?;
+        check("missions.toml", self.missions.iter().map(|m| &m.id).collect())
+    }
+
+    fn agreement_problems(&self, agreement: &Agreement) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if self.agreements.iter().any(|a| a.id == agreement.id) {
+            problems.push(Problem::at("id", format!("another file holds an agreement '{}'", agreement.id), "give each agreement its own id"));
+        }
+        if self.mission(&agreement.mission).is_none() {
+            problems.push(Problem::at("mission", format!("the mission '{}' is not in missions.toml", agreement.mission), "declare it, or correct its name"));
+        }
+        for purpose in &agreement.purposes {
+            if self.purposes.active(purpose).is_none() {
+                problems.push(Problem::at(purpose.as_str(), format!("the purpose '{purpose}' is unknown or retired"), "name an active purpose of purposes.toml"));
+            }
+        }
+        for party in &agreement.parties {
+            if !self.departments.iter().any(|d| d.id == party.department) {
+                problems.push(Problem::at(party.department.as_str(), format!("the party '{}' is not in departments.toml", party.department), "declare it, with its node's address"));
+            }
+        }
+        problems
+    }
+
+    fn view_problems(&self, view: &View) -> Option<Problem> {
+        if self.mission(&view.mission).is_none() {
+            return Some(Problem::at("mission", format!("the mission '{}' is not in missions.toml", view.mission), "declare it, or correct its name"));
+        }
+        if self.views.iter().any(|v| v.mission == view.mission && v.name == view.name) {
+            return Some(Problem::at(&view.name, "another view of the mission has this name", "rename the file"));
+        }
+        let tables = match plan::tables(&view.sql) {
+            Ok(tables) => tables,
+            Err(refusal) => return Some(Problem::at("SELECT", refusal.message, "a view is one SELECT of the SQL that the gateway takes")),
+        };
+        let of_mission = || self.agreements.iter().filter(|a| a.mission == view.mission);
+        tables.into_iter().find_map(|(schema, table)| {
+            let known = match &schema {
+                None => true,
+                Some(schema) if schema == "views" => true,
+                Some(schema) => of_mission().flat_map(|a| &a.datasets).any(|d| d.name.department.as_str() == schema && d.name.dataset.as_str() == table),
+            };
+            (!known).then(|| {
+                Problem::at(
+                    &table,
+                    format!("no agreement of mission '{}' covers the dataset '{}.{table}'", view.mission, schema.unwrap_or_default()),
+                    "correct the name, or add the agreement to agreements/",
+                )
+            })
+        })
+    }
+}
+
+impl View {
+    /// Reads a view: leading comment lines `-- key: value` (`mission` and `title` required, `unit`), then one SELECT.
+    fn parse(path: &Path, text: &str) -> Result<Self, Problem> {
+        let name = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default().to_owned();
+        if !concordat_policy::agreement::column_name_ok(&name) {
+            return Err(Problem::at("", format!("'{name}' cannot name a view"), "use a-z, 0-9 and '_' in the file's name"));
+        }
+        let header = |key: &str| {
+            text.lines()
+                .take_while(|l| l.starts_with("--") || l.trim().is_empty())
+                .find_map(|l| l.trim_start_matches('-').trim().strip_prefix(key)?.strip_prefix(':').map(|v| v.trim().to_owned()))
+        };
+        let required = |key: &str| header(key).ok_or_else(|| Problem::at("", format!("the view has no '-- {key}: …' line"), "add it above the SELECT"));
+        let mission = required("mission")?;
+        let mission = Name::parse(&mission).map_err(|e| Problem::at(&mission, e.to_string(), "name a mission of missions.toml"))?;
+        Ok(Self { name, mission, title: required("title")?, unit: header("unit").unwrap_or_default(), sql: text.to_owned() })
+    }
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(path: &Path) -> miette::Result<T> {
+    let text = read(path)?;
+    toml::from_str(&text).map_err(|e| report(path, &text, &[Problem::toml(&e)]))
+}
+
+/// The files of a folder with an extension, by name; none where the folder does not exist.
+fn files(folder: &Path, extension: &str) -> miette::Result<Vec<std::path::PathBuf>> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(miette::miette!(help = "check that this user may read the folder", "{}: {e}", folder.display())),
+    };
+    let mut paths: Vec<_> = entries.filter_map(|e| e.ok().map(|e| e.path())).filter(|p| p.extension().is_some_and(|e| e == extension)).collect();
+    paths.sort();
+    Ok(paths)
+}

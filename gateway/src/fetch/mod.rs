@@ -1,0 +1,161 @@
+//! Fetching releases: an order per leaf of the plan, the sorted streams that answer it, and the receipts without which nothing
+//! that came is used.
+
+mod decode;
+mod keys;
+mod nodes;
+mod release;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow_flight::FlightDescriptor;
+use concordat_policy::agreement::Fingerprint;
+use concordat_policy::{Agreement, Code, LinkageDomain, Name, Refusal};
+use concordat_proto::order::{Confirmation, ISSUER, MAX_LIFETIME, Order, digest};
+use concordat_proto::token::SigningKey;
+use concordat_proto::{CONTRACT_VERSION, MAX_RELEASE_REQUEST, predicate, v1};
+use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
+use datafusion::physical_plan::ExecutionPlan;
+use futures::future::try_join_all;
+use prost::Message as _;
+
+use crate::authenticate::Caller;
+use crate::plan::{ReleaseExec, ReleaseSpec};
+pub(crate) use keys::Relay;
+use nodes::call;
+pub(crate) use nodes::{ClientTls, Nodes};
+use release::Expected;
+pub(crate) use release::{Placed, Source};
+
+/// What fetching needs of the gateway.
+pub(crate) struct Fetcher {
+    pub(crate) nodes: Nodes,
+    pub(crate) relay: Relay,
+    pub(crate) order_key: SigningKey,
+    /// Fingerprints of the client certificates that this gateway may present.
+    pub(crate) certificates: Vec<Fingerprint>,
+}
+
+/// For whom and why an order is placed.
+pub(crate) struct Errand<'a> {
+    pub(crate) query_id: &'a str,
+    pub(crate) caller: &'a Caller,
+    pub(crate) agreements: &'a [Agreement],
+}
+
+impl Fetcher {
+    /// Places one order for each leaf of `plan`, after the departments concerned hold the linkage key. All or none: if one
+    /// node refuses, the tickets of the others are never redeemed and lapse.
+    ///
+    /// # Errors
+    /// Refusals that name the department.
+    pub(crate) async fn place(&self, plan: &Arc<dyn ExecutionPlan>, errand: &Errand<'_>) -> Result<Vec<Arc<ReleaseSpec>>, Refusal> {
+        let specs = leaves(plan)?;
+        self.share_keys(&specs, errand.agreements).await?;
+        try_join_all(specs.iter().map(|spec| self.order(spec, errand))).await?;
+        Ok(specs)
+    }
+
+    async fn share_keys(&self, specs: &[Arc<ReleaseSpec>], agreements: &[Agreement]) -> Result<(), Refusal> {
+        let mut by_agreement: BTreeMap<&Name, (&ReleaseSpec, Vec<Name>)> = BTreeMap::new();
+        for spec in specs {
+            by_agreement.entry(&spec.permit.agreement).or_insert_with(|| (spec, Vec::new())).1.push(spec.dataset().department.clone());
+        }
+        let mut first: Option<(&Name, LinkageDomain)> = None;
+        for (id, (spec, departments)) in by_agreement {
+            let agreement = agreement(agreements, id)?;
+            let domain = domain(spec)?;
+            match &first {
+                Some((keyholder, other)) if **keyholder != agreement.linkage.keyholder || *other != domain => {
+                    return Err(Refusal::new(Code::Invalid, "datasets of agreements with different keyholders or epochs cannot be joined: their pseudonyms never match")
+                        .advice("the parties must agree on one keyholder and epoch for the mission"));
+                }
+                _ => first = Some((&agreement.linkage.keyholder, domain.clone())),
+            }
+            self.relay.ensure(&self.nodes, agreement, &domain, &departments).await?;
+        }
+        Ok(())
+    }
+
+    async fn order(&self, spec: &Arc<ReleaseSpec>, errand: &Errand<'_>) -> Result<(), Refusal> {
+        let department = &spec.dataset().department;
+        let agreement = agreement(errand.agreements, &spec.permit.agreement)?;
+        let key = self.nodes.signing_key(department, agreement).await?;
+        let jti = uuid::Uuid::now_v7().to_string();
+        let command = self.signed(spec, errand, &jti)?;
+        let info = call(department, self.nodes.flight(department)?.get_flight_info(FlightDescriptor::new_cmd(command))).await?;
+        let expected = Expected {
+            department: department.clone(),
+            dataset: spec.dataset().dataset.to_string(),
+            query_id: errand.query_id.to_owned(),
+            jti,
+            key,
+            schema: spec.schema.clone(),
+            partitions: spec.partitions,
+        };
+        spec.place(Placed::new(expected, &info, self.nodes.flight(department)?)?)
+    }
+
+    fn signed(&self, spec: &ReleaseSpec, errand: &Errand<'_>, jti: &str) -> Result<Vec<u8>, Refusal> {
+        let domain = domain(spec)?;
+        let request = v1::ReleaseRequest {
+            contract_version: CONTRACT_VERSION,
+            query_id: errand.query_id.to_owned(),
+            domain: Some((&domain).into()),
+            agreement: spec.permit.agreement.to_string(),
+            agreement_digest: spec.permit.agreement_digest.clone(),
+            dataset: spec.dataset().dataset.to_string(),
+            columns: spec.columns.clone(),
+            predicate: spec.predicate.as_ref().map(predicate::to_wire),
+            partitions: spec.partitions,
+            basis: v1::Basis::from(&spec.permit.dataset.basis).into(),
+        }
+        .encode_to_vec();
+        if request.len() > MAX_RELEASE_REQUEST {
+            return Err(Refusal::new(Code::LimitExceeded, "the statement's conditions are too long for a release order").advice("shorten the IN lists"));
+        }
+        let now = chrono::Utc::now().timestamp();
+        let order = Order {
+            iss: ISSUER.into(),
+            sub: errand.caller.subject.clone(),
+            aud: Order::audience(&spec.dataset().department),
+            nbf: now,
+            exp: now + MAX_LIFETIME,
+            jti: jti.to_owned(),
+            request_sha256: digest(&request),
+            query_id: errand.query_id.to_owned(),
+            organisation: errand.caller.organisation.clone(),
+            mission: domain.mission,
+            purpose: domain.purpose,
+            agreement: spec.permit.agreement.clone(),
+            agreement_digest: spec.permit.agreement_digest.clone(),
+            cnf: Confirmation { thumbprints: self.certificates.iter().map(ToString::to_string).collect() },
+        };
+        let order = order.sign(&self.order_key).map_err(Refusal::internal)?;
+        Ok(v1::ReleaseOrder { order, request }.encode_to_vec())
+    }
+}
+
+/// The releases that a plan reads.
+fn leaves(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<Arc<ReleaseSpec>>, Refusal> {
+    let mut specs: Vec<Arc<ReleaseSpec>> = Vec::new();
+    plan.apply(|node| {
+        if let Some(release) = node.downcast_ref::<ReleaseExec>()
+            && !specs.iter().any(|s| Arc::ptr_eq(s, release.spec()))
+        {
+            specs.push(release.spec().clone());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .map_err(Refusal::internal)?;
+    Ok(specs)
+}
+
+fn agreement<'a>(agreements: &'a [Agreement], id: &Name) -> Result<&'a Agreement, Refusal> {
+    agreements.iter().find(|a| a.id == *id).ok_or_else(|| Refusal::internal(format!("agreement '{id}' is not in the estate")))
+}
+
+fn domain(spec: &ReleaseSpec) -> Result<LinkageDomain, Refusal> {
+    spec.domain(chrono::Utc::now()).ok_or_else(|| Refusal::internal("no linkage domain at this time"))
+}

@@ -1,0 +1,181 @@
+//! Connections to the departments' nodes: mutual TLS, one channel per node, opened when first needed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow_flight::flight_service_client::FlightServiceClient;
+use concordat_policy::{Agreement, Code, Name, Refusal};
+use concordat_proto::status::from_status;
+use concordat_proto::token::VerifyingKey;
+use concordat_proto::v1::linkage_keys_client::LinkageKeysClient;
+use concordat_proto::v1::node_client::NodeClient;
+use concordat_proto::v1::{DescribeRequest, Description};
+use concordat_proto::{CONTRACT_VERSION, MAX_BATCH_MESSAGE, MAX_CONTROL_MESSAGE, version_is_served};
+use tokio::sync::Mutex;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Request, Status};
+
+use crate::estate::Department;
+
+/// How long a control call may take.
+pub(crate) const CONTROL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a description is believed.
+const DESCRIPTION_AGE: Duration = Duration::from_secs(30);
+/// The longest text of a node that is passed on.
+const MAX_NODE_TEXT: usize = 400;
+
+/// The gateway's TLS identity towards nodes.
+pub(crate) struct ClientTls {
+    /// PEM of the CA that signed the nodes' certificates.
+    pub(crate) ca: String,
+    /// PEM of the gateway's client certificate.
+    pub(crate) certificate: String,
+    /// PEM of its key.
+    pub(crate) key: String,
+}
+
+/// All nodes.
+pub(crate) struct Nodes {
+    by_department: HashMap<Name, Node>,
+}
+
+struct Node {
+    department: Name,
+    channel: Channel,
+    described: Mutex<Option<(Instant, Arc<Description>)>>,
+}
+
+impl Nodes {
+    /// Prepares a channel to each department's node. Connects to none.
+    ///
+    /// # Errors
+    /// A sentence, when an address is no URL or the TLS files do not fit.
+    pub(crate) fn new(departments: &[Department], tls: &ClientTls) -> Result<Self, String> {
+        let mut by_department = HashMap::new();
+        for department in departments {
+            let config = ClientTlsConfig::new()
+                .ca_certificate(Certificate::from_pem(&tls.ca))
+                .identity(Identity::from_pem(&tls.certificate, &tls.key))
+                .domain_name(&department.server_name);
+            let endpoint = Endpoint::from_shared(department.address.clone())
+                .map_err(|_| format!("department '{}': '{}' is no address", department.id, department.address))?
+                .tls_config(config)
+                .map_err(|e| format!("department '{}': TLS: {e}", department.id))?
+                .connect_timeout(Duration::from_secs(5))
+                .tcp_nodelay(true)
+                .http2_keep_alive_interval(Duration::from_secs(20))
+                .keep_alive_timeout(Duration::from_secs(10))
+                // Only a stream's own window bounds it: a stream that waits for its partner must not starve the others.
+                .initial_stream_window_size(4 << 20)
+                .initial_connection_window_size(1 << 30);
+            let node = Node { department: department.id.clone(), channel: endpoint.connect_lazy(), described: Mutex::new(None) };
+            by_department.insert(department.id.clone(), node);
+        }
+        Ok(Self { by_department })
+    }
+
+    fn node(&self, department: &Name) -> Result<&Node, Refusal> {
+        self.by_department.get(department).ok_or_else(|| {
+            Refusal::new(Code::NodeUnavailable, format!("department '{department}' has no address in the estate"))
+                .department(department)
+                .advice("the gateway's operator must add it to departments.toml")
+        })
+    }
+
+    /// The Flight service of a node.
+    pub(crate) fn flight(&self, department: &Name) -> Result<FlightServiceClient<Channel>, Refusal> {
+        let client = FlightServiceClient::new(self.node(department)?.channel.clone());
+        Ok(client.max_decoding_message_size(MAX_BATCH_MESSAGE).max_encoding_message_size(MAX_CONTROL_MESSAGE))
+    }
+
+    /// The key service of a node.
+    pub(crate) fn keys(&self, department: &Name) -> Result<LinkageKeysClient<Channel>, Refusal> {
+        Ok(LinkageKeysClient::new(self.node(department)?.channel.clone()).max_decoding_message_size(MAX_CONTROL_MESSAGE))
+    }
+
+    /// What a node says of itself, at most 30 s old.
+    ///
+    /// # Errors
+    /// Node refusals that name the department; [`Code::NodeFaulty`] when it speaks for another department or version.
+    pub(crate) async fn describe(&self, department: &Name) -> Result<Arc<Description>, Refusal> {
+        let node = self.node(department)?;
+        let mut described = node.described.lock().await;
+        if let Some((at, description)) = described.as_ref()
+            && at.elapsed() < DESCRIPTION_AGE
+        {
+            return Ok(description.clone());
+        }
+        let fresh = Arc::new(node.describe().await?);
+        *described = Some((Instant::now(), fresh.clone()));
+        Ok(fresh)
+    }
+
+    /// What a node says of itself now.
+    pub(crate) async fn describe_now(&self, department: &Name) -> Result<Description, Refusal> {
+        self.node(department)?.describe().await
+    }
+
+    /// The key that signs a node's receipts, checked against the agreement.
+    pub(crate) async fn signing_key(&self, department: &Name, agreement: &Agreement) -> Result<VerifyingKey, Refusal> {
+        let description = self.describe(department).await?;
+        let party = agreement.party(department);
+        let known = party.is_some_and(|p| p.signing_key == concordat_policy::agreement::Fingerprint::of(&description.signing_key));
+        match VerifyingKey::ed25519_spki(&description.signing_key) {
+            Some(key) if known => Ok(key),
+            _ => Err(faulty(department, "signs with a key that is not the one in the agreement", &agreement.id)
+                .advice("the department must publish its new key's fingerprint in the agreement, or someone stands in for its node")),
+        }
+    }
+}
+
+impl Node {
+    async fn describe(&self) -> Result<Description, Refusal> {
+        let mut client = NodeClient::new(self.channel.clone()).max_decoding_message_size(MAX_CONTROL_MESSAGE);
+        let description = call(&self.department, client.describe(Request::new(DescribeRequest { contract_version: CONTRACT_VERSION }))).await?;
+        if description.department != self.department.as_str() || !version_is_served(description.contract_version) {
+            return Err(faulty(&self.department, "describes another department or an unknown contract version", description.contract_version));
+        }
+        Ok(description)
+    }
+}
+
+/// Runs a control call under its timeout, and turns its failures into refusals that name the department.
+pub(crate) async fn call<T>(department: &Name, future: impl Future<Output = Result<tonic::Response<T>, Status>>) -> Result<T, Refusal> {
+    match tokio::time::timeout(CONTROL_TIMEOUT, future).await {
+        Err(_) => Err(timeout(department)),
+        Ok(Err(status)) => Err(failed(department, &status)),
+        Ok(Ok(response)) => Ok(response.into_inner()),
+    }
+}
+
+/// A node that did not answer in time.
+pub(crate) fn timeout(department: &Name) -> Refusal {
+    Refusal::new(Code::NodeTimeout, format!("department '{department}' did not answer in time; there is no partial answer"))
+        .department(department)
+        .advice("try again later; `concordat departments` shows which nodes answer")
+}
+
+/// A node that answered with something other than it signed or agreed.
+pub(crate) fn faulty(department: &Name, what: &str, operator: impl std::fmt::Display) -> Refusal {
+    Refusal::new(Code::NodeFaulty, format!("department '{department}' {what}; its data was discarded")).department(department).operator(operator)
+}
+
+/// A failed call as a refusal. A node's own sentence passes on, cut short and stripped of control characters.
+pub(crate) fn failed(department: &Name, status: &Status) -> Refusal {
+    let operator = format!("{:?}: {}", status.code(), status.message());
+    if let Some(own) = from_status(status) {
+        let said: String = own.message.chars().filter(|c| !c.is_control()).take(MAX_NODE_TEXT).collect();
+        let code = if own.code == Code::NodeFaulty { Code::NodeFaulty } else { Code::NodeRefused };
+        return Refusal::new(code, format!("department '{department}' refused ({}): {said}", own.code.as_str())).department(department).operator(operator);
+    }
+    let refusal = match status.code() {
+        tonic::Code::DeadlineExceeded => return timeout(department).operator(operator),
+        tonic::Code::Unavailable | tonic::Code::Cancelled | tonic::Code::Unknown | tonic::Code::Internal => {
+            Refusal::new(Code::NodeUnavailable, format!("department '{department}' cannot be reached, or broke off; there is no partial answer"))
+                .advice("try again later; `concordat departments` shows which nodes answer")
+        }
+        _ => Refusal::new(Code::NodeFaulty, format!("department '{department}' answered out of contract; its data was discarded")),
+    };
+    refusal.department(department).operator(operator)
+}

@@ -1,0 +1,103 @@
+//! The Flight SQL door: statements. A thin adapter; what happens stands in `pipeline.rs`.
+//!
+//! GetFlightInfo plans a statement and answers with its schema and a ticket; DoGet redeems the ticket once, runs the statement
+//! and streams the answer. A ticket is a random handle to a statement kept here, bound to the caller and purpose, good for
+//! five minutes: it holds no SQL.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use arrow_flight::encode::FlightDataEncoderBuilder;
+use arrow_flight::flight_service_server::FlightService;
+use arrow_flight::sql::server::FlightSqlService;
+use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt as _, SqlInfo, TicketStatementQuery};
+use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo, Ticket};
+use concordat_policy::{Code, Refusal};
+use concordat_proto::status::to_status;
+use futures::{Stream, TryStreamExt as _};
+use prost::Message as _;
+use tonic::{Request, Response, Status};
+
+use crate::Gateway;
+use crate::authenticate::Caller;
+use crate::pipeline;
+
+/// How long a ticket is good.
+const TICKET_AGE: Duration = Duration::from_secs(300);
+/// The most tickets that wait.
+const MAX_TICKETS: usize = 10_000;
+
+/// The service.
+pub(crate) struct FlightSql {
+    gateway: Arc<Gateway>,
+    statements: Mutex<HashMap<[u8; 16], Statement>>,
+}
+
+struct Statement {
+    sql: String,
+    caller: Caller,
+    since: Instant,
+}
+
+impl FlightSql {
+    pub(crate) fn new(gateway: Arc<Gateway>) -> Self {
+        Self { gateway, statements: Mutex::default() }
+    }
+
+    fn keep(&self, sql: String, caller: Caller) -> Result<[u8; 16], Status> {
+        let mut handle = [0; 16];
+        getrandom::fill(&mut handle).map_err(|e| to_status(&Refusal::internal(e), None))?;
+        let mut statements = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
+        statements.retain(|_, s| s.since.elapsed() < TICKET_AGE);
+        if statements.len() >= MAX_TICKETS {
+            return Err(to_status(&Refusal::new(Code::LimitExceeded, "too many statements wait to be fetched").advice("try again in a minute"), None));
+        }
+        statements.insert(handle, Statement { sql, caller, since: Instant::now() });
+        Ok(handle)
+    }
+
+    /// Takes the statement behind a ticket; the caller must be the one that got it.
+    fn take(&self, handle: &[u8], caller: &Caller) -> Result<String, Status> {
+        let gone = || to_status(&Refusal::new(Code::Denied, "the ticket is unknown, used, expired or another caller's").advice("ask for the statement's FlightInfo again"), None);
+        let handle: [u8; 16] = handle.try_into().map_err(|_| gone())?;
+        let mut statements = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
+        let theirs = |s: &Statement| s.since.elapsed() < TICKET_AGE && **caller == *s.caller && caller.mission() == s.caller.mission();
+        if !statements.get(&handle).is_some_and(theirs) {
+            return Err(gone());
+        }
+        statements.remove(&handle).map(|s| s.sql).ok_or_else(gone)
+    }
+}
+
+#[tonic::async_trait]
+impl FlightSqlService for FlightSql {
+    type FlightService = Self;
+
+    async fn get_flight_info_statement(&self, query: CommandStatementQuery, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+        if query.transaction_id.is_some() {
+            return Err(to_status(&Refusal::new(Code::Invalid, "transactions are not offered: nothing can be changed here"), None));
+        }
+        let (caller, schema) = pipeline::describe(&self.gateway, request.metadata(), &query.query).await.map_err(|r| r.status())?;
+        let handle = self.keep(query.query, caller)?;
+        let ticket = TicketStatementQuery { statement_handle: handle.to_vec().into() };
+        let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket.as_any().encode_to_vec()));
+        let info = FlightInfo::new().try_with_schema(&schema).map_err(|e| to_status(&Refusal::internal(e), None))?;
+        Ok(Response::new(info.with_endpoint(endpoint).with_descriptor(request.into_inner())))
+    }
+
+    async fn do_get_statement(&self, ticket: TicketStatementQuery, request: Request<Ticket>) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
+        let caller = pipeline::authenticate(&self.gateway, request.metadata()).await.map_err(|r| r.status())?;
+        let sql = self.take(&ticket.statement_handle, &caller)?;
+        let answer = pipeline::answer(&self.gateway, request.metadata(), &sql).await.map_err(|r| r.status())?;
+        let stream = FlightDataEncoderBuilder::new()
+            .with_schema(answer.schema)
+            .with_metadata(answer.summary.to_string().into())
+            .build(futures::stream::iter(answer.batches.into_iter().map(Ok)))
+            .map_err(|e| to_status(&Refusal::internal(e), None));
+        Ok(Response::new(Box::pin(stream) as Pin<Box<dyn Stream<Item = _> + Send>>))
+    }
+
+    async fn register_sql_info(&self, _id: i32, _result: &SqlInfo) {}
+}

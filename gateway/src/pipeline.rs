@@ -1,0 +1,93 @@
+//! The gateway in one sentence: authenticate → open → authorize → plan → execute → close → deliver.
+//!
+//! Each step takes what only the step before can give: [`Caller`], `Opened`, [`Permit`], [`Plan`], `Protected`, `Closed`,
+//! [`Answer`]. A step that is left out does not compile.
+
+use concordat_policy::{Permit, Refusal, authorize};
+use datafusion::arrow::datatypes::SchemaRef;
+use tonic::metadata::MetadataMap;
+
+use crate::Gateway;
+use crate::authenticate::Caller;
+use crate::deliver::{Answer, deliver};
+use crate::execute::execute;
+use crate::plan::Plan;
+use crate::record::{self, Intent, Opened};
+
+/// A refusal, and the id under which the log has it, once there is one.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) refusal: Refusal,
+    pub(crate) query_id: Option<String>,
+}
+
+/// Answers one statement.
+pub(crate) async fn answer(gateway: &Gateway, metadata: &MetadataMap, statement: &str) -> Result<Answer, Refused> {
+    let caller = authenticate(gateway, metadata).await?;
+    let opened = open(gateway, caller, Intent::Answer, statement).await?;
+    let refused = refused_as(&opened);
+    let protected = async {
+        let permit = permit(gateway, &opened)?;
+        let plan = plan(gateway, &permit, statement).await?;
+        execute(gateway, &opened, &permit, plan).await
+    };
+    let protected = protected.await;
+    let closed = opened.close(protected).await.map_err(refused)?;
+    deliver(closed).map_err(Refused::unlogged)
+}
+
+/// Says what the answer to a statement would look like; reads no data.
+pub(crate) async fn describe(gateway: &Gateway, metadata: &MetadataMap, statement: &str) -> Result<(Caller, SchemaRef), Refused> {
+    let caller = authenticate(gateway, metadata).await?;
+    let opened = open(gateway, caller.clone(), Intent::Describe, statement).await?;
+    let refused = refused_as(&opened);
+    let schema = async {
+        let permit = permit(gateway, &opened)?;
+        plan(gateway, &permit, statement).await.map(|plan| plan.answer_schema())
+    };
+    let schema = schema.await;
+    let (_, schema) = opened.finish(schema, serde_json::Value::Null).await.map_err(refused)?;
+    Ok((caller, schema))
+}
+
+/// Authenticates; a failure is recorded.
+pub(crate) async fn authenticate(gateway: &Gateway, metadata: &MetadataMap) -> Result<Caller, Refused> {
+    match gateway.issuers.authenticate(metadata, chrono::Utc::now().timestamp()) {
+        Ok(caller) => Ok(caller),
+        Err(refusal) => {
+            record::unauthenticated(&gateway.log, &refusal).await.map_err(Refused::unlogged)?;
+            Err(Refused::unlogged(refusal))
+        }
+    }
+}
+
+/// Opens the log's entry.
+pub(crate) async fn open(gateway: &Gateway, caller: Caller, intent: Intent, statement: &str) -> Result<Opened, Refused> {
+    record::open(&gateway.log, caller, intent, statement).await.map_err(Refused::unlogged)
+}
+
+/// Decides whether the caller may ask at all.
+pub(crate) fn permit(gateway: &Gateway, opened: &Opened) -> Result<Permit, Refusal> {
+    let estate = &gateway.estate;
+    authorize(&opened.caller, opened.caller.mission(), &estate.agreements, &estate.purposes, chrono::Utc::now())
+}
+
+async fn plan(gateway: &Gateway, permit: &Permit, statement: &str) -> Result<Plan, Refusal> {
+    Plan::new(permit, statement, &gateway.estate.views, gateway.partitions, gateway.runtime()?).await
+}
+
+/// Names the log's entry in a refusal.
+pub(crate) fn refused_as(opened: &Opened) -> impl FnOnce(Refusal) -> Refused + use<> {
+    let query_id = Some(opened.query_id.clone());
+    move |refusal| Refused { refusal, query_id }
+}
+
+impl Refused {
+    pub(crate) fn unlogged(refusal: Refusal) -> Self {
+        Self { refusal, query_id: None }
+    }
+
+    pub(crate) fn status(&self) -> tonic::Status {
+        concordat_proto::status::to_status(&self.refusal, self.query_id.as_deref())
+    }
+}

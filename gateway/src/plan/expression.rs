@@ -1,0 +1,303 @@
+//! Expressions: the allow-list of kinds, and which columns each one reads.
+//!
+//! Over rows about subjects an expression must not be able to fail, because a failure that depends on one person's value is
+//! an answer about that person: division is by literals only, casts give null instead of an error, and few functions are
+//! offered. Over protected values anything on the list may be computed.
+
+use std::collections::BTreeSet;
+
+use concordat_policy::{Code, Refusal, Use};
+use datafusion::common::tree_node::{Transformed, TreeNode as _, TreeNodeRecursion};
+use datafusion::common::{Column, Result, ScalarValue};
+use datafusion::logical_expr::expr::{BinaryExpr, Cast, Exists, InSubquery, TryCast};
+use datafusion::logical_expr::{Expr, Operator};
+
+use super::rewrite::Rewriter;
+use super::shape::{Origin, Shape, SourceColumn, Visible, find, refuse};
+
+/// The deepest expression.
+const MAX_DEPTH: usize = 200;
+
+/// Functions that cannot fail whatever the row holds.
+const ROW_FUNCTIONS: &[&str] = &["coalesce", "nullif", "lower", "upper", "date_part"];
+
+/// What an expression over rows read.
+#[derive(Default)]
+pub(super) struct Read {
+    /// Source columns whose values it read.
+    pub(super) columns: BTreeSet<SourceColumn>,
+    /// Whether it holds a subquery.
+    pub(super) subquery: bool,
+    /// Whether it read something that is not one source column as it is.
+    pub(super) complex: bool,
+    /// The columns of the node it named.
+    pub(super) named: Vec<Column>,
+}
+
+/// Where an expression over rows stands.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    /// The columns it can name.
+    pub(super) visible: &'a [Visible],
+    /// Whether `IN (SELECT …)` and `EXISTS` may stand here: in WHERE.
+    pub(super) subqueries: bool,
+}
+
+impl Rewriter<'_> {
+    /// Checks and rewrites an expression over rows, noting what it reads.
+    pub(super) fn row_expression(&mut self, expr: Expr, place: Place<'_>, read: &mut Read) -> Result<Expr> {
+        self.row_node(expr, place, read, 0)
+    }
+
+    fn row_node(&mut self, expr: Expr, place: Place<'_>, read: &mut Read, depth: usize) -> Result<Expr> {
+        bounded(depth)?;
+        match expr {
+            Expr::Column(column) => {
+                self.row_column(&column, place, read)?;
+                return Ok(Expr::Column(column));
+            }
+            Expr::Literal(..) => return Ok(expr),
+            Expr::IsNull(inner) if self.is_subject(&inner, place, read) => return Ok(Expr::IsNull(inner)),
+            Expr::IsNotNull(inner) if self.is_subject(&inner, place, read) => return Ok(Expr::IsNotNull(inner)),
+            Expr::ScalarSubquery(subquery) => return self.scalar_subquery(subquery),
+            Expr::InSubquery(subquery) if place.subqueries => return self.in_subquery(subquery, place, read),
+            Expr::Exists(exists) if place.subqueries => return self.exists(exists, place, read),
+            _ => {}
+        }
+        row_kind(&expr)?;
+        let place = if matches!(&expr, Expr::Not(_) | Expr::Alias(_)) || logical(&expr) { place } else { Place { subqueries: false, ..place } };
+        let expr = expr.map_children(|child| self.row_node(child, place, read, depth + 1).map(Transformed::yes))?.data;
+        Ok(match expr {
+            Expr::Cast(Cast { expr, field }) => Expr::TryCast(TryCast { expr, field }),
+            other => other,
+        })
+    }
+
+    fn row_column(&mut self, column: &Column, place: Place<'_>, read: &mut Read) -> Result<()> {
+        let Some(visible) = find(place.visible, column) else { return unknown_column(column) };
+        read.named.push(column.clone());
+        match &visible.origin {
+            Origin::Subject { .. } => {
+                return refuse(
+                    Refusal::new(Code::Disclosure, "a pseudonym may only be joined on, counted, grouped by, or tested for null")
+                        .advice("join with a.subject = b.subject, or write count(DISTINCT a.subject)"),
+                );
+            }
+            Origin::Source(column) => {
+                read.columns.insert(column.clone());
+            }
+            Origin::PerSubject(columns) | Origin::Derived(columns) => {
+                read.complex = true;
+                read.columns.extend(columns.iter().cloned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether `expr` is a pseudonym that is tested for null: "is this person in that dataset?", a use of `join`.
+    fn is_subject(&mut self, expr: &Expr, place: Place<'_>, read: &mut Read) -> bool {
+        let Expr::Column(column) = expr else { return false };
+        let Some(Visible { origin: origin @ Origin::Subject { .. }, .. }) = find(place.visible, column) else { return false };
+        for (dataset, column) in origin.sources() {
+            self.uses.add(&dataset, &column, Use::Join);
+        }
+        read.complex = true;
+        true
+    }
+
+    /// `(SELECT …)` as a value: only where every value in it is protected and it does not depend on the row.
+    fn scalar_subquery(&mut self, mut subquery: datafusion::logical_expr::Subquery) -> Result<Expr> {
+        if !subquery.outer_ref_columns.is_empty() {
+            return refuse(Refusal::new(Code::Invalid, "a subquery used as a value may not refer to the enclosing query").advice("join the datasets instead"));
+        }
+        let Shape::Safe(safe) = self.rewrite(subquery.subquery.as_ref().clone(), None)? else {
+            return refuse(
+                Refusal::new(Code::Disclosure, "a subquery used as a value must be a summary")
+                    .advice("select an aggregate in it; subjects' own values cannot be compared one by one"),
+            );
+        };
+        subquery.subquery = self.without_mask(safe)?.into();
+        Ok(Expr::ScalarSubquery(subquery))
+    }
+
+    /// `subject IN (SELECT subject …)`: a semi or anti join.
+    fn in_subquery(&mut self, mut query: InSubquery, place: Place<'_>, read: &mut Read) -> Result<Expr> {
+        let advice = "write a.subject IN (SELECT b.subject FROM …)";
+        let outer = match query.expr.as_ref() {
+            Expr::Column(column) => find(place.visible, column).map(|v| v.origin.clone()),
+            _ => None,
+        };
+        let (Some(outer @ Origin::Subject { .. }), true) = (outer, query.subquery.outer_ref_columns.is_empty()) else {
+            return refuse(Refusal::new(Code::Disclosure, "IN (SELECT …) must compare pseudonyms").advice(advice));
+        };
+        let Shape::Rows(rows) = self.rewrite(query.subquery.subquery.as_ref().clone(), None)? else {
+            return refuse(Refusal::new(Code::Disclosure, "IN (SELECT …) must select pseudonyms").advice(advice));
+        };
+        let [Visible { origin: inner @ Origin::Subject { .. }, .. }] = rows.visible.as_slice() else {
+            return refuse(Refusal::new(Code::Disclosure, "IN (SELECT …) must select one pseudonym").advice(advice));
+        };
+        self.linked(&outer, inner)?;
+        read.subquery = true;
+        self.subquery_datasets.extend(rows.datasets.iter().cloned());
+        query.subquery.subquery = self.visible_only(rows)?.into();
+        Ok(Expr::InSubquery(query))
+    }
+
+    /// `EXISTS (SELECT … WHERE b.subject = a.subject)`: a semi or anti join. Without that condition it would tell whether
+    /// any row exists at all.
+    fn exists(&mut self, mut exists: Exists, place: Place<'_>, read: &mut Read) -> Result<Expr> {
+        let before = std::mem::take(&mut self.correlated);
+        let shape = self.rewrite(exists.subquery.subquery.as_ref().clone(), Some(place.visible));
+        let correlated = std::mem::replace(&mut self.correlated, before);
+        match shape? {
+            Shape::Rows(rows) if correlated && !rows.limited => {
+                read.subquery = true;
+                self.subquery_datasets.extend(rows.datasets.iter().cloned());
+                exists.subquery.subquery = self.visible_only(rows)?.into();
+                Ok(Expr::Exists(exists))
+            }
+            _ => refuse(
+                Refusal::new(Code::Disclosure, "EXISTS must be tied to the same subject")
+                    .advice("write EXISTS (SELECT 1 FROM b WHERE b.subject = a.subject AND …)"),
+            ),
+        }
+    }
+
+    /// Notes that two pseudonyms are compared; they must be of one identifier type.
+    pub(super) fn linked(&mut self, left: &Origin, right: &Origin) -> Result<()> {
+        let (Origin::Subject { label: l, .. }, Origin::Subject { label: r, .. }) = (left, right) else {
+            return refuse(Refusal::internal("linked() on something that is no pseudonym"));
+        };
+        if l != r {
+            let name = |label: &str| label.split(':').take(2).collect::<Vec<_>>().join(":");
+            return refuse(
+                Refusal::new(Code::Invalid, format!("pseudonyms of {} and {} never match: the datasets identify subjects differently", name(l), name(r)))
+                    .advice("join datasets whose identifier types are equal; `concordat views` lists them"),
+            );
+        }
+        for (dataset, column) in left.sources().into_iter().chain(right.sources()) {
+            self.uses.add(&dataset, &column, Use::Join);
+        }
+        Ok(())
+    }
+
+    /// Checks and rewrites an expression over protected values; adds the positions of the columns that it reads.
+    pub(super) fn safe_expression(&mut self, expr: Expr, visible: &[Column], read: &mut BTreeSet<usize>) -> Result<Expr> {
+        self.safe_node(expr, visible, read, 0)
+    }
+
+    fn safe_node(&mut self, expr: Expr, visible: &[Column], read: &mut BTreeSet<usize>, depth: usize) -> Result<Expr> {
+        bounded(depth)?;
+        match expr {
+            Expr::Column(column) => {
+                let Some(position) = visible.iter().position(|c| *c == column) else { return unknown_column(&column) };
+                read.insert(position);
+                return Ok(Expr::Column(column));
+            }
+            Expr::ScalarSubquery(subquery) => return self.scalar_subquery(subquery),
+            _ => {}
+        }
+        safe_kind(&expr)?;
+        Ok(expr.map_children(|child| self.safe_node(child, visible, read, depth + 1).map(Transformed::yes))?.data)
+    }
+}
+
+fn bounded(depth: usize) -> Result<()> {
+    if depth > MAX_DEPTH {
+        return refuse(Refusal::new(Code::LimitExceeded, format!("an expression is nested more than {MAX_DEPTH} deep")).advice("use IN lists instead of long OR chains"));
+    }
+    Ok(())
+}
+
+fn logical(expr: &Expr) -> bool {
+    matches!(expr, Expr::BinaryExpr(BinaryExpr { op: Operator::And | Operator::Or, .. }))
+}
+
+fn row_kind(expr: &Expr) -> Result<()> {
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { op: Operator::Divide | Operator::Modulo, right, .. }) if !nonzero_literal(right) => refuse(
+            Refusal::new(Code::Disclosure, "over single subjects' values, division is by literals only: an error would tell about one person")
+                .advice("divide protected results instead, for example sum(a) / count(*)"),
+        ),
+        Expr::ScalarFunction(function) if !ROW_FUNCTIONS.contains(&function.name()) => not_offered("over single subjects' values the function", function.name()),
+        Expr::ScalarFunction(function) if function.name() == "date_part" && !matches!(function.args.first(), Some(Expr::Literal(..))) => {
+            not_offered("over single subjects' values a computed part for", "date_part")
+        }
+        other => safe_kind(other),
+    }
+}
+
+fn safe_kind(expr: &Expr) -> Result<()> {
+    match expr {
+        Expr::Alias(_)
+        | Expr::Literal(..)
+        | Expr::Like(_)
+        | Expr::Not(_)
+        | Expr::IsNotNull(_)
+        | Expr::IsNull(_)
+        | Expr::IsTrue(_)
+        | Expr::IsFalse(_)
+        | Expr::IsUnknown(_)
+        | Expr::IsNotTrue(_)
+        | Expr::IsNotFalse(_)
+        | Expr::IsNotUnknown(_)
+        | Expr::Negative(_)
+        | Expr::Between(_)
+        | Expr::Case(_)
+        | Expr::Cast(_)
+        | Expr::TryCast(_)
+        | Expr::InList(_)
+        // The catalog of functions is itself an allow-list.
+        | Expr::ScalarFunction(_) => Ok(()),
+        Expr::BinaryExpr(BinaryExpr { op, .. }) if operator_ok(*op) => Ok(()),
+        Expr::BinaryExpr(BinaryExpr { op, .. }) => not_offered("the operator", &op.to_string()),
+        Expr::WindowFunction(_) => not_offered("", "OVER (…), window functions,"),
+        Expr::Exists(_) | Expr::InSubquery(_) => refuse(
+            Refusal::new(Code::Disclosure, "IN (SELECT …) and EXISTS may stand in the WHERE of subjects' rows only")
+                .advice("move the condition into the WHERE clause below the aggregate"),
+        ),
+        Expr::Placeholder(_) => not_offered("", "a parameter ($1, ?)"),
+        Expr::GroupingSet(_) => not_offered("", "GROUPING SETS, ROLLUP or CUBE"),
+        _ => not_offered("", "this kind of expression"),
+    }
+}
+
+fn operator_ok(op: Operator) -> bool {
+    use Operator::{And, Divide, Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, Minus, Modulo, Multiply, NotEq, Or, Plus, StringConcat};
+    matches!(
+        op,
+        And | Or | Eq | NotEq | Lt | LtEq | Gt | GtEq | Plus | Minus | Multiply | Divide | Modulo | IsDistinctFrom | IsNotDistinctFrom | StringConcat
+    )
+}
+
+fn nonzero_literal(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(ScalarValue::Int64(Some(v)), _) => !matches!(*v, 0 | -1),
+        Expr::Literal(ScalarValue::Float64(Some(v)), _) => *v != 0.0,
+        Expr::Cast(Cast { expr, .. }) | Expr::TryCast(TryCast { expr, .. }) => nonzero_literal(expr),
+        _ => false,
+    }
+}
+
+/// Refuses something that the service does not do.
+pub(super) fn not_offered<T>(what: &str, name: &str) -> Result<T> {
+    refuse(
+        Refusal::new(Code::Invalid, format!("{what} {name} is not offered").trim_start().to_owned())
+            .advice("the README lists the SQL that the gateway takes"),
+    )
+}
+
+fn unknown_column<T>(column: &Column) -> Result<T> {
+    refuse(Refusal::new(Code::Denied, format!("no column '{}' may be used here", column.name)).advice("`concordat views` lists columns and their permitted uses"))
+}
+
+/// Whether any expression below holds a reference to the enclosing query.
+pub(super) fn outer_reference(expr: &Expr) -> bool {
+    let mut found = false;
+    // The closure never fails.
+    let _ = expr.apply(|e| {
+        found |= matches!(e, Expr::OuterReferenceColumn(..));
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    found
+}

@@ -1,0 +1,77 @@
+//! DataFusion's errors as refusals. Its texts can hold schema, literals and values, so they go to the operator only; the caller
+//! gets our sentence.
+
+use concordat_policy::{Code, Refusal};
+use datafusion::arrow::error::ArrowError;
+use datafusion::common::{DataFusionError, SchemaError};
+
+/// The refusal behind an error of planning or execution.
+pub(crate) fn refusal_of(error: DataFusionError) -> Refusal {
+    match find(&error) {
+        Some(refusal) => refusal,
+        None => classify(&error),
+    }
+}
+
+/// A refusal of our own that travelled inside the error.
+fn find(error: &DataFusionError) -> Option<Refusal> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(refusal) = error.downcast_ref::<Refusal>() {
+            return Some(refusal.clone());
+        }
+        next = match error.downcast_ref::<DataFusionError>() {
+            Some(DataFusionError::External(inner)) => Some(inner.as_ref()),
+            Some(DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner)) => Some(inner.as_ref()),
+            Some(DataFusionError::Shared(inner)) => Some(inner.as_ref()),
+            Some(DataFusionError::Collection(all)) => return all.iter().find_map(find),
+            Some(DataFusionError::ArrowError(inner, _)) => match inner.as_ref() {
+                ArrowError::ExternalError(inner) => Some(inner.as_ref()),
+                _ => None,
+            },
+            _ => error.source(),
+        };
+    }
+    None
+}
+
+fn classify(error: &DataFusionError) -> Refusal {
+    let operator = error.to_string();
+    let refusal = match error.find_root() {
+        DataFusionError::SQL(parser, _) => {
+            let place = parser.to_string();
+            let place = place.rsplit_once(" at ").map(|(_, place)| format!(" at {}", place.trim())).filter(|p| p.len() < 40 && p.starts_with(" at Line"));
+            Refusal::new(Code::Invalid, format!("the SQL does not parse{}", place.unwrap_or_default())).advice("one SELECT is expected; check the place named")
+        }
+        DataFusionError::SchemaError(schema, _) => match schema.as_ref() {
+            SchemaError::FieldNotFound { field, .. } => {
+                Refusal::new(Code::Denied, format!("no column '{}' may be used here", field.flat_name())).advice("`concordat views` lists columns and their permitted uses")
+            }
+            SchemaError::AmbiguousReference { field } => {
+                Refusal::new(Code::Invalid, format!("the column '{}' could be of several datasets", field.name)).advice("write which: dataset_alias.column")
+            }
+            _ => Refusal::new(Code::Invalid, "two columns of the result have the same name").advice("give one of them another name with AS"),
+        },
+        DataFusionError::Plan(text) => plan_sentence(text),
+        DataFusionError::NotImplemented(_) => Refusal::new(Code::Invalid, "the statement uses something that is not offered").advice("the README lists the SQL that the gateway takes"),
+        DataFusionError::ResourcesExhausted(_) => {
+            Refusal::new(Code::LimitExceeded, "the query needs more memory than one query may use").advice("narrow it: fewer groups, fewer columns, or a WHERE clause")
+        }
+        _ => return Refusal::internal(operator),
+    };
+    refusal.operator(operator)
+}
+
+fn plan_sentence(text: &str) -> Refusal {
+    if text.starts_with("table '") || text.contains("not found") && text.contains("table") || text.contains("failed to resolve schema") || text.contains("failed to resolve catalog") {
+        return Refusal::new(Code::Denied, "a dataset or view of the statement may not be used for this purpose, or does not exist")
+            .advice("`concordat views` lists what may be used; datasets are written department.dataset");
+    }
+    if let Some(name) = text.strip_prefix("Invalid function '").and_then(|t| t.split('\'').next()) {
+        return Refusal::new(Code::Invalid, format!("the function {name} is not offered")).advice("the README lists the SQL that the gateway takes");
+    }
+    if text.contains("must be in GROUP BY") || text.contains("must appear in the GROUP BY") || text.contains("could not be resolved from available columns") {
+        return Refusal::new(Code::Invalid, "a selected column is neither summarised nor a key of the groups").advice("add it to GROUP BY, or put it into an aggregate");
+    }
+    Refusal::new(Code::Invalid, "the statement's parts do not fit together: types, names or numbers of columns").advice("check the types of compared columns with `concordat views`")
+}

@@ -1,0 +1,157 @@
+//! From SQL to a plan that may run: parsed, resolved against a catalog that holds only what the permit allows, walked,
+//! protected, judged and turned into an execution plan. Nothing here touches the network.
+
+mod domain;
+mod expression;
+mod failure;
+mod predicate;
+mod protect;
+mod release_table;
+mod rewrite;
+mod safe;
+mod session;
+mod shape;
+mod statement;
+mod summarise;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use concordat_policy::{Code, ColumnUses, Permit, Refusal};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::Result;
+use datafusion::execution::TaskContext;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
+
+pub(crate) use failure::refusal_of;
+pub(crate) use release_table::{ReleaseExec, ReleaseSpec};
+use rewrite::Rewriter;
+pub(crate) use statement::tables;
+use shape::{Safe, Shape, refuse};
+
+use crate::estate::View;
+
+/// The name of the last column of an answer in which something may be withheld: text, null where nothing is.
+pub const WITHHELD: &str = "withheld";
+
+/// A plan that may run. Only [`Plan::new`] builds one, and only after the permit has judged every use it makes of a column.
+pub struct Plan {
+    physical: Arc<dyn ExecutionPlan>,
+    task: Arc<TaskContext>,
+    uses: ColumnUses,
+    columns: SchemaRef,
+    masked: bool,
+    minimum: u32,
+    leaves_out: bool,
+}
+
+impl Plan {
+    /// Plans `sql` under `permit`, with the outcome views of the permit's mission at hand.
+    ///
+    /// # Errors
+    /// [`Code::Invalid`] for SQL that does not parse or is not offered; [`Code::Denied`] for datasets, columns or uses that are
+    /// not permitted (or do not exist: the two look the same); [`Code::Disclosure`] where a subject's value could reach the
+    /// output; [`Code::LimitExceeded`] for statements beyond the size limits.
+    pub(crate) async fn new(permit: &Permit, sql: &str, views: &[View], partitions: u32, runtime: Arc<RuntimeEnv>) -> Result<Self, Refusal> {
+        let mut state = session::state(permit, partitions, runtime).map_err(refusal_of)?;
+        let plan = statement::resolve(&mut state, permit, sql, views).await?;
+        let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).map_err(refusal_of)?;
+        let mut rewriter = Rewriter::new(permit);
+        let (logical, masked) = protected(&mut rewriter, plan).map_err(refusal_of)?;
+        permit.judge(&rewriter.uses)?;
+        let width = logical.schema().fields().len() - usize::from(masked);
+        let columns = answer_columns(&logical, width);
+        let physical = state.create_physical_plan(&logical).await.map_err(refusal_of)?;
+        Ok(Self {
+            physical,
+            task: state.task_ctx(),
+            uses: rewriter.uses,
+            columns,
+            masked,
+            minimum: rewriter.minimum,
+            leaves_out: rewriter.leaves_out,
+        })
+    }
+
+    /// What runs.
+    pub(crate) fn physical(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.physical
+    }
+
+    /// Where it runs.
+    pub(crate) fn task(&self) -> Arc<TaskContext> {
+        self.task.clone()
+    }
+
+    /// The uses that it makes of columns.
+    pub(crate) fn uses(&self) -> &ColumnUses {
+        &self.uses
+    }
+
+    /// The statement's columns, as the caller sees them.
+    pub(crate) fn columns(&self) -> &SchemaRef {
+        &self.columns
+    }
+
+    /// Whether the last column of the running plan is the mask.
+    pub(crate) fn masked(&self) -> bool {
+        self.masked
+    }
+
+    /// The strictest minimum that applied; 0 when nothing is summarised.
+    pub(crate) fn minimum(&self) -> u32 {
+        self.minimum
+    }
+
+    /// Whether small groups are left out rather than shown as withheld, because their keys have no published domain.
+    pub(crate) fn leaves_out(&self) -> bool {
+        self.leaves_out
+    }
+
+    /// The schema of the answer: the statement's columns and, where something may be withheld, [`WITHHELD`].
+    pub(crate) fn answer_schema(&self) -> SchemaRef {
+        if !self.masked {
+            return self.columns.clone();
+        }
+        let withheld = Arc::new(Field::new(WITHHELD, DataType::Utf8, true));
+        Arc::new(Schema::new(self.columns.fields().iter().cloned().chain([withheld]).collect::<Vec<_>>()))
+    }
+}
+
+/// The statement with `Protect` in it, and whether its last column is the mask.
+fn protected(rewriter: &mut Rewriter<'_>, plan: LogicalPlan) -> Result<(LogicalPlan, bool)> {
+    match rewriter.rewrite(plan, None)? {
+        Shape::Safe(Safe { plan, masked, .. }) => Ok((plan, masked)),
+        Shape::Rows(rows) => {
+            if rows.visible.is_empty() {
+                return refuse(Refusal::new(Code::Disclosure, "a row for each subject, even without columns, tells their number"));
+            }
+            // A row without a single column of a subject would still tell that the subject exists.
+            for dataset in &rows.datasets {
+                rewriter.uses.touch(dataset);
+            }
+            for visible in &rows.visible {
+                rewriter.output(&visible.origin.sources());
+            }
+            if rows.visible.iter().all(|v| v.origin.sources().is_empty()) {
+                return refuse(
+                    Refusal::new(Code::Disclosure, "a row for each subject, even without a subject's values, tells their exact number").advice("use count(*)"),
+                );
+            }
+            rewriter.visible_only(rows).map(|plan| (plan, false))
+        }
+    }
+}
+
+/// The caller's columns: dictionaries, a matter of the wire between node and gateway, become plain text.
+fn answer_columns(plan: &LogicalPlan, width: usize) -> SchemaRef {
+    let plain = |kind: &DataType| match kind {
+        DataType::Dictionary(_, value) => value.as_ref().clone(),
+        other => other.clone(),
+    };
+    let fields = plan.schema().fields().iter().take(width).map(|f| Field::new(f.name(), plain(f.data_type()), f.is_nullable()));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}

@@ -1,0 +1,449 @@
+//! The walk over a statement's logical plan: node kinds from an allow-list, every column's use noted, `Protect` put directly
+//! above the first aggregate that does not group by the subject.
+//!
+//! ```text
+//! before                                   after
+//!   Projection region, avg(a.score)          Projection region, avg(a.score), mask
+//!     Aggregate region, avg(a.score)           Protect min=10                       (protect.rs)
+//!       Join a.subject = b.subject               Projection values, contributors    (summarise.rs)
+//!         Scan a                                   Aggregate region
+//!         Scan b                                     Aggregate region, subject
+//!                                                      Join a.subject = b.subject …
+//! ```
+//!
+//! What is not matched here is refused.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use concordat_policy::column::SUBJECT;
+use concordat_policy::{Code, ColumnUses, DatasetName, Permit, Refusal, Use};
+use datafusion::catalog::default_table_source::source_as_provider;
+use datafusion::common::{Column, JoinConstraint, JoinType, Result};
+use datafusion::logical_expr::expr::BinaryExpr;
+use datafusion::logical_expr::utils::split_conjunction_owned;
+use datafusion::logical_expr::{Distinct, Expr, Filter, Join, LogicalPlan, LogicalPlanBuilder, Operator, Projection, Sort, SubqueryAlias, TableScan};
+use datafusion::prelude::{coalesce, col};
+
+use super::expression::{Place, Read, not_offered, outer_reference};
+use super::release_table::ReleaseTable;
+use super::shape::{Origin, Rows, Safe, Shape, SourceColumn, Visible, find, refuse};
+
+/// The most nodes in one plan.
+const MAX_NODES: usize = 500;
+
+/// The walker and what it has noted so far.
+pub(super) struct Rewriter<'a> {
+    pub(super) permit: &'a Permit,
+    /// The uses of columns.
+    pub(super) uses: ColumnUses,
+    /// Datasets that subqueries of the node at hand read.
+    pub(super) subquery_datasets: BTreeSet<DatasetName>,
+    /// Whether a condition ties the subquery at hand to the enclosing query's subject.
+    pub(super) correlated: bool,
+    /// The strictest minimum of subjects that any `Protect` applies.
+    pub(super) minimum: u32,
+    /// Whether some `Protect` leaves small groups out, because their keys have no published domain.
+    pub(super) leaves_out: bool,
+    nodes: usize,
+    names: usize,
+}
+
+impl<'a> Rewriter<'a> {
+    pub(super) fn new(permit: &'a Permit) -> Self {
+        Self {
+            permit,
+            uses: ColumnUses::default(),
+            subquery_datasets: BTreeSet::new(),
+            correlated: false,
+            minimum: 0,
+            leaves_out: false,
+            nodes: 0,
+            names: 0,
+        }
+    }
+
+    /// A column name that no statement can write.
+    pub(super) fn fresh(&mut self, what: &str) -> String {
+        self.names += 1;
+        format!("__{what}_{}", self.names)
+    }
+
+    /// Rewrites one node and what is below it. `outer` holds the columns of the enclosing query, inside EXISTS.
+    pub(super) fn rewrite(&mut self, plan: LogicalPlan, outer: Option<&[Visible]>) -> Result<Shape> {
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            return refuse(Refusal::new(Code::LimitExceeded, format!("the statement needs more than {MAX_NODES} steps")).advice("split it"));
+        }
+        match plan {
+            LogicalPlan::TableScan(scan) => self.scan(scan),
+            LogicalPlan::SubqueryAlias(alias) => self.alias(alias, outer),
+            LogicalPlan::Projection(projection) => self.projection(projection, outer),
+            LogicalPlan::Filter(filter) => self.filter(filter, outer),
+            LogicalPlan::Join(join) => self.join(join),
+            LogicalPlan::Aggregate(aggregate) => {
+                let input = self.rewrite(aggregate.input.as_ref().clone(), None)?;
+                self.aggregate(aggregate, input)
+            }
+            LogicalPlan::Distinct(Distinct::All(input)) => {
+                let input = self.rewrite(input.as_ref().clone(), None)?;
+                self.distinct(input)
+            }
+            LogicalPlan::Sort(sort) => self.sort(sort, outer),
+            LogicalPlan::Limit(mut limit) => match self.rewrite(limit.input.as_ref().clone(), outer)? {
+                Shape::Safe(safe) => {
+                    limit.input = Arc::new(safe.plan);
+                    Ok(Shape::Safe(Safe { plan: LogicalPlan::Limit(limit), ..safe }))
+                }
+                Shape::Rows(rows) => {
+                    limit.input = Arc::new(rows.plan);
+                    Ok(Shape::Rows(Rows { plan: LogicalPlan::Limit(limit), limited: true, ..rows }))
+                }
+            },
+            LogicalPlan::Union(union) => {
+                let inputs = union.inputs.iter().map(|input| self.rewrite(input.as_ref().clone(), None)).collect::<Result<Vec<_>>>()?;
+                self.union(inputs)
+            }
+            LogicalPlan::EmptyRelation(_) => Ok(Shape::Safe(Safe { width: plan.schema().fields().len(), plan, masked: false })),
+            LogicalPlan::Values(values) => {
+                for expr in values.values.iter().flatten() {
+                    self.safe_expression(expr.clone(), &[], &mut BTreeSet::new())?;
+                }
+                let plan = LogicalPlan::Values(values);
+                Ok(Shape::Safe(Safe { width: plan.schema().fields().len(), plan, masked: false }))
+            }
+            LogicalPlan::Window(_) => not_offered("", "OVER (…), window functions,"),
+            LogicalPlan::RecursiveQuery(_) => not_offered("", "WITH RECURSIVE"),
+            LogicalPlan::Distinct(Distinct::On(_)) => not_offered("", "DISTINCT ON"),
+            _ => not_offered("", "this kind of statement"),
+        }
+    }
+
+    fn scan(&mut self, scan: TableScan) -> Result<Shape> {
+        let provider = source_as_provider(&scan.source)?;
+        let Some(table) = provider.downcast_ref::<ReleaseTable>() else {
+            return refuse(Refusal::internal("a scan of something that is no dataset"));
+        };
+        let dataset = table.dataset().clone();
+        let label = table.identifier_label().to_owned();
+        self.uses.touch(&dataset);
+        let plan = LogicalPlan::TableScan(scan);
+        let visible: Vec<Visible> = plan
+            .schema()
+            .columns()
+            .into_iter()
+            .map(|column| {
+                let origin = if column.name == SUBJECT {
+                    Origin::Subject { label: label.clone(), nullable: false, datasets: BTreeSet::from([dataset.clone()]) }
+                } else {
+                    Origin::Source((dataset.clone(), column.name.clone()))
+                };
+                Visible { column, origin }
+            })
+            .collect();
+        let Some(subject) = visible.iter().find(|v| v.column.name == SUBJECT).map(|v| v.column.clone()) else {
+            return refuse(Refusal::internal("a dataset without a pseudonym"));
+        };
+        let datasets = BTreeSet::from([dataset]);
+        Ok(Shape::Rows(Rows { plan, subject, subject_of: datasets.clone(), visible, datasets, narrowed_by: Vec::new(), limited: false }))
+    }
+
+    fn alias(&mut self, alias: SubqueryAlias, outer: Option<&[Visible]>) -> Result<Shape> {
+        let requalify = |column: &Column| Column::new(Some(alias.alias.clone()), column.name.clone());
+        match self.rewrite(alias.input.as_ref().clone(), outer)? {
+            Shape::Safe(safe) => {
+                let plan = LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(safe.plan), alias.alias)?);
+                Ok(Shape::Safe(Safe { plan, ..safe }))
+            }
+            Shape::Rows(mut rows) => {
+                rows.subject = requalify(&rows.subject);
+                rows.visible.iter_mut().for_each(|v| v.column = requalify(&v.column));
+                rows.plan = LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(rows.plan), alias.alias)?);
+                Ok(Shape::Rows(rows))
+            }
+        }
+    }
+
+    fn projection(&mut self, projection: Projection, outer: Option<&[Visible]>) -> Result<Shape> {
+        match self.rewrite(projection.input.as_ref().clone(), outer)? {
+            Shape::Safe(safe) => self.project_safe(safe, projection.expr).map(Shape::Safe),
+            Shape::Rows(rows) => self.project_rows(rows, projection.expr).map(Shape::Rows),
+        }
+    }
+
+    fn project_rows(&mut self, rows: Rows, exprs: Vec<Expr>) -> Result<Rows> {
+        let (mut projected, mut origins) = (Vec::new(), Vec::new());
+        for expr in exprs {
+            let (expr, origin) = self.row_value(expr, &rows)?;
+            projected.push(expr);
+            origins.push(origin);
+        }
+        let hidden = self.fresh(SUBJECT);
+        projected.push(Expr::Column(rows.subject.clone()).alias(&hidden));
+        let plan = LogicalPlan::Projection(Projection::try_new(projected, Arc::new(rows.plan))?);
+        let visible = plan.schema().columns().into_iter().zip(origins).map(|(column, origin)| Visible { column, origin }).collect();
+        Ok(Rows { plan, subject: Column::new_unqualified(hidden), visible, ..rows })
+    }
+
+    /// An expression of a SELECT list or a group key over rows, and where its value comes from.
+    pub(super) fn row_value(&mut self, expr: Expr, rows: &Rows) -> Result<(Expr, Origin)> {
+        let mut bare = &expr;
+        while let Expr::Alias(alias) = bare {
+            bare = &alias.expr;
+        }
+        if let Expr::Column(column) = bare
+            && let Some(visible) = find(&rows.visible, column)
+        {
+            let origin = visible.origin.clone();
+            return Ok((expr, origin));
+        }
+        if let Some(origin) = self.coalesced_subject(bare, rows)? {
+            return Ok((expr, origin));
+        }
+        let mut read = Read::default();
+        let expr = self.row_expression(expr, Place { visible: &rows.visible, subqueries: false }, &mut read)?;
+        Ok((expr, Origin::Derived(read.columns)))
+    }
+
+    /// `coalesce(a.subject, b.subject)`, as full joins need it: the row's own pseudonym.
+    fn coalesced_subject(&mut self, expr: &Expr, rows: &Rows) -> Result<Option<Origin>> {
+        let Expr::ScalarFunction(function) = expr else { return Ok(None) };
+        let origins: Vec<Origin> = function
+            .args
+            .iter()
+            .filter_map(|arg| if let Expr::Column(c) = arg { find(&rows.visible, c) } else { None })
+            .map(|v| v.origin.clone())
+            .filter(|origin| matches!(origin, Origin::Subject { .. }))
+            .collect();
+        if function.name() != "coalesce" || origins.len() != function.args.len() {
+            return Ok(None);
+        }
+        let mut datasets = BTreeSet::new();
+        let mut first: Option<(&Origin, String)> = None;
+        for origin in &origins {
+            let Origin::Subject { label, datasets: of, .. } = origin else { continue };
+            datasets.extend(of.iter().cloned());
+            match &first {
+                Some((other, _)) => self.linked(other, origin)?,
+                None => first = Some((origin, label.clone())),
+            }
+        }
+        // Never null when it covers every dataset that can supply the row's own pseudonym.
+        let nullable = !rows.subject_of.is_subset(&datasets);
+        Ok(first.map(|(_, label)| Origin::Subject { label, nullable, datasets }))
+    }
+
+    fn filter(&mut self, filter: Filter, outer: Option<&[Visible]>) -> Result<Shape> {
+        match self.rewrite(filter.input.as_ref().clone(), outer)? {
+            Shape::Safe(safe) => {
+                let predicate = self.safe_expression(filter.predicate, &safe.visible(), &mut BTreeSet::new())?;
+                let plan = LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(safe.plan))?);
+                Ok(Shape::Safe(Safe { plan, ..safe }))
+            }
+            Shape::Rows(mut rows) => {
+                let mut kept = Vec::new();
+                for condition in split_conjunction_owned(filter.predicate) {
+                    kept.push(self.condition(condition, &mut rows, outer)?);
+                }
+                rows.datasets.append(&mut self.subquery_datasets);
+                let Some(predicate) = kept.into_iter().reduce(Expr::and) else { return Ok(Shape::Rows(rows)) };
+                rows.plan = LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(rows.plan))?);
+                Ok(Shape::Rows(rows))
+            }
+        }
+    }
+
+    /// One condition of a WHERE over rows.
+    fn condition(&mut self, condition: Expr, rows: &mut Rows, outer: Option<&[Visible]>) -> Result<Expr> {
+        if outer_reference(&condition) {
+            return self.correlation(condition, &rows.visible, outer);
+        }
+        if rows.limited {
+            return refuse(Refusal::new(Code::Disclosure, "rows of single subjects may not be chosen by ORDER BY … LIMIT and then worked on").advice("remove the LIMIT of the subquery"));
+        }
+        let mut read = Read::default();
+        let place = Place { visible: &rows.visible, subqueries: true };
+        let condition = self.row_expression(condition, place, &mut read)?;
+        for (dataset, column) in &read.columns {
+            self.uses.add(dataset, column, Use::Filter);
+        }
+        let mut columns = read.columns.into_iter();
+        if let (Some(only), None, false, false) = (columns.next(), columns.next(), read.complex, read.subquery)
+            && let Some(named) = read.named.first()
+            && read.named.iter().all(|c| c == named)
+        {
+            rows.narrowed_by.push((only, named.clone(), condition.clone()));
+        }
+        Ok(condition)
+    }
+
+    /// `b.subject = a.subject` inside EXISTS, `a` being of the enclosing query.
+    fn correlation(&mut self, condition: Expr, visible: &[Visible], outer: Option<&[Visible]>) -> Result<Expr> {
+        if let (Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }), Some(outer)) = (&condition, outer) {
+            let (inner, enclosing) = match (left.as_ref(), right.as_ref()) {
+                (Expr::Column(c), Expr::OuterReferenceColumn(_, o)) | (Expr::OuterReferenceColumn(_, o), Expr::Column(c)) => (find(visible, c), find(outer, o)),
+                _ => (None, None),
+            };
+            if let (Some(inner), Some(enclosing)) = (inner, enclosing)
+                && matches!((&inner.origin, &enclosing.origin), (Origin::Subject { .. }, Origin::Subject { .. }))
+            {
+                self.linked(&inner.origin, &enclosing.origin)?;
+                self.correlated = true;
+                return Ok(condition);
+            }
+        }
+        refuse(
+            Refusal::new(Code::Disclosure, "a subquery may refer to the enclosing query by its pseudonym only")
+                .advice("write WHERE b.subject = a.subject inside EXISTS; compare other columns after a join"),
+        )
+    }
+
+    fn join(&mut self, join: Join) -> Result<Shape> {
+        let left = self.rewrite(join.left.as_ref().clone(), None)?;
+        let right = self.rewrite(join.right.as_ref().clone(), None)?;
+        match (left, right) {
+            (Shape::Rows(left), Shape::Rows(right)) => self.join_rows(join, left, right).map(Shape::Rows),
+            (Shape::Safe(left), Shape::Safe(right)) => self.join_safe(join, left, right).map(Shape::Safe),
+            _ => refuse(
+                Refusal::new(Code::Disclosure, "rows of single subjects cannot be joined with summaries")
+                    .advice("summarise both sides first, or use a subquery as a value: … > (SELECT avg(…) FROM …)"),
+            ),
+        }
+    }
+
+    fn join_rows(&mut self, join: Join, left: Rows, right: Rows) -> Result<Rows> {
+        if left.limited || right.limited {
+            return refuse(Refusal::new(Code::Disclosure, "rows chosen by ORDER BY … LIMIT cannot be joined").advice("remove the LIMIT"));
+        }
+        if join.join_constraint == JoinConstraint::Using && matches!(join.join_type, JoinType::Right | JoinType::Full) {
+            return refuse(
+                Refusal::new(Code::Invalid, "USING and NATURAL under RIGHT and FULL joins return the left key only")
+                    .advice("write ON a.subject = b.subject and, for the key, coalesce(a.subject, b.subject)"),
+            );
+        }
+        let sides: Vec<Visible> = left.visible.iter().chain(&right.visible).cloned().collect();
+        let mut conditions: Vec<Expr> = join.on.iter().map(|(l, r)| l.clone().eq(r.clone())).collect();
+        conditions.extend(join.filter.clone().map(split_conjunction_owned).unwrap_or_default());
+        let mut tied = false;
+        let mut kept = Vec::new();
+        for condition in conditions {
+            if let Some((l, r)) = subjects_compared(&condition, &left.visible, &right.visible) {
+                self.linked(&l, &r)?;
+                tied = true;
+                kept.push(condition);
+            } else {
+                let mut read = Read::default();
+                kept.push(self.row_expression(condition, Place { visible: &sides, subqueries: false }, &mut read)?);
+                for (dataset, column) in read.columns {
+                    self.uses.add(&dataset, &column, Use::Filter);
+                }
+            }
+        }
+        if !tied {
+            return refuse(Refusal::new(Code::Disclosure, "datasets about subjects join on the pseudonym only").advice("write … JOIN b ON a.subject = b.subject"));
+        }
+        self.joined_rows(&join, left, right, kept)
+    }
+
+    fn joined_rows(&mut self, join: &Join, left: Rows, right: Rows, conditions: Vec<Expr>) -> Result<Rows> {
+        use JoinType::{Full, Inner, Left, LeftAnti, LeftSemi, Right, RightAnti, RightSemi};
+        let kind = join.join_type;
+        if !matches!(kind, Inner | Left | Right | Full | LeftSemi | LeftAnti | RightSemi | RightAnti) {
+            return not_offered("", "this kind of join");
+        }
+        let nulled = |visible: Vec<Visible>, nulled: bool| {
+            visible.into_iter().map(move |mut v| {
+                if let Origin::Subject { nullable, .. } = &mut v.origin {
+                    *nullable |= nulled;
+                }
+                v
+            })
+        };
+        let keep_left = !matches!(kind, RightSemi | RightAnti);
+        let keep_right = !matches!(kind, LeftSemi | LeftAnti);
+        let mut visible: Vec<Visible> = Vec::new();
+        if keep_left {
+            visible.extend(nulled(left.visible, matches!(kind, Right | Full)));
+        }
+        if keep_right {
+            visible.extend(nulled(right.visible, matches!(kind, Left | Full)));
+        }
+        let on = conditions.into_iter().reduce(Expr::and);
+        let joined = Join::try_new(Arc::new(left.plan), Arc::new(right.plan), vec![], on, kind, JoinConstraint::On, join.null_equality, join.null_aware)?;
+        let mut plan = LogicalPlan::Join(joined);
+        let mut subject_of = if matches!(kind, Right | RightSemi | RightAnti) { right.subject_of.clone() } else { left.subject_of.clone() };
+        let subject = match kind {
+            Right | RightSemi | RightAnti => right.subject,
+            Full => {
+                subject_of.extend(right.subject_of.iter().cloned());
+                let name = self.fresh(SUBJECT);
+                let columns = plan.schema().columns().into_iter().map(Expr::Column);
+                let own = coalesce(vec![Expr::Column(left.subject), Expr::Column(right.subject)]).alias(&name);
+                plan = LogicalPlanBuilder::from(plan.clone()).project(columns.chain([own]))?.build()?;
+                Column::new_unqualified(name)
+            }
+            _ => left.subject,
+        };
+        let datasets = left.datasets.into_iter().chain(right.datasets).collect();
+        // Below the null-supplying side of an outer join a condition does not narrow the keys: its groups gain a null.
+        let narrowed_by = match kind {
+            Inner => left.narrowed_by.into_iter().chain(right.narrowed_by).collect(),
+            Left | LeftSemi | LeftAnti => left.narrowed_by,
+            Right | RightSemi | RightAnti => right.narrowed_by,
+            _ => Vec::new(),
+        };
+        Ok(Rows { plan, subject, subject_of, visible, datasets, narrowed_by, limited: false })
+    }
+
+    fn sort(&mut self, mut sort: Sort, outer: Option<&[Visible]>) -> Result<Shape> {
+        match self.rewrite(sort.input.as_ref().clone(), outer)? {
+            Shape::Safe(safe) => {
+                for key in &mut sort.expr {
+                    key.expr = self.safe_expression(key.expr.clone(), &safe.visible(), &mut BTreeSet::new())?;
+                }
+                sort.input = Arc::new(safe.plan);
+                Ok(Shape::Safe(Safe { plan: LogicalPlan::Sort(sort), ..safe }))
+            }
+            Shape::Rows(rows) => {
+                for key in &mut sort.expr {
+                    let (expr, origin) = self.row_value(key.expr.clone(), &rows)?;
+                    key.expr = expr;
+                    self.output(&origin.sources());
+                }
+                let limited = rows.limited || sort.fetch.is_some();
+                sort.input = Arc::new(rows.plan);
+                Ok(Shape::Rows(Rows { plan: LogicalPlan::Sort(sort), limited, ..rows }))
+            }
+        }
+    }
+
+    /// Notes that subjects' own values reach the caller.
+    pub(super) fn output(&mut self, sources: &BTreeSet<SourceColumn>) {
+        for (dataset, column) in sources {
+            self.uses.add(dataset, column, Use::Output);
+        }
+    }
+
+    /// Rows cut down to what the statement can name.
+    pub(super) fn visible_only(&mut self, rows: Rows) -> Result<LogicalPlan> {
+        LogicalPlanBuilder::from(rows.plan).project(rows.visible.into_iter().map(|v| Expr::Column(v.column)))?.build()
+    }
+
+    /// Values without their mask.
+    pub(super) fn without_mask(&mut self, safe: Safe) -> Result<LogicalPlan> {
+        if !safe.masked {
+            return Ok(safe.plan);
+        }
+        let visible = safe.visible();
+        LogicalPlanBuilder::from(safe.plan).project(visible.into_iter().map(col))?.build()
+    }
+}
+
+/// The two pseudonyms that `condition` compares, one of each side.
+fn subjects_compared(condition: &Expr, left: &[Visible], right: &[Visible]) -> Option<(Origin, Origin)> {
+    let Expr::BinaryExpr(BinaryExpr { left: a, op: Operator::Eq, right: b }) = condition else { return None };
+    let (Expr::Column(a), Expr::Column(b)) = (a.as_ref(), b.as_ref()) else { return None };
+    let pair = find(left, a).zip(find(right, b)).or_else(|| find(left, b).zip(find(right, a)))?;
+    let subject = |v: &Visible| matches!(v.origin, Origin::Subject { .. });
+    (subject(pair.0) && subject(pair.1)).then(|| (pair.0.origin.clone(), pair.1.origin.clone()))
+}

@@ -1,0 +1,108 @@
+//! What the walker knows of each node's output: rows about subjects, or values that anyone may see.
+
+use std::collections::BTreeSet;
+
+use concordat_policy::column::SUBJECT;
+use concordat_policy::{DatasetName, Refusal};
+use datafusion::common::{Column, DataFusionError, Result};
+use datafusion::logical_expr::{Expr, LogicalPlan};
+
+/// One column of one dataset, as the agreement names it.
+pub(super) type SourceColumn = (DatasetName, String);
+
+/// A node's output.
+pub(super) enum Shape {
+    /// Rows about subjects: nothing of it may reach the caller except through an aggregate and `Protect`, or where the
+    /// agreement permits the use `output`.
+    Rows(Rows),
+    /// Protected values and constants.
+    Safe(Safe),
+}
+
+/// Rows about subjects. Each row is about exactly one subject: datasets join on the pseudonym only.
+pub(super) struct Rows {
+    /// The rewritten plan. May hold more columns than `visible`.
+    pub(super) plan: LogicalPlan,
+    /// The pseudonym of each row's subject. Never null.
+    pub(super) subject: Column,
+    /// The datasets whose pseudonym `subject` is.
+    pub(super) subject_of: BTreeSet<DatasetName>,
+    /// The columns that the statement can name.
+    pub(super) visible: Vec<Visible>,
+    /// Every dataset read below, subqueries included.
+    pub(super) datasets: BTreeSet<DatasetName>,
+    /// Conditions below that read one source column only: they narrow the keys a group can have.
+    pub(super) narrowed_by: Vec<(SourceColumn, Column, Expr)>,
+    /// Whether ORDER BY … LIMIT chose among the rows.
+    pub(super) limited: bool,
+}
+
+/// A column of [`Rows`].
+#[derive(Clone)]
+pub(super) struct Visible {
+    pub(super) column: Column,
+    pub(super) origin: Origin,
+}
+
+/// Where a column of [`Rows`] comes from.
+#[derive(Clone)]
+pub(super) enum Origin {
+    /// A pseudonym.
+    Subject {
+        /// The identifier type: pseudonyms of different types never match.
+        label: String,
+        /// Whether an outer join can leave it null.
+        nullable: bool,
+        /// Whose pseudonym it is.
+        datasets: BTreeSet<DatasetName>,
+    },
+    /// A dataset's column as it is.
+    Source(SourceColumn),
+    /// A summary of one subject's rows.
+    PerSubject(BTreeSet<SourceColumn>),
+    /// Anything computed from columns of one row.
+    Derived(BTreeSet<SourceColumn>),
+}
+
+impl Origin {
+    /// The source columns behind it; a pseudonym stands as [`SUBJECT`].
+    pub(super) fn sources(&self) -> BTreeSet<SourceColumn> {
+        match self {
+            Self::Subject { datasets, .. } => datasets.iter().map(|d| (d.clone(), SUBJECT.to_owned())).collect(),
+            Self::Source(column) => BTreeSet::from([column.clone()]),
+            Self::PerSubject(columns) | Self::Derived(columns) => columns.clone(),
+        }
+    }
+}
+
+/// Values that anyone may see. The plan's columns are the visible ones in order, then, where something may have been
+/// withheld, a `UInt64` whose bit *i* says that column *i* of the row was.
+pub(super) struct Safe {
+    pub(super) plan: LogicalPlan,
+    /// The number of visible columns.
+    pub(super) width: usize,
+    /// Whether the last column is the mask.
+    pub(super) masked: bool,
+}
+
+impl Safe {
+    /// The visible columns.
+    pub(super) fn visible(&self) -> Vec<Column> {
+        self.plan.schema().columns().into_iter().take(self.width).collect()
+    }
+
+    /// The mask's column.
+    pub(super) fn mask(&self) -> Option<Column> {
+        if self.masked { self.plan.schema().columns().pop() } else { None }
+    }
+}
+
+/// Finds the column that an expression names.
+pub(super) fn find<'a>(visible: &'a [Visible], column: &Column) -> Option<&'a Visible> {
+    visible.iter().find(|v| v.column == *column)
+}
+
+/// Carries a refusal through DataFusion's error type.
+pub(super) fn refuse<T>(refusal: Refusal) -> Result<T> {
+    Err(DataFusionError::External(Box::new(refusal)))
+}

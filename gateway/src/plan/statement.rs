@@ -1,0 +1,157 @@
+//! SQL text to a logical plan: one SELECT, resolved against the permit's catalog, views planned as they are needed.
+
+use std::sync::Arc;
+
+use concordat_policy::{Code, Permit, Refusal};
+use datafusion::common::TableReference;
+use datafusion::datasource::ViewTable;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::ast::{SetExpr, Statement as Ast};
+
+use super::failure::refusal_of;
+use super::session::VIEWS;
+use crate::estate::View;
+
+/// The longest statement, in bytes.
+pub(crate) const MAX_STATEMENT: usize = 32 << 10;
+/// How deeply views may refer to views.
+const MAX_VIEW_DEPTH: usize = 8;
+/// How deeply the parser nests.
+const MAX_NESTING: usize = 40;
+
+/// Resolves `sql` to a logical plan.
+pub(super) async fn resolve(state: &mut SessionState, permit: &Permit, sql: &str, views: &[View]) -> Result<LogicalPlan, Refusal> {
+    let statement = parse(sql)?;
+    register_views(state, permit, &statement, views, 0).await?;
+    state.statement_to_plan(statement).await.map_err(refusal_of)
+}
+
+/// Parses exactly one read-only SELECT.
+pub(crate) fn parse(sql: &str) -> Result<Statement, Refusal> {
+    if sql.len() > MAX_STATEMENT {
+        return Err(Refusal::new(Code::LimitExceeded, "a statement may be at most 32 KiB long").advice("publish part of it as a view"));
+    }
+    let mut statements = DFParserBuilder::new(sql).with_recursion_limit(MAX_NESTING).build().and_then(|mut parser| parser.parse_statements()).map_err(refusal_of)?;
+    let one = statements.pop_front();
+    match (one, statements.is_empty()) {
+        (Some(Statement::Statement(ast)), true) => match ast.as_ref() {
+            Ast::Query(query) if query.locks.is_empty() && selects(&query.body) => Ok(Statement::Statement(ast)),
+            _ => Err(only_select()),
+        },
+        (None, _) => Err(Refusal::new(Code::Invalid, "the statement is empty").advice("send one SELECT")),
+        (Some(_), false) => Err(Refusal::new(Code::Invalid, "several statements in one request are not offered").advice("send them one by one")),
+        (Some(_), true) => Err(only_select()),
+    }
+}
+
+/// The tables that a statement names: (schema, table), for checking a view when it is read.
+pub(crate) fn tables(sql: &str) -> Result<Vec<(Option<String>, String)>, Refusal> {
+    let statement = parse(sql)?;
+    let state = datafusion::execution::session_state::SessionStateBuilder::new().build();
+    let references = state.resolve_table_references(&statement).map_err(refusal_of)?;
+    Ok(references.into_iter().map(|r| (r.schema().map(str::to_owned), r.table().to_owned())).collect())
+}
+
+/// No INSERT, UPDATE or SELECT … INTO hides in the query.
+fn selects(body: &SetExpr) -> bool {
+    match body {
+        SetExpr::Select(select) => select.into.is_none(),
+        SetExpr::Query(query) => selects(&query.body),
+        SetExpr::SetOperation { left, right, .. } => selects(left) && selects(right),
+        SetExpr::Values(_) => true,
+        _ => false,
+    }
+}
+
+fn only_select() -> Refusal {
+    Refusal::new(Code::Invalid, "only SELECT is offered: nothing can be changed, explained or configured here")
+        .advice("send one SELECT; `concordat views` shows what there is to ask")
+}
+
+/// Plans the views that `statement` names, and those that they name, and puts them into the catalog.
+fn register_views<'a>(
+    state: &'a mut SessionState,
+    permit: &'a Permit,
+    statement: &'a Statement,
+    views: &'a [View],
+    depth: usize,
+) -> std::pin::Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send + 'a>> {
+    Box::pin(async move {
+        if depth > MAX_VIEW_DEPTH {
+            return Err(Refusal::new(Code::Invalid, format!("views refer to each other more than {MAX_VIEW_DEPTH} deep, or in a circle")));
+        }
+        for reference in state.resolve_table_references(statement).map_err(refusal_of)? {
+            let Some(view) = view_of(&reference, permit, views) else { continue };
+            if state.schema_for_ref(TableReference::partial(VIEWS, view.name.as_str())).map_err(refusal_of)?.table_exist(&view.name) {
+                continue;
+            }
+            let inner = parse(&view.sql)?;
+            register_views(state, permit, &inner, views, depth + 1).await?;
+            let plan = state.statement_to_plan(inner).await.map_err(refusal_of)?;
+            let table = Arc::new(ViewTable::new(plan, None));
+            let schema = state.schema_for_ref(TableReference::partial(VIEWS, view.name.as_str())).map_err(refusal_of)?;
+            schema.register_table(view.name.clone(), table).map_err(refusal_of)?;
+        }
+        Ok(())
+    })
+}
+
+fn view_of<'v>(reference: &TableReference, permit: &Permit, views: &'v [View]) -> Option<&'v View> {
+    let in_views = reference.schema().is_none_or(|schema| schema == VIEWS);
+    views.iter().find(|v| in_views && v.mission == *permit.mission() && v.name == reference.table())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_select_passes() {
+        for sql in ["SELECT 1", "WITH a AS (SELECT 1 AS x) SELECT x FROM a", "(SELECT 1) UNION ALL (SELECT 2)", "VALUES (1)", "SELECT 1;"] {
+            assert!(parse(sql).is_ok(), "{sql}");
+        }
+        for sql in [
+            "",
+            ";",
+            "SELECT 1; SELECT 2",
+            "SELECT 1; DROP TABLE x",
+            "EXPLAIN SELECT 1",
+            "EXPLAIN ANALYZE SELECT 1",
+            "DESCRIBE x",
+            "SHOW TABLES",
+            "SHOW ALL",
+            "SET x = 1",
+            "RESET x",
+            "CREATE TABLE x (a INT)",
+            "CREATE TABLE x AS SELECT 1",
+            "CREATE VIEW x AS SELECT 1",
+            "CREATE EXTERNAL TABLE x STORED AS CSV LOCATION '/etc/passwd'",
+            "DROP TABLE x",
+            "INSERT INTO x VALUES (1)",
+            "UPDATE x SET a = 1",
+            "DELETE FROM x",
+            "COPY x TO '/tmp/x.csv'",
+            "COPY (SELECT 1) TO '/tmp/x.csv'",
+            "SELECT 1 INTO x",
+            "SELECT 1 FROM x FOR UPDATE",
+            "PREPARE p AS SELECT 1",
+            "EXECUTE p",
+            "BEGIN",
+            "COMMIT",
+            "USE x",
+            "TRUNCATE x",
+            "KILL 1",
+            "WITH a AS (INSERT INTO x VALUES (1)) SELECT 1 FROM a WHERE",
+            "SELEC 1",
+        ] {
+            let refusal = parse(sql).unwrap_err();
+            assert_eq!(refusal.code, Code::Invalid, "{sql}");
+        }
+        let long = format!("SELECT '{}'", "x".repeat(MAX_STATEMENT));
+        assert_eq!(parse(&long).unwrap_err().code, Code::LimitExceeded);
+        let deep = format!("SELECT {}1{}", "(".repeat(5000), ")".repeat(5000));
+        assert!(parse(&deep).is_err());
+    }
+}

@@ -1,0 +1,380 @@
+//! Aggregates over subjects' rows, rewritten in two levels so that contributors are counted exactly while streams stay
+//! sorted: first per group and subject, then per group.
+//!
+//! ```text
+//! Protect min=10
+//!   Projection keys, values, contributors per value
+//!     Aggregate by keys:            sum(part) … , count(*) FILTER (subject contributes)
+//!       Aggregate by keys, subject: part = sum(arg) FILTER (…), n = count(arg), hits = count(*) FILTER (condition)
+//!         Projection keys, subject, arguments, conditions
+//! ```
+//!
+//! The contributors of a value are the distinct subjects with a non-null argument for whom the aggregate's FILTER and, in
+//! `CASE WHEN condition THEN …`, the condition hold. Anything that could give one subject a weight of its own inside an
+//! aggregate is refused: a computed argument, several WHENs, an ELSE other than 0 or NULL.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use concordat_policy::column::SUBJECT;
+use concordat_policy::{Code, Refusal, Use};
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::{Column, Result, ScalarValue};
+use datafusion::functions_aggregate::expr_fn::{count, sum};
+use datafusion::logical_expr::expr::{AggregateFunction, Case, Cast, TryCast};
+use datafusion::logical_expr::{Aggregate, Expr, ExprFunctionExt as _, Extension, LogicalPlan, LogicalPlanBuilder, cast};
+use datafusion::prelude::{coalesce, lit};
+
+use super::domain::key_domain;
+use super::expression::{Place, Read, not_offered};
+use super::protect::Protect;
+use super::rewrite::Rewriter;
+use super::safe::{MAX_MASKED, bare};
+use super::shape::{Origin, Rows, Safe, Shape, Visible, find, refuse};
+
+/// What an aggregate computes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Measure {
+    Rows,
+    Values,
+    Subjects,
+    Sum,
+    Average,
+}
+
+/// One aggregate of the statement, taken apart.
+struct Summary {
+    measure: Measure,
+    /// The argument; null where the row contributes nothing.
+    argument: Expr,
+    /// FILTER.
+    filter: Option<Expr>,
+    /// The condition of a CASE argument.
+    condition: Option<Expr>,
+}
+
+impl Rewriter<'_> {
+    pub(super) fn aggregate(&mut self, aggregate: Aggregate, input: Shape) -> Result<Shape> {
+        if aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
+            return not_offered("", "GROUPING SETS, ROLLUP or CUBE");
+        }
+        match input {
+            Shape::Safe(safe) => self.aggregate_safe(aggregate, safe),
+            Shape::Rows(rows) if rows.limited => {
+                refuse(Refusal::new(Code::Disclosure, "rows chosen by ORDER BY … LIMIT cannot be summarised: the limit could choose one person").advice("remove the LIMIT of the subquery"))
+            }
+            Shape::Rows(rows) => {
+                let mut keys = Vec::new();
+                for expr in aggregate.group_expr.clone() {
+                    keys.push(self.row_value(expr, &rows)?);
+                }
+                if keys.iter().any(|(_, origin)| matches!(origin, Origin::Subject { .. })) {
+                    self.per_subject(aggregate, keys, rows)
+                } else {
+                    self.protected(&aggregate, keys, rows)
+                }
+            }
+        }
+    }
+
+    /// DISTINCT: groups without measures.
+    pub(super) fn distinct(&mut self, input: Shape) -> Result<Shape> {
+        match input {
+            Shape::Safe(safe) => {
+                let plan = LogicalPlanBuilder::from(safe.plan).distinct()?.build()?;
+                Ok(Shape::Safe(Safe { plan, ..safe }))
+            }
+            Shape::Rows(rows) => {
+                let keys: Vec<Expr> = rows.visible.iter().map(|v| Expr::Column(v.column.clone())).collect();
+                let visible = self.visible_plan(&rows)?;
+                let aggregate = Aggregate::try_new(Arc::new(visible), keys, vec![])?;
+                self.aggregate(aggregate, Shape::Rows(rows))
+            }
+        }
+    }
+
+    /// A plan with the visible columns, for the schema of a DISTINCT.
+    fn visible_plan(&mut self, rows: &Rows) -> Result<LogicalPlan> {
+        LogicalPlanBuilder::from(rows.plan.clone()).project(rows.visible.iter().map(|v| Expr::Column(v.column.clone())))?.build()
+    }
+
+    /// GROUP BY that includes the subject: still rows about subjects.
+    fn per_subject(&mut self, aggregate: Aggregate, keys: Vec<(Expr, Origin)>, rows: Rows) -> Result<Shape> {
+        let mut subject = None;
+        for (position, (_, origin)) in keys.iter().enumerate() {
+            self.note_key(origin)?;
+            if let Origin::Subject { nullable, .. } = origin {
+                if *nullable {
+                    return refuse(
+                        Refusal::new(Code::Disclosure, "grouping by a pseudonym that an outer join can leave null would put several subjects into one group")
+                            .advice("group by the preserved side's pseudonym, or by coalesce(a.subject, b.subject)"),
+                    );
+                }
+                subject = Some(position);
+            }
+        }
+        let mut origins: Vec<Origin> = keys.iter().map(|(_, origin)| origin.clone()).collect();
+        for expr in &aggregate.aggr_expr {
+            let Expr::AggregateFunction(function) = bare(expr) else { return not_offered("", "this kind of aggregate") };
+            origins.push(self.per_subject_measure(function, &rows)?);
+        }
+        let plan = LogicalPlanBuilder::from(rows.plan).aggregate(keys.into_iter().map(|(e, _)| e), aggregate.aggr_expr)?.build()?;
+        let columns = plan.schema().columns();
+        let subject = subject.and_then(|position| columns.get(position).cloned());
+        let Some(subject) = subject else { return refuse(Refusal::internal("a group by subject without subject")) };
+        let visible = columns.into_iter().zip(origins).map(|(column, origin)| Visible { column, origin }).collect();
+        Ok(Shape::Rows(Rows { plan, subject, visible, ..rows }))
+    }
+
+    fn per_subject_measure(&mut self, function: &AggregateFunction, rows: &Rows) -> Result<Origin> {
+        let params = &function.params;
+        if !matches!(function.func.name(), "count" | "sum" | "avg" | "min" | "max") || params.distinct || !params.order_by.is_empty() {
+            return not_offered("per subject, the aggregate", function.func.name());
+        }
+        if params.filter.is_some() {
+            return not_offered("", "FILTER inside a group by subject");
+        }
+        let mut columns = BTreeSet::new();
+        for argument in &params.args {
+            match stripped(argument) {
+                Expr::Literal(..) => {}
+                Expr::Column(column) => match find(&rows.visible, column).map(|v| v.origin.clone()) {
+                    Some(origin @ (Origin::Source(_) | Origin::Subject { .. })) => columns.extend(origin.sources()),
+                    _ => return computed_argument(),
+                },
+                _ => return computed_argument(),
+            }
+        }
+        for (dataset, column) in &columns {
+            self.uses.add(dataset, column, Use::Aggregate);
+        }
+        Ok(Origin::PerSubject(columns))
+    }
+
+    fn note_key(&mut self, origin: &Origin) -> Result<()> {
+        if matches!(origin, Origin::PerSubject(_)) {
+            return refuse(
+                Refusal::new(Code::Disclosure, "a number computed per subject cannot be a group's key: it has no published list of values")
+                    .advice("summarise it instead, for example avg(…)"),
+            );
+        }
+        for (dataset, column) in origin.sources() {
+            self.uses.add(&dataset, &column, Use::GroupBy);
+        }
+        Ok(())
+    }
+
+    /// GROUP BY without the subject: two levels and `Protect`.
+    fn protected(&mut self, aggregate: &Aggregate, keys: Vec<(Expr, Origin)>, rows: Rows) -> Result<Shape> {
+        for (_, origin) in &keys {
+            self.note_key(origin)?;
+        }
+        let mut summaries = Vec::new();
+        for expr in &aggregate.aggr_expr {
+            summaries.push(self.summary(bare(expr), &rows)?);
+        }
+        if keys.len() + summaries.len() > MAX_MASKED {
+            return refuse(Refusal::new(Code::LimitExceeded, format!("a summary may have at most {MAX_MASKED} columns")).advice("ask for fewer"));
+        }
+        let minimum = self.permit.minimum_subjects(&rows.datasets);
+        self.minimum = self.minimum.max(minimum);
+        let domain = if summaries.is_empty() { None } else { key_domain(self.permit, &keys, &rows)? };
+        self.leaves_out |= !keys.is_empty() && domain.is_none();
+        let inner = self.by_subject(&keys, &summaries, rows)?;
+        let outer = self.by_key(aggregate, keys.len(), &summaries, inner)?;
+        let mask = self.fresh("withheld");
+        let protect = Protect::try_new(outer, keys.len(), summaries.len(), minimum, domain, mask)?;
+        let plan = LogicalPlan::Extension(Extension { node: Arc::new(protect) });
+        Ok(Shape::Safe(Safe { plan, width: keys.len() + summaries.len(), masked: true }))
+    }
+
+    /// Takes one aggregate apart and notes the uses of its columns.
+    fn summary(&mut self, expr: &Expr, rows: &Rows) -> Result<Summary> {
+        let Expr::AggregateFunction(function) = expr else { return not_offered("", "this kind of aggregate") };
+        let params = &function.params;
+        let name = function.func.name();
+        if !params.order_by.is_empty() || params.null_treatment.is_some() {
+            return not_offered("", "ORDER BY inside an aggregate");
+        }
+        let [argument] = params.args.as_slice() else { return not_offered("the aggregate", name) };
+        let filter = params.filter.as_deref().map(|f| self.counted_condition(f.clone(), rows)).transpose()?;
+        let measure = match (name, params.distinct) {
+            ("count", true) => Measure::Subjects,
+            ("count", false) if matches!(argument, Expr::Literal(v, _) if !v.is_null()) => Measure::Rows,
+            ("count", false) => Measure::Values,
+            ("sum", false) => Measure::Sum,
+            ("avg", false) => Measure::Average,
+            ("min" | "max" | "median" | "stddev" | "var", _) => {
+                return refuse(Refusal::new(Code::Disclosure, format!("{name} shows or nearly shows single subjects' values")).advice("use avg, or count with FILTER (WHERE …) over bands"));
+            }
+            _ => return not_offered("the aggregate", &format!("{name}{}", if params.distinct { " DISTINCT" } else { "" })),
+        };
+        if measure == Measure::Rows {
+            for dataset in &rows.subject_of {
+                self.uses.add(dataset, SUBJECT, Use::Aggregate);
+            }
+            return Ok(Summary { measure, argument: lit(1i64), filter, condition: None });
+        }
+        let (argument, condition) = self.argument(argument, measure, rows)?;
+        Ok(Summary { measure, argument, filter, condition })
+    }
+
+    /// The argument of an aggregate: a bare column, or `CASE WHEN condition THEN (column | literal) [ELSE 0 | NULL] END`.
+    fn argument(&mut self, argument: &Expr, measure: Measure, rows: &Rows) -> Result<(Expr, Option<Expr>)> {
+        match stripped(argument) {
+            Expr::Column(column) => {
+                let Some(visible) = find(&rows.visible, column) else { return computed_argument() };
+                match (&visible.origin, measure) {
+                    (Origin::Subject { .. }, Measure::Subjects | Measure::Values) | (Origin::Source(_) | Origin::PerSubject(_), Measure::Values | Measure::Sum | Measure::Average) => {}
+                    (_, Measure::Subjects) => {
+                        return refuse(Refusal::new(Code::Disclosure, "count(DISTINCT …) counts subjects only").advice("write count(DISTINCT a.subject)"));
+                    }
+                    _ => return computed_argument(),
+                }
+                for (dataset, column) in visible.origin.sources() {
+                    self.uses.add(&dataset, &column, Use::Aggregate);
+                }
+                Ok((soft(argument.clone()), None))
+            }
+            Expr::Case(case) if measure != Measure::Subjects => self.conditional(argument, case, rows),
+            _ => computed_argument(),
+        }
+    }
+
+    fn conditional(&mut self, argument: &Expr, case: &Case, rows: &Rows) -> Result<(Expr, Option<Expr>)> {
+        let ([(condition, value)], None) = (case.when_then_expr.as_slice(), &case.expr) else { return computed_argument() };
+        if !case.else_expr.as_deref().is_none_or(|e| matches!(stripped(e), Expr::Literal(v, _) if is_zero_or_null(v))) {
+            return computed_argument();
+        }
+        match stripped(value) {
+            Expr::Literal(..) => {}
+            Expr::Column(column) => match find(&rows.visible, column).map(|v| &v.origin) {
+                Some(Origin::Source((dataset, column))) => self.uses.add(dataset, column, Use::Aggregate),
+                _ => return computed_argument(),
+            },
+            _ => return computed_argument(),
+        }
+        let condition = self.counted_condition(condition.as_ref().clone(), rows)?;
+        let mut rebuilt = case.clone();
+        rebuilt.when_then_expr = vec![(Box::new(condition.clone()), Box::new(soft(value.as_ref().clone())))];
+        // The casts that type coercion put around the CASE stay; those inside were made soft above.
+        let rebuilt = replace_stripped(argument, Expr::Case(rebuilt));
+        Ok((soft(rebuilt), Some(condition)))
+    }
+
+    /// A condition inside an aggregate: it decides who counts, so its columns need the use `filter`.
+    fn counted_condition(&mut self, condition: Expr, rows: &Rows) -> Result<Expr> {
+        let mut read = Read::default();
+        let condition = self.row_expression(condition, Place { visible: &rows.visible, subqueries: false }, &mut read)?;
+        for (dataset, column) in read.columns {
+            self.uses.add(&dataset, &column, Use::Filter);
+        }
+        Ok(condition)
+    }
+
+    /// The inner level. Columns of the result: `k0 … `, `s`, then per summary `p` (partial), `n` (values), `h` (condition hits).
+    fn by_subject(&mut self, keys: &[(Expr, Origin)], summaries: &[Summary], rows: Rows) -> Result<LogicalPlan> {
+        let mut projected: Vec<Expr> = keys.iter().enumerate().map(|(i, (key, _))| bare(key).clone().alias(format!("__k{i}"))).collect();
+        projected.push(Expr::Column(rows.subject).alias("__s"));
+        for (i, summary) in summaries.iter().enumerate() {
+            projected.push(summary.argument.clone().alias(format!("__a{i}")));
+            let filter = summary.filter.clone().unwrap_or_else(|| lit(true));
+            projected.push(filter.clone().alias(format!("__f{i}")));
+            let hit = summary.condition.clone().map_or(filter.clone(), |condition| filter.and(condition));
+            projected.push(hit.alias(format!("__c{i}")));
+        }
+        let groups: Vec<Expr> = (0..keys.len()).map(|i| named(&format!("__k{i}"))).chain([named("__s")]).collect();
+        let mut partials = Vec::new();
+        for (i, summary) in summaries.iter().enumerate() {
+            let (argument, filter, hit) = (named(&format!("__a{i}")), named(&format!("__f{i}")), named(&format!("__c{i}")));
+            let plain = summary.filter.is_none();
+            let counted = if plain { count(argument.clone()) } else { count(argument.clone()).filter(filter.clone()).build()? };
+            if matches!(summary.measure, Measure::Sum | Measure::Average) {
+                let added = if plain { sum(argument) } else { sum(argument).filter(filter).build()? };
+                partials.push(added.alias(format!("__p{i}")));
+            }
+            partials.push(counted.alias(format!("__n{i}")));
+            if summary.condition.is_some() {
+                partials.push(count(lit(1i64)).filter(hit).build()?.alias(format!("__h{i}")));
+            }
+        }
+        LogicalPlanBuilder::from(rows.plan).project(projected)?.aggregate(groups, partials)?.build()
+    }
+
+    /// The outer level: keys and values under the statement's own names, then the contributors of each value.
+    fn by_key(&mut self, aggregate: &Aggregate, keys: usize, summaries: &[Summary], inner: LogicalPlan) -> Result<LogicalPlan> {
+        let groups: Vec<Expr> = (0..keys).map(|i| named(&format!("__k{i}"))).collect();
+        let mut totals = vec![count(lit(1i64)).alias("__subjects")];
+        for (i, summary) in summaries.iter().enumerate() {
+            let (n, h) = (named(&format!("__n{i}")), named(&format!("__h{i}")));
+            if matches!(summary.measure, Measure::Sum | Measure::Average) {
+                totals.push(sum(named(&format!("__p{i}"))).alias(format!("__tp{i}")));
+            }
+            totals.push(sum(n.clone()).alias(format!("__tn{i}")));
+            let contributes = n.gt(lit(0i64));
+            let contributes = if summary.condition.is_some() { contributes.and(h.gt(lit(0i64))) } else { contributes };
+            totals.push(count(lit(1i64)).filter(contributes).build()?.alias(format!("__tc{i}")));
+        }
+        let outer = LogicalPlanBuilder::from(inner).aggregate(groups, totals)?;
+        let mut projected = Vec::new();
+        for (i, (relation, field)) in aggregate.schema.iter().enumerate() {
+            let value = match i.checked_sub(keys).and_then(|j| summaries.get(j).map(|s| (j, s.measure))) {
+                None => named(&format!("__k{i}")),
+                Some((j, Measure::Sum)) => named(&format!("__tp{j}")),
+                Some((j, Measure::Average)) => {
+                    cast(named(&format!("__tp{j}")), DataType::Float64) / cast(named(&format!("__tn{j}")), DataType::Float64)
+                }
+                Some((j, Measure::Subjects)) => named(&format!("__tc{j}")),
+                Some((j, Measure::Rows | Measure::Values)) => coalesce(vec![named(&format!("__tn{j}")), lit(0i64)]),
+            };
+            projected.push(cast_if_needed(value, field.data_type(), i >= keys).alias_qualified(relation.cloned(), field.name()));
+        }
+        let contributors = (0..summaries.len()).map(|i| named(&format!("__tc{i}"))).chain([named("__subjects")]);
+        outer.project(projected.into_iter().chain(contributors))?.build()
+    }
+}
+
+fn cast_if_needed(expr: Expr, to: &DataType, value: bool) -> Expr {
+    if value { cast(expr, to.clone()) } else { expr }
+}
+
+fn named(name: &str) -> Expr {
+    Expr::Column(Column::new_unqualified(name))
+}
+
+/// The expression below casts and aliases.
+fn stripped(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Alias(alias) => stripped(&alias.expr),
+        Expr::Cast(Cast { expr, .. }) | Expr::TryCast(TryCast { expr, .. }) => stripped(expr),
+        other => other,
+    }
+}
+
+/// `expr` with what [`stripped`] finds replaced.
+fn replace_stripped(expr: &Expr, with: Expr) -> Expr {
+    match expr {
+        Expr::Alias(alias) => replace_stripped(&alias.expr, with),
+        Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) => {
+            Expr::TryCast(TryCast { expr: Box::new(replace_stripped(expr, with)), field: field.clone() })
+        }
+        _ => with,
+    }
+}
+
+/// Casts that give null instead of an error, down to the first node that is no cast.
+fn soft(expr: Expr) -> Expr {
+    let inner = stripped(&expr).clone();
+    replace_stripped(&expr, inner)
+}
+
+fn is_zero_or_null(value: &ScalarValue) -> bool {
+    value.is_null() || matches!(value, ScalarValue::Int64(Some(0))) || matches!(value, ScalarValue::Float64(Some(v)) if *v == 0.0)
+}
+
+fn computed_argument<T>() -> Result<T> {
+    refuse(
+        Refusal::new(Code::Disclosure, "an aggregate over subjects takes a column, or CASE WHEN condition THEN (column or literal) [ELSE 0] END")
+            .advice("compute with the protected results instead: sum(a) / sum(b) rather than sum(a / b)"),
+    )
+}

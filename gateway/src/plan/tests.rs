@@ -1,0 +1,198 @@
+//! Statements and what becomes of them, on an agreement with every kind of column.
+
+use std::sync::Arc;
+
+use concordat_policy::{Agreement, Code, Name, PurposeTree, Refusal, authorize};
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::physical_plan::displayable;
+
+use super::Plan;
+use crate::estate::View;
+
+const AGREEMENT: &str = r#"
+id = "test"
+title = "Test"
+mission = "m"
+purposes = ["p"]
+valid_from = "2026-01-01"
+valid_until = "2026-12-31"
+linkage = { keyholder = "a" }
+[[party]]
+department = "a"
+signing_key = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+linkage_key = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+[[party]]
+department = "b"
+signing_key = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+linkage_key = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+[[recipient]]
+organisation = "unit"
+roles = ["analyst"]
+[[dataset]]
+department = "a"
+name = "people"
+identifier = { type = "nino", uses = ["join", "aggregate", "group_by"] }
+basis = "statutory"
+power = "test"
+[dataset.columns]
+region = { type = "text", classification = "personal", uses = ["group_by", "filter"], values = ["N", "S", "E"] }
+flag = { type = "boolean", classification = "personal", uses = ["group_by", "filter", "aggregate"] }
+score = { type = "number", classification = "personal", uses = ["aggregate"] }
+age = { type = "integer", classification = "personal", uses = ["filter"] }
+year = { type = "integer", classification = "personal", uses = ["output", "filter"] }
+secret = { type = "text", classification = "special" }
+[[dataset]]
+department = "b"
+name = "claims"
+identifier = { type = "nino", uses = ["join", "aggregate"] }
+basis = "statutory"
+power = "test"
+[dataset.columns]
+amount = { type = "integer", classification = "personal", uses = ["aggregate", "filter"] }
+open = { type = "boolean", classification = "personal", uses = ["filter", "aggregate"] }
+[[dataset]]
+department = "b"
+name = "homes"
+identifier = { type = "uprn", uses = ["join", "aggregate"] }
+basis = "statutory"
+power = "test"
+[dataset.columns]
+speed = { type = "number", classification = "personal", uses = ["aggregate"] }
+"#;
+
+async fn planned(sql: &str) -> Result<Plan, Refusal> {
+    let agreement = Agreement::parse(AGREEMENT).unwrap();
+    let purposes = PurposeTree::parse(r#"purpose = [{ id = "p", title = "P" }]"#).unwrap();
+    let name = |s: &str| Name::parse(s).unwrap();
+    let caller = concordat_policy::Caller { subject: "u".into(), organisation: "unit".into(), roles: ["analyst".to_owned()].into(), purpose: name("p") };
+    let now = "2026-06-01T00:00:00Z".parse().unwrap();
+    let permit = authorize(&caller, None, &[agreement], &purposes, now).unwrap();
+    let view = |name: &str, sql: &str| View { name: name.into(), mission: permit.mission().clone(), title: String::new(), unit: String::new(), sql: sql.into() };
+    let views = [
+        view("by_region", "SELECT region, count(*) AS persons, avg(score) AS mean FROM a.people GROUP BY region"),
+        view("joined", "SELECT p.subject, p.region, p.score, c.amount FROM a.people p JOIN b.claims c ON p.subject = c.subject"),
+        view("circle", "SELECT * FROM views.circle"),
+    ];
+    Plan::new(&permit, sql, &views, 2, Arc::new(RuntimeEnv::default())).await
+}
+
+#[tokio::test]
+async fn permitted_statements_plan() {
+    for sql in [
+        "SELECT count(*) FROM a.people",
+        "SELECT region, count(DISTINCT subject) AS persons, avg(score) FROM a.people GROUP BY region HAVING count(*) > 20 ORDER BY persons DESC LIMIT 3",
+        "SELECT p.region, avg(c.amount) FILTER (WHERE c.open) FROM a.people p JOIN b.claims c ON p.subject = c.subject WHERE p.age > 18 GROUP BY p.region",
+        "SELECT p.region, avg(CASE WHEN c.open THEN 1.0 ELSE 0.0 END) FROM a.people p LEFT JOIN b.claims c ON p.subject = c.subject GROUP BY 1",
+        "SELECT count(*) FROM a.people p FULL JOIN b.claims c ON p.subject = c.subject",
+        "SELECT count(*) FROM a.people p RIGHT JOIN b.claims c USING (subject)".replace("RIGHT ", "").as_str(),
+        "SELECT count(*) FROM a.people WHERE subject IN (SELECT subject FROM b.claims WHERE amount > 3)",
+        "SELECT count(*) FROM a.people WHERE subject NOT IN (SELECT subject FROM b.claims)",
+        "SELECT count(*) FROM a.people p WHERE EXISTS (SELECT 1 FROM b.claims c WHERE c.subject = p.subject AND c.open)",
+        "SELECT count(*) FROM a.people p WHERE NOT EXISTS (SELECT * FROM b.claims c WHERE p.subject = c.subject)",
+        "SELECT count(*) FROM a.people p LEFT JOIN b.claims c ON p.subject = c.subject WHERE c.subject IS NULL",
+        "SELECT region, flag, sum(score) / count(score) FROM a.people GROUP BY region, flag",
+        "SELECT DISTINCT region FROM a.people",
+        "SELECT avg(total) FROM (SELECT p.subject, sum(c.amount) AS total FROM a.people p JOIN b.claims c ON p.subject = c.subject GROUP BY p.subject) AS t",
+        "SELECT * FROM views.by_region WHERE mean > 3",
+        "SELECT max(persons) FROM by_region",
+        "SELECT region, avg(amount) FROM views.joined GROUP BY region",
+        "SELECT region, count(*) FROM a.people GROUP BY region UNION ALL SELECT 'all', count(*) FROM a.people",
+        "WITH x AS (SELECT region, count(*) AS n FROM a.people GROUP BY region) SELECT l.region, l.n - r.n FROM x l JOIN x r ON l.region = r.region",
+        "SELECT region, count(*) FROM a.people GROUP BY region HAVING avg(score) > (SELECT avg(score) FROM a.people)",
+        "SELECT year FROM a.people WHERE age < 20 ORDER BY year LIMIT 5",
+        "SELECT 1 + 1",
+    ] {
+        if let Err(refusal) = planned(sql).await {
+            panic!("{sql}\n{refusal:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_rest_is_refused_with_its_code() {
+    use Code::{Denied, Disclosure, Invalid, LimitExceeded};
+    let deep = format!("SELECT count(*) FROM a.people WHERE {}", vec!["age = 1"; 2500].join(" OR "));
+    for (sql, code, says) in [
+        // Not there, or not for this caller: one sentence.
+        ("SELECT count(*) FROM a.absent", Denied, "may not be used"),
+        ("SELECT count(*) FROM c.people", Denied, "may not be used"),
+        ("SELECT count(*) FROM '/etc/passwd'", Denied, "may not be used"),
+        ("SELECT count(*) FROM information_schema.tables", Denied, "may not be used"),
+        ("SELECT sum(absent) FROM a.people", Denied, "absent"),
+        ("SELECT count(secret) FROM a.people", Denied, "secret"),
+        // Uses that the agreement does not permit.
+        ("SELECT region FROM a.people", Denied, "a.people.region may not be used for output"),
+        ("SELECT * FROM a.people", Denied, ""),
+        ("SELECT score FROM a.people", Denied, "output"),
+        ("SELECT count(*) FROM a.people WHERE score > 3", Denied, "filter"),
+        ("SELECT score, count(*) FROM a.people GROUP BY score", Denied, "group_by"),
+        ("SELECT avg(age) FROM a.people", Denied, "aggregate"),
+        ("SELECT sum(CASE WHEN score > 3 THEN 1 ELSE 0 END) FROM a.people", Denied, "filter"),
+        ("SELECT count(*) FILTER (WHERE score > 3) FROM a.people", Denied, "filter"),
+        ("SELECT subject FROM a.people", Denied, "output"),
+        ("SELECT subject, count(*) FROM b.claims GROUP BY subject", Denied, ""),
+        // A column that may only filter never leaves its department.
+        ("SELECT count(*) FROM a.people WHERE age + 1 > 18", Denied, "at its department"),
+        ("SELECT count(*) FILTER (WHERE age > 3) FROM a.people", Denied, "at its department"),
+        // One subject's value must not get a weight of its own, or a way out.
+        ("SELECT sum(score * 2) FROM a.people", Disclosure, "takes a column"),
+        ("SELECT sum(CASE WHEN flag THEN score ELSE 1000 END) FROM a.people", Disclosure, "takes a column"),
+        ("SELECT sum(CASE WHEN flag THEN 1 WHEN region = 'N' THEN 1000 END) FROM a.people", Disclosure, "takes a column"),
+        ("SELECT sum(v) FROM (SELECT CASE WHEN flag THEN score ELSE 0 END AS v FROM a.people) t", Disclosure, "takes a column"),
+        ("SELECT max(score) FROM a.people", Disclosure, "max"),
+        ("SELECT min(amount) FROM b.claims", Disclosure, "min"),
+        ("SELECT count(DISTINCT score) FROM a.people", Disclosure, "counts subjects"),
+        ("SELECT avg(score) FROM (SELECT score FROM a.people ORDER BY year LIMIT 1) t", Disclosure, "LIMIT"),
+        ("SELECT count(*) FROM a.people WHERE EXISTS (SELECT 1 FROM b.claims WHERE amount > 3)", Disclosure, "same subject"),
+        ("SELECT count(*) FROM a.people WHERE region IN (SELECT region FROM a.people WHERE age = 3)", Disclosure, "pseudonyms"),
+        ("SELECT count(*) FROM a.people WHERE age = (SELECT amount FROM b.claims LIMIT 1)", Disclosure, "summary"),
+        ("SELECT count(*) FROM a.people p JOIN b.claims c ON p.age = c.amount", Disclosure, "pseudonym"),
+        ("SELECT count(*) FROM a.people p, b.claims c", Disclosure, "pseudonym"),
+        ("SELECT count(*) FROM a.people WHERE subject = x'00'", Disclosure, "pseudonym"),
+        ("SELECT count(*) FROM a.people WHERE 1 / age > 0", Disclosure, "literals"),
+        ("SELECT n, count(*) FROM (SELECT subject, count(*) AS n FROM a.people GROUP BY subject) t GROUP BY n", Disclosure, "key"),
+        ("SELECT 1 FROM a.people", Disclosure, "exact number"),
+        ("SELECT score FROM a.people UNION ALL SELECT score FROM a.people", Disclosure, "UNION"),
+        ("SELECT p.score FROM a.people p JOIN views.by_region r ON p.region = r.region", Disclosure, "summaries"),
+        ("SELECT p.subject FROM a.people p FULL JOIN b.claims c ON p.subject = c.subject GROUP BY p.subject", Disclosure, "outer join"),
+        // Not offered.
+        ("SELECT count(*) FROM a.people p JOIN b.homes h ON p.subject = h.subject", Invalid, "never match"),
+        ("SELECT count(*) FROM a.people p FULL JOIN b.claims c USING (subject)", Invalid, "USING"),
+        ("SELECT sum(score) OVER () FROM a.people", Invalid, "OVER"),
+        ("SELECT rank() OVER (ORDER BY persons) FROM by_region", Invalid, ""),
+        ("SELECT region, count(*) FROM a.people GROUP BY ROLLUP (region)", Invalid, "ROLLUP"),
+        ("WITH RECURSIVE r AS (SELECT 1 AS x UNION ALL SELECT x + 1 FROM r) SELECT * FROM r", Invalid, ""),
+        ("SELECT * FROM generate_series(1, 10)", Denied, ""),
+        ("SELECT * FROM circle", Invalid, "views"),
+        ("SELECT median(score) FROM a.people", Invalid, "median"),
+        ("SELECT version()", Invalid, "version"),
+        ("SELECT count(*) FROM a.people WHERE age = $1", Invalid, ""),
+        ("SELECT region, count(*) FROM a.people", Invalid, "GROUP BY"),
+        (deep.as_str(), LimitExceeded, "deep"),
+    ] {
+        match planned(sql).await {
+            Ok(_) => panic!("planned: {sql}"),
+            Err(refusal) => {
+                assert_eq!(refusal.code, code, "{sql}\n{refusal:?}");
+                assert!(refusal.to_string().contains(says), "{sql}\n{refusal:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn sentences_hold_no_literal() {
+    for sql in ["SELECT count(*) FROM a.people WHERE age = 'AB123456C'", "SELECT 'AB123456C' + region FROM a.people", "SELECT count(*) FROM a.people WHERE region LIKE 'AB123456C' + 1"] {
+        if let Err(refusal) = planned(sql).await {
+            assert!(!refusal.to_string().contains("AB123456C"), "{refusal}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn sorted_streams_are_merged_and_protect_stands_above_the_aggregate() {
+    let sql = "SELECT p.region, count(DISTINCT p.subject) AS persons, avg(c.amount) AS mean FROM a.people p JOIN b.claims c ON p.subject = c.subject WHERE p.age > 18 AND c.amount < 9 GROUP BY p.region HAVING count(*) > 20";
+    let plan = planned(sql).await.unwrap();
+    let shown = displayable(plan.physical().as_ref()).indent(false).to_string();
+    insta::assert_snapshot!(shown);
+}

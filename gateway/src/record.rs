@@ -1,0 +1,129 @@
+//! The gateway's entries in the access log: opened before work, closed before the first result byte.
+
+use std::time::Instant;
+
+use concordat_audit::{Entry, Log, LogError};
+use concordat_policy::{Code, Refusal};
+use serde_json::{Value, json};
+
+use crate::authenticate::Caller;
+use crate::execute::Protected;
+
+/// What a request wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Intent {
+    /// An answer.
+    Answer,
+    /// The schema of an answer.
+    Describe,
+    /// The catalogue.
+    Catalogue,
+    /// The departments' state.
+    Departments,
+    /// Delivery of linkage keys.
+    Relay,
+}
+
+impl Intent {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Answer => "answer",
+            Self::Describe => "describe",
+            Self::Catalogue => "catalogue",
+            Self::Departments => "departments",
+            Self::Relay => "relay_linkage_keys",
+        }
+    }
+}
+
+/// An entry that is durable in the log. Deciding and working take one, so that nothing is done unlogged.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    log: Log,
+    pub(crate) caller: Caller,
+    pub(crate) query_id: String,
+    entry: u64,
+    since: Instant,
+}
+
+/// Protected data whose access is durable in the log. [`crate::deliver::deliver`] takes nothing else.
+#[derive(Debug)]
+pub(crate) struct Closed {
+    pub(crate) protected: Protected,
+    pub(crate) query_id: String,
+    /// The number of the closing entry.
+    pub(crate) entry: u64,
+}
+
+/// Opens an entry. `statement` stands in it as a keyed digest only.
+///
+/// # Errors
+/// [`Code::LogUnavailable`].
+pub(crate) async fn open(log: &Log, caller: Caller, intent: Intent, statement: &str) -> Result<Opened, Refusal> {
+    let query_id = uuid::Uuid::now_v7().to_string();
+    let entry = Entry::new("query.opened")
+        .query(&query_id)
+        .field("intent", intent.as_str())
+        .field("caller", caller.subject.as_str())
+        .field("organisation", caller.organisation.as_str())
+        .field("roles", json!(caller.roles))
+        .field("purpose", caller.purpose.as_str())
+        .field("statement_digest", log.digest(statement.as_bytes()));
+    let entry = log.append(entry).await.map_err(unavailable)?;
+    Ok(Opened { log: log.clone(), caller, query_id, entry, since: Instant::now() })
+}
+
+/// Records a request that could not be authenticated.
+///
+/// # Errors
+/// [`Code::LogUnavailable`].
+pub(crate) async fn unauthenticated(log: &Log, refusal: &Refusal) -> Result<(), Refusal> {
+    let entry = Entry::new("caller.refused").field("code", refusal.code.as_str()).field("reason", refusal.operator.clone().unwrap_or_default());
+    log.append(entry).await.map(drop).map_err(unavailable)
+}
+
+impl Opened {
+    /// Closes the entry of an answer.
+    ///
+    /// # Errors
+    /// The refusal that the work ended in, once it is recorded; [`Code::LogUnavailable`] when it cannot be.
+    pub(crate) async fn close(self, outcome: Result<Protected, Refusal>) -> Result<Closed, Refusal> {
+        let facts = outcome.as_ref().map_or(Value::Null, |protected| {
+            json!({
+                "mission": protected.mission,
+                "agreements": protected.agreements,
+                "sources": protected.sources.iter().map(|s| json!({
+                    "department": s.department, "dataset": s.dataset, "rows": s.rows,
+                    "consent_version": s.consent_version, "freshness": s.freshness,
+                })).collect::<Vec<_>>(),
+                "columns": protected.uses,
+                "minimum_subjects": protected.minimum,
+                "answer_rows": protected.batches.iter().map(arrow::array::RecordBatch::num_rows).sum::<usize>(),
+            })
+        });
+        let (query_id, (entry, protected)) = (self.query_id.clone(), self.finish(outcome, facts).await?);
+        Ok(Closed { protected, query_id, entry })
+    }
+
+    /// Closes the entry of anything else and passes the outcome on.
+    ///
+    /// # Errors
+    /// As [`Opened::close`].
+    pub(crate) async fn finish<T>(self, outcome: Result<T, Refusal>, facts: Value) -> Result<(u64, T), Refusal> {
+        let entry = match &outcome {
+            Ok(_) => Entry::new("query.closed").field("facts", facts),
+            Err(refusal) => {
+                tracing::info!(query.id = self.query_id, code = refusal.code.as_str(), operator = refusal.operator, "query refused");
+                Entry::new("query.refused").field("code", refusal.code.as_str()).field("department", refusal.department.clone())
+            }
+        };
+        let entry = entry.query(&self.query_id).field("opened_by", self.entry).field("milliseconds", u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX));
+        let entry = self.log.append(entry).await.map_err(unavailable)?;
+        Ok((entry, outcome?))
+    }
+}
+
+fn unavailable(error: LogError) -> Refusal {
+    tracing::error!(error = %error, cause = ?std::error::Error::source(&error), "access log unavailable");
+    Refusal::new(Code::LogUnavailable, "the access log cannot be written, so nothing may leave").advice("the gateway's operator must free or repair the log's disk").operator(error)
+}

@@ -1,0 +1,95 @@
+//! The node's own agreements and purpose tree: what every order and every linkage key is held against. What the gateway says
+//! of an agreement counts for nothing beyond naming it.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use concordat_policy::{Agreement, Code, LinkageDomain, Name, PurposeTree, Refusal};
+use concordat_proto::v1;
+
+/// How near to an epoch's boundary the neighbouring epoch is taken too, in seconds: two clocks may stand on either side.
+const BOUNDARY: i64 = 60;
+
+/// The agreements to which the department is a party.
+#[derive(Debug)]
+pub struct Agreements {
+    department: Name,
+    agreements: Vec<Agreement>,
+    purposes: PurposeTree,
+}
+
+impl Agreements {
+    /// Takes agreements that were read and checked with the configuration.
+    #[must_use]
+    pub fn new(department: Name, agreements: Vec<Agreement>, purposes: PurposeTree) -> Self {
+        Self { department, agreements, purposes }
+    }
+
+    /// Every agreement.
+    pub fn iter(&self) -> impl Iterator<Item = &Agreement> {
+        self.agreements.iter()
+    }
+
+    /// The department's purpose tree.
+    #[must_use]
+    pub fn purposes(&self) -> &PurposeTree {
+        &self.purposes
+    }
+
+    /// The department.
+    #[must_use]
+    pub fn department(&self) -> &Name {
+        &self.department
+    }
+
+    /// The agreement that `id` and `digest` name, if it is in force.
+    ///
+    /// # Errors
+    /// [`Code::Denied`].
+    pub fn find(&self, id: &str, digest: &str, now: DateTime<Utc>) -> Result<&Agreement, Refusal> {
+        let Some(agreement) = self.agreements.iter().find(|agreement| agreement.id.as_str() == id) else {
+            return Err(self.denied("this department holds no agreement of that name").advice("the department must put its own copy into its folder of agreements"));
+        };
+        if agreement.digest != digest {
+            return Err(self
+                .denied(format!("the agreement '{id}' that this department holds is another text than the one in the request"))
+                .advice("the parties must hold the same file, byte for byte; compare its SHA-256"));
+        }
+        if !agreement.in_force(now) {
+            return Err(self
+                .denied(format!("the agreement '{id}' is not in force: it runs from {} to {}", agreement.valid_from, agreement.valid_until))
+                .advice("ask the parties to renew it"));
+        }
+        Ok(agreement)
+    }
+
+    /// The linkage domain that a request names, if the agreement permits it and it is the current one.
+    ///
+    /// # Errors
+    /// [`Code::Invalid`] for a domain that is none, else [`Code::Denied`].
+    pub fn domain(&self, agreement: &Agreement, wire: Option<&v1::Domain>, now: DateTime<Utc>) -> Result<LinkageDomain, Refusal> {
+        let invalid = |cause: String| Refusal::new(Code::Invalid, cause).department(&self.department);
+        let wire = wire.ok_or_else(|| invalid("the request names no linkage domain".into()))?;
+        let domain = LinkageDomain::try_from(wire).map_err(invalid)?;
+        if domain.mission != agreement.mission {
+            return Err(self.denied(format!("the agreement '{}' serves the mission '{}'", agreement.id, agreement.mission)));
+        }
+        let covered = self.purposes.active(&domain.purpose).is_some() && agreement.purposes.iter().any(|agreed| self.purposes.covers(agreed, &domain.purpose));
+        if !covered {
+            return Err(self
+                .denied(format!("the agreement '{}' does not cover the purpose '{}'", agreement.id, domain.purpose))
+                .advice("declare a purpose that the agreement names, or a narrower one that this department knows"));
+        }
+        let current = |shift: i64| {
+            let then = now.checked_add_signed(TimeDelta::seconds(shift))?;
+            LinkageDomain::at(domain.mission.clone(), domain.purpose.clone(), agreement.linkage.epoch_days, then)
+        };
+        if [0, -BOUNDARY, BOUNDARY].into_iter().any(|shift| current(shift).is_some_and(|current| current == domain)) {
+            return Ok(domain);
+        }
+        Err(self.denied("the linkage domain's epoch is not the current one").advice("compare the clocks of gateway and department"))
+    }
+
+    /// A refusal by this department's rules.
+    pub(crate) fn denied(&self, cause: impl Into<String>) -> Refusal {
+        Refusal::new(Code::Denied, cause).department(&self.department)
+    }
+}

@@ -1,0 +1,68 @@
+//! Who may call what: the gateway and the department's administrators, each by pinned client certificates.
+//!
+//! TLS has already required a certificate of the configured CA. That alone admits nobody: every handler asks here, and a
+//! connection without a certificate is nobody.
+
+use std::collections::BTreeSet;
+
+use concordat_policy::agreement::Fingerprint;
+use concordat_policy::{Code, Name, Refusal};
+
+/// The pinned certificates.
+#[derive(Debug)]
+pub struct Callers {
+    /// Named in refusals.
+    pub department: Name,
+    /// The gateway's.
+    pub gateway: BTreeSet<Fingerprint>,
+    /// The administrators'.
+    pub administrators: BTreeSet<Fingerprint>,
+}
+
+impl Callers {
+    /// The gateway's certificate, if this is one.
+    ///
+    /// # Errors
+    /// [`Code::Unauthenticated`].
+    pub fn gateway(&self, certificate: Option<Fingerprint>) -> Result<Fingerprint, Refusal> {
+        self.one_of(&self.gateway, certificate, "only the gateway may call this")
+    }
+
+    /// An administrator's certificate, if this is one.
+    ///
+    /// # Errors
+    /// [`Code::Unauthenticated`].
+    pub fn administrator(&self, certificate: Option<Fingerprint>) -> Result<Fingerprint, Refusal> {
+        self.one_of(&self.administrators, certificate, "only this department's administrators may call this")
+    }
+
+    fn one_of(&self, pinned: &BTreeSet<Fingerprint>, certificate: Option<Fingerprint>, cause: &str) -> Result<Fingerprint, Refusal> {
+        let refusal = || {
+            Refusal::new(Code::Unauthenticated, cause)
+                .department(&self.department)
+                .advice("the client certificate's fingerprint must stand in the node's configuration")
+        };
+        certificate.filter(|certificate| pinned.contains(certificate)).ok_or_else(refusal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_admitted_without_a_pinned_certificate() {
+        let (gateway, administrator) = (Fingerprint::of(b"g"), Fingerprint::of(b"a"));
+        let callers = Callers {
+            department: Name::parse("dfe").unwrap(),
+            gateway: BTreeSet::from([gateway.clone()]),
+            administrators: BTreeSet::from([administrator.clone()]),
+        };
+        assert_eq!(callers.gateway(Some(gateway.clone())), Ok(gateway.clone()));
+        assert_eq!(callers.administrator(Some(administrator.clone())), Ok(administrator.clone()));
+        for (stranger, other) in [(None, None), (Some(administrator), Some(gateway)), (Some(Fingerprint::of(b"x")), Some(Fingerprint::of(b"x")))] {
+            assert_eq!(callers.gateway(stranger).unwrap_err().code, Code::Unauthenticated);
+            assert_eq!(callers.administrator(other).unwrap_err().code, Code::Unauthenticated);
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The node's configuration: `node.toml` and every file it names, read and checked as a whole before anything is served.
+//!
+//! Invariants
+//! - Paths are relative to the configuration's folder; unknown keys are refused.
+//! - A private key that others can read is refused.
+//! - Agreements that name this department agree with its datasets and its keys ([`check`]); a node whose papers contradict each
+//!   other does not start.
+
+mod check;
+mod file;
+mod findings;
+mod keys;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use concordat_policy::agreement::{Fingerprint, column_name_ok};
+use concordat_policy::column::SUBJECT;
+use concordat_policy::identifier::IdentifierSpec;
+use concordat_policy::{Agreement, Classification, ColumnType, IdentifierType, Name, Problem, PurposeTree};
+use concordat_proto::token::{SigningKey, VerifyingKey};
+use zeroize::Zeroizing;
+
+pub use self::file::Format;
+pub use self::findings::{Finding, Findings};
+use crate::linkage::Keypair;
+
+/// Everything the node was told.
+#[derive(Debug)]
+pub struct Config {
+    /// The file it was read from.
+    pub path: PathBuf,
+    /// Whose node this is.
+    pub department: Name,
+    /// Where it listens; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// The folder of the ledger, consumed orders, linkage keys and the bound address.
+    pub state: PathBuf,
+    /// The folder of the log.
+    pub log: PathBuf,
+    /// The folder under which releases spill.
+    pub spill: PathBuf,
+    /// Bytes that one release may hold before it spills.
+    pub release_memory: usize,
+    /// Releases at a time.
+    pub max_releases: usize,
+    /// The server's side of TLS.
+    pub tls: Tls,
+    /// Signs tickets and receipts.
+    pub signing: SigningKey,
+    /// Opens and seals linkage keys.
+    pub linkage: Keypair,
+    /// The client certificates of the gateway.
+    pub gateway: BTreeSet<Fingerprint>,
+    /// Verifies release orders.
+    pub order_key: VerifyingKey,
+    /// The client certificates of the department's administrators.
+    pub administrators: BTreeSet<Fingerprint>,
+    /// A file of consent records to import once.
+    pub consent_import: Option<PathBuf>,
+    /// The purpose tree.
+    pub purposes: PurposeTree,
+    /// The agreements to which the department is a party.
+    pub agreements: Vec<Agreement>,
+    /// The datasets it offers.
+    pub datasets: Vec<DatasetConfig>,
+    /// What the operator should know, though the node starts.
+    pub warnings: Vec<String>,
+}
+
+/// PEM texts.
+#[derive(Default)]
+pub struct Tls {
+    /// The server's certificate chain.
+    pub certificate: String,
+    /// Its private key.
+    pub key: Zeroizing<String>,
+    /// The certificates of the CA that signs clients' certificates.
+    pub ca: String,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tls")
+    }
+}
+
+/// One dataset as declared.
+#[derive(Debug, Clone)]
+pub struct DatasetConfig {
+    /// Its own name.
+    pub name: Name,
+    /// What it is, for people.
+    pub title: String,
+    /// A file, a folder or a pattern whose last part holds `*` or `?`.
+    pub source: PathBuf,
+    /// How the files are written.
+    pub format: Format,
+    /// The source's column that holds the identifier.
+    pub identifier_column: String,
+    /// The identifier's type.
+    pub identifier: IdentifierType,
+    /// The columns it offers, by name.
+    pub columns: BTreeMap<String, ColumnConfig>,
+}
+
+/// One column as declared.
+#[derive(Debug, Clone)]
+pub struct ColumnConfig {
+    /// The type of its values.
+    pub kind: ColumnType,
+    /// How sensitive it is.
+    pub classification: Classification,
+    /// What it means, for people.
+    pub title: Option<String>,
+    /// The published list of its values, where it is a code.
+    pub values: Option<Vec<String>>,
+    /// Its name in the source.
+    pub source: String,
+}
+
+impl Config {
+    /// Reads and checks `path` and every file it names, except the datasets' sources.
+    ///
+    /// # Errors
+    /// Every [`Finding`].
+    pub fn load(path: &Path) -> Result<Self, Findings> {
+        let text = read(path)?;
+        let file: file::File = toml::from_str(&text).map_err(|e| Finding::problem(path, &text, Problem::toml(&e)))?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let mut loader = Loader { path, text: &text, folder, findings: Vec::new(), warnings: Vec::new() };
+        let config = loader.load(file);
+        match config {
+            Some(config) if loader.findings.is_empty() => Ok(Self { warnings: loader.warnings, ..config }),
+            _ => Err(Findings { findings: loader.findings }),
+        }
+    }
+}
+
+pub(crate) fn read(path: &Path) -> Result<String, Finding> {
+    std::fs::read_to_string(path).map_err(|e| Finding::file(path, format!("cannot be read: {e}"), "correct the path or the file's permissions"))
+}
+
+struct Loader<'a> {
+    path: &'a Path,
+    text: &'a str,
+    folder: &'a Path,
+    findings: Vec<Finding>,
+    warnings: Vec<String>,
+}
+
+impl Loader<'_> {
+    fn load(&mut self, file: file::File) -> Option<Config> {
+        let at = |path: &Path| self.folder.join(path);
+        let (state, log, spill) = (at(&file.state), at(&file.log), at(&file.spill));
+        let consent_import = file.consent.import.as_deref().map(at);
+        if !(1..=64).contains(&file.max_releases) || !(1..=65_536).contains(&file.release_memory_mib) {
+            self.at(&["max_releases"], "max_releases is 1 to 64 and release_memory_mib 1 to 65536", "use 8 and 192, the defaults");
+        }
+        if file.gateway.certificates.is_empty() {
+            self.at(&["gateway", "certificates"], "no gateway may call this node", "add the fingerprint of the gateway's client certificate");
+        }
+        let tls = keys::tls(self, &file.tls);
+        let signing = keys::signing(self, &file.keys.signing);
+        let linkage = keys::linkage(self, &file.keys.linkage);
+        let order_key = keys::order(self, &file.gateway.order_key);
+        let datasets = self.datasets(file.dataset);
+        let purposes = self.purposes(&file.purposes);
+        let agreements = self.agreements(&file.agreements);
+        let (tls, signing, linkage, order_key, purposes) = (tls?, signing?, linkage?, order_key?, purposes?);
+        let own = check::Own { department: &file.department, datasets: &datasets, signing: &signing, linkage: &linkage, purposes: &purposes };
+        let agreements = check::agreements(agreements, &own, &mut self.findings, &mut self.warnings);
+        Some(Config {
+            path: self.path.to_owned(),
+            department: file.department,
+            listen: file.listen,
+            state,
+            log,
+            spill,
+            release_memory: file.release_memory_mib << 20,
+            max_releases: file.max_releases,
+            tls,
+            signing,
+            linkage,
+            gateway: file.gateway.certificates.into_iter().collect(),
+            order_key,
+            administrators: file.administrators.certificates.into_iter().collect(),
+            consent_import,
+            purposes,
+            agreements,
+            datasets,
+            warnings: Vec::new(),
+        })
+    }
+
+    fn at(&mut self, keys: &[&str], cause: impl Into<String>, remedy: impl Into<String>) {
+        self.findings.push(Finding::at(self.path, self.text, keys, cause, remedy));
+    }
+
+    fn keep<T, E: Into<Finding>>(&mut self, result: Result<T, E>) -> Option<T> {
+        result.map_err(|finding| self.findings.push(finding.into())).ok()
+    }
+
+    fn purposes(&mut self, path: &Path) -> Option<PurposeTree> {
+        let path = self.folder.join(path);
+        let text = self.keep(read(&path))?;
+        PurposeTree::parse(&text).map_err(|problems| self.problems(&path, &text, problems)).ok()
+    }
+
+    fn agreements(&mut self, folder: &Path) -> Vec<check::Paper> {
+        let folder = self.folder.join(folder);
+        let Ok(entries) = std::fs::read_dir(&folder) else {
+            self.findings.push(Finding::file(&folder, "the folder of agreements cannot be read", "create it; an empty one permits nothing"));
+            return Vec::new();
+        };
+        let mut paths: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "toml")).collect();
+        paths.sort();
+        let mut papers = Vec::new();
+        for path in paths {
+            let Some(text) = self.keep(read(&path)) else { continue };
+            match Agreement::parse(&text) {
+                Ok(agreement) => papers.push(check::Paper { path, text, agreement }),
+                Err(problems) => self.problems(&path, &text, problems),
+            }
+        }
+        papers
+    }
+
+    fn problems(&mut self, path: &Path, text: &str, problems: Vec<Problem>) {
+        self.findings.extend(problems.into_iter().map(|p| Finding::problem(path, text, p)));
+    }
+
+    fn datasets(&mut self, files: Vec<file::DatasetFile>) -> Vec<DatasetConfig> {
+        let mut names = BTreeSet::new();
+        let mut datasets = Vec::new();
+        for (index, file) in files.into_iter().enumerate() {
+            let index = index.to_string();
+            let keys = |rest: &'static str| ["dataset".to_owned(), index.clone(), rest.to_owned()];
+            if !names.insert(file.name.clone()) {
+                self.at(&keys("name").each_ref().map(String::as_str), format!("dataset '{}' is declared twice", file.name), "keep one of the two");
+            }
+            let spec = IdentifierSpec { kind: file.identifier.kind, name: file.identifier.name, pattern: file.identifier.pattern };
+            let identifier = match IdentifierType::from_spec(&spec) {
+                Ok(identifier) => identifier,
+                Err(cause) => {
+                    self.at(&keys("identifier").each_ref().map(String::as_str), cause, "use a known identifier type");
+                    continue;
+                }
+            };
+            let mut columns = BTreeMap::new();
+            for (name, column) in file.columns {
+                let column = self.column(&index, &name, column, &file.identifier.column);
+                columns.insert(name, column);
+            }
+            datasets.push(DatasetConfig {
+                name: file.name,
+                title: file.title,
+                source: self.folder.join(file.source),
+                format: file.format,
+                identifier_column: file.identifier.column,
+                identifier,
+                columns,
+            });
+        }
+        datasets
+    }
+
+    fn column(&mut self, index: &str, name: &str, column: file::ColumnFile, identifier: &str) -> ColumnConfig {
+        let keys = ["dataset", index, "columns", name];
+        if !column_name_ok(name) || name == SUBJECT {
+            self.at(&keys, format!("'{name}' cannot name a column"), "use 1 to 64 of a-z, 0-9 and '_', beginning with a letter, other than 'subject'; `source` holds the name in the source");
+        }
+        let source = column.source.unwrap_or_else(|| name.to_owned());
+        if source == identifier {
+            self.at(&keys, format!("column '{name}' would release the identifier itself"), "remove the column: subjects leave as pseudonyms only");
+        }
+        ColumnConfig { kind: column.kind, classification: column.classification, title: column.title, values: column.values, source }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,126 @@
+//! `node.toml` as it is written. [`super::Config`] is what it means.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use concordat_policy::agreement::Fingerprint;
+use concordat_policy::{Classification, ColumnType, Name};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) department: Name,
+    pub(super) listen: SocketAddr,
+    pub(super) state: PathBuf,
+    pub(super) log: PathBuf,
+    pub(super) spill: PathBuf,
+    pub(super) purposes: PathBuf,
+    pub(super) agreements: PathBuf,
+    #[serde(default = "default_memory")]
+    pub(super) release_memory_mib: usize,
+    #[serde(default = "default_releases")]
+    pub(super) max_releases: usize,
+    pub(super) tls: TlsFile,
+    pub(super) keys: KeysFile,
+    pub(super) gateway: GatewayFile,
+    #[serde(default)]
+    pub(super) administrators: AdministratorsFile,
+    #[serde(default)]
+    pub(super) consent: ConsentFile,
+    #[serde(default)]
+    pub(super) dataset: Vec<DatasetFile>,
+}
+
+fn default_memory() -> usize {
+    192
+}
+
+fn default_releases() -> usize {
+    8
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TlsFile {
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+    pub(super) ca: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KeysFile {
+    pub(super) signing: PathBuf,
+    pub(super) linkage: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GatewayFile {
+    pub(super) certificates: Vec<Fingerprint>,
+    pub(super) order_key: PathBuf,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AdministratorsFile {
+    #[serde(default)]
+    pub(super) certificates: Vec<Fingerprint>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConsentFile {
+    #[serde(default)]
+    pub(super) import: Option<PathBuf>,
+}
+
+/// How a source is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// Apache Parquet.
+    Parquet,
+    /// Comma-separated, with a header row.
+    Csv,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DatasetFile {
+    pub(super) name: Name,
+    pub(super) title: String,
+    pub(super) source: PathBuf,
+    pub(super) format: Format,
+    pub(super) identifier: IdentifierFile,
+    #[serde(default)]
+    pub(super) columns: BTreeMap<String, ColumnFile>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct IdentifierFile {
+    pub(super) column: String,
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    #[serde(default)]
+    pub(super) name: Option<String>,
+    #[serde(default)]
+    pub(super) pattern: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ColumnFile {
+    #[serde(rename = "type")]
+    pub(super) kind: ColumnType,
+    pub(super) classification: Classification,
+    #[serde(default)]
+    pub(super) title: Option<String>,
+    #[serde(default)]
+    pub(super) values: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) source: Option<String>,
+}

@@ -1,0 +1,90 @@
+//! Every finding names the file, the line, the cause and the remedy.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+use crate::datasets::Datasets;
+use crate::fixture::World;
+
+fn findings(world: &World) -> Vec<String> {
+    let folder = world.folder.path().display().to_string();
+    match Config::load(&world.path("node.toml")) {
+        Ok(_) => Vec::new(),
+        Err(findings) => findings.findings.iter().map(|f| format!("{}: {} / {}", f.place().replace(&format!("{folder}/"), ""), f.cause(), f.remedy())).collect(),
+    }
+}
+
+#[test]
+fn a_sound_world_loads() {
+    let world = World::new();
+    let config = Config::load(&world.path("node.toml")).unwrap();
+    assert_eq!((config.agreements.len(), config.datasets.len(), config.warnings.len()), (1, 1, 0));
+    assert_eq!((config.release_memory, config.max_releases), (192 << 20, 8));
+}
+
+#[test]
+fn each_contradiction_is_found_where_it_stands() {
+    let cases: &[(&str, &str, &str, &str)] = &[
+        ("node.toml", "release_memory_mib", "", ""),
+        ("node.toml", "state = \"state\"", "state = \"state\"\nsurprise = 1", "node.toml:4: unknown field `surprise`"),
+        ("node.toml", "type = \"nino\"", "type = \"passport\"", "node.toml:3"),
+        ("node.toml", "type = \"nino\"", "type = \"uprn\"", "agreements/opportunity.toml:25: 'dfe.attainment' is agreed by identifier nino, and declared by uprn"),
+        ("node.toml", "source = \"secret\"", "source = \"nino\"", "node.toml:45: column 'unused' would release the identifier itself"),
+        ("node.toml", "unused = {", "subject = {", "'subject' cannot name a column"),
+        ("node.toml", "cohort = {", "year = {", "agreements/opportunity.toml:31: the agreement names the column 'dfe.attainment.cohort'"),
+        ("node.toml", "cohort = { type = \"integer\"", "cohort = { type = \"number\"", "agreements/opportunity.toml:31: 'dfe.attainment.cohort' is agreed as integer, and declared as number"),
+        ("node.toml", "\"London\", \"Wales\"", "\"London\"", "agreements/opportunity.toml:29: the agreement lists other values"),
+        ("node.toml", "name = \"attainment\"", "name = \"results\"", "agreements/opportunity.toml:24: the agreement names the dataset 'dfe.attainment'"),
+        ("node.toml", "tls/ca.pem", "tls/none.pem", "tls/none.pem: cannot be read"),
+        ("keys/linkage.key", "", "zz", "keys/linkage.key: is not a raw X25519 private key"),
+        ("keys/gateway-order.spki", "", "AAAA", "keys/gateway-order.spki: is not an Ed25519 public key"),
+        ("purposes.toml", "parent = \"opportunity\"", "parent = \"other\"", "purposes.toml:4: purpose 'opportunity.measure' has the unknown parent"),
+        ("agreements/opportunity.toml", "minimum", "", ""),
+        ("agreements/opportunity.toml", "valid_until = \"2090-12-31\"", "valid_until = \"2019-12-31\"", "agreements/opportunity.toml:6: the agreement ends before it begins"),
+    ];
+    for (file, from, to, expected) in cases.iter().filter(|(.., expected)| !expected.is_empty()) {
+        let world = World::new();
+        if from.is_empty() { world.write(file, to) } else { world.replace(file, from, to) }
+        let found = findings(&world);
+        assert!(found.iter().any(|f| f.contains(expected)), "{file}: {to}: {found:?}");
+    }
+}
+
+#[test]
+fn keys_must_be_the_agreed_ones_and_private() {
+    let world = World::new();
+    world.write("keys/linkage.key", &"11".repeat(32));
+    let found = findings(&world);
+    assert!(found.iter().any(|f| f.starts_with("agreements/opportunity.toml:12: the agreement states another linkage_key of 'dfe'")), "{found:?}");
+
+    for file in ["keys/signing.key.pem", "keys/linkage.key", "tls/node.key.pem"] {
+        let world = World::new();
+        std::fs::set_permissions(world.path(file), std::fs::Permissions::from_mode(0o640)).unwrap();
+        let found = findings(&world);
+        assert!(found.iter().any(|f| f.starts_with(&format!("{file}: is a private key that others can read (mode 640) / chmod 600"))), "{found:?}");
+    }
+}
+
+#[test]
+fn agreements_of_others_are_ignored_with_a_warning() {
+    let world = World::new();
+    world.replace("agreements/opportunity.toml", "\"dfe\"", "\"dbt\"");
+    let config = Config::load(&world.path("node.toml")).unwrap();
+    assert!(config.agreements.is_empty());
+    assert!(config.warnings.iter().any(|w| w.contains("does not name 'dfe' as a party")), "{:?}", config.warnings);
+}
+
+#[tokio::test]
+async fn sources_must_hold_what_is_declared() {
+    for (from, to, expected) in [
+        ("source = \"REGION\"", "source = \"region\"", "node.toml:40: dataset 'attainment': the source has no column 'region'"),
+        ("column = \"nino\"", "column = \"NINO\"", "node.toml:37: dataset 'attainment': the source has no column 'NINO'"),
+        ("data/attainment.csv", "data/none.csv", "node.toml:34: dataset 'attainment'"),
+    ] {
+        let world = World::new();
+        world.replace("node.toml", from, to);
+        let found = Datasets::open(&Config::load(&world.path("node.toml")).unwrap()).await.unwrap_err();
+        let found: Vec<String> = found.findings.iter().map(ToString::to_string).collect();
+        assert!(found.iter().any(|f| f.contains(expected)), "{found:?}");
+    }
+}

@@ -1,0 +1,105 @@
+//! The department's consent records: the ledger on disk ([`ledger`]) and the index in memory that releases read ([`index`]).
+//!
+//! ```text
+//! Record / import ─▶ ledger (SQLite, durable, ordered by place) ─▶ index (catches up at the start of every release) ─▶ release
+//! ```
+//!
+//! Invariants
+//! - A record that was acknowledged before a release started is honoured by it, whichever process wrote it.
+//! - A release reads one version, from its first row to its last ([`Snapshot`]).
+//! - A ledger that is behind the highest version ever seen (a restored backup) stops releases until it is put right.
+
+mod highest;
+pub mod import;
+pub mod index;
+pub mod intake;
+pub mod ledger;
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use concordat_policy::{Code, Name, Refusal};
+
+use self::highest::Highest;
+pub use self::index::{Snapshot, View};
+use self::index::Index;
+use self::ledger::{Ledger, LedgerError, Record};
+
+/// Ledger and index.
+#[derive(Debug)]
+pub struct Consent {
+    department: Name,
+    ledger: Ledger,
+    highest: Highest,
+    index: Mutex<Index>,
+}
+
+/// What a catch-up brought.
+#[derive(Debug)]
+pub struct CaughtUp {
+    /// The version before.
+    pub from: u64,
+    /// What a release reads.
+    pub snapshot: Snapshot,
+}
+
+impl Consent {
+    /// Opens (or creates) the ledger under `state`; the index is empty until the first [`Consent::catch_up`].
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn open(state: &Path, department: Name) -> Result<Self, LedgerError> {
+        let ledger = Ledger::open(state)?;
+        let index = Index::new().map_err(LedgerError::Random)?;
+        Ok(Self { department, ledger, highest: Highest::at(state), index: Mutex::new(index) })
+    }
+
+    /// The ledger.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Reads what is new in the ledger. Blocks.
+    ///
+    /// # Errors
+    /// [`Code::NodeRefused`] when the ledger is behind a version that was seen before; [`Code::Internal`] when it cannot be read.
+    pub fn catch_up(&self) -> Result<CaughtUp, Refusal> {
+        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = index.version();
+        let seen = self.highest.read().map_err(Refusal::internal)?.max(from);
+        let version = self.ledger.version().map_err(Refusal::internal)?;
+        if version < seen {
+            return Err(Refusal::new(Code::NodeRefused, "this department's consent ledger is older than one it has used before, so nothing is released")
+                .department(&self.department)
+                .advice("the department's administrator must restore the newest ledger")
+                .operator(format!(
+                    "the ledger is at version {version}, and version {seen} was seen: a backup was restored. Restore the newest copy; \
+                     only if it is lost, enter the missing records again and then remove state/consent-version"
+                )));
+        }
+        // Raised before a release can state the version, so that a later restore is noticed whatever happens next.
+        self.highest.raise(version).map_err(Refusal::internal)?;
+        self.ledger.since(from, version, |place, record| index.apply(place, record)).map_err(Refusal::internal)?;
+        index.advance(version);
+        Ok(CaughtUp { from, snapshot: index.snapshot() })
+    }
+
+    /// Appends records. Blocks until they are durable.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn record(&self, records: &[Record]) -> Result<u64, LedgerError> {
+        let version = self.ledger.record(records)?;
+        self.highest.raise(version)?;
+        Ok(version)
+    }
+
+    /// Notes the ledger's version as seen.
+    pub(crate) fn remember(&self) -> Result<(), LedgerError> {
+        Ok(self.highest.raise(self.ledger.version()?)?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! Predicates on real files: SQL's three-valued logic, typed literals, exact column names.
+
+use chrono::{NaiveDate, Utc};
+use concordat_policy::{Comparison, Predicate, Value};
+use concordat_proto::predicate::to_wire;
+use datafusion::arrow::array::AsArray as _;
+use futures::StreamExt as _;
+
+use super::*;
+use crate::fixture::World;
+use crate::orders::tests::verifier;
+
+async fn open(world: &World) -> Datasets {
+    Datasets::open(&Config::load(&world.path("node.toml")).unwrap()).await.unwrap()
+}
+
+/// The identifiers that a scan gives, as they stand in the source.
+async fn identifiers(world: &World, datasets: &Datasets, predicate: Option<&Predicate>) -> Vec<String> {
+    let now = Utc::now();
+    let mut request = world.request(now);
+    request.predicate = predicate.map(to_wire);
+    let order = verifier(world).verify(&world.order(&request, now), &world.gateway.fingerprint, now).unwrap();
+    let scan = datasets.scan(&order, 2).await.unwrap();
+    let mut found = Vec::new();
+    for mut stream in scan.streams {
+        while let Some(batch) = stream.next().await {
+            let batch = batch.unwrap();
+            assert_eq!(batch.num_columns(), 1 + order.columns.len());
+            found.extend(batch.column(0).as_string::<i32>().iter().map(|id| id.unwrap_or("-").to_owned()));
+        }
+    }
+    assert_eq!(scan.witness.unchanged(), Ok(()));
+    found.sort();
+    found
+}
+
+fn compare(column: &str, comparison: Comparison, value: Value) -> Predicate {
+    Predicate::Compare { column: column.into(), comparison, value }
+}
+
+#[tokio::test]
+async fn predicates_follow_three_valued_logic() {
+    use Comparison::{Equal, Greater, LessOrEqual, NotEqual};
+    let world = World::new();
+    let datasets = open(&world).await;
+    let text = |t: &str| Value::Text(t.into());
+    let is_null = |c: &str| Predicate::IsNull { column: c.into() };
+    let is_true = |c: &str| Predicate::IsTrue { column: c.into() };
+    let not = |p: Predicate| Predicate::Not(Box::new(p));
+    let day = NaiveDate::from_ymd_opt(2008, 1, 4).unwrap();
+    let year = compare("cohort", Equal, Value::Integer(2024));
+    let cases = [
+        (None, 8),
+        (Some(compare("region", Equal, text("Wales"))), 1),
+        (Some(compare("region", NotEqual, text("London"))), 1),
+        (Some(not(compare("region", Equal, text("London")))), 1),
+        (Some(is_null("region")), 1),
+        (Some(not(is_null("region"))), 7),
+        (Some(year.clone()), 4),
+        (Some(not(year.clone())), 3),
+        (Some(Predicate::Or(vec![year.clone(), is_null("cohort")])), 5),
+        (Some(Predicate::And(vec![year.clone(), is_true("fsm")])), 3),
+        (Some(is_true("fsm")), 5),
+        (Some(not(is_true("fsm"))), 2),
+        (Some(Predicate::In { column: "cohort".into(), values: vec![Value::Integer(2023), Value::Integer(1999)] }), 3),
+        (Some(not(Predicate::In { column: "cohort".into(), values: vec![Value::Integer(2023)] })), 4),
+        (Some(Predicate::In { column: "cohort".into(), values: Vec::new() }), 0),
+        (Some(compare("born", Greater, Value::Date(day))), 4),
+        (Some(compare("born", LessOrEqual, Value::Date(day))), 3),
+        (Some(Predicate::And(Vec::new())), 8),
+        (Some(Predicate::Or(Vec::new())), 0),
+    ];
+    for (predicate, rows) in cases {
+        assert_eq!(identifiers(&world, &datasets, predicate.as_ref()).await.len(), rows, "{predicate:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_changes_or_goes_is_noticed() {
+    let world = World::new();
+    let datasets = open(&world).await;
+    let now = Utc::now();
+    let order = verifier(&world).verify(&world.order(&world.request(now), now), &world.gateway.fingerprint, now).unwrap();
+    let scan = datasets.scan(&order, 2).await.unwrap();
+    world.replace("data/attainment.csv", "London", "Leeds");
+    assert_eq!(scan.witness.unchanged().unwrap_err().code, Code::NodeFaulty);
+    std::fs::remove_file(world.path("data/attainment.csv")).unwrap();
+    let refusal = datasets.scan(&order, 2).await.map(|_| ()).unwrap_err();
+    assert_eq!((refusal.code, refusal.department.as_deref()), (Code::NodeUnavailable, Some("dfe")));
+    assert_eq!(refusal.message, "the source of 'dfe.attainment' cannot be read");
+}

@@ -1,0 +1,263 @@
+//! Arrow Flight: the one door through which data leaves. GetFlightInfo takes a release order, DoGet redeems a ticket; everything
+//! else is not offered. Caller: the gateway, by pinned client certificate.
+//!
+//! ```text
+//! DoGet: schema ─▶ batches … ─▶ (log: release.completed, durable) ─▶ receipt, as metadata of a last message without a body
+//! ```
+//! A stream that ends without a receipt is worthless, and says with a status why it ended.
+
+mod ticket;
+
+use std::sync::{Arc, OnceLock};
+
+use arrow_flight::encode::{DictionaryHandling, FlightDataEncoderBuilder};
+use arrow_flight::error::FlightError;
+use arrow_flight::flight_descriptor::DescriptorType;
+use arrow_flight::flight_service_server::FlightService;
+use arrow_flight::{
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse, PollInfo, PutResult,
+    SchemaResult, Ticket,
+};
+use chrono::Utc;
+use concordat_audit::Entry;
+use concordat_policy::{Code, Refusal};
+use concordat_proto::order::Order;
+use concordat_proto::receipt::{self, Receipt};
+use concordat_proto::{MAX_BATCH_MESSAGE, peer, v1};
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use prost::Message as _;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::node::{Node, query_id, status};
+use crate::release::{Counts, Partition, Release, blocking};
+
+/// The Flight service.
+#[derive(Debug, Clone)]
+pub struct Flight(pub Arc<Node>);
+
+/// One reader of one partition. Dropped before it got a receipt or a refusal (its client left), it ends the release.
+struct Reader {
+    node: Arc<Node>,
+    release: Arc<Release>,
+    partition: u32,
+    // Rows sent in this partition, and the release's counts: set when the last batch is out.
+    end: OnceLock<(u64, Counts)>,
+    answered: OnceLock<()>,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if self.answered.get().is_none() {
+            self.node.releases.abandon(&self.release);
+            tracing::info!(partition = self.partition, "a release was abandoned");
+        }
+    }
+}
+
+impl Flight {
+    async fn info(&self, request: Request<FlightDescriptor>) -> Result<FlightInfo, Status> {
+        let certificate = peer::certificate(&request);
+        let descriptor = request.into_inner();
+        let order = match v1::ReleaseOrder::decode(descriptor.cmd.clone()) {
+            Ok(order) if descriptor.r#type() == DescriptorType::Cmd => order,
+            _ => {
+                let refusal = self.0.callers.gateway(certificate.clone()).err();
+                let refusal = refusal.unwrap_or_else(|| Refusal::new(Code::Invalid, "the descriptor's command is not a release order").department(&self.0.department));
+                return Err(status(&self.0.refused("order.refused", refusal, certificate.as_ref(), None).await, None));
+            }
+        };
+        let query_id = query_id(&order);
+        let release = self.0.order(&order, certificate, Utc::now()).await.map_err(|refusal| status(&refusal, query_id.as_deref()))?;
+        let failed = |e: String| status(&Refusal::internal(e), query_id.as_deref());
+        let mut info = FlightInfo::new().try_with_schema(&release.schema).map_err(|e| failed(e.to_string()))?.with_descriptor(descriptor);
+        for partition in 0..release.order.partitions {
+            let ticket = ticket::sign(&self.0, &release, partition, Utc::now().timestamp()).map_err(failed)?;
+            info = info.with_endpoint(FlightEndpoint::new().with_ticket(Ticket::new(ticket)));
+        }
+        Ok(info.with_ordered(true))
+    }
+
+    async fn redeem(&self, request: Request<Ticket>) -> Result<Reader, Status> {
+        let certificate = peer::certificate(&request);
+        let redeem = || {
+            let certificate = self.0.callers.gateway(certificate.clone())?;
+            let (release, partition) = ticket::verify(&self.0, &request.get_ref().ticket, &certificate, Utc::now().timestamp())?;
+            Ok((self.0.releases.redeem(&release, partition)?, partition))
+        };
+        match redeem() {
+            Ok((release, partition)) => Ok(Reader { node: Arc::clone(&self.0), release, partition, end: OnceLock::new(), answered: OnceLock::new() }),
+            Err(refusal) => Err(status(&self.0.refused("ticket.refused", refusal, certificate.as_ref(), None).await, None)),
+        }
+    }
+}
+
+/// Schema, batches, receipt.
+fn stream(reader: Reader) -> impl Stream<Item = Result<FlightData, Status>> + Send + 'static {
+    let reader = Arc::new(reader);
+    let last = Arc::clone(&reader);
+    FlightDataEncoderBuilder::new()
+        .with_schema(Arc::clone(&reader.release.schema))
+        .with_dictionary_handling(DictionaryHandling::Resend)
+        // Batches are bounded where they are made: splitting them here would send a dictionary several times.
+        .with_max_flight_data_size(MAX_BATCH_MESSAGE)
+        .build(batches(reader))
+        .map_err(Status::from)
+        .chain(futures::stream::once(async move { last.receipt().await }))
+        // Nothing follows a fault: no receipt after a stream that broke off.
+        .scan(false, |broken, item| {
+            let item = (!*broken).then_some(item);
+            *broken |= item.as_ref().is_some_and(Result::is_err);
+            std::future::ready(item)
+        })
+}
+
+struct Reading {
+    reader: Arc<Reader>,
+    partition: Option<Partition>,
+    rows: u64,
+}
+
+fn batches(reader: Arc<Reader>) -> impl Stream<Item = Result<arrow::array::RecordBatch, FlightError>> + Send + 'static {
+    futures::stream::try_unfold(Reading { reader, partition: None, rows: 0 }, |mut reading| async move {
+        let next = reading.next().await;
+        match next {
+            Ok(Some(batch)) => Ok(Some((batch, reading))),
+            Ok(None) => Ok(None),
+            Err(refusal) => Err(FlightError::Tonic(Box::new(reading.reader.failed(refusal).await))),
+        }
+    })
+}
+
+impl Reading {
+    async fn next(&mut self) -> Result<Option<arrow::array::RecordBatch>, Refusal> {
+        let mut partition = match self.partition.take() {
+            Some(partition) => partition,
+            None => self.reader.release.partition(self.reader.partition).await?,
+        };
+        let (batch, partition) = blocking(move || partition.next_batch().map(|batch| (batch, partition))).await?;
+        match &batch {
+            Some(batch) => self.rows += batch.num_rows() as u64,
+            None => {
+                let _ = self.reader.end.set((self.rows, partition.counts()));
+            }
+        }
+        self.partition = Some(partition);
+        Ok(batch)
+    }
+}
+
+impl Reader {
+    async fn failed(&self, refusal: Refusal) -> Status {
+        let _ = self.answered.set(());
+        let query_id = Some(self.release.order.query_id.as_str());
+        let refusal = if refusal.department.is_some() { refusal } else { refusal.department(&self.node.department) };
+        status(&self.node.refused("release.failed", refusal, None, query_id).await, query_id)
+    }
+
+    /// Closes the partition in the log, then signs for it.
+    async fn receipt(&self) -> Result<FlightData, Status> {
+        match self.close().await {
+            Ok(token) => {
+                let _ = self.answered.set(());
+                Ok(FlightData { app_metadata: token.into(), ..FlightData::default() })
+            }
+            Err(refusal) => Err(self.failed(refusal).await),
+        }
+    }
+
+    async fn close(&self) -> Result<String, Refusal> {
+        let (rows, counts) = *self.end.get().ok_or_else(|| Refusal::internal("a receipt before the end"))?;
+        let order = &self.release.order;
+        let entry = Entry::new("release.completed")
+            .query(&order.query_id)
+            .field("order", order.id.as_str())
+            .field("intended", self.release.log_entry)
+            .field("dataset", order.dataset.as_str())
+            .field("partition", self.partition)
+            .field("rows", rows)
+            .field("consent_version", self.release.consent_version)
+            // Of the whole release, in each partition's entry.
+            .field("release_rows", counts.released)
+            .field("release_invalid_identifiers", counts.invalid_identifiers)
+            .field("release_without_consent", counts.without_consent);
+        let log_entry = self.node.log(entry).await?;
+        let now = Utc::now().timestamp();
+        let receipt = Receipt {
+            iss: Receipt::issuer(&self.node.department),
+            sub: order.id.clone(),
+            aud: receipt::AUDIENCE.into(),
+            nbf: now,
+            exp: now + receipt::LIFETIME,
+            query_id: order.query_id.clone(),
+            dataset: order.dataset.to_string(),
+            partition: self.partition,
+            partitions: order.partitions,
+            rows,
+            consent_version: self.release.consent_version,
+            freshness: self.release.freshness,
+            log_entry,
+        };
+        receipt.sign(&self.node.signing).map_err(Refusal::internal)
+    }
+}
+
+fn not_offered<T>(what: &str) -> Result<Response<T>, Status> {
+    Err(Status::unimplemented(format!("{what} is not offered: a node answers GetFlightInfo with a release order, and DoGet with a ticket")))
+}
+
+#[tonic::async_trait]
+impl FlightService for Flight {
+    type HandshakeStream = BoxStream<'static, Result<HandshakeResponse, Status>>;
+    type ListFlightsStream = BoxStream<'static, Result<FlightInfo, Status>>;
+    type DoGetStream = BoxStream<'static, Result<FlightData, Status>>;
+    type DoPutStream = BoxStream<'static, Result<PutResult, Status>>;
+    type DoExchangeStream = BoxStream<'static, Result<FlightData, Status>>;
+    type DoActionStream = BoxStream<'static, Result<arrow_flight::Result, Status>>;
+    type ListActionsStream = BoxStream<'static, Result<ActionType, Status>>;
+
+    async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+        self.info(request).await.map(Response::new)
+    }
+
+    async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
+        Ok(Response::new(stream(self.redeem(request).await?).boxed()))
+    }
+
+    async fn handshake(&self, _: Request<Streaming<HandshakeRequest>>) -> Result<Response<Self::HandshakeStream>, Status> {
+        not_offered("Handshake")
+    }
+
+    async fn list_flights(&self, _: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
+        not_offered("ListFlights")
+    }
+
+    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
+        not_offered("PollFlightInfo")
+    }
+
+    async fn get_schema(&self, _: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
+        not_offered("GetSchema")
+    }
+
+    async fn do_put(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
+        not_offered("DoPut")
+    }
+
+    async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoExchangeStream>, Status> {
+        not_offered("DoExchange")
+    }
+
+    async fn do_action(&self, _: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+        not_offered("DoAction")
+    }
+
+    async fn list_actions(&self, _: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
+        not_offered("ListActions")
+    }
+}
+
+/// The audience and issuer of tickets: this node, to itself.
+fn own_name(node: &Node) -> String {
+    Order::audience(&node.department)
+}

@@ -1,0 +1,53 @@
+//! Tickets: the node's own signed promise of one partition, to one client certificate, for a minute.
+
+use concordat_policy::agreement::Fingerprint;
+use concordat_policy::{Code, Refusal};
+use concordat_proto::order::Confirmation;
+use concordat_proto::token::{self, Expected};
+use serde::{Deserialize, Serialize};
+
+use super::own_name;
+use crate::node::Node;
+use crate::release::{Release, TICKET_SECONDS};
+
+const TYPE: &str = "concordat-ticket+jwt";
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Claims {
+    iss: String,
+    aud: String,
+    /// The order that the release answers.
+    sub: String,
+    nbf: i64,
+    exp: i64,
+    partition: u32,
+    cnf: Confirmation,
+}
+
+/// A ticket for one partition.
+pub(super) fn sign(node: &Node, release: &Release, partition: u32, now: i64) -> Result<String, String> {
+    let claims = Claims {
+        iss: own_name(node),
+        aud: own_name(node),
+        sub: release.order.id.clone(),
+        nbf: now,
+        exp: now.saturating_add_unsigned(TICKET_SECONDS),
+        partition,
+        cnf: Confirmation { thumbprints: vec![release.order.certificate.to_string()] },
+    };
+    node.signing.sign(TYPE, None, &claims)
+}
+
+/// The order and partition that a ticket names, presented by `certificate`.
+pub(super) fn verify(node: &Node, ticket: &[u8], certificate: &Fingerprint, now: i64) -> Result<(String, u32), Refusal> {
+    let name = own_name(node);
+    let expected = Expected { typ: TYPE, issuer: &name, audience: &name, max_lifetime: TICKET_SECONDS.cast_signed() };
+    let refusal = |hint: &str| Refusal::new(Code::Unauthenticated, format!("the ticket is not valid: {hint}")).department(&node.department);
+    let text = std::str::from_utf8(ticket).map_err(|_| refusal("it is not a signed JWT"))?;
+    let claims: Claims = token::verify(text, &node.verifying, &expected, now).map_err(|reason| refusal(reason.hint()).operator(reason))?;
+    if claims.cnf.thumbprints.iter().any(|thumbprint| thumbprint == certificate.as_str()) {
+        return Ok((claims.sub, claims.partition));
+    }
+    Err(refusal("it was made for another client certificate"))
+}

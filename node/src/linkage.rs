@@ -1,0 +1,202 @@
+//! Linkage keys: made by an agreement's keyholder, sealed to the other parties, relayed by the gateway as ciphertext.
+//!
+//! ```text
+//! keyholder                          gateway                         party
+//! key of the domain ── Seal ──▶ SealedKey (ciphertext) ── Accept ──▶ key of the domain
+//!   checks the recipient's key                                checks the sender's key
+//!   against its own agreement                                 against its own agreement
+//! ```
+//!
+//! HPKE in Auth mode (RFC 9180: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20-Poly1305). `info` is the framed encoding of
+//! a label, the domain, the agreement and its digest, sender and recipient, so that a ciphertext opens for nobody else, from nobody else and
+//! for nothing else. Both public keys must have the fingerprints that stand in each side's own agreement: a relay that
+//! substitutes a key, a recipient or a sender is refused before any cryptography, and by it.
+//!
+//! A key is made once, kept in a private folder (mode 0600, durable before use) and never replaced.
+
+mod store;
+
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+use concordat_policy::agreement::{Agreement, Fingerprint};
+use concordat_policy::{Code, LinkageDomain, Name, Refusal};
+use concordat_proto::v1;
+use hpke::aead::ChaCha20Poly1305;
+use hpke::kdf::HkdfSha256;
+use hpke::kem::X25519HkdfSha256;
+use hpke::{Deserializable as _, Kem, OpModeR, OpModeS, Serializable as _};
+use zeroize::Zeroizing;
+
+use self::store::Store;
+pub use self::store::StoreError;
+use crate::agreements::Agreements;
+use crate::framing::framed;
+use crate::pseudonym::DomainKey;
+
+const LABEL: &[u8] = b"concordat linkage key v1";
+
+type Private = <X25519HkdfSha256 as Kem>::PrivateKey;
+type Public = <X25519HkdfSha256 as Kem>::PublicKey;
+type Encapsulated = <X25519HkdfSha256 as Kem>::EncappedKey;
+
+/// The department's X25519 key pair.
+pub struct Keypair {
+    private: Private,
+    public: Public,
+}
+
+impl std::fmt::Debug for Keypair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Keypair")
+    }
+}
+
+impl Keypair {
+    /// Reads a raw private key of 64 hex digits.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let bytes = Zeroizing::new(store::unhex(text)?);
+        let private = Private::from_bytes(bytes.as_slice()).ok()?;
+        let public = X25519HkdfSha256::sk_to_pk(&private);
+        Some(Self { private, public })
+    }
+
+    /// The raw public key.
+    #[must_use]
+    pub fn public(&self) -> [u8; 32] {
+        self.public.to_bytes().into()
+    }
+}
+
+/// The department's linkage keys.
+#[derive(Debug)]
+pub struct LinkageKeys {
+    keypair: Keypair,
+    store: Store,
+}
+
+impl LinkageKeys {
+    /// Opens (or creates) the store under `state`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the folder cannot be made private.
+    pub fn open(keypair: Keypair, state: &Path) -> Result<Self, StoreError> {
+        Ok(Self { keypair, store: Store::open(&state.join("linkage"))? })
+    }
+
+    /// The raw public key.
+    #[must_use]
+    pub fn public(&self) -> [u8; 32] {
+        self.keypair.public()
+    }
+
+    /// The key of `domain`. The keyholder makes it when there is none yet. Blocks on files.
+    ///
+    /// # Errors
+    /// [`Code::NodeRefused`] when the key has not arrived yet.
+    pub fn key(&self, agreements: &Agreements, agreement: &Agreement, domain: &LinkageDomain) -> Result<DomainKey, Refusal> {
+        let found = if agreement.linkage.keyholder == *agreements.department() { self.store.key_or_new(domain).map(Some) } else { self.store.key(domain) };
+        found.map_err(Refusal::internal)?.ok_or_else(|| {
+            Refusal::new(Code::NodeRefused, "this department does not hold the linkage key of the domain yet")
+                .department(agreements.department())
+                .advice(format!("have the gateway relay it from '{}'", agreement.linkage.keyholder))
+        })
+    }
+
+    /// Seals the domain's key to one party. Blocks on files.
+    ///
+    /// # Errors
+    /// A [`Refusal`] where request, recipient or recipient's key are not what the own agreement says.
+    pub fn seal(&self, request: &v1::SealRequest, agreements: &Agreements, now: DateTime<Utc>) -> Result<v1::SealedKey, Refusal> {
+        let own = agreements.department();
+        let agreement = agreements.find(&request.agreement, &request.agreement_digest, now)?;
+        let domain = agreements.domain(agreement, request.domain.as_ref(), now)?;
+        if agreement.linkage.keyholder != *own {
+            return Err(agreements.denied(format!("'{}' keeps the linkage keys of this agreement, not '{own}'", agreement.linkage.keyholder)));
+        }
+        let recipient = party(agreements, agreement, &request.recipient, &request.recipient_key)?;
+        let public = Public::from_bytes(&request.recipient_key).map_err(Refusal::internal)?;
+        let key = self.store.key_or_new(&domain).map_err(Refusal::internal)?;
+        let mode = OpModeS::Auth((self.keypair.private.clone(), self.keypair.public.clone()));
+        let info = binding(&domain, agreement, own, &recipient);
+        let (encapsulated, ciphertext) =
+            hpke::single_shot_seal::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(&mode, &public, &info, key.bytes(), &[]).map_err(Refusal::internal)?;
+        Ok(v1::SealedKey {
+            domain: Some(v1::Domain::from(&domain)),
+            agreement: agreement.id.to_string(),
+            agreement_digest: agreement.digest.clone(),
+            sender: own.to_string(),
+            sender_key: self.public().to_vec(),
+            recipient: recipient.to_string(),
+            encapsulated: encapsulated.to_bytes().to_vec(),
+            ciphertext,
+        })
+    }
+
+    /// Opens a sealed key and keeps it. Blocks on files.
+    ///
+    /// # Errors
+    /// A [`Refusal`] where sender, recipient, keys or ciphertext are not what the own agreement says, or another key of the
+    /// domain is known.
+    pub fn accept(&self, sealed: &v1::SealedKey, agreements: &Agreements, now: DateTime<Utc>) -> Result<(), Refusal> {
+        let own = agreements.department();
+        let agreement = agreements.find(&sealed.agreement, &sealed.agreement_digest, now)?;
+        let domain = agreements.domain(agreement, sealed.domain.as_ref(), now)?;
+        if sealed.recipient != own.as_str() {
+            return Err(agreements.denied("the key is sealed for another department"));
+        }
+        if sealed.sender != agreement.linkage.keyholder.as_str() || sealed.sender == own.as_str() {
+            return Err(agreements.denied(format!("only '{}' may send linkage keys of this agreement", agreement.linkage.keyholder)));
+        }
+        let sender = party(agreements, agreement, &sealed.sender, &sealed.sender_key)?;
+        let unsound = || agreements.denied("the sealed key does not open: it was altered, or made for something else");
+        let sender_key = Public::from_bytes(&sealed.sender_key).map_err(|_| unsound())?;
+        let encapsulated = Encapsulated::from_bytes(&sealed.encapsulated).map_err(|_| unsound())?;
+        let info = binding(&domain, agreement, &sender, own);
+        let opened = hpke::single_shot_open::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
+            &OpModeR::Auth(sender_key),
+            &self.keypair.private,
+            &encapsulated,
+            &info,
+            &sealed.ciphertext,
+            &[],
+        );
+        let opened = Zeroizing::new(opened.map_err(|_| unsound())?);
+        let key = DomainKey::new(opened.as_slice().try_into().map_err(|_| unsound())?);
+        if self.store.keep(&domain, &key).map_err(Refusal::internal)? {
+            return Ok(());
+        }
+        Err(Refusal::new(Code::Replayed, "this department already holds another key of the linkage domain")
+            .department(own)
+            .advice("the parties must find out which key is right; nothing was replaced"))
+    }
+}
+
+/// The party that `name` is, if `key` has the fingerprint that the own agreement states for it.
+fn party(agreements: &Agreements, agreement: &Agreement, name: &str, key: &[u8]) -> Result<Name, Refusal> {
+    let party = agreement.parties.iter().find(|party| party.department.as_str() == name);
+    let Some(party) = party else {
+        return Err(agreements.denied(format!("the agreement '{}' has no such party", agreement.id)));
+    };
+    if party.linkage_key != Fingerprint::of(key) {
+        return Err(agreements
+            .denied(format!("the linkage key presented for '{}' is not the one in the agreement", party.department))
+            .advice("the agreement's fingerprint decides; whoever relayed the key may have replaced it"));
+    }
+    Ok(party.department.clone())
+}
+
+fn binding(domain: &LinkageDomain, agreement: &Agreement, sender: &Name, recipient: &Name) -> Vec<u8> {
+    framed(&[
+        LABEL,
+        domain.to_string().as_bytes(),
+        agreement.id.as_str().as_bytes(),
+        agreement.digest.as_bytes(),
+        sender.as_str().as_bytes(),
+        recipient.as_str().as_bytes(),
+    ])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+//! Two departments and a relay that tries everything.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use chrono::TimeDelta;
+use concordat_policy::PurposeTree;
+
+use super::*;
+use crate::fixture::{PURPOSES, agreement_text, linkage_key, name};
+
+struct Pair {
+    dfe: (LinkageKeys, Agreements),
+    dwp: (LinkageKeys, Agreements),
+    stranger: LinkageKeys,
+    _folders: [tempfile::TempDir; 3],
+    now: DateTime<Utc>,
+}
+
+impl Pair {
+    /// `dfe` keeps the keys.
+    fn new() -> Self {
+        let folders = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+        let [(dfe, dwp), (stranger, _)] = [(linkage_key().0, linkage_key().0), (linkage_key().0, linkage_key().0)];
+        let print = |pair: &Keypair| Fingerprint::of(&pair.public());
+        let signing = Fingerprint::of(b"signing");
+        let text = agreement_text("dfe", (&signing, &print(&dfe)), (&signing, &print(&dwp)));
+        let agreements = |own: &str| Agreements::new(name(own), vec![Agreement::parse(&text).unwrap()], PurposeTree::parse(PURPOSES).unwrap());
+        let open = |pair: Keypair, index: usize| LinkageKeys::open(pair, folders[index].path()).unwrap();
+        Self {
+            dfe: (open(dfe, 0), agreements("dfe")),
+            dwp: (open(dwp, 1), agreements("dwp")),
+            stranger: open(stranger, 2),
+            now: Utc::now(),
+            _folders: folders,
+        }
+    }
+
+    fn request(&self) -> v1::SealRequest {
+        let domain = LinkageDomain::at(name("opportunity"), name("opportunity"), 90, self.now).unwrap();
+        v1::SealRequest {
+            domain: Some((&domain).into()),
+            agreement: "opportunity-2026".into(),
+            agreement_digest: self.agreement().digest.clone(),
+            recipient: "dwp".into(),
+            recipient_key: self.dwp.0.public().to_vec(),
+        }
+    }
+
+    fn agreement(&self) -> &Agreement {
+        self.dfe.1.iter().next().unwrap()
+    }
+
+    fn domain(&self) -> LinkageDomain {
+        LinkageDomain::try_from(self.request().domain.as_ref().unwrap()).unwrap()
+    }
+
+    fn seal(&self, request: &v1::SealRequest) -> Result<v1::SealedKey, Refusal> {
+        self.dfe.0.seal(request, &self.dfe.1, self.now)
+    }
+
+    fn accept(&self, sealed: &v1::SealedKey) -> Result<(), Refusal> {
+        self.dwp.0.accept(sealed, &self.dwp.1, self.now)
+    }
+}
+
+#[test]
+fn both_ends_hold_the_same_key_and_keep_it() {
+    let pair = Pair::new();
+    let missing = pair.dwp.0.key(&pair.dwp.1, pair.agreement(), &pair.domain()).unwrap_err();
+    assert_eq!(missing.code, Code::NodeRefused);
+    let sealed = pair.seal(&pair.request()).unwrap();
+    pair.accept(&sealed).unwrap();
+    pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
+    let key = |end: &(LinkageKeys, Agreements)| end.0.key(&end.1, pair.agreement(), &pair.domain()).unwrap();
+    assert!(key(&pair.dfe) == key(&pair.dwp));
+    // The ciphertext holds no trace of the key.
+    assert!(!sealed.ciphertext.windows(8).any(|part| key(&pair.dfe).bytes().windows(8).any(|k| k == part)));
+    let file = std::fs::read_dir(pair._folders[0].path().join("linkage")).unwrap().next().unwrap().unwrap();
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_substituted_recipient_or_request_is_not_sealed() {
+    let pair = Pair::new();
+    let changes: &[(&str, fn(&mut v1::SealRequest, &Pair), Code)] = &[
+        ("key substituted", |r, p| r.recipient_key = p.stranger.public().to_vec(), Code::Denied),
+        ("key empty", |r, _| r.recipient_key.clear(), Code::Denied),
+        ("recipient substituted", |r, _| r.recipient = "dbt".into(), Code::Denied),
+        ("another party's name", |r, _| r.recipient = "dfe".into(), Code::Denied),
+        ("another agreement", |r, _| r.agreement = "other".into(), Code::Denied),
+        ("another text", |r, _| r.agreement_digest = "00".into(), Code::Denied),
+        ("no domain", |r, _| r.domain = None, Code::Invalid),
+        ("another mission", |r, _| r.domain.as_mut().unwrap().mission = "health".into(), Code::Denied),
+        ("another purpose", |r, _| r.domain.as_mut().unwrap().purpose = "health".into(), Code::Denied),
+        ("an old epoch", |r, _| r.domain.as_mut().unwrap().epoch -= 1, Code::Denied),
+        ("a later epoch", |r, _| r.domain.as_mut().unwrap().epoch += 1, Code::Denied),
+    ];
+    for (what, change, code) in changes {
+        let mut request = pair.request();
+        change(&mut request, &pair);
+        assert_eq!(pair.seal(&request).map(|_| ()).map_err(|r| r.code), Err(*code), "{what}");
+    }
+    // Only the keyholder seals.
+    let mut request = pair.request();
+    (request.recipient, request.recipient_key) = ("dfe".into(), pair.dfe.0.public().to_vec());
+    assert_eq!(pair.dwp.0.seal(&request, &pair.dwp.1, pair.now).unwrap_err().code, Code::Denied);
+}
+
+#[test]
+fn an_altered_or_substituted_sealed_key_is_not_accepted() {
+    let pair = Pair::new();
+    let good = pair.seal(&pair.request()).unwrap();
+    let changes: &[(&str, fn(&mut v1::SealedKey, &Pair))] = &[
+        ("sender's key", |s, p| s.sender_key = p.stranger.public().to_vec()),
+        ("sender", |s, _| s.sender = "dwp".into()),
+        ("sender unknown", |s, _| s.sender = "dbt".into()),
+        ("recipient", |s, _| s.recipient = "dfe".into()),
+        ("agreement", |s, _| s.agreement = "other".into()),
+        ("digest", |s, _| s.agreement_digest = "00".into()),
+        ("purpose, also covered", |s, _| s.domain.as_mut().unwrap().purpose = "opportunity.measure".into()),
+        ("purpose, not covered", |s, _| s.domain.as_mut().unwrap().purpose = "health".into()),
+        ("mission", |s, _| s.domain.as_mut().unwrap().mission = "health".into()),
+        ("epoch", |s, _| s.domain.as_mut().unwrap().epoch += 1),
+        ("no domain", |s, _| s.domain = None),
+        ("encapsulated", |s, _| s.encapsulated[3] ^= 1),
+        ("encapsulated cut", |s, _| s.encapsulated.truncate(31)),
+        ("ciphertext", |s, _| s.ciphertext[0] ^= 1),
+        ("ciphertext's tag", |s, _| *s.ciphertext.last_mut().unwrap() ^= 1),
+        ("ciphertext empty", |s, _| s.ciphertext.clear()),
+    ];
+    for (what, change) in changes {
+        let mut sealed = good.clone();
+        change(&mut sealed, &pair);
+        let refusal = pair.accept(&sealed).unwrap_err();
+        assert!(matches!(refusal.code, Code::Denied | Code::Invalid), "{what}: {refusal}");
+        assert_eq!(pair.dwp.0.store.key(&pair.domain()).unwrap().map(|_| ()), None, "{what}: nothing was kept");
+    }
+    pair.accept(&good).unwrap();
+}
+
+#[test]
+fn a_key_made_by_the_relay_is_not_accepted() {
+    let pair = Pair::new();
+    let good = pair.seal(&pair.request()).unwrap();
+    let recipient = Public::from_bytes(&pair.dwp.0.public()).unwrap();
+    let info = binding(&pair.domain(), pair.agreement(), &name("dfe"), &name("dwp"));
+    let forger = &pair.stranger.keypair;
+    let mode = OpModeS::Auth((forger.private.clone(), forger.public.clone()));
+    let (encapsulated, ciphertext) = hpke::single_shot_seal::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(&mode, &recipient, &info, &[7; 32], &[]).unwrap();
+    let forged = v1::SealedKey { encapsulated: encapsulated.to_bytes().to_vec(), ciphertext, ..good };
+    assert_eq!(pair.accept(&forged).unwrap_err().code, Code::Denied);
+    let openly = v1::SealedKey { sender_key: pair.stranger.public().to_vec(), ..forged };
+    assert_eq!(pair.accept(&openly).unwrap_err().code, Code::Denied);
+}
+
+#[test]
+fn another_key_of_a_known_domain_is_refused() {
+    let pair = Pair::new();
+    pair.dwp.0.store.keep(&pair.domain(), &DomainKey::new([1; 32])).unwrap();
+    let refusal = pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap_err();
+    assert_eq!(refusal.code, Code::Replayed);
+    assert!(pair.dwp.0.store.key(&pair.domain()).unwrap() == Some(DomainKey::new([1; 32])));
+}
+
+#[test]
+fn neighbouring_epochs_are_taken_at_their_boundary_only() {
+    let mut pair = Pair::new();
+    let epoch = i64::from(pair.domain().epoch);
+    let start = DateTime::from_timestamp(epoch * 90 * 86_400, 0).unwrap();
+    for (seconds, shift, taken) in [(0, 0, true), (30, -1, true), (61, -1, false), (-30, 1, true), (-61, 1, false), (61, 0, true)] {
+        pair.now = start + TimeDelta::seconds(seconds);
+        let mut request = pair.request();
+        request.domain.as_mut().unwrap().epoch = request.domain.unwrap().epoch.checked_add_signed(shift).unwrap();
+        assert_eq!(pair.seal(&request).is_ok(), taken, "{seconds} s, {shift:+}");
+    }
+}

@@ -1,0 +1,250 @@
+//! The node: everything that was opened at start, and the one way an order is answered.
+//!
+//! ```text
+//! order ─▶ caller ─▶ verify ─▶ admit ─▶ consume ─▶ consent ─▶ key ─▶ scan ─▶ log: release.intended ─▶ release
+//! ```
+//! Whatever fails on the way is logged (`order.refused`) before it is answered. A log that cannot be written stops service.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use concordat_audit::{Entry, Log};
+use concordat_policy::agreement::Fingerprint;
+use concordat_policy::{Code, DatasetName, Name, Refusal};
+use concordat_proto::token::{SigningKey, VerifyingKey};
+use concordat_proto::{status, v1};
+
+use crate::agreements::Agreements;
+use crate::callers::Callers;
+use crate::config::{Config, Finding, Findings};
+use crate::consent::import::{Imported, import};
+use crate::consent::intake::Intake;
+use crate::consent::{Consent, Snapshot};
+use crate::datasets::Datasets;
+use crate::linkage::LinkageKeys;
+use crate::orders::{Consumed, VerifiedOrder, Verifier};
+use crate::private;
+use crate::pseudonym::Pseudonyms;
+use crate::release::{Release, Releases, Rules, blocking};
+
+/// A department's node, open and checked.
+#[derive(Debug)]
+pub struct Node {
+    pub(crate) department: Name,
+    pub(crate) callers: Callers,
+    pub(crate) agreements: Arc<Agreements>,
+    pub(crate) datasets: Datasets,
+    pub(crate) consent: Arc<Consent>,
+    pub(crate) intake: Intake,
+    pub(crate) linkage: Arc<LinkageKeys>,
+    pub(crate) releases: Arc<Releases>,
+    pub(crate) signing: SigningKey,
+    pub(crate) verifying: VerifyingKey,
+    pub(crate) log: Log,
+    verifier: Verifier,
+    consumed: Arc<Consumed>,
+}
+
+impl Node {
+    /// Opens everything that `config` names: sources, log, ledger, keys; imports the configured consent records once.
+    ///
+    /// # Errors
+    /// Every [`Finding`].
+    pub async fn open(config: Config) -> Result<Arc<Self>, Findings> {
+        let datasets = Datasets::open(&config).await?;
+        let intake = Intake::new(&config);
+        for folder in [&config.state, &config.log] {
+            private::folder(folder).map_err(|e| unusable(folder, &e))?;
+        }
+        let state = config.state.as_path();
+        let log = Log::open(&config.log).map_err(|e| unusable(&config.log, &e))?;
+        let consent = Arc::new(Consent::open(state, config.department.clone()).map_err(|e| unusable(state, &e))?);
+        let consumed = Consumed::open(state).map_err(|e| unusable(state, &e))?;
+        let linkage = LinkageKeys::open(config.linkage, state).map_err(|e| unusable(state, &e))?;
+        let releases = Releases::open(config.department.clone(), &config.spill, config.release_memory, config.max_releases).map_err(|e| unusable(&config.spill, &e))?;
+        let verifying = config.signing.verifying_key().ok_or_else(|| Finding::file(&config.path, "the signing key has no public half", "make a new one"))?;
+        let agreements = Arc::new(Agreements::new(config.department.clone(), config.agreements, config.purposes));
+        let node = Self {
+            callers: Callers { department: config.department.clone(), gateway: config.gateway, administrators: config.administrators },
+            verifier: Verifier { agreements: Arc::clone(&agreements), key: config.order_key, datasets: datasets.iter().map(|d| d.config.name.clone()).collect() },
+            department: config.department,
+            agreements,
+            datasets,
+            consent,
+            intake,
+            linkage: Arc::new(linkage),
+            releases: Arc::new(releases),
+            signing: config.signing,
+            verifying,
+            log,
+            consumed: Arc::new(consumed),
+        };
+        if let Some(path) = &config.consent_import {
+            node.import(path).await?;
+        }
+        node.begin().await.map_err(|refusal| Finding::file(&config.path, refusal.operator.clone().unwrap_or(refusal.message), "see the cause"))?;
+        Ok(Arc::new(node))
+    }
+
+    async fn import(&self, path: &Path) -> Result<(), Findings> {
+        let imported = import(Arc::clone(&self.consent), self.intake.clone(), path.to_owned()).await;
+        match imported.map_err(|e| Finding::file(path, e.to_string(), "correct the file; nothing of it was recorded"))? {
+            Imported::Before => {}
+            Imported::Now { records, invalid } => {
+                tracing::info!(consent.records = records, consent.invalid = invalid, "consent records imported");
+                let entry = Entry::new("consent.imported").field("records", records).field("invalid_identifiers", invalid);
+                self.log(entry).await.map_err(|e| unusable(path, &e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first entry of this run. A ledger that is behind does not keep the node from starting: it answers, and says so.
+    async fn begin(&self) -> Result<(), Refusal> {
+        let version = match self.caught_up().await {
+            Ok(snapshot) => Some(snapshot.version()),
+            Err(refusal) if refusal.code == Code::NodeRefused => {
+                tracing::error!(cause = refusal.operator.as_deref().unwrap_or_default(), "the consent ledger is behind; releases are refused");
+                None
+            }
+            Err(refusal) => return Err(refusal),
+        };
+        self.log(Entry::new("node.started").field("department", self.department.as_str()).field("consent_version", version)).await?;
+        Ok(())
+    }
+
+    /// Answers one order: a release that has begun.
+    ///
+    /// # Errors
+    /// A [`Refusal`], logged.
+    pub async fn order(&self, wire: &v1::ReleaseOrder, certificate: Option<Fingerprint>, now: DateTime<Utc>) -> Result<Arc<Release>, Refusal> {
+        let answer = self.release(wire, certificate.clone(), now).await;
+        match answer {
+            Ok(release) => Ok(release),
+            Err(refusal) => Err(self.refused("order.refused", refusal, certificate.as_ref(), query_id(wire).as_deref()).await),
+        }
+    }
+
+    async fn release(&self, wire: &v1::ReleaseOrder, certificate: Option<Fingerprint>, now: DateTime<Utc>) -> Result<Arc<Release>, Refusal> {
+        let certificate = self.callers.gateway(certificate)?;
+        let order = self.verifier.verify(wire, &certificate, now)?;
+        let admission = self.releases.admit()?;
+        self.consume(&order, now).await?;
+        let consent = self.caught_up().await?;
+        let rules = self.rules(&order, &consent).await?;
+        let scan = self.datasets.scan(&order, streams()).await?;
+        let log_entry = self.log(self.intent(&order, consent.version(), scan.freshness)).await?;
+        self.releases.start(order, scan, rules, admission, log_entry)
+    }
+
+    async fn consume(&self, order: &VerifiedOrder, now: DateTime<Utc>) -> Result<(), Refusal> {
+        let (consumed, id, expires) = (Arc::clone(&self.consumed), order.id.clone(), order.expires);
+        if blocking(move || consumed.consume(&id, expires, now.timestamp()).map_err(Refusal::internal)).await? {
+            return Ok(());
+        }
+        Err(Refusal::new(Code::Replayed, "this release order was used before").department(&self.department).advice("every order is used once; sign a new one"))
+    }
+
+    /// The consent records as they are now: whatever was acknowledged before this call is in them.
+    pub(crate) async fn caught_up(&self) -> Result<Snapshot, Refusal> {
+        let consent = Arc::clone(&self.consent);
+        let caught_up = blocking(move || consent.catch_up()).await?;
+        let version = caught_up.snapshot.version();
+        if caught_up.from < version {
+            self.log(Entry::new("consent.advanced").field("from", caught_up.from).field("to", version)).await?;
+        }
+        Ok(caught_up.snapshot)
+    }
+
+    async fn rules(&self, order: &VerifiedOrder, consent: &Snapshot) -> Result<Rules, Refusal> {
+        let name = DatasetName::new(self.department.clone(), order.dataset.clone());
+        let dataset = order.agreement.dataset(&name).ok_or_else(|| Refusal::internal("a verified order without its dataset"))?;
+        let (linkage, agreements) = (Arc::clone(&self.linkage), Arc::clone(&self.agreements));
+        let (agreement, domain) = (order.agreement.clone(), order.domain.clone());
+        let key = blocking(move || linkage.key(&agreements, &agreement, &domain)).await?;
+        let purposes = concordat_policy::consent::relevant(self.agreements.purposes(), &order.domain.purpose);
+        Ok(Rules {
+            pseudonyms: Pseudonyms::derive(&key, &order.domain, &dataset.identifier),
+            consent: consent.view(&dataset.identifier.label(), purposes),
+            consent_version: consent.version(),
+            identifier: dataset.identifier.clone(),
+            basis: order.basis.clone(),
+            columns: order.columns.clone(),
+        })
+    }
+
+    fn intent(&self, order: &VerifiedOrder, consent_version: u64, freshness: i64) -> Entry {
+        let columns: Vec<&str> = order.columns.iter().map(|(name, _)| name.as_str()).collect();
+        let filters: Vec<&str> = order.predicate_types.keys().map(String::as_str).collect();
+        Entry::new("release.intended")
+            .query(&order.query_id)
+            .field("order", order.id.as_str())
+            .field("caller", order.caller.as_str())
+            .field("organisation", order.organisation.as_str())
+            .field("mission", order.domain.mission.as_str())
+            .field("purpose", order.domain.purpose.as_str())
+            .field("epoch", order.domain.epoch)
+            .field("agreement", order.agreement.id.as_str())
+            .field("agreement_digest", order.agreement.digest.as_str())
+            .field("dataset", order.dataset.as_str())
+            .field("columns", columns)
+            .field("filter_columns", filters)
+            .field("partitions", order.partitions)
+            .field("request_digest", self.log.digest(&order.request))
+            .field("consent_version", consent_version)
+            .field("freshness", freshness)
+    }
+
+    /// Writes one entry durably.
+    ///
+    /// # Errors
+    /// [`Code::LogUnavailable`].
+    pub(crate) async fn log(&self, entry: Entry) -> Result<u64, Refusal> {
+        self.log.append(entry).await.map_err(|e| {
+            tracing::error!(cause = %e, "the log cannot be written; service stops");
+            Refusal::new(Code::LogUnavailable, "this department's access log cannot be written, so nothing is released")
+                .department(&self.department)
+                .advice("the department's operator must make room or repair the log")
+                .operator(e)
+        })
+    }
+
+    /// Logs a refusal and gives back what the caller is told.
+    pub(crate) async fn refused(&self, event: &'static str, refusal: Refusal, certificate: Option<&Fingerprint>, query_id: Option<&str>) -> Refusal {
+        tracing::warn!(code = refusal.code.as_str(), cause = refusal.operator.as_deref().unwrap_or(&refusal.message), event, "refused");
+        if refusal.code == Code::LogUnavailable {
+            return refusal;
+        }
+        let entry = Entry::new(event).field("code", refusal.code.as_str()).field("reason", refusal.message.as_str());
+        let entry = certificate.into_iter().fold(entry, |entry, certificate| entry.field("certificate", certificate.as_str()));
+        let entry = query_id.into_iter().fold(entry, Entry::query);
+        match self.log(entry).await {
+            Ok(_) => refusal,
+            Err(unavailable) => unavailable,
+        }
+    }
+}
+
+/// The status of a refusal.
+pub(crate) fn status(refusal: &Refusal, query_id: Option<&str>) -> tonic::Status {
+    status::to_status(refusal, query_id)
+}
+
+/// The query id that an order claims, verified or not, if it looks like one.
+pub(crate) fn query_id(wire: &v1::ReleaseOrder) -> Option<String> {
+    use prost::Message as _;
+    let bounded = Some(wire.request.as_slice()).filter(|request| request.len() <= concordat_proto::MAX_RELEASE_REQUEST)?;
+    let id = v1::ReleaseRequest::decode(bounded).ok()?.query_id;
+    let plain = (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    plain.then_some(id)
+}
+
+/// Streams of one scan: the processors, up to four.
+fn streams() -> usize {
+    std::thread::available_parallelism().map_or(1, |count| count.get().min(4))
+}
+
+fn unusable(path: &Path, error: &dyn std::fmt::Display) -> Finding {
+    Finding::file(path, format!("cannot be used: {error}"), "correct the path or its permissions; one node at a time may use it")
+}

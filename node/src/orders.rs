@@ -1,0 +1,191 @@
+//! Release orders: verified here, once, completely, and consumed once.
+//!
+//! A [`VerifiedOrder`] is proof that the order came from the pinned gateway over its own connection, is fresh, says what its
+//! request says, and asks for no more than this department's own copy of the agreement permits. Only [`Verifier::verify`]
+//! builds one, and a release starts from nothing else. Consuming the order ([`Consumed`]) comes after, so that a refused order
+//! leaves no trace that could be filled with garbage by strangers.
+
+mod consumed;
+mod typing;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use concordat_policy::agreement::{Dataset, Fingerprint};
+use concordat_policy::{Agreement, Basis, Code, ColumnType, DatasetName, LinkageDomain, Name, Predicate, Refusal, Use};
+use concordat_proto::order::Order;
+use concordat_proto::token::VerifyingKey;
+use concordat_proto::{MAX_RELEASE_REQUEST, predicate, v1, version_is_served};
+use prost::Message as _;
+
+pub use self::consumed::{Consumed, ConsumedError};
+use crate::agreements::Agreements;
+
+/// The most columns in one request.
+const MAX_COLUMNS: usize = 256;
+
+/// An order that passed every check.
+#[derive(Debug)]
+pub struct VerifiedOrder {
+    /// The order's identifier, consumed once.
+    pub id: String,
+    /// When it expires, Unix seconds.
+    pub expires: i64,
+    /// The query it belongs to.
+    pub query_id: String,
+    /// The caller, as the issuer names it.
+    pub caller: String,
+    /// The caller's organisation.
+    pub organisation: String,
+    /// The linkage domain.
+    pub domain: LinkageDomain,
+    /// The department's own copy of the agreement.
+    pub agreement: Agreement,
+    /// The dataset's own name.
+    pub dataset: Name,
+    /// Why the law allows it.
+    pub basis: Basis,
+    /// The columns to release, in order.
+    pub columns: Vec<(String, ColumnType)>,
+    /// The rows to release; `None` means all.
+    pub predicate: Option<Predicate>,
+    /// The types of the columns that the predicate reads.
+    pub predicate_types: BTreeMap<String, ColumnType>,
+    /// Into how many parts the release is split.
+    pub partitions: u32,
+    /// The gateway's certificate.
+    pub certificate: Fingerprint,
+    /// The request's exact bytes, for the log's keyed digest.
+    pub request: Vec<u8>,
+    // Keeps every other module from building one.
+    _proof: (),
+}
+
+/// What orders are verified against.
+#[derive(Debug)]
+pub struct Verifier {
+    /// The department's agreements.
+    pub agreements: Arc<Agreements>,
+    /// The key that signs orders.
+    pub key: VerifyingKey,
+    /// The datasets that the node declares.
+    pub datasets: BTreeSet<Name>,
+}
+
+impl Verifier {
+    /// Verifies an order that arrived over a connection authenticated by `certificate`, one of the gateway's.
+    ///
+    /// # Errors
+    /// A [`Refusal`]: [`Code::Unauthenticated`] for the order itself, [`Code::Invalid`] for a request that cannot be understood,
+    /// [`Code::Denied`] for one that the agreement does not permit.
+    pub fn verify(&self, wire: &v1::ReleaseOrder, certificate: &Fingerprint, now: DateTime<Utc>) -> Result<VerifiedOrder, Refusal> {
+        if wire.request.len() > MAX_RELEASE_REQUEST {
+            return Err(self.invalid("the release request is longer than 64 KiB"));
+        }
+        let department = self.agreements.department();
+        let order = Order::verify(&wire.order, &wire.request, department, certificate, &self.key, now).map_err(|reason| {
+            Refusal::new(Code::Unauthenticated, format!("the release order is not valid: {}", reason.hint())).department(department).operator(reason)
+        })?;
+        let request = v1::ReleaseRequest::decode(wire.request.as_slice()).map_err(|e| self.invalid("the release request cannot be read").operator(e))?;
+        self.agree(&order, &request)?;
+        let agreement = self.agreements.find(&request.agreement, &request.agreement_digest, now)?;
+        let domain = self.agreements.domain(agreement, request.domain.as_ref(), now)?;
+        let dataset = self.dataset(agreement, &request)?;
+        let columns = self.columns(agreement, dataset, &request.columns)?;
+        let predicate = self.predicate(agreement, dataset, request.predicate.as_ref())?;
+        if request.basis() != v1::Basis::from(&dataset.basis) {
+            return Err(self.agreements.denied(format!("the agreement states another lawful basis of '{}' than the order", dataset.name)));
+        }
+        if !(2..=64).contains(&request.partitions) {
+            return Err(self.invalid("a release has 2 to 64 partitions"));
+        }
+        let types = |columns: BTreeSet<&str>| columns.into_iter().filter_map(|c| Some((c.to_owned(), dataset.columns.get(c)?.kind))).collect();
+        Ok(VerifiedOrder {
+            id: order.jti,
+            expires: order.exp,
+            query_id: order.query_id,
+            caller: order.sub,
+            organisation: order.organisation,
+            domain,
+            agreement: agreement.clone(),
+            dataset: dataset.name.dataset.clone(),
+            basis: dataset.basis.clone(),
+            columns,
+            predicate_types: predicate.as_ref().map(|p| types(p.columns())).unwrap_or_default(),
+            predicate,
+            partitions: request.partitions,
+            certificate: certificate.clone(),
+            request: wire.request.clone(),
+            _proof: (),
+        })
+    }
+
+    /// The signed claims must say what the request says.
+    fn agree(&self, order: &Order, request: &v1::ReleaseRequest) -> Result<(), Refusal> {
+        if !version_is_served(request.contract_version) {
+            return Err(self.invalid(format!("contract version {} is not served", request.contract_version)).advice("bring gateway and node within one version of each other"));
+        }
+        let domain = request.domain.as_ref().ok_or_else(|| self.invalid("the request names no linkage domain"))?;
+        let alike = [
+            (order.mission.as_str(), domain.mission.as_str()),
+            (order.purpose.as_str(), domain.purpose.as_str()),
+            (order.agreement.as_str(), request.agreement.as_str()),
+            (order.agreement_digest.as_str(), request.agreement_digest.as_str()),
+            (order.query_id.as_str(), request.query_id.as_str()),
+        ];
+        if alike.iter().any(|(claim, field)| claim != field) || !(1..=128).contains(&order.query_id.len()) {
+            return Err(self.invalid("the order's claims and the request contradict each other"));
+        }
+        Ok(())
+    }
+
+    fn dataset<'a>(&self, agreement: &'a Agreement, request: &v1::ReleaseRequest) -> Result<&'a Dataset, Refusal> {
+        let named = Name::parse(&request.dataset).ok().map(|dataset| DatasetName::new(self.agreements.department().clone(), dataset));
+        named
+            .and_then(|name| agreement.dataset(&name))
+            .filter(|dataset| self.datasets.contains(&dataset.name.dataset))
+            .ok_or_else(|| self.agreements.denied(format!("the agreement '{}' names no such dataset of this department", agreement.id)))
+    }
+
+    fn columns(&self, agreement: &Agreement, dataset: &Dataset, columns: &[String]) -> Result<Vec<(String, ColumnType)>, Refusal> {
+        if columns.len() > MAX_COLUMNS || columns.iter().collect::<BTreeSet<_>>().len() != columns.len() {
+            return Err(self.invalid("a release names at most 256 columns, each once"));
+        }
+        columns.iter().map(|column| match dataset.columns.get(column) {
+            Some(rule) if rule.crosses_the_wire() => Ok((column.clone(), rule.kind)),
+            Some(_) => Err(self
+                .agreements
+                .denied(format!("{}.{column} never leaves this department: agreement '{}' permits no use that needs it elsewhere", dataset.name, agreement.id))
+                .advice("a column with the use 'filter' may stand in the order's predicate")),
+            None => Err(self.agreements.denied(format!("the agreement '{}' names no such column of '{}'", agreement.id, dataset.name))),
+        })
+        .collect()
+    }
+
+    fn predicate(&self, agreement: &Agreement, dataset: &Dataset, wire: Option<&v1::Predicate>) -> Result<Option<Predicate>, Refusal> {
+        let Some(wire) = wire else { return Ok(None) };
+        let predicate = predicate::parse(wire).map_err(|e| self.invalid(e.to_string()))?;
+        for column in predicate.columns() {
+            let Some(rule) = dataset.columns.get(column) else {
+                return Err(self.agreements.denied(format!("the agreement '{}' names no such column of '{}'", agreement.id, dataset.name)));
+            };
+            if !rule.uses.contains(&Use::Filter) {
+                let uses = rule.uses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                return Err(self
+                    .agreements
+                    .denied(format!("{}.{column} may not be used for filter: agreement '{}' does not permit it", dataset.name, agreement.id))
+                    .advice(if uses.is_empty() { "the agreement permits no use of this column".into() } else { format!("permitted uses: {uses}") }));
+            }
+        }
+        typing::check(&predicate, |column| dataset.columns.get(column).map(|rule| rule.kind)).map_err(|cause| self.invalid(cause))?;
+        Ok(Some(predicate))
+    }
+
+    fn invalid(&self, cause: impl Into<String>) -> Refusal {
+        Refusal::new(Code::Invalid, cause).department(self.agreements.department())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

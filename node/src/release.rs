@@ -1,0 +1,261 @@
+//! Releases: from a verified order to sorted partitions of pseudonymised, consented, minimised rows.
+//!
+//! ```text
+//! source ─▶ scan ─▶ normalise · consent · pseudonym (worker, one per stream) ─▶ runs, by bucket (memory, then private files)
+//!                                                                                │
+//!   DoGet of partition i ◀─ batches of the wire's schema, ascending ◀─ buckets of i, in order: load, sort
+//! ```
+//!
+//! Invariants
+//! - Nothing is released before the whole scan has succeeded and its source was found unchanged.
+//! - Rows in memory stay within the configured budget; what is beyond it lies in a folder of the release's own (mode 0700)
+//!   that is removed with the release: when it ends, is dropped, expires, or at the node's next start.
+//! - Readers pull: a slow one holds no more than the batch it is at. When one leaves early, the release ends for all.
+
+mod buckets;
+mod partition;
+mod runs;
+mod worker;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use concordat_policy::{Code, Name, Refusal};
+use concordat_proto::schema::release_schema;
+use tempfile::TempDir;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::{AbortHandle, JoinSet};
+
+use self::buckets::Buckets;
+pub use self::partition::Partition;
+pub(crate) use self::runs::Sorted;
+use self::worker::Worker;
+pub use self::worker::{Counts, Rules};
+use crate::datasets::Scan;
+use crate::orders::VerifiedOrder;
+use crate::private;
+
+/// How long a ticket may wait to be redeemed.
+pub const TICKET_SECONDS: u64 = 60;
+
+/// The releases that are under way.
+#[derive(Debug)]
+pub struct Releases {
+    department: Name,
+    spill: PathBuf,
+    memory: usize,
+    permits: Arc<Semaphore>,
+    running: Mutex<BTreeMap<String, Arc<Release>>>,
+}
+
+/// The right to run one release.
+#[derive(Debug)]
+pub struct Admission {
+    _permit: OwnedSemaphorePermit,
+}
+
+/// One release.
+#[derive(Debug)]
+pub struct Release {
+    /// The order it answers.
+    pub order: VerifiedOrder,
+    /// The schema of its batches.
+    pub schema: SchemaRef,
+    /// The consent ledger's version that was applied.
+    pub consent_version: u64,
+    /// When the source last changed, Unix seconds.
+    pub freshness: i64,
+    /// The entry of the node's log that announced it.
+    pub log_entry: u64,
+    progress: watch::Receiver<Progress>,
+    redeemed: Mutex<BTreeSet<u32>>,
+    task: AbortHandle,
+    _admission: Admission,
+}
+
+#[derive(Debug, Clone)]
+enum Progress {
+    Scanning,
+    Sorted(Arc<Sorted>),
+    Failed(Refusal),
+}
+
+impl Releases {
+    /// Prepares the spill folder: private and empty.
+    ///
+    /// # Errors
+    /// When the folder cannot be made so.
+    pub fn open(department: Name, spill: &Path, memory: usize, most: usize) -> std::io::Result<Self> {
+        private::folder(spill)?;
+        for entry in std::fs::read_dir(spill)? {
+            let entry = entry?;
+            // Only what a release left behind: the folder may have been named by mistake.
+            if entry.file_name().to_string_lossy().starts_with(PREFIX) && entry.file_type()?.is_dir() {
+                std::fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(Self { department, spill: spill.to_owned(), memory, permits: Arc::new(Semaphore::new(most)), running: Mutex::default() })
+    }
+
+    /// Admits one more release.
+    ///
+    /// # Errors
+    /// [`Code::LimitExceeded`] when too many are under way.
+    pub fn admit(&self) -> Result<Admission, Refusal> {
+        Arc::clone(&self.permits).try_acquire_owned().map(|permit| Admission { _permit: permit }).map_err(|_| {
+            Refusal::new(Code::LimitExceeded, "this department's node is at its limit of releases at a time").department(&self.department).advice("ask again in a minute")
+        })
+    }
+
+    /// Starts a release. It ends by itself when its tickets have expired unredeemed.
+    ///
+    /// # Errors
+    /// [`Code::Internal`] when the spill folder cannot be made.
+    pub fn start(self: &Arc<Self>, order: VerifiedOrder, scan: Scan, rules: Rules, admission: Admission, log_entry: u64) -> Result<Arc<Release>, Refusal> {
+        let folder = tempfile::Builder::new()
+            .prefix(PREFIX)
+            .permissions(std::fs::Permissions::from_mode(0o700))
+            .tempdir_in(&self.spill)
+            .map_err(Refusal::internal)?;
+        let (consent_version, freshness) = (rules.consent_version, scan.freshness);
+        let sorting = Sorting { folder: Arc::new(folder), memory: self.memory, buckets: Buckets::new(order.partitions), rules: Arc::new(rules) };
+        let (sender, progress) = watch::channel(Progress::Scanning);
+        let task = tokio::spawn(async move {
+            let end = sorting.run(scan).await.map_or_else(Progress::Failed, |sorted| Progress::Sorted(Arc::new(sorted)));
+            let _ = sender.send(end);
+        });
+        let schema = Arc::new(release_schema(order.columns.iter().map(|(name, kind)| (name.as_str(), *kind))));
+        let id = order.id.clone();
+        let release = Arc::new(Release {
+            order,
+            schema,
+            consent_version,
+            freshness,
+            log_entry,
+            progress,
+            redeemed: Mutex::default(),
+            task: task.abort_handle(),
+            _admission: admission,
+        });
+        self.running().insert(id.clone(), Arc::clone(&release));
+        let releases = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(TICKET_SECONDS)).await;
+            if let Some(releases) = releases.upgrade() {
+                releases.forget(&id);
+            }
+        });
+        Ok(release)
+    }
+
+    /// Redeems the ticket of one partition. Each is redeemed once.
+    ///
+    /// # Errors
+    /// [`Code::Replayed`] when it was redeemed before or the release has ended.
+    pub fn redeem(&self, id: &str, partition: u32) -> Result<Arc<Release>, Refusal> {
+        let mut running = self.running();
+        let used = || {
+            Refusal::new(Code::Replayed, "this ticket was redeemed before, or its release has ended")
+                .department(&self.department)
+                .advice("order the release again")
+        };
+        let release = running.get(id).cloned().filter(|release| partition < release.order.partitions).ok_or_else(used)?;
+        let mut redeemed = release.redeemed.lock().unwrap_or_else(PoisonError::into_inner);
+        if !redeemed.insert(partition) {
+            return Err(used());
+        }
+        // The readers keep the release; nobody else needs to find it.
+        if redeemed.len() == release.order.partitions as usize {
+            running.remove(id);
+        }
+        drop(redeemed);
+        Ok(release)
+    }
+
+    /// Ends a release early: its scan stops, and no more tickets are redeemed.
+    pub fn abandon(&self, release: &Release) {
+        release.task.abort();
+        self.forget(&release.order.id);
+    }
+
+    fn forget(&self, id: &str) {
+        self.running().remove(id);
+    }
+
+    fn running(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Release>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const PREFIX: &str = "release-";
+
+impl Release {
+    /// Waits for the scan, then opens one partition.
+    ///
+    /// # Errors
+    /// The scan's refusal, or [`Code::NodeFaulty`] when it was stopped.
+    pub async fn partition(&self, partition: u32) -> Result<Partition, Refusal> {
+        let mut progress = self.progress.clone();
+        let stopped = || Refusal::new(Code::NodeFaulty, "the release was stopped before it was complete").advice("order it again");
+        let end = progress.wait_for(|progress| !matches!(progress, Progress::Scanning)).await.map_err(|_| stopped())?.clone();
+        match end {
+            Progress::Sorted(sorted) => Ok(Partition::new(sorted, Arc::clone(&self.schema), partition)),
+            Progress::Failed(refusal) => Err(refusal),
+            Progress::Scanning => Err(stopped()),
+        }
+    }
+}
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What it takes to sort one release.
+struct Sorting {
+    folder: Arc<TempDir>,
+    memory: usize,
+    buckets: Buckets,
+    rules: Arc<Rules>,
+}
+
+impl Sorting {
+    /// Runs the whole scan. All or nothing.
+    async fn run(self, scan: Scan) -> Result<Sorted, Refusal> {
+        let share = self.memory / scan.streams.len().max(1);
+        let witness = Arc::new(scan.witness);
+        let mut tasks = JoinSet::new();
+        for (index, mut stream) in scan.streams.into_iter().enumerate() {
+            let mut worker = Worker::new(Arc::clone(&self.rules), self.buckets.clone(), Arc::clone(&self.folder), share, index);
+            let witness = Arc::clone(&witness);
+            tasks.spawn(async move {
+                use futures::StreamExt as _;
+                while let Some(batch) = stream.next().await {
+                    let batch = batch.map_err(|e| witness.unreadable(&e))?;
+                    worker = blocking(move || worker.take(&batch).map(|()| worker)).await?;
+                }
+                blocking(move || worker.finish()).await
+            });
+        }
+        let mut sorted = Sorted::new(self.buckets, self.folder);
+        while let Some(end) = tasks.join_next().await {
+            let (runs, counts) = end.map_err(Refusal::internal)??;
+            sorted.add(runs, counts);
+        }
+        blocking(move || witness.unchanged()).await?;
+        Ok(sorted)
+    }
+}
+
+/// Runs work that keeps a processor or a disk busy where it does not hold up the server.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Refusal> + Send + 'static) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(work).await.map_err(Refusal::internal)?
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! One partition of a release: its buckets in order, sorted as they are read, in batches of the wire's schema.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{Array as _, ArrayRef, RecordBatch};
+use arrow::compute::{cast, interleave_record_batch};
+use arrow::datatypes::SchemaRef;
+use concordat_policy::{Code, Refusal};
+
+use super::runs::{BucketReader, Sorted};
+use super::worker::Counts;
+
+/// The most rows of a batch.
+pub(crate) const BATCH_ROWS: usize = 65_536;
+/// The most bytes of a batch; far below what the contract lets a message hold.
+const BATCH_BYTES: usize = 16 << 20;
+/// The most rows that one bucket may hold: beyond it, too many rows share too few subjects.
+const BUCKET_ROWS: usize = 8 << 20;
+
+/// One partition of a release, read once, from the lowest pseudonym to the highest.
+pub struct Partition {
+    reader: BucketReader,
+    schema: SchemaRef,
+    buckets: Range<usize>,
+    ready: VecDeque<RecordBatch>,
+}
+
+impl std::fmt::Debug for Partition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Partition({:?})", self.buckets)
+    }
+}
+
+impl Partition {
+    pub(super) fn new(sorted: Arc<Sorted>, schema: SchemaRef, partition: u32) -> Self {
+        let buckets = sorted.buckets_of(partition);
+        Self { reader: BucketReader::new(sorted), schema, buckets, ready: VecDeque::new() }
+    }
+
+    /// What was released and withheld, in the whole release.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.reader.sorted().counts()
+    }
+
+    /// The next batch; `None` at the end. Blocks.
+    ///
+    /// # Errors
+    /// [`Code::LimitExceeded`] for rows or buckets that are too large, [`Code::Internal`] when a spilled file cannot be read.
+    pub fn next_batch(&mut self) -> Result<Option<RecordBatch>, Refusal> {
+        while self.ready.is_empty() && !self.buckets.is_empty() {
+            self.load()?;
+        }
+        Ok(self.ready.pop_front())
+    }
+
+    /// Loads as many buckets as fill a batch, at least one, and sorts their rows.
+    fn load(&mut self) -> Result<(), Refusal> {
+        let start = self.buckets.start;
+        let mut rows = 0;
+        while !self.buckets.is_empty() {
+            let more = self.reader.sorted().rows(self.buckets.start);
+            if more > BUCKET_ROWS {
+                return Err(Refusal::new(Code::LimitExceeded, "too many rows of this dataset share too few subjects to be released sorted"));
+            }
+            if rows > 0 && rows + more > BATCH_ROWS {
+                break;
+            }
+            rows += more;
+            self.buckets.start += 1;
+        }
+        let mut loaded = self.reader.load(start..self.buckets.start)?;
+        loaded.rows.sort_unstable();
+        let batches: Vec<&RecordBatch> = loaded.batches.iter().collect();
+        for rows in loaded.rows.chunks(BATCH_ROWS) {
+            let rows: Vec<(usize, usize)> = rows.iter().map(|(_, batch, row)| (*batch as usize, *row as usize)).collect();
+            let batch = interleave_record_batch(&batches, &rows).map_err(Refusal::internal)?;
+            self.emit(&batch)?;
+        }
+        Ok(())
+    }
+
+    /// Readies a batch for the wire, in as many pieces as its size asks for.
+    fn emit(&mut self, batch: &RecordBatch) -> Result<(), Refusal> {
+        let rows = batch.num_rows();
+        if bytes(batch)? <= BATCH_BYTES {
+            self.ready.push_back(wire(batch, &self.schema)?);
+            return Ok(());
+        }
+        if rows < 2 {
+            return Err(Refusal::new(Code::LimitExceeded, "a row of this dataset is larger than 16 MiB"));
+        }
+        self.emit(&batch.slice(0, rows / 2))?;
+        self.emit(&batch.slice(rows / 2, rows - rows / 2))
+    }
+}
+
+fn bytes(batch: &RecordBatch) -> Result<usize, Refusal> {
+    batch.columns().iter().try_fold(0, |sum, column| Ok(sum + column.to_data().get_slice_memory_size().map_err(Refusal::internal)?))
+}
+
+/// Text becomes a dictionary of this batch's own.
+fn wire(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, Refusal> {
+    let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
+        if column.data_type() == field.data_type() { Ok(Arc::clone(column)) } else { cast(column, field.data_type()) }
+    });
+    let columns: Vec<ArrayRef> = columns.collect::<Result<_, _>>().map_err(Refusal::internal)?;
+    RecordBatch::try_new(Arc::clone(schema), columns).map_err(Refusal::internal)
+}

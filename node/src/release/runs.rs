@@ -1,0 +1,264 @@
+//! Runs: rows held by bucket, in memory while the budget lasts, then in Arrow IPC files of the release's own folder. A run's file
+//! holds one batch per bucket, so that bucket *b* is batch *b*.
+
+use std::fs::{File, OpenOptions};
+use std::io::BufWriter;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::{Array as _, AsArray as _, FixedSizeBinaryArray, RecordBatch};
+use arrow::compute::interleave_record_batch;
+use arrow::datatypes::SchemaRef;
+use arrow::ipc::reader::FileReader;
+use arrow::ipc::writer::FileWriter;
+use concordat_policy::Refusal;
+use tempfile::TempDir;
+
+use super::buckets::Buckets;
+use super::worker::Counts;
+
+/// The rows of some batches, in the order of their buckets.
+struct ByBucket {
+    batches: Vec<RecordBatch>,
+    // (batch, row), bucket after bucket.
+    rows: Vec<(u32, u32)>,
+    // Where each bucket's rows begin, and the end.
+    starts: Vec<usize>,
+}
+
+impl ByBucket {
+    /// A counting sort: linear, and it moves eight bytes a row.
+    fn new(batches: Vec<RecordBatch>, buckets: &Buckets) -> Result<Self, Refusal> {
+        let mut of_rows: Vec<u32> = Vec::with_capacity(batches.iter().map(RecordBatch::num_rows).sum());
+        let mut starts = vec![0usize; buckets.len() + 1];
+        for batch in &batches {
+            for subject in subjects(batch)?.iter().flatten() {
+                let bucket = buckets.of(pseudonym(subject));
+                of_rows.push(u32::try_from(bucket).map_err(Refusal::internal)?);
+                if let Some(count) = starts.get_mut(bucket + 1) {
+                    *count += 1;
+                }
+            }
+        }
+        let mut sum = 0;
+        for start in &mut starts {
+            sum += *start;
+            *start = sum;
+        }
+        let mut next = starts.clone();
+        let mut rows = vec![(0, 0); of_rows.len()];
+        let mut of_rows = of_rows.into_iter();
+        for (index, batch) in (0u32..).zip(&batches) {
+            for (row, bucket) in (0..batch.num_rows()).zip(&mut of_rows) {
+                let Some(place) = next.get_mut(bucket as usize) else { continue };
+                if let Some(slot) = rows.get_mut(*place) {
+                    *slot = (index, u32::try_from(row).map_err(Refusal::internal)?);
+                }
+                *place += 1;
+            }
+        }
+        Ok(Self { batches, rows, starts })
+    }
+
+    fn bucket(&self, bucket: usize) -> &[(u32, u32)] {
+        let (start, end) = (self.starts.get(bucket), self.starts.get(bucket + 1));
+        start.zip(end).and_then(|(start, end)| self.rows.get(*start..*end)).unwrap_or_default()
+    }
+}
+
+/// One run.
+pub(super) enum Run {
+    /// In memory.
+    Held(HeldRun),
+    /// In a file; the rows of each bucket.
+    Spilled(PathBuf, Vec<u32>),
+}
+
+/// A run in memory.
+pub(super) struct HeldRun(ByBucket);
+
+impl Run {
+    fn rows(&self, bucket: usize) -> usize {
+        match self {
+            Self::Held(held) => held.0.bucket(bucket).len(),
+            Self::Spilled(_, rows) => rows.get(bucket).map_or(0, |rows| *rows as usize),
+        }
+    }
+}
+
+/// The runs of one worker, while they grow.
+pub(super) struct Runs {
+    schema: SchemaRef,
+    buckets: Buckets,
+    folder: Arc<TempDir>,
+    memory: usize,
+    worker: usize,
+    pending: Vec<RecordBatch>,
+    pending_bytes: usize,
+    spilled: Vec<Run>,
+}
+
+impl Runs {
+    pub(super) fn new(schema: SchemaRef, buckets: Buckets, folder: Arc<TempDir>, memory: usize, worker: usize) -> Self {
+        Self { schema, buckets, folder, memory, worker, pending: Vec::new(), pending_bytes: 0, spilled: Vec::new() }
+    }
+
+    pub(super) fn push(&mut self, batch: RecordBatch) -> Result<(), Refusal> {
+        // Beside the arrays, eight bytes a row for the order of rows and four while it is made.
+        self.pending_bytes += batch.get_array_memory_size() + 12 * batch.num_rows();
+        self.pending.push(batch);
+        if self.pending_bytes > self.memory { self.spill() } else { Ok(()) }
+    }
+
+    pub(super) fn finish(mut self) -> Result<Vec<Run>, Refusal> {
+        let mut runs = std::mem::take(&mut self.spilled);
+        if !self.pending.is_empty() {
+            runs.push(Run::Held(HeldRun(ByBucket::new(self.pending, &self.buckets)?)));
+        }
+        Ok(runs)
+    }
+
+    fn spill(&mut self) -> Result<(), Refusal> {
+        let path = self.folder.path().join(format!("{}-{}.arrow", self.worker, self.spilled.len()));
+        let sorted = ByBucket::new(std::mem::take(&mut self.pending), &self.buckets)?;
+        self.pending_bytes = 0;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(no_room)?;
+        let mut writer = FileWriter::try_new(BufWriter::with_capacity(1 << 20, file), &self.schema).map_err(no_room)?;
+        let batches: Vec<&RecordBatch> = sorted.batches.iter().collect();
+        let mut counts = Vec::with_capacity(self.buckets.len());
+        for bucket in 0..self.buckets.len() {
+            let rows: Vec<(usize, usize)> = sorted.bucket(bucket).iter().map(|(batch, row)| (*batch as usize, *row as usize)).collect();
+            let batch = interleave_record_batch(&batches, &rows).map_err(Refusal::internal)?;
+            counts.push(u32::try_from(rows.len()).map_err(Refusal::internal)?);
+            writer.write(&batch).map_err(no_room)?;
+        }
+        writer.finish().map_err(no_room)?;
+        self.spilled.push(Run::Spilled(path, counts));
+        Ok(())
+    }
+}
+
+fn no_room(error: impl std::fmt::Display) -> Refusal {
+    Refusal::internal(format!("the spill folder cannot be written: {error}"))
+}
+
+/// All runs of a release whose scan has succeeded.
+pub(crate) struct Sorted {
+    buckets: Buckets,
+    runs: Vec<Run>,
+    counts: Counts,
+    // Removed when the last reader is gone.
+    _folder: Arc<TempDir>,
+}
+
+impl std::fmt::Debug for Sorted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Sorted({} runs)", self.runs.len())
+    }
+}
+
+impl Sorted {
+    pub(super) fn new(buckets: Buckets, folder: Arc<TempDir>) -> Self {
+        Self { buckets, runs: Vec::new(), counts: Counts::default(), _folder: folder }
+    }
+
+    pub(super) fn add(&mut self, runs: Vec<Run>, counts: Counts) {
+        self.runs.extend(runs);
+        self.counts.add(counts);
+    }
+
+    /// What was released and withheld, in the whole release.
+    pub(crate) fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    #[cfg(test)]
+    pub(super) fn spilled(&self) -> usize {
+        self.runs.iter().filter(|run| matches!(run, Run::Spilled(..))).count()
+    }
+
+    pub(super) fn buckets_of(&self, partition: u32) -> std::ops::Range<usize> {
+        self.buckets.of_partition(partition)
+    }
+
+    pub(super) fn rows(&self, bucket: usize) -> usize {
+        self.runs.iter().map(|run| run.rows(bucket)).sum()
+    }
+}
+
+/// Reads buckets of a release; holds the open files.
+pub(super) struct BucketReader {
+    sorted: Arc<Sorted>,
+    // One per run; `None` for runs in memory and files not opened yet.
+    files: Vec<Option<FileReader<File>>>,
+}
+
+/// The rows of some buckets: the batches they stand in, and each row's pseudonym, batch and place.
+#[derive(Default)]
+pub(super) struct Loaded {
+    pub(super) batches: Vec<RecordBatch>,
+    pub(super) rows: Vec<(u128, u32, u32)>,
+}
+
+impl BucketReader {
+    pub(super) fn new(sorted: Arc<Sorted>) -> Self {
+        let files = sorted.runs.iter().map(|_| None).collect();
+        Self { sorted, files }
+    }
+
+    pub(super) fn sorted(&self) -> &Sorted {
+        &self.sorted
+    }
+
+    pub(super) fn load(&mut self, buckets: std::ops::Range<usize>) -> Result<Loaded, Refusal> {
+        let mut loaded = Loaded::default();
+        for (run, file) in self.sorted.runs.iter().zip(&mut self.files) {
+            match run {
+                Run::Held(held) => held.load(buckets.clone(), &mut loaded)?,
+                Run::Spilled(path, rows) => {
+                    let reader = match file {
+                        Some(reader) => reader,
+                        None => file.insert(FileReader::try_new(File::open(path).map_err(Refusal::internal)?, None).map_err(Refusal::internal)?),
+                    };
+                    for bucket in buckets.clone().filter(|bucket| rows.get(*bucket).is_some_and(|rows| *rows > 0)) {
+                        reader.set_index(bucket).map_err(Refusal::internal)?;
+                        let batch = reader.next().ok_or_else(|| Refusal::internal("a spilled bucket is missing"))?.map_err(Refusal::internal)?;
+                        loaded.whole(batch)?;
+                    }
+                }
+            }
+        }
+        Ok(loaded)
+    }
+}
+
+impl HeldRun {
+    fn load(&self, buckets: std::ops::Range<usize>, loaded: &mut Loaded) -> Result<(), Refusal> {
+        let first = u32::try_from(loaded.batches.len()).map_err(Refusal::internal)?;
+        let subjects = self.0.batches.iter().map(subjects).collect::<Result<Vec<_>, _>>()?;
+        for (batch, row) in buckets.flat_map(|bucket| self.0.bucket(bucket)) {
+            let Some(column) = subjects.get(*batch as usize).filter(|column| (*row as usize) < column.len()) else { continue };
+            loaded.rows.push((pseudonym(column.value(*row as usize)), first + batch, *row));
+        }
+        loaded.batches.extend(self.0.batches.iter().cloned());
+        Ok(())
+    }
+}
+
+impl Loaded {
+    fn whole(&mut self, batch: RecordBatch) -> Result<(), Refusal> {
+        let index = u32::try_from(self.batches.len()).map_err(Refusal::internal)?;
+        self.rows.extend((0u32..).zip(subjects(&batch)?.iter().flatten()).map(|(row, subject)| (pseudonym(subject), index, row)));
+        self.batches.push(batch);
+        Ok(())
+    }
+}
+
+fn subjects(batch: &RecordBatch) -> Result<&FixedSizeBinaryArray, Refusal> {
+    batch.columns().first().and_then(|column| column.as_fixed_size_binary_opt()).ok_or_else(|| Refusal::internal("a batch without pseudonyms"))
+}
+
+fn pseudonym(bytes: &[u8]) -> u128 {
+    bytes.try_into().map_or(0, u128::from_be_bytes)
+}

@@ -1,0 +1,228 @@
+//! The external sort, whole releases of the fixture's world, and how they end.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use arrow::array::{Array as _, AsArray as _, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, Int64Type, Schema};
+use concordat_policy::{Basis, ColumnType, IdentifierType, LinkageDomain};
+use concordat_proto::schema::{partition_of, split_points};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+
+use super::*;
+use crate::config::{Config, Format};
+use crate::consent::Consent;
+use crate::datasets::Witness;
+use crate::fixture::{World, name};
+use crate::node::Node;
+use crate::pseudonym::{DomainKey, Pseudonyms};
+use crate::source::Source;
+
+fn pseudonyms() -> Pseudonyms {
+    let domain = LinkageDomain { mission: name("m"), purpose: name("p"), epoch: 1 };
+    Pseudonyms::derive(&DomainKey::new([5; 32]), &domain, &IdentifierType::Uprn)
+}
+
+/// `rows` rows of UPRNs 1 to `rows` in some order, each with a number and a text, in `streams` streams.
+fn scan(rows: u64, streams: u64, folder: &Path) -> Scan {
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("subject", DataType::Utf8, true),
+        Field::new("number", DataType::Int64, true),
+        Field::new("text", DataType::Utf8, true),
+    ]));
+    let stream = |stream: u64| {
+        let schema = Arc::clone(&schema);
+        let of_stream = (1..=rows).filter(move |row| row % streams == stream);
+        let adapter_schema = Arc::clone(&schema);
+        let mut batches = Vec::new();
+        let all: Vec<u64> = of_stream.collect();
+        for part in all.chunks(8192) {
+            let identifiers: StringArray = part.iter().map(|row| Some(format!("{row:012}"))).collect();
+            let numbers: Int64Array = part.iter().map(|row| (row % 7 != 0).then_some(row.cast_signed())).collect();
+            let texts: StringArray = part.iter().map(|row| Some(["north", "south", "east"][(row % 3) as usize])).collect();
+            batches.push(Ok(RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(identifiers), Arc::new(numbers), Arc::new(texts)]).unwrap()));
+        }
+        Box::pin(RecordBatchStreamAdapter::new(adapter_schema, futures::stream::iter(batches))) as datafusion::execution::SendableRecordBatchStream
+    };
+    let file = folder.join("source.csv");
+    std::fs::write(&file, "x").unwrap();
+    Scan { streams: (0..streams).map(stream).collect(), freshness: 0, witness: Witness::of(Source { path: file, format: Format::Csv }) }
+}
+
+fn rules(folder: &Path) -> Rules {
+    let consent = Consent::open(folder, name("dfe")).unwrap();
+    Rules {
+        identifier: IdentifierType::Uprn,
+        pseudonyms: pseudonyms(),
+        basis: Basis::Statutory { power: "power".into(), honours_objections: true },
+        consent: consent.catch_up().unwrap().snapshot.view("uprn", std::iter::empty()),
+        consent_version: 0,
+        columns: vec![("number".into(), ColumnType::Integer), ("text".into(), ColumnType::Text)],
+    }
+}
+
+async fn sort(rows: u64, memory: usize, partitions: u32) -> (Arc<Sorted>, Vec<Vec<RecordBatch>>) {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = rules(folder.path());
+    let schema = Arc::new(release_schema(rules.columns.iter().map(|(name, kind)| (name.as_str(), *kind))));
+    let spill = tempfile::tempdir().unwrap();
+    let sorting = Sorting { folder: Arc::new(spill), memory, buckets: Buckets::new(partitions), rules: Arc::new(rules) };
+    let sorted = Arc::new(sorting.run(scan(rows, 2, folder.path())).await.unwrap());
+    let read = |partition| {
+        let mut partition = Partition::new(Arc::clone(&sorted), Arc::clone(&schema), partition);
+        let mut batches = Vec::new();
+        while let Some(batch) = partition.next_batch().unwrap() {
+            assert!(batch.num_rows() <= partition::BATCH_ROWS);
+            batches.push(batch);
+        }
+        batches
+    };
+    let read: Vec<_> = (0..partitions).map(read).collect();
+    (sorted, read)
+}
+
+/// Every row: (pseudonym, number, text); checks order and ranges on the way.
+fn rows(partitions: &[Vec<RecordBatch>]) -> Vec<(Vec<u8>, Option<i64>, String)> {
+    let splits = split_points(u32::try_from(partitions.len()).unwrap());
+    let mut rows: Vec<(Vec<u8>, Option<i64>, String)> = Vec::new();
+    for (index, batches) in partitions.iter().enumerate() {
+        for batch in batches {
+            let (subjects, numbers) = (batch.column(0).as_fixed_size_binary(), batch.column(1).as_primitive::<Int64Type>());
+            let texts = batch.column(2).as_dictionary::<Int32Type>().downcast_dict::<StringArray>().unwrap();
+            for row in 0..batch.num_rows() {
+                assert_eq!(partition_of(subjects.value(row), &splits), index);
+                assert!(rows.last().is_none_or(|last| last.0.as_slice() <= subjects.value(row)));
+                let text = arrow::array::ArrayAccessor::value(&texts, row).to_owned();
+                rows.push((subjects.value(row).to_vec(), numbers.is_valid(row).then(|| numbers.value(row)), text));
+            }
+        }
+    }
+    rows
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spilled_and_held_rows_are_the_same_complete_and_in_order() {
+    const ROWS: u64 = 50_000;
+    let (held, in_memory) = sort(ROWS, 1 << 30, 5).await;
+    let (spilled, from_files) = sort(ROWS, 1 << 19, 5).await;
+    assert_eq!((held.spilled(), held.counts()), (0, Counts { released: ROWS, ..Counts::default() }));
+    assert!(spilled.spilled() > 4, "{} files", spilled.spilled());
+    let (in_memory, from_files) = (rows(&in_memory), rows(&from_files));
+    assert!(in_memory == from_files);
+    let pseudonyms = pseudonyms();
+    let expected: BTreeMap<Vec<u8>, (Option<i64>, String)> = (1..=ROWS)
+        .map(|row| (pseudonyms.one(&row.to_string()).to_vec(), ((row % 7 != 0).then_some(row.cast_signed()), ["north", "south", "east"][(row % 3) as usize].to_owned())))
+        .collect();
+    assert!(in_memory.into_iter().map(|(subject, number, text)| (subject, (number, text))).eq(expected));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_million_rows_sort_in_seconds() {
+    let started = Instant::now();
+    let (sorted, partitions) = sort(1_000_000, 16 << 20, 8).await;
+    println!("1 M rows, {} files, {} ms", sorted.spilled(), started.elapsed().as_millis());
+    assert!(sorted.spilled() > 1);
+    assert_eq!(rows(&partitions).len(), 1_000_000);
+}
+
+async fn node(world: &World) -> Arc<Node> {
+    Node::open(Config::load(&world.path("node.toml")).unwrap()).await.unwrap()
+}
+
+async fn all(release: &Release) -> Vec<RecordBatch> {
+    let mut batches = Vec::new();
+    for partition in 0..release.order.partitions {
+        let mut partition = release.partition(partition).await.unwrap();
+        while let Some(batch) = partition.next_batch().unwrap() {
+            batches.push(batch);
+        }
+    }
+    batches
+}
+
+fn scores(batches: &[RecordBatch]) -> Vec<Option<f64>> {
+    let mut scores: Vec<_> = batches.iter().flat_map(|batch| batch.column(2).as_primitive::<Float64Type>().iter().collect::<Vec<_>>()).collect();
+    scores.sort_by(|a, b| a.partial_cmp(b).unwrap());
+    scores
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_consented_subjects_leave_and_a_withdrawal_counts_at_once() {
+    let world = World::new();
+    let node = node(&world).await;
+    let now = chrono::Utc::now();
+    let certificate = || Some(world.gateway.fingerprint.clone());
+    let release = node.order(&world.order(&world.request(now), now), certificate(), now).await.unwrap();
+    assert_eq!(scores(&all(&release).await), [None, Some(1.5), Some(4.5), Some(8.5)]);
+    assert_eq!(release.consent_version, 5);
+    let counts = release.partition(0).await.unwrap().counts();
+    assert_eq!(counts, Counts { released: 4, invalid_identifiers: 2, without_consent: 2 });
+
+    // Another process records a withdrawal; the next order honours it.
+    let other = Consent::open(&world.path("state"), name("dfe")).unwrap();
+    let record = node.intake.record("AB 10 00 01 A", "nino", "opportunity.measure", "withdrawn", &mut String::new()).unwrap();
+    other.record(&[record]).unwrap();
+    let release = node.order(&world.order(&world.request(now), now), certificate(), now).await.unwrap();
+    assert_eq!(scores(&all(&release).await), [None, Some(4.5)]);
+    assert_eq!(release.consent_version, 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_are_used_once_also_after_a_restart_and_refusals_are_logged() {
+    let world = World::new();
+    let now = chrono::Utc::now();
+    let order = world.order(&world.request(now), now);
+    let opened = node(&world).await;
+    opened.order(&order, Some(world.gateway.fingerprint.clone()), now).await.unwrap();
+    assert_eq!(opened.order(&order, Some(world.gateway.fingerprint.clone()), now).await.unwrap_err().code, Code::Replayed);
+    assert_eq!(opened.order(&order, None, now).await.unwrap_err().code, Code::Unauthenticated);
+    assert_eq!(opened.order(&order, Some(world.stranger.fingerprint.clone()), now).await.unwrap_err().code, Code::Unauthenticated);
+    drop(opened);
+    // The log's lock is let go when its writer ends.
+    let again = loop {
+        match Node::open(Config::load(&world.path("node.toml")).unwrap()).await {
+            Ok(node) => break node,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    assert_eq!(again.order(&order, Some(world.gateway.fingerprint.clone()), now).await.unwrap_err().code, Code::Replayed);
+    let log: String = std::fs::read_dir(world.path("log")).unwrap().flatten().filter_map(|e| std::fs::read_to_string(e.path()).ok()).collect();
+    let count = |text: &str| log.matches(text).count();
+    assert_eq!((count("\"order.refused\""), count("\"release.intended\""), count("\"replayed\"")), (4, 1, 2));
+    for secret in ["AB100001A", "London", &order.order] {
+        assert_eq!(count(secret), 0, "the log holds {secret}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_is_bounded_redeemed_once_and_wiped() {
+    let world = World::new();
+    world.replace("node.toml", "spill = \"spill\"", "spill = \"spill\"\nmax_releases = 1");
+    std::fs::create_dir_all(world.path("spill/release-left-behind")).unwrap();
+    let node = node(&world).await;
+    assert!(!world.path("spill/release-left-behind").exists());
+    let now = chrono::Utc::now();
+    let order = || world.order(&world.request(now), now);
+    let certificate = || Some(world.gateway.fingerprint.clone());
+    let release = node.order(&order(), certificate(), now).await.unwrap();
+    let folders = || std::fs::read_dir(world.path("spill")).unwrap().count();
+    assert_eq!(folders(), 1);
+    assert_eq!(node.order(&order(), certificate(), now).await.unwrap_err().code, Code::LimitExceeded);
+
+    let id = release.order.id.clone();
+    assert!(node.releases.redeem(&id, 0).is_ok());
+    for (id, partition) in [(id.as_str(), 0), (id.as_str(), 4), ("other", 1)] {
+        assert_eq!(node.releases.redeem(id, partition).unwrap_err().code, Code::Replayed);
+    }
+    let mut partition = release.partition(1).await.unwrap();
+    node.releases.abandon(&release);
+    assert_eq!(node.releases.redeem(&id, 2).unwrap_err().code, Code::Replayed);
+    drop(release);
+    assert_eq!(folders(), 1, "a reader is still at it");
+    let _ = partition.next_batch().unwrap();
+    drop(partition);
+    while folders() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(node.order(&order(), certificate(), now).await.is_ok());
+}

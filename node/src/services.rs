@@ -1,0 +1,162 @@
+//! The control services. Thin: each handler asks who calls, hands on, and logs what it refuses.
+
+use std::sync::Arc;
+
+use chrono::Utc;
+use concordat_audit::Entry;
+use concordat_policy::agreement::Fingerprint;
+use concordat_policy::{Code, Refusal};
+use concordat_proto::{CONTRACT_VERSION, peer, v1, version_is_served};
+use tonic::{Request, Response, Status};
+
+use crate::consent::intake::IntakeError;
+use crate::node::{Node, status};
+use crate::release::blocking;
+
+/// The most consent records in one call.
+const MAX_RECORDS: usize = 10_000;
+
+/// Every control service.
+#[derive(Debug, Clone)]
+pub struct Control(pub Arc<Node>);
+
+impl Control {
+    /// Logs a refusal as `event` and turns it into the caller's status.
+    async fn answer<T>(&self, event: &'static str, certificate: Option<&Fingerprint>, outcome: Result<T, Refusal>) -> Result<Response<T>, Status> {
+        match outcome {
+            Ok(answer) => Ok(Response::new(answer)),
+            Err(refusal) => Err(status(&self.0.refused(event, refusal, certificate, None).await, None)),
+        }
+    }
+
+    async fn description(&self, request: v1::DescribeRequest, certificate: Option<Fingerprint>) -> Result<v1::Description, Refusal> {
+        self.0.callers.gateway(certificate)?;
+        if !version_is_served(request.contract_version) {
+            return Err(Refusal::new(Code::Invalid, format!("contract version {} is not served", request.contract_version)).department(&self.0.department));
+        }
+        let node = Arc::clone(&self.0);
+        blocking(move || {
+            let now = Utc::now();
+            let held = |agreement: &concordat_policy::Agreement| v1::HeldAgreement {
+                id: agreement.id.to_string(),
+                digest: agreement.digest.clone(),
+                in_force: agreement.in_force(now),
+            };
+            Ok(v1::Description {
+                contract_version: CONTRACT_VERSION,
+                department: node.department.to_string(),
+                signing_key: node.signing.public_spki().to_vec(),
+                linkage_key: node.linkage.public().to_vec(),
+                consent_version: node.consent.ledger().version().map_err(Refusal::internal)?,
+                datasets: node.datasets.iter().map(describe).collect(),
+                agreements: node.agreements.iter().map(held).collect(),
+            })
+        })
+        .await
+    }
+
+    async fn seal_key(&self, request: v1::SealRequest, certificate: Option<Fingerprint>) -> Result<v1::SealedKey, Refusal> {
+        self.0.callers.gateway(certificate)?;
+        let recipient = request.recipient.clone();
+        let (linkage, agreements) = (Arc::clone(&self.0.linkage), Arc::clone(&self.0.agreements));
+        let sealed = blocking(move || linkage.seal(&request, &agreements, Utc::now())).await?;
+        self.0.log(linkage_entry("linkage.sealed", &sealed).field("recipient", recipient)).await?;
+        Ok(sealed)
+    }
+
+    async fn accept_key(&self, sealed: v1::SealedKey, certificate: Option<Fingerprint>) -> Result<v1::AcceptResponse, Refusal> {
+        self.0.callers.gateway(certificate)?;
+        let entry = linkage_entry("linkage.accepted", &sealed);
+        let sender = sealed.sender.clone();
+        let (linkage, agreements) = (Arc::clone(&self.0.linkage), Arc::clone(&self.0.agreements));
+        blocking(move || linkage.accept(&sealed, &agreements, Utc::now())).await?;
+        self.0.log(entry.field("sender", sender)).await?;
+        Ok(v1::AcceptResponse {})
+    }
+
+    async fn record_consent(&self, request: v1::RecordRequest, certificate: Option<Fingerprint>) -> Result<v1::RecordResponse, Refusal> {
+        let administrator = self.0.callers.administrator(certificate)?;
+        let invalid = |cause: String| Refusal::new(Code::Invalid, cause).department(&self.0.department);
+        if request.records.is_empty() || request.records.len() > MAX_RECORDS {
+            return Err(invalid("a call records 1 to 10,000 consent records".into()));
+        }
+        let mut scratch = String::new();
+        let records = request.records.iter().enumerate().map(|(index, record)| {
+            let taken = self.0.intake.record(&record.identifier, &record.identifier_type, &record.purpose, &record.event, &mut scratch);
+            taken.map_err(|cause: IntakeError| invalid(format!("records[{index}]: {cause}; nothing was recorded")))
+        });
+        let records = records.collect::<Result<Vec<_>, _>>()?;
+        let count = records.len();
+        let intent = Entry::new("consent.intended").field("records", count).field("certificate", administrator.as_str());
+        self.0.log(intent).await?;
+        let consent = Arc::clone(&self.0.consent);
+        let version = blocking(move || consent.record(&records).map_err(Refusal::internal)).await?;
+        self.0.log(Entry::new("consent.recorded").field("records", count).field("consent_version", version)).await?;
+        Ok(v1::RecordResponse { consent_version: version })
+    }
+}
+
+fn describe(dataset: &crate::datasets::Dataset) -> v1::DatasetDescription {
+    let column = |(name, column): (&String, &crate::config::ColumnConfig)| v1::ColumnDescription {
+        name: name.clone(),
+        r#type: column.kind.to_string(),
+        classification: match column.classification {
+            concordat_policy::Classification::Public => "public",
+            concordat_policy::Classification::Personal => "personal",
+            concordat_policy::Classification::Special => "special",
+        }
+        .into(),
+        title: column.title.clone().unwrap_or_default(),
+        values: column.values.clone().unwrap_or_default(),
+    };
+    v1::DatasetDescription {
+        name: dataset.config.name.to_string(),
+        title: dataset.config.title.clone(),
+        identifier_type: dataset.config.identifier.to_string(),
+        columns: dataset.config.columns.iter().map(column).collect(),
+        freshness: dataset.freshness().unwrap_or(0),
+    }
+}
+
+fn linkage_entry(event: &'static str, sealed: &v1::SealedKey) -> Entry {
+    let domain = sealed.domain.clone().unwrap_or_default();
+    Entry::new(event)
+        .field("mission", domain.mission)
+        .field("purpose", domain.purpose)
+        .field("epoch", domain.epoch)
+        .field("agreement", sealed.agreement.as_str())
+        .field("agreement_digest", sealed.agreement_digest.as_str())
+}
+
+#[tonic::async_trait]
+impl v1::node_server::Node for Control {
+    async fn describe(&self, request: Request<v1::DescribeRequest>) -> Result<Response<v1::Description>, Status> {
+        let certificate = peer::certificate(&request);
+        let outcome = self.description(request.into_inner(), certificate.clone()).await;
+        self.answer("describe.refused", certificate.as_ref(), outcome).await
+    }
+}
+
+#[tonic::async_trait]
+impl v1::linkage_keys_server::LinkageKeys for Control {
+    async fn seal(&self, request: Request<v1::SealRequest>) -> Result<Response<v1::SealedKey>, Status> {
+        let certificate = peer::certificate(&request);
+        let outcome = self.seal_key(request.into_inner(), certificate.clone()).await;
+        self.answer("linkage.refused", certificate.as_ref(), outcome).await
+    }
+
+    async fn accept(&self, request: Request<v1::SealedKey>) -> Result<Response<v1::AcceptResponse>, Status> {
+        let certificate = peer::certificate(&request);
+        let outcome = self.accept_key(request.into_inner(), certificate.clone()).await;
+        self.answer("linkage.refused", certificate.as_ref(), outcome).await
+    }
+}
+
+#[tonic::async_trait]
+impl v1::consent_ledger_server::ConsentLedger for Control {
+    async fn record(&self, request: Request<v1::RecordRequest>) -> Result<Response<v1::RecordResponse>, Status> {
+        let certificate = peer::certificate(&request);
+        let outcome = self.record_consent(request.into_inner(), certificate.clone()).await;
+        self.answer("consent.refused", certificate.as_ref(), outcome).await
+    }
+}

@@ -1,0 +1,208 @@
+//! Source files: which files a configured source means, whether they changed, and how they are read.
+//!
+//! The engine's own string views and its caches are off: views drag whole buffers along, and a cached listing would hide a
+//! change of the source.
+
+use std::fs;
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::common::DataFusionError;
+use datafusion::dataframe::DataFrame;
+use datafusion::execution::options::{CsvReadOptions, ParquetReadOptions};
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+use crate::config::Format;
+
+/// Rows of a batch of a scan.
+const BATCH_ROWS: usize = 32_768;
+
+/// Why a source could not be read. For the operator: the texts may hold values.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// A file or folder.
+    #[error("{0}: {1}")]
+    File(PathBuf, #[source] io::Error),
+    /// No file at all.
+    #[error("{0}: no such file, or nothing in it")]
+    Nothing(PathBuf),
+    /// CSV files of one source with different headers.
+    #[error("{0}: another header row than the source's first file")]
+    Header(PathBuf),
+    /// The engine.
+    #[error("the source cannot be read: {0}")]
+    Engine(#[from] DataFusionError),
+}
+
+/// One file of a source, as it was when it was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFile {
+    path: PathBuf,
+    bytes: u64,
+    changed: SystemTime,
+}
+
+/// A configured source: a file, a folder (its files of the format, not its folders), or a pattern whose last part holds `*` or `?`.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Where.
+    pub path: PathBuf,
+    /// How the files are written.
+    pub format: Format,
+}
+
+impl Source {
+    /// The files, by name. Blocks.
+    ///
+    /// # Errors
+    /// [`SourceError`], also when there are none.
+    pub fn files(&self) -> Result<Vec<SourceFile>, SourceError> {
+        let name = self.path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        let mut paths = if self.path.is_dir() {
+            let extension = match self.format {
+                Format::Parquet => "*.parquet",
+                Format::Csv => "*.csv",
+            };
+            matching(&self.path, extension)?
+        } else if name.contains(['*', '?']) {
+            matching(self.path.parent().unwrap_or(Path::new(".")), name)?
+        } else {
+            vec![self.path.clone()]
+        };
+        paths.sort();
+        let mut files = Vec::with_capacity(paths.len());
+        for path in paths {
+            let failed = |e| SourceError::File(path.clone(), e);
+            let path = path.canonicalize().map_err(failed)?;
+            let metadata = fs::metadata(&path).map_err(failed)?;
+            files.push(SourceFile { bytes: metadata.len(), changed: metadata.modified().map_err(failed)?, path });
+        }
+        if files.is_empty() { Err(SourceError::Nothing(self.path.clone())) } else { Ok(files) }
+    }
+
+    /// A frame over `files`. CSV columns have the types that `kind` gives for their names, else text.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub async fn frame(&self, files: &[SourceFile], kind: impl Fn(&str) -> Option<DataType>, partitions: usize) -> Result<DataFrame, SourceError> {
+        let context = session(partitions)?;
+        let urls: Vec<String> = files.iter().map(|file| url(&file.path)).collect();
+        Ok(match self.format {
+            Format::Parquet => context.read_parquet(urls, ParquetReadOptions::default().file_extension("")).await?,
+            Format::Csv => {
+                let mut header: Option<Vec<String>> = None;
+                for file in files {
+                    let found = csv_header(&file.path)?;
+                    if header.get_or_insert_with(|| found.clone()) != &found {
+                        return Err(SourceError::Header(file.path.clone()));
+                    }
+                }
+                let fields = header.unwrap_or_default().into_iter().map(|name| {
+                    let kind = kind(&name).unwrap_or(DataType::Utf8);
+                    Field::new(name, kind, true)
+                });
+                let schema = Schema::new(fields.collect::<Vec<_>>());
+                let mut options = CsvReadOptions::new().has_header(true).schema(&schema).file_extension("");
+                options.newlines_in_values = true;
+                context.read_csv(urls, options).await?
+            }
+        })
+    }
+}
+
+/// When the newest of `files` changed, Unix seconds.
+#[must_use]
+pub fn freshness(files: &[SourceFile]) -> i64 {
+    let newest = files.iter().map(|file| file.changed).max().unwrap_or(UNIX_EPOCH);
+    newest.duration_since(UNIX_EPOCH).ok().and_then(|age| i64::try_from(age.as_secs()).ok()).unwrap_or(0)
+}
+
+fn session(partitions: usize) -> Result<SessionContext, DataFusionError> {
+    let config = SessionConfig::new()
+        .with_target_partitions(partitions.max(1))
+        .with_batch_size(BATCH_ROWS)
+        .with_collect_statistics(false)
+        .set_bool("datafusion.execution.parquet.schema_force_view_types", false)
+        .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false);
+    Ok(SessionContext::new_with_config(config))
+}
+
+fn matching(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>, SourceError> {
+    let failed = |e| SourceError::File(folder.to_owned(), e);
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        if path.is_file() && !name.starts_with('.') && wildcard(pattern.as_bytes(), name.as_bytes()) {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
+}
+
+/// Whether `text` matches `pattern`, in which `*` stands for any bytes and `?` for one.
+fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
+    match (pattern.split_first(), text.split_first()) {
+        (None, None) => true,
+        (Some((b'*', rest)), _) => wildcard(rest, text) || text.split_first().is_some_and(|(_, text)| wildcard(pattern, text)),
+        (Some((b'?', rest)), Some((_, text))) => wildcard(rest, text),
+        (Some((wanted, rest)), Some((found, text))) => wanted == found && wildcard(rest, text),
+        _ => false,
+    }
+}
+
+/// A `file:` URL in which nothing can be taken for a pattern, a query or an escape.
+fn url(path: &Path) -> String {
+    use std::fmt::Write as _;
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut url = String::from("file://");
+    for byte in path.as_os_str().as_bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'.' | b'~') {
+            url.push(char::from(*byte));
+        } else {
+            let _ = write!(url, "%{byte:02X}");
+        }
+    }
+    url
+}
+
+fn csv_header(path: &Path) -> Result<Vec<String>, SourceError> {
+    let failed = |e| SourceError::File(path.to_owned(), e);
+    let file = fs::File::open(path).map_err(failed)?;
+    let format = datafusion::arrow::csv::reader::Format::default().with_header(true);
+    let (schema, _) = format.infer_schema(BufReader::new(file), Some(0)).map_err(DataFusionError::from)?;
+    Ok(schema.fields().iter().map(|field| field.name().clone()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wildcards() {
+        for (pattern, text, matches) in [("*.csv", "a.csv", true), ("*.csv", "a.csv.gz", false), ("part-?.x", "part-1.x", true), ("part-?.x", "part-10.x", false), ("a*b*c", "a1b2c", true)] {
+            assert_eq!(wildcard(pattern.as_bytes(), text.as_bytes()), matches, "{pattern} {text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn odd_names_folders_and_differing_headers() {
+        let folder = tempfile::tempdir().unwrap();
+        let odd = folder.path().join("a folder [1] 100%?#");
+        fs::create_dir(&odd).unwrap();
+        fs::write(odd.join("one.csv"), "id,n\nA,1\n").unwrap();
+        fs::write(odd.join("two.csv"), "id,n\nB,2\n").unwrap();
+        fs::write(odd.join("notes.txt"), "no").unwrap();
+        let source = Source { path: odd.clone(), format: Format::Csv };
+        let files = source.files().unwrap();
+        let rows = source.frame(&files, |_| None, 2).await.unwrap().collect().await.unwrap();
+        assert_eq!(rows.iter().map(|batch| batch.num_rows()).sum::<usize>(), 2);
+        assert!(freshness(&files) > 1_600_000_000);
+        fs::write(odd.join("three.csv"), "n,id\n2,C\n").unwrap();
+        let files = source.files().unwrap();
+        assert!(matches!(source.frame(&files, |_| None, 2).await, Err(SourceError::Header(_))));
+        assert!(matches!(Source { path: odd.join("*.parquet"), format: Format::Parquet }.files(), Err(SourceError::Nothing(_))));
+    }
+}
