@@ -28,8 +28,7 @@ struct Column {
 impl Table {
     /// A table of text columns.
     pub(crate) fn of(titles: &[&str], rows: Vec<Vec<String>>) -> Self {
-        let mut columns: Vec<Column> =
-            titles.iter().map(|title| Column { title: (*title).to_owned(), right: false, cells: Vec::new() }).collect();
+        let mut columns: Vec<Column> = titles.iter().map(|title| Column { title: (*title).to_owned(), right: false, cells: Vec::new() }).collect();
         for row in rows {
             for (column, cell) in columns.iter_mut().zip(row) {
                 column.cells.push(cell);
@@ -67,9 +66,11 @@ impl Table {
         let width = |column: &Column| column.cells.iter().chain([&column.title]).map(|cell| cell.chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = self.columns.iter().map(width).collect();
         let line = |cells: Vec<&str>| {
-            let padded = cells.iter().zip(&self.columns).zip(&widths).map(|((cell, column), &width)| {
-                if column.right { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
-            });
+            let padded = cells
+                .iter()
+                .zip(&self.columns)
+                .zip(&widths)
+                .map(|((cell, column), &width)| if column.right { format!("{cell:>width$}") } else { format!("{cell:<width$}") });
             padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
         };
         let head = line(self.columns.iter().map(|column| column.title.as_str()).collect());

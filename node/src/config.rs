@@ -138,8 +138,9 @@ impl Config {
     }
 }
 
-pub(crate) fn read(path: &Path) -> Result<String, Finding> {
-    std::fs::read_to_string(path).map_err(|e| Finding::file(path, format!("cannot be read: {e}"), "correct the path or the file's permissions"))
+pub(crate) fn read(path: &Path) -> Result<String, Findings> {
+    let unreadable = |e| Finding::file(path, format!("cannot be read: {e}"), "correct the path or the file's permissions").into();
+    std::fs::read_to_string(path).map_err(unreadable)
 }
 
 struct Loader<'a> {
@@ -198,8 +199,8 @@ impl Loader<'_> {
         self.findings.push(Finding::at(self.path, self.text, keys, cause, remedy));
     }
 
-    fn keep<T, E: Into<Finding>>(&mut self, result: Result<T, E>) -> Option<T> {
-        result.map_err(|finding| self.findings.push(finding.into())).ok()
+    fn keep<T>(&mut self, result: Result<T, Findings>) -> Option<T> {
+        result.map_err(|found| self.findings.extend(found.findings)).ok()
     }
 
     fn purposes(&mut self, path: &Path) -> Option<PurposeTree> {

@@ -22,6 +22,8 @@ use crate::services::Control;
 
 /// How long open streams may go on after the node was asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// The longest a call may take to begin its answer.
 const CALL: Duration = Duration::from_secs(120);
 
@@ -43,7 +45,7 @@ pub enum ServeError {
 pub async fn serve(node: Arc<Node>, listen: SocketAddr, tls: &Tls, state: &Path, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
     let identity = Identity::from_pem(tls.certificate.as_bytes(), tls.key.as_bytes());
     // A client without a certificate of this CA does not get as far as a handler; with one, the handler asks whose it is.
-    let tls = ServerTlsConfig::new().identity(identity).client_ca_root(Certificate::from_pem(tls.ca.as_bytes()));
+    let tls = ServerTlsConfig::new().identity(identity).client_ca_root(Certificate::from_pem(tls.ca.as_bytes())).timeout(HANDSHAKE);
     let control = Control(Arc::clone(&node));
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<NodeServer<Control>>().await;

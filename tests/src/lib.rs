@@ -1,1 +1,1 @@
-//! concordat-tests
+//! Nothing here: the tests stand in `end_to_end/`.

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use concordat_policy::Basis;
 
+use super::init::POWER_TO_BE_NAMED;
 use crate::failure::{Failure, Result};
 use crate::federation::layout::{read, write};
 use crate::federation::{Layout, adopt};
@@ -37,11 +39,16 @@ pub(crate) fn run(command: Adopt) -> Result<()> {
             out::progress(&format!("view {}: in the estate", name.to_string_lossy()));
             continue;
         }
-        let agreement = adopt(&layout, &text).map_err(|failure| Failure { message: format!("{}: {}", file.display(), failure.message), ..failure })?;
+        let agreement =
+            adopt(&layout, &text).map_err(|failure| Failure { message: format!("{}: {}", file.display(), failure.message), ..failure })?;
         let parties: Vec<&str> = agreement.parties.iter().map(|party| party.department.as_str()).collect();
         out::progress(&format!("agreement {}: copied to {} and the estate", agreement.id, parties.join(", ")));
         if agreement.datasets.iter().all(|dataset| dataset.columns.values().all(|column| column.uses.is_empty())) {
             out::progress("note: it permits no use of any column yet, so nothing will be shared; fill in `uses`");
+        }
+        let unnamed = |basis: &Basis| matches!(basis, Basis::Statutory { power, .. } if power == POWER_TO_BE_NAMED);
+        for dataset in agreement.datasets.iter().filter(|dataset| unnamed(&dataset.basis)) {
+            out::progress(&format!("note: nobody has named the power that lets {} be used", dataset.name));
         }
     }
     out::progress(&format!("nodes and gateway read them when they start: {} up {}", super::program(), command.folder.display()));

@@ -8,7 +8,7 @@ use chrono::Utc;
 use clap::{Args, Subcommand};
 
 use super::target::Target;
-use super::{DEFAULT_FOLDER, Output, program, query, up};
+use super::{DEFAULT_FOLDER, Output, folder_argument, program, query, up};
 use crate::failure::{Failure, Result};
 use crate::federation::layout::{read, write};
 use crate::federation::{Layout, make};
@@ -88,15 +88,16 @@ pub(crate) async fn run(demo: Demo) -> Result<()> {
 /// Makes the folder, or takes it as it is. Returns the sample that lies in it.
 fn prepare(demo: &Demo, layout: &Layout) -> Result<Sample> {
     let people = demo.people.unwrap_or(PEOPLE);
-    if demo.folder.exists() {
+    if !absent_or_empty(&demo.folder) {
         let made = made_for(&demo.folder)?;
         if demo.keep && demo.people.is_none_or(|people| people == made) {
             progress(&format!("{} as it is, with {} generated people", demo.folder.display(), thousands(made)));
             return Ok(Sample::of(made));
         }
         if demo.keep {
-            return Err(Failure::usage(format!("{} holds {made} people, not {people}", demo.folder.display()))
-                .advice("leave --keep out to make it anew"));
+            return Err(
+                Failure::usage(format!("{} holds {made} people, not {people}", demo.folder.display())).advice("leave --keep out to make it anew")
+            );
         }
         clean(&demo.folder)?;
     }
@@ -111,6 +112,10 @@ fn prepare(demo: &Demo, layout: &Layout) -> Result<Sample> {
     fs::rename(&unfinished, layout.folder()).map_err(|e| Failure::file("created", layout.folder(), e))?;
     progress(&format!("generated {} people into {} ({:.1} s)", thousands(people), demo.folder.display(), started.elapsed().as_secs_f32()));
     Ok(sample)
+}
+
+fn absent_or_empty(folder: &Path) -> bool {
+    !folder.exists() || fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// For how many people the folder was made; fails when it is not the demonstration's.
@@ -148,7 +153,7 @@ fn clean(folder: &Path) -> Result<()> {
 
 fn next_commands(sample: Sample, folder: &Path) -> String {
     let program = program();
-    let here = if folder == Path::new(DEFAULT_FOLDER) { String::new() } else { format!(" --folder {}", folder.display()) };
+    let here = folder_argument(folder);
     let somebody = sample.somebody().unwrap_or_else(|| "AB123456C".into());
     format!(
         "

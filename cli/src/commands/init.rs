@@ -18,6 +18,9 @@ use crate::out::{progress, thousands};
 
 use self::infer::Inferred;
 
+/// What a draft names as the legal power.
+pub(super) const POWER_TO_BE_NAMED: &str = "TO BE NAMED";
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example: two departments, two files, from an empty folder to a joined answer

@@ -11,6 +11,10 @@ pub(crate) mod token;
 pub(crate) mod up;
 pub(crate) mod views;
 
+use std::path::{Path, PathBuf};
+
+use crate::failure::{Failure, Result};
+
 /// Where the demonstration lies if nothing else is said.
 pub(crate) const DEFAULT_FOLDER: &str = "concordat-demo";
 
@@ -25,7 +29,7 @@ pub(crate) enum Output {
 
 /// How this program was called, for commands that can be copied.
 pub(crate) fn program() -> String {
-    let called = std::env::args_os().next().map(std::path::PathBuf::from).unwrap_or_default();
+    let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
     let here = std::env::current_dir().unwrap_or_default();
     match called.strip_prefix(&here) {
         Ok(relative) => format!("./{}", relative.display()),
@@ -34,7 +38,12 @@ pub(crate) fn program() -> String {
     }
 }
 
+/// What commands need beside to find `folder`: nothing for the default.
+pub(crate) fn folder_argument(folder: &Path) -> String {
+    if folder == Path::new(DEFAULT_FOLDER) { String::new() } else { format!(" --folder {}", folder.display()) }
+}
+
 /// The path of this program's own file, of which children are started.
-pub(crate) fn executable() -> crate::failure::Result<std::path::PathBuf> {
-    std::env::current_exe().map_err(|e| crate::failure::Failure::new(format!("this program's own file cannot be found: {e}")))
+pub(crate) fn executable() -> Result<PathBuf> {
+    std::env::current_exe().map_err(|e| Failure::new(format!("this program's own file cannot be found: {e}")))
 }

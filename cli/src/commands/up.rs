@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{DEFAULT_FOLDER, executable, program};
+use super::{DEFAULT_FOLDER, executable, folder_argument, program};
 use crate::failure::Result;
 use crate::federation::Layout;
 use crate::launch::{Running, interrupted};
@@ -26,7 +26,7 @@ pub(crate) struct Up {
 
 pub(crate) async fn run(up: Up) -> Result<()> {
     let running = start(&Layout::new(&up.folder)).await?;
-    out::progress(&format!("in another terminal: {} departments --folder {}", program(), up.folder.display()));
+    out::progress(&format!("in another terminal: {} departments{}", program(), folder_argument(&up.folder)));
     until_interrupted(running).await
 }
 

@@ -38,9 +38,10 @@ pub(crate) async fn run(views: Views) -> Result<()> {
 fn text(catalogue: &CatalogueResponse) -> String {
     let views = catalogue.views.iter().map(|v| vec![v.name.clone(), v.title.clone(), v.unit.clone()]).collect();
     let columns = catalogue.datasets.iter().flat_map(|dataset| {
-        dataset.columns.iter().map(|column| {
-            vec![format!("{}.{}", dataset.name, column.name), column.r#type.clone(), column.uses.join(", "), meaning(column)]
-        })
+        dataset
+            .columns
+            .iter()
+            .map(|column| vec![format!("{}.{}", dataset.name, column.name), column.r#type.clone(), column.uses.join(", "), meaning(column)])
     });
     format!(
         "Mission {}: {}\n\n{}\n{}",
@@ -53,16 +54,16 @@ fn text(catalogue: &CatalogueResponse) -> String {
 
 /// The column's title and, for a short list, its values.
 fn meaning(column: &concordat_proto::v1::Column) -> String {
-    match column.values.as_slice() {
-        [] => column.title.clone(),
-        values if values.len() <= 5 => format!("{} ({})", column.title, values.join(" | ")),
-        values => format!("{} ({} values)", column.title, values.len()),
-    }
+    let values = match column.values.as_slice() {
+        [] => return column.title.clone(),
+        values if values.len() <= 5 => format!("({})", values.join(" | ")),
+        values => format!("({} values)", values.len()),
+    };
+    format!("{} {values}", column.title).trim_start().to_owned()
 }
 
 fn to_json(catalogue: &CatalogueResponse) -> serde_json::Value {
-    let views: Vec<_> =
-        catalogue.views.iter().map(|v| json!({ "name": v.name, "title": v.title, "unit": v.unit, "sql": v.sql })).collect();
+    let views: Vec<_> = catalogue.views.iter().map(|v| json!({ "name": v.name, "title": v.title, "unit": v.unit, "sql": v.sql })).collect();
     let datasets = catalogue.datasets.iter().map(|dataset| {
         let columns: Vec<_> = dataset
             .columns

@@ -80,7 +80,9 @@ fn the_key_set_verifies_the_issuers_tokens() {
 fn an_agreement_with_a_party_that_has_no_node_is_not_adopted() {
     let folder = tempfile::tempdir().unwrap();
     let made = make(&crate::sample::federation(today()), folder.path(), today()).unwrap();
-    let text = read(&made.layout.estate().join("agreements/opportunity.toml")).replace("\"dbt\"", "\"dft\"").replace("id = \"opportunity\"", "id = \"other\"");
+    let text = read(&made.layout.estate().join("agreements/opportunity.toml"))
+        .replace("\"dbt\"", "\"dft\"")
+        .replace("id = \"opportunity\"", "id = \"other\"");
     let failure = adopt(&made.layout, &text).unwrap_err();
     assert!(failure.message.contains("dft"), "{failure}");
     assert!(!made.layout.estate().join("agreements/other.toml").exists());

@@ -106,10 +106,8 @@ fn identifier(identifier: &Identifier) -> Vec<String> {
 
 /// What node and agreement both state of a column.
 fn column_parts(column: &Column) -> Vec<String> {
-    let mut parts = vec![
-        format!("type = {}", quoted(&column.kind.to_string())),
-        format!("classification = {}", quoted(classification(column.classification))),
-    ];
+    let mut parts =
+        vec![format!("type = {}", quoted(&column.kind.to_string())), format!("classification = {}", quoted(classification(column.classification)))];
     parts.extend(column.title.iter().map(|title| format!("title = {}", quoted(title))));
     parts.extend(column.values.iter().map(|values| format!("values = {}", list(values))));
     parts

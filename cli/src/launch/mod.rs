@@ -12,8 +12,8 @@ use crate::failure::{Failure, Result};
 use crate::federation::Layout;
 use crate::federation::layout::create_private;
 
-use self::process::Process;
 pub use self::process::EXIT_ON_STDIN_EOF;
+use self::process::Process;
 
 /// How long a child may take until it serves. A first start imports the consent records.
 const START: Duration = Duration::from_secs(120);
@@ -39,8 +39,7 @@ impl Running {
     pub async fn start(program: &Path, layout: &Layout) -> Result<Self> {
         let departments = layout.departments()?;
         let lock = lock(layout)?;
-        let mut running =
-            Self { program: program.to_owned(), layout: layout.clone(), nodes: BTreeMap::new(), gateway: None, _lock: lock };
+        let mut running = Self { program: program.to_owned(), layout: layout.clone(), nodes: BTreeMap::new(), gateway: None, _lock: lock };
         let mut starting = Vec::new();
         for department in &departments {
             starting.push((department.clone(), running.spawn_node(department)?));

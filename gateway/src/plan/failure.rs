@@ -1,5 +1,5 @@
-//! DataFusion's errors as refusals. Its texts can hold schema, literals and values, so they go to the operator only; the caller
-//! gets our sentence.
+//! DataFusion's errors as refusals. Its texts can hold schema, literals and values, so they go nowhere: the caller gets our
+//! sentence, the operator the kind of error.
 
 use concordat_policy::{Code, Refusal};
 use datafusion::arrow::error::ArrowError;
@@ -36,7 +36,7 @@ fn find(error: &DataFusionError) -> Option<Refusal> {
 }
 
 fn classify(error: &DataFusionError) -> Refusal {
-    let operator = error.to_string();
+    let operator = kind(error.find_root());
     let refusal = match error.find_root() {
         DataFusionError::SQL(parser, _) => {
             let place = parser.to_string();
@@ -57,9 +57,27 @@ fn classify(error: &DataFusionError) -> Refusal {
         DataFusionError::ResourcesExhausted(_) => {
             Refusal::new(Code::LimitExceeded, "the query needs more memory than one query may use").advice("narrow it: fewer groups, fewer columns, or a WHERE clause")
         }
-        _ => return Refusal::internal(operator),
+        _ => return Refusal::internal(format!("DataFusion: {operator}")),
     };
-    refusal.operator(operator)
+    refusal.operator(format!("DataFusion: {operator}"))
+}
+
+/// What kind of error it was. Its text can hold literals of the statement and values of rows, so not even the operator's
+/// diagnostics get it; the query id leads to the statement's digest.
+fn kind(error: &DataFusionError) -> &'static str {
+    match error {
+        DataFusionError::ArrowError(..) => "an Arrow kernel failed",
+        DataFusionError::SQL(..) => "the parser failed",
+        DataFusionError::NotImplemented(_) => "not implemented",
+        DataFusionError::Internal(_) => "an internal invariant failed",
+        DataFusionError::Plan(_) => "planning failed",
+        DataFusionError::Configuration(_) => "a setting was wrong",
+        DataFusionError::SchemaError(..) => "a column did not resolve",
+        DataFusionError::Execution(_) => "execution failed",
+        DataFusionError::ExecutionJoin(_) => "a task panicked or was stopped",
+        DataFusionError::ResourcesExhausted(_) => "the memory limit was reached",
+        _ => "another error",
+    }
 }
 
 fn plan_sentence(text: &str) -> Refusal {

@@ -23,14 +23,14 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::Result;
 use datafusion::execution::TaskContext;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 
 pub(crate) use failure::refusal_of;
 pub(crate) use release_table::{ReleaseExec, ReleaseSpec};
 use rewrite::Rewriter;
 pub(crate) use statement::tables;
-use shape::{Safe, Shape, refuse};
+use shape::{Shape, refuse};
 
 use crate::estate::View;
 
@@ -124,7 +124,14 @@ impl Plan {
 /// The statement with `Protect` in it, and whether its last column is the mask.
 fn protected(rewriter: &mut Rewriter<'_>, plan: LogicalPlan) -> Result<(LogicalPlan, bool)> {
     match rewriter.rewrite(plan, None)? {
-        Shape::Safe(Safe { plan, masked, .. }) => Ok((plan, masked)),
+        Shape::Safe(safe) => {
+            let (columns, masked) = (safe.visible(), safe.masked);
+            let key = |o: &shape::OrderedBy| columns.get(o.position).map(|c| Expr::Column(c.clone()).sort(o.ascending, o.nulls_first));
+            let keys: Vec<_> = safe.order.iter().filter_map(key).collect();
+            let already = matches!(safe.plan, LogicalPlan::Sort(_) | LogicalPlan::Limit(_));
+            let plan = if keys.is_empty() || already { safe.plan } else { LogicalPlanBuilder::from(safe.plan).sort(keys)?.build()? };
+            Ok((plan, masked))
+        }
         Shape::Rows(rows) => {
             if rows.visible.is_empty() {
                 return refuse(Refusal::new(Code::Disclosure, "a row for each subject, even without columns, tells their number"));

@@ -27,7 +27,7 @@ use datafusion::prelude::{coalesce, col};
 
 use super::expression::{Place, Read, not_offered, outer_reference};
 use super::release_table::ReleaseTable;
-use super::shape::{Origin, Rows, Safe, Shape, SourceColumn, Visible, find, refuse};
+use super::shape::{OrderedBy, Origin, Rows, Safe, Shape, SourceColumn, Visible, find, refuse};
 
 /// The most nodes in one plan.
 const MAX_NODES: usize = 500;
@@ -104,13 +104,13 @@ impl<'a> Rewriter<'a> {
                 let inputs = union.inputs.iter().map(|input| self.rewrite(input.as_ref().clone(), None)).collect::<Result<Vec<_>>>()?;
                 self.union(inputs)
             }
-            LogicalPlan::EmptyRelation(_) => Ok(Shape::Safe(Safe { width: plan.schema().fields().len(), plan, masked: false })),
+            LogicalPlan::EmptyRelation(_) => Ok(Shape::Safe(Safe { width: plan.schema().fields().len(), plan, masked: false, order: Vec::new() })),
             LogicalPlan::Values(values) => {
                 for expr in values.values.iter().flatten() {
                     self.safe_expression(expr.clone(), &[], &mut BTreeSet::new())?;
                 }
                 let plan = LogicalPlan::Values(values);
-                Ok(Shape::Safe(Safe { width: plan.schema().fields().len(), plan, masked: false }))
+                Ok(Shape::Safe(Safe { width: plan.schema().fields().len(), plan, masked: false, order: Vec::new() }))
             }
             LogicalPlan::Window(_) => not_offered("", "OVER (…), window functions,"),
             LogicalPlan::RecursiveQuery(_) => not_offered("", "WITH RECURSIVE"),
@@ -206,7 +206,7 @@ impl<'a> Rewriter<'a> {
     }
 
     /// `coalesce(a.subject, b.subject)`, as full joins need it: the row's own pseudonym.
-    fn coalesced_subject(&mut self, expr: &Expr, rows: &Rows) -> Result<Option<Origin>> {
+    pub(super) fn coalesced_subject(&mut self, expr: &Expr, rows: &Rows) -> Result<Option<Origin>> {
         let Expr::ScalarFunction(function) = expr else { return Ok(None) };
         let origins: Vec<Origin> = function
             .args
@@ -398,11 +398,18 @@ impl<'a> Rewriter<'a> {
     fn sort(&mut self, mut sort: Sort, outer: Option<&[Visible]>) -> Result<Shape> {
         match self.rewrite(sort.input.as_ref().clone(), outer)? {
             Shape::Safe(safe) => {
+                let visible = safe.visible();
+                let (mut order, mut known) = (Vec::new(), true);
                 for key in &mut sort.expr {
-                    key.expr = self.safe_expression(key.expr.clone(), &safe.visible(), &mut BTreeSet::new())?;
+                    key.expr = self.safe_expression(key.expr.clone(), &visible, &mut BTreeSet::new())?;
+                    let position = if let Expr::Column(column) = &key.expr { visible.iter().position(|c| c == column) } else { None };
+                    known &= position.is_some();
+                    if let (Some(position), true) = (position, known) {
+                        order.push(OrderedBy { position, ascending: key.asc, nulls_first: key.nulls_first });
+                    }
                 }
                 sort.input = Arc::new(safe.plan);
-                Ok(Shape::Safe(Safe { plan: LogicalPlan::Sort(sort), ..safe }))
+                Ok(Shape::Safe(Safe { plan: LogicalPlan::Sort(sort), order, ..safe }))
             }
             Shape::Rows(rows) => {
                 for key in &mut sort.expr {

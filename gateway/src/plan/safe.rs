@@ -13,7 +13,7 @@ use datafusion::prelude::{coalesce, lit};
 
 use super::expression::not_offered;
 use super::rewrite::Rewriter;
-use super::shape::{Safe, Shape, refuse};
+use super::shape::{OrderedBy, Safe, Shape, refuse};
 
 /// The most columns that a mask can speak of.
 pub(super) const MAX_MASKED: usize = 64;
@@ -24,6 +24,8 @@ impl Rewriter<'_> {
         let (visible, mask) = (safe.visible(), safe.mask());
         let width = exprs.len();
         let (mut projected, mut moved) = (Vec::new(), Vec::new());
+        let place_of = |ordered: &OrderedBy| exprs.iter().position(|e| matches!(bare(e), Expr::Column(c) if visible.get(ordered.position) == Some(c)));
+        let order = safe.order.iter().map_while(|o| place_of(o).map(|position| OrderedBy { position, ..*o })).collect();
         for (position, expr) in exprs.into_iter().enumerate() {
             let mut read = BTreeSet::new();
             projected.push(self.safe_expression(expr, &visible, &mut read)?);
@@ -33,7 +35,7 @@ impl Rewriter<'_> {
             projected.push(self.moved_mask(mask, &moved)?);
         }
         let plan = LogicalPlan::Projection(Projection::try_new(projected, Arc::new(safe.plan))?);
-        Ok(Safe { plan, width, masked: mask.is_some() })
+        Ok(Safe { plan, width, masked: mask.is_some(), order })
     }
 
     /// A mask whose bit `to` is set where any of the bits `from` of `mask` is.
@@ -100,7 +102,7 @@ impl Rewriter<'_> {
         let name = self.fresh("withheld");
         let exprs = columns.into_iter().map(Expr::Column).chain(mask.map(|m| m.alias(name)));
         let plan = LogicalPlanBuilder::from(plan).project(exprs)?.build()?;
-        Ok(Safe { plan, width, masked })
+        Ok(Safe { plan, width, masked, order: Vec::new() })
     }
 
     /// An aggregate over protected values: withheld where any value that went into it was.
@@ -132,7 +134,7 @@ impl Rewriter<'_> {
         }
         let plan = LogicalPlanBuilder::from(safe.plan).aggregate(aggregate.group_expr, aggregates)?.build()?;
         if !masked {
-            return Ok(Shape::Safe(Safe { plan, width, masked }));
+            return Ok(Shape::Safe(Safe { plan, width, masked, order: Vec::new() }));
         }
         let columns = plan.schema().columns();
         let Some((merged, columns)) = columns.split_last() else { return refuse(Refusal::internal("an aggregate without columns")) };
@@ -149,7 +151,7 @@ impl Rewriter<'_> {
         }
         projected.push(self.moved_mask(merged, &moved)?);
         let plan = LogicalPlanBuilder::from(plan).project(projected)?.build()?;
-        Ok(Shape::Safe(Safe { plan, width, masked }))
+        Ok(Shape::Safe(Safe { plan, width, masked, order: Vec::new() }))
     }
 
     /// UNION of protected parts. Rows about subjects cannot be put together before they are summarised: the walker could not
@@ -183,7 +185,7 @@ impl Rewriter<'_> {
             });
         }
         let Some(united) = united else { return refuse(Refusal::internal("a union of nothing")) };
-        Ok(Shape::Safe(Safe { plan: united.build()?, width, masked }))
+        Ok(Shape::Safe(Safe { plan: united.build()?, width, masked, order: Vec::new() }))
     }
 }
 

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use concordat_policy::{Code, Permit, Refusal};
-use datafusion::common::TableReference;
+use datafusion::common::{DataFusionError, TableReference};
 use datafusion::datasource::ViewTable;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{SetExpr, Statement as Ast};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::failure::refusal_of;
 use super::session::VIEWS;
@@ -18,6 +21,8 @@ use crate::estate::View;
 pub(crate) const MAX_STATEMENT: usize = 32 << 10;
 /// How deeply views may refer to views.
 const MAX_VIEW_DEPTH: usize = 8;
+/// The most operators and joins, which bound how deep a plan can become: `a OR b OR c …` nests without brackets.
+const MAX_OPERATORS: usize = 400;
 /// How deeply the parser nests.
 const MAX_NESTING: usize = 40;
 
@@ -33,6 +38,7 @@ pub(crate) fn parse(sql: &str) -> Result<Statement, Refusal> {
     if sql.len() > MAX_STATEMENT {
         return Err(Refusal::new(Code::LimitExceeded, "a statement may be at most 32 KiB long").advice("publish part of it as a view"));
     }
+    bounded(sql)?;
     let mut statements = DFParserBuilder::new(sql).with_recursion_limit(MAX_NESTING).build().and_then(|mut parser| parser.parse_statements()).map_err(refusal_of)?;
     let one = statements.pop_front();
     match (one, statements.is_empty()) {
@@ -44,6 +50,23 @@ pub(crate) fn parse(sql: &str) -> Result<Statement, Refusal> {
         (Some(_), false) => Err(Refusal::new(Code::Invalid, "several statements in one request are not offered").advice("send them one by one")),
         (Some(_), true) => Err(only_select()),
     }
+}
+
+/// Counts what can nest, before anything recursive looks at the statement.
+fn bounded(sql: &str) -> Result<(), Refusal> {
+    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize().map_err(|e| refusal_of(DataFusionError::SQL(Box::new(e.into()), None)))?;
+    let nests = |token: &&Token| match token {
+        Token::Word(word) => matches!(
+            word.keyword,
+            Keyword::AND | Keyword::OR | Keyword::NOT | Keyword::IS | Keyword::LIKE | Keyword::IN | Keyword::BETWEEN | Keyword::CASE | Keyword::SELECT | Keyword::UNION | Keyword::JOIN
+        ),
+        Token::Whitespace(_) | Token::Comma | Token::Number(..) | Token::SingleQuotedString(_) | Token::Period | Token::SemiColon => false,
+        _ => true,
+    };
+    if tokens.iter().filter(nests).count() > MAX_OPERATORS {
+        return Err(Refusal::new(Code::LimitExceeded, format!("the statement holds more than {MAX_OPERATORS} operators, brackets and joins")).advice("use IN lists, or publish part of it as a view"));
+    }
+    Ok(())
 }
 
 /// The tables that a statement names: (schema, table), for checking a view when it is read.

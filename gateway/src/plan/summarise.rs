@@ -82,7 +82,7 @@ impl Rewriter<'_> {
         match input {
             Shape::Safe(safe) => {
                 let plan = LogicalPlanBuilder::from(safe.plan).distinct()?.build()?;
-                Ok(Shape::Safe(Safe { plan, ..safe }))
+                Ok(Shape::Safe(Safe { plan, order: Vec::new(), ..safe }))
             }
             Shape::Rows(rows) => {
                 let keys: Vec<Expr> = rows.visible.iter().map(|v| Expr::Column(v.column.clone())).collect();
@@ -185,7 +185,7 @@ impl Rewriter<'_> {
         let mask = self.fresh("withheld");
         let protect = Protect::try_new(outer, keys.len(), summaries.len(), minimum, domain, mask)?;
         let plan = LogicalPlan::Extension(Extension { node: Arc::new(protect) });
-        Ok(Shape::Safe(Safe { plan, width: keys.len() + summaries.len(), masked: true }))
+        Ok(Shape::Safe(Safe { plan, width: keys.len() + summaries.len(), masked: true, order: Vec::new() }))
     }
 
     /// Takes one aggregate apart and notes the uses of its columns.
@@ -235,6 +235,13 @@ impl Rewriter<'_> {
                     self.uses.add(&dataset, &column, Use::Aggregate);
                 }
                 Ok((soft(argument.clone()), None))
+            }
+            Expr::ScalarFunction(_) if matches!(measure, Measure::Subjects | Measure::Values) => {
+                let Some(origin) = self.coalesced_subject(argument, rows)? else { return computed_argument() };
+                for (dataset, column) in origin.sources() {
+                    self.uses.add(&dataset, &column, Use::Aggregate);
+                }
+                Ok((argument.clone(), None))
             }
             Expr::Case(case) if measure != Measure::Subjects => self.conditional(argument, case, rows),
             _ => computed_argument(),

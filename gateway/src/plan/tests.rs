@@ -71,6 +71,7 @@ async fn planned(sql: &str) -> Result<Plan, Refusal> {
     let views = [
         view("by_region", "SELECT region, count(*) AS persons, avg(score) AS mean FROM a.people GROUP BY region"),
         view("joined", "SELECT p.subject, p.region, p.score, c.amount FROM a.people p JOIN b.claims c ON p.subject = c.subject"),
+        view("ordered", "SELECT region, avg(score) AS mean FROM a.people GROUP BY region ORDER BY region DESC"),
         view("circle", "SELECT * FROM views.circle"),
     ];
     Plan::new(&permit, sql, &views, 2, Arc::new(RuntimeEnv::default())).await
@@ -168,7 +169,7 @@ async fn the_rest_is_refused_with_its_code() {
         ("SELECT version()", Invalid, "version"),
         ("SELECT count(*) FROM a.people WHERE age = $1", Invalid, ""),
         ("SELECT region, count(*) FROM a.people", Invalid, "GROUP BY"),
-        (deep.as_str(), LimitExceeded, "deep"),
+        (deep.as_str(), LimitExceeded, "operators"),
     ] {
         match planned(sql).await {
             Ok(_) => panic!("planned: {sql}"),
@@ -195,4 +196,19 @@ async fn sorted_streams_are_merged_and_protect_stands_above_the_aggregate() {
     let plan = planned(sql).await.unwrap();
     let shown = displayable(plan.physical().as_ref()).indent(false).to_string();
     insta::assert_snapshot!(shown);
+}
+
+#[tokio::test]
+async fn a_views_order_reaches_who_reads_it() {
+    let plan = planned("SELECT mean, region AS r FROM views.ordered").await.unwrap();
+    let shown = displayable(plan.physical().as_ref()).indent(false).to_string();
+    assert!(shown.contains("SortExec: expr=[r@1 DESC]"), "{shown}");
+}
+
+#[tokio::test]
+async fn order_by_stays_above_protect() {
+    let plan = planned("SELECT region, flag, count(*) AS n FROM a.people GROUP BY region, flag ORDER BY region, flag").await.unwrap();
+    let shown = displayable(plan.physical().as_ref()).indent(false).to_string();
+    let (sort, protect) = (shown.find("SortExec"), shown.find("ProtectExec"));
+    assert!(sort.is_some() && sort < protect, "{shown}");
 }

@@ -6,12 +6,20 @@ use super::*;
 use crate::datasets::Datasets;
 use crate::fixture::World;
 
+/// Each finding with the text of its line in place of the line's number, so that the cases say where they point.
+fn shown(world: &World, findings: &Findings) -> Vec<String> {
+    let show = |finding: &Finding| {
+        let place = finding.place().replace(&format!("{}/", world.folder.path().display()), "");
+        let Some((file, line)) = place.split_once(':') else { return format!("{place}: {} / {}", finding.cause(), finding.remedy()) };
+        let text = std::fs::read_to_string(world.path(file)).unwrap();
+        let line = text.lines().nth(line.parse::<usize>().unwrap() - 1).unwrap().trim().to_owned();
+        format!("{file} [{line}] {} / {}", finding.cause(), finding.remedy())
+    };
+    findings.findings.iter().map(show).collect()
+}
+
 fn findings(world: &World) -> Vec<String> {
-    let folder = world.folder.path().display().to_string();
-    match Config::load(&world.path("node.toml")) {
-        Ok(_) => Vec::new(),
-        Err(findings) => findings.findings.iter().map(|f| format!("{}: {} / {}", f.place().replace(&format!("{folder}/"), ""), f.cause(), f.remedy())).collect(),
-    }
+    Config::load(&world.path("node.toml")).err().map(|found| shown(world, &found)).unwrap_or_default()
 }
 
 #[test]
@@ -25,24 +33,23 @@ fn a_sound_world_loads() {
 #[test]
 fn each_contradiction_is_found_where_it_stands() {
     let cases: &[(&str, &str, &str, &str)] = &[
-        ("node.toml", "release_memory_mib", "", ""),
-        ("node.toml", "state = \"state\"", "state = \"state\"\nsurprise = 1", "node.toml:4: unknown field `surprise`"),
-        ("node.toml", "type = \"nino\"", "type = \"passport\"", "node.toml:3"),
-        ("node.toml", "type = \"nino\"", "type = \"uprn\"", "agreements/opportunity.toml:25: 'dfe.attainment' is agreed by identifier nino, and declared by uprn"),
-        ("node.toml", "source = \"secret\"", "source = \"nino\"", "node.toml:45: column 'unused' would release the identifier itself"),
+        ("node.toml", "state = \"state\"", "state = \"state\"\nsurprise = 1", "node.toml [surprise = 1] unknown field `surprise`"),
+        ("node.toml", "state = \"state\"", "state = \"state\"\nmax_releases = 0", "node.toml [max_releases = 0] max_releases is 1 to 64"),
+        ("node.toml", "type = \"nino\"", "type = \"passport\"", "node.toml [[dataset.identifier]] unknown identifier type 'passport'"),
+        ("node.toml", "type = \"nino\"", "type = \"uprn\"", "agreements/opportunity.toml [identifier = { type = \"nino\", uses = [\"join\", \"aggregate\"] }] 'dfe.attainment' is agreed by identifier nino, and declared by uprn"),
+        ("node.toml", "source = \"secret\"", "source = \"nino\"", "node.toml [unused = { type = \"text\", classification = \"personal\", source = \"nino\" }] column 'unused' would release the identifier itself"),
         ("node.toml", "unused = {", "subject = {", "'subject' cannot name a column"),
-        ("node.toml", "cohort = {", "year = {", "agreements/opportunity.toml:31: the agreement names the column 'dfe.attainment.cohort'"),
-        ("node.toml", "cohort = { type = \"integer\"", "cohort = { type = \"number\"", "agreements/opportunity.toml:31: 'dfe.attainment.cohort' is agreed as integer, and declared as number"),
-        ("node.toml", "\"London\", \"Wales\"", "\"London\"", "agreements/opportunity.toml:29: the agreement lists other values"),
-        ("node.toml", "name = \"attainment\"", "name = \"results\"", "agreements/opportunity.toml:24: the agreement names the dataset 'dfe.attainment'"),
+        ("node.toml", "cohort = {", "year = {", "uses = [\"filter\"] }] the agreement names the column 'dfe.attainment.cohort'"),
+        ("node.toml", "cohort = { type = \"integer\"", "cohort = { type = \"number\"", "uses = [\"filter\"] }] 'dfe.attainment.cohort' is agreed as integer, and declared as number"),
+        ("node.toml", "\"London\", \"Wales\"", "\"London\"", "values = [\"London\", \"Wales\"] }] the agreement lists other values of 'dfe.attainment.region'"),
+        ("node.toml", "name = \"attainment\"", "name = \"results\"", "agreements/opportunity.toml [name = \"attainment\"] the agreement names the dataset 'dfe.attainment'"),
         ("node.toml", "tls/ca.pem", "tls/none.pem", "tls/none.pem: cannot be read"),
         ("keys/linkage.key", "", "zz", "keys/linkage.key: is not a raw X25519 private key"),
         ("keys/gateway-order.spki", "", "AAAA", "keys/gateway-order.spki: is not an Ed25519 public key"),
-        ("purposes.toml", "parent = \"opportunity\"", "parent = \"other\"", "purposes.toml:4: purpose 'opportunity.measure' has the unknown parent"),
-        ("agreements/opportunity.toml", "minimum", "", ""),
-        ("agreements/opportunity.toml", "valid_until = \"2090-12-31\"", "valid_until = \"2019-12-31\"", "agreements/opportunity.toml:6: the agreement ends before it begins"),
+        ("purposes.toml", "parent = \"opportunity\"", "parent = \"other\"", "purposes.toml [{ id = \"opportunity.measure\", title = \"Measure\", parent = \"other\" },] purpose 'opportunity.measure' has the unknown parent"),
+        ("agreements/opportunity.toml", "valid_until = \"2090-12-31\"", "valid_until = \"2019-12-31\"", "agreements/opportunity.toml [valid_until = \"2019-12-31\"] the agreement ends before it begins"),
     ];
-    for (file, from, to, expected) in cases.iter().filter(|(.., expected)| !expected.is_empty()) {
+    for (file, from, to, expected) in cases {
         let world = World::new();
         if from.is_empty() { world.write(file, to) } else { world.replace(file, from, to) }
         let found = findings(&world);
@@ -55,7 +62,7 @@ fn keys_must_be_the_agreed_ones_and_private() {
     let world = World::new();
     world.write("keys/linkage.key", &"11".repeat(32));
     let found = findings(&world);
-    assert!(found.iter().any(|f| f.starts_with("agreements/opportunity.toml:12: the agreement states another linkage_key of 'dfe'")), "{found:?}");
+    assert!(found.iter().any(|f| f.starts_with("agreements/opportunity.toml [linkage_key = ") && f.contains("the agreement states another linkage_key of 'dfe'")), "{found:?}");
 
     for file in ["keys/signing.key.pem", "keys/linkage.key", "tls/node.key.pem"] {
         let world = World::new();
@@ -77,14 +84,14 @@ fn agreements_of_others_are_ignored_with_a_warning() {
 #[tokio::test]
 async fn sources_must_hold_what_is_declared() {
     for (from, to, expected) in [
-        ("source = \"REGION\"", "source = \"region\"", "node.toml:40: dataset 'attainment': the source has no column 'region'"),
-        ("column = \"nino\"", "column = \"NINO\"", "node.toml:37: dataset 'attainment': the source has no column 'NINO'"),
-        ("data/attainment.csv", "data/none.csv", "node.toml:34: dataset 'attainment'"),
+        ("source = \"REGION\"", "source = \"region\"", "source = \"region\" }] dataset 'attainment': the source has no column 'region'"),
+        ("column = \"nino\"", "column = \"NINO\"", "node.toml [column = \"NINO\"] dataset 'attainment': the source has no column 'NINO'"),
+        ("data/attainment.csv", "data/none.csv", "node.toml [source = \"data/none.csv\"] dataset 'attainment'"),
     ] {
         let world = World::new();
         world.replace("node.toml", from, to);
         let found = Datasets::open(&Config::load(&world.path("node.toml")).unwrap()).await.unwrap_err();
-        let found: Vec<String> = found.findings.iter().map(ToString::to_string).collect();
+        let found = shown(&world, &found);
         assert!(found.iter().any(|f| f.contains(expected)), "{found:?}");
     }
 }

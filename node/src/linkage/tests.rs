@@ -82,7 +82,8 @@ fn both_ends_hold_the_same_key_and_keep_it() {
 #[test]
 fn a_substituted_recipient_or_request_is_not_sealed() {
     let pair = Pair::new();
-    let changes: &[(&str, fn(&mut v1::SealRequest, &Pair), Code)] = &[
+    type Change = fn(&mut v1::SealRequest, &Pair);
+    let changes: &[(&str, Change, Code)] = &[
         ("key substituted", |r, p| r.recipient_key = p.stranger.public().to_vec(), Code::Denied),
         ("key empty", |r, _| r.recipient_key.clear(), Code::Denied),
         ("recipient substituted", |r, _| r.recipient = "dbt".into(), Code::Denied),
@@ -110,7 +111,8 @@ fn a_substituted_recipient_or_request_is_not_sealed() {
 fn an_altered_or_substituted_sealed_key_is_not_accepted() {
     let pair = Pair::new();
     let good = pair.seal(&pair.request()).unwrap();
-    let changes: &[(&str, fn(&mut v1::SealedKey, &Pair))] = &[
+    type Change = fn(&mut v1::SealedKey, &Pair);
+    let changes: &[(&str, Change)] = &[
         ("sender's key", |s, p| s.sender_key = p.stranger.public().to_vec()),
         ("sender", |s, _| s.sender = "dwp".into()),
         ("sender unknown", |s, _| s.sender = "dbt".into()),
@@ -170,7 +172,8 @@ fn neighbouring_epochs_are_taken_at_their_boundary_only() {
     for (seconds, shift, taken) in [(0, 0, true), (30, -1, true), (61, -1, false), (-30, 1, true), (-61, 1, false), (61, 0, true)] {
         pair.now = start + TimeDelta::seconds(seconds);
         let mut request = pair.request();
-        request.domain.as_mut().unwrap().epoch = request.domain.unwrap().epoch.checked_add_signed(shift).unwrap();
+        let domain = request.domain.as_mut().unwrap();
+        domain.epoch = domain.epoch.checked_add_signed(shift).unwrap();
         assert_eq!(pair.seal(&request).is_ok(), taken, "{seconds} s, {shift:+}");
     }
 }

@@ -37,7 +37,7 @@ impl Buckets {
     /// The bucket of a pseudonym.
     pub(super) fn of(&self, pseudonym: u128) -> usize {
         // The product's high half is the bucket or, at a rounded bound, the one below.
-        let guess = ((pseudonym >> 64) * self.bounds.len() as u128 >> 64) as usize;
+        let guess = (((pseudonym >> 64) * self.bounds.len() as u128) >> 64) as usize;
         let above = self.bounds.get(guess + 1).is_some_and(|bound| *bound <= pseudonym);
         let below = self.bounds.get(guess).is_some_and(|bound| *bound > pseudonym);
         (guess + usize::from(above)).saturating_sub(usize::from(below))

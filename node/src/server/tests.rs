@@ -1,5 +1,6 @@
 //! The node over real mutual TLS: who gets in, what an order's answer looks like on the wire, and what is refused.
 
+use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{Action, Criteria, FlightData, FlightDescriptor, FlightInfo, Ticket};
 use chrono::Utc;
@@ -10,6 +11,7 @@ use concordat_proto::v1;
 use concordat_proto::v1::consent_ledger_client::ConsentLedgerClient;
 use concordat_proto::v1::linkage_keys_client::LinkageKeysClient;
 use concordat_proto::v1::node_client::NodeClient;
+use futures::TryStreamExt as _;
 use prost::Message as _;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
@@ -92,8 +94,8 @@ async fn an_order_is_answered_with_partitions_and_receipts() {
         assert!(last.data_header.is_empty() && last.data_body.is_empty());
         let receipt = Receipt::verify(std::str::from_utf8(&last.app_metadata).unwrap(), &name("dfe"), &key, Utc::now().timestamp()).unwrap();
         assert_eq!((receipt.partition as usize, receipt.partitions, receipt.consent_version), (partition, 4, 5));
-        let decoded = arrow_flight::utils::flight_data_to_batches(data);
-        let of_partition: usize = decoded.unwrap().iter().map(|batch| batch.num_rows()).sum();
+        let decoded: Vec<_> = FlightRecordBatchStream::new_from_flight_data(futures::stream::iter(data.iter().cloned().map(Ok).collect::<Vec<_>>())).try_collect().await.unwrap();
+        let of_partition: usize = decoded.iter().map(|batch| batch.num_rows()).sum();
         assert_eq!(receipt.rows as usize, of_partition);
         rows += of_partition;
     }

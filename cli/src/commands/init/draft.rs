@@ -6,7 +6,7 @@ use std::path::Path;
 use chrono::{Days, NaiveDate};
 use concordat_policy::{Basis, ColumnType};
 
-use super::Init;
+use super::{Init, POWER_TO_BE_NAMED};
 use crate::failure::Result;
 use crate::federation::describe::{AgreedDataset, Agreement, Column, Dataset, Department, Federation};
 use crate::federation::{Made, agreement_text as text_of};
@@ -17,7 +17,7 @@ pub(super) fn agreement(init: &Init, federation: &Federation, today: NaiveDate) 
         department.datasets.iter().map(|dataset| AgreedDataset {
             department: department.id.clone(),
             dataset: dataset.name.clone(),
-            basis: Basis::Statutory { power: "TO BE NAMED".into(), honours_objections: true },
+            basis: Basis::Statutory { power: POWER_TO_BE_NAMED.into(), honours_objections: true },
             subject_uses: Vec::new(),
             columns: dataset.columns.iter().map(|column| (column.name.clone(), Vec::new())).collect(),
         })
@@ -65,7 +65,8 @@ pub(super) fn agreement_text(federation: &Federation, made: &Made, folder: &Path
 pub(super) fn view(init: &Init, federation: &Federation, today: NaiveDate) -> String {
     let datasets: Vec<(&Department, &Dataset)> =
         federation.departments.iter().flat_map(|department| department.datasets.iter().map(move |dataset| (department, dataset))).collect();
-    let named: Vec<(String, &Department, &Dataset)> = datasets.iter().zip(1..).map(|((department, dataset), n)| (format!("d{n}"), *department, *dataset)).collect();
+    let named: Vec<(String, &Department, &Dataset)> =
+        datasets.iter().zip(1..).map(|((department, dataset), n)| (format!("d{n}"), *department, *dataset)).collect();
     let code = named.iter().find_map(|(alias, _, dataset)| {
         let column = dataset.columns.iter().find(|column| column.kind == ColumnType::Text && column.values.is_some())?;
         Some(format!("{alias}.{}", column.name))

@@ -126,7 +126,13 @@ fn csv_schema(files: &[PathBuf], identifier_column: &str) -> Result<Arc<Schema>>
 
 fn wider(a: &DataType, b: &DataType) -> DataType {
     match (a, b) {
-        (DataType::Null, other) | (other, DataType::Null) => if *other == DataType::Null { DataType::Utf8 } else { other.clone() },
+        (DataType::Null, other) | (other, DataType::Null) => {
+            if *other == DataType::Null {
+                DataType::Utf8
+            } else {
+                other.clone()
+            }
+        }
         (a, b) if a == b => a.clone(),
         (DataType::Int64, DataType::Float64) | (DataType::Float64, DataType::Int64) => DataType::Float64,
         _ => DataType::Utf8,

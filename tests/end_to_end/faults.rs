@@ -1,0 +1,98 @@
+//! Nodes that are slow or gone, logs that cannot be written: a typed refusal, never a part of an answer.
+
+use std::os::unix::fs::symlink;
+use std::process::Command;
+use std::time::Duration;
+
+use concordat_policy::Code;
+
+use crate::sandbox::{Sandbox, refused};
+
+const BOTH: &str = "SELECT a.region, avg(c.months_claiming) AS m FROM dfe.attainment a JOIN dwp.claims c ON a.subject = c.subject GROUP BY a.region";
+const ONE: &str = "SELECT region, count(*) AS n FROM dfe.attainment GROUP BY region";
+
+#[tokio::test]
+async fn a_node_that_is_gone_is_named_and_the_others_still_answer() {
+    let mut sandbox = Sandbox::start(500).await;
+    sandbox.query(BOTH).await.unwrap();
+    sandbox.running.kill("dwp");
+    let failure = refused(sandbox.query(BOTH).await, Code::NodeUnavailable, "dwp");
+    assert_eq!(failure.department.as_deref(), Some("dwp"));
+    sandbox.query(ONE).await.unwrap();
+    let departments = sandbox.client().await.departments().await.unwrap();
+    for department in departments {
+        assert_eq!(department.reachable, department.id != "dwp", "{department:?}");
+        assert_eq!(department.fault.is_empty(), department.reachable);
+    }
+    sandbox.running.restart_node("dwp").await.unwrap();
+    sandbox.query(BOTH).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_killed_while_it_streams_fails_the_query() {
+    let mut sandbox = Sandbox::start(200_000).await;
+    sandbox.query(BOTH).await.unwrap();
+    // Sooner each time until the kill falls into the query.
+    for milliseconds in [100u64, 60, 40, 25, 15, 8, 4, 2, 1] {
+        let client = sandbox.client().await;
+        let query = tokio::spawn(async move { client.query(BOTH).await });
+        tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+        sandbox.running.kill("dwp");
+        if let Err(failure) = query.await.unwrap() {
+            assert!(matches!(failure.code, Some(Code::NodeUnavailable | Code::NodeFaulty)), "{failure:?}");
+            assert_eq!(failure.department.as_deref(), Some("dwp"), "{failure:?}");
+            return;
+        }
+        sandbox.running.restart_node("dwp").await.unwrap();
+    }
+    panic!("the node was never killed inside a query");
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_answer_is_a_timeout() {
+    let sandbox = Sandbox::start(300).await;
+    sandbox.query(BOTH).await.unwrap();
+    let node = sandbox.running.process_id("dwp").unwrap().to_string();
+    assert!(Command::new("kill").args(["-STOP", &node]).status().unwrap().success());
+    let failure = refused(sandbox.query(BOTH).await, Code::NodeTimeout, "dwp");
+    assert_eq!(failure.department.as_deref(), Some("dwp"));
+    assert!(Command::new("kill").args(["-CONT", &node]).status().unwrap().success());
+}
+
+#[tokio::test]
+async fn a_gateway_whose_log_cannot_be_written_answers_nothing() {
+    let sandbox = Sandbox::with(300, |_| {}, |layout| full(&layout.gateway())).await;
+    refused(sandbox.query(ONE).await, Code::LogUnavailable, "log");
+    refused(sandbox.client().await.catalogue().await, Code::LogUnavailable, "log");
+    let released = sandbox.log("dfe").iter().any(|e| e["event"] == "release.intended");
+    assert!(!released, "nothing was ordered");
+}
+
+#[tokio::test]
+async fn a_node_whose_log_cannot_be_written_releases_nothing() {
+    // Without records to import, which a node logs, it starts on a full disk.
+    let nothing_to_import = |f: &mut concordat::federation::Federation| f.departments.iter_mut().filter(|d| d.id == "dwp").for_each(|d| d.consent = None);
+    let sandbox = Sandbox::with(300, nothing_to_import, |layout| full(&layout.node("dwp"))).await;
+    let failure = refused(sandbox.query(BOTH).await, Code::NodeRefused, "log_unavailable");
+    assert_eq!(failure.department.as_deref(), Some("dwp"));
+    sandbox.query(ONE).await.unwrap();
+}
+
+/// A log on a full disk.
+fn full(folder: &std::path::Path) {
+    let log = folder.join("log");
+    std::fs::create_dir_all(&log).unwrap();
+    symlink("/dev/full", log.join("log.jsonl")).unwrap();
+}
+
+#[tokio::test]
+async fn limits_of_memory_and_answers_are_typed() {
+    let sandbox = Sandbox::with(20_000, |f| f.limits.memory_mib = Some(1), |_| {}).await;
+    let wide = "SELECT a.region, a.cohort_year, p.sector, h.age_band, count(*) AS n, avg(a.attainment8) AS m FROM dfe.attainment a FULL JOIN dbt.apprenticeships p ON a.subject = p.subject FULL JOIN dhsc.health h ON coalesce(a.subject, p.subject) = h.subject GROUP BY 1, 2, 3, 4";
+    match sandbox.query(wide).await {
+        // The merge may well fit; what may not happen is a crash, a hang or an untyped failure.
+        Ok(_) => {}
+        Err(failure) => assert!(matches!(failure.code, Some(Code::LimitExceeded | Code::Disclosure)), "{failure:?}"),
+    }
+    sandbox.query(ONE).await.unwrap();
+}

@@ -1,0 +1,113 @@
+//! A private world: temporary folder, own CA and identity provider, child processes on free ports.
+
+use std::path::{Path, PathBuf};
+
+use chrono::Utc;
+use concordat::client::{Answer, Client, ClientFile, Connection};
+use concordat::failure::Failure;
+use concordat::federation::describe::Caller;
+use concordat::federation::{Authority, Federation, Issuer, Layout, make};
+use concordat::launch::Running;
+use concordat::sample::{Sample, federation};
+use concordat_policy::Code;
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub struct Sandbox {
+    pub layout: Layout,
+    pub running: Running,
+    pub issuer: Issuer,
+    pub authority: Authority,
+    pub sample: Sample,
+    // Last, so that the children have ended when the folder goes.
+    _folder: TempDir,
+}
+
+impl Sandbox {
+    /// The sample federation with this many people, running.
+    pub async fn start(people: u64) -> Self {
+        Self::with(people, |_| {}, |_| {}).await
+    }
+
+    /// The same, after `describe` has changed the federation's description and `files` the files made from it.
+    pub async fn with(people: u64, describe: impl FnOnce(&mut Federation), files: impl FnOnce(&Layout)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let today = Utc::now().date_naive();
+        let mut described = federation(today);
+        describe(&mut described);
+        let made = make(&described, &folder.path().join("world"), today).unwrap();
+        let sample = Sample::of(people);
+        sample.write(&made.layout).unwrap();
+        files(&made.layout);
+        let running = Running::start(&program(), &made.layout).await.unwrap();
+        Self { layout: made.layout, running, issuer: made.issuer, authority: made.authority, sample, _folder: folder }
+    }
+
+    /// The caller for whom the sample's agreements are made.
+    pub fn caller(&self) -> Caller {
+        Caller { subject: "analyst-1".into(), organisation: "mission-unit".into(), roles: vec!["analyst".into()], purpose: String::new() }
+    }
+
+    pub fn token(&self) -> String {
+        self.issuer.token(&self.caller(), 10, Utc::now()).unwrap()
+    }
+
+    /// A good token's claims, changed.
+    pub fn token_with(&self, change: impl FnOnce(&mut Value)) -> String {
+        let mut claims = self.issuer.claims(&self.caller(), 10, Utc::now());
+        change(&mut claims);
+        self.issuer.sign(&claims).unwrap()
+    }
+
+    pub fn connection(&self) -> Connection {
+        let file = ClientFile::read(&self.layout.client()).unwrap();
+        Connection {
+            gateway: self.running.gateway(),
+            server_name: file.server_name,
+            ca: std::fs::read_to_string(file.ca).unwrap(),
+            token: Some(self.token()),
+            purpose: Some("opportunity.measure".into()),
+            mission: None,
+        }
+    }
+
+    pub async fn client(&self) -> Client {
+        Client::connect(self.connection()).await.unwrap()
+    }
+
+    /// A client whose connection was changed.
+    pub async fn client_with(&self, change: impl FnOnce(&mut Connection)) -> Client {
+        let mut connection = self.connection();
+        change(&mut connection);
+        Client::connect(connection).await.unwrap()
+    }
+
+    pub async fn query(&self, sql: &str) -> Result<Answer, Failure> {
+        self.client().await.query(sql).await
+    }
+
+    /// The entries of a log: `gateway` or a department's.
+    pub fn log(&self, of: &str) -> Vec<Value> {
+        let folder = if of == "gateway" { self.layout.gateway() } else { self.layout.node(of) };
+        let text = std::fs::read_to_string(folder.join("log/log.jsonl")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+/// The `concordat` program that the suite built beside itself.
+pub fn program() -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let built = own.parent().and_then(Path::parent).unwrap().join("concordat");
+    assert!(built.exists(), "build it first: cargo build --release");
+    built
+}
+
+/// Asserts that something was refused, how and by whom.
+#[track_caller]
+pub fn refused<T>(outcome: Result<T, Failure>, code: Code, says: &str) -> Failure {
+    let Err(failure) = outcome else { panic!("answered, but should have been refused with {code:?}") };
+    assert_eq!(failure.code, Some(code), "{failure:?}");
+    let text = format!("{} {}", failure.message, failure.advice.clone().unwrap_or_default());
+    assert!(text.contains(says), "'{says}' is not in: {text}");
+    failure
+}
