@@ -76,6 +76,7 @@ fn whole_lines(file: &mut File, size: u64) -> io::Result<(u64, u64)> {
     let start = before.iter().rposition(|b| *b == b'\n').map_or(0, |p| p + 1);
     let line: serde_json::Value = serde_json::from_slice(before.get(start..).unwrap_or_default())
         .map_err(|_| io::Error::other("the log's last whole line is not an entry: it was damaged"))?;
-    let last = line.get("entry").and_then(serde_json::Value::as_u64).ok_or_else(|| io::Error::other("the log's last line has no number"))?;
+    let last =
+        line.get("entry").and_then(serde_json::Value::as_u64).ok_or_else(|| io::Error::other("the log's last line has no number"))?;
     Ok((size - window + end as u64 + 1, last))
 }

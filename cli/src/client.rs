@@ -159,7 +159,8 @@ impl Client {
         let mut messages = Vec::new();
         let mut summary = serde_json::Value::Object(serde_json::Map::new());
         for endpoint in &info.endpoint {
-            let ticket = endpoint.ticket.clone().ok_or_else(|| Failure::new("the gateway announced a part of the answer without a ticket"))?;
+            let ticket =
+                endpoint.ticket.clone().ok_or_else(|| Failure::new("the gateway announced a part of the answer without a ticket"))?;
             self.redeem(ticket, &mut messages, &mut summary).await?;
         }
         let announced = Schema::try_from(info).ok();
@@ -226,7 +227,8 @@ impl Client {
         ];
         for (key, value) in headers {
             let Some(value) = value else { continue };
-            let mut value = MetadataValue::try_from(value).map_err(|_| Failure::usage(format!("the {key} holds characters that cannot be sent")))?;
+            let mut value =
+                MetadataValue::try_from(value).map_err(|_| Failure::usage(format!("the {key} holds characters that cannot be sent")))?;
             value.set_sensitive(key == "authorization");
             request.metadata_mut().insert(key, value);
         }

@@ -81,7 +81,8 @@ impl Failure {
             },
             None if matches!(answer.code(), tonic::Code::Unavailable | tonic::Code::Unknown) => Self {
                 exit: UNREACHABLE,
-                ..Self::new(format!("the gateway broke off: {}", answer.message())).advice("is it still running? `concordat up FOLDER` starts it")
+                ..Self::new(format!("the gateway broke off: {}", answer.message()))
+                    .advice("is it still running? `concordat up FOLDER` starts it")
             },
             None => Self::new(format!("the gateway answered {}: {}", answer.code(), answer.message())),
         }

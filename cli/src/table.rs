@@ -28,7 +28,8 @@ struct Column {
 impl Table {
     /// A table of text columns.
     pub(crate) fn of(titles: &[&str], rows: Vec<Vec<String>>) -> Self {
-        let mut columns: Vec<Column> = titles.iter().map(|title| Column { title: (*title).to_owned(), right: false, cells: Vec::new() }).collect();
+        let mut columns: Vec<Column> =
+            titles.iter().map(|title| Column { title: (*title).to_owned(), right: false, cells: Vec::new() }).collect();
         for row in rows {
             for (column, cell) in columns.iter_mut().zip(row) {
                 column.cells.push(cell);

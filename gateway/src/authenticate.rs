@@ -67,7 +67,9 @@ impl Issuers {
             Refusal::new(Code::Unauthenticated, "the bearer token is not valid").advice(reason.hint()).operator(reason)
         })?;
         let text = |name: &str| claims.get(name).and_then(Value::as_str).filter(|t| !t.is_empty()).map(str::to_owned);
-        let lacks = |what: &str| Refusal::new(Code::Unauthenticated, format!("the bearer token names no {what}")).advice("ask the issuer to add the claim");
+        let lacks = |what: &str| {
+            Refusal::new(Code::Unauthenticated, format!("the bearer token names no {what}")).advice("ask the issuer to add the claim")
+        };
         let roles = claims.get(&config.roles_claim).and_then(Value::as_array).ok_or_else(|| lacks("roles"))?;
         let known = authorize::Caller {
             subject: text("sub").ok_or_else(|| lacks("subject"))?,
@@ -75,7 +77,9 @@ impl Issuers {
             roles: roles.iter().filter_map(Value::as_str).map(str::to_owned).collect::<BTreeSet<_>>(),
             purpose: purpose(header(metadata, PURPOSE)?, text(&config.purpose_claim))?,
         };
-        let mission = header(metadata, MISSION)?.map(|m| Name::parse(m).map_err(|e| Refusal::new(Code::Invalid, format!("the mission: {e}")))).transpose()?;
+        let mission = header(metadata, MISSION)?
+            .map(|m| Name::parse(m).map_err(|e| Refusal::new(Code::Invalid, format!("the mission: {e}"))))
+            .transpose()?;
         Ok(Caller { known, mission })
     }
 
@@ -83,7 +87,8 @@ impl Issuers {
         let name = token::issuer(token)?;
         let issuer = self.all.iter().find(|i| i.config.issuer == name).ok_or(Reason::Issuer)?;
         let key = issuer.key(token::key_id(token)?.as_deref())?;
-        let expected = Expected { typ: "JWT", issuer: &name, audience: &issuer.config.audience, max_lifetime: issuer.config.max_lifetime_seconds };
+        let expected =
+            Expected { typ: "JWT", issuer: &name, audience: &issuer.config.audience, max_lifetime: issuer.config.max_lifetime_seconds };
         Ok((token::verify(token, key, &expected, now)?, &issuer.config))
     }
 }
@@ -117,7 +122,10 @@ impl Issuer {
 }
 
 fn bearer(metadata: &MetadataMap) -> Result<&str, Refusal> {
-    let missing = || Refusal::new(Code::Unauthenticated, "the request has no bearer token").advice("send the header 'authorization: Bearer …'; `concordat token` makes one for the demo");
+    let missing = || {
+        Refusal::new(Code::Unauthenticated, "the request has no bearer token")
+            .advice("send the header 'authorization: Bearer …'; `concordat token` makes one for the demo")
+    };
     let mut values = metadata.get_all("authorization").iter();
     let (value, more) = (values.next(), values.next());
     if more.is_some() {
@@ -141,12 +149,14 @@ fn header<'m>(metadata: &'m MetadataMap, name: &str) -> Result<Option<&'m str>, 
 fn purpose(header: Option<&str>, claim: Option<String>) -> Result<Name, Refusal> {
     let text = match (header, &claim) {
         (Some(header), Some(claim)) if header != claim => {
-            return Err(Refusal::new(Code::Denied, "the token is bound to another purpose than the one declared").advice("leave the header out, or get a token for the other purpose"));
+            return Err(Refusal::new(Code::Denied, "the token is bound to another purpose than the one declared")
+                .advice("leave the header out, or get a token for the other purpose"));
         }
         (Some(text), _) => text,
         (None, Some(text)) => text.as_str(),
         (None, None) => {
-            return Err(Refusal::new(Code::Invalid, "the request declares no purpose").advice("send the header x-concordat-purpose; one request has exactly one purpose"));
+            return Err(Refusal::new(Code::Invalid, "the request declares no purpose")
+                .advice("send the header x-concordat-purpose; one request has exactly one purpose"));
         }
     };
     Name::parse(text).map_err(|e| Refusal::new(Code::Invalid, format!("the declared purpose: {e}")))

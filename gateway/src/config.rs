@@ -131,10 +131,17 @@ impl Config {
             .collect::<Result<Vec<_>, _>>()
             .ok()
             .filter(|all| !all.is_empty())
-            .ok_or_else(|| miette!(help = "give a PEM certificate", "{} holds no certificate", base.join(&file.nodes.certificate).display()))?;
+            .ok_or_else(|| {
+                miette!(help = "give a PEM certificate", "{} holds no certificate", base.join(&file.nodes.certificate).display())
+            })?;
         let order_path = base.join(&file.orders.key);
-        let order_key = SigningKey::from_pem(&secret(&order_path)?)
-            .ok_or_else(|| miette!(help = "generate one: openssl genpkey -algorithm ed25519", "{} is not a PKCS#8 Ed25519 key in PEM", order_path.display()))?;
+        let order_key = SigningKey::from_pem(&secret(&order_path)?).ok_or_else(|| {
+            miette!(
+                help = "generate one: openssl genpkey -algorithm ed25519",
+                "{} is not a PKCS#8 Ed25519 key in PEM",
+                order_path.display()
+            )
+        })?;
         let issuers = file.issuer.into_iter().map(|i| IssuerConfig { jwks: base.join(&i.jwks), ..i }).collect();
         Ok(Self {
             listen: file.listen,
@@ -158,7 +165,8 @@ impl Config {
 
 /// Reads a text file.
 pub(crate) fn read(path: &Path) -> miette::Result<String> {
-    std::fs::read_to_string(path).map_err(|e| miette!(help = "check that the file exists and that this user may read it", "{}: {e}", path.display()))
+    std::fs::read_to_string(path)
+        .map_err(|e| miette!(help = "check that the file exists and that this user may read it", "{}: {e}", path.display()))
 }
 
 /// Reads a private key's file, which nobody else may read.
@@ -167,14 +175,20 @@ fn secret(path: &Path) -> miette::Result<String> {
     let text = read(path)?;
     let mode = std::fs::metadata(path).map_or(0o777, |m| m.permissions().mode());
     if mode & 0o077 != 0 {
-        return Err(miette!(help = format!("chmod 600 {}", path.display()), "{} is readable by others (mode {:o})", path.display(), mode & 0o777));
+        return Err(miette!(
+            help = format!("chmod 600 {}", path.display()),
+            "{} is readable by others (mode {:o})",
+            path.display(),
+            mode & 0o777
+        ));
     }
     Ok(text)
 }
 
 /// A report of what is wrong with a file.
 pub(crate) fn report(path: &Path, text: &str, problems: &[Problem]) -> Report {
-    let lines: Vec<String> = problems.iter().map(|p| format!("{}:{}: {}\n  remedy: {}", path.display(), p.line(text), p.cause, p.remedy)).collect();
+    let lines: Vec<String> =
+        problems.iter().map(|p| format!("{}:{}: {}\n  remedy: {}", path.display(), p.line(text), p.cause, p.remedy)).collect();
     let labels: Vec<miette::LabeledSpan> =
         problems.iter().filter_map(|p| p.span.clone().map(|span| miette::LabeledSpan::at(span, p.cause.clone()))).collect();
     miette!(labels = labels, "{}", lines.join("\n")).with_source_code(NamedSource::new(path.display().to_string(), text.to_owned()))

@@ -51,7 +51,10 @@ pub(crate) fn deliver(closed: Closed) -> Result<Answer, Refusal> {
     if protected.leaves_out
         && let Some(object) = summary.as_object_mut()
     {
-        object.insert("left_out".into(), format!("groups of {}, if there are any: their keys have no published list of values", reason).into());
+        object.insert(
+            "left_out".into(),
+            format!("groups of {}, if there are any: their keys have no published list of values", reason).into(),
+        );
     }
     Ok(Answer { schema: protected.schema.clone(), batches, summary })
 }
@@ -67,7 +70,8 @@ fn shown(batch: &RecordBatch, protected: &Protected, cells: &mut [u64]) -> Resul
         columns.push(cast(column, field.data_type()).map_err(Refusal::internal)?);
     }
     if protected.masked {
-        let mask = batch.columns().last().and_then(|m| m.as_any().downcast_ref::<UInt64Array>()).ok_or_else(|| Refusal::internal("no mask"))?;
+        let mask =
+            batch.columns().last().and_then(|m| m.as_any().downcast_ref::<UInt64Array>()).ok_or_else(|| Refusal::internal("no mask"))?;
         let reasons: StringArray = mask.iter().map(|mask| named(mask.unwrap_or(u64::MAX), protected, cells)).collect();
         columns.push(Arc::new(reasons));
     }

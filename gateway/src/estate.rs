@@ -94,7 +94,8 @@ impl Estate {
         let purposes_path = folder.join("purposes.toml");
         let purposes_text = read(&purposes_path)?;
         let purposes = PurposeTree::parse(&purposes_text).map_err(|p| report(&purposes_path, &purposes_text, &p))?;
-        let mut estate = Self { departments: departments.department, purposes, missions: missions.mission, agreements: Vec::new(), views: Vec::new() };
+        let mut estate =
+            Self { departments: departments.department, purposes, missions: missions.mission, agreements: Vec::new(), views: Vec::new() };
         estate.unique(folder)?;
         for path in files(&folder.join("agreements"), "toml")? {
             let text = read(&path)?;
@@ -107,7 +108,9 @@ impl Estate {
         }
         for path in files(&folder.join("views"), "sql")? {
             let text = read(&path)?;
-            let view = View::parse(&path, &text).and_then(|view| estate.view_problems(&view).map_or(Ok(view), Err)).map_err(|p| report(&path, &text, &[p]))?;
+            let view = View::parse(&path, &text)
+                .and_then(|view| estate.view_problems(&view).map_or(Ok(view), Err))
+                .map_err(|p| report(&path, &text, &[p]))?;
             estate.views.push(view);
         }
         Ok(estate)
@@ -138,19 +141,35 @@ impl Estate {
     fn agreement_problems(&self, agreement: &Agreement) -> Vec<Problem> {
         let mut problems = Vec::new();
         if self.agreements.iter().any(|a| a.id == agreement.id) {
-            problems.push(Problem::at("id", format!("another file holds an agreement '{}'", agreement.id), "give each agreement its own id"));
+            problems.push(Problem::at(
+                "id",
+                format!("another file holds an agreement '{}'", agreement.id),
+                "give each agreement its own id",
+            ));
         }
         if self.mission(&agreement.mission).is_none() {
-            problems.push(Problem::at("mission", format!("the mission '{}' is not in missions.toml", agreement.mission), "declare it, or correct its name"));
+            problems.push(Problem::at(
+                "mission",
+                format!("the mission '{}' is not in missions.toml", agreement.mission),
+                "declare it, or correct its name",
+            ));
         }
         for purpose in &agreement.purposes {
             if self.purposes.active(purpose).is_none() {
-                problems.push(Problem::at(purpose.as_str(), format!("the purpose '{purpose}' is unknown or retired"), "name an active purpose of purposes.toml"));
+                problems.push(Problem::at(
+                    purpose.as_str(),
+                    format!("the purpose '{purpose}' is unknown or retired"),
+                    "name an active purpose of purposes.toml",
+                ));
             }
         }
         for party in &agreement.parties {
             if !self.departments.iter().any(|d| d.id == party.department) {
-                problems.push(Problem::at(party.department.as_str(), format!("the party '{}' is not in departments.toml", party.department), "declare it, with its node's address"));
+                problems.push(Problem::at(
+                    party.department.as_str(),
+                    format!("the party '{}' is not in departments.toml", party.department),
+                    "declare it, with its node's address",
+                ));
             }
         }
         problems
@@ -158,7 +177,11 @@ impl Estate {
 
     fn view_problems(&self, view: &View) -> Option<Problem> {
         if self.mission(&view.mission).is_none() {
-            return Some(Problem::at("mission", format!("the mission '{}' is not in missions.toml", view.mission), "declare it, or correct its name"));
+            return Some(Problem::at(
+                "mission",
+                format!("the mission '{}' is not in missions.toml", view.mission),
+                "declare it, or correct its name",
+            ));
         }
         if self.views.iter().any(|v| v.mission == view.mission && v.name == view.name) {
             return Some(Problem::at(&view.name, "another view of the mission has this name", "rename the file"));
@@ -172,7 +195,9 @@ impl Estate {
             let known = match &schema {
                 None => true,
                 Some(schema) if schema == "views" => true,
-                Some(schema) => of_mission().flat_map(|a| &a.datasets).any(|d| d.name.department.as_str() == schema && d.name.dataset.as_str() == table),
+                Some(schema) => {
+                    of_mission().flat_map(|a| &a.datasets).any(|d| d.name.department.as_str() == schema && d.name.dataset.as_str() == table)
+                }
             };
             (!known).then(|| {
                 Problem::at(
@@ -197,7 +222,9 @@ impl View {
                 .take_while(|l| l.starts_with("--") || l.trim().is_empty())
                 .find_map(|l| l.trim_start_matches('-').trim().strip_prefix(key)?.strip_prefix(':').map(|v| v.trim().to_owned()))
         };
-        let required = |key: &str| header(key).ok_or_else(|| Problem::at("", format!("the view has no '-- {key}: …' line"), "add it above the SELECT"));
+        let required = |key: &str| {
+            header(key).ok_or_else(|| Problem::at("", format!("the view has no '-- {key}: …' line"), "add it above the SELECT"))
+        };
         let mission = required("mission")?;
         let mission = Name::parse(&mission).map_err(|e| Problem::at(&mission, e.to_string(), "name a mission of missions.toml"))?;
         Ok(Self { name, mission, title: required("title")?, unit: header("unit").unwrap_or_default(), sql: text.to_owned() })
@@ -216,7 +243,8 @@ fn files(folder: &Path, extension: &str) -> miette::Result<Vec<std::path::PathBu
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(miette::miette!(help = "check that this user may read the folder", "{}: {e}", folder.display())),
     };
-    let mut paths: Vec<_> = entries.filter_map(|e| e.ok().map(|e| e.path())).filter(|p| p.extension().is_some_and(|e| e == extension)).collect();
+    let mut paths: Vec<_> =
+        entries.filter_map(|e| e.ok().map(|e| e.path())).filter(|p| p.extension().is_some_and(|e| e == extension)).collect();
     paths.sort();
     Ok(paths)
 }

@@ -42,7 +42,8 @@ pub(crate) struct Protected {
 pub(crate) async fn execute(gateway: &Gateway, opened: &Opened, permit: &Permit, plan: Plan) -> Result<Protected, Refusal> {
     let deadline = gateway.limits.deadline;
     tokio::time::timeout(deadline, run(gateway, opened, permit, plan)).await.unwrap_or_else(|_| {
-        Err(Refusal::new(Code::LimitExceeded, format!("the query took longer than {} s and was stopped", deadline.as_secs())).advice("narrow it, or ask the operator for a longer deadline"))
+        Err(Refusal::new(Code::LimitExceeded, format!("the query took longer than {} s and was stopped", deadline.as_secs()))
+            .advice("narrow it, or ask the operator for a longer deadline"))
     })
 }
 
@@ -54,7 +55,8 @@ async fn run(gateway: &Gateway, opened: &Opened, permit: &Permit, plan: Plan) ->
     while let Some(batch) = stream.try_next().await.map_err(refusal_of)? {
         size += batch.get_array_memory_size();
         if size > gateway.limits.answer {
-            return Err(Refusal::new(Code::LimitExceeded, format!("the answer is larger than {} MiB", gateway.limits.answer >> 20)).advice("ask for fewer rows or columns"));
+            return Err(Refusal::new(Code::LimitExceeded, format!("the answer is larger than {} MiB", gateway.limits.answer >> 20))
+                .advice("ask for fewer rows or columns"));
         }
         batches.push(batch);
     }

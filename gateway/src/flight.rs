@@ -52,7 +52,10 @@ impl FlightSql {
         let mut statements = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
         statements.retain(|_, s| s.since.elapsed() < TICKET_AGE);
         if statements.len() >= MAX_TICKETS {
-            return Err(to_status(&Refusal::new(Code::LimitExceeded, "too many statements wait to be fetched").advice("try again in a minute"), None));
+            return Err(to_status(
+                &Refusal::new(Code::LimitExceeded, "too many statements wait to be fetched").advice("try again in a minute"),
+                None,
+            ));
         }
         statements.insert(handle, Statement { sql, caller, since: Instant::now() });
         Ok(handle)
@@ -60,7 +63,13 @@ impl FlightSql {
 
     /// Takes the statement behind a ticket; the caller must be the one that got it.
     fn take(&self, handle: &[u8], caller: &Caller) -> Result<String, Status> {
-        let gone = || to_status(&Refusal::new(Code::Denied, "the ticket is unknown, used, expired or another caller's").advice("ask for the statement's FlightInfo again"), None);
+        let gone = || {
+            to_status(
+                &Refusal::new(Code::Denied, "the ticket is unknown, used, expired or another caller's")
+                    .advice("ask for the statement's FlightInfo again"),
+                None,
+            )
+        };
         let handle: [u8; 16] = handle.try_into().map_err(|_| gone())?;
         let mut statements = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
         let theirs = |s: &Statement| s.since.elapsed() < TICKET_AGE && **caller == *s.caller && caller.mission() == s.caller.mission();
@@ -75,7 +84,11 @@ impl FlightSql {
 impl FlightSqlService for FlightSql {
     type FlightService = Self;
 
-    async fn get_flight_info_statement(&self, query: CommandStatementQuery, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+    async fn get_flight_info_statement(
+        &self,
+        query: CommandStatementQuery,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
         if query.transaction_id.is_some() {
             return Err(to_status(&Refusal::new(Code::Invalid, "transactions are not offered: nothing can be changed here"), None));
         }
@@ -87,7 +100,11 @@ impl FlightSqlService for FlightSql {
         Ok(Response::new(info.with_endpoint(endpoint).with_descriptor(request.into_inner())))
     }
 
-    async fn do_get_statement(&self, ticket: TicketStatementQuery, request: Request<Ticket>) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
+    async fn do_get_statement(
+        &self,
+        ticket: TicketStatementQuery,
+        request: Request<Ticket>,
+    ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
         let caller = pipeline::authenticate(&self.gateway, request.metadata()).await.map_err(|r| r.status())?;
         let sql = self.take(&ticket.statement_handle, &caller)?;
         let answer = pipeline::answer(&self.gateway, request.metadata(), &sql).await.map_err(|r| r.status())?;

@@ -48,8 +48,11 @@ impl Gateway {
     fn new(config: Config) -> miette::Result<Self> {
         let estate = Estate::load(&config.estate)?;
         let issuers = Issuers::load(&config.issuers)?;
-        let nodes = Nodes::new(&estate.departments, &config.client_tls).map_err(|e| miette!(help = "correct departments.toml or the [nodes] files", "{e}"))?;
-        let log = Log::open(&config.log).map_err(|e| miette!(help = "the folder must be writable, and no other gateway may use it", "{e}: {:?}", std::error::Error::source(&e)))?;
+        let nodes = Nodes::new(&estate.departments, &config.client_tls)
+            .map_err(|e| miette!(help = "correct departments.toml or the [nodes] files", "{e}"))?;
+        let log = Log::open(&config.log).map_err(|e| {
+            miette!(help = "the folder must be writable, and no other gateway may use it", "{e}: {:?}", std::error::Error::source(&e))
+        })?;
         let cores = std::thread::available_parallelism().map_or(2, |n| u32::try_from(n.get()).unwrap_or(2));
         let fetcher = Fetcher { nodes, relay: Relay::default(), order_key: config.order_key, certificates: config.client_certificates };
         Ok(Self { limits: config.limits, estate, issuers, fetcher, log, partitions: cores.clamp(2, 16) })

@@ -78,7 +78,8 @@ pub(crate) async fn open(log: &Log, caller: Caller, intent: Intent, statement: &
 /// # Errors
 /// [`Code::LogUnavailable`].
 pub(crate) async fn unauthenticated(log: &Log, refusal: &Refusal) -> Result<(), Refusal> {
-    let entry = Entry::new("caller.refused").field("code", refusal.code.as_str()).field("reason", refusal.operator.clone().unwrap_or_default());
+    let entry =
+        Entry::new("caller.refused").field("code", refusal.code.as_str()).field("reason", refusal.operator.clone().unwrap_or_default());
     log.append(entry).await.map(drop).map_err(unavailable)
 }
 
@@ -117,7 +118,10 @@ impl Opened {
                 Entry::new("query.refused").field("code", refusal.code.as_str()).field("department", refusal.department.clone())
             }
         };
-        let entry = entry.query(&self.query_id).field("opened_by", self.entry).field("milliseconds", u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX));
+        let entry = entry
+            .query(&self.query_id)
+            .field("opened_by", self.entry)
+            .field("milliseconds", u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX));
         let entry = self.log.append(entry).await.map_err(unavailable)?;
         Ok((entry, outcome?))
     }
@@ -125,5 +129,7 @@ impl Opened {
 
 fn unavailable(error: LogError) -> Refusal {
     tracing::error!(error = %error, cause = ?std::error::Error::source(&error), "access log unavailable");
-    Refusal::new(Code::LogUnavailable, "the access log cannot be written, so nothing may leave").advice("the gateway's operator must free or repair the log's disk").operator(error)
+    Refusal::new(Code::LogUnavailable, "the access log cannot be written, so nothing may leave")
+        .advice("the gateway's operator must free or repair the log's disk")
+        .operator(error)
 }

@@ -22,12 +22,17 @@ pub(crate) async fn serve(config: Config, shutdown: impl Future<Output = ()>) ->
     let (listen, state) = (config.listen, config.state.clone());
     let tls = ServerTlsConfig::new().identity(Identity::from_pem(&config.server_certificate, &config.server_key));
     let gateway = Arc::new(Gateway::new(config)?);
-    let listener = TcpListener::bind(listen).await.map_err(|e| miette!(help = "choose a free port, or 0", "cannot listen on {listen}: {e}"))?;
+    let listener =
+        TcpListener::bind(listen).await.map_err(|e| miette!(help = "choose a free port, or 0", "cannot listen on {listen}: {e}"))?;
     let address = listener.local_addr().into_diagnostic()?;
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<GatewayServer<Service>>().await;
-    let flight = FlightServiceServer::new(FlightSql::new(gateway.clone())).max_decoding_message_size(MAX_CONTROL_MESSAGE).max_encoding_message_size(MAX_BATCH_MESSAGE);
-    let own = GatewayServer::new(Service { gateway }).max_decoding_message_size(MAX_CONTROL_MESSAGE).max_encoding_message_size(MAX_CONTROL_MESSAGE);
+    let flight = FlightServiceServer::new(FlightSql::new(gateway.clone()))
+        .max_decoding_message_size(MAX_CONTROL_MESSAGE)
+        .max_encoding_message_size(MAX_BATCH_MESSAGE);
+    let own = GatewayServer::new(Service { gateway })
+        .max_decoding_message_size(MAX_CONTROL_MESSAGE)
+        .max_encoding_message_size(MAX_CONTROL_MESSAGE);
     let server = Server::builder()
         .tls_config(tls)
         .into_diagnostic()

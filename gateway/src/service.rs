@@ -8,7 +8,8 @@ use concordat_policy::column::SUBJECT;
 use concordat_policy::{Code, LinkageDomain, Name, Permit, Refusal};
 use concordat_proto::v1::gateway_server::Gateway as GatewayService;
 use concordat_proto::v1::{
-    CatalogueRequest, CatalogueResponse, Column, Dataset, DepartmentStatus, DepartmentsRequest, DepartmentsResponse, RelayRequest, RelayResponse, View,
+    CatalogueRequest, CatalogueResponse, Column, Dataset, DepartmentStatus, DepartmentsRequest, DepartmentsResponse, RelayRequest,
+    RelayResponse, View,
 };
 use futures::future::join_all;
 use serde_json::Value;
@@ -29,7 +30,12 @@ pub(crate) struct Service {
 
 impl Service {
     /// Authenticates, logs, authorizes, works, logs.
-    async fn run<T>(&self, metadata: &MetadataMap, intent: Intent, work: impl AsyncFnOnce(&Permit, &Opened) -> Result<T, Refusal>) -> Result<Response<T>, Status> {
+    async fn run<T>(
+        &self,
+        metadata: &MetadataMap,
+        intent: Intent,
+        work: impl AsyncFnOnce(&Permit, &Opened) -> Result<T, Refusal>,
+    ) -> Result<Response<T>, Status> {
         let caller = authenticate(&self.gateway, metadata).await.map_err(|r| r.status())?;
         let opened = open(&self.gateway, caller, intent, "").await.map_err(|r| r.status())?;
         let refused = refused_as(&opened);
@@ -43,14 +49,17 @@ impl Service {
 
     async fn relay(&self, permit: &Permit, opened: &Opened) -> Result<RelayResponse, Refusal> {
         if !opened.caller.roles.contains(ADMINISTRATOR) {
-            return Err(Refusal::new(Code::Denied, "only the role 'administrator' may do this").advice("queries bring the keys by themselves"));
+            return Err(
+                Refusal::new(Code::Denied, "only the role 'administrator' may do this").advice("queries bring the keys by themselves")
+            );
         }
         let ids: BTreeSet<&Name> = permit.datasets().map(|d| &d.agreement).collect();
         let mut served = BTreeSet::new();
         self.gateway.fetcher.relay.forget().await;
         for agreement in self.gateway.estate.agreements.iter().filter(|a| ids.contains(&a.id)) {
-            let domain = LinkageDomain::at(permit.mission().clone(), permit.purpose().clone(), agreement.linkage.epoch_days, chrono::Utc::now())
-                .ok_or_else(|| Refusal::internal("no linkage domain at this time"))?;
+            let domain =
+                LinkageDomain::at(permit.mission().clone(), permit.purpose().clone(), agreement.linkage.epoch_days, chrono::Utc::now())
+                    .ok_or_else(|| Refusal::internal("no linkage domain at this time"))?;
             let parties: Vec<Name> = agreement.parties.iter().map(|p| p.department.clone()).collect();
             self.gateway.fetcher.relay.ensure(&self.gateway.fetcher.nodes, agreement, &domain, &parties).await?;
             served.extend(parties.into_iter().map(|p| p.to_string()));

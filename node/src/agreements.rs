@@ -46,7 +46,9 @@ impl Agreements {
     /// [`Code::Denied`].
     pub fn find(&self, id: &str, digest: &str, now: DateTime<Utc>) -> Result<&Agreement, Refusal> {
         let Some(agreement) = self.agreements.iter().find(|agreement| agreement.id.as_str() == id) else {
-            return Err(self.denied("this department holds no agreement of that name").advice("the department must put its own copy into its folder of agreements"));
+            return Err(self
+                .denied("this department holds no agreement of that name")
+                .advice("the department must put its own copy into its folder of agreements"));
         };
         if agreement.digest != digest {
             return Err(self
@@ -72,7 +74,8 @@ impl Agreements {
         if domain.mission != agreement.mission {
             return Err(self.denied(format!("the agreement '{}' serves the mission '{}'", agreement.id, agreement.mission)));
         }
-        let covered = self.purposes.active(&domain.purpose).is_some() && agreement.purposes.iter().any(|agreed| self.purposes.covers(agreed, &domain.purpose));
+        let covered = self.purposes.active(&domain.purpose).is_some()
+            && agreement.purposes.iter().any(|agreed| self.purposes.covers(agreed, &domain.purpose));
         if !covered {
             return Err(self
                 .denied(format!("the agreement '{}' does not cover the purpose '{}'", agreement.id, domain.purpose))

@@ -60,7 +60,9 @@ mod tests {
         };
         assert_eq!(callers.gateway(Some(gateway.clone())), Ok(gateway.clone()));
         assert_eq!(callers.administrator(Some(administrator.clone())), Ok(administrator.clone()));
-        for (stranger, other) in [(None, None), (Some(administrator), Some(gateway)), (Some(Fingerprint::of(b"x")), Some(Fingerprint::of(b"x")))] {
+        for (stranger, other) in
+            [(None, None), (Some(administrator), Some(gateway)), (Some(Fingerprint::of(b"x")), Some(Fingerprint::of(b"x")))]
+        {
             assert_eq!(callers.gateway(stranger).unwrap_err().code, Code::Unauthenticated);
             assert_eq!(callers.administrator(other).unwrap_err().code, Code::Unauthenticated);
         }

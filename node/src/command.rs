@@ -22,7 +22,9 @@ use crate::{private, server};
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve the department's datasets to the gateway, under the agreements that the department holds.
-    #[command(after_help = "Example:\n  concordat-node serve --config node.toml\n\nStops on SIGTERM or Ctrl-C, when open releases have ended (10 s at most).")]
+    #[command(
+        after_help = "Example:\n  concordat-node serve --config node.toml\n\nStops on SIGTERM or Ctrl-C, when open releases have ended (10 s at most)."
+    )]
     Serve(ConfigArgs),
     /// Load and check everything that the configuration names, and start nothing.
     #[command(after_help = "Example:\n  concordat-node check --config node.toml\n\nExits 0 when the node would start.")]
@@ -44,7 +46,9 @@ pub struct ConfigArgs {
 #[derive(Debug, Subcommand)]
 pub enum ConsentCommand {
     /// Import a CSV or Parquet file with the columns identifier, purpose and event, once.
-    #[command(after_help = "Example:\n  concordat-node consent import --config node.toml consent.csv\n\nEvents are given, withdrawn and objected. All of the file is taken, or nothing.")]
+    #[command(
+        after_help = "Example:\n  concordat-node consent import --config node.toml consent.csv\n\nEvents are given, withdrawn and objected. All of the file is taken, or nothing."
+    )]
     Import {
         /// The node's configuration.
         #[arg(long, value_name = "FILE")]
@@ -53,7 +57,9 @@ pub enum ConsentCommand {
         file: PathBuf,
     },
     /// Record one event for one or more people.
-    #[command(after_help = "Example:\n  concordat-node consent record --config node.toml --identifier-type nino --purpose opportunity \\\n    --event withdrawn --identifiers - < withdrawals.txt\n\nIdentifiers come from a file or standard input, one a line: arguments can be read by every user of the machine.")]
+    #[command(
+        after_help = "Example:\n  concordat-node consent record --config node.toml --identifier-type nino --purpose opportunity \\\n    --event withdrawn --identifiers - < withdrawals.txt\n\nIdentifiers come from a file or standard input, one a line: arguments can be read by every user of the machine."
+    )]
     Record(RecordArgs),
 }
 
@@ -133,7 +139,11 @@ async fn check(config: &Path) -> miette::Result<()> {
         eprint(&format!("warning: {warning}"));
     }
     let (datasets, agreements) = (datasets.iter().count(), config.agreements.len());
-    eprint(&format!("'{}' would start: {datasets} dataset(s), {agreements} agreement(s), {} warning(s)", config.department, config.warnings.len()));
+    eprint(&format!(
+        "'{}' would start: {datasets} dataset(s), {agreements} agreement(s), {} warning(s)",
+        config.department,
+        config.warnings.len()
+    ));
     Ok(())
 }
 
@@ -170,7 +180,11 @@ fn open_ledger(config: &Path) -> miette::Result<(Arc<Consent>, Intake)> {
 
 fn read_identifiers(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    if path == Path::new("-") { io::stdin().read_to_string(&mut text)? } else { File::open(path)?.read_to_string(&mut text)? };
+    if path == Path::new("-") {
+        io::stdin().read_to_string(&mut text)?
+    } else {
+        File::open(path)?.read_to_string(&mut text)?
+    };
     Ok(text)
 }
 

@@ -160,7 +160,11 @@ impl Loader<'_> {
             self.at(&["max_releases"], "max_releases is 1 to 64 and release_memory_mib 1 to 65536", "use 8 and 192, the defaults");
         }
         if file.gateway.certificates.is_empty() {
-            self.at(&["gateway", "certificates"], "no gateway may call this node", "add the fingerprint of the gateway's client certificate");
+            self.at(
+                &["gateway", "certificates"],
+                "no gateway may call this node",
+                "add the fingerprint of the gateway's client certificate",
+            );
         }
         let tls = keys::tls(self, &file.tls);
         let signing = keys::signing(self, &file.keys.signing);
@@ -170,7 +174,8 @@ impl Loader<'_> {
         let purposes = self.purposes(&file.purposes);
         let agreements = self.agreements(&file.agreements);
         let (tls, signing, linkage, order_key, purposes) = (tls?, signing?, linkage?, order_key?, purposes?);
-        let own = check::Own { department: &file.department, datasets: &datasets, signing: &signing, linkage: &linkage, purposes: &purposes };
+        let own =
+            check::Own { department: &file.department, datasets: &datasets, signing: &signing, linkage: &linkage, purposes: &purposes };
         let agreements = check::agreements(agreements, &own, &mut self.findings, &mut self.warnings);
         Some(Config {
             path: self.path.to_owned(),
@@ -212,7 +217,11 @@ impl Loader<'_> {
     fn agreements(&mut self, folder: &Path) -> Vec<check::Paper> {
         let folder = self.folder.join(folder);
         let Ok(entries) = std::fs::read_dir(&folder) else {
-            self.findings.push(Finding::file(&folder, "the folder of agreements cannot be read", "create it; an empty one permits nothing"));
+            self.findings.push(Finding::file(
+                &folder,
+                "the folder of agreements cannot be read",
+                "create it; an empty one permits nothing",
+            ));
             return Vec::new();
         };
         let mut paths: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "toml")).collect();
@@ -239,7 +248,11 @@ impl Loader<'_> {
             let index = index.to_string();
             let keys = |rest: &'static str| ["dataset".to_owned(), index.clone(), rest.to_owned()];
             if !names.insert(file.name.clone()) {
-                self.at(&keys("name").each_ref().map(String::as_str), format!("dataset '{}' is declared twice", file.name), "keep one of the two");
+                self.at(
+                    &keys("name").each_ref().map(String::as_str),
+                    format!("dataset '{}' is declared twice", file.name),
+                    "keep one of the two",
+                );
             }
             let spec = IdentifierSpec { kind: file.identifier.kind, name: file.identifier.name, pattern: file.identifier.pattern };
             let identifier = match IdentifierType::from_spec(&spec) {
@@ -270,11 +283,19 @@ impl Loader<'_> {
     fn column(&mut self, index: &str, name: &str, column: file::ColumnFile, identifier: &str) -> ColumnConfig {
         let keys = ["dataset", index, "columns", name];
         if !column_name_ok(name) || name == SUBJECT {
-            self.at(&keys, format!("'{name}' cannot name a column"), "use 1 to 64 of a-z, 0-9 and '_', beginning with a letter, other than 'subject'; `source` holds the name in the source");
+            self.at(
+                &keys,
+                format!("'{name}' cannot name a column"),
+                "use 1 to 64 of a-z, 0-9 and '_', beginning with a letter, other than 'subject'; `source` holds the name in the source",
+            );
         }
         let source = column.source.unwrap_or_else(|| name.to_owned());
         if source == identifier {
-            self.at(&keys, format!("column '{name}' would release the identifier itself"), "remove the column: subjects leave as pseudonyms only");
+            self.at(
+                &keys,
+                format!("column '{name}' would release the identifier itself"),
+                "remove the column: subjects leave as pseudonyms only",
+            );
         }
         ColumnConfig { kind: column.kind, classification: column.classification, title: column.title, values: column.values, source }
     }

@@ -21,8 +21,8 @@ use std::sync::{Mutex, PoisonError};
 use concordat_policy::{Code, Name, Refusal};
 
 use self::highest::Highest;
-pub use self::index::{Snapshot, View};
 use self::index::Index;
+pub use self::index::{Snapshot, View};
 use self::ledger::{Ledger, LedgerError, Record};
 
 /// Ledger and index.
@@ -70,13 +70,16 @@ impl Consent {
         let seen = self.highest.read().map_err(Refusal::internal)?.max(from);
         let version = self.ledger.version().map_err(Refusal::internal)?;
         if version < seen {
-            return Err(Refusal::new(Code::NodeRefused, "this department's consent ledger is older than one it has used before, so nothing is released")
-                .department(&self.department)
-                .advice("the department's administrator must restore the newest ledger")
-                .operator(format!(
-                    "the ledger is at version {version}, and version {seen} was seen: a backup was restored. Restore the newest copy; \
+            return Err(Refusal::new(
+                Code::NodeRefused,
+                "this department's consent ledger is older than one it has used before, so nothing is released",
+            )
+            .department(&self.department)
+            .advice("the department's administrator must restore the newest ledger")
+            .operator(format!(
+                "the ledger is at version {version}, and version {seen} was seen: a backup was restored. Restore the newest copy; \
                      only if it is lost, enter the missing records again and then remove state/consent-version"
-                )));
+            )));
         }
         // Raised before a release can state the version, so that a later restore is noticed whatever happens next.
         self.highest.raise(version).map_err(Refusal::internal)?;

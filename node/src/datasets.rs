@@ -8,8 +8,8 @@ mod expression;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use concordat_policy::{Code, ColumnType, DatasetName, Name, Refusal};
 use concordat_policy::column::SUBJECT;
+use concordat_policy::{Code, ColumnType, DatasetName, Name, Refusal};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
@@ -106,7 +106,12 @@ impl Dataset {
         self.source.files().ok().map(|files| freshness(&files))
     }
 
-    async fn streams(&self, order: &VerifiedOrder, files: &[SourceFile], partitions: usize) -> Result<Vec<SendableRecordBatchStream>, SourceError> {
+    async fn streams(
+        &self,
+        order: &VerifiedOrder,
+        files: &[SourceFile],
+        partitions: usize,
+    ) -> Result<Vec<SendableRecordBatchStream>, SourceError> {
         let frame = self.source.frame(files, |column| self.csv_type(column), partitions).await?;
         let source = |column: &str| self.config.columns.get(column).map(|c| ident(&c.source));
         let frame = match &order.predicate {
@@ -135,22 +140,40 @@ impl Dataset {
         };
         let schema = match self.schema().await {
             Ok(schema) => schema,
-            Err(e) => return finding(&["source"], format!("dataset '{name}': {e}"), "correct `source` or `format`, or the file's permissions"),
+            Err(e) => {
+                return finding(&["source"], format!("dataset '{name}': {e}"), "correct `source` or `format`, or the file's permissions");
+            }
         };
         match schema.field_with_name(&self.config.identifier_column) {
             Ok(field) if is_text(field.data_type()) || field.data_type().is_integer() => {}
-            Ok(field) => finding(&["identifier", "column"], format!("dataset '{name}': the identifier is of type {}", field.data_type()), "an identifier is text or a whole number"),
-            Err(_) => finding(&["identifier", "column"], format!("dataset '{name}': the source has no column '{}'", self.config.identifier_column), "name the source's column exactly"),
+            Ok(field) => finding(
+                &["identifier", "column"],
+                format!("dataset '{name}': the identifier is of type {}", field.data_type()),
+                "an identifier is text or a whole number",
+            ),
+            Err(_) => finding(
+                &["identifier", "column"],
+                format!("dataset '{name}': the source has no column '{}'", self.config.identifier_column),
+                "name the source's column exactly",
+            ),
         }
         for (column, declared) in &self.config.columns {
             let keys = ["columns", column.as_str()];
             match schema.field_with_name(&declared.source) {
                 Ok(field) if holds(declared, field.data_type()) => {}
                 Ok(field) => {
-                    let cause = format!("dataset '{name}': column '{column}' is declared as {} and is {} in the source", declared.kind, field.data_type());
+                    let cause = format!(
+                        "dataset '{name}': column '{column}' is declared as {} and is {} in the source",
+                        declared.kind,
+                        field.data_type()
+                    );
                     finding(&keys, cause, "declare the type that the source has, or convert the source");
                 }
-                Err(_) => finding(&keys, format!("dataset '{name}': the source has no column '{}'", declared.source), "name the source's column exactly (`source = \"…\"`), or remove the column"),
+                Err(_) => finding(
+                    &keys,
+                    format!("dataset '{name}': the source has no column '{}'", declared.source),
+                    "name the source's column exactly (`source = \"…\"`), or remove the column",
+                ),
             }
         }
     }
@@ -178,9 +201,12 @@ impl Witness {
         if self.source.files().is_ok_and(|files| files == self.files) {
             return Ok(());
         }
-        Err(Refusal::new(Code::NodeFaulty, format!("the source of '{}' changed while it was read, so the release has no receipt", self.name))
-            .department(&self.name.department)
-            .advice("ask again; the department should replace files by renaming complete ones"))
+        Err(Refusal::new(
+            Code::NodeFaulty,
+            format!("the source of '{}' changed while it was read, so the release has no receipt", self.name),
+        )
+        .department(&self.name.department)
+        .advice("ask again; the department should replace files by renaming complete ones"))
     }
 
     /// The refusal for a scan that failed; `operator` is the engine's text.

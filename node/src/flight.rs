@@ -15,8 +15,8 @@ use arrow_flight::error::FlightError;
 use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::{
-    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse, PollInfo, PutResult,
-    SchemaResult, Ticket,
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse,
+    PollInfo, PutResult, SchemaResult, Ticket,
 };
 use chrono::Utc;
 use concordat_audit::Entry;
@@ -63,7 +63,9 @@ impl Flight {
             Ok(order) if descriptor.r#type() == DescriptorType::Cmd => order,
             _ => {
                 let refusal = self.0.callers.gateway(certificate.clone()).err();
-                let refusal = refusal.unwrap_or_else(|| Refusal::new(Code::Invalid, "the descriptor's command is not a release order").department(&self.0.department));
+                let refusal = refusal.unwrap_or_else(|| {
+                    Refusal::new(Code::Invalid, "the descriptor's command is not a release order").department(&self.0.department)
+                });
                 return Err(status(&self.0.refused("order.refused", refusal, certificate.as_ref(), None).await, None));
             }
         };
@@ -86,7 +88,9 @@ impl Flight {
             Ok((self.0.releases.redeem(&release, partition)?, partition))
         };
         match redeem() {
-            Ok((release, partition)) => Ok(Reader { node: Arc::clone(&self.0), release, partition, end: OnceLock::new(), answered: OnceLock::new() }),
+            Ok((release, partition)) => {
+                Ok(Reader { node: Arc::clone(&self.0), release, partition, end: OnceLock::new(), answered: OnceLock::new() })
+            }
             Err(refusal) => Err(status(&self.0.refused("ticket.refused", refusal, certificate.as_ref(), None).await, None)),
         }
     }

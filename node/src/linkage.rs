@@ -96,7 +96,11 @@ impl LinkageKeys {
     /// # Errors
     /// [`Code::NodeRefused`] when the key has not arrived yet.
     pub fn key(&self, agreements: &Agreements, agreement: &Agreement, domain: &LinkageDomain) -> Result<DomainKey, Refusal> {
-        let found = if agreement.linkage.keyholder == *agreements.department() { self.store.key_or_new(domain).map(Some) } else { self.store.key(domain) };
+        let found = if agreement.linkage.keyholder == *agreements.department() {
+            self.store.key_or_new(domain).map(Some)
+        } else {
+            self.store.key(domain)
+        };
         found.map_err(Refusal::internal)?.ok_or_else(|| {
             Refusal::new(Code::NodeRefused, "this department does not hold the linkage key of the domain yet")
                 .department(agreements.department())
@@ -113,7 +117,9 @@ impl LinkageKeys {
         let agreement = agreements.find(&request.agreement, &request.agreement_digest, now)?;
         let domain = agreements.domain(agreement, request.domain.as_ref(), now)?;
         if agreement.linkage.keyholder != *own {
-            return Err(agreements.denied(format!("'{}' keeps the linkage keys of this agreement, not '{own}'", agreement.linkage.keyholder)));
+            return Err(
+                agreements.denied(format!("'{}' keeps the linkage keys of this agreement, not '{own}'", agreement.linkage.keyholder))
+            );
         }
         let recipient = party(agreements, agreement, &request.recipient, &request.recipient_key)?;
         let public = Public::from_bytes(&request.recipient_key).map_err(Refusal::internal)?;
@@ -121,7 +127,8 @@ impl LinkageKeys {
         let mode = OpModeS::Auth((self.keypair.private.clone(), self.keypair.public.clone()));
         let info = binding(&domain, agreement, own, &recipient);
         let (encapsulated, ciphertext) =
-            hpke::single_shot_seal::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(&mode, &public, &info, key.bytes(), &[]).map_err(Refusal::internal)?;
+            hpke::single_shot_seal::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(&mode, &public, &info, key.bytes(), &[])
+                .map_err(Refusal::internal)?;
         Ok(v1::SealedKey {
             domain: Some(v1::Domain::from(&domain)),
             agreement: agreement.id.to_string(),

@@ -62,12 +62,20 @@ impl Node {
         let consent = Arc::new(Consent::open(state, config.department.clone()).map_err(|e| unusable(state, &e))?);
         let consumed = Consumed::open(state).map_err(|e| unusable(state, &e))?;
         let linkage = LinkageKeys::open(config.linkage, state).map_err(|e| unusable(state, &e))?;
-        let releases = Releases::open(config.department.clone(), &config.spill, config.release_memory, config.max_releases).map_err(|e| unusable(&config.spill, &e))?;
-        let verifying = config.signing.verifying_key().ok_or_else(|| Finding::file(&config.path, "the signing key has no public half", "make a new one"))?;
+        let releases = Releases::open(config.department.clone(), &config.spill, config.release_memory, config.max_releases)
+            .map_err(|e| unusable(&config.spill, &e))?;
+        let verifying = config
+            .signing
+            .verifying_key()
+            .ok_or_else(|| Finding::file(&config.path, "the signing key has no public half", "make a new one"))?;
         let agreements = Arc::new(Agreements::new(config.department.clone(), config.agreements, config.purposes));
         let node = Self {
             callers: Callers { department: config.department.clone(), gateway: config.gateway, administrators: config.administrators },
-            verifier: Verifier { agreements: Arc::clone(&agreements), key: config.order_key, datasets: datasets.iter().map(|d| d.config.name.clone()).collect() },
+            verifier: Verifier {
+                agreements: Arc::clone(&agreements),
+                key: config.order_key,
+                datasets: datasets.iter().map(|d| d.config.name.clone()).collect(),
+            },
             department: config.department,
             agreements,
             datasets,
@@ -83,7 +91,9 @@ impl Node {
         if let Some(path) = &config.consent_import {
             node.import(path).await?;
         }
-        node.begin().await.map_err(|refusal| Finding::file(&config.path, refusal.operator.clone().unwrap_or(refusal.message), "see the cause"))?;
+        node.begin()
+            .await
+            .map_err(|refusal| Finding::file(&config.path, refusal.operator.clone().unwrap_or(refusal.message), "see the cause"))?;
         Ok(Arc::new(node))
     }
 
@@ -105,7 +115,10 @@ impl Node {
         let version = match self.caught_up().await {
             Ok(snapshot) => Some(snapshot.version()),
             Err(refusal) if refusal.code == Code::NodeRefused => {
-                tracing::error!(cause = refusal.operator.as_deref().unwrap_or_default(), "the consent ledger is behind; releases are refused");
+                tracing::error!(
+                    cause = refusal.operator.as_deref().unwrap_or_default(),
+                    "the consent ledger is behind; releases are refused"
+                );
                 None
             }
             Err(refusal) => return Err(refusal),
@@ -118,7 +131,12 @@ impl Node {
     ///
     /// # Errors
     /// A [`Refusal`], logged.
-    pub async fn order(&self, wire: &v1::ReleaseOrder, certificate: Option<Fingerprint>, now: DateTime<Utc>) -> Result<Arc<Release>, Refusal> {
+    pub async fn order(
+        &self,
+        wire: &v1::ReleaseOrder,
+        certificate: Option<Fingerprint>,
+        now: DateTime<Utc>,
+    ) -> Result<Arc<Release>, Refusal> {
         let answer = self.release(wire, certificate.clone(), now).await;
         match answer {
             Ok(release) => Ok(release),
@@ -126,7 +144,12 @@ impl Node {
         }
     }
 
-    async fn release(&self, wire: &v1::ReleaseOrder, certificate: Option<Fingerprint>, now: DateTime<Utc>) -> Result<Arc<Release>, Refusal> {
+    async fn release(
+        &self,
+        wire: &v1::ReleaseOrder,
+        certificate: Option<Fingerprint>,
+        now: DateTime<Utc>,
+    ) -> Result<Arc<Release>, Refusal> {
         let certificate = self.callers.gateway(certificate)?;
         let order = self.verifier.verify(wire, &certificate, now)?;
         let admission = self.releases.admit()?;
@@ -143,7 +166,9 @@ impl Node {
         if blocking(move || consumed.consume(&id, expires, now.timestamp()).map_err(Refusal::internal)).await? {
             return Ok(());
         }
-        Err(Refusal::new(Code::Replayed, "this release order was used before").department(&self.department).advice("every order is used once; sign a new one"))
+        Err(Refusal::new(Code::Replayed, "this release order was used before")
+            .department(&self.department)
+            .advice("every order is used once; sign a new one"))
     }
 
     /// The consent records as they are now: whatever was acknowledged before this call is in them.
@@ -211,7 +236,13 @@ impl Node {
     }
 
     /// Logs a refusal and gives back what the caller is told.
-    pub(crate) async fn refused(&self, event: &'static str, refusal: Refusal, certificate: Option<&Fingerprint>, query_id: Option<&str>) -> Refusal {
+    pub(crate) async fn refused(
+        &self,
+        event: &'static str,
+        refusal: Refusal,
+        certificate: Option<&Fingerprint>,
+        query_id: Option<&str>,
+    ) -> Refusal {
         tracing::warn!(code = refusal.code.as_str(), cause = refusal.operator.as_deref().unwrap_or(&refusal.message), event, "refused");
         if refusal.code == Code::LogUnavailable {
             return refusal;

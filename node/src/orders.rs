@@ -27,7 +27,10 @@ const MAX_COLUMNS: usize = 256;
 
 /// An order that passed every check.
 #[derive(Debug)]
-#[expect(clippy::manual_non_exhaustive, reason = "the attribute binds other crates only; this crate's other modules must not build one either")]
+#[expect(
+    clippy::manual_non_exhaustive,
+    reason = "the attribute binds other crates only; this crate's other modules must not build one either"
+)]
 pub struct VerifiedOrder {
     /// The order's identifier, consumed once.
     pub id: String,
@@ -86,9 +89,12 @@ impl Verifier {
         }
         let department = self.agreements.department();
         let order = Order::verify(&wire.order, &wire.request, department, certificate, &self.key, now).map_err(|reason| {
-            Refusal::new(Code::Unauthenticated, format!("the release order is not valid: {}", reason.hint())).department(department).operator(reason)
+            Refusal::new(Code::Unauthenticated, format!("the release order is not valid: {}", reason.hint()))
+                .department(department)
+                .operator(reason)
         })?;
-        let request = v1::ReleaseRequest::decode(wire.request.as_slice()).map_err(|e| self.invalid("the release request cannot be read").operator(e))?;
+        let request = v1::ReleaseRequest::decode(wire.request.as_slice())
+            .map_err(|e| self.invalid("the release request cannot be read").operator(e))?;
         self.agree(&order, &request)?;
         let agreement = self.agreements.find(&request.agreement, &request.agreement_digest, now)?;
         let domain = self.agreements.domain(agreement, request.domain.as_ref(), now)?;
@@ -101,7 +107,8 @@ impl Verifier {
         if !(2..=64).contains(&request.partitions) {
             return Err(self.invalid("a release has 2 to 64 partitions"));
         }
-        let types = |columns: BTreeSet<&str>| columns.into_iter().filter_map(|c| Some((c.to_owned(), dataset.columns.get(c)?.kind))).collect();
+        let types =
+            |columns: BTreeSet<&str>| columns.into_iter().filter_map(|c| Some((c.to_owned(), dataset.columns.get(c)?.kind))).collect();
         Ok(VerifiedOrder {
             id: order.jti,
             expires: order.exp,
@@ -125,7 +132,9 @@ impl Verifier {
     /// The signed claims must say what the request says.
     fn agree(&self, order: &Order, request: &v1::ReleaseRequest) -> Result<(), Refusal> {
         if !version_is_served(request.contract_version) {
-            return Err(self.invalid(format!("contract version {} is not served", request.contract_version)).advice("bring gateway and node within one version of each other"));
+            return Err(self
+                .invalid(format!("contract version {} is not served", request.contract_version))
+                .advice("bring gateway and node within one version of each other"));
         }
         let domain = request.domain.as_ref().ok_or_else(|| self.invalid("the request names no linkage domain"))?;
         let alike = [
@@ -153,15 +162,20 @@ impl Verifier {
         if columns.len() > MAX_COLUMNS || columns.iter().collect::<BTreeSet<_>>().len() != columns.len() {
             return Err(self.invalid("a release names at most 256 columns, each once"));
         }
-        columns.iter().map(|column| match dataset.columns.get(column) {
-            Some(rule) if rule.crosses_the_wire() => Ok((column.clone(), rule.kind)),
-            Some(_) => Err(self
-                .agreements
-                .denied(format!("{}.{column} never leaves this department: agreement '{}' permits no use that needs it elsewhere", dataset.name, agreement.id))
-                .advice("a column with the use 'filter' may stand in the order's predicate")),
-            None => Err(self.agreements.denied(format!("the agreement '{}' names no such column of '{}'", agreement.id, dataset.name))),
-        })
-        .collect()
+        columns
+            .iter()
+            .map(|column| match dataset.columns.get(column) {
+                Some(rule) if rule.crosses_the_wire() => Ok((column.clone(), rule.kind)),
+                Some(_) => Err(self
+                    .agreements
+                    .denied(format!(
+                        "{}.{column} never leaves this department: agreement '{}' permits no use that needs it elsewhere",
+                        dataset.name, agreement.id
+                    ))
+                    .advice("a column with the use 'filter' may stand in the order's predicate")),
+                None => Err(self.agreements.denied(format!("the agreement '{}' names no such column of '{}'", agreement.id, dataset.name))),
+            })
+            .collect()
     }
 
     fn predicate(&self, agreement: &Agreement, dataset: &Dataset, wire: Option<&v1::Predicate>) -> Result<Option<Predicate>, Refusal> {
@@ -175,8 +189,15 @@ impl Verifier {
                 let uses = rule.uses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 return Err(self
                     .agreements
-                    .denied(format!("{}.{column} may not be used for filter: agreement '{}' does not permit it", dataset.name, agreement.id))
-                    .advice(if uses.is_empty() { "the agreement permits no use of this column".into() } else { format!("permitted uses: {uses}") }));
+                    .denied(format!(
+                        "{}.{column} may not be used for filter: agreement '{}' does not permit it",
+                        dataset.name, agreement.id
+                    ))
+                    .advice(if uses.is_empty() {
+                        "the agreement permits no use of this column".into()
+                    } else {
+                        format!("permitted uses: {uses}")
+                    }));
             }
         }
         typing::check(&predicate, |column| dataset.columns.get(column).map(|rule| rule.kind)).map_err(|cause| self.invalid(cause))?;

@@ -107,7 +107,9 @@ impl Releases {
     /// [`Code::LimitExceeded`] when too many are under way.
     pub fn admit(&self) -> Result<Admission, Refusal> {
         Arc::clone(&self.permits).try_acquire_owned().map(|permit| Admission { _permit: permit }).map_err(|_| {
-            Refusal::new(Code::LimitExceeded, "this department's node is at its limit of releases at a time").department(&self.department).advice("ask again in a minute")
+            Refusal::new(Code::LimitExceeded, "this department's node is at its limit of releases at a time")
+                .department(&self.department)
+                .advice("ask again in a minute")
         })
     }
 
@@ -115,14 +117,22 @@ impl Releases {
     ///
     /// # Errors
     /// [`Code::Internal`] when the spill folder cannot be made.
-    pub fn start(self: &Arc<Self>, order: VerifiedOrder, scan: Scan, rules: Rules, admission: Admission, log_entry: u64) -> Result<Arc<Release>, Refusal> {
+    pub fn start(
+        self: &Arc<Self>,
+        order: VerifiedOrder,
+        scan: Scan,
+        rules: Rules,
+        admission: Admission,
+        log_entry: u64,
+    ) -> Result<Arc<Release>, Refusal> {
         let folder = tempfile::Builder::new()
             .prefix(PREFIX)
             .permissions(std::fs::Permissions::from_mode(0o700))
             .tempdir_in(&self.spill)
             .map_err(Refusal::internal)?;
         let (consent_version, freshness) = (rules.consent_version, scan.freshness);
-        let sorting = Sorting { folder: Arc::new(folder), memory: self.memory, buckets: Buckets::new(order.partitions), rules: Arc::new(rules) };
+        let sorting =
+            Sorting { folder: Arc::new(folder), memory: self.memory, buckets: Buckets::new(order.partitions), rules: Arc::new(rules) };
         let (sender, progress) = watch::channel(Progress::Scanning);
         let task = tokio::spawn(async move {
             let end = sorting.run(scan).await.map_or_else(Progress::Failed, |sorted| Progress::Sorted(Arc::new(sorted)));

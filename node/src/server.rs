@@ -50,7 +50,8 @@ pub async fn serve(node: Arc<Node>, listen: SocketAddr, tls: &Tls, state: &Path,
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<NodeServer<Control>>().await;
     health.set_serving::<FlightServiceServer<Flight>>().await;
-    let flight = FlightServiceServer::new(Flight(node)).max_decoding_message_size(MAX_CONTROL_MESSAGE).max_encoding_message_size(MAX_BATCH_MESSAGE);
+    let flight =
+        FlightServiceServer::new(Flight(node)).max_decoding_message_size(MAX_CONTROL_MESSAGE).max_encoding_message_size(MAX_BATCH_MESSAGE);
     let router = Server::builder()
         .tls_config(tls)?
         .timeout(CALL)
@@ -65,9 +66,17 @@ pub async fn serve(node: Arc<Node>, listen: SocketAddr, tls: &Tls, state: &Path,
         .max_connection_age_grace(Duration::from_secs(600))
         .add_service(health_service)
         .add_service(flight)
-        .add_service(NodeServer::new(control.clone()).max_decoding_message_size(MAX_CONTROL_MESSAGE).max_encoding_message_size(MAX_CONTROL_MESSAGE))
-        .add_service(LinkageKeysServer::new(control.clone()).max_decoding_message_size(MAX_CONTROL_MESSAGE).max_encoding_message_size(MAX_CONTROL_MESSAGE))
-        .add_service(ConsentLedgerServer::new(control).max_decoding_message_size(MAX_CONTROL_MESSAGE).max_encoding_message_size(MAX_CONTROL_MESSAGE));
+        .add_service(
+            NodeServer::new(control.clone()).max_decoding_message_size(MAX_CONTROL_MESSAGE).max_encoding_message_size(MAX_CONTROL_MESSAGE),
+        )
+        .add_service(
+            LinkageKeysServer::new(control.clone())
+                .max_decoding_message_size(MAX_CONTROL_MESSAGE)
+                .max_encoding_message_size(MAX_CONTROL_MESSAGE),
+        )
+        .add_service(
+            ConsentLedgerServer::new(control).max_decoding_message_size(MAX_CONTROL_MESSAGE).max_encoding_message_size(MAX_CONTROL_MESSAGE),
+        );
     let incoming = TcpIncoming::bind(listen)?.with_nodelay(Some(true));
     let address = incoming.local_addr()?;
     private::replace(&state.join("address"), format!("{address}\n").as_bytes())?;

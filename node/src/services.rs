@@ -22,7 +22,12 @@ pub struct Control(pub Arc<Node>);
 
 impl Control {
     /// Logs a refusal as `event` and turns it into the caller's status.
-    async fn answer<T>(&self, event: &'static str, certificate: Option<&Fingerprint>, outcome: Result<T, Refusal>) -> Result<Response<T>, Status> {
+    async fn answer<T>(
+        &self,
+        event: &'static str,
+        certificate: Option<&Fingerprint>,
+        outcome: Result<T, Refusal>,
+    ) -> Result<Response<T>, Status> {
         match outcome {
             Ok(answer) => Ok(Response::new(answer)),
             Err(refusal) => Err(status(&self.0.refused(event, refusal, certificate, None).await, None)),
@@ -32,7 +37,8 @@ impl Control {
     async fn description(&self, request: v1::DescribeRequest, certificate: Option<Fingerprint>) -> Result<v1::Description, Refusal> {
         self.0.callers.gateway(certificate)?;
         if !version_is_served(request.contract_version) {
-            return Err(Refusal::new(Code::Invalid, format!("contract version {} is not served", request.contract_version)).department(&self.0.department));
+            return Err(Refusal::new(Code::Invalid, format!("contract version {} is not served", request.contract_version))
+                .department(&self.0.department));
         }
         let node = Arc::clone(&self.0);
         blocking(move || {

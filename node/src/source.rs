@@ -86,7 +86,12 @@ impl Source {
     ///
     /// # Errors
     /// [`SourceError`].
-    pub async fn frame(&self, files: &[SourceFile], kind: impl Fn(&str) -> Option<DataType>, partitions: usize) -> Result<DataFrame, SourceError> {
+    pub async fn frame(
+        &self,
+        files: &[SourceFile],
+        kind: impl Fn(&str) -> Option<DataType>,
+        partitions: usize,
+    ) -> Result<DataFrame, SourceError> {
         let context = session(partitions)?;
         let urls: Vec<String> = files.iter().map(|file| url(&file.path)).collect();
         Ok(match self.format {
@@ -182,7 +187,13 @@ mod tests {
 
     #[test]
     fn wildcards() {
-        for (pattern, text, matches) in [("*.csv", "a.csv", true), ("*.csv", "a.csv.gz", false), ("part-?.x", "part-1.x", true), ("part-?.x", "part-10.x", false), ("a*b*c", "a1b2c", true)] {
+        for (pattern, text, matches) in [
+            ("*.csv", "a.csv", true),
+            ("*.csv", "a.csv.gz", false),
+            ("part-?.x", "part-1.x", true),
+            ("part-?.x", "part-10.x", false),
+            ("a*b*c", "a1b2c", true),
+        ] {
             assert_eq!(wildcard(pattern.as_bytes(), text.as_bytes()), matches, "{pattern} {text}");
         }
     }

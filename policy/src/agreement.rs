@@ -37,7 +37,12 @@ impl Problem {
     /// A syntax or shape error of the TOML parser.
     #[must_use]
     pub fn toml(error: &toml::de::Error) -> Self {
-        Self { span: error.span(), near: None, cause: error.message().to_owned(), remedy: "correct the line; unknown keys are refused".into() }
+        Self {
+            span: error.span(),
+            near: None,
+            cause: error.message().to_owned(),
+            remedy: "correct the line; unknown keys are refused".into(),
+        }
     }
 
     /// The 1-based line in `text` that the problem is about; 1 where that is unknown.
@@ -83,7 +88,11 @@ impl TryFrom<String> for Fingerprint {
     type Error = &'static str;
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let hex_ok = |h: &str| h.len() == 64 && h.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        if text.strip_prefix("sha256:").is_some_and(hex_ok) { Ok(Self(text)) } else { Err("a fingerprint is 'sha256:' and 64 lower-case hex digits") }
+        if text.strip_prefix("sha256:").is_some_and(hex_ok) {
+            Ok(Self(text))
+        } else {
+            Err("a fingerprint is 'sha256:' and 64 lower-case hex digits")
+        }
     }
 }
 
@@ -317,7 +326,11 @@ impl File {
                 );
             }
             if !names.insert((&dataset.department, &dataset.name)) {
-                problem(dataset.name.as_str(), format!("dataset '{}.{}' stands twice", dataset.department, dataset.name), "keep one of the two");
+                problem(
+                    dataset.name.as_str(),
+                    format!("dataset '{}.{}' stands twice", dataset.department, dataset.name),
+                    "keep one of the two",
+                );
             }
         }
         let mut datasets = Vec::new();
@@ -383,7 +396,10 @@ impl DatasetFile {
                 problem("this name is reserved for the pseudonym", "give the column another name");
             }
             if !column_name_ok(column) {
-                problem("a column's name is 1 to 64 of a-z, 0-9 and '_', and starts with a letter", "rename the column in the node's configuration");
+                problem(
+                    "a column's name is 1 to 64 of a-z, 0-9 and '_', and starts with a letter",
+                    "rename the column in the node's configuration",
+                );
             }
             if rule.uses.contains(&Use::GroupBy) && rule.values.is_none() && rule.kind != crate::ColumnType::Boolean {
                 problem(

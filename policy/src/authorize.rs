@@ -169,7 +169,9 @@ impl Permit {
 fn instead(column: &str, used: Use, allowed: &str) -> String {
     match (used, allowed) {
         (_, "") => "the agreement permits no use of this column".into(),
-        (Use::Output, _) if column != SUBJECT => format!("permitted uses: {allowed}; rows of single subjects cannot leave, summarise them instead"),
+        (Use::Output, _) if column != SUBJECT => {
+            format!("permitted uses: {allowed}; rows of single subjects cannot leave, summarise them instead")
+        }
         _ => format!("permitted uses: {allowed}"),
     }
 }

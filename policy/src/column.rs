@@ -138,8 +138,8 @@ impl ColumnUses {
 
     /// Every (dataset, column, use), in order.
     pub fn iter(&self) -> impl Iterator<Item = (&DatasetName, &str, Use)> {
-        self.uses
-            .iter()
-            .flat_map(|(dataset, columns)| columns.iter().flat_map(move |(column, uses)| uses.iter().map(move |u| (dataset, column.as_str(), *u))))
+        self.uses.iter().flat_map(|(dataset, columns)| {
+            columns.iter().flat_map(move |(column, uses)| uses.iter().map(move |u| (dataset, column.as_str(), *u)))
+        })
     }
 }

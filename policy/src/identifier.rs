@@ -74,9 +74,7 @@ impl IdentifierType {
                     .map_err(|_| format!("the pattern of identifier '{name}' is not a regular expression, or is too large"))?;
                 Ok(Self::Custom { name: name.to_string(), pattern })
             }
-            other => Err(format!(
-                "unknown identifier type '{other}'; known are nino, nhs_number, upn, uprn, company_number and custom"
-            )),
+            other => Err(format!("unknown identifier type '{other}'; known are nino, nhs_number, upn, uprn, company_number and custom")),
         }
     }
 
@@ -192,7 +190,7 @@ fn upn(bytes: &[u8]) -> bool {
 fn company_number(bytes: &[u8]) -> bool {
     let letters = |b: &[u8]| b.iter().all(u8::is_ascii_uppercase);
     match bytes {
-        [all @ ..] if all.len() == 8 && digits(all) => true,
+        all if all.len() == 8 && digits(all) => true,
         [a, b, rest @ ..] if rest.len() == 6 && letters(&[*a, *b]) => {
             digits(rest) || (matches!(&[*a, *b], b"IP" | b"SP" | b"NP") && matches!(rest, [n @ .., c] if digits(n) && letters(&[*c])))
         }
@@ -245,7 +243,8 @@ mod tests {
     #[test]
     fn upn_check_letter_catches_every_single_change_of_a_digit() {
         let number = "82012345678";
-        let valid: Vec<String> = ('A'..='Z').map(|c| format!("{c}{number}9")).filter(|u| normal(&IdentifierType::Upn, u).is_some()).collect();
+        let valid: Vec<String> =
+            ('A'..='Z').map(|c| format!("{c}{number}9")).filter(|u| normal(&IdentifierType::Upn, u).is_some()).collect();
         assert_eq!(valid.len(), 1, "exactly one check letter fits");
         let good = valid.first().unwrap();
         for position in 1..13 {

@@ -100,7 +100,9 @@ pub fn to_wire(predicate: &Predicate) -> v1::Predicate {
             comparison: comparison_to_wire(*comparison).into(),
             value: Some(value_to_wire(value)),
         }),
-        Predicate::In { column, values } => Condition::In(v1::In { column: column.clone(), values: values.iter().map(value_to_wire).collect() }),
+        Predicate::In { column, values } => {
+            Condition::In(v1::In { column: column.clone(), values: values.iter().map(value_to_wire).collect() })
+        }
         Predicate::IsNull { column } => Condition::IsNull(column.clone()),
         Predicate::IsTrue { column } => Condition::IsTrue(column.clone()),
         Predicate::And(parts) => Condition::And(all(parts)),

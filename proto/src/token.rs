@@ -173,7 +173,8 @@ impl SigningKey {
     /// Reads a PKCS#8 Ed25519 private key in PEM. `None` when it is not one.
     #[must_use]
     pub fn from_pem(pem: &str) -> Option<Self> {
-        let body: String = pem.lines().skip_while(|l| *l != "-----BEGIN PRIVATE KEY-----").skip(1).take_while(|l| !l.starts_with("-----END")).collect();
+        let body: String =
+            pem.lines().skip_while(|l| *l != "-----BEGIN PRIVATE KEY-----").skip(1).take_while(|l| !l.starts_with("-----END")).collect();
         let der = base64::prelude::BASE64_STANDARD.decode(body.trim()).ok()?;
         Self::from_pkcs8(&der)
     }

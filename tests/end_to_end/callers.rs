@@ -38,12 +38,28 @@ async fn every_bad_token_is_refused_at_every_door_and_recorded() {
         ("no nbf", Some(sandbox.token_with(remove("nbf")))),
         ("no exp", Some(sandbox.token_with(remove("exp")))),
         ("expired", Some(sandbox.token_with(|c| (c["nbf"], c["iat"], c["exp"]) = (json!(now - 900), json!(now - 900), json!(now - 60))))),
-        ("not yet valid", Some(sandbox.token_with(|c| (c["nbf"], c["iat"], c["exp"]) = (json!(now + 120), json!(now + 120), json!(now + 300))))),
+        (
+            "not yet valid",
+            Some(sandbox.token_with(|c| (c["nbf"], c["iat"], c["exp"]) = (json!(now + 120), json!(now + 120), json!(now + 300)))),
+        ),
         ("lives too long", Some(sandbox.token_with(set("exp", json!(now + 86_400))))),
         ("no organisation", Some(sandbox.token_with(remove("organisation")))),
         ("roles as text", Some(sandbox.token_with(set("roles", json!("analyst"))))),
         ("one byte changed", Some(flipped(&sandbox.token()))),
-        ("of another type", Some(sandbox.issuer.key.sign("concordat-release-order+jwt", Some(&sandbox.issuer.key_id), &sandbox.issuer.claims(&sandbox.caller(), 10, chrono::Utc::now())).unwrap())),
+        (
+            "of another type",
+            Some(
+                sandbox
+                    .issuer
+                    .key
+                    .sign(
+                        "concordat-release-order+jwt",
+                        Some(&sandbox.issuer.key_id),
+                        &sandbox.issuer.claims(&sandbox.caller(), 10, chrono::Utc::now()),
+                    )
+                    .unwrap(),
+            ),
+        ),
     ];
     let good = sandbox.client().await;
     let ticket = good.flight_info(SQL).await.unwrap().endpoint.remove(0).ticket.unwrap();
@@ -52,7 +68,10 @@ async fn every_bad_token_is_refused_at_every_door_and_recorded() {
         for (door, status) in at_every_door(&sandbox, token.as_deref(), &ticket).await {
             let refusal = from_status(&status).unwrap_or_else(|| panic!("{what} at {door}: a foreign status {status:?}"));
             assert_eq!(refusal.code, Code::Unauthenticated, "{what} at {door}: {refusal:?}");
-            assert!(token.as_ref().is_none_or(|t| t.len() < 10 || !status.message().contains(t.as_str())), "the token stands in the message");
+            assert!(
+                token.as_ref().is_none_or(|t| t.len() < 10 || !status.message().contains(t.as_str())),
+                "the token stands in the message"
+            );
         }
     }
     assert_eq!(refusals(&sandbox) - before, bad.len() * 5, "every refusal stands in the log");
@@ -153,7 +172,9 @@ async fn a_node_serves_nobody_but_the_pinned_gateway_and_its_own_administrators(
     let read = |path: std::path::PathBuf| std::fs::read_to_string(path).unwrap();
     let ca = read(sandbox.layout.ca().join("ca.pem"));
     let dfe = sandbox.layout.node("dfe").join("tls");
-    let identity = |folder: &std::path::Path, name: &str| Some(Identity::from_pem(read(folder.join(format!("{name}.pem"))), read(folder.join(format!("{name}.key.pem")))));
+    let identity = |folder: &std::path::Path, name: &str| {
+        Some(Identity::from_pem(read(folder.join(format!("{name}.pem"))), read(folder.join(format!("{name}.key.pem")))))
+    };
     let stranger = sandbox.authority.client("stranger").unwrap();
     let foreign = other.layout.gateway().join("tls");
     let bad = [
@@ -207,11 +228,15 @@ async fn at_every_node_door(channel: Channel) -> Vec<(&'static str, Result<(), t
 #[tokio::test]
 async fn a_node_whose_certificate_is_another_departments_is_not_believed() {
     // DWP's node answers under DfE's certificate: the gateway must not take its data for DWP's.
-    let sandbox = Sandbox::with(300, |_| {}, |layout| {
-        for file in ["node.pem", "node.key.pem"] {
-            std::fs::copy(layout.node("dfe").join("tls").join(file), layout.node("dwp").join("tls").join(file)).unwrap();
-        }
-    })
+    let sandbox = Sandbox::with(
+        300,
+        |_| {},
+        |layout| {
+            for file in ["node.pem", "node.key.pem"] {
+                std::fs::copy(layout.node("dfe").join("tls").join(file), layout.node("dwp").join("tls").join(file)).unwrap();
+            }
+        },
+    )
     .await;
     let failure: Failure = refused(sandbox.query("SELECT count(*) FROM dwp.claims").await, Code::NodeUnavailable, "dwp");
     assert_eq!(failure.department.as_deref(), Some("dwp"));

@@ -8,7 +8,8 @@ use concordat_policy::Code;
 use crate::oracle::{Cell, rows};
 use crate::sandbox::{Sandbox, program, refused};
 
-const JOINED: &str = "SELECT count(DISTINCT a.subject) AS n, count(h.subject) AS k FROM dfe.attainment a LEFT JOIN dhsc.health h ON h.subject = a.subject";
+const JOINED: &str =
+    "SELECT count(DISTINCT a.subject) AS n, count(h.subject) AS k FROM dfe.attainment a LEFT JOIN dhsc.health h ON h.subject = a.subject";
 
 async fn counts(sandbox: &Sandbox) -> (f64, f64, u64) {
     let answer = sandbox.query(JOINED).await.unwrap();
@@ -23,7 +24,20 @@ async fn counts(sandbox: &Sandbox) -> (f64, f64, u64) {
 fn record(sandbox: &Sandbox, department: &str, purpose: &str, event: &str, identifier: &str) {
     let config = sandbox.layout.node(department).join("node.toml");
     let mut child = Command::new(program())
-        .args(["node", "consent", "record", "--identifier-type", "nino", "--purpose", purpose, "--event", event, "--identifiers", "-", "--config"])
+        .args([
+            "node",
+            "consent",
+            "record",
+            "--identifier-type",
+            "nino",
+            "--purpose",
+            purpose,
+            "--event",
+            event,
+            "--identifiers",
+            "-",
+            "--config",
+        ])
         .arg(config)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -59,7 +73,11 @@ async fn a_restored_backup_of_the_ledger_is_refused() {
     let saved = tempfile::tempdir().unwrap();
     sandbox.running.kill("dhsc");
     let ledger = |from: &std::path::Path, to: &std::path::Path| {
-        for file in std::fs::read_dir(from).unwrap().map(|e| e.unwrap().path()).filter(|p| p.file_name().unwrap().to_str().unwrap().starts_with("consent.sqlite")) {
+        for file in std::fs::read_dir(from)
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .filter(|p| p.file_name().unwrap().to_str().unwrap().starts_with("consent.sqlite"))
+        {
             std::fs::copy(&file, to.join(file.file_name().unwrap())).unwrap();
         }
     };
@@ -68,7 +86,11 @@ async fn a_restored_backup_of_the_ledger_is_refused() {
     record(&sandbox, "dhsc", "opportunity", "withdrawn", &sandbox.sample.somebody().unwrap());
     counts(&sandbox).await;
     sandbox.running.kill("dhsc");
-    for file in std::fs::read_dir(&state).unwrap().map(|e| e.unwrap().path()).filter(|p| p.file_name().unwrap().to_str().unwrap().starts_with("consent.sqlite")) {
+    for file in std::fs::read_dir(&state)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.file_name().unwrap().to_str().unwrap().starts_with("consent.sqlite"))
+    {
         std::fs::remove_file(file).unwrap();
     }
     ledger(saved.path(), &state);

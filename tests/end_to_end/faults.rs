@@ -8,7 +8,8 @@ use concordat_policy::Code;
 
 use crate::sandbox::{Sandbox, refused};
 
-const BOTH: &str = "SELECT a.region, avg(c.months_claiming) AS m FROM dfe.attainment a JOIN dwp.claims c ON a.subject = c.subject GROUP BY a.region";
+const BOTH: &str =
+    "SELECT a.region, avg(c.months_claiming) AS m FROM dfe.attainment a JOIN dwp.claims c ON a.subject = c.subject GROUP BY a.region";
 const ONE: &str = "SELECT region, count(*) AS n FROM dfe.attainment GROUP BY region";
 
 #[tokio::test]
@@ -69,13 +70,52 @@ async fn a_gateway_whose_log_cannot_be_written_answers_nothing() {
 }
 
 #[tokio::test]
-async fn a_node_whose_log_cannot_be_written_releases_nothing() {
-    // Without records to import, which a node logs, it starts on a full disk.
-    let nothing_to_import = |f: &mut concordat::federation::Federation| f.departments.iter_mut().filter(|d| d.id == "dwp").for_each(|d| d.consent = None);
-    let sandbox = Sandbox::with(300, nothing_to_import, |layout| full(&layout.node("dwp"))).await;
+async fn a_node_whose_log_fills_up_stops_releasing() {
+    // The node starts with a log that is all but as long as its files may become.
+    let sandbox = Sandbox::with(
+        300,
+        |_| {},
+        |layout| {
+            const LIMIT: usize = 1 << 20;
+            let log = layout.node("dwp").join("log");
+            std::fs::create_dir_all(&log).unwrap();
+            let mut text = String::new();
+            for entry in 1.. {
+                let line = format!(
+                    "{}\n",
+                    serde_json::json!({ "entry": entry, "time": "2026-01-01T00:00:00.000Z", "event": "filler", "x": "y".repeat(400) })
+                );
+                if text.len() + line.len() > LIMIT - 900 {
+                    break;
+                }
+                text.push_str(&line);
+            }
+            std::fs::write(log.join("log.jsonl"), text).unwrap();
+            let limited = format!(
+                "#!/bin/bash\ncase \"$*\" in *nodes/dwp/*) trap '' XFSZ; ulimit -f {};; esac\nexec {} \"$@\"\n",
+                LIMIT / 1024,
+                crate::sandbox::program().display()
+            );
+            let program = layout.folder().join("program");
+            std::fs::write(&program, limited).unwrap();
+            std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        },
+    )
+    .await;
+    let mut answered = 0;
+    let failure = loop {
+        match sandbox.query(BOTH).await {
+            Ok(_) => answered += 1,
+            Err(failure) => break failure,
+        }
+        assert!(answered < 10, "the log never filled up");
+    };
+    refused::<()>(Err(failure), Code::NodeRefused, "log_unavailable");
     let failure = refused(sandbox.query(BOTH).await, Code::NodeRefused, "log_unavailable");
     assert_eq!(failure.department.as_deref(), Some("dwp"));
     sandbox.query(ONE).await.unwrap();
+    // Every entry that is in the log is whole: what was refused left nothing behind.
+    assert!(sandbox.log("dwp").len() > 1_000);
 }
 
 /// A log on a full disk.

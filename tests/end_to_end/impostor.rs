@@ -10,7 +10,8 @@ use arrow::ipc::writer::IpcWriteOptions;
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
 use arrow_flight::{
-    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse,
+    PollInfo, PutResult, SchemaResult, Ticket,
 };
 use concordat_policy::{Code, ColumnType};
 use concordat_proto::receipt::{AUDIENCE, Receipt};
@@ -61,7 +62,13 @@ impl Impostor {
 
     fn batch(&self, partition: u32) -> RecordBatch {
         let low = if (partition == 0) == (self.lie() == Lie::AnotherPartition) { 0x80u8 } else { 0 };
-        let mut ids: Vec<[u8; 16]> = (0..100u8).map(|i| { let mut id = [0; 16]; (id[0], id[1]) = (low, i); id }).collect();
+        let mut ids: Vec<[u8; 16]> = (0..100u8)
+            .map(|i| {
+                let mut id = [0; 16];
+                (id[0], id[1]) = (low, i);
+                id
+            })
+            .collect();
         if self.lie() == Lie::Unsorted {
             ids.swap(3, 70);
         }
@@ -69,7 +76,9 @@ impl Impostor {
         let truth = release_schema([("claiming", ColumnType::Boolean)]);
         let (schema, columns) = match self.lie() {
             Lie::MissingColumn => (Schema::new(vec![truth.field(0).clone()]), vec![subjects]),
-            Lie::AnotherType => (release_schema([("claiming", ColumnType::Integer)]), vec![subjects, Arc::new(Int64Array::from(vec![1; 100])) as ArrayRef]),
+            Lie::AnotherType => {
+                (release_schema([("claiming", ColumnType::Integer)]), vec![subjects, Arc::new(Int64Array::from(vec![1; 100])) as ArrayRef])
+            }
             _ => (truth, vec![subjects, Arc::new(BooleanArray::from(vec![true; 100])) as ArrayRef]),
         };
         RecordBatch::try_new(Arc::new(schema), columns).unwrap()
@@ -129,7 +138,8 @@ impl FlightService for Impostor {
         if self.lie() == Lie::Compressed {
             encoder = encoder.with_options(IpcWriteOptions::default().try_with_compression(Some(CompressionType::ZSTD)).unwrap());
         }
-        let mut messages: Vec<FlightData> = encoder.build(futures::stream::iter([Ok(batch)])).try_collect().await.map_err(|e| Status::internal(e.to_string()))?;
+        let mut messages: Vec<FlightData> =
+            encoder.build(futures::stream::iter([Ok(batch)])).try_collect().await.map_err(|e| Status::internal(e.to_string()))?;
         match self.lie() {
             Lie::Garbage => messages[1].data_header = vec![0xab; 81].into(),
             Lie::BufferBeyondMessage => messages[1].data_body = messages[1].data_body.slice(0..16),
@@ -146,14 +156,30 @@ impl FlightService for Impostor {
         Ok(Response::new(futures::stream::iter(messages.into_iter().map(Ok)).boxed()))
     }
 
-    async fn handshake(&self, _: Request<Streaming<HandshakeRequest>>) -> Result<Response<Self::HandshakeStream>, Status> { Err(Status::unimplemented("")) }
-    async fn list_flights(&self, _: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> { Err(Status::unimplemented("")) }
-    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> { Err(Status::unimplemented("")) }
-    async fn get_schema(&self, _: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> { Err(Status::unimplemented("")) }
-    async fn do_put(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> { Err(Status::unimplemented("")) }
-    async fn do_action(&self, _: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> { Err(Status::unimplemented("")) }
-    async fn list_actions(&self, _: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> { Err(Status::unimplemented("")) }
-    async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoExchangeStream>, Status> { Err(Status::unimplemented("")) }
+    async fn handshake(&self, _: Request<Streaming<HandshakeRequest>>) -> Result<Response<Self::HandshakeStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+    async fn list_flights(&self, _: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
+        Err(Status::unimplemented(""))
+    }
+    async fn get_schema(&self, _: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
+        Err(Status::unimplemented(""))
+    }
+    async fn do_put(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+    async fn do_action(&self, _: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+    async fn list_actions(&self, _: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+    async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoExchangeStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
 }
 
 /// The `jti` of an order, read without verifying: the impostor does not care.
@@ -202,7 +228,10 @@ async fn a_lying_node_is_caught_and_named_whatever_the_lie() {
     let description = {
         let tls = sandbox.layout.gateway().join("tls");
         let text = |name: &str| std::fs::read_to_string(tls.join(name)).unwrap();
-        let channel = crate::callers::node(&sandbox, "dwp", Some(Identity::from_pem(text("client.pem"), text("client.key.pem"))), &text("ca.pem")).await.unwrap();
+        let channel =
+            crate::callers::node(&sandbox, "dwp", Some(Identity::from_pem(text("client.pem"), text("client.key.pem"))), &text("ca.pem"))
+                .await
+                .unwrap();
         v1::node_client::NodeClient::new(channel).describe(v1::DescribeRequest { contract_version: 1 }).await.unwrap().into_inner()
     };
     let other = SigningKey::from_pem(&std::fs::read_to_string(sandbox.layout.issuer().join("issuer.key.pem")).unwrap()).unwrap();
@@ -215,7 +244,9 @@ async fn a_lying_node_is_caught_and_named_whatever_the_lie() {
     };
     let address: std::net::SocketAddr = sandbox.running.nodes().find(|(d, _)| *d == "dwp").unwrap().1.parse().unwrap();
     sandbox.running.kill("dwp");
-    let tls = ServerTlsConfig::new().identity(Identity::from_pem(read("tls/node.pem"), read("tls/node.key.pem"))).client_ca_root(Certificate::from_pem(read("tls/ca.pem")));
+    let tls = ServerTlsConfig::new()
+        .identity(Identity::from_pem(read("tls/node.pem"), read("tls/node.key.pem")))
+        .client_ca_root(Certificate::from_pem(read("tls/ca.pem")));
     let server = Server::builder()
         .tls_config(tls)
         .unwrap()

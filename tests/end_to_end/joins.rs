@@ -5,23 +5,91 @@ use crate::sandbox::Sandbox;
 
 /// Statements that both engines take: name, number of key columns, SQL.
 const STATEMENTS: &[(&str, usize, &str)] = &[
-    ("one dataset", 1, "SELECT a.region, count(DISTINCT a.subject) AS n, count(*) AS c, avg(a.attainment8) AS m, sum(a.attainment8) AS s FROM dfe.attainment a GROUP BY a.region"),
-    ("inner", 1, "SELECT a.region, count(DISTINCT a.subject) AS n, avg(c.months_claiming) AS m FROM dfe.attainment a JOIN dwp.claims c ON a.subject = c.subject GROUP BY a.region"),
-    ("left", 1, "SELECT a.region, count(DISTINCT a.subject) AS n, count(c.subject) AS k, sum(c.months_claiming) AS m FROM dfe.attainment a LEFT JOIN dwp.claims c ON a.subject = c.subject GROUP BY a.region"),
-    ("right", 1, "SELECT p.sector, count(DISTINCT p.subject) AS n, count(a.subject) AS k, avg(a.attainment8) AS m FROM dfe.attainment a RIGHT JOIN dbt.apprenticeships p ON a.subject = p.subject GROUP BY p.sector"),
-    ("full", 0, "SELECT count(DISTINCT coalesce(c.subject, b.subject)) AS n, count(c.subject) AS l, count(b.subject) AS r, count(*) AS rows, avg(b.download_mbps) AS m FROM dwp.claims c FULL JOIN dsit.connectivity b ON c.subject = b.subject"),
-    ("in", 1, "SELECT a.region, count(DISTINCT a.subject) AS n, avg(a.attainment8) AS m FROM dfe.attainment a WHERE a.subject IN (SELECT c.subject FROM dwp.claims c WHERE c.claiming) GROUP BY a.region"),
-    ("exists", 1, "SELECT a.region, count(DISTINCT a.subject) AS n, avg(a.attainment8) AS m FROM dfe.attainment a WHERE EXISTS (SELECT 1 FROM dhsc.health h WHERE h.subject = a.subject) GROUP BY a.region"),
-    ("not in", 1, "SELECT a.region, count(DISTINCT a.subject) AS n, avg(a.attainment8) AS m FROM dfe.attainment a WHERE a.subject NOT IN (SELECT c.subject FROM dwp.claims c) GROUP BY a.region"),
-    ("not exists", 1, "SELECT a.region, count(DISTINCT a.subject) AS n, avg(a.attainment8) AS m FROM dfe.attainment a WHERE NOT EXISTS (SELECT 1 FROM dhsc.health h WHERE h.subject = a.subject) GROUP BY a.region"),
-    ("anti by null", 1, "SELECT a.region, count(DISTINCT a.subject) AS n, avg(a.attainment8) AS m FROM dfe.attainment a LEFT JOIN dwp.claims c ON a.subject = c.subject WHERE c.subject IS NULL GROUP BY a.region"),
-    ("condition in the join", 1, "SELECT a.region, count(DISTINCT a.subject) AS n, count(c.subject) AS k FROM dfe.attainment a LEFT JOIN dwp.claims c ON a.subject = c.subject AND c.claiming GROUP BY a.region"),
-    ("conditions at the nodes", 2, "SELECT a.region, a.cohort_year, count(DISTINCT a.subject) AS n, avg(a.attainment8) AS m FROM dfe.attainment a JOIN dwp.claims c ON a.subject = c.subject WHERE c.conditionality IN ('none', 'working') AND c.claim_started IS NULL AND a.region <> 'London' AND a.attainment8 BETWEEN 20 AND 70 GROUP BY a.region, a.cohort_year"),
-    ("filter and case", 1, "SELECT a.disadvantage_band, count(DISTINCT a.subject) AS n, count(*) FILTER (WHERE c.claiming) AS k, avg(CASE WHEN c.claiming THEN 1.0 ELSE 0.0 END) AS share, sum(CASE WHEN a.free_school_meals THEN a.attainment8 END) AS s FROM dfe.attainment a JOIN dwp.claims c ON a.subject = c.subject GROUP BY a.disadvantage_band"),
-    ("per subject first", 0, "SELECT count(DISTINCT t.subject) AS n, avg(t.total) AS m FROM (SELECT c.subject, sum(c.months_claiming) AS total FROM dwp.claims c JOIN dfe.attainment a ON a.subject = c.subject GROUP BY c.subject) AS t"),
-    ("arithmetic and having", 1, "SELECT a.region, count(DISTINCT a.subject) AS n, sum(a.attainment8) / count(*) AS m, 100 * count(*) AS h FROM dfe.attainment a GROUP BY a.region HAVING count(*) > 50"),
-    ("five departments", 2, "SELECT a.region, a.free_school_meals, count(DISTINCT a.subject) AS n, avg(a.attainment8) AS m, avg(h.wellbeing_score) AS w, avg(b.download_mbps) AS d, count(p.subject) AS k FROM dfe.attainment a JOIN dwp.claims c ON c.subject = a.subject JOIN dhsc.health h ON h.subject = a.subject JOIN dbt.apprenticeships p ON p.subject = a.subject JOIN dsit.connectivity b ON b.subject = a.subject GROUP BY a.region, a.free_school_meals"),
-    ("five departments, left", 1, "SELECT a.region, count(DISTINCT a.subject) AS n, count(c.subject) AS k1, count(h.subject) AS k2, count(p.subject) AS k3, count(b.subject) AS k4, avg(h.wellbeing_score) AS w FROM dfe.attainment a LEFT JOIN dwp.claims c ON c.subject = a.subject LEFT JOIN dhsc.health h ON h.subject = a.subject LEFT JOIN dbt.apprenticeships p ON p.subject = a.subject LEFT JOIN dsit.connectivity b ON b.subject = a.subject GROUP BY a.region"),
+    (
+        "one dataset",
+        1,
+        "SELECT a.region, count(DISTINCT a.subject) AS n, count(*) AS c, avg(a.attainment8) AS m, sum(a.attainment8) AS s FROM dfe.attainment a GROUP BY a.region",
+    ),
+    (
+        "inner",
+        1,
+        "SELECT a.region, count(DISTINCT a.subject) AS n, avg(c.months_claiming) AS m FROM dfe.attainment a JOIN dwp.claims c ON a.subject = c.subject GROUP BY a.region",
+    ),
+    (
+        "left",
+        1,
+        "SELECT a.region, count(DISTINCT a.subject) AS n, count(c.subject) AS k, sum(c.months_claiming) AS m FROM dfe.attainment a LEFT JOIN dwp.claims c ON a.subject = c.subject GROUP BY a.region",
+    ),
+    (
+        "right",
+        1,
+        "SELECT p.sector, count(DISTINCT p.subject) AS n, count(a.subject) AS k, avg(a.attainment8) AS m FROM dfe.attainment a RIGHT JOIN dbt.apprenticeships p ON a.subject = p.subject GROUP BY p.sector",
+    ),
+    (
+        "full",
+        0,
+        "SELECT count(DISTINCT coalesce(c.subject, b.subject)) AS n, count(c.subject) AS l, count(b.subject) AS r, count(*) AS rows, avg(b.download_mbps) AS m FROM dwp.claims c FULL JOIN dsit.connectivity b ON c.subject = b.subject",
+    ),
+    (
+        "in",
+        1,
+        "SELECT a.region, count(DISTINCT a.subject) AS n, avg(a.attainment8) AS m FROM dfe.attainment a WHERE a.subject IN (SELECT c.subject FROM dwp.claims c WHERE c.claiming) GROUP BY a.region",
+    ),
+    (
+        "exists",
+        1,
+        "SELECT a.region, count(DISTINCT a.subject) AS n, avg(a.attainment8) AS m FROM dfe.attainment a WHERE EXISTS (SELECT 1 FROM dhsc.health h WHERE h.subject = a.subject) GROUP BY a.region",
+    ),
+    (
+        "not in",
+        1,
+        "SELECT a.region, count(DISTINCT a.subject) AS n, avg(a.attainment8) AS m FROM dfe.attainment a WHERE a.subject NOT IN (SELECT c.subject FROM dwp.claims c) GROUP BY a.region",
+    ),
+    (
+        "not exists",
+        1,
+        "SELECT a.region, count(DISTINCT a.subject) AS n, avg(a.attainment8) AS m FROM dfe.attainment a WHERE NOT EXISTS (SELECT 1 FROM dhsc.health h WHERE h.subject = a.subject) GROUP BY a.region",
+    ),
+    (
+        "anti by null",
+        1,
+        "SELECT a.region, count(DISTINCT a.subject) AS n, avg(a.attainment8) AS m FROM dfe.attainment a LEFT JOIN dwp.claims c ON a.subject = c.subject WHERE c.subject IS NULL GROUP BY a.region",
+    ),
+    (
+        "condition in the join",
+        1,
+        "SELECT a.region, count(DISTINCT a.subject) AS n, count(c.subject) AS k FROM dfe.attainment a LEFT JOIN dwp.claims c ON a.subject = c.subject AND c.claiming GROUP BY a.region",
+    ),
+    (
+        "conditions at the nodes",
+        2,
+        "SELECT a.region, a.cohort_year, count(DISTINCT a.subject) AS n, avg(a.attainment8) AS m FROM dfe.attainment a JOIN dwp.claims c ON a.subject = c.subject WHERE c.conditionality IN ('none', 'working') AND c.claim_started IS NULL AND a.region <> 'London' AND a.attainment8 BETWEEN 20 AND 70 GROUP BY a.region, a.cohort_year",
+    ),
+    (
+        "filter and case",
+        1,
+        "SELECT a.disadvantage_band, count(DISTINCT a.subject) AS n, count(*) FILTER (WHERE c.claiming) AS k, avg(CASE WHEN c.claiming THEN 1.0 ELSE 0.0 END) AS share, sum(CASE WHEN a.free_school_meals THEN a.attainment8 END) AS s FROM dfe.attainment a JOIN dwp.claims c ON a.subject = c.subject GROUP BY a.disadvantage_band",
+    ),
+    (
+        "per subject first",
+        0,
+        "SELECT count(DISTINCT t.subject) AS n, avg(t.total) AS m FROM (SELECT c.subject, sum(c.months_claiming) AS total FROM dwp.claims c JOIN dfe.attainment a ON a.subject = c.subject GROUP BY c.subject) AS t",
+    ),
+    (
+        "arithmetic and having",
+        1,
+        "SELECT a.region, count(DISTINCT a.subject) AS n, sum(a.attainment8) / count(*) AS m, 100 * count(*) AS h FROM dfe.attainment a GROUP BY a.region HAVING count(*) > 50",
+    ),
+    (
+        "five departments",
+        2,
+        "SELECT a.region, a.free_school_meals, count(DISTINCT a.subject) AS n, avg(a.attainment8) AS m, avg(h.wellbeing_score) AS w, avg(b.download_mbps) AS d, count(p.subject) AS k FROM dfe.attainment a JOIN dwp.claims c ON c.subject = a.subject JOIN dhsc.health h ON h.subject = a.subject JOIN dbt.apprenticeships p ON p.subject = a.subject JOIN dsit.connectivity b ON b.subject = a.subject GROUP BY a.region, a.free_school_meals",
+    ),
+    (
+        "five departments, left",
+        1,
+        "SELECT a.region, count(DISTINCT a.subject) AS n, count(c.subject) AS k1, count(h.subject) AS k2, count(p.subject) AS k3, count(b.subject) AS k4, avg(h.wellbeing_score) AS w FROM dfe.attainment a LEFT JOIN dwp.claims c ON c.subject = a.subject LEFT JOIN dhsc.health h ON h.subject = a.subject LEFT JOIN dbt.apprenticeships p ON p.subject = a.subject LEFT JOIN dsit.connectivity b ON b.subject = a.subject GROUP BY a.region",
+    ),
 ];
 
 #[tokio::test]
@@ -44,7 +112,8 @@ async fn every_view_of_the_estate_answers_and_states_its_sources() {
         let catalogue = client.catalogue().await.unwrap();
         assert_eq!(catalogue.views.len(), views, "{purpose}");
         for view in catalogue.views {
-            let answer = client.query(&format!("SELECT * FROM views.{}", view.name)).await.unwrap_or_else(|e| panic!("{}: {e:?}", view.name));
+            let answer =
+                client.query(&format!("SELECT * FROM views.{}", view.name)).await.unwrap_or_else(|e| panic!("{}: {e:?}", view.name));
             let rows: usize = answer.batches.iter().map(arrow::array::RecordBatch::num_rows).sum();
             assert!(rows > 0, "{}", view.name);
             assert_eq!(answer.schema.fields().last().unwrap().name(), "withheld");
@@ -64,9 +133,17 @@ async fn a_tiny_region_is_null_with_a_reason_and_stays_hidden_from_having_and_or
     assert_eq!(tiny[1].1, crate::oracle::Cell::Null);
     assert_eq!(tiny[2].1, crate::oracle::Cell::Text("persons: fewer than 10 distinct subjects".into()));
     for exact in 0..10 {
-        for having in [format!("count(*) = {exact}"), format!("count(*) <= {exact}"), format!("count(*) < 10 AND avg(attainment8) > 0 AND count(*) <> {exact}")] {
+        for having in [
+            format!("count(*) = {exact}"),
+            format!("count(*) <= {exact}"),
+            format!("count(*) < 10 AND avg(attainment8) > 0 AND count(*) <> {exact}"),
+        ] {
             let answer = sandbox.query(&format!("{by_region} HAVING {having}")).await.unwrap();
-            assert_eq!(answer.batches.iter().map(arrow::array::RecordBatch::num_rows).sum::<usize>(), 0, "HAVING {having} saw a small number");
+            assert_eq!(
+                answer.batches.iter().map(arrow::array::RecordBatch::num_rows).sum::<usize>(),
+                0,
+                "HAVING {having} saw a small number"
+            );
         }
     }
     // A total over groups of which one was withheld is withheld, not silently smaller.

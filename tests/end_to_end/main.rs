@@ -1,6 +1,14 @@
 //! End to end: real processes, real TLS, real tokens, in a private world per sandbox. Answers are compared with one plain
 //! DataFusion session over the same files.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs, unreachable_pub, reason = "tests: a failure is a panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    unreachable_pub,
+    reason = "tests: a failure is a panic"
+)]
 
 mod callers;
 mod consent;

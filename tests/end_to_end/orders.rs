@@ -39,12 +39,15 @@ impl Rogue {
     async fn channel(&self, department: &str) -> Channel {
         let tls = self.sandbox.layout.gateway().join("tls");
         let read = |name: &str| std::fs::read_to_string(tls.join(name)).unwrap();
-        node(&self.sandbox, department, Some(Identity::from_pem(read("client.pem"), read("client.key.pem"))), &read("ca.pem")).await.unwrap()
+        node(&self.sandbox, department, Some(Identity::from_pem(read("client.pem"), read("client.key.pem"))), &read("ca.pem"))
+            .await
+            .unwrap()
     }
 
     fn request(&self) -> v1::ReleaseRequest {
         let name = |s: &str| Name::parse(s).unwrap();
-        let domain = LinkageDomain::at(name("opportunity"), name("opportunity.measure"), self.agreement.linkage.epoch_days, Utc::now()).unwrap();
+        let domain =
+            LinkageDomain::at(name("opportunity"), name("opportunity.measure"), self.agreement.linkage.epoch_days, Utc::now()).unwrap();
         v1::ReleaseRequest {
             contract_version: 1,
             query_id: "q-rogue".into(),
@@ -79,8 +82,15 @@ impl Rogue {
         }
     }
 
-    async fn place(&self, department: &str, order: &Order, request: &v1::ReleaseRequest, key: &SigningKey) -> Result<FlightInfo, tonic::Status> {
-        self.place_raw(department, v1::ReleaseOrder { order: order.sign(key).unwrap(), request: request.encode_to_vec() }.encode_to_vec()).await
+    async fn place(
+        &self,
+        department: &str,
+        order: &Order,
+        request: &v1::ReleaseRequest,
+        key: &SigningKey,
+    ) -> Result<FlightInfo, tonic::Status> {
+        self.place_raw(department, v1::ReleaseOrder { order: order.sign(key).unwrap(), request: request.encode_to_vec() }.encode_to_vec())
+            .await
     }
 
     async fn place_raw(&self, department: &str, command: Vec<u8>) -> Result<FlightInfo, tonic::Status> {
@@ -133,11 +143,35 @@ async fn only_the_very_order_that_the_agreement_allows_is_released_and_once() {
         assert!(outcome.is_err(), "released: {what}");
     }
     let request_changes: Vec<(&str, Change)> = vec![
-        ("a purpose outside the agreement", Box::new(|o, r| { r.domain.as_mut().unwrap().purpose = "health.prevention".into(); o.purpose = Name::parse("health.prevention").unwrap(); })),
-        ("a wider purpose", Box::new(|o, r| { r.domain.as_mut().unwrap().purpose = "opportunity".into(); o.purpose = Name::parse("opportunity").unwrap(); })),
-        ("another mission", Box::new(|o, r| { r.domain.as_mut().unwrap().mission = "healthy-life".into(); o.mission = Name::parse("healthy-life").unwrap(); })),
+        (
+            "a purpose outside the agreement",
+            Box::new(|o, r| {
+                r.domain.as_mut().unwrap().purpose = "health.prevention".into();
+                o.purpose = Name::parse("health.prevention").unwrap();
+            }),
+        ),
+        (
+            "a wider purpose",
+            Box::new(|o, r| {
+                r.domain.as_mut().unwrap().purpose = "opportunity".into();
+                o.purpose = Name::parse("opportunity").unwrap();
+            }),
+        ),
+        (
+            "another mission",
+            Box::new(|o, r| {
+                r.domain.as_mut().unwrap().mission = "healthy-life".into();
+                o.mission = Name::parse("healthy-life").unwrap();
+            }),
+        ),
         ("another epoch", Box::new(|_, r| r.domain.as_mut().unwrap().epoch += 1)),
-        ("another text of the agreement", Box::new(|o, r| { r.agreement_digest = "0".repeat(64); o.agreement_digest = "0".repeat(64); })),
+        (
+            "another text of the agreement",
+            Box::new(|o, r| {
+                r.agreement_digest = "0".repeat(64);
+                o.agreement_digest = "0".repeat(64);
+            }),
+        ),
         ("an unknown dataset", Box::new(|_, r| r.dataset = "people".into())),
         ("an unknown column", Box::new(|_, r| r.columns = vec!["salary".into()])),
         ("the identifier itself", Box::new(|_, r| r.columns = vec!["nino".into()])),
@@ -146,8 +180,16 @@ async fn only_the_very_order_that_the_agreement_allows_is_released_and_once() {
         ("a laxer basis", Box::new(|_, r| r.basis = v1::Basis::Statutory.into())),
         ("one partition", Box::new(|_, r| r.partitions = 1)),
         ("a thousand partitions", Box::new(|_, r| r.partitions = 1000)),
-        ("a filter on a column without that use", Box::new(|_, r| r.predicate = Some(v1::Predicate { condition: Some(v1::predicate::Condition::IsNull("months_claiming".into())) }))),
-        ("a filter on the identifier", Box::new(|_, r| r.predicate = Some(v1::Predicate { condition: Some(v1::predicate::Condition::IsNull("nino".into())) }))),
+        (
+            "a filter on a column without that use",
+            Box::new(|_, r| {
+                r.predicate = Some(v1::Predicate { condition: Some(v1::predicate::Condition::IsNull("months_claiming".into())) })
+            }),
+        ),
+        (
+            "a filter on the identifier",
+            Box::new(|_, r| r.predicate = Some(v1::Predicate { condition: Some(v1::predicate::Condition::IsNull("nino".into())) })),
+        ),
         ("a predicate without a condition", Box::new(|_, r| r.predicate = Some(v1::Predicate { condition: None }))),
         ("an unknown contract version", Box::new(|_, r| r.contract_version = 99)),
     ];
@@ -183,7 +225,13 @@ async fn keys_and_recipients_that_the_gateway_substituted_are_refused() {
     let rogue = Rogue::new().await;
     let described = |department: &'static str| {
         let rogue = &rogue;
-        async move { NodeClient::new(rogue.channel(department).await).describe(v1::DescribeRequest { contract_version: 1 }).await.unwrap().into_inner() }
+        async move {
+            NodeClient::new(rogue.channel(department).await)
+                .describe(v1::DescribeRequest { contract_version: 1 })
+                .await
+                .unwrap()
+                .into_inner()
+        }
     };
     let (dwp, dbt) = (described("dwp").await, described("dbt").await);
     let domain = rogue.request().domain;
@@ -202,7 +250,10 @@ async fn keys_and_recipients_that_the_gateway_substituted_are_refused() {
     let mut wider = seal("dwp", &dwp.linkage_key);
     wider.domain.as_mut().unwrap().purpose = "opportunity".into();
     assert!(keyholder.seal(wider).await.is_err(), "sealed for a purpose outside the agreement");
-    assert!(LinkageKeysClient::new(rogue.channel("dbt").await).seal(seal("dwp", &dwp.linkage_key)).await.is_err(), "sealed by a party that is not the keyholder");
+    assert!(
+        LinkageKeysClient::new(rogue.channel("dbt").await).seal(seal("dwp", &dwp.linkage_key)).await.is_err(),
+        "sealed by a party that is not the keyholder"
+    );
 
     let mut recipient = LinkageKeysClient::new(rogue.channel("dwp").await);
     recipient.accept(sealed.clone()).await.expect("the honest delivery is taken, again and again");

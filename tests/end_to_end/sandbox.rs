@@ -39,7 +39,8 @@ impl Sandbox {
         let sample = Sample::of(people);
         sample.write(&made.layout).unwrap();
         files(&made.layout);
-        let running = Running::start(&program(), &made.layout).await.unwrap();
+        let own = made.layout.folder().join("program");
+        let running = Running::start(&if own.exists() { own } else { program() }, &made.layout).await.unwrap();
         Self { layout: made.layout, running, issuer: made.issuer, authority: made.authority, sample, _folder: folder }
     }
 

@@ -26,7 +26,12 @@ async fn nothing_but_one_permitted_select_passes_the_front_door() {
         refused(client.query(sql).await, Code::Invalid, "only SELECT");
     }
     refused(client.query("SELECT 1; SELECT 2").await, Code::Invalid, "several statements");
-    for sql in ["SELECT * FROM '/etc/passwd'", "SELECT * FROM 'nodes/dfe/data/a.parquet'", "SELECT * FROM information_schema.tables", "SELECT count(*) FROM dfe.absent"] {
+    for sql in [
+        "SELECT * FROM '/etc/passwd'",
+        "SELECT * FROM 'nodes/dfe/data/a.parquet'",
+        "SELECT * FROM information_schema.tables",
+        "SELECT count(*) FROM dfe.absent",
+    ] {
         refused(client.query(sql).await, Code::Denied, "may not be used");
     }
     let failure = refused(client.query("SELECT count(*) FILTER (WHERE months_claiming > 3) FROM dwp.claims").await, Code::Denied, "");
@@ -59,7 +64,8 @@ async fn logs_and_messages_hold_no_literal_no_identifier_and_no_token() {
     let token = sandbox.token();
     let signature = token.rsplit('.').next().unwrap();
     let mut seen = 0;
-    for folder in [sandbox.layout.gateway()].into_iter().chain(sandbox.layout.departments().unwrap().iter().map(|d| sandbox.layout.node(d))) {
+    for folder in [sandbox.layout.gateway()].into_iter().chain(sandbox.layout.departments().unwrap().iter().map(|d| sandbox.layout.node(d)))
+    {
         for file in ["log/log.jsonl", "stderr.log"] {
             let text = std::fs::read_to_string(folder.join(file)).unwrap();
             seen += text.len();
@@ -77,15 +83,21 @@ async fn the_log_tells_who_asked_what_for_which_purpose_under_which_agreement() 
     let answer = sandbox.query("SELECT region, avg(attainment8) AS m FROM dfe.attainment GROUP BY region").await.unwrap();
     let id = answer.summary["query_id"].as_str().unwrap();
     let gateway = sandbox.log("gateway");
-    let of_query = |event: &str| gateway.iter().find(|e| e["event"] == event && e["query_id"] == id).unwrap_or_else(|| panic!("no {event}")).clone();
+    let of_query =
+        |event: &str| gateway.iter().find(|e| e["event"] == event && e["query_id"] == id).unwrap_or_else(|| panic!("no {event}")).clone();
     let (opened, closed) = (of_query("query.opened"), of_query("query.closed"));
-    assert_eq!((&opened["caller"], &opened["organisation"], &opened["purpose"]), (&"analyst-1".into(), &"mission-unit".into(), &"opportunity.measure".into()));
+    assert_eq!(
+        (&opened["caller"], &opened["organisation"], &opened["purpose"]),
+        (&"analyst-1".into(), &"mission-unit".into(), &"opportunity.measure".into())
+    );
     assert!(opened["entry"].as_u64() < closed["entry"].as_u64());
     assert_eq!(closed["entry"], answer.summary["log_entry"]);
     assert_eq!(closed["facts"]["agreements"], serde_json::json!(["opportunity"]));
     assert!(closed["facts"]["columns"].as_array().unwrap().iter().any(|c| c == "dfe.attainment.attainment8: aggregate"));
     let node = sandbox.log("dfe");
-    let at_node = |event: &str| node.iter().find(|e| e["event"] == event && e["query_id"] == id).unwrap_or_else(|| panic!("no {event} at the node")).clone();
+    let at_node = |event: &str| {
+        node.iter().find(|e| e["event"] == event && e["query_id"] == id).unwrap_or_else(|| panic!("no {event} at the node")).clone()
+    };
     assert!(at_node("release.intended")["entry"].as_u64() < at_node("release.completed")["entry"].as_u64());
     // Numbers of rows are for departments and auditors, never for callers.
     assert!(!answer.summary.to_string().contains("\"rows\""), "{}", answer.summary);

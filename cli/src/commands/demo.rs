@@ -95,9 +95,8 @@ fn prepare(demo: &Demo, layout: &Layout) -> Result<Sample> {
             return Ok(Sample::of(made));
         }
         if demo.keep {
-            return Err(
-                Failure::usage(format!("{} holds {made} people, not {people}", demo.folder.display())).advice("leave --keep out to make it anew")
-            );
+            return Err(Failure::usage(format!("{} holds {made} people, not {people}", demo.folder.display()))
+                .advice("leave --keep out to make it anew"));
         }
         clean(&demo.folder)?;
     }

@@ -48,8 +48,8 @@ impl Issuer {
     /// # Errors
     /// When the file cannot be read or is not an Ed25519 key.
     pub fn open(path: &Path) -> Result<Self> {
-        let key =
-            SigningKey::from_pem(&read(path)?).ok_or_else(|| Failure::new(format!("{} is not an Ed25519 private key in PEM", path.display())))?;
+        let key = SigningKey::from_pem(&read(path)?)
+            .ok_or_else(|| Failure::new(format!("{} is not an Ed25519 private key in PEM", path.display())))?;
         Ok(Self::new(key))
     }
 

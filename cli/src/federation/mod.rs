@@ -132,7 +132,13 @@ fn make_gateway(federation: &Federation, layout: &Layout, authority: &Authority)
     Ok(Gateway { client, order_key: format!("{}\n", BASE64_STANDARD.encode(key.public_spki())) })
 }
 
-fn make_node(department: &Department, federation: &Federation, layout: &Layout, authority: &Authority, gateway: &Gateway) -> Result<Fingerprints> {
+fn make_node(
+    department: &Department,
+    federation: &Federation,
+    layout: &Layout,
+    authority: &Authority,
+    gateway: &Gateway,
+) -> Result<Fingerprints> {
     let folder = layout.node(&department.id);
     let administrator = authority.client(&format!("administrator of {}", department.id))?;
     let config = text::node(department, &gateway.client.fingerprint, &administrator.fingerprint);

@@ -106,8 +106,10 @@ fn identifier(identifier: &Identifier) -> Vec<String> {
 
 /// What node and agreement both state of a column.
 fn column_parts(column: &Column) -> Vec<String> {
-    let mut parts =
-        vec![format!("type = {}", quoted(&column.kind.to_string())), format!("classification = {}", quoted(classification(column.classification)))];
+    let mut parts = vec![
+        format!("type = {}", quoted(&column.kind.to_string())),
+        format!("classification = {}", quoted(classification(column.classification))),
+    ];
     parts.extend(column.title.iter().map(|title| format!("title = {}", quoted(title))));
     parts.extend(column.values.iter().map(|values| format!("values = {}", list(values))));
     parts
@@ -246,7 +248,8 @@ pub(super) fn departments(federation: &Federation) -> String {
 
 /// `purposes.toml`.
 pub(super) fn purposes(federation: &Federation) -> String {
-    let mut text = String::from("# What data may be used for. A permission for a purpose covers the narrower ones below it, never the reverse.\n");
+    let mut text =
+        String::from("# What data may be used for. A permission for a purpose covers the narrower ones below it, never the reverse.\n");
     for purpose in &federation.purposes {
         let _ = write!(text, "\n[[purpose]]\nid = {}\ntitle = {}\n", quoted(&purpose.id), quoted(&purpose.title));
         if let Some(parent) = &purpose.parent {

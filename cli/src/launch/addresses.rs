@@ -64,8 +64,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::new(folder.path());
         let path = layout.estate().join("departments.toml");
-        let before =
-            "# comment\n[[department]]\nid = \"a\"\naddress = \"https://x:1\"\n\n[[department]]\nid = 'b'\naddress = \"https://x:1\"   # here\n";
+        let before = "# comment\n[[department]]\nid = \"a\"\naddress = \"https://x:1\"\n\n[[department]]\nid = 'b'\naddress = \"https://x:1\"   # here\n";
         write(&path, before).unwrap();
         let addresses = BTreeMap::from([("b".to_owned(), "127.0.0.1:7".to_owned())]);
         into_estate(&layout, &addresses).unwrap();

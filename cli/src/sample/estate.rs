@@ -157,7 +157,12 @@ fn opportunity(today: NaiveDate) -> Agreement {
             "dwp",
             "claims",
             statutory(),
-            &[("claiming", SUMMARISE_AND_FILTER), ("months_claiming", SUMMARISE), ("claim_started", FILTER_ONLY), ("conditionality", FILTER_ONLY)],
+            &[
+                ("claiming", SUMMARISE_AND_FILTER),
+                ("months_claiming", SUMMARISE),
+                ("claim_started", FILTER_ONLY),
+                ("conditionality", FILTER_ONLY),
+            ],
         ),
         agreed("dhsc", "health", consent, &[("wellbeing_score", SUMMARISE), ("age_band", GROUP)]),
         agreed(

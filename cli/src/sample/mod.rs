@@ -73,7 +73,7 @@ impl Sample {
             let ended = |thread: std::thread::ScopedJoinHandle<'_, Result<()>>| {
                 thread.join().unwrap_or_else(|_| Err(Failure::new("generating the sample failed unexpectedly")))
             };
-            departments.into_iter().map(ended).collect()
+            departments.into_iter().try_for_each(ended)
         })
     }
 

@@ -90,8 +90,9 @@ mod tests {
         let mut out = String::new();
         let number = nino(77);
         let written: Vec<_> = (0..50_000).map(|_| as_written(&number, &mut draw)).collect();
-        let valid =
-            |text: &Option<String>, out: &mut String| text.as_deref().is_some_and(|t| IdentifierType::Nino.normalise(t, out) && *out == number);
+        let valid = |text: &Option<String>, out: &mut String| {
+            text.as_deref().is_some_and(|t| IdentifierType::Nino.normalise(t, out) && *out == number)
+        };
         let invalid = written.iter().filter(|text| !valid(text, &mut out)).count();
         assert!((400..=600).contains(&invalid), "{invalid} of 50,000");
     }

@@ -41,8 +41,10 @@ impl Sink {
         if path.extension().is_some_and(|end| end == "csv") {
             return Ok(Self::Csv(Box::new(arrow::csv::Writer::new(BufWriter::new(file)))));
         }
-        let properties =
-            WriterProperties::builder().set_compression(parquet::basic::Compression::SNAPPY).set_max_row_group_row_count(Some(ROW_GROUP)).build();
+        let properties = WriterProperties::builder()
+            .set_compression(parquet::basic::Compression::SNAPPY)
+            .set_max_row_group_row_count(Some(ROW_GROUP))
+            .build();
         let writer = ArrowWriter::try_new(file, schema, Some(properties)).map_err(|e| Failure::file("written", path, e))?;
         Ok(Self::Parquet(Box::new(writer)))
     }

@@ -67,7 +67,8 @@ impl Decoder {
             (MessageHeader::RecordBatch, Some(schema)) => {
                 let batch = message.header_as_record_batch().ok_or("an empty batch message")?;
                 within(&batch, body.len(), schema.fields().len(), 2 * schema.fields().len())?;
-                let decoded = read_record_batch(&body, batch, schema, &self.dictionaries, None, &message.version()).map_err(|e| e.to_string())?;
+                let decoded =
+                    read_record_batch(&body, batch, schema, &self.dictionaries, None, &message.version()).map_err(|e| e.to_string())?;
                 RecordBatch::try_new(self.agreed.clone(), decoded.columns().to_vec()).map(Some).map_err(|e| e.to_string())
             }
             (kind, _) => Err(format!("a message of kind {kind:?} at the wrong place")),

@@ -20,7 +20,13 @@ impl Relay {
     ///
     /// # Errors
     /// A node's refusal, naming the department.
-    pub(crate) async fn ensure(&self, nodes: &Nodes, agreement: &Agreement, domain: &LinkageDomain, departments: &[Name]) -> Result<(), Refusal> {
+    pub(crate) async fn ensure(
+        &self,
+        nodes: &Nodes,
+        agreement: &Agreement,
+        domain: &LinkageDomain,
+        departments: &[Name],
+    ) -> Result<(), Refusal> {
         let mut delivered = self.delivered.lock().await;
         for department in departments {
             let key = (domain.clone(), agreement.linkage.keyholder.clone(), department.clone());

@@ -68,8 +68,11 @@ impl Fetcher {
             let domain = domain(spec)?;
             match &first {
                 Some((keyholder, other)) if **keyholder != agreement.linkage.keyholder || *other != domain => {
-                    return Err(Refusal::new(Code::Invalid, "datasets of agreements with different keyholders or epochs cannot be joined: their pseudonyms never match")
-                        .advice("the parties must agree on one keyholder and epoch for the mission"));
+                    return Err(Refusal::new(
+                        Code::Invalid,
+                        "datasets of agreements with different keyholders or epochs cannot be joined: their pseudonyms never match",
+                    )
+                    .advice("the parties must agree on one keyholder and epoch for the mission"));
                 }
                 _ => first = Some((&agreement.linkage.keyholder, domain.clone())),
             }
@@ -113,7 +116,8 @@ impl Fetcher {
         }
         .encode_to_vec();
         if request.len() > MAX_RELEASE_REQUEST {
-            return Err(Refusal::new(Code::LimitExceeded, "the statement's conditions are too long for a release order").advice("shorten the IN lists"));
+            return Err(Refusal::new(Code::LimitExceeded, "the statement's conditions are too long for a release order")
+                .advice("shorten the IN lists"));
         }
         let now = chrono::Utc::now().timestamp();
         let order = Order {

@@ -132,9 +132,14 @@ impl Nodes {
 impl Node {
     async fn describe(&self) -> Result<Description, Refusal> {
         let mut client = NodeClient::new(self.channel.clone()).max_decoding_message_size(MAX_CONTROL_MESSAGE);
-        let description = call(&self.department, client.describe(Request::new(DescribeRequest { contract_version: CONTRACT_VERSION }))).await?;
+        let description =
+            call(&self.department, client.describe(Request::new(DescribeRequest { contract_version: CONTRACT_VERSION }))).await?;
         if description.department != self.department.as_str() || !version_is_served(description.contract_version) {
-            return Err(faulty(&self.department, "describes another department or an unknown contract version", description.contract_version));
+            return Err(faulty(
+                &self.department,
+                "describes another department or an unknown contract version",
+                description.contract_version,
+            ));
         }
         Ok(description)
     }
@@ -158,7 +163,9 @@ pub(crate) fn timeout(department: &Name) -> Refusal {
 
 /// A node that answered with something other than it signed or agreed.
 pub(crate) fn faulty(department: &Name, what: &str, operator: impl std::fmt::Display) -> Refusal {
-    Refusal::new(Code::NodeFaulty, format!("department '{department}' {what}; its data was discarded")).department(department).operator(operator)
+    Refusal::new(Code::NodeFaulty, format!("department '{department}' {what}; its data was discarded"))
+        .department(department)
+        .operator(operator)
 }
 
 /// A failed call as a refusal. A node's own sentence passes on, cut short and stripped of control characters.
@@ -167,14 +174,17 @@ pub(crate) fn failed(department: &Name, status: &Status) -> Refusal {
     if let Some(own) = from_status(status) {
         let said: String = own.message.chars().filter(|c| !c.is_control()).take(MAX_NODE_TEXT).collect();
         let code = if own.code == Code::NodeFaulty { Code::NodeFaulty } else { Code::NodeRefused };
-        return Refusal::new(code, format!("department '{department}' refused ({}): {said}", own.code.as_str())).department(department).operator(operator);
+        return Refusal::new(code, format!("department '{department}' refused ({}): {said}", own.code.as_str()))
+            .department(department)
+            .operator(operator);
     }
     let refusal = match status.code() {
         tonic::Code::DeadlineExceeded => return timeout(department).operator(operator),
-        tonic::Code::Unavailable | tonic::Code::Cancelled | tonic::Code::Unknown | tonic::Code::Internal => {
-            Refusal::new(Code::NodeUnavailable, format!("department '{department}' cannot be reached, or broke off; there is no partial answer"))
-                .advice("try again later; `concordat departments` shows which nodes answer")
-        }
+        tonic::Code::Unavailable | tonic::Code::Cancelled | tonic::Code::Unknown | tonic::Code::Internal => Refusal::new(
+            Code::NodeUnavailable,
+            format!("department '{department}' cannot be reached, or broke off; there is no partial answer"),
+        )
+        .advice("try again later; `concordat departments` shows which nodes answer"),
         _ => Refusal::new(Code::NodeFaulty, format!("department '{department}' answered out of contract; its data was discarded")),
     };
     refusal.department(department).operator(operator)

@@ -130,7 +130,13 @@ impl Drop for Placed {
 }
 
 impl Expected {
-    async fn stream(&self, mut client: Client, ticket: Ticket, partition: usize, sender: &mpsc::Sender<PlanResult<RecordBatch>>) -> Result<Receipt, Refusal> {
+    async fn stream(
+        &self,
+        mut client: Client,
+        ticket: Ticket,
+        partition: usize,
+        sender: &mpsc::Sender<PlanResult<RecordBatch>>,
+    ) -> Result<Receipt, Refusal> {
         let wrong = |what: &str, operator: &str| faulty(&self.department, what, operator);
         let mut messages = match tokio::time::timeout(PAUSE, client.do_get(ticket)).await {
             Err(_) => return Err(timeout(&self.department)),
@@ -162,7 +168,8 @@ impl Expected {
     fn receipt(&self, token: &[u8], partition: usize, rows: u64) -> Result<Receipt, Refusal> {
         let wrong = |what: &str, operator: &dyn std::fmt::Display| faulty(&self.department, what, operator);
         let token = std::str::from_utf8(token).map_err(|e| wrong("sent a receipt that does not verify", &e))?;
-        let receipt = Receipt::verify(token, &self.department, &self.key, chrono::Utc::now().timestamp()).map_err(|e| wrong("sent a receipt that does not verify", &e))?;
+        let receipt = Receipt::verify(token, &self.department, &self.key, chrono::Utc::now().timestamp())
+            .map_err(|e| wrong("sent a receipt that does not verify", &e))?;
         let same = receipt.sub == self.jti
             && receipt.query_id == self.query_id
             && receipt.dataset == self.dataset
@@ -197,7 +204,9 @@ impl Ascending {
             return Err("a null pseudonym");
         }
         let Some(end) = subjects.len().checked_sub(1) else { return Ok(()) };
-        if partition_of(subjects.value(0), &self.splits) != self.partition || partition_of(subjects.value(end), &self.splits) != self.partition {
+        if partition_of(subjects.value(0), &self.splits) != self.partition
+            || partition_of(subjects.value(end), &self.splits) != self.partition
+        {
             return Err("a pseudonym of another partition");
         }
         let mut last = self.last.as_slice();

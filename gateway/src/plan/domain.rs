@@ -44,7 +44,8 @@ pub(super) fn key_domain(permit: &Permit, keys: &[(Expr, Origin)], rows: &Rows) 
     let mut stride = combinations;
     for list in &lists {
         stride /= list.len().max(1);
-        let positions: UInt32Array = (0..combinations).filter_map(|i| u32::try_from((i / stride.max(1)) % list.len().max(1)).ok()).collect();
+        let positions: UInt32Array =
+            (0..combinations).filter_map(|i| u32::try_from((i / stride.max(1)) % list.len().max(1)).ok()).collect();
         columns.push(take(list, &positions, None)?);
     }
     Ok(Some(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?))
@@ -73,6 +74,8 @@ fn narrowed(values: ArrayRef, named: &datafusion::common::Column, condition: &Ex
         None => DFSchema::try_from(schema.as_ref().clone())?,
     };
     let batch = RecordBatch::try_new(schema, vec![values.clone()])?;
-    let keep = create_physical_expr(condition, &qualified, &ExecutionProps::new(), &PhysicalPlanningContext::default())?.evaluate(&batch)?.into_array(batch.num_rows())?;
+    let keep = create_physical_expr(condition, &qualified, &ExecutionProps::new(), &PhysicalPlanningContext::default())?
+        .evaluate(&batch)?
+        .into_array(batch.num_rows())?;
     Ok(filter(&values, as_boolean_array(&keep)?)?)
 }

@@ -65,7 +65,8 @@ impl Rewriter<'_> {
             _ => {}
         }
         row_kind(&expr)?;
-        let place = if matches!(&expr, Expr::Not(_) | Expr::Alias(_)) || logical(&expr) { place } else { Place { subqueries: false, ..place } };
+        let place =
+            if matches!(&expr, Expr::Not(_) | Expr::Alias(_)) || logical(&expr) { place } else { Place { subqueries: false, ..place } };
         let expr = expr.map_children(|child| self.row_node(child, place, read, depth + 1).map(Transformed::yes))?.data;
         Ok(match expr {
             Expr::Cast(Cast { expr, field }) => Expr::TryCast(TryCast { expr, field }),
@@ -108,7 +109,10 @@ impl Rewriter<'_> {
     /// `(SELECT …)` as a value: only where every value in it is protected and it does not depend on the row.
     fn scalar_subquery(&mut self, mut subquery: datafusion::logical_expr::Subquery) -> Result<Expr> {
         if !subquery.outer_ref_columns.is_empty() {
-            return refuse(Refusal::new(Code::Invalid, "a subquery used as a value may not refer to the enclosing query").advice("join the datasets instead"));
+            return refuse(
+                Refusal::new(Code::Invalid, "a subquery used as a value may not refer to the enclosing query")
+                    .advice("join the datasets instead"),
+            );
         }
         let Shape::Safe(safe) = self.rewrite(subquery.subquery.as_ref().clone(), None)? else {
             return refuse(
@@ -171,8 +175,11 @@ impl Rewriter<'_> {
         if l != r {
             let name = |label: &str| label.split(':').take(2).collect::<Vec<_>>().join(":");
             return refuse(
-                Refusal::new(Code::Invalid, format!("pseudonyms of {} and {} never match: the datasets identify subjects differently", name(l), name(r)))
-                    .advice("join datasets whose identifier types are equal; `concordat views` lists them"),
+                Refusal::new(
+                    Code::Invalid,
+                    format!("pseudonyms of {} and {} never match: the datasets identify subjects differently", name(l), name(r)),
+                )
+                .advice("join datasets whose identifier types are equal; `concordat views` lists them"),
             );
         }
         for (dataset, column) in left.sources().into_iter().chain(right.sources()) {
@@ -204,7 +211,10 @@ impl Rewriter<'_> {
 
 fn bounded(depth: usize) -> Result<()> {
     if depth > MAX_DEPTH {
-        return refuse(Refusal::new(Code::LimitExceeded, format!("an expression is nested more than {MAX_DEPTH} deep")).advice("use IN lists instead of long OR chains"));
+        return refuse(
+            Refusal::new(Code::LimitExceeded, format!("an expression is nested more than {MAX_DEPTH} deep"))
+                .advice("use IN lists instead of long OR chains"),
+        );
     }
     Ok(())
 }
@@ -216,10 +226,15 @@ fn logical(expr: &Expr) -> bool {
 fn row_kind(expr: &Expr) -> Result<()> {
     match expr {
         Expr::BinaryExpr(BinaryExpr { op: Operator::Divide | Operator::Modulo, right, .. }) if !nonzero_literal(right) => refuse(
-            Refusal::new(Code::Disclosure, "over single subjects' values, division is by literals only: an error would tell about one person")
-                .advice("divide protected results instead, for example sum(a) / count(*)"),
+            Refusal::new(
+                Code::Disclosure,
+                "over single subjects' values, division is by literals only: an error would tell about one person",
+            )
+            .advice("divide protected results instead, for example sum(a) / count(*)"),
         ),
-        Expr::ScalarFunction(function) if !ROW_FUNCTIONS.contains(&function.name()) => not_offered("over single subjects' values the function", function.name()),
+        Expr::ScalarFunction(function) if !ROW_FUNCTIONS.contains(&function.name()) => {
+            not_offered("over single subjects' values the function", function.name())
+        }
         Expr::ScalarFunction(function) if function.name() == "date_part" && !matches!(function.args.first(), Some(Expr::Literal(..))) => {
             not_offered("over single subjects' values a computed part for", "date_part")
         }
@@ -263,10 +278,26 @@ fn safe_kind(expr: &Expr) -> Result<()> {
 }
 
 fn operator_ok(op: Operator) -> bool {
-    use Operator::{And, Divide, Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, Minus, Modulo, Multiply, NotEq, Or, Plus, StringConcat};
+    use Operator::{
+        And, Divide, Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, Minus, Modulo, Multiply, NotEq, Or, Plus, StringConcat,
+    };
     matches!(
         op,
-        And | Or | Eq | NotEq | Lt | LtEq | Gt | GtEq | Plus | Minus | Multiply | Divide | Modulo | IsDistinctFrom | IsNotDistinctFrom | StringConcat
+        And | Or
+            | Eq
+            | NotEq
+            | Lt
+            | LtEq
+            | Gt
+            | GtEq
+            | Plus
+            | Minus
+            | Multiply
+            | Divide
+            | Modulo
+            | IsDistinctFrom
+            | IsNotDistinctFrom
+            | StringConcat
     )
 }
 
@@ -288,7 +319,10 @@ pub(super) fn not_offered<T>(what: &str, name: &str) -> Result<T> {
 }
 
 fn unknown_column<T>(column: &Column) -> Result<T> {
-    refuse(Refusal::new(Code::Denied, format!("no column '{}' may be used here", column.name)).advice("`concordat views` lists columns and their permitted uses"))
+    refuse(
+        Refusal::new(Code::Denied, format!("no column '{}' may be used here", column.name))
+            .advice("`concordat views` lists columns and their permitted uses"),
+    )
 }
 
 /// Whether any expression below holds a reference to the enclosing query.

@@ -40,23 +40,31 @@ fn classify(error: &DataFusionError) -> Refusal {
     let refusal = match error.find_root() {
         DataFusionError::SQL(parser, _) => {
             let place = parser.to_string();
-            let place = place.rsplit_once(" at ").map(|(_, place)| format!(" at {}", place.trim())).filter(|p| p.len() < 40 && p.starts_with(" at Line"));
-            Refusal::new(Code::Invalid, format!("the SQL does not parse{}", place.unwrap_or_default())).advice("one SELECT is expected; check the place named")
+            let place = place
+                .rsplit_once(" at ")
+                .map(|(_, place)| format!(" at {}", place.trim()))
+                .filter(|p| p.len() < 40 && p.starts_with(" at Line"));
+            Refusal::new(Code::Invalid, format!("the SQL does not parse{}", place.unwrap_or_default()))
+                .advice("one SELECT is expected; check the place named")
         }
         DataFusionError::SchemaError(schema, _) => match schema.as_ref() {
             SchemaError::FieldNotFound { field, .. } => {
-                Refusal::new(Code::Denied, format!("no column '{}' may be used here", field.flat_name())).advice("`concordat views` lists columns and their permitted uses")
+                Refusal::new(Code::Denied, format!("no column '{}' may be used here", field.flat_name()))
+                    .advice("`concordat views` lists columns and their permitted uses")
             }
             SchemaError::AmbiguousReference { field } => {
-                Refusal::new(Code::Invalid, format!("the column '{}' could be of several datasets", field.name)).advice("write which: dataset_alias.column")
+                Refusal::new(Code::Invalid, format!("the column '{}' could be of several datasets", field.name))
+                    .advice("write which: dataset_alias.column")
             }
-            _ => Refusal::new(Code::Invalid, "two columns of the result have the same name").advice("give one of them another name with AS"),
+            _ => {
+                Refusal::new(Code::Invalid, "two columns of the result have the same name").advice("give one of them another name with AS")
+            }
         },
         DataFusionError::Plan(text) => plan_sentence(text),
-        DataFusionError::NotImplemented(_) => Refusal::new(Code::Invalid, "the statement uses something that is not offered").advice("the README lists the SQL that the gateway takes"),
-        DataFusionError::ResourcesExhausted(_) => {
-            Refusal::new(Code::LimitExceeded, "the query needs more memory than one query may use").advice("narrow it: fewer groups, fewer columns, or a WHERE clause")
-        }
+        DataFusionError::NotImplemented(_) => Refusal::new(Code::Invalid, "the statement uses something that is not offered")
+            .advice("the README lists the SQL that the gateway takes"),
+        DataFusionError::ResourcesExhausted(_) => Refusal::new(Code::LimitExceeded, "the query needs more memory than one query may use")
+            .advice("narrow it: fewer groups, fewer columns, or a WHERE clause"),
         _ => return Refusal::internal(format!("DataFusion: {operator}")),
     };
     refusal.operator(format!("DataFusion: {operator}"))
@@ -81,15 +89,25 @@ fn kind(error: &DataFusionError) -> &'static str {
 }
 
 fn plan_sentence(text: &str) -> Refusal {
-    if text.starts_with("table '") || text.contains("not found") && text.contains("table") || text.contains("failed to resolve schema") || text.contains("failed to resolve catalog") {
+    if text.starts_with("table '")
+        || text.contains("not found") && text.contains("table")
+        || text.contains("failed to resolve schema")
+        || text.contains("failed to resolve catalog")
+    {
         return Refusal::new(Code::Denied, "a dataset or view of the statement may not be used for this purpose, or does not exist")
             .advice("`concordat views` lists what may be used; datasets are written department.dataset");
     }
     if let Some(name) = text.strip_prefix("Invalid function '").and_then(|t| t.split('\'').next()) {
-        return Refusal::new(Code::Invalid, format!("the function {name} is not offered")).advice("the README lists the SQL that the gateway takes");
+        return Refusal::new(Code::Invalid, format!("the function {name} is not offered"))
+            .advice("the README lists the SQL that the gateway takes");
     }
-    if text.contains("must be in GROUP BY") || text.contains("must appear in the GROUP BY") || text.contains("could not be resolved from available columns") {
-        return Refusal::new(Code::Invalid, "a selected column is neither summarised nor a key of the groups").advice("add it to GROUP BY, or put it into an aggregate");
+    if text.contains("must be in GROUP BY")
+        || text.contains("must appear in the GROUP BY")
+        || text.contains("could not be resolved from available columns")
+    {
+        return Refusal::new(Code::Invalid, "a selected column is neither summarised nor a key of the groups")
+            .advice("add it to GROUP BY, or put it into an aggregate");
     }
-    Refusal::new(Code::Invalid, "the statement's parts do not fit together: types, names or numbers of columns").advice("check the types of compared columns with `concordat views`")
+    Refusal::new(Code::Invalid, "the statement's parts do not fit together: types, names or numbers of columns")
+        .advice("check the types of compared columns with `concordat views`")
 }

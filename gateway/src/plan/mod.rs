@@ -29,8 +29,8 @@ use datafusion::physical_plan::ExecutionPlan;
 pub(crate) use failure::refusal_of;
 pub(crate) use release_table::{ReleaseExec, ReleaseSpec};
 use rewrite::Rewriter;
-pub(crate) use statement::tables;
 use shape::{Shape, refuse};
+pub(crate) use statement::tables;
 
 use crate::estate::View;
 
@@ -55,7 +55,13 @@ impl Plan {
     /// [`Code::Invalid`] for SQL that does not parse or is not offered; [`Code::Denied`] for datasets, columns or uses that are
     /// not permitted (or do not exist: the two look the same); [`Code::Disclosure`] where a subject's value could reach the
     /// output; [`Code::LimitExceeded`] for statements beyond the size limits.
-    pub(crate) async fn new(permit: &Permit, sql: &str, views: &[View], partitions: u32, runtime: Arc<RuntimeEnv>) -> Result<Self, Refusal> {
+    pub(crate) async fn new(
+        permit: &Permit,
+        sql: &str,
+        views: &[View],
+        partitions: u32,
+        runtime: Arc<RuntimeEnv>,
+    ) -> Result<Self, Refusal> {
         let mut state = session::state(permit, partitions, runtime).map_err(refusal_of)?;
         let plan = statement::resolve(&mut state, permit, sql, views).await?;
         let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).map_err(refusal_of)?;
@@ -145,7 +151,8 @@ fn protected(rewriter: &mut Rewriter<'_>, plan: LogicalPlan) -> Result<(LogicalP
             }
             if rows.visible.iter().all(|v| v.origin.sources().is_empty()) {
                 return refuse(
-                    Refusal::new(Code::Disclosure, "a row for each subject, even without a subject's values, tells their exact number").advice("use count(*)"),
+                    Refusal::new(Code::Disclosure, "a row for each subject, even without a subject's values, tells their exact number")
+                        .advice("use count(*)"),
                 );
             }
             rewriter.visible_only(rows).map(|plan| (plan, false))

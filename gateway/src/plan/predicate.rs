@@ -78,7 +78,9 @@ fn scalar(value: &ScalarValue) -> Option<Value> {
         ScalarValue::Int64(Some(v)) => Value::Integer(*v),
         ScalarValue::Float64(Some(v)) if !v.is_nan() => Value::Number(*v),
         ScalarValue::Boolean(Some(v)) => Value::Boolean(*v),
-        ScalarValue::Date32(Some(days)) => Value::Date(chrono::NaiveDate::from_ymd_opt(1970, 1, 1)?.checked_add_signed(chrono::TimeDelta::days(i64::from(*days)))?),
+        ScalarValue::Date32(Some(days)) => {
+            Value::Date(chrono::NaiveDate::from_ymd_opt(1970, 1, 1)?.checked_add_signed(chrono::TimeDelta::days(i64::from(*days)))?)
+        }
         _ => return None,
     })
 }

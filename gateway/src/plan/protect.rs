@@ -58,7 +58,14 @@ struct Rule {
 
 impl Protect {
     /// `input`: `keys` key columns, `values` value columns, as many `Int64` contributor columns, and the group's subjects.
-    pub(super) fn try_new(input: LogicalPlan, keys: usize, values: usize, minimum: u32, domain: Option<RecordBatch>, mask: String) -> Result<Self> {
+    pub(super) fn try_new(
+        input: LogicalPlan,
+        keys: usize,
+        values: usize,
+        minimum: u32,
+        domain: Option<RecordBatch>,
+        mask: String,
+    ) -> Result<Self> {
         Self::with(input, Arc::new(Rule { keys, values, minimum, domain, mask }))
     }
 
@@ -149,7 +156,12 @@ struct ProtectExec {
 
 impl ProtectExec {
     fn new(input: Arc<dyn ExecutionPlan>, rule: Arc<Rule>, schema: SchemaRef) -> Self {
-        let properties = PlanProperties::new(EquivalenceProperties::new(schema), Partitioning::UnknownPartitioning(1), EmissionType::Final, Boundedness::Bounded);
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(schema),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        );
         Self { input, rule, properties: Arc::new(properties) }
     }
 }
@@ -173,7 +185,11 @@ impl ExecutionPlan for ProtectExec {
     fn required_input_distribution(&self) -> Vec<Distribution> {
         vec![Distribution::SinglePartition]
     }
-    fn replace_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>, _options: ReplaceChildrenOptions) -> Result<Arc<dyn ExecutionPlan>> {
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        _options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         let input = children.into_iter().next().ok_or_else(|| internal_datafusion_err!("Protect without input"))?;
         Ok(Arc::new(Self::new(input, self.rule.clone(), self.schema())))
     }
@@ -299,6 +315,8 @@ pub(super) struct QueryPlanner;
 #[async_trait]
 impl datafusion::execution::context::QueryPlanner for QueryPlanner {
     async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn datafusion::catalog::Session) -> Result<Arc<dyn ExecutionPlan>> {
-        datafusion::physical_planner::DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(ProtectPlanner)]).create_physical_plan(plan, session).await
+        datafusion::physical_planner::DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(ProtectPlanner)])
+            .create_physical_plan(plan, session)
+            .await
     }
 }

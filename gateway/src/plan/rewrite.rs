@@ -22,7 +22,9 @@ use datafusion::catalog::default_table_source::source_as_provider;
 use datafusion::common::{Column, JoinConstraint, JoinType, Result};
 use datafusion::logical_expr::expr::BinaryExpr;
 use datafusion::logical_expr::utils::split_conjunction_owned;
-use datafusion::logical_expr::{Distinct, Expr, Filter, Join, LogicalPlan, LogicalPlanBuilder, Operator, Projection, Sort, SubqueryAlias, TableScan};
+use datafusion::logical_expr::{
+    Distinct, Expr, Filter, Join, LogicalPlan, LogicalPlanBuilder, Operator, Projection, Sort, SubqueryAlias, TableScan,
+};
 use datafusion::prelude::{coalesce, col};
 
 use super::expression::{Place, Read, not_offered, outer_reference};
@@ -73,7 +75,9 @@ impl<'a> Rewriter<'a> {
     pub(super) fn rewrite(&mut self, plan: LogicalPlan, outer: Option<&[Visible]>) -> Result<Shape> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
-            return refuse(Refusal::new(Code::LimitExceeded, format!("the statement needs more than {MAX_NODES} steps")).advice("split it"));
+            return refuse(
+                Refusal::new(Code::LimitExceeded, format!("the statement needs more than {MAX_NODES} steps")).advice("split it"),
+            );
         }
         match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan),
@@ -104,7 +108,9 @@ impl<'a> Rewriter<'a> {
                 let inputs = union.inputs.iter().map(|input| self.rewrite(input.as_ref().clone(), None)).collect::<Result<Vec<_>>>()?;
                 self.union(inputs)
             }
-            LogicalPlan::EmptyRelation(_) => Ok(Shape::Safe(Safe { width: plan.schema().fields().len(), plan, masked: false, order: Vec::new() })),
+            LogicalPlan::EmptyRelation(_) => {
+                Ok(Shape::Safe(Safe { width: plan.schema().fields().len(), plan, masked: false, order: Vec::new() }))
+            }
             LogicalPlan::Values(values) => {
                 for expr in values.values.iter().flatten() {
                     self.safe_expression(expr.clone(), &[], &mut BTreeSet::new())?;
@@ -259,7 +265,10 @@ impl<'a> Rewriter<'a> {
             return self.correlation(condition, &rows.visible, outer);
         }
         if rows.limited {
-            return refuse(Refusal::new(Code::Disclosure, "rows of single subjects may not be chosen by ORDER BY … LIMIT and then worked on").advice("remove the LIMIT of the subquery"));
+            return refuse(
+                Refusal::new(Code::Disclosure, "rows of single subjects may not be chosen by ORDER BY … LIMIT and then worked on")
+                    .advice("remove the LIMIT of the subquery"),
+            );
         }
         let mut read = Read::default();
         let place = Place { visible: &rows.visible, subqueries: true };
@@ -281,7 +290,9 @@ impl<'a> Rewriter<'a> {
     fn correlation(&mut self, condition: Expr, visible: &[Visible], outer: Option<&[Visible]>) -> Result<Expr> {
         if let (Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }), Some(outer)) = (&condition, outer) {
             let (inner, enclosing) = match (left.as_ref(), right.as_ref()) {
-                (Expr::Column(c), Expr::OuterReferenceColumn(_, o)) | (Expr::OuterReferenceColumn(_, o), Expr::Column(c)) => (find(visible, c), find(outer, o)),
+                (Expr::Column(c), Expr::OuterReferenceColumn(_, o)) | (Expr::OuterReferenceColumn(_, o), Expr::Column(c)) => {
+                    (find(visible, c), find(outer, o))
+                }
                 _ => (None, None),
             };
             if let (Some(inner), Some(enclosing)) = (inner, enclosing)
@@ -340,7 +351,10 @@ impl<'a> Rewriter<'a> {
             }
         }
         if !tied {
-            return refuse(Refusal::new(Code::Disclosure, "datasets about subjects join on the pseudonym only").advice("write … JOIN b ON a.subject = b.subject"));
+            return refuse(
+                Refusal::new(Code::Disclosure, "datasets about subjects join on the pseudonym only")
+                    .advice("write … JOIN b ON a.subject = b.subject"),
+            );
         }
         self.joined_rows(&join, left, right, kept)
     }
@@ -369,7 +383,16 @@ impl<'a> Rewriter<'a> {
             visible.extend(nulled(right.visible, matches!(kind, Left | Full)));
         }
         let on = conditions.into_iter().reduce(Expr::and);
-        let joined = Join::try_new(Arc::new(left.plan), Arc::new(right.plan), vec![], on, kind, JoinConstraint::On, join.null_equality, join.null_aware)?;
+        let joined = Join::try_new(
+            Arc::new(left.plan),
+            Arc::new(right.plan),
+            vec![],
+            on,
+            kind,
+            JoinConstraint::On,
+            join.null_equality,
+            join.null_aware,
+        )?;
         let mut plan = LogicalPlan::Join(joined);
         let mut subject_of = if matches!(kind, Right | RightSemi | RightAnti) { right.subject_of.clone() } else { left.subject_of.clone() };
         let subject = match kind {

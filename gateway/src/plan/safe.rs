@@ -24,7 +24,8 @@ impl Rewriter<'_> {
         let (visible, mask) = (safe.visible(), safe.mask());
         let width = exprs.len();
         let (mut projected, mut moved) = (Vec::new(), Vec::new());
-        let place_of = |ordered: &OrderedBy| exprs.iter().position(|e| matches!(bare(e), Expr::Column(c) if visible.get(ordered.position) == Some(c)));
+        let place_of =
+            |ordered: &OrderedBy| exprs.iter().position(|e| matches!(bare(e), Expr::Column(c) if visible.get(ordered.position) == Some(c)));
         let order = safe.order.iter().map_while(|o| place_of(o).map(|position| OrderedBy { position, ..*o })).collect();
         for (position, expr) in exprs.into_iter().enumerate() {
             let mut read = BTreeSet::new();
@@ -60,7 +61,15 @@ impl Rewriter<'_> {
         let sides: Vec<Column> = left.visible().into_iter().chain(right.visible()).collect();
         let mut conditions: Vec<Expr> = Vec::new();
         for (l, r) in join.on {
-            conditions.push(binary_expr(l, if join.null_equality == datafusion::common::NullEquality::NullEqualsNull { Operator::IsNotDistinctFrom } else { Operator::Eq }, r));
+            conditions.push(binary_expr(
+                l,
+                if join.null_equality == datafusion::common::NullEquality::NullEqualsNull {
+                    Operator::IsNotDistinctFrom
+                } else {
+                    Operator::Eq
+                },
+                r,
+            ));
         }
         conditions.extend(join.filter.map(split_conjunction_owned).unwrap_or_default());
         let on = conditions
@@ -77,7 +86,8 @@ impl Rewriter<'_> {
             }
             if let Some(own) = side.mask() {
                 let own = coalesce(vec![Expr::Column(own), lit(0u64)]);
-                let shifted = if columns.is_empty() { own } else { binary_expr(own, Operator::BitwiseShiftLeft, lit(columns.len() as u64)) };
+                let shifted =
+                    if columns.is_empty() { own } else { binary_expr(own, Operator::BitwiseShiftLeft, lit(columns.len() as u64)) };
                 mask = Some(match mask {
                     Some(mask) => binary_expr(mask, Operator::BitwiseOr, shifted),
                     None => shifted,
@@ -163,7 +173,8 @@ impl Rewriter<'_> {
                 Shape::Safe(safe) => parts.push(safe),
                 Shape::Rows(_) => {
                     return refuse(
-                        Refusal::new(Code::Disclosure, "UNION, INTERSECT and EXCEPT of subjects' rows are not offered").advice("summarise each part first, then put the summaries together"),
+                        Refusal::new(Code::Disclosure, "UNION, INTERSECT and EXCEPT of subjects' rows are not offered")
+                            .advice("summarise each part first, then put the summaries together"),
                     );
                 }
             }
@@ -205,7 +216,10 @@ fn bits(positions: impl IntoIterator<Item = usize>) -> Result<u64> {
     let mut all = 0u64;
     for position in positions {
         let Some(bit) = u32::try_from(position).ok().and_then(|p| 1u64.checked_shl(p)) else {
-            return refuse(Refusal::new(Code::LimitExceeded, format!("a result with protected values may have at most {MAX_MASKED} columns")).advice("ask for fewer columns"));
+            return refuse(
+                Refusal::new(Code::LimitExceeded, format!("a result with protected values may have at most {MAX_MASKED} columns"))
+                    .advice("ask for fewer columns"),
+            );
         };
         all |= bit;
     }

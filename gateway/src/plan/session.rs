@@ -20,8 +20,25 @@ pub(super) const VIEWS: &str = "views";
 
 /// Scalar functions offered. Over subjects' rows fewer are (`expression.rs`).
 const SCALARS: &[&str] = &[
-    "abs", "ceil", "character_length", "coalesce", "concat", "date_part", "date_trunc", "floor", "greatest", "least", "lower", "nullif", "power", "round",
-    "sqrt", "substr", "trunc", "upper", "btrim",
+    "abs",
+    "ceil",
+    "character_length",
+    "coalesce",
+    "concat",
+    "date_part",
+    "date_trunc",
+    "floor",
+    "greatest",
+    "least",
+    "lower",
+    "nullif",
+    "power",
+    "round",
+    "sqrt",
+    "substr",
+    "trunc",
+    "upper",
+    "btrim",
 ];
 
 /// Aggregates offered. Over subjects' rows fewer are (`summarise.rs`); `bit_or` carries the mask and is refused to statements.

@@ -39,7 +39,11 @@ pub(crate) fn parse(sql: &str) -> Result<Statement, Refusal> {
         return Err(Refusal::new(Code::LimitExceeded, "a statement may be at most 32 KiB long").advice("publish part of it as a view"));
     }
     bounded(sql)?;
-    let mut statements = DFParserBuilder::new(sql).with_recursion_limit(MAX_NESTING).build().and_then(|mut parser| parser.parse_statements()).map_err(refusal_of)?;
+    let mut statements = DFParserBuilder::new(sql)
+        .with_recursion_limit(MAX_NESTING)
+        .build()
+        .and_then(|mut parser| parser.parse_statements())
+        .map_err(refusal_of)?;
     let one = statements.pop_front();
     match (one, statements.is_empty()) {
         (Some(Statement::Statement(ast)), true) => match ast.as_ref() {
@@ -47,24 +51,41 @@ pub(crate) fn parse(sql: &str) -> Result<Statement, Refusal> {
             _ => Err(only_select()),
         },
         (None, _) => Err(Refusal::new(Code::Invalid, "the statement is empty").advice("send one SELECT")),
-        (Some(_), false) => Err(Refusal::new(Code::Invalid, "several statements in one request are not offered").advice("send them one by one")),
+        (Some(_), false) => {
+            Err(Refusal::new(Code::Invalid, "several statements in one request are not offered").advice("send them one by one"))
+        }
         (Some(_), true) => Err(only_select()),
     }
 }
 
 /// Counts what can nest, before anything recursive looks at the statement.
 fn bounded(sql: &str) -> Result<(), Refusal> {
-    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize().map_err(|e| refusal_of(DataFusionError::SQL(Box::new(e.into()), None)))?;
+    let tokens =
+        Tokenizer::new(&GenericDialect {}, sql).tokenize().map_err(|e| refusal_of(DataFusionError::SQL(Box::new(e.into()), None)))?;
     let nests = |token: &&Token| match token {
         Token::Word(word) => matches!(
             word.keyword,
-            Keyword::AND | Keyword::OR | Keyword::NOT | Keyword::IS | Keyword::LIKE | Keyword::IN | Keyword::BETWEEN | Keyword::CASE | Keyword::SELECT | Keyword::UNION | Keyword::JOIN
+            Keyword::AND
+                | Keyword::OR
+                | Keyword::NOT
+                | Keyword::IS
+                | Keyword::LIKE
+                | Keyword::IN
+                | Keyword::BETWEEN
+                | Keyword::CASE
+                | Keyword::SELECT
+                | Keyword::UNION
+                | Keyword::JOIN
         ),
         Token::Whitespace(_) | Token::Comma | Token::Number(..) | Token::SingleQuotedString(_) | Token::Period | Token::SemiColon => false,
         _ => true,
     };
     if tokens.iter().filter(nests).count() > MAX_OPERATORS {
-        return Err(Refusal::new(Code::LimitExceeded, format!("the statement holds more than {MAX_OPERATORS} operators, brackets and joins")).advice("use IN lists, or publish part of it as a view"));
+        return Err(Refusal::new(
+            Code::LimitExceeded,
+            format!("the statement holds more than {MAX_OPERATORS} operators, brackets and joins"),
+        )
+        .advice("use IN lists, or publish part of it as a view"));
     }
     Ok(())
 }

@@ -60,9 +60,10 @@ impl Rewriter<'_> {
         }
         match input {
             Shape::Safe(safe) => self.aggregate_safe(aggregate, safe),
-            Shape::Rows(rows) if rows.limited => {
-                refuse(Refusal::new(Code::Disclosure, "rows chosen by ORDER BY … LIMIT cannot be summarised: the limit could choose one person").advice("remove the LIMIT of the subquery"))
-            }
+            Shape::Rows(rows) if rows.limited => refuse(
+                Refusal::new(Code::Disclosure, "rows chosen by ORDER BY … LIMIT cannot be summarised: the limit could choose one person")
+                    .advice("remove the LIMIT of the subquery"),
+            ),
             Shape::Rows(rows) => {
                 let mut keys = Vec::new();
                 for expr in aggregate.group_expr.clone() {
@@ -106,8 +107,11 @@ impl Rewriter<'_> {
             if let Origin::Subject { nullable, .. } = origin {
                 if *nullable {
                     return refuse(
-                        Refusal::new(Code::Disclosure, "grouping by a pseudonym that an outer join can leave null would put several subjects into one group")
-                            .advice("group by the preserved side's pseudonym, or by coalesce(a.subject, b.subject)"),
+                        Refusal::new(
+                            Code::Disclosure,
+                            "grouping by a pseudonym that an outer join can leave null would put several subjects into one group",
+                        )
+                        .advice("group by the preserved side's pseudonym, or by coalesce(a.subject, b.subject)"),
                     );
                 }
                 subject = Some(position);
@@ -174,7 +178,9 @@ impl Rewriter<'_> {
             summaries.push(self.summary(bare(expr), &rows)?);
         }
         if keys.len() + summaries.len() > MAX_MASKED {
-            return refuse(Refusal::new(Code::LimitExceeded, format!("a summary may have at most {MAX_MASKED} columns")).advice("ask for fewer"));
+            return refuse(
+                Refusal::new(Code::LimitExceeded, format!("a summary may have at most {MAX_MASKED} columns")).advice("ask for fewer"),
+            );
         }
         let minimum = self.permit.minimum_subjects(&rows.datasets);
         self.minimum = self.minimum.max(minimum);
@@ -205,7 +211,10 @@ impl Rewriter<'_> {
             ("sum", false) => Measure::Sum,
             ("avg", false) => Measure::Average,
             ("min" | "max" | "median" | "stddev" | "var", _) => {
-                return refuse(Refusal::new(Code::Disclosure, format!("{name} shows or nearly shows single subjects' values")).advice("use avg, or count with FILTER (WHERE …) over bands"));
+                return refuse(
+                    Refusal::new(Code::Disclosure, format!("{name} shows or nearly shows single subjects' values"))
+                        .advice("use avg, or count with FILTER (WHERE …) over bands"),
+                );
             }
             _ => return not_offered("the aggregate", &format!("{name}{}", if params.distinct { " DISTINCT" } else { "" })),
         };
@@ -225,9 +234,13 @@ impl Rewriter<'_> {
             Expr::Column(column) => {
                 let Some(visible) = find(&rows.visible, column) else { return computed_argument() };
                 match (&visible.origin, measure) {
-                    (Origin::Subject { .. }, Measure::Subjects | Measure::Values) | (Origin::Source(_) | Origin::PerSubject(_), Measure::Values | Measure::Sum | Measure::Average) => {}
+                    (Origin::Subject { .. }, Measure::Subjects | Measure::Values)
+                    | (Origin::Source(_) | Origin::PerSubject(_), Measure::Values | Measure::Sum | Measure::Average) => {}
                     (_, Measure::Subjects) => {
-                        return refuse(Refusal::new(Code::Disclosure, "count(DISTINCT …) counts subjects only").advice("write count(DISTINCT a.subject)"));
+                        return refuse(
+                            Refusal::new(Code::Disclosure, "count(DISTINCT …) counts subjects only")
+                                .advice("write count(DISTINCT a.subject)"),
+                        );
                     }
                     _ => return computed_argument(),
                 }
@@ -381,7 +394,10 @@ fn is_zero_or_null(value: &ScalarValue) -> bool {
 
 fn computed_argument<T>() -> Result<T> {
     refuse(
-        Refusal::new(Code::Disclosure, "an aggregate over subjects takes a column, or CASE WHEN condition THEN (column or literal) [ELSE 0] END")
-            .advice("compute with the protected results instead: sum(a) / sum(b) rather than sum(a / b)"),
+        Refusal::new(
+            Code::Disclosure,
+            "an aggregate over subjects takes a column, or CASE WHEN condition THEN (column or literal) [ELSE 0] END",
+        )
+        .advice("compute with the protected results instead: sum(a) / sum(b) rather than sum(a / b)"),
     )
 }

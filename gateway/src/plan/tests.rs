@@ -64,10 +64,21 @@ async fn planned(sql: &str) -> Result<Plan, Refusal> {
     let agreement = Agreement::parse(AGREEMENT).unwrap();
     let purposes = PurposeTree::parse(r#"purpose = [{ id = "p", title = "P" }]"#).unwrap();
     let name = |s: &str| Name::parse(s).unwrap();
-    let caller = concordat_policy::Caller { subject: "u".into(), organisation: "unit".into(), roles: ["analyst".to_owned()].into(), purpose: name("p") };
+    let caller = concordat_policy::Caller {
+        subject: "u".into(),
+        organisation: "unit".into(),
+        roles: ["analyst".to_owned()].into(),
+        purpose: name("p"),
+    };
     let now = "2026-06-01T00:00:00Z".parse().unwrap();
     let permit = authorize(&caller, None, &[agreement], &purposes, now).unwrap();
-    let view = |name: &str, sql: &str| View { name: name.into(), mission: permit.mission().clone(), title: String::new(), unit: String::new(), sql: sql.into() };
+    let view = |name: &str, sql: &str| View {
+        name: name.into(),
+        mission: permit.mission().clone(),
+        title: String::new(),
+        unit: String::new(),
+        sql: sql.into(),
+    };
     let views = [
         view("by_region", "SELECT region, count(*) AS persons, avg(score) AS mean FROM a.people GROUP BY region"),
         view("joined", "SELECT p.subject, p.region, p.score, c.amount FROM a.people p JOIN b.claims c ON p.subject = c.subject"),
@@ -183,7 +194,11 @@ async fn the_rest_is_refused_with_its_code() {
 
 #[tokio::test]
 async fn sentences_hold_no_literal() {
-    for sql in ["SELECT count(*) FROM a.people WHERE age = 'AB123456C'", "SELECT 'AB123456C' + region FROM a.people", "SELECT count(*) FROM a.people WHERE region LIKE 'AB123456C' + 1"] {
+    for sql in [
+        "SELECT count(*) FROM a.people WHERE age = 'AB123456C'",
+        "SELECT 'AB123456C' + region FROM a.people",
+        "SELECT count(*) FROM a.people WHERE region LIKE 'AB123456C' + 1",
+    ] {
         if let Err(refusal) = planned(sql).await {
             assert!(!refusal.to_string().contains("AB123456C"), "{refusal}");
         }

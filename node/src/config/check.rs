@@ -32,7 +32,8 @@ pub(super) fn agreements(papers: Vec<Paper>, own: &Own<'_>, findings: &mut Vec<F
     for paper in papers {
         let place = paper.path.display();
         let Some(index) = paper.agreement.parties.iter().position(|party| party.department == *own.department) else {
-            warnings.push(format!("{place}: agreement '{}' does not name '{}' as a party and is ignored", paper.agreement.id, own.department));
+            warnings
+                .push(format!("{place}: agreement '{}' does not name '{}' as a party and is ignored", paper.agreement.id, own.department));
             continue;
         };
         if kept.iter().any(|other| other.id == paper.agreement.id) {
@@ -42,7 +43,8 @@ pub(super) fn agreements(papers: Vec<Paper>, own: &Own<'_>, findings: &mut Vec<F
         }
         for purpose in &paper.agreement.purposes {
             if own.purposes.active(purpose).is_none() {
-                warnings.push(format!("{place}: the purpose '{purpose}' is unknown or retired here, so the agreement permits nothing for it"));
+                warnings
+                    .push(format!("{place}: the purpose '{purpose}' is unknown or retired here, so the agreement permits nothing for it"));
             }
         }
         paper.check_keys(index, own, findings);
@@ -68,7 +70,11 @@ impl Paper {
         ] {
             if *agreed != actual {
                 let cause = format!("the agreement states another {key} of '{}' than this node holds ({actual})", own.department);
-                findings.push(self.finding(&["party", &index, key], cause, "use the key that was agreed, or have the parties agree the new fingerprint"));
+                findings.push(self.finding(
+                    &["party", &index, key],
+                    cause,
+                    "use the key that was agreed, or have the parties agree the new fingerprint",
+                ));
             }
         }
     }
@@ -80,7 +86,11 @@ impl Paper {
         };
         let name = &agreed.name;
         let Some(declared) = own.datasets.iter().find(|d| d.name == name.dataset) else {
-            return finding(&["name"], format!("the agreement names the dataset '{name}', which this node does not declare"), "declare it in node.toml, or correct the agreement");
+            return finding(
+                &["name"],
+                format!("the agreement names the dataset '{name}', which this node does not declare"),
+                "declare it in node.toml, or correct the agreement",
+            );
         };
         if declared.identifier.label() != agreed.identifier.label() {
             let cause = format!("'{name}' is agreed by identifier {}, and declared by {}", agreed.identifier, declared.identifier);
@@ -88,7 +98,11 @@ impl Paper {
         }
         for (column, rule) in &agreed.columns {
             let Some(own) = declared.columns.get(column) else {
-                finding(&["columns", column], format!("the agreement names the column '{name}.{column}', which this node does not declare"), "declare it in node.toml, or correct the agreement");
+                finding(
+                    &["columns", column],
+                    format!("the agreement names the column '{name}.{column}', which this node does not declare"),
+                    "declare it in node.toml, or correct the agreement",
+                );
                 continue;
             };
             if own.kind != rule.kind {

@@ -119,7 +119,12 @@ mod tests {
     #[test]
     fn spans_lead_to_the_line() {
         let text = "a = 1\n[[dataset]]\nname = 'x'\n[[dataset]]\nname = 'y'\ncolumns.region = { type = 'text' }\n";
-        for (keys, line) in [(&["a"][..], 1), (&["dataset", "0", "name"], 3), (&["dataset", "1", "columns", "region"], 6), (&["dataset", "1", "columns", "no"], 6)] {
+        for (keys, line) in [
+            (&["a"][..], 1),
+            (&["dataset", "0", "name"], 3),
+            (&["dataset", "1", "columns", "region"], 6),
+            (&["dataset", "1", "columns", "no"], 6),
+        ] {
             let finding = Finding::at(Path::new("f.toml"), text, keys, "c", "r");
             assert_eq!(finding.place(), format!("f.toml:{line}"), "{keys:?}");
         }

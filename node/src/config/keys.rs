@@ -20,7 +20,11 @@ pub(super) fn tls(loader: &mut Loader<'_>, file: &TlsFile) -> Option<Tls> {
     let key = private(loader, &file.key);
     let (certificate, ca, key) = (certificate?, ca?, key?);
     if PrivateKeyDer::from_pem_slice(key.as_bytes()).is_err() {
-        loader.findings.push(Finding::file(&loader.folder.join(&file.key), "holds no private key in PEM", "use the key of the node's certificate, PKCS#8"));
+        loader.findings.push(Finding::file(
+            &loader.folder.join(&file.key),
+            "holds no private key in PEM",
+            "use the key of the node's certificate, PKCS#8",
+        ));
         return None;
     }
     Some(Tls { certificate, key, ca })
@@ -41,7 +45,11 @@ pub(super) fn signing(loader: &mut Loader<'_>, path: &Path) -> Option<SigningKey
     let text = private(loader, path)?;
     let key = SigningKey::from_pem(&text);
     if key.is_none() {
-        loader.findings.push(Finding::file(&loader.folder.join(path), "is not an Ed25519 private key in PKCS#8 PEM", "make one: openssl genpkey -algorithm ed25519"));
+        loader.findings.push(Finding::file(
+            &loader.folder.join(path),
+            "is not an Ed25519 private key in PKCS#8 PEM",
+            "make one: openssl genpkey -algorithm ed25519",
+        ));
     }
     key
 }
@@ -50,7 +58,11 @@ pub(super) fn linkage(loader: &mut Loader<'_>, path: &Path) -> Option<Keypair> {
     let text = private(loader, path)?;
     let key = Keypair::from_hex(text.trim());
     if key.is_none() {
-        loader.findings.push(Finding::file(&loader.folder.join(path), "is not a raw X25519 private key as 64 hex digits", "make one: openssl rand -hex 32"));
+        loader.findings.push(Finding::file(
+            &loader.folder.join(path),
+            "is not a raw X25519 private key as 64 hex digits",
+            "make one: openssl rand -hex 32",
+        ));
     }
     key
 }

@@ -36,22 +36,61 @@ fn each_contradiction_is_found_where_it_stands() {
         ("node.toml", "state = \"state\"", "state = \"state\"\nsurprise = 1", "node.toml [surprise = 1] unknown field `surprise`"),
         ("node.toml", "state = \"state\"", "state = \"state\"\nmax_releases = 0", "node.toml [max_releases = 0] max_releases is 1 to 64"),
         ("node.toml", "type = \"nino\"", "type = \"passport\"", "node.toml [[dataset.identifier]] unknown identifier type 'passport'"),
-        ("node.toml", "type = \"nino\"", "type = \"uprn\"", "agreements/opportunity.toml [identifier = { type = \"nino\", uses = [\"join\", \"aggregate\"] }] 'dfe.attainment' is agreed by identifier nino, and declared by uprn"),
-        ("node.toml", "source = \"secret\"", "source = \"nino\"", "node.toml [unused = { type = \"text\", classification = \"personal\", source = \"nino\" }] column 'unused' would release the identifier itself"),
+        (
+            "node.toml",
+            "type = \"nino\"",
+            "type = \"uprn\"",
+            "agreements/opportunity.toml [identifier = { type = \"nino\", uses = [\"join\", \"aggregate\"] }] 'dfe.attainment' is agreed by identifier nino, and declared by uprn",
+        ),
+        (
+            "node.toml",
+            "source = \"secret\"",
+            "source = \"nino\"",
+            "node.toml [unused = { type = \"text\", classification = \"personal\", source = \"nino\" }] column 'unused' would release the identifier itself",
+        ),
         ("node.toml", "unused = {", "subject = {", "'subject' cannot name a column"),
         ("node.toml", "cohort = {", "year = {", "uses = [\"filter\"] }] the agreement names the column 'dfe.attainment.cohort'"),
-        ("node.toml", "cohort = { type = \"integer\"", "cohort = { type = \"number\"", "uses = [\"filter\"] }] 'dfe.attainment.cohort' is agreed as integer, and declared as number"),
-        ("node.toml", "\"London\", \"Wales\"", "\"London\"", "values = [\"London\", \"Wales\"] }] the agreement lists other values of 'dfe.attainment.region'"),
-        ("node.toml", "name = \"attainment\"", "name = \"results\"", "agreements/opportunity.toml [name = \"attainment\"] the agreement names the dataset 'dfe.attainment'"),
+        (
+            "node.toml",
+            "cohort = { type = \"integer\"",
+            "cohort = { type = \"number\"",
+            "uses = [\"filter\"] }] 'dfe.attainment.cohort' is agreed as integer, and declared as number",
+        ),
+        (
+            "node.toml",
+            "\"London\", \"Wales\"",
+            "\"London\"",
+            "values = [\"London\", \"Wales\"] }] the agreement lists other values of 'dfe.attainment.region'",
+        ),
+        (
+            "node.toml",
+            "name = \"attainment\"",
+            "name = \"results\"",
+            "agreements/opportunity.toml [name = \"attainment\"] the agreement names the dataset 'dfe.attainment'",
+        ),
         ("node.toml", "tls/ca.pem", "tls/none.pem", "tls/none.pem: cannot be read"),
         ("keys/linkage.key", "", "zz", "keys/linkage.key: is not a raw X25519 private key"),
         ("keys/gateway-order.spki", "", "AAAA", "keys/gateway-order.spki: is not an Ed25519 public key"),
-        ("purposes.toml", "parent = \"opportunity\"", "parent = \"other\"", "purposes.toml [{ id = \"opportunity.measure\", title = \"Measure\", parent = \"other\" },] purpose 'opportunity.measure' has the unknown parent"),
-        ("agreements/opportunity.toml", "valid_until = \"2090-12-31\"", "valid_until = \"2019-12-31\"", "agreements/opportunity.toml [valid_until = \"2019-12-31\"] the agreement ends before it begins"),
+        (
+            "purposes.toml",
+            "parent = \"opportunity\"",
+            "parent = \"other\"",
+            "purposes.toml [{ id = \"opportunity.measure\", title = \"Measure\", parent = \"other\" },] purpose 'opportunity.measure' has the unknown parent",
+        ),
+        (
+            "agreements/opportunity.toml",
+            "valid_until = \"2090-12-31\"",
+            "valid_until = \"2019-12-31\"",
+            "agreements/opportunity.toml [valid_until = \"2019-12-31\"] the agreement ends before it begins",
+        ),
     ];
     for (file, from, to, expected) in cases {
         let world = World::new();
-        if from.is_empty() { world.write(file, to) } else { world.replace(file, from, to) }
+        if from.is_empty() {
+            world.write(file, to)
+        } else {
+            world.replace(file, from, to)
+        }
         let found = findings(&world);
         assert!(found.iter().any(|f| f.contains(expected)), "{file}: {to}: {found:?}");
     }
@@ -62,13 +101,20 @@ fn keys_must_be_the_agreed_ones_and_private() {
     let world = World::new();
     world.write("keys/linkage.key", &"11".repeat(32));
     let found = findings(&world);
-    assert!(found.iter().any(|f| f.starts_with("agreements/opportunity.toml [linkage_key = ") && f.contains("the agreement states another linkage_key of 'dfe'")), "{found:?}");
+    assert!(
+        found.iter().any(|f| f.starts_with("agreements/opportunity.toml [linkage_key = ")
+            && f.contains("the agreement states another linkage_key of 'dfe'")),
+        "{found:?}"
+    );
 
     for file in ["keys/signing.key.pem", "keys/linkage.key", "tls/node.key.pem"] {
         let world = World::new();
         std::fs::set_permissions(world.path(file), std::fs::Permissions::from_mode(0o640)).unwrap();
         let found = findings(&world);
-        assert!(found.iter().any(|f| f.starts_with(&format!("{file}: is a private key that others can read (mode 640) / chmod 600"))), "{found:?}");
+        assert!(
+            found.iter().any(|f| f.starts_with(&format!("{file}: is a private key that others can read (mode 640) / chmod 600"))),
+            "{found:?}"
+        );
     }
 }
 

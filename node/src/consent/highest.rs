@@ -20,7 +20,9 @@ impl Highest {
     /// The version; 0 where none was seen.
     pub(super) fn read(&self) -> io::Result<u64> {
         match fs::read_to_string(&self.path) {
-            Ok(text) => text.trim().parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "state/consent-version holds no number")),
+            Ok(text) => {
+                text.trim().parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "state/consent-version holds no number"))
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(0),
             Err(e) => Err(e),
         }

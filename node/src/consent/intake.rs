@@ -51,7 +51,14 @@ impl Intake {
     ///
     /// # Errors
     /// [`IntakeError`].
-    pub fn record(&self, identifier: &str, identifier_type: &str, purpose: &str, event: &str, scratch: &mut String) -> Result<Record, IntakeError> {
+    pub fn record(
+        &self,
+        identifier: &str,
+        identifier_type: &str,
+        purpose: &str,
+        event: &str,
+        scratch: &mut String,
+    ) -> Result<Record, IntakeError> {
         let kind = self.types.get(identifier_type).ok_or_else(|| IntakeError::Type(identifier_type.chars().take(64).collect()))?;
         let known = Name::parse(purpose).ok().filter(|name| self.purposes.ancestry(name).next().is_some());
         let purpose = known.ok_or(IntakeError::Purpose)?;

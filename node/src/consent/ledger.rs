@@ -128,7 +128,8 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`].
     pub fn imported(&self, digest: &str) -> Result<bool, LedgerError> {
-        let found: Option<i64> = self.connection().query_row("SELECT 1 FROM imports WHERE digest = ?1", params![digest], |row| row.get(0)).optional()?;
+        let found: Option<i64> =
+            self.connection().query_row("SELECT 1 FROM imports WHERE digest = ?1", params![digest], |row| row.get(0)).optional()?;
         Ok(found.is_some())
     }
 
@@ -137,10 +138,16 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError`]; [`LedgerError::BrokenOff`] when `next` fails.
-    pub fn import(&self, digest: &str, file: &str, mut next: impl FnMut() -> Result<Option<Vec<Record>>, ()>) -> Result<Option<u64>, LedgerError> {
+    pub fn import(
+        &self,
+        digest: &str,
+        file: &str,
+        mut next: impl FnMut() -> Result<Option<Vec<Record>>, ()>,
+    ) -> Result<Option<u64>, LedgerError> {
         let mut connection = self.connection();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let known: Option<i64> = transaction.query_row("SELECT 1 FROM imports WHERE digest = ?1", params![digest], |row| row.get(0)).optional()?;
+        let known: Option<i64> =
+            transaction.query_row("SELECT 1 FROM imports WHERE digest = ?1", params![digest], |row| row.get(0)).optional()?;
         if known.is_some() {
             return Ok(None);
         }
@@ -158,7 +165,12 @@ impl Ledger {
     }
 
     /// Calls `each` for every record after place `from`, up to `to`, in order.
-    pub(super) fn since(&self, from: u64, to: u64, mut each: impl FnMut(u64, Row<'_>) -> Result<(), LedgerError>) -> Result<(), LedgerError> {
+    pub(super) fn since(
+        &self,
+        from: u64,
+        to: u64,
+        mut each: impl FnMut(u64, Row<'_>) -> Result<(), LedgerError>,
+    ) -> Result<(), LedgerError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(
             "SELECT place, identifier_type, identifier, purpose, event FROM records WHERE place > ?1 AND place <= ?2 ORDER BY place",
@@ -184,8 +196,8 @@ fn version(connection: &Connection) -> Result<u64, LedgerError> {
 }
 
 fn insert(transaction: &Transaction<'_>, records: &[Record]) -> Result<(), LedgerError> {
-    let mut statement =
-        transaction.prepare_cached("INSERT INTO records (identifier_type, identifier, purpose, event, recorded_at) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    let mut statement = transaction
+        .prepare_cached("INSERT INTO records (identifier_type, identifier, purpose, event, recorded_at) VALUES (?1, ?2, ?3, ?4, ?5)")?;
     let now = timestamp();
     for record in records {
         statement.execute(params![record.identifier_type, record.identifier, record.purpose.as_str(), record.event.as_str(), now])?;

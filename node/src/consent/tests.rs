@@ -82,7 +82,10 @@ async fn a_file_is_imported_once_and_as_a_whole() {
     assert_eq!(run(file.clone()).await.unwrap(), Imported::Now { records: 5, invalid: 1 });
     assert_eq!(run(file).await.unwrap(), Imported::Before);
     let snapshot = consent.catch_up().unwrap().snapshot;
-    assert_eq!(latest(&snapshot, "AB100002A", &["opportunity.measure", "opportunity"]), Latest { given: Some(2), withdrawn: Some(5), objected: None });
+    assert_eq!(
+        latest(&snapshot, "AB100002A", &["opportunity.measure", "opportunity"]),
+        Latest { given: Some(2), withdrawn: Some(5), objected: None }
+    );
 
     world.write("bad.csv", "identifier,purpose,event\nAB100001A,opportunity,withdrawn\nAB100001A,opportunity,maybe\n");
     assert!(matches!(run(world.path("bad.csv")).await, Err(ImportError::Record(_, 2, _))));

@@ -9,7 +9,11 @@ use datafusion::logical_expr::{Expr, Operator, binary_expr, lit, not};
 use datafusion::scalar::ScalarValue;
 
 /// The expression; `None` for a column that `column` does not know.
-pub(super) fn expression(predicate: &Predicate, column: &impl Fn(&str) -> Option<Expr>, types: &BTreeMap<String, ColumnType>) -> Option<Expr> {
+pub(super) fn expression(
+    predicate: &Predicate,
+    column: &impl Fn(&str) -> Option<Expr>,
+    types: &BTreeMap<String, ColumnType>,
+) -> Option<Expr> {
     let literal = |name: &str, value: &Value| Some(literal(value, *types.get(name)?));
     Some(match predicate {
         Predicate::Compare { column: name, comparison, value } => binary_expr(column(name)?, operator(*comparison), literal(name, value)?),
@@ -51,6 +55,8 @@ fn literal(value: &Value, kind: ColumnType) -> Expr {
         (Value::Integer(whole), _) => lit(*whole),
         (Value::Number(number), _) => lit(*number),
         (Value::Boolean(boolean), _) => lit(*boolean),
-        (Value::Date(day), _) => Expr::Literal(ScalarValue::Date32(i32::try_from(day.signed_duration_since(NaiveDate::default()).num_days()).ok()), None),
+        (Value::Date(day), _) => {
+            Expr::Literal(ScalarValue::Date32(i32::try_from(day.signed_duration_since(NaiveDate::default()).num_days()).ok()), None)
+        }
     }
 }

@@ -24,7 +24,8 @@ impl Pair {
         let print = |pair: &Keypair| Fingerprint::of(&pair.public());
         let signing = Fingerprint::of(b"signing");
         let text = agreement_text("dfe", (&signing, &print(&dfe)), (&signing, &print(&dwp)));
-        let agreements = |own: &str| Agreements::new(name(own), vec![Agreement::parse(&text).unwrap()], PurposeTree::parse(PURPOSES).unwrap());
+        let agreements =
+            |own: &str| Agreements::new(name(own), vec![Agreement::parse(&text).unwrap()], PurposeTree::parse(PURPOSES).unwrap());
         let open = |pair: Keypair, index: usize| LinkageKeys::open(pair, folders[index].path()).unwrap();
         Self {
             dfe: (open(dfe, 0), agreements("dfe")),
@@ -148,7 +149,8 @@ fn a_key_made_by_the_relay_is_not_accepted() {
     let info = binding(&pair.domain(), pair.agreement(), &name("dfe"), &name("dwp"));
     let forger = &pair.stranger.keypair;
     let mode = OpModeS::Auth((forger.private.clone(), forger.public.clone()));
-    let (encapsulated, ciphertext) = hpke::single_shot_seal::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(&mode, &recipient, &info, &[7; 32], &[]).unwrap();
+    let (encapsulated, ciphertext) =
+        hpke::single_shot_seal::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(&mode, &recipient, &info, &[7; 32], &[]).unwrap();
     let forged = v1::SealedKey { encapsulated: encapsulated.to_bytes().to_vec(), ciphertext, ..good };
     assert_eq!(pair.accept(&forged).unwrap_err().code, Code::Denied);
     let openly = v1::SealedKey { sender_key: pair.stranger.public().to_vec(), ..forged };

@@ -122,7 +122,11 @@ fn altered_bytes_other_keys_and_other_connections_are_refused() {
     let mut order = good.clone();
     order.request.extend(vec![0; MAX_RELEASE_REQUEST]);
     assert_eq!(verify(&order, &world.gateway.fingerprint), Some(Code::Invalid));
-    let other = Verifier { key: crate::fixture::signing_key().0.verifying_key().unwrap(), agreements: Arc::clone(&verifier.agreements), datasets: verifier.datasets.clone() };
+    let other = Verifier {
+        key: crate::fixture::signing_key().0.verifying_key().unwrap(),
+        agreements: Arc::clone(&verifier.agreements),
+        datasets: verifier.datasets.clone(),
+    };
     assert_eq!(code(other.verify(&good, &world.gateway.fingerprint, now)), Some(Code::Unauthenticated));
 }
 
@@ -130,7 +134,9 @@ fn altered_bytes_other_keys_and_other_connections_are_refused() {
 fn an_agreement_that_is_not_in_force_permits_nothing() {
     let world = World::new();
     let verifier = verifier(&world);
-    for (day, expected) in [("2019-12-31", Some(Code::Denied)), ("2020-01-01", None), ("2090-12-31", None), ("2091-01-01", Some(Code::Denied))] {
+    for (day, expected) in
+        [("2019-12-31", Some(Code::Denied)), ("2020-01-01", None), ("2090-12-31", None), ("2091-01-01", Some(Code::Denied))]
+    {
         let now = day.parse::<chrono::NaiveDate>().unwrap().and_hms_opt(12, 0, 0).unwrap().and_utc() + TimeDelta::seconds(1);
         let outcome = verifier.verify(&world.order(&world.request(now), now), &world.gateway.fingerprint, now);
         assert_eq!(code(outcome), expected, "{day}");

@@ -63,7 +63,10 @@ impl Partition {
         while !self.buckets.is_empty() {
             let more = self.reader.sorted().rows(self.buckets.start);
             if more > BUCKET_ROWS {
-                return Err(Refusal::new(Code::LimitExceeded, "too many rows of this dataset share too few subjects to be released sorted"));
+                return Err(Refusal::new(
+                    Code::LimitExceeded,
+                    "too many rows of this dataset share too few subjects to be released sorted",
+                ));
             }
             if rows > 0 && rows + more > BATCH_ROWS {
                 break;

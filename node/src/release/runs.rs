@@ -219,11 +219,14 @@ impl BucketReader {
                 Run::Spilled(path, rows) => {
                     let reader = match file {
                         Some(reader) => reader,
-                        None => file.insert(FileReader::try_new(File::open(path).map_err(Refusal::internal)?, None).map_err(Refusal::internal)?),
+                        None => {
+                            file.insert(FileReader::try_new(File::open(path).map_err(Refusal::internal)?, None).map_err(Refusal::internal)?)
+                        }
                     };
                     for bucket in buckets.clone().filter(|bucket| rows.get(*bucket).is_some_and(|rows| *rows > 0)) {
                         reader.set_index(bucket).map_err(Refusal::internal)?;
-                        let batch = reader.next().ok_or_else(|| Refusal::internal("a spilled bucket is missing"))?.map_err(Refusal::internal)?;
+                        let batch =
+                            reader.next().ok_or_else(|| Refusal::internal("a spilled bucket is missing"))?.map_err(Refusal::internal)?;
                         loaded.whole(batch)?;
                     }
                 }
@@ -256,7 +259,11 @@ impl Loaded {
 }
 
 fn subjects(batch: &RecordBatch) -> Result<&FixedSizeBinaryArray, Refusal> {
-    batch.columns().first().and_then(|column| column.as_fixed_size_binary_opt()).ok_or_else(|| Refusal::internal("a batch without pseudonyms"))
+    batch
+        .columns()
+        .first()
+        .and_then(|column| column.as_fixed_size_binary_opt())
+        .ok_or_else(|| Refusal::internal("a batch without pseudonyms"))
 }
 
 fn pseudonym(bytes: &[u8]) -> u128 {

@@ -40,9 +40,12 @@ fn scan(rows: u64, streams: u64, folder: &Path) -> Scan {
             let identifiers: StringArray = part.iter().map(|row| Some(format!("{row:012}"))).collect();
             let numbers: Int64Array = part.iter().map(|row| (row % 7 != 0).then_some(row.cast_signed())).collect();
             let texts: StringArray = part.iter().map(|row| Some(["north", "south", "east"][(row % 3) as usize])).collect();
-            batches.push(Ok(RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(identifiers), Arc::new(numbers), Arc::new(texts)]).unwrap()));
+            batches.push(Ok(
+                RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(identifiers), Arc::new(numbers), Arc::new(texts)]).unwrap()
+            ));
         }
-        Box::pin(RecordBatchStreamAdapter::new(adapter_schema, futures::stream::iter(batches))) as datafusion::execution::SendableRecordBatchStream
+        Box::pin(RecordBatchStreamAdapter::new(adapter_schema, futures::stream::iter(batches)))
+            as datafusion::execution::SendableRecordBatchStream
     };
     let file = folder.join("source.csv");
     std::fs::write(&file, "x").unwrap();
@@ -111,7 +114,12 @@ async fn spilled_and_held_rows_are_the_same_complete_and_in_order() {
     assert!(in_memory == from_files);
     let pseudonyms = pseudonyms();
     let expected: BTreeMap<Vec<u8>, (Option<i64>, String)> = (1..=ROWS)
-        .map(|row| (pseudonyms.one(&row.to_string()).to_vec(), ((row % 7 != 0).then_some(row.cast_signed()), ["north", "south", "east"][(row % 3) as usize].to_owned())))
+        .map(|row| {
+            (
+                pseudonyms.one(&row.to_string()).to_vec(),
+                ((row % 7 != 0).then_some(row.cast_signed()), ["north", "south", "east"][(row % 3) as usize].to_owned()),
+            )
+        })
         .collect();
     assert!(in_memory.into_iter().map(|(subject, number, text)| (subject, (number, text))).eq(expected));
 }
@@ -141,7 +149,8 @@ async fn all(release: &Release) -> Vec<RecordBatch> {
 }
 
 fn scores(batches: &[RecordBatch]) -> Vec<Option<f64>> {
-    let mut scores: Vec<_> = batches.iter().flat_map(|batch| batch.column(2).as_primitive::<Float64Type>().iter().collect::<Vec<_>>()).collect();
+    let mut scores: Vec<_> =
+        batches.iter().flat_map(|batch| batch.column(2).as_primitive::<Float64Type>().iter().collect::<Vec<_>>()).collect();
     scores.sort_by(|a, b| a.partial_cmp(b).unwrap());
     scores
 }
@@ -186,7 +195,8 @@ async fn orders_are_used_once_also_after_a_restart_and_refusals_are_logged() {
         }
     };
     assert_eq!(again.order(&order, Some(world.gateway.fingerprint.clone()), now).await.unwrap_err().code, Code::Replayed);
-    let log: String = std::fs::read_dir(world.path("log")).unwrap().flatten().filter_map(|e| std::fs::read_to_string(e.path()).ok()).collect();
+    let log: String =
+        std::fs::read_dir(world.path("log")).unwrap().flatten().filter_map(|e| std::fs::read_to_string(e.path()).ok()).collect();
     let count = |text: &str| log.matches(text).count();
     assert_eq!((count("\"order.refused\""), count("\"release.intended\""), count("\"replayed\"")), (4, 1, 2));
     for secret in ["AB100001A", "London", &order.order] {

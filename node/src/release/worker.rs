@@ -121,7 +121,11 @@ impl Worker {
         space.text.clear();
         space.ends.clear();
         space.rows.clear();
-        let identifiers = batch.columns().first().and_then(|column| column.as_string_opt::<i32>()).ok_or_else(|| Refusal::internal("the scan gave no identifiers"))?;
+        let identifiers = batch
+            .columns()
+            .first()
+            .and_then(|column| column.as_string_opt::<i32>())
+            .ok_or_else(|| Refusal::internal("the scan gave no identifiers"))?;
         for (row, identifier) in (0u32..).zip(identifiers) {
             if identifier.is_some_and(|raw| self.rules.identifier.normalise(raw, &mut space.one)) {
                 space.text.push_str(&space.one);

@@ -44,7 +44,8 @@ impl Running {
     }
 
     async fn connect(&self, identity: Option<&fixture::Identity>) -> Result<Channel, tonic::transport::Error> {
-        let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&self.world.ca)).domain_name("dfe.node.concordat.internal");
+        let mut tls =
+            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&self.world.ca)).domain_name("dfe.node.concordat.internal");
         if let Some(identity) = identity {
             tls = tls.identity(Identity::from_pem(&identity.certificate, &identity.key));
         }
@@ -92,9 +93,14 @@ async fn an_order_is_answered_with_partitions_and_receipts() {
         let (last, data) = messages.split_last().unwrap();
         assert!(!data.is_empty(), "the schema comes first, also without rows");
         assert!(last.data_header.is_empty() && last.data_body.is_empty());
-        let receipt = Receipt::verify(std::str::from_utf8(&last.app_metadata).unwrap(), &name("dfe"), &key, Utc::now().timestamp()).unwrap();
+        let receipt =
+            Receipt::verify(std::str::from_utf8(&last.app_metadata).unwrap(), &name("dfe"), &key, Utc::now().timestamp()).unwrap();
         assert_eq!((receipt.partition as usize, receipt.partitions, receipt.consent_version), (partition, 4, 5));
-        let decoded: Vec<_> = FlightRecordBatchStream::new_from_flight_data(futures::stream::iter(data.iter().cloned().map(Ok).collect::<Vec<_>>())).try_collect().await.unwrap();
+        let decoded: Vec<_> =
+            FlightRecordBatchStream::new_from_flight_data(futures::stream::iter(data.iter().cloned().map(Ok).collect::<Vec<_>>()))
+                .try_collect()
+                .await
+                .unwrap();
         let of_partition: usize = decoded.iter().map(|batch| batch.num_rows()).sum();
         assert_eq!(receipt.rows as usize, of_partition);
         rows += of_partition;
@@ -180,7 +186,11 @@ async fn administrators_record_consent_and_the_gateway_reads_descriptions() {
     assert_eq!(answer.consent_version, 6);
     let refused = ledger.record(v1::RecordRequest { records: vec![record("AB100003A"), record("secret person")] }).await.unwrap_err();
     assert_eq!(code(&refused), Some(Code::Invalid));
-    assert!(refused.message().contains("records[1]: the identifier is not a valid nino") && !refused.message().contains("secret"), "{}", refused.message());
+    assert!(
+        refused.message().contains("records[1]: the identifier is not a valid nino") && !refused.message().contains("secret"),
+        "{}",
+        refused.message()
+    );
 
     let mut client = NodeClient::new(running.gateway().await);
     let description = client.describe(v1::DescribeRequest { contract_version: 1 }).await.unwrap().into_inner();

@@ -81,7 +81,8 @@ fn files(source: &Path) -> Result<(Format, Vec<PathBuf>)> {
         files.sort();
     }
     let kind = files.first().and_then(|file| format(file)).filter(|kind| files.iter().all(|file| format(file) == Some(*kind)));
-    let kind = kind.ok_or_else(|| Failure::usage(format!("{} is neither .csv nor .parquet, nor a folder of one of them", source.display())))?;
+    let kind =
+        kind.ok_or_else(|| Failure::usage(format!("{} is neither .csv nor .parquet, nor a folder of one of them", source.display())))?;
     Ok((kind, files))
 }
 
