@@ -22,18 +22,27 @@ Examples:
 
 Tables are department.dataset; `concordat views` lists them with their columns and permitted uses. Datasets join on subject,
 the person's pseudonym. Answers are summaries: numbers that rest on too few people are withheld, and the answer says so.")]
+#[group(skip)]
 pub(crate) struct Query {
-    /// An outcome view of the estate
-    #[arg(long, value_name = "NAME", required_unless_present = "sql", conflicts_with = "sql", value_parser = view_name)]
-    view: Option<String>,
-    /// One SELECT
-    #[arg(long, value_name = "SELECT")]
-    sql: Option<String>,
+    #[command(flatten)]
+    question: Question,
     /// How to print the answer
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
     #[command(flatten)]
     target: Target,
+}
+
+/// What is asked: one of the two.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Question {
+    /// An outcome view of the estate
+    #[arg(long, value_name = "NAME", value_parser = view_name)]
+    view: Option<String>,
+    /// One SELECT
+    #[arg(long, value_name = "SELECT")]
+    sql: Option<String>,
 }
 
 /// A view's name stands in SQL, so it must be one.
@@ -43,10 +52,11 @@ fn view_name(text: &str) -> std::result::Result<String, String> {
 }
 
 pub(crate) async fn run(query: Query) -> Result<()> {
+    let question = &query.question;
     let client = query.target.connect().await?;
-    let sql = query.view.as_deref().map_or_else(|| query.sql.clone().unwrap_or_default(), of_view);
+    let sql = question.view.as_deref().map_or_else(|| question.sql.clone().unwrap_or_default(), of_view);
     let answer = client.query(&sql).await?;
-    print(query.view.as_deref(), &answer, query.output)
+    print(question.view.as_deref(), &answer, query.output)
 }
 
 /// The question that asks for a view.
