@@ -437,3 +437,48 @@ pub fn hex(bytes: &[u8]) -> String {
         text
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = include_str!("testing/agreement.toml");
+
+    #[test]
+    fn a_good_document_is_read_and_its_digest_is_of_its_bytes() {
+        let agreement = Agreement::parse(GOOD).unwrap();
+        assert_eq!((agreement.datasets.len(), agreement.minimum_subjects, agreement.linkage.epoch_days), (2, 10, 90));
+        assert_ne!(Agreement::parse(&format!("{GOOD}\n")).unwrap().digest, agreement.digest, "a byte more is another agreement");
+    }
+
+    #[test]
+    fn each_mistake_is_named_with_its_line_and_remedy() {
+        for (from, to, line, cause) in [
+            ("valid_until = \"2026-12-31\"", "valid_until = \"2025-12-31\"", 6, "ends before it begins"),
+            ("purposes = [\"opportunity.measure\"]", "purposes = []", 4, "without a purpose"),
+            ("keyholder = \"dfe\"", "keyholder = \"hmrc\"", 7, "is not a party"),
+            ("keyholder = \"dfe\"", "keyholder = \"dfe\", epoch_days = 0", 7, "epoch"),
+            ("id = \"one\"", "id = \"one\"\nminimum_subjects = 2", 2, "least allowed"),
+            ("id = \"one\"", "id = \"Öne\"", 1, "a name is"),
+            ("id = \"one\"", "id = \"one\"\nsurprise = 1", 2, "unknown field"),
+            ("signing_key = \"sha256:0", "signing_key = \"sha1:0", 11, "fingerprint"),
+            ("department = \"dwp\"\nname", "department = \"hmrc\"\nname", 33, "not a party"),
+            ("type = \"nino\", uses = [\"join\"]", "type = \"passport\", uses = [\"join\"]", 35, "unknown identifier type"),
+            ("type = \"nino\", uses = [\"join\"]", "type = \"nino\", uses = [\"filter\"]", 34, "cannot be filtered"),
+            ("consent_text = \"May we?\"", "power = \"DEA\"", 34, "lawful basis"),
+            (", values = [\"N\", \"S\"]", "", 28, "published list of values"),
+            ("uses = [\"filter\"] }", "uses = [\"filter\", \"join\"] }", 39, "only the pseudonym joins"),
+            ("amount = {", "subject = {", 0, "reserved"),
+            ("amount = {", "\"Amount x\" = {", 39, "a column's name"),
+        ] {
+            assert!(GOOD.contains(from), "{from}");
+            let text = GOOD.replacen(from, to, 1);
+            let problems = Agreement::parse(&text).unwrap_err();
+            let problem = problems.iter().find(|p| p.cause.contains(cause)).unwrap_or_else(|| panic!("{cause}: {problems:?}"));
+            assert!(!problem.remedy.is_empty());
+            if line > 0 {
+                assert_eq!(problem.line(&text), line, "{cause}: {problem:?}");
+            }
+        }
+    }
+}
