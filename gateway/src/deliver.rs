@@ -48,13 +48,18 @@ pub(crate) fn deliver(closed: Closed) -> Result<Answer, Refusal> {
         "withheld": withheld,
         "log_entry": entry,
     });
-    if protected.leaves_out
-        && let Some(object) = summary.as_object_mut()
-    {
-        object.insert(
-            "left_out".into(),
-            format!("groups of {}, if there are any: their keys have no published list of values", reason).into(),
-        );
+    if let Some(object) = summary.as_object_mut() {
+        let mut rules = Vec::new();
+        // Both depend on the statement alone, never on the data: they say what rule was at work, not that it met anybody.
+        if protected.leaves_out {
+            rules.push(format!("groups of {reason} whose keys are in no published list, if there are any, are left out, of totals too"));
+        }
+        if protected.undecided {
+            rules.push(
+                "a condition on a withheld value is neither true nor false: such rows are not in the answer, nor in its totals".to_owned(),
+            );
+        }
+        object.insert("rules".into(), rules.into());
     }
     Ok(Answer { schema: protected.schema.clone(), batches, summary })
 }

@@ -26,8 +26,9 @@ use crate::pipeline;
 
 /// How long a ticket is good.
 const TICKET_AGE: Duration = Duration::from_secs(300);
-/// The most tickets that wait.
-const MAX_TICKETS: usize = 10_000;
+/// The most tickets that wait, in all and of one caller.
+const MAX_TICKETS: usize = 4_096;
+const MAX_TICKETS_OF_ONE: usize = 64;
 
 /// The service.
 pub(crate) struct FlightSql {
@@ -46,29 +47,26 @@ impl FlightSql {
         Self { gateway, statements: Mutex::default() }
     }
 
-    fn keep(&self, sql: String, caller: Caller) -> Result<[u8; 16], Status> {
+    fn keep(&self, sql: String, caller: Caller) -> Result<[u8; 16], Refusal> {
         let mut handle = [0; 16];
-        getrandom::fill(&mut handle).map_err(|e| to_status(&Refusal::internal(e), None))?;
+        getrandom::fill(&mut handle).map_err(Refusal::internal)?;
         let mut statements = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
         statements.retain(|_, s| s.since.elapsed() < TICKET_AGE);
-        if statements.len() >= MAX_TICKETS {
-            return Err(to_status(
-                &Refusal::new(Code::LimitExceeded, "too many statements wait to be fetched").advice("try again in a minute"),
-                None,
-            ));
+        let own =
+            statements.values().filter(|s| s.caller.subject == caller.subject && s.caller.organisation == caller.organisation).count();
+        if statements.len() >= MAX_TICKETS || own >= MAX_TICKETS_OF_ONE {
+            return Err(Refusal::new(Code::LimitExceeded, "too many statements wait to be fetched")
+                .advice("fetch or wait: a ticket lapses after five minutes"));
         }
         statements.insert(handle, Statement { sql, caller, since: Instant::now() });
         Ok(handle)
     }
 
     /// Takes the statement behind a ticket; the caller must be the one that got it.
-    fn take(&self, handle: &[u8], caller: &Caller) -> Result<String, Status> {
+    fn take(&self, handle: &[u8], caller: &Caller) -> Result<String, Refusal> {
         let gone = || {
-            to_status(
-                &Refusal::new(Code::Denied, "the ticket is unknown, used, expired or another caller's")
-                    .advice("ask for the statement's FlightInfo again"),
-                None,
-            )
+            Refusal::new(Code::Denied, "the ticket is unknown, used, expired or another caller's")
+                .advice("ask for the statement's FlightInfo again")
         };
         let handle: [u8; 16] = handle.try_into().map_err(|_| gone())?;
         let mut statements = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
@@ -93,7 +91,10 @@ impl FlightSqlService for FlightSql {
             return Err(to_status(&Refusal::new(Code::Invalid, "transactions are not offered: nothing can be changed here"), None));
         }
         let (caller, schema) = pipeline::describe(&self.gateway, request.metadata(), &query.query).await.map_err(|r| r.status())?;
-        let handle = self.keep(query.query, caller)?;
+        let handle = match self.keep(query.query, caller.clone()) {
+            Ok(handle) => handle,
+            Err(refusal) => return Err(pipeline::refused_unopened(&self.gateway, &caller, refusal).await.status()),
+        };
         let ticket = TicketStatementQuery { statement_handle: handle.to_vec().into() };
         let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket.as_any().encode_to_vec()));
         let info = FlightInfo::new().try_with_schema(&schema).map_err(|e| to_status(&Refusal::internal(e), None))?;
@@ -106,8 +107,14 @@ impl FlightSqlService for FlightSql {
         request: Request<Ticket>,
     ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
         let caller = pipeline::authenticate(&self.gateway, request.metadata()).await.map_err(|r| r.status())?;
-        let sql = self.take(&ticket.statement_handle, &caller)?;
-        let answer = pipeline::answer(&self.gateway, request.metadata(), &sql).await.map_err(|r| r.status())?;
+        let sql = match self.take(&ticket.statement_handle, &caller) {
+            Ok(sql) => sql,
+            Err(refusal) => return Err(pipeline::refused_unopened(&self.gateway, &caller, refusal).await.status()),
+        };
+        // On its own, so that the log's entry is closed even when the caller leaves meanwhile.
+        let (gateway, metadata) = (self.gateway.clone(), request.metadata().clone());
+        let answer = tokio::spawn(async move { pipeline::answer(&gateway, &metadata, &sql).await });
+        let answer = answer.await.map_err(|e| to_status(&Refusal::internal(e), None))?.map_err(|r| r.status())?;
         let stream = FlightDataEncoderBuilder::new()
             .with_schema(answer.schema)
             .with_metadata(answer.summary.to_string().into())

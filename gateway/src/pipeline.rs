@@ -55,10 +55,15 @@ pub(crate) async fn authenticate(gateway: &Gateway, metadata: &MetadataMap) -> R
     match gateway.issuers.authenticate(metadata, chrono::Utc::now().timestamp()) {
         Ok(caller) => Ok(caller),
         Err(refusal) => {
-            record::unauthenticated(&gateway.log, &refusal).await.map_err(Refused::unlogged)?;
+            record::refused(&gateway.log, None, &refusal).await.map_err(Refused::unlogged)?;
             Err(Refused::unlogged(refusal))
         }
     }
+}
+
+/// Records the refusal of a request for which no entry was opened: a ticket that is not the caller's, too many of them.
+pub(crate) async fn refused_unopened(gateway: &Gateway, caller: &Caller, refusal: Refusal) -> Refused {
+    Refused::unlogged(record::refused(&gateway.log, Some(caller), &refusal).await.err().unwrap_or(refusal))
 }
 
 /// Opens the log's entry.

@@ -73,13 +73,16 @@ pub(crate) async fn open(log: &Log, caller: Caller, intent: Intent, statement: &
     Ok(Opened { log: log.clone(), caller, query_id, entry, since: Instant::now() })
 }
 
-/// Records a request that could not be authenticated.
+/// Records the refusal of a request for which no entry was opened: by whom, where that is known.
 ///
 /// # Errors
 /// [`Code::LogUnavailable`].
-pub(crate) async fn unauthenticated(log: &Log, refusal: &Refusal) -> Result<(), Refusal> {
-    let entry =
-        Entry::new("caller.refused").field("code", refusal.code.as_str()).field("reason", refusal.operator.clone().unwrap_or_default());
+pub(crate) async fn refused(log: &Log, caller: Option<&Caller>, refusal: &Refusal) -> Result<(), Refusal> {
+    let entry = Entry::new("caller.refused")
+        .field("code", refusal.code.as_str())
+        .field("reason", refusal.operator.clone().unwrap_or_default())
+        .field("caller", caller.map(|c| c.subject.clone()))
+        .field("organisation", caller.map(|c| c.organisation.clone()));
     log.append(entry).await.map(drop).map_err(unavailable)
 }
 

@@ -11,14 +11,15 @@ use std::path::Path;
 use concordat_policy::column::SUBJECT;
 use concordat_policy::{Code, ColumnType, DatasetName, Name, Refusal};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
-use datafusion::common::DataFusionError;
+use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::logical_expr::cast;
+use datafusion::functions::expr_fn::isnan;
+use datafusion::logical_expr::{Expr, cast, when};
 use datafusion::prelude::ident;
 
 use crate::config::{ColumnConfig, Config, DatasetConfig, Finding, Findings};
 use crate::orders::VerifiedOrder;
-use crate::source::{Source, SourceError, SourceFile, freshness};
+use crate::source::{Source, SourceError, SourceFile, freshness, kind};
 
 /// The datasets, by name.
 #[derive(Debug)]
@@ -116,14 +117,14 @@ impl Dataset {
         let source = |column: &str| self.config.columns.get(column).map(|c| ident(&c.source));
         let frame = match &order.predicate {
             Some(predicate) => {
-                let typed = |column: &str| Some(cast(source(column)?, storage_type(*order.predicate_types.get(column)?)));
+                let typed = |column: &str| Some(value(source(column)?, *order.predicate_types.get(column)?));
                 frame.filter(expression::expression(predicate, &typed, &order.predicate_types).ok_or(unknown_column())?)?
             }
             None => frame,
         };
         let mut wanted = vec![cast(ident(&self.config.identifier_column), DataType::Utf8).alias(SUBJECT)];
         for (column, kind) in &order.columns {
-            wanted.push(cast(source(column).ok_or(unknown_column())?, storage_type(*kind)).alias(column));
+            wanted.push(value(source(column).ok_or(unknown_column())?, *kind).alias(column));
         }
         Ok(frame.select(wanted)?.execute_stream_partitioned().await?)
     }
@@ -209,10 +210,10 @@ impl Witness {
         .advice("ask again; the department should replace files by renaming complete ones"))
     }
 
-    /// The refusal for a scan that failed; `operator` is the engine's text.
+    /// The refusal for a scan that failed. The engine's text can hold a whole row, so only the kind of error is kept.
     #[must_use]
-    pub fn unreadable(&self, operator: &DataFusionError) -> Refusal {
-        unreadable(&self.name, operator)
+    pub fn unreadable(&self, error: &DataFusionError) -> Refusal {
+        unreadable(&self.name, kind(error))
     }
 }
 
@@ -221,6 +222,16 @@ fn unreadable(name: &DatasetName, operator: impl std::fmt::Display) -> Refusal {
         .department(&name.department)
         .advice("the department's operator finds the cause in the node's own diagnostics")
         .operator(operator)
+}
+
+/// A column in the type that is declared for it. A NaN is no number: it becomes null, else one row would decide every sum.
+fn value(column: Expr, kind: ColumnType) -> Expr {
+    let typed = cast(column, storage_type(kind));
+    if kind != ColumnType::Number {
+        return typed;
+    }
+    let null = Expr::Literal(ScalarValue::Float64(None), None);
+    when(isnan(typed.clone()), null).otherwise(typed.clone()).unwrap_or(typed)
 }
 
 fn unknown_column() -> DataFusionError {

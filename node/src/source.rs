@@ -19,7 +19,7 @@ use crate::config::Format;
 /// Rows of a batch of a scan.
 const BATCH_ROWS: usize = 32_768;
 
-/// Why a source could not be read. For the operator: the texts may hold values.
+/// Why a source could not be read. For the operator. The engine's texts can hold whole rows, so only their kind is said.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// A file or folder.
@@ -32,8 +32,27 @@ pub enum SourceError {
     #[error("{0}: another header row than the source's first file")]
     Header(PathBuf),
     /// The engine.
-    #[error("the source cannot be read: {0}")]
-    Engine(#[from] DataFusionError),
+    #[error("the source cannot be read: {}", kind(.0))]
+    Engine(DataFusionError),
+}
+
+impl From<DataFusionError> for SourceError {
+    fn from(error: DataFusionError) -> Self {
+        Self::Engine(error)
+    }
+}
+
+/// What kind of error it was, without the source's contents.
+pub(crate) fn kind(error: &DataFusionError) -> &'static str {
+    match error.find_root() {
+        DataFusionError::ArrowError(..) => {
+            "a row does not fit the declared types, or the file is damaged: `check` the configuration against the source"
+        }
+        DataFusionError::ParquetError(_) => "the Parquet file is damaged",
+        DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => "a file cannot be opened or read",
+        DataFusionError::ResourcesExhausted(_) => "not enough memory",
+        _ => "the engine failed",
+    }
 }
 
 /// One file of a source, as it was when it was looked at.

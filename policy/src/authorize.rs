@@ -316,10 +316,17 @@ mod tests {
         dwp.claims.amount: filter
         dwp.claims.subject: join
         ");
-        for use_ in ["\"aggregate\", ", "\"group_by\", ", "\"aggregate\"", "\"filter\"", "\"join\""] {
-            let less = AGREEMENT.replacen(use_, "", 1);
+        for (with, without) in [
+            ("[\"aggregate\", \"join\"]", "[\"join\"]"),
+            ("[\"group_by\", \"filter\"]", "[\"filter\"]"),
+            ("uses = [\"aggregate\"] }", "uses = [] }"),
+            ("uses = [\"filter\"] }", "uses = [] }"),
+            ("uses = [\"join\"] }", "uses = [] }"),
+        ] {
+            assert!(AGREEMENT.contains(with), "{with}");
+            let less = AGREEMENT.replacen(with, without, 1);
             let less = allowed(&permit(&less));
-            assert!(less.is_subset(&whole) && less != whole, "without {use_}");
+            assert!(less.is_subset(&whole) && less != whole, "without {with}");
         }
     }
 

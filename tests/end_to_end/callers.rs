@@ -79,6 +79,11 @@ async fn every_bad_token_is_refused_at_every_door_and_recorded() {
     let thief = sandbox.token_with(|c| c["sub"] = json!("somebody-else"));
     let (_, status) = at_every_door(&sandbox, Some(&thief), &ticket).await.into_iter().find(|(door, _)| *door == "DoGet").unwrap();
     assert_eq!(from_status(&status).unwrap().code, Code::Denied);
+    let log = sandbox.log("gateway");
+    assert!(
+        log.iter().any(|e| e["event"] == "caller.refused" && e["caller"] == "somebody-else" && e["code"] == "denied"),
+        "the thief is on record"
+    );
     assert!(good.query(SQL).await.is_ok());
 }
 

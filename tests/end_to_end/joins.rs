@@ -71,6 +71,11 @@ const STATEMENTS: &[(&str, usize, &str)] = &[
         "SELECT a.disadvantage_band, count(DISTINCT a.subject) AS n, count(*) FILTER (WHERE c.claiming) AS k, avg(CASE WHEN c.claiming THEN 1.0 ELSE 0.0 END) AS share, sum(CASE WHEN a.free_school_meals THEN a.attainment8 END) AS s FROM dfe.attainment a JOIN dwp.claims c ON a.subject = c.subject GROUP BY a.disadvantage_band",
     ),
     (
+        "nulls under NOT",
+        0,
+        "SELECT count(DISTINCT a.subject) AS n, count(p.subject) AS k FROM dfe.attainment a LEFT JOIN dbt.apprenticeships p ON a.subject = p.subject WHERE NOT (p.started IS TRUE)",
+    ),
+    (
         "per subject first",
         0,
         "SELECT count(DISTINCT t.subject) AS n, avg(t.total) AS m FROM (SELECT c.subject, sum(c.months_claiming) AS total FROM dwp.claims c JOIN dfe.attainment a ON a.subject = c.subject GROUP BY c.subject) AS t",
@@ -145,6 +150,16 @@ async fn a_tiny_region_is_null_with_a_reason_and_stays_hidden_from_having_and_or
                 "HAVING {having} saw a small number"
             );
         }
+    }
+    // Nor does a condition inside an aggregate single them out.
+    for sql in [
+        "SELECT sum(CASE WHEN region = 'Isles of Scilly' THEN attainment8 ELSE 0 END) AS v FROM dfe.attainment",
+        "SELECT avg(attainment8) FILTER (WHERE region = 'Isles of Scilly') AS v FROM dfe.attainment",
+        "SELECT sum(CASE WHEN a.region = 'Isles of Scilly' THEN c.months_claiming ELSE 0 END) AS v FROM dfe.attainment a LEFT JOIN dwp.claims c ON a.subject = c.subject",
+    ] {
+        let answer = sandbox.query(sql).await.unwrap();
+        let row = crate::oracle::rows(&answer.batches, 0).into_values().next().unwrap();
+        assert_eq!(row[0].1, crate::oracle::Cell::Null, "{sql}");
     }
     // A total over groups of which one was withheld is withheld, not silently smaller.
     let total = sandbox.query(&format!("SELECT sum(persons) AS total FROM ({by_region}) AS t")).await.unwrap();

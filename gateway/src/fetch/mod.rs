@@ -28,6 +28,9 @@ pub(crate) use nodes::{ClientTls, Nodes};
 use release::Expected;
 pub(crate) use release::{Placed, Source};
 
+/// The most releases that one statement may order of one department.
+const MAX_RELEASES: usize = 4;
+
 /// What fetching needs of the gateway.
 pub(crate) struct Fetcher {
     pub(crate) nodes: Nodes,
@@ -46,12 +49,23 @@ pub(crate) struct Errand<'a> {
 
 impl Fetcher {
     /// Places one order for each leaf of `plan`, after the departments concerned hold the linkage key. All or none: if one
-    /// node refuses, the tickets of the others are never redeemed and lapse.
+    /// node refuses, the others' orders are given back.
     ///
     /// # Errors
     /// Refusals that name the department.
     pub(crate) async fn place(&self, plan: &Arc<dyn ExecutionPlan>, errand: &Errand<'_>) -> Result<Vec<Arc<ReleaseSpec>>, Refusal> {
         let specs = leaves(plan)?;
+        for spec in &specs {
+            let department = &spec.dataset().department;
+            if specs.iter().filter(|s| s.dataset().department == *department).count() > MAX_RELEASES {
+                return Err(Refusal::new(
+                    Code::LimitExceeded,
+                    format!("the statement reads datasets of '{department}' more than {MAX_RELEASES} times"),
+                )
+                .department(department)
+                .advice("read each dataset once, and use CASE or FILTER (WHERE …)"));
+            }
+        }
         self.share_keys(&specs, errand.agreements).await?;
         try_join_all(specs.iter().map(|spec| self.order(spec, errand))).await?;
         Ok(specs)

@@ -123,6 +123,12 @@ impl Placed {
 
 impl Drop for Placed {
     fn drop(&mut self) {
+        // An order that is not read holds a place at the node until its tickets lapse: taking one and leaving gives it back.
+        let tickets = std::mem::take(&mut *self.tickets.lock().unwrap_or_else(PoisonError::into_inner));
+        if let (Some(ticket), Ok(runtime)) = (tickets.into_iter().flatten().next(), tokio::runtime::Handle::try_current()) {
+            let mut client = self.client.clone();
+            runtime.spawn(async move { tokio::time::timeout(PAUSE, client.do_get(ticket)).await.map(drop) });
+        }
         for reader in self.readers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             reader.abort();
         }

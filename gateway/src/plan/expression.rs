@@ -1,12 +1,13 @@
 //! Expressions: the allow-list of kinds, and which columns each one reads.
 //!
 //! Over rows about subjects an expression must not be able to fail, because a failure that depends on one person's value is
-//! an answer about that person: division is by literals only, casts give null instead of an error, and few functions are
-//! offered. Over protected values anything on the list may be computed.
+//! an answer about that person: no arithmetic, casts between few types that give null instead of an error, few functions.
+//! Over protected values more may be computed.
 
 use std::collections::BTreeSet;
 
 use concordat_policy::{Code, Refusal, Use};
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode as _, TreeNodeRecursion};
 use datafusion::common::{Column, Result, ScalarValue};
 use datafusion::logical_expr::expr::{BinaryExpr, Cast, Exists, InSubquery, TryCast};
@@ -56,7 +57,7 @@ impl Rewriter<'_> {
                 self.row_column(&column, place, read)?;
                 return Ok(Expr::Column(column));
             }
-            Expr::Literal(..) => return Ok(expr),
+            Expr::Literal(ref value, _) if row_type(&value.data_type()) => return Ok(expr),
             Expr::IsNull(inner) if self.is_subject(&inner, place, read) => return Ok(Expr::IsNull(inner)),
             Expr::IsNotNull(inner) if self.is_subject(&inner, place, read) => return Ok(Expr::IsNotNull(inner)),
             Expr::ScalarSubquery(subquery) => return self.scalar_subquery(subquery),
@@ -68,10 +69,13 @@ impl Rewriter<'_> {
         let place =
             if matches!(&expr, Expr::Not(_) | Expr::Alias(_)) || logical(&expr) { place } else { Place { subqueries: false, ..place } };
         let expr = expr.map_children(|child| self.row_node(child, place, read, depth + 1).map(Transformed::yes))?.data;
-        Ok(match expr {
-            Expr::Cast(Cast { expr, field }) => Expr::TryCast(TryCast { expr, field }),
-            other => other,
-        })
+        match expr {
+            Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) => match *expr {
+                Expr::Literal(value, metadata) => Ok(Expr::Literal(strictly_cast(&value, field.data_type())?, metadata)),
+                other => Ok(Expr::TryCast(TryCast { expr: Box::new(other), field })),
+            },
+            other => Ok(truth(other)),
+        }
     }
 
     fn row_column(&mut self, column: &Column, place: Place<'_>, read: &mut Read) -> Result<()> {
@@ -120,6 +124,7 @@ impl Rewriter<'_> {
                     .advice("select an aggregate in it; subjects' own values cannot be compared one by one"),
             );
         };
+        self.undecided |= safe.masked;
         subquery.subquery = self.without_mask(safe)?.into();
         Ok(Expr::ScalarSubquery(subquery))
     }
@@ -137,6 +142,12 @@ impl Rewriter<'_> {
         let Shape::Rows(rows) = self.rewrite(query.subquery.subquery.as_ref().clone(), None)? else {
             return refuse(Refusal::new(Code::Disclosure, "IN (SELECT …) must select pseudonyms").advice(advice));
         };
+        if rows.limited {
+            return refuse(
+                Refusal::new(Code::Disclosure, "people chosen by ORDER BY … LIMIT cannot be worked on: the limit could choose one person")
+                    .advice("remove the LIMIT"),
+            );
+        }
         let [Visible { origin: inner @ Origin::Subject { .. }, .. }] = rows.visible.as_slice() else {
             return refuse(Refusal::new(Code::Disclosure, "IN (SELECT …) must select one pseudonym").advice(advice));
         };
@@ -224,19 +235,27 @@ fn logical(expr: &Expr) -> bool {
 }
 
 fn row_kind(expr: &Expr) -> Result<()> {
+    use Operator::{Divide, Minus, Modulo, Multiply, Plus};
     match expr {
-        Expr::BinaryExpr(BinaryExpr { op: Operator::Divide | Operator::Modulo, right, .. }) if !nonzero_literal(right) => refuse(
+        Expr::BinaryExpr(BinaryExpr { op: Plus | Minus | Multiply | Divide | Modulo, .. }) | Expr::Negative(_) => refuse(
             Refusal::new(
                 Code::Disclosure,
-                "over single subjects' values, division is by literals only: an error would tell about one person",
+                "over single subjects' values there is no arithmetic: an error in it would tell about one person",
             )
-            .advice("divide protected results instead, for example sum(a) / count(*)"),
+            .advice("compute with protected results, for example sum(a) / count(*); or ask the department to publish the computed column"),
         ),
+        Expr::Cast(Cast { field, .. }) | Expr::TryCast(TryCast { field, .. }) if !row_type(field.data_type()) => {
+            not_offered("over single subjects' values a cast to", &field.data_type().to_string())
+        }
+        Expr::Literal(value, _) => not_offered("over single subjects' values a literal of type", &value.data_type().to_string()),
+        Expr::Like(like) if like.escape_char.is_some() || !matches!(like.pattern.as_ref(), Expr::Literal(..)) => {
+            not_offered("over single subjects' values", "LIKE with a computed pattern or ESCAPE")
+        }
         Expr::ScalarFunction(function) if !ROW_FUNCTIONS.contains(&function.name()) => {
             not_offered("over single subjects' values the function", function.name())
         }
-        Expr::ScalarFunction(function) if function.name() == "date_part" && !matches!(function.args.first(), Some(Expr::Literal(..))) => {
-            not_offered("over single subjects' values a computed part for", "date_part")
+        Expr::ScalarFunction(function) if function.name() == "date_part" && !date_part_ok(function.args.first()) => {
+            not_offered("over single subjects' values", "date_part other than of year, quarter, month, week or day")
         }
         other => safe_kind(other),
     }
@@ -278,34 +297,55 @@ fn safe_kind(expr: &Expr) -> Result<()> {
 }
 
 fn operator_ok(op: Operator) -> bool {
-    use Operator::{
-        And, Divide, Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, Minus, Modulo, Multiply, NotEq, Or, Plus, StringConcat,
-    };
-    matches!(
-        op,
-        And | Or
-            | Eq
-            | NotEq
-            | Lt
-            | LtEq
-            | Gt
-            | GtEq
-            | Plus
-            | Minus
-            | Multiply
-            | Divide
-            | Modulo
-            | IsDistinctFrom
-            | IsNotDistinctFrom
-            | StringConcat
-    )
+    use Operator::{And, Divide, Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, Minus, Modulo, Multiply, NotEq, Or, Plus};
+    let logic = matches!(op, And | Or | Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom);
+    // No `||`: a text doubled twenty times over fills the memory while the statement is planned.
+    logic || matches!(op, Plus | Minus | Multiply | Divide | Modulo)
 }
 
-fn nonzero_literal(expr: &Expr) -> bool {
+/// `IS [NOT] TRUE`, `FALSE` and `UNKNOWN` in terms of AND, NOT and IS NULL: release orders can say those, and DataFusion plans
+/// `IS NOT TRUE` with another nullability than it declares.
+fn truth(expr: Expr) -> Expr {
+    let is_true = |e: Box<Expr>| e.as_ref().clone().and(Expr::IsNotNull(e));
+    let is_false = |e: Box<Expr>| Expr::Not(e.clone()).and(Expr::IsNotNull(e));
     match expr {
-        Expr::Literal(ScalarValue::Int64(Some(v)), _) => !matches!(*v, 0 | -1),
-        Expr::Literal(ScalarValue::Float64(Some(v)), _) => *v != 0.0,
-        Expr::Cast(Cast { expr, .. }) | Expr::TryCast(TryCast { expr, .. }) => nonzero_literal(expr),
+        Expr::IsTrue(e) => is_true(e),
+        Expr::IsNotTrue(e) => Expr::Not(Box::new(is_true(e))),
+        Expr::IsFalse(e) => is_false(e),
+        Expr::IsNotFalse(e) => Expr::Not(Box::new(is_false(e))),
+        Expr::IsUnknown(e) => Expr::IsNull(e),
+        Expr::IsNotUnknown(e) => Expr::IsNotNull(e),
+        other => other,
+    }
+}
+
+/// The types that values of rows may have: those of the wire, and what comparisons between them are made in.
+fn row_type(kind: &DataType) -> bool {
+    match kind {
+        DataType::Dictionary(_, value) => row_type(value),
+        DataType::Null | DataType::Boolean | DataType::Int32 | DataType::Int64 | DataType::Float64 | DataType::Date32 | DataType::Utf8 => {
+            true
+        }
+        _ => false,
+    }
+}
+
+/// A literal in the type that its comparison needs; one that does not fit is the statement's mistake, not a row's.
+fn strictly_cast(value: &ScalarValue, to: &DataType) -> Result<ScalarValue> {
+    match value.cast_to(to) {
+        Ok(cast) if cast.is_null() == value.is_null() => Ok(cast),
+        _ => refuse(
+            Refusal::new(Code::Invalid, format!("a literal of the statement is no {to}"))
+                .advice("dates are written '2026-12-31'; numbers without quotes"),
+        ),
+    }
+}
+
+fn date_part_ok(part: Option<&Expr>) -> bool {
+    match part {
+        Some(Expr::Literal(ScalarValue::Utf8(Some(part)) | ScalarValue::Utf8View(Some(part)) | ScalarValue::LargeUtf8(Some(part)), _)) => {
+            matches!(part.to_ascii_lowercase().as_str(), "year" | "quarter" | "month" | "week" | "day")
+        }
         _ => false,
     }
 }

@@ -23,13 +23,13 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::Result;
 use datafusion::execution::TaskContext;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 
 pub(crate) use failure::refusal_of;
 pub(crate) use release_table::{ReleaseExec, ReleaseSpec};
 use rewrite::Rewriter;
-use shape::{Shape, refuse};
+use shape::{Safe, Shape, refuse};
 pub(crate) use statement::tables;
 
 use crate::estate::View;
@@ -46,6 +46,7 @@ pub struct Plan {
     masked: bool,
     minimum: u32,
     leaves_out: bool,
+    undecided: bool,
 }
 
 impl Plan {
@@ -79,6 +80,7 @@ impl Plan {
             masked,
             minimum: rewriter.minimum,
             leaves_out: rewriter.leaves_out,
+            undecided: rewriter.undecided,
         })
     }
 
@@ -112,6 +114,11 @@ impl Plan {
         self.minimum
     }
 
+    /// Whether a condition may have met a withheld value.
+    pub(crate) fn undecided(&self) -> bool {
+        self.undecided
+    }
+
     /// Whether small groups are left out rather than shown as withheld, because their keys have no published domain.
     pub(crate) fn leaves_out(&self) -> bool {
         self.leaves_out
@@ -130,14 +137,7 @@ impl Plan {
 /// The statement with `Protect` in it, and whether its last column is the mask.
 fn protected(rewriter: &mut Rewriter<'_>, plan: LogicalPlan) -> Result<(LogicalPlan, bool)> {
     match rewriter.rewrite(plan, None)? {
-        Shape::Safe(safe) => {
-            let (columns, masked) = (safe.visible(), safe.masked);
-            let key = |o: &shape::OrderedBy| columns.get(o.position).map(|c| Expr::Column(c.clone()).sort(o.ascending, o.nulls_first));
-            let keys: Vec<_> = safe.order.iter().filter_map(key).collect();
-            let already = matches!(safe.plan, LogicalPlan::Sort(_) | LogicalPlan::Limit(_));
-            let plan = if keys.is_empty() || already { safe.plan } else { LogicalPlanBuilder::from(safe.plan).sort(keys)?.build()? };
-            Ok((plan, masked))
-        }
+        Shape::Safe(Safe { plan, masked, .. }) => Ok((plan, masked)),
         Shape::Rows(rows) => {
             if rows.visible.is_empty() {
                 return refuse(Refusal::new(Code::Disclosure, "a row for each subject, even without columns, tells their number"));

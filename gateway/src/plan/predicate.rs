@@ -25,7 +25,8 @@ fn at(expr: &Expr, depth: usize) -> Option<Predicate> {
         Expr::Not(e) => not(inner(e)?),
         Expr::IsNull(e) => Predicate::IsNull { column: column(e)? },
         Expr::IsNotNull(e) => not(Predicate::IsNull { column: column(e)? }),
-        Expr::IsTrue(e) => Predicate::IsTrue { column: column(e)? },
+        // `x IS TRUE` is false for null, where `x` alone is unknown: under NOT the two differ.
+        Expr::IsTrue(e) => Predicate::And(vec![Predicate::IsTrue { column: column(e)? }, not(Predicate::IsNull { column: column(e)? })]),
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => Predicate::And(vec![inner(left)?, inner(right)?]),
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => Predicate::Or(vec![inner(left)?, inner(right)?]),
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => match (column(left), literal(right)) {
@@ -96,6 +97,9 @@ mod tests {
         assert_eq!(typed(&col("a").gt(lit(3i64))), compare(Comparison::Greater, Value::Integer(3)));
         assert_eq!(typed(&lit(3i64).gt(col("a"))), compare(Comparison::Less, Value::Integer(3)), "the column moves to the left");
         assert_eq!(typed(&col("a").is_not_null()), Some(Predicate::Not(Box::new(Predicate::IsNull { column: "a".into() }))));
+        let is_true = Predicate::IsTrue { column: "a".into() };
+        let not_null = Predicate::Not(Box::new(Predicate::IsNull { column: "a".into() }));
+        assert_eq!(typed(&col("a").is_true()), Some(Predicate::And(vec![is_true, not_null])), "false, not unknown, for null");
         assert_eq!(typed(&col("a")), Some(Predicate::IsTrue { column: "a".into() }));
         assert!(typed(&col("a").in_list(vec![lit("x"), lit("y")], true)).is_some());
         assert!(typed(&col("a").between(lit(1i64), lit(2i64))).is_some());

@@ -29,7 +29,7 @@ use datafusion::prelude::{coalesce, col};
 
 use super::expression::{Place, Read, not_offered, outer_reference};
 use super::release_table::ReleaseTable;
-use super::shape::{OrderedBy, Origin, Rows, Safe, Shape, SourceColumn, Visible, find, refuse};
+use super::shape::{Origin, Rows, Safe, Shape, SourceColumn, Visible, find, refuse};
 
 /// The most nodes in one plan.
 const MAX_NODES: usize = 500;
@@ -47,6 +47,8 @@ pub(super) struct Rewriter<'a> {
     pub(super) minimum: u32,
     /// Whether some `Protect` leaves small groups out, because their keys have no published domain.
     pub(super) leaves_out: bool,
+    /// Whether a condition may meet a withheld value: it is then neither true nor false, and the row is not in the answer.
+    pub(super) undecided: bool,
     nodes: usize,
     names: usize,
 }
@@ -60,6 +62,7 @@ impl<'a> Rewriter<'a> {
             correlated: false,
             minimum: 0,
             leaves_out: false,
+            undecided: false,
             nodes: 0,
             names: 0,
         }
@@ -108,15 +111,13 @@ impl<'a> Rewriter<'a> {
                 let inputs = union.inputs.iter().map(|input| self.rewrite(input.as_ref().clone(), None)).collect::<Result<Vec<_>>>()?;
                 self.union(inputs)
             }
-            LogicalPlan::EmptyRelation(_) => {
-                Ok(Shape::Safe(Safe { width: plan.schema().fields().len(), plan, masked: false, order: Vec::new() }))
-            }
+            LogicalPlan::EmptyRelation(_) => Ok(Shape::Safe(Safe { width: plan.schema().fields().len(), plan, masked: false })),
             LogicalPlan::Values(values) => {
                 for expr in values.values.iter().flatten() {
                     self.safe_expression(expr.clone(), &[], &mut BTreeSet::new())?;
                 }
                 let plan = LogicalPlan::Values(values);
-                Ok(Shape::Safe(Safe { width: plan.schema().fields().len(), plan, masked: false, order: Vec::new() }))
+                Ok(Shape::Safe(Safe { width: plan.schema().fields().len(), plan, masked: false }))
             }
             LogicalPlan::Window(_) => not_offered("", "OVER (…), window functions,"),
             LogicalPlan::RecursiveQuery(_) => not_offered("", "WITH RECURSIVE"),
@@ -243,6 +244,7 @@ impl<'a> Rewriter<'a> {
         match self.rewrite(filter.input.as_ref().clone(), outer)? {
             Shape::Safe(safe) => {
                 let predicate = self.safe_expression(filter.predicate, &safe.visible(), &mut BTreeSet::new())?;
+                self.undecided |= safe.masked;
                 let plan = LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(safe.plan))?);
                 Ok(Shape::Safe(Safe { plan, ..safe }))
             }
@@ -332,6 +334,15 @@ impl<'a> Rewriter<'a> {
                     .advice("write ON a.subject = b.subject and, for the key, coalesce(a.subject, b.subject)"),
             );
         }
+        if let Some(twice) = left.datasets.intersection(&right.datasets).next() {
+            return refuse(
+                Refusal::new(
+                    Code::Disclosure,
+                    format!("the dataset '{twice}' cannot be joined with itself: chosen people's rows would count several times"),
+                )
+                .advice("read it once, and use WHERE, FILTER (WHERE …) or subject IN (SELECT …)"),
+            );
+        }
         let sides: Vec<Visible> = left.visible.iter().chain(&right.visible).cloned().collect();
         let mut conditions: Vec<Expr> = join.on.iter().map(|(l, r)| l.clone().eq(r.clone())).collect();
         conditions.extend(join.filter.clone().map(split_conjunction_owned).unwrap_or_default());
@@ -345,6 +356,7 @@ impl<'a> Rewriter<'a> {
             } else {
                 let mut read = Read::default();
                 kept.push(self.row_expression(condition, Place { visible: &sides, subqueries: false }, &mut read)?);
+                outer_condition(join.join_type, &read, &left.visible, &right.visible)?;
                 for (dataset, column) in read.columns {
                     self.uses.add(&dataset, &column, Use::Filter);
                 }
@@ -421,18 +433,11 @@ impl<'a> Rewriter<'a> {
     fn sort(&mut self, mut sort: Sort, outer: Option<&[Visible]>) -> Result<Shape> {
         match self.rewrite(sort.input.as_ref().clone(), outer)? {
             Shape::Safe(safe) => {
-                let visible = safe.visible();
-                let (mut order, mut known) = (Vec::new(), true);
                 for key in &mut sort.expr {
-                    key.expr = self.safe_expression(key.expr.clone(), &visible, &mut BTreeSet::new())?;
-                    let position = if let Expr::Column(column) = &key.expr { visible.iter().position(|c| c == column) } else { None };
-                    known &= position.is_some();
-                    if let (Some(position), true) = (position, known) {
-                        order.push(OrderedBy { position, ascending: key.asc, nulls_first: key.nulls_first });
-                    }
+                    key.expr = self.safe_expression(key.expr.clone(), &safe.visible(), &mut BTreeSet::new())?;
                 }
                 sort.input = Arc::new(safe.plan);
-                Ok(Shape::Safe(Safe { plan: LogicalPlan::Sort(sort), order, ..safe }))
+                Ok(Shape::Safe(Safe { plan: LogicalPlan::Sort(sort), ..safe }))
             }
             Shape::Rows(rows) => {
                 for key in &mut sort.expr {
@@ -467,6 +472,28 @@ impl<'a> Rewriter<'a> {
         let visible = safe.visible();
         LogicalPlanBuilder::from(safe.plan).project(visible.into_iter().map(col))?.build()
     }
+}
+
+/// In an outer join a condition beside the pseudonyms may read the null-supplying side only: otherwise who fails it stands
+/// in two rows, and counting rows against people would tell how many fail it.
+fn outer_condition(kind: JoinType, read: &Read, left: &[Visible], right: &[Visible]) -> Result<()> {
+    let only = |side: &[Visible]| read.named.iter().all(|c| find(side, c).is_some());
+    let allowed = match kind {
+        JoinType::Left => only(right),
+        JoinType::Right => only(left),
+        JoinType::Full => false,
+        _ => true,
+    };
+    if allowed {
+        return Ok(());
+    }
+    refuse(
+        Refusal::new(
+            Code::Disclosure,
+            "the ON of an outer join takes, beside a.subject = b.subject, conditions on the side that may be missing only",
+        )
+        .advice("move the condition into WHERE, or into a subquery before the join; FULL joins take none"),
+    )
 }
 
 /// The two pseudonyms that `condition` compares, one of each side.

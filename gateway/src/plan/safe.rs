@@ -1,5 +1,6 @@
 //! Nodes over protected values. Their work is to carry the mask along, so that a value computed from a withheld one is
-//! itself shown as withheld, and a total over groups of which some were withheld is never a silently smaller total.
+//! itself shown as withheld, and a total over groups of which some were withheld is withheld. A condition that meets a withheld
+//! value is neither true nor false: the row is not in the answer, and the answer says that this rule was at work.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use datafusion::prelude::{coalesce, lit};
 
 use super::expression::not_offered;
 use super::rewrite::Rewriter;
-use super::shape::{OrderedBy, Safe, Shape, refuse};
+use super::shape::{Safe, Shape, refuse};
 
 /// The most columns that a mask can speak of.
 pub(super) const MAX_MASKED: usize = 64;
@@ -24,9 +25,6 @@ impl Rewriter<'_> {
         let (visible, mask) = (safe.visible(), safe.mask());
         let width = exprs.len();
         let (mut projected, mut moved) = (Vec::new(), Vec::new());
-        let place_of =
-            |ordered: &OrderedBy| exprs.iter().position(|e| matches!(bare(e), Expr::Column(c) if visible.get(ordered.position) == Some(c)));
-        let order = safe.order.iter().map_while(|o| place_of(o).map(|position| OrderedBy { position, ..*o })).collect();
         for (position, expr) in exprs.into_iter().enumerate() {
             let mut read = BTreeSet::new();
             projected.push(self.safe_expression(expr, &visible, &mut read)?);
@@ -36,7 +34,7 @@ impl Rewriter<'_> {
             projected.push(self.moved_mask(mask, &moved)?);
         }
         let plan = LogicalPlan::Projection(Projection::try_new(projected, Arc::new(safe.plan))?);
-        Ok(Safe { plan, width, masked: mask.is_some(), order })
+        Ok(Safe { plan, width, masked: mask.is_some() })
     }
 
     /// A mask whose bit `to` is set where any of the bits `from` of `mask` is.
@@ -78,6 +76,7 @@ impl Rewriter<'_> {
             .collect::<Result<Vec<_>>>()?
             .into_iter()
             .reduce(Expr::and);
+        self.undecided |= on.is_some() && (left.masked || right.masked);
         let mut columns: Vec<Column> = Vec::new();
         let mut mask: Option<Expr> = None;
         for (side, keep) in [(&left, keep_left), (&right, keep_right)] {
@@ -112,7 +111,7 @@ impl Rewriter<'_> {
         let name = self.fresh("withheld");
         let exprs = columns.into_iter().map(Expr::Column).chain(mask.map(|m| m.alias(name)));
         let plan = LogicalPlanBuilder::from(plan).project(exprs)?.build()?;
-        Ok(Safe { plan, width, masked, order: Vec::new() })
+        Ok(Safe { plan, width, masked })
     }
 
     /// An aggregate over protected values: withheld where any value that went into it was.
@@ -144,7 +143,7 @@ impl Rewriter<'_> {
         }
         let plan = LogicalPlanBuilder::from(safe.plan).aggregate(aggregate.group_expr, aggregates)?.build()?;
         if !masked {
-            return Ok(Shape::Safe(Safe { plan, width, masked, order: Vec::new() }));
+            return Ok(Shape::Safe(Safe { plan, width, masked }));
         }
         let columns = plan.schema().columns();
         let Some((merged, columns)) = columns.split_last() else { return refuse(Refusal::internal("an aggregate without columns")) };
@@ -161,7 +160,7 @@ impl Rewriter<'_> {
         }
         projected.push(self.moved_mask(merged, &moved)?);
         let plan = LogicalPlanBuilder::from(plan).project(projected)?.build()?;
-        Ok(Shape::Safe(Safe { plan, width, masked, order: Vec::new() }))
+        Ok(Shape::Safe(Safe { plan, width, masked }))
     }
 
     /// UNION of protected parts. Rows about subjects cannot be put together before they are summarised: the walker could not
@@ -196,7 +195,7 @@ impl Rewriter<'_> {
             });
         }
         let Some(united) = united else { return refuse(Refusal::internal("a union of nothing")) };
-        Ok(Shape::Safe(Safe { plan: united.build()?, width, masked, order: Vec::new() }))
+        Ok(Shape::Safe(Safe { plan: united.build()?, width, masked }))
     }
 }
 

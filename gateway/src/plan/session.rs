@@ -24,7 +24,6 @@ const SCALARS: &[&str] = &[
     "ceil",
     "character_length",
     "coalesce",
-    "concat",
     "date_part",
     "date_trunc",
     "floor",

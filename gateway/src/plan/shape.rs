@@ -83,17 +83,6 @@ pub(super) struct Safe {
     pub(super) width: usize,
     /// Whether the last column is the mask.
     pub(super) masked: bool,
-    /// The order that a view's ORDER BY gave its rows, as far as it is still known: DataFusion drops a sort that is not the
-    /// outermost, but who reads a view expects its order.
-    pub(super) order: Vec<OrderedBy>,
-}
-
-/// One key of an order: the position of a visible column.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct OrderedBy {
-    pub(super) position: usize,
-    pub(super) ascending: bool,
-    pub(super) nulls_first: bool,
 }
 
 impl Safe {

@@ -10,19 +10,21 @@
 //! ```
 //!
 //! The contributors of a value are the distinct subjects with a non-null argument for whom the aggregate's FILTER and, in
-//! `CASE WHEN condition THEN …`, the condition hold. Anything that could give one subject a weight of its own inside an
-//! aggregate is refused: a computed argument, several WHENs, an ELSE other than 0 or NULL.
+//! `CASE WHEN condition THEN …`, the condition hold, all in one and the same row. What would give one subject a weight of its
+//! own inside an aggregate is refused: a computed argument, several WHENs, an ELSE other than 0 or NULL; and in `rewrite.rs`,
+//! joins that multiply chosen subjects' rows. Rows that a dataset itself holds several of per subject do weigh: dominance
+//! rules have their place in `Protect`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use concordat_policy::column::SUBJECT;
-use concordat_policy::{Code, Refusal, Use};
+use concordat_policy::{Code, ColumnType, Refusal, Use};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Column, Result, ScalarValue};
 use datafusion::functions_aggregate::expr_fn::{count, sum};
 use datafusion::logical_expr::expr::{AggregateFunction, Case, Cast, TryCast};
-use datafusion::logical_expr::{Aggregate, Expr, ExprFunctionExt as _, Extension, LogicalPlan, LogicalPlanBuilder, cast};
+use datafusion::logical_expr::{Aggregate, Expr, ExprFunctionExt as _, Extension, LogicalPlan, LogicalPlanBuilder, cast, when};
 use datafusion::prelude::{coalesce, lit};
 
 use super::domain::key_domain;
@@ -30,7 +32,7 @@ use super::expression::{Place, Read, not_offered};
 use super::protect::Protect;
 use super::rewrite::Rewriter;
 use super::safe::{MAX_MASKED, bare};
-use super::shape::{Origin, Rows, Safe, Shape, Visible, find, refuse};
+use super::shape::{Origin, Rows, Safe, Shape, SourceColumn, Visible, find, refuse};
 
 /// What an aggregate computes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -83,7 +85,7 @@ impl Rewriter<'_> {
         match input {
             Shape::Safe(safe) => {
                 let plan = LogicalPlanBuilder::from(safe.plan).distinct()?.build()?;
-                Ok(Shape::Safe(Safe { plan, order: Vec::new(), ..safe }))
+                Ok(Shape::Safe(Safe { plan, ..safe }))
             }
             Shape::Rows(rows) => {
                 let keys: Vec<Expr> = rows.visible.iter().map(|v| Expr::Column(v.column.clone())).collect();
@@ -140,10 +142,16 @@ impl Rewriter<'_> {
         }
         let mut columns = BTreeSet::new();
         for argument in &params.args {
-            match stripped(argument) {
-                Expr::Literal(..) => {}
+            // The one cast that cannot fail, and that `avg` of whole numbers needs: a number to Float64.
+            let (bare, widened) = match argument {
+                Expr::Cast(Cast { expr, field }) if *field.data_type() == DataType::Float64 => (expr.as_ref(), true),
+                other => (other, false),
+            };
+            match bare {
+                Expr::Literal(..) if !widened => {}
                 Expr::Column(column) => match find(&rows.visible, column).map(|v| v.origin.clone()) {
-                    Some(origin @ (Origin::Source(_) | Origin::Subject { .. })) => columns.extend(origin.sources()),
+                    Some(Origin::Source(source)) if !widened || self.is_number(&source) => columns.extend([source]),
+                    Some(origin @ Origin::Subject { .. }) if !widened => columns.extend(origin.sources()),
                     _ => return computed_argument(),
                 },
                 _ => return computed_argument(),
@@ -153,6 +161,11 @@ impl Rewriter<'_> {
             self.uses.add(dataset, column, Use::Aggregate);
         }
         Ok(Origin::PerSubject(columns))
+    }
+
+    fn is_number(&self, (dataset, column): &SourceColumn) -> bool {
+        let rule = self.permit.dataset(dataset).and_then(|p| p.dataset.columns.get(column));
+        rule.is_some_and(|rule| matches!(rule.kind, ColumnType::Integer | ColumnType::Number))
     }
 
     fn note_key(&mut self, origin: &Origin) -> Result<()> {
@@ -185,13 +198,14 @@ impl Rewriter<'_> {
         let minimum = self.permit.minimum_subjects(&rows.datasets);
         self.minimum = self.minimum.max(minimum);
         let domain = if summaries.is_empty() { None } else { key_domain(self.permit, &keys, &rows)? };
-        self.leaves_out |= !keys.is_empty() && domain.is_none();
+        // Even beside a published domain a key can be null or unlisted.
+        self.leaves_out |= !keys.is_empty();
         let inner = self.by_subject(&keys, &summaries, rows)?;
         let outer = self.by_key(aggregate, keys.len(), &summaries, inner)?;
         let mask = self.fresh("withheld");
         let protect = Protect::try_new(outer, keys.len(), summaries.len(), minimum, domain, mask)?;
         let plan = LogicalPlan::Extension(Extension { node: Arc::new(protect) });
-        Ok(Shape::Safe(Safe { plan, width: keys.len() + summaries.len(), masked: true, order: Vec::new() }))
+        Ok(Shape::Safe(Safe { plan, width: keys.len() + summaries.len(), masked: true }))
     }
 
     /// Takes one aggregate apart and notes the uses of its columns.
@@ -299,9 +313,10 @@ impl Rewriter<'_> {
         for (i, summary) in summaries.iter().enumerate() {
             projected.push(summary.argument.clone().alias(format!("__a{i}")));
             let filter = summary.filter.clone().unwrap_or_else(|| lit(true));
-            projected.push(filter.clone().alias(format!("__f{i}")));
-            let hit = summary.condition.clone().map_or(filter.clone(), |condition| filter.and(condition));
-            projected.push(hit.alias(format!("__c{i}")));
+            projected.push(decided(filter.clone())?.alias(format!("__f{i}")));
+            // A hit is decided row by row: the condition and the value must hold together, in one row.
+            let hit = summary.condition.clone().map_or(filter.clone(), |c| filter.and(c).and(summary.argument.clone().is_not_null()));
+            projected.push(decided(hit)?.alias(format!("__c{i}")));
         }
         let groups: Vec<Expr> = (0..keys.len()).map(|i| named(&format!("__k{i}"))).chain([named("__s")]).collect();
         let mut partials = Vec::new();
@@ -331,8 +346,7 @@ impl Rewriter<'_> {
                 totals.push(sum(named(&format!("__p{i}"))).alias(format!("__tp{i}")));
             }
             totals.push(sum(n.clone()).alias(format!("__tn{i}")));
-            let contributes = n.gt(lit(0i64));
-            let contributes = if summary.condition.is_some() { contributes.and(h.gt(lit(0i64))) } else { contributes };
+            let contributes = if summary.condition.is_some() { h } else { n }.gt(lit(0i64));
             totals.push(count(lit(1i64)).filter(contributes).build()?.alias(format!("__tc{i}")));
         }
         let outer = LogicalPlanBuilder::from(inner).aggregate(groups, totals)?;
@@ -352,6 +366,11 @@ impl Rewriter<'_> {
         let contributors = (0..summaries.len()).map(|i| named(&format!("__tc{i}"))).chain([named("__subjects")]);
         outer.project(projected.into_iter().chain(contributors))?.build()
     }
+}
+
+/// True or false, never unknown.
+fn decided(condition: Expr) -> Result<Expr> {
+    when(condition, lit(true)).otherwise(lit(false))
 }
 
 fn cast_if_needed(expr: Expr, to: &DataType, value: bool) -> Expr {

@@ -111,6 +111,8 @@ async fn permitted_statements_plan() {
         "SELECT region, count(*) FROM a.people GROUP BY region UNION ALL SELECT 'all', count(*) FROM a.people",
         "WITH x AS (SELECT region, count(*) AS n FROM a.people GROUP BY region) SELECT l.region, l.n - r.n FROM x l JOIN x r ON l.region = r.region",
         "SELECT region, count(*) FROM a.people GROUP BY region HAVING avg(score) > (SELECT avg(score) FROM a.people)",
+        "SELECT count(*) FILTER (WHERE flag IS NOT TRUE), count(*) FILTER (WHERE NOT (flag IS TRUE)) FROM a.people",
+        "SELECT count(*) FROM a.people x LEFT JOIN b.claims y ON x.subject = y.subject AND y.open",
         "SELECT year FROM a.people WHERE age < 20 ORDER BY year LIMIT 5",
         "SELECT 1 + 1",
     ] {
@@ -144,7 +146,7 @@ async fn the_rest_is_refused_with_its_code() {
         ("SELECT subject FROM a.people", Denied, "output"),
         ("SELECT subject, count(*) FROM b.claims GROUP BY subject", Denied, ""),
         // A column that may only filter never leaves its department.
-        ("SELECT count(*) FROM a.people WHERE age + 1 > 18", Denied, "at its department"),
+        ("SELECT count(*) FROM a.people WHERE coalesce(age, 1) > 18", Denied, "at its department"),
         ("SELECT count(*) FILTER (WHERE age > 3) FROM a.people", Denied, "at its department"),
         // One subject's value must not get a weight of its own, or a way out.
         ("SELECT sum(score * 2) FROM a.people", Disclosure, "takes a column"),
@@ -160,8 +162,34 @@ async fn the_rest_is_refused_with_its_code() {
         ("SELECT count(*) FROM a.people WHERE age = (SELECT amount FROM b.claims LIMIT 1)", Disclosure, "summary"),
         ("SELECT count(*) FROM a.people p JOIN b.claims c ON p.age = c.amount", Disclosure, "pseudonym"),
         ("SELECT count(*) FROM a.people p, b.claims c", Disclosure, "pseudonym"),
-        ("SELECT count(*) FROM a.people WHERE subject = x'00'", Disclosure, "pseudonym"),
-        ("SELECT count(*) FROM a.people WHERE 1 / age > 0", Disclosure, "literals"),
+        ("SELECT count(*) FROM a.people WHERE subject = x'00'", Invalid, "cast"),
+        ("SELECT count(*) FROM a.people WHERE 1 / age > 0", Disclosure, "arithmetic"),
+        ("SELECT count(*) FROM a.people WHERE CASE WHEN flag THEN year / CAST(0.4 AS BIGINT) > 1 ELSE true END", Disclosure, "arithmetic"),
+        ("SELECT count(*) FROM a.people WHERE year % 2 = 0", Disclosure, "arithmetic"),
+        ("SELECT count(*) FROM a.people WHERE -year > 0", Disclosure, "arithmetic"),
+        ("SELECT count(*) FROM a.people WHERE CAST(year AS DECIMAL(38, 0)) > 1", Invalid, "cast"),
+        ("SELECT count(*) FROM a.people WHERE region || region = 'NN'", Invalid, "||"),
+        (
+            "SELECT avg(m) FROM (SELECT subject, max(CAST(score AS DECIMAL(1, 0))) AS m FROM a.people GROUP BY subject) t",
+            Disclosure,
+            "takes a column",
+        ),
+        (
+            "SELECT avg(m) FROM (SELECT subject, max(CAST(region AS DOUBLE)) AS m FROM a.people GROUP BY subject) t",
+            Disclosure,
+            "takes a column",
+        ),
+        // Rows of chosen people must not count several times.
+        ("SELECT count(*) FROM a.people x JOIN a.people y ON x.subject = y.subject", Disclosure, "joined with itself"),
+        ("SELECT count(*) FROM a.people x FULL JOIN b.claims y ON x.subject = y.subject AND x.region <> 'N'", Disclosure, "outer join"),
+        ("SELECT count(*) FROM a.people x LEFT JOIN b.claims y ON x.subject = y.subject AND x.flag", Disclosure, "outer join"),
+        ("SELECT count(*) FROM a.people x RIGHT JOIN b.claims y ON x.subject = y.subject AND y.open", Disclosure, "outer join"),
+        ("SELECT avg(score) FROM a.people WHERE subject IN (SELECT subject FROM a.people LIMIT 10)", Disclosure, "LIMIT"),
+        // A literal that does not fit is the statement's mistake.
+        ("SELECT count(*) FROM a.people WHERE year > 'x'", Invalid, "literal"),
+        ("SELECT count(*) FROM a.people WHERE year IN ('2020', 'x')", Invalid, "literal"),
+        ("SELECT count(*) FROM a.people TABLESAMPLE (10 PERCENT)", Invalid, "TABLESAMPLE"),
+        ("SELECT concat('a', 'b')", Invalid, "concat"),
         ("SELECT n, count(*) FROM (SELECT subject, count(*) AS n FROM a.people GROUP BY subject) t GROUP BY n", Disclosure, "key"),
         ("SELECT 1 FROM a.people", Disclosure, "exact number"),
         ("SELECT score FROM a.people UNION ALL SELECT score FROM a.people", Disclosure, "UNION"),
@@ -199,9 +227,8 @@ async fn sentences_hold_no_literal() {
         "SELECT 'AB123456C' + region FROM a.people",
         "SELECT count(*) FROM a.people WHERE region LIKE 'AB123456C' + 1",
     ] {
-        if let Err(refusal) = planned(sql).await {
-            assert!(!refusal.to_string().contains("AB123456C"), "{refusal}");
-        }
+        let refusal = planned(sql).await.err().unwrap_or_else(|| panic!("planned: {sql}"));
+        assert!(!format!("{refusal:?}").contains("AB123456C"), "{refusal:?}");
     }
 }
 
@@ -215,9 +242,9 @@ async fn sorted_streams_are_merged_and_protect_stands_above_the_aggregate() {
 
 #[tokio::test]
 async fn a_views_order_reaches_who_reads_it() {
-    let plan = planned("SELECT mean, region AS r FROM views.ordered").await.unwrap();
+    let plan = planned("SELECT * FROM views.ordered").await.unwrap();
     let shown = displayable(plan.physical().as_ref()).indent(false).to_string();
-    assert!(shown.contains("SortExec: expr=[r@1 DESC]"), "{shown}");
+    assert!(shown.contains("SortExec: expr=[region@0 DESC]"), "{shown}");
 }
 
 #[tokio::test]
