@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use crate::authenticate::Issuers;
 use crate::config::Config;
 use crate::estate::Estate;
+use crate::issuers::Issuers;
 use crate::server;
 
 /// What the gateway can be told to do.

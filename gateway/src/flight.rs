@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status};
 
 use crate::Gateway;
 use crate::authenticate::Caller;
-use crate::pipeline;
+use crate::pipeline::{self, Origin};
 
 /// How long a ticket is good.
 const TICKET_AGE: Duration = Duration::from_secs(300);
@@ -70,7 +70,7 @@ impl FlightSql {
         };
         let handle: [u8; 16] = handle.try_into().map_err(|_| gone())?;
         let mut statements = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
-        let theirs = |s: &Statement| s.since.elapsed() < TICKET_AGE && **caller == *s.caller && caller.mission() == s.caller.mission();
+        let theirs = |s: &Statement| s.since.elapsed() < TICKET_AGE && caller.same_as(&s.caller);
         if !statements.get(&handle).is_some_and(theirs) {
             return Err(gone());
         }
@@ -90,7 +90,8 @@ impl FlightSqlService for FlightSql {
         if query.transaction_id.is_some() {
             return Err(to_status(&Refusal::new(Code::Invalid, "transactions are not offered: nothing can be changed here"), None));
         }
-        let (caller, schema) = pipeline::describe(&self.gateway, request.metadata(), &query.query).await.map_err(|r| r.status())?;
+        let caller = pipeline::authenticate(&self.gateway, &Origin::of(&request)).await.map_err(|r| r.status())?;
+        let schema = pipeline::describe(&self.gateway, caller.clone(), &query.query.as_str().into()).await.map_err(|r| r.status())?;
         let handle = match self.keep(query.query, caller.clone()) {
             Ok(handle) => handle,
             Err(refusal) => return Err(pipeline::refused_unopened(&self.gateway, &caller, refusal).await.status()),
@@ -106,14 +107,14 @@ impl FlightSqlService for FlightSql {
         ticket: TicketStatementQuery,
         request: Request<Ticket>,
     ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
-        let caller = pipeline::authenticate(&self.gateway, request.metadata()).await.map_err(|r| r.status())?;
+        let caller = pipeline::authenticate(&self.gateway, &Origin::of(&request)).await.map_err(|r| r.status())?;
         let sql = match self.take(&ticket.statement_handle, &caller) {
             Ok(sql) => sql,
             Err(refusal) => return Err(pipeline::refused_unopened(&self.gateway, &caller, refusal).await.status()),
         };
         // On its own, so that the log's entry is closed even when the caller leaves meanwhile.
-        let (gateway, metadata) = (self.gateway.clone(), request.metadata().clone());
-        let answer = tokio::spawn(async move { pipeline::answer(&gateway, &metadata, &sql).await });
+        let gateway = self.gateway.clone();
+        let answer = tokio::spawn(async move { pipeline::answer(&gateway, caller, &sql.as_str().into()).await });
         let answer = answer.await.map_err(|e| to_status(&Refusal::internal(e), None))?.map_err(|r| r.status())?;
         let stream = FlightDataEncoderBuilder::new()
             .with_schema(answer.schema)

@@ -14,6 +14,7 @@ pub mod estate;
 mod execute;
 mod fetch;
 mod flight;
+mod issuers;
 mod pipeline;
 pub mod plan;
 mod record;
@@ -22,7 +23,6 @@ mod service;
 
 use std::sync::Arc;
 
-use authenticate::Issuers;
 use concordat_audit::Log;
 use concordat_policy::Refusal;
 use config::{Config, Limits};
@@ -31,6 +31,7 @@ use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use estate::Estate;
 use fetch::{Fetcher, Nodes, Relay};
+use issuers::Issuers;
 use miette::miette;
 
 /// Everything that answering needs.

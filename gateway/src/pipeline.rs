@@ -8,10 +8,10 @@ use datafusion::arrow::datatypes::SchemaRef;
 use tonic::metadata::MetadataMap;
 
 use crate::Gateway;
-use crate::authenticate::Caller;
+use crate::authenticate::{Caller, Identity};
 use crate::deliver::{Answer, deliver};
 use crate::execute::execute;
-use crate::plan::Plan;
+use crate::plan::{Plan, Statement};
 use crate::record::{self, Intent, Opened};
 
 /// A refusal, and the id under which the log has it, once there is one.
@@ -21,10 +21,22 @@ pub(crate) struct Refused {
     pub(crate) query_id: Option<String>,
 }
 
+/// Where a request comes from: what it says of itself, and the peer's address.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Origin<'m> {
+    pub(crate) metadata: &'m MetadataMap,
+    pub(crate) peer: Option<std::net::IpAddr>,
+}
+
+impl<'m> Origin<'m> {
+    pub(crate) fn of<T>(request: &'m tonic::Request<T>) -> Self {
+        Self { metadata: request.metadata(), peer: request.remote_addr().map(|a| a.ip()) }
+    }
+}
+
 /// Answers one statement.
-pub(crate) async fn answer(gateway: &Gateway, metadata: &MetadataMap, statement: &str) -> Result<Answer, Refused> {
-    let caller = authenticate(gateway, metadata).await?;
-    let opened = open(gateway, caller, Intent::Answer, statement).await?;
+pub(crate) async fn answer(gateway: &Gateway, caller: Caller, statement: &Statement) -> Result<Answer, Refused> {
+    let opened = open(gateway, caller, Intent::Answer, &statement.sql).await?;
     let refused = refused_as(&opened);
     let protected = async {
         let permit = permit(gateway, &opened)?;
@@ -37,9 +49,8 @@ pub(crate) async fn answer(gateway: &Gateway, metadata: &MetadataMap, statement:
 }
 
 /// Says what the answer to a statement would look like; reads no data.
-pub(crate) async fn describe(gateway: &Gateway, metadata: &MetadataMap, statement: &str) -> Result<(Caller, SchemaRef), Refused> {
-    let caller = authenticate(gateway, metadata).await?;
-    let opened = open(gateway, caller.clone(), Intent::Describe, statement).await?;
+pub(crate) async fn describe(gateway: &Gateway, caller: Caller, statement: &Statement) -> Result<SchemaRef, Refused> {
+    let opened = open(gateway, caller, Intent::Describe, &statement.sql).await?;
     let refused = refused_as(&opened);
     let schema = async {
         let permit = permit(gateway, &opened)?;
@@ -47,18 +58,28 @@ pub(crate) async fn describe(gateway: &Gateway, metadata: &MetadataMap, statemen
     };
     let schema = schema.await;
     let (_, schema) = opened.finish(schema, serde_json::Value::Null).await.map_err(refused)?;
-    Ok((caller, schema))
+    Ok(schema)
 }
 
-/// Authenticates; a failure is recorded.
-pub(crate) async fn authenticate(gateway: &Gateway, metadata: &MetadataMap) -> Result<Caller, Refused> {
-    match gateway.issuers.authenticate(metadata, chrono::Utc::now().timestamp()) {
+/// Authenticates a caller with exactly one purpose; a failure is recorded.
+pub(crate) async fn authenticate(gateway: &Gateway, from: &Origin<'_>) -> Result<Caller, Refused> {
+    let identity = identify(gateway, from).await?;
+    match identity.with_purpose((None, None)) {
         Ok(caller) => Ok(caller),
-        Err(refusal) => {
-            record::refused(&gateway.log, None, &refusal).await.map_err(Refused::unlogged)?;
-            Err(Refused::unlogged(refusal))
-        }
+        Err(refusal) => Err(unauthenticated(gateway, from, refusal).await),
     }
+}
+
+/// Authenticates a user, for what needs no purpose; a failure is recorded.
+pub(crate) async fn identify(gateway: &Gateway, from: &Origin<'_>) -> Result<Identity, Refused> {
+    match Identity::authenticate(&gateway.issuers, from.metadata, chrono::Utc::now().timestamp()).await {
+        Ok(identity) => Ok(identity),
+        Err(refusal) => Err(unauthenticated(gateway, from, refusal).await),
+    }
+}
+
+async fn unauthenticated(gateway: &Gateway, _from: &Origin<'_>, refusal: Refusal) -> Refused {
+    Refused::unlogged(record::refused(&gateway.log, None, &refusal).await.err().unwrap_or(refusal))
 }
 
 /// Records the refusal of a request for which no entry was opened: a ticket that is not the caller's, too many of them.
@@ -77,7 +98,7 @@ pub(crate) fn permit(gateway: &Gateway, opened: &Opened) -> Result<Permit, Refus
     authorize(&opened.caller, opened.caller.mission(), &estate.agreements, &estate.purposes, chrono::Utc::now())
 }
 
-async fn plan(gateway: &Gateway, permit: &Permit, statement: &str) -> Result<Plan, Refusal> {
+async fn plan(gateway: &Gateway, permit: &Permit, statement: &Statement) -> Result<Plan, Refusal> {
     Plan::new(permit, statement, &gateway.estate.views, gateway.partitions, gateway.runtime()?).await
 }
 

@@ -13,11 +13,10 @@ use concordat_proto::v1::{
 };
 use futures::future::join_all;
 use serde_json::Value;
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use crate::Gateway;
-use crate::pipeline::{authenticate, open, permit, refused_as};
+use crate::pipeline::{Origin, authenticate, open, permit, refused_as};
 use crate::record::{Intent, Opened};
 
 /// The role that may administer the gateway.
@@ -32,11 +31,11 @@ impl Service {
     /// Authenticates, logs, authorizes, works, logs.
     async fn run<T>(
         &self,
-        metadata: &MetadataMap,
+        from: Origin<'_>,
         intent: Intent,
         work: impl AsyncFnOnce(&Permit, &Opened) -> Result<T, Refusal>,
     ) -> Result<Response<T>, Status> {
-        let caller = authenticate(&self.gateway, metadata).await.map_err(|r| r.status())?;
+        let caller = authenticate(&self.gateway, &from).await.map_err(|r| r.status())?;
         let opened = open(&self.gateway, caller, intent, "").await.map_err(|r| r.status())?;
         let refused = refused_as(&opened);
         let outcome = match permit(&self.gateway, &opened) {
@@ -125,14 +124,14 @@ fn dataset(permit: &DatasetPermit) -> Dataset {
 #[tonic::async_trait]
 impl GatewayService for Service {
     async fn catalogue(&self, request: Request<CatalogueRequest>) -> Result<Response<CatalogueResponse>, Status> {
-        self.run(request.metadata(), Intent::Catalogue, async |permit, _| Ok(self.catalogue_of(permit))).await
+        self.run(Origin::of(&request), Intent::Catalogue, async |permit, _| Ok(self.catalogue_of(permit))).await
     }
 
     async fn departments(&self, request: Request<DepartmentsRequest>) -> Result<Response<DepartmentsResponse>, Status> {
-        self.run(request.metadata(), Intent::Departments, async |permit, _| Ok(self.departments_of(permit).await)).await
+        self.run(Origin::of(&request), Intent::Departments, async |permit, _| Ok(self.departments_of(permit).await)).await
     }
 
     async fn relay_linkage_keys(&self, request: Request<RelayRequest>) -> Result<Response<RelayResponse>, Status> {
-        self.run(request.metadata(), Intent::Relay, async |permit, opened| self.relay(permit, opened).await).await
+        self.run(Origin::of(&request), Intent::Relay, async |permit, opened| self.relay(permit, opened).await).await
     }
 }

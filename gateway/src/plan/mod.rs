@@ -30,7 +30,7 @@ pub(crate) use failure::refusal_of;
 pub(crate) use release_table::{ReleaseExec, ReleaseSpec};
 use rewrite::Rewriter;
 use shape::{Safe, Shape, refuse};
-pub(crate) use statement::tables;
+pub(crate) use statement::{Statement, tables};
 
 use crate::estate::View;
 
@@ -50,7 +50,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans `sql` under `permit`, with the outcome views of the permit's mission at hand.
+    /// Plans `question` under `permit`, with the outcome views of the permit's mission at hand.
     ///
     /// # Errors
     /// [`Code::Invalid`] for SQL that does not parse or is not offered; [`Code::Denied`] for datasets, columns or uses that are
@@ -58,13 +58,13 @@ impl Plan {
     /// output; [`Code::LimitExceeded`] for statements beyond the size limits.
     pub(crate) async fn new(
         permit: &Permit,
-        sql: &str,
+        question: &Statement,
         views: &[View],
         partitions: u32,
         runtime: Arc<RuntimeEnv>,
     ) -> Result<Self, Refusal> {
         let mut state = session::state(permit, partitions, runtime).map_err(refusal_of)?;
-        let plan = statement::resolve(&mut state, permit, sql, views).await?;
+        let plan = statement::resolve(&mut state, permit, question, views).await?;
         let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).map_err(refusal_of)?;
         let mut rewriter = Rewriter::new(permit);
         let (logical, masked) = protected(&mut rewriter, plan).map_err(refusal_of)?;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use concordat_policy::{Code, Permit, Refusal};
-use datafusion::common::{DataFusionError, TableReference};
+use datafusion::common::{DataFusionError, ScalarValue, TableReference};
 use datafusion::datasource::ViewTable;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
 use datafusion::sql::sqlparser::ast::{SetExpr, Statement as Ast};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -26,9 +26,29 @@ const MAX_OPERATORS: usize = 400;
 /// How deeply the parser nests.
 const MAX_NESTING: usize = 40;
 
-/// Resolves `sql` to a logical plan.
-pub(super) async fn resolve(state: &mut SessionState, permit: &Permit, sql: &str, views: &[View]) -> Result<LogicalPlan, Refusal> {
-    let mut statement = parse(sql)?;
+/// What is asked: one SELECT, and the values of its parameters.
+#[derive(Clone, Default)]
+pub(crate) struct Statement {
+    pub(crate) sql: String,
+    /// In the order `$1`, `$2`, …, or of each `?`.
+    pub(crate) parameters: Vec<ScalarValue>,
+}
+
+impl std::fmt::Debug for Statement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Statement({} bytes, {} parameters)", self.sql.len(), self.parameters.len())
+    }
+}
+
+impl From<&str> for Statement {
+    fn from(sql: &str) -> Self {
+        Self { sql: sql.to_owned(), parameters: Vec::new() }
+    }
+}
+
+/// Resolves a statement to a logical plan.
+pub(super) async fn resolve(state: &mut SessionState, permit: &Permit, asked: &Statement, views: &[View]) -> Result<LogicalPlan, Refusal> {
+    let mut statement = parse(&asked.sql)?;
     if let Some(view) = whole_view(&statement, permit, views) {
         // DataFusion drops the ORDER BY of whatever stands in FROM; who reads a view as it is expects its order.
         statement = parse(&view.sql)?;
@@ -38,7 +58,7 @@ pub(super) async fn resolve(state: &mut SessionState, permit: &Permit, sql: &str
 }
 
 /// Parses exactly one read-only SELECT.
-pub(crate) fn parse(sql: &str) -> Result<Statement, Refusal> {
+pub(crate) fn parse(sql: &str) -> Result<Parsed, Refusal> {
     if sql.len() > MAX_STATEMENT {
         return Err(Refusal::new(Code::LimitExceeded, "a statement may be at most 32 KiB long").advice("publish part of it as a view"));
     }
@@ -50,8 +70,8 @@ pub(crate) fn parse(sql: &str) -> Result<Statement, Refusal> {
         .map_err(refusal_of)?;
     let one = statements.pop_front();
     match (one, statements.is_empty()) {
-        (Some(Statement::Statement(ast)), true) => match ast.as_ref() {
-            Ast::Query(query) if query.locks.is_empty() && selects(&query.body) => Ok(Statement::Statement(ast)),
+        (Some(Parsed::Statement(ast)), true) => match ast.as_ref() {
+            Ast::Query(query) if query.locks.is_empty() && selects(&query.body) => Ok(Parsed::Statement(ast)),
             _ => Err(only_select()),
         },
         (None, _) => Err(Refusal::new(Code::Invalid, "the statement is empty").advice("send one SELECT")),
@@ -63,8 +83,8 @@ pub(crate) fn parse(sql: &str) -> Result<Statement, Refusal> {
 }
 
 /// The view that the statement reads as it is: `SELECT * FROM views.name`.
-fn whole_view<'v>(statement: &Statement, permit: &Permit, views: &'v [View]) -> Option<&'v View> {
-    let Statement::Statement(ast) = statement else { return None };
+fn whole_view<'v>(statement: &Parsed, permit: &Permit, views: &'v [View]) -> Option<&'v View> {
+    let Parsed::Statement(ast) = statement else { return None };
     let text = ast.to_string();
     let asked = text.strip_prefix("SELECT * FROM ")?;
     let name = asked.strip_prefix("views.").unwrap_or(asked);
@@ -135,7 +155,7 @@ fn only_select() -> Refusal {
 fn register_views<'a>(
     state: &'a mut SessionState,
     permit: &'a Permit,
-    statement: &'a Statement,
+    statement: &'a Parsed,
     views: &'a [View],
     depth: usize,
 ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send + 'a>> {

@@ -85,7 +85,7 @@ async fn planned(sql: &str) -> Result<Plan, Refusal> {
         view("ordered", "SELECT region, avg(score) AS mean FROM a.people GROUP BY region ORDER BY region DESC"),
         view("circle", "SELECT * FROM views.circle"),
     ];
-    Plan::new(&permit, sql, &views, 2, Arc::new(RuntimeEnv::default())).await
+    Plan::new(&permit, &sql.into(), &views, 2, Arc::new(RuntimeEnv::default())).await
 }
 
 #[tokio::test]
