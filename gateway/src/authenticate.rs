@@ -6,6 +6,7 @@ use std::ops::Deref;
 
 use concordat_policy::{Code, Name, Refusal, authorize};
 use concordat_proto::status::{MISSION, PURPOSE};
+use serde_json::json;
 use tonic::metadata::MetadataMap;
 
 use crate::issuers::{Issuers, Verified};
@@ -44,10 +45,17 @@ impl Caller {
         self.mission.as_ref()
     }
 
-    /// Whether both are the same user of the same organisation with the same roles, purpose and mission.
+    /// Who owns what belongs to the user whatever the purpose: as [`Identity::owner`].
     #[must_use]
-    pub fn same_as(&self, other: &Self) -> bool {
-        self.known == other.known && self.mission == other.mission
+    pub fn identity_owner(&self) -> Vec<u8> {
+        json!([self.known.subject, self.known.organisation]).to_string().into_bytes()
+    }
+
+    /// Who owns what this caller leaves with the gateway: user, organisation, roles, purpose and mission, unambiguously.
+    #[must_use]
+    pub fn owner(&self) -> Vec<u8> {
+        let known = &self.known;
+        json!([known.subject, known.organisation, known.roles, known.purpose, self.mission]).to_string().into_bytes()
     }
 }
 
@@ -86,6 +94,12 @@ impl Identity {
     #[must_use]
     pub fn roles(&self) -> &BTreeSet<String> {
         &self.roles
+    }
+
+    /// Who owns a session: user and organisation, unambiguously.
+    #[must_use]
+    pub fn owner(&self) -> Vec<u8> {
+        json!([self.subject, self.organisation]).to_string().into_bytes()
     }
 
     /// The mission that the request states.

@@ -3,15 +3,16 @@
 //! Each step takes what only the step before can give: [`Caller`], `Opened`, [`Permit`], [`Plan`], `Protected`, `Closed`,
 //! [`Answer`]. A step that is left out does not compile.
 
-use concordat_policy::{Permit, Refusal, authorize};
-use datafusion::arrow::datatypes::SchemaRef;
+use concordat_policy::{Code, Permit, Refusal, authorize};
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 
 use crate::Gateway;
 use crate::authenticate::{Caller, Identity};
 use crate::deliver::{Answer, deliver};
 use crate::execute::execute;
-use crate::plan::{Plan, Statement};
+use crate::plan::{Plan, Statement, unbound};
 use crate::record::{self, Intent, Opened};
 
 /// A refusal, and the id under which the log has it, once there is one.
@@ -35,22 +36,25 @@ impl<'m> Origin<'m> {
 }
 
 /// Answers one statement.
-pub(crate) async fn answer(gateway: &Gateway, caller: Caller, statement: &Statement) -> Result<Answer, Refused> {
-    let opened = open(gateway, caller, Intent::Answer, &statement.sql).await?;
+pub(crate) async fn answer(gateway: &Gateway, caller: Caller, statement: &Statement, stop: &CancellationToken) -> Result<Answer, Refused> {
+    let opened = open(gateway, caller, Intent::Answer, statement).await?;
     let refused = refused_as(&opened);
     let protected = async {
         let permit = permit(gateway, &opened)?;
         let plan = plan(gateway, &permit, statement).await?;
         execute(gateway, &opened, &permit, plan).await
     };
-    let protected = protected.await;
+    let protected = tokio::select! {
+        protected = protected => protected,
+        () = stop.cancelled() => Err(cancelled()),
+    };
     let closed = opened.close(protected).await.map_err(refused)?;
     deliver(closed).map_err(Refused::unlogged)
 }
 
 /// Says what the answer to a statement would look like; reads no data.
 pub(crate) async fn describe(gateway: &Gateway, caller: Caller, statement: &Statement) -> Result<SchemaRef, Refused> {
-    let opened = open(gateway, caller, Intent::Describe, &statement.sql).await?;
+    let opened = open(gateway, caller, Intent::Describe, statement).await?;
     let refused = refused_as(&opened);
     let schema = async {
         let permit = permit(gateway, &opened)?;
@@ -59,6 +63,25 @@ pub(crate) async fn describe(gateway: &Gateway, caller: Caller, statement: &Stat
     let schema = schema.await;
     let (_, schema) = opened.finish(schema, serde_json::Value::Null).await.map_err(refused)?;
     Ok(schema)
+}
+
+/// Prepares a statement: the types of its parameters and, where they do not depend on values, its answer's columns. Reads no data.
+pub(crate) async fn prepare(gateway: &Gateway, caller: Caller, sql: &str) -> Result<(Vec<DataType>, Option<SchemaRef>), Refused> {
+    let opened = open(gateway, caller, Intent::Describe, &sql.into()).await?;
+    let refused = refused_as(&opened);
+    let described = async {
+        let permit = permit(gateway, &opened)?;
+        let types = Plan::parameters(&permit, sql, &gateway.estate.views, gateway.partitions, gateway.runtime()?).await?;
+        let statement = Statement { sql: sql.to_owned(), parameters: unbound(&types) };
+        match plan(gateway, &permit, &statement).await {
+            Ok(plan) => Ok((types, Some(plan.answer_schema()))),
+            // A null is not what will stand there: what it makes of the statement decides nothing.
+            Err(refusal) if !types.is_empty() && refusal.code == Code::Invalid => Ok((types, None)),
+            Err(refusal) => Err(refusal),
+        }
+    };
+    let described = described.await;
+    opened.finish(described, serde_json::Value::Null).await.map(|(_, described)| described).map_err(refused)
 }
 
 /// Authenticates a caller with exactly one purpose; a failure is recorded.
@@ -87,9 +110,19 @@ pub(crate) async fn refused_unopened(gateway: &Gateway, caller: &Caller, refusal
     Refused::unlogged(record::refused(&gateway.log, Some(caller), &refusal).await.err().unwrap_or(refusal))
 }
 
+/// The same, of a user whose purpose is not settled.
+pub(crate) async fn turned_away(gateway: &Gateway, identity: &Identity, refusal: Refusal) -> Refused {
+    Refused::unlogged(record::turned_away(&gateway.log, identity, &refusal).await.err().unwrap_or(refusal))
+}
+
+/// Records that a user looked into the catalogue.
+pub(crate) async fn looked_up(gateway: &Gateway, identity: &Identity) -> Result<(), Refused> {
+    record::looked_up(&gateway.log, identity).await.map_err(Refused::unlogged)
+}
+
 /// Opens the log's entry.
-pub(crate) async fn open(gateway: &Gateway, caller: Caller, intent: Intent, statement: &str) -> Result<Opened, Refused> {
-    record::open(&gateway.log, caller, intent, statement).await.map_err(Refused::unlogged)
+pub(crate) async fn open(gateway: &Gateway, caller: Caller, intent: Intent, statement: &Statement) -> Result<Opened, Refused> {
+    record::open(&gateway.log, caller, intent, &statement.digested()).await.map_err(Refused::unlogged)
 }
 
 /// Decides whether the caller may ask at all.
@@ -100,6 +133,10 @@ pub(crate) fn permit(gateway: &Gateway, opened: &Opened) -> Result<Permit, Refus
 
 async fn plan(gateway: &Gateway, permit: &Permit, statement: &Statement) -> Result<Plan, Refusal> {
     Plan::new(permit, statement, &gateway.estate.views, gateway.partitions, gateway.runtime()?).await
+}
+
+fn cancelled() -> Refusal {
+    Refusal::new(Code::Cancelled, "the query was cancelled, or its caller left before the answer began")
 }
 
 /// Names the log's entry in a refusal.

@@ -6,7 +6,7 @@ use concordat_audit::{Entry, Log, LogError};
 use concordat_policy::{Code, Refusal};
 use serde_json::{Value, json};
 
-use crate::authenticate::Caller;
+use crate::authenticate::{Caller, Identity};
 use crate::execute::Protected;
 
 /// What a request wants.
@@ -59,7 +59,7 @@ pub(crate) struct Closed {
 ///
 /// # Errors
 /// [`Code::LogUnavailable`].
-pub(crate) async fn open(log: &Log, caller: Caller, intent: Intent, statement: &str) -> Result<Opened, Refusal> {
+pub(crate) async fn open(log: &Log, caller: Caller, intent: Intent, statement: &[u8]) -> Result<Opened, Refusal> {
     let query_id = uuid::Uuid::now_v7().to_string();
     let entry = Entry::new("query.opened")
         .query(&query_id)
@@ -68,7 +68,7 @@ pub(crate) async fn open(log: &Log, caller: Caller, intent: Intent, statement: &
         .field("organisation", caller.organisation.as_str())
         .field("roles", json!(caller.roles))
         .field("purpose", caller.purpose.as_str())
-        .field("statement_digest", log.digest(statement.as_bytes()));
+        .field("statement_digest", log.digest(statement));
     let entry = log.append(entry).await.map_err(unavailable)?;
     Ok(Opened { log: log.clone(), caller, query_id, entry, since: Instant::now() })
 }
@@ -83,6 +83,28 @@ pub(crate) async fn refused(log: &Log, caller: Option<&Caller>, refusal: &Refusa
         .field("reason", refusal.operator.clone().unwrap_or_default())
         .field("caller", caller.map(|c| c.subject.clone()))
         .field("organisation", caller.map(|c| c.organisation.clone()));
+    log.append(entry).await.map(drop).map_err(unavailable)
+}
+
+/// Records the refusal of a user whose purpose is not settled.
+///
+/// # Errors
+/// [`Code::LogUnavailable`].
+pub(crate) async fn turned_away(log: &Log, identity: &Identity, refusal: &Refusal) -> Result<(), Refusal> {
+    let entry = Entry::new("caller.refused")
+        .field("code", refusal.code.as_str())
+        .field("reason", refusal.operator.clone().unwrap_or_default())
+        .field("caller", identity.subject())
+        .field("organisation", identity.organisation());
+    log.append(entry).await.map(drop).map_err(unavailable)
+}
+
+/// Records that a user looked into the catalogue.
+///
+/// # Errors
+/// [`Code::LogUnavailable`].
+pub(crate) async fn looked_up(log: &Log, identity: &Identity) -> Result<(), Refusal> {
+    let entry = Entry::new("catalogue.read").field("caller", identity.subject()).field("organisation", identity.organisation());
     log.append(entry).await.map(drop).map_err(unavailable)
 }
 

@@ -13,7 +13,7 @@ use tonic::transport::{Identity, Server, ServerTlsConfig};
 
 use crate::Gateway;
 use crate::config::Config;
-use crate::flight::FlightSql;
+use crate::flight::Door;
 use crate::service::Service;
 
 /// Serves until `shutdown`, then lets running calls end. Writes the bound address to `<state>/address`.
@@ -27,7 +27,7 @@ pub(crate) async fn serve(config: Config, shutdown: impl Future<Output = ()>) ->
     let address = listener.local_addr().into_diagnostic()?;
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<GatewayServer<Service>>().await;
-    let flight = FlightServiceServer::new(FlightSql::new(gateway.clone()))
+    let flight = FlightServiceServer::new(Door::new(gateway.clone()).map_err(|e| miette!("{e}"))?)
         .max_decoding_message_size(MAX_CONTROL_MESSAGE)
         .max_encoding_message_size(MAX_BATCH_MESSAGE);
     let own = GatewayServer::new(Service { gateway })

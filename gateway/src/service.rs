@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status};
 
 use crate::Gateway;
 use crate::pipeline::{Origin, authenticate, open, permit, refused_as};
+use crate::plan::Statement;
 use crate::record::{Intent, Opened};
 
 /// The role that may administer the gateway.
@@ -36,7 +37,7 @@ impl Service {
         work: impl AsyncFnOnce(&Permit, &Opened) -> Result<T, Refusal>,
     ) -> Result<Response<T>, Status> {
         let caller = authenticate(&self.gateway, &from).await.map_err(|r| r.status())?;
-        let opened = open(&self.gateway, caller, intent, "").await.map_err(|r| r.status())?;
+        let opened = open(&self.gateway, caller, intent, &Statement::default()).await.map_err(|r| r.status())?;
         let refused = refused_as(&opened);
         let outcome = match permit(&self.gateway, &opened) {
             Ok(permit) => work(&permit, &opened).await,

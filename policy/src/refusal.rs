@@ -18,6 +18,8 @@ pub enum Code {
     Denied,
     /// The request cannot be understood or asks for what the service does not do.
     Invalid,
+    /// The protocol has it, this service does not offer it, to anybody.
+    Unsupported,
     /// The plan would let a subject's value reach the output.
     Disclosure,
     /// A release order, ticket or key that was used before.
@@ -32,6 +34,8 @@ pub enum Code {
     NodeRefused,
     /// A stated limit (memory, rows, time, size) was reached.
     LimitExceeded,
+    /// The caller cancelled, or left.
+    Cancelled,
     /// The access log cannot be written, so nothing may leave.
     LogUnavailable,
     /// A fault of this service.
@@ -40,10 +44,11 @@ pub enum Code {
 
 impl Code {
     /// Every code, for tables and tests.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Unauthenticated,
         Self::Denied,
         Self::Invalid,
+        Self::Unsupported,
         Self::Disclosure,
         Self::Replayed,
         Self::NodeUnavailable,
@@ -51,6 +56,7 @@ impl Code {
         Self::NodeFaulty,
         Self::NodeRefused,
         Self::LimitExceeded,
+        Self::Cancelled,
         Self::LogUnavailable,
         Self::Internal,
     ];
@@ -62,6 +68,7 @@ impl Code {
             Self::Unauthenticated => "unauthenticated",
             Self::Denied => "denied",
             Self::Invalid => "invalid",
+            Self::Unsupported => "unsupported",
             Self::Disclosure => "disclosure",
             Self::Replayed => "replayed",
             Self::NodeUnavailable => "node_unavailable",
@@ -69,6 +76,7 @@ impl Code {
             Self::NodeFaulty => "node_faulty",
             Self::NodeRefused => "node_refused",
             Self::LimitExceeded => "limit_exceeded",
+            Self::Cancelled => "cancelled",
             Self::LogUnavailable => "log_unavailable",
             Self::Internal => "internal",
         }

@@ -14,6 +14,8 @@
 //! | `limit_exceeded` | RESOURCE_EXHAUSTED | 19 |
 //! | `log_unavailable` | UNAVAILABLE | 20 |
 //! | `internal` | INTERNAL | 21 |
+//! | `unsupported` | UNIMPLEMENTED | 22 |
+//! | `cancelled` | CANCELLED | 23 |
 //!
 //! The code itself, the department and the query id travel as metadata, so that nobody parses sentences.
 
@@ -45,6 +47,8 @@ const fn row(code: Code) -> (tonic::Code, u8) {
         Code::LimitExceeded => (tonic::Code::ResourceExhausted, 19),
         Code::LogUnavailable => (tonic::Code::Unavailable, 20),
         Code::Internal => (tonic::Code::Internal, 21),
+        Code::Unsupported => (tonic::Code::Unimplemented, 22),
+        Code::Cancelled => (tonic::Code::Cancelled, 23),
     }
 }
 

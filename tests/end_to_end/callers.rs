@@ -1,7 +1,7 @@
 //! Who may call: every door × every bad caller.
 
 use arrow_flight::flight_service_client::FlightServiceClient;
-use arrow_flight::{Action, Criteria, FlightDescriptor, HandshakeRequest, Ticket};
+use arrow_flight::{Action, Criteria, FlightData, FlightDescriptor, HandshakeRequest, Ticket};
 use concordat::failure::Failure;
 use concordat::federation::node_server_name;
 use concordat_policy::Code;
@@ -16,6 +16,8 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 
 use crate::sandbox::{Sandbox, refused};
 
+/// How many doors [`at_every_door`] tries.
+const DOORS: usize = 13;
 const SQL: &str = "SELECT count(*) FROM dfe.attainment";
 
 #[tokio::test]
@@ -65,7 +67,9 @@ async fn every_bad_token_is_refused_at_every_door_and_recorded() {
     let ticket = good.flight_info(SQL).await.unwrap().endpoint.remove(0).ticket.unwrap();
     let before = refusals(&sandbox);
     for (what, token) in &bad {
-        for (door, status) in at_every_door(&sandbox, token.as_deref(), &ticket).await {
+        let refused = at_every_door(&sandbox, token.as_deref(), &ticket).await;
+        assert_eq!(refused.len(), DOORS, "{what}: a door let somebody in");
+        for (door, status) in refused {
             let refusal = from_status(&status).unwrap_or_else(|| panic!("{what} at {door}: a foreign status {status:?}"));
             assert_eq!(refusal.code, Code::Unauthenticated, "{what} at {door}: {refusal:?}");
             assert!(
@@ -74,7 +78,7 @@ async fn every_bad_token_is_refused_at_every_door_and_recorded() {
             );
         }
     }
-    assert_eq!(refusals(&sandbox) - before, bad.len() * 5, "every refusal stands in the log");
+    assert_eq!(refusals(&sandbox) - before, bad.len() * DOORS, "every refusal stands in the log");
     // The good ticket was not used up by any of them, and is its owner's alone.
     let thief = sandbox.token_with(|c| c["sub"] = json!("somebody-else"));
     let (_, status) = at_every_door(&sandbox, Some(&thief), &ticket).await.into_iter().find(|(door, _)| *door == "DoGet").unwrap();
@@ -113,8 +117,18 @@ async fn at_every_door(sandbox: &Sandbox, token: Option<&str>, ticket: &Ticket) 
             refused.push((door, status));
         }
     };
-    note("GetFlightInfo", flight.get_flight_info(with(FlightDescriptor::new_cmd(command), token)).await.err());
+    let descriptor = FlightDescriptor::new_cmd(command);
+    note("GetFlightInfo", flight.get_flight_info(with(descriptor.clone(), token)).await.err());
+    note("PollFlightInfo", flight.poll_flight_info(with(descriptor.clone(), token)).await.err());
+    note("GetSchema", flight.get_schema(with(descriptor.clone(), token)).await.err());
     note("DoGet", flight.do_get(with(ticket.clone(), token)).await.err());
+    note("ListFlights", flight.list_flights(with(Criteria::default(), token)).await.err());
+    note("ListActions", flight.list_actions(with(arrow_flight::Empty {}, token)).await.err());
+    note("DoAction", flight.do_action(with(Action::new("SetSessionOptions", ""), token)).await.err());
+    let put = FlightData { flight_descriptor: Some(descriptor), ..FlightData::default() };
+    note("DoPut", flight.do_put(with(tokio_stream::iter([put.clone()]), token)).await.err());
+    note("DoExchange", flight.do_exchange(with(tokio_stream::iter([put]), token)).await.err());
+    note("Handshake", flight.handshake(with(tokio_stream::iter([HandshakeRequest::default()]), token)).await.err());
     note("Catalogue", own.catalogue(with(v1::CatalogueRequest {}, token)).await.err());
     note("Departments", own.departments(with(v1::DepartmentsRequest {}, token)).await.err());
     note("RelayLinkageKeys", own.relay_linkage_keys(with(v1::RelayRequest {}, token)).await.err());

@@ -11,11 +11,13 @@
 )]
 
 mod callers;
+mod clients;
 mod consent;
 mod faults;
 mod impostor;
 mod joins;
 mod oracle;
 mod orders;
+mod python;
 mod sandbox;
 mod statements;

@@ -112,3 +112,12 @@ pub fn refused<T>(outcome: Result<T, Failure>, code: Code, says: &str) -> Failur
     assert!(text.contains(says), "'{says}' is not in: {text}");
     failure
 }
+
+/// Waits until something is so, and fails after 20 s.
+pub async fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !so() {
+        assert!(std::time::Instant::now() < deadline, "waited in vain until {what}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}

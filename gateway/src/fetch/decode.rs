@@ -124,7 +124,10 @@ fn type_is(agreed: &DataType, field: &ipc::Field<'_>) -> bool {
 }
 
 /// Checks a batch's header against its body.
-fn within(batch: &ipc::RecordBatch<'_>, body: usize, nodes: usize, buffers: usize) -> Result<(), String> {
+///
+/// # Errors
+/// What is wrong, for the operator.
+pub(crate) fn within(batch: &ipc::RecordBatch<'_>, body: usize, nodes: usize, buffers: usize) -> Result<(), String> {
     if batch.compression().is_some() {
         return Err("compressed bodies are not accepted".into());
     }

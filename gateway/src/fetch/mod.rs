@@ -22,6 +22,7 @@ use prost::Message as _;
 
 use crate::authenticate::Caller;
 use crate::plan::{ReleaseExec, ReleaseSpec};
+pub(crate) use decode::within;
 pub(crate) use keys::Relay;
 use nodes::call;
 pub(crate) use nodes::{ClientTls, Nodes};

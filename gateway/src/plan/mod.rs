@@ -4,6 +4,7 @@
 mod domain;
 mod expression;
 mod failure;
+mod parameters;
 mod predicate;
 mod protect;
 mod release_table;
@@ -27,8 +28,10 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 
 pub(crate) use failure::refusal_of;
+pub(crate) use parameters::{MAX_PARAMETERS, unbound};
 pub(crate) use release_table::{ReleaseExec, ReleaseSpec};
 use rewrite::Rewriter;
+pub(crate) use session::VIEWS;
 use shape::{Safe, Shape, refuse};
 pub(crate) use statement::{Statement, tables};
 
@@ -84,6 +87,21 @@ impl Plan {
         })
     }
 
+    /// The types of the parameters of `sql`, in order.
+    ///
+    /// # Errors
+    /// As [`Plan::new`], as far as names and syntax go.
+    pub(crate) async fn parameters(
+        permit: &Permit,
+        sql: &str,
+        views: &[View],
+        partitions: u32,
+        runtime: Arc<RuntimeEnv>,
+    ) -> Result<Vec<DataType>, Refusal> {
+        let mut state = session::state(permit, partitions, runtime).map_err(refusal_of)?;
+        statement::parameter_types(&mut state, permit, sql, views).await
+    }
+
     /// What runs.
     pub(crate) fn physical(&self) -> &Arc<dyn ExecutionPlan> {
         &self.physical
@@ -97,6 +115,15 @@ impl Plan {
     /// The uses that it makes of columns.
     pub(crate) fn uses(&self) -> &ColumnUses {
         &self.uses
+    }
+
+    /// The agreements under which it reads.
+    pub(crate) fn agreements(&self, permit: &Permit) -> Vec<String> {
+        let mut agreements: Vec<String> =
+            self.uses.datasets().filter_map(|dataset| permit.dataset(dataset)).map(|p| p.agreement.to_string()).collect();
+        agreements.sort();
+        agreements.dedup();
+        agreements
     }
 
     /// The statement's columns, as the caller sees them.

@@ -16,7 +16,7 @@ use super::protect::QueryPlanner;
 use super::release_table::ReleaseTable;
 
 /// The schema in which outcome views stand.
-pub(super) const VIEWS: &str = "views";
+pub(crate) const VIEWS: &str = "views";
 
 /// Scalar functions offered. Over subjects' rows fewer are (`expression.rs`).
 const SCALARS: &[&str] = &[

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use concordat_policy::{Code, Permit, Refusal};
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, ScalarValue, TableReference};
 use datafusion::datasource::ViewTable;
 use datafusion::execution::SessionState;
@@ -14,6 +15,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::failure::refusal_of;
+use super::parameters;
 use super::session::VIEWS;
 use crate::estate::View;
 
@@ -40,6 +42,14 @@ impl std::fmt::Debug for Statement {
     }
 }
 
+impl Statement {
+    /// What the log's keyed digest is made of: the text and each value.
+    pub(crate) fn digested(&self) -> Vec<u8> {
+        let values = self.parameters.iter().map(|value| format!("\0{:?}", value));
+        std::iter::once(self.sql.clone()).chain(values).collect::<String>().into_bytes()
+    }
+}
+
 impl From<&str> for Statement {
     fn from(sql: &str) -> Self {
         Self { sql: sql.to_owned(), parameters: Vec::new() }
@@ -49,12 +59,36 @@ impl From<&str> for Statement {
 /// Resolves a statement to a logical plan.
 pub(super) async fn resolve(state: &mut SessionState, permit: &Permit, asked: &Statement, views: &[View]) -> Result<LogicalPlan, Refusal> {
     let mut statement = parse(&asked.sql)?;
+    parameters::bind(&mut statement, &asked.parameters)?;
     if let Some(view) = whole_view(&statement, permit, views) {
         // DataFusion drops the ORDER BY of whatever stands in FROM; who reads a view as it is expects its order.
         statement = parse(&view.sql)?;
     }
     register_views(state, permit, &statement, views, 0).await?;
     state.statement_to_plan(statement).await.map_err(refusal_of)
+}
+
+/// The types of a statement's parameters, in order: what each is compared with, or text where that is not known.
+pub(super) async fn parameter_types(
+    state: &mut SessionState,
+    permit: &Permit,
+    sql: &str,
+    views: &[View],
+) -> Result<Vec<DataType>, Refusal> {
+    let mut statement = parse(sql)?;
+    let count = parameters::numbered(&mut statement)?;
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    register_views(state, permit, &statement, views, 0).await?;
+    let plan = state.statement_to_plan(statement).await.map_err(refusal_of)?;
+    let known = plan.get_parameter_types().map_err(refusal_of)?;
+    let kind = |number: usize| match known.get(&format!("${number}")) {
+        Some(Some(DataType::Dictionary(_, value))) => value.as_ref().clone(),
+        Some(Some(kind)) => kind.clone(),
+        _ => DataType::Utf8,
+    };
+    Ok((1..=count).map(kind).collect())
 }
 
 /// Parses exactly one read-only SELECT.

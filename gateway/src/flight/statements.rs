@@ -1,0 +1,185 @@
+//! Statements: GetFlightInfo plans one and answers with its schema and a ticket; DoGet redeems the ticket once, runs the
+//! statement and streams the answer. What runs can be cancelled by whoever holds the ticket and is its owner.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use arrow_flight::encode::FlightDataEncoderBuilder;
+use arrow_flight::sql::{ProstMessageExt as _, TicketStatementQuery};
+use arrow_flight::{FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, Ticket};
+use concordat_policy::{Code, Refusal};
+use futures::TryStreamExt as _;
+use prost::Message as _;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use super::kept::{Id, Kept, Limits};
+use super::seal::{Kind, Seal};
+use super::{Answers, plain};
+use crate::Gateway;
+use crate::authenticate::Caller;
+use crate::deliver::Answer;
+use crate::pipeline::{self, Refused};
+use crate::plan::Statement;
+
+/// How long a ticket is good.
+const TICKET: Duration = Duration::from_secs(300);
+
+/// Statements that wait to be fetched, and those that run.
+pub(super) struct Statements {
+    waiting: Kept<Vec<Statement>>,
+    running: Mutex<HashMap<Id, CancellationToken>>,
+}
+
+/// What became of a request to cancel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cancelled {
+    /// It had not begun, and will not.
+    Waiting,
+    /// It was told to stop.
+    Running,
+    /// It is over, or was never this caller's.
+    Unknown,
+}
+
+impl Statements {
+    pub(super) fn new() -> Self {
+        Self { waiting: Kept::new(Limits { what: "statements", age: TICKET, most: 4_096, most_of_one: 64 }), running: Mutex::default() }
+    }
+
+    /// Keeps a statement, once for each row of its parameters, and announces its answer.
+    ///
+    /// # Errors
+    /// [`Code::LimitExceeded`].
+    pub(super) fn announce(
+        &self,
+        seal: &Seal,
+        caller: &Caller,
+        statements: Vec<Statement>,
+        schema: &SchemaRef,
+        descriptor: FlightDescriptor,
+    ) -> Result<FlightInfo, Refusal> {
+        let owner = caller.owner();
+        let id = self.waiting.keep(&owner, statements)?;
+        let handle = seal.close(Kind::Ticket, &id, &owner, now() + TICKET.as_secs().cast_signed());
+        let ticket = TicketStatementQuery { statement_handle: handle.into() };
+        let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket.as_any().encode_to_vec()));
+        let info = FlightInfo::new().try_with_schema(schema).map_err(Refusal::internal)?;
+        Ok(info.with_endpoint(endpoint).with_descriptor(descriptor))
+    }
+
+    /// Takes what is behind a ticket.
+    fn take(&self, seal: &Seal, handle: &[u8], caller: &Caller) -> Result<(Id, Vec<Statement>), Refusal> {
+        let gone = || {
+            Refusal::new(Code::Denied, "the ticket is unknown, used, expired or another caller's")
+                .advice("ask for the statement's FlightInfo again")
+        };
+        let id = seal.open(Kind::Ticket, handle, &caller.owner(), now()).ok_or_else(gone)?;
+        let statements = self.waiting.take(id).ok_or_else(gone)?;
+        Ok((id.try_into().map_err(|_| gone())?, statements))
+    }
+
+    /// Redeems a ticket and answers.
+    ///
+    /// # Errors
+    /// What was refused, recorded.
+    pub(super) async fn answer(
+        self: &Arc<Self>,
+        gateway: &Arc<Gateway>,
+        seal: &Seal,
+        handle: &[u8],
+        caller: Caller,
+    ) -> Result<Answer, Refused> {
+        let (id, statements) = match self.take(seal, handle, &caller) {
+            Ok(taken) => taken,
+            Err(refusal) => return Err(pipeline::refused_unopened(gateway, &caller, refusal).await),
+        };
+        let stop = CancellationToken::new();
+        self.running().insert(id, stop.clone());
+        // Who leaves before the answer begins cancels it.
+        let leaving = stop.clone().drop_guard();
+        // On its own, so that the log's entry is closed even then.
+        let (all, gateway) = (self.clone(), gateway.clone());
+        let work = tokio::spawn(async move {
+            let answer = of_each(&gateway, &caller, &statements, &stop).await;
+            all.running().remove(&id);
+            answer
+        });
+        let answer = work.await.map_err(|e| Refused::unlogged(Refusal::internal(e)));
+        leaving.disarm();
+        answer?
+    }
+
+    /// Cancels what is behind a ticket.
+    pub(super) fn cancel(&self, seal: &Seal, handle: &[u8], caller: &Caller) -> Cancelled {
+        let Some(id) = seal.open(Kind::Ticket, handle, &caller.owner(), now()) else { return Cancelled::Unknown };
+        if self.waiting.take(id).is_some() {
+            return Cancelled::Waiting;
+        }
+        match <Id>::try_from(id).ok().and_then(|id| self.running().get(&id).cloned()) {
+            Some(stop) => {
+                stop.cancel();
+                Cancelled::Running
+            }
+            None => Cancelled::Unknown,
+        }
+    }
+
+    fn running(&self) -> std::sync::MutexGuard<'_, HashMap<Id, CancellationToken>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One answer of several statements that differ in their parameters only: one after the other, each a query of its own.
+async fn of_each(gateway: &Gateway, caller: &Caller, statements: &[Statement], stop: &CancellationToken) -> Result<Answer, Refused> {
+    let mut whole: Option<Answer> = None;
+    let (mut summaries, mut size) = (Vec::new(), 0usize);
+    for statement in statements {
+        let answer = pipeline::answer(gateway, caller.clone(), statement, stop).await?;
+        size += answer.batches.iter().map(arrow::array::RecordBatch::get_array_memory_size).sum::<usize>();
+        if size > gateway.limits.answer {
+            let refusal = Refusal::new(Code::LimitExceeded, format!("the answers together exceed {} MiB", gateway.limits.answer >> 20))
+                .advice("bind fewer rows of parameters");
+            return Err(pipeline::refused_unopened(gateway, caller, refusal).await);
+        }
+        summaries.push(answer.summary.clone());
+        match &mut whole {
+            None => whole = Some(answer),
+            Some(whole) => whole.batches.extend(answer.batches),
+        }
+    }
+    let mut answer = whole.ok_or_else(|| Refused::unlogged(Refusal::internal("a ticket without a statement")))?;
+    if summaries.len() > 1 {
+        answer.summary = of_several(summaries);
+    }
+    Ok(answer)
+}
+
+/// The summary of several answers: what they share, and each beside it.
+fn of_several(summaries: Vec<Value>) -> Value {
+    let mut whole = summaries.first().cloned().unwrap_or_default();
+    if let Some(object) = whole.as_object_mut() {
+        let withheld: Vec<Value> = summaries.iter().filter_map(|s| s.get("withheld")?.as_array()).flatten().cloned().collect();
+        object.insert("withheld".into(), withheld.into());
+        object.insert("answers".into(), json!(summaries));
+    }
+    whole
+}
+
+/// An answer as Flight carries it: the schema's message bears the summary.
+pub(super) fn stream(answer: Answer) -> Answers<FlightData> {
+    let stream = FlightDataEncoderBuilder::new()
+        .with_schema(answer.schema)
+        .with_metadata(answer.summary.to_string().into())
+        .build(futures::stream::iter(answer.batches.into_iter().map(Ok)))
+        .map_err(|e| -> Status { plain(&Refusal::internal(e)) });
+    Box::pin(stream)
+}
+
+/// Unix seconds.
+pub(super) fn now() -> i64 {
+    chrono::Utc::now().timestamp()
+}

@@ -1,0 +1,211 @@
+//! Parameters: `$1`, `$2`, … or `?`. Values go into the parsed statement as literals, never into its text, so that everything
+//! after the parser treats them as if they had been written there.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+use concordat_policy::{Code, Refusal};
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
+use datafusion::sql::parser::Statement as Parsed;
+use datafusion::sql::sqlparser::ast::{
+    DataType as SqlType, Expr, TimezoneInfo, TypedString, UnaryOperator, Value, ValueWithSpan, visit_expressions, visit_expressions_mut,
+};
+use datafusion::sql::sqlparser::tokenizer::{Location, Span};
+
+/// The most parameters of one statement.
+pub(crate) const MAX_PARAMETERS: usize = 64;
+/// The longest text that a parameter may hold, in bytes.
+const MAX_TEXT: usize = 4 << 10;
+
+/// Numbers every `?` by its place in the text, and returns how many parameters there are.
+///
+/// # Errors
+/// [`Code::Invalid`] when `?` and `$1` are mixed, a name is used, a number is left out; [`Code::LimitExceeded`].
+pub(super) fn numbered(statement: &mut Parsed) -> Result<usize, Refusal> {
+    let Parsed::Statement(ast) = statement else { return Ok(0) };
+    let (mut marks, mut numbers) = (BTreeSet::new(), BTreeSet::new());
+    let mut other = false;
+    let _: ControlFlow<()> = visit_expressions(ast.as_ref(), |expr| {
+        if let Some((text, at)) = placeholder(expr) {
+            match text.strip_prefix('$').map(str::parse::<usize>) {
+                _ if text == "?" => drop(marks.insert((at.line, at.column))),
+                Some(Ok(number)) => drop(numbers.insert(number)),
+                _ => other = true,
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    if other || (!marks.is_empty() && !numbers.is_empty()) {
+        return Err(Refusal::new(Code::Invalid, "parameters are written either ? or $1, $2, …").advice("use one of the two throughout"));
+    }
+    let count = marks.len().max(numbers.len());
+    if count > MAX_PARAMETERS {
+        return Err(Refusal::new(Code::LimitExceeded, format!("a statement may have at most {MAX_PARAMETERS} parameters")));
+    }
+    if numbers.iter().copied().ne(1..=numbers.len()) {
+        return Err(Refusal::new(Code::Invalid, "the parameters are not numbered $1, $2, … without a gap"));
+    }
+    let _: ControlFlow<()> = visit_expressions_mut(ast.as_mut(), |expr| {
+        if let Some(("?", at)) = placeholder(expr) {
+            let place = marks.iter().position(|mark| *mark == (at.line, at.column)).map_or(0, |index| index + 1);
+            *expr = literal(Value::Placeholder(format!("${place}")));
+        }
+        ControlFlow::Continue(())
+    });
+    Ok(count)
+}
+
+/// Puts `values` where `$1`, `$2`, … stand.
+///
+/// # Errors
+/// [`Code::Invalid`] when their number or a type does not fit.
+pub(super) fn bind(statement: &mut Parsed, values: &[ScalarValue]) -> Result<(), Refusal> {
+    let count = numbered(statement)?;
+    if count != values.len() {
+        return Err(Refusal::new(Code::Invalid, format!("the statement has {count} parameters, and {} values were given", values.len()))
+            .advice("bind one value to each"));
+    }
+    let Parsed::Statement(ast) = statement else { return Ok(()) };
+    let literals = values.iter().map(sql).collect::<Result<Vec<_>, _>>()?;
+    let _: ControlFlow<()> = visit_expressions_mut(ast.as_mut(), |expr| {
+        let number = placeholder(expr).and_then(|(text, _)| text.strip_prefix('$')?.parse::<usize>().ok());
+        if let Some(value) = number.and_then(|n| literals.get(n.checked_sub(1)?)) {
+            *expr = value.clone();
+        }
+        ControlFlow::Continue(())
+    });
+    Ok(())
+}
+
+/// A null of each type, to plan with before values are known.
+pub(crate) fn unbound(types: &[DataType]) -> Vec<ScalarValue> {
+    types.iter().map(|kind| ScalarValue::try_from(kind).unwrap_or(ScalarValue::Null)).collect()
+}
+
+fn placeholder(expr: &Expr) -> Option<(&str, Location)> {
+    match expr {
+        Expr::Value(ValueWithSpan { value: Value::Placeholder(text), span }) => Some((text.as_str(), span.start)),
+        _ => None,
+    }
+}
+
+fn literal(value: Value) -> Expr {
+    Expr::Value(ValueWithSpan { value, span: Span::empty() })
+}
+
+/// A value as the literal that stands for it.
+fn sql(value: &ScalarValue) -> Result<Expr, Refusal> {
+    if value.is_null() {
+        return Ok(literal(Value::Null));
+    }
+    let number = |text: String| {
+        // As written by hand: a sign is an operator of its own.
+        match text.strip_prefix('-') {
+            Some(rest) => Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(literal(Value::Number(rest.to_owned(), false))) },
+            None => literal(Value::Number(text, false)),
+        }
+    };
+    let shown = |kind: SqlType, value: &ScalarValue| {
+        let text = value.cast_to(&DataType::Utf8).ok().and_then(|v| v.try_as_str().flatten().map(str::to_owned)).ok_or_else(unsupported)?;
+        Ok(typed(kind, text))
+    };
+    match value {
+        ScalarValue::Boolean(Some(b)) => Ok(literal(Value::Boolean(*b))),
+        ScalarValue::Int8(_)
+        | ScalarValue::Int16(_)
+        | ScalarValue::Int32(_)
+        | ScalarValue::Int64(_)
+        | ScalarValue::UInt8(_)
+        | ScalarValue::UInt16(_)
+        | ScalarValue::UInt32(_)
+        | ScalarValue::UInt64(_) => Ok(number(value.to_string())),
+        ScalarValue::Float32(Some(n)) if n.is_finite() => Ok(number(format!("{n:?}"))),
+        ScalarValue::Float64(Some(n)) if n.is_finite() => Ok(number(format!("{n:?}"))),
+        ScalarValue::Decimal128(..) | ScalarValue::Decimal64(..) | ScalarValue::Decimal32(..) => {
+            let text =
+                value.cast_to(&DataType::Utf8).ok().and_then(|v| v.try_as_str().flatten().map(str::to_owned)).ok_or_else(unsupported)?;
+            Ok(number(text))
+        }
+        ScalarValue::Date32(_) | ScalarValue::Date64(_) => {
+            shown(SqlType::Date, &value.cast_to(&DataType::Date32).map_err(|_| unsupported())?)
+        }
+        ScalarValue::TimestampSecond(_, None)
+        | ScalarValue::TimestampMillisecond(_, None)
+        | ScalarValue::TimestampMicrosecond(_, None)
+        | ScalarValue::TimestampNanosecond(_, None) => shown(SqlType::Timestamp(None, TimezoneInfo::None), value),
+        ScalarValue::Dictionary(_, inner) => sql(inner),
+        text => match text.try_as_str().flatten() {
+            Some(text) if text.len() <= MAX_TEXT => Ok(literal(Value::SingleQuotedString(text.to_owned()))),
+            Some(_) => Err(Refusal::new(Code::LimitExceeded, format!("a text parameter may be at most {MAX_TEXT} bytes long"))),
+            None => Err(unsupported()),
+        },
+    }
+}
+
+fn typed(data_type: SqlType, text: String) -> Expr {
+    Expr::TypedString(TypedString {
+        data_type,
+        value: ValueWithSpan { value: Value::SingleQuotedString(text), span: Span::empty() },
+        uses_odbc_syntax: false,
+    })
+}
+
+fn unsupported() -> Refusal {
+    Refusal::new(Code::Invalid, "a parameter is of a type that is not offered")
+        .advice("boolean, integer, finite number, decimal, text, date or timestamp; a pseudonym is no parameter")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::statement::parse;
+    use super::*;
+
+    fn bound(sql: &str, values: &[ScalarValue]) -> Result<String, Refusal> {
+        let mut statement = parse(sql)?;
+        bind(&mut statement, values)?;
+        Ok(statement.to_string())
+    }
+
+    #[test]
+    fn values_become_literals_and_never_sql() {
+        let text = |t: &str| ScalarValue::from(t);
+        assert_eq!(bound("SELECT $1", &[text("x' OR 1=1 --")]).unwrap(), "SELECT 'x'' OR 1=1 --'");
+        assert_eq!(bound("SELECT $2, $1", &[ScalarValue::from(1i64), ScalarValue::from(true)]).unwrap(), "SELECT true, 1");
+        assert_eq!(bound("SELECT ?, ? WHERE ? = 3", &[1i64.into(), ScalarValue::Null, 3i32.into()]).unwrap(), "SELECT 1, NULL WHERE 3 = 3");
+        assert_eq!(
+            bound("SELECT a FROM t WHERE d = ?", &[ScalarValue::Date32(Some(19_723))]).unwrap(),
+            "SELECT a FROM t WHERE d = DATE '2024-01-01'"
+        );
+        assert_eq!(bound("SELECT '?', \"$1\", $1", &[ScalarValue::from(-5i64)]).unwrap(), "SELECT '?', \"$1\", -5");
+        assert_eq!(bound("SELECT ?", &[ScalarValue::Decimal128(Some(1250), 6, 2)]).unwrap(), "SELECT 12.50");
+    }
+
+    #[test]
+    fn the_marks_count_in_the_order_of_the_text() {
+        let values: Vec<ScalarValue> = (1..=4i64).map(ScalarValue::from).collect();
+        assert_eq!(
+            bound("WITH c AS (SELECT ? AS a) SELECT ? FROM c WHERE a = ? LIMIT ?", &values).unwrap(),
+            "WITH c AS (SELECT 1 AS a) SELECT 2 FROM c WHERE a = 3 LIMIT 4"
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let one = [ScalarValue::from(1i64)];
+        for (sql, values) in [
+            ("SELECT $1", &[][..]),
+            ("SELECT 1", &one[..]),
+            ("SELECT $1, ?", &one[..]),
+            ("SELECT $2", &one[..]),
+            ("SELECT $name", &one[..]),
+            ("SELECT $0", &one[..]),
+            ("SELECT $1", &[ScalarValue::Float64(Some(f64::NAN))][..]),
+            ("SELECT $1", &[ScalarValue::FixedSizeBinary(16, Some(vec![0; 16]))][..]),
+        ] {
+            assert_eq!(bound(sql, values).unwrap_err().code, Code::Invalid, "{sql}");
+        }
+        let long = [ScalarValue::from("x".repeat(MAX_TEXT + 1))];
+        assert_eq!(bound("SELECT $1", &long).unwrap_err().code, Code::LimitExceeded);
+    }
+}
