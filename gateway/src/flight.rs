@@ -88,7 +88,7 @@ impl FlightSqlService for FlightSql {
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
         if query.transaction_id.is_some() {
-            return Err(to_status(&Refusal::new(Code::Invalid, "transactions are not offered: nothing can be changed here"), None));
+            return Err(to_status(&Refusal::new(Code::NotOffered, "transactions are not offered: nothing can be changed here"), None));
         }
         let caller = pipeline::authenticate(&self.gateway, &Origin::of(&request)).await.map_err(|r| r.status())?;
         let schema = pipeline::describe(&self.gateway, caller.clone(), &query.query.as_str().into()).await.map_err(|r| r.status())?;

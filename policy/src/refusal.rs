@@ -16,8 +16,10 @@ pub enum Code {
     Unauthenticated,
     /// Not permitted, or not known to this caller: the two look the same.
     Denied,
-    /// The request cannot be understood or asks for what the service does not do.
+    /// The request cannot be understood, or its SQL is not what the gateway takes.
     Invalid,
+    /// An operation of the protocol that the service does not have.
+    NotOffered,
     /// The plan would let a subject's value reach the output.
     Disclosure,
     /// A release order, ticket or key that was used before.
@@ -40,10 +42,11 @@ pub enum Code {
 
 impl Code {
     /// Every code, for tables and tests.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Unauthenticated,
         Self::Denied,
         Self::Invalid,
+        Self::NotOffered,
         Self::Disclosure,
         Self::Replayed,
         Self::NodeUnavailable,
@@ -62,6 +65,7 @@ impl Code {
             Self::Unauthenticated => "unauthenticated",
             Self::Denied => "denied",
             Self::Invalid => "invalid",
+            Self::NotOffered => "not_offered",
             Self::Disclosure => "disclosure",
             Self::Replayed => "replayed",
             Self::NodeUnavailable => "node_unavailable",

@@ -158,7 +158,7 @@ fn next_commands(sample: Sample, folder: &Path) -> String {
         "
 Everything lies in {}: configurations, agreements, generated data, logs. Try next, in another terminal:
 
-  {program} views{here}
+  {program} catalogue{here}
       what you may use for the purpose 'opportunity.measure', column by column
   {program} query --view cardiovascular_support --purpose health.prevention{here}
       another mission, another agreement, one shared dataset

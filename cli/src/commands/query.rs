@@ -20,7 +20,7 @@ Examples:
     FROM dfe.attainment a JOIN dwp.claims c ON c.subject = a.subject
     WHERE c.conditionality = 'searching for work' GROUP BY a.disadvantage_band\"
 
-Tables are department.dataset; `concordat views` lists them with their columns and permitted uses. Datasets join on subject,
+Tables are department.dataset; `concordat catalogue` lists them with their columns and permitted uses. Datasets join on subject,
 the person's pseudonym. Answers are summaries: numbers that rest on too few people are withheld, and the answer says so.")]
 #[group(skip)]
 pub(crate) struct Query {
