@@ -72,7 +72,7 @@ pub struct ClientFile {
 }
 
 /// A `[mission.NAME]` of a `client.toml`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MissionDefaults {
     /// The purpose.

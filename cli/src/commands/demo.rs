@@ -77,7 +77,7 @@ pub(crate) async fn run(demo: Demo) -> Result<()> {
     let client = Target::folder(demo.folder.clone()).connect().await?;
     let answer = client.query(&query::of_view(FIRST_VIEW)).await?;
     progress(&format!("five departments asked and joined in {:.2} s: {FIRST_VIEW}\n", asked.elapsed().as_secs_f32()));
-    query::print(Some(FIRST_VIEW), &answer, demo.output)?;
+    query::print(Some(FIRST_VIEW), &answer, demo.output.into())?;
     if demo.once {
         return Ok(());
     }
