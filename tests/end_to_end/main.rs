@@ -10,7 +10,9 @@
     reason = "tests: a failure is a panic"
 )]
 
+mod alike;
 mod callers;
+mod commands;
 mod consent;
 mod faults;
 mod impostor;
