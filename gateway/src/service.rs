@@ -9,8 +9,8 @@ use concordat_policy::column::SUBJECT;
 use concordat_policy::{Code, DatasetName, LinkageDomain, Name, Permit, Refusal};
 use concordat_proto::v1::gateway_server::Gateway as GatewayService;
 use concordat_proto::v1::{
-    Agreement, CatalogueRequest, CatalogueResponse, Column, Dataset, Department, DepartmentStatus, DepartmentsRequest,
-    DepartmentsResponse, RelayRequest, RelayResponse, View,
+    Agreement, CatalogueRequest, CatalogueResponse, Column, Dataset, Department, DepartmentStatus, DepartmentsRequest, DepartmentsResponse,
+    RelayRequest, RelayResponse, View,
 };
 use futures::future::join_all;
 use serde_json::Value;

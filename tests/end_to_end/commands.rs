@@ -36,11 +36,7 @@ impl Ran {
 
 impl From<Output> for Ran {
     fn from(output: Output) -> Self {
-        Self {
-            exit: output.status.code().unwrap_or(-1),
-            stdout: output.stdout,
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        Self { exit: output.status.code().unwrap_or(-1), stdout: output.stdout, stderr: String::from_utf8(output.stderr).unwrap() }
     }
 }
 
@@ -92,7 +88,8 @@ async fn every_kind_of_refusal_that_can_be_provoked_has_its_exit_code() {
     assert_eq!(run(&sandbox, &["query", "--sql", "SELECT $x"]).exit, i32::from(USAGE));
     assert_eq!(command(["query", "--view", "coverage", "--folder", "/nowhere"]).output().unwrap().status.code(), Some(i32::from(LOCAL)));
     let ca = sandbox.layout.ca().join("ca.pem");
-    let elsewhere = ["query", "--view", "coverage", "--gateway", "https://127.0.0.1:1", "--ca", ca.to_str().unwrap(), "--token-file", token];
+    let elsewhere =
+        ["query", "--view", "coverage", "--gateway", "https://127.0.0.1:1", "--ca", ca.to_str().unwrap(), "--token-file", token];
     assert_eq!(command(elsewhere).output().unwrap().status.code(), Some(i32::from(UNREACHABLE)));
     sandbox.running.kill("dwp");
     refused(run(&sandbox, &["query", "--sql", "SELECT count(*) AS n FROM dwp.claims"]), Code::NodeUnavailable);
@@ -157,7 +154,9 @@ async fn the_catalogue_finds_a_code_and_says_whom_to_ask() {
     assert_eq!(datasets[0]["columns"][0]["classification"], "personal");
     assert_eq!(json["agreements"][0]["id"], "opportunity");
     let whole = run(&sandbox, &["catalogue"]).text();
-    for word in ["Mission opportunity", "opportunity_by_region", "dwp.claims.months_claiming", "data-sharing@dsit.example", "in force until"] {
+    for word in
+        ["Mission opportunity", "opportunity_by_region", "dwp.claims.months_claiming", "data-sharing@dsit.example", "in force until"]
+    {
         assert!(whole.contains(word), "{word}: {whole}");
     }
     // Not for this purpose: no search finds it, and what is nowhere looks the same.

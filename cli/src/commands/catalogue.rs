@@ -126,9 +126,10 @@ fn meaning(column: &Column) -> String {
 }
 
 fn to_json(catalogue: &CatalogueResponse) -> Value {
-    let views = catalogue.views.iter().map(|v| {
-        json!({ "name": v.name, "title": v.title, "unit": v.unit, "description": v.description, "sql": v.sql })
-    });
+    let views = catalogue
+        .views
+        .iter()
+        .map(|v| json!({ "name": v.name, "title": v.title, "unit": v.unit, "description": v.description, "sql": v.sql }));
     let datasets = catalogue.datasets.iter().map(|d| {
         let columns = d.columns.iter().map(|c| {
             let classification = Some(&c.classification).filter(|c| !c.is_empty());
@@ -140,12 +141,14 @@ fn to_json(catalogue: &CatalogueResponse) -> Value {
             "freshness": freshness(d), "columns": columns.collect::<Vec<_>>(),
         })
     });
-    let agreements = catalogue.agreements.iter().map(|a| {
-        json!({ "id": a.id, "title": a.title, "valid_until": a.valid_until, "minimum_subjects": a.minimum_subjects })
-    });
-    let departments = catalogue.departments.iter().map(|d| {
-        json!({ "id": d.id, "title": d.title, "contact": Some(&d.contact).filter(|contact| !contact.is_empty()) })
-    });
+    let agreements = catalogue
+        .agreements
+        .iter()
+        .map(|a| json!({ "id": a.id, "title": a.title, "valid_until": a.valid_until, "minimum_subjects": a.minimum_subjects }));
+    let departments = catalogue
+        .departments
+        .iter()
+        .map(|d| json!({ "id": d.id, "title": d.title, "contact": Some(&d.contact).filter(|contact| !contact.is_empty()) }));
     json!({
         "mission": { "id": catalogue.mission, "title": catalogue.mission_title, "goal": catalogue.mission_goal },
         "views": views.collect::<Vec<_>>(),

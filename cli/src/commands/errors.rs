@@ -37,10 +37,11 @@ pub(crate) fn run(errors: &Errors) -> Result<()> {
             out::result(&format!("{}\n", json!({ "errors": local.chain(refused).collect::<Vec<_>>() })))
         }
         Output::Table => {
-            let local = EXITS.iter().map(|(exit, meaning)| [exit.to_string(), String::new(), String::new(), String::new(), (*meaning).into()]);
-            let refused = refusals.iter().map(|row| {
-                [row.exit.to_string(), row.code.as_str().into(), grpc_name(row.grpc), row.sqlstate.into(), row.meaning.into()]
-            });
+            let local =
+                EXITS.iter().map(|(exit, meaning)| [exit.to_string(), String::new(), String::new(), String::new(), (*meaning).into()]);
+            let refused = refusals
+                .iter()
+                .map(|row| [row.exit.to_string(), row.code.as_str().into(), grpc_name(row.grpc), row.sqlstate.into(), row.meaning.into()]);
             let mut rows: Vec<Vec<String>> = local.chain(refused).map(Vec::from).collect();
             rows.sort_by_key(|row| row.first().and_then(|exit| exit.parse::<u8>().ok()));
             out::result(&Table::of(&["exit", "code", "gRPC status", "SQLSTATE", "meaning"], rows).text(out::colour()))

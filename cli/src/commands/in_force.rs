@@ -26,7 +26,8 @@ pub(crate) struct InForce {
 impl InForce {
     /// What counts when `purpose` and `mission` are given by command line or environment.
     pub(crate) fn of(purpose: Option<&str>, mission: Option<&str>, file: &ClientFile) -> Self {
-        let given = |value: Option<&str>, what: &str| value.map(|v| (v.to_owned(), format!("--{what} or CONCORDAT_{}", what.to_uppercase())));
+        let given =
+            |value: Option<&str>, what: &str| value.map(|v| (v.to_owned(), format!("--{what} or CONCORDAT_{}", what.to_uppercase())));
         let defaults = |mission: &str| file.defaults.get(mission).cloned().unwrap_or_default();
         let fits = |mission: &&String| purpose.is_none_or(|purpose| defaults(mission).purpose.as_deref() == Some(purpose));
         let saved = file.mission.as_ref().filter(fits).map(|m| (m.clone(), "client.toml, `concordat use`".to_owned()));

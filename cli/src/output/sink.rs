@@ -20,7 +20,10 @@ pub(crate) struct Sink {
 
 enum To {
     Stdout(BufWriter<Stdout>),
-    File { partial: BufWriter<NamedTempFile>, path: PathBuf },
+    File {
+        partial: BufWriter<NamedTempFile>,
+        path: PathBuf,
+    },
     #[cfg(test)]
     Lost,
 }

@@ -13,8 +13,7 @@ pub(super) fn found(whole: CatalogueResponse, term: &str) -> CatalogueResponse {
     }
     let agreements: Vec<Agreement> = whole.agreements;
     let departments: Vec<Department> = whole.departments;
-    let views: Vec<View> =
-        whole.views.into_iter().filter(|v| term.is_in([&v.name, &v.title, &v.unit, &v.description])).collect();
+    let views: Vec<View> = whole.views.into_iter().filter(|v| term.is_in([&v.name, &v.title, &v.unit, &v.description])).collect();
     let above = |dataset: &Dataset| {
         term.is_in([&dataset.name, &dataset.identifier_type])
             || agreements.iter().any(|a| a.id == dataset.agreement && term.is_in([&a.id, &a.title]))
@@ -109,9 +108,14 @@ mod tests {
 
     #[test]
     fn case_and_accents_do_not_matter() {
-        for (text, plain) in
-            [("Ynys Môn", "ynys mon"), ("Cymru: Tŷ Ŵyn", "cymru: ty wyn"), ("e\u{301}COLE", "ecole"), ("Straße", "strasse"), ("İ", "i"), ("ψ", "ψ")]
-        {
+        for (text, plain) in [
+            ("Ynys Môn", "ynys mon"),
+            ("Cymru: Tŷ Ŵyn", "cymru: ty wyn"),
+            ("e\u{301}COLE", "ecole"),
+            ("Straße", "strasse"),
+            ("İ", "i"),
+            ("ψ", "ψ"),
+        ] {
             assert_eq!(folded(text), plain);
         }
     }
@@ -133,7 +137,8 @@ mod tests {
             minimum_subjects: 10,
             freshness: 0,
         };
-        let agreement = |id: &str| Agreement { id: id.into(), title: format!("About {id}"), valid_until: String::new(), minimum_subjects: 10 };
+        let agreement =
+            |id: &str| Agreement { id: id.into(), title: format!("About {id}"), valid_until: String::new(), minimum_subjects: 10 };
         let department = |id: &str| Department { id: id.into(), title: format!("The {id}"), contact: format!("ask@{id}.example") };
         CatalogueResponse {
             mission: "m".into(),
@@ -165,8 +170,7 @@ mod tests {
         ] {
             let found = found(catalogue(), term);
             let views: Vec<_> = found.views.iter().map(|v| v.name.clone()).collect();
-            let columns: Vec<_> =
-                found.datasets.iter().flat_map(|d| d.columns.iter().map(|c| format!("{}.{}", d.name, c.name))).collect();
+            let columns: Vec<_> = found.datasets.iter().flat_map(|d| d.columns.iter().map(|c| format!("{}.{}", d.name, c.name))).collect();
             let agreements: Vec<_> = found.agreements.iter().map(|a| a.id.clone()).collect();
             let departments: Vec<_> = found.departments.iter().map(|d| d.id.clone()).collect();
             let text = [views, columns, agreements, departments].map(|list| list.join(" ")).join(" | ");
