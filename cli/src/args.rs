@@ -1,5 +1,6 @@
 //! The command line as a whole, and from a failure to an exit code.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -73,6 +74,7 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let line = Line::parse();
+    reports();
     diagnostics(&line.command);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -105,6 +107,13 @@ async fn dispatch(command: Command) -> miette::Result<()> {
         Command::Gateway(command) => return run::gateway(command).await,
     };
     Ok(done?)
+}
+
+/// Failures are wrapped for people on a terminal only, so that what reads them from a pipe finds whole sentences.
+fn reports() {
+    let wrap = std::io::stderr().is_terminal();
+    // Fails only where a hook is set already.
+    let _ = miette::set_hook(Box::new(move |_| Box::new(miette::MietteHandlerOpts::new().wrap_lines(wrap).build())));
 }
 
 /// Diagnostics go to standard error: of servers what they do, of other commands only warnings. `RUST_LOG` says otherwise.
