@@ -28,7 +28,7 @@ use serde_json::Value;
 
 use self::csv::Csv;
 use self::json::Json;
-pub(crate) use self::sink::{Gone, Sink};
+pub(crate) use self::sink::Sink;
 use crate::failure::{Failure, Result};
 use crate::table::Table;
 

@@ -54,18 +54,18 @@ fn arrow_and_parquet_hold_the_rows_and_the_statement() {
     let stream = StreamReader::try_new(file, None).unwrap();
     assert_eq!(stream.schema().metadata()["concordat.query_id"], "q1");
     assert_eq!(stream.schema().metadata()["concordat.rules"], "[\"a rule\"]");
-    assert_eq!(joined(stream.map(Result::unwrap)), expected);
+    assert_eq!(joined(stream.map(|batch| batch.unwrap())), expected);
     let (_folder, file, _) = written(Format::Arrow, true);
     let reader = FileReader::try_new(file, None).unwrap();
     assert_eq!(reader.schema().metadata()["concordat.log_entry"], "7");
-    assert_eq!(joined(reader.map(Result::unwrap)), expected);
+    assert_eq!(joined(reader.map(|batch| batch.unwrap())), expected);
     let (_folder, file, _) = written(Format::Parquet, false);
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
     let pairs = builder.metadata().file_metadata().key_value_metadata().unwrap().clone();
     let value = |key: &str| pairs.iter().find(|p| p.key == key).and_then(|p| p.value.clone());
     assert_eq!(value("concordat.query_id").as_deref(), Some("q1"));
     assert!(value("concordat.withheld").unwrap().contains("fewer than 10"));
-    assert_eq!(joined(builder.build().unwrap().map(Result::unwrap)), expected);
+    assert_eq!(joined(builder.build().unwrap().map(|batch| batch.unwrap())), expected);
 }
 
 #[test]
