@@ -3,10 +3,10 @@
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{adopt, consent, demo, departments, init, query, token, up, views};
+use crate::commands::{adopt, catalogue, consent, default_mission, demo, departments, errors, init, query, shell, token, up};
 use crate::failure::{Failure, LOCAL};
 use crate::run;
 
@@ -21,11 +21,11 @@ Start here:
   concordat query --help       ask in SQL
   concordat init --help        your own files, from an empty folder to a joined answer
 
-Exit codes: 0 done · 1 something on this machine · 2 the command line · 3 the gateway cannot be reached · 10 unauthenticated
-11 denied · 12 invalid · 13 disclosure · 14 replayed · 15 node unavailable · 16 node timeout · 17 node faulty
-18 node refused · 19 limit exceeded · 20 log unavailable · 21 internal
+  concordat catalogue          what you may ask about, and whom to ask
 
-Results go to standard output, everything else to standard error."
+Exit codes: 0 done, 1 something on this machine, 2 the command line, 3 the gateway cannot be reached, 10 and above a refusal:
+`concordat errors` lists them. Results go to standard output, everything else to standard error. Colours only on a terminal, and
+not where NO_COLOR is set."
 )]
 struct Line {
     #[command(subcommand)]
@@ -38,8 +38,11 @@ enum Command {
     Demo(demo::Demo),
     /// Ask one question: an outcome view or SQL
     Query(query::Query),
-    /// List the views, datasets and columns that you may use
-    Views(views::Views),
+    /// List and search the views, datasets, columns and codes that you may use, and whom to ask
+    #[command(alias = "views")]
+    Catalogue(catalogue::Catalogue),
+    /// Choose the mission that counts where none is named, or show what is in force
+    Use(default_mission::Use),
     /// Show whether each department answers
     Departments(departments::Departments),
     /// Make a federation of your own files
@@ -53,6 +56,12 @@ enum Command {
     /// Record people's consent, withdrawals and objections
     #[command(subcommand)]
     Consent(consent::Consent),
+    /// List what failures mean: codes, exit codes, gRPC statuses, SQLSTATEs
+    Errors(errors::Errors),
+    /// Print a shell's completion script
+    Completions(shell::Completions),
+    /// Write the manual pages
+    Man(shell::Man),
     /// The department's program
     #[command(subcommand, hide = true)]
     Node(concordat_node::command::Command),
@@ -65,6 +74,7 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let line = Line::parse();
+    reports();
     diagnostics(&line.command);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -82,7 +92,11 @@ async fn dispatch(command: Command) -> miette::Result<()> {
     let done = match command {
         Command::Demo(command) => demo::run(command).await,
         Command::Query(command) => query::run(command).await,
-        Command::Views(command) => views::run(command).await,
+        Command::Catalogue(command) => catalogue::run(command).await,
+        Command::Use(command) => default_mission::run(command),
+        Command::Errors(command) => errors::run(&command),
+        Command::Completions(command) => shell::completions(&command, Line::command()),
+        Command::Man(command) => shell::man(&command, Line::command()),
         Command::Departments(command) => departments::run(command).await,
         Command::Init(command) => init::run(command),
         Command::Adopt(command) => adopt::run(command),
@@ -95,12 +109,18 @@ async fn dispatch(command: Command) -> miette::Result<()> {
     Ok(done?)
 }
 
+/// Failures are wrapped for people on a terminal only, so that what reads them from a pipe finds whole sentences.
+fn reports() {
+    let wrap = std::io::stderr().is_terminal();
+    // Fails only where a hook is set already.
+    let _ = miette::set_hook(Box::new(move |_| Box::new(miette::MietteHandlerOpts::new().wrap_lines(wrap).build())));
+}
+
 /// Diagnostics go to standard error: of servers what they do, of other commands only warnings. `RUST_LOG` says otherwise.
 fn diagnostics(command: &Command) {
     let server = matches!(command, Command::Node(_) | Command::Gateway(_));
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(if server { "info" } else { "warn" }));
-    let colour = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(crate::out::colour_of_diagnostics()).init();
 }
 
 fn failed(report: &miette::Report) -> ExitCode {

@@ -1,27 +1,31 @@
 //! The client's side of the gateway: one TLS connection, one token, one declared purpose.
 
+mod prepared;
+mod reading;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
-use arrow_flight::decode::FlightRecordBatchStream;
-use arrow_flight::error::FlightError;
+use arrow::datatypes::SchemaRef;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt as _};
-use arrow_flight::{FlightData, FlightDescriptor, FlightInfo, Ticket};
+use arrow_flight::{FlightDescriptor, FlightInfo};
 use concordat_proto::v1::gateway_client::GatewayClient;
 use concordat_proto::v1::{CatalogueRequest, CatalogueResponse, DepartmentStatus, DepartmentsRequest};
 use concordat_proto::{MAX_BATCH_MESSAGE, MAX_CONTROL_MESSAGE, status};
-use futures::TryStreamExt as _;
 use prost::Message as _;
 use serde::Deserialize;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
+pub use self::reading::{Reading, Stage, Unwatched, Watch};
 use crate::failure::{Failure, Result, UNREACHABLE};
 use crate::federation::describe::Caller;
 use crate::federation::layout::read;
+use crate::parameters::Parameters;
 
 /// How to reach the gateway, and as whom.
 #[derive(Debug, Clone)]
@@ -53,15 +57,30 @@ pub struct ClientFile {
     /// The purpose that is declared where none is given.
     #[serde(default)]
     pub purpose: Option<String>,
-    /// The mission that is declared where none is given.
-    #[serde(default)]
+    /// The mission that is declared where none is given: what `concordat use` writes.
+    #[serde(default, rename = "use")]
     pub mission: Option<String>,
+    /// Per mission, what counts where nothing else is given.
+    #[serde(default, rename = "mission")]
+    pub defaults: BTreeMap<String, MissionDefaults>,
     /// The file of a bearer token.
     #[serde(default)]
     pub token_file: Option<PathBuf>,
     /// For trying out: the identity provider's key.
     #[serde(default)]
     pub issuer: Option<IssuerFile>,
+}
+
+/// A `[mission.NAME]` of a `client.toml`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MissionDefaults {
+    /// The purpose.
+    #[serde(default)]
+    pub purpose: Option<String>,
+    /// How answers are printed: a value of `--output`.
+    #[serde(default)]
+    pub output: Option<String>,
 }
 
 /// The `[issuer]` of a `client.toml`.
@@ -155,23 +174,31 @@ impl Client {
     /// # Errors
     /// What the gateway refused, or that the answer broke off: never a part of an answer.
     pub async fn query(&self, sql: &str) -> Result<Answer> {
-        let info = self.flight_info(sql).await?;
-        let mut messages = Vec::new();
-        let mut summary = serde_json::Value::Object(serde_json::Map::new());
-        for endpoint in &info.endpoint {
-            let ticket =
-                endpoint.ticket.clone().ok_or_else(|| Failure::new("the gateway announced a part of the answer without a ticket"))?;
-            self.redeem(ticket, &mut messages, &mut summary).await?;
+        self.query_with(sql, &Parameters::default()).await
+    }
+
+    /// Asks one question in SQL in which `$name` stands for a parameter's value.
+    ///
+    /// # Errors
+    /// As [`Client::query`]; a parameter without a value, a value without a parameter, or one that is not of the type which the
+    /// gateway expects there.
+    pub async fn query_with(&self, sql: &str, parameters: &Parameters) -> Result<Answer> {
+        self.ask(sql, parameters, Arc::new(Unwatched)).await?.collect().await
+    }
+
+    /// The same, as it arrives.
+    ///
+    /// # Errors
+    /// As [`Client::query_with`].
+    pub async fn ask(&self, sql: &str, parameters: &Parameters, watch: Arc<dyn Watch>) -> Result<Reading> {
+        let numbered = parameters.number(sql)?;
+        watch.stage(Stage::Planning);
+        if numbered.names.is_empty() {
+            let info = self.flight_info(sql).await?;
+            return Reading::start(self, info, None, watch).await;
         }
-        let announced = Schema::try_from(info).ok();
-        let stream = futures::stream::iter(messages.into_iter().map(Ok::<_, FlightError>));
-        let mut stream = FlightRecordBatchStream::new_from_flight_data(stream);
-        let mut batches = Vec::new();
-        while let Some(batch) = stream.try_next().await.map_err(|e| Failure::new(format!("the answer cannot be read: {e}")))? {
-            batches.push(batch);
-        }
-        let schema = stream.schema().cloned().or_else(|| announced.map(SchemaRef::new));
-        Ok(Answer { schema: schema.ok_or_else(|| Failure::new("the gateway's answer has no columns"))?, batches, summary })
+        let (info, handle) = self.prepared_info(&numbered, parameters).await?;
+        Reading::start(self, info, Some(handle), watch).await
     }
 
     /// The announcement of a question's answer: the first half of [`Client::query`].
@@ -183,20 +210,6 @@ impl Client {
         let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
         let request = self.request(descriptor)?;
         Ok(self.flight.clone().get_flight_info(request).await.map_err(|e| Failure::status(&e))?.into_inner())
-    }
-
-    /// Takes one part of an answer. Messages without a header carry only the gateway's statement.
-    async fn redeem(&self, ticket: Ticket, messages: &mut Vec<FlightData>, summary: &mut serde_json::Value) -> Result<()> {
-        let mut stream = self.flight.clone().do_get(self.request(ticket)?).await.map_err(|e| Failure::status(&e))?.into_inner();
-        while let Some(data) = stream.message().await.map_err(|e| Failure::status(&e))? {
-            if let Ok(serde_json::Value::Object(stated)) = serde_json::from_slice(&data.app_metadata) {
-                *summary = serde_json::Value::Object(stated);
-            }
-            if !data.data_header.is_empty() {
-                messages.push(data);
-            }
-        }
-        Ok(())
     }
 
     /// The mission, views and datasets that the caller may use for the declared purpose.

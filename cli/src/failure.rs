@@ -6,7 +6,8 @@
 //! | 1 | something on this machine: a file, a configuration, a child process |
 //! | 2 | the command line itself was not understood |
 //! | 3 | the gateway cannot be reached |
-//! | 10–21 | the gateway or a department refused or failed: the table in `proto/src/status.rs` |
+//! | 10–22 | the gateway or a department refused or failed: the table in `proto/src/status.rs` |
+//! | 130 | interrupted |
 
 use std::fmt;
 use std::path::Path;
@@ -21,6 +22,17 @@ pub const LOCAL: u8 = 1;
 pub const USAGE: u8 = 2;
 /// Exit code for a gateway that cannot be reached.
 pub const UNREACHABLE: u8 = 3;
+
+/// Exit code for an interruption by signal, as shells have it.
+pub const INTERRUPTED: u8 = 130;
+/// The exit codes that are no refusals', with their meaning.
+pub const EXITS: [(u8, &str); 5] = [
+    (0, "done"),
+    (LOCAL, "something on this machine: a file, a configuration, a child process"),
+    (USAGE, "the command line itself was not understood"),
+    (UNREACHABLE, "the gateway cannot be reached"),
+    (INTERRUPTED, "interrupted"),
+];
 
 /// The result of everything in this crate.
 pub type Result<T> = std::result::Result<T, Failure>;
@@ -53,6 +65,19 @@ impl Failure {
     #[must_use]
     pub fn usage(message: impl Into<String>) -> Self {
         Self { exit: USAGE, ..Self::new(message) }
+    }
+
+    /// Somebody ended the command.
+    #[must_use]
+    pub fn interrupted() -> Self {
+        Self { exit: INTERRUPTED, ..Self::new("interrupted") }
+    }
+
+    /// Adds what else holds now.
+    #[must_use]
+    pub fn and(mut self, also: impl fmt::Display) -> Self {
+        self.message = format!("{}; {also}", self.message);
+        self
     }
 
     /// Adds what to do next.

@@ -5,7 +5,6 @@
 //!
 //! Deliberately absent: decisions. What may be used, shown or released is decided in `policy/`, by the gateway and by the nodes.
 
-mod answer;
 mod args;
 pub mod client;
 mod commands;
@@ -13,6 +12,9 @@ pub mod failure;
 pub mod federation;
 pub mod launch;
 mod out;
+mod output;
+pub mod parameters;
+mod progress;
 mod run;
 pub mod sample;
 mod table;

@@ -20,7 +20,16 @@ pub(crate) fn progress(line: &str) {
 
 /// Whether results go to a person's terminal that wants colour (<https://no-color.org>).
 pub(crate) fn colour() -> bool {
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+    std::io::stdout().is_terminal() && wanted()
+}
+
+/// Whether diagnostics go to such a terminal.
+pub(crate) fn colour_of_diagnostics() -> bool {
+    std::io::stderr().is_terminal() && wanted()
+}
+
+fn wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
 
 /// `number` with thousands separated: 100,000.

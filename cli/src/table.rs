@@ -38,8 +38,8 @@ impl Table {
         Self { columns }
     }
 
-    /// The table of an answer, without its column [`WITHHELD`], and the different reasons that stand there.
-    pub(crate) fn of_answer(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<(Self, Vec<String>)> {
+    /// The table of an answer, without its column [`WITHHELD`]: what that names is shown as withheld in its place.
+    pub(crate) fn of_answer(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Self> {
         let failed = |e| Failure::new(format!("the answer cannot be shown: {e}"));
         let all = concat_batches(schema, batches).map_err(failed)?;
         let reasons = reasons(&all).map_err(failed)?;
@@ -50,16 +50,13 @@ impl Table {
             }
             let mut cells = cells(array).map_err(failed)?;
             for ((row, cell), reason) in cells.iter_mut().enumerate().zip(&reasons) {
-                if array.is_null(row) && reason.as_ref().is_some_and(|(columns, _)| columns.split(", ").any(|name| name == field.name())) {
+                if array.is_null(row) && reason.as_ref().is_some_and(|columns| columns.split(", ").any(|name| name == field.name())) {
                     WITHHELD.clone_into(cell);
                 }
             }
             columns.push(Column { title: field.name().clone(), right: array.data_type().is_numeric(), cells });
         }
-        let mut distinct: Vec<String> = reasons.into_iter().flatten().map(|(_, reason)| reason).collect();
-        distinct.sort();
-        distinct.dedup();
-        Ok((Self { columns }, distinct))
+        Ok(Self { columns })
     }
 
     /// The table as text, with a bold head where `colour` is wanted.
@@ -87,11 +84,11 @@ impl Table {
     }
 }
 
-/// Per row, which columns are withheld and why: the gateway writes `persons, share: fewer than 10 distinct subjects`.
-fn reasons(all: &RecordBatch) -> std::result::Result<Vec<Option<(String, String)>>, ArrowError> {
+/// Per row, which columns are withheld: the gateway writes `persons, share: fewer than 10 distinct subjects`.
+fn reasons(all: &RecordBatch) -> std::result::Result<Vec<Option<String>>, ArrowError> {
     let Some(column) = all.column_by_name(WITHHELD) else { return Ok(vec![None; all.num_rows()]) };
     let texts = cast(column, &DataType::Utf8)?;
-    let parts = |text: &str| text.split_once(": ").map(|(columns, reason)| (columns.to_owned(), reason.to_owned()));
+    let parts = |text: &str| text.split_once(": ").map(|(columns, _)| columns.to_owned());
     Ok(texts.as_string::<i32>().iter().map(|text| text.and_then(parts)).collect())
 }
 
@@ -148,7 +145,7 @@ mod tests {
     #[test]
     fn numbers_are_aligned_and_rounded_and_withheld_is_said() {
         let batch = batch(Some("persons, score: fewer than 10 persons"));
-        let (table, reasons) = Table::of_answer(&batch.schema(), &[batch]).unwrap();
+        let table = Table::of_answer(&batch.schema(), &[batch]).unwrap();
         let expected = "\
 region           meals   persons     score  share
 ───────────────  ─────  ────────  ────────  ─────
@@ -156,7 +153,6 @@ London           true     12,345      46.2  0.123
 Isles of Scilly  false  withheld  withheld  1.000
 ";
         assert_eq!(table.text(false), expected);
-        assert_eq!(reasons, ["fewer than 10 persons"]);
         assert!(table.text(true).starts_with("\u{1b}[1mregion"));
     }
 
@@ -164,7 +160,7 @@ Isles of Scilly  false  withheld  withheld  1.000
     fn a_null_is_empty_unless_its_own_column_is_withheld() {
         for (reason, withheld) in [(Some("score: fewer than 10"), 1), (None, 0), (Some("persons, score: fewer than 10"), 2)] {
             let batch = batch(reason);
-            let (table, _) = Table::of_answer(&batch.schema(), &[batch]).unwrap();
+            let table = Table::of_answer(&batch.schema(), &[batch]).unwrap();
             assert_eq!(table.text(false).matches(WITHHELD).count(), withheld, "{reason:?}");
         }
     }
@@ -172,8 +168,8 @@ Isles of Scilly  false  withheld  withheld  1.000
     #[test]
     fn an_empty_answer_has_its_head() {
         let batch = batch(None);
-        let (table, reasons) = Table::of_answer(&batch.schema(), &[]).unwrap();
-        assert_eq!((table.text(false).lines().count(), reasons.len()), (2, 0));
+        let table = Table::of_answer(&batch.schema(), &[]).unwrap();
+        assert_eq!(table.text(false).lines().count(), 2);
         assert_eq!(Table::of(&["a", "b"], vec![vec!["1".into(), "2".into()]]).text(false), "a  b\n─  ─\n1  2\n");
     }
 }

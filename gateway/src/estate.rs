@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use concordat_policy::{Agreement, Name, Problem, PurposeTree};
+use concordat_policy::{Agreement, Code, Name, Problem, PurposeTree, Refusal};
 use serde::Deserialize;
 
 use crate::config::{read, report};
@@ -24,6 +24,9 @@ pub struct Department {
     pub address: String,
     /// The DNS name in its node's certificate.
     pub server_name: String,
+    /// Whom to ask about its datasets and rules: an address, a team, a page. Shown to callers.
+    #[serde(default)]
+    pub contact: Option<String>,
 }
 
 /// A mission.
@@ -50,6 +53,8 @@ pub struct View {
     pub title: String,
     /// What a row is counted in.
     pub unit: String,
+    /// What it says and how to read it, for people.
+    pub description: String,
     /// One SELECT.
     pub sql: String,
 }
@@ -120,6 +125,16 @@ impl Estate {
     #[must_use]
     pub fn mission(&self, id: &Name) -> Option<&Mission> {
         self.missions.iter().find(|m| m.id == *id)
+    }
+
+    /// The refusal, with whom to ask where it is one department's rule and that department says who answers for it.
+    pub(crate) fn with_contact(&self, refusal: Refusal) -> Refusal {
+        let department = refusal.department.as_deref().filter(|_| refusal.code == Code::Denied);
+        let Some(contact) = department.and_then(|id| self.departments.iter().find(|d| d.id.as_str() == id)?.contact.as_deref()) else {
+            return refusal;
+        };
+        let advice = refusal.advice.iter().map(String::as_str).chain([format!("ask {contact}").as_str()]).collect::<Vec<_>>().join("; ");
+        refusal.advice(advice)
     }
 
     fn unique(&self, folder: &Path) -> miette::Result<()> {
@@ -211,7 +226,7 @@ impl Estate {
 }
 
 impl View {
-    /// Reads a view: leading comment lines `-- key: value` (`mission` and `title` required, `unit`), then one SELECT.
+    /// Reads a view: leading comment lines `-- key: value` (`mission` and `title` required, `unit`, `description`), then one SELECT.
     fn parse(path: &Path, text: &str) -> Result<Self, Problem> {
         let name = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default().to_owned();
         if !concordat_policy::agreement::column_name_ok(&name) {
@@ -227,7 +242,8 @@ impl View {
         };
         let mission = required("mission")?;
         let mission = Name::parse(&mission).map_err(|e| Problem::at(&mission, e.to_string(), "name a mission of missions.toml"))?;
-        Ok(Self { name, mission, title: required("title")?, unit: header("unit").unwrap_or_default(), sql: text.to_owned() })
+        let (unit, description) = (header("unit").unwrap_or_default(), header("description").unwrap_or_default());
+        Ok(Self { name, mission, title: required("title")?, unit, description, sql: text.to_owned() })
     }
 }
 

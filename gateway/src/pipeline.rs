@@ -49,7 +49,11 @@ pub(crate) async fn answer(gateway: &Gateway, caller: Caller, statement: &Statem
         () = stop.cancelled() => Err(cancelled()),
     };
     let closed = opened.close(protected).await.map_err(refused)?;
-    deliver(closed).map_err(Refused::unlogged)
+    let query_id = closed.query_id.clone();
+    deliver(closed).map_err(|refusal| {
+        tracing::error!(query.id = query_id, operator = refusal.operator, "an answer could not be delivered");
+        Refused { refusal, query_id: Some(query_id) }
+    })
 }
 
 /// Says what the answer to a statement would look like; reads no data.
@@ -132,7 +136,8 @@ pub(crate) fn permit(gateway: &Gateway, opened: &Opened) -> Result<Permit, Refus
 }
 
 async fn plan(gateway: &Gateway, permit: &Permit, statement: &Statement) -> Result<Plan, Refusal> {
-    Plan::new(permit, statement, &gateway.estate.views, gateway.partitions, gateway.runtime()?).await
+    let plan = Plan::new(permit, statement, &gateway.estate.views, gateway.partitions, gateway.runtime()?).await;
+    plan.map_err(|refusal| gateway.estate.with_contact(refusal))
 }
 
 fn cancelled() -> Refusal {

@@ -1,15 +1,16 @@
 //! The gateway's own gRPC service: catalogue, departments, relay of linkage keys.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use concordat_policy::authorize::DatasetPermit;
 use concordat_policy::column::SUBJECT;
-use concordat_policy::{Code, LinkageDomain, Name, Permit, Refusal};
+use concordat_policy::{Code, DatasetName, LinkageDomain, Name, Permit, Refusal};
 use concordat_proto::v1::gateway_server::Gateway as GatewayService;
 use concordat_proto::v1::{
-    CatalogueRequest, CatalogueResponse, Column, Dataset, DepartmentStatus, DepartmentsRequest, DepartmentsResponse, RelayRequest,
-    RelayResponse, View,
+    Agreement, CatalogueRequest, CatalogueResponse, Column, Dataset, Department, DepartmentStatus, DepartmentsRequest, DepartmentsResponse,
+    RelayRequest, RelayResponse, View,
 };
 use futures::future::join_all;
 use serde_json::Value;
@@ -22,6 +23,9 @@ use crate::record::{Intent, Opened};
 
 /// The role that may administer the gateway.
 const ADMINISTRATOR: &str = "administrator";
+
+/// How long the catalogue waits for nodes that are to say how fresh their data is.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The service.
 pub(crate) struct Service {
@@ -86,19 +90,75 @@ impl Service {
         DepartmentsResponse { departments: departments.await }
     }
 
-    fn catalogue_of(&self, permit: &Permit) -> CatalogueResponse {
+    async fn catalogue_of(&self, permit: &Permit) -> CatalogueResponse {
         let estate = &self.gateway.estate;
         let views = estate.views.iter().filter(|v| v.mission == *permit.mission());
+        let freshness = self.freshness_of(permit).await;
+        let mission = estate.mission(permit.mission());
         CatalogueResponse {
             mission: permit.mission().to_string(),
-            mission_title: estate.mission(permit.mission()).map(|m| m.title.clone()).unwrap_or_default(),
-            views: views.map(|v| View { name: v.name.clone(), title: v.title.clone(), unit: v.unit.clone(), sql: v.sql.clone() }).collect(),
-            datasets: permit.datasets().map(dataset).collect(),
+            mission_title: mission.map(|m| m.title.clone()).unwrap_or_default(),
+            views: views.map(view).collect(),
+            datasets: permit.datasets().map(|d| dataset(d, freshness.get(&d.dataset.name).copied().unwrap_or(0))).collect(),
+            mission_goal: mission.map(|m| m.goal.clone()).unwrap_or_default(),
+            agreements: self.agreements_of(permit),
+            departments: self.contacts_of(permit),
         }
+    }
+
+    /// When each dataset's source last changed, as far as the nodes say so in [`PATIENCE`].
+    async fn freshness_of(&self, permit: &Permit) -> BTreeMap<DatasetName, i64> {
+        let concerned: BTreeSet<&Name> = permit.datasets().map(|d| &d.dataset.name.department).collect();
+        let described = join_all(concerned.into_iter().map(async |department| {
+            let described = tokio::time::timeout(PATIENCE, self.gateway.fetcher.nodes.describe(department)).await;
+            (department, described.ok().and_then(Result::ok))
+        }));
+        let mut freshness = BTreeMap::new();
+        for (department, description) in described.await {
+            for dataset in description.iter().flat_map(|d| &d.datasets) {
+                if let Ok(name) = Name::parse(&dataset.name) {
+                    freshness.insert(DatasetName::new(department.clone(), name), dataset.freshness);
+                }
+            }
+        }
+        freshness
+    }
+
+    fn agreements_of(&self, permit: &Permit) -> Vec<Agreement> {
+        let named: BTreeSet<&Name> = permit.datasets().map(|d| &d.agreement).collect();
+        let agreements = self.gateway.estate.agreements.iter().filter(|a| named.contains(&a.id));
+        let shown = agreements.map(|a| Agreement {
+            id: a.id.to_string(),
+            title: a.title.clone(),
+            valid_until: a.valid_until.to_string(),
+            minimum_subjects: a.minimum_subjects,
+        });
+        shown.collect()
+    }
+
+    fn contacts_of(&self, permit: &Permit) -> Vec<Department> {
+        let concerned: BTreeSet<&Name> = permit.datasets().map(|d| &d.dataset.name.department).collect();
+        let departments = self.gateway.estate.departments.iter().filter(|d| concerned.contains(&d.id));
+        let shown = departments.map(|d| Department {
+            id: d.id.to_string(),
+            title: d.title.clone(),
+            contact: d.contact.clone().unwrap_or_default(),
+        });
+        shown.collect()
     }
 }
 
-fn dataset(permit: &DatasetPermit) -> Dataset {
+fn view(view: &crate::estate::View) -> View {
+    View {
+        name: view.name.clone(),
+        title: view.title.clone(),
+        unit: view.unit.clone(),
+        sql: view.sql.clone(),
+        description: view.description.clone(),
+    }
+}
+
+fn dataset(permit: &DatasetPermit, freshness: i64) -> Dataset {
     let uses = |uses: &BTreeSet<concordat_policy::Use>| uses.iter().map(ToString::to_string).collect();
     let subject = Column {
         name: SUBJECT.into(),
@@ -106,6 +166,7 @@ fn dataset(permit: &DatasetPermit) -> Dataset {
         title: format!("pseudonym of the {}", permit.dataset.identifier),
         uses: uses(&permit.dataset.subject_uses),
         values: Vec::new(),
+        classification: String::new(),
     };
     let columns = permit.dataset.columns.iter().filter(|(_, rule)| !rule.uses.is_empty()).map(|(name, rule)| Column {
         name: name.clone(),
@@ -113,19 +174,22 @@ fn dataset(permit: &DatasetPermit) -> Dataset {
         title: rule.title.clone().unwrap_or_default(),
         uses: uses(&rule.uses),
         values: rule.values.clone().unwrap_or_default(),
+        classification: rule.classification.to_string(),
     });
     Dataset {
         name: permit.dataset.name.to_string(),
         agreement: permit.agreement.to_string(),
         identifier_type: permit.dataset.identifier.to_string(),
         columns: std::iter::once(subject).chain(columns).collect(),
+        minimum_subjects: permit.minimum_subjects,
+        freshness,
     }
 }
 
 #[tonic::async_trait]
 impl GatewayService for Service {
     async fn catalogue(&self, request: Request<CatalogueRequest>) -> Result<Response<CatalogueResponse>, Status> {
-        self.run(Origin::of(&request), Intent::Catalogue, async |permit, _| Ok(self.catalogue_of(permit))).await
+        self.run(Origin::of(&request), Intent::Catalogue, async |permit, _| Ok(self.catalogue_of(permit).await)).await
     }
 
     async fn departments(&self, request: Request<DepartmentsRequest>) -> Result<Response<DepartmentsResponse>, Status> {

@@ -76,7 +76,7 @@ pub fn authorize(
             Code::Denied,
             format!("no agreement in force lets your organisation and roles use data for the purpose '{}'", caller.purpose),
         )
-        .advice("`concordat views` lists what you may use; check the purpose's spelling, or ask the departments for an agreement"));
+        .advice("`concordat catalogue` lists what you may use; check the purpose's spelling, or ask the departments for an agreement"));
     };
     if missions.next().is_some() {
         return Err(Refusal::new(Code::Invalid, format!("the purpose '{}' leads to several missions", caller.purpose))
@@ -145,7 +145,7 @@ impl Permit {
         for dataset in uses.datasets() {
             if !self.datasets.contains_key(dataset) {
                 return Err(Refusal::new(Code::Denied, format!("no dataset '{dataset}' may be used for this purpose"))
-                    .advice("`concordat views` lists what may be used"));
+                    .advice("`concordat catalogue` lists what may be used"));
             }
         }
         for (dataset, column, used) in uses.iter() {

@@ -50,6 +50,16 @@ pub enum Classification {
     Special,
 }
 
+impl fmt::Display for Classification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Public => "public",
+            Self::Personal => "personal",
+            Self::Special => "special",
+        })
+    }
+}
+
 /// What may be done with a column. Nothing is the default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

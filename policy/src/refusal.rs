@@ -16,10 +16,10 @@ pub enum Code {
     Unauthenticated,
     /// Not permitted, or not known to this caller: the two look the same.
     Denied,
-    /// The request cannot be understood or asks for what the service does not do.
+    /// The request cannot be understood, or its SQL is not what the gateway takes.
     Invalid,
-    /// The protocol has it, this service does not offer it, to anybody.
-    Unsupported,
+    /// An operation of the protocol that the service does not have.
+    NotOffered,
     /// The plan would let a subject's value reach the output.
     Disclosure,
     /// A release order, ticket or key that was used before.
@@ -48,7 +48,7 @@ impl Code {
         Self::Unauthenticated,
         Self::Denied,
         Self::Invalid,
-        Self::Unsupported,
+        Self::NotOffered,
         Self::Disclosure,
         Self::Replayed,
         Self::NodeUnavailable,
@@ -68,7 +68,7 @@ impl Code {
             Self::Unauthenticated => "unauthenticated",
             Self::Denied => "denied",
             Self::Invalid => "invalid",
-            Self::Unsupported => "unsupported",
+            Self::NotOffered => "not_offered",
             Self::Disclosure => "disclosure",
             Self::Replayed => "replayed",
             Self::NodeUnavailable => "node_unavailable",

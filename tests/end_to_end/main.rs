@@ -10,8 +10,10 @@
     reason = "tests: a failure is a panic"
 )]
 
+mod alike;
 mod callers;
 mod clients;
+mod commands;
 mod consent;
 mod faults;
 mod impostor;

@@ -77,7 +77,7 @@ pub(crate) async fn run(demo: Demo) -> Result<()> {
     let client = Target::folder(demo.folder.clone()).connect().await?;
     let answer = client.query(&query::of_view(FIRST_VIEW)).await?;
     progress(&format!("five departments asked and joined in {:.2} s: {FIRST_VIEW}\n", asked.elapsed().as_secs_f32()));
-    query::print(Some(FIRST_VIEW), &answer, demo.output)?;
+    query::print(Some(FIRST_VIEW), &answer, demo.output.into())?;
     if demo.once {
         return Ok(());
     }
@@ -158,7 +158,7 @@ fn next_commands(sample: Sample, folder: &Path) -> String {
         "
 Everything lies in {}: configurations, agreements, generated data, logs. Try next, in another terminal:
 
-  {program} views{here}
+  {program} catalogue{here}
       what you may use for the purpose 'opportunity.measure', column by column
   {program} query --view cardiovascular_support --purpose health.prevention{here}
       another mission, another agreement, one shared dataset

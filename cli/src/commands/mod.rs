@@ -1,30 +1,45 @@
 //! One module per command: its arguments, its help and its work.
 
 pub(crate) mod adopt;
+pub(crate) mod catalogue;
 pub(crate) mod consent;
+pub(crate) mod default_mission;
+pub(crate) mod delivery;
 pub(crate) mod demo;
 pub(crate) mod departments;
+pub(crate) mod errors;
+pub(crate) mod in_force;
 pub(crate) mod init;
 pub(crate) mod query;
+pub(crate) mod shell;
 pub(crate) mod target;
 pub(crate) mod token;
 pub(crate) mod up;
-pub(crate) mod views;
 
 use std::path::{Path, PathBuf};
 
 use crate::failure::{Failure, Result};
+use crate::output::Format;
 
 /// Where the demonstration lies if nothing else is said.
 pub(crate) const DEFAULT_FOLDER: &str = "concordat-demo";
 
-/// How results are printed.
+/// How lists are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Output {
-    /// Aligned text for people.
+    /// Aligned text for people
     Table,
-    /// One JSON object for programs, exact.
+    /// One JSON object for programs, exact
     Json,
+}
+
+impl From<Output> for Format {
+    fn from(output: Output) -> Self {
+        match output {
+            Output::Table => Self::Table,
+            Output::Json => Self::Json,
+        }
+    }
 }
 
 /// How this program was called, for commands that can be copied.

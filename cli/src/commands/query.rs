@@ -2,33 +2,43 @@
 
 use clap::Args;
 
-use super::Output;
+use super::delivery::Delivery;
 use super::target::Target;
-use crate::answer::to_json;
-use crate::client::Answer;
+use crate::client::{Answer, Stage, Watch as _};
 use crate::failure::Result;
 use crate::out;
-use crate::table::Table;
+use crate::output::{Format, Head, Sink, Writing};
+use crate::parameters::Parameters;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   concordat query --view opportunity_by_region
   concordat query --view cardiovascular_support --purpose health.prevention
-  concordat query --output json --sql \"
+  concordat query --view coverage --to coverage.parquet
+  concordat query --param region=London --output csv --sql \"
     SELECT a.disadvantage_band, count(DISTINCT a.subject) AS persons, avg(c.months_claiming) AS months
     FROM dfe.attainment a JOIN dwp.claims c ON c.subject = a.subject
-    WHERE c.conditionality = 'searching for work' GROUP BY a.disadvantage_band\"
+    WHERE a.region = $region GROUP BY a.disadvantage_band\"
 
-Tables are department.dataset; `concordat views` lists them with their columns and permitted uses. Datasets join on subject,
-the person's pseudonym. Answers are summaries: numbers that rest on too few people are withheld, and the answer says so.")]
+Tables are department.dataset; `concordat catalogue` lists them with their columns and permitted uses. Datasets join on subject,
+the person's pseudonym. Answers are summaries: numbers that rest on too few people are withheld, and the answer says so.
+
+Parameters: --param x=London gives $x a value of the type that is expected there, --param x= the empty text, --param x null.
+
+Output: table rounds numbers; the others are exact. csv has empty cells for withheld values and says why in the column 'withheld';
+import its texts as texts: a spreadsheet takes one that begins with =, +, - or @ for a formula. arrow is the stream format
+(application/vnd.apache.arrow.stream), into a file named *.arrow the file format. arrow and parquet carry what the gateway states of the
+answer (query id, sources, withheld, rules) as metadata 'concordat.…'. A failure while the answer arrives leaves no file.")]
 #[group(skip)]
 pub(crate) struct Query {
     #[command(flatten)]
     question: Question,
-    /// How to print the answer
-    #[arg(long, value_enum, default_value = "table")]
-    output: Output,
+    /// The value of a parameter $NAME of --sql; may be given several times
+    #[arg(long = "param", value_name = "NAME=VALUE", requires = "sql")]
+    parameters: Vec<String>,
+    #[command(flatten)]
+    delivery: Delivery,
     #[command(flatten)]
     target: Target,
 }
@@ -53,10 +63,14 @@ fn view_name(text: &str) -> std::result::Result<String, String> {
 
 pub(crate) async fn run(query: Query) -> Result<()> {
     let question = &query.question;
-    let client = query.target.connect().await?;
+    let parameters = Parameters::parse(&query.parameters)?;
     let sql = question.view.as_deref().map_or_else(|| question.sql.clone().unwrap_or_default(), of_view);
-    let answer = client.query(&sql).await?;
-    print(question.view.as_deref(), &answer, query.output)
+    let format = query.delivery.format(query.target.saved_output()?)?;
+    let progress = query.delivery.watch();
+    progress.stage(Stage::Connecting);
+    let client = query.target.connect().await?;
+    let reading = client.ask(&sql, &parameters, progress.clone()).await?;
+    query.delivery.deliver(question.view.as_deref(), reading, format, &progress).await
 }
 
 /// The question that asks for a view.
@@ -64,56 +78,18 @@ pub(crate) fn of_view(view: &str) -> String {
     format!("SELECT * FROM views.{view}")
 }
 
-/// Prints the answer to standard output; for tables, where it comes from to standard error.
-pub(crate) fn print(view: Option<&str>, answer: &Answer, output: Output) -> Result<()> {
-    if output == Output::Json {
-        return out::result(&to_json(view, answer)?);
-    }
-    let (table, reasons) = Table::of_answer(&answer.schema, &answer.batches)?;
-    out::result(&table.text(out::colour()))?;
-    for reason in reasons {
-        out::progress(&format!("withheld: {reason}"));
-    }
-    if let Some(left_out) = answer.summary.get("left_out").and_then(serde_json::Value::as_str) {
-        out::progress(&format!("left out: {left_out}"));
-    }
-    if let Some(line) = footer(&answer.summary) {
-        out::progress(&line);
-    }
+/// Prints an answer that is there to standard output, and what belongs beside it to standard error.
+pub(crate) fn print(view: Option<&str>, answer: &Answer, format: Format) -> Result<()> {
+    let head = Head { view, schema: &answer.schema, summary: &answer.summary, colour: out::colour(), arrow_file: false };
+    let mut writing = Writing::start(format, &head, Sink::stdout())?;
+    answer.batches.iter().try_for_each(|batch| writing.write(batch.clone()))?;
+    writing.finish(&answer.summary)?.iter().for_each(|note| out::progress(note));
     Ok(())
-}
-
-/// One line about the answer's sources and its log entry.
-fn footer(summary: &serde_json::Value) -> Option<String> {
-    let text = |value: &serde_json::Value, key: &str| match value.get(key)? {
-        serde_json::Value::String(text) => Some(text.clone()),
-        serde_json::Value::Null => None,
-        other => Some(other.to_string()),
-    };
-    let sources = summary.get("sources").and_then(serde_json::Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let named = sources.iter().filter_map(|source| Some(format!("{}.{}", text(source, "department")?, text(source, "dataset")?)));
-    let mut parts = vec![format!("from {}", named.collect::<Vec<_>>().join(", "))];
-    if sources.is_empty() {
-        parts.clear();
-    }
-    parts.extend(text(summary, "query_id").map(|id| format!("query {id}")));
-    parts.extend(text(summary, "log_entry").map(|entry| format!("log entry {entry}")));
-    (!parts.is_empty()).then(|| parts.join(" · "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_footer_names_sources_query_and_log_entry() {
-        let summary = serde_json::json!({
-            "query_id": "q1", "log_entry": 7,
-            "sources": [{ "department": "dfe", "dataset": "attainment" }, { "department": "dwp", "dataset": "claims" }],
-        });
-        assert_eq!(footer(&summary).as_deref(), Some("from dfe.attainment, dwp.claims · query q1 · log entry 7"));
-        assert_eq!(footer(&serde_json::json!({})), None);
-    }
 
     #[test]
     fn view_names_hold_no_sql() {

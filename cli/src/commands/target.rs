@@ -6,10 +6,12 @@ use chrono::Utc;
 use clap::Args;
 
 use super::DEFAULT_FOLDER;
+use super::in_force::InForce;
 use crate::client::{Client, ClientFile, Connection};
 use crate::failure::{Failure, Result};
 use crate::federation::layout::read;
 use crate::federation::{GATEWAY_SERVER_NAME, Issuer, Layout};
+use crate::output::Format;
 
 /// Minutes that a token made for one call lives.
 const MINUTES: u32 = 5;
@@ -33,10 +35,10 @@ pub(crate) struct Target {
     #[arg(long, env = "CONCORDAT_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// What the data is to be used for, for example opportunity.measure; client.toml has a default
-    #[arg(long, value_name = "PURPOSE")]
+    #[arg(long, env = "CONCORDAT_PURPOSE", value_name = "PURPOSE")]
     purpose: Option<String>,
     /// The mission, where the purpose leads to several
-    #[arg(long, value_name = "MISSION")]
+    #[arg(long, env = "CONCORDAT_MISSION", value_name = "MISSION")]
     mission: Option<String>,
 }
 
@@ -52,6 +54,15 @@ impl Target {
         Self { folder, gateway: None, ca: None, server_name, token_file: None, purpose: None, mission: None }
     }
 
+    /// How answers are written for the mission that counts, where client.toml says so.
+    pub(crate) fn saved_output(&self) -> Result<Option<Format>> {
+        if self.gateway.is_some() {
+            return Ok(None);
+        }
+        let file = ClientFile::read(&Layout::new(&self.folder).client())?;
+        InForce::of(self.purpose.as_deref(), self.mission.as_deref(), &file).format()
+    }
+
     fn connection(&self) -> Result<Connection> {
         let token = self.token_file.as_ref().map(|path| read(path).map(|token| token.trim().to_owned())).transpose()?;
         if let (Some(gateway), Some(ca)) = (&self.gateway, &self.ca) {
@@ -65,13 +76,14 @@ impl Target {
             });
         }
         let file = ClientFile::read(&Layout::new(&self.folder).client())?;
+        let in_force = InForce::of(self.purpose.as_deref(), self.mission.as_deref(), &file);
         Ok(Connection {
             token: Some(token.map_or_else(|| token_of(&file), Ok)?),
             ca: read(&file.ca)?,
             gateway: file.gateway,
             server_name: file.server_name,
-            purpose: self.purpose.clone().or(file.purpose),
-            mission: self.mission.clone().or(file.mission),
+            purpose: in_force.purpose.map(|(purpose, _)| purpose),
+            mission: in_force.mission.map(|(mission, _)| mission),
         })
     }
 }

@@ -32,6 +32,8 @@ pub struct Department {
     pub datasets: Vec<Dataset>,
     /// Its file of consent records, relative to the node's folder or absolute.
     pub consent: Option<String>,
+    /// Whom callers may ask about its datasets and rules.
+    pub contact: Option<String>,
     /// The node's budget for one release, in MiB; the node's own default where absent.
     pub release_memory_mib: Option<u32>,
 }

@@ -242,6 +242,9 @@ pub(super) fn departments(federation: &Federation) -> String {
             quoted(&department.title),
             quoted(&super::node_server_name(&department.id)),
         );
+        if let Some(contact) = &department.contact {
+            let _ = writeln!(text, "contact = {}", quoted(contact));
+        }
     }
     text
 }

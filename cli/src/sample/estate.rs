@@ -55,6 +55,7 @@ fn department(source: &Source) -> Department {
         title: source.department_title.into(),
         datasets: vec![dataset],
         consent: Some(consent::path(source.department).into()),
+        contact: Some(format!("data-sharing@{}.example", source.department)),
         release_memory_mib: None,
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`Door`] is the whole Flight service. Whatever is called, it first asks who calls, so that without a valid token every call
 //! ends alike, known or not, well formed or not; then it hands over to [`sql::FlightSql`], which knows the user. What is not
-//! offered answers `unsupported` with a sentence, and stands in the log like any refusal.
+//! offered answers `not_offered` with a sentence, and stands in the log like any refusal.
 
 mod actions;
 mod bound;
@@ -113,7 +113,7 @@ impl Door {
 
 /// What is asked for is not offered, to anybody.
 fn unsupported(what: &str) -> Refusal {
-    Refusal::new(Code::Unsupported, format!("{what} is not offered: this service answers SELECT statements and metadata requests"))
+    Refusal::new(Code::NotOffered, format!("{what} is not offered: this service answers SELECT statements and metadata requests"))
         .advice("nothing can be written, changed or configured here; GetSqlInfo states what is offered")
 }
 

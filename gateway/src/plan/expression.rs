@@ -190,7 +190,7 @@ impl Rewriter<'_> {
                     Code::Invalid,
                     format!("pseudonyms of {} and {} never match: the datasets identify subjects differently", name(l), name(r)),
                 )
-                .advice("join datasets whose identifier types are equal; `concordat views` lists them"),
+                .advice("join datasets whose identifier types are equal; `concordat catalogue` lists them"),
             );
         }
         for (dataset, column) in left.sources().into_iter().chain(right.sources()) {
@@ -361,7 +361,7 @@ pub(super) fn not_offered<T>(what: &str, name: &str) -> Result<T> {
 fn unknown_column<T>(column: &Column) -> Result<T> {
     refuse(
         Refusal::new(Code::Denied, format!("no column '{}' may be used here", column.name))
-            .advice("`concordat views` lists columns and their permitted uses"),
+            .advice("`concordat catalogue` lists columns and their permitted uses"),
     )
 }
 

@@ -50,7 +50,7 @@ fn classify(error: &DataFusionError) -> Refusal {
         DataFusionError::SchemaError(schema, _) => match schema.as_ref() {
             SchemaError::FieldNotFound { field, .. } => {
                 Refusal::new(Code::Denied, format!("no column '{}' may be used here", field.flat_name()))
-                    .advice("`concordat views` lists columns and their permitted uses")
+                    .advice("`concordat catalogue` lists columns and their permitted uses")
             }
             SchemaError::AmbiguousReference { field } => {
                 Refusal::new(Code::Invalid, format!("the column '{}' could be of several datasets", field.name))
@@ -95,7 +95,7 @@ fn plan_sentence(text: &str) -> Refusal {
         || text.contains("failed to resolve catalog")
     {
         return Refusal::new(Code::Denied, "a dataset or view of the statement may not be used for this purpose, or does not exist")
-            .advice("`concordat views` lists what may be used; datasets are written department.dataset");
+            .advice("`concordat catalogue` lists what may be used; datasets are written department.dataset");
     }
     if let Some(name) = text.strip_prefix("Invalid function '").and_then(|t| t.split('\'').next()) {
         return Refusal::new(Code::Invalid, format!("the function {name} is not offered"))
@@ -109,5 +109,5 @@ fn plan_sentence(text: &str) -> Refusal {
             .advice("add it to GROUP BY, or put it into an aggregate");
     }
     Refusal::new(Code::Invalid, "the statement's parts do not fit together: types, names or numbers of columns")
-        .advice("check the types of compared columns with `concordat views`")
+        .advice("check the types of compared columns with `concordat catalogue`")
 }

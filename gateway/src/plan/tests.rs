@@ -77,6 +77,7 @@ async fn planned(sql: &str) -> Result<Plan, Refusal> {
         mission: permit.mission().clone(),
         title: String::new(),
         unit: String::new(),
+        description: String::new(),
         sql: sql.into(),
     };
     let views = [

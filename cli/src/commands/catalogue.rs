@@ -1,0 +1,159 @@
+//! `concordat catalogue`: what the caller may use for the declared purpose, searched by any word that stands in it.
+
+mod find;
+
+use chrono::DateTime;
+use clap::Args;
+use concordat_proto::v1::{CatalogueResponse, Column, Dataset};
+use serde_json::{Value, json};
+
+use self::find::found;
+use super::Output;
+use super::target::Target;
+use crate::failure::{Failure, Result};
+use crate::out;
+use crate::table::Table;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  concordat catalogue                              everything that you may use
+  concordat catalogue attainment                   where the word stands: views, datasets, columns, titles, codes
+  concordat catalogue 'isles of scilly'            which column has this value, and whom to ask about it
+  concordat catalogue --purpose health.prevention --output json
+
+Lists only what your organisation, your roles and the declared purpose may use. With TERM, only what holds it, whatever its case and
+accents, and the whole value lists of the columns found. A column's uses say what SQL may do with it: group_by (GROUP BY), aggregate
+(count, sum, avg), filter (WHERE), join (ON). With filter alone, it never leaves its department. Numbers that rest on fewer people
+than an agreement's minimum are withheld.")]
+pub(crate) struct Catalogue {
+    /// A word to look for in names, titles, values, units and agreements
+    term: Option<String>,
+    /// How to print the list
+    #[arg(long, value_enum, default_value = "table")]
+    output: Output,
+    #[command(flatten)]
+    target: Target,
+}
+
+pub(crate) async fn run(catalogue: Catalogue) -> Result<()> {
+    let whole = catalogue.target.connect().await?.catalogue().await?;
+    let term = catalogue.term.as_deref().map(str::trim).filter(|term| !term.is_empty());
+    let shown = match term {
+        Some(term) => found(whole, term),
+        None => whole,
+    };
+    match (catalogue.output, term) {
+        (Output::Json, _) => out::result(&format!("{}\n", to_json(&shown))),
+        (Output::Table, Some(term)) if shown.views.is_empty() && shown.datasets.is_empty() => {
+            Err(Failure::new(format!("nothing that you may use for this purpose holds '{term}'"))
+                .advice("`concordat catalogue` lists everything; with --purpose, what another purpose may use"))
+        }
+        (Output::Table, _) => out::result(&text(&shown, term.is_some())),
+    }
+}
+
+fn text(catalogue: &CatalogueResponse, with_values: bool) -> String {
+    let mut parts = vec![heading(catalogue)];
+    let mut add = |titles: &[&str], rows: Vec<Vec<String>>| {
+        if !rows.is_empty() {
+            parts.push(Table::of(titles, rows).text(out::colour()));
+        }
+    };
+    add(
+        &["view", "title", "one row counts"],
+        catalogue.views.iter().map(|v| vec![v.name.clone(), v.title.clone(), v.unit.clone()]).collect(),
+    );
+    add(&["dataset", "agreement", "identifier", "minimum", "data of"], catalogue.datasets.iter().map(dataset_row).collect());
+    add(&["column", "type", "uses", "meaning"], columns(catalogue).map(|(d, c)| column_row(d, c)).collect());
+    add(
+        &["agreement", "title", "in force until"],
+        catalogue.agreements.iter().map(|a| vec![a.id.clone(), a.title.clone(), a.valid_until.clone()]).collect(),
+    );
+    add(
+        &["department", "title", "who to ask"],
+        catalogue.departments.iter().map(|d| vec![d.id.clone(), d.title.clone(), d.contact.clone()]).collect(),
+    );
+    if with_values {
+        parts.extend(columns(catalogue).filter(|(_, c)| c.values.len() > FEW).map(|(d, c)| {
+            let values: String = c.values.iter().map(|value| format!("  {value}\n")).collect();
+            format!("values of {}.{}\n{values}", d.name, c.name)
+        }));
+    }
+    parts.join("\n")
+}
+
+fn heading(catalogue: &CatalogueResponse) -> String {
+    let goal = if catalogue.mission_goal.is_empty() { String::new() } else { format!("  {}\n", catalogue.mission_goal) };
+    format!("Mission {}: {}\n{goal}", catalogue.mission, catalogue.mission_title)
+}
+
+fn columns(catalogue: &CatalogueResponse) -> impl Iterator<Item = (&Dataset, &Column)> {
+    catalogue.datasets.iter().flat_map(|dataset| dataset.columns.iter().map(move |column| (dataset, column)))
+}
+
+fn dataset_row(dataset: &Dataset) -> Vec<String> {
+    vec![
+        dataset.name.clone(),
+        dataset.agreement.clone(),
+        dataset.identifier_type.clone(),
+        dataset.minimum_subjects.to_string(),
+        freshness(dataset).unwrap_or_default(),
+    ]
+}
+
+fn column_row(dataset: &Dataset, column: &Column) -> Vec<String> {
+    vec![format!("{}.{}", dataset.name, column.name), column.r#type.clone(), column.uses.join(", "), meaning(column)]
+}
+
+/// When the dataset's source last changed, where its node said so.
+fn freshness(dataset: &Dataset) -> Option<String> {
+    let time = DateTime::from_timestamp(dataset.freshness, 0).filter(|_| dataset.freshness > 0)?;
+    Some(time.format("%Y-%m-%dT%H:%M:%SZ").to_string())
+}
+
+/// The most values that stand beside a column's title.
+const FEW: usize = 5;
+
+/// The column's title and, for a short list, its values.
+fn meaning(column: &Column) -> String {
+    let values = match column.values.as_slice() {
+        [] => return column.title.clone(),
+        values if values.len() <= FEW => format!("({})", values.join(" | ")),
+        values => format!("({} values)", values.len()),
+    };
+    format!("{} {values}", column.title).trim_start().to_owned()
+}
+
+fn to_json(catalogue: &CatalogueResponse) -> Value {
+    let views = catalogue
+        .views
+        .iter()
+        .map(|v| json!({ "name": v.name, "title": v.title, "unit": v.unit, "description": v.description, "sql": v.sql }));
+    let datasets = catalogue.datasets.iter().map(|d| {
+        let columns = d.columns.iter().map(|c| {
+            let classification = Some(&c.classification).filter(|c| !c.is_empty());
+            let (name, kind, title) = (&c.name, &c.r#type, &c.title);
+            json!({ "name": name, "type": kind, "title": title, "uses": c.uses, "values": c.values, "classification": classification })
+        });
+        json!({
+            "name": d.name, "agreement": d.agreement, "identifier_type": d.identifier_type, "minimum_subjects": d.minimum_subjects,
+            "freshness": freshness(d), "columns": columns.collect::<Vec<_>>(),
+        })
+    });
+    let agreements = catalogue
+        .agreements
+        .iter()
+        .map(|a| json!({ "id": a.id, "title": a.title, "valid_until": a.valid_until, "minimum_subjects": a.minimum_subjects }));
+    let departments = catalogue
+        .departments
+        .iter()
+        .map(|d| json!({ "id": d.id, "title": d.title, "contact": Some(&d.contact).filter(|contact| !contact.is_empty()) }));
+    json!({
+        "mission": { "id": catalogue.mission, "title": catalogue.mission_title, "goal": catalogue.mission_goal },
+        "views": views.collect::<Vec<_>>(),
+        "datasets": datasets.collect::<Vec<_>>(),
+        "agreements": agreements.collect::<Vec<_>>(),
+        "departments": departments.collect::<Vec<_>>(),
+    })
+}

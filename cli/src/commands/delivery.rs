@@ -1,0 +1,119 @@
+//! How an answer is handed over: the options that every command with an answer has, and the handing over.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum as _};
+
+use crate::client::Reading;
+use crate::failure::{Failure, Result};
+use crate::launch::interrupted;
+use crate::out;
+use crate::output::{Format, Head, Sink, Writing};
+use crate::progress::Progress;
+
+/// The environment's say in `--output`.
+const OUTPUT: &str = "CONCORDAT_OUTPUT";
+
+/// Options of commands that hand over an answer.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Delivery {
+    /// How to write the answer [default: what the name of --to says, else CONCORDAT_OUTPUT, else the mission's, else table]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    output: Option<Format>,
+    /// Write it to a file, which bears its name only when it is whole and is readable by you only
+    #[arg(long, value_name = "FILE")]
+    to: Option<PathBuf>,
+    /// Show progress even where standard error is no terminal
+    #[arg(long, conflicts_with = "quiet")]
+    progress: bool,
+    /// Show neither progress nor notes; failures are still told
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+impl Delivery {
+    /// The format to write, where `saved` is the mission's own.
+    ///
+    /// # Errors
+    /// When a terminal would get what it cannot show, or the environment names no format.
+    pub(crate) fn format(&self, saved: Option<Format>) -> Result<Format> {
+        let by_name = self.to.as_deref().and_then(Format::of_file);
+        let format = match self.output.or(by_name) {
+            Some(format) => format,
+            None => from_environment()?.or(saved).unwrap_or(Format::Table),
+        };
+        if format.is_binary() && self.to.is_none() && std::io::stdout().is_terminal() {
+            return Err(Failure::usage(format!("{} is not for a terminal", format.name())).advice("name a file with --to, or redirect"));
+        }
+        Ok(format)
+    }
+
+    /// The progress to show.
+    pub(crate) fn watch(&self) -> Arc<Progress> {
+        Arc::new(Progress::new(self.progress, self.quiet))
+    }
+
+    /// Writes an answer as it arrives, and says on standard error what belongs beside it.
+    ///
+    /// # Errors
+    /// That the answer broke off or could not be written; then there is no file, and standard output says that it is not whole.
+    pub(crate) async fn deliver(&self, view: Option<&str>, reading: Reading, format: Format, progress: &Progress) -> Result<()> {
+        let notes = match &self.to {
+            // Cut off, the unfinished file is removed; standard output needs no such care.
+            Some(path) => {
+                let sink = Sink::file(path)?;
+                let not_written = |e: Failure| e.and(format!("{} was not written", path.display()));
+                tokio::select! {
+                    done = self.write(view, reading, format, sink, progress) => done.map_err(not_written)?,
+                    () = interrupted() => return Err(not_written(Failure::interrupted())),
+                }
+            }
+            None => {
+                let not_whole = |e: Failure| e.and("what stands on standard output is not whole: do not use it");
+                let written = self.write(view, reading, format, Sink::stdout(), progress).await;
+                written.map_err(|e| if format == Format::Table { e } else { not_whole(e) })?
+            }
+        };
+        if !self.quiet {
+            notes.iter().for_each(|note| out::progress(note));
+        }
+        Ok(())
+    }
+
+    async fn write(&self, view: Option<&str>, mut reading: Reading, format: Format, to: Sink, progress: &Progress) -> Result<Vec<String>> {
+        let (schema, summary, gone) = (reading.schema().clone(), reading.summary(), to.gone());
+        let on_terminal = self.to.is_none() && std::io::stdout().is_terminal();
+        let arrow_file = self.to.as_deref().is_some_and(|path| path.extension().is_some_and(|e| e == "arrow"));
+        let colour = self.to.is_none() && out::colour();
+        if on_terminal && format != Format::Table {
+            // Two writers on one terminal would overwrite each other.
+            progress.clear();
+        }
+        let mut writing = Writing::start(format, &Head { view, schema: &schema, summary: &summary, colour, arrow_file }, to)?;
+        while let Some(batch) = reading.next().await? {
+            writing.write(batch)?;
+            if gone.yes() {
+                return Ok(Vec::new());
+            }
+        }
+        progress.done();
+        let notes = writing.finish(&reading.summary())?;
+        Ok(if gone.yes() { Vec::new() } else { notes })
+    }
+}
+
+fn from_environment() -> Result<Option<Format>> {
+    match std::env::var(OUTPUT) {
+        Ok(name) if !name.is_empty() => named(&name, OUTPUT).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// The format of that name, which stands in `place`.
+pub(crate) fn named(name: &str, place: &str) -> Result<Format> {
+    let known = Format::value_variants().iter().map(|format| format.name()).collect::<Vec<_>>().join(", ");
+    Format::from_str(name, false)
+        .map_err(|_| Failure::usage(format!("{place} names the output '{name}', which is none")).advice(format!("choose one of {known}")))
+}
