@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{adopt, consent, demo, departments, init, query, token, up, views};
+use crate::commands::{adopt, consent, demo, departments, init, login, logout, query, token, up, views, whoami};
 use crate::failure::{Failure, LOCAL};
 use crate::run;
 
@@ -42,6 +42,12 @@ enum Command {
     Views(views::Views),
     /// Show whether each department answers
     Departments(departments::Departments),
+    /// Sign in at the identity provider that client.toml names
+    Login(login::Login),
+    /// End the sign-in: at the provider and here
+    Logout(logout::Logout),
+    /// Show whom the gateway takes you for, and for which purposes you may use data
+    Whoami(whoami::Whoami),
     /// Make a federation of your own files
     Init(init::Init),
     /// Put an edited agreement or view where the programs look for it
@@ -84,6 +90,9 @@ async fn dispatch(command: Command) -> miette::Result<()> {
         Command::Query(command) => query::run(command).await,
         Command::Views(command) => views::run(command).await,
         Command::Departments(command) => departments::run(command).await,
+        Command::Login(command) => login::run(command).await,
+        Command::Logout(command) => logout::run(command).await,
+        Command::Whoami(command) => whoami::run(command).await,
         Command::Init(command) => init::run(command),
         Command::Adopt(command) => adopt::run(command),
         Command::Up(command) => up::run(command).await,

@@ -15,6 +15,7 @@ pub mod launch;
 mod out;
 mod run;
 pub mod sample;
+mod session;
 mod table;
 
 pub use args::main;

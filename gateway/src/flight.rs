@@ -52,8 +52,7 @@ impl FlightSql {
         getrandom::fill(&mut handle).map_err(Refusal::internal)?;
         let mut statements = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
         statements.retain(|_, s| s.since.elapsed() < TICKET_AGE);
-        let own =
-            statements.values().filter(|s| s.caller.subject == caller.subject && s.caller.organisation == caller.organisation).count();
+        let own = statements.values().filter(|s| s.caller.same_user(&caller)).count();
         if statements.len() >= MAX_TICKETS || own >= MAX_TICKETS_OF_ONE {
             return Err(Refusal::new(Code::LimitExceeded, "too many statements wait to be fetched")
                 .advice("fetch or wait: a ticket lapses after five minutes"));

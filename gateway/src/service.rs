@@ -1,4 +1,4 @@
-//! The gateway's own gRPC service: catalogue, departments, relay of linkage keys.
+//! The gateway's own gRPC service: catalogue, departments, who the caller is, relay of linkage keys.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,18 +6,20 @@ use std::sync::Arc;
 use concordat_policy::authorize::DatasetPermit;
 use concordat_policy::column::SUBJECT;
 use concordat_policy::{Code, LinkageDomain, Name, Permit, Refusal};
+use concordat_proto::status::to_status;
 use concordat_proto::v1::gateway_server::Gateway as GatewayService;
 use concordat_proto::v1::{
     CatalogueRequest, CatalogueResponse, Column, Dataset, DepartmentStatus, DepartmentsRequest, DepartmentsResponse, RelayRequest,
-    RelayResponse, View,
+    RelayResponse, View, WhoAmIRequest, WhoAmIResponse,
 };
 use futures::future::join_all;
 use serde_json::Value;
 use tonic::{Request, Response, Status};
 
 use crate::Gateway;
-use crate::pipeline::{Origin, authenticate, open, permit, refused_as};
-use crate::record::{Intent, Opened};
+use crate::introduce::introduce;
+use crate::pipeline::{Origin, authenticate, identify, open, permit, refused_as};
+use crate::record::{Intent, Opened, introduced};
 
 /// The role that may administer the gateway.
 const ADMINISTRATOR: &str = "administrator";
@@ -129,6 +131,12 @@ impl GatewayService for Service {
 
     async fn departments(&self, request: Request<DepartmentsRequest>) -> Result<Response<DepartmentsResponse>, Status> {
         self.run(Origin::of(&request), Intent::Departments, async |permit, _| Ok(self.departments_of(permit).await)).await
+    }
+
+    async fn who_am_i(&self, request: Request<WhoAmIRequest>) -> Result<Response<WhoAmIResponse>, Status> {
+        let identity = identify(&self.gateway, &Origin::of(&request)).await.map_err(|r| r.status())?;
+        introduced(&self.gateway.log, &identity).await.map_err(|r| to_status(&r, None))?;
+        Ok(Response::new(introduce(&self.gateway.estate, &identity, chrono::Utc::now())))
     }
 
     async fn relay_linkage_keys(&self, request: Request<RelayRequest>) -> Result<Response<RelayResponse>, Status> {

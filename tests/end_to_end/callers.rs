@@ -74,7 +74,7 @@ async fn every_bad_token_is_refused_at_every_door_and_recorded() {
             );
         }
     }
-    assert_eq!(refusals(&sandbox) - before, bad.len() * 5, "every refusal stands in the log");
+    assert_eq!(refusals(&sandbox) - before, bad.len() * 6, "every refusal stands in the log");
     // The good ticket was not used up by any of them, and is its owner's alone.
     let thief = sandbox.token_with(|c| c["sub"] = json!("somebody-else"));
     let (_, status) = at_every_door(&sandbox, Some(&thief), &ticket).await.into_iter().find(|(door, _)| *door == "DoGet").unwrap();
@@ -117,6 +117,7 @@ async fn at_every_door(sandbox: &Sandbox, token: Option<&str>, ticket: &Ticket) 
     note("DoGet", flight.do_get(with(ticket.clone(), token)).await.err());
     note("Catalogue", own.catalogue(with(v1::CatalogueRequest {}, token)).await.err());
     note("Departments", own.departments(with(v1::DepartmentsRequest {}, token)).await.err());
+    note("WhoAmI", own.who_am_i(with(v1::WhoAmIRequest {}, token)).await.err());
     note("RelayLinkageKeys", own.relay_linkage_keys(with(v1::RelayRequest {}, token)).await.err());
     refused
 }

@@ -13,9 +13,12 @@
 mod callers;
 mod consent;
 mod faults;
+mod identity;
 mod impostor;
 mod joins;
 mod oracle;
 mod orders;
+mod provider;
 mod sandbox;
+mod sign_in;
 mod statements;

@@ -5,11 +5,14 @@ pub(crate) mod consent;
 pub(crate) mod demo;
 pub(crate) mod departments;
 pub(crate) mod init;
+pub(crate) mod login;
+pub(crate) mod logout;
 pub(crate) mod query;
 pub(crate) mod target;
 pub(crate) mod token;
 pub(crate) mod up;
 pub(crate) mod views;
+pub(crate) mod whoami;
 
 use std::path::{Path, PathBuf};
 
