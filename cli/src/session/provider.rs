@@ -130,7 +130,7 @@ impl Provider {
         if let Some(resource) = &self.login.resource {
             request = request.add_extra_param("resource", resource);
         }
-        let tokens = request.request_async(&http, tokio::time::sleep, Some(SIGN_IN)).await.map_err(|e| self.device_refused(e))?;
+        let tokens = request.request_async(&http, tokio::time::sleep, Some(details.expires_in().min(SIGN_IN))).await.map_err(|e| self.device_refused(e))?;
         self.session(&tokens, None)
     }
 
@@ -232,11 +232,13 @@ impl Provider {
         let again = "try again with `concordat login --device`";
         match &error {
             RequestTokenError::ServerResponse(e) => match e.error() {
-                DeviceCodeErrorResponseType::ExpiredToken => Failure::new("the code has expired before anybody entered it").advice(again),
+                // Some providers forget a code that has expired.
+                DeviceCodeErrorResponseType::ExpiredToken | DeviceCodeErrorResponseType::Basic(CoreErrorResponseType::InvalidGrant) => {
+                    Failure::new("the code has expired before anybody entered it").advice(again)
+                }
                 DeviceCodeErrorResponseType::AccessDenied => Failure::new("the sign-in was declined").advice(again),
                 _ => self.refused("the provider does not sign in", error),
             },
-            RequestTokenError::Other(_) => Failure::new("nobody has entered the code in time").advice(again),
             _ => self.refused("the provider does not sign in", error),
         }
     }

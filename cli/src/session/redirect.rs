@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use openidconnect::url::Url;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -13,6 +15,8 @@ use crate::failure::{Failure, Result};
 
 /// The longest request that is looked at.
 const MAX_BYTES: usize = 16 << 10;
+/// The most connections at a time.
+const MAX_CONNECTIONS: usize = 16;
 /// How long one connection may take to send its request.
 const REQUEST: Duration = Duration::from_secs(10);
 
@@ -46,9 +50,19 @@ impl Redirect {
     /// Waits for the authorization code.
     pub(super) async fn code(&self, state: &str, issuer: Option<&str>, patience: Duration) -> Result<String> {
         let wait = async {
+            // Browsers open connections that they do not use: one that is silent must not hold up the next.
+            let mut open = FuturesUnordered::new();
             loop {
-                let Ok((connection, _)) = self.listener.accept().await else { continue };
-                match tokio::time::timeout(REQUEST, self.serve(connection, state, issuer)).await.unwrap_or(Brought::Nothing) {
+                let brought = tokio::select! {
+                    accepted = self.listener.accept(), if open.len() < MAX_CONNECTIONS => {
+                        if let Ok((connection, _)) = accepted {
+                            open.push(tokio::time::timeout(REQUEST, self.serve(connection, state, issuer)));
+                        }
+                        continue;
+                    }
+                    Some(served) = open.next(), if !open.is_empty() => served.unwrap_or(Brought::Nothing),
+                };
+                match brought {
                     Brought::Nothing => {}
                     Brought::Code(code) => return Ok(code),
                     Brought::Wrong(failure) => return Err(failure),
@@ -121,6 +135,19 @@ fn brought(url: &Url, state: &str, issuer: Option<&str>) -> Brought {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_silent_connection_holds_up_nobody() {
+        let redirect = Redirect::listen().await.unwrap();
+        let request = async {
+            let silent = TcpStream::connect(("127.0.0.1", redirect.port)).await.unwrap();
+            let mut connection = TcpStream::connect(("127.0.0.1", redirect.port)).await.unwrap();
+            connection.write_all(b"GET /callback?code=c&state=s HTTP/1.1\r\n\r\n").await.unwrap();
+            silent
+        };
+        let (code, _silent) = tokio::join!(redirect.code("s", None, REQUEST / 2), request);
+        assert_eq!(code.unwrap(), "c");
+    }
 
     async fn after(target: &str, issuer: Option<&str>) -> std::result::Result<String, String> {
         let redirect = Redirect::listen().await.unwrap();

@@ -109,7 +109,7 @@ impl Issuers {
                 kind: config.kind,
                 begins: config.begins,
             };
-            Ok(token::verify_bearer(token, &key, &bearer, now)?)
+            Ok::<_, Doubt>(token::verify_bearer(token, &key, &bearer, now)?)
         };
         let claims = claims.await.map_err(|doubt| refusal(doubt, &config.issuer))?;
         config.mapping.verified(&config.issuer, &claims)
