@@ -233,7 +233,10 @@ async fn every_bad_token_of_a_discovered_issuer_is_refused() {
         let outcome = with(&sandbox, &token).await.who_am_i().await;
         let Err(failure) = outcome else { panic!("{what}: accepted") };
         assert_eq!(failure.code, Some(Code::Unauthenticated), "{what}: {failure:?}");
-        assert!(failure.message.contains('(') && !format!("{failure:?}").contains(&token), "a refusal says what to do: {what}: {failure:?}");
+        assert!(
+            failure.message.contains('(') && !format!("{failure:?}").contains(&token),
+            "a refusal says what to do: {what}: {failure:?}"
+        );
     }
     let token = provider.signed("a", plain, good, "key").await;
     with(&sandbox, &token).await.query(SQL).await.unwrap();
@@ -243,7 +246,10 @@ async fn every_bad_token_of_a_discovered_issuer_is_refused() {
 async fn who_i_am_is_what_the_gateway_believes_and_no_more() {
     let sandbox = Sandbox::start(300).await;
     let caller = sandbox.client_with(|c| c.purpose = None).await.who_am_i().await.unwrap();
-    assert_eq!((caller.subject.as_str(), caller.organisation.as_str(), caller.roles), ("analyst-1", "mission-unit", vec!["analyst".to_owned()]));
+    assert_eq!(
+        (caller.subject.as_str(), caller.organisation.as_str(), caller.roles),
+        ("analyst-1", "mission-unit", vec!["analyst".to_owned()])
+    );
     assert_eq!(caller.bound_purpose, "");
     let purposes: Vec<&str> = caller.purposes.iter().map(|p| p.id.as_str()).collect();
     assert!(purposes.contains(&"opportunity.measure") && purposes.contains(&"health.prevention"), "{purposes:?}");

@@ -64,8 +64,9 @@ pub(crate) async fn run(login: Login) -> Result<()> {
 pub(super) fn settings(folder: &std::path::Path) -> Result<LoginFile> {
     let path = Layout::new(folder).client();
     ClientFile::read(&path)?.login.ok_or_else(|| {
-        Failure::new(format!("{} has no [login]", path.display()))
-            .advice("add [login] with issuer and client_id, as your identity provider's operator gave them; or name a token with --token-file")
+        Failure::new(format!("{} has no [login]", path.display())).advice(
+            "add [login] with issuer and client_id, as your identity provider's operator gave them; or name a token with --token-file",
+        )
     })
 }
 

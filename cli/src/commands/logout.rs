@@ -27,7 +27,9 @@ pub(crate) async fn run(logout: Logout) -> Result<()> {
     match session::end(&settings).await? {
         Ended::NotSignedIn => progress("nobody is signed in: nothing to do"),
         Ended::Revoked => progress(&format!("signed out: {} has revoked the sign-in, and the tokens here are removed", settings.issuer)),
-        Ended::OnlyHere => progress(&format!("signed out here; {} offers no revocation, so that the tokens lapse by themselves", settings.issuer)),
+        Ended::OnlyHere => {
+            progress(&format!("signed out here; {} offers no revocation, so that the tokens lapse by themselves", settings.issuer))
+        }
     }
     Ok(())
 }

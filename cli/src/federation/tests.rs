@@ -69,13 +69,8 @@ fn the_key_set_verifies_the_issuers_tokens() {
     let set: serde_json::Value = serde_json::from_str(&read(&folder.path().join("issuer/jwks.json"))).unwrap();
     assert_eq!(set["keys"][0]["kid"], made.issuer.key_id.as_str());
     let spki = made.issuer.key.public_spki();
-    let bearer = Bearer {
-        issuer: issuer::ISSUER,
-        audience: issuer::AUDIENCE,
-        max_lifetime: 3600,
-        kind: BearerType::Jwt,
-        begins: Begins::NotBefore,
-    };
+    let bearer =
+        Bearer { issuer: issuer::ISSUER, audience: issuer::AUDIENCE, max_lifetime: 3600, kind: BearerType::Jwt, begins: Begins::NotBefore };
     let key = VerifyingKey::ed25519_spki(spki).unwrap();
     let claims = verify_bearer(&token, &key, &bearer, 1_800_000_000).unwrap();
     assert_eq!(claims["organisation"], federation.caller.organisation.as_str());

@@ -57,9 +57,8 @@ impl Places {
             },
         };
         let parse = |text: String| {
-            serde_json::from_str(&text).map_err(|_| {
-                Failure::new("the sign-in that is kept cannot be understood").advice("sign in again with `concordat login`")
-            })
+            serde_json::from_str(&text)
+                .map_err(|_| Failure::new("the sign-in that is kept cannot be understood").advice("sign in again with `concordat login`"))
         };
         text.map(parse).transpose()
     }
@@ -149,8 +148,11 @@ fn read_private(path: &Path) -> Result<Option<String>> {
     let failed = |e| Failure::file("read", path, e);
     let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
-        return Err(Failure::new(format!("{} is readable by others (mode {mode:o}), so that its tokens may have been copied", path.display()))
-            .advice(format!("sign out and in again: `concordat logout`, `concordat login`; or chmod 600 {}", path.display())));
+        return Err(Failure::new(format!(
+            "{} is readable by others (mode {mode:o}), so that its tokens may have been copied",
+            path.display()
+        ))
+        .advice(format!("sign out and in again: `concordat logout`, `concordat login`; or chmod 600 {}", path.display())));
     }
     let mut text = String::new();
     file.by_ref().take(MAX_BYTES).read_to_string(&mut text).map_err(failed)?;

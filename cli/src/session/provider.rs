@@ -103,17 +103,19 @@ impl Provider {
             e => Failure::new(format!("{} is not an OpenID provider: {e}", login.issuer)).advice("correct [login] issuer in client.toml"),
         })?;
         let endpoints = metadata.additional_metadata().clone();
-        let client = CoreClient::from_provider_metadata(metadata, ClientId::new(login.client_id.clone()), None)
-            .set_auth_type(AuthType::RequestBody);
+        let client =
+            CoreClient::from_provider_metadata(metadata, ClientId::new(login.client_id.clone()), None).set_auth_type(AuthType::RequestBody);
         Ok(Self { login: login.clone(), endpoints, client, http })
     }
 
     /// Signs in on another device: `show` tells the person where and with which code.
     pub(crate) async fn by_device(&self, show: impl FnOnce(&Device)) -> Result<Session> {
         let http = http_function(&self.http);
-        let endpoint = self.endpoints.device_authorization_endpoint.clone().filter(|url| url.url().scheme() == "https").ok_or_else(|| {
-            Failure::new(format!("{} offers no sign-in by device code", self.login.issuer)).advice("sign in by browser: `concordat login --no-browser`")
-        })?;
+        let endpoint =
+            self.endpoints.device_authorization_endpoint.clone().filter(|url| url.url().scheme() == "https").ok_or_else(|| {
+                Failure::new(format!("{} offers no sign-in by device code", self.login.issuer))
+                    .advice("sign in by browser: `concordat login --no-browser`")
+            })?;
         let client = self.client.clone().set_device_authorization_url(endpoint);
         let mut request = client.exchange_device_code().add_scopes(self.scopes());
         if let Some(resource) = &self.login.resource {
@@ -130,7 +132,10 @@ impl Provider {
         if let Some(resource) = &self.login.resource {
             request = request.add_extra_param("resource", resource);
         }
-        let tokens = request.request_async(&http, tokio::time::sleep, Some(details.expires_in().min(SIGN_IN))).await.map_err(|e| self.device_refused(e))?;
+        let tokens = request
+            .request_async(&http, tokio::time::sleep, Some(details.expires_in().min(SIGN_IN)))
+            .await
+            .map_err(|e| self.device_refused(e))?;
         self.session(&tokens, None)
     }
 
@@ -209,7 +214,8 @@ impl Provider {
 
     /// The tokens, once the ID token that came with them is the provider's own and of this sign-in.
     fn session(&self, tokens: &CoreTokenResponse, nonce: Option<&Nonce>) -> Result<Session> {
-        let wrong = |e: &dyn Display| Failure::new(format!("the ID token of {} is not valid: {e}", self.login.issuer)).advice("tell its operator");
+        let wrong =
+            |e: &dyn Display| Failure::new(format!("the ID token of {} is not valid: {e}", self.login.issuer)).advice("tell its operator");
         if let Some(id_token) = tokens.id_token() {
             let verifier = self.client.id_token_verifier();
             match nonce {

@@ -36,7 +36,10 @@ enum Brought {
 impl Redirect {
     /// Listens on a free port.
     pub(super) async fn listen() -> Result<Self> {
-        let failed = |e| Failure::new(format!("the browser could not come back: no port of this machine is free: {e}")).advice("use `concordat login --device`");
+        let failed = |e| {
+            Failure::new(format!("the browser could not come back: no port of this machine is free: {e}"))
+                .advice("use `concordat login --device`")
+        };
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed)?;
         let port = listener.local_addr().map_err(failed)?.port();
         Ok(Self { listener, port })
@@ -69,7 +72,8 @@ impl Redirect {
                 }
             }
         };
-        let nobody = || Failure::new("nobody has signed in in the browser in time").advice("try again with `concordat login`, or with --device");
+        let nobody =
+            || Failure::new("nobody has signed in in the browser in time").advice("try again with `concordat login`, or with --device");
         tokio::time::timeout(patience, wait).await.unwrap_or_else(|_| Err(nobody()))
     }
 
@@ -113,7 +117,8 @@ async fn target(connection: &mut TcpStream) -> Option<String> {
 fn brought(url: &Url, state: &str, issuer: Option<&str>) -> Brought {
     let all = |name: &str| url.query_pairs().filter(|(key, _)| key == name).map(|(_, value)| value.into_owned()).collect::<Vec<_>>();
     let one = |name: &str| all(name).into_iter().next().filter(|_| all(name).len() == 1);
-    let again = |message: &str| Brought::Wrong(Failure::new(message).advice("close the browser's page and try again with `concordat login`"));
+    let again =
+        |message: &str| Brought::Wrong(Failure::new(message).advice("close the browser's page and try again with `concordat login`"));
     if one("state").as_deref() != Some(state) {
         return again("the browser came back from another sign-in than the one that was started (state)");
     }
@@ -122,7 +127,16 @@ fn brought(url: &Url, state: &str, issuer: Option<&str>) -> Brought {
     }
     if let Some(error) = one("error") {
         // From the address bar, so anybody's: only the codes of the standard are repeated.
-        let known = ["access_denied", "login_required", "consent_required", "invalid_request", "invalid_scope", "invalid_target", "unauthorized_client", "server_error"];
+        let known = [
+            "access_denied",
+            "login_required",
+            "consent_required",
+            "invalid_request",
+            "invalid_scope",
+            "invalid_target",
+            "unauthorized_client",
+            "server_error",
+        ];
         let code = known.into_iter().find(|known| *known == error).unwrap_or("unknown");
         return again(&format!("the provider did not sign in ({code})"));
     }

@@ -188,13 +188,33 @@ impl IssuerFile {
         let rules = [
             (self.issuer.is_empty() || self.audience.is_empty(), "has an empty issuer or audience", "name both, as in its tokens"),
             (self.jwks.is_some() == self.discovery, "needs exactly one source of keys", "give jwks = \"file\" or discovery = true"),
-            (!self.discovery && (self.ca.is_some() || self.allow_http_loopback), "has a network option without discovery", "remove ca and allow_http_loopback"),
-            (self.organisation.is_some() && self.organisation_claim.is_some(), "has both a fixed organisation and a claim for it", "keep one of the two"),
-            (self.organisation.is_some() && self.organisations.is_some(), "has both a fixed organisation and a list of them", "keep one of the two"),
+            (
+                !self.discovery && (self.ca.is_some() || self.allow_http_loopback),
+                "has a network option without discovery",
+                "remove ca and allow_http_loopback",
+            ),
+            (
+                self.organisation.is_some() && self.organisation_claim.is_some(),
+                "has both a fixed organisation and a claim for it",
+                "keep one of the two",
+            ),
+            (
+                self.organisation.is_some() && self.organisations.is_some(),
+                "has both a fixed organisation and a list of them",
+                "keep one of the two",
+            ),
             (self.organisation.as_deref() == Some(""), "has an empty organisation", "name it, or remove the line"),
-            (empty(self.organisations.as_ref()), "has an empty name in organisations, or no name at all", "name the organisations, or remove the line"),
+            (
+                empty(self.organisations.as_ref()),
+                "has an empty name in organisations, or no name at all",
+                "name the organisations, or remove the line",
+            ),
             (empty(self.clients.as_ref()), "has an empty name in clients, or no name at all", "name the clients, or remove the line"),
-            (self.max_lifetime_seconds.is_some_and(|seconds| seconds <= 0), "has no positive max_lifetime_seconds", "give the longest life of a token"),
+            (
+                self.max_lifetime_seconds.is_some_and(|seconds| seconds <= 0),
+                "has no positive max_lifetime_seconds",
+                "give the longest life of a token",
+            ),
             (
                 self.keep_keys_seconds.is_some_and(|seconds| seconds > MAX_KEEP_SECONDS),
                 "keeps keys for more than a day",
@@ -218,7 +238,10 @@ impl IssuerFile {
         let ca = self.ca.as_ref().map(|path| {
             let path = base.join(path);
             std::fs::read(&path).map_err(|e| {
-                self.problem(&format!("has a ca that cannot be read: {}: {e}", path.display()), "check that the file exists and that this user may read it")
+                self.problem(
+                    &format!("has a ca that cannot be read: {}: {e}", path.display()),
+                    "check that the file exists and that this user may read it",
+                )
             })
         });
         Ok(KeySource::Discovery { document, ca: ca.transpose()?, http_loopback: self.allow_http_loopback })

@@ -123,9 +123,7 @@ impl Issuers {
 
 fn refusal(doubt: Doubt, issuer: &str) -> Refusal {
     match doubt {
-        Doubt::Token(reason) => {
-            Refusal::new(Code::Unauthenticated, "the bearer token is not valid").advice(reason.hint()).operator(reason)
-        }
+        Doubt::Token(reason) => Refusal::new(Code::Unauthenticated, "the bearer token is not valid").advice(reason.hint()).operator(reason),
         Doubt::Unreachable(fault) => Refusal::new(
             Code::Unauthenticated,
             format!("the bearer token cannot be checked: its issuer '{issuer}' cannot be reached, and no key of it is fresh enough"),

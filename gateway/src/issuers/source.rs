@@ -78,7 +78,10 @@ impl Source {
             KeySource::Discovery { document, ca, http_loopback } => (document.clone(), ca.as_deref(), *http_loopback),
         };
         let client = client(ca, http_loopback).map_err(|cause| {
-            miette!(help = "name the PEM file of the authority that signed the provider's certificate with ca", "issuer '{issuer}': {cause}")
+            miette!(
+                help = "name the PEM file of the authority that signed the provider's certificate with ca",
+                "issuer '{issuer}': {cause}"
+            )
         })?;
         Ok(Self::Discovery(Discovery { client, issuer: issuer.to_owned(), document, http_loopback, keys: Mutex::default() }))
     }

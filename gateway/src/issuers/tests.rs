@@ -216,7 +216,11 @@ async fn keys_that_are_too_old_are_refused_with_the_reason() {
 #[tokio::test]
 async fn discovery_documents_must_be_the_issuers_own_and_name_a_safe_address() {
     for (what, change, fault) in [
-        ("another issuer", Box::new(|d: &mut Value| d["issuer"] = json!("http://127.0.0.1:1")) as Box<dyn FnOnce(&mut Value)>, "another issuer"),
+        (
+            "another issuer",
+            Box::new(|d: &mut Value| d["issuer"] = json!("http://127.0.0.1:1")) as Box<dyn FnOnce(&mut Value)>,
+            "another issuer",
+        ),
         ("a slash more", Box::new(|d: &mut Value| d["issuer"] = json!(format!("{}/", d["issuer"].as_str().unwrap()))), "another issuer"),
         ("plain http elsewhere", Box::new(|d: &mut Value| d["jwks_uri"] = json!("http://id.example/jwks")), "not https"),
         ("a file", Box::new(|d: &mut Value| d["jwks_uri"] = json!("file:///etc/passwd")), "not https"),
