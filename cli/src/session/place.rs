@@ -140,7 +140,7 @@ fn state_folder() -> Result<PathBuf> {
 
 /// A private file's text. Not read when others can read it, or could have.
 fn read_private(path: &Path) -> Result<Option<String>> {
-    let mut file = match File::open(path) {
+    let file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Failure::file("read", path, e)),
@@ -155,7 +155,7 @@ fn read_private(path: &Path) -> Result<Option<String>> {
         .advice(format!("sign out and in again: `concordat logout`, `concordat login`; or chmod 600 {}", path.display())));
     }
     let mut text = String::new();
-    file.by_ref().take(MAX_BYTES).read_to_string(&mut text).map_err(failed)?;
+    file.take(MAX_BYTES).read_to_string(&mut text).map_err(failed)?;
     Ok(Some(text))
 }
 

@@ -61,7 +61,6 @@ type Metadata = ProviderMetadata<
 
 type Client = CoreClient<EndpointSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointMaybeSet, EndpointMaybeSet>;
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-type TokenError = RequestTokenError<HttpError, StandardErrorResponse<CoreErrorResponseType>>;
 
 /// Why there was no HTTP answer.
 #[derive(Debug, thiserror::Error)]
