@@ -3,9 +3,18 @@
 
 use std::time::{Duration, Instant};
 
+use arrow_flight::Ticket;
+use arrow_flight::flight_service_client::FlightServiceClient;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use concordat::client::Client;
+use concordat::failure::Failure;
 use concordat_policy::Code;
+use concordat_proto::status::from_status;
+use concordat_proto::v1;
+use concordat_proto::v1::gateway_client::GatewayClient;
 use serde_json::{Value, json};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
 use crate::provider::{CLIENT, Provider};
 use crate::sandbox::{Sandbox, refused};
@@ -102,15 +111,13 @@ async fn a_flood_of_unknown_keys_costs_a_fetch_in_ten_seconds_and_nobody_else() 
     let rest = token.split_once('.').unwrap().1.to_owned();
     let mut floods = Vec::new();
     for flood in 0..4 {
-        let (client, rest) = (sandbox.connection(), rest.clone());
+        let (channel, rest) = (channel(&sandbox).await, rest.clone());
         floods.push(tokio::spawn(async move {
             for i in 0..500 {
-                use base64::Engine as _;
                 let header = json!({ "alg": "ES256", "typ": "at+jwt", "kid": format!("unknown-{flood}-{i}") });
-                let header = base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(header.to_string());
-                let mut connection = client.clone();
-                connection.token = Some(format!("{header}.{rest}"));
-                assert!(Client::connect(connection).await.unwrap().who_am_i().await.is_err());
+                let token = format!("{}.{rest}", BASE64_URL_SAFE_NO_PAD.encode(header.to_string()));
+                let request = bearing(v1::WhoAmIRequest {}, &token);
+                assert!(GatewayClient::new(channel.clone()).who_am_i(request).await.is_err());
             }
         }));
     }
@@ -125,7 +132,8 @@ async fn a_flood_of_unknown_keys_costs_a_fetch_in_ten_seconds_and_nobody_else() 
         flood.await.unwrap();
     }
     let fetches = provider.fetches("a").await - before;
-    assert!(fetches <= 1 + since.elapsed().as_secs() / 10, "{fetches} fetches in {:?}", since.elapsed());
+    // One of the background may fall just before the first of the flood.
+    assert!(fetches <= 2 + since.elapsed().as_secs() / 10, "{fetches} fetches in {:?}", since.elapsed());
     assert!(fetches >= 1 && answered > 0);
 }
 
@@ -168,21 +176,24 @@ async fn two_issuers_same_name_is_two_users() {
     assert!(log.iter().any(|e| e["event"] == "caller.introduced" && e["issuer"] == provider.issuer("b")));
 }
 
-async fn redeem(sandbox: &Sandbox, token: &str, ticket: arrow_flight::Ticket) -> Result<(), concordat::failure::Failure> {
-    use arrow_flight::flight_service_client::FlightServiceClient;
-    use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+async fn channel(sandbox: &Sandbox) -> Channel {
     let connection = sandbox.connection();
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&connection.ca)).domain_name(&connection.server_name);
-    let channel = Endpoint::from_shared(connection.gateway).unwrap().tls_config(tls).unwrap().connect().await.unwrap();
-    let mut request = tonic::Request::new(ticket);
+    Endpoint::from_shared(connection.gateway).unwrap().tls_config(tls).unwrap().connect().await.unwrap()
+}
+
+fn bearing<T>(message: T, token: &str) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
     request.metadata_mut().insert("x-concordat-purpose", "opportunity.measure".parse().unwrap());
     request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
-    let status = FlightServiceClient::new(channel).do_get(request).await.err();
+    request
+}
+
+async fn redeem(sandbox: &Sandbox, token: &str, ticket: Ticket) -> Result<(), Failure> {
+    let status = FlightServiceClient::new(channel(sandbox).await).do_get(bearing(ticket, token)).await.err();
     status.map_or(Ok(()), |status| {
-        let refusal = concordat_proto::status::from_status(&status).unwrap();
-        let mut failure = concordat::failure::Failure::new(refusal.message);
-        failure.code = Some(refusal.code);
-        Err(failure)
+        let refusal = from_status(&status).unwrap();
+        Err(Failure { code: Some(refusal.code), ..Failure::new(refusal.message) })
     })
 }
 
@@ -215,7 +226,7 @@ async fn every_bad_token_of_a_discovered_issuer_is_refused() {
         ("a crit header", "a", header(&set("crit", json!(["x"]))), good.clone(), "key"),
         ("typ of an ID token", "a", header(&set("typ", json!("JWT"))), good.clone(), "key"),
         ("no typ", "a", header(&remove("typ")), good.clone(), "key"),
-        ("no kid, of two", "a", header(&set("kid", json!("a-9"))), good.clone(), "key"),
+        ("an unknown kid", "a", header(&set("kid", json!("a-9"))), good.clone(), "key"),
         ("an ID token's audience", "a", plain.clone(), claims(&set("aud", json!(CLIENT))), "key"),
         ("an ID token's nonce", "a", plain.clone(), claims(&set("nonce", json!("n"))), "key"),
         ("bound to a key", "a", plain.clone(), claims(&set("cnf", json!({ "jkt": "x" }))), "key"),

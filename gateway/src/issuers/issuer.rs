@@ -86,7 +86,7 @@ impl Issuer {
         if let Some(key) = self.known(kid)? {
             return Ok(key);
         }
-        self.fetch_for_unknown().await;
+        self.fetch_for_unknown(kid).await;
         if let Some(key) = self.known(kid)? {
             return Ok(key);
         }
@@ -143,10 +143,13 @@ impl Issuer {
     }
 
     /// Fetches because of a `kid` that is not known, unless that was done a moment ago; waits for a fetch that runs.
-    async fn fetch_for_unknown(self: &Arc<Self>) {
-        let (issuer, asked) = (self.clone(), Instant::now());
+    async fn fetch_for_unknown(self: &Arc<Self>, kid: Option<&str>) {
+        let (issuer, asked, kid) = (self.clone(), Instant::now(), kid.map(str::to_owned));
         let fetch = tokio::spawn(async move {
             let _turn = issuer.turn.lock().await;
+            if !matches!(issuer.known(kid.as_deref()), Ok(None)) {
+                return;
+            }
             let wanted = {
                 let mut held = issuer.held();
                 let began_since = held.began.is_some_and(|began| began >= asked);
