@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{adopt, catalogue, consent, default_mission, demo, departments, errors, init, query, shell, token, up};
+use crate::commands::{
+    adopt, catalogue, consent, default_mission, demo, departments, errors, init, login, logout, query, shell, token, up, whoami,
+};
 use crate::failure::{Failure, LOCAL};
 use crate::run;
 
@@ -45,6 +47,12 @@ enum Command {
     Use(default_mission::Use),
     /// Show whether each department answers
     Departments(departments::Departments),
+    /// Sign in at the identity provider that client.toml names
+    Login(login::Login),
+    /// End the sign-in: at the provider and here
+    Logout(logout::Logout),
+    /// Show whom the gateway takes you for, and for which purposes you may use data
+    Whoami(whoami::Whoami),
     /// Make a federation of your own files
     Init(init::Init),
     /// Put an edited agreement or view where the programs look for it
@@ -98,6 +106,9 @@ async fn dispatch(command: Command) -> miette::Result<()> {
         Command::Completions(command) => shell::completions(&command, Line::command()),
         Command::Man(command) => shell::man(&command, Line::command()),
         Command::Departments(command) => departments::run(command).await,
+        Command::Login(command) => login::run(command).await,
+        Command::Logout(command) => logout::run(command).await,
+        Command::Whoami(command) => whoami::run(command).await,
         Command::Init(command) => init::run(command),
         Command::Adopt(command) => adopt::run(command),
         Command::Up(command) => up::run(command).await,

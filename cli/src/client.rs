@@ -14,7 +14,7 @@ use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt as _};
 use arrow_flight::{FlightDescriptor, FlightInfo};
 use concordat_proto::v1::gateway_client::GatewayClient;
-use concordat_proto::v1::{CatalogueRequest, CatalogueResponse, DepartmentStatus, DepartmentsRequest};
+use concordat_proto::v1::{CatalogueRequest, CatalogueResponse, DepartmentStatus, DepartmentsRequest, WhoAmIRequest, WhoAmIResponse};
 use concordat_proto::{MAX_BATCH_MESSAGE, MAX_CONTROL_MESSAGE, status};
 use prost::Message as _;
 use serde::Deserialize;
@@ -66,6 +66,9 @@ pub struct ClientFile {
     /// The file of a bearer token.
     #[serde(default)]
     pub token_file: Option<PathBuf>,
+    /// Where to sign in: what `concordat login` needs.
+    #[serde(default)]
+    pub login: Option<LoginFile>,
     /// For trying out: the identity provider's key.
     #[serde(default)]
     pub issuer: Option<IssuerFile>,
@@ -81,6 +84,45 @@ pub struct MissionDefaults {
     /// How answers are printed: a value of `--output`.
     #[serde(default)]
     pub output: Option<String>,
+}
+
+/// The `[login]` of a `client.toml`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoginFile {
+    /// The identity provider: an https address, as in its tokens' `iss`.
+    pub issuer: String,
+    /// This program's name at the provider: a public client.
+    pub client_id: String,
+    /// What to ask for beside `openid`. `offline_access` lets other commands refresh the token silently.
+    #[serde(default = "offline_access")]
+    pub scopes: Vec<String>,
+    /// For whom the access token is to be (RFC 8707), where the provider wants to know.
+    #[serde(default)]
+    pub resource: Option<String>,
+    /// The provider's certificate authority, where the system does not know it (PEM).
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+    /// Where the tokens are kept.
+    #[serde(default)]
+    pub store: TokenStore,
+}
+
+/// Where tokens are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenStore {
+    /// In the keyring where one works, else in a file.
+    #[default]
+    Auto,
+    /// In the desktop's keyring (Secret Service).
+    Keyring,
+    /// In a file that only its owner can read.
+    File,
+}
+
+fn offline_access() -> Vec<String> {
+    vec!["offline_access".into()]
 }
 
 /// The `[issuer]` of a `client.toml`.
@@ -108,6 +150,9 @@ impl ClientFile {
         let folder = path.parent().unwrap_or(Path::new("."));
         file.ca = folder.join(file.ca);
         file.token_file = file.token_file.map(|token| folder.join(token));
+        if let Some(login) = &mut file.login {
+            login.ca = login.ca.take().map(|ca| folder.join(ca));
+        }
         if let Some(issuer) = &mut file.issuer {
             issuer.key = folder.join(&issuer.key);
         }
@@ -219,6 +264,15 @@ impl Client {
     pub async fn catalogue(&self) -> Result<CatalogueResponse> {
         let request = self.request(CatalogueRequest {})?;
         Ok(self.gateway.clone().catalogue(request).await.map_err(|e| Failure::status(&e))?.into_inner())
+    }
+
+    /// Whom the gateway takes the token's bearer for. Needs no purpose.
+    ///
+    /// # Errors
+    /// What the gateway refused.
+    pub async fn who_am_i(&self) -> Result<WhoAmIResponse> {
+        let request = self.request(WhoAmIRequest {})?;
+        Ok(self.gateway.clone().who_am_i(request).await.map_err(|e| Failure::status(&e))?.into_inner())
     }
 
     /// The departments' status.

@@ -17,6 +17,7 @@ pub mod parameters;
 mod progress;
 mod run;
 pub mod sample;
+mod session;
 mod table;
 
 pub use args::main;

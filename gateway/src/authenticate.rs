@@ -14,9 +14,12 @@ use crate::issuers::{Issuers, Verified};
 /// An authenticated user, before a purpose is settled. Only [`Identity::authenticate`] makes one.
 #[derive(Debug, Clone)]
 pub struct Identity {
+    issuer: String,
     subject: String,
     organisation: String,
     roles: BTreeSet<String>,
+    /// When the token expires, in Unix seconds.
+    expires: i64,
     /// The purpose to which the token is bound.
     bound: Option<Name>,
     /// The purpose and the mission that this request declares by header.
@@ -27,6 +30,7 @@ pub struct Identity {
 /// An authenticated caller with exactly one purpose. Only [`Identity::with_purpose`] makes one.
 #[derive(Debug, Clone)]
 pub struct Caller {
+    issuer: String,
     known: authorize::Caller,
     mission: Option<Name>,
 }
@@ -48,14 +52,26 @@ impl Caller {
     /// Who owns what belongs to the user whatever the purpose: as [`Identity::owner`].
     #[must_use]
     pub fn identity_owner(&self) -> Vec<u8> {
-        json!([self.known.subject, self.known.organisation]).to_string().into_bytes()
+        json!([self.issuer, self.known.subject, self.known.organisation]).to_string().into_bytes()
     }
 
     /// Who owns what this caller leaves with the gateway: user, organisation, roles, purpose and mission, unambiguously.
     #[must_use]
     pub fn owner(&self) -> Vec<u8> {
         let known = &self.known;
-        json!([known.subject, known.organisation, known.roles, known.purpose, self.mission]).to_string().into_bytes()
+        json!([self.issuer, known.subject, known.organisation, known.roles, known.purpose, self.mission]).to_string().into_bytes()
+    }
+
+    /// Who issued the caller's token. `subject` is a name of its making: two issuers may use one name for two users.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Whether both are the same user of the same organisation, whatever roles and purposes the requests have.
+    #[must_use]
+    pub fn same_user(&self, other: &Self) -> bool {
+        self.issuer == other.issuer && self.subject == other.subject && self.organisation == other.organisation
     }
 }
 
@@ -66,16 +82,36 @@ impl Identity {
     /// [`Code::Unauthenticated`] without a valid token; [`Code::Invalid`] for headers that are no names or stand twice.
     pub(crate) async fn authenticate(issuers: &Issuers, metadata: &MetadataMap, now: i64) -> Result<Self, Refusal> {
         let token = bearer(metadata)?;
-        let Verified { subject, organisation, roles, purpose } = issuers.verify(token, now).await?;
+        let Verified { issuer, subject, organisation, roles, purpose, expires } = issuers.verify(token, now).await?;
         let name = |text: &str, what: &str| Name::parse(text).map_err(|e| Refusal::new(Code::Invalid, format!("the {what}: {e}")));
         Ok(Self {
+            issuer,
             subject,
             organisation,
             roles,
+            expires,
             bound: purpose.map(|p| name(&p, "token's purpose")).transpose()?,
             declared: header(metadata, PURPOSE)?.map(|p| name(p, "declared purpose")).transpose()?,
             mission: header(metadata, MISSION)?.map(|m| name(m, "mission")).transpose()?,
         })
+    }
+
+    /// Who issued the token.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// When the token expires, in Unix seconds.
+    #[must_use]
+    pub fn expires(&self) -> i64 {
+        self.expires
+    }
+
+    /// The purpose to which the token is bound.
+    #[must_use]
+    pub fn bound(&self) -> Option<&Name> {
+        self.bound.as_ref()
     }
 
     /// The issuer's name for the user.
@@ -99,7 +135,7 @@ impl Identity {
     /// Who owns a session: user and organisation, unambiguously.
     #[must_use]
     pub fn owner(&self) -> Vec<u8> {
-        json!([self.subject, self.organisation]).to_string().into_bytes()
+        json!([self.issuer, self.subject, self.organisation]).to_string().into_bytes()
     }
 
     /// The mission that the request states.
@@ -117,7 +153,7 @@ impl Identity {
         let (purpose, mission) = session;
         let purpose = settled(self.declared.or(purpose), self.bound)?;
         let known = authorize::Caller { subject: self.subject, organisation: self.organisation, roles: self.roles, purpose };
-        Ok(Caller { known, mission: self.mission.or(mission) })
+        Ok(Caller { issuer: self.issuer, known, mission: self.mission.or(mission) })
     }
 
     /// Whether a purpose is settled without a session.
@@ -130,7 +166,7 @@ impl Identity {
 fn bearer(metadata: &MetadataMap) -> Result<&str, Refusal> {
     let missing = || {
         Refusal::new(Code::Unauthenticated, "the request has no bearer token")
-            .advice("send the header 'authorization: Bearer …'; `concordat token` makes one for the demo")
+            .advice("send the header 'authorization: Bearer …'; `concordat login` gets one, `concordat token` makes one for the demo")
     };
     let mut values = metadata.get_all("authorization").iter();
     let (value, more) = (values.next(), values.next());

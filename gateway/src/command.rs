@@ -36,7 +36,14 @@ pub async fn run(command: Command) -> miette::Result<()> {
         Command::Check { config } => {
             let config = Config::load(&config)?;
             let estate = Estate::load(&config.estate)?;
-            Issuers::load(&config.issuers)?;
+            let issuers = Issuers::load(&config.issuers)?;
+            issuers.refresh().await;
+            for state in issuers.state() {
+                match state.fault {
+                    None => tracing::info!(issuer = state.issuer, keys = state.keys, age = ?state.age, "issuer's keys are there"),
+                    Some(cause) => tracing::warn!(issuer = state.issuer, keys = state.keys, cause, "issuer's keys cannot be fetched"),
+                }
+            }
             tracing::info!(
                 departments = estate.departments.len(),
                 agreements = estate.agreements.len(),

@@ -12,6 +12,7 @@ use rustls::pki_types::pem::PemObject as _;
 use serde::Deserialize;
 
 use crate::fetch::ClientTls;
+use crate::issuers::{self, IssuerConfig, IssuerFile};
 
 /// The configuration, with its files read.
 pub struct Config {
@@ -44,37 +45,6 @@ pub struct Limits {
     pub answer: usize,
 }
 
-/// An issuer of tokens.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct IssuerConfig {
-    pub(crate) issuer: String,
-    pub(crate) audience: String,
-    /// A JSON Web Key set file.
-    pub(crate) jwks: PathBuf,
-    #[serde(default = "hour")]
-    pub(crate) max_lifetime_seconds: i64,
-    #[serde(default = "organisation")]
-    pub(crate) organisation_claim: String,
-    #[serde(default = "roles")]
-    pub(crate) roles_claim: String,
-    #[serde(default = "purpose")]
-    pub(crate) purpose_claim: String,
-}
-
-fn hour() -> i64 {
-    3600
-}
-fn organisation() -> String {
-    "organisation".into()
-}
-fn roles() -> String {
-    "roles".into()
-}
-fn purpose() -> String {
-    "purpose".into()
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -88,7 +58,7 @@ struct File {
     tls: ServerTls,
     nodes: NodesTls,
     orders: Orders,
-    issuer: Vec<IssuerConfig>,
+    issuer: Vec<IssuerFile>,
 }
 
 #[derive(Deserialize)]
@@ -142,7 +112,7 @@ impl Config {
                 order_path.display()
             )
         })?;
-        let issuers = file.issuer.into_iter().map(|i| IssuerConfig { jwks: base.join(&i.jwks), ..i }).collect();
+        let issuers = issuers::check(file.issuer, base).map_err(|problems| report(path, &text, &problems))?;
         Ok(Self {
             listen: file.listen,
             state: base.join(file.state),

@@ -14,6 +14,7 @@ pub mod estate;
 mod execute;
 mod fetch;
 mod flight;
+mod introduce;
 mod issuers;
 mod pipeline;
 pub mod plan;
@@ -49,6 +50,7 @@ impl Gateway {
     fn new(config: Config) -> miette::Result<Self> {
         let estate = Estate::load(&config.estate)?;
         let issuers = Issuers::load(&config.issuers)?;
+        issuers.watch();
         let nodes = Nodes::new(&estate.departments, &config.client_tls)
             .map_err(|e| miette!(help = "correct departments.toml or the [nodes] files", "{e}"))?;
         let log = Log::open(&config.log).map_err(|e| {

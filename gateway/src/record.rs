@@ -64,6 +64,7 @@ pub(crate) async fn open(log: &Log, caller: Caller, intent: Intent, statement: &
     let entry = Entry::new("query.opened")
         .query(&query_id)
         .field("intent", intent.as_str())
+        .field("issuer", caller.issuer())
         .field("caller", caller.subject.as_str())
         .field("organisation", caller.organisation.as_str())
         .field("roles", json!(caller.roles))
@@ -81,6 +82,7 @@ pub(crate) async fn refused(log: &Log, caller: Option<&Caller>, refusal: &Refusa
     let entry = Entry::new("caller.refused")
         .field("code", refusal.code.as_str())
         .field("reason", refusal.operator.clone().unwrap_or_default())
+        .field("issuer", caller.map(|c| c.issuer().to_owned()))
         .field("caller", caller.map(|c| c.subject.clone()))
         .field("organisation", caller.map(|c| c.organisation.clone()));
     log.append(entry).await.map(drop).map_err(unavailable)
@@ -105,6 +107,19 @@ pub(crate) async fn turned_away(log: &Log, identity: &Identity, refusal: &Refusa
 /// [`Code::LogUnavailable`].
 pub(crate) async fn looked_up(log: &Log, identity: &Identity) -> Result<(), Refusal> {
     let entry = Entry::new("catalogue.read").field("caller", identity.subject()).field("organisation", identity.organisation());
+    log.append(entry).await.map(drop).map_err(unavailable)
+}
+
+/// Records that a user is told who the gateway takes them for.
+///
+/// # Errors
+/// [`Code::LogUnavailable`].
+pub(crate) async fn introduced(log: &Log, identity: &Identity) -> Result<(), Refusal> {
+    let entry = Entry::new("caller.introduced")
+        .field("issuer", identity.issuer())
+        .field("caller", identity.subject())
+        .field("organisation", identity.organisation())
+        .field("roles", json!(identity.roles()));
     log.append(entry).await.map(drop).map_err(unavailable)
 }
 

@@ -1,4 +1,4 @@
-//! The gateway's own gRPC service: catalogue, departments, relay of linkage keys.
+//! The gateway's own gRPC service: catalogue, departments, who the caller is, relay of linkage keys.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,19 +7,21 @@ use std::time::Duration;
 use concordat_policy::authorize::DatasetPermit;
 use concordat_policy::column::SUBJECT;
 use concordat_policy::{Code, DatasetName, LinkageDomain, Name, Permit, Refusal};
+use concordat_proto::status::to_status;
 use concordat_proto::v1::gateway_server::Gateway as GatewayService;
 use concordat_proto::v1::{
     Agreement, CatalogueRequest, CatalogueResponse, Column, Dataset, Department, DepartmentStatus, DepartmentsRequest, DepartmentsResponse,
-    RelayRequest, RelayResponse, View,
+    RelayRequest, RelayResponse, View, WhoAmIRequest, WhoAmIResponse,
 };
 use futures::future::join_all;
 use serde_json::Value;
 use tonic::{Request, Response, Status};
 
 use crate::Gateway;
-use crate::pipeline::{Origin, authenticate, open, permit, refused_as};
+use crate::introduce::introduce;
+use crate::pipeline::{Origin, authenticate, identify, open, permit, refused_as};
 use crate::plan::Statement;
-use crate::record::{Intent, Opened};
+use crate::record::{Intent, Opened, introduced};
 
 /// The role that may administer the gateway.
 const ADMINISTRATOR: &str = "administrator";
@@ -194,6 +196,12 @@ impl GatewayService for Service {
 
     async fn departments(&self, request: Request<DepartmentsRequest>) -> Result<Response<DepartmentsResponse>, Status> {
         self.run(Origin::of(&request), Intent::Departments, async |permit, _| Ok(self.departments_of(permit).await)).await
+    }
+
+    async fn who_am_i(&self, request: Request<WhoAmIRequest>) -> Result<Response<WhoAmIResponse>, Status> {
+        let identity = identify(&self.gateway, &Origin::of(&request)).await.map_err(|r| r.status())?;
+        introduced(&self.gateway.log, &identity).await.map_err(|r| to_status(&r, None))?;
+        Ok(Response::new(introduce(&self.gateway.estate, &identity, chrono::Utc::now())))
     }
 
     async fn relay_linkage_keys(&self, request: Request<RelayRequest>) -> Result<Response<RelayResponse>, Status> {

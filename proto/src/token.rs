@@ -6,7 +6,10 @@
 //! - the header may hold `alg`, `typ` and `kid` (and for bearer tokens `x5t`, which is ignored): any other member, `crit`,
 //!   `jku`, `jwk`, `x5u`, `x5c` and `b64` among them, is refused;
 //! - `typ` must be the expected one;
-//! - `iss` and `sub` must be strings, `aud` the expected text (or a list that holds it), `nbf` and `exp` numbers;
+//! - `iss` and `sub` must be strings, `aud` the expected text (or a list that holds it), `nbf` and `exp` numbers (for an issuer
+//!   that leaves `nbf` out, as RFC 9068 allows, `iat` in its place: [`Begins`]);
+//! - a bearer token may be neither an ID token (`nonce`, `at_hash`, `c_hash`, `s_hash`: it was made for the client) nor bound to
+//!   a key (`cnf`: possession is not proved here, so that it may have been stolen);
 //! - clocks may differ by [`LEEWAY`] seconds; a token may not live longer than its key's maximum;
 //! - at most [`MAX_BYTES`] are looked at.
 
@@ -53,7 +56,7 @@ pub enum Reason {
     #[error("the token names no subject")]
     Subject,
     /// `exp` or `nbf` is missing or not a number.
-    #[error("the token lacks exp or nbf")]
+    #[error("the token lacks exp or nbf (or iat, where the issuer's tokens begin with it)")]
     Times,
     /// `exp` has passed.
     #[error("the token has expired")]
@@ -64,6 +67,12 @@ pub enum Reason {
     /// It lives longer than the key's maximum.
     #[error("the token lives longer than is accepted")]
     Lifetime,
+    /// An ID token: it tells a client who signed in, and gives nobody access.
+    #[error("the token is an ID token, not an access token")]
+    IdToken,
+    /// Bound to a key (RFC 7800) whose possession nobody proves here.
+    #[error("the token is bound to a key, whose possession is not proved here")]
+    Bound,
     /// A claim that the token's kind needs is missing or of the wrong type.
     #[error("the token lacks a claim that its kind needs")]
     Claims,
@@ -78,16 +87,52 @@ impl Reason {
             Self::NotYet => "it is not valid yet; do the clocks differ by more than 30 s?",
             Self::Lifetime => "it lives longer than this service accepts; ask the issuer for shorter ones",
             Self::Audience => "it is for another audience, or names none",
+            Self::IdToken => "it is an ID token; send the access token that came with it",
+            Self::Bound => "it is bound to a key, whose possession cannot be proved here; ask the issuer for a plain bearer token",
+            Self::Times => "it lacks exp or nbf; where the issuer leaves nbf out, the gateway's operator can accept iat in its place",
             Self::Malformed => "it is not a signed JWT, or is longer than 16 KiB",
             _ => "check the issuer, the key and the token's type",
         }
     }
 }
 
-/// What a token must say, beside a valid signature.
+/// What a bearer token must say, beside a valid signature.
+#[derive(Debug, Clone)]
+pub struct Bearer<'a> {
+    /// `iss`.
+    pub issuer: &'a str,
+    /// `aud`.
+    pub audience: &'a str,
+    /// The longest accepted life, as in [`Expected`].
+    pub max_lifetime: i64,
+    /// Which `typ` passes.
+    pub kind: BearerType,
+    /// From when the token is valid.
+    pub begins: Begins,
+}
+
+/// Which `typ` of the header passes for a bearer token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BearerType {
+    /// `JWT`, `at+jwt`, or none.
+    Jwt,
+    /// `at+jwt` only (RFC 9068): no other kind of token of the same issuer can be mistaken for an access token.
+    AccessToken,
+}
+
+/// From when a bearer token is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begins {
+    /// `nbf`, which must be there.
+    NotBefore,
+    /// `iat`, which must be there; an `nbf` that is there counts too.
+    IssuedAt,
+}
+
+/// What one of our own tokens (orders, tickets, receipts) must say, beside a valid signature.
 #[derive(Debug, Clone)]
 pub struct Expected<'a> {
-    /// `typ` of the header. `JWT` for bearer tokens, where `at+jwt` (RFC 9068) and an absent `typ` pass too.
+    /// `typ` of the header.
     pub typ: &'a str,
     /// `iss`.
     pub issuer: &'a str,
@@ -110,6 +155,31 @@ impl std::fmt::Debug for VerifyingKey {
     }
 }
 
+/// The algorithm of an issuer's RSA keys that state none in the key set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[expect(missing_docs, reason = "the names of RFC 7518, section 3.1")]
+pub enum RsaAlgorithm {
+    RS256,
+    RS384,
+    RS512,
+    PS256,
+    PS384,
+    PS512,
+}
+
+impl RsaAlgorithm {
+    fn algorithm(self) -> Algorithm {
+        match self {
+            Self::RS256 => Algorithm::RS256,
+            Self::RS384 => Algorithm::RS384,
+            Self::RS512 => Algorithm::RS512,
+            Self::PS256 => Algorithm::PS256,
+            Self::PS384 => Algorithm::PS384,
+            Self::PS512 => Algorithm::PS512,
+        }
+    }
+}
+
 /// DER prefix of an Ed25519 SubjectPublicKeyInfo (RFC 8410); the 32 raw bytes follow.
 const ED25519_SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
@@ -121,15 +191,19 @@ impl VerifyingKey {
         Some(Self { key: DecodingKey::from_ed_der(raw), algorithm: Algorithm::EdDSA })
     }
 
-    /// A key of a JSON Web Key set: Ed25519, P-256, P-384 or RSA, with `alg` stated or implied by the curve. Symmetric keys,
-    /// keys for encryption and RSA keys without `alg` are refused.
+    /// A key of a JSON Web Key set: Ed25519, P-256, P-384 or RSA, with `alg` stated, implied by the curve or, for RSA keys that
+    /// state none, `rsa`. Symmetric keys, keys for encryption and RSA keys with no algorithm at all are refused.
     #[must_use]
-    pub fn jwk(jwk: &jsonwebtoken::jwk::Jwk) -> Option<Self> {
-        use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, KeyAlgorithm, PublicKeyUse};
+    pub fn jwk(jwk: &jsonwebtoken::jwk::Jwk, rsa: Option<RsaAlgorithm>) -> Option<Self> {
+        use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, KeyAlgorithm, KeyOperations, PublicKeyUse};
         if !matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature)) {
             return None;
         }
+        if jwk.common.key_operations.as_ref().is_some_and(|all| !all.contains(&KeyOperations::Verify)) {
+            return None;
+        }
         let stated = match jwk.common.key_algorithm {
+            None if matches!(jwk.algorithm, AlgorithmParameters::RSA(_)) => rsa.map(RsaAlgorithm::algorithm),
             None => None,
             Some(KeyAlgorithm::EdDSA) => Some(Algorithm::EdDSA),
             Some(KeyAlgorithm::ES256) => Some(Algorithm::ES256),
@@ -229,20 +303,47 @@ pub fn issuer(token: &str) -> Result<String, Reason> {
     body.get("iss").and_then(Value::as_str).map(str::to_owned).ok_or(Reason::Issuer)
 }
 
-/// Verifies `token` under `key` and returns its claims.
+/// Verifies one of our own tokens under `key` and returns its claims.
 ///
 /// # Errors
 /// The first [`Reason`] found.
 pub fn verify<T: DeserializeOwned>(token: &str, key: &VerifyingKey, expected: &Expected<'_>, now: i64) -> Result<T, Reason> {
-    let header = header(token)?;
-    let bearer = expected.typ == "JWT";
-    match header.get("typ").map(Value::as_str) {
-        Some(Some(typ)) if typ.eq_ignore_ascii_case(expected.typ) => {}
-        Some(Some(typ)) if bearer && typ.eq_ignore_ascii_case("at+jwt") => {}
-        None if bearer => {}
+    let typ = header(token)?.remove("typ");
+    if typ.as_ref().and_then(Value::as_str).is_none_or(|typ| !typ.eq_ignore_ascii_case(expected.typ)) {
+        return Err(Reason::Type);
+    }
+    let claims = signed(token, key)?;
+    check(&claims, expected, Begins::NotBefore, now)?;
+    serde_json::from_value(Value::Object(claims)).map_err(|_| Reason::Claims)
+}
+
+/// Verifies a bearer token under `key` and returns its claims.
+///
+/// # Errors
+/// The first [`Reason`] found.
+pub fn verify_bearer(token: &str, key: &VerifyingKey, bearer: &Bearer<'_>, now: i64) -> Result<Map<String, Value>, Reason> {
+    let any = |typ: &str, of: &[&str]| of.iter().any(|known| typ.eq_ignore_ascii_case(known));
+    match (header(token)?.get("typ").map(Value::as_str), bearer.kind) {
+        (Some(Some(typ)), _) if any(typ, &["at+jwt", "application/at+jwt"]) => {}
+        (Some(Some(typ)), BearerType::Jwt) if any(typ, &["JWT"]) => {}
+        (None, BearerType::Jwt) => {}
         _ => return Err(Reason::Type),
     }
-    let algorithm = header.get("alg").and_then(Value::as_str).and_then(|a| a.parse::<Algorithm>().ok());
+    let claims = signed(token, key)?;
+    let expected = Expected { typ: "", issuer: bearer.issuer, audience: bearer.audience, max_lifetime: bearer.max_lifetime };
+    check(&claims, &expected, bearer.begins, now)?;
+    if ["nonce", "at_hash", "c_hash", "s_hash"].iter().any(|claim| claims.contains_key(*claim)) {
+        return Err(Reason::IdToken);
+    }
+    if claims.contains_key("cnf") {
+        return Err(Reason::Bound);
+    }
+    Ok(claims)
+}
+
+/// The claims, once the signature is that of `key`.
+fn signed(token: &str, key: &VerifyingKey) -> Result<Map<String, Value>, Reason> {
+    let algorithm = header(token)?.get("alg").and_then(Value::as_str).and_then(|a| a.parse::<Algorithm>().ok());
     if algorithm != Some(key.algorithm) {
         return Err(Reason::Algorithm);
     }
@@ -250,12 +351,10 @@ pub fn verify<T: DeserializeOwned>(token: &str, key: &VerifyingKey, expected: &E
     signature_only.validate_exp = false;
     signature_only.validate_aud = false;
     signature_only.required_spec_claims.clear();
-    let claims: Map<String, Value> = jsonwebtoken::decode(token, &key.key, &signature_only).map_err(|_| Reason::Signature)?.claims;
-    check(&claims, expected, now)?;
-    serde_json::from_value(Value::Object(claims)).map_err(|_| Reason::Claims)
+    jsonwebtoken::decode(token, &key.key, &signature_only).map(|data| data.claims).map_err(|_| Reason::Signature)
 }
 
-fn check(claims: &Map<String, Value>, expected: &Expected<'_>, now: i64) -> Result<(), Reason> {
+fn check(claims: &Map<String, Value>, expected: &Expected<'_>, begins: Begins, now: i64) -> Result<(), Reason> {
     if claims.get("iss").and_then(Value::as_str) != Some(expected.issuer) {
         return Err(Reason::Issuer);
     }
@@ -270,11 +369,14 @@ fn check(claims: &Map<String, Value>, expected: &Expected<'_>, now: i64) -> Resu
     if claims.get("sub").and_then(Value::as_str).is_none_or(str::is_empty) {
         return Err(Reason::Subject);
     }
-    let time = |name| claims.get(name).and_then(Value::as_i64);
-    let (Some(exp), Some(nbf)) = (time("exp"), time("nbf")) else { return Err(Reason::Times) };
-    let issued = match claims.get("iat") {
-        None => nbf,
-        Some(_) => time("iat").ok_or(Reason::Times)?,
+    // A time that is there must be a number; which must be there differs.
+    let time = |name| claims.get(name).map(|value| value.as_i64().ok_or(Reason::Times)).transpose();
+    let exp = time("exp")?.ok_or(Reason::Times)?;
+    let (nbf, issued) = match (begins, time("nbf")?, time("iat")?) {
+        (_, Some(nbf), Some(issued)) => (nbf, issued),
+        (Begins::NotBefore, Some(nbf), None) => (nbf, nbf),
+        (Begins::IssuedAt, None, Some(issued)) => (issued, issued),
+        _ => return Err(Reason::Times),
     };
     if exp.saturating_add(LEEWAY) <= now {
         return Err(Reason::Expired);
@@ -311,7 +413,13 @@ mod tests {
     use serde_json::json;
 
     const NOW: i64 = 1_800_000_000;
-    const EXPECTED: Expected<'_> = Expected { typ: "JWT", issuer: "https://issuer.example", audience: "concordat", max_lifetime: 3600 };
+    const EXPECTED: Bearer<'_> = Bearer {
+        issuer: "https://issuer.example",
+        audience: "concordat",
+        max_lifetime: 3600,
+        kind: BearerType::Jwt,
+        begins: Begins::NotBefore,
+    };
 
     fn key() -> SigningKey {
         let document = aws_lc_rs::signature::Ed25519KeyPair::generate_pkcs8(&aws_lc_rs::rand::SystemRandom::new()).unwrap();
@@ -366,12 +474,78 @@ mod tests {
             ("issued in the future", with(&[("iat", json!(NOW + 60))]), Some(Reason::NotYet)),
             ("lives a day", with(&[("exp", json!(NOW + 86_400))]), Some(Reason::Lifetime)),
             ("issued a day before nbf", with(&[("iat", json!(NOW - 86_400))]), Some(Reason::Lifetime)),
+            ("iat as text", with(&[("iat", json!("now"))]), Some(Reason::Times)),
+            ("an ID token by its nonce", with(&[("nonce", json!("n"))]), Some(Reason::IdToken)),
+            ("an ID token by at_hash", with(&[("at_hash", json!("h"))]), Some(Reason::IdToken)),
+            ("an ID token by c_hash", with(&[("c_hash", json!("h"))]), Some(Reason::IdToken)),
+            ("bound to a key", with(&[("cnf", json!({ "jkt": "x" }))]), Some(Reason::Bound)),
             ("ends before it begins", with(&[("nbf", json!(NOW + 20)), ("exp", json!(NOW + 10))]), Some(Reason::Lifetime)),
         ];
         for (what, claims, expected) in cases {
             let token = key.sign("JWT", None, &claims).unwrap();
-            assert_eq!(verify::<Value>(&token, &verifying, &EXPECTED, NOW).err(), expected, "{what}");
+            assert_eq!(verify_bearer(&token, &verifying, &EXPECTED, NOW).err(), expected, "{what}");
         }
+    }
+
+    #[test]
+    fn iat_stands_for_nbf_only_where_it_is_agreed() {
+        let key = key();
+        let verifying = key.verifying_key().unwrap();
+        let issued_at = Bearer { begins: Begins::IssuedAt, ..EXPECTED };
+        let instead = |iat: Value| {
+            let mut claims = without("nbf");
+            claims["iat"] = iat;
+            claims
+        };
+        let cases = [
+            ("iat", instead(json!(NOW)), None),
+            ("neither", without("nbf"), Some(Reason::Times)),
+            ("nbf without iat", good(), Some(Reason::Times)),
+            ("both", with(&[("iat", json!(NOW))]), None),
+            ("iat as text", instead(json!("now")), Some(Reason::Times)),
+            ("iat with a fraction", instead(json!(1.5)), Some(Reason::Times)),
+            ("issued in the future", instead(json!(NOW + 60)), Some(Reason::NotYet)),
+            ("issued a day ago", instead(json!(NOW - 86_400)), Some(Reason::Lifetime)),
+            ("nbf in the future", with(&[("iat", json!(NOW)), ("nbf", json!(NOW + 60))]), Some(Reason::NotYet)),
+            ("nbf as text", with(&[("iat", json!(NOW)), ("nbf", json!("now"))]), Some(Reason::Times)),
+        ];
+        for (what, claims, expected) in cases {
+            let token = key.sign("at+jwt", None, &claims).unwrap();
+            assert_eq!(verify_bearer(&token, &verifying, &issued_at, NOW).err(), expected, "{what}");
+        }
+        let token = key.sign("JWT", None, &instead(json!(NOW))).unwrap();
+        assert_eq!(verify_bearer(&token, &verifying, &EXPECTED, NOW).err(), Some(Reason::Times));
+    }
+
+    #[test]
+    fn an_issuer_of_typed_access_tokens_is_held_to_the_type() {
+        let key = key();
+        let verifying = key.verifying_key().unwrap();
+        let typed = Bearer { kind: BearerType::AccessToken, ..EXPECTED };
+        for (header, expected) in [
+            (json!({ "alg": "EdDSA", "typ": "at+jwt" }), None),
+            (json!({ "alg": "EdDSA", "typ": "application/at+jwt" }), None),
+            (json!({ "alg": "EdDSA", "typ": "JWT" }), Some(Reason::Type)),
+            (json!({ "alg": "EdDSA", "typ": "logout+jwt" }), Some(Reason::Type)),
+            (json!({ "alg": "EdDSA" }), Some(Reason::Type)),
+        ] {
+            assert_eq!(verify_bearer(&raw(&key, &header, &good()), &verifying, &typed, NOW).err(), expected, "{header}");
+        }
+    }
+
+    #[test]
+    fn our_own_tokens_are_no_bearer_tokens_and_the_reverse() {
+        let key = key();
+        let verifying = key.verifying_key().unwrap();
+        let own = Expected { typ: "concordat-x+jwt", issuer: EXPECTED.issuer, audience: EXPECTED.audience, max_lifetime: 3600 };
+        let token = |typ: &str| key.sign(typ, None, &good()).unwrap();
+        assert!(verify::<Value>(&token("concordat-x+jwt"), &verifying, &own, NOW).is_ok());
+        for typ in ["JWT", "at+jwt", "concordat-y+jwt"] {
+            assert_eq!(verify::<Value>(&token(typ), &verifying, &own, NOW).err(), Some(Reason::Type), "{typ}");
+        }
+        assert_eq!(verify_bearer(&token("concordat-x+jwt"), &verifying, &EXPECTED, NOW).err(), Some(Reason::Type));
+        let untyped = raw(&key, &json!({ "alg": "EdDSA" }), &good());
+        assert_eq!(verify::<Value>(&untyped, &verifying, &own, NOW).err(), Some(Reason::Type));
     }
 
     #[test]
@@ -393,7 +567,7 @@ mod tests {
             (json!({ "typ": "JWT" }), Some(Reason::Algorithm)),
         ];
         for (header, expected) in cases {
-            assert_eq!(verify::<Value>(&raw(&key, &header, &good()), &verifying, &EXPECTED, NOW).err(), expected, "{header}");
+            assert_eq!(verify_bearer(&raw(&key, &header, &good()), &verifying, &EXPECTED, NOW).err(), expected, "{header}");
         }
     }
 
@@ -402,27 +576,35 @@ mod tests {
         let signing = key();
         let verifying = signing.verifying_key().unwrap();
         let token = signing.sign("JWT", None, &good()).unwrap();
-        assert_eq!(verify::<Value>(&token, &key().verifying_key().unwrap(), &EXPECTED, NOW).err(), Some(Reason::Signature));
+        assert_eq!(verify_bearer(&token, &key().verifying_key().unwrap(), &EXPECTED, NOW).err(), Some(Reason::Signature));
         for index in 0..token.len() {
             let mut bytes = token.clone().into_bytes();
             bytes[index] = if bytes[index] == b'A' { b'Z' } else { b'A' };
             let changed = String::from_utf8(bytes).unwrap();
             // The last character of a Base64 part may have unused bits; the decoder refuses those too.
-            assert!(verify::<Value>(&changed, &verifying, &EXPECTED, NOW).is_err(), "byte {index}");
+            assert!(verify_bearer(&changed, &verifying, &EXPECTED, NOW).is_err(), "byte {index}");
         }
         for odd in ["", "a.b", "a.b.c.d", "..", &format!("{token}."), &"A".repeat(MAX_BYTES + 1)] {
-            assert_eq!(verify::<Value>(odd, &verifying, &EXPECTED, NOW).err(), Some(Reason::Malformed));
+            assert_eq!(verify_bearer(odd, &verifying, &EXPECTED, NOW).err(), Some(Reason::Malformed));
         }
     }
 
     #[test]
     fn symmetric_and_ambiguous_keys_of_a_set_are_refused() {
-        let jwk = |v: Value| VerifyingKey::jwk(&serde_json::from_value(v).unwrap());
+        let jwk = |v: Value| VerifyingKey::jwk(&serde_json::from_value(v).unwrap(), None);
         assert!(jwk(json!({ "kty": "oct", "k": "c2VjcmV0", "alg": "HS256" })).is_none());
-        assert!(jwk(json!({ "kty": "RSA", "n": "AQAB", "e": "AQAB" })).is_none(), "RSA without alg could be PKCS1 or PSS");
+        let rsa = json!({ "kty": "RSA", "n": "AQAB", "e": "AQAB" });
+        assert!(jwk(rsa.clone()).is_none(), "RSA without alg could be PKCS1 or PSS");
+        let with = VerifyingKey::jwk(&serde_json::from_value(rsa).unwrap(), Some(RsaAlgorithm::PS256));
+        assert_eq!(with.unwrap().algorithm, Algorithm::PS256);
+        let stated = json!({ "kty": "RSA", "n": "AQAB", "e": "AQAB", "alg": "RS512" });
+        let with = VerifyingKey::jwk(&serde_json::from_value(stated).unwrap(), Some(RsaAlgorithm::PS256));
+        assert_eq!(with.unwrap().algorithm, Algorithm::RS512, "what the key states counts");
         let x = BASE64_URL_SAFE_NO_PAD.encode([1u8; 32]);
         assert!(jwk(json!({ "kty": "OKP", "crv": "Ed25519", "x": x })).is_some());
         assert!(jwk(json!({ "kty": "OKP", "crv": "Ed25519", "x": x, "use": "enc" })).is_none());
         assert!(jwk(json!({ "kty": "OKP", "crv": "Ed25519", "x": x, "alg": "RS256" })).is_none());
+        assert!(jwk(json!({ "kty": "OKP", "crv": "Ed25519", "x": x, "key_ops": ["verify"] })).is_some());
+        assert!(jwk(json!({ "kty": "OKP", "crv": "Ed25519", "x": x, "key_ops": ["sign"] })).is_none());
     }
 }

@@ -10,11 +10,14 @@ pub(crate) mod departments;
 pub(crate) mod errors;
 pub(crate) mod in_force;
 pub(crate) mod init;
+pub(crate) mod login;
+pub(crate) mod logout;
 pub(crate) mod query;
 pub(crate) mod shell;
 pub(crate) mod target;
 pub(crate) mod token;
 pub(crate) mod up;
+pub(crate) mod whoami;
 
 use std::path::{Path, PathBuf};
 

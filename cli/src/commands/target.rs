@@ -12,6 +12,7 @@ use crate::failure::{Failure, Result};
 use crate::federation::layout::read;
 use crate::federation::{GATEWAY_SERVER_NAME, Issuer, Layout};
 use crate::output::Format;
+use crate::session;
 
 /// Minutes that a token made for one call lives.
 const MINUTES: u32 = 5;
@@ -45,7 +46,7 @@ pub(crate) struct Target {
 impl Target {
     /// Connects.
     pub(crate) async fn connect(&self) -> Result<Client> {
-        Client::connect(self.connection()?).await
+        Client::connect(self.connection().await?).await
     }
 
     /// The target of a federation's folder, as its `client.toml` says.
@@ -63,7 +64,7 @@ impl Target {
         InForce::of(self.purpose.as_deref(), self.mission.as_deref(), &file).format()
     }
 
-    fn connection(&self) -> Result<Connection> {
+    async fn connection(&self) -> Result<Connection> {
         let token = self.token_file.as_ref().map(|path| read(path).map(|token| token.trim().to_owned())).transpose()?;
         if let (Some(gateway), Some(ca)) = (&self.gateway, &self.ca) {
             return Ok(Connection {
@@ -78,7 +79,10 @@ impl Target {
         let file = ClientFile::read(&Layout::new(&self.folder).client())?;
         let in_force = InForce::of(self.purpose.as_deref(), self.mission.as_deref(), &file);
         Ok(Connection {
-            token: Some(token.map_or_else(|| token_of(&file), Ok)?),
+            token: Some(match token {
+                Some(token) => token,
+                None => token_of(&file).await?,
+            }),
             ca: read(&file.ca)?,
             gateway: file.gateway,
             server_name: file.server_name,
@@ -88,11 +92,15 @@ impl Target {
     }
 }
 
-/// The token that a `client.toml` leads to: its file, or a fresh one of the trial's own identity provider.
-fn token_of(file: &ClientFile) -> Result<String> {
-    match (&file.token_file, &file.issuer) {
-        (Some(path), _) => Ok(read(path)?.trim().to_owned()),
-        (None, Some(issuer)) => Issuer::open(&issuer.key)?.token(&issuer.caller(), MINUTES, Utc::now()),
-        (None, None) => Err(Failure::new("client.toml names neither token_file nor [issuer]").advice("name a token with --token-file")),
+/// The token that a `client.toml` leads to: its file, that of the sign-in (refreshed where needed), or a fresh one of the trial's
+/// own identity provider; the first that is named.
+async fn token_of(file: &ClientFile) -> Result<String> {
+    match (&file.token_file, &file.login, &file.issuer) {
+        (Some(path), _, _) => Ok(read(path)?.trim().to_owned()),
+        (None, Some(login), _) => session::token(login).await,
+        (None, None, Some(issuer)) => Issuer::open(&issuer.key)?.token(&issuer.caller(), MINUTES, Utc::now()),
+        (None, None, None) => {
+            Err(Failure::new("client.toml names neither token_file nor [login] nor [issuer]").advice("name a token with --token-file"))
+        }
     }
 }

@@ -1,7 +1,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use concordat_policy::{Agreement, PurposeTree};
-use concordat_proto::token::{Expected, VerifyingKey, verify};
+use concordat_proto::token::{Bearer, BearerType, Begins, VerifyingKey, verify_bearer};
 
 use super::*;
 
@@ -69,9 +69,10 @@ fn the_key_set_verifies_the_issuers_tokens() {
     let set: serde_json::Value = serde_json::from_str(&read(&folder.path().join("issuer/jwks.json"))).unwrap();
     assert_eq!(set["keys"][0]["kid"], made.issuer.key_id.as_str());
     let spki = made.issuer.key.public_spki();
-    let expected = Expected { typ: "JWT", issuer: issuer::ISSUER, audience: issuer::AUDIENCE, max_lifetime: 3600 };
+    let bearer =
+        Bearer { issuer: issuer::ISSUER, audience: issuer::AUDIENCE, max_lifetime: 3600, kind: BearerType::Jwt, begins: Begins::NotBefore };
     let key = VerifyingKey::ed25519_spki(spki).unwrap();
-    let claims: serde_json::Value = verify(&token, &key, &expected, 1_800_000_000).unwrap();
+    let claims = verify_bearer(&token, &key, &bearer, 1_800_000_000).unwrap();
     assert_eq!(claims["organisation"], federation.caller.organisation.as_str());
     assert!(make(&federation, folder.path(), today()).is_err(), "a federation is never overwritten");
 }

@@ -284,8 +284,11 @@ server_name = {}
 ca = \"../ca/ca.pem\"
 purpose = {}   # declared where --purpose is not given
 
-# Elsewhere an identity provider issues tokens: then remove [issuer] and name the token's file.
+# Elsewhere an identity provider issues tokens: then remove [issuer], and name a token's file or where `concordat login` signs in.
 # token_file = \"token.jwt\"
+# [login]
+# issuer = \"https://id.example\"
+# client_id = \"concordat\"
 [issuer]   # here every call gets a fresh token, signed with the key of the trial's own identity provider
 key = \"../issuer/issuer.key.pem\"
 subject = {}

@@ -1,0 +1,38 @@
+//! Whom the gateway takes a caller for, and for which purposes that caller may use data.
+//!
+//! Only what the caller may use is named: a purpose that nobody agreed on and one that others may use look the same, absent.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use concordat_policy::{Name, authorize};
+use concordat_proto::v1::{UsablePurpose, WhoAmIResponse};
+
+use crate::authenticate::Identity;
+use crate::estate::Estate;
+
+/// What there is to say to the bearer of a token.
+pub(crate) fn introduce(estate: &Estate, identity: &Identity, now: DateTime<Utc>) -> WhoAmIResponse {
+    let missions: BTreeSet<&Name> = estate.agreements.iter().map(|agreement| &agreement.mission).collect();
+    let purposes = estate.purposes.iter().filter(|purpose| identity.bound().is_none_or(|bound| *bound == purpose.id));
+    let purposes = purposes.filter_map(|purpose| {
+        let caller = authorize::Caller {
+            subject: identity.subject().to_owned(),
+            organisation: identity.organisation().to_owned(),
+            roles: identity.roles().clone(),
+            purpose: purpose.id.clone(),
+        };
+        let leads_to = |mission: &&&Name| authorize(&caller, Some(mission), &estate.agreements, &estate.purposes, now).is_ok();
+        let missions: Vec<String> = missions.iter().filter(leads_to).map(ToString::to_string).collect();
+        (!missions.is_empty()).then(|| UsablePurpose { id: purpose.id.to_string(), title: purpose.title.clone(), missions })
+    });
+    WhoAmIResponse {
+        issuer: identity.issuer().to_owned(),
+        subject: identity.subject().to_owned(),
+        organisation: identity.organisation().to_owned(),
+        roles: identity.roles().iter().cloned().collect(),
+        bound_purpose: identity.bound().map(ToString::to_string).unwrap_or_default(),
+        expires: identity.expires(),
+        purposes: purposes.collect(),
+    }
+}
