@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{adopt, consent, demo, departments, init, query, token, up, views};
+use crate::commands::{adopt, consent, demo, departments, init, query, result, token, up, views};
 use crate::failure::{Failure, LOCAL};
 use crate::run;
 
@@ -38,6 +38,8 @@ enum Command {
     Demo(demo::Demo),
     /// Ask one question: an outcome view or SQL
     Query(query::Query),
+    /// Pick up the answer of a query that was detached
+    Result(result::Detached),
     /// List the views, datasets and columns that you may use
     Views(views::Views),
     /// Show whether each department answers
@@ -82,6 +84,7 @@ async fn dispatch(command: Command) -> miette::Result<()> {
     let done = match command {
         Command::Demo(command) => demo::run(command).await,
         Command::Query(command) => query::run(command).await,
+        Command::Result(command) => result::run(command).await,
         Command::Views(command) => views::run(command).await,
         Command::Departments(command) => departments::run(command).await,
         Command::Init(command) => init::run(command),

@@ -1,5 +1,7 @@
 //! The client's side of the gateway: one TLS connection, one token, one declared purpose.
 
+mod detached;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

@@ -5,24 +5,22 @@
 //! five minutes: it holds no SQL.
 
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::server::FlightSqlService;
-use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt as _, SqlInfo, TicketStatementQuery};
+use arrow_flight::sql::{Any, CommandStatementQuery, ProstMessageExt as _, SqlInfo, TicketStatementQuery};
 use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo, Ticket};
 use concordat_policy::{Code, Refusal};
 use concordat_proto::status::to_status;
-use futures::{Stream, TryStreamExt as _};
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use crate::Gateway;
 use crate::authenticate::Caller;
 use crate::pipeline::{self, Origin};
+use crate::service::DETACHED_TICKET;
 
 /// How long a ticket is good.
 const TICKET_AGE: Duration = Duration::from_secs(300);
@@ -116,12 +114,22 @@ impl FlightSqlService for FlightSql {
         let gateway = self.gateway.clone();
         let answer = tokio::spawn(async move { pipeline::answer(&gateway, caller, &sql.as_str().into()).await });
         let answer = answer.await.map_err(|e| to_status(&Refusal::internal(e), None))?.map_err(|r| r.status())?;
-        let stream = FlightDataEncoderBuilder::new()
-            .with_schema(answer.schema)
-            .with_metadata(answer.summary.to_string().into())
-            .build(futures::stream::iter(answer.batches.into_iter().map(Ok)))
-            .map_err(|e| to_status(&Refusal::internal(e), None));
-        Ok(Response::new(Box::pin(stream) as Pin<Box<dyn Stream<Item = _> + Send>>))
+        Ok(Response::new(answer.encoded(self.gateway.limits.settings.unread())))
+    }
+
+    /// The answer of a detached query.
+    async fn do_get_fallback(
+        &self,
+        request: Request<Ticket>,
+        message: Any,
+    ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
+        let caller = pipeline::authenticate(&self.gateway, &Origin::of(&request)).await.map_err(|r| r.status())?;
+        if message.type_url != DETACHED_TICKET {
+            let refusal = Refusal::new(Code::Invalid, "DoGet: the ticket is none of this service");
+            return Err(pipeline::refused_unopened(&self.gateway, &caller, refusal).await.status());
+        }
+        let answer = pipeline::collect(&self.gateway, caller, &message.value).await.map_err(|r| r.status())?;
+        Ok(Response::new(answer.encoded(self.gateway.limits.settings.unread())))
     }
 
     async fn register_sql_info(&self, _id: i32, _result: &SqlInfo) {}

@@ -3,16 +3,20 @@
 //! Each step takes what only the step before can give: [`Caller`], `Opened`, [`Permit`], [`Plan`], `Protected`, `Closed`,
 //! [`Answer`]. A step that is left out does not compile.
 
-use concordat_policy::{Permit, Refusal, authorize};
+use std::time::Instant;
+
+use concordat_policy::{Code, Permit, Refusal, authorize};
 use datafusion::arrow::datatypes::SchemaRef;
 use tonic::metadata::MetadataMap;
 
 use crate::Gateway;
 use crate::authenticate::{Caller, Identity};
 use crate::deliver::{Answer, deliver};
-use crate::execute::execute;
+use crate::execute::{agreements_of, execute};
+use crate::limits::{Allowance, Key, Source};
 use crate::plan::{Plan, Statement};
 use crate::record::{self, Intent, Opened};
+use crate::terms::Terms;
 
 /// A refusal, and the id under which the log has it, once there is one.
 #[derive(Debug)]
@@ -36,12 +40,19 @@ impl<'m> Origin<'m> {
 
 /// Answers one statement.
 pub(crate) async fn answer(gateway: &Gateway, caller: Caller, statement: &Statement) -> Result<Answer, Refused> {
-    let opened = open(gateway, caller, Intent::Answer, &statement.sql).await?;
+    answer_on(gateway, caller, statement, Terms::of_caller_who_waits(gateway)).await
+}
+
+/// Answers one statement on the terms of who asks: how long it may wait and run, and what stops it.
+pub(crate) async fn answer_on(gateway: &Gateway, caller: Caller, statement: &Statement, terms: Terms) -> Result<Answer, Refused> {
+    let opened = open(gateway, caller, terms.intent, &statement.sql).await?;
     let refused = refused_as(&opened);
     let protected = async {
         let permit = permit(gateway, &opened)?;
-        let plan = plan(gateway, &permit, statement).await?;
-        execute(gateway, &opened, &permit, plan).await
+        let allowance = terms.admit(&gateway.limits, &opened.caller).await?;
+        let stop = terms.stop();
+        let plan = stop.unless(plan(gateway, &permit, statement, &allowance)).await?;
+        execute(gateway, &opened, &permit, plan, allowance, &stop).await
     };
     let protected = protected.await;
     let closed = opened.close(protected).await.map_err(refused)?;
@@ -54,11 +65,26 @@ pub(crate) async fn describe(gateway: &Gateway, caller: Caller, statement: &Stat
     let refused = refused_as(&opened);
     let schema = async {
         let permit = permit(gateway, &opened)?;
-        plan(gateway, &permit, statement).await.map(|plan| plan.answer_schema())
+        let terms = Terms::of_caller_who_waits(gateway);
+        let allowance = terms.admit(&gateway.limits, &opened.caller).await?;
+        let plan = terms.stop().unless(plan(gateway, &permit, statement, &allowance)).await?;
+        gateway.limits.under(&agreements_of(gateway, &plan)?, false)?;
+        Ok(plan.answer_schema())
     };
     let schema = schema.await;
     let (_, schema) = opened.finish(schema, serde_json::Value::Null).await.map_err(refused)?;
     Ok(schema)
+}
+
+/// Hands the answer of a detached query to its owner, if the agreements still let it.
+pub(crate) async fn collect(gateway: &Gateway, caller: Caller, ticket: &[u8]) -> Result<Answer, Refused> {
+    let found = gateway.detached.answer(ticket, &caller).and_then(|found| authorized(gateway, &caller).map(|_| found));
+    let (query_id, answer) = match found {
+        Ok(found) => found,
+        Err(refusal) => return Err(refused_unopened(gateway, &caller, refusal).await),
+    };
+    record::collected(&gateway.log, &caller, &query_id).await.map_err(Refused::unlogged)?;
+    Ok(answer)
 }
 
 /// Authenticates a caller with exactly one purpose; a failure is recorded.
@@ -70,21 +96,46 @@ pub(crate) async fn authenticate(gateway: &Gateway, from: &Origin<'_>) -> Result
     }
 }
 
-/// Authenticates a user, for what needs no purpose; a failure is recorded.
+/// Authenticates a user, for what needs no purpose; a failure is recorded, a request counted.
 pub(crate) async fn identify(gateway: &Gateway, from: &Origin<'_>) -> Result<Identity, Refused> {
+    let (source, now) = (Source::of(from.peer), Instant::now());
+    let token = from.metadata.get("authorization").map(|v| v.as_encoded_bytes()).unwrap_or_default();
+    if let Err(refusal) = gateway.limits.proofs.look(&source, token, now) {
+        return Err(turned_away(gateway, &source, refusal).await);
+    }
     match Identity::authenticate(&gateway.issuers, from.metadata, chrono::Utc::now().timestamp()).await {
-        Ok(identity) => Ok(identity),
-        Err(refusal) => Err(unauthenticated(gateway, from, refusal).await),
+        Ok(identity) => {
+            gateway.limits.proofs.good(token, now);
+            let key = Key::of_identity(&identity);
+            match gateway.limits.request(&key) {
+                Ok(()) => Ok(identity),
+                Err(refusal) => Err(turned_away(gateway, &Source::Caller(key), refusal).await),
+            }
+        }
+        Err(refusal) => {
+            if refusal.code == Code::Unauthenticated && !token.is_empty() {
+                gateway.limits.proofs.bad(&source, now);
+            }
+            Err(turned_away(gateway, &source, refusal).await)
+        }
     }
 }
 
-async fn unauthenticated(gateway: &Gateway, _from: &Origin<'_>, refusal: Refusal) -> Refused {
-    Refused::unlogged(record::refused(&gateway.log, None, &refusal).await.err().unwrap_or(refusal))
+async fn unauthenticated(gateway: &Gateway, from: &Origin<'_>, refusal: Refusal) -> Refused {
+    turned_away(gateway, &Source::of(from.peer), refusal).await
 }
 
 /// Records the refusal of a request for which no entry was opened: a ticket that is not the caller's, too many of them.
 pub(crate) async fn refused_unopened(gateway: &Gateway, caller: &Caller, refusal: Refusal) -> Refused {
-    Refused::unlogged(record::refused(&gateway.log, Some(caller), &refusal).await.err().unwrap_or(refusal))
+    turned_away(gateway, &Source::Caller(Key::of(caller)), refusal).await
+}
+
+/// Records a refusal, or counts it where its source floods.
+async fn turned_away(gateway: &Gateway, source: &Source, refusal: Refusal) -> Refused {
+    if !gateway.limits.refusals.note(source, &refusal, Instant::now(), chrono::Utc::now()) {
+        return Refused::unlogged(refusal);
+    }
+    Refused::unlogged(record::refused(&gateway.log, source, &refusal).await.err().unwrap_or(refusal))
 }
 
 /// Opens the log's entry.
@@ -94,12 +145,20 @@ pub(crate) async fn open(gateway: &Gateway, caller: Caller, intent: Intent, stat
 
 /// Decides whether the caller may ask at all.
 pub(crate) fn permit(gateway: &Gateway, opened: &Opened) -> Result<Permit, Refusal> {
-    let estate = &gateway.estate;
-    authorize(&opened.caller, opened.caller.mission(), &estate.agreements, &estate.purposes, chrono::Utc::now())
+    authorized(gateway, &opened.caller)
 }
 
-async fn plan(gateway: &Gateway, permit: &Permit, statement: &Statement) -> Result<Plan, Refusal> {
-    Plan::new(permit, statement, &gateway.estate.views, gateway.partitions, gateway.runtime()?).await
+fn authorized(gateway: &Gateway, caller: &Caller) -> Result<Permit, Refusal> {
+    let estate = &gateway.estate;
+    authorize(caller, caller.mission(), &estate.agreements, &estate.purposes, chrono::Utc::now())
+}
+
+/// Plans on the threads of queries: a hard statement must not keep the listener from answering.
+async fn plan(gateway: &Gateway, permit: &Permit, statement: &Statement, allowance: &Allowance) -> Result<Plan, Refusal> {
+    let (permit, statement, estate, partitions) = (permit.clone(), statement.clone(), gateway.estate.clone(), gateway.partitions);
+    let runtime = gateway.runtime(allowance.memory.clone())?;
+    let planned = gateway.workers.plan(async move { Plan::new(&permit, &statement, &estate.views, partitions, runtime).await });
+    planned.await?.map_err(|refusal| allowance.memory.explain(refusal))
 }
 
 /// Names the log's entry in a refusal.

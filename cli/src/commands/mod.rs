@@ -6,6 +6,7 @@ pub(crate) mod demo;
 pub(crate) mod departments;
 pub(crate) mod init;
 pub(crate) mod query;
+pub(crate) mod result;
 pub(crate) mod target;
 pub(crate) mod token;
 pub(crate) mod up;

@@ -26,6 +26,9 @@ the person's pseudonym. Answers are summaries: numbers that rest on too few peop
 pub(crate) struct Query {
     #[command(flatten)]
     question: Question,
+    /// Let the query run on by itself, and print the id with which `concordat result` picks its answer up
+    #[arg(long)]
+    detach: bool,
     /// How to print the answer
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
@@ -55,6 +58,11 @@ pub(crate) async fn run(query: Query) -> Result<()> {
     let question = &query.question;
     let client = query.target.connect().await?;
     let sql = question.view.as_deref().map_or_else(|| question.sql.clone().unwrap_or_default(), of_view);
+    if query.detach {
+        let id = client.detach(&sql).await?;
+        out::progress(&format!("pick the answer up with: {} result {id}", super::program()));
+        return out::result(&format!("{id}\n"));
+    }
     let answer = client.query(&sql).await?;
     print(question.view.as_deref(), &answer, query.output)
 }
