@@ -12,8 +12,7 @@ use concordat_proto::v1::gateway_server::Gateway as GatewayService;
 use concordat_proto::v1::{
     CancelDetachedRequest, CancelDetachedResponse, CatalogueRequest, CatalogueResponse, Column, Dataset, DepartmentStatus,
     DepartmentsRequest, DepartmentsResponse, DetachRequest, DetachResponse, DetachedRequest, DetachedResponse, DetachedState,
-    DetachedTicket, RelayRequest, RelayResponse,
-    View,
+    DetachedTicket, RelayRequest, RelayResponse, View,
 };
 use futures::future::join_all;
 use prost::Message as _;

@@ -87,8 +87,11 @@ impl Stop {
     }
 
     fn late(&self) -> Refusal {
-        Refusal::new(Code::LimitExceeded, format!("the query took longer than {} s, the gateway's limit, and was stopped", self.time.as_secs()))
-            .advice("narrow it, or let it run on with `concordat query --detach`")
+        Refusal::new(
+            Code::LimitExceeded,
+            format!("the query took longer than {} s, the gateway's limit, and was stopped", self.time.as_secs()),
+        )
+        .advice("narrow it, or let it run on with `concordat query --detach`")
     }
 }
 

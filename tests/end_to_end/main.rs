@@ -10,12 +10,15 @@
     reason = "tests: a failure is a panic"
 )]
 
+mod abuse;
 mod callers;
 mod consent;
 mod faults;
 mod impostor;
 mod joins;
+mod limits;
 mod oracle;
 mod orders;
+mod raw;
 mod sandbox;
 mod statements;

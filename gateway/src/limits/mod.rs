@@ -31,8 +31,8 @@ use chrono::{NaiveDate, Utc};
 use concordat_policy::{Agreement, Code, Refusal};
 
 pub(crate) use memory::{Memory, QueryMemory};
-pub(crate) use places::{Place, UnderAgreement};
 use places::{Bounds, Full, Places};
+pub(crate) use places::{Place, UnderAgreement};
 pub(crate) use proofs::Proofs;
 use rate::{Flow, Rate};
 pub(crate) use refusals::{Refusals, Source, reason};
@@ -94,11 +94,8 @@ impl Limits {
     /// # Errors
     /// When they cannot be read.
     pub(crate) fn open(settings: Settings, state: &Path) -> std::io::Result<Self> {
-        let bounds = Bounds {
-            running: settings.concurrent_queries,
-            of_one: settings.caller.concurrent_queries,
-            waiting: settings.waiting_queries,
-        };
+        let bounds =
+            Bounds { running: settings.concurrent_queries, of_one: settings.caller.concurrent_queries, waiting: settings.waiting_queries };
         Ok(Self {
             settings,
             proofs: Proofs::new(),
@@ -181,7 +178,10 @@ impl Limits {
             }
             let (most, whose) = stricter(stated.concurrent_queries.map(|n| n as usize), own.concurrent_queries);
             let place = self.places.under(id, most).ok_or_else(|| {
-                limit(format!("{most} queries at a time use agreement '{id}': {whose} limit"), "try again when one has ended, in a few seconds")
+                limit(
+                    format!("{most} queries at a time use agreement '{id}': {whose} limit"),
+                    "try again when one has ended, in a few seconds",
+                )
             })?;
             places.push(place);
         }

@@ -169,7 +169,6 @@ impl Place {
             self.places.hand_on();
         }
     }
-
 }
 
 impl Drop for Place {

@@ -13,7 +13,7 @@ use super::rate::{Flow, Rate};
 use super::refusals::Source;
 
 /// Bad tokens of one address: so many at once, then so many a second.
-const BAD: Flow = Flow { per_second: 20.0, burst: 200.0 };
+const BAD: Flow = Flow { per_second: 50.0, burst: 500.0 };
 /// How long a token that verified is remembered, and how many are.
 const REMEMBERED: Duration = Duration::from_secs(900);
 const MOST: usize = 8_192;
@@ -78,7 +78,7 @@ mod tests {
         let start = Instant::now();
         let source = |last| Source::of(Some(IpAddr::from([192, 0, 2, last])));
         proofs.good(b"good", start);
-        for _ in 0..200 {
+        for _ in 0..500 {
             proofs.look(&source(1), b"bad", start).unwrap();
             proofs.bad(&source(1), start);
         }

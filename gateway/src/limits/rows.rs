@@ -128,11 +128,8 @@ impl Rows {
 
 impl Day {
     fn kept(&self) -> Kept {
-        let caller = |(key, rows): (&Key, &u64)| KeptCaller {
-            organisation: key.organisation.clone(),
-            subject: key.subject.clone(),
-            rows: *rows,
-        };
+        let caller =
+            |(key, rows): (&Key, &u64)| KeptCaller { organisation: key.organisation.clone(), subject: key.subject.clone(), rows: *rows };
         Kept { day: self.date, callers: self.callers.iter().map(caller).collect(), agreements: self.agreements.clone() }
     }
 }

@@ -164,9 +164,8 @@ impl Settings {
             ("answers_mib", self.detached.answers_mib),
             ("answers_per_caller_mib", self.detached.answers_per_caller_mib),
         ];
-        let huge = |(key, mib): (&str, usize)| {
-            (mib > 64 << 20).then(|| Problem::at(key, format!("{key} is more than 64 TiB"), "state it in MiB"))
-        };
+        let huge =
+            |(key, mib): (&str, usize)| (mib > 64 << 20).then(|| Problem::at(key, format!("{key} is more than 64 TiB"), "state it in MiB"));
         problems.extend(sizes.into_iter().filter_map(huge));
         let day = 86_400;
         let times = [
@@ -176,8 +175,9 @@ impl Settings {
             ("unread_seconds", self.unread_seconds),
             ("keep_minutes", self.detached.keep_minutes.saturating_mul(60)),
         ];
-        let long =
-            |(key, seconds): (&str, u64)| (seconds > day).then(|| Problem::at(key, format!("{key} is more than a day"), "set a shorter time"));
+        let long = |(key, seconds): (&str, u64)| {
+            (seconds > day).then(|| Problem::at(key, format!("{key} is more than a day"), "set a shorter time"))
+        };
         problems.extend(times.into_iter().filter_map(long));
         if self.unread_seconds == 0 {
             problems.push(Problem::at("unread_seconds", "unread_seconds is 0: no answer could be read", "set 1 or more, or leave it out"));
@@ -234,11 +234,13 @@ mod tests {
     #[test]
     fn the_documented_defaults_are_the_defaults() {
         let document = include_str!("settings.rs");
-        let documented: String =
-            document.lines().filter_map(|l| l.strip_prefix("//! ")).skip_while(|l| *l != "```toml").skip(1).take_while(|l| *l != "```").fold(
-                String::new(),
-                |text, line| text + line.split('#').next().unwrap_or_default() + "\n",
-            );
+        let documented: String = document
+            .lines()
+            .filter_map(|l| l.strip_prefix("//! "))
+            .skip_while(|l| *l != "```toml")
+            .skip(1)
+            .take_while(|l| *l != "```")
+            .fold(String::new(), |text, line| text + line.split('#').next().unwrap_or_default() + "\n");
         let table: toml::Table = toml::from_str(&documented).unwrap();
         let settings: Settings = table["limits"].clone().try_into().unwrap();
         assert_eq!(format!("{settings:?}"), format!("{:?}", Settings::default()));

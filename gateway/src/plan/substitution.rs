@@ -55,8 +55,11 @@ fn judge(size: u64) -> Result<()> {
         return Ok(());
     }
     refuse(
-        Refusal::new(Code::LimitExceeded, format!("a condition of the statement comes to more than {MAX_PARTS} parts, counting computed columns in full"))
-            .advice("compute columns once, and not from themselves several times over"),
+        Refusal::new(
+            Code::LimitExceeded,
+            format!("a condition of the statement comes to more than {MAX_PARTS} parts, counting computed columns in full"),
+        )
+        .advice("compute columns once, and not from themselves several times over"),
     )
 }
 
