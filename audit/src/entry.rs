@@ -22,6 +22,12 @@ impl Entry {
         self.field("query_id", id)
     }
 
+    /// A field's value.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.fields.get(name)
+    }
+
     /// Adds a field. The names `entry`, `time` and `event` belong to the log and are not taken.
     #[must_use]
     pub fn field(mut self, name: &str, value: impl Into<Value>) -> Self {

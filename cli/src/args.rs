@@ -7,7 +7,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::commands::{
-    adopt, catalogue, consent, default_mission, demo, departments, errors, init, login, logout, query, shell, token, up, whoami,
+    adopt, catalogue, consent, default_mission, demo, departments, errors, init, login, logout, query, result, shell, token, up, whoami,
 };
 use crate::failure::{Failure, LOCAL};
 use crate::run;
@@ -40,6 +40,8 @@ enum Command {
     Demo(demo::Demo),
     /// Ask one question: an outcome view or SQL
     Query(query::Query),
+    /// Pick up the answer of a query that was detached
+    Result(result::Detached),
     /// List and search the views, datasets, columns and codes that you may use, and whom to ask
     #[command(alias = "views")]
     Catalogue(catalogue::Catalogue),
@@ -100,6 +102,7 @@ async fn dispatch(command: Command) -> miette::Result<()> {
     let done = match command {
         Command::Demo(command) => demo::run(command).await,
         Command::Query(command) => query::run(command).await,
+        Command::Result(command) => result::run(command).await,
         Command::Catalogue(command) => catalogue::run(command).await,
         Command::Use(command) => default_mission::run(command),
         Command::Errors(command) => errors::run(&command),

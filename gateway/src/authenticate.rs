@@ -67,12 +67,6 @@ impl Caller {
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
-
-    /// Whether both are the same user of the same organisation, whatever roles and purposes the requests have.
-    #[must_use]
-    pub fn same_user(&self, other: &Self) -> bool {
-        self.issuer == other.issuer && self.subject == other.subject && self.organisation == other.organisation
-    }
 }
 
 impl Identity {

@@ -1,7 +1,6 @@
 //! `gateway.toml`: read, checked, and every file it names opened, with errors that name file, line, cause and remedy.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use concordat_policy::Problem;
 use concordat_policy::agreement::Fingerprint;
@@ -13,6 +12,7 @@ use serde::Deserialize;
 
 use crate::fetch::ClientTls;
 use crate::issuers::{self, IssuerConfig, IssuerFile};
+use crate::limits::Settings;
 
 /// The configuration, with its files read.
 pub struct Config {
@@ -24,25 +24,14 @@ pub struct Config {
     pub log: PathBuf,
     /// The folder of the estate.
     pub estate: PathBuf,
-    /// Limits of one query.
-    pub limits: Limits,
+    /// Limits of queries, callers and agreements: `[limits]`, see [`Settings`].
+    pub limits: Settings,
     pub(crate) server_certificate: String,
     pub(crate) server_key: String,
     pub(crate) client_tls: ClientTls,
     pub(crate) client_certificates: Vec<Fingerprint>,
     pub(crate) order_key: SigningKey,
     pub(crate) issuers: Vec<IssuerConfig>,
-}
-
-/// Limits of one query.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Bytes of memory that its execution may use.
-    pub memory: usize,
-    /// How long it may take.
-    pub deadline: Duration,
-    /// Bytes of its answer.
-    pub answer: usize,
 }
 
 #[derive(Deserialize)]
@@ -52,9 +41,8 @@ struct File {
     state: PathBuf,
     log: PathBuf,
     estate: PathBuf,
-    memory_mib: Option<usize>,
-    deadline_seconds: Option<u64>,
-    answer_mib: Option<usize>,
+    #[serde(default)]
+    limits: Settings,
     tls: ServerTls,
     nodes: NodesTls,
     orders: Orders,
@@ -94,6 +82,10 @@ impl Config {
         if file.issuer.is_empty() {
             return Err(report(path, &text, &[Problem::at("issuer", "no issuer of tokens: nobody could ever call", "add an [[issuer]]")]));
         }
+        let problems = file.limits.problems();
+        if !problems.is_empty() {
+            return Err(report(path, &text, &problems));
+        }
         let certificate = read(&base.join(&file.nodes.certificate))?;
         let client_certificates = CertificateDer::pem_slice_iter(certificate.as_bytes())
             .take(1)
@@ -118,11 +110,7 @@ impl Config {
             state: base.join(file.state),
             log: base.join(file.log),
             estate: base.join(file.estate),
-            limits: Limits {
-                memory: file.memory_mib.unwrap_or(256) << 20,
-                deadline: Duration::from_secs(file.deadline_seconds.unwrap_or(120)),
-                answer: file.answer_mib.unwrap_or(256) << 20,
-            },
+            limits: file.limits,
             server_certificate: read(&base.join(file.tls.certificate))?,
             server_key: secret(&base.join(file.tls.key))?,
             client_tls: ClientTls { ca: read(&base.join(file.nodes.ca))?, certificate, key: secret(&base.join(file.nodes.key))? },

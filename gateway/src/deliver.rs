@@ -8,6 +8,7 @@ use arrow::datatypes::SchemaRef;
 use concordat_policy::Refusal;
 use serde_json::{Value, json};
 
+use crate::delivery::Held;
 use crate::execute::Protected;
 use crate::record::Closed;
 
@@ -19,6 +20,8 @@ pub(crate) struct Answer {
     /// What stands behind the answer: query id, mission, purpose, sources with consent versions and freshness, what was
     /// withheld, log entry. Travels as the application metadata of the stream's schema message.
     pub(crate) summary: Value,
+    /// Kept until the answer has been read.
+    pub(crate) held: Held,
 }
 
 /// Prepares the answer to a logged query.
@@ -61,7 +64,7 @@ pub(crate) fn deliver(closed: Closed) -> Result<Answer, Refusal> {
         }
         object.insert("rules".into(), rules.into());
     }
-    Ok(Answer { schema: protected.schema.clone(), batches, summary })
+    Ok(Answer { schema: protected.schema.clone(), batches, summary, held: protected.held })
 }
 
 fn reason(minimum: u32) -> String {

@@ -1,19 +1,24 @@
 //! Running a plan: orders placed at every node first, streams joined under a memory limit and a deadline, receipts collected
 //! before anything counts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use concordat_policy::{Code, Permit, Refusal};
-use datafusion::physical_plan::execute_stream;
+use concordat_policy::{Agreement, Code, Permit, Refusal};
+use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::MemoryReservation;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::TryStreamExt as _;
 
 use crate::Gateway;
-use crate::fetch::{Errand, Source};
+use crate::delivery::Held;
+use crate::fetch::{Errand, Source, leaves};
+use crate::limits::{Allowance, Key, QueryMemory};
 use crate::plan::{Plan, ReleaseSpec, refusal_of};
 use crate::record::Opened;
+use crate::terms::Stop;
 
 /// A complete result: every source signed a receipt, every number passed `Protect` or is permitted as output. Only
 /// [`execute`] makes one.
@@ -33,36 +38,32 @@ pub(crate) struct Protected {
     pub(crate) sources: Vec<Source>,
     /// `dataset.column: use` for each use made, for the log.
     pub(crate) uses: Vec<String>,
+    /// Its place and its memory.
+    pub(crate) held: Held,
     _only_here: (),
 }
 
-/// Runs `plan`.
+/// Runs `plan`, under the limits of the agreements that it uses. Rows that departments released are charged however it ends.
 ///
 /// # Errors
 /// [`Code::LimitExceeded`] beyond memory, deadline or answer size; node refusals that name the department. Never a part.
-pub(crate) async fn execute(gateway: &Gateway, opened: &Opened, permit: &Permit, plan: Plan) -> Result<Protected, Refusal> {
-    let deadline = gateway.limits.deadline;
-    tokio::time::timeout(deadline, run(gateway, opened, permit, plan)).await.unwrap_or_else(|_| {
-        Err(Refusal::new(Code::LimitExceeded, format!("the query took longer than {} s and was stopped", deadline.as_secs()))
-            .advice("narrow it, or ask the operator for a longer deadline"))
-    })
-}
-
-async fn run(gateway: &Gateway, opened: &Opened, permit: &Permit, plan: Plan) -> Result<Protected, Refusal> {
-    let errand = Errand { query_id: &opened.query_id, caller: &opened.caller, agreements: &gateway.estate.agreements };
-    let specs = gateway.fetcher.place(plan.physical(), &errand).await?;
-    let mut stream = execute_stream(plan.physical().clone(), plan.task()).map_err(refusal_of)?;
-    let (mut batches, mut size) = (Vec::new(), 0usize);
-    while let Some(batch) = stream.try_next().await.map_err(refusal_of)? {
-        size += batch.get_array_memory_size();
-        if size > gateway.limits.answer {
-            return Err(Refusal::new(Code::LimitExceeded, format!("the answer is larger than {} MiB", gateway.limits.answer >> 20))
-                .advice("ask for fewer rows or columns"));
-        }
-        batches.push(batch);
-    }
-    drop(stream);
-    let sources = receipts(&specs).await?;
+pub(crate) async fn execute(
+    gateway: &Gateway,
+    opened: &Opened,
+    permit: &Permit,
+    plan: Plan,
+    allowance: Allowance,
+    stop: &Stop,
+) -> Result<Protected, Refusal> {
+    let under = gateway.limits.under(&agreements_of(gateway, &plan)?, true)?;
+    let specs = leaves(plan.physical())?;
+    let Allowance { mut place, memory, answer } = allowance;
+    let explain = |refusal| answer.explain(memory.explain(refusal));
+    let ran = stop.unless(run(gateway, opened, &plan, answer.clone())).await.map_err(explain);
+    gateway.limits.charge(&Key::of(&opened.caller), &released(&specs)).await?;
+    let Ran { batches, sources, held } = ran?;
+    drop(under);
+    place.executed();
     Ok(Protected {
         batches,
         columns: plan.columns().clone(),
@@ -76,8 +77,64 @@ async fn run(gateway: &Gateway, opened: &Opened, permit: &Permit, plan: Plan) ->
         agreements: specs.iter().map(|s| s.permit.agreement.to_string()).collect(),
         sources,
         uses: plan.uses().iter().map(|(dataset, column, used)| format!("{dataset}.{column}: {used}")).collect(),
+        held: Box::new((place, held)),
         _only_here: (),
     })
+}
+
+/// The agreements that a plan uses.
+pub(crate) fn agreements_of<'g>(gateway: &'g Gateway, plan: &Plan) -> Result<Vec<&'g Agreement>, Refusal> {
+    let specs = leaves(plan.physical())?;
+    let used: BTreeSet<_> = specs.iter().map(|s| &s.permit.agreement).collect();
+    Ok(gateway.estate.agreements.iter().filter(|a| used.contains(&a.id)).collect())
+}
+
+/// What a run leaves.
+struct Ran {
+    batches: Vec<RecordBatch>,
+    sources: Vec<Source>,
+    /// The answer's memory.
+    held: MemoryReservation,
+}
+
+async fn run(gateway: &Gateway, opened: &Opened, plan: &Plan, memory: Arc<QueryMemory>) -> Result<Ran, Refusal> {
+    let errand = Errand { query_id: &opened.query_id, caller: &opened.caller, agreements: &gateway.estate.agreements };
+    let specs = gateway.fetcher.place(plan.physical(), &errand).await?;
+    let most = gateway.limits.settings.answer_mib << 20;
+    let (batches, held) = gateway.workers.run(drain(plan.physical().clone(), plan.task(), memory, most)).await??;
+    Ok(Ran { batches, sources: receipts(&specs).await?, held })
+}
+
+/// Runs the plan to its end. Its rows are held in memory that is counted until the answer has been read.
+async fn drain(
+    physical: Arc<dyn ExecutionPlan>,
+    task: Arc<TaskContext>,
+    memory: Arc<QueryMemory>,
+    most: usize,
+) -> Result<(Vec<RecordBatch>, MemoryReservation), Refusal> {
+    let held = memory.reservation("answer");
+    let mut stream = execute_stream(physical, task).map_err(refusal_of)?;
+    let mut batches = Vec::new();
+    while let Some(batch) = stream.try_next().await.map_err(refusal_of)? {
+        let size = batch.get_array_memory_size();
+        if held.size().saturating_add(size) > most {
+            return Err(Refusal::new(Code::LimitExceeded, format!("the answer is larger than {} MiB, the gateway's limit", most >> 20))
+                .advice("ask for fewer rows or columns"));
+        }
+        held.try_grow(size).map_err(refusal_of)?;
+        batches.push(batch);
+    }
+    Ok((batches, held))
+}
+
+/// Rows that departments have released and receipted so far, by agreement.
+fn released(specs: &[Arc<ReleaseSpec>]) -> BTreeMap<String, u64> {
+    let mut released = BTreeMap::new();
+    for spec in specs {
+        let rows: &mut u64 = released.entry(spec.permit.agreement.to_string()).or_default();
+        *rows = rows.saturating_add(spec.placed().map_or(0, |placed| placed.released()));
+    }
+    released
 }
 
 /// Waits for every release's receipt.

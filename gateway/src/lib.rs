@@ -10,35 +10,46 @@ pub mod authenticate;
 pub mod command;
 pub mod config;
 mod deliver;
+mod delivery;
+mod detached;
 pub mod estate;
 mod execute;
 mod fetch;
 mod flight;
 mod introduce;
 mod issuers;
+pub mod limits;
 mod pipeline;
 pub mod plan;
 mod record;
 mod server;
 mod service;
+mod tend;
+mod terms;
+mod workers;
 
 use std::sync::Arc;
 
 use concordat_audit::Log;
 use concordat_policy::Refusal;
-use config::{Config, Limits};
+use config::Config;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use detached::Detached;
 use estate::Estate;
 use fetch::{Fetcher, Nodes, Relay};
 use issuers::Issuers;
-use miette::miette;
+use limits::Limits;
+use miette::{IntoDiagnostic as _, miette};
+use workers::Workers;
 
 /// Everything that answering needs.
 struct Gateway {
     limits: Limits,
-    estate: Estate,
+    detached: Detached,
+    workers: Workers,
+    estate: Arc<Estate>,
     issuers: Issuers,
     fetcher: Fetcher,
     log: Log,
@@ -58,13 +69,30 @@ impl Gateway {
         })?;
         let cores = std::thread::available_parallelism().map_or(2, |n| u32::try_from(n.get()).unwrap_or(2));
         let fetcher = Fetcher { nodes, relay: Relay::default(), order_key: config.order_key, certificates: config.client_certificates };
-        Ok(Self { limits: config.limits, estate, issuers, fetcher, log, partitions: cores.clamp(2, 16) })
+        let limits = Limits::open(config.limits, &config.state).map_err(|e| {
+            miette!(
+                help = "repair or remove rows.json: without it the rows used today count anew",
+                "{}: {e}",
+                config.state.join("rows.json").display()
+            )
+        })?;
+        let partitions = cores.clamp(2, 16);
+        Ok(Self {
+            detached: Detached::new(config.limits.detached),
+            limits,
+            workers: Workers::new(partitions as usize).into_diagnostic()?,
+            estate: Arc::new(estate),
+            issuers,
+            fetcher,
+            log,
+            partitions,
+        })
     }
 
     /// Memory of one query's execution. Nothing is spilled: pseudonymous rows do not touch the disk.
-    fn runtime(&self) -> Result<Arc<RuntimeEnv>, Refusal> {
+    fn runtime(&self, memory: Arc<dyn MemoryPool>) -> Result<Arc<RuntimeEnv>, Refusal> {
         RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(GreedyMemoryPool::new(self.limits.memory)))
+            .with_memory_pool(memory)
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
             .build_arc()
             .map_err(Refusal::internal)

@@ -3,6 +3,8 @@
 //! Each step takes what only the step before can give: [`Caller`], `Opened`, [`Permit`], [`Plan`], `Protected`, `Closed`,
 //! [`Answer`]. A step that is left out does not compile.
 
+use std::time::Instant;
+
 use concordat_policy::{Code, Permit, Refusal, authorize};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use tokio_util::sync::CancellationToken;
@@ -11,9 +13,11 @@ use tonic::metadata::MetadataMap;
 use crate::Gateway;
 use crate::authenticate::{Caller, Identity};
 use crate::deliver::{Answer, deliver};
-use crate::execute::execute;
+use crate::execute::{agreements_of, execute};
+use crate::limits::{Allowance, Key, Source};
 use crate::plan::{Plan, Statement, unbound};
 use crate::record::{self, Intent, Opened};
+use crate::terms::Terms;
 
 /// A refusal, and the id under which the log has it, once there is one.
 #[derive(Debug)]
@@ -35,19 +39,28 @@ impl<'m> Origin<'m> {
     }
 }
 
-/// Answers one statement.
-pub(crate) async fn answer(gateway: &Gateway, caller: Caller, statement: &Statement, stop: &CancellationToken) -> Result<Answer, Refused> {
-    let opened = open(gateway, caller, Intent::Answer, statement).await?;
+/// Answers one statement, unless it is cancelled.
+pub(crate) async fn answer(
+    gateway: &Gateway,
+    caller: Caller,
+    statement: &Statement,
+    cancelled: &CancellationToken,
+) -> Result<Answer, Refused> {
+    answer_on(gateway, caller, statement, Terms::of_caller_who_waits(gateway, cancelled.clone())).await
+}
+
+/// Answers one statement on the terms of who asks: how long it may wait and run, and what stops it.
+pub(crate) async fn answer_on(gateway: &Gateway, caller: Caller, statement: &Statement, terms: Terms) -> Result<Answer, Refused> {
+    let opened = open(gateway, caller, terms.intent, statement).await?;
     let refused = refused_as(&opened);
     let protected = async {
         let permit = permit(gateway, &opened)?;
-        let plan = plan(gateway, &permit, statement).await?;
-        execute(gateway, &opened, &permit, plan).await
+        let allowance = terms.admit(&gateway.limits, &opened.caller).await?;
+        let stop = terms.stop();
+        let plan = stop.unless(plan(gateway, &permit, statement, &allowance)).await?;
+        execute(gateway, &opened, &permit, plan, allowance, &stop).await
     };
-    let protected = tokio::select! {
-        protected = protected => protected,
-        () = stop.cancelled() => Err(cancelled()),
-    };
+    let protected = protected.await;
     let closed = opened.close(protected).await.map_err(refused)?;
     let query_id = closed.query_id.clone();
     deliver(closed).map_err(|refusal| {
@@ -62,7 +75,11 @@ pub(crate) async fn describe(gateway: &Gateway, caller: Caller, statement: &Stat
     let refused = refused_as(&opened);
     let schema = async {
         let permit = permit(gateway, &opened)?;
-        plan(gateway, &permit, statement).await.map(|plan| plan.answer_schema())
+        let terms = Terms::of_caller_who_waits(gateway, CancellationToken::new());
+        let allowance = terms.admit(&gateway.limits, &opened.caller).await?;
+        let plan = terms.stop().unless(plan(gateway, &permit, statement, &allowance)).await?;
+        gateway.limits.under(&agreements_of(gateway, &plan)?, false)?;
+        Ok(plan.answer_schema())
     };
     let schema = schema.await;
     let (_, schema) = opened.finish(schema, serde_json::Value::Null).await.map_err(refused)?;
@@ -73,19 +90,36 @@ pub(crate) async fn describe(gateway: &Gateway, caller: Caller, statement: &Stat
 pub(crate) async fn prepare(gateway: &Gateway, caller: Caller, sql: &str) -> Result<(Vec<DataType>, Option<SchemaRef>), Refused> {
     let opened = open(gateway, caller, Intent::Describe, &sql.into()).await?;
     let refused = refused_as(&opened);
-    let described = async {
+    let prepared = async {
         let permit = permit(gateway, &opened)?;
-        let types = Plan::parameters(&permit, sql, &gateway.estate.views, gateway.partitions, gateway.runtime()?).await?;
+        let terms = Terms::of_caller_who_waits(gateway, CancellationToken::new());
+        let allowance = terms.admit(&gateway.limits, &opened.caller).await?;
+        let stop = terms.stop();
+        let types = stop.unless(parameters(gateway, &permit, sql, &allowance)).await?;
         let statement = Statement { sql: sql.to_owned(), parameters: unbound(&types) };
-        match plan(gateway, &permit, &statement).await {
-            Ok(plan) => Ok((types, Some(plan.answer_schema()))),
+        match stop.unless(plan(gateway, &permit, &statement, &allowance)).await {
+            Ok(plan) => {
+                gateway.limits.under(&agreements_of(gateway, &plan)?, false)?;
+                Ok((types, Some(plan.answer_schema())))
+            }
             // A null is not what will stand there: what it makes of the statement decides nothing.
             Err(refusal) if !types.is_empty() && refusal.code == Code::Invalid => Ok((types, None)),
             Err(refusal) => Err(refusal),
         }
     };
-    let described = described.await;
-    opened.finish(described, serde_json::Value::Null).await.map(|(_, described)| described).map_err(refused)
+    let prepared = prepared.await;
+    opened.finish(prepared, serde_json::Value::Null).await.map(|(_, prepared)| prepared).map_err(refused)
+}
+
+/// Hands the answer of a detached query to its owner, if the agreements still let it.
+pub(crate) async fn collect(gateway: &Gateway, caller: Caller, ticket: &[u8]) -> Result<Answer, Refused> {
+    let found = gateway.detached.answer(ticket, &caller).and_then(|found| authorized(gateway, &caller).map(|_| found));
+    let (query_id, answer) = match found {
+        Ok(found) => found,
+        Err(refusal) => return Err(refused_unopened(gateway, &caller, refusal).await),
+    };
+    record::collected(&gateway.log, &caller, &query_id).await.map_err(Refused::unlogged)?;
+    Ok(answer)
 }
 
 /// Authenticates a caller with exactly one purpose; a failure is recorded.
@@ -97,31 +131,56 @@ pub(crate) async fn authenticate(gateway: &Gateway, from: &Origin<'_>) -> Result
     }
 }
 
-/// Authenticates a user, for what needs no purpose; a failure is recorded.
+/// Authenticates a user, for what needs no purpose; a failure is recorded, a request counted.
 pub(crate) async fn identify(gateway: &Gateway, from: &Origin<'_>) -> Result<Identity, Refused> {
+    let (source, now) = (Source::of(from.peer), Instant::now());
+    let token = from.metadata.get("authorization").map(|v| v.as_encoded_bytes()).unwrap_or_default();
+    if let Err(refusal) = gateway.limits.proofs.look(&source, token, now) {
+        return Err(noted(gateway, &source, refusal).await);
+    }
     match Identity::authenticate(&gateway.issuers, from.metadata, chrono::Utc::now().timestamp()).await {
-        Ok(identity) => Ok(identity),
-        Err(refusal) => Err(unauthenticated(gateway, from, refusal).await),
+        Ok(identity) => {
+            gateway.limits.proofs.good(token, now);
+            let key = Key::of_identity(&identity);
+            match gateway.limits.request(&key) {
+                Ok(()) => Ok(identity),
+                Err(refusal) => Err(noted(gateway, &Source::Caller(key), refusal).await),
+            }
+        }
+        Err(refusal) => {
+            if refusal.code == Code::Unauthenticated && !token.is_empty() {
+                gateway.limits.proofs.bad(&source, now);
+            }
+            Err(noted(gateway, &source, refusal).await)
+        }
     }
 }
 
-async fn unauthenticated(gateway: &Gateway, _from: &Origin<'_>, refusal: Refusal) -> Refused {
-    Refused::unlogged(record::refused(&gateway.log, None, &refusal).await.err().unwrap_or(refusal))
+async fn unauthenticated(gateway: &Gateway, from: &Origin<'_>, refusal: Refusal) -> Refused {
+    noted(gateway, &Source::of(from.peer), refusal).await
 }
 
 /// Records the refusal of a request for which no entry was opened: a ticket that is not the caller's, too many of them.
 pub(crate) async fn refused_unopened(gateway: &Gateway, caller: &Caller, refusal: Refusal) -> Refused {
-    Refused::unlogged(record::refused(&gateway.log, Some(caller), &refusal).await.err().unwrap_or(refusal))
+    noted(gateway, &Source::Caller(Key::of(caller)), refusal).await
 }
 
 /// The same, of a user whose purpose is not settled.
 pub(crate) async fn turned_away(gateway: &Gateway, identity: &Identity, refusal: Refusal) -> Refused {
-    Refused::unlogged(record::turned_away(&gateway.log, identity, &refusal).await.err().unwrap_or(refusal))
+    noted(gateway, &Source::Caller(Key::of_identity(identity)), refusal).await
 }
 
 /// Records that a user looked into the catalogue.
 pub(crate) async fn looked_up(gateway: &Gateway, identity: &Identity) -> Result<(), Refused> {
     record::looked_up(&gateway.log, identity).await.map_err(Refused::unlogged)
+}
+
+/// Records a refusal, or counts it where its source floods.
+async fn noted(gateway: &Gateway, source: &Source, refusal: Refusal) -> Refused {
+    if !gateway.limits.refusals.note(source, &refusal, Instant::now(), chrono::Utc::now()) {
+        return Refused::unlogged(refusal);
+    }
+    Refused::unlogged(record::refused(&gateway.log, source, &refusal).await.err().unwrap_or(refusal))
 }
 
 /// Opens the log's entry.
@@ -131,17 +190,28 @@ pub(crate) async fn open(gateway: &Gateway, caller: Caller, intent: Intent, stat
 
 /// Decides whether the caller may ask at all.
 pub(crate) fn permit(gateway: &Gateway, opened: &Opened) -> Result<Permit, Refusal> {
+    authorized(gateway, &opened.caller)
+}
+
+fn authorized(gateway: &Gateway, caller: &Caller) -> Result<Permit, Refusal> {
     let estate = &gateway.estate;
-    authorize(&opened.caller, opened.caller.mission(), &estate.agreements, &estate.purposes, chrono::Utc::now())
+    authorize(caller, caller.mission(), &estate.agreements, &estate.purposes, chrono::Utc::now())
 }
 
-async fn plan(gateway: &Gateway, permit: &Permit, statement: &Statement) -> Result<Plan, Refusal> {
-    let plan = Plan::new(permit, statement, &gateway.estate.views, gateway.partitions, gateway.runtime()?).await;
-    plan.map_err(|refusal| gateway.estate.with_contact(refusal))
+/// Plans on the threads of queries: a hard statement must not keep the listener from answering.
+pub(crate) async fn plan(gateway: &Gateway, permit: &Permit, statement: &Statement, allowance: &Allowance) -> Result<Plan, Refusal> {
+    let (permit, statement, estate, partitions) = (permit.clone(), statement.clone(), gateway.estate.clone(), gateway.partitions);
+    let runtime = gateway.runtime(allowance.memory.clone())?;
+    let planned = gateway.workers.plan(async move { Plan::new(&permit, &statement, &estate.views, partitions, runtime).await });
+    planned.await?.map_err(|refusal| gateway.estate.with_contact(allowance.memory.explain(refusal)))
 }
 
-fn cancelled() -> Refusal {
-    Refusal::new(Code::Cancelled, "the query was cancelled, or its caller left before the answer began")
+/// The types of a statement's parameters, found on the same threads.
+async fn parameters(gateway: &Gateway, permit: &Permit, sql: &str, allowance: &Allowance) -> Result<Vec<DataType>, Refusal> {
+    let (permit, sql, estate, partitions) = (permit.clone(), sql.to_owned(), gateway.estate.clone(), gateway.partitions);
+    let runtime = gateway.runtime(allowance.memory.clone())?;
+    let found = gateway.workers.plan(async move { Plan::parameters(&permit, &sql, &estate.views, partitions, runtime).await });
+    found.await?.map_err(|refusal| gateway.estate.with_contact(refusal))
 }
 
 /// Names the log's entry in a refusal.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::authenticate::{Caller, Identity};
 use crate::execute::Protected;
+use crate::limits::{Source, reason};
 
 /// What a request wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,12 @@ pub(crate) enum Intent {
     Departments,
     /// Delivery of linkage keys.
     Relay,
+    /// An answer without anybody who waits for it.
+    AnswerDetached,
+    /// To have a statement answered so.
+    Detach,
+    /// To stop that.
+    CancelDetached,
 }
 
 impl Intent {
@@ -32,6 +39,9 @@ impl Intent {
             Self::Catalogue => "catalogue",
             Self::Departments => "departments",
             Self::Relay => "relay_linkage_keys",
+            Self::AnswerDetached => "answer_detached",
+            Self::Detach => "detach",
+            Self::CancelDetached => "cancel_detached",
         }
     }
 }
@@ -74,30 +84,25 @@ pub(crate) async fn open(log: &Log, caller: Caller, intent: Intent, statement: &
     Ok(Opened { log: log.clone(), caller, query_id, entry, since: Instant::now() })
 }
 
-/// Records the refusal of a request for which no entry was opened: by whom, where that is known.
+/// Records the refusal of a request for which no entry was opened: by whom, or from where.
 ///
 /// # Errors
 /// [`Code::LogUnavailable`].
-pub(crate) async fn refused(log: &Log, caller: Option<&Caller>, refusal: &Refusal) -> Result<(), Refusal> {
-    let entry = Entry::new("caller.refused")
-        .field("code", refusal.code.as_str())
-        .field("reason", refusal.operator.clone().unwrap_or_default())
-        .field("issuer", caller.map(|c| c.issuer().to_owned()))
-        .field("caller", caller.map(|c| c.subject.clone()))
-        .field("organisation", caller.map(|c| c.organisation.clone()));
+pub(crate) async fn refused(log: &Log, source: &Source, refusal: &Refusal) -> Result<(), Refusal> {
+    let entry = source.describe(Entry::new("caller.refused")).field("code", refusal.code.as_str()).field("reason", reason(refusal));
     log.append(entry).await.map(drop).map_err(unavailable)
 }
 
-/// Records the refusal of a user whose purpose is not settled.
+/// Records that a kept answer is about to be sent to its owner.
 ///
 /// # Errors
-/// [`Code::LogUnavailable`].
-pub(crate) async fn turned_away(log: &Log, identity: &Identity, refusal: &Refusal) -> Result<(), Refusal> {
-    let entry = Entry::new("caller.refused")
-        .field("code", refusal.code.as_str())
-        .field("reason", refusal.operator.clone().unwrap_or_default())
-        .field("caller", identity.subject())
-        .field("organisation", identity.organisation());
+/// [`Code::LogUnavailable`]: then it must not be.
+pub(crate) async fn collected(log: &Log, caller: &Caller, query_id: &str) -> Result<(), Refusal> {
+    let entry = Entry::new("answer.collected")
+        .query(query_id)
+        .field("caller", caller.subject.as_str())
+        .field("organisation", caller.organisation.as_str())
+        .field("purpose", caller.purpose.as_str());
     log.append(entry).await.map(drop).map_err(unavailable)
 }
 

@@ -1,30 +1,38 @@
-//! The gateway's own gRPC service: catalogue, departments, who the caller is, relay of linkage keys.
+//! The gateway's own gRPC service: catalogue, departments, who the caller is, relay of linkage keys, detached queries.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow_flight::sql::Any;
 use concordat_policy::authorize::DatasetPermit;
 use concordat_policy::column::SUBJECT;
 use concordat_policy::{Code, DatasetName, LinkageDomain, Name, Permit, Refusal};
 use concordat_proto::status::to_status;
 use concordat_proto::v1::gateway_server::Gateway as GatewayService;
 use concordat_proto::v1::{
-    Agreement, CatalogueRequest, CatalogueResponse, Column, Dataset, Department, DepartmentStatus, DepartmentsRequest, DepartmentsResponse,
-    RelayRequest, RelayResponse, View, WhoAmIRequest, WhoAmIResponse,
+    Agreement, CancelDetachedRequest, CancelDetachedResponse, CatalogueRequest, CatalogueResponse, Column, Dataset, Department,
+    DepartmentStatus, DepartmentsRequest, DepartmentsResponse, DetachRequest, DetachResponse, DetachedRequest, DetachedResponse,
+    DetachedState, DetachedTicket, RelayRequest, RelayResponse, View, WhoAmIRequest, WhoAmIResponse,
 };
 use futures::future::join_all;
+use prost::Message as _;
 use serde_json::Value;
 use tonic::{Request, Response, Status};
 
 use crate::Gateway;
+use crate::detached::{Progress, State};
 use crate::introduce::introduce;
-use crate::pipeline::{Origin, authenticate, identify, open, permit, refused_as};
+use crate::pipeline::{Origin, authenticate, identify, open, permit, refused_as, refused_unopened};
 use crate::plan::Statement;
 use crate::record::{Intent, Opened, introduced};
 
 /// The role that may administer the gateway.
 const ADMINISTRATOR: &str = "administrator";
+/// The longest that a question for a detached query's state waits for its end.
+const MAX_WAIT: Duration = Duration::from_secs(30);
+/// The type of the message in a ticket for a detached query's answer.
+pub(crate) const DETACHED_TICKET: &str = "type.googleapis.com/concordat.v1.DetachedTicket";
 
 /// How long the catalogue waits for nodes that are to say how fresh their data is.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -207,4 +215,58 @@ impl GatewayService for Service {
     async fn relay_linkage_keys(&self, request: Request<RelayRequest>) -> Result<Response<RelayResponse>, Status> {
         self.run(Origin::of(&request), Intent::Relay, async |permit, opened| self.relay(permit, opened).await).await
     }
+
+    async fn detach(&self, request: Request<DetachRequest>) -> Result<Response<DetachResponse>, Status> {
+        let statement = request.get_ref().statement.as_str().into();
+        self.run(Origin::of(&request), Intent::Detach, async |_, opened| {
+            self.gateway.detach(opened.caller.clone(), statement).map(|id| DetachResponse { id })
+        })
+        .await
+    }
+
+    async fn detached(&self, request: Request<DetachedRequest>) -> Result<Response<DetachedResponse>, Status> {
+        let caller = authenticate(&self.gateway, &Origin::of(&request)).await.map_err(|r| r.status())?;
+        let DetachedRequest { id, wait_seconds } = request.into_inner();
+        let wait = MAX_WAIT.min(Duration::from_secs(wait_seconds.into()));
+        match self.gateway.detached.state(&id, &caller, wait).await {
+            Ok(state) => Ok(Response::new(told(id, state))),
+            Err(refusal) => Err(refused_unopened(&self.gateway, &caller, refusal).await.status()),
+        }
+    }
+
+    async fn cancel_detached(&self, request: Request<CancelDetachedRequest>) -> Result<Response<CancelDetachedResponse>, Status> {
+        let id = request.get_ref().id.clone();
+        self.run(Origin::of(&request), Intent::CancelDetached, async |_, opened| {
+            self.gateway.detached.cancel(&id, &opened.caller).map(|()| CancelDetachedResponse {})
+        })
+        .await
+    }
+}
+
+/// What a query's owner is told of it.
+fn told(id: String, state: State) -> DetachedResponse {
+    let mut told = DetachedResponse {
+        since: state.since.timestamp(),
+        lapses: state.lapses.map_or(0, |at| at.timestamp()),
+        ..DetachedResponse::default()
+    };
+    let at = match state.progress {
+        Progress::Queued => DetachedState::Queued,
+        Progress::Running => DetachedState::Running,
+        Progress::Done(_) => {
+            let ticket = DetachedTicket { id };
+            let ticket = Any { type_url: DETACHED_TICKET.into(), value: ticket.encode_to_vec().into() };
+            told.ticket = ticket.encode_to_vec();
+            DetachedState::Done
+        }
+        Progress::Refused(refusal, query_id) => {
+            told.code = refusal.code.as_str().into();
+            told.message = refusal.to_string();
+            told.department = refusal.department.unwrap_or_default();
+            told.query_id = query_id.unwrap_or_default();
+            DetachedState::Refused
+        }
+    };
+    told.set_state(at);
+    told
 }

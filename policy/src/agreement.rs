@@ -172,6 +172,18 @@ impl Dataset {
     }
 }
 
+/// What all callers together may take under the agreement; without a number, the gateway's own limit alone counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Queries and their descriptions per minute.
+    pub requests_per_minute: Option<u32>,
+    /// Queries at a time.
+    pub concurrent_queries: Option<u32>,
+    /// Rows that departments release, per UTC day.
+    pub rows_per_day: Option<u64>,
+}
+
 /// An agreement, read and checked.
 #[derive(Debug, Clone)]
 pub struct Agreement {
@@ -189,6 +201,8 @@ pub struct Agreement {
     pub valid_until: NaiveDate,
     /// The least number of distinct subjects behind any number that is shown.
     pub minimum_subjects: u32,
+    /// What may be taken under it; kept by the gateway.
+    pub limits: Limits,
     /// How pseudonyms are made.
     pub linkage: Linkage,
     /// The parties.
@@ -241,6 +255,8 @@ struct File {
     valid_until: NaiveDate,
     #[serde(default = "default_minimum_subjects")]
     minimum_subjects: u32,
+    #[serde(default)]
+    limits: Limits,
     linkage: Linkage,
     #[serde(default)]
     party: Vec<Party>,
@@ -304,6 +320,9 @@ impl File {
                 "raise it (10 is the default)",
             );
         }
+        if self.limits.requests_per_minute == Some(0) || self.limits.concurrent_queries == Some(0) {
+            problem("limits", "a limit of 0 requests or queries permits nothing".into(), "raise it, or leave it out");
+        }
         if !(1..=3660).contains(&self.linkage.epoch_days) {
             problem("epoch_days", "an epoch is 1 to 3660 days long".into(), "use 90, the default, unless there is a reason");
         }
@@ -351,6 +370,7 @@ impl File {
             valid_from: self.valid_from,
             valid_until: self.valid_until,
             minimum_subjects: self.minimum_subjects,
+            limits: self.limits,
             linkage: self.linkage,
             parties: self.party,
             recipients: self.recipient,

@@ -10,6 +10,7 @@
     reason = "tests: a failure is a panic"
 )]
 
+mod abuse;
 mod alike;
 mod callers;
 mod clients;
@@ -19,10 +20,12 @@ mod faults;
 mod identity;
 mod impostor;
 mod joins;
+mod limits;
 mod oracle;
 mod orders;
 mod provider;
 mod python;
+mod raw;
 mod sandbox;
 mod sign_in;
 mod statements;

@@ -87,6 +87,20 @@ impl Sandbox {
         self.client().await.query(sql).await
     }
 
+    /// Has the gateway drain and end, as an operator would.
+    pub async fn drained(&self) {
+        let id = self.running.process_id("gateway").unwrap();
+        let sent = std::process::Command::new("kill").args(["-TERM", &id.to_string()]).status().unwrap();
+        assert!(sent.success());
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        // Until it is reaped, an ended child is a zombie.
+        let ended = || std::fs::read_to_string(format!("/proc/{id}/stat")).map_or(true, |stat| stat.contains(") Z "));
+        while !ended() {
+            assert!(std::time::Instant::now() < deadline, "the gateway does not end");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+
     /// The entries of a log: `gateway` or a department's.
     pub fn log(&self, of: &str) -> Vec<Value> {
         let folder = if of == "gateway" { self.layout.gateway() } else { self.layout.node(of) };

@@ -13,6 +13,7 @@ pub(crate) mod init;
 pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod query;
+pub(crate) mod result;
 pub(crate) mod shell;
 pub(crate) mod target;
 pub(crate) mod token;

@@ -37,6 +37,9 @@ pub(crate) struct Query {
     /// The value of a parameter $NAME of --sql; may be given several times
     #[arg(long = "param", value_name = "NAME=VALUE", requires = "sql")]
     parameters: Vec<String>,
+    /// Let the query run on by itself, and print the id with which `concordat result` picks its answer up
+    #[arg(long, conflicts_with = "parameters")]
+    detach: bool,
     #[command(flatten)]
     delivery: Delivery,
     #[command(flatten)]
@@ -65,6 +68,11 @@ pub(crate) async fn run(query: Query) -> Result<()> {
     let question = &query.question;
     let parameters = Parameters::parse(&query.parameters)?;
     let sql = question.view.as_deref().map_or_else(|| question.sql.clone().unwrap_or_default(), of_view);
+    if query.detach {
+        let id = query.target.connect().await?.detach(&sql).await?;
+        out::progress(&format!("pick the answer up with: {} result {id}", super::program()));
+        return out::result(&format!("{id}\n"));
+    }
     let format = query.delivery.format(query.target.saved_output()?)?;
     let progress = query.delivery.watch();
     progress.stage(Stage::Connecting);

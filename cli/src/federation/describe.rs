@@ -167,6 +167,8 @@ pub struct Agreement {
     pub keyholder: String,
     /// The length of an epoch in days.
     pub epoch_days: u32,
+    /// What may be taken under it.
+    pub limits: concordat_policy::agreement::Limits,
     /// Organisation and roles that may receive answers.
     pub recipients: Vec<(String, Vec<String>)>,
     /// What is agreed about each dataset.
@@ -201,7 +203,7 @@ pub struct Caller {
     pub purpose: String,
 }
 
-/// The gateway's limits; its own defaults where absent.
+/// The gateway's limits; its own defaults where absent. The keys are those of `[limits]` in `gateway.toml`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Limits {
     /// Memory of one query's execution, in MiB.
@@ -210,4 +212,20 @@ pub struct Limits {
     pub deadline_seconds: Option<u32>,
     /// Size of one answer, in MiB.
     pub answer_mib: Option<u32>,
+    /// Time after which an answer that is not read is dropped, in seconds.
+    pub unread_seconds: Option<u32>,
+    /// Queries at a time.
+    pub concurrent_queries: Option<u32>,
+    /// Time that a query may wait for a place, in seconds.
+    pub wait_seconds: Option<u32>,
+    /// Requests of one caller per minute.
+    pub caller_requests_per_minute: Option<u32>,
+    /// Queries of one caller at a time.
+    pub caller_concurrent_queries: Option<u32>,
+    /// Rows released for one caller per day.
+    pub caller_rows_per_day: Option<u64>,
+    /// Time of a detached query, in seconds.
+    pub detached_deadline_seconds: Option<u32>,
+    /// Time that its answer is kept, in minutes.
+    pub detached_keep_minutes: Option<u32>,
 }

@@ -133,6 +133,7 @@ pub fn agreement(agreement: &Agreement, departments: &[Department], keys: &BTree
         quoted(&agreement.keyholder),
         agreement.epoch_days,
     );
+    text.push_str(&agreement_limits(agreement));
     for department in parties(agreement) {
         let keys = keys.get(department).ok_or_else(|| unknown(agreement, department))?;
         let _ = write!(
@@ -150,6 +151,28 @@ pub fn agreement(agreement: &Agreement, departments: &[Department], keys: &BTree
         text.push_str(&agreed_dataset(agreement, dataset, departments)?);
     }
     Ok(text)
+}
+
+/// The limits that an agreement states of its own.
+fn agreement_limits(agreement: &Agreement) -> String {
+    let limits = agreement.limits;
+    let stated = [
+        limit("requests_per_minute", limits.requests_per_minute),
+        limit("concurrent_queries", limits.concurrent_queries),
+        limit("rows_per_day", limits.rows_per_day),
+    ];
+    table("limits", &stated)
+}
+
+/// A line, where there is something to say.
+fn limit<T: std::fmt::Display>(key: &str, value: Option<T>) -> String {
+    value.map_or_else(String::new, |value| format!("{key} = {value}\n"))
+}
+
+/// A table of lines, where there are any.
+fn table(name: &str, lines: &[String]) -> String {
+    let lines = lines.concat();
+    if lines.is_empty() { lines } else { format!("\n[{name}]\n{lines}") }
 }
 
 fn parties(agreement: &Agreement) -> Vec<&str> {
@@ -197,14 +220,13 @@ fn unknown(agreement: &Agreement, what: &str) -> Failure {
 
 /// `gateway.toml`.
 pub(super) fn gateway(limits: Limits) -> String {
-    let limit = |key: &str, value: Option<u32>| value.map_or_else(String::new, |value| format!("{key} = {value}\n"));
     format!(
         "# The gateway. Paths are relative to this file's folder.
 listen = \"127.0.0.1:0\"   # port 0: any free one; the address is written to state/address
 state = \"state\"
 log = \"log\"
 estate = \"../estate\"
-{}{}{}
+
 [tls]   # towards callers
 certificate = \"tls/gateway.pem\"
 key = \"tls/gateway.key.pem\"
@@ -222,13 +244,29 @@ issuer = {}
 audience = {}
 jwks = \"../issuer/jwks.json\"
 max_lifetime_seconds = 3600
-",
+{}",
+        quoted(ISSUER),
+        quoted(AUDIENCE),
+        gateway_limits(limits),
+    )
+}
+
+fn gateway_limits(limits: Limits) -> String {
+    let all = [
         limit("memory_mib", limits.memory_mib),
         limit("deadline_seconds", limits.deadline_seconds),
         limit("answer_mib", limits.answer_mib),
-        quoted(ISSUER),
-        quoted(AUDIENCE),
-    )
+        limit("unread_seconds", limits.unread_seconds),
+        limit("concurrent_queries", limits.concurrent_queries),
+        limit("wait_seconds", limits.wait_seconds),
+    ];
+    let caller = [
+        limit("requests_per_minute", limits.caller_requests_per_minute),
+        limit("concurrent_queries", limits.caller_concurrent_queries),
+        limit("rows_per_day", limits.caller_rows_per_day),
+    ];
+    let detached = [limit("deadline_seconds", limits.detached_deadline_seconds), limit("keep_minutes", limits.detached_keep_minutes)];
+    [table("limits", &all), table("limits.caller", &caller), table("limits.detached", &detached)].concat()
 }
 
 /// `departments.toml`. Addresses are filled in when the nodes have started.

@@ -134,6 +134,7 @@ fn agreement(id: &str, title: &str, purpose: &str, keyholder: &str, today: Naive
         minimum_subjects: 10,
         keyholder: keyholder.into(),
         epoch_days: 90,
+        limits: Default::default(),
         recipients: vec![(ORGANISATION.into(), vec![ROLE.into()])],
         datasets,
     }

@@ -157,7 +157,7 @@ impl Fetcher {
 }
 
 /// The releases that a plan reads.
-fn leaves(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<Arc<ReleaseSpec>>, Refusal> {
+pub(crate) fn leaves(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<Arc<ReleaseSpec>>, Refusal> {
     let mut specs: Vec<Arc<ReleaseSpec>> = Vec::new();
     plan.apply(|node| {
         if let Some(release) = node.downcast_ref::<ReleaseExec>()

@@ -1,5 +1,6 @@
 //! One placed order: its partitions are read once each, checked row by row, and count only with the node's receipt.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ pub(crate) struct Placed {
     client: Client,
     tickets: Mutex<Vec<Option<Ticket>>>,
     readers: Mutex<Vec<Reader>>,
+    /// Rows of partitions whose receipts have come.
+    released: Arc<AtomicU64>,
 }
 
 /// What an answer states of one of its sources.
@@ -73,7 +76,13 @@ impl Placed {
         if tickets.len() != expected.partitions as usize || tickets.iter().any(Option::is_none) {
             return Err(faulty(&expected.department, "answered an order with other tickets than one per partition", tickets.len()));
         }
-        Ok(Self { expected: Arc::new(expected), client, tickets: Mutex::new(tickets), readers: Mutex::new(Vec::new()) })
+        Ok(Self {
+            expected: Arc::new(expected),
+            client,
+            tickets: Mutex::new(tickets),
+            readers: Mutex::new(Vec::new()),
+            released: Arc::default(),
+        })
     }
 
     /// Starts to read a partition. The reader runs on its own to the receipt, even when the join needs no more rows.
@@ -81,9 +90,12 @@ impl Placed {
         let ticket = self.tickets.lock().unwrap_or_else(PoisonError::into_inner).get_mut(partition).and_then(Option::take);
         let ticket = ticket.ok_or_else(|| internal_datafusion_err!("partition {partition} was read twice or does not exist"))?;
         let (sender, receiver) = mpsc::channel(AHEAD);
-        let (expected, client) = (self.expected.clone(), self.client.clone());
+        let (expected, client, released) = (self.expected.clone(), self.client.clone(), self.released.clone());
         let reader = tokio::spawn(async move {
             let outcome = expected.stream(client, ticket, partition, &sender).await;
+            if let Ok(receipt) = &outcome {
+                released.fetch_add(receipt.rows, Ordering::AcqRel);
+            }
             if let Err(refusal) = &outcome {
                 // The join may have gone already; the refusal is found again when receipts are collected.
                 let _ = sender.send(Err(DataFusionError::External(Box::new(refusal.clone())))).await;
@@ -92,6 +104,11 @@ impl Placed {
         });
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
         Ok(ReceiverStream::new(receiver))
+    }
+
+    /// Rows that the department has released and receipted so far.
+    pub(crate) fn released(&self) -> u64 {
+        self.released.load(Ordering::Acquire)
     }
 
     /// Waits for the receipts of every partition that was read, and returns what they say together.

@@ -19,12 +19,13 @@ use tonic::{Request, Response, Status};
 
 use super::prepared::{One, Prepared, parameter_schema};
 use super::seal::{Kind, Seal};
-use super::statements::{Statements, now, stream};
+use super::statements::{Statements, now};
 use super::{Known, bound, ipc, plain};
 use crate::Gateway;
 use crate::authenticate::Caller;
 use crate::pipeline;
 use crate::plan::Statement;
+use crate::service::DETACHED_TICKET;
 
 /// How long a transaction is good, in seconds.
 const TRANSACTION: i64 = 12 * 3600;
@@ -150,7 +151,17 @@ impl FlightSqlService for FlightSql {
     async fn do_get_statement(&self, ticket: TicketStatementQuery, request: Request<Ticket>) -> Result<Stream<Self>, Status> {
         let caller = self.caller(&request).await?;
         let answer = self.statements.answer(&self.gateway, &self.seal, &ticket.statement_handle, caller).await;
-        Ok(Response::new(stream(answer.map_err(|r| r.status())?)))
+        Ok(Response::new(answer.map_err(|r| r.status())?.encoded(self.gateway.limits.settings.unread())))
+    }
+
+    /// The answer of a detached query.
+    async fn do_get_fallback(&self, request: Request<Ticket>, message: Any) -> Result<Stream<Self>, Status> {
+        let caller = self.caller(&request).await?;
+        if message.type_url != DETACHED_TICKET {
+            return Err(Status::invalid_argument(""));
+        }
+        let answer = pipeline::collect(&self.gateway, caller, &message.value).await.map_err(|r| r.status())?;
+        Ok(Response::new(answer.encoded(self.gateway.limits.settings.unread())))
     }
 
     async fn do_action_create_prepared_statement(

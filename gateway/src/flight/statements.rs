@@ -6,19 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::sql::{ProstMessageExt as _, TicketStatementQuery};
-use arrow_flight::{FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, Ticket};
+use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo, Ticket};
 use concordat_policy::{Code, Refusal};
-use futures::TryStreamExt as _;
 use prost::Message as _;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 
 use super::kept::{Id, Kept, Limits};
 use super::seal::{Kind, Seal};
-use super::{Answers, plain};
 use crate::Gateway;
 use crate::authenticate::Caller;
 use crate::deliver::Answer;
@@ -137,18 +133,23 @@ impl Statements {
 async fn of_each(gateway: &Gateway, caller: &Caller, statements: &[Statement], stop: &CancellationToken) -> Result<Answer, Refused> {
     let mut whole: Option<Answer> = None;
     let (mut summaries, mut size) = (Vec::new(), 0usize);
+    let most = gateway.limits.settings.answer_mib << 20;
     for statement in statements {
         let answer = pipeline::answer(gateway, caller.clone(), statement, stop).await?;
         size += answer.batches.iter().map(arrow::array::RecordBatch::get_array_memory_size).sum::<usize>();
-        if size > gateway.limits.answer {
-            let refusal = Refusal::new(Code::LimitExceeded, format!("the answers together exceed {} MiB", gateway.limits.answer >> 20))
+        if size > most {
+            let refusal = Refusal::new(Code::LimitExceeded, format!("the answers together exceed {} MiB", most >> 20))
                 .advice("bind fewer rows of parameters");
             return Err(pipeline::refused_unopened(gateway, caller, refusal).await);
         }
         summaries.push(answer.summary.clone());
         match &mut whole {
             None => whole = Some(answer),
-            Some(whole) => whole.batches.extend(answer.batches),
+            // Places and reservations are given back one by one: else the caller's own rows would wait for each other.
+            Some(whole) => {
+                whole.batches.extend(answer.batches);
+                whole.held = answer.held;
+            }
         }
     }
     let mut answer = whole.ok_or_else(|| Refused::unlogged(Refusal::internal("a ticket without a statement")))?;
@@ -167,16 +168,6 @@ fn of_several(summaries: Vec<Value>) -> Value {
         object.insert("answers".into(), json!(summaries));
     }
     whole
-}
-
-/// An answer as Flight carries it: the schema's message bears the summary.
-pub(super) fn stream(answer: Answer) -> Answers<FlightData> {
-    let stream = FlightDataEncoderBuilder::new()
-        .with_schema(answer.schema)
-        .with_metadata(answer.summary.to_string().into())
-        .build(futures::stream::iter(answer.batches.into_iter().map(Ok)))
-        .map_err(|e| -> Status { plain(&Refusal::internal(e)) });
-    Box::pin(stream)
 }
 
 /// Unix seconds.

@@ -16,7 +16,9 @@ use super::Known;
 use crate::Gateway;
 use crate::authenticate::Caller;
 use crate::estate::View;
-use crate::plan::{Plan, VIEWS};
+use crate::limits::{Allowance, Key, Patience};
+use crate::pipeline;
+use crate::plan::VIEWS;
 
 /// How long a department may take to say how fresh its data is; a tree does without.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -39,6 +41,8 @@ pub(super) struct Object {
 /// The refusal of a purpose that contradicts the token's.
 pub(super) async fn objects(gateway: &Gateway, known: &Known) -> Result<Vec<Object>, Refusal> {
     let permits = permits(gateway, known)?;
+    // Planning views is work like any other.
+    let allowance = gateway.limits.admit(&Key::of_identity(&known.identity), Patience::Short).await?;
     let fresh = freshness(gateway, &permits).await;
     let mut objects: BTreeMap<(Name, String, String), Object> = BTreeMap::new();
     for permit in &permits {
@@ -49,7 +53,7 @@ pub(super) async fn objects(gateway: &Gateway, known: &Known) -> Result<Vec<Obje
         for view in gateway.estate.views.iter().filter(|view| view.mission == *permit.mission()) {
             let key = (view.mission.clone(), VIEWS.to_owned(), view.name.clone());
             if !objects.contains_key(&key)
-                && let Some(object) = view_object(gateway, permit, view).await
+                && let Some(object) = view_object(gateway, permit, view, &allowance).await
             {
                 objects.insert(key, object);
             }
@@ -127,10 +131,9 @@ fn dataset_object(permit: &Permit, dataset: &DatasetPermit, fresh: &HashMap<Data
 }
 
 /// A view as this permit would answer it; `None` where it would not.
-async fn view_object(gateway: &Gateway, permit: &Permit, view: &View) -> Option<Object> {
+async fn view_object(gateway: &Gateway, permit: &Permit, view: &View, allowance: &Allowance) -> Option<Object> {
     let statement = format!("SELECT * FROM {VIEWS}.{}", view.name);
-    let runtime = gateway.runtime().ok()?;
-    let plan = Plan::new(permit, &statement.as_str().into(), &gateway.estate.views, gateway.partitions, runtime).await.ok()?;
+    let plan = pipeline::plan(gateway, permit, &statement.as_str().into(), allowance).await.ok()?;
     let place = [permit.mission().as_str(), VIEWS, view.name.as_str()];
     let schema = plan.answer_schema();
     let columns = schema.fields().iter().map(|f| remarked(f.as_ref().clone(), place, &f.data_type().to_string(), ""));

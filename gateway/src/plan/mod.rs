@@ -8,11 +8,13 @@ mod parameters;
 mod predicate;
 mod protect;
 mod release_table;
+mod repetition;
 mod rewrite;
 mod safe;
 mod session;
 mod shape;
 mod statement;
+mod substitution;
 mod summarise;
 #[cfg(test)]
 mod tests;
@@ -72,6 +74,7 @@ impl Plan {
         let mut rewriter = Rewriter::new(permit);
         let (logical, masked) = protected(&mut rewriter, plan).map_err(refusal_of)?;
         permit.judge(&rewriter.uses)?;
+        substitution::bounded(&logical).map_err(refusal_of)?;
         let width = logical.schema().fields().len() - usize::from(masked);
         let columns = answer_columns(&logical, width);
         let physical = state.create_physical_plan(&logical).await.map_err(refusal_of)?;

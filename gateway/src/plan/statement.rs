@@ -16,6 +16,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::failure::refusal_of;
 use super::parameters;
+use super::repetition;
 use super::session::VIEWS;
 use crate::estate::View;
 
@@ -105,7 +106,10 @@ pub(crate) fn parse(sql: &str) -> Result<Parsed, Refusal> {
     let one = statements.pop_front();
     match (one, statements.is_empty()) {
         (Some(Parsed::Statement(ast)), true) => match ast.as_ref() {
-            Ast::Query(query) if query.locks.is_empty() && selects(&query.body) => Ok(Parsed::Statement(ast)),
+            Ast::Query(query) if query.locks.is_empty() && selects(&query.body) => {
+                repetition::bounded(&ast)?;
+                Ok(Parsed::Statement(ast))
+            }
             _ => Err(only_select()),
         },
         (None, _) => Err(Refusal::new(Code::Invalid, "the statement is empty").advice("send one SELECT")),

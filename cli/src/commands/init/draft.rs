@@ -32,6 +32,7 @@ pub(super) fn agreement(init: &Init, federation: &Federation, today: NaiveDate) 
         minimum_subjects: 10,
         keyholder: federation.departments.first().map(|department| department.id.clone()).unwrap_or_default(),
         epoch_days: 90,
+        limits: Default::default(),
         recipients: vec![(init.organisation.clone(), vec![init.role.clone()])],
         datasets: datasets.collect(),
     }

@@ -1,0 +1,54 @@
+//! What has to be done now and then, and before the gateway ends: counted refusals are recorded, lapsed answers dropped.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use concordat_audit::Entry;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::Gateway;
+
+/// How often.
+const PERIOD: Duration = Duration::from_secs(5);
+/// How long detached queries may take to close their entries when the gateway ends.
+const ENDING: Duration = Duration::from_secs(5);
+
+impl Gateway {
+    /// Tends the gateway as long as the returned handle is kept.
+    pub(crate) fn tend(self: &Arc<Self>) -> AbortOnDropHandle<()> {
+        let gateway = self.clone();
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(PERIOD);
+            let mut unrecorded = Vec::new();
+            loop {
+                ticks.tick().await;
+                gateway.detached.sweep(Instant::now());
+                // While the log cannot be written, refusals are counted on.
+                if unrecorded.is_empty() {
+                    unrecorded = gateway.limits.refusals.ended(Instant::now(), false);
+                }
+                unrecorded = gateway.recorded(unrecorded).await;
+            }
+        }))
+    }
+
+    /// Ends detached queries and records what was only counted. The listener must have stopped, the tending too.
+    pub(crate) async fn drain(&self) {
+        self.detached.end(ENDING).await;
+        let lost = self.recorded(self.limits.refusals.ended(Instant::now(), true)).await;
+        if !lost.is_empty() {
+            tracing::error!(sources = lost.len(), "counted refusals could not be recorded");
+        }
+    }
+
+    /// Records entries; returns those that could not be.
+    async fn recorded(&self, entries: Vec<Entry>) -> Vec<Entry> {
+        let mut left = entries.into_iter();
+        while let Some(entry) = left.next() {
+            if self.log.append(entry.clone()).await.is_err() {
+                return std::iter::once(entry).chain(left).collect();
+            }
+        }
+        Vec::new()
+    }
+}
