@@ -95,10 +95,12 @@ async fn dispatch(command: Command) -> miette::Result<()> {
     Ok(done?)
 }
 
-/// Diagnostics go to standard error: of servers what they do, of other commands only warnings. `RUST_LOG` says otherwise.
+/// Warnings go to standard error; `RUST_LOG` says otherwise. The servers' own commands set this up from their configuration.
 fn diagnostics(command: &Command) {
-    let server = matches!(command, Command::Node(_) | Command::Gateway(_));
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(if server { "info" } else { "warn" }));
+    if matches!(command, Command::Node(_) | Command::Gateway(_) | Command::Consent(_)) {
+        return;
+    }
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     let colour = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
 }

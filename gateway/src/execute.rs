@@ -40,6 +40,7 @@ pub(crate) struct Protected {
 ///
 /// # Errors
 /// [`Code::LimitExceeded`] beyond memory, deadline or answer size; node refusals that name the department. Never a part.
+#[tracing::instrument(name = "execute", skip_all)]
 pub(crate) async fn execute(gateway: &Gateway, opened: &Opened, permit: &Permit, plan: Plan) -> Result<Protected, Refusal> {
     let deadline = gateway.limits.deadline;
     tokio::time::timeout(deadline, run(gateway, opened, permit, plan)).await.unwrap_or_else(|_| {

@@ -19,6 +19,7 @@ use concordat_proto::status::to_status;
 use futures::{Stream, TryStreamExt as _};
 use prost::Message as _;
 use tonic::{Request, Response, Status};
+use tracing::Instrument as _;
 
 use crate::Gateway;
 use crate::authenticate::Caller;
@@ -114,7 +115,8 @@ impl FlightSqlService for FlightSql {
         };
         // On its own, so that the log's entry is closed even when the caller leaves meanwhile.
         let gateway = self.gateway.clone();
-        let answer = tokio::spawn(async move { pipeline::answer(&gateway, caller, &sql.as_str().into()).await });
+        let answering = async move { pipeline::answer(&gateway, caller, &sql.as_str().into()).await };
+        let answer = tokio::spawn(answering.in_current_span());
         let answer = answer.await.map_err(|e| to_status(&Refusal::internal(e), None))?.map_err(|r| r.status())?;
         let stream = FlightDataEncoderBuilder::new()
             .with_schema(answer.schema)

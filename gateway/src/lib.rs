@@ -15,6 +15,7 @@ mod execute;
 mod fetch;
 mod flight;
 mod issuers;
+mod observe;
 mod pipeline;
 pub mod plan;
 mod record;
@@ -33,6 +34,7 @@ use estate::Estate;
 use fetch::{Fetcher, Nodes, Relay};
 use issuers::Issuers;
 use miette::miette;
+use observe::Observed;
 
 /// Everything that answering needs.
 struct Gateway {
@@ -41,6 +43,7 @@ struct Gateway {
     issuers: Issuers,
     fetcher: Fetcher,
     log: Log,
+    observed: Observed,
     /// Into how many ranges releases are split.
     partitions: u32,
 }
@@ -49,14 +52,14 @@ impl Gateway {
     fn new(config: Config) -> miette::Result<Self> {
         let estate = Estate::load(&config.estate)?;
         let issuers = Issuers::load(&config.issuers)?;
-        let nodes = Nodes::new(&estate.departments, &config.client_tls)
-            .map_err(|e| miette!(help = "correct departments.toml or the [nodes] files", "{e}"))?;
+        let nodes = Nodes::new(&estate.departments, config.client_tls)?;
         let log = Log::open(&config.log).map_err(|e| {
             miette!(help = "the folder must be writable, and no other gateway may use it", "{e}: {:?}", std::error::Error::source(&e))
         })?;
         let cores = std::thread::available_parallelism().map_or(2, |n| u32::try_from(n.get()).unwrap_or(2));
-        let fetcher = Fetcher { nodes, relay: Relay::default(), order_key: config.order_key, certificates: config.client_certificates };
-        Ok(Self { limits: config.limits, estate, issuers, fetcher, log, partitions: cores.clamp(2, 16) })
+        let observed = Observed::new();
+        let fetcher = Fetcher { nodes, relay: Relay::default(), order_key: config.order_key, observed: observed.clone() };
+        Ok(Self { limits: config.limits, estate, issuers, fetcher, log, observed, partitions: cores.clamp(2, 16) })
     }
 
     /// Memory of one query's execution. Nothing is spilled: pseudonymous rows do not touch the disk.

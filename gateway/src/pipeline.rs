@@ -44,6 +44,7 @@ pub(crate) async fn answer(gateway: &Gateway, caller: Caller, statement: &Statem
         execute(gateway, &opened, &permit, plan).await
     };
     let protected = protected.await;
+    gateway.observed.query(&protected);
     let closed = opened.close(protected).await.map_err(refused)?;
     deliver(closed).map_err(Refused::unlogged)
 }
@@ -71,6 +72,7 @@ pub(crate) async fn authenticate(gateway: &Gateway, from: &Origin<'_>) -> Result
 }
 
 /// Authenticates a user, for what needs no purpose; a failure is recorded.
+#[tracing::instrument(name = "authenticate", skip_all)]
 pub(crate) async fn identify(gateway: &Gateway, from: &Origin<'_>) -> Result<Identity, Refused> {
     match Identity::authenticate(&gateway.issuers, from.metadata, chrono::Utc::now().timestamp()).await {
         Ok(identity) => Ok(identity),
@@ -88,16 +90,19 @@ pub(crate) async fn refused_unopened(gateway: &Gateway, caller: &Caller, refusal
 }
 
 /// Opens the log's entry.
+#[tracing::instrument(name = "open", skip_all)]
 pub(crate) async fn open(gateway: &Gateway, caller: Caller, intent: Intent, statement: &str) -> Result<Opened, Refused> {
     record::open(&gateway.log, caller, intent, statement).await.map_err(Refused::unlogged)
 }
 
 /// Decides whether the caller may ask at all.
+#[tracing::instrument(name = "authorize", skip_all)]
 pub(crate) fn permit(gateway: &Gateway, opened: &Opened) -> Result<Permit, Refusal> {
     let estate = &gateway.estate;
     authorize(&opened.caller, opened.caller.mission(), &estate.agreements, &estate.purposes, chrono::Utc::now())
 }
 
+#[tracing::instrument(name = "plan", skip_all)]
 async fn plan(gateway: &Gateway, permit: &Permit, statement: &Statement) -> Result<Plan, Refusal> {
     Plan::new(permit, statement, &gateway.estate.views, gateway.partitions, gateway.runtime()?).await
 }

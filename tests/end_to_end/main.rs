@@ -15,6 +15,7 @@ mod consent;
 mod faults;
 mod impostor;
 mod joins;
+mod operations;
 mod oracle;
 mod orders;
 mod sandbox;
