@@ -83,16 +83,16 @@ async fn begin(gateway: &Gateway) {
     if let Err(e) = gateway.log.append(Entry::new("gateway.started").field("version", env!("CARGO_PKG_VERSION"))).await {
         tracing::error!(cause = %e, source = ?std::error::Error::source(&e), "the access log cannot be written; every call is refused");
     }
-    let (log, failures) = (gateway.log.clone(), gateway.observed.metrics.level("log_failures", "Attempts to write the access log that failed"));
+    let (log, failures) =
+        (gateway.log.clone(), gateway.observed.metrics.level("log_failures", "Attempts to write the access log that failed"));
     gateway.observed.metrics.before_reading(move || failures.set(&[], i64::try_from(log.failures()).unwrap_or(i64::MAX)));
 }
 
 /// The identity towards nodes; the one towards callers is the listener's own matter.
 fn reloads(gateway: &Arc<Gateway>) -> Reloads {
     let mut reloads = Reloads::default();
-    let (files, metrics, gateway) =
-        (gateway.fetcher.nodes.files().all(), Arc::clone(&gateway.observed.metrics), Arc::clone(gateway));
-    let mut reload = move || {
+    let (files, metrics, gateway) = (gateway.fetcher.nodes.files().all(), Arc::clone(&gateway.observed.metrics), Arc::clone(gateway));
+    let reload = move || {
         let facts = gateway.fetcher.nodes.reload(unix_now())?;
         metrics.expires("client", facts.not_after);
         Ok(described(&facts))

@@ -77,10 +77,7 @@ impl Node {
         let metrics = Metrics::new("concordat-node", env!("CARGO_PKG_VERSION"));
         let outcomes = metrics.counter("releases", "Releases by outcome; completed counts partitions");
         let node = Self {
-            callers: Callers::new(
-                config.department.clone(),
-                Pins { gateway: config.gateway, administrators: config.administrators },
-            ),
+            callers: Callers::new(config.department.clone(), Pins { gateway: config.gateway, administrators: config.administrators }),
             verifier: Verifier {
                 agreements: Arc::clone(&agreements),
                 key: config.order_key,
@@ -265,7 +262,13 @@ impl Node {
         query_id: Option<&str>,
     ) -> Refusal {
         self.outcome(refusal.code.as_str());
-        tracing::warn!(code = refusal.code.as_str(), query.id = query_id, cause = refusal.operator.as_deref().unwrap_or(&refusal.message), event, "refused");
+        tracing::warn!(
+            code = refusal.code.as_str(),
+            query.id = query_id,
+            cause = refusal.operator.as_deref().unwrap_or(&refusal.message),
+            event,
+            "refused"
+        );
         if refusal.code == Code::LogUnavailable {
             return refusal;
         }

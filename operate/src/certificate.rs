@@ -153,10 +153,13 @@ impl Identity {
 /// A Unix time as `2026-01-31`.
 #[must_use]
 pub fn date(seconds: i64) -> String {
-    x509_parser::time::ASN1Time::from_timestamp(seconds).map_or_else(|_| seconds.to_string(), |time| {
-        let time = time.to_datetime();
-        format!("{:04}-{:02}-{:02}", time.year(), u8::from(time.month()), time.day())
-    })
+    x509_parser::time::ASN1Time::from_timestamp(seconds).map_or_else(
+        |_| seconds.to_string(),
+        |time| {
+            let time = time.to_datetime();
+            format!("{:04}-{:02}-{:02}", time.year(), u8::from(time.month()), time.day())
+        },
+    )
 }
 
 /// The certificates in a PEM text.

@@ -159,7 +159,8 @@ mod tests {
         drop(other);
         assert!(gate.admit(ip(4)).is_some());
         drop(busy);
-        assert_eq!((gate.inner().open, gate.inner().of_source.len(), gate.inner().handshakes.len()), (0, 0, 0));
+        let inner = gate.inner();
+        assert_eq!((inner.open, inner.of_source.len(), inner.handshakes.len()), (0, 0, 0));
     }
 
     #[test]

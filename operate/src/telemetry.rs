@@ -63,12 +63,8 @@ pub fn start(program: &'static str, instance: &str, level: &str, settings: &Sett
 }
 
 fn provider(program: &'static str, instance: &str, endpoint: &str) -> Result<SdkTracerProvider, String> {
-    let exporter = SpanExporter::builder()
-        .with_tonic()
-        .with_endpoint(endpoint)
-        .with_timeout(DELIVERY)
-        .build()
-        .map_err(|e| e.to_string())?;
+    let exporter =
+        SpanExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(DELIVERY).build().map_err(|e| e.to_string())?;
     let resource = Resource::builder_empty()
         .with_service_name(program)
         .with_attribute(KeyValue::new("service.instance.id", instance.to_owned()))

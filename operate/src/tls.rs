@@ -58,14 +58,19 @@ impl ServerTls {
 }
 
 fn config(files: &Files, identity: &Identity) -> Result<ServerConfig, Fault> {
-    let unusable = |e: &dyn std::fmt::Display| Fault::new(files.certificate.display(), format!("cannot be used: {e}"), "have it issued again");
+    let unusable =
+        |e: &dyn std::fmt::Display| Fault::new(files.certificate.display(), format!("cannot be used: {e}"), "have it issued again");
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().map_err(|e| unusable(&e))?;
     let verifier = match (&files.ca, &identity.ca_pem) {
         (Some(path), Some(pem)) => {
             let mut roots = RootCertStore::empty();
             for authority in certificates(path, pem)? {
                 roots.add(authority).map_err(|e| {
-                    Fault::new(path.display(), format!("holds an authority that cannot be used: {e}"), "use the authority's own certificate")
+                    Fault::new(
+                        path.display(),
+                        format!("holds an authority that cannot be used: {e}"),
+                        "use the authority's own certificate",
+                    )
                 })?;
             }
             WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build().map_err(|e| unusable(&e))?
@@ -105,10 +110,6 @@ pub(crate) mod tests {
 
         pub(crate) fn path(&self, name: &str) -> PathBuf {
             self.folder.path().join(name)
-        }
-
-        pub(crate) fn ca(&self) -> String {
-            self.authority.pem()
         }
 
         /// Writes a certificate that is valid from and until the first days of two years.

@@ -23,8 +23,8 @@ use crate::authenticate::Caller;
 use crate::observe::Observed;
 use crate::plan::{ReleaseExec, ReleaseSpec};
 pub(crate) use keys::Relay;
-use nodes::call;
 pub(crate) use nodes::Nodes;
+use nodes::call;
 use release::Expected;
 pub(crate) use release::{Placed, Source};
 

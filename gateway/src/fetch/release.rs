@@ -78,7 +78,13 @@ impl Placed {
         if tickets.len() != expected.partitions as usize || tickets.iter().any(Option::is_none) {
             return Err(faulty(&expected.department, "answered an order with other tickets than one per partition", tickets.len()));
         }
-        Ok(Self { expected: Arc::new(expected), client, tickets: Mutex::new(tickets), readers: Mutex::new(Vec::new()), span: Span::current() })
+        Ok(Self {
+            expected: Arc::new(expected),
+            client,
+            tickets: Mutex::new(tickets),
+            readers: Mutex::new(Vec::new()),
+            span: Span::current(),
+        })
     }
 
     /// Starts to read a partition. The reader runs on its own to the receipt, even when the join needs no more rows.

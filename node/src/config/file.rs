@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use concordat_policy::agreement::Fingerprint;
 use concordat_operate::settings::{Operations, Telemetry};
+use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Classification, ColumnType, Name};
 use serde::Deserialize;
 

@@ -88,8 +88,12 @@ async fn one_trace_leads_from_the_client_through_the_gateway_to_the_nodes() {
     })
     .await;
     let all = collector.0.lock().unwrap();
-    assert!(all.iter().any(|(_, span)| span.parent_span_id == [0xb7, 0xad, 0x6b, 0x71, 0x69, 0x20, 0x33, 0x31]), "the client's span is a parent");
-    let nodes: BTreeSet<_> = all.iter().filter(|(service, span)| service == "concordat-node" && span.trace_id == id).map(|(_, s)| &s.parent_span_id).collect();
+    assert!(
+        all.iter().any(|(_, span)| span.parent_span_id == [0xb7, 0xad, 0x6b, 0x71, 0x69, 0x20, 0x33, 0x31]),
+        "the client's span is a parent"
+    );
+    let nodes: BTreeSet<_> =
+        all.iter().filter(|(service, span)| service == "concordat-node" && span.trace_id == id).map(|(_, s)| &s.parent_span_id).collect();
     assert!(nodes.iter().all(|parent| !parent.is_empty()), "no node begins a trace of its own");
     let told = format!("{all:?}");
     for secret in ["SELECT", "months_claiming", "analyst-1", "Bearer", "eyJ"] {
@@ -99,7 +103,12 @@ async fn one_trace_leads_from_the_client_through_the_gateway_to_the_nodes() {
 
 #[tokio::test]
 async fn a_collector_that_is_away_delays_nothing() {
-    let sandbox = Sandbox::with(300, |_| {}, |layout| append(&layout.gateway().join("gateway.toml"), "\n[telemetry]\notlp = \"http://127.0.0.1:9\"\n")).await;
+    let sandbox = Sandbox::with(
+        300,
+        |_| {},
+        |layout| append(&layout.gateway().join("gateway.toml"), "\n[telemetry]\notlp = \"http://127.0.0.1:9\"\n"),
+    )
+    .await;
     for _ in 0..3 {
         let since = std::time::Instant::now();
         sandbox.query(BOTH).await.unwrap();
