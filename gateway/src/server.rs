@@ -85,7 +85,7 @@ async fn begin(gateway: &Gateway) {
     }
     let (log, failures) =
         (gateway.log.clone(), gateway.observed.metrics.level("log_failures", "Attempts to write the access log that failed"));
-    gateway.observed.metrics.before_reading(move || failures.set(&[], i64::try_from(log.failures()).unwrap_or(i64::MAX)));
+    gateway.observed.metrics.before_reading(move || failures.set(&[("log", "access")], i64::try_from(log.failures()).unwrap_or(i64::MAX)));
 }
 
 /// The identity towards nodes; the one towards callers is the listener's own matter.

@@ -127,7 +127,7 @@ pub async fn serve(node: Arc<Node>, listen: Listen, stop: Stop) -> Result<(), Se
 /// Counts failures of the log when metrics are read.
 fn watch_log(node: &Node) {
     let (log, failures) = (node.log.clone(), node.metrics.level("log_failures", "Attempts to write the access log that failed"));
-    node.metrics.before_reading(move || failures.set(&[], i64::try_from(log.failures()).unwrap_or(i64::MAX)));
+    node.metrics.before_reading(move || failures.set(&[("log", "access")], i64::try_from(log.failures()).unwrap_or(i64::MAX)));
 }
 
 /// What keeps a node from releasing.

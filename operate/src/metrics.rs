@@ -206,7 +206,7 @@ mod tests {
         metrics.expires("server", 1_900_000_000);
         let open = metrics.connection();
         let level = metrics.level("log_failures", "x");
-        metrics.before_reading(move || level.set(&[], 3));
+        metrics.before_reading(move || level.set(&[("log", "access")], 3));
         let text = metrics.text();
         for line in [
             "concordat_build_info{program=\"node\",version=\"1.2.3\"} 1",
@@ -214,7 +214,7 @@ mod tests {
             "concordat_call_seconds_bucket{le=\"0.02\",call=\"Node/Describe\"} 1",
             "concordat_certificate_expiry_timestamp_seconds{certificate=\"server\"} 1900000000",
             "concordat_connections 1",
-            "concordat_log_failures 3",
+            "concordat_log_failures{log=\"access\"} 3",
             "# EOF",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");

@@ -41,7 +41,7 @@ async fn readiness_tells_which_department_is_gone_and_metrics_count_without_nami
 
     let metrics = get(&gateway, "/metrics").await.1;
     well_formed(&metrics);
-    for line in ["concordat_queries_total{outcome=\"answered\"} 1", "concordat_log_failures 0"] {
+    for line in ["concordat_queries_total{outcome=\"answered\"} 1", "concordat_log_failures{log=\"access\"} 0"] {
         assert!(metrics.lines().any(|l| l == line), "{line} is not in\n{metrics}");
     }
     let bytes = metrics.lines().find_map(|l| l.strip_prefix("concordat_release_bytes_total{department=\"dfe\"} "));
@@ -84,7 +84,7 @@ async fn a_gateway_whose_log_cannot_be_written_is_alive_and_not_ready() {
     assert_eq!((&said["ready"], &said["reasons"][0]["what"]), (&false.into(), &"log".into()), "{body}");
     assert!(said["reasons"][0]["remedy"].as_str().is_some_and(|remedy| !remedy.is_empty()), "{body}");
     let metrics = get(&gateway, "/metrics").await.1;
-    assert!(!metrics.contains("concordat_log_failures 0"), "{metrics}");
+    assert!(!metrics.contains("concordat_log_failures{log=\"access\"} 0"), "{metrics}");
 }
 
 /// A query that hangs at the gateway because a node does not answer, and the node's process.
