@@ -133,7 +133,7 @@ pub async fn run_until(command: Command, stop: Stop) -> miette::Result<()> {
             Ok(check::check(&args.config).await.end()?)
         }
         Command::Consent(command) => {
-            telemetry::start(PROGRAM, "consent", "info", &Telemetry::default()).end().await;
+            telemetry::start(PROGRAM, "consent", "warn", &Telemetry::default()).end().await;
             match command {
                 ConsentCommand::Import { config, file } => import_file(&config, file).await,
                 ConsentCommand::Record(args) => record(args).await,

@@ -224,8 +224,6 @@ pub fn private(path: &Path) -> Result<Zeroizing<String>, Fault> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests: a failure is a panic")]
-
     use super::*;
     use crate::tls::tests::World;
 

@@ -126,8 +126,6 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests: a failure is a panic")]
-
     use super::*;
     use crate::tls::tests::World;
 

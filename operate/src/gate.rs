@@ -132,8 +132,6 @@ fn source(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests: a failure is a panic")]
-
     use super::*;
 
     const LIMITS: Limits = Limits { connections: 6, of_one_source: 4, handshakes: 5 };

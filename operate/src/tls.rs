@@ -85,8 +85,6 @@ fn config(files: &Files, identity: &Identity) -> Result<ServerConfig, Fault> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests: a failure is a panic")]
-
     use std::os::unix::fs::PermissionsExt as _;
     use std::path::{Path, PathBuf};
 
