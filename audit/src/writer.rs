@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use chrono::{SecondsFormat, Utc};
@@ -50,6 +51,14 @@ struct Waiting {
 pub struct Log {
     queue: SyncSender<Waiting>,
     digest_key: Arc<[u8; 32]>,
+    health: Arc<Health>,
+}
+
+/// Whether entries become durable.
+#[derive(Debug, Default)]
+struct Health {
+    failing: AtomicBool,
+    failures: AtomicU64,
 }
 
 impl std::fmt::Debug for Log {
@@ -71,9 +80,22 @@ impl Log {
         let file = LogFile::open(folder).map_err(open_error)?;
         let digest_key = Arc::new(digest_key(folder).map_err(open_error)?);
         let (queue, waiting) = sync_channel(QUEUE);
-        let writer = Writer { folder: folder.to_owned(), file: Some(file) };
+        let health = Arc::new(Health::default());
+        let writer = Writer { folder: folder.to_owned(), file: Some(file), health: Arc::clone(&health) };
         std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(&waiting)).map_err(open_error)?;
-        Ok(Self { queue, digest_key })
+        Ok(Self { queue, digest_key, health })
+    }
+
+    /// Whether the last attempt to write failed.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.health.failing.load(Ordering::Relaxed)
+    }
+
+    /// How many attempts to write failed since the log was opened.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.health.failures.load(Ordering::Relaxed)
     }
 
     /// Appends an entry and returns its number once it is on stable storage.
@@ -126,6 +148,7 @@ struct Writer {
     folder: PathBuf,
     /// `None` after a failure that could not be undone, until reopening works.
     file: Option<LogFile>,
+    health: Arc<Health>,
 }
 
 impl Writer {
@@ -138,9 +161,13 @@ impl Writer {
 
     /// Writes a group with one sync and tells each waiter.
     fn commit(&mut self, group: Vec<Waiting>) {
+        let health = Arc::clone(&self.health);
         let file = match self.file() {
             Ok(file) => file,
-            Err(error) => return refuse(group, &error),
+            Err(error) => {
+                health.failed();
+                return refuse(group, &error);
+            }
         };
         let (mut lines, mut next, mut accepted) = (Vec::new(), file.last, Vec::new());
         for Waiting { entry, done } in group {
@@ -154,8 +181,12 @@ impl Writer {
             }
         }
         match file.append(&lines, accepted.len() as u64) {
-            Ok(()) => accepted.into_iter().for_each(|(number, done)| drop(done.send(Ok(number)))),
+            Ok(()) => {
+                health.failing.store(false, Ordering::Relaxed);
+                accepted.into_iter().for_each(|(number, done)| drop(done.send(Ok(number))));
+            }
             Err(error) => {
+                health.failed();
                 if file.cut_back().is_err() {
                     self.file = None;
                 }
@@ -172,6 +203,13 @@ impl Writer {
             None => LogFile::open(&self.folder).map_err(|e| LogError::Write(Arc::new(e)))?,
         };
         Ok(self.file.insert(file))
+    }
+}
+
+impl Health {
+    fn failed(&self) {
+        self.failing.store(true, Ordering::Relaxed);
+        self.failures.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -130,10 +130,12 @@ fn reports() {
     let _ = miette::set_hook(Box::new(move |_| Box::new(miette::MietteHandlerOpts::new().wrap_lines(wrap).build())));
 }
 
-/// Diagnostics go to standard error: of servers what they do, of other commands only warnings. `RUST_LOG` says otherwise.
+/// Warnings go to standard error; `RUST_LOG` says otherwise. The servers' own commands set this up from their configuration.
 fn diagnostics(command: &Command) {
-    let server = matches!(command, Command::Node(_) | Command::Gateway(_));
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(if server { "info" } else { "warn" }));
+    if matches!(command, Command::Node(_) | Command::Gateway(_) | Command::Consent(_)) {
+        return;
+    }
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(crate::out::colour_of_diagnostics()).init();
 }
 

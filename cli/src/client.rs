@@ -14,6 +14,7 @@ use arrow::datatypes::SchemaRef;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt as _};
 use arrow_flight::{FlightDescriptor, FlightInfo};
+use concordat_operate::trace::{TRACEPARENT, is_traceparent};
 use concordat_proto::v1::gateway_client::GatewayClient;
 use concordat_proto::v1::{CatalogueRequest, CatalogueResponse, DepartmentStatus, DepartmentsRequest, WhoAmIRequest, WhoAmIResponse};
 use concordat_proto::{MAX_BATCH_MESSAGE, MAX_CONTROL_MESSAGE, status};
@@ -292,6 +293,8 @@ impl Client {
             ("authorization", self.connection.token.as_ref().map(|token| format!("Bearer {token}"))),
             (status::PURPOSE, self.connection.purpose.clone()),
             (status::MISSION, self.connection.mission.clone()),
+            // The trace that the caller's own program belongs to, as W3C names the variable.
+            (TRACEPARENT, std::env::var("TRACEPARENT").ok().filter(|header| is_traceparent(header))),
         ];
         for (key, value) in headers {
             let Some(value) = value else { continue };

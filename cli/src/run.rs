@@ -1,23 +1,28 @@
 //! The one place that calls the node's and the gateway's libraries: the hidden `node …` and `gateway …` commands.
 
-use std::future::Future;
+use std::time::Duration;
+
+use concordat_operate::drain::Stop;
 
 use crate::launch::EXIT_ON_STDIN_EOF;
 
+/// How long a child's calls may go on after its parent let go of it: less than the parent's patience.
+const DRAIN: Duration = Duration::from_secs(3);
+
 /// `concordat node …`.
 pub(crate) async fn node(command: concordat_node::command::Command) -> miette::Result<()> {
-    until_let_go(concordat_node::command::run(command)).await
+    concordat_node::command::run_until(command, stop()).await
 }
 
 /// `concordat gateway …`.
 pub(crate) async fn gateway(command: concordat_gateway::command::Command) -> miette::Result<()> {
-    until_let_go(concordat_gateway::command::run(command)).await
+    concordat_gateway::command::run_until(command, stop()).await
 }
 
-/// Runs `work`; as a child of `demo` or `up`, only as long as the parent holds the other end of standard input.
-async fn until_let_go(work: impl Future<Output = miette::Result<()>>) -> miette::Result<()> {
+/// On signals; as a child of `demo` or `up`, also when the parent lets go of the other end of standard input.
+fn stop() -> Stop {
     if std::env::var_os(EXIT_ON_STDIN_EOF).is_none() {
-        return work.await;
+        return Stop::on_signals();
     }
     let (let_go, ended) = tokio::sync::oneshot::channel();
     // A thread of its own, because a read of standard input cannot be cancelled; it ends with the process.
@@ -25,8 +30,5 @@ async fn until_let_go(work: impl Future<Output = miette::Result<()>>) -> miette:
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
         let _ = let_go.send(());
     });
-    tokio::select! {
-        done = work => done,
-        _ = ended => Ok(()),
-    }
+    Stop::on_signals().or_when(async { drop(ended.await) }, DRAIN)
 }

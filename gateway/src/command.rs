@@ -1,24 +1,30 @@
 //! The gateway's commands, for its own binary and for the `concordat` CLI.
 
+mod check;
+
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use concordat_operate::drain::Stop;
+use concordat_operate::settings::Telemetry;
+use concordat_operate::telemetry;
 
 use crate::config::Config;
-use crate::estate::Estate;
-use crate::issuers::Issuers;
 use crate::server;
+
+/// What this program calls itself towards monitoring.
+pub(crate) const PROGRAM: &str = "concordat-gateway";
 
 /// What the gateway can be told to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve callers until told to stop.
+    /// Serve callers until told to stop; SIGHUP reloads certificates.
     Serve {
         /// The configuration.
         #[arg(long, default_value = "gateway.toml")]
         config: PathBuf,
     },
-    /// Read the configuration and the whole estate, and say what is wrong with them.
+    /// Check configuration, certificates, estate, issuers and every department's node: one line per item.
     Check {
         /// The configuration.
         #[arg(long, default_value = "gateway.toml")]
@@ -31,37 +37,19 @@ pub enum Command {
 /// # Errors
 /// A report with file, line, cause and remedy.
 pub async fn run(command: Command) -> miette::Result<()> {
-    match command {
-        Command::Serve { config } => server::serve(Config::load(&config)?, asked_to_stop()).await,
-        Command::Check { config } => {
-            let config = Config::load(&config)?;
-            let estate = Estate::load(&config.estate)?;
-            let issuers = Issuers::load(&config.issuers)?;
-            issuers.refresh().await;
-            for state in issuers.state() {
-                match state.fault {
-                    None => tracing::info!(issuer = state.issuer, keys = state.keys, age = ?state.age, "issuer's keys are there"),
-                    Some(cause) => tracing::warn!(issuer = state.issuer, keys = state.keys, cause, "issuer's keys cannot be fetched"),
-                }
-            }
-            tracing::info!(
-                departments = estate.departments.len(),
-                agreements = estate.agreements.len(),
-                views = estate.views.len(),
-                "configuration and estate are sound"
-            );
-            Ok(())
-        }
-    }
+    run_until(command, Stop::on_signals()).await
 }
 
-async fn asked_to_stop() {
-    let interrupted = tokio::signal::ctrl_c();
-    match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        Ok(mut terminated) => tokio::select! {
-            _ = interrupted => {}
-            _ = terminated.recv() => {}
-        },
-        Err(_) => drop(interrupted.await),
+/// Runs a command. `Serve` drains when `stop` is ready.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_until(command: Command, stop: Stop) -> miette::Result<()> {
+    match command {
+        Command::Serve { config } => server::serve(Config::load(&config)?, stop).await,
+        Command::Check { config } => {
+            telemetry::start(PROGRAM, "check", "warn", &Telemetry::default()).end().await;
+            Ok(check::check(&config).await.end()?)
+        }
     }
 }

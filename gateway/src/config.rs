@@ -2,15 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use concordat_operate::certificate::Files;
+use concordat_operate::settings::{Operations, Telemetry};
 use concordat_policy::Problem;
-use concordat_policy::agreement::Fingerprint;
 use concordat_proto::token::SigningKey;
 use miette::{NamedSource, Report, miette};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use serde::Deserialize;
 
-use crate::fetch::ClientTls;
 use crate::issuers::{self, IssuerConfig, IssuerFile};
 use crate::limits::Settings;
 
@@ -26,10 +24,14 @@ pub struct Config {
     pub estate: PathBuf,
     /// Limits of queries, callers and agreements: `[limits]`, see [`Settings`].
     pub limits: Settings,
-    pub(crate) server_certificate: String,
-    pub(crate) server_key: String,
-    pub(crate) client_tls: ClientTls,
-    pub(crate) client_certificates: Vec<Fingerprint>,
+    /// `[operations]`.
+    pub operations: Operations,
+    /// `[telemetry]`.
+    pub telemetry: Telemetry,
+    /// What callers see.
+    pub(crate) server_tls: Files,
+    /// What nodes see, and the authority by which nodes are judged.
+    pub(crate) client_tls: Files,
     pub(crate) order_key: SigningKey,
     pub(crate) issuers: Vec<IssuerConfig>,
 }
@@ -46,6 +48,10 @@ struct File {
     tls: ServerTls,
     nodes: NodesTls,
     orders: Orders,
+    #[serde(default)]
+    operations: Operations,
+    #[serde(default)]
+    telemetry: Telemetry,
     issuer: Vec<IssuerFile>,
 }
 
@@ -70,6 +76,33 @@ struct Orders {
     key: PathBuf,
 }
 
+impl File {
+    /// What callers see, and what nodes see.
+    fn identities(&self, base: &Path) -> (Files, Files) {
+        let callers = Files { certificate: base.join(&self.tls.certificate), key: base.join(&self.tls.key), ca: None };
+        let ca = Some(base.join(&self.nodes.ca));
+        (callers, Files { certificate: base.join(&self.nodes.certificate), key: base.join(&self.nodes.key), ca })
+    }
+}
+
+/// Where things lie, for checking each by itself.
+pub(crate) struct Paths {
+    pub(crate) server_tls: Files,
+    pub(crate) client_tls: Files,
+    pub(crate) state: PathBuf,
+    pub(crate) log: PathBuf,
+}
+
+impl Paths {
+    /// Reads them; `None` when the file cannot be read or understood, which [`Config::load`] explains.
+    pub(crate) fn read(path: &Path) -> Option<Self> {
+        let file: File = toml::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
+        let base = path.parent().unwrap_or(Path::new("."));
+        let (server_tls, client_tls) = file.identities(base);
+        Some(Self { server_tls, client_tls, state: base.join(file.state), log: base.join(file.log) })
+    }
+}
+
 impl Config {
     /// Reads the configuration and the files that it names. Paths are relative to its folder.
     ///
@@ -86,16 +119,10 @@ impl Config {
         if !problems.is_empty() {
             return Err(report(path, &text, &problems));
         }
-        let certificate = read(&base.join(&file.nodes.certificate))?;
-        let client_certificates = CertificateDer::pem_slice_iter(certificate.as_bytes())
-            .take(1)
-            .map(|der| der.map(|d| Fingerprint::of(&d)))
-            .collect::<Result<Vec<_>, _>>()
-            .ok()
-            .filter(|all| !all.is_empty())
-            .ok_or_else(|| {
-                miette!(help = "give a PEM certificate", "{} holds no certificate", base.join(&file.nodes.certificate).display())
-            })?;
+        if let Some((keys, cause, remedy)) = file.operations.wrong().or_else(|| file.telemetry.wrong()) {
+            return Err(report(path, &text, &[Problem::at(&keys.join("."), cause, remedy)]));
+        }
+        let (server_tls, client_tls) = file.identities(base);
         let order_path = base.join(&file.orders.key);
         let order_key = SigningKey::from_pem(&secret(&order_path)?).ok_or_else(|| {
             miette!(
@@ -111,10 +138,10 @@ impl Config {
             log: base.join(file.log),
             estate: base.join(file.estate),
             limits: file.limits,
-            server_certificate: read(&base.join(file.tls.certificate))?,
-            server_key: secret(&base.join(file.tls.key))?,
-            client_tls: ClientTls { ca: read(&base.join(file.nodes.ca))?, certificate, key: secret(&base.join(file.nodes.key))? },
-            client_certificates,
+            operations: file.operations,
+            telemetry: file.telemetry,
+            server_tls,
+            client_tls,
             order_key,
             issuers,
         })

@@ -47,6 +47,7 @@ pub(crate) struct Protected {
 ///
 /// # Errors
 /// [`Code::LimitExceeded`] beyond memory, deadline or answer size; node refusals that name the department. Never a part.
+#[tracing::instrument(name = "execute", skip_all)]
 pub(crate) async fn execute(
     gateway: &Gateway,
     opened: &Opened,

@@ -19,6 +19,7 @@ mod flight;
 mod introduce;
 mod issuers;
 pub mod limits;
+mod observe;
 mod pipeline;
 pub mod plan;
 mod record;
@@ -42,6 +43,7 @@ use fetch::{Fetcher, Nodes, Relay};
 use issuers::Issuers;
 use limits::Limits;
 use miette::{IntoDiagnostic as _, miette};
+use observe::Observed;
 use workers::Workers;
 
 /// Everything that answering needs.
@@ -53,6 +55,7 @@ struct Gateway {
     issuers: Issuers,
     fetcher: Fetcher,
     log: Log,
+    observed: Observed,
     /// Into how many ranges releases are split.
     partitions: u32,
 }
@@ -62,13 +65,13 @@ impl Gateway {
         let estate = Estate::load(&config.estate)?;
         let issuers = Issuers::load(&config.issuers)?;
         issuers.watch();
-        let nodes = Nodes::new(&estate.departments, &config.client_tls)
-            .map_err(|e| miette!(help = "correct departments.toml or the [nodes] files", "{e}"))?;
+        let nodes = Nodes::new(&estate.departments, config.client_tls)?;
         let log = Log::open(&config.log).map_err(|e| {
             miette!(help = "the folder must be writable, and no other gateway may use it", "{e}: {:?}", std::error::Error::source(&e))
         })?;
         let cores = std::thread::available_parallelism().map_or(2, |n| u32::try_from(n.get()).unwrap_or(2));
-        let fetcher = Fetcher { nodes, relay: Relay::default(), order_key: config.order_key, certificates: config.client_certificates };
+        let observed = Observed::new();
+        let fetcher = Fetcher { nodes, relay: Relay::default(), order_key: config.order_key, observed: observed.clone() };
         let limits = Limits::open(config.limits, &config.state).map_err(|e| {
             miette!(
                 help = "repair or remove rows.json: without it the rows used today count anew",
@@ -85,6 +88,7 @@ impl Gateway {
             issuers,
             fetcher,
             log,
+            observed,
             partitions,
         })
     }

@@ -61,6 +61,7 @@ pub(crate) async fn answer_on(gateway: &Gateway, caller: Caller, statement: &Sta
         execute(gateway, &opened, &permit, plan, allowance, &stop).await
     };
     let protected = protected.await;
+    gateway.observed.query(&protected);
     let closed = opened.close(protected).await.map_err(refused)?;
     let query_id = closed.query_id.clone();
     deliver(closed).map_err(|refusal| {
@@ -132,6 +133,7 @@ pub(crate) async fn authenticate(gateway: &Gateway, from: &Origin<'_>) -> Result
 }
 
 /// Authenticates a user, for what needs no purpose; a failure is recorded, a request counted.
+#[tracing::instrument(name = "authenticate", skip_all)]
 pub(crate) async fn identify(gateway: &Gateway, from: &Origin<'_>) -> Result<Identity, Refused> {
     let (source, now) = (Source::of(from.peer), Instant::now());
     let token = from.metadata.get("authorization").map(|v| v.as_encoded_bytes()).unwrap_or_default();
@@ -184,11 +186,13 @@ async fn noted(gateway: &Gateway, source: &Source, refusal: Refusal) -> Refused 
 }
 
 /// Opens the log's entry.
+#[tracing::instrument(name = "open", skip_all)]
 pub(crate) async fn open(gateway: &Gateway, caller: Caller, intent: Intent, statement: &Statement) -> Result<Opened, Refused> {
     record::open(&gateway.log, caller, intent, &statement.digested()).await.map_err(Refused::unlogged)
 }
 
 /// Decides whether the caller may ask at all.
+#[tracing::instrument(name = "authorize", skip_all)]
 pub(crate) fn permit(gateway: &Gateway, opened: &Opened) -> Result<Permit, Refusal> {
     authorized(gateway, &opened.caller)
 }
@@ -199,6 +203,7 @@ fn authorized(gateway: &Gateway, caller: &Caller) -> Result<Permit, Refusal> {
 }
 
 /// Plans on the threads of queries: a hard statement must not keep the listener from answering.
+#[tracing::instrument(name = "plan", skip_all)]
 pub(crate) async fn plan(gateway: &Gateway, permit: &Permit, statement: &Statement, allowance: &Allowance) -> Result<Plan, Refusal> {
     let (permit, statement, estate, partitions) = (permit.clone(), statement.clone(), gateway.estate.clone(), gateway.partitions);
     let runtime = gateway.runtime(allowance.memory.clone())?;

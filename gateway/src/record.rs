@@ -155,9 +155,13 @@ impl Opened {
     ///
     /// # Errors
     /// As [`Opened::close`].
+    #[tracing::instrument(name = "close", skip_all)]
     pub(crate) async fn finish<T>(self, outcome: Result<T, Refusal>, facts: Value) -> Result<(u64, T), Refusal> {
         let entry = match &outcome {
-            Ok(_) => Entry::new("query.closed").field("facts", facts),
+            Ok(_) => {
+                tracing::info!(query.id = self.query_id, "query closed");
+                Entry::new("query.closed").field("facts", facts)
+            }
             Err(refusal) => {
                 tracing::info!(query.id = self.query_id, code = refusal.code.as_str(), operator = refusal.operator, "query refused");
                 Entry::new("query.refused").field("code", refusal.code.as_str()).field("department", refusal.department.clone())

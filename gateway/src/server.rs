@@ -1,15 +1,21 @@
-//! The listener: TLS, limits, services, drain.
+//! The listener: TLS, limits, services, certificates that reload, drain.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
+use concordat_audit::Entry;
+use concordat_operate::calls::Calls;
+use concordat_operate::drain::Stop;
+use concordat_operate::readiness::{Reachability, Reason, Subject};
+use concordat_operate::reload::Reloads;
+use concordat_operate::server::{Server as Bound, described, unix_now};
+use concordat_operate::telemetry;
 use concordat_proto::v1::gateway_server::GatewayServer;
 use concordat_proto::{MAX_BATCH_MESSAGE, MAX_CONTROL_MESSAGE};
-use miette::{IntoDiagnostic as _, WrapErr as _, miette};
-use tokio::net::TcpListener;
-use tonic::transport::{Identity, Server, ServerTlsConfig};
+use futures::future::{BoxFuture, join_all};
+use miette::miette;
+use tonic::transport::Server;
 
 use crate::Gateway;
 use crate::config::Config;
@@ -19,17 +25,46 @@ use crate::service::Service;
 /// The least time that a request may take to become complete and be answered.
 const UNFINISHED: Duration = Duration::from_secs(60);
 
-/// Serves until `shutdown`, then lets running calls end. Writes the bound address to `<state>/address`.
-pub(crate) async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> miette::Result<()> {
+/// The calls that are counted by name.
+const CALLS: &[&str] = &[
+    "arrow.flight.protocol.FlightService/GetFlightInfo",
+    "arrow.flight.protocol.FlightService/GetSchema",
+    "arrow.flight.protocol.FlightService/PollFlightInfo",
+    "arrow.flight.protocol.FlightService/DoGet",
+    "arrow.flight.protocol.FlightService/DoPut",
+    "arrow.flight.protocol.FlightService/DoAction",
+    "arrow.flight.protocol.FlightService/ListActions",
+    "arrow.flight.protocol.FlightService/Handshake",
+    "arrow.flight.protocol.FlightService/ListFlights",
+    "arrow.flight.protocol.FlightService/DoExchange",
+    "concordat.v1.Gateway/CancelDetached",
+    "concordat.v1.Gateway/Catalogue",
+    "concordat.v1.Gateway/Departments",
+    "concordat.v1.Gateway/Detach",
+    "concordat.v1.Gateway/Detached",
+    "concordat.v1.Gateway/WhoAmI",
+    "concordat.v1.Gateway/RelayLinkageKeys",
+    "grpc.health.v1.Health/Check",
+    "grpc.health.v1.Health/Watch",
+];
+
+/// Serves until `stop`, then drains. Writes the bound address to `<state>/address`.
+pub(crate) async fn serve(config: Config, stop: Stop) -> miette::Result<()> {
     core_dumps_off()?;
-    let (listen, state) = (config.listen, config.state.clone());
-    let tls = ServerTlsConfig::new().identity(Identity::from_pem(&config.server_certificate, &config.server_key));
+    let telemetry = telemetry::start(super::command::PROGRAM, "gateway", "info", &config.telemetry);
+    let served = served(config, stop).await;
+    telemetry.end().await;
+    served
+}
+
+async fn served(config: Config, stop: Stop) -> miette::Result<()> {
+    let (listen, state, tls, operations) = (config.listen, config.state.clone(), config.server_tls.clone(), config.operations.clone());
     let longest = config.limits.deadline() + config.limits.wait() + Duration::from_secs(30);
     let gateway = Arc::new(Gateway::new(config)?);
     let tending = gateway.tend();
-    let listener =
-        TcpListener::bind(listen).await.map_err(|e| miette!(help = "choose a free port, or 0", "cannot listen on {listen}: {e}"))?;
-    let address = listener.local_addr().into_diagnostic()?;
+    let metrics = Arc::clone(&gateway.observed.metrics);
+    let bound = Bound::bind(listen, tls, operations, &state, Arc::clone(&metrics)).await?;
+    begin(&gateway).await;
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<GatewayServer<Service>>().await;
     let flight = FlightServiceServer::new(Door::new(gateway.clone()).map_err(|e| miette!("{e}"))?)
@@ -38,11 +73,7 @@ pub(crate) async fn serve(config: Config, shutdown: impl Future<Output = ()>) ->
     let own = GatewayServer::new(Service { gateway: gateway.clone() })
         .max_decoding_message_size(MAX_CONTROL_MESSAGE)
         .max_encoding_message_size(MAX_CONTROL_MESSAGE);
-    let server = Server::builder()
-        .tls_config(tls)
-        .into_diagnostic()
-        .wrap_err("tls.certificate and tls.key do not fit")?
-        .tcp_nodelay(true)
+    let router = Server::builder()
         .concurrency_limit_per_connection(64)
         .max_concurrent_streams(128)
         // A token has at most 16 KiB, and nothing else in a header is long.
@@ -59,26 +90,75 @@ pub(crate) async fn serve(config: Config, shutdown: impl Future<Output = ()>) ->
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .max_connection_age(Duration::from_secs(3600))
+        .layer(Calls::new(metrics, CALLS))
         .add_service(health_service)
         .add_service(flight)
         .add_service(own);
-    publish(&state, &address.to_string())?;
-    tracing::info!(address = %address, "gateway serves");
-    let served = server.serve_with_incoming_shutdown(tokio_stream::wrappers::TcpListenerStream::new(listener), shutdown).await;
+    let reloads = reloads(&gateway);
+    let subject: Arc<dyn Subject> = Arc::new(Readiness(gateway.clone()));
+    let served = bound.run(subject, reloads, stop, |incoming, stopping| router.serve_with_incoming_shutdown(incoming, stopping)).await;
     drop(tending);
     gateway.drain().await;
-    served.into_diagnostic()
+    Ok(served?)
 }
 
-/// Writes the address where starters look for it, whole or not at all.
-fn publish(state: &Path, address: &str) -> miette::Result<()> {
-    let write = || {
-        std::fs::create_dir_all(state)?;
-        let partial = state.join("address.partial");
-        std::fs::write(&partial, format!("{address}\n"))?;
-        std::fs::rename(partial, state.join("address"))
+/// The first entry of this run. A log that cannot be written does not keep the gateway from starting: it refuses every call,
+/// and says so.
+async fn begin(gateway: &Gateway) {
+    if let Err(e) = gateway.log.append(Entry::new("gateway.started").field("version", env!("CARGO_PKG_VERSION"))).await {
+        tracing::error!(cause = %e, source = ?std::error::Error::source(&e), "the access log cannot be written; every call is refused");
+    }
+    let (log, failures) =
+        (gateway.log.clone(), gateway.observed.metrics.level("log_failures", "Attempts to write the access log that failed"));
+    gateway.observed.metrics.before_reading(move || failures.set(&[("log", "access")], i64::try_from(log.failures()).unwrap_or(i64::MAX)));
+}
+
+/// The identity towards nodes; the one towards callers is the listener's own matter.
+fn reloads(gateway: &Arc<Gateway>) -> Reloads {
+    let mut reloads = Reloads::default();
+    let (files, metrics, gateway) = (gateway.fetcher.nodes.files().all(), Arc::clone(&gateway.observed.metrics), Arc::clone(gateway));
+    let reload = move || {
+        let facts = gateway.fetcher.nodes.reload(unix_now())?;
+        metrics.expires("client", facts.not_after);
+        Ok(described(&facts))
     };
-    write().map_err(|e| miette!(help = "check that this user may write there", "{}: {e}", state.display()))
+    // The first time only tells when it expires, and whether nodes will take it.
+    if let Err(fault) = reload() {
+        let fault: concordat_operate::Fault = fault;
+        tracing::error!(cause = %fault, remedy = fault.remedy, "no node will take this gateway's certificate");
+    }
+    reloads.add("client certificate", files, reload);
+    reloads
+}
+
+/// What keeps the gateway from answering.
+struct Readiness(Arc<Gateway>);
+
+impl Subject for Readiness {
+    fn reasons(&self) -> BoxFuture<'_, Vec<Reason>> {
+        Box::pin(async {
+            // A log that failed is tried again here, so that a gateway whose disk has room again becomes ready without a call.
+            if self.0.log.is_failing() && self.0.log.append(Entry::new("log.tried")).await.is_err() {
+                return vec![Reason {
+                    what: "log",
+                    cause: "the access log cannot be written, so every call is refused".into(),
+                    remedy: "make room on its disk, or repair it".into(),
+                }];
+            }
+            Vec::new()
+        })
+    }
+
+    fn departments(&self) -> BoxFuture<'_, Vec<Reachability>> {
+        Box::pin(join_all(self.0.estate.departments.iter().map(async |department| {
+            let described = self.0.fetcher.nodes.describe_now(&department.id).await;
+            Reachability {
+                department: department.id.to_string(),
+                reachable: described.is_ok(),
+                cause: described.err().map(|refusal| refusal.operator.unwrap_or(refusal.message)).unwrap_or_default(),
+            }
+        })))
+    }
 }
 
 /// Pseudonymous rows are in memory while they are joined; a core dump would put them on disk.

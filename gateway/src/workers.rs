@@ -8,6 +8,7 @@ use concordat_policy::Refusal;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
 /// Bytes of a thread's stack. Address space, not memory: pages count once they are touched.
 const STACK: usize = 32 << 20;
@@ -35,7 +36,7 @@ impl Workers {
     /// # Errors
     /// [`concordat_policy::Code::Internal`] when it panicked.
     pub(crate) async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, Refusal> {
-        AbortOnDropHandle::new(self.handle.spawn(work)).await.map_err(Refusal::internal)
+        AbortOnDropHandle::new(self.handle.spawn(work.in_current_span())).await.map_err(Refusal::internal)
     }
 
     /// Runs planning, which never waits for anything, on a thread that may block.
@@ -44,7 +45,7 @@ impl Workers {
     /// [`concordat_policy::Code::Internal`] when it panicked.
     pub(crate) async fn plan<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, Refusal> {
         let permit = self.planners.clone().acquire_owned().await.map_err(Refusal::internal)?;
-        let handle = self.handle.clone();
+        let (handle, work) = (self.handle.clone(), work.in_current_span());
         let planned = self.handle.spawn_blocking(move || {
             let planned = handle.block_on(work);
             drop(permit);

@@ -4,28 +4,43 @@
 //! connection without a certificate is nobody.
 
 use std::collections::BTreeSet;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Code, Name, Refusal};
+
+use crate::config::Pins;
 
 /// The pinned certificates.
 #[derive(Debug)]
 pub struct Callers {
     /// Named in refusals.
-    pub department: Name,
-    /// The gateway's.
-    pub gateway: BTreeSet<Fingerprint>,
-    /// The administrators'.
-    pub administrators: BTreeSet<Fingerprint>,
+    department: Name,
+    pins: RwLock<Pins>,
 }
 
 impl Callers {
+    /// Takes the calls of these.
+    #[must_use]
+    pub fn new(department: Name, pins: Pins) -> Self {
+        Self { department, pins: RwLock::new(pins) }
+    }
+
+    /// From now on takes the calls of these only, on open connections too.
+    pub fn replace(&self, pins: Pins) {
+        *self.pins.write().unwrap_or_else(PoisonError::into_inner) = pins;
+    }
+
+    fn pins(&self) -> RwLockReadGuard<'_, Pins> {
+        self.pins.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The gateway's certificate, if this is one.
     ///
     /// # Errors
     /// [`Code::Unauthenticated`].
     pub fn gateway(&self, certificate: Option<Fingerprint>) -> Result<Fingerprint, Refusal> {
-        self.one_of(&self.gateway, certificate, "only the gateway may call this")
+        self.one_of(&self.pins().gateway, certificate, "only the gateway may call this")
     }
 
     /// An administrator's certificate, if this is one.
@@ -33,7 +48,7 @@ impl Callers {
     /// # Errors
     /// [`Code::Unauthenticated`].
     pub fn administrator(&self, certificate: Option<Fingerprint>) -> Result<Fingerprint, Refusal> {
-        self.one_of(&self.administrators, certificate, "only this department's administrators may call this")
+        self.one_of(&self.pins().administrators, certificate, "only this department's administrators may call this")
     }
 
     fn one_of(&self, pinned: &BTreeSet<Fingerprint>, certificate: Option<Fingerprint>, cause: &str) -> Result<Fingerprint, Refusal> {
@@ -53,18 +68,22 @@ mod tests {
     #[test]
     fn nobody_is_admitted_without_a_pinned_certificate() {
         let (gateway, administrator) = (Fingerprint::of(b"g"), Fingerprint::of(b"a"));
-        let callers = Callers {
-            department: Name::parse("dfe").unwrap(),
+        let pins = |gateway: &Fingerprint| Pins {
             gateway: BTreeSet::from([gateway.clone()]),
             administrators: BTreeSet::from([administrator.clone()]),
         };
+        let callers = Callers::new(Name::parse("dfe").unwrap(), pins(&gateway));
         assert_eq!(callers.gateway(Some(gateway.clone())), Ok(gateway.clone()));
         assert_eq!(callers.administrator(Some(administrator.clone())), Ok(administrator.clone()));
         for (stranger, other) in
-            [(None, None), (Some(administrator), Some(gateway)), (Some(Fingerprint::of(b"x")), Some(Fingerprint::of(b"x")))]
+            [(None, None), (Some(administrator.clone()), Some(gateway.clone())), (Some(Fingerprint::of(b"x")), Some(Fingerprint::of(b"x")))]
         {
             assert_eq!(callers.gateway(stranger).unwrap_err().code, Code::Unauthenticated);
             assert_eq!(callers.administrator(other).unwrap_err().code, Code::Unauthenticated);
         }
+        let renewed = Fingerprint::of(b"g2");
+        callers.replace(pins(&renewed));
+        assert_eq!(callers.gateway(Some(renewed.clone())), Ok(renewed));
+        assert_eq!(callers.gateway(Some(gateway)).unwrap_err().code, Code::Unauthenticated);
     }
 }

@@ -1,12 +1,16 @@
 //! The node's commands, for `concordat-node` and for `concordat node`.
 
+mod check;
+
 use std::fs::File;
-use std::future::Future;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand, ValueEnum};
+use concordat_operate::drain::Stop;
+use concordat_operate::settings::Telemetry;
+use concordat_operate::telemetry;
 use concordat_policy::consent::Event;
 use miette::{IntoDiagnostic as _, WrapErr as _, miette};
 
@@ -14,20 +18,25 @@ use crate::config::Config;
 use crate::consent::Consent;
 use crate::consent::import::{Imported, import};
 use crate::consent::intake::{Intake, IntakeError};
-use crate::datasets::Datasets;
 use crate::node::Node;
+use crate::server::Listen;
 use crate::{private, server};
+
+/// What this program calls itself towards monitoring.
+const PROGRAM: &str = "concordat-node";
 
 /// What the node's program does.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve the department's datasets to the gateway, under the agreements that the department holds.
     #[command(
-        after_help = "Example:\n  concordat-node serve --config node.toml\n\nStops on SIGTERM or Ctrl-C, when open releases have ended (10 s at most)."
+        after_help = "Example:\n  concordat-node serve --config node.toml\n\nStops on SIGTERM or Ctrl-C, when open releases have ended (operations.drain_seconds, 10 by default).\nSIGHUP reloads certificates and pins; so does a change of their files."
     )]
     Serve(ConfigArgs),
-    /// Load and check everything that the configuration names, and start nothing.
-    #[command(after_help = "Example:\n  concordat-node check --config node.toml\n\nExits 0 when the node would start.")]
+    /// Check everything that the configuration names, and start nothing: one line per item, each failure with its remedy.
+    #[command(
+        after_help = "Example:\n  concordat-node check --config node.toml\n\nExits 0 when nothing failed. Every item is checked, whatever failed before it."
+    )]
     Check(ConfigArgs),
     /// Put consent records into the ledger. A running node honours them in the next release.
     #[command(subcommand)]
@@ -109,11 +118,27 @@ impl From<EventArg> for Event {
 /// # Errors
 /// A report for people: file, line, cause and remedy where a configuration is at fault.
 pub async fn run(command: Command) -> miette::Result<()> {
+    run_until(command, Stop::on_signals()).await
+}
+
+/// Runs a command to its end. `serve` drains when `stop` is ready.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_until(command: Command, stop: Stop) -> miette::Result<()> {
     match command {
-        Command::Serve(args) => serve(&args.config, signalled()).await,
-        Command::Check(args) => check(&args.config).await,
-        Command::Consent(ConsentCommand::Import { config, file }) => import_file(&config, file).await,
-        Command::Consent(ConsentCommand::Record(args)) => record(args).await,
+        Command::Serve(args) => serve(&args.config, stop).await,
+        Command::Check(args) => {
+            telemetry::start(PROGRAM, "check", "warn", &Telemetry::default()).end().await;
+            Ok(check::check(&args.config).await.end()?)
+        }
+        Command::Consent(command) => {
+            telemetry::start(PROGRAM, "consent", "warn", &Telemetry::default()).end().await;
+            match command {
+                ConsentCommand::Import { config, file } => import_file(&config, file).await,
+                ConsentCommand::Record(args) => record(args).await,
+            }
+        }
     }
 }
 
@@ -121,30 +146,17 @@ pub async fn run(command: Command) -> miette::Result<()> {
 ///
 /// # Errors
 /// A report for people.
-pub async fn serve(config: &Path, stop: impl Future<Output = ()>) -> miette::Result<()> {
+pub async fn serve(config: &Path, stop: Stop) -> miette::Result<()> {
     let mut config = Config::load(config)?;
+    let telemetry = telemetry::start(PROGRAM, config.department.as_str(), "info", &config.telemetry);
     for warning in std::mem::take(&mut config.warnings) {
         tracing::warn!(cause = warning, "configuration");
     }
-    let (listen, state) = (config.listen, config.state.clone());
-    let tls = std::mem::take(&mut config.tls);
+    let listen = Listen::of(&config);
     let node = Node::open(config).await?;
-    server::serve(node, listen, &tls, &state, stop).await.into_diagnostic().wrap_err("the node cannot serve")
-}
-
-async fn check(config: &Path) -> miette::Result<()> {
-    let config = Config::load(config)?;
-    let datasets = Datasets::open(&config).await?;
-    for warning in &config.warnings {
-        eprint(&format!("warning: {warning}"));
-    }
-    let (datasets, agreements) = (datasets.iter().count(), config.agreements.len());
-    eprint(&format!(
-        "'{}' would start: {datasets} dataset(s), {agreements} agreement(s), {} warning(s)",
-        config.department,
-        config.warnings.len()
-    ));
-    Ok(())
+    let served = server::serve(node, listen, stop).await;
+    telemetry.end().await;
+    Ok(served?)
 }
 
 async fn import_file(config: &Path, file: PathBuf) -> miette::Result<()> {
@@ -193,21 +205,4 @@ fn eprint(text: &str) {
     use std::io::Write as _;
     // Nobody listens to a closed standard error.
     let _ = writeln!(io::stderr(), "{text}");
-}
-
-/// Ready on SIGTERM or Ctrl-C.
-pub async fn signalled() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let interrupted = tokio::signal::ctrl_c();
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminated) => {
-            tokio::select! {
-                _ = interrupted => {}
-                _ = terminated.recv() => {}
-            }
-        }
-        Err(_) => {
-            let _ = interrupted.await;
-        }
-    }
 }

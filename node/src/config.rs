@@ -10,20 +10,23 @@ mod check;
 mod file;
 mod findings;
 mod keys;
+mod reread;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use concordat_operate::certificate::Files;
+use concordat_operate::settings::{Operations, Telemetry};
 use concordat_policy::agreement::{Fingerprint, column_name_ok};
 use concordat_policy::column::SUBJECT;
 use concordat_policy::identifier::IdentifierSpec;
 use concordat_policy::{Agreement, Classification, ColumnType, IdentifierType, Name, Problem, PurposeTree};
 use concordat_proto::token::{SigningKey, VerifyingKey};
-use zeroize::Zeroizing;
 
 pub use self::file::Format;
 pub use self::findings::{Finding, Findings};
+pub use self::reread::{Paths, Pins};
 use crate::linkage::Keypair;
 
 /// Everything the node was told.
@@ -46,7 +49,11 @@ pub struct Config {
     /// Releases at a time.
     pub max_releases: usize,
     /// The server's side of TLS.
-    pub tls: Tls,
+    pub tls: Files,
+    /// `[operations]`.
+    pub operations: Operations,
+    /// `[telemetry]`.
+    pub telemetry: Telemetry,
     /// Signs tickets and receipts.
     pub signing: SigningKey,
     /// Opens and seals linkage keys.
@@ -67,23 +74,6 @@ pub struct Config {
     pub datasets: Vec<DatasetConfig>,
     /// What the operator should know, though the node starts.
     pub warnings: Vec<String>,
-}
-
-/// PEM texts.
-#[derive(Default)]
-pub struct Tls {
-    /// The server's certificate chain.
-    pub certificate: String,
-    /// Its private key.
-    pub key: Zeroizing<String>,
-    /// The certificates of the CA that signs clients' certificates.
-    pub ca: String,
-}
-
-impl std::fmt::Debug for Tls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Tls")
-    }
 }
 
 /// One dataset as declared.
@@ -166,6 +156,9 @@ impl Loader<'_> {
                 "add the fingerprint of the gateway's client certificate",
             );
         }
+        for (keys, cause, remedy) in [file.operations.wrong(), file.telemetry.wrong()].into_iter().flatten() {
+            self.at(keys, cause, remedy);
+        }
         let tls = keys::tls(self, &file.tls);
         let signing = keys::signing(self, &file.keys.signing);
         let linkage = keys::linkage(self, &file.keys.linkage);
@@ -187,6 +180,8 @@ impl Loader<'_> {
             release_memory: file.release_memory_mib << 20,
             max_releases: file.max_releases,
             tls,
+            operations: file.operations,
+            telemetry: file.telemetry,
             signing,
             linkage,
             gateway: file.gateway.certificates.into_iter().collect(),

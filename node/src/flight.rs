@@ -50,7 +50,8 @@ impl Drop for Reader {
     fn drop(&mut self) {
         if self.answered.get().is_none() {
             self.node.releases.abandon(&self.release);
-            tracing::info!(partition = self.partition, "a release was abandoned");
+            self.node.outcome("abandoned");
+            tracing::info!(query.id = self.release.order.query_id, partition = self.partition, "a release was abandoned");
         }
     }
 }
@@ -164,6 +165,8 @@ impl Reader {
         match self.close().await {
             Ok(token) => {
                 let _ = self.answered.set(());
+                self.node.outcome("completed");
+                tracing::info!(query.id = self.release.order.query_id, partition = self.partition, "a partition was released");
                 Ok(FlightData { app_metadata: token.into(), ..FlightData::default() })
             }
             Err(refusal) => Err(self.failed(refusal).await),

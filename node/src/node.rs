@@ -10,14 +10,16 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use concordat_audit::{Entry, Log};
+use concordat_operate::metrics::{Count, Metrics};
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Code, DatasetName, Name, Refusal};
 use concordat_proto::token::{SigningKey, VerifyingKey};
 use concordat_proto::{status, v1};
+use tracing::Instrument as _;
 
 use crate::agreements::Agreements;
 use crate::callers::Callers;
-use crate::config::{Config, Finding, Findings};
+use crate::config::{Config, Finding, Findings, Pins};
 use crate::consent::import::{Imported, import};
 use crate::consent::intake::Intake;
 use crate::consent::{Consent, Snapshot};
@@ -42,6 +44,9 @@ pub struct Node {
     pub(crate) signing: SigningKey,
     pub(crate) verifying: VerifyingKey,
     pub(crate) log: Log,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Releases by outcome: `started`, `completed` (each partition), `abandoned`, or a refusal's code.
+    pub(crate) outcomes: Count,
     verifier: Verifier,
     consumed: Arc<Consumed>,
 }
@@ -69,8 +74,10 @@ impl Node {
             .verifying_key()
             .ok_or_else(|| Finding::file(&config.path, "the signing key has no public half", "make a new one"))?;
         let agreements = Arc::new(Agreements::new(config.department.clone(), config.agreements, config.purposes));
+        let metrics = Metrics::new("concordat-node", env!("CARGO_PKG_VERSION"));
+        let outcomes = metrics.counter("releases", "Releases by outcome; completed counts partitions");
         let node = Self {
-            callers: Callers { department: config.department.clone(), gateway: config.gateway, administrators: config.administrators },
+            callers: Callers::new(config.department.clone(), Pins { gateway: config.gateway, administrators: config.administrators }),
             verifier: Verifier {
                 agreements: Arc::clone(&agreements),
                 key: config.order_key,
@@ -86,6 +93,8 @@ impl Node {
             signing: config.signing,
             verifying,
             log,
+            metrics,
+            outcomes,
             consumed: Arc::new(consumed),
         };
         if let Some(path) = &config.consent_import {
@@ -139,11 +148,20 @@ impl Node {
     ) -> Result<Arc<Release>, Refusal> {
         let answer = self.release(wire, certificate.clone(), now).await;
         match answer {
-            Ok(release) => Ok(release),
+            Ok(release) => {
+                self.outcome("started");
+                Ok(release)
+            }
             Err(refusal) => Err(self.refused("order.refused", refusal, certificate.as_ref(), query_id(wire).as_deref()).await),
         }
     }
 
+    /// Counts a release's outcome.
+    pub(crate) fn outcome(&self, outcome: &'static str) {
+        self.outcomes.add(&[("outcome", outcome)], 1);
+    }
+
+    #[tracing::instrument(name = "release", skip_all)]
     async fn release(
         &self,
         wire: &v1::ReleaseOrder,
@@ -151,12 +169,12 @@ impl Node {
         now: DateTime<Utc>,
     ) -> Result<Arc<Release>, Refusal> {
         let certificate = self.callers.gateway(certificate)?;
-        let order = self.verifier.verify(wire, &certificate, now)?;
+        let order = tracing::info_span!("verify").in_scope(|| self.verifier.verify(wire, &certificate, now))?;
         let admission = self.releases.admit()?;
         self.consume(&order, now).await?;
         let consent = self.caught_up().await?;
         let rules = self.rules(&order, &consent).await?;
-        let scan = self.datasets.scan(&order, streams()).await?;
+        let scan = self.datasets.scan(&order, streams()).instrument(tracing::info_span!("open")).await?;
         let log_entry = self.log(self.intent(&order, consent.version(), scan.freshness)).await?;
         self.releases.start(order, scan, rules, admission, log_entry)
     }
@@ -243,7 +261,14 @@ impl Node {
         certificate: Option<&Fingerprint>,
         query_id: Option<&str>,
     ) -> Refusal {
-        tracing::warn!(code = refusal.code.as_str(), cause = refusal.operator.as_deref().unwrap_or(&refusal.message), event, "refused");
+        self.outcome(refusal.code.as_str());
+        tracing::warn!(
+            code = refusal.code.as_str(),
+            query.id = query_id,
+            cause = refusal.operator.as_deref().unwrap_or(&refusal.message),
+            event,
+            "refused"
+        );
         if refusal.code == Code::LogUnavailable {
             return refusal;
         }

@@ -29,6 +29,7 @@ use concordat_proto::schema::release_schema;
 use tempfile::TempDir;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{AbortHandle, JoinSet};
+use tracing::Instrument as _;
 
 use self::buckets::Buckets;
 pub use self::partition::Partition;
@@ -134,10 +135,12 @@ impl Releases {
         let sorting =
             Sorting { folder: Arc::new(folder), memory: self.memory, buckets: Buckets::new(order.partitions), rules: Arc::new(rules) };
         let (sender, progress) = watch::channel(Progress::Scanning);
-        let task = tokio::spawn(async move {
+        let scanning = tracing::info_span!("scan");
+        let work = async move {
             let end = sorting.run(scan).await.map_or_else(Progress::Failed, |sorted| Progress::Sorted(Arc::new(sorted)));
             let _ = sender.send(end);
-        });
+        };
+        let task = tokio::spawn(work.instrument(scanning));
         let schema = Arc::new(release_schema(order.columns.iter().map(|(name, kind)| (name.as_str(), *kind))));
         let id = order.id.clone();
         let release = Arc::new(Release {

@@ -1,59 +1,101 @@
-//! The listener: mutual TLS always, limits on everything a peer can make grow, and a drain that ends.
+//! The listener: mutual TLS always, limits on everything a peer can make grow, certificates that reload, and a drain that ends.
 
-use std::future::Future;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
+use concordat_operate::calls::Calls;
+use concordat_operate::certificate::Files;
+use concordat_operate::drain::Stop;
+use concordat_operate::readiness::{Reason, Subject};
+use concordat_operate::reload::Reloads;
+pub use concordat_operate::server::ServeError;
+use concordat_operate::server::Server as Bound;
+use concordat_operate::settings::Operations;
+use concordat_policy::Code;
 use concordat_proto::v1::consent_ledger_server::ConsentLedgerServer;
 use concordat_proto::v1::linkage_keys_server::LinkageKeysServer;
 use concordat_proto::v1::node_server::NodeServer;
 use concordat_proto::{MAX_BATCH_MESSAGE, MAX_CONTROL_MESSAGE};
-use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use futures::future::BoxFuture;
+use tonic::transport::Server;
 
-use crate::config::Tls;
+use crate::config::{Config, Pins};
 use crate::flight::Flight;
 use crate::node::Node;
-use crate::private;
 use crate::services::Control;
 
-/// How long open streams may go on after the node was asked to stop.
-const DRAIN: Duration = Duration::from_secs(10);
-/// How long a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 /// The longest a call may take to begin its answer.
 const CALL: Duration = Duration::from_secs(120);
 
-/// Why the node cannot serve. For the operator.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// TLS or the transport.
-    #[error("the listener: {0}")]
-    Transport(#[from] tonic::transport::Error),
-    /// The socket, or the file that tells its address.
-    #[error("the listener's address: {0}")]
-    Address(#[from] std::io::Error),
+/// The calls that are counted by name.
+const CALLS: &[&str] = &[
+    "arrow.flight.protocol.FlightService/GetFlightInfo",
+    "arrow.flight.protocol.FlightService/DoGet",
+    "concordat.v1.Node/Describe",
+    "concordat.v1.LinkageKeys/Seal",
+    "concordat.v1.LinkageKeys/Accept",
+    "concordat.v1.ConsentLedger/Record",
+    "grpc.health.v1.Health/Check",
+    "grpc.health.v1.Health/Watch",
+];
+
+/// Where and how a node listens.
+#[derive(Debug, Clone)]
+pub struct Listen {
+    /// The address; port 0 takes any free one.
+    pub address: SocketAddr,
+    /// The certificate, its key, and the authorities of clients' certificates.
+    pub tls: Files,
+    /// The operations endpoint and the drain.
+    pub operations: Operations,
+    /// Where the bound address is written.
+    pub state: PathBuf,
+    /// The configuration, whose pinned certificates are read again when it changes.
+    pub config: PathBuf,
 }
 
-/// Serves until `stop` is ready, then drains. Once it accepts calls, `<state>/address` holds the bound address and a newline.
+impl Listen {
+    /// As configured.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self {
+            address: config.listen,
+            tls: config.tls.clone(),
+            operations: config.operations.clone(),
+            state: config.state.clone(),
+            config: config.path.clone(),
+        }
+    }
+}
+
+/// Serves until `stop`, then drains. Once it accepts calls, `<state>/address` holds the bound address and a newline.
 ///
 /// # Errors
 /// [`ServeError`].
-pub async fn serve(node: Arc<Node>, listen: SocketAddr, tls: &Tls, state: &Path, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
-    let identity = Identity::from_pem(tls.certificate.as_bytes(), tls.key.as_bytes());
-    // A client without a certificate of this CA does not get as far as a handler; with one, the handler asks whose it is.
-    let tls = ServerTlsConfig::new().identity(identity).client_ca_root(Certificate::from_pem(tls.ca.as_bytes())).timeout(HANDSHAKE);
+pub async fn serve(node: Arc<Node>, listen: Listen, stop: Stop) -> Result<(), ServeError> {
+    let Listen { address, tls, operations, state, config } = listen;
+    let metrics = Arc::clone(&node.metrics);
+    watch_log(&node);
+    let bound = Bound::bind(address, tls, operations, &state, Arc::clone(&metrics)).await?;
+    let mut reloads = Reloads::default();
+    let pinned = Arc::clone(&node);
+    reloads.add("pinned certificates", vec![config.clone()], move || {
+        let pins = Pins::read(&config)?;
+        let now = format!("{} of the gateway, {} of administrators", pins.gateway.len(), pins.administrators.len());
+        pinned.callers.replace(pins);
+        Ok(now)
+    });
     let control = Control(Arc::clone(&node));
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<NodeServer<Control>>().await;
     health.set_serving::<FlightServiceServer<Flight>>().await;
-    let flight =
-        FlightServiceServer::new(Flight(node)).max_decoding_message_size(MAX_CONTROL_MESSAGE).max_encoding_message_size(MAX_BATCH_MESSAGE);
+    let flight = FlightServiceServer::new(Flight(Arc::clone(&node)))
+        .max_decoding_message_size(MAX_CONTROL_MESSAGE)
+        .max_encoding_message_size(MAX_BATCH_MESSAGE);
     let router = Server::builder()
-        .tls_config(tls)?
         .timeout(CALL)
         .concurrency_limit_per_connection(128)
         .max_concurrent_streams(512)
@@ -64,6 +106,7 @@ pub async fn serve(node: Arc<Node>, listen: SocketAddr, tls: &Tls, state: &Path,
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .max_connection_age(Duration::from_secs(3600))
         .max_connection_age_grace(Duration::from_secs(600))
+        .layer(Calls::new(metrics, CALLS))
         .add_service(health_service)
         .add_service(flight)
         .add_service(
@@ -77,27 +120,39 @@ pub async fn serve(node: Arc<Node>, listen: SocketAddr, tls: &Tls, state: &Path,
         .add_service(
             ConsentLedgerServer::new(control).max_decoding_message_size(MAX_CONTROL_MESSAGE).max_encoding_message_size(MAX_CONTROL_MESSAGE),
         );
-    let incoming = TcpIncoming::bind(listen)?.with_nodelay(Some(true));
-    let address = incoming.local_addr()?;
-    private::replace(&state.join("address"), format!("{address}\n").as_bytes())?;
-    tracing::info!(address = %address, "serving");
-    let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
-    let serving = router.serve_with_incoming_shutdown(incoming, async {
-        let _ = stopped.await;
-    });
-    tokio::pin!(serving);
-    tokio::select! {
-        ended = &mut serving => return Ok(ended?),
-        () = stop => {}
-    }
-    tracing::info!("draining");
-    let _ = stopping.send(());
-    match tokio::time::timeout(DRAIN, serving).await {
-        Ok(ended) => Ok(ended?),
-        Err(_) => {
-            tracing::warn!("streams were still open when the drain ended");
-            Ok(())
-        }
+    let subject: Arc<dyn Subject> = Arc::new(Readiness(node));
+    bound.run(subject, reloads, stop, |incoming, stopping| router.serve_with_incoming_shutdown(incoming, stopping)).await
+}
+
+/// Counts failures of the log when metrics are read.
+fn watch_log(node: &Node) {
+    let (log, failures) = (node.log.clone(), node.metrics.level("log_failures", "Attempts to write the access log that failed"));
+    node.metrics.before_reading(move || failures.set(&[("log", "access")], i64::try_from(log.failures()).unwrap_or(i64::MAX)));
+}
+
+/// What keeps a node from releasing.
+struct Readiness(Arc<Node>);
+
+impl Subject for Readiness {
+    fn reasons(&self) -> BoxFuture<'_, Vec<Reason>> {
+        Box::pin(async {
+            let (mut reasons, node) = (Vec::new(), &self.0);
+            // A log that failed is tried again here, so that a node whose disk has room again becomes ready without a call.
+            if node.log.is_failing() && node.log(concordat_audit::Entry::new("log.tried")).await.is_err() {
+                reasons.push(Reason {
+                    what: "log",
+                    cause: "the access log cannot be written, so nothing is released".into(),
+                    remedy: "make room on its disk, or repair it".into(),
+                });
+                return reasons;
+            }
+            if let Err(refusal) = node.caught_up().await {
+                let what = if refusal.code == Code::LogUnavailable { "log" } else { "ledger" };
+                let remedy = "restore the newest ledger; a backup that lacks withdrawals is not used".into();
+                reasons.push(Reason { what, cause: refusal.operator.unwrap_or(refusal.message), remedy });
+            }
+            reasons
+        })
     }
 }
 

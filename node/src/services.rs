@@ -56,6 +56,7 @@ impl Control {
                 consent_version: node.consent.ledger().version().map_err(Refusal::internal)?,
                 datasets: node.datasets.iter().map(describe).collect(),
                 agreements: node.agreements.iter().map(held).collect(),
+                time: now.timestamp(),
             })
         })
         .await

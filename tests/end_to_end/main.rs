@@ -21,6 +21,7 @@ mod identity;
 mod impostor;
 mod joins;
 mod limits;
+mod operations;
 mod oracle;
 mod orders;
 mod provider;

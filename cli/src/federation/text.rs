@@ -59,7 +59,7 @@ signing = \"keys/signing.key.pem\"
 linkage = \"keys/linkage.key\"
 
 [gateway]
-certificates = [{gateway}]   # who may send release orders
+certificates = [{gateway}]   # who may send release orders; two during a renewal: add the new one, renew, remove the old
 order_key = \"keys/gateway-order.spki\"            # whose signature they bear
 
 [administrators]

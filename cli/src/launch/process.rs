@@ -16,8 +16,8 @@ pub const EXIT_ON_STDIN_EOF: &str = "CONCORDAT_EXIT_ON_STDIN_EOF";
 
 /// How often we look whether something has happened.
 const POLL: Duration = Duration::from_millis(20);
-/// How long a child may take to stop before it is killed.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a child may take to stop before it is killed: longer than its drain (`run.rs`) and its farewell to a collector.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// A running child.
 #[derive(Debug)]

@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_flight::FlightDescriptor;
-use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Agreement, Code, LinkageDomain, Name, Refusal};
 use concordat_proto::order::{Confirmation, ISSUER, MAX_LIFETIME, Order, digest};
 use concordat_proto::token::SigningKey;
@@ -21,11 +20,12 @@ use futures::future::try_join_all;
 use prost::Message as _;
 
 use crate::authenticate::Caller;
+use crate::observe::Observed;
 use crate::plan::{ReleaseExec, ReleaseSpec};
 pub(crate) use decode::within;
 pub(crate) use keys::Relay;
+pub(crate) use nodes::Nodes;
 use nodes::call;
-pub(crate) use nodes::{ClientTls, Nodes};
 use release::Expected;
 pub(crate) use release::{Placed, Source};
 
@@ -37,8 +37,7 @@ pub(crate) struct Fetcher {
     pub(crate) nodes: Nodes,
     pub(crate) relay: Relay,
     pub(crate) order_key: SigningKey,
-    /// Fingerprints of the client certificates that this gateway may present.
-    pub(crate) certificates: Vec<Fingerprint>,
+    pub(crate) observed: Observed,
 }
 
 /// For whom and why an order is placed.
@@ -102,7 +101,9 @@ impl Fetcher {
         let key = self.nodes.signing_key(department, agreement).await?;
         let jti = uuid::Uuid::now_v7().to_string();
         let command = self.signed(spec, errand, &jti)?;
-        let info = call(department, self.nodes.flight(department)?.get_flight_info(FlightDescriptor::new_cmd(command))).await?;
+        // One client for order and tickets: both are bound to the certificate of its connection.
+        let mut node = self.nodes.flight(department)?;
+        let info = call(department, node.get_flight_info(FlightDescriptor::new_cmd(command))).await?;
         let expected = Expected {
             department: department.clone(),
             dataset: spec.dataset().dataset.to_string(),
@@ -111,8 +112,9 @@ impl Fetcher {
             key,
             schema: spec.schema.clone(),
             partitions: spec.partitions,
+            observed: self.observed.clone(),
         };
-        spec.place(Placed::new(expected, &info, self.nodes.flight(department)?)?)
+        spec.place(Placed::new(expected, &info, node)?)
     }
 
     fn signed(&self, spec: &ReleaseSpec, errand: &Errand<'_>, jti: &str) -> Result<Vec<u8>, Refusal> {
@@ -149,7 +151,7 @@ impl Fetcher {
             purpose: domain.purpose,
             agreement: spec.permit.agreement.clone(),
             agreement_digest: spec.permit.agreement_digest.clone(),
-            cnf: Confirmation { thumbprints: self.certificates.iter().map(ToString::to_string).collect() },
+            cnf: Confirmation { thumbprints: self.nodes.certificates().iter().map(ToString::to_string).collect() },
         };
         let order = order.sign(&self.order_key).map_err(Refusal::internal)?;
         Ok(v1::ReleaseOrder { order, request }.encode_to_vec())

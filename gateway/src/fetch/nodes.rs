@@ -1,10 +1,14 @@
 //! Connections to the departments' nodes: mutual TLS, one channel per node, opened when first needed.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use arrow_flight::flight_service_client::FlightServiceClient;
+use concordat_operate::Fault;
+use concordat_operate::certificate::{Facts, Files, Identity};
+use concordat_operate::trace::{Traced, traced};
+use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Agreement, Code, Name, Refusal};
 use concordat_proto::status::from_status;
 use concordat_proto::token::VerifyingKey;
@@ -13,7 +17,7 @@ use concordat_proto::v1::node_client::NodeClient;
 use concordat_proto::v1::{DescribeRequest, Description};
 use concordat_proto::{CONTRACT_VERSION, MAX_BATCH_MESSAGE, MAX_CONTROL_MESSAGE, version_is_served};
 use tokio::sync::Mutex;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
 
 use crate::estate::Department;
@@ -25,24 +29,19 @@ const DESCRIPTION_AGE: Duration = Duration::from_secs(30);
 /// The longest text of a node that is passed on.
 const MAX_NODE_TEXT: usize = 400;
 
-/// The gateway's TLS identity towards nodes.
-pub(crate) struct ClientTls {
-    /// PEM of the CA that signed the nodes' certificates.
-    pub(crate) ca: String,
-    /// PEM of the gateway's client certificate.
-    pub(crate) certificate: String,
-    /// PEM of its key.
-    pub(crate) key: String,
-}
-
-/// All nodes.
+/// All nodes, and the gateway's identity towards them, which can be replaced while it serves.
 pub(crate) struct Nodes {
+    files: Files,
     by_department: HashMap<Name, Node>,
+    /// The present certificate and, where there was one, the one before: an order may still travel over its connection.
+    certificates: RwLock<Vec<Fingerprint>>,
 }
 
 struct Node {
     department: Name,
-    channel: Channel,
+    address: String,
+    server_name: String,
+    channel: RwLock<Traced>,
     described: Mutex<Option<(Instant, Arc<Description>)>>,
 }
 
@@ -50,29 +49,56 @@ impl Nodes {
     /// Prepares a channel to each department's node. Connects to none.
     ///
     /// # Errors
-    /// A sentence, when an address is no URL or the TLS files do not fit.
-    pub(crate) fn new(departments: &[Department], tls: &ClientTls) -> Result<Self, String> {
+    /// When an address is no URL or the TLS files do not fit.
+    pub(crate) fn new(departments: &[Department], files: Files) -> Result<Self, Fault> {
+        let identity = Identity::load(&files)?;
         let mut by_department = HashMap::new();
         for department in departments {
-            let config = ClientTlsConfig::new()
-                .ca_certificate(Certificate::from_pem(&tls.ca))
-                .identity(Identity::from_pem(&tls.certificate, &tls.key))
-                .domain_name(&department.server_name);
-            let endpoint = Endpoint::from_shared(department.address.clone())
-                .map_err(|_| format!("department '{}': '{}' is no address", department.id, department.address))?
-                .tls_config(config)
-                .map_err(|e| format!("department '{}': TLS: {e}", department.id))?
-                .connect_timeout(Duration::from_secs(5))
-                .tcp_nodelay(true)
-                .http2_keep_alive_interval(Duration::from_secs(20))
-                .keep_alive_timeout(Duration::from_secs(10))
-                // Only a stream's own window bounds it: a stream that waits for its partner must not starve the others.
-                .initial_stream_window_size(4 << 20)
-                .initial_connection_window_size(1 << 30);
-            let node = Node { department: department.id.clone(), channel: endpoint.connect_lazy(), described: Mutex::new(None) };
+            let channel = connect(&department.address, &department.server_name, &identity)?;
+            let node = Node {
+                department: department.id.clone(),
+                address: department.address.clone(),
+                server_name: department.server_name.clone(),
+                channel: RwLock::new(channel),
+                described: Mutex::new(None),
+            };
             by_department.insert(department.id.clone(), node);
         }
-        Ok(Self { by_department })
+        let certificates = RwLock::new(vec![identity.own()?.fingerprint.clone()]);
+        Ok(Self { files, by_department, certificates })
+    }
+
+    /// Reads the identity again; new calls go over new connections, running ones end on theirs. What cannot be used, or is
+    /// not valid at `now` (Unix seconds), changes nothing.
+    ///
+    /// # Errors
+    /// The first [`Fault`].
+    pub(crate) fn reload(&self, now: i64) -> Result<Facts, Fault> {
+        let identity = Identity::load(&self.files)?;
+        identity.valid_at(now)?;
+        let facts = identity.own()?.clone();
+        let fresh = self.by_department.values().map(|node| Ok((node, connect(&node.address, &node.server_name, &identity)?)));
+        let fresh = fresh.collect::<Result<Vec<_>, Fault>>()?;
+        {
+            let mut certificates = self.certificates.write().unwrap_or_else(PoisonError::into_inner);
+            certificates.retain(|known| *known != facts.fingerprint);
+            certificates.insert(0, facts.fingerprint.clone());
+            certificates.truncate(2);
+        }
+        for (node, channel) in fresh {
+            *node.channel.write().unwrap_or_else(PoisonError::into_inner) = channel;
+        }
+        Ok(facts)
+    }
+
+    /// The files of the identity.
+    pub(crate) fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// Fingerprints of the client certificates that this gateway may present.
+    pub(crate) fn certificates(&self) -> Vec<Fingerprint> {
+        self.certificates.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn node(&self, department: &Name) -> Result<&Node, Refusal> {
@@ -84,14 +110,14 @@ impl Nodes {
     }
 
     /// The Flight service of a node.
-    pub(crate) fn flight(&self, department: &Name) -> Result<FlightServiceClient<Channel>, Refusal> {
-        let client = FlightServiceClient::new(self.node(department)?.channel.clone());
+    pub(crate) fn flight(&self, department: &Name) -> Result<FlightServiceClient<Traced>, Refusal> {
+        let client = FlightServiceClient::new(self.node(department)?.channel());
         Ok(client.max_decoding_message_size(MAX_BATCH_MESSAGE).max_encoding_message_size(MAX_CONTROL_MESSAGE))
     }
 
     /// The key service of a node.
-    pub(crate) fn keys(&self, department: &Name) -> Result<LinkageKeysClient<Channel>, Refusal> {
-        Ok(LinkageKeysClient::new(self.node(department)?.channel.clone()).max_decoding_message_size(MAX_CONTROL_MESSAGE))
+    pub(crate) fn keys(&self, department: &Name) -> Result<LinkageKeysClient<Traced>, Refusal> {
+        Ok(LinkageKeysClient::new(self.node(department)?.channel()).max_decoding_message_size(MAX_CONTROL_MESSAGE))
     }
 
     /// What a node says of itself, at most 30 s old.
@@ -120,7 +146,7 @@ impl Nodes {
     pub(crate) async fn signing_key(&self, department: &Name, agreement: &Agreement) -> Result<VerifyingKey, Refusal> {
         let description = self.describe(department).await?;
         let party = agreement.party(department);
-        let known = party.is_some_and(|p| p.signing_key == concordat_policy::agreement::Fingerprint::of(&description.signing_key));
+        let known = party.is_some_and(|p| p.signing_key == Fingerprint::of(&description.signing_key));
         match VerifyingKey::ed25519_spki(&description.signing_key) {
             Some(key) if known => Ok(key),
             _ => Err(faulty(department, "signs with a key that is not the one in the agreement", &agreement.id)
@@ -130,8 +156,12 @@ impl Nodes {
 }
 
 impl Node {
+    fn channel(&self) -> Traced {
+        self.channel.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     async fn describe(&self) -> Result<Description, Refusal> {
-        let mut client = NodeClient::new(self.channel.clone()).max_decoding_message_size(MAX_CONTROL_MESSAGE);
+        let mut client = NodeClient::new(self.channel()).max_decoding_message_size(MAX_CONTROL_MESSAGE);
         let description =
             call(&self.department, client.describe(Request::new(DescribeRequest { contract_version: CONTRACT_VERSION }))).await?;
         if description.department != self.department.as_str() || !version_is_served(description.contract_version) {
@@ -143,6 +173,26 @@ impl Node {
         }
         Ok(description)
     }
+}
+
+/// A channel that connects when it is used.
+fn connect(address: &str, server_name: &str, identity: &Identity) -> Result<Traced, Fault> {
+    let config = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(identity.ca_pem.as_deref().unwrap_or_default()))
+        .identity(tonic::transport::Identity::from_pem(&identity.certificate_pem, identity.key_pem.as_bytes()))
+        .domain_name(server_name);
+    let endpoint = Endpoint::from_shared(address.to_owned())
+        .map_err(|_| Fault::new(address, "is no address", "write https://host:port in departments.toml"))?
+        .tls_config(config)
+        .map_err(|e| Fault::new(address, format!("TLS: {e}"), "correct departments.toml or the [nodes] files"))?
+        .connect_timeout(Duration::from_secs(5))
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10))
+        // Only a stream's own window bounds it: a stream that waits for its partner must not starve the others.
+        .initial_stream_window_size(4 << 20)
+        .initial_connection_window_size(1 << 30);
+    Ok(traced(endpoint.connect_lazy()))
 }
 
 /// Runs a control call under its timeout, and turns its failures into refusals that name the department.

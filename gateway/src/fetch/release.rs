@@ -2,12 +2,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::array::{Array as _, FixedSizeBinaryArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{FlightInfo, Ticket};
+use concordat_operate::trace::Traced;
 use concordat_policy::{Name, Refusal};
 use concordat_proto::receipt::Receipt;
 use concordat_proto::schema::{PSEUDONYM_BYTES, partition_of, split_points};
@@ -16,10 +17,11 @@ use datafusion::common::{DataFusionError, Result as PlanResult, internal_datafus
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
+use tracing::{Instrument as _, Span};
 
 use super::decode::Decoder;
 use super::nodes::{failed, faulty, timeout};
+use crate::observe::Observed;
 
 /// How long a node may take to its next message. The first one waits for the node's scan and sort.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -28,7 +30,7 @@ const AHEAD: usize = 2;
 /// The longest ticket and receipt, in bytes.
 const MAX_TOKEN: usize = 8 << 10;
 
-type Client = FlightServiceClient<Channel>;
+type Client = FlightServiceClient<Traced>;
 type Reader = JoinHandle<Result<Receipt, Refusal>>;
 
 /// What an order's answer must look like.
@@ -41,6 +43,7 @@ pub(super) struct Expected {
     pub(super) key: VerifyingKey,
     pub(super) schema: SchemaRef,
     pub(super) partitions: u32,
+    pub(super) observed: Observed,
 }
 
 /// A placed order.
@@ -52,6 +55,8 @@ pub(crate) struct Placed {
     readers: Mutex<Vec<Reader>>,
     /// Rows of partitions whose receipts have come.
     released: Arc<AtomicU64>,
+    /// The query's span: partitions are read by tasks of their own.
+    span: Span,
 }
 
 /// What an answer states of one of its sources.
@@ -82,6 +87,7 @@ impl Placed {
             tickets: Mutex::new(tickets),
             readers: Mutex::new(Vec::new()),
             released: Arc::default(),
+            span: Span::current(),
         })
     }
 
@@ -91,7 +97,7 @@ impl Placed {
         let ticket = ticket.ok_or_else(|| internal_datafusion_err!("partition {partition} was read twice or does not exist"))?;
         let (sender, receiver) = mpsc::channel(AHEAD);
         let (expected, client, released) = (self.expected.clone(), self.client.clone(), self.released.clone());
-        let reader = tokio::spawn(async move {
+        let reading = async move {
             let outcome = expected.stream(client, ticket, partition, &sender).await;
             if let Ok(receipt) = &outcome {
                 released.fetch_add(receipt.rows, Ordering::AcqRel);
@@ -101,7 +107,8 @@ impl Placed {
                 let _ = sender.send(Err(DataFusionError::External(Box::new(refusal.clone())))).await;
             }
             outcome
-        });
+        };
+        let reader = tokio::spawn(reading.instrument(self.span.clone()));
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
         Ok(ReceiverStream::new(receiver))
     }
@@ -161,6 +168,7 @@ impl Expected {
         sender: &mpsc::Sender<PlanResult<RecordBatch>>,
     ) -> Result<Receipt, Refusal> {
         let wrong = |what: &str, operator: &str| faulty(&self.department, what, operator);
+        let (since, mut bytes) = (Instant::now(), 0);
         let mut messages = match tokio::time::timeout(PAUSE, client.do_get(ticket)).await {
             Err(_) => return Err(timeout(&self.department)),
             Ok(Err(status)) => return Err(failed(&self.department, &status)),
@@ -179,8 +187,10 @@ impl Expected {
                 if !decoder.has_schema() || message.app_metadata.len() > MAX_TOKEN {
                     return Err(wrong("ended a release out of order", ""));
                 }
+                self.observed.release(self.department.as_str(), bytes, since.elapsed());
                 return self.receipt(&message.app_metadata, partition, order.rows);
             }
+            bytes += (message.data_header.len() + message.data_body.len()) as u64;
             let Some(batch) = decoder.message(&message).map_err(|e| wrong("sent data that is not what was agreed", &e))? else { continue };
             order.check(&batch).map_err(|e| wrong("sent rows out of order", e))?;
             // Nobody listens when the join needed no more rows; the receipt is still wanted.

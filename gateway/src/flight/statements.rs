@@ -12,6 +12,7 @@ use concordat_policy::{Code, Refusal};
 use prost::Message as _;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::kept::{Id, Kept, Limits};
 use super::seal::{Kind, Seal};
@@ -99,11 +100,12 @@ impl Statements {
         let leaving = stop.clone().drop_guard();
         // On its own, so that the log's entry is closed even then.
         let (all, gateway) = (self.clone(), gateway.clone());
-        let work = tokio::spawn(async move {
+        let work = async move {
             let answer = of_each(&gateway, &caller, &statements, &stop).await;
             all.running().remove(&id);
             answer
-        });
+        };
+        let work = tokio::spawn(work.in_current_span());
         let answer = work.await.map_err(|e| Refused::unlogged(Refusal::internal(e)));
         leaving.disarm();
         answer?

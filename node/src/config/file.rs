@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use concordat_operate::settings::{Operations, Telemetry};
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Classification, ColumnType, Name};
 use serde::Deserialize;
@@ -25,6 +26,10 @@ pub(super) struct File {
     pub(super) tls: TlsFile,
     pub(super) keys: KeysFile,
     pub(super) gateway: GatewayFile,
+    #[serde(default)]
+    pub(super) operations: Operations,
+    #[serde(default)]
+    pub(super) telemetry: Telemetry,
     #[serde(default)]
     pub(super) administrators: AdministratorsFile,
     #[serde(default)]
@@ -59,6 +64,7 @@ pub(super) struct KeysFile {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct GatewayFile {
+    /// Fingerprints. Two during a renewal: the old one stays until the gateway shows the new one everywhere.
     pub(super) certificates: Vec<Fingerprint>,
     pub(super) order_key: PathBuf,
 }

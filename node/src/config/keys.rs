@@ -5,40 +5,25 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use concordat_operate::certificate::{Files, Identity};
 use concordat_proto::token::{SigningKey, VerifyingKey};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
 use super::file::TlsFile;
-use super::{Finding, Loader, Tls, read};
+use super::{Finding, Loader, read};
 use crate::linkage::Keypair;
 
-pub(super) fn tls(loader: &mut Loader<'_>, file: &TlsFile) -> Option<Tls> {
-    let certificate = certificates(loader, &file.certificate);
-    let ca = certificates(loader, &file.ca);
-    let key = private(loader, &file.key);
-    let (certificate, ca, key) = (certificate?, ca?, key?);
-    if PrivateKeyDer::from_pem_slice(key.as_bytes()).is_err() {
-        loader.findings.push(Finding::file(
-            &loader.folder.join(&file.key),
-            "holds no private key in PEM",
-            "use the key of the node's certificate, PKCS#8",
-        ));
-        return None;
+/// The listener's certificate, its key and the clients' authorities.
+pub(super) fn tls(loader: &mut Loader<'_>, file: &TlsFile) -> Option<Files> {
+    let at = |path: &Path| loader.folder.join(path);
+    let files = Files { certificate: at(&file.certificate), key: at(&file.key), ca: Some(at(&file.ca)) };
+    match Identity::load(&files) {
+        Ok(_) => Some(files),
+        Err(fault) => {
+            loader.findings.push(Finding::file(Path::new(&fault.place), fault.cause, fault.remedy));
+            None
+        }
     }
-    Some(Tls { certificate, key, ca })
-}
-
-fn certificates(loader: &mut Loader<'_>, path: &Path) -> Option<String> {
-    let path = loader.folder.join(path);
-    let text = loader.keep(read(&path))?;
-    let found: Vec<_> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-    if found.is_empty() || found.iter().any(Result::is_err) {
-        loader.findings.push(Finding::file(&path, "holds no certificate in PEM, or a damaged one", "use PEM certificates only"));
-        return None;
-    }
-    Some(text)
 }
 
 pub(super) fn signing(loader: &mut Loader<'_>, path: &Path) -> Option<SigningKey> {

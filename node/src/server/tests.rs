@@ -13,7 +13,7 @@ use concordat_proto::v1::linkage_keys_client::LinkageKeysClient;
 use concordat_proto::v1::node_client::NodeClient;
 use futures::TryStreamExt as _;
 use prost::Message as _;
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use super::*;
 use crate::config::Config;
@@ -28,12 +28,12 @@ struct Running {
 impl Running {
     async fn new() -> Self {
         let world = World::new();
-        let mut config = Config::load(&world.path("node.toml")).unwrap();
-        let (listen, state, tls) = (config.listen, config.state.clone(), std::mem::take(&mut config.tls));
+        let config = Config::load(&world.path("node.toml")).unwrap();
+        let listen = Listen::of(&config);
         let node = Node::open(config).await.unwrap();
         let served = Arc::clone(&node);
-        let address_file = state.join("address");
-        tokio::spawn(async move { serve(served, listen, &tls, &state, std::future::pending()).await.unwrap() });
+        let address_file = listen.state.join("address");
+        tokio::spawn(async move { serve(served, listen, Stop::when(std::future::pending())).await.unwrap() });
         let address = loop {
             match std::fs::read_to_string(&address_file) {
                 Ok(text) => break text.trim().to_owned(),

@@ -1,0 +1,110 @@
+//! `check`: everything that keeps a gateway from answering, found without starting it.
+
+use std::path::Path;
+
+use concordat_operate::check::Report;
+use concordat_operate::server::unix_now;
+use concordat_policy::Agreement;
+use concordat_proto::v1::Description;
+use futures::future::join_all;
+
+use crate::config::{Config, Paths};
+use crate::estate::Estate;
+use crate::fetch::Nodes;
+use crate::issuers::Issuers;
+
+/// How far clocks may differ, in seconds.
+const CLOCKS: i64 = 30;
+
+/// Checks what `path` names.
+pub(super) async fn check(path: &Path) -> Report {
+    let mut report = Report::default();
+    // Without the paths, the configuration's own finding below says why there are none.
+    if let Some(paths) = Paths::read(path) {
+        if let Some(identity) = report.identity("certificate towards callers", &paths.server_tls, unix_now())
+            && identity.own().is_ok_and(|own| own.names.is_empty())
+        {
+            report.fail("certificate towards callers", "it names no server", "have it issued for the name that clients connect to");
+        }
+        report.identity("certificate towards nodes", &paths.client_tls, unix_now());
+        report.folder("state", &paths.state);
+        report.folder("log folder", &paths.log);
+        report.log(&paths.log);
+    }
+    match Config::load(path) {
+        Err(e) => unusable(&mut report, "configuration", &e),
+        Ok(config) => {
+            report.ok(format!("configuration {}", path.display()));
+            match Issuers::load(&config.issuers) {
+                Ok(_) => report.ok(format!("issuers: {} with keys", config.issuers.len())),
+                Err(e) => unusable(&mut report, "issuers", &e),
+            }
+            match Estate::load(&config.estate) {
+                Ok(estate) => departments(&mut report, &config, &estate).await,
+                Err(e) => unusable(&mut report, "estate", &e),
+            }
+        }
+    }
+    report
+}
+
+fn unusable(report: &mut Report, what: &str, error: &miette::Report) {
+    let remedy = error.help().map_or_else(|| "correct what is named".to_owned(), |help| help.to_string());
+    report.fail(what, &error.to_string(), &remedy);
+}
+
+/// Asks every department's node what it says of itself.
+async fn departments(report: &mut Report, config: &Config, estate: &Estate) {
+    let (departments, agreements, views) = (&estate.departments, &estate.agreements, &estate.views);
+    report.ok(format!("estate: {} department(s), {} agreement(s), {} view(s)", departments.len(), agreements.len(), views.len()));
+    let nodes = match Nodes::new(departments, config.client_tls.clone()) {
+        Ok(nodes) => nodes,
+        Err(fault) => return report.fault("nodes", &fault),
+    };
+    let described = join_all(departments.iter().map(async |d| (d, nodes.describe_now(&d.id).await))).await;
+    for (department, described) in described {
+        let id = department.id.as_str();
+        match described {
+            Ok(description) => judge(report, id, &description, agreements),
+            Err(refusal) => report.fail(
+                format!("department '{id}' at {}", department.address),
+                &refusal.operator.unwrap_or(refusal.message),
+                "start its node, correct its address and server_name in departments.toml, or have its operator pin this gateway's certificate",
+            ),
+        }
+    }
+}
+
+/// Compares a node's clock and agreements with ours.
+fn judge(report: &mut Report, id: &str, description: &Description, agreements: &[Agreement]) {
+    let what = format!("department '{id}'");
+    report.ok(format!("{what}: answers, contract version {}", description.contract_version));
+    let apart = unix_now() - description.time;
+    match description.time {
+        0 => report.warn(&what, "its node does not tell its clock", "bring it to this gateway's version"),
+        _ if apart.abs() > CLOCKS => report.fail(
+            &what,
+            &format!("its clock and ours are {} s apart, and {CLOCKS} are allowed", apart.abs()),
+            "correct the wrong clock (NTP): orders and receipts are refused",
+        ),
+        _ => report.ok(format!("{what}: clocks agree")),
+    }
+    for agreement in agreements.iter().filter(|a| a.parties.iter().any(|p| p.department.as_str() == id)) {
+        match description.agreements.iter().find(|held| held.id == agreement.id.as_str()) {
+            None => report.fail(
+                &what,
+                &format!("its node does not hold agreement '{}'", agreement.id),
+                "its operator must put the signed file into the node's agreements folder and restart it",
+            ),
+            Some(held) if held.digest != agreement.digest => report.fail(
+                &what,
+                &format!("its copy of agreement '{}' is not ours", agreement.id),
+                "compare both files with the signed one; orders under it are refused",
+            ),
+            Some(held) if !held.in_force => {
+                report.warn(&what, &format!("agreement '{}' is not in force by its clock", agreement.id), "see its validity");
+            }
+            Some(_) => report.ok(format!("{what}: holds our agreement '{}'", agreement.id)),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! `check`: everything that keeps a node from serving, found without starting it.
+
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use concordat_operate::Fault;
+use concordat_operate::check::Report;
+use concordat_operate::server::unix_now;
+
+use crate::config::{Config, Findings, Paths};
+use crate::datasets::Datasets;
+
+/// How far clocks may differ, in seconds.
+const CLOCKS: i64 = 30;
+
+/// Checks what `path` names.
+pub(super) async fn check(path: &Path) -> Report {
+    let mut report = Report::default();
+    // Without the paths, the configuration's own findings below say why there are none.
+    if let Ok(paths) = Paths::read(path) {
+        report.identity("certificate", &paths.tls, unix_now());
+        for (what, folder) in [("state", &paths.state), ("spill", &paths.spill), ("log folder", &paths.log)] {
+            report.folder(what, folder);
+        }
+        report.log(&paths.log);
+        clock(&mut report, &paths.log);
+    }
+    match Config::load(path) {
+        Ok(config) => sound(&mut report, &config).await,
+        Err(findings) => found(&mut report, "configuration", &findings),
+    }
+    report
+}
+
+async fn sound(report: &mut Report, config: &Config) {
+    let (department, agreements) = (&config.department, config.agreements.len());
+    report.ok(format!("configuration of '{department}': {agreements} agreement(s), keys as in the agreements"));
+    for warning in &config.warnings {
+        report.warn("configuration", warning, "correct it when the agreement or the dataset next changes");
+    }
+    match Datasets::open(config).await {
+        Ok(datasets) => report.ok(format!("datasets: {} can be read as declared", datasets.iter().count())),
+        Err(findings) => found(report, "dataset", &findings),
+    }
+}
+
+fn found(report: &mut Report, what: &str, findings: &Findings) {
+    for finding in &findings.findings {
+        report.fault(what, &Fault::new(finding.place(), finding.cause(), finding.remedy()));
+    }
+}
+
+/// A log that was written in the future tells of a clock that goes back.
+fn clock(report: &mut Report, log: &Path) {
+    let written = std::fs::metadata(log.join("log.jsonl")).and_then(|m| m.modified()).unwrap_or(UNIX_EPOCH);
+    let ahead = written.duration_since(SystemTime::now()).map_or(0, |ahead| i64::try_from(ahead.as_secs()).unwrap_or(i64::MAX));
+    if ahead > CLOCKS {
+        report.fail(
+            "clock",
+            &format!("the log was last written {ahead} s in the future"),
+            "correct this machine's clock (NTP): orders and receipts live for seconds",
+        );
+    } else {
+        report.ok("clock: not behind the log; the gateway's check compares it with its own");
+    }
+}
