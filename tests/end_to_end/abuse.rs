@@ -89,8 +89,8 @@ async fn floods_of_frames_are_cut_off() {
     for stream in (1..200).step_by(2) {
         let _ = raw.send(&frame(HEADERS, END_HEADERS, stream, &block)).await;
     }
-    for size in (0..20_000u32).map(|i| if i % 2 == 0 { 0 } else { 0x7fff_ffff }) {
-        let setting = [&[0u8, 4][..], &size.to_be_bytes()].concat();
+    for size in (0..20_000).map(|i| if i % 2 == 0 { 0u32 } else { 0x7fff_ffff }) {
+        let setting = [&[0, 4][..], &size.to_be_bytes()].concat();
         if raw.send(&frame(SETTINGS, 0, 0, &setting)).await.is_err() {
             break;
         }

@@ -287,16 +287,18 @@ async fn products_of_tables_are_stopped_and_others_are_served_meanwhile() {
     let expected = other.query(ONE).await.unwrap();
     let values = (0..60).map(|i| format!("({i})")).collect::<Vec<_>>().join(",");
     let product = |select: &str, tables: usize, rest: &str| {
-        let tables: Vec<String> = (0..tables).map(|t| format!("(VALUES {values}) AS t{t}(x{t})")).collect();
-        format!("SELECT {select} FROM {} {rest}", tables.join(" CROSS JOIN "))
+        let tables: Vec<String> = (0..tables).map(|t| format!("v t{t}")).collect();
+        format!("WITH v(x) AS (VALUES {values}) SELECT {select} FROM {} {rest}", tables.join(" CROSS JOIN "))
     };
+    let columns = "t0.x AS a, t1.x AS b, t2.x AS c, t3.x AS d, t4.x AS e";
+    let key = "t0.x + t1.x * 60 + t2.x * 3600 + t3.x * 216000";
     let hostile = [
         product("count(*)", 6, ""),
-        product("*", 6, ""),
-        product("*", 6, "ORDER BY x0 + x1, x2"),
-        product("x0 + x1 * 60 + x2 * 3600 + x3 * 216000 AS k, count(*)", 5, "GROUP BY x0 + x1 * 60 + x2 * 3600 + x3 * 216000"),
-        product("count(*)", 6, "WHERE x0 + x1 + x2 + x3 + x4 + x5 < 0"),
-        product("DISTINCT x0, x1, x2, x3, x4", 5, ""),
+        product(columns, 6, ""),
+        product(columns, 6, "ORDER BY t0.x + t1.x, t2.x"),
+        product(&format!("{key} AS k, count(*)"), 5, &format!("GROUP BY {key}")),
+        product("count(*)", 6, "WHERE t0.x + t1.x + t2.x + t3.x + t4.x + t5.x < 0"),
+        product(&format!("DISTINCT {columns}"), 5, ""),
         "SELECT count(*) FROM views.opportunity_by_region a, views.opportunity_by_region b, views.opportunity_by_region c, \
          views.opportunity_by_region d, views.opportunity_by_region e"
             .to_owned(),
