@@ -7,7 +7,7 @@ use concordat_policy::Code;
 use concordat_proto::status;
 use concordat_proto::v1::{CancelDetachedRequest, DetachRequest, DetachedRequest, DetachedResponse, DetachedState};
 
-use super::{Client, Reading, Stage, Watch};
+use super::{Answer, Client, Reading, Stage, Unwatched, Watch};
 use crate::failure::{Failure, Result};
 
 /// How long one question for the state waits at the gateway, in seconds.
@@ -32,11 +32,19 @@ impl Client {
         Ok(self.gateway.clone().detached(request).await.map_err(|e| Failure::status(&e))?.into_inner())
     }
 
-    /// Waits for a detached query's end and begins to read its answer.
+    /// Waits for a detached query's end and fetches its answer.
+    ///
+    /// # Errors
+    /// What the gateway refused, now or when the query ran; that the answer broke off.
+    pub async fn result(&self, id: &str) -> Result<Answer> {
+        self.pick_up(id, Arc::new(Unwatched)).await?.collect().await
+    }
+
+    /// The same, as it arrives.
     ///
     /// # Errors
     /// What the gateway refused, now or when the query ran.
-    pub async fn result(&self, id: &str, watch: Arc<dyn Watch>) -> Result<Reading> {
+    pub async fn pick_up(&self, id: &str, watch: Arc<dyn Watch>) -> Result<Reading> {
         watch.stage(Stage::Waiting);
         loop {
             let state = self.detached(id, WAIT).await?;
@@ -58,11 +66,19 @@ impl Client {
         Ok(())
     }
 
-    /// Begins to read the answer behind a ticket.
+    /// Fetches the answer behind a ticket.
+    ///
+    /// # Errors
+    /// What the gateway refused, or that the answer broke off.
+    pub async fn collect(&self, ticket: Ticket) -> Result<Answer> {
+        self.redeem(ticket, Arc::new(Unwatched)).await?.collect().await
+    }
+
+    /// The same, as it arrives.
     ///
     /// # Errors
     /// What the gateway refused.
-    pub async fn redeem(&self, ticket: Ticket, watch: Arc<dyn Watch>) -> Result<Reading> {
+    async fn redeem(&self, ticket: Ticket, watch: Arc<dyn Watch>) -> Result<Reading> {
         let info = FlightInfo::new().with_endpoint(FlightEndpoint::new().with_ticket(ticket));
         Reading::start(self, info, None, watch).await
     }

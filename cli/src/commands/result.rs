@@ -51,6 +51,6 @@ pub(crate) async fn run(result: Detached) -> Result<()> {
     }
     let format = result.delivery.format(result.target.saved_output()?)?;
     let progress = result.delivery.watch();
-    let reading = client.result(&result.id, progress.clone()).await?;
+    let reading = client.pick_up(&result.id, progress.clone()).await?;
     result.delivery.deliver(None, reading, format, &progress).await
 }
