@@ -59,7 +59,7 @@ fn seen(status: &Status, names: &[&str]) -> BTreeMap<String, String> {
     for entry in status.metadata().iter() {
         let KeyAndValueRef::Ascii(key, value) = entry else { panic!("binary metadata: {entry:?}") };
         let value = if key == QUERY_ID || key == "date" { "…".to_owned() } else { plain(value.to_str().unwrap()) };
-        seen.insert(key.to_string(), value);
+        seen.insert(key.as_str().to_owned(), value);
     }
     assert!(seen.contains_key(CODE), "{seen:?}");
     seen

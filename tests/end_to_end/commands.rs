@@ -243,7 +243,7 @@ async fn parameters_reach_the_statement_as_values_of_its_types() {
     let sandbox = Sandbox::start(2_000).await;
     let ask = |sql: &str, given: &[&str]| {
         let parameters = given.iter().flat_map(|p| ["--param", *p]).collect::<Vec<_>>();
-        run(&sandbox, &[&["query", "--output", "json", "--sql", sql][..], &parameters].concat())
+        run(&sandbox, &[&["query", "--output", "json", "--sql", sql][..], &parameters[..]].concat())
     };
     let rows = |ran: Ran| ran.json()["rows"].clone();
     let literal = rows(ask("SELECT count(*) AS n FROM dfe.attainment WHERE region = 'London' AND attainment8 > 40", &[]));
