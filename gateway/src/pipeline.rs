@@ -15,7 +15,7 @@ use crate::authenticate::{Caller, Identity};
 use crate::deliver::{Answer, deliver};
 use crate::execute::{agreements_of, execute};
 use crate::limits::{Allowance, Key, Source};
-use crate::plan::{Plan, Statement, unbound};
+use crate::plan::{Plan, Statement, examples};
 use crate::record::{self, Intent, Opened};
 use crate::terms::Terms;
 
@@ -97,13 +97,13 @@ pub(crate) async fn prepare(gateway: &Gateway, caller: Caller, sql: &str) -> Res
         let allowance = terms.admit(&gateway.limits, &opened.caller).await?;
         let stop = terms.stop();
         let types = stop.unless(parameters(gateway, &permit, sql, &allowance)).await?;
-        let statement = Statement { sql: sql.to_owned(), parameters: unbound(&types) };
+        let statement = Statement { sql: sql.to_owned(), parameters: examples(&types) };
         match stop.unless(plan(gateway, &permit, &statement, &allowance)).await {
             Ok(plan) => {
                 gateway.limits.under(&agreements_of(gateway, &plan)?, false)?;
                 Ok((types, Some(plan.answer_schema())))
             }
-            // A null is not what will stand there: what it makes of the statement decides nothing.
+            // The example is not what will stand there: what it makes of the statement decides nothing.
             Err(refusal) if !types.is_empty() && refusal.code == Code::Invalid => Ok((types, None)),
             Err(refusal) => Err(refusal),
         }

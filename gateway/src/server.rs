@@ -145,6 +145,14 @@ impl Subject for Readiness {
                     remedy: "make room on its disk, or repair it".into(),
                 }];
             }
+            // One issuer that is away is its callers' matter; without any key nobody can call.
+            if self.0.issuers.state().iter().all(|issuer| issuer.keys == 0) {
+                return vec![Reason {
+                    what: "issuers",
+                    cause: "no issuer of tokens has a key that may be used, so every call is refused".into(),
+                    remedy: "make an issuer reachable, or correct [[issuer]]: `concordat-gateway check` says which".into(),
+                }];
+            }
             Vec::new()
         })
     }

@@ -11,6 +11,9 @@ use crate::metrics::Metrics;
 /// How long connections may take to notice that they were cut.
 const NOTICE: Duration = Duration::from_secs(1);
 
+/// How long a client may take to close a connection on which nothing runs.
+const IDLE: Duration = Duration::from_millis(500);
+
 /// When a server stops, and how long its calls may go on then.
 pub struct Stop(Pin<Box<dyn Future<Output = Option<Duration>> + Send>>);
 
@@ -85,12 +88,28 @@ impl Drain {
         stopping();
         tracing::info!(calls = metrics.calls_running(), seconds = time.as_secs(), "draining");
         self.stopping.cancel();
-        if let Ok(ended) = tokio::time::timeout(time, &mut serving).await {
-            tracing::info!("drained");
-            return ended;
+        tokio::select! {
+            ended = &mut serving => {
+                tracing::info!("drained");
+                return ended;
+            }
+            // A client that does not answer while nothing of its runs must not hold the process.
+            () = idle(metrics) => tracing::info!("drained; idle connections are closed"),
+            () = tokio::time::sleep(time) => {
+                tracing::warn!(calls = metrics.calls_running(), "calls were still running when the drain ended, and are cut");
+            }
         }
-        tracing::warn!(calls = metrics.calls_running(), "calls were still running when the drain ended, and are cut");
         self.cut.cancel();
         tokio::time::timeout(NOTICE, serving).await.unwrap_or(Ok(()))
+    }
+}
+
+/// Ready when no call has been running for a moment.
+async fn idle(metrics: &Metrics) {
+    loop {
+        tokio::time::sleep(IDLE).await;
+        if metrics.calls_running() == 0 {
+            return;
+        }
     }
 }

@@ -14,8 +14,6 @@ def test_pandas():
     with connect() as connection:
         frame = pandas.read_sql(VIEW, connection)
         assert "region" in frame.columns and len(frame) >= 9
-        london = pandas.read_sql("SELECT count(*) AS persons FROM dfe.attainment WHERE region = ?", connection, params=["London"])
-        assert london["persons"][0] > 10
         withheld = frame[frame["withheld"].notna()]
         assert len(withheld) >= 1 and withheld["persons"].isna().all(), frame
 

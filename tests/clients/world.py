@@ -27,8 +27,8 @@ def options(token="token", purpose=PURPOSE, **more):
     return chosen | more
 
 
-def connect(**changes):
-    return dbapi.connect(WORLD["uri"], db_kwargs=options(**changes))
+def connect(autocommit=False, **changes):
+    return dbapi.connect(WORLD["uri"], db_kwargs=options(**changes), autocommit=autocommit)
 
 
 def flight_client():

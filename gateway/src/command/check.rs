@@ -36,7 +36,7 @@ pub(super) async fn check(path: &Path) -> Report {
         Ok(config) => {
             report.ok(format!("configuration {}", path.display()));
             match Issuers::load(&config.issuers) {
-                Ok(_) => report.ok(format!("issuers: {} with keys", config.issuers.len())),
+                Ok(known) => issuers(&mut report, &known).await,
                 Err(e) => unusable(&mut report, "issuers", &e),
             }
             match Estate::load(&config.estate) {
@@ -46,6 +46,19 @@ pub(super) async fn check(path: &Path) -> Report {
         }
     }
     report
+}
+
+/// Fetches every issuer's keys, as the gateway would.
+async fn issuers(report: &mut Report, issuers: &Issuers) {
+    issuers.refresh().await;
+    for state in issuers.state() {
+        let what = format!("issuer '{}'", state.issuer);
+        match state.fault {
+            None if state.keys == 0 => report.fail(&what, "it has no key that may be used, so its tokens are refused", "ask its operator"),
+            None => report.ok(format!("{what}: {} key(s)", state.keys)),
+            Some(cause) => report.fail(&what, &cause.to_string(), "correct [[issuer]], or make the issuer reachable from here"),
+        }
+    }
 }
 
 fn unusable(report: &mut Report, what: &str, error: &miette::Report) {

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arrow::datatypes::SchemaRef;
+use arrow::array::RecordBatch;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow_flight::sql::{ProstMessageExt as _, TicketStatementQuery};
 use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo, Ticket};
 use concordat_policy::{Code, Refusal};
@@ -27,8 +29,14 @@ const TICKET: Duration = Duration::from_secs(300);
 
 /// Statements that wait to be fetched, and those that run.
 pub(super) struct Statements {
-    waiting: Kept<Vec<Statement>>,
+    waiting: Kept<Announced>,
     running: Mutex<HashMap<Id, CancellationToken>>,
+}
+
+/// What a ticket stands for: a statement, once for each row of its parameters, and the columns that were announced.
+struct Announced {
+    statements: Vec<Statement>,
+    schema: SchemaRef,
 }
 
 /// What became of a request to cancel.
@@ -60,7 +68,7 @@ impl Statements {
         descriptor: FlightDescriptor,
     ) -> Result<FlightInfo, Refusal> {
         let owner = caller.owner();
-        let id = self.waiting.keep(&owner, statements)?;
+        let id = self.waiting.keep(&owner, Announced { statements, schema: schema.clone() })?;
         let handle = seal.close(Kind::Ticket, &id, &owner, now() + TICKET.as_secs().cast_signed());
         let ticket = TicketStatementQuery { statement_handle: handle.into() };
         let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket.as_any().encode_to_vec()));
@@ -69,14 +77,14 @@ impl Statements {
     }
 
     /// Takes what is behind a ticket.
-    fn take(&self, seal: &Seal, handle: &[u8], caller: &Caller) -> Result<(Id, Vec<Statement>), Refusal> {
+    fn take(&self, seal: &Seal, handle: &[u8], caller: &Caller) -> Result<(Id, Announced), Refusal> {
         let gone = || {
             Refusal::new(Code::Denied, "the ticket is unknown, used, expired or another caller's")
                 .advice("ask for the statement's FlightInfo again")
         };
         let id = seal.open(Kind::Ticket, handle, &caller.owner(), now()).ok_or_else(gone)?;
-        let statements = self.waiting.take(id).ok_or_else(gone)?;
-        Ok((id.try_into().map_err(|_| gone())?, statements))
+        let announced = self.waiting.take(id).ok_or_else(gone)?;
+        Ok((id.try_into().map_err(|_| gone())?, announced))
     }
 
     /// Redeems a ticket and answers.
@@ -90,7 +98,7 @@ impl Statements {
         handle: &[u8],
         caller: Caller,
     ) -> Result<Answer, Refused> {
-        let (id, statements) = match self.take(seal, handle, &caller) {
+        let (id, announced) = match self.take(seal, handle, &caller) {
             Ok(taken) => taken,
             Err(refusal) => return Err(pipeline::refused_unopened(gateway, &caller, refusal).await),
         };
@@ -101,7 +109,7 @@ impl Statements {
         // On its own, so that the log's entry is closed even then.
         let (all, gateway) = (self.clone(), gateway.clone());
         let work = async move {
-            let answer = of_each(&gateway, &caller, &statements, &stop).await;
+            let answer = of_each(&gateway, &caller, &announced, &stop).await;
             all.running().remove(&id);
             answer
         };
@@ -132,13 +140,17 @@ impl Statements {
 }
 
 /// One answer of several statements that differ in their parameters only: one after the other, each a query of its own.
-async fn of_each(gateway: &Gateway, caller: &Caller, statements: &[Statement], stop: &CancellationToken) -> Result<Answer, Refused> {
+async fn of_each(gateway: &Gateway, caller: &Caller, announced: &Announced, stop: &CancellationToken) -> Result<Answer, Refused> {
     let mut whole: Option<Answer> = None;
     let (mut summaries, mut size) = (Vec::new(), 0usize);
     let most = gateway.limits.settings.answer_mib << 20;
-    for statement in statements {
+    for statement in &announced.statements {
         let answer = pipeline::answer(gateway, caller.clone(), statement, stop).await?;
-        size += answer.batches.iter().map(arrow::array::RecordBatch::get_array_memory_size).sum::<usize>();
+        let answer = match as_announced(answer, &announced.schema) {
+            Ok(answer) => answer,
+            Err(refusal) => return Err(pipeline::refused_unopened(gateway, caller, refusal).await),
+        };
+        size += answer.batches.iter().map(RecordBatch::get_array_memory_size).sum::<usize>();
         if size > most {
             let refusal = Refusal::new(Code::LimitExceeded, format!("the answers together exceed {} MiB", most >> 20))
                 .advice("bind fewer rows of parameters");
@@ -158,6 +170,34 @@ async fn of_each(gateway: &Gateway, caller: &Caller, statements: &[Statement], s
     if summaries.len() > 1 {
         answer.summary = of_several(summaries);
     }
+    Ok(answer)
+}
+
+/// The answer with the columns that were announced: where a value was bound as null, a column may have become one of nulls.
+fn as_announced(mut answer: Answer, schema: &SchemaRef) -> Result<Answer, Refusal> {
+    if answer.schema == *schema {
+        return Ok(answer);
+    }
+    let other = || {
+        Refusal::new(Code::Invalid, "with these values the statement has other columns than were announced")
+            .advice("write CAST(? AS type) where a value stands alone")
+    };
+    let fits = answer.schema.fields().len() == schema.fields().len()
+        && answer
+            .schema
+            .fields()
+            .iter()
+            .zip(schema.fields())
+            .all(|(is, was)| is.name() == was.name() && (is.data_type() == was.data_type() || *is.data_type() == DataType::Null));
+    if !fits {
+        return Err(other());
+    }
+    for batch in &mut answer.batches {
+        let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| cast(column, field.data_type()));
+        let columns = columns.collect::<Result<Vec<_>, _>>().map_err(|_| other())?;
+        *batch = RecordBatch::try_new(schema.clone(), columns).map_err(|_| other())?;
+    }
+    answer.schema = schema.clone();
     Ok(answer)
 }
 

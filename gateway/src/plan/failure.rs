@@ -13,6 +13,16 @@ pub(crate) fn refusal_of(error: DataFusionError) -> Refusal {
     }
 }
 
+/// The refusal behind an error of resolving names and types. What DataFusion calls internal there comes from the statement.
+pub(super) fn refusal_of_statement(error: DataFusionError) -> Refusal {
+    let refusal = refusal_of(error);
+    if refusal.code != Code::Internal {
+        return refusal;
+    }
+    Refusal { code: Code::Invalid, message: "the statement cannot be planned".into(), ..refusal }
+        .advice("check that the types on both sides of each operator fit; if they do, quote the query id to the operator")
+}
+
 /// A refusal of our own that travelled inside the error.
 fn find(error: &DataFusionError) -> Option<Refusal> {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);

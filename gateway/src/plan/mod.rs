@@ -30,7 +30,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 
 pub(crate) use failure::refusal_of;
-pub(crate) use parameters::{MAX_PARAMETERS, unbound};
+pub(crate) use parameters::{MAX_PARAMETERS, examples};
 pub(crate) use release_table::{ReleaseExec, ReleaseSpec};
 use rewrite::Rewriter;
 pub(crate) use session::VIEWS;
@@ -70,7 +70,7 @@ impl Plan {
     ) -> Result<Self, Refusal> {
         let mut state = session::state(permit, partitions, runtime).map_err(refusal_of)?;
         let plan = statement::resolve(&mut state, permit, question, views).await?;
-        let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).map_err(refusal_of)?;
+        let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).map_err(failure::refusal_of_statement)?;
         let mut rewriter = Rewriter::new(permit);
         let (logical, masked) = protected(&mut rewriter, plan).map_err(refusal_of)?;
         permit.judge(&rewriter.uses)?;

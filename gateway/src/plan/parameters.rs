@@ -78,9 +78,11 @@ pub(super) fn bind(statement: &mut Parsed, values: &[ScalarValue]) -> Result<(),
     Ok(())
 }
 
-/// A null of each type, to plan with before values are known.
-pub(crate) fn unbound(types: &[DataType]) -> Vec<ScalarValue> {
-    types.iter().map(|kind| ScalarValue::try_from(kind).unwrap_or(ScalarValue::Null)).collect()
+/// A value of each type, to plan with before any is bound. Not null: a condition on a column that may only filter cannot be
+/// stated with a null.
+pub(crate) fn examples(types: &[DataType]) -> Vec<ScalarValue> {
+    let example = |kind: &DataType| ScalarValue::new_zero(kind).or_else(|_| ScalarValue::new_default(kind)).unwrap_or(ScalarValue::Null);
+    types.iter().map(example).collect()
 }
 
 fn placeholder(expr: &Expr) -> Option<(&str, Location)> {

@@ -14,7 +14,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
-use super::failure::refusal_of;
+use super::failure::{refusal_of, refusal_of_statement};
 use super::parameters;
 use super::repetition;
 use super::session::VIEWS;
@@ -66,7 +66,7 @@ pub(super) async fn resolve(state: &mut SessionState, permit: &Permit, asked: &S
         statement = parse(&view.sql)?;
     }
     register_views(state, permit, &statement, views, 0).await?;
-    state.statement_to_plan(statement).await.map_err(refusal_of)
+    state.statement_to_plan(statement).await.map_err(refusal_of_statement)
 }
 
 /// The types of a statement's parameters, in order: what each is compared with, or text where that is not known.
@@ -82,7 +82,7 @@ pub(super) async fn parameter_types(
         return Ok(Vec::new());
     }
     register_views(state, permit, &statement, views, 0).await?;
-    let plan = state.statement_to_plan(statement).await.map_err(refusal_of)?;
+    let plan = state.statement_to_plan(statement).await.map_err(refusal_of_statement)?;
     let known = plan.get_parameter_types().map_err(refusal_of)?;
     let kind = |number: usize| match known.get(&format!("${number}")) {
         Some(Some(DataType::Dictionary(_, value))) => value.as_ref().clone(),
@@ -208,7 +208,7 @@ fn register_views<'a>(
             }
             let inner = parse(&view.sql)?;
             register_views(state, permit, &inner, views, depth + 1).await?;
-            let plan = state.statement_to_plan(inner).await.map_err(refusal_of)?;
+            let plan = state.statement_to_plan(inner).await.map_err(refusal_of_statement)?;
             let table = Arc::new(ViewTable::new(plan, None));
             let schema = state.schema_for_ref(TableReference::partial(VIEWS, view.name.as_str())).map_err(refusal_of)?;
             schema.register_table(view.name.clone(), table).map_err(refusal_of)?;

@@ -69,7 +69,12 @@ async fn checks_pass_where_all_is_well_and_find_each_thing_that_is_not() {
     assert!(!good && failures(&lines).len() >= 2, "{lines:#?}");
     finds(&lines, &["client.key.pem", "cannot be read", "correct the path"]);
 
-    std::fs::remove_file(dfe.join("data").join(source(&dfe))).unwrap();
+    let source = dfe.join("data").join(source(&dfe));
+    if source.is_dir() {
+        std::fs::remove_dir_all(source).unwrap()
+    } else {
+        std::fs::remove_file(source).unwrap()
+    }
     std::fs::remove_file(dfe.join("tls/ca.pem")).unwrap();
     let (good, lines) = check("node", &dfe);
     assert!(!good);
