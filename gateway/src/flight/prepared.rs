@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use arrow::compute::cast;
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use concordat_policy::{Code, Refusal};
 use datafusion::common::ScalarValue;
@@ -102,6 +102,7 @@ impl One {
     /// # Errors
     /// [`Code::Invalid`] or [`Code::LimitExceeded`]; what was bound before stays.
     pub(super) fn bind(&mut self, batches: &[RecordBatch]) -> Result<(), Refusal> {
+        let strict = CastOptions { safe: false, ..CastOptions::default() };
         let mut rows = Vec::new();
         for batch in batches {
             if batch.num_columns() != self.types.len() {
@@ -115,7 +116,8 @@ impl One {
                     .advice("bind fewer; each row is a query of its own"));
             }
             let columns = batch.columns().iter().zip(&self.types).enumerate().map(|(index, (column, kind))| {
-                cast(column, kind).map_err(|_| {
+                // Not the lenient cast: it would turn what does not fit into null.
+                cast_with_options(column, kind, &strict).map_err(|_| {
                     Refusal::new(Code::Invalid, format!("parameter {} cannot be read as {kind}", index + 1))
                         .advice("bind a value of that type; the parameter's schema states it")
                 })
