@@ -17,9 +17,12 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use concordat::federation::Layout;
 use datafusion::prelude::{CsvReadOptions, ParquetReadOptions, SessionContext};
 use sandbox::Sandbox;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 /// Of the sample's people, the share that each department records.
 const RECORDED: f64 = 0.703;
@@ -46,7 +49,7 @@ async fn main() {
 async fn measure(rows: u32, runs: usize) {
     let people = (f64::from(rows) / RECORDED).ceil();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few million")]
-    let sandbox = Sandbox::start(people as u64).await;
+    let sandbox = Sandbox::with(people as u64, |_| {}, watched).await;
     let files = files(&sandbox);
     let plain = plain(&files).await;
     let view = std::fs::read_to_string(sandbox.layout.estate().join("views/opportunity_by_region.sql")).unwrap();
@@ -79,6 +82,13 @@ async fn measure(rows: u32, runs: usize) {
         nodes.join(", "),
         peak(duckdb.child.id()),
     );
+}
+
+/// The gateway tells its metrics, the bytes of releases among them.
+fn watched(layout: &Layout) {
+    let path = layout.gateway().join("gateway.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(path, format!("{text}\n[operations]\nlisten = \"127.0.0.1:0\"\n")).unwrap();
 }
 
 async fn timed<T, E: std::fmt::Debug>(work: impl Future<Output = Result<T, E>>) -> Duration {
@@ -169,7 +179,10 @@ impl Drop for DuckDb {
 /// Bytes that the nodes released to the gateway so far, as the gateway's metrics state them.
 async fn moved(sandbox: &Sandbox) -> u64 {
     let address = std::fs::read_to_string(sandbox.layout.gateway().join("state/operations-address")).unwrap();
-    let text = reqwest::get(format!("http://{}/metrics", address.trim())).await.unwrap().text().await.unwrap();
+    let mut stream = TcpStream::connect(address.trim()).await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
     let values =
         text.lines().filter(|l| l.starts_with("concordat_release_bytes_total")).filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok());
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]

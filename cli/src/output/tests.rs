@@ -43,7 +43,7 @@ fn written(format: Format, arrow_file: bool) -> (tempfile::TempDir, File, Vec<St
 fn joined(batches: impl Iterator<Item = RecordBatch>) -> RecordBatch {
     let batches: Vec<RecordBatch> = batches.collect();
     let plain = Arc::new(Schema::new(batches[0].schema().fields().clone()));
-    let batches: Vec<_> = batches.into_iter().map(|b| b.with_schema(plain.clone()).unwrap()).collect();
+    let batches: Vec<_> = batches.into_iter().map(|b| RecordBatch::try_new(plain.clone(), b.columns().to_vec()).unwrap()).collect();
     arrow::compute::concat_batches(&plain, &batches).unwrap()
 }
 
