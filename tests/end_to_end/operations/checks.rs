@@ -42,7 +42,12 @@ async fn checks_pass_where_all_is_well_and_find_each_thing_that_is_not() {
         assert!(lines.iter().any(|l| l.starts_with("warn") && l.contains("a running program holds it")), "{lines:#?}");
     }
     let lines = check("gateway", &gateway).1;
-    for said in ["department 'dwp': clocks agree", "department 'dwp': holds our agreement", "issuers: 1", "valid until"] {
+    for said in [
+        "department 'dwp': clocks agree",
+        "department 'dwp': holds our agreement",
+        "issuer 'https://issuer.example.internal': 1 key(s)",
+        "valid until",
+    ] {
         assert!(lines.iter().any(|l| l.starts_with("ok") && l.contains(said)), "{said}: {lines:#?}");
     }
 
