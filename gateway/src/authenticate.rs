@@ -157,7 +157,11 @@ impl Identity {
     }
 }
 
-fn bearer(metadata: &MetadataMap) -> Result<&str, Refusal> {
+/// The bearer token of a request.
+///
+/// # Errors
+/// [`Code::Unauthenticated`].
+pub(crate) fn bearer(metadata: &MetadataMap) -> Result<&str, Refusal> {
     let missing = || {
         Refusal::new(Code::Unauthenticated, "the request has no bearer token")
             .advice("send the header 'authorization: Bearer …'; `concordat login` gets one, `concordat token` makes one for the demo")

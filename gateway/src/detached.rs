@@ -11,7 +11,7 @@
 //! - How many there are and how many bytes they keep is bounded, in all and of one caller.
 //! - A restart loses them; their entries in the log stay.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -72,13 +72,14 @@ pub(crate) struct State {
 #[derive(Debug, PartialEq, Eq)]
 struct Owner {
     key: Key,
+    roles: BTreeSet<String>,
     purpose: Name,
     mission: Option<Name>,
 }
 
 impl Owner {
     fn of(caller: &Caller) -> Self {
-        Self { key: Key::of(caller), purpose: caller.purpose.clone(), mission: caller.mission().cloned() }
+        Self { key: Key::of(caller), roles: caller.roles.clone(), purpose: caller.purpose.clone(), mission: caller.mission().cloned() }
     }
 }
 
@@ -191,9 +192,12 @@ impl Detached {
 
     /// Notes how a query ended, unless it was forgotten meanwhile.
     fn finish(&self, id: &Id, key: &Key, outcome: Result<Answer, Refused>) {
-        let progress = match outcome.map_err(|r| (r.refusal, r.query_id)).and_then(|answer| self.kept(key, answer)) {
-            Ok(kept) => Progress::Done(Arc::new(kept)),
-            Err((refusal, query_id)) => Progress::Refused(refusal, query_id),
+        let progress = match outcome {
+            Ok(answer) => {
+                let query_id = answer.summary.get("query_id").and_then(Value::as_str).map(str::to_owned);
+                self.kept(key, answer).map_or_else(|refusal| Progress::Refused(refusal, query_id), |kept| Progress::Done(Arc::new(kept)))
+            }
+            Err(Refused { refusal, query_id }) => Progress::Refused(refusal, query_id),
         };
         if let Some(job) = self.jobs().get_mut(id) {
             job.ended = Some((Instant::now(), Utc::now()));
@@ -202,17 +206,16 @@ impl Detached {
     }
 
     /// The answer in memory that is counted here, no longer among running queries.
-    fn kept(&self, key: &Key, answer: Answer) -> Result<Kept, (Refusal, Option<String>)> {
+    fn kept(&self, key: &Key, answer: Answer) -> Result<Kept, Refusal> {
         let bytes = answer.batches.iter().map(RecordBatch::get_array_memory_size).fold(0, usize::saturating_add);
         let most = self.settings.answers_per_caller_mib;
         let memory = self.memory.pool(key, most << 20).reservation("kept answer");
         memory.try_grow(bytes).map_err(|_| {
-            let refusal = Refusal::new(
+            Refusal::new(
                 Code::LimitExceeded,
                 format!("the answer does not fit into the gateway's memory for kept answers ({most} MiB for one caller)"),
-            );
-            let id = answer.summary.get("query_id").and_then(Value::as_str).map(str::to_owned);
-            (refusal.advice("ask for fewer rows or columns, or cancel answers that you no longer need"), id)
+            )
+            .advice("ask for fewer rows or columns, or cancel answers that you no longer need")
         })?;
         Ok(Kept { schema: answer.schema, batches: answer.batches, summary: answer.summary, _memory: memory })
     }
@@ -241,7 +244,7 @@ impl Gateway {
         let (id, progress, cancelled) = self.detached.enter(&caller)?;
         let time = Duration::from_secs(self.detached.settings.deadline_seconds);
         let begins = Box::new(move || drop(progress.send_replace(Progress::Running)));
-        let terms = Terms::detached(time, cancelled, begins);
+        let terms = Terms::of_detached(text(&id), time, cancelled, begins);
         let (gateway, key) = (self.clone(), Key::of(&caller));
         self.detached.running.spawn(async move {
             let outcome = pipeline::answer_on(&gateway, caller, &statement, terms).await;

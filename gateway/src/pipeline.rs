@@ -3,6 +3,7 @@
 //! Each step takes what only the step before can give: [`Caller`], `Opened`, [`Permit`], [`Plan`], `Protected`, `Closed`,
 //! [`Answer`]. A step that is left out does not compile.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use concordat_policy::{Code, Permit, Refusal, authorize};
@@ -11,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 
 use crate::Gateway;
-use crate::authenticate::{Caller, Identity};
+use crate::authenticate::{Caller, Identity, bearer};
 use crate::deliver::{Answer, deliver};
 use crate::execute::{agreements_of, execute};
 use crate::limits::{Allowance, Key, Source};
@@ -51,7 +52,7 @@ pub(crate) async fn answer(
 
 /// Answers one statement on the terms of who asks: how long it may wait and run, and what stops it.
 pub(crate) async fn answer_on(gateway: &Gateway, caller: Caller, statement: &Statement, terms: Terms) -> Result<Answer, Refused> {
-    let opened = open(gateway, caller, terms.intent, statement).await?;
+    let opened = opened(gateway, caller, terms.intent, statement, terms.detached.as_deref()).await?;
     let refused = refused_as(&opened);
     let protected = async {
         let permit = permit(gateway, &opened)?;
@@ -104,7 +105,7 @@ pub(crate) async fn prepare(gateway: &Gateway, caller: Caller, sql: &str) -> Res
                 Ok((types, Some(plan.answer_schema())))
             }
             // The example is not what will stand there: what it makes of the statement decides nothing.
-            Err(refusal) if !types.is_empty() && refusal.code == Code::Invalid => Ok((types, None)),
+            Err(refusal) if !types.is_empty() && matches!(refusal.code, Code::Invalid | Code::Internal) => Ok((types, None)),
             Err(refusal) => Err(refusal),
         }
     };
@@ -114,7 +115,11 @@ pub(crate) async fn prepare(gateway: &Gateway, caller: Caller, sql: &str) -> Res
 
 /// Hands the answer of a detached query to its owner, if the agreements still let it.
 pub(crate) async fn collect(gateway: &Gateway, caller: Caller, ticket: &[u8]) -> Result<Answer, Refused> {
-    let found = gateway.detached.answer(ticket, &caller).and_then(|found| authorized(gateway, &caller).map(|_| found));
+    let found = gateway.detached.answer(ticket, &caller).and_then(|found| {
+        let permit = authorized(gateway, &caller)?;
+        still_permitted(&permit, &found.1)?;
+        Ok(found)
+    });
     let (query_id, answer) = match found {
         Ok(found) => found,
         Err(refusal) => return Err(refused_unopened(gateway, &caller, refusal).await),
@@ -123,12 +128,31 @@ pub(crate) async fn collect(gateway: &Gateway, caller: Caller, ticket: &[u8]) ->
     Ok(answer)
 }
 
+/// An answer that was kept may be handed out while every agreement behind it is in force for its owner.
+fn still_permitted(permit: &Permit, answer: &Answer) -> Result<(), Refusal> {
+    let now: BTreeSet<&str> = permit.datasets().map(|d| d.agreement.as_str()).collect();
+    let behind = answer.summary.get("agreements").and_then(serde_json::Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    if behind.iter().all(|agreement| agreement.as_str().is_some_and(|id| now.contains(id))) {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::Denied, "an agreement behind the answer is no longer in force for you")
+        .advice("ask again: `concordat catalogue` lists what you may use"))
+}
+
+/// Decides anew whether a caller may still use what was prepared, and records that it was announced again.
+pub(crate) async fn announced_again(gateway: &Gateway, caller: Caller, statement: &Statement) -> Result<(), Refused> {
+    let opened = open(gateway, caller, Intent::Describe, statement).await?;
+    let refused = refused_as(&opened);
+    let permitted = permit(gateway, &opened).map(drop);
+    opened.finish(permitted, serde_json::Value::Null).await.map(drop).map_err(refused)
+}
+
 /// Authenticates a caller with exactly one purpose; a failure is recorded.
 pub(crate) async fn authenticate(gateway: &Gateway, from: &Origin<'_>) -> Result<Caller, Refused> {
     let identity = identify(gateway, from).await?;
-    match identity.with_purpose((None, None)) {
+    match identity.clone().with_purpose((None, None)) {
         Ok(caller) => Ok(caller),
-        Err(refusal) => Err(unauthenticated(gateway, from, refusal).await),
+        Err(refusal) => Err(turned_away(gateway, &identity, refusal).await),
     }
 }
 
@@ -137,7 +161,8 @@ pub(crate) async fn authenticate(gateway: &Gateway, from: &Origin<'_>) -> Result
 pub(crate) async fn identify(gateway: &Gateway, from: &Origin<'_>) -> Result<Identity, Refused> {
     let (source, now) = (Source::of(from.peer), Instant::now());
     let token = from.metadata.get("authorization").map(|v| v.as_encoded_bytes()).unwrap_or_default();
-    if let Err(refusal) = gateway.limits.proofs.look(&source, token, now) {
+    let plausible = || bearer(from.metadata).is_ok_and(|token| gateway.issuers.holds_key_of(token));
+    if let Err(refusal) = gateway.limits.proofs.look(&source, token, plausible, now) {
         return Err(noted(gateway, &source, refusal).await);
     }
     match Identity::authenticate(&gateway.issuers, from.metadata, chrono::Utc::now().timestamp()).await {
@@ -156,10 +181,6 @@ pub(crate) async fn identify(gateway: &Gateway, from: &Origin<'_>) -> Result<Ide
             Err(noted(gateway, &source, refusal).await)
         }
     }
-}
-
-async fn unauthenticated(gateway: &Gateway, from: &Origin<'_>, refusal: Refusal) -> Refused {
-    noted(gateway, &Source::of(from.peer), refusal).await
 }
 
 /// Records the refusal of a request for which no entry was opened: a ticket that is not the caller's, too many of them.
@@ -188,7 +209,17 @@ async fn noted(gateway: &Gateway, source: &Source, refusal: Refusal) -> Refused 
 /// Opens the log's entry.
 #[tracing::instrument(name = "open", skip_all)]
 pub(crate) async fn open(gateway: &Gateway, caller: Caller, intent: Intent, statement: &Statement) -> Result<Opened, Refused> {
-    record::open(&gateway.log, caller, intent, &statement.digested()).await.map_err(Refused::unlogged)
+    opened(gateway, caller, intent, statement, None).await
+}
+
+async fn opened(
+    gateway: &Gateway,
+    caller: Caller,
+    intent: Intent,
+    statement: &Statement,
+    detached: Option<&str>,
+) -> Result<Opened, Refused> {
+    record::open(&gateway.log, caller, intent, &statement.digested(), detached).await.map_err(Refused::unlogged)
 }
 
 /// Decides whether the caller may ask at all.

@@ -69,7 +69,7 @@ pub(crate) struct Closed {
 ///
 /// # Errors
 /// [`Code::LogUnavailable`].
-pub(crate) async fn open(log: &Log, caller: Caller, intent: Intent, statement: &[u8]) -> Result<Opened, Refusal> {
+pub(crate) async fn open(log: &Log, caller: Caller, intent: Intent, statement: &[u8], detached: Option<&str>) -> Result<Opened, Refusal> {
     let query_id = uuid::Uuid::now_v7().to_string();
     let entry = Entry::new("query.opened")
         .query(&query_id)
@@ -80,6 +80,7 @@ pub(crate) async fn open(log: &Log, caller: Caller, intent: Intent, statement: &
         .field("roles", json!(caller.roles))
         .field("purpose", caller.purpose.as_str())
         .field("statement_digest", log.digest(statement));
+    let entry = detached.into_iter().fold(entry, |entry, id| entry.field("detached", id));
     let entry = log.append(entry).await.map_err(unavailable)?;
     Ok(Opened { log: log.clone(), caller, query_id, entry, since: Instant::now() })
 }
@@ -100,6 +101,7 @@ pub(crate) async fn refused(log: &Log, source: &Source, refusal: &Refusal) -> Re
 pub(crate) async fn collected(log: &Log, caller: &Caller, query_id: &str) -> Result<(), Refusal> {
     let entry = Entry::new("answer.collected")
         .query(query_id)
+        .field("issuer", caller.issuer())
         .field("caller", caller.subject.as_str())
         .field("organisation", caller.organisation.as_str())
         .field("purpose", caller.purpose.as_str());
@@ -111,7 +113,11 @@ pub(crate) async fn collected(log: &Log, caller: &Caller, query_id: &str) -> Res
 /// # Errors
 /// [`Code::LogUnavailable`].
 pub(crate) async fn looked_up(log: &Log, identity: &Identity) -> Result<(), Refusal> {
-    let entry = Entry::new("catalogue.read").field("caller", identity.subject()).field("organisation", identity.organisation());
+    let entry = Entry::new("catalogue.read")
+        .field("issuer", identity.issuer())
+        .field("caller", identity.subject())
+        .field("organisation", identity.organisation())
+        .field("roles", json!(identity.roles()));
     log.append(entry).await.map(drop).map_err(unavailable)
 }
 

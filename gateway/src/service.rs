@@ -17,7 +17,7 @@ use concordat_proto::v1::{
 };
 use futures::future::join_all;
 use prost::Message as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tonic::{Request, Response, Status};
 
 use crate::Gateway;
@@ -48,16 +48,18 @@ impl Service {
         &self,
         from: Origin<'_>,
         intent: Intent,
-        work: impl AsyncFnOnce(&Permit, &Opened) -> Result<T, Refusal>,
+        statement: &Statement,
+        work: impl AsyncFnOnce(&Permit, &Opened) -> Result<(T, Value), Refusal>,
     ) -> Result<Response<T>, Status> {
         let caller = authenticate(&self.gateway, &from).await.map_err(|r| r.status())?;
-        let opened = open(&self.gateway, caller, intent, &Statement::default()).await.map_err(|r| r.status())?;
+        let opened = open(&self.gateway, caller, intent, statement).await.map_err(|r| r.status())?;
         let refused = refused_as(&opened);
         let outcome = match permit(&self.gateway, &opened) {
             Ok(permit) => work(&permit, &opened).await,
             Err(refusal) => Err(refusal),
         };
-        let (_, value) = opened.finish(outcome, Value::Null).await.map_err(|r| refused(r).status())?;
+        let facts = outcome.as_ref().map_or(Value::Null, |(_, facts)| facts.clone());
+        let (_, (value, _)) = opened.finish(outcome, facts).await.map_err(|r| refused(r).status())?;
         Ok(Response::new(value))
     }
 
@@ -199,11 +201,15 @@ fn dataset(permit: &DatasetPermit, freshness: i64) -> Dataset {
 #[tonic::async_trait]
 impl GatewayService for Service {
     async fn catalogue(&self, request: Request<CatalogueRequest>) -> Result<Response<CatalogueResponse>, Status> {
-        self.run(Origin::of(&request), Intent::Catalogue, async |permit, _| Ok(self.catalogue_of(permit).await)).await
+        let nothing = Statement::default();
+        self.run(Origin::of(&request), Intent::Catalogue, &nothing, async |permit, _| Ok((self.catalogue_of(permit).await, Value::Null)))
+            .await
     }
 
     async fn departments(&self, request: Request<DepartmentsRequest>) -> Result<Response<DepartmentsResponse>, Status> {
-        self.run(Origin::of(&request), Intent::Departments, async |permit, _| Ok(self.departments_of(permit).await)).await
+        let nothing = Statement::default();
+        let work = async |permit: &Permit, _: &Opened| Ok((self.departments_of(permit).await, Value::Null));
+        self.run(Origin::of(&request), Intent::Departments, &nothing, work).await
     }
 
     async fn who_am_i(&self, request: Request<WhoAmIRequest>) -> Result<Response<WhoAmIResponse>, Status> {
@@ -213,13 +219,17 @@ impl GatewayService for Service {
     }
 
     async fn relay_linkage_keys(&self, request: Request<RelayRequest>) -> Result<Response<RelayResponse>, Status> {
-        self.run(Origin::of(&request), Intent::Relay, async |permit, opened| self.relay(permit, opened).await).await
+        let nothing = Statement::default();
+        let work = async |permit: &Permit, opened: &Opened| self.relay(permit, opened).await.map(|served| (served, Value::Null));
+        self.run(Origin::of(&request), Intent::Relay, &nothing, work).await
     }
 
     async fn detach(&self, request: Request<DetachRequest>) -> Result<Response<DetachResponse>, Status> {
-        let statement = request.get_ref().statement.as_str().into();
-        self.run(Origin::of(&request), Intent::Detach, async |_, opened| {
-            self.gateway.detach(opened.caller.clone(), statement).map(|id| DetachResponse { id })
+        let statement: Statement = request.get_ref().statement.as_str().into();
+        self.run(Origin::of(&request), Intent::Detach, &statement, async |_, opened| {
+            let id = self.gateway.detach(opened.caller.clone(), statement.clone())?;
+            let facts = json!({ "detached": id });
+            Ok((DetachResponse { id }, facts))
         })
         .await
     }
@@ -236,8 +246,9 @@ impl GatewayService for Service {
 
     async fn cancel_detached(&self, request: Request<CancelDetachedRequest>) -> Result<Response<CancelDetachedResponse>, Status> {
         let id = request.get_ref().id.clone();
-        self.run(Origin::of(&request), Intent::CancelDetached, async |_, opened| {
-            self.gateway.detached.cancel(&id, &opened.caller).map(|()| CancelDetachedResponse {})
+        self.run(Origin::of(&request), Intent::CancelDetached, &Statement::default(), async |_, opened| {
+            self.gateway.detached.cancel(&id, &opened.caller)?;
+            Ok((CancelDetachedResponse {}, json!({ "detached": id })))
         })
         .await
     }

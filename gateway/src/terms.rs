@@ -13,6 +13,8 @@ use crate::record::Intent;
 /// The terms.
 pub(crate) struct Terms {
     pub(crate) intent: Intent,
+    /// The id of the detached query, for the log.
+    pub(crate) detached: Option<String>,
     patience: Patience,
     time: Duration,
     /// Until when, where waiting counts too.
@@ -27,6 +29,7 @@ impl Terms {
     pub(crate) fn of_caller_who_waits(gateway: &Gateway, cancelled: CancellationToken) -> Self {
         Self {
             intent: Intent::Answer,
+            detached: None,
             patience: Patience::Short,
             time: gateway.limits.settings.deadline(),
             until: None,
@@ -36,9 +39,10 @@ impl Terms {
     }
 
     /// Of a detached query: `time` for waiting and working together.
-    pub(crate) fn detached(time: Duration, cancelled: CancellationToken, begins: Box<dyn Fn() + Send + Sync>) -> Self {
+    pub(crate) fn of_detached(id: String, time: Duration, cancelled: CancellationToken, begins: Box<dyn Fn() + Send + Sync>) -> Self {
         Self {
             intent: Intent::AnswerDetached,
+            detached: Some(id),
             patience: Patience::Long(time),
             time,
             until: Some(Instant::now() + time),

@@ -230,6 +230,7 @@ impl World {
             jti: uuid::Uuid::now_v7().to_string(),
             request_sha256: digest(&request.encode_to_vec()),
             query_id: request.query_id.clone(),
+            caller_issuer: "https://issuer.example".into(),
             organisation: "opportunity-unit".into(),
             mission: Name::parse(&domain.mission).unwrap_or(name("none")),
             purpose: Name::parse(&domain.purpose).unwrap_or(name("none")),

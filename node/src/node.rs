@@ -224,6 +224,7 @@ impl Node {
             .query(&order.query_id)
             .field("order", order.id.as_str())
             .field("caller", order.caller.as_str())
+            .field("issuer", order.caller_issuer.as_str())
             .field("organisation", order.organisation.as_str())
             .field("mission", order.domain.mission.as_str())
             .field("purpose", order.domain.purpose.as_str())
@@ -245,7 +246,8 @@ impl Node {
     /// [`Code::LogUnavailable`].
     pub(crate) async fn log(&self, entry: Entry) -> Result<u64, Refusal> {
         self.log.append(entry).await.map_err(|e| {
-            tracing::error!(cause = %e, "the log cannot be written; service stops");
+            let source = std::error::Error::source(&e).map(ToString::to_string).unwrap_or_default();
+            tracing::error!(cause = %e, source, "the log cannot be written; service stops");
             Refusal::new(Code::LogUnavailable, "this department's access log cannot be written, so nothing is released")
                 .department(&self.department)
                 .advice("the department's operator must make room or repair the log")
@@ -266,6 +268,7 @@ impl Node {
             code = refusal.code.as_str(),
             query.id = query_id,
             cause = refusal.operator.as_deref().unwrap_or(&refusal.message),
+            certificate = certificate.map(Fingerprint::as_str),
             event,
             "refused"
         );

@@ -42,6 +42,8 @@ pub struct VerifiedOrder {
     pub caller: String,
     /// The caller's organisation.
     pub organisation: String,
+    /// Who issued the caller's token.
+    pub caller_issuer: String,
     /// The linkage domain.
     pub domain: LinkageDomain,
     /// The department's own copy of the agreement.
@@ -114,6 +116,7 @@ impl Verifier {
             expires: order.exp,
             query_id: order.query_id,
             caller: order.sub,
+            caller_issuer: order.caller_issuer,
             organisation: order.organisation,
             domain,
             agreement: agreement.clone(),

@@ -80,9 +80,16 @@ impl Report {
         let name = folder.join(format!(".check-{}", std::process::id()));
         let remedy = "create it for this program's user only (mode 700), or correct its owner";
         match std::fs::OpenOptions::new().write(true).create_new(true).open(&name) {
-            Ok(_) => {
+            Ok(mut file) => {
+                // An empty file can be made on a full disk.
+                let written = file.write_all(&[b' '; 4096]).and_then(|()| file.sync_all());
                 let _ = std::fs::remove_file(&name);
-                self.ok(format!("{what} {}: writable", folder.display()));
+                match written {
+                    Ok(()) => self.ok(format!("{what} {}: writable", folder.display())),
+                    Err(e) => {
+                        self.fail(format!("{what} {}", folder.display()), &format!("cannot be written: {e}"), "make room on its disk")
+                    }
+                }
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 self.warn(format!("{what} {}", folder.display()), "does not exist yet", "the first start creates it if it may");

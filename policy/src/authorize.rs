@@ -71,10 +71,11 @@ pub fn authorize(
     let applicable: Vec<&Agreement> = agreements.iter().filter(applies).collect();
     let missions: BTreeSet<&Name> = applicable.iter().map(|agreement| &agreement.mission).collect();
     let mut missions = missions.into_iter();
+    let place = mission.map_or_else(String::new, |mission| format!(" in the mission '{mission}'"));
     let Some(mission) = missions.next() else {
         return Err(Refusal::new(
             Code::Denied,
-            format!("no agreement in force lets your organisation and roles use data for the purpose '{}'", caller.purpose),
+            format!("no agreement in force lets your organisation and roles use data for the purpose '{}'{place}", caller.purpose),
         )
         .advice("`concordat catalogue` lists what you may use; check the purpose's spelling, or ask the departments for an agreement"));
     };

@@ -39,6 +39,8 @@ pub struct Order {
     pub request_sha256: String,
     /// The query that the order belongs to; stands in both logs.
     pub query_id: String,
+    /// Who issued the caller's token: two issuers may use one name for two users.
+    pub caller_issuer: String,
     /// The caller's organisation.
     pub organisation: String,
     /// The mission.

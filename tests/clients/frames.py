@@ -1,5 +1,9 @@
 """pandas, polars and duckdb, through ADBC streams."""
 
+import os
+import pathlib
+import tempfile
+
 import duckdb
 import pandas
 import polars
@@ -16,6 +20,21 @@ def test_pandas():
         assert "region" in frame.columns and len(frame) >= 9
         withheld = frame[frame["withheld"].fillna("").str.startswith("persons")]
         assert len(withheld) >= 1 and withheld["persons"].isna().all(), frame
+
+
+def test_the_readme_says_what_works():
+    readme = (pathlib.Path(__file__).parents[2] / "README.md").read_text()
+    block = readme.split("```python")[1].split("```")[0]
+    with tempfile.TemporaryDirectory() as folder:
+        here = pathlib.Path(folder)
+        (here / "concordat-demo/ca").mkdir(parents=True)
+        (here / "concordat-demo/ca/ca.pem").write_text(WORLD["ca"])
+        (here / "token.jwt").write_text(WORLD["token"] + "\n")
+        os.chdir(folder)
+        said = {}
+        exec(block.replace("grpc+tls://127.0.0.1:PORT", WORLD["uri"]), said)
+        said["connection"].close()
+        os.chdir("/")
 
 
 def test_polars():

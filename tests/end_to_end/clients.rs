@@ -27,7 +27,6 @@ async fn run(sandbox: &Sandbox, module: &str, tests: &[&str]) {
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{module}:\n{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    println!("{text}");
 }
 
 fn world(sandbox: &Sandbox) -> serde_json::Value {

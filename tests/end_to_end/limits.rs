@@ -300,6 +300,17 @@ async fn products_of_tables_are_stopped_and_others_are_served_meanwhile() {
         product(&format!("{key} AS k, count(*)"), 5, &format!("GROUP BY {key}")),
         product("count(*)", 6, "WHERE t0.x + t1.x + t2.x + t3.x + t4.x + t5.x < 0"),
         product(&format!("DISTINCT {columns}"), 5, ""),
+        // Emits nothing until its end, so that only giving way inside lets it be stopped.
+        format!(
+            "SELECT sum(v0.x+v1.x+v2.x+v3.x+v4.x+v5.x+v6.x+v7.x) FROM {}",
+            (0..8)
+                .map(|i| format!(
+                    "(SELECT column1 x FROM (VALUES {})) v{i}",
+                    (0..14).map(|n| format!("({n})")).collect::<Vec<_>>().join(",")
+                ))
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
         "SELECT count(*) FROM views.opportunity_by_region a, views.opportunity_by_region b, views.opportunity_by_region c, \
          views.opportunity_by_region d, views.opportunity_by_region e"
             .to_owned(),

@@ -73,6 +73,7 @@ impl Rogue {
             jti: format!("rogue-order-{jti}"),
             request_sha256: digest(&request.encode_to_vec()),
             query_id: request.query_id.clone(),
+            caller_issuer: "https://issuer.example.internal".into(),
             organisation: "mission-unit".into(),
             mission: Name::parse("opportunity").unwrap(),
             purpose: Name::parse("opportunity.measure").unwrap(),

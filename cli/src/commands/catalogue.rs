@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use self::find::found;
 use super::Output;
 use super::target::Target;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::out;
 use crate::table::Table;
 
@@ -46,8 +46,10 @@ pub(crate) async fn run(catalogue: Catalogue) -> Result<()> {
     match (catalogue.output, term) {
         (Output::Json, _) => out::result(&format!("{}\n", to_json(&shown))),
         (Output::Table, Some(term)) if shown.views.is_empty() && shown.datasets.is_empty() => {
-            Err(Failure::new(format!("nothing that you may use for this purpose holds '{term}'"))
-                .advice("`concordat catalogue` lists everything; with --purpose, what another purpose may use"))
+            out::progress(&format!(
+                "nothing that you may use for this purpose holds '{term}': `concordat catalogue` lists everything; with --purpose, what another purpose may use"
+            ));
+            Ok(())
         }
         (Output::Table, _) => out::result(&text(&shown, term.is_some())),
     }

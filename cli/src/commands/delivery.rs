@@ -42,7 +42,14 @@ impl Delivery {
         let by_name = self.to.as_deref().and_then(Format::of_file);
         let format = match self.output.or(by_name) {
             Some(format) => format,
-            None => from_environment()?.or(saved).unwrap_or(Format::Table),
+            None => match from_environment()?.or(saved) {
+                Some(format) => format,
+                None if self.to.as_deref().is_some_and(|path| path.extension().is_some()) => {
+                    return Err(Failure::usage("the file's name says no format that is written here")
+                        .advice("end it in .txt, .json, .csv, .arrow or .parquet, or say --output"));
+                }
+                None => Format::Table,
+            },
         };
         if format.is_binary() && self.to.is_none() && std::io::stdout().is_terminal() {
             return Err(Failure::usage(format!("{} is not for a terminal", format.name())).advice("name a file with --to, or redirect"));

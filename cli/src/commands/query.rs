@@ -38,7 +38,7 @@ pub(crate) struct Query {
     #[arg(long = "param", value_name = "NAME=VALUE", requires = "sql")]
     parameters: Vec<String>,
     /// Let the query run on by itself, and print the id with which `concordat result` picks its answer up
-    #[arg(long, conflicts_with = "parameters")]
+    #[arg(long, conflicts_with_all = ["parameters", "output", "to"])]
     detach: bool,
     #[command(flatten)]
     delivery: Delivery,

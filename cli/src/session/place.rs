@@ -49,11 +49,11 @@ impl Places {
     pub(super) fn load(&self) -> Result<Option<Session>> {
         let text = match self.store {
             TokenStore::File => read_private(&self.file)?,
-            TokenStore::Keyring => self.from_keyring()?,
+            TokenStore::Keyring => self.in_keyring()?,
             TokenStore::Auto => match read_private(&self.file)? {
                 Some(text) => Some(text),
                 // Without a keyring, nothing is in it.
-                None => self.from_keyring().unwrap_or_default(),
+                None => self.in_keyring().unwrap_or_default(),
             },
         };
         let parse = |text: String| {
@@ -111,7 +111,7 @@ impl Places {
         Ok(file)
     }
 
-    fn from_keyring(&self) -> Result<Option<String>> {
+    fn in_keyring(&self) -> Result<Option<String>> {
         match (self.keyring)()?.get_password() {
             Ok(text) => Ok(Some(text)),
             Err(keyring_core::Error::NoEntry) => Ok(None),

@@ -146,6 +146,7 @@ impl Fetcher {
             jti: jti.to_owned(),
             request_sha256: digest(&request),
             query_id: errand.query_id.to_owned(),
+            caller_issuer: errand.caller.issuer().to_owned(),
             organisation: errand.caller.organisation.clone(),
             mission: domain.mission,
             purpose: domain.purpose,

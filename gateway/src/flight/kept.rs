@@ -25,11 +25,16 @@ pub(super) struct Limits {
     pub(super) most: usize,
     /// The most of one caller.
     pub(super) most_of_one: usize,
+    /// Bytes of all callers.
+    pub(super) bytes: usize,
+    /// Bytes of one caller.
+    pub(super) bytes_of_one: usize,
 }
 
 struct Entry<T> {
     thing: T,
     owner: Vec<u8>,
+    bytes: usize,
     used: Instant,
 }
 
@@ -42,17 +47,25 @@ impl<T> Kept<T> {
     ///
     /// # Errors
     /// [`Code::LimitExceeded`] when too many are kept.
-    pub(super) fn keep(&self, owner: &[u8], thing: T) -> Result<Id, Refusal> {
+    pub(super) fn keep(&self, owner: &[u8], bytes: usize, thing: T) -> Result<Id, Refusal> {
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(Refusal::internal)?;
         let mut all = self.lock();
         all.retain(|_, entry| entry.used.elapsed() < self.limits.age);
-        let own = all.values().filter(|entry| entry.owner == owner).count();
-        if all.len() >= self.limits.most || own >= self.limits.most_of_one {
+        let (mut own, mut own_bytes, mut all_bytes) = (0usize, bytes, bytes);
+        for entry in all.values() {
+            all_bytes = all_bytes.saturating_add(entry.bytes);
+            if entry.owner == owner {
+                own += 1;
+                own_bytes = own_bytes.saturating_add(entry.bytes);
+            }
+        }
+        let full = all.len() >= self.limits.most || own >= self.limits.most_of_one;
+        if full || all_bytes > self.limits.bytes || own_bytes > self.limits.bytes_of_one {
             return Err(Refusal::new(Code::LimitExceeded, format!("too many {} are kept for you, or in all", self.limits.what))
                 .advice(format!("fetch or close some; each lapses {} s after its last use", self.limits.age.as_secs())));
         }
-        all.insert(id, Entry { thing, owner: owner.to_owned(), used: Instant::now() });
+        all.insert(id, Entry { thing, owner: owner.to_owned(), bytes, used: Instant::now() });
         Ok(id)
     }
 
@@ -81,27 +94,36 @@ mod tests {
     use super::*;
 
     fn store(age: Duration) -> Kept<u8> {
-        Kept::new(Limits { what: "things", age, most: 3, most_of_one: 2 })
+        Kept::new(Limits { what: "things", age, most: 3, most_of_one: 2, bytes: 100, bytes_of_one: 60 })
     }
 
     #[test]
     fn one_owner_cannot_fill_it_and_taking_makes_room() {
         let kept = store(Duration::from_secs(60));
-        let first = kept.keep(b"a", 1).unwrap();
-        kept.keep(b"a", 2).unwrap();
-        assert_eq!(kept.keep(b"a", 3).unwrap_err().code, Code::LimitExceeded);
-        kept.keep(b"b", 4).unwrap();
-        assert_eq!(kept.keep(b"c", 5).unwrap_err().code, Code::LimitExceeded);
+        let first = kept.keep(b"a", 10, 1).unwrap();
+        kept.keep(b"a", 10, 2).unwrap();
+        assert_eq!(kept.keep(b"a", 10, 3).unwrap_err().code, Code::LimitExceeded);
+        kept.keep(b"b", 10, 4).unwrap();
+        assert_eq!(kept.keep(b"c", 10, 5).unwrap_err().code, Code::LimitExceeded);
         assert_eq!(kept.with(&first, |thing| std::mem::replace(thing, 9)), Some(1));
         assert_eq!((kept.take(&first), kept.take(&first)), (Some(9), None));
-        assert!(kept.keep(b"c", 5).is_ok());
+        assert!(kept.keep(b"c", 10, 5).is_ok());
         assert_eq!(kept.take(b"short"), None);
+    }
+
+    #[test]
+    fn bytes_are_bounded_too() {
+        let kept = store(Duration::from_secs(60));
+        kept.keep(b"a", 40, 1).unwrap();
+        assert_eq!(kept.keep(b"a", 40, 2).unwrap_err().code, Code::LimitExceeded);
+        kept.keep(b"b", 60, 3).unwrap();
+        assert_eq!(kept.keep(b"c", 1, 4).unwrap_err().code, Code::LimitExceeded);
     }
 
     #[test]
     fn what_has_lapsed_is_gone() {
         let kept = store(Duration::ZERO);
-        let id = kept.keep(b"a", 1).unwrap();
+        let id = kept.keep(b"a", 10, 1).unwrap();
         assert_eq!((kept.with(&id, |_| ()), kept.take(&id)), (None, None));
     }
 }

@@ -74,11 +74,13 @@ impl Door {
     }
 
     /// Lets a call in, with the user beside it.
-    async fn enter<T>(&self, request: &mut Request<T>) -> Result<Identity, Status> {
+    async fn enter<T>(&self, request: &mut Request<T>, anew: bool) -> Result<Identity, Status> {
         let identity = pipeline::identify(self.gateway(), &Origin::of(request)).await.map_err(|r| r.status())?;
         let now = chrono::Utc::now().timestamp();
         let session = match Session::of(request.metadata(), &self.sql.seal, &identity, now) {
             Ok(session) => session,
+            // Who sets or ends a session needs no good one.
+            Err(_) if anew => Session::default(),
             Err(refusal) => return Err(pipeline::turned_away(self.gateway(), &identity, refusal).await.status()),
         };
         request.extensions_mut().insert(Known { identity: identity.clone(), session });
@@ -102,7 +104,7 @@ impl Door {
     }
 
     async fn refuse<R, T>(&self, rpc: &str, mut request: Request<R>) -> Result<T, Status> {
-        let identity = self.enter(&mut request).await?;
+        let identity = self.enter(&mut request, false).await?;
         self.leave(&identity, rpc, Err(Status::unimplemented(""))).await
     }
 
@@ -146,7 +148,7 @@ impl FlightService for Door {
     }
 
     async fn get_flight_info(&self, mut request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
-        let identity = self.enter(&mut request).await?;
+        let identity = self.enter(&mut request, false).await?;
         if let Some(asked) = Asked::of(&request.get_ref().cmd) {
             return asked.info(request.into_inner()).map(Response::new).map_err(|r| plain(&r));
         }
@@ -158,7 +160,7 @@ impl FlightService for Door {
     }
 
     async fn get_schema(&self, mut request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
-        let identity = self.enter(&mut request).await?;
+        let identity = self.enter(&mut request, false).await?;
         let schema = match Asked::of(&request.get_ref().cmd) {
             Some(asked) => asked.schema().map_err(|r| plain(&r)).and_then(|schema| ipc(&schema)).map(Response::new),
             None => self.sql.schema(request).await,
@@ -167,7 +169,7 @@ impl FlightService for Door {
     }
 
     async fn do_get(&self, mut request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        let identity = self.enter(&mut request).await?;
+        let identity = self.enter(&mut request, false).await?;
         if let Some(asked) = Asked::of(&request.get_ref().ticket) {
             let known = Known::of(&request).map_err(|r| plain(&r))?;
             return metadata::answer(self.gateway(), &known, asked).await.map(Response::new).map_err(|r| r.status());
@@ -176,17 +178,18 @@ impl FlightService for Door {
     }
 
     async fn do_put(&self, mut request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
-        let identity = self.enter(&mut request).await?;
+        let identity = self.enter(&mut request, false).await?;
         self.leave(&identity, "DoPut", FlightService::do_put(&self.sql, request).await).await
     }
 
     async fn do_action(&self, mut request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
-        let identity = self.enter(&mut request).await?;
+        let anew = matches!(request.get_ref().r#type.as_str(), "SetSessionOptions" | "CloseSession");
+        let identity = self.enter(&mut request, anew).await?;
         self.leave(&identity, "DoAction", FlightService::do_action(&self.sql, request).await).await
     }
 
     async fn list_actions(&self, mut request: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
-        self.enter(&mut request).await?;
+        self.enter(&mut request, false).await?;
         Ok(Response::new(Box::pin(futures::stream::iter(actions::offered().map(Ok)))))
     }
 

@@ -24,6 +24,9 @@ const HANDLE: i64 = 12 * 3600;
 /// The most rows that can be bound at once.
 pub(super) const MAX_ROWS: usize = 64;
 
+/// What the rows bound to one are counted as, in bytes; they may be no more.
+const BOUND: usize = 128 << 10;
+
 /// The prepared statements of all callers.
 pub(super) struct Prepared {
     kept: Kept<One>,
@@ -41,7 +44,16 @@ pub(super) struct One {
 
 impl Prepared {
     pub(super) fn new() -> Self {
-        Self { kept: Kept::new(Limits { what: "prepared statements", age: AGE, most: 2_048, most_of_one: 64 }) }
+        Self {
+            kept: Kept::new(Limits {
+                what: "prepared statements",
+                age: AGE,
+                most: 2_048,
+                most_of_one: 64,
+                bytes: 128 << 20,
+                bytes_of_one: 8 << 20,
+            }),
+        }
     }
 
     /// Keeps a statement and returns its handle.
@@ -57,7 +69,7 @@ impl Prepared {
         schema: Option<SchemaRef>,
     ) -> Result<Vec<u8>, Refusal> {
         let owner = caller.owner();
-        let id = self.kept.keep(&owner, One { sql, types, schema, rows: Vec::new() })?;
+        let id = self.kept.keep(&caller.identity_owner(), sql.len() + BOUND, One { sql, types, schema, rows: Vec::new() })?;
         Ok(seal.close(Kind::Prepared, &id, &owner, now() + HANDLE))
     }
 
@@ -127,6 +139,9 @@ impl One {
                 let values = columns.iter().map(|column| ScalarValue::try_from_array(column, row).map_err(Refusal::internal));
                 rows.push(values.collect::<Result<Vec<_>, _>>()?);
             }
+        }
+        if rows.iter().flatten().map(ScalarValue::size).sum::<usize>() > BOUND {
+            return Err(Refusal::new(Code::LimitExceeded, format!("at most {} KiB of values can be bound at once", BOUND >> 10)));
         }
         self.rows = rows;
         Ok(())

@@ -89,9 +89,12 @@ impl FlightSql {
             Err(refusal) => return Err(self.refused(caller, refusal).await),
         };
         let schema = match (one.schema, statements.first()) {
-            (Some(schema), _) => schema,
+            (Some(schema), Some(first)) => {
+                pipeline::announced_again(&self.gateway, caller.clone(), first).await.map_err(|r| r.status())?;
+                schema
+            }
             (None, Some(first)) => pipeline::describe(&self.gateway, caller.clone(), first).await.map_err(|r| r.status())?,
-            (None, None) => return Err(plain(&Refusal::internal("a prepared statement that asks nothing"))),
+            (_, None) => return Err(plain(&Refusal::internal("a prepared statement that asks nothing"))),
         };
         Ok((statements, schema))
     }

@@ -21,6 +21,8 @@ use super::seal::{Kind, Seal};
 use crate::Gateway;
 use crate::authenticate::Caller;
 use crate::deliver::Answer;
+use crate::delivery::Held;
+use crate::limits::Place;
 use crate::pipeline::{self, Refused};
 use crate::plan::Statement;
 
@@ -52,7 +54,17 @@ pub(super) enum Cancelled {
 
 impl Statements {
     pub(super) fn new() -> Self {
-        Self { waiting: Kept::new(Limits { what: "statements", age: TICKET, most: 4_096, most_of_one: 64 }), running: Mutex::default() }
+        Self {
+            waiting: Kept::new(Limits {
+                what: "statements",
+                age: TICKET,
+                most: 4_096,
+                most_of_one: 64,
+                bytes: 128 << 20,
+                bytes_of_one: 16 << 20,
+            }),
+            running: Mutex::default(),
+        }
     }
 
     /// Keeps a statement, once for each row of its parameters, and announces its answer.
@@ -68,7 +80,8 @@ impl Statements {
         descriptor: FlightDescriptor,
     ) -> Result<FlightInfo, Refusal> {
         let owner = caller.owner();
-        let id = self.waiting.keep(&owner, Announced { statements, schema: schema.clone() })?;
+        let bytes = statements.iter().map(Statement::size).sum();
+        let id = self.waiting.keep(&caller.identity_owner(), bytes, Announced { statements, schema: schema.clone() })?;
         let handle = seal.close(Kind::Ticket, &id, &owner, now() + TICKET.as_secs().cast_signed());
         let ticket = TicketStatementQuery { statement_handle: handle.into() };
         let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket.as_any().encode_to_vec()));
@@ -159,10 +172,11 @@ async fn of_each(gateway: &Gateway, caller: &Caller, announced: &Announced, stop
         summaries.push(answer.summary.clone());
         match &mut whole {
             None => whole = Some(answer),
-            // Places and reservations are given back one by one: else the caller's own rows would wait for each other.
+            // Places are given back one by one, else the caller's own rows would wait for each other; memory is kept.
             Some(whole) => {
                 whole.batches.extend(answer.batches);
-                whole.held = answer.held;
+                let before = std::mem::replace(&mut whole.held, Box::new(()));
+                whole.held = Box::new((without_place(before), answer.held));
             }
         }
     }
@@ -171,6 +185,14 @@ async fn of_each(gateway: &Gateway, caller: &Caller, announced: &Announced, stop
         answer.summary = of_several(summaries);
     }
     Ok(answer)
+}
+
+/// What an answer holds, but for its place.
+fn without_place(held: Held) -> Held {
+    match held.downcast::<(Place, Held)>() {
+        Ok(both) => both.1,
+        Err(other) => other,
+    }
 }
 
 /// The answer with the columns that were announced: where a value was bound as null, a column may have become one of nulls.

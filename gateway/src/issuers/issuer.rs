@@ -109,6 +109,11 @@ impl Issuer {
         }
     }
 
+    /// Whether the fresh keys hold this one.
+    pub(super) fn holds(&self, kid: Option<&str>) -> bool {
+        matches!(self.known(kid), Ok(Some(_)))
+    }
+
     /// Fetches now; waits for a fetch that runs.
     pub(super) async fn refresh(&self) {
         let _turn = self.turn.lock().await;

@@ -115,6 +115,13 @@ impl Issuers {
         config.mapping.verified(&config.issuer, &claims)
     }
 
+    /// Whether a token names a key that is held: the only kind that is looked at while its sender's address floods. Nothing is
+    /// fetched and no signature is looked at.
+    pub(crate) fn holds_key_of(&self, token: &str) -> bool {
+        let (Ok(issuer), Ok(kid)) = (self.issuer_of(token), token::key_id(token)) else { return false };
+        issuer.holds(kid.as_deref())
+    }
+
     fn issuer_of(&self, token: &str) -> Result<&Arc<Issuer>, Reason> {
         let name = token::issuer(token)?;
         self.all.iter().find(|issuer| issuer.config.issuer == name).ok_or(Reason::Issuer)

@@ -48,7 +48,7 @@ pub(super) enum SourceError {
 #[derive(Debug)]
 pub(super) enum Source {
     File(PathBuf),
-    Discovery(Discovery),
+    Discovery(Box<Discovery>),
 }
 
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl Source {
                 "issuer '{issuer}': {cause}"
             )
         })?;
-        Ok(Self::Discovery(Discovery { client, issuer: issuer.to_owned(), document, http_loopback, keys: Mutex::default() }))
+        Ok(Self::Discovery(Box::new(Discovery { client, issuer: issuer.to_owned(), document, http_loopback, keys: Mutex::default() })))
     }
 
     /// The key set as it is now, unparsed.

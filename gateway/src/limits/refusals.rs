@@ -158,7 +158,8 @@ impl Window {
 
 /// Why, for the log: never what a caller sent.
 pub(crate) fn reason(refusal: &Refusal) -> &str {
-    refusal.operator.as_deref().unwrap_or_default()
+    // The sentences of refusals without an entry are fixed: none repeats what the caller wrote.
+    refusal.operator.as_deref().unwrap_or(&refusal.message)
 }
 
 #[cfg(test)]

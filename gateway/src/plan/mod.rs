@@ -24,10 +24,12 @@ use std::sync::Arc;
 use concordat_policy::{Code, ColumnUses, Permit, Refusal};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::Result;
+use datafusion::common::tree_node::{Transformed, TreeNode as _};
 use datafusion::execution::TaskContext;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::coop::CooperativeExec;
 
 pub(crate) use failure::refusal_of;
 pub(crate) use parameters::{MAX_PARAMETERS, examples};
@@ -77,7 +79,9 @@ impl Plan {
         substitution::bounded(&logical).map_err(refusal_of)?;
         let width = logical.schema().fields().len() - usize::from(masked);
         let columns = answer_columns(&logical, width);
-        let physical = state.create_physical_plan(&logical).await.map_err(refusal_of)?;
+        // No row is read here: what fails is the statement's own, a constant that cannot be computed for example.
+        let physical = state.create_physical_plan(&logical).await.map_err(failure::refusal_of_statement)?;
+        let physical = yielding(physical).map_err(refusal_of)?;
         Ok(Self {
             physical,
             task: state.task_ctx(),
@@ -162,6 +166,18 @@ impl Plan {
         let withheld = Arc::new(Field::new(WITHHELD, DataType::Utf8, true));
         Arc::new(Schema::new(self.columns.fields().iter().cloned().chain([withheld]).collect::<Vec<_>>()))
     }
+}
+
+/// The plan with joins that give way. A join makes many batches of a few, without ever waiting for anything: only where it gives
+/// way now and then can its query be stopped, and others be served.
+fn yielding(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    plan.transform_up(|node| {
+        if node.name().ends_with("JoinExec") {
+            return Ok(Transformed::yes(Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>));
+        }
+        Ok(Transformed::no(node))
+    })
+    .map(|done| done.data)
 }
 
 /// The statement with `Protect` in it, and whether its last column is the mask.

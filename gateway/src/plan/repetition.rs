@@ -69,7 +69,12 @@ impl Visitor for Reads {
     }
 
     fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
-        let reads = self.named.get(&relation.to_string().to_lowercase().replace('"', "")).copied().unwrap_or(1);
+        // By the name's value, however it is quoted; a WITH is never qualified.
+        let name = match relation.0.as_slice() {
+            [part] => part.as_ident().map(|ident| ident.value.to_lowercase()),
+            _ => None,
+        };
+        let reads = name.and_then(|name| self.named.get(&name).copied()).unwrap_or(1);
         self.add(reads)
     }
 }
@@ -94,6 +99,11 @@ mod tests {
         assert_eq!(judged(&doubling(60)), Err(Code::LimitExceeded));
         assert_eq!(judged(&doubling(9)), Err(Code::LimitExceeded));
         assert_eq!(judged(&doubling(5)), Ok(()));
+        for quoted in ["`t{}`", "\"t{}\""] {
+            let steps: String =
+                (1..=16).map(|i| format!(", t{i} AS (SELECT l.x FROM {0} l, {0} r)", quoted.replace("{}", &(i - 1).to_string()))).collect();
+            assert_eq!(judged(&format!("WITH t0 AS (SELECT 1 AS x){steps} SELECT 1")), Err(Code::LimitExceeded), "{quoted}");
+        }
         let chain: String = (1..100).map(|i| format!(", t{i} AS (SELECT x FROM t{})", i - 1)).collect();
         assert_eq!(judged(&format!("WITH t0 AS (SELECT 1 AS x){chain} SELECT x FROM t99")), Ok(()));
         let union: String = (0..250).map(|_| " UNION ALL SELECT x FROM a").collect();

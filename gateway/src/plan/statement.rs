@@ -44,10 +44,26 @@ impl std::fmt::Debug for Statement {
 }
 
 impl Statement {
-    /// What the log's keyed digest is made of: the text and each value.
+    /// What the log's keyed digest is made of: the text and, of each value, type, whether it is null, and text. Each part has its
+    /// length before it, so that no two statements are digested alike.
     pub(crate) fn digested(&self) -> Vec<u8> {
-        let values = self.parameters.iter().map(|value| format!("\0{:?}", value));
-        std::iter::once(self.sql.clone()).chain(values).collect::<String>().into_bytes()
+        let mut bytes = Vec::new();
+        let mut add = |part: &str| {
+            bytes.extend((part.len() as u64).to_be_bytes());
+            bytes.extend(part.as_bytes());
+        };
+        add(&self.sql);
+        for value in &self.parameters {
+            add(&value.data_type().to_string());
+            add(if value.is_null() { "null" } else { "" });
+            add(&value.to_string());
+        }
+        bytes
+    }
+
+    /// Bytes of memory that it takes.
+    pub(crate) fn size(&self) -> usize {
+        self.sql.len() + self.parameters.iter().map(ScalarValue::size).sum::<usize>()
     }
 }
 
@@ -225,6 +241,19 @@ fn view_of<'v>(reference: &TableReference, permit: &Permit, views: &'v [View]) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_two_statements_are_digested_alike() {
+        let of = |values: [&str; 2]| {
+            let parameters = values.map(ScalarValue::from).to_vec();
+            Statement { sql: "SELECT 1 WHERE $1 = $2".into(), parameters }.digested()
+        };
+        assert_ne!(of(["London", "x\")\0Utf8(\"y"]), of(["London\")\0Utf8(\"x", "y"]));
+        assert_ne!(of(["a", "bc"]), of(["ab", "c"]));
+        let null = Statement { sql: "SELECT $1".into(), parameters: vec![ScalarValue::Utf8(None)] };
+        let text = Statement { sql: "SELECT $1".into(), parameters: vec![ScalarValue::from("NULL")] };
+        assert_ne!(null.digested(), text.digested());
+    }
 
     #[test]
     fn only_one_select_passes() {
