@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use concordat_operate::listener::prove;
 use concordat_policy::{Code, Permit, Refusal, authorize};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use tokio_util::sync::CancellationToken;
@@ -32,11 +33,12 @@ pub(crate) struct Refused {
 pub(crate) struct Origin<'m> {
     pub(crate) metadata: &'m MetadataMap,
     pub(crate) peer: Option<std::net::IpAddr>,
+    extensions: &'m tonic::Extensions,
 }
 
 impl<'m> Origin<'m> {
     pub(crate) fn of<T>(request: &'m tonic::Request<T>) -> Self {
-        Self { metadata: request.metadata(), peer: request.remote_addr().map(|a| a.ip()) }
+        Self { metadata: request.metadata(), peer: request.remote_addr().map(|a| a.ip()), extensions: request.extensions() }
     }
 }
 
@@ -167,6 +169,7 @@ pub(crate) async fn identify(gateway: &Gateway, from: &Origin<'_>) -> Result<Ide
     }
     match Identity::authenticate(&gateway.issuers, from.metadata, chrono::Utc::now().timestamp()).await {
         Ok(identity) => {
+            prove(from.extensions);
             gateway.limits.proofs.good(token, now);
             let key = Key::of_identity(&identity);
             match gateway.limits.request(&key) {

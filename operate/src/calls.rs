@@ -1,7 +1,7 @@
 //! Every call: one span, under the client's trace if it names one, and one count by call and code when its answer ends.
 //!
 //! A call's name is one of those that the server says it offers; any other path is `other`, so that strangers cannot make
-//! metrics grow.
+//! metrics grow. Handlers behind this layer find their peer where tonic puts it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,6 +16,7 @@ use tower::{Layer, Service};
 use tracing::{Instrument as _, Span};
 
 use crate::metrics::{Metrics, Running};
+use crate::socket::introduce;
 use crate::trace::{TRACEPARENT, adopt};
 
 /// The layer.
@@ -68,7 +69,8 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        introduce(request.extensions_mut());
         let name = self.calls.name(request.uri().path());
         let span = tracing::info_span!("call", otel.name = name, otel.kind = "server", rpc.method = name, rpc.code = tracing::field::Empty);
         adopt(&span, request.headers().get(TRACEPARENT).and_then(|v| v.to_str().ok()));

@@ -1,29 +1,32 @@
-//! Who may connect: so many connections in all, so many of one source, so many handshakes at a time.
+//! Who may connect: so many connections in all, so many of one source.
 //!
-//! A connection that has not said anything yet is worth least: when a limit is reached, the oldest unfinished handshake of
-//! the source that has most of them makes room. Only a limit that is full of finished handshakes refuses.
+//! A connection that has not proven itself is worth least, whether its handshake is unfinished or it says nothing after it:
+//! when a limit is reached, the oldest unproven connection of the source that has most of them makes room. Only a limit that
+//! is full of proven connections refuses. What counts as proof is for the listener and the services to say.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::Metrics;
+
 /// How many connections a listener takes.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// In all, with handshakes.
+    /// In all.
     pub connections: usize,
-    /// From one address (IPv6: one /64), with handshakes.
+    /// From one address (IPv6: one /64).
     pub of_one_source: usize,
-    /// Handshakes at a time.
-    pub handshakes: usize,
 }
 
 /// Keeps count.
 #[derive(Debug)]
 pub(crate) struct Gate {
     limits: Limits,
+    metrics: Arc<Metrics>,
+    cut: CancellationToken,
     inner: Mutex<Inner>,
 }
 
@@ -31,42 +34,56 @@ pub(crate) struct Gate {
 struct Inner {
     next: u64,
     open: usize,
-    of_source: HashMap<IpAddr, usize>,
-    handshakes: BTreeMap<u64, (IpAddr, CancellationToken)>,
+    sources: HashMap<IpAddr, Connections>,
+}
+
+/// A source's connections. One that is in neither has left, or had to.
+#[derive(Debug, Default)]
+struct Connections {
+    unproven: BTreeMap<u64, CancellationToken>,
+    proven: HashSet<u64>,
 }
 
 /// A connection's place, given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
+    pub(crate) proof: Proof,
+    /// Cancelled when the connection has to end, and when it has ended.
+    pub(crate) ended: CancellationToken,
+}
+
+/// Where a connection proves itself. Does not keep its place.
+#[derive(Debug, Clone)]
+pub(crate) struct Proof {
     gate: Arc<Gate>,
     source: IpAddr,
     id: u64,
-    /// Cancelled when the handshake has to make room for another.
-    pub(crate) evicted: CancellationToken,
 }
 
 impl Gate {
-    pub(crate) fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self { limits, inner: Mutex::default() })
+    /// Connections have to end when `cut` is cancelled, too.
+    pub(crate) fn new(limits: Limits, metrics: Arc<Metrics>, cut: CancellationToken) -> Arc<Self> {
+        Arc::new(Self { limits, metrics, cut, inner: Mutex::default() })
     }
 
-    /// A place for a new connection, whose handshake begins now; `None` when the limits are full.
+    /// A place for a new connection, unproven; `None` when a limit is full of proven ones.
     pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let source = source(address);
         let mut inner = self.inner();
-        if inner.of_source.get(&source).is_some_and(|n| *n >= self.limits.of_one_source) && !inner.evict(Some(source)) {
-            return None;
-        }
-        let full = inner.open >= self.limits.connections || inner.handshakes.len() >= self.limits.handshakes;
-        if full && !inner.evict(None) {
-            return None;
+        let crowded = inner.sources.get(&source).is_some_and(|of| of.unproven.len() + of.proven.len() >= self.limits.of_one_source);
+        if crowded || inner.open >= self.limits.connections {
+            let greedy = if crowded { Some(source) } else { inner.greediest() };
+            let evicted = greedy.is_some_and(|greedy| inner.evict(greedy));
+            self.metrics.refused(if evicted { "crowded_out" } else { "limit" });
+            if !evicted {
+                return None;
+            }
         }
         inner.next += 1;
-        let (id, evicted) = (inner.next, CancellationToken::new());
         inner.open += 1;
-        *inner.of_source.entry(source).or_default() += 1;
-        inner.handshakes.insert(id, (source, evicted.clone()));
-        Some(Place { gate: Arc::clone(self), source, id, evicted })
+        let (id, ended) = (inner.next, self.cut.child_token());
+        inner.sources.entry(source).or_default().unproven.insert(id, ended.clone());
+        Some(Place { proof: Proof { gate: Arc::clone(self), source, id }, ended })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -75,50 +92,62 @@ impl Gate {
 }
 
 impl Inner {
-    /// Ends the oldest handshake of `source`, or of the source that has most. False when there is none.
-    fn evict(&mut self, source: Option<IpAddr>) -> bool {
-        let Some(greedy) = source.or_else(|| self.greediest()) else { return false };
-        let oldest = self.handshakes.iter().find(|(_, (of, _))| *of == greedy).map(|(id, _)| *id);
-        let Some((_, (source, token))) = oldest.and_then(|id| self.handshakes.remove_entry(&id)) else { return false };
-        // Its place is free at once; the task that holds it notices soon, and must not give it back twice.
-        self.leave(source);
-        token.cancel();
+    /// Ends the oldest unproven connection of `source`. False when there is none.
+    fn evict(&mut self, source: IpAddr) -> bool {
+        let oldest = self.sources.get_mut(&source).and_then(|of| of.unproven.pop_first());
+        let Some((_, ended)) = oldest else { return false };
+        // Its place is free at once; who holds it notices soon, and finds nothing to give back.
+        self.left(source);
+        ended.cancel();
         true
     }
 
+    /// The source with most unproven connections.
     fn greediest(&self) -> Option<IpAddr> {
-        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
-        for (source, _) in self.handshakes.values() {
-            *counts.entry(*source).or_default() += 1;
-        }
-        counts.into_iter().max_by_key(|(_, count)| *count).map(|(source, _)| source)
+        self.sources.iter().max_by_key(|(_, of)| of.unproven.len()).map(|(source, _)| *source)
     }
 
-    fn leave(&mut self, source: IpAddr) {
+    /// Counts a connection out that was just removed from its source.
+    fn left(&mut self, source: IpAddr) {
         self.open = self.open.saturating_sub(1);
-        if let Some(count) = self.of_source.get_mut(&source) {
-            *count -= 1;
-            if *count == 0 {
-                self.of_source.remove(&source);
-            }
+        if self.sources.get(&source).is_some_and(|of| of.unproven.is_empty() && of.proven.is_empty()) {
+            self.sources.remove(&source);
         }
     }
 }
 
-impl Place {
-    /// The handshake is done. False when it had to make room just before.
-    pub(crate) fn finished(&self) -> bool {
-        self.gate.inner().handshakes.remove(&self.id).is_some()
+impl Proof {
+    /// The connection has proven itself, and keeps its place until it ends.
+    pub(crate) fn prove(&self) {
+        let mut inner = self.gate.inner();
+        if let Some(of) = inner.sources.get_mut(&self.source)
+            && of.unproven.remove(&self.id).is_some()
+        {
+            of.proven.insert(self.id);
+        }
+    }
+
+    /// The time for a proof is over: ends the connection if there was none.
+    pub(crate) fn expire(&self) {
+        let mut inner = self.gate.inner();
+        let unproven = inner.sources.get_mut(&self.source).and_then(|of| of.unproven.remove(&self.id));
+        if let Some(ended) = unproven {
+            inner.left(self.source);
+            ended.cancel();
+            self.gate.metrics.refused("unproven");
+        }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut inner = self.gate.inner();
-        inner.handshakes.remove(&self.id);
-        if !self.evicted.is_cancelled() {
-            inner.leave(self.source);
+        let Proof { gate, source, id } = &self.proof;
+        let mut inner = gate.inner();
+        if inner.sources.get_mut(source).is_some_and(|of| of.unproven.remove(id).is_some() || of.proven.remove(id)) {
+            inner.left(*source);
         }
+        drop(inner);
+        self.ended.cancel();
     }
 }
 
@@ -134,31 +163,73 @@ fn source(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { connections: 6, of_one_source: 4, handshakes: 5 };
+    const LIMITS: Limits = Limits { connections: 6, of_one_source: 4 };
+
+    fn gate() -> Arc<Gate> {
+        Gate::new(LIMITS, Metrics::new("t", "0"), CancellationToken::new())
+    }
 
     fn ip(last: u8) -> IpAddr {
         IpAddr::from([192, 0, 2, last])
     }
 
+    fn places(gate: &Arc<Gate>, last: u8, count: usize) -> Vec<Place> {
+        (0..count).map(|_| gate.admit(ip(last)).unwrap()).collect()
+    }
+
+    fn ended(places: &[Place]) -> usize {
+        places.iter().filter(|place| place.ended.is_cancelled()).count()
+    }
+
     #[test]
-    fn silent_connections_make_room_and_finished_ones_do_not() {
-        let gate = Gate::new(LIMITS);
-        let silent: Vec<_> = (0..20).map(|_| gate.admit(ip(1)).unwrap()).collect();
-        assert_eq!(silent.iter().filter(|p| p.evicted.is_cancelled()).count(), 16);
-        let other: Vec<_> = (0..2).map(|_| gate.admit(ip(2)).unwrap()).collect();
-        assert_eq!(silent.iter().filter(|p| p.evicted.is_cancelled()).count(), 17, "the source that has most makes room");
-        assert!(other.iter().all(Place::finished));
+    fn unproven_connections_make_room_and_proven_ones_do_not() {
+        let gate = gate();
+        let silent = places(&gate, 1, 20);
+        assert_eq!(ended(&silent), 16, "a source's own limit");
+        let other = places(&gate, 2, 3);
+        assert_eq!((ended(&silent), ended(&other)), (17, 0), "the source that has most makes room");
+        assert!(silent.iter().take(17).all(|place| place.ended.is_cancelled()), "the oldest first");
+        other.iter().for_each(|place| place.proof.prove());
+        // Too late: it has had to go.
+        silent.iter().take(1).for_each(|place| place.proof.prove());
+        assert_eq!(gate.inner().open, 6);
         drop(silent);
-        assert_eq!(gate.inner().open, 2);
-        let busy: Vec<_> = (0..4).map(|_| gate.admit(ip(3)).unwrap()).collect();
-        assert!(busy.iter().all(Place::finished));
-        assert!(gate.admit(ip(3)).is_none(), "a source's own limit");
+        assert_eq!(gate.inner().open, 3);
+        let busy = places(&gate, 3, 3);
+        busy.iter().for_each(|place| place.proof.prove());
         assert!(gate.admit(ip(4)).is_none(), "the limit in all");
+        assert_eq!((ended(&busy), ended(&other)), (0, 0));
         drop(other);
+        busy.iter().for_each(|place| place.proof.expire());
+        let more = places(&gate, 3, 1);
+        more.iter().for_each(|place| place.proof.prove());
+        assert!(gate.admit(ip(3)).is_none(), "a source's own limit");
         assert!(gate.admit(ip(4)).is_some());
-        drop(busy);
+        drop((busy, more));
         let inner = gate.inner();
-        assert_eq!((inner.open, inner.of_source.len(), inner.handshakes.len()), (0, 0, 0));
+        assert_eq!((inner.open, inner.sources.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_connection_that_proves_nothing_in_time_ends_once() {
+        let gate = gate();
+        let silent = places(&gate, 1, 2);
+        silent.iter().take(1).for_each(|place| place.proof.expire());
+        assert_eq!((ended(&silent), gate.inner().open), (1, 1));
+        drop(silent);
+        let inner = gate.inner();
+        assert_eq!((inner.open, inner.sources.len()), (0, 0));
+    }
+
+    #[test]
+    fn everything_ends_with_the_cut() {
+        let cut = CancellationToken::new();
+        let gate = Gate::new(LIMITS, Metrics::new("t", "0"), cut.clone());
+        let places = places(&gate, 1, 2);
+        cut.cancel();
+        assert_eq!((ended(&places), gate.inner().open), (2, 2));
+        drop(places);
+        assert_eq!(gate.inner().open, 0);
     }
 
     #[test]

@@ -2,7 +2,11 @@
 //!
 //! ```text
 //! accept ─▶ gate (limits) ─▶ handshake, a task each, 10 s ─▶ tonic
+//!                                └─ a proof within 20 s, or the connection ends
 //! ```
+//! A client certificate of an authority that is trusted proves a connection at once; without one, a service has to say so
+//! ([`prove`]), when it knows who calls.
+//!
 //! Handlers find the peer's address and certificate where tonic's own TLS listener would put them.
 
 use std::convert::Infallible;
@@ -14,27 +18,26 @@ use std::time::Duration;
 use futures::Stream;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{self, Sender};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::gate::Limits;
 use crate::gate::{Gate, Place};
 use crate::metrics::Metrics;
-pub use crate::socket::Socket;
+pub use crate::socket::{Connection, Peer, Socket, prove};
 use crate::tls::ServerTls;
 
 /// What a server takes unless it says otherwise.
-pub const LIMITS: Limits = Limits { connections: 2048, of_one_source: 512, handshakes: 256 };
+pub const LIMITS: Limits = Limits { connections: 2048, of_one_source: 512 };
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a connection may take to prove itself, with its handshake.
+const PROOF: Duration = Duration::from_secs(20);
 /// How long to wait when the system has no more sockets.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Finished handshakes that wait for tonic.
 const AHEAD: usize = 16;
-
-/// A connection whose handshake is done.
-pub type Connection = TlsStream<Socket>;
 
 /// A bound socket.
 #[derive(Debug)]
@@ -48,7 +51,6 @@ struct Shared {
     tls: Arc<ServerTls>,
     gate: Arc<Gate>,
     metrics: Arc<Metrics>,
-    cut: CancellationToken,
 }
 
 impl Listener {
@@ -64,7 +66,8 @@ impl Listener {
         cut: CancellationToken,
     ) -> io::Result<Self> {
         let tcp = TcpListener::bind(address).await?;
-        Ok(Self { tcp, shared: Arc::new(Shared { tls, gate: Gate::new(limits), metrics, cut }) })
+        let gate = Gate::new(limits, Arc::clone(&metrics), cut);
+        Ok(Self { tcp, shared: Arc::new(Shared { tls, gate, metrics }) })
     }
 
     /// The bound address.
@@ -90,10 +93,11 @@ async fn accept(tcp: TcpListener, shared: Arc<Shared>, sender: Sender<Connection
             accepted = tcp.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => match shared.gate.admit(peer.ip()) {
-                Some(place) => drop(tokio::spawn(Arc::clone(&shared).handshake(stream, peer, place, sender.clone()))),
-                None => shared.metrics.refused("limit"),
-            },
+            Ok((stream, peer)) => {
+                if let Some(place) = shared.gate.admit(peer.ip()) {
+                    drop(tokio::spawn(Arc::clone(&shared).attend(stream, peer, place, sender.clone())));
+                }
+            }
             Err(e) => {
                 // Out of file handles or memory: connections that end give some back.
                 tracing::warn!(cause = %e, "no connection can be accepted at the moment");
@@ -104,25 +108,39 @@ async fn accept(tcp: TcpListener, shared: Arc<Shared>, sender: Sender<Connection
 }
 
 impl Shared {
-    async fn handshake(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, place: Place, sender: Sender<Connection>) {
+    /// Hands a connection to tonic, and ends it when it proves nothing in time.
+    async fn attend(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, place: Place, sender: Sender<Connection>) {
+        let until = Instant::now() + PROOF;
+        let (proof, ended) = (place.proof.clone(), place.ended.clone());
+        let Some(connection) = self.handshake(stream, peer, place, &sender).await else { return };
+        if connection.is_certified() {
+            proof.prove();
+        }
+        // Nobody waits any more when the server stops.
+        let _ = sender.send(connection).await;
+        drop(sender);
+        tokio::select! {
+            () = ended.cancelled() => {}
+            () = tokio::time::sleep_until(until) => proof.expire(),
+        }
+    }
+
+    async fn handshake(&self, stream: TcpStream, peer: SocketAddr, place: Place, sender: &Sender<Connection>) -> Option<Connection> {
         let _ = stream.set_nodelay(true);
-        let evicted = place.evicted.clone();
-        let socket = Socket::new(stream, peer, self.cut.clone(), place, self.metrics.connection());
+        let ended = place.ended.clone();
+        let socket = Socket::new(stream, peer, place, self.metrics.connection());
         let shaken = TlsAcceptor::from(self.tls.config()).accept(socket);
         let refused = tokio::select! {
-            () = sender.closed() => return,
-            () = evicted.cancelled() => "crowded_out",
+            () = sender.closed() => return None,
+            // The gate has counted it.
+            () = ended.cancelled() => return None,
             shaken = tokio::time::timeout(HANDSHAKE, shaken) => match shaken {
                 Err(_) => "timeout",
                 Ok(Err(_)) => "handshake",
-                Ok(Ok(connection)) if connection.get_ref().0.place.finished() => {
-                    // Nobody waits any more when the server stops.
-                    let _ = sender.send(connection).await;
-                    return;
-                }
-                Ok(Ok(_)) => "crowded_out",
+                Ok(Ok(stream)) => return Some(Connection::new(stream)),
             },
         };
         self.metrics.refused(refused);
+        None
     }
 }

@@ -6,12 +6,17 @@ mod checks;
 mod telemetry;
 mod watch;
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use concordat::failure::Failure;
 use concordat::federation::Layout;
-use tokio::net::TcpStream;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::TlsConnector;
 
 use self::watch::{append, endpoint, get, signal, stderr, until};
 use crate::sandbox::Sandbox;
@@ -156,7 +161,7 @@ async fn hundreds_of_silent_connections_keep_nobody_out() {
         .collect();
     let mut silent = Vec::new();
     for door in &doors {
-        for _ in 0..350 {
+        for _ in 0..600 {
             silent.push(TcpStream::connect(door).await.unwrap());
         }
     }
@@ -165,6 +170,52 @@ async fn hundreds_of_silent_connections_keep_nobody_out() {
     assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
     let metrics = get(&gateway, "/metrics").await.1;
     assert!(metrics.contains("concordat_connections_refused_total{reason=\"crowded_out\"}"), "{metrics}");
+    drop(silent);
+}
+
+#[tokio::test]
+async fn thousands_of_connections_that_say_nothing_after_their_handshake_keep_nobody_out() {
+    let sandbox = Sandbox::with(300, |_| {}, |layout| watched(layout, 10)).await;
+    let endpoint = endpoint(&sandbox.layout.gateway());
+    let connection = sandbox.connection();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(connection.ca.as_bytes()).unwrap()).unwrap();
+    let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let connector = TlsConnector::from(Arc::new(config));
+    let gateway: SocketAddr = connection.gateway.trim_start_matches("https://").parse().unwrap();
+    let name = ServerName::try_from(connection.server_name).unwrap();
+    let shaken = async |source: u8| {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::new(127, 0, 0, source), 0).into()).unwrap();
+        let stream = socket.connect(gateway).await.unwrap();
+        connector.connect(name.clone(), stream).await.unwrap()
+    };
+    // Proven by its call, so that it outlasts the crowd.
+    let client = sandbox.client().await;
+    client.query(BOTH).await.unwrap();
+    let mut silent = Vec::new();
+    for source in 2..=5 {
+        for _ in 0..520 {
+            silent.push(shaken(source).await);
+        }
+    }
+    // A source with nothing but silent connections takes new ones, too.
+    silent.push(shaken(2).await);
+    for client in [sandbox.client().await, client] {
+        let since = Instant::now();
+        client.query(BOTH).await.unwrap();
+        assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+    }
+    let metrics = get(&endpoint, "/metrics").await.1;
+    assert!(metrics.contains("concordat_connections_refused_total{reason=\"crowded_out\"}"), "{metrics}");
+    assert!(!metrics.contains("concordat_connections_refused_total{reason=\"limit\"}"), "{metrics}");
+    let unproven = "concordat_connections_refused_total{reason=\"unproven\"}";
+    until("silent connections are ended", async || get(&endpoint, "/metrics").await.1.contains(unproven)).await;
     drop(silent);
 }
 

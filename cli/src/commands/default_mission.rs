@@ -118,7 +118,7 @@ fn set(text: &str, table: Option<&str>, key: &str, value: &str) -> String {
         }
     } else {
         let is_assignment = |line: &str| line.contains('=') && !line.trim_start().starts_with('#');
-        let after = section().filter(|(_, line)| is_assignment(line)).next_back().map_or(start, |(at, _)| at + 1);
+        let after = section().rfind(|(_, line)| is_assignment(line)).map_or(start, |(at, _)| at + 1);
         lines.insert(after, new);
     }
     lines.join("\n") + "\n"
