@@ -15,9 +15,10 @@ use tonic::metadata::MetadataMap;
 use crate::Gateway;
 use crate::authenticate::{Caller, Identity, bearer};
 use crate::deliver::{Answer, deliver};
+use crate::estate::View;
 use crate::execute::{agreements_of, execute};
 use crate::limits::{Allowance, Key, Source};
-use crate::plan::{Plan, Statement, examples};
+use crate::plan::{Plan, Statement, VIEWS, examples};
 use crate::record::{self, Intent, Opened};
 use crate::terms::Terms;
 
@@ -243,6 +244,12 @@ pub(crate) async fn plan(gateway: &Gateway, permit: &Permit, statement: &Stateme
     let runtime = gateway.runtime(allowance.memory.clone())?;
     let planned = gateway.workers.plan(async move { Plan::new(&permit, &statement, &estate.views, partitions, runtime).await });
     planned.await?.map_err(|refusal| gateway.estate.with_contact(allowance.memory.explain(refusal)))
+}
+
+/// A view as this permit would answer it; `None` where it would not, and then it is nobody's business that there is one.
+pub(crate) async fn view(gateway: &Gateway, permit: &Permit, view: &View, allowance: &Allowance) -> Option<Plan> {
+    let statement = format!("SELECT * FROM {VIEWS}.{}", view.name);
+    plan(gateway, permit, &statement.as_str().into(), allowance).await.ok()
 }
 
 /// The types of a statement's parameters, found on the same threads.

@@ -23,7 +23,8 @@ use tonic::{Request, Response, Status};
 use crate::Gateway;
 use crate::detached::{Progress, State};
 use crate::introduce::introduce;
-use crate::pipeline::{Origin, authenticate, identify, open, permit, refused_as, refused_unopened};
+use crate::limits::{Key, Patience};
+use crate::pipeline::{self, Origin, authenticate, identify, open, permit, refused_as, refused_unopened};
 use crate::plan::Statement;
 use crate::record::{Intent, Opened, introduced};
 
@@ -102,20 +103,32 @@ impl Service {
         DepartmentsResponse { departments: departments.await }
     }
 
-    async fn catalogue_of(&self, permit: &Permit) -> CatalogueResponse {
+    async fn catalogue_of(&self, permit: &Permit, opened: &Opened) -> Result<CatalogueResponse, Refusal> {
         let estate = &self.gateway.estate;
-        let views = estate.views.iter().filter(|v| v.mission == *permit.mission());
+        let views = self.views_of(permit, opened).await?;
         let freshness = self.freshness_of(permit).await;
         let mission = estate.mission(permit.mission());
-        CatalogueResponse {
+        Ok(CatalogueResponse {
             mission: permit.mission().to_string(),
             mission_title: mission.map(|m| m.title.clone()).unwrap_or_default(),
-            views: views.map(view).collect(),
+            views,
             datasets: permit.datasets().map(|d| dataset(d, freshness.get(&d.dataset.name).copied().unwrap_or(0))).collect(),
             mission_goal: mission.map(|m| m.goal.clone()).unwrap_or_default(),
             agreements: self.agreements_of(permit),
             departments: self.contacts_of(permit),
+        })
+    }
+
+    /// The mission's views that would be answered under this permit; planning them is work like any other.
+    async fn views_of(&self, permit: &Permit, opened: &Opened) -> Result<Vec<View>, Refusal> {
+        let allowance = self.gateway.limits.admit(&Key::of(&opened.caller), Patience::Short).await?;
+        let mut usable = Vec::new();
+        for known in self.gateway.estate.views.iter().filter(|v| v.mission == *permit.mission()) {
+            if pipeline::view(&self.gateway, permit, known, &allowance).await.is_some() {
+                usable.push(view(known));
+            }
         }
+        Ok(usable)
     }
 
     /// When each dataset's source last changed, as far as the nodes say so in [`PATIENCE`].
@@ -202,8 +215,10 @@ fn dataset(permit: &DatasetPermit, freshness: i64) -> Dataset {
 impl GatewayService for Service {
     async fn catalogue(&self, request: Request<CatalogueRequest>) -> Result<Response<CatalogueResponse>, Status> {
         let nothing = Statement::default();
-        self.run(Origin::of(&request), Intent::Catalogue, &nothing, async |permit, _| Ok((self.catalogue_of(permit).await, Value::Null)))
-            .await
+        self.run(Origin::of(&request), Intent::Catalogue, &nothing, async |permit, opened| {
+            Ok((self.catalogue_of(permit, opened).await?, Value::Null))
+        })
+        .await
     }
 
     async fn departments(&self, request: Request<DepartmentsRequest>) -> Result<Response<DepartmentsResponse>, Status> {

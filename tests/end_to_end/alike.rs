@@ -22,13 +22,14 @@ use crate::sandbox::Sandbox;
 
 /// The sample, with a column that the agreement names and permits nothing of.
 async fn sandbox() -> Sandbox {
-    let close = |federation: &mut concordat::federation::Federation| {
-        let dataset = federation.agreements[0].datasets.iter_mut().find(|d| d.department == "dwp").unwrap();
-        let column = dataset.columns.iter_mut().find(|(name, _)| name == "months_claiming").unwrap();
-        assert_eq!(column.1, [Use::Aggregate]);
-        column.1.clear();
-    };
     Sandbox::with(300, close, |_| {}).await
+}
+
+fn close(federation: &mut concordat::federation::Federation) {
+    let dataset = federation.agreements[0].datasets.iter_mut().find(|d| d.department == "dwp").unwrap();
+    let column = dataset.columns.iter_mut().find(|(name, _)| name == "months_claiming").unwrap();
+    assert_eq!(column.1, [Use::Aggregate]);
+    column.1.clear();
 }
 
 async fn channel(sandbox: &Sandbox) -> Channel {
@@ -115,6 +116,26 @@ async fn datasets_of_another_mission_look_like_none() {
             all.push(seen(&status, &[name]));
         }
         assert!(all.windows(2).all(|pair| pair[0] == pair[1]), "{around}: {all:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_view_that_would_be_refused_is_in_no_catalogue() {
+    let stated = |layout: &concordat::federation::Layout| {
+        let view = |name: &str, column: &str| {
+            let sql = format!("-- mission: opportunity\n-- title: {name}\nSELECT avg({column}) AS mean FROM dwp.claims\n");
+            std::fs::write(layout.estate().join(format!("views/{name}.sql")), sql).unwrap();
+        };
+        view("closed", "months_claiming");
+        view("plain", "CASE WHEN claiming THEN 1.0 ELSE 0.0 END");
+    };
+    let sandbox = Sandbox::with(300, close, stated).await;
+    let shown = sandbox.client().await.catalogue().await.unwrap();
+    let names: Vec<&str> = shown.views.iter().map(|view| view.name.as_str()).collect();
+    assert!(names.contains(&"plain") && !names.contains(&"closed"), "{names:?}");
+    assert!(!shown.views.iter().any(|view| view.sql.contains("months_claiming")), "{names:?}");
+    for name in names {
+        sandbox.query(&format!("SELECT * FROM views.{name}")).await.unwrap();
     }
 }
 

@@ -16,9 +16,9 @@ use super::Known;
 use crate::Gateway;
 use crate::authenticate::Caller;
 use crate::estate::View;
-use crate::limits::{Allowance, Key, Patience};
+use crate::limits::{Key, Patience};
 use crate::pipeline;
-use crate::plan::VIEWS;
+use crate::plan::{Plan, VIEWS};
 
 /// How long a department may take to say how fresh its data is; a tree does without.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -53,9 +53,9 @@ pub(super) async fn objects(gateway: &Gateway, known: &Known) -> Result<Vec<Obje
         for view in gateway.estate.views.iter().filter(|view| view.mission == *permit.mission()) {
             let key = (view.mission.clone(), VIEWS.to_owned(), view.name.clone());
             if !objects.contains_key(&key)
-                && let Some(object) = view_object(gateway, permit, view, &allowance).await
+                && let Some(plan) = pipeline::view(gateway, permit, view, &allowance).await
             {
-                objects.insert(key, object);
+                objects.insert(key, view_object(permit, view, &plan));
             }
         }
     }
@@ -130,22 +130,19 @@ fn dataset_object(permit: &Permit, dataset: &DatasetPermit, fresh: &HashMap<Data
     }
 }
 
-/// A view as this permit would answer it; `None` where it would not.
-async fn view_object(gateway: &Gateway, permit: &Permit, view: &View, allowance: &Allowance) -> Option<Object> {
-    let statement = format!("SELECT * FROM {VIEWS}.{}", view.name);
-    let plan = pipeline::plan(gateway, permit, &statement.as_str().into(), allowance).await.ok()?;
+fn view_object(permit: &Permit, view: &View, plan: &Plan) -> Object {
     let place = [permit.mission().as_str(), VIEWS, view.name.as_str()];
     let schema = plan.answer_schema();
     let columns = schema.fields().iter().map(|f| remarked(f.as_ref().clone(), place, &f.data_type().to_string(), ""));
     let about = [("title", view.title.clone()), ("unit", view.unit.clone()), ("agreements", plan.agreements(permit).join(", "))];
     let about = about.into_iter().filter(|(_, text)| !text.is_empty()).map(|(key, text)| (key.to_owned(), text)).collect();
-    Some(Object {
+    Object {
         mission: permit.mission().clone(),
         schema: VIEWS.to_owned(),
         name: view.name.clone(),
         kind: "VIEW",
         columns: Arc::new(Schema::new_with_metadata(columns.collect::<Vec<_>>(), about)),
-    })
+    }
 }
 
 /// A field with the metadata that Flight SQL names.
