@@ -183,7 +183,7 @@ pub struct SourceTable {
 
 /// The type that the configuration wants for a column of the source, by the column's name there: for sources whose own types
 /// say little.
-pub(crate) type Declared<'a> = &'a (dyn Fn(&str) -> Option<DataType> + Send + Sync);
+pub type Declared<'a> = &'a (dyn Fn(&str) -> Option<DataType> + Send + Sync);
 
 /// One state of a source, ready to be read.
 pub struct Opened {
@@ -234,7 +234,7 @@ impl Source {
     ///
     /// # Errors
     /// [`SourceError`].
-    pub(crate) async fn open(&self, declared: Declared<'_>, partitions: usize) -> Result<Opened, SourceError> {
+    pub async fn open(&self, declared: Declared<'_>, partitions: usize) -> Result<Opened, SourceError> {
         match self {
             Self::Files(files) => open_files(files, declared, partitions).await,
             Self::Database(connection, relation) => connection.open(relation, declared, partitions).await,
