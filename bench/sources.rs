@@ -35,7 +35,10 @@ async fn main() {
     let office = |server| Arc::new(Connection { name: "office".into(), server });
     let people = || Relation::Table(TableName { schema: Some("public".into()), name: "people".into() });
     let ours = Source::Database(office(server(&postgres)), people());
-    let lite = Source::Database(office(Server::Sqlite(file.path().to_owned())), Relation::Table(TableName { schema: None, name: "people".into() }));
+    let lite = Source::Database(
+        office(Server::Sqlite(file.path().to_owned())),
+        Relation::Table(TableName { schema: None, name: "people".into() }),
+    );
     psql(&postgres);
     scanned(&ours, rows).await;
     let (mut scans, mut copies, mut files) = (Vec::new(), Vec::new(), Vec::new());
@@ -48,9 +51,18 @@ async fn main() {
     println!("| source | {rows} rows × 6 columns | rows/s | of psql's rate |");
     println!("|---|---|---|---|");
     for (name, time) in [("psql, COPY binary to /dev/null", copy), ("PostgreSQL", scan), ("SQLite", file)] {
-        println!("| {name} | {:.2} s | {:.0} | {:.2} |", time.as_secs_f64(), rows as f64 / time.as_secs_f64(), copy.as_secs_f64() / time.as_secs_f64());
+        println!(
+            "| {name} | {:.2} s | {:.0} | {:.2} |",
+            time.as_secs_f64(),
+            rows as f64 / time.as_secs_f64(),
+            copy.as_secs_f64() / time.as_secs_f64()
+        );
     }
-    println!("\nMedians of {runs}, alternating in one run; {} cores; peak memory of the scanning process {} MiB.", std::thread::available_parallelism().unwrap(), peak());
+    println!(
+        "\nMedians of {runs}, alternating in one run; {} cores; peak memory of the scanning process {} MiB.",
+        std::thread::available_parallelism().unwrap(),
+        peak()
+    );
 }
 
 fn table(rows: u64) -> String {

@@ -193,11 +193,9 @@ impl Dataset {
                 format!("the identifier is of type {}", column.native),
                 "an identifier is text or a whole number",
             ),
-            None => unfit(
-                &["identifier", "column"],
-                format!("the source has no column '{identifier}'"),
-                "name the source's column exactly",
-            ),
+            None => {
+                unfit(&["identifier", "column"], format!("the source has no column '{identifier}'"), "name the source's column exactly")
+            }
         }
         for (column, declared) in &self.config.columns {
             let keys = ["columns", column.as_str()];

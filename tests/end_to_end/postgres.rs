@@ -38,13 +38,21 @@ impl Postgres {
         postgres.make();
         postgres.run();
         let password = PASSWORD.replace('\'', "''");
-        postgres.sql("postgres", &format!("SET password_encryption = 'scram-sha-256'; CREATE ROLE reader LOGIN PASSWORD '{password}'; CREATE ROLE certified LOGIN"));
+        postgres.sql(
+            "postgres",
+            &format!(
+                "SET password_encryption = 'scram-sha-256'; CREATE ROLE reader LOGIN PASSWORD '{password}'; CREATE ROLE certified LOGIN"
+            ),
+        );
         postgres
     }
 
     fn make(&self) {
         let data = self.data();
-        let made = self.command("initdb").args(["-D", data.to_str().unwrap(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N"]).output();
+        let made = self
+            .command("initdb")
+            .args(["-D", data.to_str().unwrap(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N"])
+            .output();
         worked(&made.unwrap());
         let identity = self.authority.server("localhost", &["localhost", "127.0.0.1"]).unwrap();
         self.file("server.pem", &identity.certificate);
@@ -68,7 +76,8 @@ impl Postgres {
         command.args(["-D", self.data().to_str().unwrap()]).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.server = Some(command.spawn().unwrap());
         let deadline = Instant::now() + Duration::from_secs(30);
-        let ready = || self.command("pg_isready").args(["-q", "-h", self.socket().to_str().unwrap(), "-p", &self.port.to_string()]).status();
+        let ready =
+            || self.command("pg_isready").args(["-q", "-h", self.socket().to_str().unwrap(), "-p", &self.port.to_string()]).status();
         while !ready().unwrap().success() {
             assert!(Instant::now() < deadline, "{}", std::fs::read_to_string(self.folder.path().join("server.log")).unwrap());
             std::thread::sleep(Duration::from_millis(50));
@@ -108,7 +117,21 @@ impl Postgres {
     /// `psql` as the superuser over the socket.
     pub fn psql(&self, database: &str) -> Command {
         let mut command = self.command("psql");
-        command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-p", &self.port.to_string(), "-h"]);
+        command.args([
+            "-X",
+            "-q",
+            "-A",
+            "-t",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-U",
+            "postgres",
+            "-d",
+            database,
+            "-p",
+            &self.port.to_string(),
+            "-h",
+        ]);
         command.arg(self.socket());
         command
     }

@@ -236,9 +236,15 @@ async fn check_refuses_types_by_name_and_tells_of_rights_that_a_reader_does_not_
     let (_, text) = check();
     assert!(text.contains("role 'reader' is a superuser") && text.contains("(it owns it)"), "{text}");
 
-    postgres.sql("postgres", "ALTER TABLE office.claims ALTER months_claiming TYPE interval USING make_interval(months => months_claiming::int)");
+    postgres.sql(
+        "postgres",
+        "ALTER TABLE office.claims ALTER months_claiming TYPE interval USING make_interval(months => months_claiming::int)",
+    );
     let (sound, text) = check();
-    assert!(!sound && text.contains("'months_claiming' is of the type interval, which is not offered") && text.contains("cast it"), "{text}");
+    assert!(
+        !sound && text.contains("'months_claiming' is of the type interval, which is not offered") && text.contains("cast it"),
+        "{text}"
+    );
     postgres.sql("postgres", "ALTER TABLE office.claims DROP months_claiming");
     let (sound, text) = check();
     assert!(!sound && text.contains("the source has no column 'months_claiming'"), "{text}");

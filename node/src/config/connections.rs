@@ -130,7 +130,11 @@ impl Loader<'_> {
             }
             _ => {
                 let key = if file.source.is_some() { "source" } else { "format" };
-                wrong(key, "files and a database contradict each other", "keep `source` and `format`, or `connection` and `table` or `query`")
+                wrong(
+                    key,
+                    "files and a database contradict each other",
+                    "keep `source` and `format`, or `connection` and `table` or `query`",
+                )
             }
         }
     }
@@ -161,9 +165,11 @@ fn unprotected(host: &Host, tls: bool, plaintext: bool) -> Option<(&'static str,
     match (tls, plaintext) {
         (true, true) => Some(("plaintext", "`plaintext` and `tls` contradict each other", "keep `tls`")),
         (true, false) if socket => Some(("tls", "a Unix socket has no TLS", "remove `tls`")),
-        (false, false) if !socket => {
-            Some(("url", "the connection has no `tls`", "add tls = { ca = \"…\" }; to this machine's own loopback, plaintext = true would do"))
-        }
+        (false, false) if !socket => Some((
+            "url",
+            "the connection has no `tls`",
+            "add tls = { ca = \"…\" }; to this machine's own loopback, plaintext = true would do",
+        )),
         (false, true) if !socket && !loopback => {
             Some(("plaintext", "plaintext would leave this machine", "add tls = { ca = \"…\" } in place of it"))
         }
@@ -204,7 +210,12 @@ impl Address {
             match option.split_once('=') {
                 Some(("host", folder)) if host.is_empty() => host = folder,
                 Some(("port", number)) if port.is_none() => port = Some(number),
-                _ => return Err(("the address has an option that is not known", "use host and port only; TLS and the password have keys of their own")),
+                _ => {
+                    return Err((
+                        "the address has an option that is not known",
+                        "use host and port only; TLS and the password have keys of their own",
+                    ));
+                }
             }
         }
         let unescaped = |text: &str| unescaped(text).ok_or(("the address has an escape that cannot be read", FORM));

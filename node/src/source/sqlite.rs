@@ -119,7 +119,7 @@ fn begin(path: &Path) -> rusqlite::Result<Connection> {
 /// The columns' names and declared types.
 fn described(database: &Connection, from: &str) -> rusqlite::Result<Vec<(String, Option<String>)>> {
     let statement = database.prepare(&format!("SELECT * FROM {from} LIMIT 0"))?;
-    Ok(statement.columns().iter().map(|column| (column.name().to_owned(), column.decl_type().map(str::to_owned))).collect())
+    Ok(statement.columns().map(|column| (column.name().to_owned(), column.decl_type().map(str::to_owned))).collect())
 }
 
 fn from(relation: &Relation) -> String {
@@ -202,8 +202,7 @@ impl Reading for Rows {
         let limit = wanted.limit.map(|limit| format!(" LIMIT {limit}")).unwrap_or_default();
         let statement = format!("SELECT {select} FROM {}{limit}", self.from);
         let mut stream = RecordBatchReceiverStream::builder(Arc::clone(&wanted.schema), AHEAD);
-        let (sender, schema, connection, ending) =
-            (stream.tx(), Arc::clone(&wanted.schema), self.connection.clone(), self.ending.clone());
+        let (sender, schema, connection, ending) = (stream.tx(), Arc::clone(&wanted.schema), self.connection.clone(), self.ending.clone());
         let stop = Stop(database.get_interrupt_handle());
         stream.spawn_blocking(move || {
             let read = read(&database, &statement, schema, &sender);

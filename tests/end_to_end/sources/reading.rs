@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
 use arrow::util::display::array_value_to_string;
-use concordat_node::source::postgres::{Host, Settings};
 use concordat_node::source::connection::Server;
+use concordat_node::source::postgres::{Host, Settings};
 use concordat_node::source::{Connection, Opened, Relation, Source, SourceError, TableName, inspect};
 use datafusion::datasource::MemTable;
 use datafusion::functions::expr_fn::isnan;
@@ -115,7 +115,8 @@ async fn every_type_is_read_exactly_or_refused_by_name() {
     for ((name, native, read_as, _), column) in expected.iter().zip(&opened.columns) {
         assert_eq!((*name, *native, *read_as), (column.name.as_str(), column.native.as_str(), &column.read_as));
     }
-    let others: Vec<_> = opened.columns.iter().skip(expected.len()).map(|column| (column.native.as_str(), column.read_as.as_ref())).collect();
+    let others: Vec<_> =
+        opened.columns.iter().skip(expected.len()).map(|column| (column.native.as_str(), column.read_as.as_ref())).collect();
     assert_eq!(others, refused.map(|native| (native, None)));
     let rows = shown(&opened.frame.collect().await.unwrap());
     assert_eq!(rows, [expected.map(|(.., value)| value.to_owned()).to_vec(), vec!["-".to_owned(); expected.len()]]);
@@ -262,7 +263,10 @@ async fn projection_conditions_and_limit_reach_the_server() {
 #[tokio::test]
 async fn a_scan_reads_one_snapshot_whatever_is_written_meanwhile() {
     let postgres = Postgres::start();
-    postgres.sql("postgres", "CREATE TABLE counted AS SELECT g AS id, 0 AS generation FROM generate_series(1, 200000) g; GRANT SELECT ON counted TO reader");
+    postgres.sql(
+        "postgres",
+        "CREATE TABLE counted AS SELECT g AS id, 0 AS generation FROM generate_series(1, 200000) g; GRANT SELECT ON counted TO reader",
+    );
     let opened = open(&postgres, "public.counted").await;
     let mut stream = opened.frame.execute_stream().await.unwrap();
     let mut rows = shown(&[stream.next().await.unwrap().unwrap()]);
@@ -278,7 +282,10 @@ async fn a_scan_reads_one_snapshot_whatever_is_written_meanwhile() {
 async fn a_scan_that_is_dropped_ends_at_the_server_within_a_second() {
     let postgres = Postgres::start();
     let running = || postgres.sql("postgres", "SELECT count(*) FROM pg_stat_activity WHERE usename = 'reader'");
-    for slow in ["SELECT 1 AS id FROM (SELECT pg_sleep(600)) AS s", "SELECT g AS id, pg_sleep(0.0001)::text AS t FROM generate_series(1, 100000000) g"] {
+    for slow in [
+        "SELECT 1 AS id FROM (SELECT pg_sleep(600)) AS s",
+        "SELECT g AS id, pg_sleep(0.0001)::text AS t FROM generate_series(1, 100000000) g",
+    ] {
         let opened = open(&postgres, slow).await;
         let mut stream = opened.frame.execute_stream().await.unwrap();
         let _ = tokio::time::timeout(Duration::from_millis(300), stream.next()).await;

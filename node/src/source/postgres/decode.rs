@@ -59,9 +59,7 @@ impl Decoder {
             Form::Int2 | Form::Int4 | Form::Int8 | Form::Whole => Builder::Integer(*form, Int64Builder::with_capacity(BATCH_ROWS)),
             Form::Float4 | Form::Float8 | Form::Numeric => Builder::Number(*form, Float64Builder::with_capacity(BATCH_ROWS)),
             Form::Date => Builder::Date(Date32Builder::with_capacity(BATCH_ROWS)),
-            Form::Timestamp | Form::Instant | Form::Text => {
-                Builder::Text(*form, StringBuilder::with_capacity(BATCH_ROWS, BATCH_ROWS * 8))
-            }
+            Form::Timestamp | Form::Instant | Form::Text => Builder::Text(*form, StringBuilder::with_capacity(BATCH_ROWS, BATCH_ROWS * 8)),
         };
         Self { schema, columns: forms.iter().map(builder).collect(), rows: 0, bytes: 0, begun: false, ended: false }
     }
@@ -114,8 +112,11 @@ impl Decoder {
         let rows = std::mem::take(&mut self.rows);
         self.bytes = 0;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let arrays = || self.columns.iter_mut().map(Builder::finish).collect();
-        (rows > 0).then(|| Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays(), &options)?))
+        if rows == 0 {
+            return None;
+        }
+        let arrays = self.columns.iter_mut().map(Builder::finish).collect();
+        Some(RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options).map_err(Into::into))
     }
 
     /// Whether the mark after the last row was seen.

@@ -79,7 +79,9 @@ async fn authenticate(wire: &mut Wire, settings: &Settings) -> Result<(), WireEr
             }
             (3, None) => return Err(WireError::Login("the server wants the password in clear on a connection without TLS")),
             (5, None) => {
-                return Err(WireError::Login("the server wants the password hashed by MD5, which is broken; set it anew under scram-sha-256"));
+                return Err(WireError::Login(
+                    "the server wants the password hashed by MD5, which is broken; set it anew under scram-sha-256",
+                ));
             }
             (10, None) => {
                 let password = settings.password()?.ok_or(NONE)?;
@@ -88,7 +90,8 @@ async fn authenticate(wire: &mut Wire, settings: &Settings) -> Result<(), WireEr
                 }
                 let scram = Scram::new()?;
                 let first = scram.first();
-                let message = [scram::MECHANISM.as_bytes(), b"\0", &u32::try_from(first.len()).unwrap_or(0).to_be_bytes(), first.as_bytes()];
+                let message =
+                    [scram::MECHANISM.as_bytes(), b"\0", &u32::try_from(first.len()).unwrap_or(0).to_be_bytes(), first.as_bytes()];
                 wire.send(b'p', &message.concat()).await?;
                 let (answer, proof) = match wire.next().await? {
                     (b'R', body) if body.starts_with(&11u32.to_be_bytes()) => {
@@ -102,7 +105,11 @@ async fn authenticate(wire: &mut Wire, settings: &Settings) -> Result<(), WireEr
             }
             // Only a server that has proven that it knows the password goes on to say that we may come in.
             (12, Some(proof)) => proof.verify(rest)?,
-            _ => return Err(WireError::Login("the server wants a way of signing in that is not offered: use scram-sha-256 or client certificates")),
+            _ => {
+                return Err(WireError::Login(
+                    "the server wants a way of signing in that is not offered: use scram-sha-256 or client certificates",
+                ));
+            }
         }
     }
 }

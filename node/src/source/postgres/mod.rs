@@ -81,7 +81,8 @@ impl Tls {
     /// The first [`Fault`].
     pub fn config(&self) -> Result<ClientConfig, Fault> {
         let mut roots = RootCertStore::empty();
-        let unusable = |e: rustls::Error| Fault::new(self.ca.display(), format!("cannot be used: {e}"), "use the authority's own certificate");
+        let unusable =
+            |e: rustls::Error| Fault::new(self.ca.display(), format!("cannot be used: {e}"), "use the authority's own certificate");
         for authority in certificates(&self.ca, &certificate::text(&self.ca)?)? {
             roots.add(authority).map_err(unusable)?;
         }
@@ -123,10 +124,16 @@ impl Settings {
         let which = match relation {
             Relation::Table(table) => format!("c.oid = {}::pg_catalog.regclass", quoted(&from_table(table))),
             // Which tables a query reads is not ours to guess: all of those that it could.
-            Relation::Query(_) => "n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' AND c.relkind IN ('r', 'p', 'v', 'f')".into(),
+            Relation::Query(_) => {
+                "n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' AND c.relkind IN ('r', 'p', 'v', 'f')".into()
+            }
         };
         let rights = ["INSERT", "UPDATE", "DELETE", "TRUNCATE"].map(|right| {
-            let column = if matches!(right, "INSERT" | "UPDATE") { format!(" OR pg_catalog.has_any_column_privilege(c.oid, '{right}')") } else { String::new() };
+            let column = if matches!(right, "INSERT" | "UPDATE") {
+                format!(" OR pg_catalog.has_any_column_privilege(c.oid, '{right}')")
+            } else {
+                String::new()
+            };
             format!("CASE WHEN pg_catalog.has_table_privilege(c.oid, '{right}'){column} THEN '{right}' END")
         });
         let tables = session
@@ -143,7 +150,9 @@ impl Settings {
             _ => None,
         });
         let excess: Vec<_> = excess.collect();
-        found.extend(excess.iter().take(3).map(|(schema, table, rights)| format!("role '{}' may do {rights} at {schema}.{table}", self.user)));
+        found.extend(
+            excess.iter().take(3).map(|(schema, table, rights)| format!("role '{}' may do {rights} at {schema}.{table}", self.user)),
+        );
         if excess.len() > 3 {
             found.push(format!("role '{}' may write to {} more tables", self.user, excess.len() - 3));
         }

@@ -163,12 +163,15 @@ impl Copy {
         loop {
             let decoder = &mut self.decoder;
             let more = session.copied(|body| decoder.take(body).map_err(Broken::Rows)).await?;
-            match self.decoder.batch() {
-                Some(Ok(batch)) if sender.send(Ok(batch)).await.is_ok() => {}
-                Some(Err(error)) => return Ok(Err(error)),
-                // Nobody wants more.
-                Some(Ok(_)) => return Ok(Ok(())),
-                None => {}
+            match self.decoder.batch().transpose() {
+                Ok(None) => {}
+                Ok(Some(batch)) => {
+                    // An error says that nobody wants more.
+                    if sender.send(Ok(batch)).await.is_err() {
+                        return Ok(Ok(()));
+                    }
+                }
+                Err(error) => return Ok(Err(error)),
             }
             if !more {
                 break;

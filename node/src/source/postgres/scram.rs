@@ -76,7 +76,9 @@ impl Proven {
         let signature = server_final.strip_prefix(b"v=").and_then(|v| BASE64_STANDARD.decode(v).ok()).ok_or(MALFORMED)?;
         let mut expected = keyed(&*self.server_key)?;
         expected.update(self.transcript.as_bytes());
-        expected.verify_slice(&signature).map_err(|_| WireError::Login("the server does not know the role's password: it is another server"))
+        expected
+            .verify_slice(&signature)
+            .map_err(|_| WireError::Login("the server does not know the role's password: it is another server"))
     }
 }
 
@@ -121,10 +123,7 @@ mod tests {
     #[test]
     fn the_example_of_the_standard() {
         let (answer, proven) = example().prove_example();
-        assert_eq!(
-            answer,
-            "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
-        );
+        assert_eq!(answer, "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=");
         proven.verify(b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=").unwrap();
     }
 

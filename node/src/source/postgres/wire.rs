@@ -22,7 +22,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Socket for T {}
 
 /// Why the conversation with a server ended. Holds nothing of what the server said but its code.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum WireError {
+pub(in crate::source) enum WireError {
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("the server does not speak PostgreSQL's protocol as expected: {0}")]
@@ -37,7 +37,7 @@ pub(super) enum WireError {
 
 /// A server's five-character error code. Its text is not kept: it can quote values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct SqlState([u8; 5]);
+pub(in crate::source) struct SqlState([u8; 5]);
 
 impl SqlState {
     /// The code within an `ErrorResponse`.
@@ -47,7 +47,7 @@ impl SqlState {
         Self(code.unwrap_or(*b"XX000"))
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    pub(in crate::source) fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("XX000")
     }
 

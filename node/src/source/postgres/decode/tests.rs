@@ -23,8 +23,14 @@ fn numeric(digits: &[u16], weight: i16, sign: u16) -> Vec<u8> {
 
 /// A row of [`FORMS`].
 fn row() -> Vec<u8> {
-    [&[0, 4][..], &field(&7i32.to_be_bytes()), &field("é".as_bytes()), &field(&numeric(&[12, 3400], 0, 0x4000)), &field(&0i32.to_be_bytes())]
-        .concat()
+    [
+        &[0, 4][..],
+        &field(&7i32.to_be_bytes()),
+        &field("é".as_bytes()),
+        &field(&numeric(&[12, 3400], 0, 0x4000)),
+        &field(&0i32.to_be_bytes()),
+    ]
+    .concat()
 }
 
 #[test]
