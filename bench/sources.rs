@@ -31,16 +31,15 @@ async fn main() {
     let postgres = Postgres::start();
     postgres.sql("postgres", &table(rows));
     let file = tempfile::NamedTempFile::new().unwrap();
-    into_sqlite(&postgres, file.path());
     let office = |server| Arc::new(Connection { name: "office".into(), server });
-    let people = || Relation::Table(TableName { schema: Some("public".into()), name: "people".into() });
-    let ours = Source::Database(office(server(&postgres)), people());
-    let lite = Source::Database(
-        office(Server::Sqlite(file.path().to_owned())),
-        Relation::Table(TableName { schema: None, name: "people".into() }),
-    );
+    let people = |schema: Option<&str>| Relation::Table(TableName { schema: schema.map(str::to_owned), name: "people".into() });
+    let ours = Source::Database(office(server(&postgres)), people(Some("public")));
+    let lite = Source::Database(office(Server::Sqlite(file.path().to_owned())), people(None));
     psql(&postgres);
     scanned(&ours, rows).await;
+    // Before the rows are copied to SQLite, which takes them through this process's memory.
+    let memory = peak();
+    into_sqlite(&postgres, file.path());
     let (mut scans, mut copies, mut files) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..runs {
         scans.push(scanned(&ours, rows).await);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use concordat_operate::Fault;
-use concordat_operate::certificate::{Files as Identity, private};
+use concordat_operate::certificate::Files as Identity;
 use concordat_policy::Name;
 
 use super::file::{ConnectionFile, ConnectionTlsFile, DatasetFile};
@@ -68,17 +68,17 @@ impl Loader<'_> {
                 return None;
             }
         };
-        let at = |path: &PathBuf| self.folder.join(path);
-        let password_file = file.password_file.as_ref().map(at);
-        if let Some(fault) = password_file.as_deref().and_then(|path| private(path).err()) {
-            self.fault(&fault);
-        }
+        let password_file = file.password_file.as_ref().map(|path| self.folder.join(path));
         let tls = file.tls.as_ref().map(|tls| self.connection_tls(index, tls));
         if let Some((key, cause, remedy)) = unprotected(&address.host, tls.is_some(), file.plaintext) {
             self.at(&["connection", index, key], cause, remedy);
         }
         let Address { host, port, user, database } = address;
-        Some(Settings { host, port, user, database, password_file, tls: tls.flatten() })
+        let settings = Settings { host, port, user, database, password_file, tls: tls.flatten() };
+        if let Err(fault) = settings.password() {
+            self.fault(&fault);
+        }
+        Some(settings)
     }
 
     fn connection_tls(&mut self, index: &str, file: &ConnectionTlsFile) -> Option<Tls> {

@@ -80,7 +80,7 @@ async fn passwords_certificates_and_authorities() {
         (settings("reader", "localhost", Some(&wrong), tls), "the password is wrong"),
         (settings("reader", "localhost", None, tls), "name its file in `password_file`"),
         (settings("reader", "localhost", Some(&open), tls), "others can read"),
-        (settings("reader", "localhost", Some(&password), Some((&wrong_ca, None))), "UnknownIssuer"),
+        (settings("reader", "localhost", Some(&password), Some((&wrong_ca, None))), "invalid peer certificate"),
         (settings("reader", "127.0.0.2", Some(&password), tls), "refused"),
         (settings("certified", "localhost", None, tls), "SQLSTATE 28000"),
         (settings("certified", "localhost", None, Some((&ca, Some(&other)))), "SQLSTATE 28000"),

@@ -74,7 +74,7 @@ async fn authenticate(wire: &mut Wire, settings: &Settings) -> Result<(), WireEr
         match (kind, proven.take()) {
             (0, None) => return Ok(()),
             (3, None) if settings.tls.is_some() => {
-                let password = settings.password()?.ok_or(NONE)?;
+                let password = settings.password().map_err(WireError::File)?.ok_or(NONE)?;
                 wire.send(b'p', &[password.as_bytes(), b"\0"].concat()).await?;
             }
             (3, None) => return Err(WireError::Login("the server wants the password in clear on a connection without TLS")),
@@ -84,7 +84,7 @@ async fn authenticate(wire: &mut Wire, settings: &Settings) -> Result<(), WireEr
                 ));
             }
             (10, None) => {
-                let password = settings.password()?.ok_or(NONE)?;
+                let password = settings.password().map_err(WireError::File)?.ok_or(NONE)?;
                 if !rest.split(|byte| *byte == 0).any(|name| name == scram::MECHANISM.as_bytes()) {
                     return Err(WireError::Login("the server offers no SCRAM-SHA-256"));
                 }

@@ -97,10 +97,20 @@ impl Tls {
 }
 
 impl Settings {
-    fn password(&self) -> Result<Option<Zeroizing<String>>, WireError> {
+    /// The role's password, if there is a file of it.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or others could, or is empty.
+    pub fn password(&self) -> Result<Option<Zeroizing<String>>, Fault> {
         let Some(path) = &self.password_file else { return Ok(None) };
-        let text = certificate::private(path).map_err(WireError::File)?;
-        Ok(Some(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned())))
+        let text = certificate::private(path).map_err(|fault| Fault {
+            cause: fault.cause.replace("a private key", "a password"),
+            remedy: fault.remedy.replace("the key", "the password"),
+            ..fault
+        })?;
+        let first = text.lines().next().filter(|line| !line.is_empty() && !line.contains('\0'));
+        let first = first.ok_or_else(|| Fault::new(path.display(), "holds no password in its first line", "put it there, alone"))?;
+        Ok(Some(Zeroizing::new(first.to_owned())))
     }
 
     pub(super) async fn open(self: &Arc<Self>, connection: &str, relation: &Relation) -> Result<Found, WireError> {
