@@ -58,9 +58,8 @@ async fn main() {
         );
     }
     println!(
-        "\nMedians of {runs}, alternating in one run; {} cores; peak memory of the scanning process {} MiB.",
-        std::thread::available_parallelism().unwrap(),
-        peak()
+        "\nMedians of {runs}, alternating in one run; {} cores; peak memory of the process that scans PostgreSQL {memory} MiB.",
+        std::thread::available_parallelism().unwrap()
     );
 }
 
