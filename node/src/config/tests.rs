@@ -127,6 +127,96 @@ fn agreements_of_others_are_ignored_with_a_warning() {
     assert!(config.warnings.iter().any(|w| w.contains("does not name 'dfe' as a party")), "{:?}", config.warnings);
 }
 
+const FILES: &str = "source = \"data/attainment.csv\"\nformat = \"csv\"\n";
+const SOCKET: &str = "postgresql://reader@/d?host=/run/postgresql";
+
+/// The world with another source of its dataset, and a connection `office`.
+fn with_source(source: &str, connection: &str) -> World {
+    let world = World::new();
+    world.replace("node.toml", FILES, source);
+    world.replace("node.toml", "[[dataset]]", &format!("[[connection]]\nname = \"office\"\n{connection}\n\n[[dataset]]"));
+    world
+}
+
+#[test]
+fn where_rows_are_is_said_once_and_wholly() {
+    let url = format!("url = \"{SOCKET}\"");
+    let world = with_source("connection = \"office\"\ntable = \"public.pupils\"\n", &url);
+    assert_eq!(findings(&world), Vec::<String>::new());
+    for (source, expected) in [
+        ("", "node.toml [name = \"attainment\"] dataset 'attainment': nothing says where its rows are"),
+        ("source = \"data/attainment.csv\"\n", "[source = \"data/attainment.csv\"] dataset 'attainment': `source` without `format`"),
+        ("connection = \"office\"\n", "[connection = \"office\"] dataset 'attainment': a connection without `table` or `query`"),
+        ("table = \"public.pupils\"\n", "[table = \"public.pupils\"] dataset 'attainment': a `table` without `connection`"),
+        ("query = \"SELECT 1\"\n", "[query = \"SELECT 1\"] dataset 'attainment': a `query` without `connection`"),
+        ("connection = \"none\"\ntable = \"a.b\"\n", "[connection = \"none\"] dataset 'attainment': there is no connection 'none'"),
+        (
+            "connection = \"office\"\ntable = \"pupils\"\n",
+            "[table = \"pupils\"] dataset 'attainment': a table of PostgreSQL without its schema",
+        ),
+        ("connection = \"office\"\ntable = \"\"\n", "dataset 'attainment': no table's name"),
+        ("connection = \"office\"\nquery = \"SELECT 1;\"\n", "[query = \"SELECT 1;\"] dataset 'attainment': a query is one SELECT"),
+        ("connection = \"office\"\ntable = \"a.b\"\nquery = \"SELECT 1\"\n", "`table` and `query` contradict each other"),
+        (
+            "source = \"x\"\nformat = \"csv\"\nconnection = \"office\"\ntable = \"a.b\"\n",
+            "[source = \"x\"] dataset 'attainment': files and a database",
+        ),
+        ("format = \"csv\"\nconnection = \"office\"\ntable = \"a.b\"\n", "[format = \"csv\"] dataset 'attainment': files and a database"),
+    ] {
+        let found = findings(&with_source(source, &url));
+        assert!(found.iter().any(|f| f.contains(expected)), "{source}: {found:?}");
+    }
+}
+
+#[test]
+fn connections_are_protected_and_hold_no_password() {
+    let table = "connection = \"office\"\ntable = \"public.pupils\"\n";
+    for (connection, expected) in [
+        ("url = \"postgresql://reader@db/d\"", "node.toml [url = \"postgresql://reader@db/d\"] the connection has no `tls`"),
+        ("url = \"postgresql://reader@db/d\"\nplaintext = true", "[plaintext = true] plaintext would leave this machine"),
+        ("url = \"mysql://reader@db/d\"", "no database of this kind can be read"),
+        ("url = \"sqlite:\"", "names no file"),
+        ("url = \"sqlite:a.db\"\nplaintext = true", "[plaintext = true] a file of SQLite has no `plaintext`"),
+        ("url = \"postgresql://reader@db/d\"\ntls = { ca = \"tls/none.pem\" }", "tls/none.pem: cannot be read"),
+        (
+            "url = \"postgresql://reader@db/d\"\ntls = { ca = \"tls/ca.pem\", key = \"tls/node.key.pem\" }",
+            "`certificate` and `key` belong together",
+        ),
+        ("url = \"postgresql://reader@db/d\"\nsurprise = 1", "unknown field `surprise`"),
+    ] {
+        let found = findings(&with_source(table, connection));
+        assert!(found.iter().any(|f| f.contains(expected)), "{connection}: {found:?}");
+    }
+    let twice = format!("url = \"{SOCKET}\"\n[[connection]]\nname = \"office\"\nurl = \"{SOCKET}\"");
+    assert!(findings(&with_source(table, &twice)).iter().any(|f| f.contains("connection 'office' is declared twice")));
+
+    let world = with_source(table, "url = \"postgresql://reader:hunter2@db/d\"");
+    let found = Config::load(&world.path("node.toml")).unwrap_err();
+    let report = format!("{:?}", miette::Report::new(found));
+    assert!(report.contains("the address holds a password") && report.contains("password_file") && !report.contains("hunter2"), "{report}");
+
+    let world = with_source(table, &format!("url = \"{SOCKET}\"\npassword_file = \"keys/office.password\""));
+    world.write("keys/office.password", "hunter2\n");
+    assert_eq!(findings(&world), Vec::<String>::new());
+    std::fs::set_permissions(world.path("keys/office.password"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    let found = findings(&world);
+    assert!(
+        found.iter().any(|f| f.starts_with("keys/office.password: is a password that others can read (mode 640) / chmod 600")),
+        "{found:?}"
+    );
+    world.write("keys/office.password", "\n");
+    assert!(findings(&world).iter().any(|f| f.contains("holds no password")));
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_reached_is_a_finding_at_its_dataset() {
+    let world = with_source("connection = \"office\"\ntable = \"public.pupils\"\n", "url = \"postgresql://reader@/d?host=/nowhere\"");
+    let found = Datasets::open(&Config::load(&world.path("node.toml")).unwrap()).await.unwrap_err();
+    let found = shown(&world, &found);
+    assert_eq!(found.len(), 1);
+    assert!(found[0].starts_with("node.toml [table = \"public.pupils\"] dataset 'attainment': connection 'office': "), "{found:?}");
+}
+
 #[tokio::test]
 async fn sources_must_hold_what_is_declared() {
     for (from, to, expected) in [

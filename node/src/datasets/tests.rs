@@ -89,3 +89,82 @@ async fn a_source_that_changes_or_goes_is_noticed() {
     assert_eq!((refusal.code, refusal.department.as_deref()), (Code::NodeUnavailable, Some("dfe")));
     assert_eq!(refusal.message, "the source of 'dfe.attainment' cannot be read");
 }
+
+/// The fixture's rows in a file of SQLite, in which the column `cohort` of the last row holds `odd`.
+fn in_sqlite(odd: &str) -> World {
+    let world = World::new();
+    let database = rusqlite::Connection::open(world.path("data/office.db")).unwrap();
+    database
+        .execute_batch(
+            "CREATE TABLE pupils (nino TEXT, REGION TEXT, score REAL, cohort INTEGER, fsm BOOLEAN, born DATE, secret TEXT, photo BLOB)",
+        )
+        .unwrap();
+    let value = |text: &str| match text {
+        "" => rusqlite::types::Value::Null,
+        "true" | "false" => i64::from(text == "true").into(),
+        text => text.to_owned().into(),
+    };
+    for line in crate::fixture::DATA.lines().skip(1) {
+        let values = rusqlite::params_from_iter(line.split(',').map(value));
+        database.execute("INSERT INTO pupils VALUES (?, ?, ?, ?, ?, ?, ?, NULL)", values).unwrap();
+    }
+    if !odd.is_empty() {
+        database.execute("UPDATE pupils SET cohort = ? WHERE rowid = 8", [odd]).unwrap();
+    }
+    let table = "connection = \"office\"\ntable = \"pupils\"\n";
+    world.replace("node.toml", "source = \"data/attainment.csv\"\nformat = \"csv\"\n", table);
+    world.replace("node.toml", "[[dataset]]", "[[connection]]\nname = \"office\"\nurl = \"sqlite:data/office.db\"\n\n[[dataset]]");
+    world
+}
+
+#[tokio::test]
+async fn sqlite_answers_as_files_do() {
+    let (files, lite) = (World::new(), in_sqlite(""));
+    let (of_files, of_lite) = (open(&files).await, open(&lite).await);
+    let cohort = compare("cohort", Comparison::Less, Value::Integer(2024));
+    let born = compare("born", Comparison::GreaterOrEqual, Value::Date(NaiveDate::from_ymd_opt(2008, 1, 4).unwrap()));
+    for predicate in
+        [None, Some(cohort.clone()), Some(Predicate::Not(Box::new(cohort))), Some(born), Some(Predicate::IsTrue { column: "fsm".into() })]
+    {
+        let (expected, found) =
+            (identifiers(&files, &of_files, predicate.as_ref()).await, identifiers(&lite, &of_lite, predicate.as_ref()).await);
+        assert_eq!(found, expected, "{predicate:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_does_not_fit_fails_the_release_and_is_not_shown() {
+    let world = in_sqlite("AB123456C");
+    let datasets = open(&world).await;
+    let now = Utc::now();
+    let mut request = world.request(now);
+    request.predicate = Some(to_wire(&compare("cohort", Comparison::Equal, Value::Integer(2024))));
+    let order = verifier(&world).verify(&world.order(&request, now), &world.gateway.fingerprint, now).unwrap();
+    let scan = datasets.scan(&order, 2).await.unwrap();
+    let mut refusals = Vec::new();
+    for mut stream in scan.streams {
+        while let Some(batch) = stream.next().await {
+            refusals.extend(batch.err().map(|e| scan.witness.unreadable(&e)));
+        }
+    }
+    assert!(!refusals.is_empty());
+    for refusal in refusals {
+        assert_eq!((refusal.code, refusal.operator.as_deref()), (Code::NodeUnavailable, Some("a value of column 'cohort' is no integer")));
+    }
+    assert_eq!(scan.witness.unchanged().unwrap_err().code, Code::NodeFaulty);
+}
+
+#[tokio::test]
+async fn columns_of_types_that_are_not_offered_are_refused_by_name() {
+    let world = in_sqlite("");
+    world.replace("node.toml", "source = \"secret\"", "source = \"photo\"");
+    let found = Datasets::open(&Config::load(&world.path("node.toml")).unwrap()).await.unwrap_err();
+    assert_eq!(found.findings.len(), 1);
+    assert_eq!(found.findings[0].cause(), "dataset 'attainment': column 'unused' is of the type BLOB, which is not offered");
+    let listed = crate::source::inspect(match &Config::load(&world.path("node.toml")).unwrap().datasets[0].source {
+        Source::Database(connection, _) => connection,
+        Source::Files(_) => panic!("a database"),
+    });
+    let listed = listed.await.unwrap();
+    assert_eq!((listed.len(), listed[0].name.to_string(), listed[0].columns.len()), (1, "pupils".into(), 8));
+}
