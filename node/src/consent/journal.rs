@@ -40,20 +40,20 @@ pub struct Note {
 
 impl Note {
     /// A note of one of the events above, by the user of this process.
-    pub(super) fn new(event: &'static str) -> Self {
+    pub(crate) fn new(event: &'static str) -> Self {
         let note = Self { event, fields: Map::new() };
         // Who runs this process owns its entry there.
         let user = std::fs::metadata("/proc/self").ok().map(|own| own.uid());
         note.field("command", true).field("user_id", user)
     }
 
-    pub(super) fn field(mut self, name: &str, value: impl Into<Value>) -> Self {
+    pub(crate) fn field(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.fields.insert(name.to_owned(), value.into());
         self
     }
 
     /// Writes the note, and the ledger's version where it has changed.
-    pub(super) fn write(&self, transaction: &Transaction<'_>, version: Option<u64>) -> Result<(), LedgerError> {
+    pub(crate) fn write(&self, transaction: &Transaction<'_>, version: Option<u64>) -> Result<(), LedgerError> {
         let mut fields = self.fields.clone();
         if let Some(version) = version {
             fields.insert("consent_version".into(), version.into());
@@ -68,12 +68,12 @@ impl Note {
 
 impl Ledger {
     /// Makes notes durable, without any record.
-    pub(super) fn note(&self, notes: &[Note]) -> Result<(), LedgerError> {
+    pub(crate) fn note(&self, notes: &[Note]) -> Result<(), LedgerError> {
         self.write(|transaction| notes.iter().try_for_each(|note| note.write(transaction, None)))
     }
 
     /// The oldest notes that the log does not have, by number.
-    pub(super) fn notes(&self) -> Result<BTreeMap<i64, Entry>, LedgerError> {
+    pub(crate) fn notes(&self) -> Result<BTreeMap<i64, Entry>, LedgerError> {
         let connection = self.reader();
         let moved = moved(&connection)?;
         let mut statement =
@@ -91,7 +91,7 @@ impl Ledger {
     }
 
     /// The log has every note up to `number`.
-    pub(super) fn noted(&self, number: i64) -> Result<(), LedgerError> {
+    pub(crate) fn noted(&self, number: i64) -> Result<(), LedgerError> {
         self.write(|transaction| {
             transaction.execute(
                 "INSERT INTO journal_moved (only, number) VALUES (1, ?1) ON CONFLICT (only) DO UPDATE SET number = max(number, ?1)",

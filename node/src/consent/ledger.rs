@@ -263,7 +263,7 @@ impl Ledger {
                 let event = row.get_ref(3)?.as_str().ok().and_then(Event::parse).ok_or(LedgerError::Damaged(place))?;
                 Ok(Kept { place, purpose: row.get(2)?, event, recorded_at: row.get(4)? })
             };
-            let identifier = row.get_ref(0)?.as_str().map_err(|_| LedgerError::Damaged(row.get(1).unwrap_or(0)))?;
+            let identifier = row.get_ref(0)?.as_str().map_err(|_| LedgerError::Damaged(row.get::<_, i64>(1).map_or(0, i64::cast_unsigned)))?;
             each(identifier, &kept)?;
         }
         Ok(())
