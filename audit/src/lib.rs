@@ -20,4 +20,4 @@ mod file;
 mod writer;
 
 pub use entry::Entry;
-pub use writer::{Log, LogError};
+pub use writer::{DigestKey, Log, LogError};

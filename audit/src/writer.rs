@@ -50,7 +50,7 @@ struct Waiting {
 #[derive(Clone)]
 pub struct Log {
     queue: SyncSender<Waiting>,
-    digest_key: Arc<[u8; 32]>,
+    digest_key: Arc<DigestKey>,
     health: Arc<Health>,
 }
 
@@ -78,7 +78,7 @@ impl Log {
     pub fn open(folder: &Path) -> Result<Self, LogError> {
         let open_error = |source: io::Error| LogError::Open { folder: folder.to_owned(), source: Arc::new(source) };
         let file = LogFile::open(folder).map_err(open_error)?;
-        let digest_key = Arc::new(digest_key(folder).map_err(open_error)?);
+        let digest_key = Arc::new(DigestKey(digest_key(folder).map_err(open_error)?));
         let (queue, waiting) = sync_channel(QUEUE);
         let health = Arc::new(Health::default());
         let writer = Writer { folder: folder.to_owned(), file: Some(file), health: Arc::clone(&health) };
@@ -111,12 +111,36 @@ impl Log {
         result.await.map_err(|_| LogError::Closed)?
     }
 
-    /// HMAC-SHA-256 of `bytes` in hex, under this log's own key: equal requests can be recognised by who holds the key,
-    /// and nobody else can test guesses.
+    /// As [`DigestKey::digest`], under this log's own key.
+    #[must_use]
+    pub fn digest(&self, bytes: &[u8]) -> String {
+        self.digest_key.digest(bytes)
+    }
+}
+
+/// The key of one log's digests, for who must write the same digest while another process holds the log.
+pub struct DigestKey([u8; 32]);
+
+impl std::fmt::Debug for DigestKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DigestKey")
+    }
+}
+
+impl DigestKey {
+    /// The key of the log in `folder`, which must exist; the key is made on first use.
+    ///
+    /// # Errors
+    /// [`LogError::Open`].
+    pub fn of(folder: &Path) -> Result<Self, LogError> {
+        digest_key(folder).map(Self).map_err(|source| LogError::Open { folder: folder.to_owned(), source: Arc::new(source) })
+    }
+
+    /// HMAC-SHA-256 of `bytes` in hex: equal requests can be recognised by who holds the key, and nobody else can test guesses.
     #[must_use]
     pub fn digest(&self, bytes: &[u8]) -> String {
         use std::fmt::Write as _;
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(self.digest_key.as_slice()) else { return String::new() };
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else { return String::new() };
         mac.update(bytes);
         mac.finalize().into_bytes().iter().fold(String::new(), |mut hex, b| {
             let _ = write!(hex, "{b:02x}");
@@ -257,6 +281,7 @@ mod tests {
         let log = reopen(folder.path());
         assert_eq!(log.append(Entry::new("query.opened")).await.unwrap(), 101);
         assert_eq!(log.digest(b"x"), digest);
+        assert_eq!(DigestKey::of(folder.path()).unwrap().digest(b"x"), digest, "while the log is open");
     }
 
     /// The writer thread lets go of the lock shortly after the last handle is dropped.

@@ -1,26 +1,22 @@
 //! The node's commands, for `concordat-node` and for `concordat node`.
 
 mod check;
+mod consent;
+mod consent_show;
 
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use concordat_operate::drain::Stop;
 use concordat_operate::settings::Telemetry;
 use concordat_operate::telemetry;
-use concordat_policy::consent::Event;
-use miette::{IntoDiagnostic as _, WrapErr as _, miette};
 
+pub use self::consent::{ConsentCommand, EventArg, ImportArgs, RecordArgs, WithdrawArgs};
+pub use self::consent_show::{ShowArgs, ShowOutput};
 use crate::config::Config;
-use crate::consent::Consent;
-use crate::consent::import::{Imported, import};
-use crate::consent::intake::{Intake, IntakeError};
 use crate::node::Node;
+use crate::server;
 use crate::server::Listen;
-use crate::{private, server};
 
 /// What this program calls itself towards monitoring.
 const PROGRAM: &str = "concordat-node";
@@ -38,7 +34,7 @@ pub enum Command {
         after_help = "Example:\n  concordat-node check --config node.toml\n\nExits 0 when nothing failed. Every item is checked, whatever failed before it."
     )]
     Check(ConfigArgs),
-    /// Put consent records into the ledger. A running node honours them in the next release.
+    /// Put consent records into the ledger, and look at them. A running node honours them in the next release.
     #[command(subcommand)]
     Consent(ConsentCommand),
 }
@@ -49,68 +45,6 @@ pub struct ConfigArgs {
     /// The node's configuration.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-}
-
-/// What is done with consent records.
-#[derive(Debug, Subcommand)]
-pub enum ConsentCommand {
-    /// Import a CSV or Parquet file with the columns identifier, purpose and event, once.
-    #[command(
-        after_help = "Example:\n  concordat-node consent import --config node.toml consent.csv\n\nEvents are given, withdrawn and objected. All of the file is taken, or nothing."
-    )]
-    Import {
-        /// The node's configuration.
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-        /// The records.
-        file: PathBuf,
-    },
-    /// Record one event for one or more people.
-    #[command(
-        after_help = "Example:\n  concordat-node consent record --config node.toml --identifier-type nino --purpose opportunity \\\n    --event withdrawn --identifiers - < withdrawals.txt\n\nIdentifiers come from a file or standard input, one a line: arguments can be read by every user of the machine."
-    )]
-    Record(RecordArgs),
-}
-
-/// One event for one or more people.
-#[derive(Debug, Args)]
-pub struct RecordArgs {
-    /// The node's configuration.
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
-    /// The identifiers' type: nino, nhs_number, upn, uprn, company_number or a custom type's name.
-    #[arg(long, value_name = "TYPE")]
-    pub identifier_type: String,
-    /// The purpose; the record also speaks for narrower ones.
-    #[arg(long)]
-    pub purpose: String,
-    /// What happened.
-    #[arg(long)]
-    pub event: EventArg,
-    /// A file of identifiers, one a line; `-` reads standard input.
-    #[arg(long, value_name = "FILE")]
-    pub identifiers: PathBuf,
-}
-
-/// What happened.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum EventArg {
-    /// The subject agreed.
-    Given,
-    /// The subject took consent back.
-    Withdrawn,
-    /// The subject objected.
-    Objected,
-}
-
-impl From<EventArg> for Event {
-    fn from(event: EventArg) -> Self {
-        match event {
-            EventArg::Given => Self::Given,
-            EventArg::Withdrawn => Self::Withdrawn,
-            EventArg::Objected => Self::Objected,
-        }
-    }
 }
 
 /// Runs a command to its end. `serve` ends on SIGTERM or Ctrl-C.
@@ -134,10 +68,7 @@ pub async fn run_until(command: Command, stop: Stop) -> miette::Result<()> {
         }
         Command::Consent(command) => {
             telemetry::start(PROGRAM, "consent", "warn", &Telemetry::default()).end().await;
-            match command {
-                ConsentCommand::Import { config, file } => import_file(&config, file).await,
-                ConsentCommand::Record(args) => record(args).await,
-            }
+            consent::run(command).await
         }
     }
 }
@@ -157,52 +88,4 @@ pub async fn serve(config: &Path, stop: Stop) -> miette::Result<()> {
     let served = server::serve(node, listen, stop).await;
     telemetry.end().await;
     Ok(served?)
-}
-
-async fn import_file(config: &Path, file: PathBuf) -> miette::Result<()> {
-    let (consent, intake) = open_ledger(config)?;
-    match import(consent, intake, file).await.into_diagnostic()? {
-        Imported::Before => eprint("this file was imported before; nothing was changed"),
-        Imported::Now { records, invalid } => eprint(&format!("{records} record(s) imported, {invalid} left out for invalid identifiers")),
-    }
-    Ok(())
-}
-
-async fn record(args: RecordArgs) -> miette::Result<()> {
-    let (consent, intake) = open_ledger(&args.config)?;
-    let text = read_identifiers(&args.identifiers).into_diagnostic().wrap_err("the identifiers cannot be read")?;
-    let event = Event::from(args.event).as_str();
-    let (mut records, mut scratch) = (Vec::new(), String::new());
-    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let taken = intake.record(line.trim(), &args.identifier_type, &args.purpose, event, &mut scratch);
-        records.push(taken.map_err(|cause: IntakeError| miette!(help = "nothing was recorded", "line {}: {cause}", index + 1))?);
-    }
-    let count = records.len();
-    let version = tokio::task::spawn_blocking(move || consent.record(&records)).await.into_diagnostic()?.into_diagnostic()?;
-    eprint(&format!("{count} record(s) written; the ledger is at version {version}"));
-    Ok(())
-}
-
-fn open_ledger(config: &Path) -> miette::Result<(Arc<Consent>, Intake)> {
-    let config = Config::load(config)?;
-    private::folder(&config.state).into_diagnostic()?;
-    let consent = Consent::open(&config.state, config.department.clone()).into_diagnostic()?;
-    Ok((Arc::new(consent), Intake::new(&config)))
-}
-
-fn read_identifiers(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    if path == Path::new("-") {
-        io::stdin().read_to_string(&mut text)?
-    } else {
-        File::open(path)?.read_to_string(&mut text)?
-    };
-    Ok(text)
-}
-
-/// For people; standard output stays free.
-fn eprint(text: &str) {
-    use std::io::Write as _;
-    // Nobody listens to a closed standard error.
-    let _ = writeln!(io::stderr(), "{text}");
 }

@@ -69,6 +69,8 @@ pub struct Config {
     pub administrators: BTreeSet<Fingerprint>,
     /// A file of consent records to import once.
     pub consent_import: Option<PathBuf>,
+    /// Whether rows of that file with invalid identifiers are left out, instead of refusing it.
+    pub consent_skip_invalid: bool,
     /// The purpose tree.
     pub purposes: PurposeTree,
     /// The agreements to which the department is a party.
@@ -190,6 +192,7 @@ impl Loader<'_> {
             order_key,
             administrators: file.administrators.certificates.into_iter().collect(),
             consent_import,
+            consent_skip_invalid: file.consent.skip_invalid,
             purposes,
             agreements,
             datasets,

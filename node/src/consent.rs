@@ -8,14 +8,19 @@
 //! - A record that was acknowledged before a release started is honoured by it, whichever process wrote it.
 //! - A release reads one version, from its first row to its last ([`Snapshot`]).
 //! - A ledger that is behind the highest version ever seen (a restored backup) stops releases until it is put right.
+//! - What commands do beside the node stands in its access log too ([`journal`]).
 
 mod highest;
 pub mod import;
 pub mod index;
 pub mod intake;
+pub mod journal;
 pub mod ledger;
+pub mod rows;
+pub mod show;
+mod spool;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use concordat_policy::{Code, Name, Refusal};
@@ -23,12 +28,15 @@ use concordat_policy::{Code, Name, Refusal};
 use self::highest::Highest;
 use self::index::Index;
 pub use self::index::{Snapshot, View};
-use self::ledger::{Ledger, LedgerError, Record};
+use self::journal::Note;
+use self::ledger::{Ledger, LedgerError, Record, Written};
+use self::spool::Spool;
 
 /// Ledger and index.
 #[derive(Debug)]
 pub struct Consent {
     department: Name,
+    state: PathBuf,
     ledger: Ledger,
     highest: Highest,
     index: Mutex<Index>,
@@ -51,7 +59,7 @@ impl Consent {
     pub fn open(state: &Path, department: Name) -> Result<Self, LedgerError> {
         let ledger = Ledger::open(state)?;
         let index = Index::new().map_err(LedgerError::Random)?;
-        Ok(Self { department, ledger, highest: Highest::at(state), index: Mutex::new(index) })
+        Ok(Self { department, state: state.to_owned(), ledger, highest: Highest::at(state), index: Mutex::new(index) })
     }
 
     /// The ledger.
@@ -83,8 +91,8 @@ impl Consent {
         }
         // Raised before a release can state the version, so that a later restore is noticed whatever happens next.
         self.highest.raise(version).map_err(Refusal::internal)?;
-        self.ledger.since(from, version, |place, record| index.apply(place, record)).map_err(Refusal::internal)?;
-        index.advance(version);
+        self.ledger.since(from, version, |record| index.apply(record)).map_err(Refusal::internal)?;
+        index.advance(version).map_err(Refusal::internal)?;
         Ok(CaughtUp { from, snapshot: index.snapshot() })
     }
 
@@ -93,14 +101,43 @@ impl Consent {
     /// # Errors
     /// [`LedgerError`].
     pub fn record(&self, records: &[Record]) -> Result<u64, LedgerError> {
-        let version = self.ledger.record(records)?;
+        self.record_noted(records, None)
+    }
+
+    /// As [`Consent::record`], with a note of what a command does.
+    pub(crate) fn record_noted(&self, records: &[Record], note: Option<&Note>) -> Result<u64, LedgerError> {
+        let version = self.ledger.record(records, note)?;
         self.highest.raise(version)?;
         Ok(version)
     }
 
-    /// Notes the ledger's version as seen.
-    pub(crate) fn remember(&self) -> Result<(), LedgerError> {
-        Ok(self.highest.raise(self.ledger.version()?)?)
+    /// Writes what an import has brought.
+    fn write_import(
+        &self,
+        name: &str,
+        description: &str,
+        spool: &mut Spool,
+        note: Option<&Note>,
+        written: impl FnMut(u64),
+    ) -> Result<Written, LedgerError> {
+        let outcome = self.ledger.import(name, description, spool, note, written)?;
+        if let Written::Now { version } = &outcome {
+            self.highest.raise(*version)?;
+        }
+        Ok(outcome)
+    }
+
+    /// The ledger's version, unless it is behind one that was seen before.
+    fn current(&self) -> Result<u64, Refusal> {
+        let seen = self.highest.read().map_err(Refusal::internal)?;
+        let version = self.ledger.version().map_err(Refusal::internal)?;
+        if version < seen {
+            let message = "this department's consent ledger is older than one it has used before: choices may be missing in it";
+            return Err(Refusal::new(Code::NodeRefused, message)
+                .department(&self.department)
+                .advice("the department's administrator must restore the newest ledger"));
+        }
+        Ok(version)
     }
 }
 

@@ -278,6 +278,7 @@ certificates = ["{administrator}"]
 
 [consent]
 import = "consent.csv"
+skip_invalid = true
 
 [[dataset]]
 name = "attainment"

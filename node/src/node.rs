@@ -20,7 +20,7 @@ use tracing::Instrument as _;
 use crate::agreements::Agreements;
 use crate::callers::Callers;
 use crate::config::{Config, Finding, Findings, Pins};
-use crate::consent::import::{Imported, import};
+use crate::consent::import::{ImportError, Imported, Options, import};
 use crate::consent::intake::Intake;
 use crate::consent::{Consent, Snapshot};
 use crate::datasets::Datasets;
@@ -47,6 +47,8 @@ pub struct Node {
     pub(crate) metrics: Arc<Metrics>,
     /// Releases by outcome: `started`, `completed` (each partition), `abandoned`, or a refusal's code.
     pub(crate) outcomes: Count,
+    /// Held while notes of commands are moved to the log.
+    journal: tokio::sync::Mutex<()>,
     verifier: Verifier,
     consumed: Arc<Consumed>,
 }
@@ -98,10 +100,11 @@ impl Node {
             log,
             metrics,
             outcomes,
+            journal: tokio::sync::Mutex::default(),
             consumed: Arc::new(consumed),
         };
         if let Some(path) = &config.consent_import {
-            node.import(path).await?;
+            node.import(path, config.consent_skip_invalid).await?;
         }
         node.begin()
             .await
@@ -109,11 +112,15 @@ impl Node {
         Ok(Arc::new(node))
     }
 
-    async fn import(&self, path: &Path) -> Result<(), Findings> {
-        let imported = import(Arc::clone(&self.consent), self.intake.clone(), path.to_owned()).await;
-        match imported.map_err(|e| Finding::file(path, e.to_string(), "correct the file; nothing of it was recorded"))? {
+    async fn import(&self, path: &Path, skip_invalid: bool) -> Result<(), Findings> {
+        let options = Options { skip_invalid, ..Options::default() };
+        let refused = |e: ImportError| {
+            let remedy = if let ImportError::Malformed(_, rows) = &e { rows.remedy() } else { "correct the file; nothing of it was recorded" };
+            Finding::file(path, e.to_string(), remedy)
+        };
+        match import(Arc::clone(&self.consent), self.intake.clone(), path.to_owned(), options).await.map_err(refused)? {
             Imported::Before => {}
-            Imported::Now { records, invalid } => {
+            Imported::Now { records, invalid, .. } => {
                 tracing::info!(consent.records = records, consent.invalid = invalid, "consent records imported");
                 let entry = Entry::new("consent.imported").field("records", records).field("invalid_identifiers", invalid);
                 self.log(entry).await.map_err(|e| unusable(path, &e))?;
@@ -194,6 +201,7 @@ impl Node {
 
     /// The consent records as they are now: whatever was acknowledged before this call is in them.
     pub(crate) async fn caught_up(&self) -> Result<Snapshot, Refusal> {
+        self.move_journal().await?;
         let consent = Arc::clone(&self.consent);
         let caught_up = blocking(move || consent.catch_up()).await?;
         let version = caught_up.snapshot.version();
@@ -201,6 +209,21 @@ impl Node {
             self.log(Entry::new("consent.advanced").field("from", caught_up.from).field("to", version)).await?;
         }
         Ok(caught_up.snapshot)
+    }
+
+    /// Moves what commands noted beside this node to its log.
+    async fn move_journal(&self) -> Result<(), Refusal> {
+        let _turn = self.journal.lock().await;
+        loop {
+            let consent = Arc::clone(&self.consent);
+            let notes = blocking(move || consent.ledger().notes().map_err(Refusal::internal)).await?;
+            let Some(last) = notes.keys().next_back().copied() else { return Ok(()) };
+            for entry in notes.into_values() {
+                self.log(entry).await?;
+            }
+            let consent = Arc::clone(&self.consent);
+            blocking(move || consent.ledger().noted(last).map_err(Refusal::internal)).await?;
+        }
     }
 
     async fn rules(&self, order: &VerifiedOrder, consent: &Snapshot) -> Result<Rules, Refusal> {

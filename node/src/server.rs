@@ -38,6 +38,8 @@ const CALLS: &[&str] = &[
     "concordat.v1.LinkageKeys/Seal",
     "concordat.v1.LinkageKeys/Accept",
     "concordat.v1.ConsentLedger/Record",
+    "concordat.v1.ConsentLedger/Import",
+    "concordat.v1.ConsentLedger/Show",
     "grpc.health.v1.Health/Check",
     "grpc.health.v1.Health/Watch",
 ];
@@ -88,7 +90,7 @@ pub async fn serve(node: Arc<Node>, listen: Listen, stop: Stop) -> Result<(), Se
         pinned.callers.replace(pins);
         Ok(now)
     });
-    let control = Control(Arc::clone(&node));
+    let control = Control::new(Arc::clone(&node));
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<NodeServer<Control>>().await;
     health.set_serving::<FlightServiceServer<Flight>>().await;

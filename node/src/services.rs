@@ -1,5 +1,7 @@
 //! The control services. Thin: each handler asks who calls, hands on, and logs what it refuses.
 
+mod ledger;
+
 use std::sync::Arc;
 
 use chrono::Utc;
@@ -9,18 +11,20 @@ use concordat_policy::{Code, Refusal};
 use concordat_proto::{CONTRACT_VERSION, peer, v1, version_is_served};
 use tonic::{Request, Response, Status};
 
-use crate::consent::intake::IntakeError;
 use crate::node::{Node, status};
 use crate::release::blocking;
 
-/// The most consent records in one call.
-const MAX_RECORDS: usize = 10_000;
-
 /// Every control service.
 #[derive(Debug, Clone)]
-pub struct Control(pub Arc<Node>);
+pub struct Control(pub(crate) Arc<Node>, ledger::Turns);
 
 impl Control {
+    /// The services of `node`. Copies share their limits.
+    #[must_use]
+    pub fn new(node: Arc<Node>) -> Self {
+        Self(node, ledger::Turns::default())
+    }
+
     /// Logs a refusal as `event` and turns it into the caller's status.
     async fn answer<T>(
         &self,
@@ -84,27 +88,6 @@ impl Control {
         self.0.log(entry.field("sender", sender)).await?;
         Ok(v1::AcceptResponse {})
     }
-
-    async fn record_consent(&self, request: v1::RecordRequest, certificate: Option<Fingerprint>) -> Result<v1::RecordResponse, Refusal> {
-        let administrator = self.0.callers.administrator(certificate)?;
-        let invalid = |cause: String| Refusal::new(Code::Invalid, cause).department(&self.0.department);
-        if request.records.is_empty() || request.records.len() > MAX_RECORDS {
-            return Err(invalid("a call records 1 to 10,000 consent records".into()));
-        }
-        let mut scratch = String::new();
-        let records = request.records.iter().enumerate().map(|(index, record)| {
-            let taken = self.0.intake.record(&record.identifier, &record.identifier_type, &record.purpose, &record.event, &mut scratch);
-            taken.map_err(|cause: IntakeError| invalid(format!("records[{index}]: {cause}; nothing was recorded")))
-        });
-        let records = records.collect::<Result<Vec<_>, _>>()?;
-        let count = records.len();
-        let intent = Entry::new("consent.intended").field("records", count).field("certificate", administrator.as_str());
-        self.0.log(intent).await?;
-        let consent = Arc::clone(&self.0.consent);
-        let version = blocking(move || consent.record(&records).map_err(Refusal::internal)).await?;
-        self.0.log(Entry::new("consent.recorded").field("records", count).field("consent_version", version)).await?;
-        Ok(v1::RecordResponse { consent_version: version })
-    }
 }
 
 fn describe(dataset: &crate::datasets::Dataset) -> v1::DatasetDescription {
@@ -160,14 +143,5 @@ impl v1::linkage_keys_server::LinkageKeys for Control {
         let certificate = peer::certificate(&request);
         let outcome = self.accept_key(request.into_inner(), certificate.clone()).await;
         self.answer("linkage.refused", certificate.as_ref(), outcome).await
-    }
-}
-
-#[tonic::async_trait]
-impl v1::consent_ledger_server::ConsentLedger for Control {
-    async fn record(&self, request: Request<v1::RecordRequest>) -> Result<Response<v1::RecordResponse>, Status> {
-        let certificate = peer::certificate(&request);
-        let outcome = self.record_consent(request.into_inner(), certificate.clone()).await;
-        self.answer("consent.refused", certificate.as_ref(), outcome).await
     }
 }

@@ -100,3 +100,104 @@ async fn a_restored_backup_of_the_ledger_is_refused() {
         assert_eq!(failure.department.as_deref(), Some("dhsc"));
     }
 }
+
+/// `concordat consent …` at a department of the sandbox, with these identifiers on standard input.
+fn consent(sandbox: &Sandbox, department: &str, arguments: &[&str], identifiers: &str) -> std::process::Output {
+    let mut child = Command::new(program())
+        .arg("consent")
+        .args(arguments)
+        .args(["--department", department, "--folder"])
+        .arg(sandbox.layout.folder())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that refuses before it reads has closed it.
+    let _ = child.stdin.take().unwrap().write_all(identifiers.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+#[tokio::test]
+async fn an_administrator_withdraws_and_looks_and_the_log_says_so() {
+    let sandbox = Sandbox::start(1_000).await;
+    let somebody = sandbox.sample.somebody().unwrap();
+    let (_, k, version) = counts(&sandbox).await;
+    let done = consent(&sandbox, "dhsc", &["withdraw", "--purpose", "opportunity"], &format!("\n{}\n", somebody.to_lowercase()));
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!(counts(&sandbox).await.1, k - 1.0);
+    let shown = consent(&sandbox, "dhsc", &["show", "--purpose", "opportunity.measure", "--output", "json"], &somebody);
+    assert!(shown.status.success(), "{shown:?}");
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    let last = shown["records"].as_array().unwrap().last().unwrap();
+    assert_eq!((&last["event"], &last["place"], &last["purpose"]), (&"withdrawn".into(), &(version + 1).into(), &"opportunity".into()));
+    assert_eq!(shown["standing"][0]["under_consent"], false);
+    assert_eq!(shown["standing"][0]["honouring_objections"], true);
+    let text = consent(&sandbox, "dhsc", &["show"], &somebody);
+    assert!(String::from_utf8_lossy(&text.stdout).contains("may not be used on consent"), "{text:?}");
+    for (arguments, identifiers, says) in [
+        (vec!["show"], "\nsecret person\n", "line 2: the identifier is not a valid nino"),
+        (vec!["show"], "", "1 to 1000"),
+        (vec!["withdraw", "--purpose", "no-such-purpose"], somebody.as_str(), "purpose tree"),
+    ] {
+        let refused = consent(&sandbox, "dhsc", &arguments, identifiers);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && said.contains(says) && !said.contains("secret"), "{said}");
+        assert!(refused.stdout.is_empty());
+    }
+    // In the log before the next release, without the identifier and with the digest that was printed.
+    counts(&sandbox).await;
+    let log = sandbox.log("dhsc");
+    let commands: Vec<_> = log.iter().filter(|entry| entry["command"] == true).map(|entry| entry["event"].as_str().unwrap()).collect();
+    assert_eq!(commands, ["consent.recorded", "consent.shown", "consent.shown"]);
+    let shows = log.iter().filter(|entry| entry["event"] == "consent.shown");
+    assert!(shows.map(|entry| &entry["subjects"][0]).all(|digest| *digest == shown["digest"]));
+    assert!(!log.iter().any(|entry| entry.to_string().to_uppercase().contains(&somebody)));
+}
+
+/// An import that is killed while it writes leaves nothing behind; meanwhile and afterwards the node answers.
+#[tokio::test]
+async fn an_import_that_is_killed_leaves_nothing_behind() {
+    let sandbox = Sandbox::start(500).await;
+    let node = sandbox.layout.node("dhsc");
+    let (.., version) = counts(&sandbox).await;
+    let records = 1_000_000u32;
+    let file = sandbox.layout.folder().join("many.csv");
+    let mut out = std::io::BufWriter::new(std::fs::File::create(&file).unwrap());
+    writeln!(out, "identifier,purpose,event").unwrap();
+    for number in 0..records {
+        writeln!(out, "ZX{number:06}A,health,given").unwrap();
+    }
+    out.into_inner().unwrap().sync_all().unwrap();
+    let import = || {
+        let mut command = Command::new(program());
+        command.args(["node", "consent", "import", "--progress", "--config"]).arg(node.join("node.toml")).arg(&file);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    };
+    let log = || std::fs::metadata(node.join("state/consent.sqlite-wal")).map_or(0, |file| file.len());
+    let (mut child, before) = (import().spawn().unwrap(), log());
+    crate::sandbox::until("the import writes", || log() > before + (8 << 20)).await;
+    // While it writes, releases read what was recorded before.
+    assert_eq!(counts(&sandbox).await.2, version);
+    assert!(child.try_wait().unwrap().is_none(), "it must still be writing when it is killed: make the file longer");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(counts(&sandbox).await.2, version);
+    record(&sandbox, "dhsc", "opportunity", "given", &sandbox.sample.somebody().unwrap());
+    assert_eq!(counts(&sandbox).await.2, version + 1, "its lock is gone too");
+    let left: Vec<_> = std::fs::read_dir(node.join("state")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().contains("tmp")), "{left:?}");
+    let whole = import().output().unwrap();
+    assert!(whole.status.success() && String::from_utf8_lossy(&whole.stderr).contains("1000000 record(s) imported"), "{whole:?}");
+    assert_eq!(counts(&sandbox).await.2, version + 1 + u64::from(records));
+    let again = import().output().unwrap();
+    assert!(String::from_utf8_lossy(&again.stderr).contains("imported before"), "{again:?}");
+    // One bad line at the end, and nothing of a large file is recorded.
+    let mut out = std::fs::OpenOptions::new().append(true).open(&file).unwrap();
+    writeln!(out, "ZX12345A,health,withdrawn").unwrap();
+    let refused = import().output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("line 1000002: the identifier is not a valid nino"), "{said}");
+    assert_eq!(counts(&sandbox).await.2, version + 1 + u64::from(records));
+}

@@ -1,9 +1,9 @@
-//! `concordat consent`: records people's choices in one department's ledger, as its own administrators do.
+//! `concordat consent`: records people's choices in one department's ledger and shows them, as its own administrators do.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use concordat_node::command::{ConsentCommand, EventArg, RecordArgs};
+use concordat_node::command::{ConsentCommand, EventArg, ImportArgs, RecordArgs, ShowArgs, ShowOutput, WithdrawArgs};
 
 use super::DEFAULT_FOLDER;
 use crate::federation::Layout;
@@ -19,7 +19,30 @@ Examples:
 A record for a purpose also speaks for the narrower ones below it; the later record wins. It counts from the next query on.
 Identifiers never stand on the command line, where other users of the machine could read them.")]
     Record(Record),
+    /// Record that a list of people take their consent back: short for record --event withdrawn
+    #[command(after_help = "\
+Example:
+  echo 'AB123456C' | concordat consent withdraw --department dhsc --purpose opportunity
+
+It counts from the next query on. Under a statutory power people object instead: record --event objected.")]
+    Withdraw(Withdraw),
+    /// Show what the ledger holds of some people, and what it means now for each purpose
+    #[command(after_help = "\
+Examples:
+  echo 'AB123456C' | concordat consent show --department dhsc
+  concordat consent show --department dhsc --purpose opportunity --identifiers people.txt --output json
+
+Who was looked at stands in the department's access log as a keyed digest, which is printed here too. A running node writes
+it there before its next release. People are named by their line, not by their identifier.")]
+    Show(Show),
     /// Import a CSV or Parquet file with the columns identifier, purpose and event
+    #[command(after_help = "\
+Example:
+  concordat consent import --department dhsc consent.csv
+
+All of the file is taken, or nothing: a malformed row is named with its line. A row whose identifier is invalid is malformed,
+because it may be somebody's withdrawal with a slip of the pen; --skip-invalid leaves such rows out, counts them and names the
+first.")]
     Import(Import),
 }
 
@@ -56,9 +79,48 @@ pub(crate) struct Record {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Withdraw {
+    #[command(flatten)]
+    ledger: Ledger,
+    /// The identifiers' type
+    #[arg(long, default_value = "nino", value_name = "TYPE")]
+    identifier_type: String,
+    /// The purpose that the people spoke about
+    #[arg(long, value_name = "PURPOSE")]
+    purpose: String,
+    /// A file with one identifier per line; - is standard input
+    #[arg(long, default_value = "-", value_name = "FILE")]
+    identifiers: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    #[command(flatten)]
+    ledger: Ledger,
+    /// The identifiers' type
+    #[arg(long, default_value = "nino", value_name = "TYPE")]
+    identifier_type: String,
+    /// Only what counts for this purpose
+    #[arg(long, value_name = "PURPOSE")]
+    purpose: Option<String>,
+    /// A file with one identifier per line; - is standard input
+    #[arg(long, default_value = "-", value_name = "FILE")]
+    identifiers: PathBuf,
+    /// How it is printed
+    #[arg(long, value_enum, default_value = "text")]
+    output: ShowOutput,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Import {
     #[command(flatten)]
     ledger: Ledger,
+    /// Leave out rows whose identifier is invalid, instead of refusing the file
+    #[arg(long)]
+    skip_invalid: bool,
+    /// Say how far it is also where standard error is no terminal
+    #[arg(long)]
+    progress: bool,
     /// The file
     file: PathBuf,
 }
@@ -74,7 +136,25 @@ impl Consent {
                 event: record.event,
                 identifiers: record.identifiers,
             }),
-            Self::Import(import) => ConsentCommand::Import { config: import.ledger.config(), file: import.file },
+            Self::Withdraw(withdraw) => ConsentCommand::Withdraw(WithdrawArgs {
+                config: withdraw.ledger.config(),
+                identifier_type: withdraw.identifier_type,
+                purpose: withdraw.purpose,
+                identifiers: withdraw.identifiers,
+            }),
+            Self::Show(show) => ConsentCommand::Show(ShowArgs {
+                config: show.ledger.config(),
+                identifier_type: show.identifier_type,
+                purpose: show.purpose,
+                identifiers: show.identifiers,
+                output: show.output,
+            }),
+            Self::Import(import) => ConsentCommand::Import(ImportArgs {
+                config: import.ledger.config(),
+                skip_invalid: import.skip_invalid,
+                progress: import.progress,
+                file: import.file,
+            }),
         })
     }
 }

@@ -83,6 +83,8 @@ pub(super) struct AdministratorsFile {
 pub(super) struct ConsentFile {
     #[serde(default)]
     pub(super) import: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) skip_invalid: bool,
 }
 
 /// How a source is written.

@@ -6,6 +6,7 @@ use concordat_policy::consent::Event;
 use concordat_policy::{IdentifierType, Name, PurposeTree};
 
 use super::ledger::Record;
+use super::spool::Scope;
 use crate::config::Config;
 
 /// Why a record cannot be taken. Holds nothing of the identifier.
@@ -37,14 +38,46 @@ impl Intake {
     /// From the declared datasets and the purpose tree.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let types = config.datasets.iter().map(|dataset| (dataset.identifier.to_string(), dataset.identifier.clone())).collect();
-        Self { types, purposes: config.purposes.clone() }
+        Self::of(config.datasets.iter().map(|dataset| dataset.identifier.clone()), config.purposes.clone())
+    }
+
+    /// From types of identifiers and a purpose tree.
+    #[must_use]
+    pub fn of(types: impl Iterator<Item = IdentifierType>, purposes: PurposeTree) -> Self {
+        Self { types: types.map(|kind| (kind.to_string(), kind)).collect(), purposes }
     }
 
     /// The only type of identifiers, where there is just one.
     #[must_use]
     pub fn only_type(&self) -> Option<&str> {
         self.types.keys().next().map(String::as_str).filter(|_| self.types.len() == 1)
+    }
+
+    /// The purpose tree.
+    pub(super) fn purposes(&self) -> &PurposeTree {
+        &self.purposes
+    }
+
+    /// The type that people call so.
+    pub(super) fn identifier_type(&self, name: &str) -> Result<&IdentifierType, IntakeError> {
+        self.types.get(name).ok_or_else(|| IntakeError::Type(name.chars().take(64).collect()))
+    }
+
+    /// A purpose of the tree.
+    pub(super) fn purpose(&self, text: &str) -> Result<Name, IntakeError> {
+        Name::parse(text).ok().filter(|name| self.purposes.ancestry(name).next().is_some()).ok_or(IntakeError::Purpose)
+    }
+
+    /// What a record is about, but for its subject.
+    pub(super) fn scope(&self, identifier_type: &str, purpose: &str, event: &str) -> Result<Scope, IntakeError> {
+        let identifier_type = self.identifier_type(identifier_type)?.label();
+        let purpose = self.purpose(purpose)?;
+        Ok(Scope { identifier_type, purpose, event: Event::parse(event).ok_or(IntakeError::Event)? })
+    }
+
+    /// Writes the normalised identifier into `out`. Whether it is valid.
+    pub(super) fn normalise(&self, identifier: &str, identifier_type: &str, out: &mut String) -> Result<bool, IntakeError> {
+        Ok(self.identifier_type(identifier_type)?.normalise(identifier, out))
     }
 
     /// Reads one record. `scratch` is working space.
@@ -59,13 +92,10 @@ impl Intake {
         event: &str,
         scratch: &mut String,
     ) -> Result<Record, IntakeError> {
-        let kind = self.types.get(identifier_type).ok_or_else(|| IntakeError::Type(identifier_type.chars().take(64).collect()))?;
-        let known = Name::parse(purpose).ok().filter(|name| self.purposes.ancestry(name).next().is_some());
-        let purpose = known.ok_or(IntakeError::Purpose)?;
-        let event = Event::parse(event).ok_or(IntakeError::Event)?;
-        if !kind.normalise(identifier, scratch) {
-            return Err(IntakeError::Identifier(kind.to_string()));
+        let Scope { identifier_type: label, purpose, event } = self.scope(identifier_type, purpose, event)?;
+        if !self.normalise(identifier, identifier_type, scratch)? {
+            return Err(IntakeError::Identifier(identifier_type.to_owned()));
         }
-        Ok(Record { identifier_type: kind.label(), identifier: scratch.clone(), purpose, event })
+        Ok(Record { identifier_type: label, identifier: scratch.clone(), purpose, event })
     }
 }

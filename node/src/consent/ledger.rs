@@ -7,35 +7,52 @@
 //! | `identifier` | normalised |
 //! | `purpose`, `event` | as in [`concordat_policy::consent`] |
 //! | `recorded_at` | RFC 3339, UTC |
+//!
+//! Reading and writing have connections of their own: releases read on while a long import is written.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{SecondsFormat, Utc};
 use concordat_policy::Name;
 use concordat_policy::consent::Event;
-use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior, params};
+
+use super::journal::{self, Note};
+use super::spool::Spool;
 
 /// Why the ledger failed. For the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// SQLite.
     #[error("the consent ledger: {0}")]
-    Sqlite(#[from] rusqlite::Error),
+    Sqlite(rusqlite::Error),
+    /// Another process writes.
+    #[error("the consent ledger is being written by another import or command; nothing was recorded, try again in a minute")]
+    Busy,
     /// A row that no version of this program wrote.
     #[error("the consent ledger holds a damaged record at place {0}")]
     Damaged(u64),
+    /// More than numbers can count.
+    #[error("the consent index cannot hold more {0}; nothing is released until the ledger is split")]
+    Full(&'static str),
     /// A file beside the ledger.
-    #[error("the consent ledger's version: {0}")]
+    #[error("the files of the consent ledger: {0}")]
     File(#[from] io::Error),
     /// No randomness.
     #[error("the operating system gives no randomness: {0}")]
     Random(getrandom::Error),
-    /// An import that broke off.
-    #[error("the import broke off; nothing was recorded")]
-    BrokenOff,
+}
+
+impl From<rusqlite::Error> for LedgerError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            _ => Self::Sqlite(error),
+        }
+    }
 }
 
 /// One consent record. `Debug` hides the identifier.
@@ -66,6 +83,27 @@ pub(super) struct Row<'a> {
     pub(super) event: Event,
 }
 
+/// One record of somebody's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Its place in the ledger.
+    pub place: u64,
+    /// The purpose, which may have left the purpose tree since.
+    pub purpose: String,
+    /// What happened.
+    pub event: Event,
+    /// RFC 3339, UTC.
+    pub recorded_at: String,
+}
+
+/// What an import did.
+pub(super) enum Written {
+    /// Something was imported under this name before, with this description.
+    Before { description: String },
+    /// Everything was written; the ledger is at this version.
+    Now { version: u64 },
+}
+
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS records (
         place INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -82,10 +120,15 @@ const SCHEMA: &str = "
         recorded_at TEXT NOT NULL
     ) STRICT;";
 
+/// How large the write-ahead log may stay after an import.
+const KEPT_LOG: i64 = 64 << 20;
+
 /// The ledger.
 #[derive(Debug)]
 pub struct Ledger {
-    connection: Mutex<Connection>,
+    path: PathBuf,
+    reader: Mutex<Connection>,
+    writer: Mutex<Connection>,
 }
 
 impl Ledger {
@@ -94,12 +137,14 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`].
     pub fn open(state: &Path) -> Result<Self, LedgerError> {
-        let connection = Connection::open(state.join("consent.sqlite"))?;
-        connection.busy_timeout(Duration::from_secs(30))?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.execute_batch(SCHEMA)?;
-        Ok(Self { connection: Mutex::new(connection) })
+        let path = state.join("consent.sqlite");
+        let (writer, reader) = (connect(&path)?, connect(&path)?);
+        writer.pragma_update(None, "journal_mode", "WAL")?;
+        writer.pragma_update(None, "synchronous", "FULL")?;
+        writer.pragma_update(None, "journal_size_limit", KEPT_LOG)?;
+        writer.execute_batch(SCHEMA)?;
+        writer.execute_batch(journal::SCHEMA)?;
+        Ok(Self { path, reader: Mutex::new(reader), writer: Mutex::new(writer) })
     }
 
     /// The place of the last record; 0 when there is none.
@@ -107,61 +152,71 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`].
     pub fn version(&self) -> Result<u64, LedgerError> {
-        version(&self.connection())
+        version(&lock(&self.reader))
     }
 
-    /// Appends records, all or none, and returns the version after them.
+    /// Appends records and, where a command does so beside the node, a `note` of it, all or none. Returns the version after them.
     ///
     /// # Errors
     /// [`LedgerError`].
-    pub fn record(&self, records: &[Record]) -> Result<u64, LedgerError> {
-        let mut connection = self.connection();
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        insert(&transaction, records)?;
-        let version = version(&transaction)?;
-        transaction.commit()?;
-        Ok(version)
+    pub fn record(&self, records: &[Record], note: Option<&Note>) -> Result<u64, LedgerError> {
+        self.write(|transaction| {
+            let mut insert = Insert::new(transaction)?;
+            for record in records {
+                insert.scope(&record.identifier_type, &record.purpose, record.event)?;
+                insert.record(&record.identifier)?;
+            }
+            drop(insert);
+            let version = version(transaction)?;
+            note.map_or(Ok(()), |note| note.write(transaction, Some(version)))?;
+            Ok(version)
+        })
     }
 
-    /// Whether a file of this digest was imported.
+    /// Whether records were imported under this name.
     ///
     /// # Errors
     /// [`LedgerError`].
-    pub fn imported(&self, digest: &str) -> Result<bool, LedgerError> {
-        let found: Option<i64> =
-            self.connection().query_row("SELECT 1 FROM imports WHERE digest = ?1", params![digest], |row| row.get(0)).optional()?;
-        Ok(found.is_some())
+    pub fn imported(&self, name: &str) -> Result<bool, LedgerError> {
+        Ok(imported(&lock(&self.reader), name)?.is_some())
     }
 
-    /// Appends what `next` yields until `Ok(None)`, and notes the file, all or none. Returns the number of records, or `None`
-    /// when the file was imported before.
-    ///
-    /// # Errors
-    /// [`LedgerError`]; [`LedgerError::BrokenOff`] when `next` fails.
-    pub fn import(
+    /// Appends everything in `spool` and keeps `name` and `description`, all or none; nothing when that name was imported
+    /// before. `written` is told how many records were written so far.
+    pub(super) fn import(
         &self,
-        digest: &str,
-        file: &str,
-        mut next: impl FnMut() -> Result<Option<Vec<Record>>, ()>,
-    ) -> Result<Option<u64>, LedgerError> {
-        let mut connection = self.connection();
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let known: Option<i64> =
-            transaction.query_row("SELECT 1 FROM imports WHERE digest = ?1", params![digest], |row| row.get(0)).optional()?;
-        if known.is_some() {
-            return Ok(None);
-        }
-        let mut count = 0u64;
-        while let Some(records) = next().map_err(|()| LedgerError::BrokenOff)? {
-            insert(&transaction, &records)?;
-            count += records.len() as u64;
-        }
-        transaction.execute(
-            "INSERT INTO imports (digest, file, records, recorded_at) VALUES (?1, ?2, ?3, ?4)",
-            params![digest, file, i64::try_from(count).unwrap_or(i64::MAX), timestamp()],
-        )?;
-        transaction.commit()?;
-        Ok(Some(count))
+        name: &str,
+        description: &str,
+        spool: &mut Spool,
+        note: Option<&Note>,
+        mut written: impl FnMut(u64),
+    ) -> Result<Written, LedgerError> {
+        self.write(|transaction| {
+            if let Some(known) = imported(transaction, name)? {
+                return Ok(Written::Before { description: known });
+            }
+            let mut insert = Insert::new(transaction)?;
+            let mut count = 0u64;
+            spool.read(|scope, identifier| {
+                if let Some(scope) = scope {
+                    insert.scope(&scope.identifier_type, &scope.purpose, scope.event)?;
+                }
+                insert.record(identifier)?;
+                count += 1;
+                if count.is_multiple_of(1 << 14) {
+                    written(count);
+                }
+                Ok(())
+            })?;
+            drop(insert);
+            transaction.execute(
+                "INSERT INTO imports (digest, file, records, recorded_at) VALUES (?1, ?2, ?3, ?4)",
+                params![name, description, count.cast_signed(), timestamp()],
+            )?;
+            let version = version(transaction)?;
+            note.map_or(Ok(()), |note| note.write(transaction, Some(version)))?;
+            Ok(Written::Now { version })
+        })
     }
 
     /// Calls `each` for every record after place `from`, up to `to`, in order.
@@ -169,9 +224,12 @@ impl Ledger {
         &self,
         from: u64,
         to: u64,
-        mut each: impl FnMut(u64, Row<'_>) -> Result<(), LedgerError>,
+        mut each: impl FnMut(Row<'_>) -> Result<(), LedgerError>,
     ) -> Result<(), LedgerError> {
-        let connection = self.connection();
+        if from >= to {
+            return Ok(());
+        }
+        let connection = lock(&self.reader);
         let mut statement = connection.prepare_cached(
             "SELECT place, identifier_type, identifier, purpose, event FROM records WHERE place > ?1 AND place <= ?2 ORDER BY place",
         )?;
@@ -180,14 +238,59 @@ impl Ledger {
             let place = row.get::<_, i64>(0)?.cast_unsigned();
             let text = |column: usize| row.get_ref(column)?.as_str().map_err(|_| LedgerError::Damaged(place));
             let event = Event::parse(text(4)?).ok_or(LedgerError::Damaged(place))?;
-            each(place, Row { identifier_type: text(1)?, identifier: text(2)?, purpose: text(3)?, event })?;
+            each(Row { identifier_type: text(1)?, identifier: text(2)?, purpose: text(3)?, event })?;
         }
         Ok(())
     }
 
-    fn connection(&self) -> MutexGuard<'_, Connection> {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Calls `each` with every record up to place `to` about an identifier of that type, in order; it keeps those it looks for.
+    /// Reads the whole ledger: it is in the order of places only.
+    pub(super) fn about(
+        &self,
+        identifier_type: &str,
+        to: u64,
+        mut each: impl FnMut(&str, &dyn Fn() -> Result<Kept, LedgerError>) -> Result<(), LedgerError>,
+    ) -> Result<(), LedgerError> {
+        // A connection of its own, so that releases need not wait for it.
+        let connection = connect(&self.path)?;
+        let mut statement = connection.prepare(
+            "SELECT identifier, place, purpose, event, recorded_at FROM records WHERE identifier_type = ?1 AND place <= ?2 ORDER BY place",
+        )?;
+        let mut rows = statement.query(params![identifier_type, to.cast_signed()])?;
+        while let Some(row) = rows.next()? {
+            let kept = || {
+                let place = row.get::<_, i64>(1)?.cast_unsigned();
+                let event = row.get_ref(3)?.as_str().ok().and_then(Event::parse).ok_or(LedgerError::Damaged(place))?;
+                Ok(Kept { place, purpose: row.get(2)?, event, recorded_at: row.get(4)? })
+            };
+            let identifier = row.get_ref(0)?.as_str().map_err(|_| LedgerError::Damaged(row.get::<_, i64>(1).map_or(0, i64::cast_unsigned)))?;
+            each(identifier, &kept)?;
+        }
+        Ok(())
     }
+
+    /// Writes in one transaction: all, or nothing when `work` fails or this process ends.
+    pub(super) fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, LedgerError>) -> Result<T, LedgerError> {
+        let mut connection = lock(&self.writer);
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let done = work(&transaction)?;
+        transaction.commit()?;
+        Ok(done)
+    }
+
+    pub(super) fn reader(&self) -> MutexGuard<'_, Connection> {
+        lock(&self.reader)
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection, LedgerError> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(Duration::from_secs(30))?;
+    Ok(connection)
+}
+
+fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
+    connection.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn version(connection: &Connection) -> Result<u64, LedgerError> {
@@ -195,16 +298,40 @@ fn version(connection: &Connection) -> Result<u64, LedgerError> {
     Ok(last.map_or(0, i64::cast_unsigned))
 }
 
-fn insert(transaction: &Transaction<'_>, records: &[Record]) -> Result<(), LedgerError> {
-    let mut statement = transaction
-        .prepare_cached("INSERT INTO records (identifier_type, identifier, purpose, event, recorded_at) VALUES (?1, ?2, ?3, ?4, ?5)")?;
-    let now = timestamp();
-    for record in records {
-        statement.execute(params![record.identifier_type, record.identifier, record.purpose.as_str(), record.event.as_str(), now])?;
-    }
-    Ok(())
+/// What was imported under a name.
+fn imported(connection: &Connection, name: &str) -> Result<Option<String>, LedgerError> {
+    Ok(connection.query_row("SELECT file FROM imports WHERE digest = ?1", params![name], |row| row.get(0)).optional()?)
 }
 
-fn timestamp() -> String {
+/// Inserts records one by one. What they share is bound once.
+struct Insert<'a> {
+    statement: rusqlite::CachedStatement<'a>,
+}
+
+impl<'a> Insert<'a> {
+    fn new(transaction: &'a Transaction<'_>) -> Result<Self, LedgerError> {
+        let mut statement = transaction.prepare_cached(
+            "INSERT INTO records (identifier_type, identifier, purpose, event, recorded_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?;
+        statement.raw_bind_parameter(5, timestamp())?;
+        Ok(Self { statement })
+    }
+
+    /// What the next records are about.
+    fn scope(&mut self, identifier_type: &str, purpose: &Name, event: Event) -> Result<(), LedgerError> {
+        self.statement.raw_bind_parameter(1, identifier_type)?;
+        self.statement.raw_bind_parameter(3, purpose.as_str())?;
+        self.statement.raw_bind_parameter(4, event.as_str())?;
+        Ok(())
+    }
+
+    fn record(&mut self, identifier: &str) -> Result<(), LedgerError> {
+        self.statement.raw_bind_parameter(2, identifier)?;
+        self.statement.raw_execute()?;
+        Ok(())
+    }
+}
+
+pub(super) fn timestamp() -> String {
     Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true)
 }

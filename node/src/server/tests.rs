@@ -19,6 +19,8 @@ use super::*;
 use crate::config::Config;
 use crate::fixture::{self, World, name};
 
+mod consent;
+
 struct Running {
     world: World,
     address: String,
@@ -142,6 +144,10 @@ async fn strangers_get_nowhere() {
     for (identity, what) in [(&running.world.gateway, "the gateway"), (&running.world.stranger, "a stranger")] {
         let mut ledger = ConsentLedgerClient::new(running.connect(Some(identity)).await.unwrap());
         assert_eq!(code(&ledger.record(v1::RecordRequest::default()).await.unwrap_err()), Some(Code::Unauthenticated), "{what}");
+        let import = ledger.import(futures::stream::iter([v1::ImportRequest::default()])).await;
+        assert_eq!(code(&import.unwrap_err()), Some(Code::Unauthenticated), "{what}");
+        let show = ledger.show(v1::ShowRequest::default()).await;
+        assert_eq!(code(&show.map(drop).unwrap_err()), Some(Code::Unauthenticated), "{what}");
     }
 }
 

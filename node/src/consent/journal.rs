@@ -1,0 +1,107 @@
+//! What commands did beside the running node. The node alone writes the access log, so a command notes what it does here, in
+//! the ledger's own file: in the transaction of what it records, and before it shows anything. The node moves the notes to
+//! its log when it starts, before every release, and whenever its readiness is asked for.
+//!
+//! A note may stand in the log twice, when a node ended between writing it there and noting that here: `journal` says which.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
+
+use concordat_audit::Entry;
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use serde_json::{Map, Value};
+
+use super::ledger::{Ledger, LedgerError, timestamp};
+
+pub(super) const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS journal (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        event TEXT NOT NULL,
+        fields TEXT NOT NULL,
+        noted_at TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS journal_moved (
+        only INTEGER PRIMARY KEY CHECK (only = 1),
+        number INTEGER NOT NULL
+    ) STRICT;";
+
+/// The most notes that are moved at once.
+const AT_ONCE: i64 = 1000;
+
+/// The events that commands note, as the log names them.
+const EVENTS: [&str; 3] = ["consent.recorded", "consent.imported", "consent.shown"];
+
+/// What a command did. Never holds an identifier.
+#[derive(Debug, Clone)]
+pub struct Note {
+    event: &'static str,
+    fields: Map<String, Value>,
+}
+
+impl Note {
+    /// A note of one of the events above, by the user of this process.
+    pub(crate) fn new(event: &'static str) -> Self {
+        let note = Self { event, fields: Map::new() };
+        // Who runs this process owns its entry there.
+        let user = std::fs::metadata("/proc/self").ok().map(|own| own.uid());
+        note.field("command", true).field("user_id", user)
+    }
+
+    pub(crate) fn field(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.fields.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Writes the note, and the ledger's version where it has changed.
+    pub(crate) fn write(&self, transaction: &Transaction<'_>, version: Option<u64>) -> Result<(), LedgerError> {
+        let mut fields = self.fields.clone();
+        if let Some(version) = version {
+            fields.insert("consent_version".into(), version.into());
+        }
+        transaction.execute(
+            "INSERT INTO journal (event, fields, noted_at) VALUES (?1, ?2, ?3)",
+            params![self.event, Value::Object(fields).to_string(), timestamp()],
+        )?;
+        Ok(())
+    }
+}
+
+impl Ledger {
+    /// Makes notes durable, without any record.
+    pub(crate) fn note(&self, notes: &[Note]) -> Result<(), LedgerError> {
+        self.write(|transaction| notes.iter().try_for_each(|note| note.write(transaction, None)))
+    }
+
+    /// The oldest notes that the log does not have, by number.
+    pub(crate) fn notes(&self) -> Result<BTreeMap<i64, Entry>, LedgerError> {
+        let connection = self.reader();
+        let moved = moved(&connection)?;
+        let mut statement =
+            connection.prepare_cached("SELECT number, event, fields, noted_at FROM journal WHERE number > ?1 ORDER BY number LIMIT ?2")?;
+        let mut rows = statement.query(params![moved, AT_ONCE])?;
+        let mut entries = BTreeMap::new();
+        while let Some(row) = rows.next()? {
+            let (number, event, fields): (i64, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let known = EVENTS.into_iter().find(|known| *known == event).unwrap_or("consent.noted");
+            let fields: Map<String, Value> = serde_json::from_str(&fields).unwrap_or_default();
+            let entry = fields.into_iter().fold(Entry::new(known), |entry, (name, value)| entry.field(&name, value));
+            entries.insert(number, entry.field("journal", number).field("noted_at", row.get::<_, String>(3)?));
+        }
+        Ok(entries)
+    }
+
+    /// The log has every note up to `number`.
+    pub(crate) fn noted(&self, number: i64) -> Result<(), LedgerError> {
+        self.write(|transaction| {
+            transaction.execute(
+                "INSERT INTO journal_moved (only, number) VALUES (1, ?1) ON CONFLICT (only) DO UPDATE SET number = max(number, ?1)",
+                params![number],
+            )?;
+            Ok(())
+        })
+    }
+}
+
+fn moved(connection: &Connection) -> Result<i64, LedgerError> {
+    Ok(connection.query_row("SELECT number FROM journal_moved", [], |row| row.get(0)).optional()?.unwrap_or(0))
+}

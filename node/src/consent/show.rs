@@ -1,0 +1,201 @@
+//! What the ledger holds of some people, and what it means now for each purpose.
+
+use std::collections::HashMap;
+
+use concordat_policy::consent::{Latest, allows, relevant};
+use concordat_policy::{Basis, Code, Name, Refusal};
+
+use super::Consent;
+use super::intake::{Intake, IntakeError};
+use super::journal::Note;
+use super::ledger::Kept;
+
+/// The most people who are shown at once.
+pub const MAX_SUBJECTS: usize = 1000;
+/// The most records of one of them.
+const MAX_RECORDS: usize = 5000;
+/// The most digests in one entry of the log.
+const DIGESTS: usize = 500;
+
+/// Whom to show, checked.
+#[derive(Clone)]
+pub struct Asked {
+    identifier_type: String,
+    label: String,
+    /// Normalised, in the order in which they were asked for.
+    identifiers: Vec<String>,
+    purposes: Vec<Purpose>,
+    only: Option<Name>,
+}
+
+/// A purpose and whose records speak for it.
+#[derive(Clone)]
+struct Purpose {
+    name: Name,
+    relevant: Vec<Name>,
+}
+
+impl std::fmt::Debug for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Asked({} identifiers)", self.identifiers.len())
+    }
+}
+
+/// What the ledger holds of one subject.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// The records, in the order in which they were made.
+    pub records: Vec<Kept>,
+    /// What they mean, by purpose.
+    pub standing: Vec<Standing>,
+}
+
+/// What a subject's records mean for one purpose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The purpose.
+    pub purpose: Name,
+    /// The last record that speaks for it; `None` where none does.
+    pub last: Option<u64>,
+    /// Whether the data may be used where the lawful basis is consent.
+    pub under_consent: bool,
+    /// Whether it may be used under a statutory power that honours objections.
+    pub honouring_objections: bool,
+}
+
+/// Why nobody can be asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// None, or too many.
+    #[error("ask for 1 to {MAX_SUBJECTS} identifiers")]
+    Count,
+    /// The type or the purpose.
+    #[error(transparent)]
+    Unknown(#[from] IntakeError),
+    /// One of the identifiers, counted from 1.
+    #[error("identifier {0}: {1}")]
+    Identifier(usize, IntakeError),
+}
+
+impl Intake {
+    /// Checks whom to show, and for which purpose; for all of the tree if for none.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub fn ask<'a>(
+        &self,
+        identifier_type: &str,
+        identifiers: impl Iterator<Item = &'a str>,
+        purpose: Option<&str>,
+    ) -> Result<Asked, AskError> {
+        let kind = self.identifier_type(identifier_type)?;
+        let only = purpose.map(|purpose| self.purpose(purpose)).transpose()?;
+        let mut normalised = Vec::new();
+        for (at, identifier) in identifiers.enumerate().take(MAX_SUBJECTS + 1) {
+            let mut out = String::new();
+            if !kind.normalise(identifier, &mut out) {
+                return Err(AskError::Identifier(at + 1, IntakeError::Identifier(identifier_type.to_owned())));
+            }
+            normalised.push(out);
+        }
+        if normalised.is_empty() || normalised.len() > MAX_SUBJECTS {
+            return Err(AskError::Count);
+        }
+        let tree = self.purposes();
+        let wanted = tree.iter().map(|purpose| &purpose.id).filter(|id| only.as_ref().is_none_or(|only| only == *id));
+        let purposes = wanted.map(|name| Purpose { name: name.clone(), relevant: relevant(tree, name).cloned().collect() }).collect();
+        Ok(Asked { identifier_type: identifier_type.to_owned(), label: kind.label(), identifiers: normalised, purposes, only })
+    }
+}
+
+impl Asked {
+    /// For each person, what stands for them in the access log: a digest under the log's own key.
+    pub fn digests(&self, digest: impl Fn(&[u8]) -> String) -> Vec<String> {
+        let subject = |identifier: &String| digest(&crate::framing::framed(&[b"subject", self.label.as_bytes(), identifier.as_bytes()]));
+        self.identifiers.iter().map(subject).collect()
+    }
+
+    /// How many people.
+    #[must_use]
+    pub fn subjects(&self) -> usize {
+        self.identifiers.len()
+    }
+
+    /// What the log says of showing people with these digests: lists of fields, each for one entry.
+    pub(crate) fn entries(&self, digests: &[String]) -> impl Iterator<Item = Vec<(&'static str, serde_json::Value)>> {
+        digests.chunks(DIGESTS).map(|digests| {
+            vec![
+                ("identifier_type", self.identifier_type.as_str().into()),
+                ("purpose", self.only.as_ref().map(Name::as_str).into()),
+                ("subjects", digests.to_vec().into()),
+            ]
+        })
+    }
+
+    /// Notes in the journal that a command shows these people.
+    pub(crate) fn notes(&self, digests: &[String]) -> Vec<Note> {
+        let note = |fields: Vec<(&'static str, serde_json::Value)>| {
+            fields.into_iter().fold(Note::new("consent.shown"), |note, (name, value)| note.field(name, value))
+        };
+        self.entries(digests).map(note).collect()
+    }
+
+    fn standing(&self, purpose: &Purpose, records: &[Kept]) -> Standing {
+        let mut latest = Latest::default();
+        for record in records.iter().filter(|record| purpose.relevant.iter().any(|name| name.as_str() == record.purpose)) {
+            latest.record(record.event, record.place);
+        }
+        let statutory = Basis::Statutory { power: String::new(), honours_objections: true };
+        Standing {
+            purpose: purpose.name.clone(),
+            last: latest.given.max(latest.withdrawn).max(latest.objected),
+            under_consent: allows(&Basis::Consent { text: String::new() }, latest),
+            honouring_objections: allows(&statutory, latest),
+        }
+    }
+
+    /// Whether a record counts for what was asked.
+    fn counts(&self, purpose: &str) -> bool {
+        self.only.is_none() || self.purposes.iter().flat_map(|p| &p.relevant).any(|name| name.as_str() == purpose)
+    }
+}
+
+impl Consent {
+    /// What the ledger holds of each of those who are asked for, in that order. Reads the whole ledger. Blocks.
+    ///
+    /// # Errors
+    /// As [`Consent::catch_up`]: a ledger that is behind is not shown as if it were whole; [`Code::LimitExceeded`] for somebody
+    /// with very many records.
+    pub fn show(&self, asked: &Asked) -> Result<Vec<Shown>, Refusal> {
+        let version = self.current()?;
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        let mut shown: Vec<Shown> = Vec::new();
+        for identifier in &asked.identifiers {
+            places.entry(identifier).or_insert_with(|| {
+                shown.push(Shown::default());
+                shown.len() - 1
+            });
+        }
+        let mut too_many = false;
+        let read = self.ledger.about(&asked.label, version, |identifier, kept| {
+            if let Some(shown) = places.get(identifier).and_then(|place| shown.get_mut(*place)) {
+                let kept = kept()?;
+                too_many |= shown.records.len() >= MAX_RECORDS;
+                if asked.counts(&kept.purpose) && !too_many {
+                    shown.records.push(kept);
+                }
+            }
+            Ok(())
+        });
+        read.map_err(Refusal::internal)?;
+        if too_many {
+            let message = format!("somebody has more than {MAX_RECORDS} records, more than can be shown at once");
+            return Err(Refusal::new(Code::LimitExceeded, message).department(&self.department).advice("ask for one purpose"));
+        }
+        for shown in &mut shown {
+            shown.standing = asked.purposes.iter().map(|purpose| asked.standing(purpose, &shown.records)).collect();
+        }
+        let of = |identifier: &String| places.get(identifier.as_str()).and_then(|place| shown.get(*place)).cloned().unwrap_or_default();
+        Ok(asked.identifiers.iter().map(of).collect())
+    }
+}
