@@ -1,8 +1,9 @@
 //! The contract between gateway, nodes and clients: generated code, and the one place where wire types become domain types.
 //!
 //! Also what both ends must do alike: the strict JWT wrapper ([`token`]), release orders ([`order`]), release receipts
-//! ([`receipt`]), the Arrow schema of a release ([`schema`]) and the reading of its stream ([`release_stream`]), the identity behind a TLS connection ([`peer`]) and the one
-//! table of codes and gRPC statuses ([`status`]).
+//! ([`receipt`]), the Arrow schema of a release ([`schema`]), the identity behind a TLS connection ([`peer`]) and the one
+//! table of codes and gRPC statuses ([`status`]); and how a release's stream, whose every byte is hostile until it has been
+//! checked, is read ([`release_stream`]).
 
 pub mod order;
 pub mod peer;

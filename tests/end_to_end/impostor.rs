@@ -30,7 +30,7 @@ const MOST_ROWS: u64 = 3_000_000;
 
 const SQL: &str = "SELECT count(*) AS n, count(claiming) AS c, count(conditionality) AS k FROM dwp.claims";
 /// Ends with DHSC's rows, however many of DWP's are still to come.
-const JOINED: &str = "SELECT count(DISTINCT h.subject) AS n FROM dhsc.health h JOIN dwp.claims c ON c.subject = h.subject AND c.claiming";
+const JOINED: &str = "SELECT count(DISTINCT h.subject) AS n FROM dhsc.health h JOIN dwp.claims c ON c.subject = h.subject";
 const HONEST: &str = "SELECT region, count(*) AS n FROM dfe.attainment GROUP BY region";
 
 /// What is said beside lies in messages ([`Lie::ALL`]), and what the refusal says of it.

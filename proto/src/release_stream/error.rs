@@ -48,8 +48,8 @@ pub enum StreamError {
     /// A buffer that is shorter or longer than its rows need.
     #[error("a buffer of another length than its rows need")]
     BufferLength,
-    /// Offsets of text that descend or leave the text.
-    #[error("offsets of text that descend or leave the text")]
+    /// Offsets of text that descend, or end elsewhere than the text.
+    #[error("offsets of text that descend, or end elsewhere than the text")]
     Offsets,
     /// Text that is not UTF-8.
     #[error("text that is not UTF-8")]

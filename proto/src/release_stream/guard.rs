@@ -126,7 +126,7 @@ impl<'m> Walk<'m> {
         self.body.get(start..end).ok_or(StreamError::BufferOutside)
     }
 
-    /// A column's buffers; returns its values, without padding where their length is known.
+    /// A column's buffers; returns its values.
     fn column(&mut self, node: &FieldNode, rows: usize, layout: Layout) -> Result<&'m [u8], StreamError> {
         let validity = self.next()?;
         // A bitmap may be left out where nothing is null.
@@ -155,19 +155,16 @@ impl<'m> Walk<'m> {
     }
 }
 
-/// A buffer's first `need` bytes; only padding may follow.
+/// Padding is no part of a buffer: the decoder panics over a length that its values do not divide.
 fn exactly(buffer: &[u8], need: usize) -> Result<&[u8], StreamError> {
-    if buffer.len() >= need + ALIGNMENT {
-        return Err(StreamError::BufferLength);
-    }
-    buffer.get(..need).ok_or(StreamError::BufferLength)
+    if buffer.len() == need { Ok(buffer) } else { Err(StreamError::BufferLength) }
 }
 
 fn words(bytes: &[u8]) -> impl Iterator<Item = u32> {
     bytes.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word))
 }
 
-/// Offsets never descend and stay inside the text: a negative one is, unsigned, larger than any text.
+/// Offsets never descend and end where the text does: a negative one is, unsigned, larger than any text.
 fn ascending(offsets: &[u8], text: usize) -> Result<(), StreamError> {
     let mut last = 0;
     for offset in words(offsets) {
@@ -176,7 +173,7 @@ fn ascending(offsets: &[u8], text: usize) -> Result<(), StreamError> {
         }
         last = offset;
     }
-    if last as usize <= text { Ok(()) } else { Err(StreamError::Offsets) }
+    if last as usize == text { Ok(()) } else { Err(StreamError::Offsets) }
 }
 
 /// Every index names a value. A null slot holds such an index too, or zero: kernels read indices without looking at validity.

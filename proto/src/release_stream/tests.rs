@@ -97,7 +97,7 @@ fn dictionaries_together_are_bounded() {
     let mut text = StringDictionaryBuilder::<Int32Type>::new();
     text.append_value("x".repeat(MAX_BODY / 2));
     let text: ArrayRef = Arc::new(text.finish());
-    let subject: ArrayRef = Arc::new(FixedSizeBinaryArray::new(16, vec![0; 16].into(), None));
+    let subject: ArrayRef = Arc::new(FixedSizeBinaryArray::new(16, vec![0u8; 16].into(), None));
     let two = RecordBatch::try_new(ordered.clone(), vec![subject, text.clone(), text]).unwrap();
     let (options, mut tracker, mut context) = (IpcWriteOptions::default(), DictionaryTracker::new(false), IpcWriteContext::default());
     let generator = IpcDataGenerator::default();
