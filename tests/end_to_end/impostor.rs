@@ -98,7 +98,8 @@ impl Impostor {
             partition,
             partitions: 2,
             rows: if self.lie() == Lie::RowsOfReceipt { 101 } else { 100 },
-            consent_version: 1,
+            consent_version: 1_000_000,
+            consent_generation: None,
             freshness: 1,
             log_entry: 1,
         };
@@ -205,6 +206,8 @@ impl Node for Impostor {
             department: "dwp".into(),
             signing_key: key.public_spki().to_vec(),
             linkage_key: self.linkage.clone(),
+            // No lower than the real node's, which the gateway has seen before.
+            consent_version: 1_000_000,
             ..Default::default()
         }))
     }

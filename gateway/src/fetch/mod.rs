@@ -1,10 +1,14 @@
 //! Fetching releases: an order per leaf of the plan, the sorted streams that answer it, and the receipts without which nothing
 //! that came is used.
 
+mod clocks;
 mod decode;
 mod keys;
+mod ledgers;
 mod nodes;
+mod recovery;
 mod release;
+mod trouble;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +17,8 @@ use arrow_flight::FlightDescriptor;
 use concordat_policy::{Agreement, Code, LinkageDomain, Name, Refusal};
 use concordat_proto::order::{Confirmation, ISSUER, MAX_LIFETIME, Order, digest};
 use concordat_proto::token::SigningKey;
-use concordat_proto::{CONTRACT_VERSION, MAX_RELEASE_REQUEST, predicate, v1};
+use concordat_proto::version::GIVES_BACK;
+use concordat_proto::{MAX_RELEASE_REQUEST, predicate, v1};
 use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
 use datafusion::physical_plan::ExecutionPlan;
 use futures::future::try_join_all;
@@ -24,8 +29,8 @@ use crate::observe::Observed;
 use crate::plan::{ReleaseExec, ReleaseSpec};
 pub(crate) use decode::within;
 pub(crate) use keys::Relay;
+pub(crate) use ledgers::Ledgers;
 pub(crate) use nodes::Nodes;
-use nodes::call;
 use release::Expected;
 pub(crate) use release::{Placed, Source};
 
@@ -45,6 +50,22 @@ pub(crate) struct Errand<'a> {
     pub(crate) query_id: &'a str,
     pub(crate) caller: &'a Caller,
     pub(crate) agreements: &'a [Agreement],
+}
+
+/// An order that was sent. If its tickets do not come, because its query was dropped or they are late, it is given back: else
+/// the node would work on for nobody.
+struct Sent<'n> {
+    nodes: &'n Nodes,
+    department: &'n Name,
+    order: Option<String>,
+}
+
+impl Drop for Sent<'_> {
+    fn drop(&mut self) {
+        if let Some(order) = self.order.take() {
+            self.nodes.give_back(self.department, order);
+        }
+    }
 }
 
 impl Fetcher {
@@ -99,11 +120,19 @@ impl Fetcher {
         let department = &spec.dataset().department;
         let agreement = agreement(errand.agreements, &spec.permit.agreement)?;
         let key = self.nodes.signing_key(department, agreement).await?;
+        let spoken = self.nodes.spoken(department).await?;
         let jti = uuid::Uuid::now_v7().to_string();
-        let command = self.signed(spec, errand, &jti)?;
+        let command = self.signed(spec, errand, &jti, spoken)?;
+        // Whatever was seen before the order is placed, its answer must not be older.
+        let ledger = self.nodes.ledgers.seen(department);
         // One client for order and tickets: both are bound to the certificate of its connection.
         let mut node = self.nodes.flight(department)?;
-        let info = call(department, node.get_flight_info(FlightDescriptor::new_cmd(command))).await?;
+        let mut sent = Sent { nodes: &self.nodes, department, order: (spoken >= GIVES_BACK).then(|| jti.clone()) };
+        let info = self.nodes.call(department, node.get_flight_info(FlightDescriptor::new_cmd(command))).await;
+        if info.as_ref().is_err_and(|refusal| refusal.code == Code::NodeRefused) {
+            sent.order = None;
+        }
+        let info = info?;
         let expected = Expected {
             department: department.clone(),
             dataset: spec.dataset().dataset.to_string(),
@@ -113,14 +142,18 @@ impl Fetcher {
             schema: spec.schema.clone(),
             partitions: spec.partitions,
             observed: self.observed.clone(),
+            ledgers: self.nodes.ledgers.clone(),
+            ledger,
         };
-        spec.place(Placed::new(expected, &info, node)?)
+        let placed = Placed::new(expected, &info, node)?;
+        sent.order = None;
+        spec.place(placed)
     }
 
-    fn signed(&self, spec: &ReleaseSpec, errand: &Errand<'_>, jti: &str) -> Result<Vec<u8>, Refusal> {
+    fn signed(&self, spec: &ReleaseSpec, errand: &Errand<'_>, jti: &str, spoken: u32) -> Result<Vec<u8>, Refusal> {
         let domain = domain(spec)?;
         let request = v1::ReleaseRequest {
-            contract_version: CONTRACT_VERSION,
+            contract_version: spoken,
             query_id: errand.query_id.to_owned(),
             domain: Some((&domain).into()),
             agreement: spec.permit.agreement.to_string(),

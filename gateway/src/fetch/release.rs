@@ -10,9 +10,9 @@ use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{FlightInfo, Ticket};
 use concordat_operate::trace::Traced;
 use concordat_policy::{Name, Refusal};
-use concordat_proto::receipt::Receipt;
+use concordat_proto::receipt::{Receipt, Standing};
 use concordat_proto::schema::{PSEUDONYM_BYTES, partition_of, split_points};
-use concordat_proto::token::VerifyingKey;
+use concordat_proto::token::{Reason, VerifyingKey};
 use datafusion::common::{DataFusionError, Result as PlanResult, internal_datafusion_err};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -20,6 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tracing::{Instrument as _, Span};
 
 use super::decode::Decoder;
+use super::ledgers::Ledgers;
 use super::nodes::{failed, faulty, timeout};
 use crate::observe::Observed;
 
@@ -44,6 +45,9 @@ pub(super) struct Expected {
     pub(super) schema: SchemaRef,
     pub(super) partitions: u32,
     pub(super) observed: Observed,
+    pub(super) ledgers: Arc<Ledgers>,
+    /// Where the department's consent ledger was seen before the order was placed.
+    pub(super) ledger: Standing,
 }
 
 /// A placed order.
@@ -68,11 +72,19 @@ pub(crate) struct Source {
     pub(crate) dataset: String,
     /// The version of its consent ledger that was applied.
     pub(crate) consent_version: u64,
+    /// The ledger's generation, where the department once acknowledged that it restored a backup.
+    #[serde(skip_serializing_if = "never_restored")]
+    pub(crate) consent_generation: u32,
     /// When the source last changed, Unix seconds.
     pub(crate) freshness: i64,
     /// Rows that came. For the gateway's log, never for callers.
     #[serde(skip)]
     pub(crate) rows: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn never_restored(generation: &u32) -> bool {
+    *generation == 0
 }
 
 impl Placed {
@@ -127,21 +139,32 @@ impl Placed {
         let mut source: Option<Source> = None;
         for reader in readers {
             let receipt = reader.await.map_err(Refusal::internal)??;
+            let standing = receipt.standing();
             match &mut source {
                 None => {
                     source = Some(Source {
                         department: self.expected.department.to_string(),
                         dataset: receipt.dataset,
-                        consent_version: receipt.consent_version,
+                        consent_version: standing.version,
+                        consent_generation: standing.generation,
                         freshness: receipt.freshness,
                         rows: receipt.rows,
                     });
                 }
-                Some(source) if source.consent_version == receipt.consent_version => source.rows += receipt.rows,
+                Some(source) if source.standing() == standing => source.rows += receipt.rows,
                 Some(_) => return Err(faulty(&self.expected.department, "applied two versions of its consent ledger in one release", "")),
             }
         }
+        if let Some(source) = &source {
+            self.expected.ledgers.note(&self.expected.department, source.standing(), &self.expected.query_id).await?;
+        }
         Ok(source)
+    }
+}
+
+impl Source {
+    fn standing(&self) -> Standing {
+        Standing { generation: self.consent_generation, version: self.consent_version }
     }
 }
 
@@ -188,7 +211,9 @@ impl Expected {
                     return Err(wrong("ended a release out of order", ""));
                 }
                 self.observed.release(self.department.as_str(), bytes, since.elapsed());
-                return self.receipt(&message.app_metadata, partition, order.rows);
+                let receipt = self.receipt(&message.app_metadata, partition, order.rows)?;
+                self.ledgers.check(&self.department, self.ledger, receipt.standing()).await?;
+                return Ok(receipt);
             }
             bytes += (message.data_header.len() + message.data_body.len()) as u64;
             let Some(batch) = decoder.message(&message).map_err(|e| wrong("sent data that is not what was agreed", &e))? else { continue };
@@ -201,8 +226,11 @@ impl Expected {
     fn receipt(&self, token: &[u8], partition: usize, rows: u64) -> Result<Receipt, Refusal> {
         let wrong = |what: &str, operator: &dyn std::fmt::Display| faulty(&self.department, what, operator);
         let token = std::str::from_utf8(token).map_err(|e| wrong("sent a receipt that does not verify", &e))?;
-        let receipt = Receipt::verify(token, &self.department, &self.key, chrono::Utc::now().timestamp())
-            .map_err(|e| wrong("sent a receipt that does not verify", &e))?;
+        let receipt = Receipt::verify(token, &self.department, &self.key, chrono::Utc::now().timestamp()).map_err(|e| match e {
+            Reason::NotYet | Reason::Expired => wrong("signed a receipt for another time: its clock is more than 30 s off, or ours", &e)
+                .advice("the clocks must be corrected (NTP)"),
+            _ => wrong("sent a receipt that does not verify", &e),
+        })?;
         let same = receipt.sub == self.jti
             && receipt.query_id == self.query_id
             && receipt.dataset == self.dataset

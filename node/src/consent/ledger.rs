@@ -36,6 +36,9 @@ pub enum LedgerError {
     /// An import that broke off.
     #[error("the import broke off; nothing was recorded")]
     BrokenOff,
+    /// The ledger is not what an administrator was shown.
+    #[error("the ledger changed meanwhile; look again")]
+    Moved,
 }
 
 /// One consent record. `Debug` hides the identifier.
@@ -108,6 +111,15 @@ impl Ledger {
     /// [`LedgerError`].
     pub fn version(&self) -> Result<u64, LedgerError> {
         version(&self.connection())
+    }
+
+    /// When the last record was made, RFC 3339 in UTC; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn last_recorded(&self) -> Result<Option<String>, LedgerError> {
+        let last = "SELECT recorded_at FROM records ORDER BY place DESC LIMIT 1";
+        Ok(self.connection().query_row(last, [], |row| row.get(0)).optional()?)
     }
 
     /// Appends records, all or none, and returns the version after them.
