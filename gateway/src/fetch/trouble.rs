@@ -29,10 +29,13 @@ pub(super) fn causes(status: &Status) -> String {
 }
 
 /// An error's causes, nearest first. What an I/O error wraps is not what it calls its source.
-fn chain(status: &Status) -> impl Iterator<Item = &(dyn Error + 'static)> {
-    std::iter::successors(status.source(), |error| match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        Some(inner) => Some(inner as &(dyn Error + 'static)),
-        None => error.source(),
+fn chain<'s>(status: &'s Status) -> impl Iterator<Item = &'s (dyn Error + 'static)> {
+    std::iter::successors(status.source(), |error: &&'s (dyn Error + 'static)| {
+        let error: &'s (dyn Error + 'static) = *error;
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner as &(dyn Error + 'static)),
+            None => error.source(),
+        }
     })
 }
 

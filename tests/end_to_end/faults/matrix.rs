@@ -4,7 +4,9 @@
 //! The node of DWP is behind a proxy that counts what it sends: `Order` is before the first byte of the answer to the order,
 //! `Stream` in the middle of the release, `Receipt` inside the last bytes, which are the receipt's.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -92,6 +94,8 @@ struct World {
     expected: Vec<RecordBatch>,
     /// Bytes that the node sends for one query.
     bytes: usize,
+    /// Releases that were there before the case.
+    before: BTreeSet<PathBuf>,
 }
 
 impl World {
@@ -104,7 +108,7 @@ impl World {
         let mut sandbox = Sandbox::with(3_000, |_| {}, operations).await;
         let proxy = Proxy::before(&mut sandbox, "dwp").await;
         let expected = Oracle::over(&sandbox.layout).await.query(sql).await;
-        let mut world = Self { sandbox, proxy, sql, expected, bytes: 0 };
+        let mut world = Self { sandbox, proxy, sql, expected, bytes: 0, before: BTreeSet::new() };
         for _ in 0..3 {
             // The first one also brings keys and descriptions.
             world.proxy.passed();
@@ -129,6 +133,7 @@ impl World {
 
     async fn case(&mut self, fault: Fault, phase: Phase) -> (End, Duration) {
         let client = self.sandbox.client().await;
+        self.before = releases(&self.sandbox);
         if phase == Phase::Before {
             self.strike(fault).await;
         } else {
@@ -213,7 +218,7 @@ impl World {
         })
         .await;
         if releases {
-            until("every release has ended", || ["dwp", "dfe"].iter().all(|node| releases_left(&self.sandbox, node) == 0)).await;
+            until("every release has ended", || releases(&self.sandbox).is_subset(&self.before)).await;
         }
     }
 
@@ -239,9 +244,10 @@ impl World {
     }
 }
 
-/// Releases whose folder a node still holds.
-fn releases_left(sandbox: &Sandbox, node: &str) -> usize {
-    std::fs::read_dir(sandbox.layout.node(node).join("spill")).unwrap().count()
+/// The folders of the releases that the nodes hold.
+fn releases(sandbox: &Sandbox) -> BTreeSet<PathBuf> {
+    let of = |node| std::fs::read_dir(sandbox.layout.node(node).join("spill")).unwrap().map(|entry| entry.unwrap().path());
+    ["dwp", "dfe"].into_iter().flat_map(of).collect()
 }
 
 pub(super) fn signal(sandbox: &Sandbox, name: &str, signal: &str) {
