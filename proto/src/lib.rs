@@ -29,6 +29,3 @@ pub const MAX_BATCH_MESSAGE: usize = 64 << 20;
 pub const MAX_CONTROL_MESSAGE: usize = 1 << 20;
 /// The largest serialised release request, in bytes.
 pub const MAX_RELEASE_REQUEST: usize = 64 << 10;
-
-#[cfg(test)]
-mod record_once;
