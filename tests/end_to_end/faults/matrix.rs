@@ -167,8 +167,9 @@ impl World {
             Fault::Partition => self.proxy.lose(),
             Fault::Reset => {
                 self.proxy.cut();
-                tokio::time::sleep(Duration::from_millis(50)).await;
                 self.proxy.heal();
+                // Until the gateway has noticed.
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
             Fault::NodeKilled => {
                 self.sandbox.running.kill("dwp");

@@ -190,7 +190,7 @@ impl FlightService for Peer {
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        let partition = u32::from_be_bytes(request.into_inner().ticket.as_ref().try_into().unwrap());
+        let partition = u32::from_be_bytes(request.into_inner().ticket[..].try_into().unwrap());
         let batch = people(partition, self.ordered().partitions);
         let rows = batch.num_rows() as u64;
         let encoder = FlightDataEncoderBuilder::new().with_schema(batch.schema());

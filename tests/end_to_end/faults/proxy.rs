@@ -30,6 +30,8 @@ struct State {
     passed: usize,
     /// Whether something of the node's waits.
     waits: bool,
+    /// How often everything was cut: connections of before are gone.
+    cuts: usize,
 }
 
 pub struct Proxy {
@@ -56,13 +58,14 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let proxy = Self {
             address,
-            state: Arc::new(Mutex::new(State { mode: Mode::Pass, passed: 0, waits: false })),
+            state: Arc::new(Mutex::new(State { mode: Mode::Pass, passed: 0, waits: false, cuts: 0 })),
             changed: Arc::new(watch::Sender::new(())),
         };
         let (state, changed) = (proxy.state.clone(), proxy.changed.clone());
         tokio::spawn(async move {
             while let Ok((gateway, _)) = listener.accept().await {
-                tokio::spawn(Link { state: state.clone(), changed: changed.clone() }.relay(gateway, target));
+                let cuts = state.lock().unwrap().cuts;
+                tokio::spawn(Link { state: state.clone(), changed: changed.clone(), cuts }.relay(gateway, target));
             }
         });
         proxy
@@ -71,6 +74,7 @@ impl Proxy {
     fn set(&self, mode: Mode) {
         let mut state = self.state.lock().unwrap();
         (state.mode, state.waits) = (mode, false);
+        state.cuts += usize::from(mode == Mode::Cut);
         drop(state);
         self.changed.send_replace(());
     }
@@ -118,6 +122,7 @@ impl Proxy {
 struct Link {
     state: Arc<Mutex<State>>,
     changed: Arc<watch::Sender<()>>,
+    cuts: usize,
 }
 
 /// What may happen with bytes now.
@@ -141,11 +146,13 @@ impl Link {
         let _ = (gateway.set_nodelay(true), node.set_nodelay(true));
         let ((from_gateway, to_gateway), (from_node, to_node)) = (gateway.into_split(), node.into_split());
         let up = tokio::spawn(self.clone().pump(from_gateway, to_node, false));
-        let (_, mut to_gateway) = self.pump(from_node, to_gateway, true).await;
-        if self.is_cut() {
+        let link = self.clone();
+        let (_from_node, mut to_gateway) = self.pump(from_node, to_gateway, true).await;
+        if link.is_cut() {
             let _ = to_gateway.as_ref().set_zero_linger();
+        } else {
+            let _ = to_gateway.shutdown().await;
         }
-        let _ = to_gateway.shutdown().await;
         // Both halves of a socket must go before it is closed.
         up.abort();
     }
@@ -186,6 +193,9 @@ impl Link {
 
     fn may(&self, bytes: usize, down: bool) -> May {
         let mut state = self.state.lock().unwrap();
+        if state.cuts != self.cuts {
+            return May::Cut;
+        }
         let (now, pause) = match state.mode {
             Mode::Lost => return May::Wait,
             Mode::Cut => return May::Cut,
@@ -215,6 +225,7 @@ impl Link {
     }
 
     fn is_cut(&self) -> bool {
-        self.state.lock().unwrap().mode == Mode::Cut
+        let state = self.state.lock().unwrap();
+        state.mode == Mode::Cut || state.cuts != self.cuts
     }
 }
