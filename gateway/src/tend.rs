@@ -32,7 +32,8 @@ impl Gateway {
         }))
     }
 
-    /// Ends detached queries, waits until every entry is closed, and records what was only counted. The listener must have stopped, the tending too.
+    /// Ends what still runs, waits until every entry is closed, and records what was only counted. The listener must have stopped,
+    /// the tending too.
     pub(crate) async fn drain(&self) {
         self.ending.cancel();
         self.detached.end(ENDING).await;

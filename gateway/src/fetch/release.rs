@@ -82,7 +82,6 @@ pub(crate) struct Source {
     pub(crate) rows: u64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn never_restored(generation: &u32) -> bool {
     *generation == 0
 }
