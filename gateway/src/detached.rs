@@ -9,7 +9,7 @@
 //! - Only their owner, under the same purpose and mission, learns anything of them. Everybody else is told the same as of an id
 //!   that never was.
 //! - How many there are and how many bytes they keep is bounded, in all and of one caller.
-//! - A restart loses them; their entries in the log stay.
+//! - A restart loses them, and says so: ids begin with the run that made them. Their entries in the log stay.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
@@ -99,6 +99,8 @@ type Id = [u8; 16];
 #[derive(Debug)]
 pub(crate) struct Detached {
     settings: DetachedSettings,
+    /// How the ids of this run of the gateway begin: others were lost with the run before.
+    run: [u8; 4],
     jobs: Mutex<HashMap<Id, Job>>,
     memory: Memory,
     running: TaskTracker,
@@ -107,7 +109,8 @@ pub(crate) struct Detached {
 impl Detached {
     pub(crate) fn new(settings: DetachedSettings) -> Self {
         let memory = Memory::new(settings.answers_mib << 20, settings.answers_per_caller_mib << 20);
-        Self { settings, jobs: Mutex::default(), memory, running: TaskTracker::new() }
+        let [.., a, b, c, d] = uuid::Uuid::now_v7().into_bytes();
+        Self { settings, run: [a, b, c, d], jobs: Mutex::default(), memory, running: TaskTracker::new() }
     }
 
     /// What is known of a query, after waiting for at most `wait` for its end.
@@ -171,6 +174,9 @@ impl Detached {
     fn enter(&self, caller: &Caller) -> Result<(Id, watch::Sender<Progress>, CancellationToken), Refusal> {
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(Refusal::internal)?;
+        if let Some(run) = id.first_chunk_mut() {
+            *run = self.run;
+        }
         self.sweep(Instant::now());
         let (owner, cancelled, progress) = (Owner::of(caller), CancellationToken::new(), watch::Sender::new(Progress::Queued));
         let mut jobs = self.jobs();
@@ -223,7 +229,7 @@ impl Detached {
     fn owned<'j>(&self, jobs: &'j HashMap<Id, Job>, id: &Id, caller: &Caller) -> Result<&'j Job, Refusal> {
         let keep = self.keep();
         let theirs = |job: &&Job| job.owner == Owner::of(caller) && job.ended.is_none_or(|(at, _)| at.elapsed() < keep);
-        jobs.get(id).filter(theirs).ok_or_else(unknown)
+        jobs.get(id).filter(theirs).ok_or_else(|| if id.starts_with(&self.run) { unknown() } else { lost() })
     }
 
     fn keep(&self) -> Duration {
@@ -244,7 +250,7 @@ impl Gateway {
         let (id, progress, cancelled) = self.detached.enter(&caller)?;
         let time = Duration::from_secs(self.detached.settings.deadline_seconds);
         let begins = Box::new(move || drop(progress.send_replace(Progress::Running)));
-        let terms = Terms::of_detached(text(&id), time, cancelled, begins);
+        let terms = Terms::of_detached(self, text(&id), time, cancelled, begins);
         let (gateway, key) = (self.clone(), Key::of(&caller));
         self.detached.running.spawn(async move {
             let outcome = pipeline::answer_on(&gateway, caller, &statement, terms).await;
@@ -266,6 +272,12 @@ fn parse(text: &str) -> Result<Id, Refusal> {
     let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(digits).collect();
     let plain = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
     bytes.filter(|_| plain).and_then(|bytes| bytes.try_into().ok()).ok_or_else(unknown)
+}
+
+/// The answer to everybody who asks for what an earlier run of the gateway had, or nobody ever had.
+fn lost() -> Refusal {
+    Refusal::new(Code::Denied, "the gateway has restarted since a detached query of this id could have been asked, and lost it")
+        .advice("ask again: its answer was kept in memory only")
 }
 
 /// The one answer to everybody who is not the owner.

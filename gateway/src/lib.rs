@@ -23,6 +23,7 @@ mod observe;
 mod pipeline;
 pub mod plan;
 mod record;
+mod replace;
 mod server;
 mod service;
 mod tend;
@@ -39,11 +40,13 @@ use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use detached::Detached;
 use estate::Estate;
-use fetch::{Fetcher, Nodes, Relay};
+use fetch::{Fetcher, Ledgers, Nodes, Relay};
 use issuers::Issuers;
 use limits::Limits;
 use miette::{IntoDiagnostic as _, miette};
 use observe::Observed;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use workers::Workers;
 
 /// Everything that answering needs.
@@ -55,6 +58,10 @@ struct Gateway {
     issuers: Issuers,
     fetcher: Fetcher,
     log: Log,
+    /// Entries of the log that are not closed yet.
+    entries: TaskTracker,
+    /// Ready when the drain has ended: what still runs is to stop, and to say so.
+    ending: CancellationToken,
     observed: Observed,
     /// Into how many ranges releases are split.
     partitions: u32,
@@ -65,10 +72,17 @@ impl Gateway {
         let estate = Estate::load(&config.estate)?;
         let issuers = Issuers::load(&config.issuers)?;
         issuers.watch();
-        let nodes = Nodes::new(&estate.departments, config.client_tls)?;
         let log = Log::open(&config.log).map_err(|e| {
             miette!(help = "the folder must be writable, and no other gateway may use it", "{e}: {:?}", std::error::Error::source(&e))
         })?;
+        let ledgers = Ledgers::open(&config.state, Some(log.clone())).map_err(|e| {
+            miette!(
+                help = "repair it from a copy: without it, restored backups of the departments' consent ledgers go unnoticed",
+                "{}: {e}",
+                config.state.join("ledgers.json").display()
+            )
+        })?;
+        let nodes = Nodes::new(&estate.departments, config.client_tls, ledgers)?;
         let cores = std::thread::available_parallelism().map_or(2, |n| u32::try_from(n.get()).unwrap_or(2));
         let observed = Observed::new();
         let most_rows = config.limits.release_rows;
@@ -89,6 +103,8 @@ impl Gateway {
             issuers,
             fetcher,
             log,
+            entries: TaskTracker::new(),
+            ending: CancellationToken::new(),
             observed,
             partitions,
         })

@@ -223,7 +223,7 @@ async fn opened(
     statement: &Statement,
     detached: Option<&str>,
 ) -> Result<Opened, Refused> {
-    record::open(&gateway.log, caller, intent, &statement.digested(), detached).await.map_err(Refused::unlogged)
+    record::open((&gateway.log, &gateway.entries), caller, intent, &statement.digested(), detached).await.map_err(Refused::unlogged)
 }
 
 /// Decides whether the caller may ask at all.

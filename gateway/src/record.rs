@@ -5,6 +5,8 @@ use std::time::Instant;
 use concordat_audit::{Entry, Log, LogError};
 use concordat_policy::{Code, Refusal};
 use serde_json::{Value, json};
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::authenticate::{Caller, Identity};
 use crate::execute::Protected;
@@ -46,14 +48,60 @@ impl Intent {
     }
 }
 
+/// Closes an entry whose work was dropped before it ended, because its caller left or the gateway stops.
+#[derive(Debug)]
+struct Closing {
+    log: Log,
+    entries: TaskTracker,
+    query_id: String,
+    entry: u64,
+    since: Instant,
+    /// The gateway does not end while it exists.
+    open: Option<TaskTrackerToken>,
+}
+
+impl Closing {
+    /// Appends what closes the entry, also when the caller leaves meanwhile.
+    async fn close(mut self, entry: Entry) -> Result<u64, Refusal> {
+        let (log, open) = (self.log.clone(), self.open.take());
+        let entry = entry.query(&self.query_id);
+        let appended = self.entries.spawn(async move {
+            let appended = log.append(entry).await;
+            drop(open);
+            appended
+        });
+        appended.await.map_err(Refusal::internal)?.map_err(unavailable)
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        let (Some(open), Ok(runtime)) = (self.open.take(), tokio::runtime::Handle::try_current()) else { return };
+        let entry = closing("query.refused", self.entry, self.since).query(&self.query_id).field("code", Code::Cancelled.as_str());
+        let (log, query_id) = (self.log.clone(), self.query_id.clone());
+        let close = async move {
+            tracing::info!(query.id = query_id, "query dropped");
+            if let Err(e) = log.append(entry).await {
+                tracing::error!(cause = %e, query.id = query_id, "a query's entry in the access log could not be closed");
+            }
+            drop(open);
+        };
+        self.entries.spawn_on(close, &runtime);
+    }
+}
+
+/// What closes the entry `opened`.
+fn closing(event: &'static str, opened: u64, since: Instant) -> Entry {
+    let milliseconds = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Entry::new(event).field("opened_by", opened).field("milliseconds", milliseconds)
+}
+
 /// An entry that is durable in the log. Deciding and working take one, so that nothing is done unlogged.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    log: Log,
     pub(crate) caller: Caller,
     pub(crate) query_id: String,
-    entry: u64,
-    since: Instant,
+    closing: Closing,
 }
 
 /// Protected data whose access is durable in the log. [`crate::deliver::deliver`] takes nothing else.
@@ -69,7 +117,14 @@ pub(crate) struct Closed {
 ///
 /// # Errors
 /// [`Code::LogUnavailable`].
-pub(crate) async fn open(log: &Log, caller: Caller, intent: Intent, statement: &[u8], detached: Option<&str>) -> Result<Opened, Refusal> {
+pub(crate) async fn open(
+    (log, entries): (&Log, &TaskTracker),
+    caller: Caller,
+    intent: Intent,
+    statement: &[u8],
+    detached: Option<&str>,
+) -> Result<Opened, Refusal> {
+    let open = Some(entries.token());
     let query_id = uuid::Uuid::now_v7().to_string();
     let entry = Entry::new("query.opened")
         .query(&query_id)
@@ -81,8 +136,14 @@ pub(crate) async fn open(log: &Log, caller: Caller, intent: Intent, statement: &
         .field("purpose", caller.purpose.as_str())
         .field("statement_digest", log.digest(statement));
     let entry = detached.into_iter().fold(entry, |entry, id| entry.field("detached", id));
-    let entry = log.append(entry).await.map_err(unavailable)?;
-    Ok(Opened { log: log.clone(), caller, query_id, entry, since: Instant::now() })
+    // On its own: a caller who leaves meanwhile leaves an entry that is closed at once.
+    let (log, tracker, id) = (log.clone(), entries.clone(), query_id.clone());
+    let opening = entries.spawn(async move {
+        let entry = log.append(entry).await?;
+        Ok::<_, LogError>(Closing { log, entries: tracker, query_id: id, entry, since: Instant::now(), open })
+    });
+    let closing = opening.await.map_err(Refusal::internal)?.map_err(unavailable)?;
+    Ok(Opened { caller, query_id, closing })
 }
 
 /// Records the refusal of a request for which no entry was opened: by whom, or from where.
@@ -146,7 +207,7 @@ impl Opened {
                 "agreements": protected.agreements,
                 "sources": protected.sources.iter().map(|s| json!({
                     "department": s.department, "dataset": s.dataset, "rows": s.rows,
-                    "consent_version": s.consent_version, "freshness": s.freshness,
+                    "consent_version": s.consent_version, "consent_generation": s.consent_generation, "freshness": s.freshness,
                 })).collect::<Vec<_>>(),
                 "columns": protected.uses,
                 "minimum_subjects": protected.minimum,
@@ -163,21 +224,19 @@ impl Opened {
     /// As [`Opened::close`].
     #[tracing::instrument(name = "close", skip_all)]
     pub(crate) async fn finish<T>(self, outcome: Result<T, Refusal>, facts: Value) -> Result<(u64, T), Refusal> {
+        let (opened, since) = (self.closing.entry, self.closing.since);
         let entry = match &outcome {
             Ok(_) => {
                 tracing::info!(query.id = self.query_id, "query closed");
-                Entry::new("query.closed").field("facts", facts)
+                closing("query.closed", opened, since).field("facts", facts)
             }
             Err(refusal) => {
                 tracing::info!(query.id = self.query_id, code = refusal.code.as_str(), operator = refusal.operator, "query refused");
-                Entry::new("query.refused").field("code", refusal.code.as_str()).field("department", refusal.department.clone())
+                let entry = closing("query.refused", opened, since);
+                entry.field("code", refusal.code.as_str()).field("department", refusal.department.clone())
             }
         };
-        let entry = entry
-            .query(&self.query_id)
-            .field("opened_by", self.entry)
-            .field("milliseconds", u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX));
-        let entry = self.log.append(entry).await.map_err(unavailable)?;
+        let entry = self.closing.close(entry).await?;
         Ok((entry, outcome?))
     }
 }

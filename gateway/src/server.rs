@@ -63,7 +63,7 @@ async fn served(config: Config, stop: Stop) -> miette::Result<()> {
     let gateway = Arc::new(Gateway::new(config)?);
     let tending = gateway.tend();
     let metrics = Arc::clone(&gateway.observed.metrics);
-    let bound = Bound::bind(listen, tls, operations, &state, Arc::clone(&metrics)).await?;
+    let bound = Bound::bind(listen, tls, operations, &state, Arc::clone(&metrics)).await?.ending(gateway.ending.clone());
     begin(&gateway).await;
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<GatewayServer<Service>>().await;

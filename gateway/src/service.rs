@@ -72,7 +72,7 @@ impl Service {
         }
         let ids: BTreeSet<&Name> = permit.datasets().map(|d| &d.agreement).collect();
         let mut served = BTreeSet::new();
-        self.gateway.fetcher.relay.forget().await;
+        self.gateway.fetcher.relay.forget();
         for agreement in self.gateway.estate.agreements.iter().filter(|a| ids.contains(&a.id)) {
             let domain =
                 LinkageDomain::at(permit.mission().clone(), permit.purpose().clone(), agreement.linkage.epoch_days, chrono::Utc::now())

@@ -10,7 +10,7 @@ use crate::Gateway;
 
 /// How often.
 const PERIOD: Duration = Duration::from_secs(5);
-/// How long detached queries may take to close their entries when the gateway ends.
+/// How long queries may take to close their entries when the gateway ends.
 const ENDING: Duration = Duration::from_secs(5);
 
 impl Gateway {
@@ -32,9 +32,15 @@ impl Gateway {
         }))
     }
 
-    /// Ends detached queries and records what was only counted. The listener must have stopped, the tending too.
+    /// Ends what still runs, waits until every entry is closed, and records what was only counted. The listener must have stopped,
+    /// the tending too.
     pub(crate) async fn drain(&self) {
+        self.ending.cancel();
         self.detached.end(ENDING).await;
+        self.entries.close();
+        if tokio::time::timeout(ENDING, self.entries.wait()).await.is_err() {
+            tracing::error!(entries = self.entries.len(), "entries of the access log could not be closed in time");
+        }
         let lost = self.recorded(self.limits.refusals.ended(Instant::now(), true)).await;
         if !lost.is_empty() {
             tracing::error!(sources = lost.len(), "counted refusals could not be recorded");

@@ -20,6 +20,8 @@ pub(crate) struct Terms {
     /// Until when, where waiting counts too.
     until: Option<Instant>,
     cancelled: CancellationToken,
+    /// Ready when the gateway stops.
+    ending: CancellationToken,
     /// Told once it has its place.
     begins: Option<Box<dyn Fn() + Send + Sync>>,
 }
@@ -34,12 +36,19 @@ impl Terms {
             time: gateway.limits.settings.deadline(),
             until: None,
             cancelled,
+            ending: gateway.ending.clone(),
             begins: None,
         }
     }
 
     /// Of a detached query: `time` for waiting and working together.
-    pub(crate) fn of_detached(id: String, time: Duration, cancelled: CancellationToken, begins: Box<dyn Fn() + Send + Sync>) -> Self {
+    pub(crate) fn of_detached(
+        gateway: &Gateway,
+        id: String,
+        time: Duration,
+        cancelled: CancellationToken,
+        begins: Box<dyn Fn() + Send + Sync>,
+    ) -> Self {
         Self {
             intent: Intent::AnswerDetached,
             detached: Some(id),
@@ -47,6 +56,7 @@ impl Terms {
             time,
             until: Some(Instant::now() + time),
             cancelled,
+            ending: gateway.ending.clone(),
             begins: Some(begins),
         }
     }
@@ -57,6 +67,7 @@ impl Terms {
         let allowance = tokio::select! {
             allowance = limits.admit(&key, self.patience) => allowance?,
             () = self.cancelled.cancelled() => return Err(cancelled()),
+            () = self.ending.cancelled() => return Err(ended()),
         };
         if let Some(begins) = &self.begins {
             begins();
@@ -66,7 +77,8 @@ impl Terms {
 
     /// What stops planning and execution, from now on.
     pub(crate) fn stop(&self) -> Stop {
-        Stop { until: self.until.unwrap_or_else(|| Instant::now() + self.time), time: self.time, cancelled: self.cancelled.clone() }
+        let until = self.until.unwrap_or_else(|| Instant::now() + self.time);
+        Stop { until, time: self.time, cancelled: self.cancelled.clone(), ending: self.ending.clone() }
     }
 }
 
@@ -75,6 +87,7 @@ pub(crate) struct Stop {
     until: Instant,
     time: Duration,
     cancelled: CancellationToken,
+    ending: CancellationToken,
 }
 
 impl Stop {
@@ -87,6 +100,7 @@ impl Stop {
             done = work => done,
             () = tokio::time::sleep_until(self.until.into()) => Err(self.late()),
             () = self.cancelled.cancelled() => Err(cancelled()),
+            () = self.ending.cancelled() => Err(ended()),
         }
     }
 
@@ -102,6 +116,11 @@ impl Stop {
         )
         .advice("narrow it, or let it run on with `concordat query --detach`")
     }
+}
+
+fn ended() -> Refusal {
+    Refusal::new(Code::Cancelled, "the gateway is being stopped, and stopped the query; nothing of it was answered")
+        .advice("ask again when the gateway is back")
 }
 
 fn cancelled() -> Refusal {

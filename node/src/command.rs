@@ -1,5 +1,6 @@
 //! The node's commands, for `concordat-node` and for `concordat node`.
 
+mod acknowledge;
 mod check;
 mod consent;
 mod consent_show;
@@ -11,6 +12,7 @@ use concordat_operate::drain::Stop;
 use concordat_operate::settings::Telemetry;
 use concordat_operate::telemetry;
 
+use self::acknowledge::AcknowledgeArgs;
 pub use self::consent::{ConsentCommand, EventArg, ImportArgs, RecordArgs, WithdrawArgs};
 pub use self::consent_show::{ShowArgs, ShowOutput};
 use crate::config::Config;
@@ -34,6 +36,11 @@ pub enum Command {
         after_help = "Example:\n  concordat-node check --config node.toml\n\nExits 0 when nothing failed. Every item is checked, whatever failed before it."
     )]
     Check(ConfigArgs),
+    /// Accept that a restored backup of the consent ledger lacks records: without that, nothing is released from it.
+    #[command(
+        after_help = "Example:\n  concordat-node acknowledge-restore --config node.toml\n\nShows what is lost and asks. A running node honours it in the next release, after its access log holds it;\nthe gateway accepts the older ledger, and records that its generation rose."
+    )]
+    AcknowledgeRestore(AcknowledgeArgs),
     /// Put consent records into the ledger, and look at them. A running node honours them in the next release.
     #[command(subcommand)]
     Consent(ConsentCommand),
@@ -65,6 +72,10 @@ pub async fn run_until(command: Command, stop: Stop) -> miette::Result<()> {
         Command::Check(args) => {
             telemetry::start(PROGRAM, "check", "warn", &Telemetry::default()).end().await;
             Ok(check::check(&args.config).await.end()?)
+        }
+        Command::AcknowledgeRestore(args) => {
+            telemetry::start(PROGRAM, "acknowledge-restore", "warn", &Telemetry::default()).end().await;
+            acknowledge::acknowledge(args).await
         }
         Command::Consent(command) => {
             telemetry::start(PROGRAM, "consent", "warn", &Telemetry::default()).end().await;

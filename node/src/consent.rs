@@ -7,15 +7,18 @@
 //! Invariants
 //! - A record that was acknowledged before a release started is honoured by it, whichever process wrote it.
 //! - A release reads one version, from its first row to its last ([`Snapshot`]).
-//! - A ledger that is behind the highest version ever seen (a restored backup) stops releases until it is put right.
+//! - A ledger that is behind the highest version ever seen (a restored backup) stops releases until it is put right, or an
+//!   administrator accepts it ([`restored`]), which begins a new [`generation`].
 //! - What commands do beside the node stands in its access log too ([`journal`]).
 
+mod generation;
 mod highest;
 pub mod import;
 pub mod index;
 pub mod intake;
 pub mod journal;
 pub mod ledger;
+pub mod restored;
 pub mod rows;
 pub mod show;
 mod spool;
@@ -25,6 +28,8 @@ use std::sync::{Mutex, PoisonError};
 
 use concordat_policy::{Code, Name, Refusal};
 
+pub use self::generation::Acknowledged;
+use self::generation::Generation;
 use self::highest::Highest;
 use self::index::Index;
 pub use self::index::{Snapshot, View};
@@ -39,7 +44,9 @@ pub struct Consent {
     state: PathBuf,
     ledger: Ledger,
     highest: Highest,
-    index: Mutex<Index>,
+    generation: Generation,
+    /// With the generation that it was read in.
+    index: Mutex<(u32, Index)>,
 }
 
 /// What a catch-up brought.
@@ -47,6 +54,8 @@ pub struct Consent {
 pub struct CaughtUp {
     /// The version before.
     pub from: u64,
+    /// The ledger's generation.
+    pub generation: u32,
     /// What a release reads.
     pub snapshot: Snapshot,
 }
@@ -59,7 +68,9 @@ impl Consent {
     pub fn open(state: &Path, department: Name) -> Result<Self, LedgerError> {
         let ledger = Ledger::open(state)?;
         let index = Index::new().map_err(LedgerError::Random)?;
-        Ok(Self { department, state: state.to_owned(), ledger, highest: Highest::at(state), index: Mutex::new(index) })
+        let generation = Generation::at(state);
+        let read = generation.read()?;
+        Ok(Self { department, state: state.to_owned(), ledger, highest: Highest::at(state), generation, index: Mutex::new((read, index)) })
     }
 
     /// The ledger.
@@ -68,12 +79,26 @@ impl Consent {
         &self.ledger
     }
 
+    /// The ledger's generation. Reads a file.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn generation(&self) -> Result<u32, LedgerError> {
+        Ok(self.generation.read()?)
+    }
+
     /// Reads what is new in the ledger. Blocks.
     ///
     /// # Errors
     /// [`Code::NodeRefused`] when the ledger is behind a version that was seen before; [`Code::Internal`] when it cannot be read.
     pub fn catch_up(&self) -> Result<CaughtUp, Refusal> {
-        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut read = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let (in_generation, index) = &mut *read;
+        let generation = self.generation.read().map_err(Refusal::internal)?;
+        if *in_generation != generation {
+            // A backup was restored and acknowledged: what was read before is of another ledger.
+            (*in_generation, *index) = (generation, Index::new().map_err(|e| Refusal::internal(LedgerError::Random(e)))?);
+        }
         let from = index.version();
         let seen = self.highest.read().map_err(Refusal::internal)?.max(from);
         let version = self.ledger.version().map_err(Refusal::internal)?;
@@ -83,17 +108,17 @@ impl Consent {
                 "this department's consent ledger is older than one it has used before, so nothing is released",
             )
             .department(&self.department)
-            .advice("the department's administrator must restore the newest ledger")
+            .advice("the department's administrator must restore the newest ledger, or accept the loss with `concordat-node acknowledge-restore`")
             .operator(format!(
-                "the ledger is at version {version}, and version {seen} was seen: a backup was restored. Restore the newest copy; \
-                     only if it is lost, enter the missing records again and then remove state/consent-version"
+                "the ledger is at version {version}, and version {seen} was seen: a backup was restored. Restore the newest copy; only \
+                 if it is lost, enter the missing records again, or accept the loss with `concordat-node acknowledge-restore`"
             )));
         }
         // Raised before a release can state the version, so that a later restore is noticed whatever happens next.
         self.highest.raise(version).map_err(Refusal::internal)?;
         self.ledger.since(from, version, |record| index.apply(record)).map_err(Refusal::internal)?;
         index.advance(version).map_err(Refusal::internal)?;
-        Ok(CaughtUp { from, snapshot: index.snapshot() })
+        Ok(CaughtUp { from, generation, snapshot: index.snapshot() })
     }
 
     /// Appends records. Blocks until they are durable.

@@ -23,6 +23,7 @@ use concordat_audit::Entry;
 use concordat_policy::{Code, Refusal};
 use concordat_proto::order::Order;
 use concordat_proto::receipt::{self, Receipt};
+use concordat_proto::version::GENERATIONS;
 use concordat_proto::{MAX_BATCH_MESSAGE, peer, v1};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
@@ -183,7 +184,7 @@ impl Reader {
             .field("dataset", order.dataset.as_str())
             .field("partition", self.partition)
             .field("rows", rows)
-            .field("consent_version", self.release.consent_version)
+            .field("consent_version", self.release.standing.version)
             // Of the whole release, in each partition's entry.
             .field("release_rows", counts.released)
             .field("release_invalid_identifiers", counts.invalid_identifiers)
@@ -201,7 +202,9 @@ impl Reader {
             partition: self.partition,
             partitions: order.partitions,
             rows,
-            consent_version: self.release.consent_version,
+            consent_version: self.release.standing.version,
+            // A gateway of version 1 would refuse a claim that it does not know.
+            consent_generation: (order.contract_version >= GENERATIONS).then_some(self.release.standing.generation),
             freshness: self.release.freshness,
             log_entry,
         };

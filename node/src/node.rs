@@ -13,6 +13,7 @@ use concordat_audit::{Entry, Log};
 use concordat_operate::metrics::{Count, Metrics};
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Code, DatasetName, Name, Refusal};
+use concordat_proto::receipt::Standing;
 use concordat_proto::token::{SigningKey, VerifyingKey};
 use concordat_proto::{status, v1};
 use tracing::Instrument as _;
@@ -22,7 +23,7 @@ use crate::callers::Callers;
 use crate::config::{Config, Finding, Findings, Pins};
 use crate::consent::import::{ImportError, Imported, Options, import};
 use crate::consent::intake::Intake;
-use crate::consent::{Consent, Snapshot};
+use crate::consent::{Acknowledged, Consent, Snapshot};
 use crate::datasets::Datasets;
 use crate::linkage::LinkageKeys;
 use crate::orders::{Consumed, VerifiedOrder, Verifier};
@@ -132,7 +133,7 @@ impl Node {
     /// The first entry of this run. A ledger that is behind does not keep the node from starting: it answers, and says so.
     async fn begin(&self) -> Result<(), Refusal> {
         let version = match self.caught_up().await {
-            Ok(snapshot) => Some(snapshot.version()),
+            Ok((_, standing)) => Some(standing.version),
             Err(refusal) if refusal.code == Code::NodeRefused => {
                 tracing::error!(
                     cause = refusal.operator.as_deref().unwrap_or_default(),
@@ -182,10 +183,10 @@ impl Node {
         let order = tracing::info_span!("verify").in_scope(|| self.verifier.verify(wire, &certificate, now))?;
         let admission = self.releases.admit()?;
         self.consume(&order, now).await?;
-        let consent = self.caught_up().await?;
-        let rules = self.rules(&order, &consent).await?;
+        let (consent, standing) = self.caught_up().await?;
+        let rules = self.rules(&order, &consent, standing).await?;
         let scan = self.datasets.scan(&order, streams()).instrument(tracing::info_span!("open")).await?;
-        let log_entry = self.log(self.intent(&order, consent.version(), scan.freshness)).await?;
+        let log_entry = self.log(self.intent(&order, standing, scan.freshness)).await?;
         self.releases.start(order, scan, rules, admission, log_entry)
     }
 
@@ -199,16 +200,21 @@ impl Node {
             .advice("every order is used once; sign a new one"))
     }
 
-    /// The consent records as they are now: whatever was acknowledged before this call is in them.
-    pub(crate) async fn caught_up(&self) -> Result<Snapshot, Refusal> {
+    /// The consent records as they are now, and where their ledger stands: whatever was acknowledged before this call is in them.
+    pub(crate) async fn caught_up(&self) -> Result<(Snapshot, Standing), Refusal> {
         self.move_journal().await?;
         let consent = Arc::clone(&self.consent);
-        let caught_up = blocking(move || consent.catch_up()).await?;
-        let version = caught_up.snapshot.version();
-        if caught_up.from < version {
-            self.log(Entry::new("consent.advanced").field("from", caught_up.from).field("to", version)).await?;
+        let (caught_up, restored) = blocking(move || {
+            let caught_up = consent.catch_up()?;
+            Ok((caught_up, consent.unlogged().map_err(Refusal::internal)?))
+        })
+        .await?;
+        self.restored(restored).await?;
+        let standing = Standing { generation: caught_up.generation, version: caught_up.snapshot.version() };
+        if caught_up.from < standing.version {
+            self.log(Entry::new("consent.advanced").field("from", caught_up.from).field("to", standing.version)).await?;
         }
-        Ok(caught_up.snapshot)
+        Ok((caught_up.snapshot, standing))
     }
 
     /// Moves what commands noted beside this node to its log.
@@ -226,7 +232,25 @@ impl Node {
         }
     }
 
-    async fn rules(&self, order: &VerifiedOrder, consent: &Snapshot) -> Result<Rules, Refusal> {
+    /// Logs what an administrator acknowledged beside this process, before anything is released under it.
+    async fn restored(&self, entries: Vec<Acknowledged>) -> Result<(), Refusal> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        for acknowledged in &entries {
+            let entry = Entry::new("ledger.restored")
+                .field("generation", acknowledged.generation)
+                .field("consent_version", acknowledged.version)
+                .field("known_version", acknowledged.known)
+                .field("acknowledged_at", acknowledged.time.as_str())
+                .field("user", acknowledged.user);
+            self.log(entry).await?;
+        }
+        let consent = Arc::clone(&self.consent);
+        blocking(move || consent.logged(&entries).map_err(Refusal::internal)).await
+    }
+
+    async fn rules(&self, order: &VerifiedOrder, consent: &Snapshot, standing: Standing) -> Result<Rules, Refusal> {
         let name = DatasetName::new(self.department.clone(), order.dataset.clone());
         let dataset = order.agreement.dataset(&name).ok_or_else(|| Refusal::internal("a verified order without its dataset"))?;
         let (linkage, agreements) = (Arc::clone(&self.linkage), Arc::clone(&self.agreements));
@@ -236,14 +260,14 @@ impl Node {
         Ok(Rules {
             pseudonyms: Pseudonyms::derive(&key, &order.domain, &dataset.identifier),
             consent: consent.view(&dataset.identifier.label(), purposes),
-            consent_version: consent.version(),
+            standing,
             identifier: dataset.identifier.clone(),
             basis: order.basis.clone(),
             columns: order.columns.clone(),
         })
     }
 
-    fn intent(&self, order: &VerifiedOrder, consent_version: u64, freshness: i64) -> Entry {
+    fn intent(&self, order: &VerifiedOrder, standing: Standing, freshness: i64) -> Entry {
         let columns: Vec<&str> = order.columns.iter().map(|(name, _)| name.as_str()).collect();
         let filters: Vec<&str> = order.predicate_types.keys().map(String::as_str).collect();
         Entry::new("release.intended")
@@ -262,7 +286,8 @@ impl Node {
             .field("filter_columns", filters)
             .field("partitions", order.partitions)
             .field("request_digest", self.log.digest(&order.request))
-            .field("consent_version", consent_version)
+            .field("consent_version", standing.version)
+            .field("consent_generation", standing.generation)
             .field("freshness", freshness)
     }
 

@@ -16,7 +16,8 @@ use concordat_policy::agreement::{Dataset, Fingerprint};
 use concordat_policy::{Agreement, Basis, Code, ColumnType, DatasetName, LinkageDomain, Name, Predicate, Refusal, Use};
 use concordat_proto::order::Order;
 use concordat_proto::token::VerifyingKey;
-use concordat_proto::{MAX_RELEASE_REQUEST, predicate, v1, version_is_served};
+use concordat_proto::version::{spoken_with, too_far_apart};
+use concordat_proto::{MAX_RELEASE_REQUEST, predicate, v1};
 use prost::Message as _;
 
 pub use self::consumed::{Consumed, ConsumedError};
@@ -34,6 +35,8 @@ const MAX_COLUMNS: usize = 256;
 pub struct VerifiedOrder {
     /// The order's identifier, consumed once.
     pub id: String,
+    /// The version of the contract in which it is answered.
+    pub contract_version: u32,
     /// When it expires, Unix seconds.
     pub expires: i64,
     /// The query it belongs to.
@@ -97,7 +100,7 @@ impl Verifier {
         })?;
         let request = v1::ReleaseRequest::decode(wire.request.as_slice())
             .map_err(|e| self.invalid("the release request cannot be read").operator(e))?;
-        self.agree(&order, &request)?;
+        let spoken = self.agree(&order, &request)?;
         let agreement = self.agreements.find(&request.agreement, &request.agreement_digest, now)?;
         let domain = self.agreements.domain(agreement, request.domain.as_ref(), now)?;
         let dataset = self.dataset(agreement, &request)?;
@@ -113,6 +116,7 @@ impl Verifier {
             |columns: BTreeSet<&str>| columns.into_iter().filter_map(|c| Some((c.to_owned(), dataset.columns.get(c)?.kind))).collect();
         Ok(VerifiedOrder {
             id: order.jti,
+            contract_version: spoken,
             expires: order.exp,
             query_id: order.query_id,
             caller: order.sub,
@@ -132,13 +136,11 @@ impl Verifier {
         })
     }
 
-    /// The signed claims must say what the request says.
-    fn agree(&self, order: &Order, request: &v1::ReleaseRequest) -> Result<(), Refusal> {
-        if !version_is_served(request.contract_version) {
-            return Err(self
-                .invalid(format!("contract version {} is not served", request.contract_version))
-                .advice("bring gateway and node within one version of each other"));
-        }
+    /// The signed claims must say what the request says. Returns the contract version in which to answer.
+    fn agree(&self, order: &Order, request: &v1::ReleaseRequest) -> Result<u32, Refusal> {
+        let spoken = spoken_with(request.contract_version).ok_or_else(|| {
+            too_far_apart("this department's node", "the gateway", request.contract_version).department(self.agreements.department())
+        })?;
         let domain = request.domain.as_ref().ok_or_else(|| self.invalid("the request names no linkage domain"))?;
         let alike = [
             (order.mission.as_str(), domain.mission.as_str()),
@@ -150,7 +152,7 @@ impl Verifier {
         if alike.iter().any(|(claim, field)| claim != field) || !(1..=128).contains(&order.query_id.len()) {
             return Err(self.invalid("the order's claims and the request contradict each other"));
         }
-        Ok(())
+        Ok(spoken)
     }
 
     fn dataset<'a>(&self, agreement: &'a Agreement, request: &v1::ReleaseRequest) -> Result<&'a Dataset, Refusal> {

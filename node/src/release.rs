@@ -24,7 +24,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
+use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Code, Name, Refusal};
+use concordat_proto::receipt::Standing;
 use concordat_proto::schema::release_schema;
 use tempfile::TempDir;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -66,8 +68,8 @@ pub struct Release {
     pub order: VerifiedOrder,
     /// The schema of its batches.
     pub schema: SchemaRef,
-    /// The consent ledger's version that was applied.
-    pub consent_version: u64,
+    /// Where the consent ledger stood that was applied.
+    pub standing: Standing,
     /// When the source last changed, Unix seconds.
     pub freshness: i64,
     /// The entry of the node's log that announced it.
@@ -131,7 +133,7 @@ impl Releases {
             .permissions(std::fs::Permissions::from_mode(0o700))
             .tempdir_in(&self.spill)
             .map_err(Refusal::internal)?;
-        let (consent_version, freshness) = (rules.consent_version, scan.freshness);
+        let (standing, freshness) = (rules.standing, scan.freshness);
         let sorting =
             Sorting { folder: Arc::new(folder), memory: self.memory, buckets: Buckets::new(order.partitions), rules: Arc::new(rules) };
         let (sender, progress) = watch::channel(Progress::Scanning);
@@ -146,7 +148,7 @@ impl Releases {
         let release = Arc::new(Release {
             order,
             schema,
-            consent_version,
+            standing,
             freshness,
             log_entry,
             progress,
@@ -193,6 +195,16 @@ impl Releases {
     pub fn abandon(&self, release: &Release) {
         release.task.abort();
         self.forget(&release.order.id);
+    }
+
+    /// Ends the release of an order that its gateway gives back before any ticket was redeemed. Whether there was one.
+    pub fn give_back(&self, id: &str, certificate: &Fingerprint) -> Option<Arc<Release>> {
+        let release = self.running().get(id).filter(|release| release.order.certificate == *certificate).cloned()?;
+        let untouched = release.redeemed.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        untouched.then(|| {
+            self.abandon(&release);
+            release
+        })
     }
 
     fn forget(&self, id: &str) {

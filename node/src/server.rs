@@ -18,6 +18,7 @@ use concordat_policy::Code;
 use concordat_proto::v1::consent_ledger_server::ConsentLedgerServer;
 use concordat_proto::v1::linkage_keys_server::LinkageKeysServer;
 use concordat_proto::v1::node_server::NodeServer;
+use concordat_proto::v1::releases_server::ReleasesServer;
 use concordat_proto::{MAX_BATCH_MESSAGE, MAX_CONTROL_MESSAGE};
 use futures::future::BoxFuture;
 use tonic::transport::Server;
@@ -35,6 +36,7 @@ const CALLS: &[&str] = &[
     "arrow.flight.protocol.FlightService/GetFlightInfo",
     "arrow.flight.protocol.FlightService/DoGet",
     "concordat.v1.Node/Describe",
+    "concordat.v1.Releases/Abandon",
     "concordat.v1.LinkageKeys/Seal",
     "concordat.v1.LinkageKeys/Accept",
     "concordat.v1.ConsentLedger/Record",
@@ -115,6 +117,11 @@ pub async fn serve(node: Arc<Node>, listen: Listen, stop: Stop) -> Result<(), Se
             NodeServer::new(control.clone()).max_decoding_message_size(MAX_CONTROL_MESSAGE).max_encoding_message_size(MAX_CONTROL_MESSAGE),
         )
         .add_service(
+            ReleasesServer::new(control.clone())
+                .max_decoding_message_size(MAX_CONTROL_MESSAGE)
+                .max_encoding_message_size(MAX_CONTROL_MESSAGE),
+        )
+        .add_service(
             LinkageKeysServer::new(control.clone())
                 .max_decoding_message_size(MAX_CONTROL_MESSAGE)
                 .max_encoding_message_size(MAX_CONTROL_MESSAGE),
@@ -150,7 +157,7 @@ impl Subject for Readiness {
             }
             if let Err(refusal) = node.caught_up().await {
                 let what = if refusal.code == Code::LogUnavailable { "log" } else { "ledger" };
-                let remedy = "restore the newest ledger; a backup that lacks withdrawals is not used".into();
+                let remedy = "restore the newest ledger, or accept the loss with `concordat-node acknowledge-restore`".into();
                 reasons.push(Reason { what, cause: refusal.operator.unwrap_or(refusal.message), remedy });
             }
             reasons

@@ -8,6 +8,7 @@ use chrono::Utc;
 use concordat_audit::Entry;
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Code, Refusal};
+use concordat_proto::version::too_far_apart;
 use concordat_proto::{CONTRACT_VERSION, peer, v1, version_is_served};
 use tonic::{Request, Response, Status};
 
@@ -41,8 +42,7 @@ impl Control {
     async fn description(&self, request: v1::DescribeRequest, certificate: Option<Fingerprint>) -> Result<v1::Description, Refusal> {
         self.0.callers.gateway(certificate)?;
         if !version_is_served(request.contract_version) {
-            return Err(Refusal::new(Code::Invalid, format!("contract version {} is not served", request.contract_version))
-                .department(&self.0.department));
+            return Err(too_far_apart("this department's node", "the gateway", request.contract_version).department(&self.0.department));
         }
         // Who asks whether this node answers must not be told that all is well while it can release nothing.
         if self.0.log.is_failing() {
@@ -65,6 +65,7 @@ impl Control {
                 datasets: node.datasets.iter().map(describe).collect(),
                 agreements: node.agreements.iter().map(held).collect(),
                 time: now.timestamp(),
+                consent_generation: node.consent.generation().map_err(Refusal::internal)?,
             })
         })
         .await
@@ -87,6 +88,15 @@ impl Control {
         blocking(move || linkage.accept(&sealed, &agreements, Utc::now())).await?;
         self.0.log(entry.field("sender", sender)).await?;
         Ok(v1::AcceptResponse {})
+    }
+
+    async fn give_back(&self, request: v1::AbandonRequest, certificate: Option<Fingerprint>) -> Result<v1::AbandonResponse, Refusal> {
+        let certificate = self.0.callers.gateway(certificate)?;
+        if let Some(release) = self.0.releases.give_back(&request.order, &certificate) {
+            self.0.outcome("abandoned");
+            self.0.log(Entry::new("release.abandoned").query(&release.order.query_id).field("order", request.order)).await?;
+        }
+        Ok(v1::AbandonResponse {})
     }
 }
 
@@ -143,5 +153,14 @@ impl v1::linkage_keys_server::LinkageKeys for Control {
         let certificate = peer::certificate(&request);
         let outcome = self.accept_key(request.into_inner(), certificate.clone()).await;
         self.answer("linkage.refused", certificate.as_ref(), outcome).await
+    }
+}
+
+#[tonic::async_trait]
+impl v1::releases_server::Releases for Control {
+    async fn abandon(&self, request: Request<v1::AbandonRequest>) -> Result<Response<v1::AbandonResponse>, Status> {
+        let certificate = peer::certificate(&request);
+        let outcome = self.give_back(request.into_inner(), certificate.clone()).await;
+        self.answer("order.refused", certificate.as_ref(), outcome).await
     }
 }

@@ -8,8 +8,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 
-/// How long connections may take to notice that they were cut.
+/// How long calls may take to end by themselves, and then connections to notice that they were cut.
 const NOTICE: Duration = Duration::from_secs(1);
+
+/// How often running calls are counted while they are to end.
+const MOMENT: Duration = Duration::from_millis(10);
 
 /// How long a client may take to close a connection on which nothing runs.
 const IDLE: Duration = Duration::from_millis(500);
@@ -65,6 +68,8 @@ async fn signalled() {
 pub struct Drain {
     /// No new connection is taken any more.
     pub stopping: CancellationToken,
+    /// The time is over: calls that are left are to end by themselves, at once.
+    pub ending: CancellationToken,
     /// Connections that are left are closed.
     pub cut: CancellationToken,
 }
@@ -97,10 +102,19 @@ impl Drain {
             () = idle(metrics) => tracing::info!("drained; idle connections are closed"),
             () = tokio::time::sleep(time) => {
                 tracing::warn!(calls = metrics.calls_running(), "calls were still running when the drain ended, and are cut");
+                self.ending.cancel();
+                let _ = tokio::time::timeout(NOTICE, ended(metrics)).await;
             }
         }
         self.cut.cancel();
         tokio::time::timeout(NOTICE, serving).await.unwrap_or(Ok(()))
+    }
+}
+
+/// Ready when no call is running.
+async fn ended(metrics: &Metrics) {
+    while metrics.calls_running() > 0 {
+        tokio::time::sleep(MOMENT).await;
     }
 }
 

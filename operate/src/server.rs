@@ -78,6 +78,13 @@ impl Server {
         Ok(Self { listener, endpoint, tls, metrics, operations, state: state.to_owned(), drain })
     }
 
+    /// Cancels `ending` when the time of the drain is over, before connections are cut: who still works can stop, and say so.
+    #[must_use]
+    pub fn ending(mut self, ending: CancellationToken) -> Self {
+        self.drain.ending = ending;
+        self
+    }
+
     /// Serves until `stop`, then drains. `<state>/address` holds the bound address once calls are taken, and
     /// `<state>/operations-address` the endpoint's. The server's own certificate is reloaded beside `reloads`.
     ///

@@ -1,10 +1,12 @@
 //! The contract between gateway, nodes and clients: generated code, and the one place where wire types become domain types.
 //!
 //! Also what both ends must do alike: the strict JWT wrapper ([`token`]), release orders ([`order`]), release receipts
-//! ([`receipt`]), the Arrow schema of a release ([`schema`]), the identity behind a TLS connection ([`peer`]) and the one
-//! table of codes and gRPC statuses ([`status`]); and how a release's stream, whose every byte is hostile until it has been
-//! checked, is read ([`release_stream`]).
+//! ([`receipt`]), the Arrow schema of a release ([`schema`]), the identity behind a TLS connection ([`peer`]), the contract's
+//! versions ([`version`]) and the one table of codes and gRPC statuses ([`status`]); and how a release's stream, whose every
+//! byte is hostile until it has been checked, is read ([`release_stream`]).
 
+#[cfg(test)]
+mod contract;
 pub mod order;
 pub mod peer;
 pub mod predicate;
@@ -13,20 +15,14 @@ pub mod release_stream;
 pub mod schema;
 pub mod status;
 pub mod token;
+pub mod version;
+
+pub use version::{CONTRACT_VERSION, version_is_served};
 
 /// Generated from `v1/*.proto`.
 #[expect(missing_docs, reason = "generated; the comments stand in v1/*.proto")]
 pub mod v1 {
     tonic::include_proto!("concordat.v1");
-}
-
-/// The version of the contract that this build speaks. Neighbours (one behind, one ahead) work with each other.
-pub const CONTRACT_VERSION: u32 = 1;
-
-/// Whether a peer that speaks `version` can be served.
-#[must_use]
-pub fn version_is_served(version: u32) -> bool {
-    version.abs_diff(CONTRACT_VERSION) <= 1 && version > 0
 }
 
 /// The largest message that either side accepts, in bytes: one batch of a release.

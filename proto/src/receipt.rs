@@ -40,13 +40,39 @@ pub struct Receipt {
     pub rows: u64,
     /// The consent ledger's version at which consent was applied to every row.
     pub consent_version: u64,
+    /// The ledger's generation. Stated where the release was ordered in contract version 2 or later; absent means 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consent_generation: Option<u32>,
     /// When the source last changed, Unix seconds.
     pub freshness: i64,
     /// The release's entry in the node's log.
     pub log_entry: u64,
 }
 
+/// Where a consent ledger stands. Compared by generation, then version: within a generation a ledger only grows, and a backup
+/// that was restored and acknowledged begins a new one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Standing {
+    /// How often the department has acknowledged that it restored a backup.
+    pub generation: u32,
+    /// The place of the last record.
+    pub version: u64,
+}
+
+impl std::fmt::Display for Standing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "version {} of generation {}", self.version, self.generation)
+    }
+}
+
 impl Receipt {
+    /// Where the ledger stood whose records were applied.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        Standing { generation: self.consent_generation.unwrap_or(0), version: self.consent_version }
+    }
+
     /// The issuer that names a department's node.
     #[must_use]
     pub fn issuer(department: &Name) -> String {

@@ -11,6 +11,7 @@ use concordat_proto::v1::consent_ledger_client::ConsentLedgerClient;
 use concordat_proto::v1::gateway_client::GatewayClient;
 use concordat_proto::v1::linkage_keys_client::LinkageKeysClient;
 use concordat_proto::v1::node_client::NodeClient;
+use concordat_proto::v1::releases_client::ReleasesClient;
 use serde_json::{Value, json};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
@@ -247,11 +248,13 @@ async fn at_every_node_door(channel: Channel) -> Vec<(&'static str, Result<(), t
     let mut flight = FlightServiceClient::new(channel.clone());
     let mut keys = LinkageKeysClient::new(channel.clone());
     let describe = NodeClient::new(channel.clone()).describe(v1::DescribeRequest { contract_version: 1 }).await.map(drop);
+    let abandon = ReleasesClient::new(channel.clone()).abandon(v1::AbandonRequest::default()).await.map(drop);
     let mut ledger = ConsentLedgerClient::new(channel);
     let record = ledger.record(v1::RecordRequest::default()).await.map(drop);
     let import = ledger.import(tokio_stream::iter([v1::ImportRequest::default()])).await.map(drop);
     let show = ledger.show(v1::ShowRequest::default()).await.map(drop);
     vec![
+        ("Abandon", abandon),
         ("Describe", describe),
         ("Record", record),
         ("Import", import),

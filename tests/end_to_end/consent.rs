@@ -21,7 +21,7 @@ async fn counts(sandbox: &Sandbox) -> (f64, f64, u64) {
 }
 
 /// Records an event as the department's administrator does, beside the running node.
-fn record(sandbox: &Sandbox, department: &str, purpose: &str, event: &str, identifier: &str) {
+pub fn record(sandbox: &Sandbox, department: &str, purpose: &str, event: &str, identifier: &str) {
     let config = sandbox.layout.node(department).join("node.toml");
     let mut child = Command::new(program())
         .args([

@@ -1,5 +1,13 @@
 //! Nodes that are slow or gone, logs that cannot be written: a typed refusal, never a part of an answer.
 
+mod departments;
+mod machines;
+mod matrix;
+mod peer;
+mod proxy;
+mod restored;
+mod versions;
+
 use std::os::unix::fs::symlink;
 use std::process::Command;
 use std::time::Duration;

@@ -17,15 +17,15 @@ use tonic::transport::{Channel, Identity};
 use crate::callers::node;
 use crate::sandbox::Sandbox;
 
-struct Rogue {
-    sandbox: Sandbox,
-    key: SigningKey,
+pub struct Rogue {
+    pub sandbox: Sandbox,
+    pub key: SigningKey,
     certificate: String,
     agreement: Agreement,
 }
 
 impl Rogue {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let sandbox = Sandbox::start(500).await;
         // Brings the linkage keys to the nodes.
         sandbox.query("SELECT count(*) FROM dfe.attainment a JOIN dwp.claims c ON a.subject = c.subject").await.unwrap();
@@ -36,7 +36,7 @@ impl Rogue {
         Self { sandbox, key, certificate, agreement: Agreement::parse(&text).unwrap() }
     }
 
-    async fn channel(&self, department: &str) -> Channel {
+    pub async fn channel(&self, department: &str) -> Channel {
         let tls = self.sandbox.layout.gateway().join("tls");
         let read = |name: &str| std::fs::read_to_string(tls.join(name)).unwrap();
         node(&self.sandbox, department, Some(Identity::from_pem(read("client.pem"), read("client.key.pem"))), &read("ca.pem"))
@@ -44,7 +44,7 @@ impl Rogue {
             .unwrap()
     }
 
-    fn request(&self) -> v1::ReleaseRequest {
+    pub fn request(&self) -> v1::ReleaseRequest {
         let name = |s: &str| Name::parse(s).unwrap();
         let domain =
             LinkageDomain::at(name("opportunity"), name("opportunity.measure"), self.agreement.linkage.epoch_days, Utc::now()).unwrap();
@@ -62,7 +62,7 @@ impl Rogue {
         }
     }
 
-    fn order(&self, request: &v1::ReleaseRequest, jti: &str) -> Order {
+    pub fn order(&self, request: &v1::ReleaseRequest, jti: &str) -> Order {
         let now = Utc::now().timestamp();
         Order {
             iss: ISSUER.into(),
@@ -83,7 +83,7 @@ impl Rogue {
         }
     }
 
-    async fn place(
+    pub async fn place(
         &self,
         department: &str,
         order: &Order,

@@ -10,11 +10,8 @@ use futures::future::join_all;
 
 use crate::config::{Config, Paths};
 use crate::estate::Estate;
-use crate::fetch::Nodes;
+use crate::fetch::{Ledgers, Nodes};
 use crate::issuers::Issuers;
-
-/// How far clocks may differ, in seconds.
-const CLOCKS: i64 = 30;
 
 /// Checks what `path` names.
 pub(super) async fn check(path: &Path) -> Report {
@@ -70,7 +67,11 @@ fn unusable(report: &mut Report, what: &str, error: &miette::Report) {
 async fn departments(report: &mut Report, config: &Config, estate: &Estate) {
     let (departments, agreements, views) = (&estate.departments, &estate.agreements, &estate.views);
     report.ok(format!("estate: {} department(s), {} agreement(s), {} view(s)", departments.len(), agreements.len(), views.len()));
-    let nodes = match Nodes::new(departments, config.client_tls.clone()) {
+    let ledgers = match Ledgers::open(&config.state, None) {
+        Ok(ledgers) => ledgers,
+        Err(e) => return report.fail("state/ledgers.json", &e.to_string(), "repair it from a copy"),
+    };
+    let nodes = match Nodes::new(departments, config.client_tls.clone(), ledgers) {
         Ok(nodes) => nodes,
         Err(fault) => return report.fault("nodes", &fault),
     };
@@ -82,7 +83,7 @@ async fn departments(report: &mut Report, config: &Config, estate: &Estate) {
             Err(refusal) => report.fail(
                 format!("department '{id}' at {}", department.address),
                 &refusal.operator.unwrap_or(refusal.message),
-                "start its node, correct its address and server_name in departments.toml, or have its operator pin this gateway's certificate",
+                "do what is named; else start its node, correct its address and server_name in departments.toml, or have its operator pin this gateway's certificate",
             ),
         }
     }
@@ -92,14 +93,9 @@ async fn departments(report: &mut Report, config: &Config, estate: &Estate) {
 fn judge(report: &mut Report, id: &str, description: &Description, agreements: &[Agreement]) {
     let what = format!("department '{id}'");
     report.ok(format!("{what}: answers, contract version {}", description.contract_version));
-    let apart = unix_now() - description.time;
+    // Who describes itself has passed: its clock, its contract version, its consent ledger.
     match description.time {
         0 => report.warn(&what, "its node does not tell its clock", "bring it to this gateway's version"),
-        _ if apart.abs() > CLOCKS => report.fail(
-            &what,
-            &format!("its clock and ours are {} s apart, and {CLOCKS} are allowed", apart.abs()),
-            "correct the wrong clock (NTP): orders and receipts are refused",
-        ),
         _ => report.ok(format!("{what}: clocks agree")),
     }
     for agreement in agreements.iter().filter(|a| a.parties.iter().any(|p| p.department.as_str() == id)) {

@@ -1,18 +1,20 @@
 //! Relay of linkage keys: from the keyholder, sealed to each other party, by way of this gateway, which sees ciphertext only.
 //! Both ends check the other's public key against the agreement, so that nothing put in here is believed.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use concordat_policy::{Agreement, LinkageDomain, Name, Refusal};
 use concordat_proto::v1::SealRequest;
-use tokio::sync::Mutex;
 
-use super::nodes::{Nodes, call};
+use super::nodes::Nodes;
 
 /// Which parties hold which domain's key, as far as this process has seen to it.
 #[derive(Default)]
 pub(crate) struct Relay {
     delivered: Mutex<HashSet<(LinkageDomain, Name, Name)>>,
+    /// One delivery at a time to each department: one that does not answer holds up nobody who does not need it.
+    turns: Mutex<HashMap<Name, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Relay {
@@ -27,22 +29,29 @@ impl Relay {
         domain: &LinkageDomain,
         departments: &[Name],
     ) -> Result<(), Refusal> {
-        let mut delivered = self.delivered.lock().await;
         for department in departments {
             let key = (domain.clone(), agreement.linkage.keyholder.clone(), department.clone());
-            if delivered.contains(&key) {
+            if lock(&self.delivered).contains(&key) {
                 continue;
             }
-            deliver(nodes, agreement, domain, department).await?;
-            delivered.insert(key);
+            let turn = lock(&self.turns).entry(department.clone()).or_default().clone();
+            let _turn = turn.lock().await;
+            if !lock(&self.delivered).contains(&key) {
+                deliver(nodes, agreement, domain, department).await?;
+                lock(&self.delivered).insert(key);
+            }
         }
         Ok(())
     }
 
     /// Forgets what was delivered, so that the next [`Relay::ensure`] delivers again: a node may have lost its state.
-    pub(crate) async fn forget(&self) {
-        self.delivered.lock().await.clear();
+    pub(crate) fn forget(&self) {
+        lock(&self.delivered).clear();
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn deliver(nodes: &Nodes, agreement: &Agreement, domain: &LinkageDomain, recipient: &Name) -> Result<(), Refusal> {
@@ -55,9 +64,9 @@ async fn deliver(nodes: &Nodes, agreement: &Agreement, domain: &LinkageDomain, r
         recipient: recipient.to_string(),
         recipient_key,
     };
-    let sealed = call(keyholder, nodes.keys(keyholder)?.seal(request)).await?;
+    let sealed = nodes.call(keyholder, nodes.keys(keyholder)?.seal(request)).await?;
     if recipient != keyholder {
-        call(recipient, nodes.keys(recipient)?.accept(sealed)).await?;
+        nodes.call(recipient, nodes.keys(recipient)?.accept(sealed)).await?;
     }
     Ok(())
 }

@@ -1,10 +1,14 @@
 //! Fetching releases: an order per leaf of the plan, the sorted streams that answer it, and the receipts without which nothing
 //! that came is used.
 
+mod clocks;
 mod flight;
 mod keys;
+mod ledgers;
 mod nodes;
+mod recovery;
 mod release;
+mod trouble;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +16,8 @@ use std::sync::Arc;
 use concordat_policy::{Agreement, Code, LinkageDomain, Name, Refusal};
 use concordat_proto::order::{Confirmation, ISSUER, MAX_LIFETIME, Order, digest};
 use concordat_proto::token::SigningKey;
-use concordat_proto::{CONTRACT_VERSION, MAX_RELEASE_REQUEST, predicate, v1};
+use concordat_proto::version::GIVES_BACK;
+use concordat_proto::{MAX_RELEASE_REQUEST, predicate, v1};
 use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
 use datafusion::physical_plan::ExecutionPlan;
 use futures::future::try_join_all;
@@ -22,8 +27,8 @@ use crate::authenticate::Caller;
 use crate::observe::Observed;
 use crate::plan::{ReleaseExec, ReleaseSpec};
 pub(crate) use keys::Relay;
+pub(crate) use ledgers::Ledgers;
 pub(crate) use nodes::Nodes;
-use nodes::call;
 use release::Expected;
 pub(crate) use release::{Placed, Source};
 
@@ -45,6 +50,22 @@ pub(crate) struct Errand<'a> {
     pub(crate) query_id: &'a str,
     pub(crate) caller: &'a Caller,
     pub(crate) agreements: &'a [Agreement],
+}
+
+/// An order that was sent. If its tickets do not come, because its query was dropped or they are late, it is given back: else
+/// the node would work on for nobody.
+struct Sent<'n> {
+    nodes: &'n Nodes,
+    department: &'n Name,
+    order: Option<String>,
+}
+
+impl Drop for Sent<'_> {
+    fn drop(&mut self) {
+        if let Some(order) = self.order.take() {
+            self.nodes.give_back(self.department, order);
+        }
+    }
 }
 
 impl Fetcher {
@@ -99,11 +120,19 @@ impl Fetcher {
         let department = &spec.dataset().department;
         let agreement = agreement(errand.agreements, &spec.permit.agreement)?;
         let key = self.nodes.signing_key(department, agreement).await?;
+        let spoken = self.nodes.spoken(department).await?;
         let jti = uuid::Uuid::now_v7().to_string();
-        let command = self.signed(spec, errand, &jti)?;
+        let command = self.signed(spec, errand, &jti, spoken)?;
+        // Whatever was seen before the order is placed, its answer must not be older.
+        let ledger = self.nodes.ledgers.seen(department);
         // One client for order and tickets: both are bound to the certificate of its connection.
         let node = self.nodes.flight(department)?;
-        let info = call(department, node.order(command)).await?;
+        let mut sent = Sent { nodes: &self.nodes, department, order: (spoken >= GIVES_BACK).then(|| jti.clone()) };
+        let info = self.nodes.call(department, node.order(command)).await;
+        if info.as_ref().is_err_and(|refusal| refusal.code == Code::NodeRefused) {
+            sent.order = None;
+        }
+        let info = info?;
         let expected = Expected {
             department: department.clone(),
             dataset: spec.dataset().dataset.to_string(),
@@ -112,17 +141,21 @@ impl Fetcher {
             key,
             schema: spec.schema.clone(),
             partitions: spec.partitions,
-            consent_version: self.nodes.describe(department).await?.consent_version,
             most_rows: self.most_rows,
             observed: self.observed.clone(),
+            ledgers: self.nodes.ledgers.clone(),
+            described: self.nodes.standing(department).await?,
+            ledger,
         };
-        spec.place(Placed::new(expected, &info, node)?)
+        let placed = Placed::new(expected, &info, node)?;
+        sent.order = None;
+        spec.place(placed)
     }
 
-    fn signed(&self, spec: &ReleaseSpec, errand: &Errand<'_>, jti: &str) -> Result<Vec<u8>, Refusal> {
+    fn signed(&self, spec: &ReleaseSpec, errand: &Errand<'_>, jti: &str, spoken: u32) -> Result<Vec<u8>, Refusal> {
         let domain = domain(spec)?;
         let request = v1::ReleaseRequest {
-            contract_version: CONTRACT_VERSION,
+            contract_version: spoken,
             query_id: errand.query_id.to_owned(),
             domain: Some((&domain).into()),
             agreement: spec.permit.agreement.to_string(),

@@ -6,26 +6,37 @@ use std::time::{Duration, Instant};
 
 use concordat_operate::Fault;
 use concordat_operate::certificate::{Facts, Files, Identity};
+use concordat_operate::server::unix_now;
 use concordat_operate::trace::{Traced, traced};
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Agreement, Code, Name, Refusal};
+use concordat_proto::receipt::Standing;
 use concordat_proto::status::from_status;
 use concordat_proto::token::VerifyingKey;
 use concordat_proto::v1::linkage_keys_client::LinkageKeysClient;
 use concordat_proto::v1::node_client::NodeClient;
-use concordat_proto::v1::{DescribeRequest, Description};
+use concordat_proto::v1::releases_client::ReleasesClient;
+use concordat_proto::v1::{AbandonRequest, DescribeRequest, Description};
+use concordat_proto::version::{spoken_with, too_far_apart};
 use concordat_proto::{CONTRACT_VERSION, MAX_CONTROL_MESSAGE, version_is_served};
 use tokio::sync::Mutex;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
 
+use super::clocks::{self, Offset};
 use super::flight::Flight;
+use super::ledgers::Ledgers;
+use super::recovery::Recovery;
+use super::trouble::{self, Trouble};
 use crate::estate::Department;
 
 /// How long a control call may take.
 pub(crate) const CONTROL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a description is believed.
 const DESCRIPTION_AGE: Duration = Duration::from_secs(30);
+/// How long a connection may be silent until it is asked for a sign of life, and how long that may take.
+const SILENCE: Duration = Duration::from_secs(4);
+const PONG: Duration = Duration::from_secs(6);
 /// The longest text of a node that is passed on.
 const MAX_NODE_TEXT: usize = 400;
 
@@ -35,6 +46,8 @@ pub(crate) struct Nodes {
     by_department: HashMap<Name, Node>,
     /// The present certificate and, where there was one, the one before: an order may still travel over its connection.
     certificates: RwLock<Vec<Fingerprint>>,
+    /// Where the departments' consent ledgers were seen.
+    pub(super) ledgers: Arc<Ledgers>,
 }
 
 struct Node {
@@ -43,6 +56,8 @@ struct Node {
     server_name: String,
     channel: RwLock<Traced>,
     described: Mutex<Option<(Instant, Arc<Description>)>>,
+    recovery: Recovery,
+    clock: Offset,
 }
 
 impl Nodes {
@@ -50,7 +65,7 @@ impl Nodes {
     ///
     /// # Errors
     /// When an address is no URL or the TLS files do not fit.
-    pub(crate) fn new(departments: &[Department], files: Files) -> Result<Self, Fault> {
+    pub(crate) fn new(departments: &[Department], files: Files, ledgers: Ledgers) -> Result<Self, Fault> {
         let identity = Identity::load(&files)?;
         let mut by_department = HashMap::new();
         for department in departments {
@@ -61,11 +76,13 @@ impl Nodes {
                 server_name: department.server_name.clone(),
                 channel: RwLock::new(channel),
                 described: Mutex::new(None),
+                recovery: Recovery::default(),
+                clock: Offset::default(),
             };
             by_department.insert(department.id.clone(), node);
         }
         let certificates = RwLock::new(vec![identity.own()?.fingerprint.clone()]);
-        Ok(Self { files, by_department, certificates })
+        Ok(Self { files, by_department, certificates, ledgers: Arc::new(ledgers) })
     }
 
     /// Reads the identity again; new calls go over new connections, running ones end on theirs. What cannot be used, or is
@@ -119,26 +136,76 @@ impl Nodes {
         Ok(LinkageKeysClient::new(self.node(department)?.channel()).max_decoding_message_size(MAX_CONTROL_MESSAGE))
     }
 
+    /// Gives an order back whose answer nobody waits for any more, without waiting for that.
+    pub(super) fn give_back(&self, department: &Name, order: String) {
+        if let (Ok(node), Ok(runtime)) = (self.node(department), tokio::runtime::Handle::try_current()) {
+            let mut client = ReleasesClient::new(node.channel()).max_decoding_message_size(MAX_CONTROL_MESSAGE);
+            // What cannot be told lapses at the node by itself.
+            runtime.spawn(async move { tokio::time::timeout(CONTROL_TIMEOUT, client.abandon(AbandonRequest { order })).await.map(drop) });
+        }
+    }
+
+    /// Runs a control call to a node, unless it failed a moment ago.
+    ///
+    /// # Errors
+    /// Node refusals that name the department.
+    pub(crate) async fn call<T>(
+        &self,
+        department: &Name,
+        future: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    ) -> Result<T, Refusal> {
+        self.node(department)?.call(future).await
+    }
+
     /// What a node says of itself, at most 30 s old.
     ///
     /// # Errors
-    /// Node refusals that name the department; [`Code::NodeFaulty`] when it speaks for another department or version.
+    /// Node refusals that name the department; [`Code::NodeFaulty`] when it speaks for another department or version, or shows a
+    /// consent ledger older than one that was used before; [`Code::NodeRefused`] when its clock or ours is off.
     pub(crate) async fn describe(&self, department: &Name) -> Result<Arc<Description>, Refusal> {
         let node = self.node(department)?;
+        // Not behind the lock, where somebody may be trying already.
+        node.recovery.refused(Instant::now())?;
         let mut described = node.described.lock().await;
         if let Some((at, description)) = described.as_ref()
             && at.elapsed() < DESCRIPTION_AGE
         {
             return Ok(description.clone());
         }
-        let fresh = Arc::new(node.describe().await?);
+        let fresh = Arc::new(self.described(node).await?);
         *described = Some((Instant::now(), fresh.clone()));
         Ok(fresh)
     }
 
     /// What a node says of itself now.
     pub(crate) async fn describe_now(&self, department: &Name) -> Result<Description, Refusal> {
-        self.node(department)?.describe().await
+        self.described(self.node(department)?).await
+    }
+
+    async fn described(&self, node: &Node) -> Result<Description, Refusal> {
+        let seen = self.ledgers.seen(&node.department);
+        let description = node.describe().await?;
+        let others = self.by_department.values().filter(|other| other.department != node.department);
+        clocks::judge(&node.department, node.clock.ahead(), others.filter_map(|other| other.clock.ahead()))?;
+        self.ledgers.check(&node.department, seen, standing(&description)).await?;
+        Ok(description)
+    }
+
+    /// Where a node says that its consent ledger stands.
+    ///
+    /// # Errors
+    /// As [`Nodes::describe`].
+    pub(crate) async fn standing(&self, department: &Name) -> Result<Standing, Refusal> {
+        self.describe(department).await.map(|description| standing(&description))
+    }
+
+    /// The version of the contract in which to order releases of a node: the lower of its own and ours.
+    ///
+    /// # Errors
+    /// As [`Nodes::describe`].
+    pub(crate) async fn spoken(&self, department: &Name) -> Result<u32, Refusal> {
+        let version = self.describe(department).await?.contract_version;
+        spoken_with(version).ok_or_else(|| strange_version(department, version))
     }
 
     /// The key that signs a node's receipts, checked against the agreement.
@@ -159,22 +226,47 @@ impl Node {
         self.channel.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    async fn call<T>(&self, future: impl Future<Output = Result<tonic::Response<T>, Status>>) -> Result<T, Refusal> {
+        let attempt = self.recovery.begin(Instant::now())?;
+        let outcome = match tokio::time::timeout(CONTROL_TIMEOUT, future).await {
+            Err(_) => Err(timeout(&self.department)),
+            Ok(Err(status)) => Err(failed(&self.department, &status)),
+            Ok(Ok(response)) => Ok(response.into_inner()),
+        };
+        attempt.ended(&outcome, Instant::now(), getrandom::u32().unwrap_or_default());
+        if outcome.as_ref().is_err_and(|refusal| matches!(refusal.code, Code::NodeUnavailable | Code::NodeTimeout))
+            && let Ok(mut described) = self.described.try_lock()
+        {
+            // Whoever answers next may be another version of the program, with another ledger.
+            *described = None;
+        }
+        outcome
+    }
+
     async fn describe(&self) -> Result<Description, Refusal> {
         let mut client = NodeClient::new(self.channel()).max_decoding_message_size(MAX_CONTROL_MESSAGE);
-        let description =
-            call(&self.department, client.describe(Request::new(DescribeRequest { contract_version: CONTRACT_VERSION }))).await?;
-        if description.department != self.department.as_str() || !version_is_served(description.contract_version) {
-            return Err(faulty(
-                &self.department,
-                "describes another department or an unknown contract version",
-                description.contract_version,
-            ));
+        let asked = unix_now();
+        let described = self.call(client.describe(Request::new(DescribeRequest { contract_version: CONTRACT_VERSION }))).await;
+        let description = described.map_err(|refusal| match refusal.code {
+            // Nodes of version 1 do not say which side is behind.
+            Code::NodeRefused if refusal.message.contains("contract version") && !refusal.message.contains("upgrade") => {
+                refusal.advice(format!("this gateway speaks contract version {CONTRACT_VERSION}: upgrade the side that is behind"))
+            }
+            _ => refusal,
+        })?;
+        if description.department != self.department.as_str() {
+            return Err(faulty(&self.department, "describes another department", &description.department));
         }
+        if !version_is_served(description.contract_version) {
+            return Err(strange_version(&self.department, description.contract_version));
+        }
+        self.clock.note(description.time, (asked, unix_now()));
         Ok(description)
     }
 }
 
-/// A channel that connects when it is used.
+/// A channel that connects when it is used, and again when its connection has broken. A connection that carries nothing any more
+/// is noticed within [`SILENCE`] and [`PONG`] together, whether something runs on it or not.
 fn connect(address: &str, server_name: &str, identity: &Identity) -> Result<Traced, Fault> {
     let config = ClientTlsConfig::new()
         .ca_certificate(Certificate::from_pem(identity.ca_pem.as_deref().unwrap_or_default()))
@@ -186,21 +278,23 @@ fn connect(address: &str, server_name: &str, identity: &Identity) -> Result<Trac
         .map_err(|e| Fault::new(address, format!("TLS: {e}"), "correct departments.toml or the [nodes] files"))?
         .connect_timeout(Duration::from_secs(5))
         .tcp_nodelay(true)
-        .http2_keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(10))
+        .http2_keep_alive_interval(SILENCE)
+        .keep_alive_timeout(PONG)
+        .keep_alive_while_idle(true)
         // Only a stream's own window bounds it: a stream that waits for its partner must not starve the others.
         .initial_stream_window_size(4 << 20)
         .initial_connection_window_size(1 << 30);
     Ok(traced(endpoint.connect_lazy()))
 }
 
-/// Runs a control call under its timeout, and turns its failures into refusals that name the department.
-pub(crate) async fn call<T>(department: &Name, future: impl Future<Output = Result<tonic::Response<T>, Status>>) -> Result<T, Refusal> {
-    match tokio::time::timeout(CONTROL_TIMEOUT, future).await {
-        Err(_) => Err(timeout(department)),
-        Ok(Err(status)) => Err(failed(department, &status)),
-        Ok(Ok(response)) => Ok(response.into_inner()),
-    }
+fn standing(description: &Description) -> Standing {
+    Standing { generation: description.consent_generation, version: description.consent_version }
+}
+
+fn strange_version(department: &Name, version: u32) -> Refusal {
+    let apart = too_far_apart("this gateway", "its node", version);
+    let refusal = faulty(department, &format!("speaks another version of the contract ({})", apart.message), "");
+    Refusal { advice: apart.advice, ..refusal }
 }
 
 /// A node that did not answer in time.
@@ -219,7 +313,7 @@ pub(crate) fn faulty(department: &Name, what: &str, operator: impl std::fmt::Dis
 
 /// A failed call as a refusal. A node's own sentence passes on, cut short and stripped of control characters.
 pub(crate) fn failed(department: &Name, status: &Status) -> Refusal {
-    let operator = format!("{:?}: {}", status.code(), status.message());
+    let operator = format!("{:?}: {}{}", status.code(), status.message(), trouble::causes(status));
     if let Some(own) = from_status(status) {
         let said: String = own.message.chars().filter(|c| !c.is_control()).take(MAX_NODE_TEXT).collect();
         let code = if own.code == Code::NodeFaulty { Code::NodeFaulty } else { Code::NodeRefused };
@@ -227,13 +321,22 @@ pub(crate) fn failed(department: &Name, status: &Status) -> Refusal {
             .department(department)
             .operator(operator);
     }
-    let refusal = match status.code() {
-        tonic::Code::DeadlineExceeded => return timeout(department).operator(operator),
-        tonic::Code::Unavailable | tonic::Code::Cancelled | tonic::Code::Unknown | tonic::Code::Internal => Refusal::new(
-            Code::NodeUnavailable,
-            format!("department '{department}' cannot be reached, or broke off; there is no partial answer"),
-        )
-        .advice("try again later; `concordat departments` shows which nodes answer"),
+    let unreachable =
+        |what: &str, advice: &str| Refusal::new(Code::NodeUnavailable, format!("department '{department}' {what}")).advice(advice);
+    let refusal = match (Trouble::of(status), status.code()) {
+        (Some(Trouble::Silence), _) | (_, tonic::Code::DeadlineExceeded) => return timeout(department).operator(operator),
+        (Some(Trouble::ExpiredCertificate), _) => unreachable(
+            "shows a certificate that is not valid now, so nothing is asked of it",
+            "its operator must renew the certificate, or the clocks are off",
+        ),
+        (Some(Trouble::OwnCertificateExpired), _) => unreachable(
+            "does not take this gateway's certificate, which has expired",
+            "the gateway's operator must renew the certificate towards nodes",
+        ),
+        (_, tonic::Code::Unavailable | tonic::Code::Cancelled | tonic::Code::Unknown | tonic::Code::Internal) => unreachable(
+            "cannot be reached, or broke off; there is no partial answer",
+            "try again later; `concordat departments` shows which nodes answer",
+        ),
         _ => Refusal::new(Code::NodeFaulty, format!("department '{department}' answered out of contract; its data was discarded")),
     };
     refusal.department(department).operator(operator)

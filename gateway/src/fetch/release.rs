@@ -12,9 +12,9 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow_flight::{FlightInfo, Ticket};
 use concordat_policy::{Code, Name, Refusal};
-use concordat_proto::receipt::Receipt;
+use concordat_proto::receipt::{Receipt, Standing};
 use concordat_proto::release_stream::{MAX_RECEIPT, ReleaseStream, Taken};
-use concordat_proto::token::VerifyingKey;
+use concordat_proto::token::{Reason, VerifyingKey};
 use datafusion::common::{DataFusionError, Result as PlanResult, internal_datafusion_err};
 use futures::{Stream, StreamExt as _};
 use prost::Message as _;
@@ -24,6 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument as _, Span};
 
 use super::flight::Flight;
+use super::ledgers::Ledgers;
 use super::nodes::{failed, faulty, timeout};
 use crate::observe::Observed;
 
@@ -49,11 +50,14 @@ pub(super) struct Expected {
     pub(super) key: VerifyingKey,
     pub(super) schema: SchemaRef,
     pub(super) partitions: u32,
-    /// The version of the consent ledger that the node described before the order: an earlier one is stale.
-    pub(super) consent_version: u64,
     /// The most rows of the release.
     pub(super) most_rows: u64,
     pub(super) observed: Observed,
+    pub(super) ledgers: Arc<Ledgers>,
+    /// Where the node said that its consent ledger stands, before the order: an earlier version is stale.
+    pub(super) described: Standing,
+    /// Where the department's consent ledger was seen before the order was placed.
+    pub(super) ledger: Standing,
 }
 
 /// A placed order.
@@ -88,11 +92,18 @@ pub(crate) struct Source {
     pub(crate) dataset: String,
     /// The version of its consent ledger that was applied.
     pub(crate) consent_version: u64,
+    /// The ledger's generation, where the department once acknowledged that it restored a backup.
+    #[serde(skip_serializing_if = "never_restored")]
+    pub(crate) consent_generation: u32,
     /// When the source last changed, Unix seconds.
     pub(crate) freshness: i64,
     /// Rows that came. For the gateway's log, never for callers.
     #[serde(skip)]
     pub(crate) rows: u64,
+}
+
+fn never_restored(generation: &u32) -> bool {
+    *generation == 0
 }
 
 impl Placed {
@@ -155,21 +166,32 @@ impl Placed {
         let mut source: Option<Source> = None;
         for reader in readers {
             let receipt = reader.await.map_err(Refusal::internal)??;
+            let standing = receipt.standing();
             match &mut source {
                 None => {
                     source = Some(Source {
                         department: self.expected.department.to_string(),
                         dataset: receipt.dataset,
-                        consent_version: receipt.consent_version,
+                        consent_version: standing.version,
+                        consent_generation: standing.generation,
                         freshness: receipt.freshness,
                         rows: receipt.rows,
                     });
                 }
-                Some(source) if source.consent_version == receipt.consent_version => source.rows += receipt.rows,
+                Some(source) if source.standing() == standing => source.rows += receipt.rows,
                 Some(_) => return Err(faulty(&self.expected.department, "applied two versions of its consent ledger in one release", "")),
             }
         }
+        if let Some(source) = &source {
+            self.expected.ledgers.note(&self.expected.department, source.standing(), &self.expected.query_id).await?;
+        }
         Ok(source)
+    }
+}
+
+impl Source {
+    fn standing(&self) -> Standing {
+        Standing { generation: self.consent_generation, version: self.consent_version }
     }
 }
 
@@ -219,7 +241,9 @@ impl Expected {
                 }
                 Taken::Receipt(token) => {
                     self.observed.release(self.department.as_str(), bytes, since.elapsed());
-                    return self.receipt(&token, partition, stream.rows());
+                    let receipt = self.receipt(&token, partition, stream.rows())?;
+                    self.ledgers.check(&self.department, self.ledger, receipt.standing()).await?;
+                    return Ok(receipt);
                 }
             }
         }
@@ -241,7 +265,12 @@ impl Expected {
         let unverified = |e: &dyn std::fmt::Display| self.wrong("sent a receipt that does not verify", e);
         let token = std::str::from_utf8(token).map_err(|e| unverified(&e))?;
         let now = chrono::Utc::now().timestamp();
-        let receipt = Receipt::verify(token, &self.department, &self.key, now).map_err(|e| unverified(&e))?;
+        let receipt = Receipt::verify(token, &self.department, &self.key, now).map_err(|e| match e {
+            Reason::NotYet | Reason::Expired => self
+                .wrong("signed a receipt for another time: its clock is more than 30 s off, or ours", &e)
+                .advice("the clocks must be corrected (NTP)"),
+            _ => unverified(&e),
+        })?;
         let same = receipt.sub == self.jti
             && receipt.query_id == self.query_id
             && receipt.dataset == self.dataset
@@ -253,10 +282,10 @@ impl Expected {
         if receipt.rows != rows {
             return Err(self.wrong("sent another number of rows than its receipt states", ""));
         }
-        if receipt.consent_version < self.consent_version {
+        if receipt.standing() < self.described {
             return Err(self.wrong(
                 "applied an earlier version of its consent ledger than it had already described",
-                format!("{} after {}", receipt.consent_version, self.consent_version),
+                format!("{} after {}", receipt.standing(), self.described),
             ));
         }
         Ok(receipt)

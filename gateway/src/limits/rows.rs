@@ -11,6 +11,7 @@ use concordat_policy::Refusal;
 use serde::{Deserialize, Serialize};
 
 use super::Key;
+use crate::replace::replace;
 
 /// The most callers of one day.
 const MOST: usize = 65_536;
@@ -108,7 +109,7 @@ impl Rows {
         }
         let (kept, upto) = self.with(today, |day| (day.kept(), day.changes));
         let path = self.path.clone();
-        tokio::task::spawn_blocking(move || write(&path, &kept))
+        tokio::task::spawn_blocking(move || replace(&path, &serde_json::to_vec(&kept)?))
             .await
             .map_err(Refusal::internal)?
             .map_err(|e| Refusal::internal(format!("the rows of the day cannot be kept: {e}")))?;
@@ -137,18 +138,6 @@ impl Day {
         };
         Kept { day: self.date, callers: self.callers.iter().map(caller).collect(), agreements: self.agreements.clone() }
     }
-}
-
-/// Writes the file whole or not at all.
-fn write(path: &Path, kept: &Kept) -> io::Result<()> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let partial = path.with_extension("partial");
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
-    file.write_all(&serde_json::to_vec(kept)?)?;
-    file.sync_all()?;
-    std::fs::rename(&partial, path)?;
-    path.parent().map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all())
 }
 
 #[cfg(test)]

@@ -12,6 +12,9 @@ pub(super) struct Highest {
     path: PathBuf,
 }
 
+/// Held by whoever changes the files beside the ledger. Several processes may want to at once.
+pub(super) struct Turn(#[expect(dead_code, reason = "the lock lasts as long as the file is open")] File);
+
 impl Highest {
     pub(super) fn at(state: &Path) -> Self {
         Self { path: state.join("consent-version") }
@@ -28,16 +31,27 @@ impl Highest {
         }
     }
 
-    /// Remembers `version`, if it is higher. Several processes may do so at once.
+    /// Remembers `version`, if it is higher.
     pub(super) fn raise(&self, version: u64) -> io::Result<()> {
         if self.read()? >= version {
             return Ok(());
         }
-        let lock = File::create(self.path.with_extension("lock"))?;
-        lock.lock()?;
+        let turn = self.turn()?;
         if self.read()? < version {
-            private::replace(&self.path, format!("{version}\n").as_bytes())?;
+            self.set(version, &turn)?;
         }
         Ok(())
+    }
+
+    /// Waits for the lock.
+    pub(super) fn turn(&self) -> io::Result<Turn> {
+        let lock = File::create(self.path.with_extension("lock"))?;
+        lock.lock()?;
+        Ok(Turn(lock))
+    }
+
+    /// Remembers `version`, be it lower: only where an administrator accepted a restored backup.
+    pub(super) fn set(&self, version: u64, _: &Turn) -> io::Result<()> {
+        private::replace(&self.path, format!("{version}\n").as_bytes())
     }
 }

@@ -44,6 +44,9 @@ pub enum LedgerError {
     /// No randomness.
     #[error("the operating system gives no randomness: {0}")]
     Random(getrandom::Error),
+    /// The ledger is not what an administrator was shown.
+    #[error("the ledger changed meanwhile; look again")]
+    Moved,
 }
 
 impl From<rusqlite::Error> for LedgerError {
@@ -153,6 +156,15 @@ impl Ledger {
     /// [`LedgerError`].
     pub fn version(&self) -> Result<u64, LedgerError> {
         version(&lock(&self.reader))
+    }
+
+    /// When the last record was made, RFC 3339 in UTC; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn last_recorded(&self) -> Result<Option<String>, LedgerError> {
+        let last = "SELECT recorded_at FROM records ORDER BY place DESC LIMIT 1";
+        Ok(lock(&self.reader).query_row(last, [], |row| row.get(0)).optional()?)
     }
 
     /// Appends records and, where a command does so beside the node, a `note` of it, all or none. Returns the version after them.

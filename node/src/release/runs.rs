@@ -12,7 +12,7 @@ use arrow::compute::interleave_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::FileReader;
 use arrow::ipc::writer::FileWriter;
-use concordat_policy::Refusal;
+use concordat_policy::{Code, Refusal};
 use tempfile::TempDir;
 
 use super::buckets::Buckets;
@@ -140,7 +140,9 @@ impl Runs {
 }
 
 fn no_room(error: impl std::fmt::Display) -> Refusal {
-    Refusal::internal(format!("the spill folder cannot be written: {error}"))
+    Refusal::new(Code::LimitExceeded, "this department's node has no room on its disk to sort the release")
+        .advice("the department's operator must make room for the spill folder, or raise release_memory_mib")
+        .operator(format!("the spill folder cannot be written: {error}"))
 }
 
 /// All runs of a release whose scan has succeeded.

@@ -59,7 +59,7 @@ fn rules(folder: &Path) -> Rules {
         pseudonyms: pseudonyms(),
         basis: Basis::Statutory { power: "power".into(), honours_objections: true },
         consent: consent.catch_up().unwrap().snapshot.view("uprn", std::iter::empty()),
-        consent_version: 0,
+        standing: Standing::default(),
         columns: vec![("number".into(), ColumnType::Integer), ("text".into(), ColumnType::Text)],
     }
 }
@@ -163,7 +163,7 @@ async fn only_consented_subjects_leave_and_a_withdrawal_counts_at_once() {
     let certificate = || Some(world.gateway.fingerprint.clone());
     let release = node.order(&world.order(&world.request(now), now), certificate(), now).await.unwrap();
     assert_eq!(scores(&all(&release).await), [None, Some(1.5), Some(4.5), Some(8.5)]);
-    assert_eq!(release.consent_version, 5);
+    assert_eq!(release.standing.version, 5);
     let counts = release.partition(0).await.unwrap().counts();
     assert_eq!(counts, Counts { released: 4, invalid_identifiers: 2, without_consent: 2 });
 
@@ -173,7 +173,7 @@ async fn only_consented_subjects_leave_and_a_withdrawal_counts_at_once() {
     other.record(&[record]).unwrap();
     let release = node.order(&world.order(&world.request(now), now), certificate(), now).await.unwrap();
     assert_eq!(scores(&all(&release).await), [None, Some(4.5)]);
-    assert_eq!(release.consent_version, 6);
+    assert_eq!(release.standing.version, 6);
 }
 
 #[tokio::test(flavor = "multi_thread")]

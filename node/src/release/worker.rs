@@ -8,6 +8,7 @@ use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use concordat_policy::consent::{Latest, allows};
 use concordat_policy::{Basis, ColumnType, IdentifierType, Refusal};
+use concordat_proto::receipt::Standing;
 use concordat_proto::schema::subject_field;
 use tempfile::TempDir;
 
@@ -28,8 +29,8 @@ pub struct Rules {
     pub basis: Basis,
     /// The subjects' records, for all relevant purposes.
     pub consent: View,
-    /// The version of the records.
-    pub consent_version: u64,
+    /// Where the ledger of the records stood.
+    pub standing: Standing,
     /// The columns, in order.
     pub columns: Vec<(String, ColumnType)>,
 }

@@ -123,6 +123,7 @@ impl Saying {
             partitions: order.partitions,
             rows: ROWS as u64 + u64::from(self == Self::RowsOfReceipt),
             consent_version: if self == Self::StaleConsent { version - 1 } else { version },
+            consent_generation: None,
             freshness: 1,
             log_entry: 1,
         };

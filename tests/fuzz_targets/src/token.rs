@@ -164,6 +164,7 @@ pub(crate) fn receipt_seeds() -> Vec<Vec<u8>> {
         partitions: 2,
         rows: 100,
         consent_version: 7,
+        consent_generation: None,
         freshness: NOW,
         log_entry: 3,
     };
