@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use concordat_policy::column::SUBJECT;
-use concordat_policy::{Code, ColumnType, DatasetName, Name, Refusal};
+use concordat_policy::{Code, ColumnType, DatasetName, Name, Predicate, Refusal};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::execution::SendableRecordBatchStream;
@@ -18,7 +18,6 @@ use datafusion::logical_expr::{Expr, cast, when};
 use datafusion::prelude::ident;
 
 use crate::config::{ColumnConfig, Config, DatasetConfig, Finding, Findings};
-use crate::orders::VerifiedOrder;
 use crate::source::{Source, SourceError, SourceFile, freshness, kind};
 
 /// The datasets, by name.
@@ -34,6 +33,19 @@ pub struct Dataset {
     /// As declared.
     pub config: DatasetConfig,
     source: Source,
+}
+
+/// What a scan reads.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    /// The dataset's own name.
+    pub dataset: Name,
+    /// The columns, in order.
+    pub columns: Vec<(String, ColumnType)>,
+    /// The rows; `None` means all.
+    pub predicate: Option<Predicate>,
+    /// The types of the columns that the predicate reads.
+    pub predicate_types: BTreeMap<String, ColumnType>,
 }
 
 /// A scan that has begun.
@@ -82,11 +94,11 @@ impl Datasets {
         self.datasets.get(name)
     }
 
-    /// Begins to scan what the order asks for.
+    /// Begins to scan what an order, or a preview, asks for.
     ///
     /// # Errors
     /// [`Code::NodeUnavailable`] when the source cannot be read.
-    pub async fn scan(&self, order: &VerifiedOrder, partitions: usize) -> Result<Scan, Refusal> {
+    pub async fn scan(&self, order: &Selection, partitions: usize) -> Result<Scan, Refusal> {
         let name = DatasetName::new(self.department.clone(), order.dataset.clone());
         let unreadable = |operator: &dyn std::fmt::Display| unreadable(&name, operator);
         let dataset = self.datasets.get(&order.dataset).ok_or_else(|| unreadable(&"no longer declared"))?;
@@ -109,7 +121,7 @@ impl Dataset {
 
     async fn streams(
         &self,
-        order: &VerifiedOrder,
+        order: &Selection,
         files: &[SourceFile],
         partitions: usize,
     ) -> Result<Vec<SendableRecordBatchStream>, SourceError> {

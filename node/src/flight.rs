@@ -86,7 +86,9 @@ impl Flight {
         let redeem = || {
             let certificate = self.0.callers.gateway(certificate.clone())?;
             let (release, partition) = ticket::verify(&self.0, &request.get_ref().ticket, &certificate, Utc::now().timestamp())?;
-            Ok((self.0.releases.redeem(&release, partition)?, partition))
+            let release = self.0.releases.redeem(&release, partition)?;
+            self.0.agreements.suspensions().permits(&release.order.agreement.id).inspect_err(|_| self.0.releases.abandon(&release))?;
+            Ok((release, partition))
         };
         match redeem() {
             Ok((release, partition)) => {
@@ -97,9 +99,25 @@ impl Flight {
     }
 }
 
-/// Schema, batches, receipt.
+/// Schema, batches, receipt; cut when the department suspends the agreement.
 fn stream(reader: Reader) -> impl Stream<Item = Result<FlightData, Status>> + Send + 'static {
     let reader = Arc::new(reader);
+    let (agreement, suspensions) = (reader.release.order.agreement.id.clone(), Arc::clone(reader.node.agreements.suspensions()));
+    let (whole, suspended) = (whole(Arc::clone(&reader)).boxed(), suspensions.suspended(agreement).boxed());
+    futures::stream::unfold(Some((whole, suspended, reader)), |running| async move {
+        let (mut whole, mut suspended, reader) = running?;
+        tokio::select! {
+            biased;
+            refusal = &mut suspended => {
+                reader.node.releases.abandon(&reader.release);
+                Some((Err(reader.failed(refusal).await), None))
+            }
+            item = whole.next() => item.map(|item| (item, Some((whole, suspended, reader)))),
+        }
+    })
+}
+
+fn whole(reader: Arc<Reader>) -> impl Stream<Item = Result<FlightData, Status>> + Send + 'static {
     let last = Arc::clone(&reader);
     FlightDataEncoderBuilder::new()
         .with_schema(Arc::clone(&reader.release.schema))
@@ -176,6 +194,7 @@ impl Reader {
     async fn close(&self) -> Result<String, Refusal> {
         let (rows, counts) = *self.end.get().ok_or_else(|| Refusal::internal("a receipt before the end"))?;
         let order = &self.release.order;
+        self.node.agreements.suspensions().permits(&order.agreement.id)?;
         let entry = Entry::new("release.completed")
             .query(&order.query_id)
             .field("order", order.id.as_str())

@@ -3,9 +3,10 @@
 //! ```text
 //! order ─▶ caller ─▶ verify ─▶ admit ─▶ consume ─▶ consent ─▶ key ─▶ scan ─▶ log: release.intended ─▶ release
 //! ```
-//! Whatever fails on the way is logged (`order.refused`) before it is answered. A log that cannot be written stops service.
+//! Whatever fails on the way is logged (`order.refused`) before it is answered. A log that cannot be written stops service. What
+//! the department has suspended is asked with its agreements, so in `verify`, and again for every ticket and receipt.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -29,6 +30,7 @@ use crate::orders::{Consumed, VerifiedOrder, Verifier};
 use crate::private;
 use crate::pseudonym::Pseudonyms;
 use crate::release::{Release, Releases, Rules, blocking};
+use crate::suspension::Suspensions;
 
 /// A department's node, open and checked.
 #[derive(Debug)]
@@ -47,6 +49,7 @@ pub struct Node {
     pub(crate) metrics: Arc<Metrics>,
     /// Releases by outcome: `started`, `completed` (each partition), `abandoned`, or a refusal's code.
     pub(crate) outcomes: Count,
+    pub(crate) state: PathBuf,
     verifier: Verifier,
     consumed: Arc<Consumed>,
 }
@@ -73,7 +76,8 @@ impl Node {
             .signing
             .verifying_key()
             .ok_or_else(|| Finding::file(&config.path, "the signing key has no public half", "make a new one"))?;
-        let agreements = Arc::new(Agreements::new(config.department.clone(), config.agreements, config.purposes));
+        let suspensions = Arc::new(Suspensions::at(config.department.clone(), state));
+        let agreements = Arc::new(Agreements::new(suspensions, config.agreements, config.purposes));
         let metrics = Metrics::new("concordat-node", env!("CARGO_PKG_VERSION"));
         let outcomes = metrics.counter("releases", "Releases by outcome; completed counts partitions");
         let node = Self {
@@ -90,6 +94,7 @@ impl Node {
             intake,
             linkage: Arc::new(linkage),
             releases: Arc::new(releases),
+            state: state.to_owned(),
             signing: config.signing,
             verifying,
             log,
@@ -133,7 +138,7 @@ impl Node {
             Err(refusal) => return Err(refusal),
         };
         self.log(Entry::new("node.started").field("department", self.department.as_str()).field("consent_version", version)).await?;
-        Ok(())
+        self.take_notice().await
     }
 
     /// Answers one order: a release that has begun.
@@ -174,7 +179,7 @@ impl Node {
         self.consume(&order, now).await?;
         let consent = self.caught_up().await?;
         let rules = self.rules(&order, &consent).await?;
-        let scan = self.datasets.scan(&order, streams()).instrument(tracing::info_span!("open")).await?;
+        let scan = self.datasets.scan(&order.selection(), streams()).instrument(tracing::info_span!("open")).await?;
         let log_entry = self.log(self.intent(&order, consent.version(), scan.freshness)).await?;
         self.releases.start(order, scan, rules, admission, log_entry)
     }
@@ -300,7 +305,7 @@ pub(crate) fn query_id(wire: &v1::ReleaseOrder) -> Option<String> {
 }
 
 /// Streams of one scan: the processors, up to four.
-fn streams() -> usize {
+pub(crate) fn streams() -> usize {
     std::thread::available_parallelism().map_or(1, |count| count.get().min(4))
 }
 

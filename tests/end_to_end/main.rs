@@ -30,3 +30,4 @@ mod raw;
 mod sandbox;
 mod sign_in;
 mod statements;
+mod veto;
