@@ -25,7 +25,7 @@ use concordat_proto::order::Order;
 use concordat_proto::receipt::{self, Receipt};
 use concordat_proto::{MAX_BATCH_MESSAGE, peer, v1};
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use futures::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _};
 use prost::Message as _;
 use tonic::{Request, Response, Status, Streaming};
 

@@ -59,12 +59,11 @@ pub async fn init(wanted: &Wanted, tables: Vec<Table>) -> Result<Written, Inspec
 
 /// Refuses a folder that holds something: nothing of it could be replaced safely.
 fn vacant(folder: &Path) -> Result<(), InspectError> {
-    match std::fs::read_dir(folder) {
-        Ok(mut entries) if entries.next().is_some() => {
-            Err(InspectError::new(folder.display(), "is not empty, and nothing in it is replaced", "name a folder that does not exist yet"))
-        }
+    let remedy = "name a folder that does not exist yet";
+    match std::fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
+        Ok(true) => Err(InspectError::new(folder.display(), "is not empty, and nothing in it is replaced", remedy)),
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(InspectError::new(folder.display(), format!("cannot be used: {e}"), "name a folder that does not exist yet"))
+            Err(InspectError::new(folder.display(), format!("cannot be used: {e}"), remedy))
         }
         _ => Ok(()),
     }

@@ -28,7 +28,6 @@ mod framing;
 pub mod init;
 pub mod linkage;
 pub mod node;
-mod notice;
 mod notices;
 pub mod orders;
 pub mod preview;
@@ -39,6 +38,7 @@ pub mod server;
 pub mod services;
 pub mod source;
 pub mod suspension;
+mod take_notice;
 
 pub use agreements::Agreements;
 pub use callers::Callers;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use concordat_policy::agreement::Dataset;
 use concordat_policy::consent::relevant;
-use concordat_policy::{Agreement, Basis, Code, Name, Purpose, Refusal};
+use concordat_policy::purpose::Purpose;
+use concordat_policy::{Agreement, Basis, Code, Name, Refusal};
 use serde::Serialize;
 
 use crate::config::{Config, DatasetConfig};

@@ -25,9 +25,9 @@ use tonic::transport::Server;
 use crate::config::{Config, Pins};
 use crate::flight::Flight;
 use crate::node::Node;
-use crate::notice;
 use crate::services::Control;
 use crate::suspension::{self, Standing};
+use crate::take_notice;
 
 /// The longest a call may take to begin its answer.
 const CALL: Duration = Duration::from_secs(120);
@@ -81,7 +81,7 @@ pub async fn serve(node: Arc<Node>, listen: Listen, stop: Stop) -> Result<(), Se
     let Listen { address, tls, operations, state, config } = listen;
     let metrics = Arc::clone(&node.metrics);
     watch_log(&node);
-    notice::watch(&node);
+    take_notice::watch(&node);
     let bound = Bound::bind(address, tls, operations, &state, Arc::clone(&metrics)).await?;
     let mut reloads = Reloads::default();
     let pinned = Arc::clone(&node);
