@@ -174,6 +174,8 @@ impl Reader {
     async fn failed(&self, refusal: Refusal) -> Status {
         let _ = self.answered.set(());
         let query_id = Some(self.release.order.query_id.as_str());
+        // The scan was stopped for it, too: the suspension is the cause.
+        let refusal = self.node.agreements.suspensions().permits(&self.release.order.agreement.id).err().unwrap_or(refusal);
         let refusal = if refusal.department.is_some() { refusal } else { refusal.department(&self.node.department) };
         status(&self.node.refused("release.failed", refusal, None, query_id).await, query_id)
     }

@@ -201,7 +201,7 @@ async fn a_node_made_from_files_says_what_remains() {
     let told = done(&made);
     assert!(told.contains("identified by 'NINO' (nino)") && told.contains("30 of 30 row(s)"), "{told}");
     let text = std::fs::read_to_string(out.join("node.toml")).unwrap();
-    assert!(text.contains("region = { type = \"text\", classification = \"public\", source = \"Region\" }"), "{text}");
+    assert!(text.contains("region = { type = \"text\", classification = \"personal\", source = \"Region\" }"), "{text}");
     for secret in ["AB0000", "Alice"] {
         assert!(!told.contains(secret) && !text.contains(secret));
     }

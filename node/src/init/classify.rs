@@ -90,7 +90,7 @@ const SPECIAL: &[(&str, &[&str])] = &[
 ];
 
 /// Words that tell of the extract, not of a person.
-const PUBLIC: &[&str] = &["snapshot", "extract", "extracted", "extraction", "batch", "release", "load", "loaded"];
+const PUBLIC: &[&str] = &["snapshot", "extract", "extracted", "extraction"];
 
 /// Words and pairs of words in a name that tell of a direct identifier.
 const IDENTIFYING: &[(&str, &[&str])] = &[
@@ -143,17 +143,14 @@ pub(super) fn guess(name: &str, kind: ColumnType, profile: &Profile) -> Guess {
         Some((subject, word)) => (Classification::Special, format!("'{word}' in its name may tell of {subject}")),
         None if profile.share(profile.diagnoses) > 0.5 => (Classification::Special, "its values look like ICD-10 diagnoses".to_owned()),
         None if identifies.is_some() => (Classification::Personal, "it singles people out".to_owned()),
-        None => plain(&words, profile),
+        None => plain(&words),
     };
     Guess { classification, why, identifies }
 }
 
-fn plain(words: &[String], profile: &Profile) -> (Classification, String) {
+fn plain(words: &[String]) -> (Classification, String) {
     if let Some(word) = PUBLIC.iter().find(|word| has(words, word)) {
         return (Classification::Public, format!("'{word}' in its name tells of the extract, not of a person"));
-    }
-    if profile.filled >= 20 && profile.distinct() == 1 {
-        return (Classification::Public, "every row has the same value, so it tells nothing of a person".into());
     }
     if has(words, "dob") || has(words, "birth") || has(words, "born") || has(words, "death") {
         return (
@@ -264,8 +261,7 @@ mod tests {
             assert_eq!(guess.classification, expected, "{name}: {}", guess.why);
         }
         assert_eq!(of("code", ColumnType::Text, &["F32.1", "I10.9", "J45.0"]).classification, Special);
-        assert_eq!(of("version", ColumnType::Integer, &["7"; 20]).classification, Public);
-        assert_eq!(of("version", ColumnType::Integer, &["7"; 19]).classification, Personal, "too few rows to tell");
+        assert_eq!(of("claiming", ColumnType::Boolean, &["true"; 50]).classification, Personal, "what is so of all is so of each");
     }
 
     #[test]

@@ -33,7 +33,8 @@ pub(super) fn candidates(table: &Table, profiles: &[Profile]) -> (Vec<Candidate>
             let (share, named) = (profile.share(valid), names(&words, kind));
             let supported = index < NARROW || named;
             // A number that stands in many rows is no key.
-            let possible = share >= CANDIDATE && (supported || profile.share(profile.distinct()) > 0.5);
+            let key = profile.filled >= 20 && profile.share(profile.distinct()) > 0.9;
+            let possible = share >= CANDIDATE && (supported || key);
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share lies between 0 and 1")]
             let percent = (share * 100.0).floor() as u64;
             possible.then(|| (Candidate { column: column.name.clone(), kind, percent, supported }, share))

@@ -147,7 +147,7 @@ fn subject(text: &mut String, proposed: &Proposed) {
             for answer in answers {
                 let _ = writeln!(
                     text,
-                    "#   column = {}, type = {}   ({})",
+                    "#   column = {}\n#   type = {}   # {}",
                     plain(&quoted(&answer.column)),
                     quoted(answer.kind),
                     plain(&answer.why)
