@@ -112,7 +112,7 @@ async fn dispatch(command: Command) -> miette::Result<()> {
         Command::Login(command) => login::run(command).await,
         Command::Logout(command) => logout::run(command).await,
         Command::Whoami(command) => whoami::run(command).await,
-        Command::Init(command) => init::run(command),
+        Command::Init(command) => init::run(command).await,
         Command::Adopt(command) => adopt::run(command),
         Command::Up(command) => up::run(command).await,
         Command::Token(command) => token::run(command),

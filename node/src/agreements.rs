@@ -1,9 +1,13 @@
 //! The node's own agreements and purpose tree: what every order and every linkage key is held against. What the gateway says
 //! of an agreement counts for nothing beyond naming it.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use concordat_policy::{Agreement, Code, LinkageDomain, Name, PurposeTree, Refusal};
 use concordat_proto::v1;
+
+use crate::suspension::Suspensions;
 
 /// How near to an epoch's boundary the neighbouring epoch is taken too, in seconds: two clocks may stand on either side.
 const BOUNDARY: i64 = 60;
@@ -11,16 +15,16 @@ const BOUNDARY: i64 = 60;
 /// The agreements to which the department is a party.
 #[derive(Debug)]
 pub struct Agreements {
-    department: Name,
+    suspensions: Arc<Suspensions>,
     agreements: Vec<Agreement>,
     purposes: PurposeTree,
 }
 
 impl Agreements {
-    /// Takes agreements that were read and checked with the configuration.
+    /// Takes agreements that were read and checked with the configuration, and what the department suspends of them.
     #[must_use]
-    pub fn new(department: Name, agreements: Vec<Agreement>, purposes: PurposeTree) -> Self {
-        Self { department, agreements, purposes }
+    pub fn new(suspensions: Arc<Suspensions>, agreements: Vec<Agreement>, purposes: PurposeTree) -> Self {
+        Self { suspensions, agreements, purposes }
     }
 
     /// Every agreement.
@@ -37,13 +41,19 @@ impl Agreements {
     /// The department.
     #[must_use]
     pub fn department(&self) -> &Name {
-        &self.department
+        self.suspensions.department()
     }
 
-    /// The agreement that `id` and `digest` name, if it is in force.
+    /// What the department has suspended.
+    #[must_use]
+    pub fn suspensions(&self) -> &Arc<Suspensions> {
+        &self.suspensions
+    }
+
+    /// The agreement that `id` and `digest` name, if it is in force and not suspended.
     ///
     /// # Errors
-    /// [`Code::Denied`].
+    /// [`Code::Denied`]; [`Code::NodeRefused`] when nobody can tell what is suspended.
     pub fn find(&self, id: &str, digest: &str, now: DateTime<Utc>) -> Result<&Agreement, Refusal> {
         let Some(agreement) = self.agreements.iter().find(|agreement| agreement.id.as_str() == id) else {
             return Err(self
@@ -60,6 +70,7 @@ impl Agreements {
                 .denied(format!("the agreement '{id}' is not in force: it runs from {} to {}", agreement.valid_from, agreement.valid_until))
                 .advice("ask the parties to renew it"));
         }
+        self.suspensions.permits(&agreement.id)?;
         Ok(agreement)
     }
 
@@ -68,7 +79,7 @@ impl Agreements {
     /// # Errors
     /// [`Code::Invalid`] for a domain that is none, else [`Code::Denied`].
     pub fn domain(&self, agreement: &Agreement, wire: Option<&v1::Domain>, now: DateTime<Utc>) -> Result<LinkageDomain, Refusal> {
-        let invalid = |cause: String| Refusal::new(Code::Invalid, cause).department(&self.department);
+        let invalid = |cause: String| Refusal::new(Code::Invalid, cause).department(self.department());
         let wire = wire.ok_or_else(|| invalid("the request names no linkage domain".into()))?;
         let domain = LinkageDomain::try_from(wire).map_err(invalid)?;
         if domain.mission != agreement.mission {
@@ -93,6 +104,6 @@ impl Agreements {
 
     /// A refusal by this department's rules.
     pub(crate) fn denied(&self, cause: impl Into<String>) -> Refusal {
-        Refusal::new(Code::Denied, cause).department(&self.department)
+        Refusal::new(Code::Denied, cause).department(self.department())
     }
 }

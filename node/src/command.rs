@@ -1,16 +1,21 @@
 //! The node's commands, for `concordat-node` and for `concordat node`.
 
 mod acknowledge;
-mod check;
+pub(crate) mod check;
 mod consent;
 mod consent_show;
+mod init;
+mod preview;
+mod suspend;
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use concordat_operate::drain::Stop;
 use concordat_operate::settings::Telemetry;
 use concordat_operate::telemetry;
+use miette::{IntoDiagnostic as _, WrapErr as _};
 
 use self::acknowledge::AcknowledgeArgs;
 pub use self::consent::{ConsentCommand, EventArg, ImportArgs, RecordArgs, WithdrawArgs};
@@ -26,6 +31,11 @@ const PROGRAM: &str = "concordat-node";
 /// What the node's program does.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Make a node's folder from existing data: every column classified by guess, nothing shared.
+    #[command(
+        after_help = "Example:\n  concordat-node init --from /srv/extracts --department dfe --out node\n\nSources are only read. Types, identifiers and classifications are guesses from names and a sample of values, each with its reason,\nfor people to judge. Keys are made; certificates, the gateway and purposes are not: `check` names what remains."
+    )]
+    Init(init::InitArgs),
     /// Serve the department's datasets to the gateway, under the agreements that the department holds.
     #[command(
         after_help = "Example:\n  concordat-node serve --config node.toml\n\nStops on SIGTERM or Ctrl-C, when open releases have ended (operations.drain_seconds, 10 by default).\nSIGHUP reloads certificates and pins; so does a change of their files."
@@ -36,6 +46,21 @@ pub enum Command {
         after_help = "Example:\n  concordat-node check --config node.toml\n\nExits 0 when nothing failed. Every item is checked, whatever failed before it."
     )]
     Check(ConfigArgs),
+    /// Show what would leave under an agreement: columns, uses, recipients, and how many rows. Sends nothing.
+    #[command(
+        after_help = "Example:\n  concordat-node preview --agreement opportunity --config node.toml\n\nThe sources are read in full, and consent and identifiers are judged by the code of a release. Works beside a running node, and\nis entered into the access log."
+    )]
+    Preview(preview::PreviewArgs),
+    /// Stop everything at once, or everything under one agreement, by this department's own decision.
+    #[command(
+        after_help = "Example:\n  concordat-node suspend opportunity --config node.toml --reason \"complaint 17\"\n\nIn force from the moment it returns, whether the node runs or not, until `resume`. A running node refuses new orders at once and\ncuts running releases; callers are told that the department has suspended the agreement. Everything and single agreements are\nindependent of each other."
+    )]
+    Suspend(suspend::SuspendArgs),
+    /// Lift a suspension: that of one agreement, or that of everything.
+    #[command(
+        after_help = "Example:\n  concordat-node resume opportunity --config node.toml\n\nWhat is suspended by itself stays so when the suspension of everything is lifted."
+    )]
+    Resume(suspend::SuspendArgs),
     /// Accept that a restored backup of the consent ledger lacks records: without that, nothing is released from it.
     #[command(
         after_help = "Example:\n  concordat-node acknowledge-restore --config node.toml\n\nShows what is lost and asks. A running node honours it in the next release, after its access log holds it;\nthe gateway accepts the older ledger, and records that its generation rose."
@@ -68,6 +93,7 @@ pub async fn run(command: Command) -> miette::Result<()> {
 /// As [`run`].
 pub async fn run_until(command: Command, stop: Stop) -> miette::Result<()> {
     match command {
+        Command::Init(args) => init::run(args).await,
         Command::Serve(args) => serve(&args.config, stop).await,
         Command::Check(args) => {
             telemetry::start(PROGRAM, "check", "warn", &Telemetry::default()).end().await;
@@ -77,6 +103,12 @@ pub async fn run_until(command: Command, stop: Stop) -> miette::Result<()> {
             telemetry::start(PROGRAM, "acknowledge-restore", "warn", &Telemetry::default()).end().await;
             acknowledge::acknowledge(args).await
         }
+        Command::Preview(args) => {
+            telemetry::start(PROGRAM, "preview", "warn", &Telemetry::default()).end().await;
+            preview::preview(args).await
+        }
+        Command::Suspend(args) => suspend::suspend(args).await,
+        Command::Resume(args) => suspend::resume(args).await,
         Command::Consent(command) => {
             telemetry::start(PROGRAM, "consent", "warn", &Telemetry::default()).end().await;
             consent::run(command).await
@@ -99,4 +131,21 @@ pub async fn serve(config: &Path, stop: Stop) -> miette::Result<()> {
     let served = server::serve(node, listen, stop).await;
     telemetry.end().await;
     Ok(served?)
+}
+
+/// A result, to standard output. A reader that went away is not a failure.
+fn print(text: &str) -> miette::Result<()> {
+    use std::io::Write as _;
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e).into_diagnostic().wrap_err("standard output cannot be written"),
+        _ => Ok(()),
+    }
+}
+
+/// For people; standard output stays free.
+fn eprint(text: &str) {
+    use std::io::Write as _;
+    // Nobody listens to a closed standard error.
+    let _ = writeln!(io::stderr(), "{text}");
 }

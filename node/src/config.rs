@@ -28,7 +28,7 @@ use concordat_proto::token::{SigningKey, VerifyingKey};
 use self::connections::Connections;
 pub use self::file::Format;
 pub use self::findings::{Finding, Findings};
-pub use self::reread::{Paths, Pins};
+pub use self::reread::{Held, Paths, Pins};
 use crate::linkage::Keypair;
 use crate::source::Source;
 
@@ -211,7 +211,12 @@ impl Loader<'_> {
     fn purposes(&mut self, path: &Path) -> Option<PurposeTree> {
         let path = self.folder.join(path);
         let text = self.keep(read(&path))?;
-        PurposeTree::parse(&text).map_err(|problems| self.problems(&path, &text, problems)).ok()
+        let purposes = PurposeTree::parse(&text).map_err(|problems| self.problems(&path, &text, problems)).ok()?;
+        if purposes.iter().next().is_none() {
+            let remedy = "enter those that the parties agreed on: [[purpose]] with id, title and parent";
+            self.findings.push(Finding::file(&path, "states no purpose, so nothing could be released for any", remedy));
+        }
+        Some(purposes)
     }
 
     fn agreements(&mut self, folder: &Path) -> Vec<check::Paper> {

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use concordat_policy::column::SUBJECT;
-use concordat_policy::{Code, ColumnType, DatasetName, Name, Refusal};
+use concordat_policy::{Code, ColumnType, DatasetName, Name, Predicate, Refusal};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::dataframe::DataFrame;
@@ -20,7 +20,6 @@ use datafusion::logical_expr::{Expr, cast, when};
 use datafusion::prelude::ident;
 
 use crate::config::{ColumnConfig, Config, DatasetConfig, Finding, Findings};
-use crate::orders::VerifiedOrder;
 #[cfg(test)]
 use crate::source::Files;
 use crate::source::{Opened, Relation, Source, SourceError, State, freshness, kind};
@@ -41,6 +40,19 @@ pub struct Dataset {
     pub config: DatasetConfig,
     // How old the data was when it was last looked at, Unix seconds.
     seen: AtomicI64,
+}
+
+/// What a scan reads.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    /// The dataset's own name.
+    pub dataset: Name,
+    /// The columns, in order.
+    pub columns: Vec<(String, ColumnType)>,
+    /// The rows; `None` means all.
+    pub predicate: Option<Predicate>,
+    /// The types of the columns that the predicate reads.
+    pub predicate_types: BTreeMap<String, ColumnType>,
 }
 
 /// A scan that has begun.
@@ -90,11 +102,11 @@ impl Datasets {
         self.datasets.get(name)
     }
 
-    /// Begins to scan what the order asks for.
+    /// Begins to scan what an order, or a preview, asks for.
     ///
     /// # Errors
     /// [`Code::NodeUnavailable`] when the source cannot be read.
-    pub async fn scan(&self, order: &VerifiedOrder, partitions: usize) -> Result<Scan, Refusal> {
+    pub async fn scan(&self, order: &Selection, partitions: usize) -> Result<Scan, Refusal> {
         let name = DatasetName::new(self.department.clone(), order.dataset.clone());
         let unreadable = |operator: &dyn std::fmt::Display| unreadable(&name, operator);
         let dataset = self.datasets.get(&order.dataset).ok_or_else(|| unreadable(&"no longer declared"))?;
@@ -135,7 +147,7 @@ impl Dataset {
         Ok(opened)
     }
 
-    async fn streams(&self, order: &VerifiedOrder, frame: DataFrame) -> Result<Vec<SendableRecordBatchStream>, SourceError> {
+    async fn streams(&self, order: &Selection, frame: DataFrame) -> Result<Vec<SendableRecordBatchStream>, SourceError> {
         let source = |column: &str| self.config.columns.get(column).map(|c| ident(&c.source));
         let frame = match &order.predicate {
             Some(predicate) => {

@@ -89,6 +89,12 @@ impl Ca {
     pub(crate) fn pem(&self) -> String {
         self.0.pem()
     }
+
+    /// A certificate for a key that exists, in PEM.
+    pub(crate) fn certify(&self, key: &str, name: &str) -> String {
+        let key = rcgen::KeyPair::from_pem(key).unwrap();
+        rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.0).unwrap().pem()
+    }
 }
 
 /// An Ed25519 key and its PKCS#8.

@@ -26,7 +26,7 @@ use concordat_proto::receipt::{self, Receipt};
 use concordat_proto::version::GENERATIONS;
 use concordat_proto::{MAX_BATCH_MESSAGE, peer, v1};
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use futures::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _};
 use prost::Message as _;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -87,7 +87,9 @@ impl Flight {
         let redeem = || {
             let certificate = self.0.callers.gateway(certificate.clone())?;
             let (release, partition) = ticket::verify(&self.0, &request.get_ref().ticket, &certificate, Utc::now().timestamp())?;
-            Ok((self.0.releases.redeem(&release, partition)?, partition))
+            let release = self.0.releases.redeem(&release, partition)?;
+            self.0.agreements.suspensions().permits(&release.order.agreement.id).inspect_err(|_| self.0.releases.abandon(&release))?;
+            Ok((release, partition))
         };
         match redeem() {
             Ok((release, partition)) => {
@@ -98,9 +100,25 @@ impl Flight {
     }
 }
 
-/// Schema, batches, receipt.
+/// Schema, batches, receipt; cut when the department suspends the agreement.
 fn stream(reader: Reader) -> impl Stream<Item = Result<FlightData, Status>> + Send + 'static {
     let reader = Arc::new(reader);
+    let (agreement, suspensions) = (reader.release.order.agreement.id.clone(), Arc::clone(reader.node.agreements.suspensions()));
+    let (whole, suspended) = (whole(Arc::clone(&reader)).boxed(), suspensions.suspended(agreement).boxed());
+    futures::stream::unfold(Some((whole, suspended, reader)), |running| async move {
+        let (mut whole, mut suspended, reader) = running?;
+        tokio::select! {
+            biased;
+            refusal = &mut suspended => {
+                reader.node.releases.abandon(&reader.release);
+                Some((Err(reader.failed(refusal).await), None))
+            }
+            item = whole.next() => item.map(|item| (item, Some((whole, suspended, reader)))),
+        }
+    })
+}
+
+fn whole(reader: Arc<Reader>) -> impl Stream<Item = Result<FlightData, Status>> + Send + 'static {
     let last = Arc::clone(&reader);
     FlightDataEncoderBuilder::new()
         .with_schema(Arc::clone(&reader.release.schema))
@@ -157,6 +175,8 @@ impl Reader {
     async fn failed(&self, refusal: Refusal) -> Status {
         let _ = self.answered.set(());
         let query_id = Some(self.release.order.query_id.as_str());
+        // The scan was stopped for it, too: the suspension is the cause.
+        let refusal = self.node.agreements.suspensions().permits(&self.release.order.agreement.id).err().unwrap_or(refusal);
         let refusal = if refusal.department.is_some() { refusal } else { refusal.department(&self.node.department) };
         status(&self.node.refused("release.failed", refusal, None, query_id).await, query_id)
     }
@@ -177,6 +197,7 @@ impl Reader {
     async fn close(&self) -> Result<String, Refusal> {
         let (rows, counts) = *self.end.get().ok_or_else(|| Refusal::internal("a receipt before the end"))?;
         let order = &self.release.order;
+        self.node.agreements.suspensions().permits(&order.agreement.id)?;
         let entry = Entry::new("release.completed")
             .query(&order.query_id)
             .field("order", order.id.as_str())

@@ -8,6 +8,7 @@
 //! ```
 //!
 //! Invariants
+//! - The department alone can stop everything at once, whatever the gateway asks ([`suspension`]).
 //! - Nothing leaves but what the department's own copy of an agreement permits: datasets, columns, purposes, consented subjects;
 //!   only as pseudonyms; only to the pinned gateway over mutual TLS.
 //! - A release starts from a [`orders::VerifiedOrder`] only, and that is built in one place.
@@ -24,15 +25,20 @@ pub mod consent;
 pub mod datasets;
 pub mod flight;
 mod framing;
+pub mod init;
 pub mod linkage;
 pub mod node;
+mod notices;
 pub mod orders;
+pub mod preview;
 mod private;
 pub mod pseudonym;
 pub mod release;
 pub mod server;
 pub mod services;
 pub mod source;
+pub mod suspension;
+mod take_notice;
 
 pub use agreements::Agreements;
 pub use callers::Callers;

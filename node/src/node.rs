@@ -3,9 +3,10 @@
 //! ```text
 //! order ─▶ caller ─▶ verify ─▶ admit ─▶ consume ─▶ consent ─▶ key ─▶ scan ─▶ log: release.intended ─▶ release
 //! ```
-//! Whatever fails on the way is logged (`order.refused`) before it is answered. A log that cannot be written stops service.
+//! Whatever fails on the way is logged (`order.refused`) before it is answered. A log that cannot be written stops service. What
+//! the department has suspended is asked with its agreements, so in `verify`, and again for every ticket and receipt.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -30,6 +31,7 @@ use crate::orders::{Consumed, VerifiedOrder, Verifier};
 use crate::private;
 use crate::pseudonym::Pseudonyms;
 use crate::release::{Release, Releases, Rules, blocking};
+use crate::suspension::Suspensions;
 
 /// A department's node, open and checked.
 #[derive(Debug)]
@@ -50,6 +52,7 @@ pub struct Node {
     pub(crate) outcomes: Count,
     /// Held while notes of commands are moved to the log.
     journal: tokio::sync::Mutex<()>,
+    pub(crate) state: PathBuf,
     verifier: Verifier,
     consumed: Arc<Consumed>,
 }
@@ -79,7 +82,8 @@ impl Node {
             .signing
             .verifying_key()
             .ok_or_else(|| Finding::file(&config.path, "the signing key has no public half", "make a new one"))?;
-        let agreements = Arc::new(Agreements::new(config.department.clone(), config.agreements, config.purposes));
+        let suspensions = Arc::new(Suspensions::at(config.department.clone(), state));
+        let agreements = Arc::new(Agreements::new(suspensions, config.agreements, config.purposes));
         let metrics = Metrics::new("concordat-node", env!("CARGO_PKG_VERSION"));
         let outcomes = metrics.counter("releases", "Releases by outcome; completed counts partitions");
         let node = Self {
@@ -96,6 +100,7 @@ impl Node {
             intake,
             linkage: Arc::new(linkage),
             releases: Arc::new(releases),
+            state: state.to_owned(),
             signing: config.signing,
             verifying,
             log,
@@ -116,7 +121,8 @@ impl Node {
     async fn import(&self, path: &Path, skip_invalid: bool) -> Result<(), Findings> {
         let options = Options { skip_invalid, ..Options::default() };
         let refused = |e: ImportError| {
-            let remedy = if let ImportError::Malformed(_, rows) = &e { rows.remedy() } else { "correct the file; nothing of it was recorded" };
+            let remedy =
+                if let ImportError::Malformed(_, rows) = &e { rows.remedy() } else { "correct the file; nothing of it was recorded" };
             Finding::file(path, e.to_string(), remedy)
         };
         match import(Arc::clone(&self.consent), self.intake.clone(), path.to_owned(), options).await.map_err(refused)? {
@@ -144,7 +150,7 @@ impl Node {
             Err(refusal) => return Err(refusal),
         };
         self.log(Entry::new("node.started").field("department", self.department.as_str()).field("consent_version", version)).await?;
-        Ok(())
+        self.take_notice().await
     }
 
     /// Answers one order: a release that has begun.
@@ -185,7 +191,7 @@ impl Node {
         self.consume(&order, now).await?;
         let (consent, standing) = self.caught_up().await?;
         let rules = self.rules(&order, &consent, standing).await?;
-        let scan = self.datasets.scan(&order, streams()).instrument(tracing::info_span!("open")).await?;
+        let scan = self.datasets.scan(&order.selection(), streams()).instrument(tracing::info_span!("open")).await?;
         let log_entry = self.log(self.intent(&order, standing, scan.freshness)).await?;
         self.releases.start(order, scan, rules, admission, log_entry)
     }
@@ -351,7 +357,7 @@ pub(crate) fn query_id(wire: &v1::ReleaseOrder) -> Option<String> {
 }
 
 /// Streams of one scan: the processors, up to four.
-fn streams() -> usize {
+pub(crate) fn streams() -> usize {
     std::thread::available_parallelism().map_or(1, |count| count.get().min(4))
 }
 

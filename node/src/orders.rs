@@ -22,6 +22,7 @@ use prost::Message as _;
 
 pub use self::consumed::{Consumed, ConsumedError};
 use crate::agreements::Agreements;
+use crate::datasets::Selection;
 
 /// The most columns in one request.
 const MAX_COLUMNS: usize = 256;
@@ -69,6 +70,15 @@ pub struct VerifiedOrder {
     pub request: Vec<u8>,
     // Keeps every other module from building one.
     _proof: (),
+}
+
+impl VerifiedOrder {
+    /// What the source is read for.
+    #[must_use]
+    pub fn selection(&self) -> Selection {
+        let (predicate, predicate_types) = (self.predicate.clone(), self.predicate_types.clone());
+        Selection { dataset: self.dataset.clone(), columns: self.columns.clone(), predicate, predicate_types }
+    }
 }
 
 /// What orders are verified against.

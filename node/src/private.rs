@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown, fchown};
 use std::path::{Path, PathBuf};
 
 /// Creates a folder of mode 0700, with its parents.
@@ -11,13 +11,28 @@ pub(crate) fn folder(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(0o700))
 }
 
-/// Writes a file of mode 0600 durably and as a whole: never half of it, never a mixture.
+/// The same inside a private folder, whose owner it then has.
+pub(crate) fn folder_within(path: &Path) -> io::Result<()> {
+    folder(path)?;
+    match path.parent().map(fs::metadata).transpose()? {
+        Some(owner) if owner.uid() != fs::metadata(path)?.uid() => chown(path, Some(owner.uid()), Some(owner.gid())),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a file of mode 0600 durably and as a whole: never half of it, never a mixture. It belongs to its folder's owner, so
+/// that the node can read what an administrator's command wrote as another user.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}.new", std::process::id()));
     let temporary = PathBuf::from(temporary);
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(bytes)?;
+    if let Some(owner) = path.parent().map(fs::metadata).transpose()?
+        && owner.uid() != file.metadata()?.uid()
+    {
+        fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+    }
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     match path.parent() {

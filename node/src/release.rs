@@ -35,6 +35,7 @@ use tracing::Instrument as _;
 
 use self::buckets::Buckets;
 pub use self::partition::Partition;
+use self::runs::Run;
 pub(crate) use self::runs::Sorted;
 use self::worker::Worker;
 pub use self::worker::{Counts, Rules};
@@ -207,6 +208,12 @@ impl Releases {
         })
     }
 
+    /// Stops the scans of releases under agreements that `wanted` names. Their tickets stay known, so that who redeems one is
+    /// told the true cause.
+    pub fn stop(&self, wanted: impl Fn(&Name) -> bool) {
+        self.running().values().filter(|release| wanted(&release.order.agreement.id)).for_each(|release| release.task.abort());
+    }
+
     fn forget(&self, id: &str) {
         self.running().remove(id);
     }
@@ -253,28 +260,50 @@ impl Sorting {
     /// Runs the whole scan. All or nothing.
     async fn run(self, scan: Scan) -> Result<Sorted, Refusal> {
         let share = self.memory / scan.streams.len().max(1);
-        let witness = Arc::new(scan.witness);
-        let mut tasks = JoinSet::new();
-        for (index, mut stream) in scan.streams.into_iter().enumerate() {
-            let mut worker = Worker::new(Arc::clone(&self.rules), self.buckets.clone(), Arc::clone(&self.folder), share, index);
-            let witness = Arc::clone(&witness);
-            tasks.spawn(async move {
-                use futures::StreamExt as _;
-                while let Some(batch) = stream.next().await {
-                    let batch = batch.map_err(|e| witness.unreadable(&e))?;
-                    worker = blocking(move || worker.take(&batch).map(|()| worker)).await?;
-                }
-                blocking(move || worker.finish()).await
-            });
-        }
+        let worker = |index| vec![Worker::new(Arc::clone(&self.rules), self.buckets.clone(), Arc::clone(&self.folder), share, index)];
+        let ends = work(scan, worker).await?;
         let mut sorted = Sorted::new(self.buckets, self.folder);
-        while let Some(end) = tasks.join_next().await {
-            let (runs, counts) = end.map_err(Refusal::internal)??;
+        for (runs, counts) in ends.into_iter().flatten() {
             sorted.add(runs, counts);
         }
-        blocking(move || witness.unchanged()).await?;
         Ok(sorted)
     }
+}
+
+/// Counts what releases under each of `rules` would hold and withhold, in one scan. No row is kept.
+///
+/// # Errors
+/// As a release's scan.
+pub(crate) async fn count(scan: Scan, rules: &[Arc<Rules>]) -> Result<Vec<Counts>, Refusal> {
+    let ends = work(scan, |_| rules.iter().map(|rules| Worker::counting(Arc::clone(rules))).collect()).await?;
+    let mut sums = vec![Counts::default(); rules.len()];
+    for end in ends {
+        sums.iter_mut().zip(end).for_each(|(sum, (_, counts))| sum.add(counts));
+    }
+    Ok(sums)
+}
+
+/// Gives every batch of a scan to each worker of its stream, to the end; the source must not have changed meanwhile.
+async fn work(scan: Scan, workers: impl Fn(usize) -> Vec<Worker>) -> Result<Vec<Vec<(Vec<Run>, Counts)>>, Refusal> {
+    let witness = Arc::new(scan.witness);
+    let mut tasks = JoinSet::new();
+    for (index, mut stream) in scan.streams.into_iter().enumerate() {
+        let (mut workers, witness) = (workers(index), Arc::clone(&witness));
+        tasks.spawn(async move {
+            use futures::StreamExt as _;
+            while let Some(batch) = stream.next().await {
+                let batch = batch.map_err(|e| witness.unreadable(&e))?;
+                workers = blocking(move || workers.iter_mut().try_for_each(|worker| worker.take(&batch)).map(|()| workers)).await?;
+            }
+            blocking(move || workers.into_iter().map(Worker::finish).collect::<Result<Vec<_>, _>>()).await
+        });
+    }
+    let mut ends = Vec::new();
+    while let Some(end) = tasks.join_next().await {
+        ends.push(end.map_err(Refusal::internal)??);
+    }
+    blocking(move || witness.unchanged()).await?;
+    Ok(ends)
 }
 
 /// Runs work that keeps a processor or a disk busy where it does not hold up the server.

@@ -27,6 +27,8 @@ use crate::config::{Config, Pins};
 use crate::flight::Flight;
 use crate::node::Node;
 use crate::services::Control;
+use crate::suspension::{self, Standing};
+use crate::take_notice;
 
 /// The longest a call may take to begin its answer.
 const CALL: Duration = Duration::from_secs(120);
@@ -83,6 +85,7 @@ pub async fn serve(node: Arc<Node>, listen: Listen, stop: Stop) -> Result<(), Se
     let Listen { address, tls, operations, state, config } = listen;
     let metrics = Arc::clone(&node.metrics);
     watch_log(&node);
+    take_notice::watch(&node);
     let bound = Bound::bind(address, tls, operations, &state, Arc::clone(&metrics)).await?;
     let mut reloads = Reloads::default();
     let pinned = Arc::clone(&node);
@@ -154,6 +157,9 @@ impl Subject for Readiness {
                     remedy: "make room on its disk, or repair it".into(),
                 });
                 return reasons;
+            }
+            if let Standing::Unknown(cause) = node.agreements.suspensions().look() {
+                reasons.push(Reason { what: "suspensions", cause, remedy: suspension::REMEDY.into() });
             }
             if let Err(refusal) = node.caught_up().await {
                 let what = if refusal.code == Code::LogUnavailable { "log" } else { "ledger" };

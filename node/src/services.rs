@@ -50,11 +50,11 @@ impl Control {
         }
         let node = Arc::clone(&self.0);
         blocking(move || {
-            let now = Utc::now();
+            let (now, suspended) = (Utc::now(), node.agreements.suspensions().look());
             let held = |agreement: &concordat_policy::Agreement| v1::HeldAgreement {
                 id: agreement.id.to_string(),
                 digest: agreement.digest.clone(),
-                in_force: agreement.in_force(now),
+                in_force: agreement.in_force(now) && suspended.permits(&agreement.id),
             };
             Ok(v1::Description {
                 contract_version: CONTRACT_VERSION,

@@ -32,3 +32,4 @@ mod sandbox;
 mod sign_in;
 mod sources;
 mod statements;
+mod veto;

@@ -33,7 +33,7 @@ Example: two departments, two files, from an empty folder to a joined answer
   concordat query --folder trial --view first_view        (in another terminal)
 
 The files stay where they are and are read there; nothing is copied. Column types are inferred. Short lists of values are
-published only where every value stands in at least ten rows. The agreement is a draft in which no column may be used.")]
+published only where every value stands for at least ten people. The agreement is a draft in which no column may be used.")]
 pub(crate) struct Init {
     /// The folder to make
     folder: PathBuf,
@@ -100,9 +100,9 @@ fn identifier_type(kind: &str) -> std::result::Result<IdentifierType, String> {
         .map_err(|e| format!("{e}; init knows the fixed types, a custom one is written into node.toml and the agreement by hand"))
 }
 
-pub(crate) fn run(init: Init) -> Result<()> {
+pub(crate) async fn run(init: Init) -> Result<()> {
     let today = Utc::now().date_naive();
-    let mut federation = describe(&init)?;
+    let mut federation = describe(&init).await?;
     let made = make(&federation, &init.folder, today)?;
     federation.agreements = vec![draft::agreement(&init, &federation, today)];
     write_drafts(&init, &federation, &made, today)?;
@@ -119,10 +119,10 @@ pub(crate) fn run(init: Init) -> Result<()> {
     Ok(())
 }
 
-fn describe(init: &Init) -> Result<Federation> {
+async fn describe(init: &Init) -> Result<Federation> {
     let mut departments: Vec<Department> = Vec::new();
     for given in &init.datasets {
-        let dataset = dataset(given)?;
+        let dataset = dataset(given).await?;
         match departments.iter_mut().find(|d| d.id == given.department.as_str()) {
             Some(department) if department.datasets.iter().any(|d| d.name == dataset.name) => {
                 return Err(Failure::usage(format!("dataset '{}.{}' is given twice", department.id, dataset.name)));
@@ -154,9 +154,9 @@ fn purposes(purpose: &Name) -> Vec<Purpose> {
 }
 
 /// Looks at the file and describes the dataset.
-fn dataset(given: &Given) -> Result<Dataset> {
+async fn dataset(given: &Given) -> Result<Dataset> {
     let kind = identifier_type(&given.identifier).map_err(Failure::usage)?;
-    let inferred = infer::infer(&given.path, &given.identifier_column, &kind)?;
+    let inferred = infer::infer(&given.path, &given.identifier_column, &kind).await?;
     report(given, &inferred);
     Ok(Dataset {
         name: given.name.to_string(),

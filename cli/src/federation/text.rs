@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+pub(crate) use concordat_node::init::quoted;
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Basis, Classification, Use};
 
@@ -10,11 +11,6 @@ use super::describe::{AgreedDataset, Agreement, Column, Dataset, Department, Fed
 use super::issuer::{AUDIENCE, ISSUER};
 use super::keys::Fingerprints;
 use crate::failure::{Failure, Result};
-
-/// A text as TOML writes it.
-pub(crate) fn quoted(text: &str) -> String {
-    toml::Value::String(text.to_owned()).to_string()
-}
 
 fn list<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
     let items: Vec<String> = items.into_iter().map(|item| quoted(item.as_ref())).collect();

@@ -111,7 +111,11 @@ fn judge(report: &mut Report, id: &str, description: &Description, agreements: &
                 "compare both files with the signed one; orders under it are refused",
             ),
             Some(held) if !held.in_force => {
-                report.warn(&what, &format!("agreement '{}' is not in force by its clock", agreement.id), "see its validity");
+                report.warn(
+                    &what,
+                    &format!("agreement '{}' is not in force there", agreement.id),
+                    "see its validity, or ask whether the department suspended it",
+                );
             }
             Some(_) => report.ok(format!("{what}: holds our agreement '{}'", agreement.id)),
         }

@@ -7,6 +7,7 @@ use concordat_operate::Fault;
 use concordat_operate::check::Report;
 use concordat_operate::server::unix_now;
 
+use super::suspend;
 use crate::config::{Config, Findings, Paths};
 use crate::datasets::Datasets;
 
@@ -14,7 +15,7 @@ use crate::datasets::Datasets;
 const CLOCKS: i64 = 30;
 
 /// Checks what `path` names.
-pub(super) async fn check(path: &Path) -> Report {
+pub(crate) async fn check(path: &Path) -> Report {
     let mut report = Report::default();
     // Without the paths, the configuration's own findings below say why there are none.
     if let Ok(paths) = Paths::read(path) {
@@ -24,6 +25,7 @@ pub(super) async fn check(path: &Path) -> Report {
         }
         report.log(&paths.log);
         clock(&mut report, &paths.log);
+        suspend::check(&mut report, &paths.state);
     }
     match Config::load(path) {
         Ok(config) => sound(&mut report, &config).await,

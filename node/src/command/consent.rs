@@ -11,6 +11,7 @@ use concordat_policy::consent::Event;
 use miette::{IntoDiagnostic as _, Report, WrapErr as _, miette};
 
 use super::consent_show::{ShowArgs, show};
+use super::eprint;
 use crate::config::Config;
 use crate::consent::Consent;
 use crate::consent::import::{ImportError, Imported, Options, Step, import};
@@ -220,10 +221,4 @@ pub(super) fn read_identifiers(path: &Path) -> miette::Result<String> {
     };
     read.into_diagnostic().wrap_err("the identifiers cannot be read")?;
     Ok(text)
-}
-
-/// For people; standard output stays free.
-fn eprint(text: &str) {
-    // Nobody listens to a closed standard error.
-    let _ = writeln!(io::stderr(), "{text}");
 }

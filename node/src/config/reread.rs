@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use concordat_operate::Fault;
 use concordat_operate::certificate::{Files, text};
 use concordat_policy::agreement::Fingerprint;
+use concordat_policy::{Agreement, Name};
 
 use super::file;
 
@@ -34,9 +35,13 @@ impl Pins {
     }
 }
 
-/// Where things lie, for checking each by itself.
+/// Where things lie, for checking each by itself, and for what must work although the rest cannot be used.
 #[derive(Debug, Clone)]
 pub struct Paths {
+    /// Whose node this is.
+    pub department: Name,
+    /// The folder of agreements.
+    pub agreements: PathBuf,
     /// The listener's certificate, key and authorities.
     pub tls: Files,
     /// The folder of state.
@@ -56,7 +61,49 @@ impl Paths {
         let file = understood(path)?;
         let at = |relative: &Path| path.parent().unwrap_or(Path::new(".")).join(relative);
         let tls = Files { certificate: at(&file.tls.certificate), key: at(&file.tls.key), ca: Some(at(&file.tls.ca)) };
-        Ok(Self { tls, state: at(&file.state), log: at(&file.log), spill: at(&file.spill) })
+        let agreements = at(&file.agreements);
+        Ok(Self { department: file.department, agreements, tls, state: at(&file.state), log: at(&file.log), spill: at(&file.spill) })
+    }
+}
+
+/// The agreements that the department holds, as far as their files can be understood.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Their names.
+    pub agreements: BTreeSet<Name>,
+    /// Files that are no agreements.
+    pub not_understood: Vec<PathBuf>,
+}
+
+impl Held {
+    /// Looks through the folder. An agreement of others is not held.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn read(paths: &Paths) -> Result<Self, Fault> {
+        let unreadable = |e: std::io::Error| {
+            Fault::new(
+                paths.agreements.display(),
+                format!("cannot be read: {e}"),
+                "correct `agreements` in node.toml, or run this as the node's user",
+            )
+        };
+        let mut held = Self::default();
+        for entry in std::fs::read_dir(&paths.agreements).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            if path.extension().is_none_or(|end| end != "toml") {
+                continue;
+            }
+            match std::fs::read_to_string(&path).ok().and_then(|text| Agreement::parse(&text).ok()) {
+                Some(agreement) if agreement.parties.iter().any(|party| party.department == paths.department) => {
+                    held.agreements.insert(agreement.id);
+                }
+                Some(_) => {}
+                None => held.not_understood.push(path),
+            }
+        }
+        held.not_understood.sort();
+        Ok(held)
     }
 }
 

@@ -20,7 +20,7 @@ async fn identifiers(world: &World, datasets: &Datasets, predicate: Option<&Pred
     let mut request = world.request(now);
     request.predicate = predicate.map(to_wire);
     let order = verifier(world).verify(&world.order(&request, now), &world.gateway.fingerprint, now).unwrap();
-    let scan = datasets.scan(&order, 2).await.unwrap();
+    let scan = datasets.scan(&order.selection(), 2).await.unwrap();
     let mut found = Vec::new();
     for mut stream in scan.streams {
         while let Some(batch) = stream.next().await {
@@ -81,11 +81,11 @@ async fn a_source_that_changes_or_goes_is_noticed() {
     let datasets = open(&world).await;
     let now = Utc::now();
     let order = verifier(&world).verify(&world.order(&world.request(now), now), &world.gateway.fingerprint, now).unwrap();
-    let scan = datasets.scan(&order, 2).await.unwrap();
+    let scan = datasets.scan(&order.selection(), 2).await.unwrap();
     world.replace("data/attainment.csv", "London", "Leeds");
     assert_eq!(scan.witness.unchanged().unwrap_err().code, Code::NodeFaulty);
     std::fs::remove_file(world.path("data/attainment.csv")).unwrap();
-    let refusal = datasets.scan(&order, 2).await.map(|_| ()).unwrap_err();
+    let refusal = datasets.scan(&order.selection(), 2).await.map(|_| ()).unwrap_err();
     assert_eq!((refusal.code, refusal.department.as_deref()), (Code::NodeUnavailable, Some("dfe")));
     assert_eq!(refusal.message, "the source of 'dfe.attainment' cannot be read");
 }

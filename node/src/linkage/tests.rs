@@ -7,6 +7,7 @@ use concordat_policy::PurposeTree;
 
 use super::*;
 use crate::fixture::{PURPOSES, agreement_text, linkage_key, name};
+use crate::suspension::Suspensions;
 
 struct Pair {
     dfe: (LinkageKeys, Agreements),
@@ -24,12 +25,14 @@ impl Pair {
         let print = |pair: &Keypair| Fingerprint::of(&pair.public());
         let signing = Fingerprint::of(b"signing");
         let text = agreement_text("dfe", (&signing, &print(&dfe)), (&signing, &print(&dwp)));
-        let agreements =
-            |own: &str| Agreements::new(name(own), vec![Agreement::parse(&text).unwrap()], PurposeTree::parse(PURPOSES).unwrap());
+        let agreements = |own: &str, index: usize| {
+            let suspensions = Suspensions::at(name(own), folders[index].path());
+            Agreements::new(suspensions.into(), vec![Agreement::parse(&text).unwrap()], PurposeTree::parse(PURPOSES).unwrap())
+        };
         let open = |pair: Keypair, index: usize| LinkageKeys::open(pair, folders[index].path()).unwrap();
         Self {
-            dfe: (open(dfe, 0), agreements("dfe")),
-            dwp: (open(dwp, 1), agreements("dwp")),
+            dfe: (open(dfe, 0), agreements("dfe", 0)),
+            dwp: (open(dwp, 1), agreements("dwp", 1)),
             stranger: open(stranger, 2),
             now: Utc::now(),
             _folders: folders,

@@ -7,9 +7,11 @@ use concordat_proto::predicate::to_wire;
 
 use super::*;
 use crate::fixture::{PURPOSES, World, name};
+use crate::suspension::Suspensions;
 
 pub(crate) fn verifier(world: &World) -> Verifier {
-    let agreements = Agreements::new(name("dfe"), vec![world.agreement.clone()], PurposeTree::parse(PURPOSES).unwrap());
+    let suspensions = Suspensions::at(name("dfe"), &world.path("state"));
+    let agreements = Agreements::new(suspensions.into(), vec![world.agreement.clone()], PurposeTree::parse(PURPOSES).unwrap());
     Verifier { agreements: Arc::new(agreements), key: world.orders.verifying_key().unwrap(), datasets: [name("attainment")].into() }
 }
 

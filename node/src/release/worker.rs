@@ -86,7 +86,8 @@ impl Space {
 pub(super) struct Worker {
     rules: Arc<Rules>,
     schema: SchemaRef,
-    runs: Runs,
+    /// Where rows go; `None` where they are only counted.
+    runs: Option<Runs>,
     counts: Counts,
     space: Space,
 }
@@ -95,26 +96,31 @@ impl Worker {
     pub(super) fn new(rules: Arc<Rules>, buckets: Buckets, folder: Arc<TempDir>, memory: usize, index: usize) -> Self {
         let schema = rules.schema();
         let runs = Runs::new(Arc::clone(&schema), buckets, folder, memory, index);
-        Self { rules, schema, runs, counts: Counts::default(), space: Space::default() }
+        Self { rules, schema, runs: Some(runs), counts: Counts::default(), space: Space::default() }
+    }
+
+    /// One that decides over each row as a release does, and keeps none.
+    pub(super) fn counting(rules: Arc<Rules>) -> Self {
+        Self { schema: rules.schema(), rules, runs: None, counts: Counts::default(), space: Space::default() }
     }
 
     /// Takes one batch of the scan: the identifier as text, then the columns.
     pub(super) fn take(&mut self, batch: &RecordBatch) -> Result<(), Refusal> {
         self.normalise(batch)?;
         self.apply_consent();
+        self.counts.released += self.space.rows.len() as u64;
+        if self.space.rows.is_empty() || self.runs.is_none() {
+            return Ok(());
+        }
         let mut pseudonyms = std::mem::take(&mut self.space.pseudonyms);
         self.rules.pseudonyms.make(self.space.identifiers(), &mut pseudonyms);
         self.space.pseudonyms = pseudonyms;
-        self.counts.released += self.space.rows.len() as u64;
-        if self.space.rows.is_empty() {
-            return Ok(());
-        }
         let kept = self.rows(batch)?;
-        self.runs.push(kept)
+        self.runs.as_mut().map_or(Ok(()), |runs| runs.push(kept))
     }
 
     pub(super) fn finish(self) -> Result<(Vec<Run>, Counts), Refusal> {
-        Ok((self.runs.finish()?, self.counts))
+        Ok((self.runs.map_or(Ok(Vec::new()), Runs::finish)?, self.counts))
     }
 
     fn normalise(&mut self, batch: &RecordBatch) -> Result<(), Refusal> {

@@ -1,5 +1,7 @@
 //! The node over real mutual TLS: who gets in, what an order's answer looks like on the wire, and what is refused.
 
+mod suspending;
+
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{Action, Criteria, FlightData, FlightDescriptor, FlightInfo, Ticket};
@@ -29,7 +31,12 @@ struct Running {
 
 impl Running {
     async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    async fn with(prepare: impl FnOnce(&World)) -> Self {
         let world = World::new();
+        prepare(&world);
         let config = Config::load(&world.path("node.toml")).unwrap();
         let listen = Listen::of(&config);
         let node = Node::open(config).await.unwrap();
@@ -45,13 +52,17 @@ impl Running {
         Self { world, address, node }
     }
 
-    async fn connect(&self, identity: Option<&fixture::Identity>) -> Result<Channel, tonic::transport::Error> {
+    fn endpoint(&self, identity: Option<&fixture::Identity>) -> Endpoint {
         let mut tls =
             ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&self.world.ca)).domain_name("dfe.node.concordat.internal");
         if let Some(identity) = identity {
             tls = tls.identity(Identity::from_pem(&identity.certificate, &identity.key));
         }
-        Endpoint::from_shared(format!("https://{}", self.address)).unwrap().tls_config(tls).unwrap().connect().await
+        Endpoint::from_shared(format!("https://{}", self.address)).unwrap().tls_config(tls).unwrap()
+    }
+
+    async fn connect(&self, identity: Option<&fixture::Identity>) -> Result<Channel, tonic::transport::Error> {
+        self.endpoint(identity).connect().await
     }
 
     async fn gateway(&self) -> Channel {

@@ -25,14 +25,14 @@ fn pupils(path: &Path) {
     std::fs::write(path, text).unwrap();
 }
 
-#[test]
-fn from_files_to_a_draft_that_permits_nothing() {
+#[tokio::test]
+async fn from_files_to_a_draft_that_permits_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pupils.csv");
     pupils(&file);
     let given = |department: &str| format!("{department}:pupils:{}:NINO:nino", file.display());
     let target = folder.path().join("trial");
-    run(init(&target, &[&given("dfe"), &given("dwp")])).unwrap();
+    run(init(&target, &[&given("dfe"), &given("dwp")])).await.unwrap();
     let text = std::fs::read_to_string(target.join("agreement.toml")).unwrap();
     let agreement = Agreement::parse(&text).unwrap();
     assert_eq!((agreement.parties.len(), agreement.datasets.len()), (2, 2));
@@ -53,8 +53,8 @@ fn from_files_to_a_draft_that_permits_nothing() {
     assert!(view.contains("FROM dfe.pupils d1\nJOIN dwp.pupils d2 ON d2.subject = d1.subject\nGROUP BY d1.home_region"), "{view}");
 }
 
-#[test]
-fn mistakes_are_named() {
+#[tokio::test]
+async fn mistakes_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pupils.csv");
     pupils(&file);
@@ -62,9 +62,9 @@ fn mistakes_are_named() {
         assert!(Given::parse(bad).is_err(), "{bad}");
     }
     assert_eq!(Given::parse("dfe:pupils:C:/x.csv:nino:nino").unwrap().path, Path::new("C:/x.csv"));
-    let failure = run(init(&folder.path().join("a"), &[&format!("dfe:pupils:{}:nino:nino", file.display())])).unwrap_err();
+    let failure = run(init(&folder.path().join("a"), &[&format!("dfe:pupils:{}:nino:nino", file.display())])).await.unwrap_err();
     assert!(failure.advice.unwrap().contains("NINO, Home Region"));
-    assert!(run(init(&folder.path().join("b"), &["dfe:pupils:absent.csv:nino:nino"])).is_err());
+    assert!(run(init(&folder.path().join("b"), &["dfe:pupils:absent.csv:nino:nino"])).await.is_err());
 }
 
 #[test]

@@ -24,8 +24,7 @@ fn apply(index: &mut Index, (kind, subject, purpose, event): (usize, usize, usiz
 
 fn expected(records: &Records, kind: usize, subject: usize, purposes: &[usize]) -> Latest {
     let mut latest = Latest::default();
-    for ((_, _, _, event), place) in
-        records.iter().zip(1..).filter(|((k, s, p, _), _)| (*k, *s) == (kind, subject) && purposes.contains(p))
+    for ((_, _, _, event), place) in records.iter().zip(1..).filter(|((k, s, p, _), _)| (*k, *s) == (kind, subject) && purposes.contains(p))
     {
         latest.record(*event, place);
     }

@@ -1,0 +1,259 @@
+//! What would leave under one agreement, found out without sending anything: the source is read in full, and each row is judged by
+//! the same workers as in a release. No row is kept, no pseudonym is made, nothing is spilled.
+//!
+//! An order names some of the columns and may narrow the rows; what is shown is the most that could leave.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use concordat_policy::agreement::Dataset;
+use concordat_policy::consent::relevant;
+use concordat_policy::purpose::Purpose;
+use concordat_policy::{Agreement, Basis, Code, Name, Refusal};
+use serde::Serialize;
+
+use crate::config::{Config, DatasetConfig};
+use crate::consent::{Consent, Snapshot};
+use crate::datasets::{Datasets, Selection};
+use crate::node::streams;
+use crate::pseudonym::{DomainKey, Pseudonyms};
+use crate::release::{Counts, Rules, blocking, count};
+use crate::suspension::{Standing, Suspensions};
+
+/// What would leave, to whom, and why.
+#[derive(Debug, Serialize)]
+pub struct Preview {
+    /// The department.
+    pub department: String,
+    /// The agreement's name, title, digest (SHA-256 of its file) and mission.
+    pub agreement: String,
+    /// For people.
+    pub title: String,
+    /// SHA-256 of its file, hex.
+    pub agreement_digest: String,
+    /// The mission.
+    pub mission: String,
+    /// Its first day.
+    pub valid_from: String,
+    /// Its last day.
+    pub valid_until: String,
+    /// Whether orders under it would be answered now.
+    pub in_force: bool,
+    /// Whether the department has suspended it, or everything, or cannot tell; then nothing leaves.
+    pub suspended: bool,
+    /// Fingerprints of the client certificates of the gateway, the only one to which rows go.
+    pub gateway: Vec<String>,
+    /// The parties.
+    pub parties: Vec<String>,
+    /// Which of them makes the key of pseudonyms.
+    pub keyholder: String,
+    /// The length of an epoch, in days, in which pseudonyms stay the same.
+    pub epoch_days: u32,
+    /// Who may receive answers.
+    pub recipients: Vec<Recipient>,
+    /// The gateway withholds numbers that rest on fewer.
+    pub minimum_subjects: u32,
+    /// The version of the consent ledger that was applied.
+    pub consent_version: u64,
+    /// The department's own datasets.
+    pub datasets: Vec<DatasetPreview>,
+}
+
+/// Who may receive answers.
+#[derive(Debug, Serialize)]
+pub struct Recipient {
+    /// The organisation.
+    pub organisation: String,
+    /// One of these roles is needed.
+    pub roles: Vec<String>,
+}
+
+/// One dataset.
+#[derive(Debug, Serialize)]
+pub struct DatasetPreview {
+    /// Its own name.
+    pub dataset: String,
+    /// `consent` or `statutory`.
+    pub basis: &'static str,
+    /// What subjects were asked, or the power.
+    pub basis_text: String,
+    /// Under a power: whether objections are honoured.
+    pub honours_objections: Option<bool>,
+    /// The identifier's type; it leaves as a pseudonym only.
+    pub identifier_type: String,
+    /// What may be done with the pseudonym.
+    pub subject_uses: Vec<String>,
+    /// Every column that the agreement names, then those that this department has beside them.
+    pub columns: Vec<ColumnPreview>,
+    /// When the source last changed, Unix seconds.
+    pub freshness: i64,
+    /// The rows, by purpose.
+    pub purposes: Vec<PurposePreview>,
+}
+
+/// One column.
+#[derive(Debug, Serialize)]
+pub struct ColumnPreview {
+    /// Its name.
+    pub column: String,
+    /// The type of its values.
+    pub r#type: String,
+    /// By this department's own word.
+    pub classification: String,
+    /// By the agreement's, where it differs.
+    pub agreed_classification: Option<String>,
+    /// The permitted uses; none where the agreement permits none or does not name it.
+    pub uses: Vec<String>,
+    /// Whether its values leave. With the use `filter` alone they decide here which rows do.
+    pub leaves: bool,
+    /// How many values its published list has.
+    pub listed_values: Option<usize>,
+}
+
+/// How many rows would leave for one purpose. Exact: for the department only.
+#[derive(Debug, Serialize)]
+pub struct PurposePreview {
+    /// The purpose.
+    pub purpose: String,
+    /// For people.
+    pub title: String,
+    /// Rows that would leave.
+    pub rows: u64,
+    /// Rows withheld because the subject has not agreed, has withdrawn or has objected.
+    pub without_consent: u64,
+    /// Rows withheld because the identifier is invalid or missing.
+    pub invalid_identifiers: u64,
+}
+
+/// Makes a preview of `agreement`; for `purpose` alone, if there is one, else for every purpose that it covers here.
+///
+/// # Errors
+/// A [`Refusal`] that names what this department does not hold, or the dataset that cannot be read. Never a part.
+pub async fn preview(config: &Config, datasets: &Datasets, agreement: &str, purpose: Option<&str>) -> Result<Preview, Refusal> {
+    let invalid = |cause: String| Refusal::new(Code::Invalid, cause).department(&config.department);
+    let agreement = config.agreements.iter().find(|held| held.id.as_str() == agreement).ok_or_else(|| {
+        let held = config.agreements.iter().map(|held| held.id.as_str()).collect::<Vec<_>>().join(", ");
+        invalid(format!("this department holds no agreement '{agreement}'; it holds: {}", if held.is_empty() { "none" } else { &held }))
+    })?;
+    let covered = covered(config, agreement);
+    let purposes: Vec<&Purpose> =
+        covered.iter().copied().filter(|known| purpose.is_none_or(|wanted| wanted == known.id.as_str())).collect();
+    if purposes.is_empty() {
+        let list = covered.iter().map(|purpose| purpose.id.as_str()).collect::<Vec<_>>().join(", ");
+        let list = if list.is_empty() { "none that this department knows" } else { &list };
+        return Err(invalid(match purpose {
+            Some(purpose) => format!("the agreement '{}' does not cover the purpose '{purpose}'; it covers: {list}", agreement.id),
+            None => format!("the agreement '{}' covers {list}", agreement.id),
+        }));
+    }
+    let (state, department) = (config.state.clone(), config.department.clone());
+    let consent = blocking(move || Consent::open(&state, department).map_err(Refusal::internal)?.catch_up()).await?.snapshot;
+    let mut shown = head(config, agreement, &consent, Utc::now());
+    for dataset in agreement.datasets.iter().filter(|dataset| dataset.name.department == config.department) {
+        shown.datasets.push(one(config, datasets, dataset, &purposes, &consent).await?);
+    }
+    Ok(shown)
+}
+
+/// Every purpose for which this department would answer under the agreement.
+fn covered<'a>(config: &'a Config, agreement: &Agreement) -> Vec<&'a Purpose> {
+    let tree = &config.purposes;
+    let covers =
+        |purpose: &&Purpose| tree.active(&purpose.id).is_some() && agreement.purposes.iter().any(|agreed| tree.covers(agreed, &purpose.id));
+    tree.iter().filter(covers).collect()
+}
+
+fn head(config: &Config, agreement: &Agreement, consent: &Snapshot, now: DateTime<Utc>) -> Preview {
+    let standing: Standing = Suspensions::at(config.department.clone(), &config.state).look();
+    let recipient = |r: &concordat_policy::agreement::Recipient| Recipient {
+        organisation: r.organisation.clone(),
+        roles: r.roles.iter().cloned().collect(),
+    };
+    Preview {
+        department: config.department.to_string(),
+        agreement: agreement.id.to_string(),
+        title: agreement.title.clone(),
+        agreement_digest: agreement.digest.clone(),
+        mission: agreement.mission.to_string(),
+        valid_from: agreement.valid_from.to_string(),
+        valid_until: agreement.valid_until.to_string(),
+        in_force: agreement.in_force(now) && standing.permits(&agreement.id),
+        suspended: !standing.permits(&agreement.id),
+        gateway: config.gateway.iter().map(ToString::to_string).collect(),
+        parties: agreement.parties.iter().map(|party| party.department.to_string()).collect(),
+        keyholder: agreement.linkage.keyholder.to_string(),
+        epoch_days: agreement.linkage.epoch_days,
+        recipients: agreement.recipients.iter().map(recipient).collect(),
+        minimum_subjects: agreement.minimum_subjects,
+        consent_version: consent.version(),
+        datasets: Vec::new(),
+    }
+}
+
+async fn one(
+    config: &Config,
+    datasets: &Datasets,
+    agreed: &Dataset,
+    purposes: &[&Purpose],
+    consent: &Snapshot,
+) -> Result<DatasetPreview, Refusal> {
+    let name = &agreed.name.dataset;
+    let own = datasets.dataset(name).map(|dataset| &dataset.config);
+    let own = own.ok_or_else(|| Refusal::internal("an agreed dataset that is not declared"))?;
+    let columns = agreed.columns.iter().filter(|(_, rule)| rule.crosses_the_wire()).map(|(name, rule)| (name.clone(), rule.kind)).collect();
+    let selection = Selection { dataset: name.clone(), columns, predicate: None, predicate_types: Default::default() };
+    let rules = purposes.iter().map(|purpose| rules(config, agreed, &purpose.id, &selection, consent)).collect::<Result<Vec<_>, _>>()?;
+    let scan = datasets.scan(&selection, streams()).await?;
+    let freshness = scan.freshness;
+    let counts = count(scan, &rules).await?;
+    let (basis, basis_text, honours_objections) = match &agreed.basis {
+        Basis::Consent { text } => ("consent", text, None),
+        Basis::Statutory { power, honours_objections } => ("statutory", power, Some(*honours_objections)),
+    };
+    Ok(DatasetPreview {
+        dataset: name.to_string(),
+        basis,
+        basis_text: basis_text.clone(),
+        honours_objections,
+        identifier_type: agreed.identifier.to_string(),
+        subject_uses: agreed.subject_uses.iter().map(ToString::to_string).collect(),
+        columns: columns_of(agreed, own),
+        freshness,
+        purposes: purposes.iter().zip(counts).map(|(purpose, counts)| of_purpose(purpose, counts)).collect(),
+    })
+}
+
+/// The rules of a release for one purpose. The key of pseudonyms is one that nobody has: none are made.
+fn rules(config: &Config, agreed: &Dataset, purpose: &Name, selection: &Selection, consent: &Snapshot) -> Result<Arc<Rules>, Refusal> {
+    Ok(Arc::new(Rules {
+        identifier: agreed.identifier.clone(),
+        pseudonyms: Pseudonyms::private(&DomainKey::random().map_err(Refusal::internal)?, "preview"),
+        basis: agreed.basis.clone(),
+        consent: consent.view(&agreed.identifier.label(), relevant(&config.purposes, purpose)),
+        standing: concordat_proto::receipt::Standing { generation: 0, version: consent.version() },
+        columns: selection.columns.clone(),
+    }))
+}
+
+fn of_purpose(purpose: &Purpose, counts: Counts) -> PurposePreview {
+    let Counts { released, invalid_identifiers, without_consent } = counts;
+    PurposePreview { purpose: purpose.id.to_string(), title: purpose.title.clone(), rows: released, without_consent, invalid_identifiers }
+}
+
+fn columns_of(agreed: &Dataset, own: &DatasetConfig) -> Vec<ColumnPreview> {
+    let known = agreed.columns.iter().filter_map(|(name, rule)| Some((name, own.columns.get(name)?, Some(rule))));
+    let beside = own.columns.iter().filter(|(name, _)| !agreed.columns.contains_key(*name)).map(|(name, declared)| (name, declared, None));
+    let shown = |(name, declared, rule): (&String, &crate::config::ColumnConfig, Option<&concordat_policy::ColumnRule>)| ColumnPreview {
+        column: name.clone(),
+        r#type: declared.kind.to_string(),
+        classification: declared.classification.to_string(),
+        agreed_classification: rule.map(|rule| rule.classification).filter(|c| *c != declared.classification).map(|c| c.to_string()),
+        uses: rule.map(|rule| rule.uses.iter().map(ToString::to_string).collect()).unwrap_or_default(),
+        leaves: rule.is_some_and(concordat_policy::ColumnRule::crosses_the_wire),
+        listed_values: rule.and_then(|rule| rule.values.as_ref()).map(Vec::len),
+    };
+    known.chain(beside).map(shown).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+//! A preview says what a release then does.
+
+use super::*;
+use crate::fixture::{World, name};
+use crate::node::Node;
+use crate::suspension::Person;
+use crate::suspension::book::{Act, Wanted, change};
+
+async fn of(world: &World, agreement: &str, purpose: Option<&str>) -> Result<Preview, Refusal> {
+    let config = Config::load(&world.path("node.toml")).unwrap();
+    let datasets = Datasets::open(&config).await.unwrap();
+    preview(&config, &datasets, agreement, purpose).await
+}
+
+/// The world after its node imported the consent records.
+async fn world() -> (World, Arc<Node>) {
+    let world = World::new();
+    let node = Node::open(Config::load(&world.path("node.toml")).unwrap()).await.unwrap();
+    (world, node)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_are_those_of_the_release_by_purpose() {
+    let (world, node) = world().await;
+    let shown = of(&world, "opportunity-2026", None).await.unwrap();
+    let [dataset] = shown.datasets.as_slice() else { panic!("{shown:?}") };
+    let counts: Vec<_> = dataset.purposes.iter().map(|p| (p.purpose.as_str(), p.rows, p.without_consent, p.invalid_identifiers)).collect();
+    // For the wider purpose, the one who agreed to the narrower only is left out, and the one who withdrew from it only is not.
+    assert_eq!(counts, [("opportunity", 4, 2, 2), ("opportunity.measure", 4, 2, 2)]);
+
+    let now = Utc::now();
+    let release = node.order(&world.order(&world.request(now), now), Some(world.gateway.fingerprint.clone()), now).await.unwrap();
+    let released = release.partition(0).await.unwrap().counts();
+    assert_eq!((released.released, released.without_consent, released.invalid_identifiers), (4, 2, 2));
+    assert_eq!(std::fs::read_dir(world.path("spill")).unwrap().count(), 1, "the release's own folder, and none of the preview");
+    let one = of(&world, "opportunity-2026", Some("opportunity.measure")).await.unwrap();
+    assert_eq!(one.datasets[0].purposes.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_tell_what_leaves_and_for_whom() {
+    let (world, _node) = world().await;
+    let shown = of(&world, "opportunity-2026", None).await.unwrap();
+    let columns: Vec<String> = shown.datasets[0]
+        .columns
+        .iter()
+        .map(|c| format!("{} {} {} {} [{}]", c.column, c.r#type, c.classification, c.leaves, c.uses.join(" ")))
+        .collect();
+    assert_eq!(
+        columns,
+        [
+            "born date personal true [aggregate filter]",
+            "cohort integer personal false [filter]",
+            "fsm boolean special true [aggregate filter]",
+            "region text personal true [group_by filter]",
+            "score number personal true [aggregate]",
+            "unused text personal false []",
+        ]
+    );
+    assert_eq!((shown.in_force, shown.suspended), (true, false));
+    assert_eq!((shown.gateway, shown.parties.join(" ")), (vec![world.gateway.fingerprint.to_string()], "dfe dwp".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_suspended_unknown_or_unreadable_is_said() {
+    let (world, _node) = world().await;
+    let unknown = of(&world, "other", None).await.unwrap_err();
+    assert!(unknown.message.contains("holds no agreement 'other'; it holds: opportunity-2026"), "{unknown}");
+    let uncovered = of(&world, "opportunity-2026", Some("health")).await.unwrap_err();
+    assert!(uncovered.message.contains("it covers: opportunity, opportunity.measure"), "{uncovered}");
+    let (agreement, held) = (name("opportunity-2026"), Default::default());
+    let wanted = Wanted { act: Act::Suspended, agreement: Some(&agreement), by: &Person::here().unwrap(), reason: None, held: &held };
+    change(&world.path("state"), &wanted).unwrap();
+    let shown = of(&world, "opportunity-2026", None).await.unwrap();
+    assert_eq!((shown.in_force, shown.suspended, shown.datasets[0].purposes[0].rows), (false, true, 4), "counted all the same");
+    world.replace("data/attainment.csv", "1.5", "one and a half");
+    let unreadable = of(&world, "opportunity-2026", None).await.unwrap_err();
+    assert_eq!(unreadable.code, Code::NodeUnavailable);
+    assert!(!format!("{unreadable:?}").contains("half"), "{unreadable:?}");
+}

@@ -1,0 +1,86 @@
+//! What the running node notices of the department's own commands, five times a second: suspensions, which it applies to what is
+//! under way, and notices. Both go into its access log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use concordat_policy::Refusal;
+
+use crate::node::Node;
+use crate::notices;
+use crate::release::blocking;
+use crate::suspension;
+
+/// How often the node looks.
+const LOOK: Duration = Duration::from_millis(200);
+/// How long it waits after it could not take notice: a full disk is not filled with complaints.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Takes notice as long as the node exists.
+pub(crate) fn watch(node: &Arc<Node>) {
+    let node = Arc::downgrade(node);
+    tokio::spawn(async move {
+        let mut pause = LOOK;
+        loop {
+            // Streams are cut on time also while the log is not tried.
+            for _ in 0..pause.as_millis() / LOOK.as_millis() {
+                tokio::time::sleep(LOOK).await;
+                let Some(node) = node.upgrade() else { return };
+                let _ = blocking(move || {
+                    node.apply();
+                    Ok(())
+                })
+                .await;
+            }
+            let Some(node) = node.upgrade() else { return };
+            pause = match node.take_notice().await {
+                Ok(()) => LOOK,
+                Err(refusal) => {
+                    tracing::error!(
+                        cause = refusal.operator.unwrap_or(refusal.message),
+                        "what was done at the command line is not in the log yet"
+                    );
+                    AGAIN
+                }
+            };
+        }
+    });
+}
+
+impl Node {
+    /// Stops what is suspended: readers learn of it by themselves, scans are ended. Blocks.
+    fn apply(&self) {
+        let standing = self.agreements.suspensions().look();
+        self.releases.stop(|agreement| !standing.permits(agreement));
+    }
+
+    /// Brings what was done at the command line into the access log.
+    ///
+    /// # Errors
+    /// When the log cannot be written or the state folder cannot be read.
+    pub(crate) async fn take_notice(&self) -> Result<(), Refusal> {
+        let suspensions = Arc::clone(self.agreements.suspensions());
+        let (standing, changes) = blocking({
+            let suspensions = Arc::clone(&suspensions);
+            move || Ok(suspensions.news())
+        })
+        .await?;
+        for change in changes {
+            let number = change.number;
+            tracing::warn!(change = number, everything = change.agreement.is_none(), "the department changed what it suspends");
+            self.log(suspension::entry(&change)).await?;
+            let suspensions = Arc::clone(&suspensions);
+            blocking(move || suspensions.logged(number)).await?;
+        }
+        if let Some(entry) = suspensions.turned(&standing) {
+            self.log(entry).await?;
+            suspensions.told(&standing);
+        }
+        let state = self.state.clone();
+        for notice in blocking(move || notices::waiting(&state).map_err(Refusal::internal)).await? {
+            self.log(notice.entry.clone()).await?;
+            blocking(move || notice.taken().map_err(Refusal::internal)).await?;
+        }
+        Ok(())
+    }
+}
