@@ -130,7 +130,7 @@ async fn data(people: u64) -> Copied {
 
 #[tokio::test]
 async fn the_same_data_gives_the_same_answer_whatever_holds_it() {
-    const PEOPLE: u64 = 5_000;
+    const PEOPLE: u64 = 20_000;
     let data = data(PEOPLE).await;
     let postgres = Postgres::start();
     into_postgres(&postgres, &data);
