@@ -28,7 +28,10 @@ const STATEMENTS: &[(usize, &str)] = &[
         2,
         "SELECT a.region, a.cohort_year, count(DISTINCT a.subject) AS n, avg(a.attainment8) AS m FROM dfe.attainment a JOIN dwp.claims c ON a.subject = c.subject WHERE c.conditionality IN ('none', 'working') AND c.claim_started IS NULL AND a.region <> 'London' AND a.attainment8 BETWEEN 20 AND 70 GROUP BY a.region, a.cohort_year",
     ),
-    (0, "SELECT count(DISTINCT c.subject) AS n, sum(c.months_claiming) AS k FROM dwp.claims c WHERE NOT (c.claiming AND c.conditionality = 'none')"),
+    (
+        0,
+        "SELECT count(DISTINCT c.subject) AS n, sum(c.months_claiming) AS k FROM dwp.claims c WHERE NOT (c.claiming AND c.conditionality = 'none')",
+    ),
 ];
 
 /// A dataset of the sample on its way into a database: column names and types of the source, and its rows as CSV.
