@@ -85,14 +85,17 @@ fn parquet(path: &Path, subjects: usize) {
     let mut records = records(subjects).peekable();
     while records.peek().is_some() {
         let part: Vec<_> = records.by_ref().take(65_536).collect();
-        let column = |text: &dyn Fn(&(String, usize, Event)) -> String| Arc::new(part.iter().map(|r| Some(text(r))).collect::<StringArray>()) as ArrayRef;
+        let column = |text: &dyn Fn(&(String, usize, Event)) -> String| {
+            Arc::new(part.iter().map(|r| Some(text(r))).collect::<StringArray>()) as ArrayRef
+        };
         let batch = RecordBatch::try_from_iter([
             ("identifier", column(&|r| r.0.clone())),
             ("purpose", column(&|r| PURPOSES[r.1].into())),
             ("event", column(&|r| r.2.as_str().into())),
         ])
         .unwrap();
-        let writer = writer.get_or_insert_with(|| parquet::arrow::ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap());
+        let writer =
+            writer.get_or_insert_with(|| parquet::arrow::ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap());
         writer.write(&batch).unwrap();
     }
     writer.unwrap().close().unwrap();
@@ -178,7 +181,13 @@ impl Maps {
         Self { hasher, by_purpose }
     }
 
-    fn latest<'a>(&self, purposes: &[&str], identifiers: impl Iterator<Item = &'a str>, scratch: &mut Vec<Pseudonym>, out: &mut Vec<Latest>) {
+    fn latest<'a>(
+        &self,
+        purposes: &[&str],
+        identifiers: impl Iterator<Item = &'a str>,
+        scratch: &mut Vec<Pseudonym>,
+        out: &mut Vec<Latest>,
+    ) {
         self.hasher.make(identifiers, scratch);
         out.clear();
         let maps: Vec<&Map> = purposes.iter().map(|purpose| &self.by_purpose[*purpose]).collect();
@@ -243,7 +252,10 @@ fn index(state: &Path, subjects: usize) {
     let measured = (memory() - before) / subjects as f64;
     assert_eq!(snapshot.subjects(), subjects);
     let counted = snapshot.bytes() as f64 / subjects as f64;
-    println!("index: loaded in {own:.1} s ({:.2} × hash tables), {measured:.1} bytes a subject (measured; {counted:.1} counted)", seconds / own);
+    println!(
+        "index: loaded in {own:.1} s ({:.2} × hash tables), {measured:.1} bytes a subject (measured; {counted:.1} counted)",
+        seconds / own
+    );
 
     // A release asks in the order of its source, which knows nothing of the ledger's; one in eleven has no record.
     let asked = 2_000_000;

@@ -112,7 +112,8 @@ impl Node {
     async fn import(&self, path: &Path, skip_invalid: bool) -> Result<(), Findings> {
         let options = Options { skip_invalid, ..Options::default() };
         let refused = |e: ImportError| {
-            let remedy = if let ImportError::Malformed(_, rows) = &e { rows.remedy() } else { "correct the file; nothing of it was recorded" };
+            let remedy =
+                if let ImportError::Malformed(_, rows) = &e { rows.remedy() } else { "correct the file; nothing of it was recorded" };
             Finding::file(path, e.to_string(), remedy)
         };
         match import(Arc::clone(&self.consent), self.intake.clone(), path.to_owned(), options).await.map_err(refused)? {

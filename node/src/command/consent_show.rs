@@ -56,15 +56,13 @@ pub(super) async fn show(args: ShowArgs) -> miette::Result<()> {
     let (consent, intake) = open_ledger(&config)?;
     let text = read_identifiers(&args.identifiers)?;
     let lines: Vec<(usize, &str)> = (1..).zip(text.lines().map(str::trim)).filter(|(_, line)| !line.is_empty()).collect();
-    let asked = intake
-        .ask(&args.identifier_type, lines.iter().map(|(_, line)| *line), args.purpose.as_deref())
-        .map_err(|e| match e {
-            AskError::Identifier(at, cause) => {
-                let line = lines.get(at - 1).map_or(at, |(line, _)| *line);
-                miette!(help = "nothing was read from the ledger", "line {line}: {cause}")
-            }
-            other => miette!(help = "nothing was read from the ledger", "{other}"),
-        })?;
+    let asked = intake.ask(&args.identifier_type, lines.iter().map(|(_, line)| *line), args.purpose.as_deref()).map_err(|e| match e {
+        AskError::Identifier(at, cause) => {
+            let line = lines.get(at - 1).map_or(at, |(line, _)| *line);
+            miette!(help = "nothing was read from the ledger", "line {line}: {cause}")
+        }
+        other => miette!(help = "nothing was read from the ledger", "{other}"),
+    })?;
     private::folder(&config.log).into_diagnostic()?;
     let key = DigestKey::of(&config.log).into_diagnostic()?;
     let digests = asked.digests(|bytes| key.digest(bytes));

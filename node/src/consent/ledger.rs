@@ -220,12 +220,7 @@ impl Ledger {
     }
 
     /// Calls `each` for every record after place `from`, up to `to`, in order.
-    pub(super) fn since(
-        &self,
-        from: u64,
-        to: u64,
-        mut each: impl FnMut(Row<'_>) -> Result<(), LedgerError>,
-    ) -> Result<(), LedgerError> {
+    pub(super) fn since(&self, from: u64, to: u64, mut each: impl FnMut(Row<'_>) -> Result<(), LedgerError>) -> Result<(), LedgerError> {
         if from >= to {
             return Ok(());
         }
@@ -263,7 +258,8 @@ impl Ledger {
                 let event = row.get_ref(3)?.as_str().ok().and_then(Event::parse).ok_or(LedgerError::Damaged(place))?;
                 Ok(Kept { place, purpose: row.get(2)?, event, recorded_at: row.get(4)? })
             };
-            let identifier = row.get_ref(0)?.as_str().map_err(|_| LedgerError::Damaged(row.get::<_, i64>(1).map_or(0, i64::cast_unsigned)))?;
+            let identifier =
+                row.get_ref(0)?.as_str().map_err(|_| LedgerError::Damaged(row.get::<_, i64>(1).map_or(0, i64::cast_unsigned)))?;
             each(identifier, &kept)?;
         }
         Ok(())
@@ -310,9 +306,8 @@ struct Insert<'a> {
 
 impl<'a> Insert<'a> {
     fn new(transaction: &'a Transaction<'_>) -> Result<Self, LedgerError> {
-        let mut statement = transaction.prepare_cached(
-            "INSERT INTO records (identifier_type, identifier, purpose, event, recorded_at) VALUES (?1, ?2, ?3, ?4, ?5)",
-        )?;
+        let mut statement = transaction
+            .prepare_cached("INSERT INTO records (identifier_type, identifier, purpose, event, recorded_at) VALUES (?1, ?2, ?3, ?4, ?5)")?;
         statement.raw_bind_parameter(5, timestamp())?;
         Ok(Self { statement })
     }

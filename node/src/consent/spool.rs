@@ -105,10 +105,7 @@ impl Spool {
     }
 
     /// Calls `each` with every record's identifier, in order, and with its scope where that differs from the one before.
-    pub(super) fn read(
-        &mut self,
-        mut each: impl FnMut(Option<&Scope>, &str) -> Result<(), LedgerError>,
-    ) -> Result<(), LedgerError> {
+    pub(super) fn read(&mut self, mut each: impl FnMut(Option<&Scope>, &str) -> Result<(), LedgerError>) -> Result<(), LedgerError> {
         let damaged = || LedgerError::File(io::Error::new(io::ErrorKind::InvalidData, "the waiting records cannot be read back"));
         self.file.flush()?;
         self.file.get_mut().rewind()?;

@@ -24,8 +24,7 @@ fn apply(index: &mut Index, (kind, subject, purpose, event): (usize, usize, usiz
 
 fn expected(records: &Records, kind: usize, subject: usize, purposes: &[usize]) -> Latest {
     let mut latest = Latest::default();
-    for ((_, _, _, event), place) in
-        records.iter().zip(1..).filter(|((k, s, p, _), _)| (*k, *s) == (kind, subject) && purposes.contains(p))
+    for ((_, _, _, event), place) in records.iter().zip(1..).filter(|((k, s, p, _), _)| (*k, *s) == (kind, subject) && purposes.contains(p))
     {
         latest.record(*event, place);
     }
@@ -90,7 +89,7 @@ fn every_snapshot_says_what_the_records_said_then() {
 fn bulks_and_changes_merge_at_scale() {
     let mut index = index(Limits::default());
     let subjects = 1_100_000;
-    let mut record = |index: &mut Index, subject: usize, event| apply(index, (0, subject, 0, event));
+    let record = |index: &mut Index, subject: usize, event| apply(index, (0, subject, 0, event));
     (0..subjects).for_each(|subject| record(&mut index, subject, Event::Given));
     index.advance(1).unwrap();
     let bulk = index.snapshot();

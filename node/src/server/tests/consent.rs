@@ -11,12 +11,7 @@ async fn ledger(running: &Running) -> Ledger {
 }
 
 fn record(identifier: &str, event: &str) -> v1::ConsentRecord {
-    v1::ConsentRecord {
-        identifier: identifier.into(),
-        identifier_type: "nino".into(),
-        purpose: "opportunity".into(),
-        event: event.into(),
-    }
+    v1::ConsentRecord { identifier: identifier.into(), identifier_type: "nino".into(), purpose: "opportunity".into(), event: event.into() }
 }
 
 fn part(id: &str, records: &[v1::ConsentRecord], total: u64) -> v1::ImportRequest {
@@ -113,7 +108,8 @@ async fn what_is_shown_stands_in_the_log_without_identifiers() {
         ledger.show(ask(&["ab100002a", "AB100007A"], "")).await.unwrap().into_inner().try_collect().await.unwrap();
     let events: Vec<_> = shown[0].records.iter().map(|r| (r.place, r.purpose.as_str(), r.event.as_str())).collect();
     assert_eq!(events, [(2, "opportunity", "given"), (5, "opportunity.measure", "withdrawn")]);
-    let standing: Vec<_> = shown[0].standing.iter().map(|s| (s.purpose.as_str(), s.last, s.under_consent, s.honouring_objections)).collect();
+    let standing: Vec<_> =
+        shown[0].standing.iter().map(|s| (s.purpose.as_str(), s.last, s.under_consent, s.honouring_objections)).collect();
     assert_eq!(standing, [("health", 0, false, true), ("opportunity", 2, true, true), ("opportunity.measure", 5, false, true)]);
     assert_eq!((shown[1].index, shown[1].records.len()), (1, 0));
     for (request, says) in [
@@ -148,8 +144,7 @@ async fn notes_of_commands_move_to_the_log_once() {
         identifiers: identifiers.clone(),
     };
     run(Command::Consent(ConsentCommand::Record(record))).await.unwrap();
-    let show =
-        ShowArgs { config, identifier_type: "nino".into(), purpose: Some("health".into()), identifiers, output: ShowOutput::Json };
+    let show = ShowArgs { config, identifier_type: "nino".into(), purpose: Some("health".into()), identifiers, output: ShowOutput::Json };
     run(Command::Consent(ConsentCommand::Show(show))).await.unwrap();
     let noted = || {
         let log = std::fs::read_to_string(running.world.path("log/log.jsonl")).unwrap();
@@ -163,8 +158,12 @@ async fn notes_of_commands_move_to_the_log_once() {
     let notes = noted();
     let events: Vec<_> = notes.iter().map(|note| (note["event"].as_str().unwrap(), note["journal"].as_i64().unwrap())).collect();
     assert_eq!(events, [("consent.recorded", 1), ("consent.shown", 2)]);
-    assert_eq!((&notes[0]["records"], &notes[0]["consent_event"], &notes[0]["consent_version"]), (&1.into(), &"objected".into(), &6.into()));
-    let expected = running.node.intake.ask("nino", std::iter::once("ab 10 00 02 a"), None).unwrap().digests(|bytes| running.node.log.digest(bytes));
+    assert_eq!(
+        (&notes[0]["records"], &notes[0]["consent_event"], &notes[0]["consent_version"]),
+        (&1.into(), &"objected".into(), &6.into())
+    );
+    let expected =
+        running.node.intake.ask("nino", std::iter::once("ab 10 00 02 a"), None).unwrap().digests(|bytes| running.node.log.digest(bytes));
     assert_eq!(notes[1]["subjects"], serde_json::json!(expected), "the digest that the node's own log would write");
     assert!(notes[1]["user_id"].is_u64());
 }
