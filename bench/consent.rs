@@ -171,7 +171,7 @@ impl Maps {
         let mut statement = connection.prepare("SELECT place, identifier, purpose, event FROM records ORDER BY place").unwrap();
         let mut rows = statement.query([]).unwrap();
         while let Some(row) = rows.next().unwrap() {
-            let text = |column| row.get_ref(column).unwrap().as_str().unwrap();
+            let text = |column: usize| row.get_ref(column).unwrap().as_str().unwrap();
             let (key, event) = (Key(hasher.one(text(1))), Event::parse(text(3)).unwrap());
             if !by_purpose.contains_key(text(2)) {
                 by_purpose.insert(text(2).to_owned(), Map::default());

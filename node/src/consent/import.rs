@@ -25,9 +25,8 @@ use super::Consent;
 use super::intake::{Intake, IntakeError};
 use super::journal::Note;
 use super::ledger::{LedgerError, Written};
-use super::rows::{self, At, FileError, RowError};
+use super::rows::{self, At, FileError, Form, RowError};
 use super::spool::{Raw, Spool, SpoolError};
-use crate::config::Format;
 
 /// Why a file was not imported; nothing of it was recorded. Holds no identifier.
 #[derive(Debug, thiserror::Error)]
@@ -196,12 +195,12 @@ fn check(
     skip_invalid: bool,
     told: &mut impl FnMut(Step),
 ) -> Result<Checked, ImportError> {
-    let format = if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("parquet")) { Format::Parquet } else { Format::Csv };
+    let form = if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("parquet")) { Form::Parquet } else { Form::Csv };
     let only_type = intake.only_type().map(ToOwned::to_owned);
     let spool = Spool::new(&consent.state, intake).map_err(LedgerError::from)?;
     let mut checked = Checked { spool, invalid: 0, first_invalid: Vec::new() };
     let (mut malformed, mut rows) = (Malformed::default(), 0u64);
-    let read = rows::read(file, format, only_type.as_deref(), |at, raw| {
+    let read = rows::read(file, form, only_type.as_deref(), |at, raw| {
         rows += 1;
         if rows.is_multiple_of(1 << 14) {
             told(Step::Checked(rows));

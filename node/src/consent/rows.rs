@@ -12,7 +12,6 @@ use std::fs::File;
 use std::io;
 
 use super::spool::Raw;
-use crate::config::Format;
 
 /// The columns, in the order of [`Raw`]'s fields.
 const COLUMNS: [&str; 4] = ["identifier", "identifier_type", "purpose", "event"];
@@ -75,16 +74,23 @@ pub enum FileError {
     Parquet,
 }
 
+/// How a file of consent records is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Csv,
+    Parquet,
+}
+
 /// Calls `each` for every row, in order. `only_type` is the type of identifiers where no column tells it.
 pub(super) fn read<E: From<FileError>>(
     file: &File,
-    format: Format,
+    form: Form,
     only_type: Option<&str>,
     each: impl FnMut(At, Result<Raw<'_>, RowError>) -> Result<(), E>,
 ) -> Result<(), E> {
-    match format {
-        Format::Csv => csv::read(file, only_type, each),
-        Format::Parquet => parquet::read(file, only_type, each),
+    match form {
+        Form::Csv => csv::read(file, only_type, each),
+        Form::Parquet => parquet::read(file, only_type, each),
     }
 }
 

@@ -89,7 +89,7 @@ fn every_snapshot_says_what_the_records_said_then() {
 fn bulks_and_changes_merge_at_scale() {
     let mut index = index(Limits::default());
     let subjects = 1_100_000;
-    let mut record = |index: &mut Index, subject: usize, event| apply(index, (0, subject, 0, event));
+    let record = |index: &mut Index, subject: usize, event| apply(index, (0, subject, 0, event));
     (0..subjects).for_each(|subject| record(&mut index, subject, Event::Given));
     index.advance(1).unwrap();
     let bulk = index.snapshot();
