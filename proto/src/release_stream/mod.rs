@@ -17,6 +17,22 @@
 //!   time hold [`MAX_BODY`] bytes at most.
 //! - A panic of the decoder is caught and is the node's fault like any other; it is a gap in the guard, and has an error of its own.
 //!
+//! Why there is a guard: what arrow-ipc 59.3 alone makes of what a node can say, measured in processes of their own by
+//! `cargo run --release -p concordat-fuzz-targets --example unguarded`, which prints every case.
+//!
+//! | what is said | arrow-ipc alone | here |
+//! |---|---|---|
+//! | a compressed body that states 2^38 or 2^62 bytes | **aborts the process** (2^33: an error, after 8 GiB of address space) | [`StreamError::Compressed`] |
+//! | a buffer that begins or ends outside of its body, a length of 2^33, 2^38, 2^62 or −1 | panics | [`StreamError::BufferOutside`] |
+//! | a validity bitmap, or text offsets, of an odd length | panics | [`StreamError::BufferLength`] |
+//! | a null where the schema has none | panics | [`StreamError::Null`] |
+//! | an integer of seven bits in the schema | panics | [`StreamError::Schema`] |
+//! | 2^33, 2^62 or −1 rows | an error | [`StreamError::Rows`] |
+//! | indices outside of the dictionary, descending offsets, text that is not UTF-8 | an error | [`StreamError::Index`], [`StreamError::Offsets`], [`StreamError::Text`] |
+//! | another schema than was ordered; a second one | taken | [`StreamError::Schema`], [`StreamError::Order`] |
+//! | a body of another length than is stated, with bytes that nothing uses | taken, and kept alive | [`StreamError::BodyLength`], [`StreamError::BufferOrder`] |
+//! | nulls in a dictionary, a delta dictionary | taken | [`StreamError::Null`], [`StreamError::DeltaDictionary`] |
+//!
 //! What [`FlightData`](https://arrow.apache.org/docs/format/Flight.html) can hold beside [`ReleaseMessage`]'s fields is skipped
 //! unread: its descriptor's path makes a message of 64 MiB twelve times as large in memory.
 

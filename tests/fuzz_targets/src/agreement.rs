@@ -88,6 +88,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
 mod tests {
     #[test]
     fn the_seed_is_an_agreement() {
+        let _alone = crate::replay::alone();
         assert!(concordat_policy::Agreement::parse(super::SMALL).is_ok_and(|a| a.datasets.len() == 2));
     }
 }

@@ -379,6 +379,7 @@ mod tests {
 
     #[test]
     fn each_lie_is_refused_for_what_it_is() {
+        let _alone = crate::replay::alone();
         let honest =
             Honest { columns: vec![("a".into(), ColumnType::Boolean), ("b".into(), ColumnType::Text)], partition: 1, partitions: 2 };
         for (lie, why) in Lie::ALL {
