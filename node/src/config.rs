@@ -7,6 +7,7 @@
 //!   other does not start.
 
 mod check;
+mod connections;
 mod file;
 mod findings;
 mod keys;
@@ -24,10 +25,13 @@ use concordat_policy::identifier::IdentifierSpec;
 use concordat_policy::{Agreement, Classification, ColumnType, IdentifierType, Name, Problem, PurposeTree};
 use concordat_proto::token::{SigningKey, VerifyingKey};
 
+use self::connections::Connections;
+pub(crate) use self::connections::connection;
 pub use self::file::Format;
 pub use self::findings::{Finding, Findings};
 pub use self::reread::{Held, Paths, Pins};
 use crate::linkage::Keypair;
+use crate::source::Source;
 
 /// Everything the node was told.
 #[derive(Debug)]
@@ -83,10 +87,8 @@ pub struct DatasetConfig {
     pub name: Name,
     /// What it is, for people.
     pub title: String,
-    /// A file, a folder or a pattern whose last part holds `*` or `?`.
-    pub source: PathBuf,
-    /// How the files are written.
-    pub format: Format,
+    /// Where its rows are.
+    pub source: Source,
     /// The source's column that holds the identifier.
     pub identifier_column: String,
     /// The identifier's type.
@@ -163,7 +165,8 @@ impl Loader<'_> {
         let signing = keys::signing(self, &file.keys.signing);
         let linkage = keys::linkage(self, &file.keys.linkage);
         let order_key = keys::order(self, &file.gateway.order_key);
-        let datasets = self.datasets(file.dataset);
+        let connections = self.connections(file.connection);
+        let datasets = self.datasets(file.dataset, &connections);
         let purposes = self.purposes(&file.purposes);
         let agreements = self.agreements(&file.agreements);
         let (tls, signing, linkage, order_key, purposes) = (tls?, signing?, linkage?, order_key?, purposes?);
@@ -241,12 +244,13 @@ impl Loader<'_> {
         self.findings.extend(problems.into_iter().map(|p| Finding::problem(path, text, p)));
     }
 
-    fn datasets(&mut self, files: Vec<file::DatasetFile>) -> Vec<DatasetConfig> {
+    fn datasets(&mut self, files: Vec<file::DatasetFile>, connections: &Connections) -> Vec<DatasetConfig> {
         let mut names = BTreeSet::new();
         let mut datasets = Vec::new();
         for (index, file) in files.into_iter().enumerate() {
             let index = index.to_string();
             let keys = |rest: &'static str| ["dataset".to_owned(), index.clone(), rest.to_owned()];
+            let source = self.source(&index, &file, connections);
             if !names.insert(file.name.clone()) {
                 self.at(
                     &keys("name").each_ref().map(String::as_str),
@@ -267,11 +271,11 @@ impl Loader<'_> {
                 let column = self.column(&index, &name, column, &file.identifier.column);
                 columns.insert(name, column);
             }
+            let Some(source) = source else { continue };
             datasets.push(DatasetConfig {
                 name: file.name,
                 title: file.title,
-                source: self.folder.join(file.source),
-                format: file.format,
+                source,
                 identifier_column: file.identifier.column,
                 identifier,
                 columns,

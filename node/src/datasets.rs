@@ -7,24 +7,30 @@ mod expression;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use concordat_policy::column::SUBJECT;
 use concordat_policy::{Code, ColumnType, DatasetName, Name, Predicate, Refusal};
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, ScalarValue};
+use datafusion::dataframe::DataFrame;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::functions::expr_fn::isnan;
 use datafusion::logical_expr::{Expr, cast, when};
 use datafusion::prelude::ident;
 
 use crate::config::{ColumnConfig, Config, DatasetConfig, Finding, Findings};
-use crate::source::{Source, SourceError, SourceFile, freshness, kind};
+#[cfg(test)]
+use crate::source::Files;
+use crate::source::{Opened, Relation, Source, SourceError, State, freshness, kind};
 
 /// The datasets, by name.
 #[derive(Debug)]
 pub struct Datasets {
     department: Name,
     datasets: BTreeMap<Name, Dataset>,
+    /// What the operator should know, though the sources can be read: rights at databases that the node should not have.
+    pub warnings: Vec<String>,
 }
 
 /// One dataset.
@@ -32,7 +38,8 @@ pub struct Datasets {
 pub struct Dataset {
     /// As declared.
     pub config: DatasetConfig,
-    source: Source,
+    // How old the data was when it was last looked at, Unix seconds.
+    seen: AtomicI64,
 }
 
 /// What a scan reads.
@@ -52,18 +59,17 @@ pub struct Selection {
 pub struct Scan {
     /// The identifier as text (column 0), then the ordered columns, in any order of rows.
     pub streams: Vec<SendableRecordBatchStream>,
-    /// When the source last changed, Unix seconds.
+    /// How old the data is, Unix seconds: when files last changed, or when a database's snapshot was taken.
     pub freshness: i64,
-    /// What to compare the source with when the scan has ended.
+    /// Whether all of it was one state of the source.
     pub witness: Witness,
 }
 
-/// The source's files as they were when a scan began.
+/// The state of the source in which a scan reads.
 #[derive(Debug)]
 pub struct Witness {
     name: DatasetName,
-    source: Source,
-    files: Vec<SourceFile>,
+    state: State,
 }
 
 impl Datasets {
@@ -74,13 +80,15 @@ impl Datasets {
     pub async fn open(config: &Config) -> Result<Self, Findings> {
         let text = crate::config::read(&config.path)?;
         let mut findings = Vec::new();
-        let mut datasets = BTreeMap::new();
+        let (mut datasets, mut warnings) = (BTreeMap::new(), Vec::new());
         for (index, declared) in config.datasets.iter().enumerate() {
-            let dataset = Dataset { source: Source { path: declared.source.clone(), format: declared.format }, config: declared.clone() };
+            let dataset = Dataset { config: declared.clone(), seen: AtomicI64::new(0) };
             dataset.check(&config.path, &text, &index.to_string(), &mut findings).await;
+            warnings.extend(dataset.excess().await);
             datasets.insert(declared.name.clone(), dataset);
         }
-        if findings.is_empty() { Ok(Self { department: config.department.clone(), datasets }) } else { Err(Findings { findings }) }
+        let department = config.department.clone();
+        if findings.is_empty() { Ok(Self { department, datasets, warnings }) } else { Err(Findings { findings }) }
     }
 
     /// Every dataset, by name.
@@ -102,30 +110,44 @@ impl Datasets {
         let name = DatasetName::new(self.department.clone(), order.dataset.clone());
         let unreadable = |operator: &dyn std::fmt::Display| unreadable(&name, operator);
         let dataset = self.datasets.get(&order.dataset).ok_or_else(|| unreadable(&"no longer declared"))?;
-        let files = tokio::task::spawn_blocking({
-            let source = dataset.source.clone();
-            move || source.files()
-        });
-        let files = files.await.map_err(|e| unreadable(&e))?.map_err(|e| unreadable(&e))?;
-        let streams = dataset.streams(order, &files, partitions).await.map_err(|e| unreadable(&e))?;
-        Ok(Scan { streams, freshness: freshness(&files), witness: Witness { name, source: dataset.source.clone(), files } })
+        let opened = dataset.open(partitions).await.map_err(|e| unreadable(&e))?;
+        // A database's columns may have changed since the node started.
+        let unfit = dataset.unfit(&opened);
+        if let Some(unfit) = unfit.first() {
+            return Err(unreadable(&unfit.cause));
+        }
+        let Opened { frame, freshness, state, .. } = opened;
+        let streams = dataset.streams(order, frame).await.map_err(|e| unreadable(&e))?;
+        Ok(Scan { streams, freshness, witness: Witness { name, state } })
     }
 }
 
+/// Why a column of the source cannot be what the configuration says.
+struct Unfit {
+    keys: Vec<String>,
+    cause: String,
+    remedy: &'static str,
+}
+
 impl Dataset {
-    /// When the source last changed, Unix seconds; `None` when it cannot be read. Blocks.
+    /// How old the data was when it was last looked at, Unix seconds; `None` when it cannot be read. Files are looked at now
+    /// (blocks); a database when the node starts and whenever it is scanned.
     #[must_use]
     pub fn freshness(&self) -> Option<i64> {
-        self.source.files().ok().map(|files| freshness(&files))
+        match &self.config.source {
+            Source::Files(files) => files.files().ok().map(|files| freshness(&files)),
+            Source::Database(..) => Some(self.seen.load(Ordering::Relaxed)).filter(|seen| *seen > 0),
+        }
     }
 
-    async fn streams(
-        &self,
-        order: &Selection,
-        files: &[SourceFile],
-        partitions: usize,
-    ) -> Result<Vec<SendableRecordBatchStream>, SourceError> {
-        let frame = self.source.frame(files, |column| self.csv_type(column), partitions).await?;
+    /// One state of the source, ready to be read.
+    async fn open(&self, partitions: usize) -> Result<Opened, SourceError> {
+        let opened = self.config.source.open(&|column| self.wanted_type(column), partitions).await?;
+        self.seen.store(opened.freshness, Ordering::Relaxed);
+        Ok(opened)
+    }
+
+    async fn streams(&self, order: &Selection, frame: DataFrame) -> Result<Vec<SendableRecordBatchStream>, SourceError> {
         let source = |column: &str| self.config.columns.get(column).map(|c| ident(&c.source));
         let frame = match &order.predicate {
             Some(predicate) => {
@@ -141,77 +163,99 @@ impl Dataset {
         Ok(frame.select(wanted)?.execute_stream_partitioned().await?)
     }
 
-    /// The type in which a column of a CSV source is read; identifiers and whatever is not offered are text.
-    fn csv_type(&self, source: &str) -> Option<DataType> {
+    /// The type in which a column is wanted, of sources whose own types say little; `None` for identifiers and whatever is not offered.
+    fn wanted_type(&self, source: &str) -> Option<DataType> {
         self.config.columns.values().find(|column| column.source == source).map(|column| storage_type(column.kind))
     }
 
     async fn check(&self, path: &Path, text: &str, index: &str, findings: &mut Vec<Finding>) {
-        let name = &self.config.name;
-        let mut finding = |keys: &[&str], cause: String, remedy: &str| {
+        let mut finding = |keys: &[&str], cause: &str, remedy: &str| {
+            let cause = format!("dataset '{}': {cause}", self.config.name);
             findings.push(Finding::at(path, text, &[&["dataset", index][..], keys].concat(), cause, remedy));
         };
-        let schema = match self.schema().await {
-            Ok(schema) => schema,
+        let opened = match self.open(1).await {
+            Ok(opened) => opened,
             Err(e) => {
-                return finding(&["source"], format!("dataset '{name}': {e}"), "correct `source` or `format`, or the file's permissions");
+                let (key, remedy) = match (&self.config.source, &e) {
+                    (Source::Files(_), _) => ("source", "correct `source` or `format`, or the file's permissions"),
+                    (Source::Database(_, Relation::Query(_)), _) => ("query", CONNECTION),
+                    (Source::Database(..), _) => ("table", CONNECTION),
+                };
+                return finding(&[key], &e.to_string(), remedy);
             }
         };
-        match schema.field_with_name(&self.config.identifier_column) {
-            Ok(field) if is_text(field.data_type()) || field.data_type().is_integer() => {}
-            Ok(field) => finding(
+        for unfit in self.unfit(&opened) {
+            let keys: Vec<&str> = unfit.keys.iter().map(String::as_str).collect();
+            finding(&keys, &unfit.cause, unfit.remedy);
+        }
+    }
+
+    /// Every column that the source has not, or not in a type that the declared one holds exactly.
+    fn unfit(&self, opened: &Opened) -> Vec<Unfit> {
+        let mut all = Vec::new();
+        let mut unfit = |keys: &[&str], cause: String, remedy| {
+            all.push(Unfit { keys: keys.iter().map(|key| (*key).to_owned()).collect(), cause, remedy });
+        };
+        let found = |name: &str| opened.columns.iter().find(|column| column.name == name);
+        let identifier = self.config.identifier_column.as_str();
+        match found(identifier).map(|column| (column, column.read_as.as_ref())) {
+            Some((_, Some(kind))) if is_text(kind) || kind.is_integer() => {}
+            Some((column, _)) => unfit(
                 &["identifier", "column"],
-                format!("dataset '{name}': the identifier is of type {}", field.data_type()),
+                format!("the identifier is of type {}", column.native),
                 "an identifier is text or a whole number",
             ),
-            Err(_) => finding(
-                &["identifier", "column"],
-                format!("dataset '{name}': the source has no column '{}'", self.config.identifier_column),
-                "name the source's column exactly",
-            ),
+            None => {
+                unfit(&["identifier", "column"], format!("the source has no column '{identifier}'"), "name the source's column exactly")
+            }
         }
         for (column, declared) in &self.config.columns {
             let keys = ["columns", column.as_str()];
-            match schema.field_with_name(&declared.source) {
-                Ok(field) if holds(declared, field.data_type()) => {}
-                Ok(field) => {
-                    let cause = format!(
-                        "dataset '{name}': column '{column}' is declared as {} and is {} in the source",
-                        declared.kind,
-                        field.data_type()
-                    );
-                    finding(&keys, cause, "declare the type that the source has, or convert the source");
-                }
-                Err(_) => finding(
+            match found(&declared.source).map(|column| (column, column.read_as.as_ref())) {
+                Some((_, Some(kind))) if holds(declared, kind) => {}
+                Some((source, Some(_))) => unfit(
                     &keys,
-                    format!("dataset '{name}': the source has no column '{}'", declared.source),
+                    format!("column '{column}' is declared as {} and is {} in the source", declared.kind, source.native),
+                    "declare the type that the source has, or convert the source",
+                ),
+                Some((source, None)) => unfit(
+                    &keys,
+                    format!("column '{column}' is of the type {}, which is not offered", source.native),
+                    "remove the column, or use `query` and cast it there to text, a number, a boolean or a date",
+                ),
+                None => unfit(
+                    &keys,
+                    format!("the source has no column '{}'", declared.source),
                     "name the source's column exactly (`source = \"…\"`), or remove the column",
                 ),
             }
         }
+        all
     }
 
-    async fn schema(&self) -> Result<SchemaRef, SourceError> {
-        let files = self.source.files()?;
-        let frame = self.source.frame(&files, |column| self.csv_type(column), 1).await?;
-        Ok(frame.schema().inner().clone())
+    /// Rights at the database that a reader does not need, each as a sentence. A source that cannot be read has its own finding.
+    async fn excess(&self) -> Vec<String> {
+        let name = &self.config.name;
+        let found = self.config.source.excess().await.unwrap_or_default();
+        found.into_iter().map(|excess| format!("dataset '{name}': {excess}")).collect()
     }
 }
 
 impl Witness {
     /// A witness of what a test holds in memory.
     #[cfg(test)]
-    pub(crate) fn of(source: Source) -> Self {
-        let files = source.files().unwrap();
-        Self { name: DatasetName::new(crate::fixture::name("dfe"), crate::fixture::name("attainment")), source, files }
+    pub(crate) fn of(files: Files) -> Self {
+        let found = files.files().unwrap();
+        let name = DatasetName::new(crate::fixture::name("dfe"), crate::fixture::name("attainment"));
+        Self { name, state: State::Files(files, found) }
     }
 
-    /// Checks that the source is still what it was. Blocks.
+    /// Checks that all that was read was one state of the source. Blocks.
     ///
     /// # Errors
     /// [`Code::NodeFaulty`].
     pub fn unchanged(&self) -> Result<(), Refusal> {
-        if self.source.files().is_ok_and(|files| files == self.files) {
+        if self.state.is_one() {
             return Ok(());
         }
         Err(Refusal::new(
@@ -235,6 +279,8 @@ fn unreadable(name: &DatasetName, operator: impl std::fmt::Display) -> Refusal {
         .advice("the department's operator finds the cause in the node's own diagnostics")
         .operator(operator)
 }
+
+const CONNECTION: &str = "correct the dataset's table or query, the [[connection]], or the role's rights; the database must be running";
 
 /// A column in the type that is declared for it. A NaN is no number: it becomes null, else one row would decide every sum.
 fn value(column: Expr, kind: ColumnType) -> Expr {

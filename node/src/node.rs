@@ -61,6 +61,9 @@ impl Node {
     /// Every [`Finding`].
     pub async fn open(config: Config) -> Result<Arc<Self>, Findings> {
         let datasets = Datasets::open(&config).await?;
+        for warning in &datasets.warnings {
+            tracing::warn!(cause = warning, "the node's role at a database could do more than read");
+        }
         let intake = Intake::new(&config);
         for folder in [&config.state, &config.log] {
             private::folder(folder).map_err(|e| unusable(folder, &e))?;

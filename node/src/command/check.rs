@@ -41,7 +41,12 @@ async fn sound(report: &mut Report, config: &Config) {
         report.warn("configuration", warning, "correct it when the agreement or the dataset next changes");
     }
     match Datasets::open(config).await {
-        Ok(datasets) => report.ok(format!("datasets: {} can be read as declared", datasets.iter().count())),
+        Ok(datasets) => {
+            report.ok(format!("datasets: {} can be read as declared", datasets.iter().count()));
+            for warning in &datasets.warnings {
+                report.warn("database", warning, "GRANT SELECT ON the table to a role of its own, and name that in `url`");
+            }
+        }
         Err(findings) => found(report, "dataset", &findings),
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) consent: ConsentFile,
     #[serde(default)]
+    pub(super) connection: Vec<ConnectionFile>,
+    #[serde(default)]
     pub(super) dataset: Vec<DatasetFile>,
 }
 
@@ -93,13 +95,48 @@ pub enum Format {
     Csv,
 }
 
+/// A database, and how to reach it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConnectionFile {
+    pub(super) name: Name,
+    /// `postgresql://role@host:port/database`, `postgresql://role@/database?host=/folder/of/the/socket`, `sqlite:file`.
+    pub(super) url: String,
+    #[serde(default)]
+    pub(super) password_file: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) tls: Option<ConnectionTlsFile>,
+    /// Do without TLS, to this machine only.
+    #[serde(default)]
+    pub(super) plaintext: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConnectionTlsFile {
+    pub(super) ca: PathBuf,
+    #[serde(default)]
+    pub(super) certificate: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) key: Option<PathBuf>,
+}
+
+/// Its rows are in `source` and `format`, or in a `connection` and its `table` or `query`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DatasetFile {
     pub(super) name: Name,
     pub(super) title: String,
-    pub(super) source: PathBuf,
-    pub(super) format: Format,
+    #[serde(default)]
+    pub(super) source: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) format: Option<Format>,
+    #[serde(default)]
+    pub(super) connection: Option<Name>,
+    #[serde(default)]
+    pub(super) table: Option<String>,
+    #[serde(default)]
+    pub(super) query: Option<String>,
     pub(super) identifier: IdentifierFile,
     #[serde(default)]
     pub(super) columns: BTreeMap<String, ColumnFile>,

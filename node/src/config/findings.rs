@@ -49,6 +49,12 @@ impl Finding {
         Self::problem(path, text, Problem { span: span(text, keys), near: None, cause: cause.into(), remedy: remedy.into() })
     }
 
+    /// The same without the file's text, where that holds a secret.
+    #[must_use]
+    pub(super) fn without_text(self) -> Self {
+        Self { text: NamedSource::new(&self.place, String::new()), span: None, ..self }
+    }
+
     /// The file, and the line where there is one.
     #[must_use]
     pub fn place(&self) -> &str {

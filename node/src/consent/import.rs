@@ -23,7 +23,7 @@ use super::Consent;
 use super::intake::{Intake, IntakeError};
 use super::ledger::{LedgerError, Record};
 use crate::config::Format;
-use crate::source::{Source, SourceError};
+use crate::source::{Files, SourceError};
 
 /// Why a file was not imported; nothing of it was recorded. Holds no identifier.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +106,7 @@ pub async fn import(consent: Arc<Consent>, intake: Intake, path: PathBuf) -> Res
 /// Sends all records, in order; returns how many were left out.
 async fn read(path: &Path, intake: &Intake, sender: &mpsc::Sender<Result<Vec<Record>, ()>>) -> Result<u64, ImportError> {
     let format = if path.extension().is_some_and(|e| e == "parquet") { Format::Parquet } else { Format::Csv };
-    let source = Source { path: path.to_owned(), format };
+    let source = Files { path: path.to_owned(), format };
     // One partition: the order of records is their meaning.
     let frame = source.frame(&source.files()?, |_| None, 1).await?;
     let typed = frame.schema().has_column_with_unqualified_name("identifier_type");

@@ -16,7 +16,7 @@ use crate::datasets::Witness;
 use crate::fixture::{World, name};
 use crate::node::Node;
 use crate::pseudonym::{DomainKey, Pseudonyms};
-use crate::source::Source;
+use crate::source::Files;
 
 fn pseudonyms() -> Pseudonyms {
     let domain = LinkageDomain { mission: name("m"), purpose: name("p"), epoch: 1 };
@@ -49,7 +49,7 @@ fn scan(rows: u64, streams: u64, folder: &Path) -> Scan {
     };
     let file = folder.join("source.csv");
     std::fs::write(&file, "x").unwrap();
-    Scan { streams: (0..streams).map(stream).collect(), freshness: 0, witness: Witness::of(Source { path: file, format: Format::Csv }) }
+    Scan { streams: (0..streams).map(stream).collect(), freshness: 0, witness: Witness::of(Files { path: file, format: Format::Csv }) }
 }
 
 fn rules(folder: &Path) -> Rules {

@@ -1,10 +1,7 @@
-//! Source files: which files a configured source means, whether they changed, and how they are read.
-//!
-//! The engine's own string views and its caches are off: views drag whole buffers along, and a cached listing would hide a
-//! change of the source.
+//! Files: which ones a configured source means, whether they changed, and how they are read.
 
 use std::fs;
-use std::io::{self, BufReader};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,48 +9,9 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::DataFusionError;
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::options::{CsvReadOptions, ParquetReadOptions};
-use datafusion::prelude::{SessionConfig, SessionContext};
 
+use super::{SourceError, session};
 use crate::config::Format;
-
-/// Rows of a batch of a scan.
-const BATCH_ROWS: usize = 32_768;
-
-/// Why a source could not be read. For the operator. The engine's texts can hold whole rows, so only their kind is said.
-#[derive(Debug, thiserror::Error)]
-pub enum SourceError {
-    /// A file or folder.
-    #[error("{0}: {1}")]
-    File(PathBuf, #[source] io::Error),
-    /// No file at all.
-    #[error("{0}: no such file, or nothing in it")]
-    Nothing(PathBuf),
-    /// CSV files of one source with different headers.
-    #[error("{0}: another header row than the source's first file")]
-    Header(PathBuf),
-    /// The engine.
-    #[error("the source cannot be read: {}", kind(.0))]
-    Engine(DataFusionError),
-}
-
-impl From<DataFusionError> for SourceError {
-    fn from(error: DataFusionError) -> Self {
-        Self::Engine(error)
-    }
-}
-
-/// What kind of error it was, without the source's contents.
-pub(crate) fn kind(error: &DataFusionError) -> &'static str {
-    match error.find_root() {
-        DataFusionError::ArrowError(..) => {
-            "a row does not fit the declared types, or the file is damaged: `check` the configuration against the source"
-        }
-        DataFusionError::ParquetError(_) => "the Parquet file is damaged",
-        DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => "a file cannot be opened or read",
-        DataFusionError::ResourcesExhausted(_) => "not enough memory",
-        _ => "the engine failed",
-    }
-}
 
 /// One file of a source, as it was when it was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,16 +21,16 @@ pub struct SourceFile {
     changed: SystemTime,
 }
 
-/// A configured source: a file, a folder (its files of the format, not its folders), or a pattern whose last part holds `*` or `?`.
+/// A file, a folder (its files of the format, not its folders), or a pattern whose last part holds `*` or `?`.
 #[derive(Debug, Clone)]
-pub struct Source {
+pub struct Files {
     /// Where.
     pub path: PathBuf,
     /// How the files are written.
     pub format: Format,
 }
 
-impl Source {
+impl Files {
     /// The files, by name. Blocks.
     ///
     /// # Errors
@@ -141,16 +99,6 @@ impl Source {
 pub fn freshness(files: &[SourceFile]) -> i64 {
     let newest = files.iter().map(|file| file.changed).max().unwrap_or(UNIX_EPOCH);
     newest.duration_since(UNIX_EPOCH).ok().and_then(|age| i64::try_from(age.as_secs()).ok()).unwrap_or(0)
-}
-
-fn session(partitions: usize) -> Result<SessionContext, DataFusionError> {
-    let config = SessionConfig::new()
-        .with_target_partitions(partitions.max(1))
-        .with_batch_size(BATCH_ROWS)
-        .with_collect_statistics(false)
-        .set_bool("datafusion.execution.parquet.schema_force_view_types", false)
-        .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false);
-    Ok(SessionContext::new_with_config(config))
 }
 
 fn matching(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>, SourceError> {
@@ -225,7 +173,7 @@ mod tests {
         fs::write(odd.join("one.csv"), "id,n\nA,1\n").unwrap();
         fs::write(odd.join("two.csv"), "id,n\nB,2\n").unwrap();
         fs::write(odd.join("notes.txt"), "no").unwrap();
-        let source = Source { path: odd.clone(), format: Format::Csv };
+        let source = Files { path: odd.clone(), format: Format::Csv };
         let files = source.files().unwrap();
         let rows = source.frame(&files, |_| None, 2).await.unwrap().collect().await.unwrap();
         assert_eq!(rows.iter().map(|batch| batch.num_rows()).sum::<usize>(), 2);
@@ -233,6 +181,6 @@ mod tests {
         fs::write(odd.join("three.csv"), "n,id\n2,C\n").unwrap();
         let files = source.files().unwrap();
         assert!(matches!(source.frame(&files, |_| None, 2).await, Err(SourceError::Header(_))));
-        assert!(matches!(Source { path: odd.join("*.parquet"), format: Format::Parquet }.files(), Err(SourceError::Nothing(_))));
+        assert!(matches!(Files { path: odd.join("*.parquet"), format: Format::Parquet }.files(), Err(SourceError::Nothing(_))));
     }
 }

@@ -1,0 +1,325 @@
+//! `[[connection]]`, and where a dataset's rows are: every contradiction is a finding.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use concordat_operate::Fault;
+use concordat_operate::certificate::{Files as Identity, private};
+use concordat_policy::Name;
+
+use super::file::{ConnectionFile, ConnectionTlsFile, DatasetFile};
+use super::{Finding, Findings, Loader};
+use crate::source::connection::{Connection, Server};
+use crate::source::postgres::{Host, Settings, Tls};
+use crate::source::{Files, Relation, Source, TableName};
+
+/// The connections by name; `None` for one that was found wrong.
+pub(super) type Connections = BTreeMap<Name, Option<Arc<Connection>>>;
+
+/// The connection of a text that holds one `[[connection]]`, without a node around it. Relative paths are those of the process.
+///
+/// # Errors
+/// Every [`Finding`]; none holds the text.
+pub(crate) fn connection(text: &str) -> Result<Arc<Connection>, Findings> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Alone {
+        connection: Vec<ConnectionFile>,
+    }
+    let path = Path::new("connection");
+    let wrong = || Finding::file(path, "no connection can be made of it", "use postgresql://role@host:port/database or sqlite:file");
+    let file: Alone = toml::from_str(text).map_err(|_| wrong())?;
+    let mut loader = Loader { path, text, folder: Path::new("."), findings: Vec::new(), warnings: Vec::new() };
+    let found = loader.connections(file.connection).into_values().next().flatten();
+    match found {
+        Some(connection) if loader.findings.is_empty() => Ok(connection),
+        _ if loader.findings.is_empty() => Err(wrong().into()),
+        _ => Err(Findings { findings: loader.findings.into_iter().map(Finding::without_text).collect() }),
+    }
+}
+
+impl Loader<'_> {
+    pub(super) fn connections(&mut self, files: Vec<ConnectionFile>) -> Connections {
+        let mut connections = Connections::new();
+        for (index, file) in files.into_iter().enumerate() {
+            let index = index.to_string();
+            let server = self.server(&index, &file);
+            let connection = server.map(|server| Arc::new(Connection { name: file.name.to_string(), server }));
+            if connections.contains_key(&file.name) {
+                let cause = format!("connection '{}' is declared twice", file.name);
+                self.at(&["connection", &index, "name"], cause, "keep one of the two");
+            }
+            connections.insert(file.name, connection);
+        }
+        connections
+    }
+
+    fn server(&mut self, index: &str, file: &ConnectionFile) -> Option<Server> {
+        match file.url.split_once(':') {
+            Some(("postgresql" | "postgres", _)) => self.postgres(index, file).map(|settings| Server::Postgres(Arc::new(settings))),
+            Some(("sqlite", path)) => self.sqlite(index, file, path),
+            _ => {
+                let remedy = "use postgresql://role@host:port/database or sqlite:file";
+                self.at(&["connection", index, "url"], "no database of this kind can be read", remedy);
+                None
+            }
+        }
+    }
+
+    fn sqlite(&mut self, index: &str, file: &ConnectionFile, path: &str) -> Option<Server> {
+        let beside = [("password_file", file.password_file.is_some()), ("tls", file.tls.is_some()), ("plaintext", file.plaintext)];
+        for (key, _) in beside.into_iter().filter(|(_, there)| *there) {
+            self.at(&["connection", index, key], format!("a file of SQLite has no `{key}`"), "remove it");
+        }
+        if path.is_empty() || path.starts_with("//") {
+            self.at(&["connection", index, "url"], "names no file", "use sqlite:folder/file.db or sqlite:/folder/file.db");
+            return None;
+        }
+        Some(Server::Sqlite(self.folder.join(path)))
+    }
+
+    fn postgres(&mut self, index: &str, file: &ConnectionFile) -> Option<Settings> {
+        let address = match Address::parse(&file.url) {
+            Ok(address) => address,
+            Err((cause, remedy)) => {
+                // The line may hold a password.
+                let finding = Finding::at(self.path, self.text, &["connection", index, "url"], cause, remedy);
+                self.findings.push(finding.without_text());
+                return None;
+            }
+        };
+        let at = |path: &PathBuf| self.folder.join(path);
+        let password_file = file.password_file.as_ref().map(at);
+        if let Some(fault) = password_file.as_deref().and_then(|path| private(path).err()) {
+            self.fault(&fault);
+        }
+        let tls = file.tls.as_ref().map(|tls| self.connection_tls(index, tls));
+        if let Some((key, cause, remedy)) = unprotected(&address.host, tls.is_some(), file.plaintext) {
+            self.at(&["connection", index, key], cause, remedy);
+        }
+        let Address { host, port, user, database } = address;
+        Some(Settings { host, port, user, database, password_file, tls: tls.flatten() })
+    }
+
+    fn connection_tls(&mut self, index: &str, file: &ConnectionTlsFile) -> Option<Tls> {
+        let at = |path: &PathBuf| self.folder.join(path);
+        let identity = match (&file.certificate, &file.key) {
+            (Some(certificate), Some(key)) => Some(Identity { certificate: at(certificate), key: at(key), ca: None }),
+            (None, None) => None,
+            _ => {
+                self.at(&["connection", index, "tls"], "`certificate` and `key` belong together", "name both, or neither");
+                return None;
+            }
+        };
+        let tls = Tls { ca: at(&file.ca), identity };
+        tls.config().map_err(|fault| self.fault(&fault)).ok()?;
+        Some(tls)
+    }
+
+    fn fault(&mut self, fault: &Fault) {
+        self.findings.push(Finding::file(std::path::Path::new(&fault.place), &fault.cause, &fault.remedy));
+    }
+
+    /// Where a dataset's rows are.
+    pub(super) fn source(&mut self, index: &str, file: &DatasetFile, connections: &Connections) -> Option<Source> {
+        let mut wrong = |key: &str, cause: &str, remedy: &str| {
+            self.at(&["dataset", index, key], format!("dataset '{}': {cause}", file.name), remedy);
+            None
+        };
+        match (&file.source, &file.format, &file.connection, &file.table, &file.query) {
+            (Some(source), Some(format), None, None, None) => {
+                Some(Source::Files(Files { path: self.folder.join(source), format: *format }))
+            }
+            (Some(_), None, None, None, None) => wrong("source", "`source` without `format`", "add format = \"csv\" or \"parquet\""),
+            (None, None, Some(name), Some(table), None) => match TableName::parse(table) {
+                Some(table) => self.relation(index, file, name, Relation::Table(table), connections),
+                None => wrong("table", "no table's name", "use schema.table, exactly as the database spells it"),
+            },
+            (None, None, Some(_), None, Some(query)) if query.trim_end().ends_with(';') || query.contains('\0') => {
+                wrong("query", "a query is one SELECT without ';'", "remove the ';' at its end")
+            }
+            (None, None, Some(name), None, Some(query)) => self.relation(index, file, name, Relation::Query(query.clone()), connections),
+            (None, None, Some(_), Some(_), Some(_)) => wrong("query", "`table` and `query` contradict each other", "keep one of the two"),
+            (None, None, Some(_), None, None) => {
+                wrong("connection", "a connection without `table` or `query`", "add table = \"schema.table\" or query = \"SELECT …\"")
+            }
+            (None, None, None, Some(_), _) => wrong("table", "a `table` without `connection`", "name the [[connection]] it is reached by"),
+            (None, None, None, None, Some(_)) => wrong("query", "a `query` without `connection`", "name the [[connection]] it is sent to"),
+            (None, _, None, None, None) => {
+                wrong("name", "nothing says where its rows are", "add `source` and `format`, or `connection` and `table` or `query`")
+            }
+            _ => {
+                let key = if file.source.is_some() { "source" } else { "format" };
+                wrong(
+                    key,
+                    "files and a database contradict each other",
+                    "keep `source` and `format`, or `connection` and `table` or `query`",
+                )
+            }
+        }
+    }
+
+    fn relation(&mut self, index: &str, file: &DatasetFile, name: &Name, relation: Relation, connections: &Connections) -> Option<Source> {
+        let Some(connection) = connections.get(name) else {
+            let cause = format!("dataset '{}': there is no connection '{name}'", file.name);
+            self.at(&["dataset", index, "connection"], cause, "declare it: [[connection]] with name and url");
+            return None;
+        };
+        // A connection that was found wrong has its own finding.
+        let connection = connection.clone()?;
+        if let (Server::Postgres(_), Relation::Table(TableName { schema: None, .. })) = (&connection.server, &relation) {
+            let cause = format!("dataset '{}': a table of PostgreSQL without its schema", file.name);
+            self.at(&["dataset", index, "table"], cause, "write schema.table, such as public.pupils");
+            return None;
+        }
+        Some(Source::Database(connection, relation))
+    }
+}
+
+/// Plaintext is for this machine, and has to be asked for.
+fn unprotected(host: &Host, tls: bool, plaintext: bool) -> Option<(&'static str, &'static str, &'static str)> {
+    let (socket, loopback) = match host {
+        Host::Socket(_) => (true, false),
+        Host::Name(name) => (false, name == "localhost" || name.parse().is_ok_and(|address: IpAddr| address.is_loopback())),
+    };
+    match (tls, plaintext) {
+        (true, true) => Some(("plaintext", "`plaintext` and `tls` contradict each other", "keep `tls`")),
+        (true, false) if socket => Some(("tls", "a Unix socket has no TLS", "remove `tls`")),
+        (false, false) if !socket => Some((
+            "url",
+            "the connection has no `tls`",
+            "add tls = { ca = \"…\" }; to this machine's own loopback, plaintext = true would do",
+        )),
+        (false, true) if !socket && !loopback => {
+            Some(("plaintext", "plaintext would leave this machine", "add tls = { ca = \"…\" } in place of it"))
+        }
+        _ => None,
+    }
+}
+
+/// What an address of PostgreSQL says.
+#[derive(Debug, PartialEq, Eq)]
+struct Address {
+    host: Host,
+    port: u16,
+    user: String,
+    database: String,
+}
+
+type Wrong = (&'static str, &'static str);
+
+impl Address {
+    /// `postgresql://role@host:port/database` or `postgresql://role@/database?host=/folder&port=5432`; parts may be %-escaped.
+    fn parse(url: &str) -> Result<Self, Wrong> {
+        const FORM: &str = "use postgresql://role@host:port/database, or postgresql://role@/database?host=/folder/of/the/socket";
+        let (_, rest) = url.split_once("://").ok_or(("this is no address of PostgreSQL", FORM))?;
+        let (rest, options) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, database) = rest.split_once('/').ok_or(("the address names no database", FORM))?;
+        let (user, place) = authority.rsplit_once('@').ok_or(("the address names no role", FORM))?;
+        if user.contains(':') {
+            return Err((
+                "the address holds a password, which everybody who reads this file would know",
+                "put it into a file of mode 0600, name that in `password_file`, and replace the password",
+            ));
+        }
+        let (mut host, mut port) = match place.strip_prefix('[').map(|six| six.split_once(']').ok_or(("the host cannot be read", FORM))) {
+            Some(six) => six.map(|(host, port)| (host, port.strip_prefix(':')))?,
+            None => place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
+        };
+        for option in options.split('&').filter(|option| !option.is_empty()) {
+            match option.split_once('=') {
+                Some(("host", folder)) if host.is_empty() => host = folder,
+                Some(("port", number)) if port.is_none() => port = Some(number),
+                _ => {
+                    return Err((
+                        "the address has an option that is not known",
+                        "use host and port only; TLS and the password have keys of their own",
+                    ));
+                }
+            }
+        }
+        let unescaped = |text: &str| unescaped(text).ok_or(("the address has an escape that cannot be read", FORM));
+        let (host, user, database) = (unescaped(host)?, unescaped(user)?, unescaped(database)?);
+        if [&host, &user, &database].into_iter().any(String::is_empty) {
+            return Err(("the address lacks its role, host or database", FORM));
+        }
+        let host = if host.starts_with('/') { Host::Socket(host.into()) } else { Host::Name(host) };
+        let port = port.map_or(Ok(5432), str::parse).map_err(|_| ("the port is no number from 1 to 65535", FORM))?;
+        Ok(Self { host, port, user, database })
+    }
+}
+
+/// `%41` as `A`. Control characters are refused: none of a host, role or database has one.
+fn unescaped(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(if byte == b'%' {
+            let digit = |byte: Option<u8>| char::from(byte?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+            digit(rest.next())? << 4 | digit(rest.next())?
+        } else {
+            byte
+        });
+    }
+    String::from_utf8(bytes).ok().filter(|text| !text.chars().any(char::is_control))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(url: &str) -> Result<(Host, u16, String, String), &'static str> {
+        Address::parse(url).map(|a| (a.host, a.port, a.user, a.database)).map_err(|(cause, _)| cause)
+    }
+
+    #[test]
+    fn addresses() {
+        let name = |name: &str| Host::Name(name.into());
+        for (url, host, port, user, database) in [
+            ("postgresql://reader@db.dfe.internal:5433/pupils", name("db.dfe.internal"), 5433, "reader", "pupils"),
+            ("postgres://reader@db/pupils", name("db"), 5432, "reader", "pupils"),
+            ("postgresql://a%40b@[::1]:1/p%20q", name("::1"), 1, "a@b", "p q"),
+            ("postgresql://r@/d?host=/run/postgresql&port=6000", Host::Socket("/run/postgresql".into()), 6000, "r", "d"),
+            ("postgresql://r@%2Frun/d", Host::Socket("/run".into()), 5432, "r", "d"),
+        ] {
+            assert_eq!(parsed(url), Ok((host, port, user.into(), database.into())), "{url}");
+        }
+        for (url, says) in [
+            ("postgresql://reader:secret@db/pupils", "holds a password"),
+            ("postgresql://db/pupils", "names no role"),
+            ("postgresql://reader@db", "names no database"),
+            ("postgresql://reader@db/", "lacks"),
+            ("postgresql://reader@/d", "lacks"),
+            ("postgresql://reader@db:70000/d", "port"),
+            ("postgresql://reader@db/d?sslmode=disable", "option"),
+            ("postgresql://reader@db/d?password=x", "option"),
+            ("postgresql://reader@db/%0", "escape"),
+            ("postgresql://reader@db/%00", "escape"),
+            ("postgresql://reader@[::1/d", "cannot be read"),
+            ("postgresql:reader", "no address"),
+        ] {
+            assert!(parsed(url).is_err_and(|cause| cause.contains(says)), "{url}: {:?}", parsed(url));
+        }
+    }
+
+    #[test]
+    fn plaintext_stays_on_this_machine_and_is_asked_for() {
+        let (socket, here, v6, there) =
+            (Host::Socket("/run".into()), Host::Name("127.0.0.1".into()), Host::Name("::1".into()), Host::Name("10.0.0.1".into()));
+        for (host, tls, plaintext, wrong) in [
+            (&socket, false, false, None),
+            (&socket, true, false, Some("tls")),
+            (&here, false, true, None),
+            (&v6, false, true, None),
+            (&here, false, false, Some("url")),
+            (&there, false, true, Some("plaintext")),
+            (&there, false, false, Some("url")),
+            (&there, true, false, None),
+            (&there, true, true, Some("plaintext")),
+        ] {
+            assert_eq!(unprotected(host, tls, plaintext).map(|(key, ..)| key), wrong, "{host:?} {tls} {plaintext}");
+        }
+    }
+}

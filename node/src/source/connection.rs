@@ -1,0 +1,87 @@
+//! Connections: which database, reached how. Several datasets may share one.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use chrono::Utc;
+
+use super::postgres::{self, Settings};
+use super::table::Table;
+use super::{Declared, Ending, Opened, Reading, Relation, SourceColumn, SourceError, SourceTable, State, session, sqlite};
+
+/// A database that the department names.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Which, and how to reach it.
+    pub server: Server,
+}
+
+/// A kind of database.
+#[derive(Debug, Clone)]
+pub enum Server {
+    /// PostgreSQL.
+    Postgres(Arc<Settings>),
+    /// A file of SQLite.
+    Sqlite(PathBuf),
+}
+
+/// A table or query in an open transaction.
+pub(super) struct Found {
+    /// Every column.
+    pub(super) columns: Vec<SourceColumn>,
+    /// The columns that can be read.
+    pub(super) reading: Arc<dyn Reading>,
+    /// How the transaction will have ended.
+    pub(super) ending: Ending,
+}
+
+impl Connection {
+    /// The address, for people; without user and password.
+    #[must_use]
+    pub fn address(&self) -> String {
+        match &self.server {
+            Server::Postgres(settings) => match &settings.host {
+                postgres::Host::Name(name) => format!("{name}:{}/{}", settings.port, settings.database),
+                postgres::Host::Socket(folder) => format!("{} (port {})/{}", folder.display(), settings.port, settings.database),
+            },
+            Server::Sqlite(path) => path.display().to_string(),
+        }
+    }
+
+    pub(super) async fn open(&self, relation: &Relation, declared: Declared<'_>, partitions: usize) -> Result<Opened, SourceError> {
+        let found = match &self.server {
+            Server::Postgres(settings) => settings.open(&self.name, relation).await.map_err(|e| self.failed(&e))?,
+            Server::Sqlite(path) => sqlite::open(&self.name, path, relation, declared).await?,
+        };
+        // The snapshot is a moment old: the columns were asked for in it.
+        let freshness = Utc::now().timestamp();
+        let mut names: Vec<&str> = found.columns.iter().map(|column| column.name.as_str()).collect();
+        names.sort_unstable();
+        if let Some([twice, _]) = names.windows(2).find_map(|pair| <[&str; 2]>::try_from(pair).ok().filter(|[a, b]| a == b)) {
+            return Err(self.failed(&format!("two columns are called '{twice}': name them apart in the query (AS …)")));
+        }
+        let frame = session(partitions)?.read_table(Arc::new(Table::new(found.reading)))?;
+        Ok(Opened { columns: found.columns, frame, freshness, state: State::Snapshot(found.ending) })
+    }
+
+    pub(super) async fn excess(&self, relation: &Relation) -> Result<Vec<String>, SourceError> {
+        match &self.server {
+            Server::Postgres(settings) => settings.excess(relation).await.map_err(|e| self.failed(&e)),
+            // Opened read-only by SQLite itself.
+            Server::Sqlite(_) => Ok(Vec::new()),
+        }
+    }
+
+    pub(super) async fn tables(&self) -> Result<Vec<SourceTable>, SourceError> {
+        match &self.server {
+            Server::Postgres(settings) => settings.tables().await.map_err(|e| self.failed(&e)),
+            Server::Sqlite(path) => sqlite::tables(&self.name, path).await,
+        }
+    }
+
+    fn failed(&self, cause: &dyn std::fmt::Display) -> SourceError {
+        SourceError::Database { connection: self.name.clone(), cause: cause.to_string() }
+    }
+}

@@ -1,0 +1,251 @@
+//! The departments' own databases as sources: real servers, started by the suite.
+
+mod reading;
+mod signing_in;
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use concordat::federation::Layout;
+use concordat_policy::Code;
+use datafusion::prelude::{ParquetReadOptions, SessionContext};
+
+use crate::oracle::{Oracle, agree};
+use crate::postgres::Postgres;
+use crate::sandbox::{Sandbox, program, refused};
+
+const STATEMENTS: &[(usize, &str)] = &[
+    (
+        1,
+        "SELECT a.region, count(DISTINCT a.subject) AS n, count(*) AS c, avg(c.months_claiming) AS m, sum(a.attainment8) AS s FROM dfe.attainment a JOIN dwp.claims c ON a.subject = c.subject GROUP BY a.region",
+    ),
+    (
+        1,
+        "SELECT c.conditionality, count(DISTINCT c.subject) AS n, avg(c.months_claiming) AS m FROM dwp.claims c WHERE c.claim_started > DATE '2020-06-01' AND c.claiming GROUP BY c.conditionality",
+    ),
+    (
+        2,
+        "SELECT a.region, a.cohort_year, count(DISTINCT a.subject) AS n, avg(a.attainment8) AS m FROM dfe.attainment a JOIN dwp.claims c ON a.subject = c.subject WHERE c.conditionality IN ('none', 'working') AND c.claim_started IS NULL AND a.region <> 'London' AND a.attainment8 BETWEEN 20 AND 70 GROUP BY a.region, a.cohort_year",
+    ),
+    (0, "SELECT count(DISTINCT c.subject) AS n, count(*) AS k FROM dwp.claims c WHERE NOT (c.claiming AND c.months_claiming >= 3)"),
+];
+
+/// A dataset of the sample on its way into a database: column names and types of the source, and its rows as CSV.
+struct Copied {
+    columns: Vec<(String, &'static str)>,
+    rows: String,
+}
+
+async fn copied(layout: &Layout, department: &str) -> Copied {
+    let folder = layout.node(department);
+    let config: toml::Value = toml::from_str(&std::fs::read_to_string(folder.join("node.toml")).unwrap()).unwrap();
+    let dataset = &config["dataset"][0];
+    let path = folder.join(dataset["source"].as_str().unwrap());
+    let frame = SessionContext::new().read_parquet(path.to_str().unwrap(), ParquetReadOptions::default()).await.unwrap();
+    let kind = |name: &str| {
+        let declared = dataset["columns"].as_table().unwrap().iter();
+        let found = declared.clone().find(|(own, column)| column.get("source").and_then(|s| s.as_str()).unwrap_or(own) == name);
+        match found.map(|(_, column)| column["type"].as_str().unwrap()) {
+            Some("integer") => "bigint",
+            Some("number") => "numeric",
+            Some("boolean") => "boolean",
+            Some("date") => "date",
+            _ => "text",
+        }
+    };
+    let columns = frame.schema().fields().iter().map(|field| (field.name().clone(), kind(field.name()))).collect();
+    let mut csv = Vec::new();
+    let mut writer = arrow::csv::WriterBuilder::new().with_header(false).build(&mut csv);
+    for batch in frame.collect().await.unwrap() {
+        writer.write(&batch).unwrap();
+    }
+    drop(writer);
+    Copied { columns, rows: String::from_utf8(csv).unwrap() }
+}
+
+/// Has a department's dataset read something else than its files.
+fn instead(layout: &Layout, department: &str, source: &str, connection: &str) {
+    let path = layout.node(department).join("node.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines = text.lines().filter(|line| !line.starts_with("format = "));
+    let lines = lines.map(|line| if line.starts_with("source = ") { source.to_owned() } else { line.to_owned() });
+    std::fs::write(path, lines.collect::<Vec<_>>().join("\n") + "\n" + connection).unwrap();
+}
+
+fn into_postgres(postgres: &Postgres, data: &Copied) {
+    let columns: Vec<String> = data.columns.iter().map(|(name, kind)| format!("\"{name}\" {kind}")).collect();
+    let create = format!("CREATE SCHEMA office; CREATE TABLE office.claims ({});", columns.join(", "));
+    let grant = "GRANT USAGE ON SCHEMA office TO reader; GRANT SELECT ON office.claims TO reader;";
+    postgres.feed("postgres", format!("{create} {grant}\nCOPY office.claims FROM STDIN (FORMAT csv);\n{}\\.\n", data.rows).as_bytes());
+}
+
+fn into_sqlite(path: &Path, data: &Copied) {
+    let declared = data.columns.iter().map(|(name, kind)| format!("\"{name}\" {}", kind.to_uppercase())).collect::<Vec<_>>();
+    let mut database = rusqlite::Connection::open(path).unwrap();
+    database.execute_batch(&format!("CREATE TABLE claims ({})", declared.join(", "))).unwrap();
+    let marks = vec!["?"; data.columns.len()].join(", ");
+    let transaction = database.transaction().unwrap();
+    for row in data.rows.lines() {
+        let values = row.split(',').zip(&data.columns).map(|(text, (_, kind))| -> rusqlite::types::Value {
+            match (*kind, text) {
+                (_, "") => rusqlite::types::Value::Null,
+                ("boolean", text) => i64::from(text == "true").into(),
+                (_, text) => text.to_owned().into(),
+            }
+        });
+        transaction.execute(&format!("INSERT INTO claims VALUES ({marks})"), rusqlite::params_from_iter(values)).unwrap();
+    }
+    transaction.commit().unwrap();
+}
+
+fn postgres_connection(postgres: &Postgres) -> String {
+    format!(
+        "\n[[connection]]\nname = \"office\"\nurl = \"postgresql://reader@/postgres?host={}&port={}\"\npassword_file = \"keys/office.password\"\n",
+        postgres.socket().display(),
+        postgres.port
+    )
+}
+
+/// The sample with the claims of `dwp` in a server.
+async fn with_claims_in(postgres: &Postgres, people: u64) -> Sandbox {
+    let data = data(people).await;
+    into_postgres(postgres, &data);
+    Sandbox::with(people, |_| {}, |layout| into_the_office(layout, postgres)).await
+}
+
+fn into_the_office(layout: &Layout, postgres: &Postgres) {
+    crate::postgres::secret(&layout.node("dwp").join("keys/office.password"), crate::postgres::PASSWORD);
+    instead(layout, "dwp", "connection = \"office\"\ntable = \"office.claims\"", &postgres_connection(postgres));
+}
+
+/// The claims of a sample of this many people.
+async fn data(people: u64) -> Copied {
+    let folder = tempfile::tempdir().unwrap();
+    let today = chrono::Utc::now().date_naive();
+    let made = concordat::federation::make(&concordat::sample::federation(today), &folder.path().join("world"), today).unwrap();
+    concordat::sample::Sample::of(people).write(&made.layout).unwrap();
+    copied(&made.layout, "dwp").await
+}
+
+#[tokio::test]
+async fn the_same_data_gives_the_same_answer_whatever_holds_it() {
+    const PEOPLE: u64 = 5_000;
+    let data = data(PEOPLE).await;
+    let postgres = Postgres::start();
+    into_postgres(&postgres, &data);
+    let parquet = Sandbox::start(PEOPLE).await;
+    let oracle = Oracle::over(&parquet.layout).await;
+    let mut expected = Vec::new();
+    for (_, sql) in STATEMENTS {
+        expected.push(oracle.query(sql).await);
+    }
+    drop(parquet);
+    let header = data.columns.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(",");
+    type Change<'a> = Box<dyn Fn(&Layout) + 'a>;
+    let kinds: [(&str, Change); 4] = [
+        ("parquet", Box::new(|_| {})),
+        (
+            "csv",
+            Box::new(|layout| {
+                std::fs::write(layout.node("dwp").join("claims.csv"), format!("{header}\n{}", data.rows)).unwrap();
+                instead(layout, "dwp", "source = \"claims.csv\"\nformat = \"csv\"", "");
+            }),
+        ),
+        (
+            "sqlite",
+            Box::new(|layout| {
+                into_sqlite(&layout.node("dwp").join("claims.db"), &data);
+                let connection = "\n[[connection]]\nname = \"office\"\nurl = \"sqlite:claims.db\"\n";
+                instead(layout, "dwp", "connection = \"office\"\nquery = \"SELECT * FROM claims\"", connection);
+            }),
+        ),
+        ("postgresql", Box::new(|layout| into_the_office(layout, &postgres))),
+    ];
+    for (kind, change) in kinds {
+        let sandbox = Sandbox::with(PEOPLE, |_| {}, change).await;
+        for ((keys, sql), expected) in STATEMENTS.iter().zip(&expected) {
+            let answer = sandbox.query(sql).await.unwrap_or_else(|e| panic!("{kind}: {sql}: {e:?}"));
+            assert!(agree(&answer, expected, *keys) > 0, "{kind}: nothing was compared");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_down_is_named_and_found_again() {
+    let mut postgres = Postgres::start();
+    let sandbox = with_claims_in(&postgres, 2_000).await;
+    let (keys, both) = STATEMENTS[0];
+    let before = sandbox.query(both).await.unwrap();
+    postgres.stop();
+    let failure = refused(sandbox.query(both).await, Code::NodeUnavailable, "the source of 'dwp.claims' cannot be read");
+    assert_eq!(failure.department.as_deref(), Some("dwp"));
+    // Who does not ask for it does not notice.
+    sandbox.query("SELECT region, count(*) AS n FROM dfe.attainment GROUP BY region").await.unwrap();
+    postgres.run();
+    let after = sandbox.query(both).await.unwrap();
+    assert_eq!(crate::oracle::rows(&before.batches, keys).len(), crate::oracle::rows(&after.batches, keys).len());
+
+    // A table whose column is of another type now is refused too, and what the log says of it holds no value.
+    postgres.sql("postgres", "ALTER TABLE office.claims ALTER months_claiming TYPE text");
+    refused(sandbox.query(both).await, Code::NodeUnavailable, "the source of 'dwp.claims' cannot be read");
+    postgres.sql("postgres", "DROP TABLE office.claims");
+    refused(sandbox.query(both).await, Code::NodeUnavailable, "the source of 'dwp.claims' cannot be read");
+}
+
+#[tokio::test]
+async fn a_server_that_dies_within_a_scan_fails_the_query_and_nothing_smaller_comes() {
+    let mut postgres = Postgres::start();
+    let sandbox = with_claims_in(&postgres, 100_000).await;
+    let (_, both) = STATEMENTS[0];
+    sandbox.query(both).await.unwrap();
+    // Sooner each time until the end falls into the scan.
+    for milliseconds in [200u64, 120, 80, 50, 30, 20, 10, 5] {
+        let client = sandbox.client().await;
+        let query = tokio::spawn(async move { client.query(both).await });
+        tokio::time::sleep(std::time::Duration::from_millis(milliseconds)).await;
+        postgres.stop();
+        if let Err(failure) = query.await.unwrap() {
+            assert!(matches!(failure.code, Some(Code::NodeUnavailable | Code::NodeFaulty)), "{failure:?}");
+            assert_eq!(failure.department.as_deref(), Some("dwp"), "{failure:?}");
+            return;
+        }
+        postgres.run();
+    }
+    panic!("the server never ended inside a query");
+}
+
+#[tokio::test]
+async fn check_refuses_types_by_name_and_tells_of_rights_that_a_reader_does_not_need() {
+    let postgres = Postgres::start();
+    let sandbox = with_claims_in(&postgres, 300).await;
+    let config = sandbox.layout.node("dwp").join("node.toml");
+    let check = || {
+        let output = Command::new(program()).args(["node", "check", "--config", config.to_str().unwrap()]).output().unwrap();
+        let mut text = String::from_utf8(output.stdout).unwrap();
+        let _ = write!(text, "{}", String::from_utf8(output.stderr).unwrap());
+        (output.status.success(), text)
+    };
+    let (sound, text) = check();
+    assert!(sound && !text.contains("role 'reader'"), "{text}");
+
+    postgres.sql("postgres", "GRANT UPDATE (claiming), TRUNCATE ON office.claims TO reader");
+    let (sound, text) = check();
+    assert!(sound && text.contains("role 'reader' may do UPDATE, TRUNCATE at office.claims"), "{text}");
+    postgres.sql("postgres", "ALTER TABLE office.claims OWNER TO reader; ALTER ROLE reader SUPERUSER");
+    let (_, text) = check();
+    assert!(text.contains("role 'reader' is a superuser") && text.contains("(it owns it)"), "{text}");
+
+    postgres.sql(
+        "postgres",
+        "ALTER TABLE office.claims ALTER months_claiming TYPE interval USING make_interval(months => months_claiming::int)",
+    );
+    let (sound, text) = check();
+    assert!(
+        !sound && text.contains("'months_claiming' is of the type interval, which is not offered") && text.contains("cast it"),
+        "{text}"
+    );
+    postgres.sql("postgres", "ALTER TABLE office.claims DROP months_claiming");
+    let (sound, text) = check();
+    assert!(!sound && text.contains("the source has no column 'months_claiming'"), "{text}");
+}
