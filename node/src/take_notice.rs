@@ -60,13 +60,9 @@ impl Node {
     /// When the log cannot be written or the state folder cannot be read.
     pub(crate) async fn take_notice(&self) -> Result<(), Refusal> {
         let suspensions = Arc::clone(self.agreements.suspensions());
-        let state = self.state.clone();
-        let (standing, changes, notices) = blocking({
+        let (standing, changes) = blocking({
             let suspensions = Arc::clone(&suspensions);
-            move || {
-                let (standing, changes) = suspensions.news();
-                Ok((standing, changes, notices::waiting(&state).map_err(Refusal::internal)?))
-            }
+            move || Ok(suspensions.news())
         })
         .await?;
         for change in changes {
@@ -80,7 +76,8 @@ impl Node {
             self.log(entry).await?;
             suspensions.told(&standing);
         }
-        for notice in notices {
+        let state = self.state.clone();
+        for notice in blocking(move || notices::waiting(&state).map_err(Refusal::internal)).await? {
             self.log(notice.entry.clone()).await?;
             blocking(move || notice.taken().map_err(Refusal::internal)).await?;
         }

@@ -25,6 +25,9 @@ pub(super) static TYPES: [(&str, IdentifierType); 5] = [
     ("company_number", IdentifierType::CompanyNumber),
 ];
 
+/// A test of one value.
+type Look = fn(&str) -> bool;
+
 /// One column's sample.
 #[derive(Debug, Default)]
 pub(super) struct Profile {
@@ -59,7 +62,7 @@ impl Profile {
         for (count, (_, kind)) in self.valid.iter_mut().zip(&TYPES) {
             *count += u64::from(kind.normalise(text, scratch));
         }
-        let looks: [(&mut u64, fn(&str) -> bool); 7] = [
+        let looks: [(&mut u64, Look); 7] = [
             (&mut self.emails, email),
             (&mut self.postcodes, postcode),
             (&mut self.telephones, telephone),

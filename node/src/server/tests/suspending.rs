@@ -79,7 +79,7 @@ async fn a_suspended_agreement_is_refused_at_every_door_and_a_resumed_one_is_not
         };
         suspended(&keys.accept(sealed).await.unwrap_err());
         let describe = v1::DescribeRequest { contract_version: 1 };
-        assert!(!control.describe(describe.clone()).await.unwrap().into_inner().agreements[0].in_force);
+        assert!(!control.describe(describe).await.unwrap().into_inner().agreements[0].in_force);
 
         let entry = logged(world, "agreement.suspended", 1).await.remove(0);
         assert_eq!((entry["everything"].as_bool(), entry["reason_given"].as_bool()), (Some(agreement.is_none()), Some(true)));
