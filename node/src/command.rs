@@ -33,7 +33,7 @@ const PROGRAM: &str = "concordat-node";
 pub enum Command {
     /// Make a node's folder from existing data: every column classified by guess, nothing shared.
     #[command(
-        after_help = "Example:\n  concordat-node init --from /srv/extracts --department dfe --out node\n\nSources are only read. Types, identifiers and classifications are guesses from names and a sample of values, each with its reason,\nfor people to judge. Keys are made; certificates, the gateway and purposes are not: `check` names what remains."
+        after_help = "Example:\n  concordat-node init --from /srv/extracts --department dfe --out node\n  concordat-node init --from postgresql://reader@db.internal/pupils --password-file reader.password --tls-ca db-ca.pem \\\n    --department dfe --out node\n\nSources are only read. Types, identifiers and classifications are guesses from names and a sample of values, each with its reason,\nfor people to judge. Keys are made; certificates, the gateway and purposes are not: `check` names what remains."
     )]
     Init(init::InitArgs),
     /// Serve the department's datasets to the gateway, under the agreements that the department holds.

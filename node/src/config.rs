@@ -26,6 +26,7 @@ use concordat_policy::{Agreement, Classification, ColumnType, IdentifierType, Na
 use concordat_proto::token::{SigningKey, VerifyingKey};
 
 use self::connections::Connections;
+pub(crate) use self::connections::connection;
 pub use self::file::Format;
 pub use self::findings::{Finding, Findings};
 pub use self::reread::{Held, Paths, Pins};

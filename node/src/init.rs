@@ -15,6 +15,7 @@
 
 mod classify;
 pub mod codes;
+pub mod databases;
 pub mod files;
 mod identify;
 pub mod keys;
@@ -41,6 +42,8 @@ pub struct Wanted {
     pub folder: PathBuf,
     /// The DNS name in the node's certificate, as the gateway's `departments.toml` will have it.
     pub server_name: String,
+    /// `[[connection]]`, where the tables are in a database.
+    pub connection: Option<String>,
 }
 
 /// Studies `tables` and writes a node's folder for them.

@@ -6,15 +6,26 @@ use std::path::PathBuf;
 use clap::Args;
 use concordat_policy::Name;
 
-use super::print;
-use crate::init::{InspectError, Proposed, Subject, Table, Wanted, Written, files, init};
+use super::{eprint, print};
+use crate::init::databases::{self, Reached};
+use crate::init::{Proposed, Subject, Wanted, Written, files, init};
 
 /// What a node is made from.
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// Where the data is: a CSV or Parquet file, or a folder of them. It is only read, and stays where it is.
-    #[arg(long, value_name = "FOLDER|FILE")]
+    /// Where the data is: a CSV or Parquet file, a folder of them, postgresql://role@host:port/database or sqlite:file. It is
+    /// only read, and stays where it is.
+    #[arg(long, value_name = "FOLDER|FILE|URL")]
     pub from: String,
+    /// With a database: a file of mode 0600 that holds the role's password.
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// With a database: the authorities of its certificate, in PEM.
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// With a database on this machine's own loopback: without TLS.
+    #[arg(long)]
+    pub plaintext: bool,
     /// The department's name, as agreements write it, for example dfe.
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub department: Name,
@@ -35,22 +46,20 @@ fn name(text: &str) -> Result<Name, String> {
 
 pub(super) async fn run(args: InitArgs) -> miette::Result<()> {
     let server_name = args.server_name.unwrap_or_else(|| format!("{}.node.concordat.internal", args.department));
-    let wanted = Wanted { department: args.department, folder: args.out, server_name };
-    let written = init(&wanted, tables(&args.from).await?).await?;
-    print(&told(&wanted, &written))
-}
-
-/// The tables at `from`.
-async fn tables(from: &str) -> Result<Vec<Table>, InspectError> {
-    if let Some((scheme, _)) = from.split_once("://") {
-        // The rest of the address may hold a password.
-        return Err(InspectError::new(
-            "--from",
-            format!("init does not read {scheme}: addresses"),
-            "name a folder of CSV or Parquet files, or one of them",
-        ));
+    let mut wanted = Wanted { department: args.department, folder: args.out, server_name, connection: None };
+    let (tables, unreadable) = if databases::is_address(&args.from) {
+        let reached = Reached { url: args.from, password_file: args.password_file, ca: args.tls_ca, plaintext: args.plaintext };
+        let offer = databases::tables(&reached).await?;
+        wanted.connection = Some(offer.connection);
+        (offer.tables, offer.unreadable)
+    } else {
+        (files::tables(&PathBuf::from(args.from)).await?, Vec::new())
+    };
+    let written = init(&wanted, tables).await?;
+    for table in unreadable {
+        eprint(&format!("left out table {table}: the role may not read it, or not all of its columns"));
     }
-    files::tables(&PathBuf::from(from)).await
+    print(&told(&wanted, &written))
 }
 
 fn told(wanted: &Wanted, written: &Written) -> String {

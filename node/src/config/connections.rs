@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use concordat_operate::Fault;
@@ -10,13 +10,35 @@ use concordat_operate::certificate::Files as Identity;
 use concordat_policy::Name;
 
 use super::file::{ConnectionFile, ConnectionTlsFile, DatasetFile};
-use super::{Finding, Loader};
+use super::{Finding, Findings, Loader};
 use crate::source::connection::{Connection, Server};
 use crate::source::postgres::{Host, Settings, Tls};
 use crate::source::{Files, Relation, Source, TableName};
 
 /// The connections by name; `None` for one that was found wrong.
 pub(super) type Connections = BTreeMap<Name, Option<Arc<Connection>>>;
+
+/// The connection of a text that holds one `[[connection]]`, without a node around it. Relative paths are those of the process.
+///
+/// # Errors
+/// Every [`Finding`]; none holds the text.
+pub(crate) fn connection(text: &str) -> Result<Arc<Connection>, Findings> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Alone {
+        connection: Vec<ConnectionFile>,
+    }
+    let path = Path::new("connection");
+    let wrong = || Finding::file(path, "no connection can be made of it", "use postgresql://role@host:port/database or sqlite:file");
+    let file: Alone = toml::from_str(text).map_err(|_| wrong())?;
+    let mut loader = Loader { path, text, folder: Path::new("."), findings: Vec::new(), warnings: Vec::new() };
+    let found = loader.connections(file.connection).into_values().next().flatten();
+    match found {
+        Some(connection) if loader.findings.is_empty() => Ok(connection),
+        _ if loader.findings.is_empty() => Err(wrong().into()),
+        _ => Err(Findings { findings: loader.findings.into_iter().map(Finding::without_text).collect() }),
+    }
+}
 
 impl Loader<'_> {
     pub(super) fn connections(&mut self, files: Vec<ConnectionFile>) -> Connections {

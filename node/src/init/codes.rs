@@ -44,24 +44,22 @@ pub async fn codes(
 ) -> Result<Codes, InspectError> {
     let failed =
         |cause: String| InspectError::new(&table.place, cause, "look whether the node's user may read it, and whether it is whole");
-    let position = |name: &str| table.columns.iter().position(|column| column.name == name);
-    let own = position(identifier_column).ok_or_else(|| failed(format!("has no column '{identifier_column}'")))?;
-    let mut columns: Vec<(usize, &str, Values)> =
-        wanted.iter().filter_map(|name| Some((position(name).filter(|at| *at != own)?, *name, Values::default()))).collect();
+    let mut columns: Vec<(&str, Values)> =
+        wanted.iter().filter(|name| **name != identifier_column).map(|name| (*name, Values::default())).collect();
     let (mut found, mut subjects) = (Codes::default(), Subjects::new(identifier));
     let mut stream = (table.rows)().await.map_err(|e| failed(e.to_string()))?;
     while let Some(batch) = stream.next().await {
         let batch = batch.map_err(|e| failed(format!("cannot be read: {}", kind(&e))))?;
         found.rows += batch.num_rows() as u64;
-        let of_rows = subjects.of(&batch, own).map_err(&failed)?;
+        let of_rows = subjects.of(&batch, identifier_column).map_err(&failed)?;
         found.valid += of_rows.iter().flatten().count() as u64;
-        for (at, _, values) in &mut columns {
-            if let Some(array) = batch.columns().get(*at) {
+        for (name, values) in &mut columns {
+            if let Some(array) = batch.column_by_name(name) {
                 values.take(array, &of_rows).map_err(&failed)?;
             }
         }
     }
-    found.lists = columns.into_iter().filter_map(|(_, name, values)| Some((name.to_owned(), values.published()?))).collect();
+    found.lists = columns.into_iter().filter_map(|(name, values)| Some((name.to_owned(), values.published()?))).collect();
     Ok(found)
 }
 
@@ -77,8 +75,8 @@ impl<'a> Subjects<'a> {
         Self { identifier, hasher: RandomState::new(), scratch: String::new() }
     }
 
-    fn of(&mut self, batch: &RecordBatch, column: usize) -> Result<Vec<Option<u64>>, String> {
-        let texts = text(batch.columns().get(column).ok_or("a column is missing")?)?;
+    fn of(&mut self, batch: &RecordBatch, column: &str) -> Result<Vec<Option<u64>>, String> {
+        let texts = text(batch.column_by_name(column).ok_or_else(|| format!("has no column '{column}' that can be read"))?)?;
         let of = |text: Option<&str>| {
             let valid = self.identifier.normalise(text?, &mut self.scratch);
             valid.then(|| self.hasher.hash_one(&self.scratch))

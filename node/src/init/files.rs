@@ -14,7 +14,7 @@ use super::profile::looks_like_data;
 use super::table::{Column, InspectError, Rows, Table};
 use super::write::quoted;
 use crate::config::Format;
-use crate::source::{Source, SourceError};
+use crate::source::{Files, SourceError};
 
 /// Every table at `path`: a file is one; a folder has one per file in it, and one per folder in it that holds files of one kind.
 ///
@@ -37,7 +37,7 @@ pub async fn table(path: &Path) -> Result<Table, InspectError> {
     let place = path.canonicalize().map_err(|e| failed(format!("cannot be read: {e}")))?;
     let text = place.to_str().ok_or_else(|| failed("has a path that is not UTF-8".into()))?.to_owned();
     let format = format_of(&place)?;
-    let source = Source { path: place.clone(), format };
+    let source = Files { path: place.clone(), format };
     let schema = match format {
         Format::Csv => tokio::task::spawn_blocking(move || csv_schema(&place)).await.map_err(|e| failed(e.to_string()))??,
         Format::Parquet => schema(&source).await.map_err(|e| failed(e.to_string()))?,
@@ -61,7 +61,7 @@ pub async fn table(path: &Path) -> Result<Table, InspectError> {
 }
 
 /// Rows as the node itself reads them; CSV as text, so that nothing of an identifier is lost.
-fn rows(source: Source) -> Rows {
+fn rows(source: Files) -> Rows {
     Box::new(move || {
         let source = source.clone();
         async move {
@@ -73,7 +73,7 @@ fn rows(source: Source) -> Rows {
     })
 }
 
-async fn schema(source: &Source) -> Result<Arc<Schema>, SourceError> {
+async fn schema(source: &Files) -> Result<Arc<Schema>, SourceError> {
     let frame = source.frame(&source.files()?, |_| None, 1).await?;
     Ok(Arc::clone(frame.schema().inner()))
 }

@@ -101,9 +101,10 @@ pub(super) async fn study(table: &Table) -> Result<(Vec<Profile>, usize), Inspec
         let batch = batch.map_err(|e| failed(format!("cannot be read: {}", kind(&e))))?;
         let batch = batch.slice(0, batch.num_rows().min(SAMPLE - rows));
         rows += batch.num_rows();
-        for (profile, array) in profiles.iter_mut().zip(batch.columns()) {
-            // What has no form as text is not offered either.
-            let Ok(texts) = cast(array, &DataType::Utf8) else { continue };
+        for (profile, column) in profiles.iter_mut().zip(&table.columns) {
+            // What cannot be read or has no form as text is not offered either.
+            let texts = batch.column_by_name(&column.name).and_then(|array| cast(array, &DataType::Utf8).ok());
+            let Some(texts) = texts else { continue };
             texts.as_string::<i32>().iter().flatten().for_each(|text| profile.take(text, &mut scratch));
         }
     }

@@ -29,7 +29,7 @@ impl InspectError {
     }
 }
 
-/// Reads the rows from their beginning: batches with the table's columns in their order. Called several times.
+/// Reads the rows from their beginning: batches of those of the table's columns that can be read. Called several times.
 pub type Rows = Box<dyn Fn() -> BoxFuture<'static, Result<SendableRecordBatchStream, SourceError>> + Send + Sync>;
 
 /// One table.

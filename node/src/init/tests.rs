@@ -51,7 +51,7 @@ fn extracts(folder: &Path) -> PathBuf {
 }
 
 fn wanted(folder: &Path) -> Wanted {
-    Wanted { department: name("dfe"), folder: folder.to_owned(), server_name: "dfe.node.concordat.internal".into() }
+    Wanted { department: name("dfe"), folder: folder.to_owned(), server_name: "dfe.node.concordat.internal".into(), connection: None }
 }
 
 async fn made(folder: &Path) -> Written {
@@ -224,4 +224,45 @@ async fn a_folder_holds_a_table_per_file_and_per_folder_of_files() {
         .await
         .unwrap();
     assert_eq!((proposed.name.as_str(), proposed.rows()), ("claims_2026", Some((2, 2))));
+}
+
+#[tokio::test]
+async fn a_database_is_written_down_as_it_was_reached() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pupils.db");
+    let database = rusqlite::Connection::open(&file).unwrap();
+    database
+        .execute_batch(
+            "CREATE TABLE pupils (nino TEXT, region TEXT, score REAL, photo BLOB); CREATE VIEW regions AS SELECT region FROM pupils",
+        )
+        .unwrap();
+    for n in 0..40 {
+        let row = (format!("AB{n:06}C"), ["North", "South"][n % 2], f64::from(u8::try_from(n).unwrap()));
+        database.execute("INSERT INTO pupils VALUES (?1, ?2, ?3, NULL)", row).unwrap();
+    }
+    drop(database);
+    let reached = databases::Reached { url: format!("sqlite:{}", file.display()), ..Default::default() };
+    let offer = databases::tables(&reached).await.unwrap();
+    let wanted = Wanted { connection: Some(offer.connection), ..wanted(&folder.path().join("node")) };
+    let written = init(&wanted, offer.tables).await.unwrap();
+    let text = fs::read_to_string(&written.config).unwrap();
+    assert!(text.contains("connection = \"database\"\ntable = \"pupils\"\n") && text.contains("url = \"sqlite:/"), "{text}");
+    let pupils = written.datasets.iter().find(|dataset| dataset.name == "pupils").unwrap();
+    assert_eq!((pupils.rows(), pupils.left.len()), (Some((40, 40)), 1), "{pupils:?}");
+    assert!(text.contains("# 'photo': values of the type BLOB cannot be offered"), "{text}");
+    assert!(text.contains("values = [\"North\", \"South\"]") && text.contains("score = { type = \"number\""), "{text}");
+
+    // The configuration takes the connection as it was written.
+    let found = findings(&written.config);
+    assert!(found.iter().all(|finding| !finding.contains("connection") && !finding.contains("nothing says where")), "{found:?}");
+    assert_eq!(found.iter().filter(|finding| finding.contains("'undecided'")).count(), 1, "a view of regions alone is about nobody");
+
+    for (url, says) in [
+        ("mysql://a@b/c", "no database of this kind"),
+        ("postgresql://r:hunter2@h/d", "holds a password"),
+        ("sqlite:absent.db", "cannot be read"),
+    ] {
+        let error = databases::tables(&databases::Reached { url: url.into(), ..Default::default() }).await.unwrap_err();
+        assert!(error.cause.contains(says) && !format!("{error} {}", error.remedy).contains("hunter2"), "{url}: {error}");
+    }
 }

@@ -107,6 +107,12 @@ certificates = []                        # fingerprints of client certificates t
         signing = fingerprints.signing,
         linkage = fingerprints.linkage,
     );
+    if let Some(connection) = &wanted.connection {
+        let _ = write!(
+            text,
+            "\n# The role needs to read these tables and nothing else; `check` warns of what it could do beside that.\n{connection}"
+        );
+    }
     datasets.iter().for_each(|proposed| dataset(&mut text, proposed));
     text
 }
