@@ -68,9 +68,10 @@ impl IdentifierType {
                     return Err("identifier type 'custom' needs a name and a pattern".into());
                 };
                 let name = crate::Name::parse(name).map_err(|e| format!("identifier name: {e}"))?;
-                let pattern = regex::RegexBuilder::new(&format!("^(?:{pattern})$"))
-                    .size_limit(1 << 20)
-                    .build()
+                // By itself first: one that closes the group around it would be anchored at one end only.
+                let built = |text: &str| regex::RegexBuilder::new(text).size_limit(1 << 20).build();
+                let pattern = built(pattern)
+                    .and_then(|_| built(&format!("^(?:{pattern})$")))
                     .map_err(|_| format!("the pattern of identifier '{name}' is not a regular expression, or is too large"))?;
                 Ok(Self::Custom { name: name.to_string(), pattern })
             }
