@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use concordat_policy::{Agreement, Code, Permit, Refusal};
+use concordat_policy::{Agreement, Code, Name, Permit, Refusal};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
@@ -60,7 +60,8 @@ pub(crate) async fn execute(
     let specs = leaves(plan.physical())?;
     let Allowance { mut place, memory, answer } = allowance;
     let explain = |refusal| answer.explain(memory.explain(refusal));
-    let ran = stop.unless(run(gateway, opened, &plan, answer.clone())).await.map_err(explain);
+    let ran = stop.unless(run(gateway, opened, &plan, answer.clone())).await;
+    let ran = ran.map_err(|refusal| explain(if stop.is_late() { awaiting(refusal, &specs) } else { refusal }));
     gateway.limits.charge(&Key::of(&opened.caller), &released(&specs)).await?;
     let Ran { batches, sources, held } = ran?;
     drop(under);
@@ -136,6 +137,18 @@ fn released(specs: &[Arc<ReleaseSpec>]) -> BTreeMap<String, u64> {
         *rows = rows.saturating_add(spec.placed().map_or(0, |placed| placed.released()));
     }
     released
+}
+
+/// Names the departments for whose releases a query that took too long was still waiting.
+fn awaiting(refusal: Refusal, specs: &[Arc<ReleaseSpec>]) -> Refusal {
+    let awaited: BTreeSet<&Name> = specs.iter().filter_map(|spec| spec.placed()?.awaited()).collect();
+    if awaited.is_empty() || refusal.code != Code::LimitExceeded || refusal.department.is_some() {
+        return refusal;
+    }
+    let names: Vec<String> = awaited.iter().map(|department| format!("'{department}'")).collect();
+    let message = format!("{}; releases of {} had not come to their end", refusal.message, names.join(", "));
+    let department = (names.len() == 1).then(|| awaited.first().map(ToString::to_string)).flatten();
+    Refusal { message, department, ..refusal }
 }
 
 /// Waits for every release's receipt.

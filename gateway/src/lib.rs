@@ -71,7 +71,8 @@ impl Gateway {
         })?;
         let cores = std::thread::available_parallelism().map_or(2, |n| u32::try_from(n.get()).unwrap_or(2));
         let observed = Observed::new();
-        let fetcher = Fetcher { nodes, relay: Relay::default(), order_key: config.order_key, observed: observed.clone() };
+        let most_rows = config.limits.release_rows;
+        let fetcher = Fetcher { nodes, relay: Relay::default(), order_key: config.order_key, most_rows, observed: observed.clone() };
         let limits = Limits::open(config.limits, &config.state).map_err(|e| {
             miette!(
                 help = "repair or remove rows.json: without it the rows used today count anew",

@@ -90,6 +90,11 @@ impl Stop {
         }
     }
 
+    /// Whether its time is over.
+    pub(crate) fn is_late(&self) -> bool {
+        Instant::now() >= self.until
+    }
+
     fn late(&self) -> Refusal {
         Refusal::new(
             Code::LimitExceeded,

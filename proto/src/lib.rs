@@ -2,12 +2,14 @@
 //!
 //! Also what both ends must do alike: the strict JWT wrapper ([`token`]), release orders ([`order`]), release receipts
 //! ([`receipt`]), the Arrow schema of a release ([`schema`]), the identity behind a TLS connection ([`peer`]) and the one
-//! table of codes and gRPC statuses ([`status`]).
+//! table of codes and gRPC statuses ([`status`]); and how a release's stream, whose every byte is hostile until it has been
+//! checked, is read ([`release_stream`]).
 
 pub mod order;
 pub mod peer;
 pub mod predicate;
 pub mod receipt;
+pub mod release_stream;
 pub mod schema;
 pub mod status;
 pub mod token;

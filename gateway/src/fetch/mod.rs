@@ -1,7 +1,7 @@
 //! Fetching releases: an order per leaf of the plan, the sorted streams that answer it, and the receipts without which nothing
 //! that came is used.
 
-mod decode;
+mod flight;
 mod keys;
 mod nodes;
 mod release;
@@ -9,7 +9,6 @@ mod release;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow_flight::FlightDescriptor;
 use concordat_policy::{Agreement, Code, LinkageDomain, Name, Refusal};
 use concordat_proto::order::{Confirmation, ISSUER, MAX_LIFETIME, Order, digest};
 use concordat_proto::token::SigningKey;
@@ -22,7 +21,6 @@ use prost::Message as _;
 use crate::authenticate::Caller;
 use crate::observe::Observed;
 use crate::plan::{ReleaseExec, ReleaseSpec};
-pub(crate) use decode::within;
 pub(crate) use keys::Relay;
 pub(crate) use nodes::Nodes;
 use nodes::call;
@@ -37,6 +35,8 @@ pub(crate) struct Fetcher {
     pub(crate) nodes: Nodes,
     pub(crate) relay: Relay,
     pub(crate) order_key: SigningKey,
+    /// The most rows of one release.
+    pub(crate) most_rows: u64,
     pub(crate) observed: Observed,
 }
 
@@ -102,8 +102,8 @@ impl Fetcher {
         let jti = uuid::Uuid::now_v7().to_string();
         let command = self.signed(spec, errand, &jti)?;
         // One client for order and tickets: both are bound to the certificate of its connection.
-        let mut node = self.nodes.flight(department)?;
-        let info = call(department, node.get_flight_info(FlightDescriptor::new_cmd(command))).await?;
+        let node = self.nodes.flight(department)?;
+        let info = call(department, node.order(command)).await?;
         let expected = Expected {
             department: department.clone(),
             dataset: spec.dataset().dataset.to_string(),
@@ -112,6 +112,8 @@ impl Fetcher {
             key,
             schema: spec.schema.clone(),
             partitions: spec.partitions,
+            consent_version: self.nodes.describe(department).await?.consent_version,
+            most_rows: self.most_rows,
             observed: self.observed.clone(),
         };
         spec.place(Placed::new(expected, &info, node)?)

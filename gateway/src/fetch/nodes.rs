@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use arrow_flight::flight_service_client::FlightServiceClient;
 use concordat_operate::Fault;
 use concordat_operate::certificate::{Facts, Files, Identity};
 use concordat_operate::trace::{Traced, traced};
@@ -15,11 +14,12 @@ use concordat_proto::token::VerifyingKey;
 use concordat_proto::v1::linkage_keys_client::LinkageKeysClient;
 use concordat_proto::v1::node_client::NodeClient;
 use concordat_proto::v1::{DescribeRequest, Description};
-use concordat_proto::{CONTRACT_VERSION, MAX_BATCH_MESSAGE, MAX_CONTROL_MESSAGE, version_is_served};
+use concordat_proto::{CONTRACT_VERSION, MAX_CONTROL_MESSAGE, version_is_served};
 use tokio::sync::Mutex;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
 
+use super::flight::Flight;
 use crate::estate::Department;
 
 /// How long a control call may take.
@@ -110,9 +110,8 @@ impl Nodes {
     }
 
     /// The Flight service of a node.
-    pub(crate) fn flight(&self, department: &Name) -> Result<FlightServiceClient<Traced>, Refusal> {
-        let client = FlightServiceClient::new(self.node(department)?.channel());
-        Ok(client.max_decoding_message_size(MAX_BATCH_MESSAGE).max_encoding_message_size(MAX_CONTROL_MESSAGE))
+    pub(crate) fn flight(&self, department: &Name) -> Result<Flight, Refusal> {
+        Ok(Flight::new(self.node(department)?.channel()))
     }
 
     /// The key service of a node.

@@ -1,25 +1,29 @@
 //! One placed order: its partitions are read once each, checked row by row, and count only with the node's receipt.
+//!
+//! What a node sends is read by [`ReleaseStream`]; here are the bounds in time and number. A partition holds [`AHEAD_KIB`] of
+//! batches that wait for the join, or one batch where that is larger, and the message that is being read. A message must come
+//! within [`PAUSE`], and all of them within the query's deadline, which drops [`Placed`] and with it every reader.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use arrow::array::{Array as _, FixedSizeBinaryArray, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{FlightInfo, Ticket};
-use concordat_operate::trace::Traced;
-use concordat_policy::{Name, Refusal};
+use concordat_policy::{Code, Name, Refusal};
 use concordat_proto::receipt::Receipt;
-use concordat_proto::schema::{PSEUDONYM_BYTES, partition_of, split_points};
+use concordat_proto::release_stream::{MAX_RECEIPT, ReleaseStream, Taken};
 use concordat_proto::token::VerifyingKey;
 use datafusion::common::{DataFusionError, Result as PlanResult, internal_datafusion_err};
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use futures::{Stream, StreamExt as _};
+use prost::Message as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument as _, Span};
 
-use super::decode::Decoder;
+use super::flight::Flight;
 use super::nodes::{failed, faulty, timeout};
 use crate::observe::Observed;
 
@@ -27,11 +31,13 @@ use crate::observe::Observed;
 const PAUSE: Duration = Duration::from_secs(60);
 /// Batches that wait between network and join, per partition.
 const AHEAD: usize = 2;
-/// The longest ticket and receipt, in bytes.
-const MAX_TOKEN: usize = 8 << 10;
+/// KiB of batches that wait, per partition.
+const AHEAD_KIB: u32 = 8 << 10;
 
-type Client = FlightServiceClient<Traced>;
-type Reader = JoinHandle<Result<Receipt, Refusal>>;
+/// A task that ends with its handle: neither a query's end nor a wait for receipts that is given up leaves one behind.
+type Reader = AbortOnDropHandle<Result<Receipt, Refusal>>;
+/// A batch and the room that it takes until the join has it.
+type Waiting = (PlanResult<RecordBatch>, Option<OwnedSemaphorePermit>);
 
 /// What an order's answer must look like.
 #[derive(Debug)]
@@ -43,6 +49,10 @@ pub(super) struct Expected {
     pub(super) key: VerifyingKey,
     pub(super) schema: SchemaRef,
     pub(super) partitions: u32,
+    /// The version of the consent ledger that the node described before the order: an earlier one is stale.
+    pub(super) consent_version: u64,
+    /// The most rows of the release.
+    pub(super) most_rows: u64,
     pub(super) observed: Observed,
 }
 
@@ -50,13 +60,23 @@ pub(super) struct Expected {
 #[derive(Debug)]
 pub(crate) struct Placed {
     expected: Arc<Expected>,
-    client: Client,
+    node: Flight,
     tickets: Mutex<Vec<Option<Ticket>>>,
     readers: Mutex<Vec<Reader>>,
-    /// Rows of partitions whose receipts have come.
-    released: Arc<AtomicU64>,
+    progress: Arc<Progress>,
     /// The query's span: partitions are read by tasks of their own.
     span: Span,
+}
+
+/// How far the partitions of a release are.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Rows of partitions whose receipts have come.
+    released: AtomicU64,
+    /// Rows that came.
+    arrived: AtomicU64,
+    /// Partitions that are being read.
+    reading: AtomicUsize,
 }
 
 /// What an answer states of one of its sources.
@@ -76,46 +96,54 @@ pub(crate) struct Source {
 }
 
 impl Placed {
-    pub(super) fn new(expected: Expected, info: &FlightInfo, client: Client) -> Result<Self, Refusal> {
-        let tickets: Vec<Option<Ticket>> = info.endpoint.iter().map(|e| e.ticket.clone().filter(|t| t.ticket.len() <= MAX_TOKEN)).collect();
+    pub(super) fn new(expected: Expected, info: &FlightInfo, node: Flight) -> Result<Self, Refusal> {
+        let tickets: Vec<Option<Ticket>> =
+            info.endpoint.iter().map(|e| e.ticket.clone().filter(|t| t.ticket.len() <= MAX_RECEIPT)).collect();
         if tickets.len() != expected.partitions as usize || tickets.iter().any(Option::is_none) {
             return Err(faulty(&expected.department, "answered an order with other tickets than one per partition", tickets.len()));
         }
         Ok(Self {
             expected: Arc::new(expected),
-            client,
+            node,
             tickets: Mutex::new(tickets),
             readers: Mutex::new(Vec::new()),
-            released: Arc::default(),
+            progress: Arc::default(),
             span: Span::current(),
         })
     }
 
     /// Starts to read a partition. The reader runs on its own to the receipt, even when the join needs no more rows.
-    pub(crate) fn read(&self, partition: usize) -> PlanResult<ReceiverStream<PlanResult<RecordBatch>>> {
+    pub(crate) fn read(&self, partition: usize) -> PlanResult<impl Stream<Item = PlanResult<RecordBatch>> + Send + use<>> {
         let ticket = self.tickets.lock().unwrap_or_else(PoisonError::into_inner).get_mut(partition).and_then(Option::take);
         let ticket = ticket.ok_or_else(|| internal_datafusion_err!("partition {partition} was read twice or does not exist"))?;
         let (sender, receiver) = mpsc::channel(AHEAD);
-        let (expected, client, released) = (self.expected.clone(), self.client.clone(), self.released.clone());
+        let (expected, node, progress) = (self.expected.clone(), self.node.clone(), self.progress.clone());
+        progress.reading.fetch_add(1, Ordering::AcqRel);
         let reading = async move {
-            let outcome = expected.stream(client, ticket, partition, &sender).await;
+            let outcome = expected.stream(&node, ticket, partition, &progress, &sender).await;
             if let Ok(receipt) = &outcome {
-                released.fetch_add(receipt.rows, Ordering::AcqRel);
+                progress.released.fetch_add(receipt.rows, Ordering::AcqRel);
+                progress.reading.fetch_sub(1, Ordering::AcqRel);
             }
             if let Err(refusal) = &outcome {
                 // The join may have gone already; the refusal is found again when receipts are collected.
-                let _ = sender.send(Err(DataFusionError::External(Box::new(refusal.clone())))).await;
+                let _ = sender.send((Err(DataFusionError::External(Box::new(refusal.clone()))), None)).await;
             }
             outcome
         };
-        let reader = tokio::spawn(reading.instrument(self.span.clone()));
+        let reader = AbortOnDropHandle::new(tokio::spawn(reading.instrument(self.span.clone())));
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
-        Ok(ReceiverStream::new(receiver))
+        Ok(ReceiverStream::new(receiver).map(|(batch, _room)| batch))
     }
 
     /// Rows that the department has released and receipted so far.
     pub(crate) fn released(&self) -> u64 {
-        self.released.load(Ordering::Acquire)
+        self.progress.released.load(Ordering::Acquire)
+    }
+
+    /// The department, while partitions that are being read lack their receipts.
+    pub(crate) fn awaited(&self) -> Option<&Name> {
+        (self.progress.reading.load(Ordering::Acquire) > 0).then_some(&self.expected.department)
     }
 
     /// Waits for the receipts of every partition that was read, and returns what they say together.
@@ -150,11 +178,8 @@ impl Drop for Placed {
         // An order that is not read holds a place at the node until its tickets lapse: taking one and leaving gives it back.
         let tickets = std::mem::take(&mut *self.tickets.lock().unwrap_or_else(PoisonError::into_inner));
         if let (Some(ticket), Ok(runtime)) = (tickets.into_iter().flatten().next(), tokio::runtime::Handle::try_current()) {
-            let mut client = self.client.clone();
-            runtime.spawn(async move { tokio::time::timeout(PAUSE, client.do_get(ticket)).await.map(drop) });
-        }
-        for reader in self.readers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            reader.abort();
+            let node = self.node.clone();
+            runtime.spawn(async move { tokio::time::timeout(PAUSE, node.redeem(ticket)).await.map(drop) });
         }
     }
 }
@@ -162,95 +187,83 @@ impl Drop for Placed {
 impl Expected {
     async fn stream(
         &self,
-        mut client: Client,
+        node: &Flight,
         ticket: Ticket,
         partition: usize,
-        sender: &mpsc::Sender<PlanResult<RecordBatch>>,
+        progress: &Progress,
+        sender: &mpsc::Sender<Waiting>,
     ) -> Result<Receipt, Refusal> {
-        let wrong = |what: &str, operator: &str| faulty(&self.department, what, operator);
         let (since, mut bytes) = (Instant::now(), 0);
-        let mut messages = match tokio::time::timeout(PAUSE, client.do_get(ticket)).await {
+        let mut messages = match tokio::time::timeout(PAUSE, node.redeem(ticket)).await {
             Err(_) => return Err(timeout(&self.department)),
-            Ok(Err(status)) => return Err(failed(&self.department, &status)),
-            Ok(Ok(response)) => response.into_inner(),
+            Ok(redeemed) => redeemed.map_err(|status| failed(&self.department, &status))?,
         };
-        let mut decoder = Decoder::new(self.schema.clone());
-        let mut order = Ascending::new(partition, self.partitions);
+        let mut stream = ReleaseStream::new(self.schema.clone(), partition, self.partitions);
+        let room = Arc::new(Semaphore::new(AHEAD_KIB as usize));
         loop {
             let message = match tokio::time::timeout(PAUSE, messages.message()).await {
                 Err(_) => return Err(timeout(&self.department)),
                 Ok(Err(status)) => return Err(failed(&self.department, &status)),
-                Ok(Ok(None)) => return Err(wrong("ended a release without a receipt", "")),
+                Ok(Ok(None)) => return Err(self.wrong("ended a release without a receipt", "")),
                 Ok(Ok(Some(message))) => message,
             };
-            if message.data_header.is_empty() {
-                if !decoder.has_schema() || message.app_metadata.len() > MAX_TOKEN {
-                    return Err(wrong("ended a release out of order", ""));
+            bytes += message.encoded_len() as u64;
+            match stream.take(&message).map_err(|e| self.wrong(&format!("sent what was not agreed ({e})"), format!("{e:?}")))? {
+                Taken::Part => {}
+                Taken::Batch(batch, size) => {
+                    self.count(progress, batch.num_rows() as u64)?;
+                    let kib = u32::try_from(size >> 10).unwrap_or(AHEAD_KIB).clamp(1, AHEAD_KIB);
+                    let room = room.clone().acquire_many_owned(kib).await.map_err(Refusal::internal)?;
+                    // Nobody listens when the join needed no more rows; the receipt is still wanted.
+                    let _ = sender.send((Ok(batch), Some(room))).await;
                 }
-                self.observed.release(self.department.as_str(), bytes, since.elapsed());
-                return self.receipt(&message.app_metadata, partition, order.rows);
+                Taken::Receipt(token) => {
+                    self.observed.release(self.department.as_str(), bytes, since.elapsed());
+                    return self.receipt(&token, partition, stream.rows());
+                }
             }
-            bytes += (message.data_header.len() + message.data_body.len()) as u64;
-            let Some(batch) = decoder.message(&message).map_err(|e| wrong("sent data that is not what was agreed", &e))? else { continue };
-            order.check(&batch).map_err(|e| wrong("sent rows out of order", e))?;
-            // Nobody listens when the join needed no more rows; the receipt is still wanted.
-            let _ = sender.send(Ok(batch)).await;
         }
     }
 
+    fn count(&self, progress: &Progress, rows: u64) -> Result<(), Refusal> {
+        let arrived = progress.arrived.fetch_add(rows, Ordering::AcqRel).saturating_add(rows);
+        if arrived <= self.most_rows {
+            return Ok(());
+        }
+        let what =
+            format!("department '{}' released more than {} rows, the gateway's limit, and was stopped", self.department, self.most_rows);
+        Err(Refusal::new(Code::LimitExceeded, what)
+            .department(&self.department)
+            .advice("narrow the query; if the dataset is so large, the gateway's operator can raise release_rows"))
+    }
+
     fn receipt(&self, token: &[u8], partition: usize, rows: u64) -> Result<Receipt, Refusal> {
-        let wrong = |what: &str, operator: &dyn std::fmt::Display| faulty(&self.department, what, operator);
-        let token = std::str::from_utf8(token).map_err(|e| wrong("sent a receipt that does not verify", &e))?;
-        let receipt = Receipt::verify(token, &self.department, &self.key, chrono::Utc::now().timestamp())
-            .map_err(|e| wrong("sent a receipt that does not verify", &e))?;
+        let unverified = |e: &dyn std::fmt::Display| self.wrong("sent a receipt that does not verify", e);
+        let token = std::str::from_utf8(token).map_err(|e| unverified(&e))?;
+        let now = chrono::Utc::now().timestamp();
+        let receipt = Receipt::verify(token, &self.department, &self.key, now).map_err(|e| unverified(&e))?;
         let same = receipt.sub == self.jti
             && receipt.query_id == self.query_id
             && receipt.dataset == self.dataset
             && receipt.partition as usize == partition
             && receipt.partitions == self.partitions;
         if !same {
-            return Err(wrong("sent the receipt of another release", &receipt.sub));
+            return Err(self.wrong("sent the receipt of another release", &receipt.sub));
         }
         if receipt.rows != rows {
-            return Err(wrong("sent another number of rows than its receipt states", &""));
+            return Err(self.wrong("sent another number of rows than its receipt states", ""));
+        }
+        if receipt.consent_version < self.consent_version {
+            return Err(self.wrong(
+                "applied an earlier version of its consent ledger than it had already described",
+                format!("{} after {}", receipt.consent_version, self.consent_version),
+            ));
         }
         Ok(receipt)
     }
-}
 
-/// Checks that pseudonyms ascend and stay inside their partition.
-struct Ascending {
-    partition: usize,
-    splits: Vec<[u8; PSEUDONYM_BYTES]>,
-    last: [u8; PSEUDONYM_BYTES],
-    rows: u64,
-}
-
-impl Ascending {
-    fn new(partition: usize, partitions: u32) -> Self {
-        Self { partition, splits: split_points(partitions), last: [0; PSEUDONYM_BYTES], rows: 0 }
-    }
-
-    fn check(&mut self, batch: &RecordBatch) -> Result<(), &'static str> {
-        let subjects = batch.columns().first().and_then(|c| c.as_any().downcast_ref::<FixedSizeBinaryArray>()).ok_or("no pseudonyms")?;
-        if subjects.null_count() > 0 {
-            return Err("a null pseudonym");
-        }
-        let Some(end) = subjects.len().checked_sub(1) else { return Ok(()) };
-        if partition_of(subjects.value(0), &self.splits) != self.partition
-            || partition_of(subjects.value(end), &self.splits) != self.partition
-        {
-            return Err("a pseudonym of another partition");
-        }
-        let mut last = self.last.as_slice();
-        for subject in subjects.iter().flatten() {
-            if subject < last {
-                return Err("pseudonyms that do not ascend");
-            }
-            last = subject;
-        }
-        self.last = last.try_into().map_err(|_| "a pseudonym of another length")?;
-        self.rows += subjects.len() as u64;
-        Ok(())
+    fn wrong(&self, what: &str, operator: impl std::fmt::Display) -> Refusal {
+        faulty(&self.department, what, operator)
+            .advice("tell the department: its node, or something in its place, sends what the contract forbids")
     }
 }

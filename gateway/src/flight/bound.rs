@@ -12,11 +12,11 @@ use arrow::ipc::reader::read_record_batch;
 use arrow::ipc::{self, MessageHeader, root_as_message};
 use arrow_flight::FlightData;
 use concordat_policy::{Code, Refusal};
+use concordat_proto::release_stream::within;
 use futures::{Stream, TryStreamExt as _};
 use tonic::Status;
 
 use super::prepared::MAX_ROWS;
-use crate::fetch::within;
 use crate::plan::MAX_PARAMETERS;
 
 /// The most bytes of bound rows that are looked at.
@@ -71,7 +71,7 @@ fn decode(data: &FlightData, schema: &mut Option<SchemaRef>) -> Result<Option<Re
         (MessageHeader::RecordBatch, Some(schema)) => {
             let batch = message.header_as_record_batch().ok_or("an empty batch message")?;
             let buffers = schema.fields().iter().map(|f| buffers(f.data_type())).sum();
-            within(&batch, data.data_body.len(), schema.fields().len(), buffers)?;
+            within(&batch, data.data_body.len(), schema.fields().len(), buffers).map_err(|e| e.to_string())?;
             if batch.length() > i64::try_from(MAX_ROWS).unwrap_or(0) {
                 return Err("more rows than can be bound".into());
             }

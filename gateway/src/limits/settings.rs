@@ -6,6 +6,7 @@
 //! total_memory_mib = 1024         # of all queries and answers under way; one caller gets half at most
 //! deadline_seconds = 120          # planning and execution of one query
 //! answer_mib = 256                # size of one answer
+//! release_rows = 1000000000       # rows of one release; a department that sends more is stopped
 //! unread_seconds = 60             # an answer that its caller does not read for so long is dropped
 //! concurrent_queries = 8          # at a time; more wait
 //! waiting_queries = 64            # that may wait, a quarter of them of one caller
@@ -47,6 +48,8 @@ pub struct Settings {
     pub deadline_seconds: u64,
     /// MiB of one answer.
     pub answer_mib: usize,
+    /// Rows of one release.
+    pub release_rows: u64,
     /// Seconds after which an answer that nobody reads is dropped.
     pub unread_seconds: u64,
     /// Queries at a time.
@@ -112,6 +115,7 @@ impl Default for Settings {
             total_memory_mib: 1024,
             deadline_seconds: 120,
             answer_mib: 256,
+            release_rows: 1_000_000_000,
             unread_seconds: 60,
             concurrent_queries: 8,
             waiting_queries: 64,

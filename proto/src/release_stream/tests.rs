@@ -1,0 +1,121 @@
+//! The order of messages and the limits; what each lie is refused for is tested with the fuzz targets, which know how to lie.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, FixedSizeBinaryArray, Int64Array, RecordBatch, StringDictionaryBuilder};
+use arrow::datatypes::{Int32Type, SchemaRef};
+use arrow::ipc::writer::{DictionaryTracker, EncodedData, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
+use concordat_policy::ColumnType;
+use prost::Message as _;
+
+use super::{MAX_BODY, MAX_EMPTY, MAX_RECEIPT, ReleaseMessage, ReleaseStream, StreamError, Taken};
+use crate::schema::release_schema;
+
+fn schema() -> SchemaRef {
+    Arc::new(release_schema([("n", ColumnType::Integer), ("t", ColumnType::Text)]))
+}
+
+fn batch(first: u128, rows: usize, text: &str) -> RecordBatch {
+    let bytes: Vec<u8> = (0..rows as u128).flat_map(|i| (first + i).to_be_bytes()).collect();
+    let mut texts = StringDictionaryBuilder::<Int32Type>::new();
+    (0..rows).for_each(|_| texts.append_value(text));
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(FixedSizeBinaryArray::new(16, bytes.into(), None)),
+        Arc::new(Int64Array::from_iter((0..rows as i64).map(|i| (i % 3 > 0).then_some(i)))),
+        Arc::new(texts.finish()),
+    ];
+    RecordBatch::try_new(schema(), columns).unwrap()
+}
+
+fn encoded(batches: &[RecordBatch]) -> Vec<ReleaseMessage> {
+    let (options, mut tracker, mut context) = (IpcWriteOptions::default(), DictionaryTracker::new(false), IpcWriteContext::default());
+    let generator = IpcDataGenerator::default();
+    let message = |e: EncodedData| ReleaseMessage { header: e.ipc_message.into(), body: e.arrow_data.into(), ..Default::default() };
+    let mut messages = vec![message(generator.schema_to_bytes_with_dictionary_tracker(&schema(), &mut tracker, &options))];
+    for batch in batches {
+        let (dictionaries, rows) = generator.encode(batch, &mut tracker, &options, &mut context).unwrap();
+        messages.extend(dictionaries.into_iter().chain([rows]).map(message));
+    }
+    messages
+}
+
+fn receipt(bytes: usize) -> ReleaseMessage {
+    ReleaseMessage { metadata: vec![b'x'; bytes].into(), ..Default::default() }
+}
+
+/// What becomes of each message, until one is refused.
+fn taken(messages: &[ReleaseMessage]) -> Result<Vec<Taken>, StreamError> {
+    let mut stream = ReleaseStream::new(schema(), 0, 2);
+    messages.iter().map(|message| stream.take(message)).collect()
+}
+
+#[test]
+fn a_release_is_taken_as_it_was_sent() {
+    let sent = [batch(1, 3, "a"), batch(4, 1, "b"), batch(4, 2, "b")];
+    let mut messages = encoded(&sent);
+    messages.push(receipt(MAX_RECEIPT));
+    let taken = taken(&messages).unwrap();
+    let batches: Vec<&RecordBatch> = taken.iter().filter_map(|t| if let Taken::Batch(batch, _) = t { Some(batch) } else { None }).collect();
+    assert_eq!(batches, sent.iter().collect::<Vec<_>>());
+    assert!(matches!(taken.last(), Some(Taken::Receipt(token)) if token.len() == MAX_RECEIPT));
+}
+
+#[test]
+fn messages_have_their_order_and_nothing_follows_a_fault() {
+    let good = encoded(&[batch(1, 3, "a")]);
+    let closing = receipt(9);
+    assert_eq!(taken(&[closing.clone()]).err(), Some(StreamError::Order), "a receipt alone");
+    assert_eq!(taken(&[good.as_slice(), &[receipt(MAX_RECEIPT + 1)]].concat()).err(), Some(StreamError::Receipt));
+    let with_body = ReleaseMessage { body: vec![0].into(), ..closing.clone() };
+    assert_eq!(taken(&[good.as_slice(), &[with_body]].concat()).err(), Some(StreamError::Receipt));
+    let with_metadata = ReleaseMessage { metadata: vec![0].into(), ..good[0].clone() };
+    assert_eq!(taken(&[with_metadata]).err(), Some(StreamError::Metadata));
+    let mut stream = ReleaseStream::new(schema(), 0, 2);
+    stream.take(&good[0]).unwrap();
+    assert_eq!(stream.take(&good[0]).err(), Some(StreamError::Order));
+    assert_eq!(stream.take(&good[1]).err(), Some(StreamError::Order), "after a fault");
+    assert_eq!(stream.take(&closing).err(), Some(StreamError::Order), "after a fault");
+}
+
+#[test]
+fn batches_without_rows_and_dictionaries_without_batches_are_few() {
+    let none = encoded(&[batch(1, 0, "")]);
+    let empty = none.last().unwrap();
+    let mut stream = ReleaseStream::new(schema(), 0, 2);
+    none[..2].iter().for_each(|message| drop(stream.take(message).unwrap()));
+    (0..MAX_EMPTY).for_each(|_| drop(stream.take(empty).unwrap()));
+    assert_eq!(stream.take(empty).err(), Some(StreamError::Empty));
+    let twice = encoded(&[batch(1, 1, "a")]);
+    assert_eq!(taken(&[twice[0].clone(), twice[1].clone(), twice[1].clone()]).err(), Some(StreamError::UnusedDictionary));
+    let long = encoded(&[batch(1, 1, &"x".repeat(MAX_BODY))]);
+    assert_eq!(taken(&long).err(), Some(StreamError::BodyLength));
+}
+
+#[test]
+fn dictionaries_together_are_bounded() {
+    let ordered: SchemaRef = Arc::new(release_schema([("s", ColumnType::Text), ("t", ColumnType::Text)]));
+    let mut text = StringDictionaryBuilder::<Int32Type>::new();
+    text.append_value("x".repeat(MAX_BODY / 2));
+    let text: ArrayRef = Arc::new(text.finish());
+    let subject: ArrayRef = Arc::new(FixedSizeBinaryArray::new(16, vec![0u8; 16].into(), None));
+    let two = RecordBatch::try_new(ordered.clone(), vec![subject, text.clone(), text]).unwrap();
+    let (options, mut tracker, mut context) = (IpcWriteOptions::default(), DictionaryTracker::new(false), IpcWriteContext::default());
+    let generator = IpcDataGenerator::default();
+    let message = |e: EncodedData| ReleaseMessage { header: e.ipc_message.into(), body: e.arrow_data.into(), ..Default::default() };
+    let first = message(generator.schema_to_bytes_with_dictionary_tracker(&ordered, &mut tracker, &options));
+    let dictionaries: Vec<ReleaseMessage> =
+        generator.encode(&two, &mut tracker, &options, &mut context).unwrap().0.into_iter().map(message).collect();
+    let mut stream = ReleaseStream::new(ordered, 0, 2);
+    stream.take(&first).unwrap();
+    stream.take(&dictionaries[0]).unwrap();
+    assert_eq!(stream.take(&dictionaries[1]).err(), Some(StreamError::Dictionaries));
+}
+
+#[test]
+fn what_a_release_does_not_use_is_not_read() {
+    // A descriptor, field 1, of a path of empty names: field 3.
+    let mut wire = vec![0x0a, 0x06, 0x1a, 0x00, 0x1a, 0x00, 0x1a, 0x00];
+    let message = receipt(3);
+    wire.extend(message.encode_to_vec());
+    assert_eq!(ReleaseMessage::decode(wire.as_slice()), Ok(message));
+}

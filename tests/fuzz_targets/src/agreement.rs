@@ -1,0 +1,94 @@
+//! Agreements: files that another department's lawyer wrote.
+
+use concordat_policy::agreement::{Agreement, FLOOR_OF_MINIMUM_SUBJECTS};
+use concordat_policy::column::{SUBJECT, Use};
+use sha2::{Digest as _, Sha256};
+
+/// The target.
+pub fn agreement(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match Agreement::parse(text) {
+        Err(problems) => {
+            assert!(!problems.is_empty(), "refused without a reason");
+            for problem in problems {
+                assert!(!problem.cause.is_empty() && !problem.remedy.is_empty());
+                assert!((1..=text.lines().count().max(1) + 1).contains(&problem.line(text)), "a line that the text does not have");
+            }
+        }
+        Ok(agreement) => holds(&agreement, text),
+    }
+}
+
+fn holds(agreement: &Agreement, text: &str) {
+    let digest: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(agreement.digest, digest);
+    assert!(agreement.valid_from <= agreement.valid_until && !agreement.purposes.is_empty());
+    assert!(agreement.minimum_subjects >= FLOOR_OF_MINIMUM_SUBJECTS);
+    assert!(agreement.party(&agreement.linkage.keyholder).is_some());
+    for dataset in &agreement.datasets {
+        assert!(agreement.party(&dataset.name.department).is_some(), "a dataset of nobody");
+        assert_eq!(agreement.datasets.iter().filter(|d| d.name == dataset.name).count(), 1);
+        assert!(!dataset.subject_uses.contains(&Use::Filter));
+        assert!(!dataset.columns.contains_key(SUBJECT));
+    }
+    let written = toml::from_str::<toml::Value>(text).ok().and_then(|value| toml::to_string(&value).ok()).expect("it is TOML");
+    let again = Agreement::parse(&written).expect("the same agreement, written anew, is refused");
+    let bare = |agreement: &Agreement| format!("{:?}", Agreement { digest: String::new(), ..agreement.clone() });
+    assert_eq!(bare(&again), bare(agreement), "the same agreement, written anew, is another one");
+}
+
+const SMALL: &str = r#"id = "a.1"
+title = "t"
+mission = "m"
+purposes = ["p.q"]
+valid_from = "2026-01-01"
+valid_until = "2027-01-01"
+minimum_subjects = 10
+limits = { requests_per_minute = 5, rows_per_day = 7 }
+linkage = { keyholder = "dfe", epoch_days = 90 }
+
+[[party]]
+department = "dfe"
+signing_key = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+linkage_key = "sha256:1111111111111111111111111111111111111111111111111111111111111111"
+
+[[recipient]]
+organisation = "unit"
+roles = ["analyst"]
+
+[[dataset]]
+department = "dfe"
+name = "attainment"
+identifier = { type = "nino", uses = ["join", "aggregate"] }
+basis = "statutory"
+power = "Digital Economy Act 2017 s.35"
+honours_objections = true
+
+[dataset.columns]
+region = { type = "text", classification = "personal", uses = ["group_by", "filter"], values = ["London", "Ynys Môn"] }
+score = { type = "integer", classification = "special", uses = ["aggregate"] }
+
+[[dataset]]
+department = "dfe"
+name = "other"
+identifier = { type = "custom", name = "pupil", pattern = "[A-Z]{2}[0-9]{4}", uses = ["join"] }
+basis = "consent"
+consent_text = "May we?"
+"#;
+
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    vec![
+        SMALL.as_bytes().to_vec(),
+        SMALL.replace("statutory", "consent").into_bytes(),
+        SMALL.replace("type = \"nino\"", "type = \"x\"").into_bytes(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_seed_is_an_agreement() {
+        let _alone = crate::replay::alone();
+        assert!(concordat_policy::Agreement::parse(super::SMALL).is_ok_and(|a| a.datasets.len() == 2));
+    }
+}
