@@ -267,6 +267,7 @@ mod tests {
         assert_eq!(normal(&kind, "ABCD"), None);
         assert_eq!(normal(&kind, "x1234"), None);
         assert!(IdentifierType::from_spec(&spec("(")).is_err());
+        assert!(IdentifierType::from_spec(&spec("a)|(?:b")).is_err(), "it would be anchored at one end only");
         assert!(IdentifierType::from_spec(&spec("(a{1000}){1000}")).is_err());
     }
 

@@ -22,9 +22,9 @@
 //!
 //! | what is said | arrow-ipc alone | here |
 //! |---|---|---|
-//! | a compressed body that states 2^38 or 2^62 bytes | **aborts the process** (2^33: an error, after 8 GiB of address space) | [`StreamError::Compressed`] |
+//! | a compressed body that states 2^38 or 2^62 bytes | **aborts the process** (2^33: an error) | [`StreamError::Compressed`] |
 //! | a buffer that begins or ends outside of its body, a length of 2^33, 2^38, 2^62 or −1 | panics | [`StreamError::BufferOutside`] |
-//! | a validity bitmap, or text offsets, of an odd length | panics | [`StreamError::BufferLength`] |
+//! | a validity bitmap that is too short; text offsets whose length four does not divide | panics | [`StreamError::BufferLength`] |
 //! | a null where the schema has none | panics | [`StreamError::Null`] |
 //! | an integer of seven bits in the schema | panics | [`StreamError::Schema`] |
 //! | 2^33, 2^62 or −1 rows | an error | [`StreamError::Rows`] |

@@ -53,7 +53,8 @@ impl Impostor {
         let other = std::fs::read_to_string(sandbox.layout.issuer().join("issuer.key.pem")).unwrap();
         let impostor = Self {
             saying: Arc::new(Mutex::new(Saying::Truth)),
-            consent_version: Arc::new(AtomicU64::new(description.consent_version)),
+            // Later than what the gateway may have heard of the node whose place it takes.
+            consent_version: Arc::new(AtomicU64::new(description.consent_version + 5)),
             open: Arc::default(),
             orders: Arc::default(),
             key: SigningKey::from_pem(&read("keys/signing.key.pem")).unwrap(),

@@ -122,7 +122,7 @@ impl Saying {
             partition,
             partitions: order.partitions,
             rows: ROWS as u64 + u64::from(self == Self::RowsOfReceipt),
-            consent_version: if self == Self::StaleConsent { version - 1 } else { version },
+            consent_version: if self == Self::StaleConsent { 0 } else { version },
             consent_generation: None,
             freshness: 1,
             log_entry: 1,
