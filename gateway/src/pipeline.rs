@@ -4,6 +4,7 @@
 //! [`Answer`]. A step that is left out does not compile.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Instant;
 
 use concordat_operate::listener::prove;
@@ -17,7 +18,7 @@ use crate::authenticate::{Caller, Identity, bearer};
 use crate::deliver::{Answer, deliver};
 use crate::estate::View;
 use crate::execute::{agreements_of, execute};
-use crate::limits::{Allowance, Key, Source};
+use crate::limits::{Allowance, Key, QueryMemory, Source};
 use crate::plan::{Plan, Statement, VIEWS, examples};
 use crate::record::{self, Intent, Opened};
 use crate::terms::Terms;
@@ -61,7 +62,7 @@ pub(crate) async fn answer_on(gateway: &Gateway, caller: Caller, statement: &Sta
         let permit = permit(gateway, &opened)?;
         let allowance = terms.admit(&gateway.limits, &opened.caller).await?;
         let stop = terms.stop();
-        let plan = stop.unless(plan(gateway, &permit, statement, &allowance)).await?;
+        let plan = stop.unless(plan(gateway, &permit, statement, &allowance.memory)).await?;
         execute(gateway, &opened, &permit, plan, allowance, &stop).await
     };
     let protected = protected.await;
@@ -82,7 +83,7 @@ pub(crate) async fn describe(gateway: &Gateway, caller: Caller, statement: &Stat
         let permit = permit(gateway, &opened)?;
         let terms = Terms::of_caller_who_waits(gateway, CancellationToken::new());
         let allowance = terms.admit(&gateway.limits, &opened.caller).await?;
-        let plan = terms.stop().unless(plan(gateway, &permit, statement, &allowance)).await?;
+        let plan = terms.stop().unless(plan(gateway, &permit, statement, &allowance.memory)).await?;
         gateway.limits.under(&agreements_of(gateway, &plan)?, false)?;
         Ok(plan.answer_schema())
     };
@@ -102,7 +103,7 @@ pub(crate) async fn prepare(gateway: &Gateway, caller: Caller, sql: &str) -> Res
         let stop = terms.stop();
         let types = stop.unless(parameters(gateway, &permit, sql, &allowance)).await?;
         let statement = Statement { sql: sql.to_owned(), parameters: examples(&types) };
-        match stop.unless(plan(gateway, &permit, &statement, &allowance)).await {
+        match stop.unless(plan(gateway, &permit, &statement, &allowance.memory)).await {
             Ok(plan) => {
                 gateway.limits.under(&agreements_of(gateway, &plan)?, false)?;
                 Ok((types, Some(plan.answer_schema())))
@@ -239,17 +240,18 @@ fn authorized(gateway: &Gateway, caller: &Caller) -> Result<Permit, Refusal> {
 
 /// Plans on the threads of queries: a hard statement must not keep the listener from answering.
 #[tracing::instrument(name = "plan", skip_all)]
-pub(crate) async fn plan(gateway: &Gateway, permit: &Permit, statement: &Statement, allowance: &Allowance) -> Result<Plan, Refusal> {
+pub(crate) async fn plan(gateway: &Gateway, permit: &Permit, statement: &Statement, memory: &Arc<QueryMemory>) -> Result<Plan, Refusal> {
     let (permit, statement, estate, partitions) = (permit.clone(), statement.clone(), gateway.estate.clone(), gateway.partitions);
-    let runtime = gateway.runtime(allowance.memory.clone())?;
+    let runtime = gateway.runtime(memory.clone())?;
     let planned = gateway.workers.plan(async move { Plan::new(&permit, &statement, &estate.views, partitions, runtime).await });
-    planned.await?.map_err(|refusal| gateway.estate.with_contact(allowance.memory.explain(refusal)))
+    planned.await?.map_err(|refusal| gateway.estate.with_contact(memory.explain(refusal)))
 }
 
-/// A view as this permit would answer it; `None` where it would not, and then it is nobody's business that there is one.
-pub(crate) async fn view(gateway: &Gateway, permit: &Permit, view: &View, allowance: &Allowance) -> Option<Plan> {
+/// A view as this permit would answer it; `None` where it would not, and then it is nobody's business that there is one. Views
+/// are the operator's statements, so planning one takes memory of its caller and no place of a query.
+pub(crate) async fn view(gateway: &Gateway, permit: &Permit, view: &View, caller: &Key) -> Option<Plan> {
     let statement = format!("SELECT * FROM {VIEWS}.{}", view.name);
-    plan(gateway, permit, &statement.as_str().into(), allowance).await.ok()
+    plan(gateway, permit, &statement.as_str().into(), &gateway.limits.memory(caller)).await.ok()
 }
 
 /// The types of a statement's parameters, found on the same threads.

@@ -23,7 +23,7 @@ use tonic::{Request, Response, Status};
 use crate::Gateway;
 use crate::detached::{Progress, State};
 use crate::introduce::introduce;
-use crate::limits::{Key, Patience};
+use crate::limits::Key;
 use crate::pipeline::{self, Origin, authenticate, identify, open, permit, refused_as, refused_unopened};
 use crate::plan::Statement;
 use crate::record::{Intent, Opened, introduced};
@@ -103,12 +103,12 @@ impl Service {
         DepartmentsResponse { departments: departments.await }
     }
 
-    async fn catalogue_of(&self, permit: &Permit, opened: &Opened) -> Result<CatalogueResponse, Refusal> {
+    async fn catalogue_of(&self, permit: &Permit, caller: &Key) -> CatalogueResponse {
         let estate = &self.gateway.estate;
-        let views = self.views_of(permit, opened).await?;
+        let views = self.views_of(permit, caller).await;
         let freshness = self.freshness_of(permit).await;
         let mission = estate.mission(permit.mission());
-        Ok(CatalogueResponse {
+        CatalogueResponse {
             mission: permit.mission().to_string(),
             mission_title: mission.map(|m| m.title.clone()).unwrap_or_default(),
             views,
@@ -116,19 +116,18 @@ impl Service {
             mission_goal: mission.map(|m| m.goal.clone()).unwrap_or_default(),
             agreements: self.agreements_of(permit),
             departments: self.contacts_of(permit),
-        })
+        }
     }
 
-    /// The mission's views that would be answered under this permit; planning them is work like any other.
-    async fn views_of(&self, permit: &Permit, opened: &Opened) -> Result<Vec<View>, Refusal> {
-        let allowance = self.gateway.limits.admit(&Key::of(&opened.caller), Patience::Short).await?;
+    /// The mission's views that would be answered under this permit.
+    async fn views_of(&self, permit: &Permit, caller: &Key) -> Vec<View> {
         let mut usable = Vec::new();
         for known in self.gateway.estate.views.iter().filter(|v| v.mission == *permit.mission()) {
-            if pipeline::view(&self.gateway, permit, known, &allowance).await.is_some() {
+            if pipeline::view(&self.gateway, permit, known, caller).await.is_some() {
                 usable.push(view(known));
             }
         }
-        Ok(usable)
+        usable
     }
 
     /// When each dataset's source last changed, as far as the nodes say so in [`PATIENCE`].
@@ -216,7 +215,7 @@ impl GatewayService for Service {
     async fn catalogue(&self, request: Request<CatalogueRequest>) -> Result<Response<CatalogueResponse>, Status> {
         let nothing = Statement::default();
         self.run(Origin::of(&request), Intent::Catalogue, &nothing, async |permit, opened| {
-            Ok((self.catalogue_of(permit, opened).await?, Value::Null))
+            Ok((self.catalogue_of(permit, &Key::of(&opened.caller)).await, Value::Null))
         })
         .await
     }

@@ -16,7 +16,7 @@ use super::Known;
 use crate::Gateway;
 use crate::authenticate::Caller;
 use crate::estate::View;
-use crate::limits::{Key, Patience};
+use crate::limits::Key;
 use crate::pipeline;
 use crate::plan::{Plan, VIEWS};
 
@@ -41,8 +41,7 @@ pub(super) struct Object {
 /// The refusal of a purpose that contradicts the token's.
 pub(super) async fn objects(gateway: &Gateway, known: &Known) -> Result<Vec<Object>, Refusal> {
     let permits = permits(gateway, known)?;
-    // Planning views is work like any other.
-    let allowance = gateway.limits.admit(&Key::of_identity(&known.identity), Patience::Short).await?;
+    let caller = Key::of_identity(&known.identity);
     let fresh = freshness(gateway, &permits).await;
     let mut objects: BTreeMap<(Name, String, String), Object> = BTreeMap::new();
     for permit in &permits {
@@ -53,7 +52,7 @@ pub(super) async fn objects(gateway: &Gateway, known: &Known) -> Result<Vec<Obje
         for view in gateway.estate.views.iter().filter(|view| view.mission == *permit.mission()) {
             let key = (view.mission.clone(), VIEWS.to_owned(), view.name.clone());
             if !objects.contains_key(&key)
-                && let Some(plan) = pipeline::view(gateway, permit, view, &allowance).await
+                && let Some(plan) = pipeline::view(gateway, permit, view, &caller).await
             {
                 objects.insert(key, view_object(permit, view, &plan));
             }

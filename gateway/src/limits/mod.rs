@@ -137,11 +137,12 @@ impl Limits {
         let place = self.places.take(caller, wait, queued).await.map_err(|full| self.full(full))?;
         // The queries that it waited for may have used up the day's rows.
         self.rows_left(caller)?;
-        Ok(Allowance {
-            place,
-            memory: self.memory.pool(caller, self.settings.memory_mib << 20),
-            answer: self.memory.pool(caller, self.settings.answer_mib << 20),
-        })
+        Ok(Allowance { place, memory: self.memory(caller), answer: self.memory.pool(caller, self.settings.answer_mib << 20) })
+    }
+
+    /// Memory for what a caller's request needs beside queries.
+    pub(crate) fn memory(&self, caller: &Key) -> Arc<QueryMemory> {
+        self.memory.pool(caller, self.settings.memory_mib << 20)
     }
 
     fn full(&self, full: Full) -> Refusal {
