@@ -28,7 +28,6 @@ mod framing;
 pub mod init;
 pub mod linkage;
 pub mod node;
-mod notices;
 pub mod orders;
 pub mod preview;
 mod private;

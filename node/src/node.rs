@@ -6,7 +6,7 @@
 //! Whatever fails on the way is logged (`order.refused`) before it is answered. A log that cannot be written stops service. What
 //! the department has suspended is asked with its agreements, so in `verify`, and again for every ticket and receipt.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -52,7 +52,6 @@ pub struct Node {
     pub(crate) outcomes: Count,
     /// Held while notes of commands are moved to the log.
     journal: tokio::sync::Mutex<()>,
-    pub(crate) state: PathBuf,
     verifier: Verifier,
     consumed: Arc<Consumed>,
 }
@@ -100,7 +99,6 @@ impl Node {
             intake,
             linkage: Arc::new(linkage),
             releases: Arc::new(releases),
-            state: state.to_owned(),
             signing: config.signing,
             verifying,
             log,
@@ -224,7 +222,7 @@ impl Node {
     }
 
     /// Moves what commands noted beside this node to its log.
-    async fn move_journal(&self) -> Result<(), Refusal> {
+    pub(crate) async fn move_journal(&self) -> Result<(), Refusal> {
         let _turn = self.journal.lock().await;
         loop {
             let consent = Arc::clone(&self.consent);

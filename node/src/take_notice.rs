@@ -1,5 +1,5 @@
 //! What the running node notices of the department's own commands, five times a second: suspensions, which it applies to what is
-//! under way, and notices. Both go into its access log.
+//! under way, and what commands noted in the ledger's journal. Both go into its access log.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,6 @@ use std::time::Duration;
 use concordat_policy::Refusal;
 
 use crate::node::Node;
-use crate::notices;
 use crate::release::blocking;
 use crate::suspension;
 
@@ -76,11 +75,6 @@ impl Node {
             self.log(entry).await?;
             suspensions.told(&standing);
         }
-        let state = self.state.clone();
-        for notice in blocking(move || notices::waiting(&state).map_err(Refusal::internal)).await? {
-            self.log(notice.entry.clone()).await?;
-            blocking(move || notice.taken().map_err(Refusal::internal)).await?;
-        }
-        Ok(())
+        self.move_journal().await
     }
 }

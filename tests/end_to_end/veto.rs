@@ -165,7 +165,7 @@ async fn a_preview_counts_what_a_release_then_gives_and_is_in_the_log() {
         assert!(counts["rows"].as_u64() > Some(1_000) && counts["invalid_identifiers"].as_u64() > Some(0), "{counts}");
         let [made] = events(&sandbox, department, "preview.made").try_into().unwrap();
         assert_eq!((&made["agreement"], &made["datasets"][0]["rows"]), (&"opportunity".into(), &counts["rows"]));
-        assert!(made["user"].is_string() && made["notice"].is_string(), "{made}");
+        assert!(made["user"].is_string() && made["journal"].is_i64(), "{made}");
         let released = events(&sandbox, department, "release.intended").len();
         preview("opportunity.measure");
         assert_eq!(events(&sandbox, department, "release.intended").len(), released, "nothing was released");

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use chrono::{SecondsFormat, Utc};
 use clap::{Args, ValueEnum};
 use concordat_operate::Fault;
 use concordat_policy::Refusal;
@@ -14,10 +13,10 @@ use serde_json::json;
 use super::suspend::runs;
 use super::{eprint, print};
 use crate::config::Config;
+use crate::consent::Consent;
+use crate::consent::journal::Note;
 use crate::datasets::Datasets;
-use crate::notices::{self, PreviewMade};
 use crate::preview::{ColumnPreview, DatasetPreview, Preview};
-use crate::suspension::Person;
 
 /// How long a running node may take to enter the preview into its log; it looks five times a second.
 const NOTICE: Duration = Duration::from_secs(4);
@@ -50,11 +49,10 @@ pub enum Output {
 
 pub(super) async fn preview(args: PreviewArgs) -> miette::Result<()> {
     let config = Config::load(&args.config)?;
-    let by = Person::here().into_diagnostic().wrap_err("this machine does not tell who you are, which the access log needs")?;
     let datasets = Datasets::open(&config).await?;
     crate::private::folder(&config.state).into_diagnostic().wrap_err("the state folder cannot be used")?;
     let shown = crate::preview::preview(&config, &datasets, &args.agreement, args.purpose.as_deref()).await.map_err(told)?;
-    record(&config, by, &shown).await?;
+    record(&config, &shown).await?;
     match args.output {
         Output::Table => print(&text(&shown)),
         Output::Json => print(&format!("{}\n", serde_json::to_string_pretty(&shown).into_diagnostic()?)),
@@ -68,7 +66,7 @@ fn told(refusal: Refusal) -> miette::Report {
 }
 
 /// Enters the preview into the access log: a running node does it now, else the next one that starts.
-async fn record(config: &Config, by: Person, shown: &Preview) -> miette::Result<()> {
+async fn record(config: &Config, shown: &Preview) -> miette::Result<()> {
     let rows = shown.datasets.iter().flat_map(|dataset| {
         dataset.purposes.iter().map(move |counts| {
             json!({
@@ -77,21 +75,20 @@ async fn record(config: &Config, by: Person, shown: &Preview) -> miette::Result<
             })
         })
     });
-    let made = PreviewMade {
-        at: Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
-        by,
-        agreement: shown.agreement.clone(),
-        agreement_digest: shown.agreement_digest.clone(),
-        consent_version: shown.consent_version,
-        datasets: rows.collect(),
-    };
-    let notice = notices::leave(&config.state, &made).into_diagnostic().wrap_err("the preview cannot be recorded, so it is not shown")?;
+    let note = Note::new("preview.made")
+        .field("agreement", shown.agreement.as_str())
+        .field("agreement_digest", shown.agreement_digest.as_str())
+        .field("consent_version", shown.consent_version)
+        .field("datasets", rows.collect::<Vec<_>>());
+    let consent = Consent::open(&config.state, config.department.clone()).into_diagnostic()?;
+    let ledger = consent.ledger();
+    ledger.note(&[note]).into_diagnostic().wrap_err("the preview cannot be recorded, so it is not shown")?;
     if !runs(&config.log) {
         eprint("no node runs here; the next one that starts enters this preview into its access log");
         return Ok(());
     }
     let deadline = Instant::now() + NOTICE;
-    while notice.exists() {
+    while !ledger.notes().into_diagnostic()?.is_empty() {
         if Instant::now() > deadline {
             return Err(miette!(
                 help = "`check` tells what keeps it from writing its log",

@@ -5,13 +5,13 @@
 //! A note may stand in the log twice, when a node ended between writing it there and noting that here: `journal` says which.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt as _;
 
 use concordat_audit::Entry;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use serde_json::{Map, Value};
 
 use super::ledger::{Ledger, LedgerError, timestamp};
+use crate::suspension::Person;
 
 pub(super) const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS journal (
@@ -29,7 +29,7 @@ pub(super) const SCHEMA: &str = "
 const AT_ONCE: i64 = 1000;
 
 /// The events that commands note, as the log names them.
-const EVENTS: [&str; 3] = ["consent.recorded", "consent.imported", "consent.shown"];
+const EVENTS: [&str; 4] = ["consent.recorded", "consent.imported", "consent.shown", "preview.made"];
 
 /// What a command did. Never holds an identifier.
 #[derive(Debug, Clone)]
@@ -39,12 +39,11 @@ pub struct Note {
 }
 
 impl Note {
-    /// A note of one of the events above, by the user of this process.
+    /// A note of one of the events above, by the person who runs this process.
     pub(crate) fn new(event: &'static str) -> Self {
-        let note = Self { event, fields: Map::new() };
-        // Who runs this process owns its entry there.
-        let user = std::fs::metadata("/proc/self").ok().map(|own| own.uid());
-        note.field("command", true).field("user_id", user)
+        let note = Self { event, fields: Map::new() }.field("command", true);
+        let by = Person::here().map(|by| by.told()).unwrap_or_default();
+        by.into_iter().fold(note, |note, (name, value)| note.field(name, value))
     }
 
     pub(crate) fn field(mut self, name: &str, value: impl Into<Value>) -> Self {

@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt as _;
 
 use concordat_audit::Entry;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// What the kernel says of a session without a login.
 const NO_LOGIN: u32 = u32::MAX;
@@ -38,9 +39,14 @@ impl Person {
 
     /// Adds the person to an entry of the access log.
     pub(crate) fn fields(&self, entry: Entry) -> Entry {
-        let entry = entry.field("user", self.user.as_str()).field("uid", self.uid);
+        self.told().into_iter().fold(entry, |entry, (name, value)| entry.field(name, value))
+    }
+
+    /// What is known of the person, by the names of the access log's fields.
+    pub(crate) fn told(&self) -> Vec<(&'static str, Value)> {
         let more = [("login", &self.login), ("sudo_user", &self.sudo_user)];
-        more.into_iter().fold(entry, |entry, (name, value)| value.iter().fold(entry, |entry, value| entry.field(name, value.as_str())))
+        let more = more.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?.into())));
+        [("user", self.user.as_str().into()), ("uid", self.uid.into())].into_iter().chain(more).collect()
     }
 }
 

@@ -165,5 +165,5 @@ async fn notes_of_commands_move_to_the_log_once() {
     let expected =
         running.node.intake.ask("nino", std::iter::once("ab 10 00 02 a"), None).unwrap().digests(|bytes| running.node.log.digest(bytes));
     assert_eq!(notes[1]["subjects"], serde_json::json!(expected), "the digest that the node's own log would write");
-    assert!(notes[1]["user_id"].is_u64());
+    assert!(notes[1]["uid"].is_u64());
 }
