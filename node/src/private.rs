@@ -2,22 +2,13 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown, fchown};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 /// Creates a folder of mode 0700, with its parents.
 pub(crate) fn folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     fs::set_permissions(path, Permissions::from_mode(0o700))
-}
-
-/// The same inside a private folder, whose owner it then has.
-pub(crate) fn folder_within(path: &Path) -> io::Result<()> {
-    folder(path)?;
-    match path.parent().map(fs::metadata).transpose()? {
-        Some(owner) if owner.uid() != fs::metadata(path)?.uid() => chown(path, Some(owner.uid()), Some(owner.gid())),
-        _ => Ok(()),
-    }
 }
 
 /// Writes a file of mode 0600 durably and as a whole: never half of it, never a mixture. It belongs to its folder's owner, so

@@ -47,8 +47,8 @@ async fn copied(layout: &Layout, department: &str) -> Copied {
     let path = folder.join(dataset["source"].as_str().unwrap());
     let frame = SessionContext::new().read_parquet(path.to_str().unwrap(), ParquetReadOptions::default()).await.unwrap();
     let kind = |name: &str| {
-        let declared = dataset["columns"].as_table().unwrap().iter();
-        let found = declared.clone().find(|(own, column)| column.get("source").and_then(|s| s.as_str()).unwrap_or(own) == name);
+        let mut declared = dataset["columns"].as_table().unwrap().iter();
+        let found = declared.find(|(own, column)| column.get("source").and_then(|s| s.as_str()).unwrap_or(own) == name);
         match found.map(|(_, column)| column["type"].as_str().unwrap()) {
             Some("integer") => "bigint",
             Some("number") => "numeric",

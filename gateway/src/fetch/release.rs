@@ -267,7 +267,7 @@ impl Expected {
         let now = chrono::Utc::now().timestamp();
         let receipt = Receipt::verify(token, &self.department, &self.key, now).map_err(|e| match e {
             Reason::NotYet | Reason::Expired => self
-                .wrong("signed a receipt for another time: its clock is more than 30 s off, or ours", &e)
+                .wrong("signed a receipt for another time: its clock is more than 30 s off, or ours", e)
                 .advice("the clocks must be corrected (NTP)"),
             _ => unverified(&e),
         })?;

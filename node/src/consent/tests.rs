@@ -240,7 +240,7 @@ fn what_the_ledger_holds_of_somebody_is_shown_with_its_meaning() {
     assert_eq!((&shown[1].records[..], shown[1].standing[0].last, shown[1].standing[0].under_consent), (&[][..], None, false));
     assert_eq!(shown[2], shown[0], "whoever is asked for twice is shown twice");
     // Digests tell people apart and hold nothing of them.
-    let digests = asked.digests(|bytes| concordat_policy::agreement::hex(bytes));
+    let digests = asked.digests(concordat_policy::agreement::hex);
     assert!(digests[0] == digests[2] && digests[0] != digests[1]);
     let asked = importing.intake.ask("nino", std::iter::once("AB100002A"), None).unwrap();
     let shown = importing.consent.show(&asked).unwrap();

@@ -140,7 +140,7 @@ async fn a_value_that_does_not_fit_fails_the_release_and_is_not_shown() {
     let mut request = world.request(now);
     request.predicate = Some(to_wire(&compare("cohort", Comparison::Equal, Value::Integer(2024))));
     let order = verifier(&world).verify(&world.order(&request, now), &world.gateway.fingerprint, now).unwrap();
-    let scan = datasets.scan(&order, 2).await.unwrap();
+    let scan = datasets.scan(&order.selection(), 2).await.unwrap();
     let mut refusals = Vec::new();
     for mut stream in scan.streams {
         while let Some(batch) = stream.next().await {

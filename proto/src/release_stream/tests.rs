@@ -64,7 +64,7 @@ fn a_release_is_taken_as_it_was_sent() {
 fn messages_have_their_order_and_nothing_follows_a_fault() {
     let good = encoded(&[batch(1, 3, "a")]);
     let closing = receipt(9);
-    assert_eq!(taken(&[closing.clone()]).err(), Some(StreamError::Order), "a receipt alone");
+    assert_eq!(taken(std::slice::from_ref(&closing)).err(), Some(StreamError::Order), "a receipt alone");
     assert_eq!(taken(&[good.as_slice(), &[receipt(MAX_RECEIPT + 1)]].concat()).err(), Some(StreamError::Receipt));
     let with_body = ReleaseMessage { body: vec![0].into(), ..closing.clone() };
     assert_eq!(taken(&[good.as_slice(), &[with_body]].concat()).err(), Some(StreamError::Receipt));

@@ -209,7 +209,7 @@ impl World {
     }
 
     /// Waits until every entry of the gateway's log is closed, and every release that a node began has ended.
-    async fn stopped(&self, releases: bool) {
+    async fn stopped(&self, nodes_too: bool) {
         let of = |log: &[serde_json::Value], event: &str| log.iter().filter(|e| e["event"] == event).count();
         until("every entry is closed", || {
             // A gateway that was killed closed nothing: what counts is this one's run.
@@ -218,7 +218,7 @@ impl World {
             of(log, "query.opened") == of(log, "query.closed") + of(log, "query.refused")
         })
         .await;
-        if releases {
+        if nodes_too {
             until("every release has ended", || releases(&self.sandbox).is_subset(&self.before)).await;
         }
     }

@@ -52,7 +52,7 @@ async fn a_stream_is_imported_once_and_as_a_whole() {
     }
     assert_eq!(version(), before, "nothing of a refused stream is recorded");
 
-    let parts = || vec![part("daily-1", good, 0), part("daily-1", &[withdrawn.clone()], 2)];
+    let parts = || vec![part("daily-1", good, 0), part("daily-1", std::slice::from_ref(&withdrawn), 2)];
     let answer = import(&mut ledger, parts()).await.unwrap();
     assert_eq!(answer, v1::ImportResponse { consent_version: before + 2, records: 2, imported_before: false });
     let again = import(&mut ledger, parts()).await.unwrap();
