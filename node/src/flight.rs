@@ -111,6 +111,10 @@ fn stream(reader: Reader) -> impl Stream<Item = Result<FlightData, Status>> + Se
             biased;
             refusal = &mut suspended => {
                 reader.node.releases.abandon(&reader.release);
+                // The scan was stopped for the same cause, and its failure may be on its way into the log: one entry is enough.
+                if reader.answered.get().is_some() {
+                    return whole.next().await.map(|item| (item, None));
+                }
                 Some((Err(reader.failed(refusal).await), None))
             }
             item = whole.next() => item.map(|item| (item, Some((whole, suspended, reader)))),

@@ -42,7 +42,7 @@ const SAYINGS: &[(Saying, &str)] = &[
     (Saying::ForgedReceipt, "a receipt that does not verify"),
     (Saying::ReceiptOfAnotherOrder, "the receipt of another release"),
     (Saying::ReceiptOfAnotherDataset, "the receipt of another release"),
-    (Saying::StaleConsent, "an earlier version of its consent ledger"),
+    (Saying::StaleConsent, "an older consent ledger than one that it used before"),
     (Saying::LongReceipt, "a receipt with a body, or of more than 8 KiB"),
     (Saying::DictionariesForever, "a dictionary that replaces one which no batch has used"),
     (Saying::EmptyForever, "batches without rows"),

@@ -181,7 +181,7 @@ async fn a_database_that_is_down_is_named_and_found_again() {
     let (keys, both) = STATEMENTS[0];
     let before = sandbox.query(both).await.unwrap();
     postgres.stop();
-    let failure = refused(sandbox.query(both).await, Code::NodeUnavailable, "the source of 'dwp.claims' cannot be read");
+    let failure = refused(sandbox.query(both).await, Code::NodeRefused, "the source of 'dwp.claims' cannot be read");
     assert_eq!(failure.department.as_deref(), Some("dwp"));
     // Who does not ask for it does not notice.
     sandbox.query("SELECT region, count(*) AS n FROM dfe.attainment GROUP BY region").await.unwrap();
@@ -191,9 +191,9 @@ async fn a_database_that_is_down_is_named_and_found_again() {
 
     // A table whose column is of another type now is refused too, and what the log says of it holds no value.
     postgres.sql("postgres", "ALTER TABLE office.claims ALTER months_claiming TYPE text");
-    refused(sandbox.query(both).await, Code::NodeUnavailable, "the source of 'dwp.claims' cannot be read");
+    refused(sandbox.query(both).await, Code::NodeRefused, "the source of 'dwp.claims' cannot be read");
     postgres.sql("postgres", "DROP TABLE office.claims");
-    refused(sandbox.query(both).await, Code::NodeUnavailable, "the source of 'dwp.claims' cannot be read");
+    refused(sandbox.query(both).await, Code::NodeRefused, "the source of 'dwp.claims' cannot be read");
 }
 
 #[tokio::test]
@@ -209,7 +209,7 @@ async fn a_server_that_dies_within_a_scan_fails_the_query_and_nothing_smaller_co
         tokio::time::sleep(std::time::Duration::from_millis(milliseconds)).await;
         postgres.stop();
         if let Err(failure) = query.await.unwrap() {
-            assert!(matches!(failure.code, Some(Code::NodeUnavailable | Code::NodeFaulty)), "{failure:?}");
+            assert!(matches!(failure.code, Some(Code::NodeRefused | Code::NodeFaulty)), "{failure:?}");
             assert_eq!(failure.department.as_deref(), Some("dwp"), "{failure:?}");
             return;
         }

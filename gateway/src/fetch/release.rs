@@ -243,6 +243,7 @@ impl Expected {
                     self.observed.release(self.department.as_str(), bytes, since.elapsed());
                     let receipt = self.receipt(&token, partition, stream.rows())?;
                     self.ledgers.check(&self.department, self.ledger, receipt.standing()).await?;
+                    self.not_stale(receipt.standing())?;
                     return Ok(receipt);
                 }
             }
@@ -282,13 +283,16 @@ impl Expected {
         if receipt.rows != rows {
             return Err(self.wrong("sent another number of rows than its receipt states", ""));
         }
-        if receipt.standing() < self.described {
-            return Err(self.wrong(
-                "applied an earlier version of its consent ledger than it had already described",
-                format!("{} after {}", receipt.standing(), self.described),
-            ));
-        }
         Ok(receipt)
+    }
+
+    /// What was described before the order was recorded before it: a release must honour it.
+    fn not_stale(&self, standing: Standing) -> Result<(), Refusal> {
+        if standing >= self.described {
+            return Ok(());
+        }
+        let what = "applied an earlier version of its consent ledger than it had already described";
+        Err(self.wrong(what, format!("{standing} after {}", self.described)))
     }
 
     fn wrong(&self, what: &str, operator: impl std::fmt::Display) -> Refusal {

@@ -150,7 +150,7 @@ async fn values_that_no_column_holds_fail_the_scan_and_are_not_shown() {
         assert!(!opened.state.is_one());
     }
     for (query, says) in [
-        ("SELEC", "SQLSTATE 42601"),
+        ("SELEC 1", "SQLSTATE 42601"),
         ("SELECT * FROM everything", "SQLSTATE 42P01"),
         ("SELECT 1 AS a, 2 AS a", "two columns are called 'a'"),
         ("DELETE FROM pg_class RETURNING *", "SQLSTATE"),
