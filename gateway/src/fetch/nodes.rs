@@ -37,6 +37,9 @@ const DESCRIPTION_AGE: Duration = Duration::from_secs(30);
 /// How long a connection may be silent until it is asked for a sign of life, and how long that may take.
 const SILENCE: Duration = Duration::from_secs(4);
 const PONG: Duration = Duration::from_secs(6);
+/// After what time a node lets tickets lapse that nobody redeems, and how soon giving an order back is tried again.
+const LAPSE: Duration = Duration::from_secs(60);
+const AGAIN: Duration = Duration::from_secs(1);
 /// The longest text of a node that is passed on.
 const MAX_NODE_TEXT: usize = 400;
 
@@ -136,12 +139,22 @@ impl Nodes {
         Ok(LinkageKeysClient::new(self.node(department)?.channel()).max_decoding_message_size(MAX_CONTROL_MESSAGE))
     }
 
-    /// Gives an order back whose answer nobody waits for any more, without waiting for that.
+    /// Gives an order back whose answer nobody waits for any more, without waiting for that. It is tried until the node has
+    /// answered, or would have let it lapse by itself: the connection may be what failed.
     pub(super) fn give_back(&self, department: &Name, order: String) {
         if let (Ok(node), Ok(runtime)) = (self.node(department), tokio::runtime::Handle::try_current()) {
             let mut client = ReleasesClient::new(node.channel()).max_decoding_message_size(MAX_CONTROL_MESSAGE);
-            // What cannot be told lapses at the node by itself.
-            runtime.spawn(async move { tokio::time::timeout(CONTROL_TIMEOUT, client.abandon(AbandonRequest { order })).await.map(drop) });
+            let until = Instant::now() + LAPSE;
+            runtime.spawn(async move {
+                while Instant::now() < until {
+                    let told = client.abandon(AbandonRequest { order: order.clone() });
+                    match tokio::time::timeout(CONTROL_TIMEOUT, told).await {
+                        Ok(Err(status)) if status.code() == tonic::Code::Unavailable => tokio::time::sleep(AGAIN).await,
+                        Ok(_) => return,
+                        Err(_) => {}
+                    }
+                }
+            });
         }
     }
 
