@@ -182,7 +182,7 @@ async fn a_detached_query_is_for_its_owner_under_its_purpose_only() {
     let id = owner.detach(ONE).await.unwrap();
     owner.result(&id).await.unwrap();
     sandbox.running.restart_gateway().await.unwrap();
-    refused(sandbox.client().await.result(&id).await, Code::Denied, "gone after a restart");
+    refused(sandbox.client().await.result(&id).await, Code::Denied, "the gateway has restarted");
 }
 
 #[tokio::test]
