@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use rustls::server::{NoClientAuth, WebPkiClientVerifier};
+use rustls::server::{NoClientAuth, NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 use rustls::{RootCertStore, ServerConfig};
 
@@ -80,6 +80,11 @@ fn config(files: &Files, identity: &Identity) -> Result<ServerConfig, Fault> {
     let resolver = Arc::new(SingleCertAndKey::from(identity.certified()?));
     let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(resolver);
     config.alpn_protocols.push(b"h2".to_vec());
+    if files.ca.is_some() {
+        // A resumed session looks at no certificate: one that has expired since would still be taken, on either side.
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+    }
     Ok(config)
 }
 

@@ -8,8 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use concordat::federation::{Layout, node_server_name};
 use concordat_policy::Code;
 
+use super::matrix::signal;
 use super::proxy::Proxy;
-use crate::sandbox::{Sandbox, program, refused};
+use crate::sandbox::{Sandbox, program, refused, until};
 
 const ONE: &str = "SELECT count(DISTINCT subject) AS n FROM dwp.claims WHERE claiming";
 const OTHER: &str = "SELECT region, count(*) AS n FROM dfe.attainment GROUP BY region";
@@ -150,11 +151,31 @@ fn short_lived(layout: &Layout, seconds: u64) -> (String, String) {
 }
 
 #[tokio::test]
-async fn a_certificate_that_expires_while_its_node_serves_ends_no_open_connection() {
-    let sandbox = Sandbox::with(300, |_| {}, |layout| replace(layout, &short_lived(layout, 8))).await;
+async fn a_certificate_that_expires_while_its_node_serves_is_named_and_renewed() {
+    let mut sandbox = Sandbox::with(300, |_| {}, |layout| replace(layout, &short_lived(layout, 8))).await;
+    let proxy = Proxy::before(&mut sandbox, "dwp").await;
     sandbox.query(ONE).await.unwrap();
+    let folder = sandbox.layout.node("dwp");
     tokio::time::sleep(Duration::from_secs(9)).await;
+    // Who was let in stays; the next connection is refused.
     sandbox.query(ONE).await.unwrap();
+    proxy.cut();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    proxy.heal();
+    let failure = refused(sandbox.query(ONE).await, Code::NodeUnavailable, "certificate");
+    assert_eq!(failure.department.as_deref(), Some("dwp"));
+    sandbox.query(OTHER).await.unwrap();
+    replace(&sandbox.layout, &short_lived(&sandbox.layout, 3_600));
+    signal(&sandbox, "dwp", "HUP");
+    until("the node has its new certificate", || {
+        std::fs::read_to_string(folder.join("stderr.log")).unwrap().matches("reloaded what=\"server certificate\"").count() > 0
+    })
+    .await;
+    let since = std::time::Instant::now();
+    while let Err(failure) = sandbox.query(ONE).await {
+        assert!(since.elapsed() < Duration::from_secs(5), "{failure:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 fn replace(layout: &Layout, (certificate, key): &(String, String)) {

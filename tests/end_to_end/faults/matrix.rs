@@ -251,7 +251,7 @@ fn releases(sandbox: &Sandbox) -> BTreeSet<PathBuf> {
     ["dwp", "dfe"].into_iter().flat_map(of).collect()
 }
 
-fn signal(sandbox: &Sandbox, name: &str, signal: &str) {
+pub(super) fn signal(sandbox: &Sandbox, name: &str, signal: &str) {
     let id = sandbox.running.process_id(name).unwrap().to_string();
     assert!(Command::new("kill").args([&format!("-{signal}"), &id]).status().unwrap().success());
 }
@@ -275,7 +275,8 @@ async fn every_fault(sql: &'static str) {
             // Nothing of the fault is left behind, with two exceptions, in which the node's release ends when its tickets lapse,
             // after a minute: a gateway that is killed before the tickets came can give nothing back, and an order that a healed
             // partition delivers late comes after it was given back.
-            world.stopped(fault != Fault::Partition && (fault, phase) != (Fault::GatewayKilled, Phase::Order)).await;
+            let late = fault == Fault::Partition && matches!(phase, Phase::Before | Phase::Order);
+            world.stopped(!late && (fault, phase) != (Fault::GatewayKilled, Phase::Order)).await;
         }
         table.push('\n');
     }
