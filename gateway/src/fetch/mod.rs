@@ -123,12 +123,12 @@ impl Fetcher {
         let spoken = self.nodes.spoken(department).await?;
         let jti = uuid::Uuid::now_v7().to_string();
         let command = self.signed(spec, errand, &jti, spoken)?;
-        // Whatever was seen before the order is placed, its answer must not be older.
-        let ledger = self.nodes.ledgers.seen(department);
+        // Whatever was seen or said before the order is placed, its answer must not be older.
+        let (ledger, described) = (self.nodes.ledgers.seen(department), self.nodes.standing(department).await?);
         // One client for order and tickets: both are bound to the certificate of its connection.
         let node = self.nodes.flight(department)?;
         let mut sent = Sent { nodes: &self.nodes, department, order: (spoken >= GIVES_BACK).then(|| jti.clone()) };
-        let info = self.nodes.call(department, node.order(command)).await;
+        let info = self.nodes.order(department, node.order(command)).await;
         if info.as_ref().is_err_and(|refusal| refusal.code == Code::NodeRefused) {
             sent.order = None;
         }
@@ -144,7 +144,7 @@ impl Fetcher {
             most_rows: self.most_rows,
             observed: self.observed.clone(),
             ledgers: self.nodes.ledgers.clone(),
-            described: self.nodes.standing(department).await?,
+            described,
             ledger,
         };
         let placed = Placed::new(expected, &info, node)?;

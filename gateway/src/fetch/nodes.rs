@@ -19,14 +19,14 @@ use concordat_proto::v1::releases_client::ReleasesClient;
 use concordat_proto::v1::{AbandonRequest, DescribeRequest, Description};
 use concordat_proto::version::{spoken_with, too_far_apart};
 use concordat_proto::{CONTRACT_VERSION, MAX_CONTROL_MESSAGE, version_is_served};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
 
 use super::clocks::{self, Offset};
 use super::flight::Flight;
 use super::ledgers::Ledgers;
-use super::recovery::Recovery;
+use super::recovery::{Attempt, Recovery};
 use super::trouble::{self, Trouble};
 use crate::estate::Department;
 
@@ -40,6 +40,8 @@ const PONG: Duration = Duration::from_secs(6);
 /// After what time a node lets tickets lapse that nobody redeems, and how soon giving an order back is tried again.
 const LAPSE: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(1);
+/// How many orders are being given back at a time.
+const GIVING_BACK: usize = 256;
 /// The longest text of a node that is passed on.
 const MAX_NODE_TEXT: usize = 400;
 
@@ -51,6 +53,8 @@ pub(crate) struct Nodes {
     certificates: RwLock<Vec<Fingerprint>>,
     /// Where the departments' consent ledgers were seen.
     pub(super) ledgers: Arc<Ledgers>,
+    /// Places for orders that are being given back; what finds none lapses by itself.
+    giving_back: Arc<Semaphore>,
 }
 
 struct Node {
@@ -85,7 +89,7 @@ impl Nodes {
             by_department.insert(department.id.clone(), node);
         }
         let certificates = RwLock::new(vec![identity.own()?.fingerprint.clone()]);
-        Ok(Self { files, by_department, certificates, ledgers: Arc::new(ledgers) })
+        Ok(Self { files, by_department, certificates, ledgers: Arc::new(ledgers), giving_back: Arc::new(Semaphore::new(GIVING_BACK)) })
     }
 
     /// Reads the identity again; new calls go over new connections, running ones end on theirs. What cannot be used, or is
@@ -142,17 +146,20 @@ impl Nodes {
     /// Gives an order back whose answer nobody waits for any more, without waiting for that. It is tried until the node has
     /// answered, or would have let it lapse by itself: the connection may be what failed.
     pub(super) fn give_back(&self, department: &Name, order: String) {
-        if let (Ok(node), Ok(runtime)) = (self.node(department), tokio::runtime::Handle::try_current()) {
+        let turn = self.giving_back.clone().try_acquire_owned();
+        if let (Ok(turn), Ok(node), Ok(runtime)) = (turn, self.node(department), tokio::runtime::Handle::try_current()) {
             let mut client = ReleasesClient::new(node.channel()).max_decoding_message_size(MAX_CONTROL_MESSAGE);
-            let until = Instant::now() + LAPSE;
+            let (until, mut pause) = (Instant::now() + LAPSE, AGAIN);
             runtime.spawn(async move {
+                let _turn = turn;
                 while Instant::now() < until {
                     let told = client.abandon(AbandonRequest { order: order.clone() });
                     match tokio::time::timeout(CONTROL_TIMEOUT, told).await {
-                        Ok(Err(status)) if status.code() == tonic::Code::Unavailable => tokio::time::sleep(AGAIN).await,
+                        Ok(Err(status)) if status.code() == tonic::Code::Unavailable => tokio::time::sleep(pause).await,
                         Ok(_) => return,
                         Err(_) => {}
                     }
+                    pause = (2 * pause).min(CONTROL_TIMEOUT);
                 }
             });
         }
@@ -168,6 +175,27 @@ impl Nodes {
         future: impl Future<Output = Result<tonic::Response<T>, Status>>,
     ) -> Result<T, Refusal> {
         self.node(department)?.call(future).await
+    }
+
+    /// Runs an order. One that takes too long says nothing of the node: another dataset may be quick. Whether the node is there
+    /// is asked again before the next one.
+    ///
+    /// # Errors
+    /// As [`Nodes::call`].
+    pub(crate) async fn order<T>(
+        &self,
+        department: &Name,
+        future: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    ) -> Result<T, Refusal> {
+        let node = self.node(department)?;
+        let attempt = node.recovery.begin(Instant::now())?;
+        match tokio::time::timeout(CONTROL_TIMEOUT, future).await {
+            Err(_) => {
+                node.forget();
+                Err(timeout(department))
+            }
+            Ok(answer) => node.ended(attempt, answer.map_err(|status| failed(department, &status))),
+        }
     }
 
     /// What a node says of itself, at most 30 s old.
@@ -241,19 +269,26 @@ impl Node {
 
     async fn call<T>(&self, future: impl Future<Output = Result<tonic::Response<T>, Status>>) -> Result<T, Refusal> {
         let attempt = self.recovery.begin(Instant::now())?;
-        let outcome = match tokio::time::timeout(CONTROL_TIMEOUT, future).await {
-            Err(_) => Err(timeout(&self.department)),
-            Ok(Err(status)) => Err(failed(&self.department, &status)),
-            Ok(Ok(response)) => Ok(response.into_inner()),
-        };
-        attempt.ended(&outcome, Instant::now(), getrandom::u32().unwrap_or_default());
-        if outcome.as_ref().is_err_and(|refusal| matches!(refusal.code, Code::NodeUnavailable | Code::NodeTimeout))
-            && let Ok(mut described) = self.described.try_lock()
-        {
-            // Whoever answers next may be another version of the program, with another ledger.
+        let answer = tokio::time::timeout(CONTROL_TIMEOUT, future).await;
+        self.ended(
+            attempt,
+            answer.map_or_else(|_| Err(timeout(&self.department)), |a| a.map_err(|status| failed(&self.department, &status))),
+        )
+    }
+
+    fn ended<T>(&self, attempt: Attempt<'_>, answer: Result<tonic::Response<T>, Refusal>) -> Result<T, Refusal> {
+        attempt.ended(&answer, Instant::now(), getrandom::u32().unwrap_or_default());
+        if answer.as_ref().is_err_and(|refusal| matches!(refusal.code, Code::NodeUnavailable | Code::NodeTimeout)) {
+            self.forget();
+        }
+        answer.map(tonic::Response::into_inner)
+    }
+
+    /// Whoever answers next may be another version of the program, with another ledger.
+    fn forget(&self) {
+        if let Ok(mut described) = self.described.try_lock() {
             *described = None;
         }
-        outcome
     }
 
     async fn describe(&self) -> Result<Description, Refusal> {
