@@ -86,10 +86,10 @@ impl Flight {
         let certificate = peer::certificate(&request);
         let redeem = || {
             let certificate = self.0.callers.gateway(certificate.clone())?;
-            let (release, partition) = ticket::verify(&self.0, &request.get_ref().ticket, &certificate, Utc::now().timestamp())?;
-            let release = self.0.releases.redeem(&release, partition)?;
-            self.0.agreements.suspensions().permits(&release.order.agreement.id).inspect_err(|_| self.0.releases.abandon(&release))?;
-            Ok((release, partition))
+            let ticket = ticket::verify(&self.0, &request.get_ref().ticket, &certificate, Utc::now().timestamp())?;
+            // First: a suspension has ended the release, too, and is the cause to name.
+            self.0.agreements.suspensions().permits(&ticket.agreement)?;
+            Ok((self.0.releases.redeem(&ticket.order, ticket.partition)?, ticket.partition))
         };
         match redeem() {
             Ok((release, partition)) => {

@@ -208,10 +208,15 @@ impl Releases {
         })
     }
 
-    /// Stops the scans of releases under agreements that `wanted` names. Their tickets stay known, so that who redeems one is
-    /// told the true cause.
+    /// Ends the releases under agreements that `wanted` names.
     pub fn stop(&self, wanted: impl Fn(&Name) -> bool) {
-        self.running().values().filter(|release| wanted(&release.order.agreement.id)).for_each(|release| release.task.abort());
+        self.running().retain(|_, release| {
+            let stopped = wanted(&release.order.agreement.id);
+            if stopped {
+                release.task.abort();
+            }
+            !stopped
+        });
     }
 
     fn forget(&self, id: &str) {

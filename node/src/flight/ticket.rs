@@ -1,7 +1,7 @@
 //! Tickets: the node's own signed promise of one partition, to one client certificate, for a minute.
 
 use concordat_policy::agreement::Fingerprint;
-use concordat_policy::{Code, Refusal};
+use concordat_policy::{Code, Name, Refusal};
 use concordat_proto::order::Confirmation;
 use concordat_proto::token::{self, Expected};
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,16 @@ struct Claims {
     nbf: i64,
     exp: i64,
     partition: u32,
+    /// The agreement it is released under: a ticket whose release has ended is still told that it was suspended.
+    agreement: Name,
     cnf: Confirmation,
+}
+
+/// What a valid ticket is for.
+pub(super) struct Ticket {
+    pub(super) order: String,
+    pub(super) partition: u32,
+    pub(super) agreement: Name,
 }
 
 /// A ticket for one partition.
@@ -34,20 +43,21 @@ pub(super) fn sign(node: &Node, release: &Release, partition: u32, now: i64) -> 
         nbf: now,
         exp: now.saturating_add_unsigned(TICKET_SECONDS),
         partition,
+        agreement: release.order.agreement.id.clone(),
         cnf: Confirmation { thumbprints: vec![release.order.certificate.to_string()] },
     };
     node.signing.sign(TYPE, None, &claims)
 }
 
-/// The order and partition that a ticket names, presented by `certificate`.
-pub(super) fn verify(node: &Node, ticket: &[u8], certificate: &Fingerprint, now: i64) -> Result<(String, u32), Refusal> {
+/// What a ticket names that `certificate` presents.
+pub(super) fn verify(node: &Node, ticket: &[u8], certificate: &Fingerprint, now: i64) -> Result<Ticket, Refusal> {
     let name = own_name(node);
     let expected = Expected { typ: TYPE, issuer: &name, audience: &name, max_lifetime: TICKET_SECONDS.cast_signed() };
     let refusal = |hint: &str| Refusal::new(Code::Unauthenticated, format!("the ticket is not valid: {hint}")).department(&node.department);
     let text = std::str::from_utf8(ticket).map_err(|_| refusal("it is not a signed JWT"))?;
     let claims: Claims = token::verify(text, &node.verifying, &expected, now).map_err(|reason| refusal(reason.hint()).operator(reason))?;
     if claims.cnf.thumbprints.iter().any(|thumbprint| thumbprint == certificate.as_str()) {
-        return Ok((claims.sub, claims.partition));
+        return Ok(Ticket { order: claims.sub, partition: claims.partition, agreement: claims.agreement });
     }
     Err(refusal("it was made for another client certificate"))
 }
