@@ -236,7 +236,8 @@ impl Dataset {
     /// Rights at the database that a reader does not need, each as a sentence. A source that cannot be read has its own finding.
     async fn excess(&self) -> Vec<String> {
         let name = &self.config.name;
-        let found = self.config.source.excess().await.unwrap_or_default();
+        let found = self.config.source.excess().await;
+        let found = found.unwrap_or_else(|e| vec![format!("what the node's role may do beside reading could not be asked: {e}")]);
         found.into_iter().map(|excess| format!("dataset '{name}': {excess}")).collect()
     }
 }

@@ -25,7 +25,7 @@ pub(crate) async fn check(path: &Path) -> Report {
         }
         report.log(&paths.log);
         clock(&mut report, &paths.log);
-        suspend::check(&mut report, &paths.state);
+        suspend::check(&mut report, &paths);
     }
     match Config::load(path) {
         Ok(config) => sound(&mut report, &config).await,

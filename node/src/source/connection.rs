@@ -57,9 +57,11 @@ impl Connection {
         };
         // The snapshot is a moment old: the columns were asked for in it.
         let freshness = Utc::now().timestamp();
-        let mut names: Vec<&str> = found.columns.iter().map(|column| column.name.as_str()).collect();
+        // SQLite takes two names that differ in case for one.
+        let name = |name: &String| if matches!(self.server, Server::Sqlite(_)) { name.to_ascii_lowercase() } else { name.clone() };
+        let mut names: Vec<String> = found.columns.iter().map(|column| name(&column.name)).collect();
         names.sort_unstable();
-        if let Some([twice, _]) = names.windows(2).find_map(|pair| <[&str; 2]>::try_from(pair).ok().filter(|[a, b]| a == b)) {
+        if let Some([twice, _]) = names.windows(2).find_map(|pair| <&[String; 2]>::try_from(pair).ok().filter(|[a, b]| a == b)) {
             return Err(self.failed(&format!("two columns are called '{twice}': name them apart in the query (AS …)")));
         }
         let frame = session(partitions)?.read_table(Arc::new(Table::new(found.reading)))?;

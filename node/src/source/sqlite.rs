@@ -42,7 +42,7 @@ const AHEAD: usize = 2;
 /// Bytes of text after which a batch is full, whatever its rows.
 const BATCH_BYTES: usize = 8 << 20;
 /// How long a lock of a writer is waited for.
-const LOCKED: Duration = Duration::from_secs(10);
+const LOCKED: Duration = Duration::from_secs(4);
 
 /// Opens a read transaction and looks at the columns.
 pub(super) async fn open(connection: &str, path: &Path, relation: &Relation, declared: Declared<'_>) -> Result<Found, SourceError> {

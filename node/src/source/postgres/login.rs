@@ -14,8 +14,8 @@ use super::scram::{self, Scram};
 use super::wire::{Socket, SqlState, Wire, WireError, length};
 use super::{Host, Settings};
 
-/// How long signing in may take.
-const LOGIN: Duration = Duration::from_secs(10);
+/// How long signing in may take: well within the ten seconds in which a gateway wants an order answered.
+const LOGIN: Duration = Duration::from_secs(4);
 const PROTOCOL: u32 = 3 << 16;
 const TLS_REQUEST: u32 = 80_877_103;
 const CANCEL_REQUEST: u32 = 80_877_102;
@@ -62,7 +62,9 @@ async fn signed_in(settings: &Settings) -> Result<(Wire, Option<CancelKey>), Wir
 
 async fn authenticate(wire: &mut Wire, settings: &Settings) -> Result<(), WireError> {
     const NONE: WireError = WireError::Login("the server asks for a password; name its file in `password_file`");
-    let mut proven = None;
+    let (mut proven, mut known) = (None, false);
+    // Without TLS, only the exchange of SCRAM tells that the server knows the password, and is not whoever took its port.
+    let must = settings.tls.is_none() && matches!(settings.host, Host::Name(_)) && settings.password().map_err(WireError::File)?.is_some();
     loop {
         let (tag, body) = wire.next().await?;
         let (kind, rest) = match (tag, body.split_first_chunk::<4>()) {
@@ -72,6 +74,9 @@ async fn authenticate(wire: &mut Wire, settings: &Settings) -> Result<(), WireEr
             _ => return Err(WireError::Protocol("an unexpected message during sign-in")),
         };
         match (kind, proven.take()) {
+            (0, None) if must && !known => {
+                return Err(WireError::Login("the server lets anybody in, so it did not prove that it is ours: use TLS or scram-sha-256"));
+            }
             (0, None) => return Ok(()),
             (3, None) if settings.tls.is_some() => {
                 let password = settings.password().map_err(WireError::File)?.ok_or(NONE)?;
@@ -104,7 +109,10 @@ async fn authenticate(wire: &mut Wire, settings: &Settings) -> Result<(), WireEr
                 proven = Some(proof);
             }
             // Only a server that has proven that it knows the password goes on to say that we may come in.
-            (12, Some(proof)) => proof.verify(rest)?,
+            (12, Some(proof)) => {
+                proof.verify(rest)?;
+                known = true;
+            }
             _ => {
                 return Err(WireError::Login(
                     "the server wants a way of signing in that is not offered: use scram-sha-256 or client certificates",

@@ -96,6 +96,18 @@ impl Tls {
     }
 }
 
+/// What a role may do beyond single tables, as the end of a sentence about it; empty where it may only read. Of a superuser, only that.
+const POWERS: &str = "SELECT CASE WHEN r.rolsuper THEN 'is a superuser' ELSE pg_catalog.concat_ws('; ', \
+    CASE WHEN r.rolcreaterole THEN 'may create roles' END, CASE WHEN r.rolcreatedb THEN 'may create databases' END, \
+    CASE WHEN r.rolreplication THEN 'may replicate' END, CASE WHEN r.rolbypassrls THEN 'passes row security' END, \
+    CASE WHEN pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE') THEN 'may create schemas' END, \
+    (SELECT 'may create tables in ' || pg_catalog.string_agg(n.nspname::text, ', ') FROM pg_catalog.pg_namespace n \
+     WHERE n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' AND pg_catalog.has_schema_privilege(n.oid, 'CREATE')), \
+    (SELECT 'is a member of ' || pg_catalog.string_agg(m.rolname::text, ', ') FROM pg_catalog.pg_roles m \
+     WHERE m.rolname IN ('pg_write_all_data', 'pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files') \
+     AND pg_catalog.pg_has_role(r.oid, m.oid, 'MEMBER'))) END \
+    FROM pg_catalog.pg_roles r WHERE r.rolname = current_user";
+
 impl Settings {
     /// The role's password, if there is a file of it.
     ///
@@ -126,17 +138,13 @@ impl Settings {
     /// What the role may do beside reading.
     pub(super) async fn excess(self: &Arc<Self>, relation: &Relation) -> Result<Vec<String>, WireError> {
         let mut session = Session::begin(self).await?;
-        let role = "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user";
         let mut found = Vec::new();
-        if single(&session.ask(role).await?).as_deref() == Some("t") {
-            found.push(format!("role '{}' is a superuser", self.user));
+        if let Some(powers) = single(&session.ask(POWERS).await?).filter(|powers| !powers.is_empty()) {
+            found.push(format!("role '{}' {powers}", self.user));
         }
-        let which = match relation {
-            Relation::Table(table) => format!("c.oid = {}::pg_catalog.regclass", quoted(&from_table(table))),
-            // Which tables a query reads is not ours to guess: all of those that it could.
-            Relation::Query(_) => {
-                "n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' AND c.relkind IN ('r', 'p', 'v', 'f')".into()
-            }
+        let first = match relation {
+            Relation::Table(table) => format!("c.oid = {}::pg_catalog.regclass DESC, ", quoted(&from_table(table))),
+            Relation::Query(_) => String::new(),
         };
         let rights = ["INSERT", "UPDATE", "DELETE", "TRUNCATE"].map(|right| {
             let column = if matches!(right, "INSERT" | "UPDATE") {
@@ -150,7 +158,8 @@ impl Settings {
             .ask(&format!(
                 "SELECT n.nspname, c.relname, pg_catalog.concat_ws(', ', {}, \
                  CASE WHEN pg_catalog.pg_has_role(c.relowner, 'USAGE') THEN 'everything else (it owns it)' END) AS rights \
-                 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {which} ORDER BY 1, 2",
+                 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' AND c.relkind IN ('r', 'p', 'v', 'f') \
+                 ORDER BY {first}1, 2",
                 rights.join(", ")
             ))
             .await?;

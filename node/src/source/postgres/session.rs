@@ -14,7 +14,7 @@ const ANSWER: usize = 64 << 20;
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
     SET LOCAL standard_conforming_strings = on; SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL client_encoding = 'UTF8'; \
     SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO'; SET LOCAL bytea_output = 'hex'; SET LOCAL extra_float_digits = 1; \
-    SET LOCAL statement_timeout = '600s'; SET LOCAL lock_timeout = '10s'; SET LOCAL idle_in_transaction_session_timeout = '60s'";
+    SET LOCAL statement_timeout = '600s'; SET LOCAL lock_timeout = '3s'; SET LOCAL idle_in_transaction_session_timeout = '60s'";
 
 /// A column of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
