@@ -111,7 +111,8 @@ impl Consent {
             .advice("the department's administrator must restore the newest ledger, or accept the loss with `concordat-node acknowledge-restore`")
             .operator(format!(
                 "the ledger is at version {version}, and version {seen} was seen: a backup was restored. Restore the newest copy; only \
-                 if it is lost, enter the missing records again, or accept the loss with `concordat-node acknowledge-restore`"
+                 if it is lost, suspend everything, accept the loss with `concordat-node acknowledge-restore`, enter the missing \
+                 records again, and resume"
             )));
         }
         // Raised before a release can state the version, so that a later restore is noticed whatever happens next.
@@ -124,14 +125,14 @@ impl Consent {
     /// Appends records. Blocks until they are durable.
     ///
     /// # Errors
-    /// [`LedgerError`].
+    /// [`LedgerError`]; [`LedgerError::Behind`] while a restored backup is neither replaced nor accepted.
     pub fn record(&self, records: &[Record]) -> Result<u64, LedgerError> {
         self.record_noted(records, None)
     }
 
     /// As [`Consent::record`], with a note of what a command does.
     pub(crate) fn record_noted(&self, records: &[Record], note: Option<&Note>) -> Result<u64, LedgerError> {
-        let version = self.ledger.record(records, note)?;
+        let version = self.ledger.record(records, self.highest.read()?, note)?;
         self.highest.raise(version)?;
         Ok(version)
     }
@@ -145,7 +146,7 @@ impl Consent {
         note: Option<&Note>,
         written: impl FnMut(u64),
     ) -> Result<Written, LedgerError> {
-        let outcome = self.ledger.import(name, description, spool, note, written)?;
+        let outcome = self.ledger.import(name, description, spool, self.highest.read()?, note, written)?;
         if let Written::Now { version } = &outcome {
             self.highest.raise(*version)?;
         }

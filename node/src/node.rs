@@ -31,7 +31,7 @@ use crate::orders::{Consumed, VerifiedOrder, Verifier};
 use crate::private;
 use crate::pseudonym::Pseudonyms;
 use crate::release::{Release, Releases, Rules, blocking};
-use crate::suspension::Suspensions;
+use crate::suspension::{Folders, Suspensions};
 
 /// A department's node, open and checked.
 #[derive(Debug)]
@@ -51,9 +51,16 @@ pub struct Node {
     /// Releases by outcome: `started`, `completed` (each partition), `abandoned`, or a refusal's code.
     pub(crate) outcomes: Count,
     /// Held while notes of commands are moved to the log.
-    journal: tokio::sync::Mutex<()>,
+    journal: tokio::sync::Mutex<Moved>,
     verifier: Verifier,
     consumed: Arc<Consumed>,
+}
+
+/// The numbers of the last notes of commands that the log has, and of which the ledger knows that it has.
+#[derive(Debug, Default)]
+struct Moved {
+    logged: i64,
+    noted: i64,
 }
 
 impl Node {
@@ -81,7 +88,7 @@ impl Node {
             .signing
             .verifying_key()
             .ok_or_else(|| Finding::file(&config.path, "the signing key has no public half", "make a new one"))?;
-        let suspensions = Arc::new(Suspensions::at(config.department.clone(), state));
+        let suspensions = Arc::new(Suspensions::at(config.department.clone(), Folders::new(state, &config.log)));
         let agreements = Arc::new(Agreements::new(suspensions, config.agreements, config.purposes));
         let metrics = Metrics::new("concordat-node", env!("CARGO_PKG_VERSION"));
         let outcomes = metrics.counter("releases", "Releases by outcome; completed counts partitions");
@@ -221,19 +228,28 @@ impl Node {
         Ok((caught_up.snapshot, standing))
     }
 
-    /// Moves what commands noted beside this node to its log.
+    /// Moves what commands noted beside this node to its log. It waits for nobody who writes the ledger: what is in the log is
+    /// kept in mind until the ledger can be told.
     pub(crate) async fn move_journal(&self) -> Result<(), Refusal> {
-        let _turn = self.journal.lock().await;
+        let mut moved = self.journal.lock().await;
         loop {
-            let consent = Arc::clone(&self.consent);
-            let notes = blocking(move || consent.ledger().notes().map_err(Refusal::internal)).await?;
-            let Some(last) = notes.keys().next_back().copied() else { return Ok(()) };
-            for entry in notes.into_values() {
-                self.log(entry).await?;
+            let (consent, logged) = (Arc::clone(&self.consent), moved.logged);
+            let notes = blocking(move || consent.ledger().notes(logged).map_err(Refusal::internal)).await?;
+            if notes.is_empty() {
+                break;
             }
-            let consent = Arc::clone(&self.consent);
-            blocking(move || consent.ledger().noted(last).map_err(Refusal::internal)).await?;
+            for (number, entry) in notes {
+                self.log(entry).await?;
+                moved.logged = number;
+            }
         }
+        if moved.logged > moved.noted {
+            let (consent, logged) = (Arc::clone(&self.consent), moved.logged);
+            if blocking(move || consent.ledger().noted(logged).map_err(Refusal::internal)).await? {
+                moved.noted = logged;
+            }
+        }
+        Ok(())
     }
 
     /// Logs what an administrator acknowledged beside this process, before anything is released under it.

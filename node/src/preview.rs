@@ -10,15 +10,16 @@ use concordat_policy::agreement::Dataset;
 use concordat_policy::consent::relevant;
 use concordat_policy::purpose::Purpose;
 use concordat_policy::{Agreement, Basis, Code, Name, Refusal};
+use concordat_proto::receipt;
 use serde::Serialize;
 
 use crate::config::{Config, DatasetConfig};
-use crate::consent::{Consent, Snapshot};
+use crate::consent::{CaughtUp, Consent, Snapshot};
 use crate::datasets::{Datasets, Selection};
 use crate::node::streams;
 use crate::pseudonym::{DomainKey, Pseudonyms};
 use crate::release::{Counts, Rules, blocking, count};
-use crate::suspension::{Standing, Suspensions};
+use crate::suspension::{Folders, Standing, Suspensions};
 
 /// What would leave, to whom, and why.
 #[derive(Debug, Serialize)]
@@ -147,8 +148,8 @@ pub async fn preview(config: &Config, datasets: &Datasets, agreement: &str, purp
         }));
     }
     let (state, department) = (config.state.clone(), config.department.clone());
-    let consent = blocking(move || Consent::open(&state, department).map_err(Refusal::internal)?.catch_up()).await?.snapshot;
-    let mut shown = head(config, agreement, &consent, Utc::now());
+    let consent = blocking(move || Consent::open(&state, department).map_err(Refusal::internal)?.catch_up()).await?;
+    let mut shown = head(config, agreement, &consent.snapshot, Utc::now());
     for dataset in agreement.datasets.iter().filter(|dataset| dataset.name.department == config.department) {
         shown.datasets.push(one(config, datasets, dataset, &purposes, &consent).await?);
     }
@@ -164,7 +165,7 @@ fn covered<'a>(config: &'a Config, agreement: &Agreement) -> Vec<&'a Purpose> {
 }
 
 fn head(config: &Config, agreement: &Agreement, consent: &Snapshot, now: DateTime<Utc>) -> Preview {
-    let standing: Standing = Suspensions::at(config.department.clone(), &config.state).look();
+    let standing: Standing = Suspensions::at(config.department.clone(), Folders::new(&config.state, &config.log)).look();
     let recipient = |r: &concordat_policy::agreement::Recipient| Recipient {
         organisation: r.organisation.clone(),
         roles: r.roles.iter().cloned().collect(),
@@ -195,7 +196,7 @@ async fn one(
     datasets: &Datasets,
     agreed: &Dataset,
     purposes: &[&Purpose],
-    consent: &Snapshot,
+    consent: &CaughtUp,
 ) -> Result<DatasetPreview, Refusal> {
     let name = &agreed.name.dataset;
     let own = datasets.dataset(name).map(|dataset| &dataset.config);
@@ -224,13 +225,13 @@ async fn one(
 }
 
 /// The rules of a release for one purpose. The key of pseudonyms is one that nobody has: none are made.
-fn rules(config: &Config, agreed: &Dataset, purpose: &Name, selection: &Selection, consent: &Snapshot) -> Result<Arc<Rules>, Refusal> {
+fn rules(config: &Config, agreed: &Dataset, purpose: &Name, selection: &Selection, consent: &CaughtUp) -> Result<Arc<Rules>, Refusal> {
     Ok(Arc::new(Rules {
         identifier: agreed.identifier.clone(),
         pseudonyms: Pseudonyms::private(&DomainKey::random().map_err(Refusal::internal)?, "preview"),
         basis: agreed.basis.clone(),
-        consent: consent.view(&agreed.identifier.label(), relevant(&config.purposes, purpose)),
-        standing: concordat_proto::receipt::Standing { generation: 0, version: consent.version() },
+        consent: consent.snapshot.view(&agreed.identifier.label(), relevant(&config.purposes, purpose)),
+        standing: receipt::Standing { generation: consent.generation, version: consent.snapshot.version() },
         columns: selection.columns.clone(),
     }))
 }

@@ -17,13 +17,13 @@ pub(crate) mod book;
 mod person;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use concordat_audit::Entry;
 use concordat_policy::{Code, Name, Refusal};
 use tokio::sync::watch;
 
+pub use self::book::Folders;
 pub(crate) use self::book::REMEDY;
 use self::book::{Act, Book, Change, Damage};
 pub use self::person::Person;
@@ -32,7 +32,7 @@ pub use self::person::Person;
 #[derive(Debug)]
 pub struct Suspensions {
     department: Name,
-    state: PathBuf,
+    folders: Folders,
     /// The number of the last change that was seen: a file that ends before it is an old copy.
     seen: Mutex<u64>,
     now: watch::Sender<Standing>,
@@ -100,11 +100,11 @@ impl Standing {
 }
 
 impl Suspensions {
-    /// Those that lie under `state`. They are read when something is asked.
+    /// Those of a node. They are read when something is asked.
     #[must_use]
-    pub fn at(department: Name, state: &Path) -> Self {
+    pub fn at(department: Name, folders: Folders) -> Self {
         let now = watch::Sender::new(Standing::Unknown("not read yet".into()));
-        let suspensions = Self { department, state: state.to_owned(), seen: Mutex::default(), now, told: Mutex::default() };
+        let suspensions = Self { department, folders, seen: Mutex::default(), now, told: Mutex::default() };
         suspensions.look();
         suspensions
     }
@@ -123,7 +123,7 @@ impl Suspensions {
     fn read(&self) -> (Standing, Result<Book, Damage>) {
         // Held to the end, so that what was read first is told first.
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let book = book::read(&self.state, *seen);
+        let book = book::read(&self.folders, *seen);
         if let Ok(book) = &book {
             *seen = book.last;
         }
@@ -156,7 +156,7 @@ impl Suspensions {
     /// What is suspended now, and the changes that are not in the access log yet, in order. Blocks.
     pub(crate) fn news(&self) -> (Standing, Vec<Change>) {
         let (standing, book) = self.read();
-        let changes = match (book, book::logged(&self.state)) {
+        let changes = match (book, book::logged(&self.folders)) {
             (Ok(book), Ok(logged)) => book.changes.into_iter().filter(|change| change.number > logged).collect(),
             _ => Vec::new(),
         };
@@ -180,7 +180,7 @@ impl Suspensions {
 
     /// Notes that the log has the change `number`. Blocks until that is durable.
     pub(crate) fn logged(&self, number: u64) -> Result<(), Refusal> {
-        book::note_logged(&self.state, number).map_err(Refusal::internal)
+        book::note_logged(&self.folders, number).map_err(Refusal::internal)
     }
 }
 

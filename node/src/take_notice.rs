@@ -15,30 +15,32 @@ const LOOK: Duration = Duration::from_millis(200);
 /// How long it waits after it could not take notice: a full disk is not filled with complaints.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// Takes notice as long as the node exists.
+/// Takes notice as long as the node exists. What is suspended is applied by a task of its own, which waits neither for the log
+/// nor for the ledger.
 pub(crate) fn watch(node: &Arc<Node>) {
-    let node = Arc::downgrade(node);
+    let applying = Arc::downgrade(node);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let Some(node) = applying.upgrade() else { return };
+            let _ = blocking(move || {
+                node.apply();
+                Ok(())
+            })
+            .await;
+        }
+    });
+    let logging = Arc::downgrade(node);
     tokio::spawn(async move {
         let mut pause = LOOK;
         loop {
-            // Streams are cut on time also while the log is not tried.
-            for _ in 0..pause.as_millis() / LOOK.as_millis() {
-                tokio::time::sleep(LOOK).await;
-                let Some(node) = node.upgrade() else { return };
-                let _ = blocking(move || {
-                    node.apply();
-                    Ok(())
-                })
-                .await;
-            }
-            let Some(node) = node.upgrade() else { return };
+            tokio::time::sleep(pause).await;
+            let Some(node) = logging.upgrade() else { return };
             pause = match node.take_notice().await {
                 Ok(()) => LOOK,
                 Err(refusal) => {
-                    tracing::error!(
-                        cause = refusal.operator.unwrap_or(refusal.message),
-                        "what was done at the command line is not in the log yet"
-                    );
+                    let cause = refusal.operator.unwrap_or(refusal.message);
+                    tracing::error!(cause, "what was done at the command line is not in the log yet");
                     AGAIN
                 }
             };

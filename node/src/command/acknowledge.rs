@@ -62,8 +62,9 @@ fn shown(department: &str, loss: &Loss) -> String {
         missing => format!("Version {known} was seen: {missing} records are missing for certain, withdrawals perhaps among them."),
     };
     format!(
-        "The consent ledger of '{department}' is at version {version} of generation {generation}; {last}.\n{missing}\nRestore a newer copy, or \
-         enter the missing records again, before you accept: people's data will be released by the records that are here."
+        "The consent ledger of '{department}' is at version {version} of generation {generation}; {last}.\n{missing}\nRestore a newer copy \
+         before you accept. If there is none, suspend everything first, accept, enter the missing records again, and resume: people's data \
+         will be released by the records that are here."
     )
 }
 

@@ -15,7 +15,7 @@ use miette::{IntoDiagnostic as _, WrapErr as _, miette};
 use super::print;
 use crate::config::{Held, Paths};
 use crate::suspension::book::{self, Act, Book, ChangeError, Outcome, Wanted};
-use crate::suspension::{Person, REMEDY};
+use crate::suspension::{Folders, Person, REMEDY};
 
 /// How long a running node may take to notice; it looks five times a second.
 const NOTICE: Duration = Duration::from_secs(4);
@@ -49,14 +49,17 @@ async fn act(args: SuspendArgs, act: Act) -> miette::Result<()> {
     let reason = args.reason.as_deref().map(plain).transpose()?;
     let by = Person::here().into_diagnostic().wrap_err("this machine does not tell who you are, which the access log needs")?;
     let held = match (Held::read(&paths), &args.agreement) {
-        (Ok(held), _) => held,
+        (Ok(held), _) => Some(held),
         // Everything can be suspended without knowing the agreements.
-        (Err(_), None) => Held::default(),
+        (Err(_), None) => None,
         (Err(fault), Some(_)) => return Err(fault.into()),
     };
-    let agreement = args.agreement.as_deref().map(|name| known(name, &held, &paths)).transpose()?;
-    let wanted = Wanted { act, agreement: agreement.as_ref(), by: &by, reason: reason.as_deref(), held: &held.agreements };
-    let (outcome, book) = book::change(&paths.state, &wanted).map_err(|e| unchanged(&paths.state, e))?;
+    let folders = folders(&paths);
+    let agreement = args.agreement.as_deref().map(|name| known(name, &held.clone().unwrap_or_default(), &folders)).transpose()?;
+    // A file that nobody can read may be an agreement.
+    let all = held.as_ref().filter(|held| held.not_understood.is_empty()).map(|held| &held.agreements);
+    let wanted = Wanted { act, agreement: agreement.as_ref(), by: &by, reason: reason.as_deref(), held: all };
+    let (outcome, book) = book::change(&folders, &wanted).map_err(|e| unchanged(&paths.state, e))?;
     print(&told(&wanted, &outcome, &book))?;
     let done = match outcome {
         Outcome::Changed(number) => noticed(&paths, number, act).await,
@@ -79,8 +82,8 @@ fn plain(reason: &str) -> miette::Result<String> {
 }
 
 /// The agreement of that name: one that is held, or one that is suspended although its file is gone.
-fn known(text: &str, held: &Held, paths: &Paths) -> miette::Result<Name> {
-    let suspended = book::read(&paths.state, 0).map(|book| book.suspended).unwrap_or_default();
+fn known(text: &str, held: &Held, folders: &Folders) -> miette::Result<Name> {
+    let suspended = book::read(folders, 0).map(|book| book.suspended).unwrap_or_default();
     let known: BTreeSet<&Name> = held.agreements.iter().chain(suspended.iter().filter_map(|s| s.agreement.as_ref())).collect();
     if let Some(name) = known.iter().find(|name| name.as_str() == text) {
         return Ok((*name).clone());
@@ -143,7 +146,7 @@ async fn noticed(paths: &Paths, number: u64, act: Act) -> miette::Result<String>
         return Ok("No node runs here; the next one that starts writes the change into its access log and keeps to it.\n".into());
     }
     let deadline = Instant::now() + NOTICE;
-    while book::logged(&paths.state).map_or(true, |logged| logged < number) {
+    while book::logged(&folders(paths)).map_or(true, |logged| logged < number) {
         if Instant::now() > deadline {
             return Err(miette!(
                 help = "look whether its process hangs or its disk is full (`check`); in doubt, stop it: nothing leaves without it",
@@ -160,14 +163,18 @@ async fn noticed(paths: &Paths, number: u64, act: Act) -> miette::Result<String>
     .into())
 }
 
+fn folders(paths: &Paths) -> Folders {
+    Folders::new(&paths.state, &paths.log)
+}
+
 /// Whether a node holds the log.
 pub(super) fn runs(log: &Path) -> bool {
     File::open(log.join("log.jsonl")).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// One line of `check`.
-pub(super) fn check(report: &mut Report, state: &Path) {
-    match book::read(state, 0) {
+pub(super) fn check(report: &mut Report, paths: &Paths) {
+    match book::read(&folders(paths), 0) {
         Err(damage) => report.fail("suspensions", &format!("{damage}, so everything is suspended"), REMEDY),
         Ok(book) if book.suspended.is_empty() => report.ok("suspensions: none"),
         Ok(book) => {

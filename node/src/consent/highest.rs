@@ -45,9 +45,10 @@ impl Highest {
 
     /// Waits for the lock.
     pub(super) fn turn(&self) -> io::Result<Turn> {
-        let lock = File::create(self.path.with_extension("lock"))?;
-        lock.lock()?;
-        Ok(Turn(lock))
+        // The folder: a file made by an administrator's command would belong to somebody else than the node.
+        let folder = File::open(self.path.parent().unwrap_or(Path::new(".")))?;
+        folder.lock()?;
+        Ok(Turn(folder))
     }
 
     /// Remembers `version`, be it lower: only where an administrator accepted a restored backup.

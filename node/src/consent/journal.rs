@@ -71,10 +71,10 @@ impl Ledger {
         self.write(|transaction| notes.iter().try_for_each(|note| note.write(transaction, None)))
     }
 
-    /// The oldest notes that the log does not have, by number.
-    pub(crate) fn notes(&self) -> Result<BTreeMap<i64, Entry>, LedgerError> {
+    /// The oldest notes after number `logged` that the log is not known to have, by number.
+    pub(crate) fn notes(&self, logged: i64) -> Result<BTreeMap<i64, Entry>, LedgerError> {
         let connection = self.reader();
-        let moved = moved(&connection)?;
+        let moved = moved(&connection)?.max(logged);
         let mut statement =
             connection.prepare_cached("SELECT number, event, fields, noted_at FROM journal WHERE number > ?1 ORDER BY number LIMIT ?2")?;
         let mut rows = statement.query(params![moved, AT_ONCE])?;
@@ -82,16 +82,16 @@ impl Ledger {
         while let Some(row) = rows.next()? {
             let (number, event, fields): (i64, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
             let known = EVENTS.into_iter().find(|known| *known == event).unwrap_or("consent.noted");
-            let fields: Map<String, Value> = serde_json::from_str(&fields).unwrap_or_default();
+            let fields: Map<String, Value> = serde_json::from_str(&fields).map_err(|_| LedgerError::Damaged(number.unsigned_abs()))?;
             let entry = fields.into_iter().fold(Entry::new(known), |entry, (name, value)| entry.field(&name, value));
             entries.insert(number, entry.field("journal", number).field("noted_at", row.get::<_, String>(3)?));
         }
         Ok(entries)
     }
 
-    /// The log has every note up to `number`.
-    pub(crate) fn noted(&self, number: i64) -> Result<(), LedgerError> {
-        self.write(|transaction| {
+    /// The log has every note up to `number`. `false` when that could not be kept, because somebody writes just now.
+    pub(crate) fn noted(&self, number: i64) -> Result<bool, LedgerError> {
+        self.write_if_idle(|transaction| {
             transaction.execute(
                 "INSERT INTO journal_moved (only, number) VALUES (1, ?1) ON CONFLICT (only) DO UPDATE SET number = max(number, ?1)",
                 params![number],

@@ -12,7 +12,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use chrono::{SecondsFormat, Utc};
@@ -44,6 +44,12 @@ pub enum LedgerError {
     /// No randomness.
     #[error("the operating system gives no randomness: {0}")]
     Random(getrandom::Error),
+    /// A backup was restored: places that were used before would be given to other records.
+    #[error(
+        "the consent ledger is older than one that was used before, so nothing is recorded: restore the newest copy, or accept the loss \
+         with `concordat-node acknowledge-restore` and record again"
+    )]
+    Behind,
     /// The ledger is not what an administrator was shown.
     #[error("the ledger changed meanwhile; look again")]
     Moved,
@@ -123,6 +129,8 @@ const SCHEMA: &str = "
         recorded_at TEXT NOT NULL
     ) STRICT;";
 
+/// How long a writer waits for another process.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How large the write-ahead log may stay after an import.
 const KEPT_LOG: i64 = 64 << 20;
 
@@ -167,12 +175,14 @@ impl Ledger {
         Ok(lock(&self.reader).query_row(last, [], |row| row.get(0)).optional()?)
     }
 
-    /// Appends records and, where a command does so beside the node, a `note` of it, all or none. Returns the version after them.
+    /// Appends records to a ledger that is not behind the version `least` and, where a command does so beside the node, a `note` of
+    /// it, all or none. Returns the version after them.
     ///
     /// # Errors
     /// [`LedgerError`].
-    pub fn record(&self, records: &[Record], note: Option<&Note>) -> Result<u64, LedgerError> {
+    pub fn record(&self, records: &[Record], least: u64, note: Option<&Note>) -> Result<u64, LedgerError> {
         self.write(|transaction| {
+            not_behind(transaction, least)?;
             let mut insert = Insert::new(transaction)?;
             for record in records {
                 insert.scope(&record.identifier_type, &record.purpose, record.event)?;
@@ -193,17 +203,19 @@ impl Ledger {
         Ok(imported(&lock(&self.reader), name)?.is_some())
     }
 
-    /// Appends everything in `spool` and keeps `name` and `description`, all or none; nothing when that name was imported
-    /// before. `written` is told how many records were written so far.
+    /// Appends everything in `spool` to a ledger that is not behind the version `least` and keeps `name` and `description`, all or
+    /// none; nothing when that name was imported before. `written` is told how many records were written so far.
     pub(super) fn import(
         &self,
         name: &str,
         description: &str,
         spool: &mut Spool,
+        least: u64,
         note: Option<&Note>,
         mut written: impl FnMut(u64),
     ) -> Result<Written, LedgerError> {
         self.write(|transaction| {
+            not_behind(transaction, least)?;
             if let Some(known) = imported(transaction, name)? {
                 return Ok(Written::Before { description: known });
             }
@@ -236,7 +248,8 @@ impl Ledger {
         if from >= to {
             return Ok(());
         }
-        let connection = lock(&self.reader);
+        // A connection of its own: what is asked in between need not wait for five million records.
+        let connection = connect(&self.path)?;
         let mut statement = connection.prepare_cached(
             "SELECT place, identifier_type, identifier, purpose, event FROM records WHERE place > ?1 AND place <= ?2 ORDER BY place",
         )?;
@@ -279,11 +292,24 @@ impl Ledger {
 
     /// Writes in one transaction: all, or nothing when `work` fails or this process ends.
     pub(super) fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, LedgerError>) -> Result<T, LedgerError> {
-        let mut connection = lock(&self.writer);
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let done = work(&transaction)?;
-        transaction.commit()?;
-        Ok(done)
+        in_transaction(&mut lock(&self.writer), work)
+    }
+
+    /// The same, unless somebody else writes now: then nothing is done, and `false` returned at once.
+    pub(super) fn write_if_idle(&self, work: impl FnOnce(&Transaction<'_>) -> Result<(), LedgerError>) -> Result<bool, LedgerError> {
+        let mut connection = match self.writer.try_lock() {
+            Ok(connection) => connection,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(false),
+        };
+        connection.busy_timeout(Duration::ZERO)?;
+        let done = in_transaction(&mut connection, work);
+        connection.busy_timeout(PATIENCE)?;
+        match done {
+            Ok(()) => Ok(true),
+            Err(LedgerError::Busy) => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 
     pub(super) fn reader(&self) -> MutexGuard<'_, Connection> {
@@ -293,8 +319,20 @@ impl Ledger {
 
 fn connect(path: &Path) -> Result<Connection, LedgerError> {
     let connection = Connection::open(path)?;
-    connection.busy_timeout(Duration::from_secs(30))?;
+    connection.busy_timeout(PATIENCE)?;
     Ok(connection)
+}
+
+fn in_transaction<T>(connection: &mut Connection, work: impl FnOnce(&Transaction<'_>) -> Result<T, LedgerError>) -> Result<T, LedgerError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let done = work(&transaction)?;
+    transaction.commit()?;
+    Ok(done)
+}
+
+/// Places that were used before are not used again.
+fn not_behind(connection: &Connection, least: u64) -> Result<(), LedgerError> {
+    if version(connection)? < least { Err(LedgerError::Behind) } else { Ok(()) }
 }
 
 fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {

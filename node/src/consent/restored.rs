@@ -160,7 +160,9 @@ mod tests {
         let (state, _backup) = behind();
         let consent = open(state.path());
         let shown = consent.loss().unwrap();
-        record(&consent, Event::Given);
+        // Whoever writes beside this program does not ask.
+        let file = rusqlite::Connection::open(state.path().join("consent.sqlite")).unwrap();
+        file.execute("INSERT INTO records SELECT NULL, identifier_type, identifier, purpose, event, recorded_at FROM records", []).unwrap();
         assert!(matches!(consent.acknowledge_restore(&shown, 0), Err(LedgerError::Moved)));
         assert!(consent.catch_up().is_err());
         assert_eq!(consent.loss().unwrap().generation, 0);

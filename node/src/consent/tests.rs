@@ -75,9 +75,15 @@ fn a_restored_backup_stops_releases_also_after_a_restart() {
     let refusal = consent.catch_up().unwrap_err();
     assert_eq!(refusal.code, Code::NodeRefused);
     assert!(refusal.operator.unwrap().contains("version 1, and version 2 was seen"));
-    // Once the lost record is entered again, and more, the ledger counts as the newest.
+    // Other records must not fill the gap: the lost withdrawal would be forgotten without a word.
+    assert!(matches!(consent.record(&[record("B", "p", Event::Given)]), Err(LedgerError::Behind)));
+    assert_eq!(consent.catch_up().unwrap_err().code, Code::NodeRefused);
+    // Once the loss is accepted, the lost record can be entered again.
+    assert_eq!(consent.acknowledge_restore(&consent.loss().unwrap(), 0).unwrap(), 1);
     consent.record(&[record("A", "p", Event::Withdrawn)]).unwrap();
-    assert_eq!(consent.catch_up().unwrap().snapshot.version(), 2);
+    let caught_up = consent.catch_up().unwrap();
+    assert_eq!((caught_up.generation, caught_up.snapshot.version()), (1, 2));
+    assert_eq!(latest(&caught_up.snapshot, "A", &["p"]), [Event::Given, Event::Withdrawn]);
 }
 
 struct Importing {

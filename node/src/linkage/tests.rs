@@ -7,7 +7,7 @@ use concordat_policy::PurposeTree;
 
 use super::*;
 use crate::fixture::{PURPOSES, agreement_text, linkage_key, name};
-use crate::suspension::Suspensions;
+use crate::suspension::{Folders, Suspensions};
 
 struct Pair {
     dfe: (LinkageKeys, Agreements),
@@ -26,7 +26,7 @@ impl Pair {
         let signing = Fingerprint::of(b"signing");
         let text = agreement_text("dfe", (&signing, &print(&dfe)), (&signing, &print(&dwp)));
         let agreements = |own: &str, index: usize| {
-            let suspensions = Suspensions::at(name(own), folders[index].path());
+            let suspensions = Suspensions::at(name(own), Folders::new(folders[index].path(), folders[index].path()));
             Agreements::new(suspensions.into(), vec![Agreement::parse(&text).unwrap()], PurposeTree::parse(PURPOSES).unwrap())
         };
         let open = |pair: Keypair, index: usize| LinkageKeys::open(pair, folders[index].path()).unwrap();

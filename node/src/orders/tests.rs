@@ -7,10 +7,10 @@ use concordat_proto::predicate::to_wire;
 
 use super::*;
 use crate::fixture::{PURPOSES, World, name};
-use crate::suspension::Suspensions;
+use crate::suspension::{Folders, Suspensions};
 
 pub(crate) fn verifier(world: &World) -> Verifier {
-    let suspensions = Suspensions::at(name("dfe"), &world.path("state"));
+    let suspensions = Suspensions::at(name("dfe"), Folders::new(&world.path("state"), &world.path("log")));
     let agreements = Agreements::new(suspensions.into(), vec![world.agreement.clone()], PurposeTree::parse(PURPOSES).unwrap());
     Verifier { agreements: Arc::new(agreements), key: world.orders.verifying_key().unwrap(), datasets: [name("attainment")].into() }
 }

@@ -3,8 +3,8 @@
 use super::*;
 use crate::fixture::{World, name};
 use crate::node::Node;
-use crate::suspension::Person;
 use crate::suspension::book::{Act, Wanted, change};
+use crate::suspension::{Folders, Person};
 
 async fn of(world: &World, agreement: &str, purpose: Option<&str>) -> Result<Preview, Refusal> {
     let config = Config::load(&world.path("node.toml")).unwrap();
@@ -68,9 +68,9 @@ async fn what_is_suspended_unknown_or_unreadable_is_said() {
     assert!(unknown.message.contains("holds no agreement 'other'; it holds: opportunity-2026"), "{unknown}");
     let uncovered = of(&world, "opportunity-2026", Some("health")).await.unwrap_err();
     assert!(uncovered.message.contains("it covers: opportunity, opportunity.measure"), "{uncovered}");
-    let (agreement, held) = (name("opportunity-2026"), Default::default());
-    let wanted = Wanted { act: Act::Suspended, agreement: Some(&agreement), by: &Person::here().unwrap(), reason: None, held: &held };
-    change(&world.path("state"), &wanted).unwrap();
+    let agreement = name("opportunity-2026");
+    let wanted = Wanted { act: Act::Suspended, agreement: Some(&agreement), by: &Person::here().unwrap(), reason: None, held: None };
+    change(&Folders::new(&world.path("state"), &world.path("log")), &wanted).unwrap();
     let shown = of(&world, "opportunity-2026", None).await.unwrap();
     assert_eq!((shown.in_force, shown.suspended, shown.datasets[0].purposes[0].rows), (false, true, 4), "counted all the same");
     world.replace("data/attainment.csv", "1.5", "one and a half");

@@ -50,6 +50,12 @@ impl Control {
     fn ledger(&self, error: LedgerError) -> Refusal {
         match error {
             LedgerError::Busy => self.busy("writer of the consent ledger"),
+            LedgerError::Behind => Refusal::new(
+                Code::NodeRefused,
+                "this department's consent ledger is older than one it has used before: nothing is recorded",
+            )
+            .department(&self.0.department)
+            .advice("restore the newest ledger, or accept the loss with `concordat-node acknowledge-restore`, and record again"),
             other => Refusal::internal(other),
         }
     }

@@ -1,8 +1,9 @@
 //! The file behind the kill switch, `state/suspensions`: what is suspended, and the changes that the access log may not have yet.
 //!
 //! Its first line is the SHA-256 of the rest, so that a file that was cut, mixed or edited is noticed; changes are numbered, and
-//! `state/suspensions-logged` holds the number of the last one that is in the access log, so that a file that is gone or was
-//! restored from a backup is noticed too. Only commands write the former, under a lock; only the node writes the latter.
+//! `suspensions-logged` beside the access log holds the number of the last one that is in it, so that a file that is gone, or came
+//! back with a backup of the whole state folder, is noticed too. Only commands write the former, under a lock; only the node
+//! writes the latter.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -94,12 +95,29 @@ pub(crate) enum Outcome {
     Unchanged,
 }
 
-fn path(state: &Path) -> PathBuf {
-    state.join("suspensions")
+/// Where the two files are.
+#[derive(Debug, Clone)]
+pub struct Folders {
+    /// The folder of state.
+    pub state: PathBuf,
+    /// The folder of the access log.
+    pub log: PathBuf,
 }
 
-fn logged_path(state: &Path) -> PathBuf {
-    state.join("suspensions-logged")
+impl Folders {
+    /// The folders of a node.
+    #[must_use]
+    pub fn new(state: &Path, log: &Path) -> Self {
+        Self { state: state.to_owned(), log: log.to_owned() }
+    }
+
+    fn book(&self) -> PathBuf {
+        self.state.join("suspensions")
+    }
+
+    fn logged(&self) -> PathBuf {
+        self.log.join("suspensions-logged")
+    }
 }
 
 impl Book {
@@ -130,9 +148,9 @@ impl Book {
         Outcome::Changed(self.last)
     }
 
-    fn write(&self, state: &Path) -> io::Result<()> {
+    fn write(&self, folders: &Folders) -> io::Result<()> {
         let text = serde_json::to_string_pretty(self).map_err(io::Error::other)?;
-        private::replace(&path(state), format!("{}\n{text}\n", Fingerprint::of(text.as_bytes())).as_bytes())
+        private::replace(&folders.book(), format!("{}\n{text}\n", Fingerprint::of(text.as_bytes())).as_bytes())
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -144,8 +162,8 @@ impl Book {
 }
 
 /// What the file says; it must not end before the change `seen`, nor before what the log has. Blocks.
-pub(crate) fn read(state: &Path, seen: u64) -> Result<Book, Damage> {
-    let (path, seen) = (path(state), seen.max(logged(state)?));
+pub(crate) fn read(folders: &Folders, seen: u64) -> Result<Book, Damage> {
+    let (path, seen) = (folders.book(), seen.max(logged(folders)?));
     let book = match fs::read(&path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound && seen == 0 => Book::new(),
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Damage::Gone(path)),
@@ -159,8 +177,8 @@ pub(crate) fn read(state: &Path, seen: u64) -> Result<Book, Damage> {
 }
 
 /// The last change that is in the access log; 0 when there is none. Blocks.
-pub(crate) fn logged(state: &Path) -> Result<u64, Damage> {
-    let path = logged_path(state);
+pub(crate) fn logged(folders: &Folders) -> Result<u64, Damage> {
+    let path = folders.logged();
     match fs::read_to_string(&path) {
         Ok(text) => text.trim().parse().map_err(|_| Damage::Damaged(path)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(0),
@@ -169,8 +187,8 @@ pub(crate) fn logged(state: &Path) -> Result<u64, Damage> {
 }
 
 /// Notes that the access log has every change up to `number`. Blocks until that is durable.
-pub(crate) fn note_logged(state: &Path, number: u64) -> io::Result<()> {
-    private::replace(&logged_path(state), format!("{number}\n").as_bytes())
+pub(crate) fn note_logged(folders: &Folders, number: u64) -> io::Result<()> {
+    private::replace(&folders.logged(), format!("{number}\n").as_bytes())
 }
 
 /// Why a command could not change anything.
@@ -190,32 +208,36 @@ pub(crate) struct Wanted<'a> {
     pub(crate) agreement: Option<&'a Name>,
     pub(crate) by: &'a Person,
     pub(crate) reason: Option<&'a str>,
-    /// Every agreement that the department holds.
-    pub(crate) held: &'a BTreeSet<Name>,
+    /// Every agreement that the department holds; `None` where that cannot be told.
+    pub(crate) held: Option<&'a BTreeSet<Name>>,
 }
 
 /// Suspends or resumes, durably, and gives back what is suspended then. Suspending everything also works where the file cannot
-/// be relied on: it begins a new one, in which each held agreement is suspended by itself too, and keeps the old beside it. Blocks.
-pub(crate) fn change(state: &Path, wanted: &Wanted<'_>) -> Result<(Outcome, Book), ChangeError> {
+/// be relied on: it begins a new one, in which each held agreement is suspended by itself too, and keeps the old beside it. While
+/// nobody can tell which those are, the old one stays, and with it everything is suspended. Blocks.
+pub(crate) fn change(folders: &Folders, wanted: &Wanted<'_>) -> Result<(Outcome, Book), ChangeError> {
+    let state = folders.state.as_path();
     private::folder(state)?;
     // Commands wait for one another; a lock on the folder leaves no file of the wrong owner behind.
     let folder = File::open(state)?;
     folder.lock()?;
-    let mut book = match read(state, 0) {
-        Ok(book) => book,
-        Err(damage) if wanted.act == Act::Suspended && wanted.agreement.is_none() => return Ok(begin_anew(state, &damage, wanted)?),
-        Err(damage) => return Err(damage.into()),
+    let mut book = match (read(folders, 0), wanted.held) {
+        (Ok(book), _) => book,
+        (Err(damage), Some(held)) if wanted.act == Act::Suspended && wanted.agreement.is_none() => {
+            return Ok(begin_anew(folders, &damage, wanted, held)?);
+        }
+        (Err(damage), _) => return Err(damage.into()),
     };
-    let logged = logged(state)?;
+    let logged = logged(folders)?;
     book.changes.retain(|change| change.number > logged);
     let outcome = book.act(wanted.act, wanted.agreement, wanted.by, wanted.reason);
     if outcome != Outcome::Unchanged {
-        book.write(state)?;
+        book.write(folders)?;
     }
     Ok((outcome, book))
 }
 
-fn begin_anew(state: &Path, damage: &Damage, wanted: &Wanted<'_>) -> io::Result<(Outcome, Book)> {
+fn begin_anew(folders: &Folders, damage: &Damage, wanted: &Wanted<'_>, held: &BTreeSet<Name>) -> io::Result<(Outcome, Book)> {
     // Beyond every number that was counted before, whatever is left of the files.
     let beyond = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other)?.as_secs();
     if let Damage::Damaged(bad) | Damage::Unreadable(bad, _) | Damage::Old(bad, ..) = damage {
@@ -225,13 +247,13 @@ fn begin_anew(state: &Path, damage: &Damage, wanted: &Wanted<'_>) -> io::Result<
         fs::hard_link(bad, PathBuf::from(kept))?;
     }
     let mut book = Book { last: beyond, ..Book::new() };
-    for agreement in std::iter::once(None).chain(wanted.held.iter().map(Some)) {
+    for agreement in std::iter::once(None).chain(held.iter().map(Some)) {
         book.act(Act::Suspended, agreement, wanted.by, wanted.reason);
     }
     book.changes.iter_mut().for_each(|change| change.replaced_damaged_file = true);
-    book.write(state)?;
-    if logged(state).is_err() {
-        note_logged(state, 0)?;
+    book.write(folders)?;
+    if logged(folders).is_err() {
+        note_logged(folders, 0)?;
     }
     Ok((Outcome::Changed(book.last), book))
 }

@@ -2,20 +2,27 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use super::book::{ChangeError, Outcome, Wanted, change};
 use super::*;
 use crate::fixture::name;
 
+/// Both files in one folder.
+fn both(folder: &Path) -> Folders {
+    Folders::new(folder, folder)
+}
+
 fn act(state: &Path, act: Act, agreement: Option<&str>) -> Result<(Outcome, Book), ChangeError> {
     let (agreement, held) = (agreement.map(name), BTreeSet::from([name("one"), name("two")]));
-    let wanted = Wanted { act, agreement: agreement.as_ref(), by: &Person::here().unwrap(), reason: Some("complaint 17"), held: &held };
-    change(state, &wanted)
+    let wanted =
+        Wanted { act, agreement: agreement.as_ref(), by: &Person::here().unwrap(), reason: Some("complaint 17"), held: Some(&held) };
+    change(&both(state), &wanted)
 }
 
 /// Which of `one` and `two` a node permits that starts now.
 fn permitted(state: &Path) -> [bool; 2] {
-    let fresh = Suspensions::at(name("dfe"), state);
+    let fresh = Suspensions::at(name("dfe"), both(state));
     ["one", "two"].map(|agreement| fresh.permits(&name(agreement)).is_ok())
 }
 
@@ -46,7 +53,7 @@ fn everything_and_single_agreements_are_independent_and_outlive_the_process() {
 fn the_refusal_names_department_agreement_and_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     act(folder.path(), Act::Suspended, Some("one")).unwrap();
-    let suspensions = Suspensions::at(name("dfe"), folder.path());
+    let suspensions = Suspensions::at(name("dfe"), both(folder.path()));
     let refusal = suspensions.permits(&name("one")).unwrap_err();
     assert_eq!((refusal.code, refusal.department.as_deref()), (Code::Denied, Some("dfe")));
     assert!(refusal.message.contains("has suspended the agreement 'one'") && refusal.advice.is_some(), "{refusal:?}");
@@ -83,7 +90,7 @@ fn a_file_that_is_gone_or_old_suspends_everything_and_tells_why() {
     act(state, Act::Suspended, Some("one")).unwrap();
     let backup = fs::read(&path).unwrap();
     act(state, Act::Suspended, Some("two")).unwrap();
-    let running = Suspensions::at(name("dfe"), state);
+    let running = Suspensions::at(name("dfe"), both(state));
     fs::write(&path, &backup).unwrap();
     // A node that runs saw the newer one; one that starts knows it by what its log has.
     assert!(running.permits(&name("three")).unwrap_err().operator.unwrap().contains("an old copy"));
@@ -91,7 +98,7 @@ fn a_file_that_is_gone_or_old_suspends_everything_and_tells_why() {
     running.logged(2).unwrap();
     assert_eq!(permitted(state), [false, false]);
     fs::remove_file(&path).unwrap();
-    let refusal = Suspensions::at(name("dfe"), state).permits(&name("one")).unwrap_err();
+    let refusal = Suspensions::at(name("dfe"), both(state)).permits(&name("one")).unwrap_err();
     assert_eq!(refusal.code, Code::NodeRefused);
     let operator = refusal.operator.unwrap();
     assert!(operator.contains("is gone") && operator.contains("`concordat-node suspend`"), "{operator}");
@@ -125,7 +132,7 @@ fn only_suspending_everything_mends_a_damaged_file_and_opens_nothing() {
 fn every_change_waits_for_the_log_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path();
-    let suspensions = Suspensions::at(name("dfe"), state);
+    let suspensions = Suspensions::at(name("dfe"), both(state));
     let numbers = || suspensions.news().1.iter().map(|change| change.number).collect::<Vec<_>>();
     act(state, Act::Suspended, Some("one")).unwrap();
     act(state, Act::Suspended, None).unwrap();
@@ -150,7 +157,7 @@ fn commands_at_the_same_time_lose_nothing() {
             scope.spawn(move || act(state, Act::Suspended, Some(&format!("a{index}"))).unwrap());
         }
     });
-    let book = book::read(state, 0).unwrap();
+    let book = book::read(&both(state), 0).unwrap();
     assert_eq!((book.last, book.suspended.len(), book.changes.len()), (8, 8, 8));
     assert_eq!(book.changes.iter().map(|change| change.number).collect::<Vec<_>>(), (1..=8).collect::<Vec<_>>());
 }
@@ -158,7 +165,7 @@ fn commands_at_the_same_time_lose_nothing() {
 #[tokio::test]
 async fn who_waits_learns_of_it() {
     let folder = tempfile::tempdir().unwrap();
-    let suspensions = Arc::new(Suspensions::at(name("dfe"), folder.path()));
+    let suspensions = Arc::new(Suspensions::at(name("dfe"), both(folder.path())));
     let waiting = tokio::spawn(Arc::clone(&suspensions).suspended(name("one")));
     act(folder.path(), Act::Suspended, Some("two")).unwrap();
     suspensions.look();
@@ -167,4 +174,40 @@ async fn who_waits_learns_of_it() {
     act(folder.path(), Act::Suspended, None).unwrap();
     suspensions.look();
     assert_eq!(waiting.await.unwrap().code, Code::Denied);
+}
+
+#[test]
+fn a_state_folder_that_was_restored_lifts_no_suspension() {
+    let (old, state, log) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let folders = Folders::new(state.path(), log.path());
+    let held = BTreeSet::from([name("one"), name("two")]);
+    let change = |act, agreement: Option<&Name>, held| {
+        change(&folders, &Wanted { act, agreement, by: &Person::here().unwrap(), reason: None, held })
+    };
+    change(Act::Suspended, Some(&name("two")), Some(&held)).unwrap();
+    let (backup, file) = (old.path().join("suspensions"), state.path().join("suspensions"));
+    fs::copy(&file, &backup).unwrap();
+    let suspensions = Suspensions::at(name("dfe"), folders.clone());
+    let (outcome, _) = change(Act::Suspended, Some(&name("one")), Some(&held)).unwrap();
+    assert_eq!(outcome, Outcome::Changed(2));
+    suspensions.logged(2).unwrap();
+    drop(suspensions);
+    for restore in [true, false] {
+        // The file of the day before, or none.
+        if restore {
+            fs::copy(&backup, &file).unwrap();
+        } else {
+            fs::remove_file(&file).unwrap();
+        }
+        let fresh = Suspensions::at(name("dfe"), folders.clone());
+        for agreement in ["one", "two"] {
+            assert_eq!(fresh.permits(&name(agreement)).unwrap_err().code, Code::NodeRefused, "{restore} {agreement}");
+        }
+    }
+    // While nobody can tell which agreements there are, a new file would forget some: everything stays suspended.
+    assert!(matches!(change(Act::Suspended, None, None), Err(ChangeError::Damage(_))));
+    change(Act::Suspended, None, Some(&held)).unwrap();
+    change(Act::Resumed, None, Some(&held)).unwrap();
+    let fresh = Suspensions::at(name("dfe"), folders);
+    assert!(["one", "two"].iter().all(|agreement| fresh.permits(&name(agreement)).is_err()));
 }

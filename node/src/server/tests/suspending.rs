@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::suspension::Person;
 use crate::suspension::book::{Act, Outcome, Wanted, change};
+use crate::suspension::{Folders, Person};
 
 fn act(world: &World, act: Act, agreement: Option<&str>) -> u64 {
     let (agreement, held) = (agreement.map(name), BTreeSet::new());
-    let wanted = Wanted { act, agreement: agreement.as_ref(), by: &Person::here().unwrap(), reason: Some("why"), held: &held };
-    match change(&world.path("state"), &wanted).unwrap().0 {
+    let wanted = Wanted { act, agreement: agreement.as_ref(), by: &Person::here().unwrap(), reason: Some("why"), held: Some(&held) };
+    match change(&Folders::new(&world.path("state"), &world.path("log")), &wanted).unwrap().0 {
         Outcome::Changed(number) => number,
         Outcome::Unchanged => panic!("nothing changed"),
     }
