@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use concordat_node::source::connection::Server;
-use concordat_node::source::postgres::{Host, Settings};
+use concordat_node::source::settings::{Host, Settings};
 use concordat_node::source::{Connection, Relation, Source, TableName};
 use futures::StreamExt as _;
 use postgres::{PASSWORD, Postgres, secret};

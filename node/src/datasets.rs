@@ -131,12 +131,12 @@ struct Unfit {
 
 impl Dataset {
     /// How old the data was when it was last looked at, Unix seconds; `None` when it cannot be read. Files are looked at now
-    /// (blocks); a database when the node starts and whenever it is scanned.
+    /// (blocks); objects and databases when the node starts and whenever they are scanned.
     #[must_use]
     pub fn freshness(&self) -> Option<i64> {
         match &self.config.source {
             Source::Files(files) => files.files().ok().map(|files| freshness(&files)),
-            Source::Database(..) => Some(self.seen.load(Ordering::Relaxed)).filter(|seen| *seen > 0),
+            Source::Objects(..) | Source::Database(..) => Some(self.seen.load(Ordering::Relaxed)).filter(|seen| *seen > 0),
         }
     }
 
@@ -178,6 +178,7 @@ impl Dataset {
             Err(e) => {
                 let (key, remedy) = match (&self.config.source, &e) {
                     (Source::Files(_), _) => ("source", "correct `source` or `format`, or the file's permissions"),
+                    (Source::Objects(..), _) => ("source", "correct `source`, `format` or the [[connection]]; the store must be running"),
                     (Source::Database(_, Relation::Query(_)), _) => ("query", CONNECTION),
                     (Source::Database(..), _) => ("table", CONNECTION),
                 };

@@ -14,6 +14,7 @@ use concordat_audit::{Entry, Log};
 use concordat_operate::metrics::{Count, Metrics};
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Code, DatasetName, Name, Refusal};
+use concordat_proto::order::MAX_LIFETIME;
 use concordat_proto::receipt::Standing;
 use concordat_proto::token::{SigningKey, VerifyingKey};
 use concordat_proto::{status, v1};
@@ -202,13 +203,22 @@ impl Node {
     }
 
     async fn consume(&self, order: &VerifiedOrder, now: DateTime<Utc>) -> Result<(), Refusal> {
-        let (consumed, id, expires) = (Arc::clone(&self.consumed), order.id.clone(), order.expires);
-        if blocking(move || consumed.consume(&id, expires, now.timestamp()).map_err(Refusal::internal)).await? {
+        if self.first(order.id.clone(), order.expires, now).await? {
             return Ok(());
         }
         Err(Refusal::new(Code::Replayed, "this release order was used before")
             .department(&self.department)
             .advice("every order is used once; sign a new one"))
+    }
+
+    /// Consumes an order that is given back, so that it is refused if it comes late. Whether it had not come yet.
+    pub(crate) async fn gave_back(&self, id: String, now: DateTime<Utc>) -> Result<bool, Refusal> {
+        self.first(id, now.timestamp().saturating_add(MAX_LIFETIME), now).await
+    }
+
+    async fn first(&self, id: String, expires: i64, now: DateTime<Utc>) -> Result<bool, Refusal> {
+        let consumed = Arc::clone(&self.consumed);
+        blocking(move || consumed.consume(&id, expires, now.timestamp()).map_err(Refusal::internal)).await
     }
 
     /// The consent records as they are now, and where their ledger stands: whatever was acknowledged before this call is in them.

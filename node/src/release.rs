@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
 use concordat_policy::agreement::Fingerprint;
@@ -54,6 +54,8 @@ pub struct Releases {
     memory: usize,
     permits: Arc<Semaphore>,
     running: Mutex<BTreeMap<String, Arc<Release>>>,
+    /// Orders that were given back between their arrival and their start, and when. Locked after `running`.
+    given_back: Mutex<Vec<(String, Instant)>>,
 }
 
 /// The right to run one release.
@@ -102,7 +104,7 @@ impl Releases {
                 std::fs::remove_dir_all(entry.path())?;
             }
         }
-        Ok(Self { department, spill: spill.to_owned(), memory, permits: Arc::new(Semaphore::new(most)), running: Mutex::default() })
+        Ok(Self { department, spill: spill.to_owned(), memory, permits: Arc::new(Semaphore::new(most)), running: Mutex::default(), given_back: Mutex::default() })
     }
 
     /// Admits one more release.
@@ -120,7 +122,7 @@ impl Releases {
     /// Starts a release. It ends by itself when its tickets have expired unredeemed.
     ///
     /// # Errors
-    /// [`Code::Internal`] when the spill folder cannot be made.
+    /// [`Code::Internal`] when the spill folder cannot be made, [`Code::Replayed`] when the order was given back meanwhile.
     pub fn start(
         self: &Arc<Self>,
         order: VerifiedOrder,
@@ -157,7 +159,17 @@ impl Releases {
             task: task.abort_handle(),
             _admission: admission,
         });
-        self.running().insert(id.clone(), Arc::clone(&release));
+        {
+            let mut running = self.running();
+            let mut given_back = self.given_back.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(place) = given_back.iter().position(|(given, _)| *given == id) {
+                given_back.swap_remove(place);
+                return Err(Refusal::new(Code::Replayed, "this release order was given back before it was answered")
+                    .department(&self.department)
+                    .advice("every order is used once; sign a new one"));
+            }
+            running.insert(id.clone(), Arc::clone(&release));
+        }
         let releases = Arc::downgrade(self);
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(TICKET_SECONDS)).await;
@@ -198,12 +210,22 @@ impl Releases {
         self.forget(&release.order.id);
     }
 
-    /// Ends the release of an order that its gateway gives back before any ticket was redeemed. Whether there was one.
+    /// Ends the release of an order that its gateway gives back before any ticket was redeemed; one that has not started yet will
+    /// not. Whether there was one.
     pub fn give_back(&self, id: &str, certificate: &Fingerprint) -> Option<Arc<Release>> {
-        let release = self.running().get(id).filter(|release| release.order.certificate == *certificate).cloned()?;
+        let mut running = self.running();
+        let Some(release) = running.get(id).cloned() else {
+            let mut given_back = self.given_back.lock().unwrap_or_else(PoisonError::into_inner);
+            given_back.retain(|(_, at)| at.elapsed().as_secs() < TICKET_SECONDS);
+            if given_back.len() < MOST_GIVEN_BACK {
+                given_back.push((id.to_owned(), Instant::now()));
+            }
+            return None;
+        };
         let untouched = release.redeemed.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
-        untouched.then(|| {
-            self.abandon(&release);
+        (release.order.certificate == *certificate && untouched).then(|| {
+            release.task.abort();
+            running.remove(id);
             release
         })
     }
@@ -229,6 +251,8 @@ impl Releases {
 }
 
 const PREFIX: &str = "release-";
+/// More orders than this cannot be on their way.
+const MOST_GIVEN_BACK: usize = 4096;
 
 impl Release {
     /// Waits for the scan, then opens one partition.

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use chrono::Utc;
 use concordat_audit::Entry;
-use concordat_policy::Refusal;
+use concordat_policy::{Code, Refusal};
 use concordat_policy::agreement::Fingerprint;
+use concordat_proto::order::ID_BYTES;
 use concordat_proto::version::too_far_apart;
 use concordat_proto::{CONTRACT_VERSION, peer, v1, version_is_served};
 use tonic::{Request, Response, Status};
@@ -92,6 +93,12 @@ impl Control {
 
     async fn give_back(&self, request: v1::AbandonRequest, certificate: Option<Fingerprint>) -> Result<v1::AbandonResponse, Refusal> {
         let certificate = self.0.callers.gateway(certificate)?;
+        if !ID_BYTES.contains(&request.order.len()) {
+            return Err(Refusal::new(Code::Invalid, "this is no identifier of an order").department(&self.0.department));
+        }
+        if self.0.gave_back(request.order.clone(), Utc::now()).await? {
+            return Ok(v1::AbandonResponse {});
+        }
         if let Some(release) = self.0.releases.give_back(&request.order, &certificate) {
             self.0.outcome("abandoned");
             self.0.log(Entry::new("release.abandoned").query(&release.order.query_id).field("order", request.order)).await?;

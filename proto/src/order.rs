@@ -18,6 +18,8 @@ pub const TYPE: &str = "concordat-release-order+jwt";
 pub const ISSUER: &str = "concordat-gateway";
 /// The longest life of an order, in seconds.
 pub const MAX_LIFETIME: i64 = 60;
+/// How long an order's identifier may be, in bytes.
+pub const ID_BYTES: std::ops::RangeInclusive<usize> = 8..=128;
 
 /// The claims of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,7 +97,7 @@ impl Order {
         let expected = Expected { typ: TYPE, issuer: ISSUER, audience: &audience, max_lifetime: MAX_LIFETIME };
         let order: Self = verify(token, key, &expected, now.timestamp())?;
         let bound = order.request_sha256 == digest(request) && order.cnf.thumbprints.iter().any(|t| t == certificate.as_str());
-        if bound && (8..=128).contains(&order.jti.len()) { Ok(order) } else { Err(Reason::Claims) }
+        if bound && ID_BYTES.contains(&order.jti.len()) { Ok(order) } else { Err(Reason::Claims) }
     }
 }
 

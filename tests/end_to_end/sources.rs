@@ -1,5 +1,7 @@
 //! The departments' own databases as sources: real servers, started by the suite.
 
+mod mysql;
+mod objects;
 mod reading;
 mod signing_in;
 
@@ -11,9 +13,11 @@ use concordat::federation::Layout;
 use concordat_policy::Code;
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
 
+use crate::mariadb::Mariadb;
 use crate::oracle::{Oracle, agree};
 use crate::postgres::Postgres;
 use crate::sandbox::{Sandbox, program, refused};
+use crate::store::Store;
 
 const STATEMENTS: &[(usize, &str)] = &[
     (
@@ -102,6 +106,59 @@ fn into_sqlite(path: &Path, data: &Copied) {
     transaction.commit().unwrap();
 }
 
+fn into_mariadb(mariadb: &Mariadb, data: &Copied) {
+    let kind = |kind: &str| if kind == "numeric" { "decimal(30,10)".to_owned() } else { kind.to_owned() };
+    let columns: Vec<String> = data.columns.iter().map(|(name, own)| format!("`{name}` {}", kind(own))).collect();
+    let value = |text: &str| match text {
+        "" => "NULL".to_owned(),
+        "true" | "false" => text.to_owned(),
+        text => format!("'{text}'"),
+    };
+    let row = |row: &str| format!("({})", row.split(',').map(value).collect::<Vec<_>>().join(","));
+    let mut script = format!("USE office; CREATE TABLE claims ({}) CHARACTER SET utf8mb4;\n", columns.join(", "));
+    for rows in data.rows.lines().map(row).collect::<Vec<_>>().chunks(2_000) {
+        let _ = writeln!(script, "INSERT INTO claims VALUES {};", rows.join(","));
+    }
+    mariadb.sql(&script);
+}
+
+/// Over TLS, as a database of another machine is reached.
+fn into_the_mariadb(layout: &Layout, mariadb: &Mariadb) {
+    crate::postgres::secret(&layout.node("dwp").join("keys/office.password"), crate::postgres::PASSWORD);
+    let connection = format!(
+        "\n[[connection]]\nname = \"office\"\nurl = \"mysql://reader@localhost:{}/office\"\npassword_file = \"keys/office.password\"\ntls = {{ ca = \"{}\" }}\n",
+        mariadb.port,
+        mariadb.path("ca.pem").display()
+    );
+    instead(layout, "dwp", "connection = \"office\"\ntable = \"claims\"", &connection);
+}
+
+/// The files that the dataset has now, or the same as CSV, in a store.
+fn into_the_store(layout: &Layout, store: &Store, csv: Option<&str>) {
+    let folder = layout.node("dwp");
+    let config: toml::Value = toml::from_str(&std::fs::read_to_string(folder.join("node.toml")).unwrap()).unwrap();
+    let source = folder.join(config["dataset"][0]["source"].as_str().unwrap());
+    let format = if let Some(csv) = csv {
+        std::fs::write(store.object("claims/all.csv"), csv).unwrap();
+        "csv"
+    } else {
+        let files = if source.is_dir() { std::fs::read_dir(&source).unwrap().map(|file| file.unwrap().path()).collect() } else { vec![source] };
+        for (number, file) in files.into_iter().enumerate() {
+            std::fs::copy(file, store.object(&format!("claims/{number}.parquet"))).unwrap();
+        }
+        "parquet"
+    };
+    crate::postgres::secret(&folder.join("keys/lake.secret"), crate::store::SECRET);
+    let connection = format!(
+        "\n[[connection]]\nname = \"lake\"\nurl = \"s3://{}@localhost:{}/{}\"\npassword_file = \"keys/lake.secret\"\ntls = {{ ca = \"{}\" }}\n",
+        crate::store::KEY,
+        store.port,
+        crate::store::BUCKET,
+        store.path("ca.pem").display()
+    );
+    instead(layout, "dwp", &format!("connection = \"lake\"\nsource = \"claims/\"\nformat = \"{format}\""), &connection);
+}
+
 fn postgres_connection(postgres: &Postgres) -> String {
     format!(
         "\n[[connection]]\nname = \"office\"\nurl = \"postgresql://reader@/postgres?host={}&port={}\"\npassword_file = \"keys/office.password\"\n",
@@ -137,6 +194,8 @@ async fn the_same_data_gives_the_same_answer_whatever_holds_it() {
     let data = data(PEOPLE).await;
     let postgres = Postgres::start();
     into_postgres(&postgres, &data);
+    let (mariadb, store) = (Mariadb::start(), Store::start());
+    into_mariadb(&mariadb, &data);
     let parquet = Sandbox::start(PEOPLE).await;
     let oracle = Oracle::over(&parquet.layout).await;
     let mut expected = Vec::new();
@@ -146,12 +205,13 @@ async fn the_same_data_gives_the_same_answer_whatever_holds_it() {
     drop(parquet);
     let header = data.columns.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(",");
     type Change<'a> = Box<dyn Fn(&Layout) + 'a>;
-    let kinds: [(&str, Change); 4] = [
+    let csv = format!("{header}\n{}", data.rows);
+    let kinds: [(&str, Change); 7] = [
         ("parquet", Box::new(|_| {})),
         (
             "csv",
             Box::new(|layout| {
-                std::fs::write(layout.node("dwp").join("claims.csv"), format!("{header}\n{}", data.rows)).unwrap();
+                std::fs::write(layout.node("dwp").join("claims.csv"), &csv).unwrap();
                 instead(layout, "dwp", "source = \"claims.csv\"\nformat = \"csv\"", "");
             }),
         ),
@@ -164,6 +224,9 @@ async fn the_same_data_gives_the_same_answer_whatever_holds_it() {
             }),
         ),
         ("postgresql", Box::new(|layout| into_the_office(layout, &postgres))),
+        ("mariadb", Box::new(|layout| into_the_mariadb(layout, &mariadb))),
+        ("parquet in a store", Box::new(|layout| into_the_store(layout, &store, None))),
+        ("csv in a store", Box::new(|layout| into_the_store(layout, &store, Some(&csv)))),
     ];
     for (kind, change) in kinds {
         let sandbox = Sandbox::with(PEOPLE, |_| {}, change).await;
@@ -251,4 +314,44 @@ async fn check_refuses_types_by_name_and_tells_of_rights_that_a_reader_does_not_
     postgres.sql("postgres", "ALTER TABLE office.claims DROP months_claiming");
     let (sound, text) = check();
     assert!(!sound && text.contains("the source has no column 'months_claiming'"), "{text}");
+}
+
+/// The most memory, in MiB, that a preview of the claims takes at its node's program: it scans the whole source.
+fn peak_of_a_scan(layout: &Layout) -> u64 {
+    let config = layout.node("dwp").join("node.toml");
+    let mut preview = Command::new(program())
+        .args(["node", "preview", "--agreement", "opportunity", "--output", "json", "--config", config.to_str().unwrap()])
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut peak = 0;
+    while preview.try_wait().unwrap().is_none() {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", preview.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        peak = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0).max(peak);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(preview.wait().unwrap().success());
+    peak / 1024
+}
+
+#[tokio::test]
+async fn a_scan_takes_the_same_memory_however_large_the_table_is() {
+    let data = data(20_000).await;
+    let (postgres, mariadb) = (Postgres::start(), Mariadb::start());
+    into_postgres(&postgres, &data);
+    into_mariadb(&mariadb, &data);
+    let double = |table: &str| format!("INSERT INTO {table} SELECT * FROM {table};").repeat(7);
+    let kinds: [(&str, &dyn Fn(&Layout), &dyn Fn()); 2] = [
+        ("postgresql", &|layout| into_the_office(layout, &postgres), &|| drop(postgres.sql("postgres", &double("office.claims")))),
+        ("mariadb", &|layout| into_the_mariadb(layout, &mariadb), &|| drop(mariadb.sql(&format!("USE office; {}", double("claims"))))),
+    ];
+    for (kind, change, grow) in kinds {
+        let sandbox = Sandbox::with(20_000, |_| {}, change).await;
+        let small = peak_of_a_scan(&sandbox.layout);
+        grow();
+        let large = peak_of_a_scan(&sandbox.layout);
+        eprintln!("{kind}: {small} MiB, with 128 times the rows {large} MiB");
+        assert!(small > 20 && large < small + 48, "{kind}: {small} MiB, then {large} MiB");
+    }
 }

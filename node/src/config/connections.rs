@@ -12,11 +12,21 @@ use concordat_policy::Name;
 use super::file::{ConnectionFile, ConnectionTlsFile, DatasetFile};
 use super::{Finding, Findings, Loader};
 use crate::source::connection::{Connection, Server};
-use crate::source::postgres::{Host, Settings, Tls};
-use crate::source::{Files, Relation, Source, TableName};
+use crate::source::settings::{Host, Settings, Tls};
+use crate::source::{Files, Objects, Relation, Source, Store, TableName};
+
+/// The addresses of databases that can be read.
+const FORMS: &str = "use postgresql://role@host:port/database, mysql://user@host:port/database, sqlite:file or s3://access-key@host:port/bucket";
 
 /// The connections by name; `None` for one that was found wrong.
-pub(super) type Connections = BTreeMap<Name, Option<Arc<Connection>>>;
+pub(super) type Connections = BTreeMap<Name, Option<Reached>>;
+
+/// What a connection reaches.
+#[derive(Debug, Clone)]
+pub(super) enum Reached {
+    Database(Arc<Connection>),
+    Store(Arc<Store>),
+}
 
 /// The connection of a text that holds one `[[connection]]`, without a node around it. Relative paths are those of the process.
 ///
@@ -29,12 +39,12 @@ pub(crate) fn connection(text: &str) -> Result<Arc<Connection>, Findings> {
         connection: Vec<ConnectionFile>,
     }
     let path = Path::new("connection");
-    let wrong = || Finding::file(path, "no connection can be made of it", "use postgresql://role@host:port/database or sqlite:file");
+    let wrong = || Finding::file(path, "no connection can be made of it", FORMS);
     let file: Alone = toml::from_str(text).map_err(|_| wrong())?;
     let mut loader = Loader { path, text, folder: Path::new("."), findings: Vec::new(), warnings: Vec::new() };
     let found = loader.connections(file.connection).into_values().next().flatten();
     match found {
-        Some(connection) if loader.findings.is_empty() => Ok(connection),
+        Some(Reached::Database(connection)) if loader.findings.is_empty() => Ok(connection),
         _ if loader.findings.is_empty() => Err(wrong().into()),
         _ => Err(Findings { findings: loader.findings.into_iter().map(Finding::without_text).collect() }),
     }
@@ -45,8 +55,7 @@ impl Loader<'_> {
         let mut connections = Connections::new();
         for (index, file) in files.into_iter().enumerate() {
             let index = index.to_string();
-            let server = self.server(&index, &file);
-            let connection = server.map(|server| Arc::new(Connection { name: file.name.to_string(), server }));
+            let connection = self.reached(&index, &file);
             if connections.contains_key(&file.name) {
                 let cause = format!("connection '{}' is declared twice", file.name);
                 self.at(&["connection", &index, "name"], cause, "keep one of the two");
@@ -56,16 +65,29 @@ impl Loader<'_> {
         connections
     }
 
-    fn server(&mut self, index: &str, file: &ConnectionFile) -> Option<Server> {
-        match file.url.split_once(':') {
-            Some(("postgresql" | "postgres", _)) => self.postgres(index, file).map(|settings| Server::Postgres(Arc::new(settings))),
+    fn reached(&mut self, index: &str, file: &ConnectionFile) -> Option<Reached> {
+        let name = file.name.to_string();
+        let server = match file.url.split_once(':') {
+            Some(("postgresql" | "postgres", _)) => self.settings(index, file, POSTGRES).map(|(s, _)| Server::Postgres(Arc::new(s))),
+            Some(("mysql" | "mariadb", _)) => self.settings(index, file, MYSQL).map(|(s, _)| Server::Mysql(Arc::new(s))),
+            Some(("s3", _)) => return self.store(index, file).map(|store| Reached::Store(Arc::new(store))),
             Some(("sqlite", path)) => self.sqlite(index, file, path),
             _ => {
-                let remedy = "use postgresql://role@host:port/database or sqlite:file";
-                self.at(&["connection", index, "url"], "no database of this kind can be read", remedy);
+                self.at(&["connection", index, "url"], "no database of this kind can be read", FORMS);
                 None
             }
+        };
+        server.map(|server| Reached::Database(Arc::new(Connection { name, server })))
+    }
+
+    fn store(&mut self, index: &str, file: &ConnectionFile) -> Option<Store> {
+        let (settings, region) = self.settings(index, file, S3)?;
+        if settings.password_file.is_none() {
+            let remedy = "put the secret of the access key into a file of mode 0600 and name that in `password_file`";
+            self.at(&["connection", index, "url"], "the access key has no secret", remedy);
         }
+        // What stores that know no regions call theirs.
+        Some(Store { name: file.name.to_string(), settings, region: region.unwrap_or_else(|| "us-east-1".into()) })
     }
 
     fn sqlite(&mut self, index: &str, file: &ConnectionFile, path: &str) -> Option<Server> {
@@ -80,8 +102,8 @@ impl Loader<'_> {
         Some(Server::Sqlite(self.folder.join(path)))
     }
 
-    fn postgres(&mut self, index: &str, file: &ConnectionFile) -> Option<Settings> {
-        let address = match Address::parse(&file.url) {
+    fn settings(&mut self, index: &str, file: &ConnectionFile, kind: Kind) -> Option<(Settings, Option<String>)> {
+        let address = match Address::parse(&file.url, kind) {
             Ok(address) => address,
             Err((cause, remedy)) => {
                 // The line may hold a password.
@@ -92,15 +114,15 @@ impl Loader<'_> {
         };
         let password_file = file.password_file.as_ref().map(|path| self.folder.join(path));
         let tls = file.tls.as_ref().map(|tls| self.connection_tls(index, tls));
-        if let Some((key, cause, remedy)) = unprotected(&address.host, tls.is_some(), file.plaintext) {
+        if let Some((key, cause, remedy)) = unprotected(kind, &address.host, tls.is_some(), file.plaintext) {
             self.at(&["connection", index, key], cause, remedy);
         }
-        let Address { host, port, user, database } = address;
+        let Address { host, port, user, database, region } = address;
         let settings = Settings { host, port, user, database, password_file, tls: tls.flatten() };
         if let Err(fault) = settings.password() {
             self.fault(&fault);
         }
-        Some(settings)
+        Some((settings, region))
     }
 
     fn connection_tls(&mut self, index: &str, file: &ConnectionTlsFile) -> Option<Tls> {
@@ -133,6 +155,12 @@ impl Loader<'_> {
                 Some(Source::Files(Files { path: self.folder.join(source), format: *format }))
             }
             (Some(_), None, None, None, None) => wrong("source", "`source` without `format`", "add format = \"csv\" or \"parquet\""),
+            (Some(key), Some(format), Some(name), None, None) => match key.to_str() {
+                Some(key) if !key.is_empty() && !key.starts_with('/') => {
+                    self.objects(index, file, name, Objects { key: key.to_owned(), format: *format }, connections)
+                }
+                _ => wrong("source", "no key of an object", "use a key, a folder/ or a pattern such as folder/*.parquet, without a / at its start"),
+            },
             (None, None, Some(name), Some(table), None) => match TableName::parse(table) {
                 Some(table) => self.relation(index, file, name, Relation::Table(table), connections),
                 None => wrong("table", "no table's name", "use schema.table, exactly as the database spells it"),
@@ -161,14 +189,37 @@ impl Loader<'_> {
         }
     }
 
-    fn relation(&mut self, index: &str, file: &DatasetFile, name: &Name, relation: Relation, connections: &Connections) -> Option<Source> {
+    fn connected(&mut self, index: &str, file: &DatasetFile, name: &Name, connections: &Connections) -> Option<Reached> {
         let Some(connection) = connections.get(name) else {
             let cause = format!("dataset '{}': there is no connection '{name}'", file.name);
             self.at(&["dataset", index, "connection"], cause, "declare it: [[connection]] with name and url");
             return None;
         };
         // A connection that was found wrong has its own finding.
-        let connection = connection.clone()?;
+        connection.clone()
+    }
+
+    fn objects(&mut self, index: &str, file: &DatasetFile, name: &Name, objects: Objects, connections: &Connections) -> Option<Source> {
+        match self.connected(index, file, name, connections)? {
+            Reached::Store(store) => Some(Source::Objects(store, objects)),
+            Reached::Database(_) => {
+                let cause = format!("dataset '{}': files and a database contradict each other", file.name);
+                let remedy = "keep `source` and `format`, or `connection` and `table` or `query`";
+                self.at(&["dataset", index, "source"], cause, remedy);
+                None
+            }
+        }
+    }
+
+    fn relation(&mut self, index: &str, file: &DatasetFile, name: &Name, relation: Relation, connections: &Connections) -> Option<Source> {
+        let connection = match self.connected(index, file, name, connections)? {
+            Reached::Database(connection) => connection,
+            Reached::Store(_) => {
+                let cause = format!("dataset '{}': a store has no tables and takes no queries", file.name);
+                self.at(&["dataset", index, "connection"], cause, "name its objects in `source` and `format`");
+                return None;
+            }
+        };
         if let (Server::Postgres(_), Relation::Table(TableName { schema: None, .. })) = (&connection.server, &relation) {
             let cause = format!("dataset '{}': a table of PostgreSQL without its schema", file.name);
             self.at(&["dataset", index, "table"], cause, "write schema.table, such as public.pupils");
@@ -178,8 +229,8 @@ impl Loader<'_> {
     }
 }
 
-/// Plaintext is for this machine, and has to be asked for.
-fn unprotected(host: &Host, tls: bool, plaintext: bool) -> Option<(&'static str, &'static str, &'static str)> {
+/// Plaintext is for this machine, and has to be asked for; servers of MySQL's kind prove themselves by TLS only.
+fn unprotected(kind: Kind, host: &Host, tls: bool, plaintext: bool) -> Option<(&'static str, &'static str, &'static str)> {
     let (socket, loopback) = match host {
         Host::Socket(_) => (true, false),
         Host::Name(name) => (false, name == "localhost" || name.parse().is_ok_and(|address: IpAddr| address.is_loopback())),
@@ -187,6 +238,11 @@ fn unprotected(host: &Host, tls: bool, plaintext: bool) -> Option<(&'static str,
     match (tls, plaintext) {
         (true, true) => Some(("plaintext", "`plaintext` and `tls` contradict each other", "keep `tls`")),
         (true, false) if socket => Some(("tls", "a Unix socket has no TLS", "remove `tls`")),
+        (false, _) if !socket && kind == MYSQL => Some((
+            "url",
+            "a connection to MariaDB or MySQL needs `tls`: nothing else tells its server from another",
+            "add tls = { ca = \"…\" }, or use mysql://user@/database?socket=/path/of/the/socket",
+        )),
         (false, false) if !socket => Some((
             "url",
             "the connection has no `tls`",
@@ -199,55 +255,79 @@ fn unprotected(host: &Host, tls: bool, plaintext: bool) -> Option<(&'static str,
     }
 }
 
-/// What an address of PostgreSQL says.
+/// What differs between the addresses of two kinds of server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Kind {
+    /// How an address is written.
+    form: &'static str,
+    /// The option that names a Unix socket, or the region of a store, which has none.
+    option: &'static str,
+    port: u16,
+}
+
+const POSTGRES: Kind = Kind {
+    form: "use postgresql://role@host:port/database, or postgresql://role@/database?host=/folder/of/the/socket",
+    option: "host",
+    port: 5432,
+};
+
+const MYSQL: Kind =
+    Kind { form: "use mysql://user@host:port/database, or mysql://user@/database?socket=/path/of/the/socket", option: "socket", port: 3306 };
+
+/// The user is the access key, the database the bucket.
+const S3: Kind = Kind { form: "use s3://access-key@host:port/bucket, with ?region=… where the store has regions", option: "region", port: 443 };
+
+/// What an address of a server says.
 #[derive(Debug, PartialEq, Eq)]
 struct Address {
     host: Host,
     port: u16,
     user: String,
     database: String,
+    region: Option<String>,
 }
 
 type Wrong = (&'static str, &'static str);
 
 impl Address {
     /// `postgresql://role@host:port/database` or `postgresql://role@/database?host=/folder&port=5432`; parts may be %-escaped.
-    fn parse(url: &str) -> Result<Self, Wrong> {
-        const FORM: &str = "use postgresql://role@host:port/database, or postgresql://role@/database?host=/folder/of/the/socket";
-        let (_, rest) = url.split_once("://").ok_or(("this is no address of PostgreSQL", FORM))?;
+    fn parse(url: &str, kind: Kind) -> Result<Self, Wrong> {
+        let (_, rest) = url.split_once("://").ok_or(("this is no address of a server", kind.form))?;
         let (rest, options) = rest.split_once('?').unwrap_or((rest, ""));
-        let (authority, database) = rest.split_once('/').ok_or(("the address names no database", FORM))?;
-        let (user, place) = authority.rsplit_once('@').ok_or(("the address names no role", FORM))?;
+        let (authority, database) = rest.split_once('/').ok_or(("the address names no database", kind.form))?;
+        let (user, place) = authority.rsplit_once('@').ok_or(("the address names no user", kind.form))?;
         if user.contains(':') {
             return Err((
                 "the address holds a password, which everybody who reads this file would know",
                 "put it into a file of mode 0600, name that in `password_file`, and replace the password",
             ));
         }
-        let (mut host, mut port) = match place.strip_prefix('[').map(|six| six.split_once(']').ok_or(("the host cannot be read", FORM))) {
+        let (mut host, mut port) = match place.strip_prefix('[').map(|six| six.split_once(']').ok_or(("the host cannot be read", kind.form))) {
             Some(six) => six.map(|(host, port)| (host, port.strip_prefix(':')))?,
             None => place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
         };
+        let unescaped = |text: &str| unescaped(text).ok_or(("the address has an escape that cannot be read", kind.form));
+        let mut region = None;
         for option in options.split('&').filter(|option| !option.is_empty()) {
             match option.split_once('=') {
-                Some(("host", folder)) if host.is_empty() => host = folder,
+                Some(("region", name)) if kind == S3 && region.is_none() && !name.is_empty() => region = Some(unescaped(name)?),
+                Some((name, path)) if name == kind.option && host.is_empty() && path.starts_with('/') => host = path,
                 Some(("port", number)) if port.is_none() => port = Some(number),
                 _ => {
                     return Err((
                         "the address has an option that is not known",
-                        "use host and port only; TLS and the password have keys of their own",
+                        "use socket or region and port only; TLS and the password have keys of their own",
                     ));
                 }
             }
         }
-        let unescaped = |text: &str| unescaped(text).ok_or(("the address has an escape that cannot be read", FORM));
         let (host, user, database) = (unescaped(host)?, unescaped(user)?, unescaped(database)?);
         if [&host, &user, &database].into_iter().any(String::is_empty) {
-            return Err(("the address lacks its role, host or database", FORM));
+            return Err(("the address lacks its role, host or database", kind.form));
         }
         let host = if host.starts_with('/') { Host::Socket(host.into()) } else { Host::Name(host) };
-        let port = port.map_or(Ok(5432), str::parse).map_err(|_| ("the port is no number from 1 to 65535", FORM))?;
-        Ok(Self { host, port, user, database })
+        let port = port.map_or(Ok(kind.port), str::parse).map_err(|_| ("the port is no number from 1 to 65535", kind.form))?;
+        Ok(Self { host, port, user, database, region })
     }
 }
 
@@ -270,8 +350,16 @@ fn unescaped(text: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn kind(url: &str) -> Kind {
+        match url.split_once(':') {
+            Some(("mysql", _)) => MYSQL,
+            Some(("s3", _)) => S3,
+            _ => POSTGRES,
+        }
+    }
+
     fn parsed(url: &str) -> Result<(Host, u16, String, String), &'static str> {
-        Address::parse(url).map(|a| (a.host, a.port, a.user, a.database)).map_err(|(cause, _)| cause)
+        Address::parse(url, kind(url)).map(|a| (a.host, a.port, a.user, a.database)).map_err(|(cause, _)| cause)
     }
 
     #[test]
@@ -282,13 +370,16 @@ mod tests {
             ("postgres://reader@db/pupils", name("db"), 5432, "reader", "pupils"),
             ("postgresql://a%40b@[::1]:1/p%20q", name("::1"), 1, "a@b", "p q"),
             ("postgresql://r@/d?host=/run/postgresql&port=6000", Host::Socket("/run/postgresql".into()), 6000, "r", "d"),
+            ("mysql://r@db/d", name("db"), 3306, "r", "d"),
+            ("mysql://r@/d?socket=/run/mysqld.sock", Host::Socket("/run/mysqld.sock".into()), 3306, "r", "d"),
+            ("s3://key@store/bucket?region=eu-west-2", name("store"), 443, "key", "bucket"),
             ("postgresql://r@%2Frun/d", Host::Socket("/run".into()), 5432, "r", "d"),
         ] {
             assert_eq!(parsed(url), Ok((host, port, user.into(), database.into())), "{url}");
         }
         for (url, says) in [
             ("postgresql://reader:secret@db/pupils", "holds a password"),
-            ("postgresql://db/pupils", "names no role"),
+            ("postgresql://db/pupils", "names no user"),
             ("postgresql://reader@db", "names no database"),
             ("postgresql://reader@db/", "lacks"),
             ("postgresql://reader@/d", "lacks"),
@@ -299,6 +390,8 @@ mod tests {
             ("postgresql://reader@db/%00", "escape"),
             ("postgresql://reader@[::1/d", "cannot be read"),
             ("postgresql:reader", "no address"),
+            ("postgresql://r@/d?socket=/run/s", "option"),
+            ("mysql://r@/d?host=/run", "option"),
         ] {
             assert!(parsed(url).is_err_and(|cause| cause.contains(says)), "{url}: {:?}", parsed(url));
         }
@@ -319,7 +412,12 @@ mod tests {
             (&there, true, false, None),
             (&there, true, true, Some("plaintext")),
         ] {
-            assert_eq!(unprotected(host, tls, plaintext).map(|(key, ..)| key), wrong, "{host:?} {tls} {plaintext}");
+            assert_eq!(unprotected(POSTGRES, host, tls, plaintext).map(|(key, ..)| key), wrong, "{host:?} {tls} {plaintext}");
+        }
+        for (host, tls, plaintext, wrong) in
+            [(&socket, false, false, None), (&here, false, true, Some("url")), (&there, false, false, Some("url")), (&there, true, false, None)]
+        {
+            assert_eq!(unprotected(MYSQL, host, tls, plaintext).map(|(key, ..)| key), wrong, "{host:?} {tls} {plaintext}");
         }
     }
 }

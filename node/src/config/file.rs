@@ -102,7 +102,9 @@ pub enum Format {
 #[serde(deny_unknown_fields)]
 pub(super) struct ConnectionFile {
     pub(super) name: Name,
-    /// `postgresql://role@host:port/database`, `postgresql://role@/database?host=/folder/of/the/socket`, `sqlite:file`.
+    /// `postgresql://role@host:port/database`, `postgresql://role@/database?host=/folder/of/the/socket`,
+    /// `mysql://user@host:port/database`, `mysql://user@/database?socket=/path/of/the/socket`, `sqlite:file`,
+    /// `s3://access-key@host:port/bucket?region=…`.
     pub(super) url: String,
     #[serde(default)]
     pub(super) password_file: Option<PathBuf>,
@@ -123,7 +125,7 @@ pub(super) struct ConnectionTlsFile {
     pub(super) key: Option<PathBuf>,
 }
 
-/// Its rows are in `source` and `format`, or in a `connection` and its `table` or `query`.
+/// Its rows are in `source` and `format`, in a `connection` and its `table` or `query`, or in a store's `connection`, `source` and `format`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DatasetFile {

@@ -17,7 +17,7 @@ const NAME: &str = "database";
 /// How a database is reached.
 #[derive(Debug, Clone, Default)]
 pub struct Reached {
-    /// `postgresql://role@host:port/database` or `sqlite:file`, without a password.
+    /// `postgresql://role@host:port/database`, `mysql://user@host:port/database` or `sqlite:file`, without a password.
     pub url: String,
     /// A file of mode 0600 that holds the password.
     pub password_file: Option<PathBuf>,

@@ -236,3 +236,36 @@ async fn a_release_is_bounded_redeemed_once_and_wiped() {
     }
     assert!(node.order(&order(), certificate(), now).await.is_ok());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_is_given_back_is_not_answered_whenever_it_comes() {
+    use base64::Engine as _;
+    let world = World::new();
+    let node = node(&world).await;
+    let now = chrono::Utc::now();
+    let certificate = world.gateway.fingerprint.clone();
+    let order = || {
+        let order = world.order(&world.request(now), now);
+        let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(order.order.split('.').nth(1).unwrap()).unwrap();
+        let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+        (claims["jti"].as_str().unwrap().to_owned(), order)
+    };
+    let refused = async |order| node.order(&order, Some(certificate.clone()), now).await.map(drop).unwrap_err();
+    // Before it comes; while it is checked; after.
+    let (id, late) = order();
+    assert!(node.gave_back(id.clone(), now).await.unwrap() && !node.gave_back(id, now).await.unwrap());
+    assert_eq!(refused(late).await.code, Code::Replayed);
+    let (id, checked) = order();
+    assert!(node.releases.give_back(&id, &certificate).is_none());
+    assert!(refused(checked).await.message.contains("given back before it was answered"));
+    let (id, started) = order();
+    let release = node.order(&started, Some(certificate.clone()), now).await.unwrap();
+    assert!(!node.gave_back(id.clone(), now).await.unwrap());
+    assert!(node.releases.give_back(&id, &World::new().gateway.fingerprint).is_none(), "another gateway's");
+    assert!(node.releases.give_back(&id, &certificate).is_some());
+    drop(release);
+    while std::fs::read_dir(world.path("spill")).unwrap().count() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(refused(started).await.code, Code::Replayed);
+}

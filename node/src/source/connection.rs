@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use chrono::Utc;
 
-use super::postgres::{self, Settings};
+use super::settings::{Host, Settings};
 use super::table::Table;
-use super::{Declared, Ending, Opened, Reading, Relation, SourceColumn, SourceError, SourceTable, State, session, sqlite};
+use super::{Declared, Ending, Opened, Reading, Relation, SourceColumn, SourceError, SourceTable, State, mysql, postgres, session, sqlite};
 
 /// A database that the department names.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub struct Connection {
 pub enum Server {
     /// PostgreSQL.
     Postgres(Arc<Settings>),
+    /// MariaDB or MySQL.
+    Mysql(Arc<Settings>),
     /// A file of SQLite.
     Sqlite(PathBuf),
 }
@@ -42,9 +44,10 @@ impl Connection {
     #[must_use]
     pub fn address(&self) -> String {
         match &self.server {
-            Server::Postgres(settings) => match &settings.host {
-                postgres::Host::Name(name) => format!("{name}:{}/{}", settings.port, settings.database),
-                postgres::Host::Socket(folder) => format!("{} (port {})/{}", folder.display(), settings.port, settings.database),
+            Server::Postgres(settings) | Server::Mysql(settings) => match (&settings.host, &self.server) {
+                (Host::Name(name), _) => format!("{name}:{}/{}", settings.port, settings.database),
+                (Host::Socket(path), Server::Mysql(_)) => format!("{} {}", path.display(), settings.database),
+                (Host::Socket(folder), _) => format!("{} (port {})/{}", folder.display(), settings.port, settings.database),
             },
             Server::Sqlite(path) => path.display().to_string(),
         }
@@ -52,13 +55,15 @@ impl Connection {
 
     pub(super) async fn open(&self, relation: &Relation, declared: Declared<'_>, partitions: usize) -> Result<Opened, SourceError> {
         let found = match &self.server {
-            Server::Postgres(settings) => settings.open(&self.name, relation).await.map_err(|e| self.failed(&e))?,
+            Server::Postgres(settings) => postgres::open(settings, &self.name, relation).await.map_err(|e| self.failed(&e))?,
+            Server::Mysql(settings) => mysql::open(settings, &self.name, relation, declared).await.map_err(|e| self.failed(&e))?,
             Server::Sqlite(path) => sqlite::open(&self.name, path, relation, declared).await?,
         };
         // The snapshot is a moment old: the columns were asked for in it.
         let freshness = Utc::now().timestamp();
-        // SQLite takes two names that differ in case for one.
-        let name = |name: &String| if matches!(self.server, Server::Sqlite(_)) { name.to_ascii_lowercase() } else { name.clone() };
+        // All but PostgreSQL take two names that differ in case for one.
+        let exact = matches!(self.server, Server::Postgres(_));
+        let name = |name: &String| if exact { name.clone() } else { name.to_lowercase() };
         let mut names: Vec<String> = found.columns.iter().map(|column| name(&column.name)).collect();
         names.sort_unstable();
         if let Some([twice, _]) = names.windows(2).find_map(|pair| <&[String; 2]>::try_from(pair).ok().filter(|[a, b]| a == b)) {
@@ -70,7 +75,8 @@ impl Connection {
 
     pub(super) async fn excess(&self, relation: &Relation) -> Result<Vec<String>, SourceError> {
         match &self.server {
-            Server::Postgres(settings) => settings.excess(relation).await.map_err(|e| self.failed(&e)),
+            Server::Postgres(settings) => postgres::excess(settings, relation).await.map_err(|e| self.failed(&e)),
+            Server::Mysql(settings) => mysql::excess(settings).await.map_err(|e| self.failed(&e)),
             // Opened read-only by SQLite itself.
             Server::Sqlite(_) => Ok(Vec::new()),
         }
@@ -78,7 +84,8 @@ impl Connection {
 
     pub(super) async fn tables(&self) -> Result<Vec<SourceTable>, SourceError> {
         match &self.server {
-            Server::Postgres(settings) => settings.tables().await.map_err(|e| self.failed(&e)),
+            Server::Postgres(settings) => postgres::tables(settings).await.map_err(|e| self.failed(&e)),
+            Server::Mysql(settings) => mysql::tables(settings).await.map_err(|e| self.failed(&e)),
             Server::Sqlite(path) => sqlite::tables(&self.name, path).await,
         }
     }

@@ -9,8 +9,9 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::DataFusionError;
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::options::{CsvReadOptions, ParquetReadOptions};
+use datafusion::prelude::SessionContext;
 
-use super::{SourceError, session};
+use super::{Declared, SourceError, session};
 use crate::config::Format;
 
 /// One file of a source, as it was when it was looked at.
@@ -59,39 +60,47 @@ impl Files {
         if files.is_empty() { Err(SourceError::Nothing(self.path.clone())) } else { Ok(files) }
     }
 
-    /// A frame over `files`. CSV columns have the types that `kind` gives for their names, else text.
+    /// A frame over `files`. CSV columns have the types that `declared` gives for their names, else text.
     ///
     /// # Errors
     /// [`SourceError`].
-    pub async fn frame(
-        &self,
-        files: &[SourceFile],
-        kind: impl Fn(&str) -> Option<DataType>,
-        partitions: usize,
-    ) -> Result<DataFrame, SourceError> {
-        let context = session(partitions)?;
-        let urls: Vec<String> = files.iter().map(|file| url(&file.path)).collect();
-        Ok(match self.format {
-            Format::Parquet => context.read_parquet(urls, ParquetReadOptions::default().file_extension("")).await?,
-            Format::Csv => {
-                let mut header: Option<Vec<String>> = None;
-                for file in files {
-                    let found = csv_header(&file.path)?;
-                    if header.get_or_insert_with(|| found.clone()) != &found {
-                        return Err(SourceError::Header(file.path.clone()));
-                    }
+    pub async fn frame(&self, files: &[SourceFile], declared: Declared<'_>, partitions: usize) -> Result<DataFrame, SourceError> {
+        let mut header: Option<Vec<String>> = None;
+        if self.format == Format::Csv {
+            for file in files {
+                let failed = |e| SourceError::File(file.path.clone(), e);
+                let found = csv_header(BufReader::new(fs::File::open(&file.path).map_err(failed)?))?;
+                if header.get_or_insert_with(|| found.clone()) != &found {
+                    return Err(SourceError::Header(file.path.clone()));
                 }
-                let fields = header.unwrap_or_default().into_iter().map(|name| {
-                    let kind = kind(&name).unwrap_or(DataType::Utf8);
-                    Field::new(name, kind, true)
-                });
-                let schema = Schema::new(fields.collect::<Vec<_>>());
-                let mut options = CsvReadOptions::new().has_header(true).schema(&schema).file_extension("");
-                options.newlines_in_values = true;
-                context.read_csv(urls, options).await?
             }
-        })
+        }
+        let urls = files.iter().map(|file| url(&file.path)).collect();
+        read(&session(partitions)?, urls, self.format, header.unwrap_or_default(), declared).await
     }
+}
+
+/// A frame over files of one format, wherever they are. CSV files have this `header`.
+pub(super) async fn read(
+    context: &SessionContext,
+    urls: Vec<String>,
+    format: Format,
+    header: Vec<String>,
+    declared: Declared<'_>,
+) -> Result<DataFrame, SourceError> {
+    Ok(match format {
+        Format::Parquet => context.read_parquet(urls, ParquetReadOptions::default().file_extension("")).await?,
+        Format::Csv => {
+            let fields = header.into_iter().map(|name| {
+                let kind = declared(&name).unwrap_or(DataType::Utf8);
+                Field::new(name, kind, true)
+            });
+            let schema = Schema::new(fields.collect::<Vec<_>>());
+            let mut options = CsvReadOptions::new().has_header(true).schema(&schema).file_extension("");
+            options.newlines_in_values = true;
+            context.read_csv(urls, options).await?
+        }
+    })
 }
 
 /// When the newest of `files` changed, Unix seconds.
@@ -115,7 +124,7 @@ fn matching(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>, SourceError> {
 }
 
 /// Whether `text` matches `pattern`, in which `*` stands for any bytes and `?` for one.
-fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
+pub(super) fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
     match (pattern.split_first(), text.split_first()) {
         (None, None) => true,
         (Some((b'*', rest)), _) => wildcard(rest, text) || text.split_first().is_some_and(|(_, text)| wildcard(pattern, text)),
@@ -125,12 +134,17 @@ fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-/// A `file:` URL in which nothing can be taken for a pattern, a query or an escape.
+/// A `file:` URL.
 fn url(path: &Path) -> String {
-    use std::fmt::Write as _;
     use std::os::unix::ffi::OsStrExt as _;
-    let mut url = String::from("file://");
-    for byte in path.as_os_str().as_bytes() {
+    format!("file://{}", escaped(path.as_os_str().as_bytes()))
+}
+
+/// A path within a URL in which nothing can be taken for a pattern, a query or an escape.
+pub(super) fn escaped(path: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let mut url = String::new();
+    for byte in path {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'.' | b'~') {
             url.push(char::from(*byte));
         } else {
@@ -140,11 +154,10 @@ fn url(path: &Path) -> String {
     url
 }
 
-fn csv_header(path: &Path) -> Result<Vec<String>, SourceError> {
-    let failed = |e| SourceError::File(path.to_owned(), e);
-    let file = fs::File::open(path).map_err(failed)?;
+/// The names in the header row with which `csv` begins.
+pub(super) fn csv_header(csv: impl std::io::Read) -> Result<Vec<String>, SourceError> {
     let format = datafusion::arrow::csv::reader::Format::default().with_header(true);
-    let (schema, _) = format.infer_schema(BufReader::new(file), Some(0)).map_err(DataFusionError::from)?;
+    let (schema, _) = format.infer_schema(csv, Some(0)).map_err(DataFusionError::from)?;
     Ok(schema.fields().iter().map(|field| field.name().clone()).collect())
 }
 
@@ -175,12 +188,12 @@ mod tests {
         fs::write(odd.join("notes.txt"), "no").unwrap();
         let source = Files { path: odd.clone(), format: Format::Csv };
         let files = source.files().unwrap();
-        let rows = source.frame(&files, |_| None, 2).await.unwrap().collect().await.unwrap();
+        let rows = source.frame(&files, &|_| None, 2).await.unwrap().collect().await.unwrap();
         assert_eq!(rows.iter().map(|batch| batch.num_rows()).sum::<usize>(), 2);
         assert!(freshness(&files) > 1_600_000_000);
         fs::write(odd.join("three.csv"), "n,id\n2,C\n").unwrap();
         let files = source.files().unwrap();
-        assert!(matches!(source.frame(&files, |_| None, 2).await, Err(SourceError::Header(_))));
+        assert!(matches!(source.frame(&files, &|_| None, 2).await, Err(SourceError::Header(_))));
         assert!(matches!(Files { path: odd.join("*.parquet"), format: Format::Parquet }.files(), Err(SourceError::Nothing(_))));
     }
 }

@@ -3,7 +3,9 @@
 //! | source | read by | one state, because | freshness |
 //! |---|---|---|---|
 //! | [`Files`]: CSV, Parquet | the engine's own readers | the files are the same when the scan has ended | the newest file's change |
+//! | objects of a store that speaks S3: CSV, Parquet | [`objects`]: the engine's own readers, in ranges | each is read as it was listed, by its tag | the newest object's change |
 //! | PostgreSQL: a table or query | [`postgres`]: binary `COPY`, decoded straight into Arrow | one transaction, `READ ONLY REPEATABLE READ`, committed after the last row | when the snapshot was taken |
+//! | MariaDB, MySQL: a table or query | [`mysql`]: one prepared `SELECT` | one transaction, `READ ONLY`, `REPEATABLE READ`, of a consistent snapshot | when the snapshot was taken |
 //! | SQLite: a table or query | [`sqlite`]: one statement | one read transaction | when the snapshot was taken |
 //!
 //! ```text
@@ -24,9 +26,13 @@
 //! Deliberately absent: pools (a scan opens its own connection: 6 ms beside a scan, and a database that was restarted is found
 //! again by itself), writing, and the drivers with OpenSSL.
 
+mod batch;
 pub mod connection;
 mod files;
-pub mod postgres;
+mod mysql;
+mod objects;
+mod postgres;
+pub mod settings;
 pub(crate) mod sql;
 mod sqlite;
 mod table;
@@ -44,6 +50,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 
 pub use self::connection::Connection;
 pub use self::files::{Files, SourceFile, freshness};
+pub use self::objects::{Objects, Store};
 pub(crate) use self::table::{Reading, Wanted};
 
 /// Rows of a batch of a scan.
@@ -99,13 +106,12 @@ impl From<SourceError> for DataFusionError {
 
 /// What kind of error it was, without the source's contents.
 pub(crate) fn kind(error: &DataFusionError) -> String {
-    let root = error.find_root();
-    if let DataFusionError::External(inner) = root
-        && let Some(ours) = inner.downcast_ref::<SourceError>()
-    {
+    // The engine's readers wrap what a source says in errors of their own.
+    let mut chain = std::iter::successors(Some(error as &dyn std::error::Error), |e| e.source());
+    if let Some(ours) = chain.find_map(|e| e.downcast_ref::<SourceError>()) {
         return ours.to_string();
     }
-    let kind = match root {
+    let kind = match error.find_root() {
         DataFusionError::ArrowError(..) => {
             "a row does not fit the declared types, or the file is damaged: `check` the configuration against the source"
         }
@@ -122,6 +128,8 @@ pub(crate) fn kind(error: &DataFusionError) -> String {
 pub enum Source {
     /// Files.
     Files(Files),
+    /// Objects of a store.
+    Objects(Arc<Store>, Objects),
     /// A database.
     Database(Arc<Connection>, Relation),
 }
@@ -237,17 +245,19 @@ impl Source {
     pub async fn open(&self, declared: Declared<'_>, partitions: usize) -> Result<Opened, SourceError> {
         match self {
             Self::Files(files) => open_files(files, declared, partitions).await,
+            Self::Objects(store, objects) => store.open(objects, declared, partitions).await,
             Self::Database(connection, relation) => connection.open(relation, declared, partitions).await,
         }
     }
 
-    /// What the node's role at a database could do beside reading this source; empty for files.
+    /// What the node's role at a database could do beside reading this source; empty for files and objects.
     ///
     /// # Errors
     /// [`SourceError`].
     pub async fn excess(&self) -> Result<Vec<String>, SourceError> {
         match self {
-            Self::Files(_) => Ok(Vec::new()),
+            // What else a key may do, a store does not tell.
+            Self::Files(_) | Self::Objects(..) => Ok(Vec::new()),
             Self::Database(connection, relation) => connection.excess(relation).await,
         }
     }
@@ -260,13 +270,13 @@ async fn open_files(files: &Files, declared: Declared<'_>, partitions: usize) ->
     });
     let found = found.await.map_err(|e| DataFusionError::External(Box::new(e)))??;
     let frame = files.frame(&found, declared, partitions).await?;
-    let fields = frame.schema().fields().iter();
-    let columns = fields.map(|field| SourceColumn {
-        name: field.name().clone(),
-        native: field.data_type().to_string(),
-        read_as: Some(field.data_type().clone()),
-    });
-    Ok(Opened { columns: columns.collect(), freshness: freshness(&found), state: State::Files(files.clone(), found), frame })
+    Ok(Opened { columns: columns(&frame), freshness: freshness(&found), state: State::Files(files.clone(), found), frame })
+}
+
+/// The columns of files.
+fn columns(frame: &DataFrame) -> Vec<SourceColumn> {
+    let column = |name: &String, kind: &DataType| SourceColumn { name: name.clone(), native: kind.to_string(), read_as: Some(kind.clone()) };
+    frame.schema().fields().iter().map(|field| column(field.name(), field.data_type())).collect()
 }
 
 /// Tables and columns of a database, with the types that the database gives them. Reads no row and changes nothing.

@@ -119,3 +119,12 @@ pub(crate) fn quoted(text: &str) -> Option<String> {
 pub(crate) fn name(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
+
+/// A day of the years 1 to 9999, which have one spelling.
+pub(crate) fn date(days: i32) -> Option<String> {
+    use chrono::{Datelike as _, Days, NaiveDate};
+    let epoch = NaiveDate::default();
+    let distance = Days::new(days.unsigned_abs().into());
+    let day = if days < 0 { epoch.checked_sub_days(distance) } else { epoch.checked_add_days(distance) }?;
+    (1..=9999).contains(&day.year()).then(|| day.format("%Y-%m-%d").to_string())
+}

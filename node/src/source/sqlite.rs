@@ -21,9 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::NaiveDate;
-use datafusion::arrow::array::{
-    ArrayRef, BooleanBuilder, Date32Builder, Float64Builder, Int64Builder, RecordBatch, RecordBatchOptions, StringBuilder,
-};
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
@@ -34,13 +32,12 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, InterruptHandle, OpenFlags};
 use tokio::sync::mpsc::Sender;
 
+use super::batch::{Batch, Builder};
 use super::connection::Found;
-use super::{BATCH_ROWS, Declared, Ending, Reading, Relation, SourceColumn, SourceError, SourceTable, TableName, Wanted, sql};
+use super::{Declared, Ending, Reading, Relation, SourceColumn, SourceError, SourceTable, TableName, Wanted, sql};
 
 /// Batches that wait for whoever reads them.
 const AHEAD: usize = 2;
-/// Bytes of text after which a batch is full, whatever its rows.
-const BATCH_BYTES: usize = 8 << 20;
 /// How long a lock of a writer is waited for.
 const LOCKED: Duration = Duration::from_secs(4);
 
@@ -257,102 +254,50 @@ type Sending = Sender<Result<RecordBatch, DataFusionError>>;
 fn read(database: &Connection, statement: &str, schema: SchemaRef, sender: &Sending) -> Result<(), Broken> {
     let mut statement = database.prepare(statement)?;
     let mut rows = statement.query([])?;
+    let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
     let mut batch = Batch::new(schema);
     while let Some(row) = rows.next()? {
-        for (place, column) in batch.columns.iter_mut().enumerate() {
-            let taken = column.take(row.get_ref(place)?);
-            let name = || batch.schema.fields().get(place).map(|field| field.name().clone()).unwrap_or_default();
-            batch.bytes += taken.map_err(|cause| Broken::Value(name(), cause))?;
-        }
-        batch.rows += 1;
-        if batch.rows >= BATCH_ROWS || batch.bytes >= BATCH_BYTES {
-            batch.send(sender)?;
+        batch.row(|place, builder| {
+            let wrong = |cause| Broken::Value(names.get(place).cloned().unwrap_or_default(), cause);
+            take(builder, row.get_ref(place)?).map_err(wrong)
+        })?;
+        if batch.is_full() {
+            send(&mut batch, sender)?;
         }
     }
-    batch.send(sender)?;
+    send(&mut batch, sender)?;
     drop(rows);
     drop(statement);
     Ok(database.execute_batch("COMMIT")?)
 }
 
-struct Batch {
-    schema: SchemaRef,
-    columns: Vec<Builder>,
-    rows: usize,
-    bytes: usize,
-}
-
-enum Builder {
-    Boolean(BooleanBuilder),
-    Integer(Int64Builder),
-    Number(Float64Builder),
-    Date(Date32Builder),
-    Text(StringBuilder),
-}
-
-impl Batch {
-    fn new(schema: SchemaRef) -> Self {
-        let builder = |field: &Arc<Field>| match field.data_type() {
-            DataType::Boolean => Builder::Boolean(BooleanBuilder::new()),
-            DataType::Int64 => Builder::Integer(Int64Builder::new()),
-            DataType::Float64 => Builder::Number(Float64Builder::new()),
-            DataType::Date32 => Builder::Date(Date32Builder::new()),
-            _ => Builder::Text(StringBuilder::new()),
-        };
-        let columns = schema.fields().iter().map(builder).collect();
-        Self { schema, columns, rows: 0, bytes: 0 }
-    }
-
-    fn send(&mut self, sender: &Sending) -> Result<(), Broken> {
-        let rows = std::mem::take(&mut self.rows);
-        self.bytes = 0;
-        if rows == 0 {
-            return Ok(());
-        }
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let arrays = self.columns.iter_mut().map(Builder::finish).collect();
-        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options);
-        let batch = batch.map_err(|e| Broken::Engine(e.into()))?;
-        sender.blocking_send(Ok(batch)).map_err(|_| Broken::Unwanted)
+fn send(batch: &mut Batch, sender: &Sending) -> Result<(), Broken> {
+    match batch.finish().map_err(Broken::Engine)? {
+        Some(batch) => sender.blocking_send(Ok(batch)).map_err(|_| Broken::Unwanted),
+        None => Ok(()),
     }
 }
 
-impl Builder {
-    /// Takes a value, and tells how many bytes of text it has.
-    fn take(&mut self, value: ValueRef<'_>) -> Result<usize, &'static str> {
-        match (self, value) {
-            (Self::Boolean(builder), ValueRef::Null) => builder.append_null(),
-            (Self::Boolean(builder), ValueRef::Integer(whole @ (0 | 1))) => builder.append_value(whole == 1),
-            (Self::Boolean(_), _) => return Err("is no boolean: 0 and 1 are"),
-            (Self::Integer(builder), ValueRef::Null) => builder.append_null(),
-            (Self::Integer(builder), ValueRef::Integer(whole)) => builder.append_value(whole),
-            (Self::Integer(_), _) => return Err("is no integer"),
-            (Self::Number(builder), ValueRef::Null) => builder.append_null(),
-            (Self::Number(builder), ValueRef::Integer(whole)) => builder.append_value(whole as f64),
-            (Self::Number(builder), ValueRef::Real(number)) if number.is_finite() => builder.append_value(number),
-            (Self::Number(_), _) => return Err("is no number"),
-            (Self::Date(builder), ValueRef::Null) => builder.append_null(),
-            (Self::Date(builder), ValueRef::Text(text)) => builder.append_value(day(text).ok_or("is no date such as 2026-01-31")?),
-            (Self::Date(_), _) => return Err("is no date such as 2026-01-31"),
-            (Self::Text(builder), ValueRef::Null) => builder.append_null(),
-            (Self::Text(builder), ValueRef::Text(text)) => {
-                builder.append_value(std::str::from_utf8(text).map_err(|_| "is not UTF-8")?);
-                return Ok(text.len());
-            }
-            (Self::Text(_), _) => return Err("is no text"),
+/// Takes a value, and tells how many bytes of text it has.
+fn take(builder: &mut Builder, value: ValueRef<'_>) -> Result<usize, &'static str> {
+    match (builder, value) {
+        (builder, ValueRef::Null) => builder.null(),
+        (Builder::Boolean(builder), ValueRef::Integer(whole @ (0 | 1))) => builder.append_value(whole == 1),
+        (Builder::Boolean(_), _) => return Err("is no boolean: 0 and 1 are"),
+        (Builder::Integer(builder), ValueRef::Integer(whole)) => builder.append_value(whole),
+        (Builder::Integer(_), _) => return Err("is no integer"),
+        (Builder::Number(builder), ValueRef::Integer(whole)) => builder.append_value(whole as f64),
+        (Builder::Number(builder), ValueRef::Real(number)) if number.is_finite() => builder.append_value(number),
+        (Builder::Number(_), _) => return Err("is no number"),
+        (Builder::Date(builder), ValueRef::Text(text)) => builder.append_value(day(text).ok_or("is no date such as 2026-01-31")?),
+        (Builder::Date(_), _) => return Err("is no date such as 2026-01-31"),
+        (Builder::Text(builder), ValueRef::Text(text)) => {
+            builder.append_value(std::str::from_utf8(text).map_err(|_| "is not UTF-8")?);
+            return Ok(text.len());
         }
-        Ok(0)
+        (Builder::Text(_), _) => return Err("is no text"),
     }
-
-    fn finish(&mut self) -> ArrayRef {
-        match self {
-            Self::Boolean(builder) => Arc::new(builder.finish()),
-            Self::Integer(builder) => Arc::new(builder.finish()),
-            Self::Number(builder) => Arc::new(builder.finish()),
-            Self::Date(builder) => Arc::new(builder.finish()),
-            Self::Text(builder) => Arc::new(builder.finish()),
-        }
-    }
+    Ok(0)
 }
 
 fn day(text: &[u8]) -> Option<i32> {

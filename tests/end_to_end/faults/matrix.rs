@@ -272,11 +272,9 @@ async fn every_fault(sql: &'static str) {
             assert_eq!(end, expected, "{fault:?} at {phase:?}");
             let _ = write!(table, " {end:?} ({:.1} s) |", time.as_secs_f64());
             world.recover(fault, phase).await;
-            // Nothing of the fault is left behind, with two exceptions, in which the node's release ends when its tickets lapse,
-            // after a minute: a gateway that is killed before the tickets came can give nothing back, and an order that a healed
-            // partition delivers late comes after it was given back.
-            let late = fault == Fault::Partition && matches!(phase, Phase::Before | Phase::Order);
-            world.stopped(!late && (fault, phase) != (Fault::GatewayKilled, Phase::Order)).await;
+            // Nothing of the fault is left behind, with one exception, in which the node's release ends when its tickets lapse, after
+            // a minute: a gateway that is killed before the tickets came can give nothing back.
+            world.stopped((fault, phase) != (Fault::GatewayKilled, Phase::Order)).await;
         }
         table.push('\n');
     }

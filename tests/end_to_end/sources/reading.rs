@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
 use arrow::util::display::array_value_to_string;
 use concordat_node::source::connection::Server;
-use concordat_node::source::postgres::{Host, Settings};
+use concordat_node::source::settings::{Host, Settings};
 use concordat_node::source::{Connection, Opened, Relation, Source, SourceError, TableName, inspect};
 use datafusion::datasource::MemTable;
 use datafusion::functions::expr_fn::isnan;
@@ -45,7 +45,7 @@ async fn open(postgres: &Postgres, relation: &str) -> Opened {
 }
 
 /// Rows as text, in order; null is `-`.
-fn shown(batches: &[RecordBatch]) -> Vec<Vec<String>> {
+pub fn shown(batches: &[RecordBatch]) -> Vec<Vec<String>> {
     let cell = |batch: &RecordBatch, column: usize, row: usize| {
         let array = batch.column(column);
         if array.is_null(row) { "-".to_owned() } else { array_value_to_string(array, row).unwrap() }
@@ -162,12 +162,12 @@ async fn values_that_no_column_holds_fail_the_scan_and_are_not_shown() {
 }
 
 /// A column as a release compares it.
-fn number(column: &str) -> Expr {
+pub fn number(column: &str) -> Expr {
     let typed = cast(ident(column), DataType::Float64);
     when(isnan(typed.clone()), Expr::Literal(ScalarValue::Float64(None), None)).otherwise(typed).unwrap()
 }
 
-fn conditions() -> Vec<Expr> {
+pub fn conditions() -> Vec<Expr> {
     let texts = ["", "a", "B", "é", "it's", "a\\'b", "ab   ", "z", "%"];
     let numbers = [-1.5, 0.0, -0.0, 0.1, 1e300, 2.0, f64::INFINITY];
     let mut simple = Vec::new();

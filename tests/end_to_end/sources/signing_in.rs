@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::Utc;
 use concordat::federation::Authority;
 use concordat_node::source::connection::Server;
-use concordat_node::source::postgres::{Host, Settings, Tls};
+use concordat_node::source::settings::{Host, Settings, Tls};
 use concordat_node::source::{Connection, Relation, Source};
 use concordat_operate::certificate::Files;
 use tempfile::TempDir;

@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 
 use super::scram::{self, Scram};
 use super::wire::{Socket, SqlState, Wire, WireError, length};
-use super::{Host, Settings};
+use crate::source::settings::{Host, Settings};
 
 /// How long signing in may take: well within the ten seconds in which a gateway wants an order answered.
 const LOGIN: Duration = Duration::from_secs(4);

@@ -111,19 +111,10 @@ impl Dialect for Rows {
             ScalarValue::Int64(Some(whole)) => Some(format!("({whole})::pg_catalog.int8")),
             ScalarValue::Float64(Some(number)) => Some(format!("'{number:e}'::pg_catalog.float8")),
             ScalarValue::Boolean(Some(boolean)) => Some(if *boolean { "true".into() } else { "false".into() }),
-            ScalarValue::Date32(Some(days)) => date(*days).map(|day| format!("'{day}'::pg_catalog.date")),
+            ScalarValue::Date32(Some(days)) => sql::date(*days).map(|day| format!("'{day}'::pg_catalog.date")),
             _ => None,
         }
     }
-}
-
-/// A day of the years 1 to 9999, which have one spelling.
-fn date(days: i32) -> Option<String> {
-    use chrono::{Datelike as _, Days, NaiveDate};
-    let epoch = NaiveDate::default();
-    let distance = Days::new(days.unsigned_abs().into());
-    let day = if days < 0 { epoch.checked_sub_days(distance) } else { epoch.checked_add_days(distance) }?;
-    (1..=9999).contains(&day.year()).then(|| day.format("%Y-%m-%d").to_string())
 }
 
 /// One `COPY`.

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::Settings;
 use super::login::{CancelKey, cancel, login};
 use super::wire::{SqlState, Wire, WireError};
+use crate::source::settings::Settings;
 
 /// Bytes that the answer to one question about the catalogue may have.
 const ANSWER: usize = 64 << 20;
