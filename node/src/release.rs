@@ -104,7 +104,14 @@ impl Releases {
                 std::fs::remove_dir_all(entry.path())?;
             }
         }
-        Ok(Self { department, spill: spill.to_owned(), memory, permits: Arc::new(Semaphore::new(most)), running: Mutex::default(), given_back: Mutex::default() })
+        Ok(Self {
+            department,
+            spill: spill.to_owned(),
+            memory,
+            permits: Arc::new(Semaphore::new(most)),
+            running: Mutex::default(),
+            given_back: Mutex::default(),
+        })
     }
 
     /// Admits one more release.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use chrono::Utc;
 use concordat_audit::Entry;
-use concordat_policy::{Code, Refusal};
 use concordat_policy::agreement::Fingerprint;
+use concordat_policy::{Code, Refusal};
 use concordat_proto::order::ID_BYTES;
 use concordat_proto::version::too_far_apart;
 use concordat_proto::{CONTRACT_VERSION, peer, v1, version_is_served};

@@ -142,7 +142,8 @@ fn into_the_store(layout: &Layout, store: &Store, csv: Option<&str>) {
         std::fs::write(store.object("claims/all.csv"), csv).unwrap();
         "csv"
     } else {
-        let files = if source.is_dir() { std::fs::read_dir(&source).unwrap().map(|file| file.unwrap().path()).collect() } else { vec![source] };
+        let files =
+            if source.is_dir() { std::fs::read_dir(&source).unwrap().map(|file| file.unwrap().path()).collect() } else { vec![source] };
         for (number, file) in files.into_iter().enumerate() {
             std::fs::copy(file, store.object(&format!("claims/{number}.parquet"))).unwrap();
         }

@@ -16,7 +16,8 @@ use crate::source::settings::{Host, Settings, Tls};
 use crate::source::{Files, Objects, Relation, Source, Store, TableName};
 
 /// The addresses of databases that can be read.
-const FORMS: &str = "use postgresql://role@host:port/database, mysql://user@host:port/database, sqlite:file or s3://access-key@host:port/bucket";
+const FORMS: &str =
+    "use postgresql://role@host:port/database, mysql://user@host:port/database, sqlite:file or s3://access-key@host:port/bucket";
 
 /// The connections by name; `None` for one that was found wrong.
 pub(super) type Connections = BTreeMap<Name, Option<Reached>>;
@@ -159,7 +160,11 @@ impl Loader<'_> {
                 Some(key) if !key.is_empty() && !key.starts_with('/') => {
                     self.objects(index, file, name, Objects { key: key.to_owned(), format: *format }, connections)
                 }
-                _ => wrong("source", "no key of an object", "use a key, a folder/ or a pattern such as folder/*.parquet, without a / at its start"),
+                _ => wrong(
+                    "source",
+                    "no key of an object",
+                    "use a key, a folder/ or a pattern such as folder/*.parquet, without a / at its start",
+                ),
             },
             (None, None, Some(name), Some(table), None) => match TableName::parse(table) {
                 Some(table) => self.relation(index, file, name, Relation::Table(table), connections),
@@ -271,11 +276,15 @@ const POSTGRES: Kind = Kind {
     port: 5432,
 };
 
-const MYSQL: Kind =
-    Kind { form: "use mysql://user@host:port/database, or mysql://user@/database?socket=/path/of/the/socket", option: "socket", port: 3306 };
+const MYSQL: Kind = Kind {
+    form: "use mysql://user@host:port/database, or mysql://user@/database?socket=/path/of/the/socket",
+    option: "socket",
+    port: 3306,
+};
 
 /// The user is the access key, the database the bucket.
-const S3: Kind = Kind { form: "use s3://access-key@host:port/bucket, with ?region=… where the store has regions", option: "region", port: 443 };
+const S3: Kind =
+    Kind { form: "use s3://access-key@host:port/bucket, with ?region=… where the store has regions", option: "region", port: 443 };
 
 /// What an address of a server says.
 #[derive(Debug, PartialEq, Eq)]
@@ -302,10 +311,11 @@ impl Address {
                 "put it into a file of mode 0600, name that in `password_file`, and replace the password",
             ));
         }
-        let (mut host, mut port) = match place.strip_prefix('[').map(|six| six.split_once(']').ok_or(("the host cannot be read", kind.form))) {
-            Some(six) => six.map(|(host, port)| (host, port.strip_prefix(':')))?,
-            None => place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
-        };
+        let (mut host, mut port) =
+            match place.strip_prefix('[').map(|six| six.split_once(']').ok_or(("the host cannot be read", kind.form))) {
+                Some(six) => six.map(|(host, port)| (host, port.strip_prefix(':')))?,
+                None => place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
+            };
         let unescaped = |text: &str| unescaped(text).ok_or(("the address has an escape that cannot be read", kind.form));
         let mut region = None;
         for option in options.split('&').filter(|option| !option.is_empty()) {
@@ -414,9 +424,12 @@ mod tests {
         ] {
             assert_eq!(unprotected(POSTGRES, host, tls, plaintext).map(|(key, ..)| key), wrong, "{host:?} {tls} {plaintext}");
         }
-        for (host, tls, plaintext, wrong) in
-            [(&socket, false, false, None), (&here, false, true, Some("url")), (&there, false, false, Some("url")), (&there, true, false, None)]
-        {
+        for (host, tls, plaintext, wrong) in [
+            (&socket, false, false, None),
+            (&here, false, true, Some("url")),
+            (&there, false, false, Some("url")),
+            (&there, true, false, None),
+        ] {
             assert_eq!(unprotected(MYSQL, host, tls, plaintext).map(|(key, ..)| key), wrong, "{host:?} {tls} {plaintext}");
         }
     }

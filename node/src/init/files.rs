@@ -66,7 +66,7 @@ fn rows(source: Files) -> Rows {
         let source = source.clone();
         async move {
             let files = source.files()?;
-            let frame = source.frame(&files, |_| None, 1).await?;
+            let frame = source.frame(&files, &|_| None, 1).await?;
             Ok::<_, SourceError>(frame.execute_stream().await?)
         }
         .boxed()
@@ -74,7 +74,7 @@ fn rows(source: Files) -> Rows {
 }
 
 async fn schema(source: &Files) -> Result<Arc<Schema>, SourceError> {
-    let frame = source.frame(&source.files()?, |_| None, 1).await?;
+    let frame = source.frame(&source.files()?, &|_| None, 1).await?;
     Ok(Arc::clone(frame.schema().inner()))
 }
 

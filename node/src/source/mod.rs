@@ -275,7 +275,8 @@ async fn open_files(files: &Files, declared: Declared<'_>, partitions: usize) ->
 
 /// The columns of files.
 fn columns(frame: &DataFrame) -> Vec<SourceColumn> {
-    let column = |name: &String, kind: &DataType| SourceColumn { name: name.clone(), native: kind.to_string(), read_as: Some(kind.clone()) };
+    let column =
+        |name: &String, kind: &DataType| SourceColumn { name: name.clone(), native: kind.to_string(), read_as: Some(kind.clone()) };
     frame.schema().fields().iter().map(|field| column(field.name(), field.data_type())).collect()
 }
 

@@ -19,13 +19,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use datafusion::object_store::path::Path;
 use datafusion::object_store::{
-    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    Attributes, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use object_store::aws::{AmazonS3, AmazonS3Builder};
-use object_store::client::{ClientOptions, HttpClient, HttpConnector};
-use object_store::{ObjectStore as _, ObjectStoreExt as _, RetryConfig};
+use object_store::client::{HttpClient, HttpConnector};
+use object_store::{ClientOptions, ObjectStore as _, ObjectStoreExt as _, RetryConfig};
 
 use super::files::{csv_header, escaped, read, wildcard};
 use super::settings::{Host, Settings};
@@ -273,7 +273,7 @@ impl ObjectStore for Snapshot {
             let body = self.ranged(location, wanted).await.map_err(told)?.into_stream();
             body.map_err(move |e| told(SourceError::Database { connection: connection.clone(), cause: cause(&e) })).boxed()
         };
-        Ok(GetResult { payload: GetResultPayload::Stream(payload), meta: object, range, attributes: Default::default(), extensions: Default::default() })
+        Ok(GetResult { payload: GetResultPayload::Stream(payload), meta: object, range, attributes: Attributes::default() })
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -284,7 +284,7 @@ impl ObjectStore for Snapshot {
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         let objects = self.list(prefix).try_collect().await?;
-        Ok(ListResult { objects, common_prefixes: Vec::new(), extensions: Default::default() })
+        Ok(ListResult { objects, common_prefixes: Vec::new() })
     }
 
     async fn put_opts(&self, _: &Path, _: PutPayload, _: PutOptions) -> Result<PutResult> {

@@ -258,14 +258,15 @@ async fn passwords_certificates_and_authorities() {
     };
     let (own, forged) = (client(&mariadb.authority, "own"), client(&stranger, "forged"));
     let port = mariadb.port;
-    let settings = |user: &str, host: &str, password_file: Option<&std::path::PathBuf>, ca: &std::path::PathBuf, identity: Option<&Files>| Settings {
-        host: Host::Name(host.into()),
-        port,
-        user: user.into(),
-        database: "office".into(),
-        password_file: password_file.cloned(),
-        tls: Some(Tls { ca: ca.clone(), identity: identity.cloned() }),
-    };
+    let settings =
+        |user: &str, host: &str, password_file: Option<&std::path::PathBuf>, ca: &std::path::PathBuf, identity: Option<&Files>| Settings {
+            host: Host::Name(host.into()),
+            port,
+            user: user.into(),
+            database: "office".into(),
+            password_file: password_file.cloned(),
+            tls: Some(Tls { ca: ca.clone(), identity: identity.cloned() }),
+        };
     signed_in(settings("reader", "localhost", Some(&password), &ca, None)).await.unwrap();
     signed_in(settings("reader", "127.0.0.1", Some(&password), &ca, None)).await.unwrap();
     signed_in(settings("certified", "localhost", None, &ca, Some(&own))).await.unwrap();

@@ -35,7 +35,9 @@ async fn keys_folders_and_patterns() {
     for (key, id) in [("a.csv", 1), ("year=2026/part-1.csv", 2), ("year=2026/part-2.csv", 3), ("year=2026/it's 100%.csv", 4)] {
         std::fs::write(store.object(key), format!("id,t\n{id},\"two\nlines\"\n")).unwrap();
     }
-    for (key, text) in [("year=2026/notes.txt", "no"), ("year=2026/deep/part-3.csv", "id,t\n9,no\n"), ("year=2026/.hidden.csv", "id,t\n9,no\n")] {
+    for (key, text) in
+        [("year=2026/notes.txt", "no"), ("year=2026/deep/part-3.csv", "id,t\n9,no\n"), ("year=2026/.hidden.csv", "id,t\n9,no\n")]
+    {
         std::fs::write(store.object(key), text).unwrap();
     }
     for (key, expected) in [

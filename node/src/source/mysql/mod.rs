@@ -22,8 +22,8 @@ use mysql_async::prelude::Queryable as _;
 
 use self::columns::columns;
 use self::read::Rows;
-use self::session::Session;
 pub(super) use self::session::MysqlError;
+use self::session::Session;
 use super::connection::Found;
 use super::settings::Settings;
 use super::{Declared, Ending, Relation, SourceTable, TableName};
@@ -63,7 +63,7 @@ pub(super) async fn tables(settings: &Arc<Settings>) -> Result<Vec<SourceTable>,
         let columns = match columns(&mut session, &from_table(&name), &|_| None).await {
             Ok((all, _)) => all,
             // The user may not read all columns, or a view is broken: the table is listed without.
-            Err(MysqlError::Server(_)) => Vec::new(),
+            Err(MysqlError::Server { .. }) => Vec::new(),
             Err(e) => return Err(e),
         };
         tables.push(SourceTable { name, columns });

@@ -177,7 +177,8 @@ impl Select {
         let columns = &self.columns;
         self.batch.row(|place, builder| {
             // The engine may ask for no column at all; there is a value for each that it asks for.
-            let (column, value) = columns.get(place).zip(values.get(place).and_then(Option::as_ref)).ok_or(Broken::Value(place, "is missing"))?;
+            let (column, value) =
+                columns.get(place).zip(values.get(place).and_then(Option::as_ref)).ok_or(Broken::Value(place, "is missing"))?;
             take(builder, column.form, value).map_err(|cause| Broken::Value(place, cause))
         })
     }

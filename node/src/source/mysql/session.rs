@@ -29,8 +29,8 @@ pub(in crate::source) enum MysqlError {
     Io(String),
     #[error("{0}")]
     Protocol(&'static str),
-    #[error("the server refused (error {0}): {}", meaning(*.0))]
-    Server(u16),
+    #[error("the server refused (error {code}): {}", meaning(*code))]
+    Server { code: u16 },
     #[error("{}: {}", .0.place, .0.cause)]
     File(concordat_operate::Fault),
 }
@@ -38,7 +38,7 @@ pub(in crate::source) enum MysqlError {
 impl From<Error> for MysqlError {
     fn from(error: Error) -> Self {
         match error {
-            Error::Server(error) => Self::Server(error.code),
+            Error::Server(error) => Self::Server { code: error.code },
             Error::Io(IoError::Io(error)) => Self::Io(error.to_string()),
             Error::Io(IoError::Tls(error)) => Self::Io(error.to_string()),
             Error::Driver(DriverError::NoClientSslFlagFromServer) => Self::Protocol("the server offers no TLS (have_ssl)"),
@@ -46,7 +46,9 @@ impl From<Error> for MysqlError {
             Error::Driver(DriverError::PacketTooLarge) => Self::Protocol("a message of the server is longer than 64 MiB"),
             Error::Driver(
                 DriverError::CleartextPluginDisabled | DriverError::MysqlOldPasswordDisabled | DriverError::UnknownAuthPlugin { .. },
-            ) => Self::Protocol("the server wants the password in a way that is not offered: use caching_sha2_password or mysql_native_password"),
+            ) => Self::Protocol(
+                "the server wants the password in a way that is not offered: use caching_sha2_password or mysql_native_password",
+            ),
             Error::Driver(_) | Error::Other(_) | Error::Url(_) => Self::Protocol("the server does not speak the protocol as expected"),
         }
     }
@@ -138,7 +140,10 @@ impl Drop for Session {
 
 async fn connect(settings: &Settings) -> Result<Conn, MysqlError> {
     let options = options(settings)?;
-    tokio::time::timeout(LOGIN, Conn::new(options)).await.map_err(|_| MysqlError::Io("signing in took too long".into()))?.map_err(Into::into)
+    tokio::time::timeout(LOGIN, Conn::new(options))
+        .await
+        .map_err(|_| MysqlError::Io("signing in took too long".into()))?
+        .map_err(Into::into)
 }
 
 fn options(settings: &Settings) -> Result<Opts, MysqlError> {
@@ -158,7 +163,8 @@ fn options(settings: &Settings) -> Result<Opts, MysqlError> {
     Ok(match &settings.tls {
         None => options,
         Some(tls) => {
-            let identity = tls.identity.as_ref().map(|files| ClientIdentity::new(files.certificate.clone().into(), files.key.clone().into()));
+            let identity =
+                tls.identity.as_ref().map(|files| ClientIdentity::new(files.certificate.clone().into(), files.key.clone().into()));
             let ssl = SslOpts::default().with_disable_built_in_roots(true).with_root_certs(vec![tls.ca.clone().into()]);
             options.ssl_opts(ssl.with_client_identity(identity))
         }
