@@ -56,11 +56,13 @@ impl Mariadb {
             .arg(format!("--port={}", self.port))
             .arg(option("datadir", &self.path("data")))
             .arg(option("socket", &self.socket()))
+            .arg(option("tmpdir", self.folder.path()))
             .arg(option("pid-file", &self.path("server.pid")))
-            .arg(option("general-log-file", &self.path("statements.log")))
-            .arg(option("ssl-cert", &self.path("server.pem")))
-            .arg(option("ssl-key", &self.path("server.key")))
-            .arg(option("ssl-ca", &self.path("ca.pem")));
+            .arg(option("general-log-file", &self.path("statements.log")));
+        if self.path("server.pem").exists() {
+            let files = [("ssl-cert", "server.pem"), ("ssl-key", "server.key"), ("ssl-ca", "ca.pem")];
+            command.args(files.map(|(name, file)| option(name, &self.path(file))));
+        }
         let log = std::fs::File::create(self.path("server.log")).unwrap();
         self.server = Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
         let deadline = Instant::now() + Duration::from_secs(30);

@@ -16,7 +16,6 @@ pub const BUCKET: &str = "lake";
 
 pub struct Store {
     pub port: u16,
-    pub authority: Authority,
     server: Child,
     folder: TempDir,
 }
@@ -53,7 +52,7 @@ impl Store {
             assert!(Instant::now() < deadline, "{}", std::fs::read_to_string(path("server.log")).unwrap());
             std::thread::sleep(Duration::from_millis(20));
         }
-        Self { port, authority, server, folder }
+        Self { port, server, folder }
     }
 
     /// Where an object lies. Written there, it is in the store.

@@ -174,7 +174,9 @@ fn connections_are_protected_and_hold_no_password() {
     for (connection, expected) in [
         ("url = \"postgresql://reader@db/d\"", "node.toml [url = \"postgresql://reader@db/d\"] the connection has no `tls`"),
         ("url = \"postgresql://reader@db/d\"\nplaintext = true", "[plaintext = true] plaintext would leave this machine"),
-        ("url = \"mysql://reader@db/d\"", "no database of this kind can be read"),
+        ("url = \"oracle://reader@db/d\"", "no database of this kind can be read"),
+        ("url = \"mysql://reader@127.0.0.1/d\"\nplaintext = true", "needs `tls`: nothing else tells its server from another"),
+        ("url = \"s3://key@store/bucket\"\ntls = { ca = \"tls/ca.pem\" }", "the access key has no secret"),
         ("url = \"sqlite:\"", "names no file"),
         ("url = \"sqlite:a.db\"\nplaintext = true", "[plaintext = true] a file of SQLite has no `plaintext`"),
         ("url = \"postgresql://reader@db/d\"\ntls = { ca = \"tls/none.pem\" }", "tls/none.pem: cannot be read"),

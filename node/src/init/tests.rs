@@ -258,7 +258,7 @@ async fn a_database_is_written_down_as_it_was_reached() {
     assert_eq!(found.iter().filter(|finding| finding.contains("'undecided'")).count(), 1, "a view of regions alone is about nobody");
 
     for (url, says) in [
-        ("mysql://a@b/c", "no database of this kind"),
+        ("oracle://a@b/c", "no database of this kind"),
         ("postgresql://r:hunter2@h/d", "holds a password"),
         ("sqlite:absent.db", "cannot be read"),
     ] {
