@@ -7,7 +7,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::commands::{
-    adopt, agreement, catalogue, consent, default_mission, demo, departments, errors, init, login, logout, query, result, shell, token, up, whoami,
+    adopt, agreement, catalogue, consent, default_mission, demo, departments, errors, init, login, logout, query, result, shell, token, up,
+    whoami,
 };
 use crate::failure::{Failure, LOCAL};
 use crate::run;

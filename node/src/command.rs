@@ -20,7 +20,7 @@ use concordat_operate::telemetry;
 use miette::{IntoDiagnostic as _, WrapErr as _};
 
 use self::acknowledge::AcknowledgeArgs;
-pub use self::agreement::{AgreementCommand, SignArgs, sign};
+pub use self::agreement::{AgreementCommand, EndArgs, SignArgs, sign};
 pub use self::consent::{ConsentCommand, EventArg, ImportArgs, RecordArgs, WithdrawArgs};
 pub use self::consent_show::{ShowArgs, ShowOutput};
 use crate::config::Config;
@@ -54,7 +54,7 @@ pub enum Command {
         after_help = "Example:\n  concordat-node preview --agreement opportunity --config node.toml\n\nThe sources are read in full, and consent and identifiers are judged by the code of a release. Works beside a running node, and\nis entered into the access log."
     )]
     Preview(preview::PreviewArgs),
-    /// Sign the agreements that the department holds.
+    /// Sign the agreements that the department holds, and end them.
     #[command(subcommand)]
     Agreement(AgreementCommand),
     /// Stop everything at once, or everything under one agreement, by this department's own decision.
@@ -113,7 +113,7 @@ pub async fn run_until(command: Command, stop: Stop) -> miette::Result<()> {
             telemetry::start(PROGRAM, "preview", "warn", &Telemetry::default()).end().await;
             preview::preview(args).await
         }
-        Command::Agreement(command) => agreement::run(command),
+        Command::Agreement(command) => agreement::run(command).await,
         Command::Suspend(args) => suspend::suspend(args).await,
         Command::Resume(args) => suspend::resume(args).await,
         Command::Consent(command) => {

@@ -61,7 +61,10 @@ async fn a_department_that_has_not_signed_its_copy_releases_nothing_until_it_doe
     assert_eq!(failure.department.as_deref(), Some("dwp"));
     let refusals = sandbox.log("dwp").into_iter().filter(|entry| entry["event"] == "linkage.refused" || entry["event"] == "order.refused");
     let reasons: Vec<String> = refusals.map(|entry| entry["reason"].as_str().unwrap().to_owned()).collect();
-    assert!(reasons.iter().any(|reason| reason.contains("not bound by the agreement 'opportunity': its own signature is missing")), "{reasons:?}");
+    assert!(
+        reasons.iter().any(|reason| reason.contains("not bound by the agreement 'opportunity': its own signature is missing")),
+        "{reasons:?}"
+    );
     let shown = at(&folder, "node", &["preview", "--agreement", "opportunity"]);
     assert!(shown.text().contains("NOT SIGNED by this department"), "{}{}", shown.text(), shown.stderr);
     let told = at(&sandbox.layout.gateway(), "gateway", &["check"]);
@@ -70,7 +73,11 @@ async fn a_department_that_has_not_signed_its_copy_releases_nothing_until_it_doe
     // Nobody sits at a terminal here.
     let asked = at(&folder, "node", &["agreement", "sign", "opportunity"]);
     assert!(asked.exit != 0 && asked.stderr.contains("--yes") && !beside(&copy, &name("dwp")).exists(), "{}", asked.stderr);
-    assert!(asked.stderr.contains("dwp is a party and gives claims") && asked.stderr.contains("never leaves the department"), "{}", asked.stderr);
+    assert!(
+        asked.stderr.contains("dwp is a party and gives claims") && asked.stderr.contains("never leaves the department"),
+        "{}",
+        asked.stderr
+    );
     let signed = at(&folder, "node", &["agreement", "sign", "opportunity", "--yes"]);
     assert!(signed.exit == 0 && signed.text().contains("opportunity.toml.dwp.sig is written"), "{}{}", signed.text(), signed.stderr);
     restart(&mut sandbox, "dwp").await;
@@ -129,7 +136,8 @@ async fn a_revoked_key_has_signed_nothing_and_a_damaged_list_of_them_stops_both_
     let text = std::fs::read_to_string(sandbox.copy("gateway", "opportunity")).unwrap();
     let key = Agreement::parse(&text).unwrap().party(&name("dwp")).unwrap().signing_key.clone();
     let list = format!("[[key]]\nfingerprint = \"{key}\"\nreason = \"the machine was stolen\"\nsince = \"2026-05-01T10:00:00Z\"\n");
-    let (gateway, node) = (sandbox.layout.estate().join("agreements").join(REVOKED), sandbox.layout.node("dwp").join("agreements").join(REVOKED));
+    let (gateway, node) =
+        (sandbox.layout.estate().join("agreements").join(REVOKED), sandbox.layout.node("dwp").join("agreements").join(REVOKED));
 
     std::fs::write(&node, &list).unwrap();
     restart(&mut sandbox, "dwp").await;
@@ -149,6 +157,34 @@ async fn a_revoked_key_has_signed_nothing_and_a_damaged_list_of_them_stops_both_
     assert!(sandbox.running.restart_node("dwp").await.is_err(), "nor a node");
 }
 
+#[tokio::test]
+async fn a_department_ends_an_agreement_alone_and_for_good() {
+    let mut sandbox = Sandbox::start(300).await;
+    sandbox.query(DWP).await.unwrap();
+    let folder = sandbox.layout.node("dwp");
+    let asked = at(&folder, "node", &["agreement", "end", "opportunity"]);
+    assert!(asked.exit != 0 && asked.stderr.contains("--yes"), "{}", asked.stderr);
+    sandbox.query(DWP).await.unwrap();
+    let told = at(&folder, "node", &["agreement", "end", "opportunity", "--yes", "--reason", "the pilot is over"]);
+    assert!(
+        told.exit == 0 && told.text().contains("Ended: agreement 'opportunity'. It cannot be resumed."),
+        "{}{}",
+        told.text(),
+        told.stderr
+    );
+    let failure = refused(sandbox.query(DWP).await, Code::NodeRefused, "has ended the agreement 'opportunity'");
+    assert_eq!(failure.department.as_deref(), Some("dwp"));
+    sandbox.query(DFE).await.unwrap();
+    let entry = sandbox.log("dwp").into_iter().find(|entry| entry["event"] == "agreement.ended").unwrap();
+    assert!(entry["agreement"] == "opportunity" && entry["reason_given"] == true && !entry.to_string().contains("pilot"), "{entry}");
+    assert!(at(&folder, "node", &["resume", "opportunity"]).text().contains("and cannot be resumed"));
+    assert!(!beside(&sandbox.copy("dwp", "opportunity"), &name("dwp")).exists(), "its signature is set aside");
+    // Not even a new signature brings it back.
+    assert_eq!(at(&folder, "node", &["agreement", "sign", "opportunity", "--yes"]).exit, 0);
+    restart(&mut sandbox, "dwp").await;
+    refused(sandbox.query(DWP).await, Code::NodeRefused, "has ended the agreement 'opportunity'");
+}
+
 #[test]
 fn from_an_empty_file_to_a_draft_and_from_one_text_to_another() {
     let folder = tempfile::tempdir().unwrap();
@@ -161,8 +197,11 @@ fn from_an_empty_file_to_a_draft_and_from_one_text_to_another() {
     let shown = run(&["agreement", "show", &old]);
     assert!(shown.exit == 0 && shown.text().starts_with("Agreement 'fairness'"), "{}{}", shown.text(), shown.stderr);
     let text = std::fs::read_to_string(&old).unwrap();
-    std::fs::write(&new, text.replace("score = { uses = []", "score = { uses = [\"aggregate\"]").replace("minimum_subjects = 10", "minimum_subjects = 12"))
-        .unwrap();
+    std::fs::write(
+        &new,
+        text.replace("score = { uses = []", "score = { uses = [\"aggregate\"]").replace("minimum_subjects = 10", "minimum_subjects = 12"),
+    )
+    .unwrap();
     let differs = run(&["agreement", "diff", &old, &new]).text();
     assert!(differs.contains("Newly permitted:\n  department_a.dataset.score: aggregate"), "{differs}");
     assert!(differs.contains("minimum_subjects: \"10\" became \"12\"") && !differs.contains("No longer"), "{differs}");

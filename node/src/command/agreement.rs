@@ -1,4 +1,4 @@
-//! `agreement sign`: the department binds itself, after somebody has read what it would give.
+//! `agreement sign`: the department binds itself, after somebody has read what it would give. `agreement end`: it is bound no longer.
 
 use std::io::{self, BufRead as _, IsTerminal as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,9 +13,11 @@ use concordat_proto::signature::{self, files};
 use concordat_proto::token::SigningKey;
 use zeroize::Zeroizing;
 
-use super::{eprint, print};
+use super::{eprint, print, suspend};
 use crate::config::Paths;
 use crate::private;
+use crate::suspension::Folders;
+use crate::suspension::book::{self, Suspension};
 
 /// What can be done with the department's agreements.
 #[derive(Debug, Subcommand)]
@@ -25,6 +27,11 @@ pub enum AgreementCommand {
         after_help = "Example:\n  concordat-node agreement sign opportunity --config node.toml\n\nShows in plain words who would give which columns for which uses, why and until when, and asks. The signature is written beside\nthe agreement's file, FILE.DEPARTMENT.sig: give it to the gateway's operator and to the other parties. A changed text needs a new\none. The node reads agreements and signatures when it starts."
     )]
     Sign(SignArgs),
+    /// End an agreement for good, by this department's own decision.
+    #[command(
+        after_help = "Example:\n  concordat-node agreement end opportunity --config node.toml --reason \"the pilot is over\"\n\nIn force from the moment it returns, whether the node runs or not: new orders are refused, running releases are cut, and callers\nare told that the department has ended the agreement. It cannot be resumed; the parties would need a new one. The department's\nsignature is set aside as FILE.DEPARTMENT.sig.ended. What may go on later is suspended instead: `suspend`."
+    )]
+    End(EndArgs),
 }
 
 /// What is signed.
@@ -41,8 +48,55 @@ pub struct SignArgs {
     pub yes: bool,
 }
 
-pub(super) fn run(command: AgreementCommand) -> miette::Result<()> {
-    let AgreementCommand::Sign(args) = command;
+/// What is ended.
+#[derive(Debug, Args)]
+pub struct EndArgs {
+    /// The agreement's id.
+    #[arg(value_name = "AGREEMENT")]
+    pub agreement: String,
+    /// The node's configuration.
+    #[arg(long, value_name = "FILE", default_value = "node.toml")]
+    pub config: PathBuf,
+    /// Why, for the department itself: it is kept in the state folder, the access log only says that there is one.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// End it without being asked: needed where nobody sits at a terminal.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+pub(super) async fn run(command: AgreementCommand) -> miette::Result<()> {
+    match command {
+        AgreementCommand::Sign(args) => sign_held(&args),
+        AgreementCommand::End(args) => end(args).await,
+    }
+}
+
+async fn end(args: EndArgs) -> miette::Result<()> {
+    let paths = Paths::read(&args.config)?;
+    if !args.yes {
+        eprint(&format!("'{}' would end for good: it cannot be resumed, and the parties would need a new agreement.", args.agreement));
+        confirmed(&paths.department, "end it")?;
+    }
+    // The file may be gone: what counts is that the agreement has ended.
+    let file = held(&paths, &args.agreement).ok();
+    let ended = suspend::end(args.agreement.clone(), args.config, args.reason).await;
+    // In force it may be although a running node did not confirm it.
+    let book = book::read(&Folders::new(&paths.state, &paths.log), 0);
+    let of_it = |suspension: &Suspension| suspension.agreement.as_ref().is_some_and(|id| id.as_str() == args.agreement);
+    let in_force = book.is_ok_and(|book| book.suspended.iter().any(|suspension| suspension.ended && of_it(suspension)));
+    let signature = file.map(|file| files::beside(&file, &paths.department)).filter(|path| in_force && path.exists());
+    if let Some(path) = signature {
+        let mut aside = path.clone().into_os_string();
+        aside.push(".ended");
+        let kept = |e: io::Error| Fault::new(path.display(), format!("cannot be set aside: {e}"), "the agreement has ended all the same");
+        std::fs::rename(&path, &aside).map_err(kept)?;
+        print(&format!("This department's signature is set aside: {}\n", aside.display()))?;
+    }
+    ended
+}
+
+fn sign_held(args: &SignArgs) -> miette::Result<()> {
     // An unsigned agreement is no reason why the rest of the configuration should be sound already.
     let paths = Paths::read(&args.config)?;
     let file = held(&paths, &args.agreement)?;
@@ -91,7 +145,7 @@ pub fn sign(file: &Path, department: &Name, key: &Path, yes: bool) -> Result<Pat
         eprint("It is no longer in force on any day to come.");
     }
     if !yes {
-        confirmed(department)?;
+        confirmed(department, "sign this in its name")?;
     }
     let failed = |cause: String| Fault::new(file.display(), cause, "nothing was signed");
     let content = signature::sign(&agreement, department, &key, now).map_err(failed)?;
@@ -141,17 +195,17 @@ fn department_key(agreement: &Agreement, department: &Name, path: &Path) -> Resu
 }
 
 /// Asks at the terminal.
-fn confirmed(department: &Name) -> Result<(), Fault> {
+fn confirmed(department: &Name, to: &str) -> Result<(), Fault> {
     if !io::stdin().is_terminal() {
-        return Err(Fault::new("sign", "nobody sits at a terminal who could agree", "add --yes to sign what is shown above"));
+        return Err(Fault::new("terminal", "nobody sits there who could agree", "add --yes to agree to what is shown above"));
     }
-    eprint(&format!("Type the department's name ({department}) to sign this in its name:"));
+    eprint(&format!("Type the department's name ({department}) to {to}:"));
     let mut answer = String::new();
     let read = io::stdin().lock().read_line(&mut answer);
     if read.is_ok() && answer.trim() == department.as_str() {
         return Ok(());
     }
-    Err(Fault::new("sign", "nobody agreed, so nothing was signed", "read the text above, and run the command again"))
+    Err(Fault::new("terminal", "nobody agreed, so nothing was changed", "read the text above, and run the command again"))
 }
 
 #[cfg(test)]

@@ -42,7 +42,11 @@ async fn sound(report: &mut Report, config: &Config) {
     let now = Utc::now();
     for agreement in &config.agreements {
         if let Ok(at) = config.signatures.judge(agreement, department, now) {
-            report.ok(format!("agreement '{}': signed by this department at {}", agreement.id, at.to_rfc3339_opts(SecondsFormat::Secs, true)));
+            report.ok(format!(
+                "agreement '{}': signed by this department at {}",
+                agreement.id,
+                at.to_rfc3339_opts(SecondsFormat::Secs, true)
+            ));
         }
     }
     for (agreement, fault) in config.unsigned(now) {
@@ -50,7 +54,10 @@ async fn sound(report: &mut Report, config: &Config) {
         report.fail(
             format!("agreement '{}'", agreement.id),
             &format!("this department's own signature {fault}{detail}, so nothing is released under it"),
-            &format!("`concordat-node agreement sign {}` shows what would be signed and asks; else move the file out of the folder", agreement.id),
+            &format!(
+                "`concordat-node agreement sign {}` shows what would be signed and asks; else move the file out of the folder",
+                agreement.id
+            ),
         );
     }
     for warning in &config.warnings {

@@ -94,7 +94,11 @@ fn both_ends_hold_the_same_key_and_keep_it() {
 fn no_key_is_made_sealed_or_taken_under_an_agreement_that_the_department_has_not_signed() {
     let (unsigned, signed) = (Pair::with(false), Pair::new());
     let sealed = signed.seal(&signed.request()).unwrap();
-    let taken = unsigned.dwp.0.accept(&v1::SealedKey { agreement_digest: unsigned.agreement().digest.clone(), ..sealed }, &unsigned.dwp.1, unsigned.now);
+    let taken = unsigned.dwp.0.accept(
+        &v1::SealedKey { agreement_digest: unsigned.agreement().digest.clone(), ..sealed },
+        &unsigned.dwp.1,
+        unsigned.now,
+    );
     for (refusal, department) in [(unsigned.seal(&unsigned.request()).unwrap_err(), "dfe"), (taken.unwrap_err(), "dwp")] {
         assert_eq!((refusal.code, refusal.department.as_deref()), (Code::Denied, Some(department)));
         assert!(refusal.message.contains("'opportunity-2026': its own signature is missing"), "{refusal}");
