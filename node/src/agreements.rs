@@ -115,9 +115,13 @@ impl Agreements {
     }
 
     fn unsigned(&self, agreement: &Agreement, fault: &Fault) -> Refusal {
-        let refusal = self
-            .denied(format!("this department is not bound by the agreement '{}': its own signature {fault}", agreement.id))
-            .advice(format!("its administrator decides: `concordat-node agreement sign {}`, then a restart of the node", agreement.id));
+        let remedy = if fault.signing_helps() {
+            format!("its administrator decides: `concordat-node agreement sign {}`, then a restart of the node", agreement.id)
+        } else {
+            fault.remedy().to_owned()
+        };
+        let cause = format!("this department is not bound by the agreement '{}': its own signature {fault}", agreement.id);
+        let refusal = self.denied(cause).advice(remedy);
         match fault {
             Fault::Unreadable(cause) => refusal.operator(cause),
             _ => refusal,

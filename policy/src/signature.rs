@@ -72,6 +72,15 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Whether the department can mend it alone, by signing what it holds.
+    #[must_use]
+    pub fn signing_helps(&self) -> bool {
+        match self {
+            Self::Missing | Self::Malformed(_) | Self::Forged | Self::Department | Self::Agreement | Self::Text => true,
+            Self::Unreadable(_) | Self::Key | Self::Revoked | Self::Future => false,
+        }
+    }
+
     /// What to do.
     #[must_use]
     pub fn remedy(&self) -> &'static str {

@@ -134,6 +134,14 @@ pub fn sign(file: &Path, department: &Name, key: &Path, yes: bool) -> Result<Pat
     let file = absolute(file).map_err(unusable)?;
     let agreement = agreement(&file)?;
     let key = department_key(&agreement, department, key)?;
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    let revoked = files::revoked(folder).map_err(|damaged| {
+        Fault::new(
+            damaged.path.display(),
+            "cannot be relied on, so nobody can tell which keys are revoked",
+            "correct it; nothing was signed",
+        )
+    })?;
     let now = Utc::now();
     eprint(&in_words::describe(&agreement));
     if let Ok(before) = files::find(&file, department)
@@ -151,7 +159,7 @@ pub fn sign(file: &Path, department: &Name, key: &Path, yes: bool) -> Result<Pat
     let content = signature::sign(&agreement, department, &key, now).map_err(failed)?;
     // What is written must be what others will accept.
     let statement = signature::read(content.as_bytes()).map_err(|fault| failed(format!("the new signature {fault}")))?;
-    statement.judge(&agreement, department, &Default::default(), now).map_err(|fault| failed(format!("the new signature {fault}")))?;
+    statement.judge(&agreement, department, &revoked, now).map_err(|fault| failed(format!("the new signature {fault}")))?;
     let path = files::beside(&file, department);
     let unwritten = |e: io::Error| Fault::new(path.display(), format!("cannot be written: {e}"), "correct the folder's permissions");
     private::replace_public(&path, content.as_bytes()).map_err(unwritten)?;
@@ -250,6 +258,13 @@ mod tests {
             let fault = sign(file, &name(department), &key, true).unwrap_err();
             assert!(fault.cause.contains(says), "{says}: {fault:?}");
         }
+        let print = Fingerprint::of(world.signing.public_spki());
+        let list = format!("[[key]]\nfingerprint = \"{print}\"\nreason = \"stolen\"\nsince = \"2026-05-01T10:00:00Z\"\n");
+        for (list, says) in [(list.as_str(), "is made with a revoked key"), ("rubbish", "cannot be relied on")] {
+            world.write("agreements/revoked.toml", list);
+            assert!(sign(&file, &name("dfe"), &own, true).unwrap_err().cause.contains(says), "{says}");
+        }
+        std::fs::remove_file(world.path("agreements/revoked.toml")).unwrap();
         std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o640)).unwrap();
         assert!(sign(&file, &name("dfe"), &own, true).unwrap_err().cause.contains("others can read"));
         assert!(!world.path("agreements/opportunity.toml.dfe.sig").exists());

@@ -51,14 +51,10 @@ async fn sound(report: &mut Report, config: &Config) {
     }
     for (agreement, fault) in config.unsigned(now) {
         let detail = if let SignatureFault::Unreadable(cause) = &fault { format!(": {cause}") } else { String::new() };
-        report.fail(
-            format!("agreement '{}'", agreement.id),
-            &format!("this department's own signature {fault}{detail}, so nothing is released under it"),
-            &format!(
-                "`concordat-node agreement sign {}` shows what would be signed and asks; else move the file out of the folder",
-                agreement.id
-            ),
-        );
+        let cause = format!("this department's own signature {fault}{detail}, so nothing is released under it");
+        let sign = format!("`concordat-node agreement sign {}` shows what would be signed and asks", agreement.id);
+        let remedy = if fault.signing_helps() { sign.as_str() } else { fault.remedy() };
+        report.fail(format!("agreement '{}'", agreement.id), &cause, remedy);
     }
     for warning in &config.warnings {
         report.warn("configuration", warning, "correct it when the agreement or the dataset next changes");
