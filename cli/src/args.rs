@@ -7,7 +7,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::commands::{
-    adopt, catalogue, consent, default_mission, demo, departments, errors, init, login, logout, query, result, shell, token, up, whoami,
+    adopt, agreement, catalogue, consent, default_mission, demo, departments, errors, init, login, logout, query, result, shell, token, up,
+    whoami,
 };
 use crate::failure::{Failure, LOCAL};
 use crate::run;
@@ -57,6 +58,9 @@ enum Command {
     Whoami(whoami::Whoami),
     /// Make a federation of your own files
     Init(init::Init),
+    /// Write, check, sign, read and compare agreements
+    #[command(subcommand)]
+    Agreement(agreement::Agreement),
     /// Put an edited agreement or view where the programs look for it
     Adopt(adopt::Adopt),
     /// Run a federation's folder
@@ -113,6 +117,7 @@ async fn dispatch(command: Command) -> miette::Result<()> {
         Command::Logout(command) => logout::run(command).await,
         Command::Whoami(command) => whoami::run(command).await,
         Command::Init(command) => init::run(command).await,
+        Command::Agreement(command) => agreement::run(command),
         Command::Adopt(command) => adopt::run(command),
         Command::Up(command) => up::run(command).await,
         Command::Token(command) => token::run(command),

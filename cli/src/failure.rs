@@ -12,6 +12,7 @@
 use std::fmt;
 use std::path::Path;
 
+use concordat_operate::Fault;
 use concordat_policy::Code;
 use concordat_proto::status;
 use miette::Diagnostic;
@@ -111,6 +112,12 @@ impl Failure {
             },
             None => Self::new(format!("the gateway answered {}: {}", answer.code(), answer.message())),
         }
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self::new(fault.to_string()).advice(fault.remedy)
     }
 }
 

@@ -1,12 +1,14 @@
 //! The estate: departments, purposes, missions, agreements and outcome views, read and checked as a whole.
 //!
-//! Every reference must resolve, and every view must parse and name datasets that some agreement of its mission covers;
-//! otherwise the gateway does not start.
+//! Every reference must resolve, the list of revoked keys must be sound, and every view must parse and name datasets that some
+//! agreement of its mission covers; otherwise the gateway does not start. An agreement that a party has not signed is kept, and
+//! nothing is planned under it.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use concordat_policy::{Agreement, Code, Name, Problem, PurposeTree, Refusal};
+use concordat_policy::{Agreement, Code, Name, Problem, PurposeTree, Refusal, Signatures};
+use concordat_proto::signature::files;
 use serde::Deserialize;
 
 use crate::config::{read, report};
@@ -68,8 +70,10 @@ pub struct Estate {
     pub purposes: PurposeTree,
     /// The missions.
     pub missions: Vec<Mission>,
-    /// The agreements.
+    /// The agreements, signed or not.
     pub agreements: Vec<Agreement>,
+    /// What lies beside them as signatures, and which keys are revoked.
+    pub signatures: Signatures,
     /// The views.
     pub views: Vec<View>,
 }
@@ -89,7 +93,8 @@ struct MissionsFile {
 }
 
 impl Estate {
-    /// Reads `folder`: `departments.toml`, `purposes.toml`, `missions.toml`, `agreements/*.toml`, `views/*.sql`.
+    /// Reads `folder`: `departments.toml`, `purposes.toml`, `missions.toml`, `agreements/*.toml` with their signatures and
+    /// `revoked.toml`, `views/*.sql`.
     ///
     /// # Errors
     /// A report of everything wrong in the first file that is wrong.
@@ -99,19 +104,30 @@ impl Estate {
         let purposes_path = folder.join("purposes.toml");
         let purposes_text = read(&purposes_path)?;
         let purposes = PurposeTree::parse(&purposes_text).map_err(|p| report(&purposes_path, &purposes_text, &p))?;
-        let mut estate =
-            Self { departments: departments.department, purposes, missions: missions.mission, agreements: Vec::new(), views: Vec::new() };
+        let papers = folder.join("agreements");
+        let revoked = files::revoked(&papers).map_err(|damaged| report(&damaged.path, &damaged.text, &damaged.problems))?;
+        let mut estate = Self {
+            departments: departments.department,
+            purposes,
+            missions: missions.mission,
+            agreements: Vec::new(),
+            signatures: Signatures::new(revoked),
+            views: Vec::new(),
+        };
         estate.unique(folder)?;
-        for path in files(&folder.join("agreements"), "toml")? {
+        for path in listed(&papers, "toml")?.into_iter().filter(|path| files::is_agreement(path)) {
             let text = read(&path)?;
             let agreement = Agreement::parse(&text).map_err(|p| report(&path, &text, &p))?;
             let problems = estate.agreement_problems(&agreement);
             if !problems.is_empty() {
                 return Err(report(&path, &text, &problems));
             }
+            for party in &agreement.parties {
+                estate.signatures.add(&agreement.id, &party.department, files::find(&path, &party.department));
+            }
             estate.agreements.push(agreement);
         }
-        for path in files(&folder.join("views"), "sql")? {
+        for path in listed(&folder.join("views"), "sql")? {
             let text = read(&path)?;
             let view = View::parse(&path, &text)
                 .and_then(|view| estate.view_problems(&view).map_or(Ok(view), Err))
@@ -253,7 +269,7 @@ fn parsed<T: serde::de::DeserializeOwned>(path: &Path) -> miette::Result<T> {
 }
 
 /// The files of a folder with an extension, by name; none where the folder does not exist.
-fn files(folder: &Path, extension: &str) -> miette::Result<Vec<std::path::PathBuf>> {
+fn listed(folder: &Path, extension: &str) -> miette::Result<Vec<std::path::PathBuf>> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

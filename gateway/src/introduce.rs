@@ -22,7 +22,8 @@ pub(crate) fn introduce(estate: &Estate, identity: &Identity, now: DateTime<Utc>
             roles: identity.roles().clone(),
             purpose: purpose.id.clone(),
         };
-        let leads_to = |mission: &&&Name| authorize(&caller, Some(mission), &estate.agreements, &estate.purposes, now).is_ok();
+        let leads_to =
+            |mission: &&&Name| authorize(&caller, Some(mission), &estate.agreements, &estate.signatures, &estate.purposes, now).is_ok();
         let missions: Vec<String> = missions.iter().filter(leads_to).map(ToString::to_string).collect();
         (!missions.is_empty()).then(|| UsablePurpose { id: purpose.id.to_string(), title: purpose.title.clone(), missions })
     });

@@ -235,7 +235,8 @@ pub(crate) fn permit(gateway: &Gateway, opened: &Opened) -> Result<Permit, Refus
 
 fn authorized(gateway: &Gateway, caller: &Caller) -> Result<Permit, Refusal> {
     let estate = &gateway.estate;
-    authorize(caller, caller.mission(), &estate.agreements, &estate.purposes, chrono::Utc::now())
+    let permit = authorize(caller, caller.mission(), &estate.agreements, &estate.signatures, &estate.purposes, chrono::Utc::now());
+    permit.map_err(|refusal| estate.with_contact(refusal))
 }
 
 /// Plans on the threads of queries: a hard statement must not keep the listener from answering.

@@ -1,10 +1,11 @@
 //! The node's own agreements and purpose tree: what every order and every linkage key is held against. What the gateway says
-//! of an agreement counts for nothing beyond naming it.
+//! of an agreement counts for nothing beyond naming it. An agreement that this department has not signed is held, and refused.
 
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use concordat_policy::{Agreement, Code, LinkageDomain, Name, PurposeTree, Refusal};
+use concordat_policy::signature::Fault;
+use concordat_policy::{Agreement, Code, LinkageDomain, Name, PurposeTree, Refusal, Signatures};
 use concordat_proto::v1;
 
 use crate::suspension::Suspensions;
@@ -17,14 +18,16 @@ const BOUNDARY: i64 = 60;
 pub struct Agreements {
     suspensions: Arc<Suspensions>,
     agreements: Vec<Agreement>,
+    signatures: Signatures,
     purposes: PurposeTree,
 }
 
 impl Agreements {
-    /// Takes agreements that were read and checked with the configuration, and what the department suspends of them.
+    /// Takes agreements that were read and checked with the configuration, the department's signatures of them, and what it
+    /// suspends of them.
     #[must_use]
-    pub fn new(suspensions: Arc<Suspensions>, agreements: Vec<Agreement>, purposes: PurposeTree) -> Self {
-        Self { suspensions, agreements, purposes }
+    pub fn new(suspensions: Arc<Suspensions>, agreements: Vec<Agreement>, signatures: Signatures, purposes: PurposeTree) -> Self {
+        Self { suspensions, agreements, signatures, purposes }
     }
 
     /// Every agreement.
@@ -50,7 +53,15 @@ impl Agreements {
         &self.suspensions
     }
 
-    /// The agreement that `id` and `digest` name, if it is in force and not suspended.
+    /// When this department signed an agreement that it holds.
+    ///
+    /// # Errors
+    /// Why its signature does not count.
+    pub fn signed(&self, agreement: &Agreement, now: DateTime<Utc>) -> Result<DateTime<Utc>, Fault> {
+        self.signatures.judge(agreement, self.department(), now)
+    }
+
+    /// The agreement that `id` and `digest` name, if this department has signed it and it is in force and not suspended.
     ///
     /// # Errors
     /// [`Code::Denied`]; [`Code::NodeRefused`] when nobody can tell what is suspended.
@@ -65,6 +76,7 @@ impl Agreements {
                 .denied(format!("the agreement '{id}' that this department holds is another text than the one in the request"))
                 .advice("the parties must hold the same file, byte for byte; compare its SHA-256"));
         }
+        self.signed(agreement, now).map_err(|fault| self.unsigned(agreement, &fault))?;
         if !agreement.in_force(now) {
             return Err(self
                 .denied(format!("the agreement '{id}' is not in force: it runs from {} to {}", agreement.valid_from, agreement.valid_until))
@@ -100,6 +112,20 @@ impl Agreements {
             return Ok(domain);
         }
         Err(self.denied("the linkage domain's epoch is not the current one").advice("compare the clocks of gateway and department"))
+    }
+
+    fn unsigned(&self, agreement: &Agreement, fault: &Fault) -> Refusal {
+        let remedy = if fault.signing_helps() {
+            format!("its administrator decides: `concordat-node agreement sign {}`, then a restart of the node", agreement.id)
+        } else {
+            fault.remedy().to_owned()
+        };
+        let cause = format!("this department is not bound by the agreement '{}': its own signature {fault}", agreement.id);
+        let refusal = self.denied(cause).advice(remedy);
+        match fault {
+            Fault::Unreadable(cause) => refusal.operator(cause),
+            _ => refusal,
+        }
     }
 
     /// A refusal by this department's rules.

@@ -1,6 +1,7 @@
 //! The node's commands, for `concordat-node` and for `concordat node`.
 
 mod acknowledge;
+mod agreement;
 pub(crate) mod check;
 mod consent;
 mod consent_show;
@@ -11,6 +12,7 @@ mod suspend;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use chrono::Utc;
 use clap::{Args, Subcommand};
 use concordat_operate::drain::Stop;
 use concordat_operate::settings::Telemetry;
@@ -18,6 +20,7 @@ use concordat_operate::telemetry;
 use miette::{IntoDiagnostic as _, WrapErr as _};
 
 use self::acknowledge::AcknowledgeArgs;
+pub use self::agreement::{AgreementCommand, EndArgs, SignArgs, sign};
 pub use self::consent::{ConsentCommand, EventArg, ImportArgs, RecordArgs, WithdrawArgs};
 pub use self::consent_show::{ShowArgs, ShowOutput};
 use crate::config::Config;
@@ -51,6 +54,9 @@ pub enum Command {
         after_help = "Example:\n  concordat-node preview --agreement opportunity --config node.toml\n\nThe sources are read in full, and consent and identifiers are judged by the code of a release. Works beside a running node, and\nis entered into the access log."
     )]
     Preview(preview::PreviewArgs),
+    /// Sign the agreements that the department holds, and end them.
+    #[command(subcommand)]
+    Agreement(AgreementCommand),
     /// Stop everything at once, or everything under one agreement, by this department's own decision.
     #[command(
         after_help = "Example:\n  concordat-node suspend opportunity --config node.toml --reason \"complaint 17\"\n\nIn force from the moment it returns, whether the node runs or not, until `resume`. A running node refuses new orders at once and\ncuts running releases; callers are told that the department has suspended the agreement. Everything and single agreements are\nindependent of each other."
@@ -107,6 +113,7 @@ pub async fn run_until(command: Command, stop: Stop) -> miette::Result<()> {
             telemetry::start(PROGRAM, "preview", "warn", &Telemetry::default()).end().await;
             preview::preview(args).await
         }
+        Command::Agreement(command) => agreement::run(command).await,
         Command::Suspend(args) => suspend::suspend(args).await,
         Command::Resume(args) => suspend::resume(args).await,
         Command::Consent(command) => {
@@ -125,6 +132,9 @@ pub async fn serve(config: &Path, stop: Stop) -> miette::Result<()> {
     let telemetry = telemetry::start(PROGRAM, config.department.as_str(), "info", &config.telemetry);
     for warning in std::mem::take(&mut config.warnings) {
         tracing::warn!(cause = warning, "configuration");
+    }
+    for (agreement, fault) in config.unsigned(Utc::now()) {
+        tracing::warn!(agreement = agreement.id.as_str(), cause = %fault, "the department's own signature does not count: nothing is released");
     }
     let listen = Listen::of(&config);
     let node = Node::open(config).await?;

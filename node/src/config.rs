@@ -3,6 +3,7 @@
 //! Invariants
 //! - Paths are relative to the configuration's folder; unknown keys are refused.
 //! - A private key that others can read is refused.
+//! - Nothing is believed of any signature where the list of revoked keys is damaged: the node does not start.
 //! - Agreements that name this department agree with its datasets and its keys ([`check`]); a node whose papers contradict each
 //!   other does not start.
 
@@ -17,12 +18,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, Utc};
 use concordat_operate::certificate::Files;
 use concordat_operate::settings::{Operations, Telemetry};
 use concordat_policy::agreement::{Fingerprint, column_name_ok};
 use concordat_policy::column::SUBJECT;
 use concordat_policy::identifier::IdentifierSpec;
-use concordat_policy::{Agreement, Classification, ColumnType, IdentifierType, Name, Problem, PurposeTree};
+use concordat_policy::signature::Fault;
+use concordat_policy::{Agreement, Classification, ColumnType, IdentifierType, Name, Problem, PurposeTree, Revocations, Signatures};
+use concordat_proto::signature::files;
 use concordat_proto::token::{SigningKey, VerifyingKey};
 
 use self::connections::Connections;
@@ -76,6 +80,8 @@ pub struct Config {
     pub purposes: PurposeTree,
     /// The agreements to which the department is a party.
     pub agreements: Vec<Agreement>,
+    /// The department's own signatures of them, and the revoked keys.
+    pub signatures: Signatures,
     /// The datasets it offers.
     pub datasets: Vec<DatasetConfig>,
     /// What the operator should know, though the node starts.
@@ -130,6 +136,12 @@ impl Config {
             _ => Err(Findings { findings: loader.findings }),
         }
     }
+
+    /// The agreements under which nothing is released, because the department's own signature does not count, and why.
+    pub fn unsigned(&self, now: DateTime<Utc>) -> impl Iterator<Item = (&Agreement, Fault)> {
+        let fault = move |agreement: &Agreement| self.signatures.judge(agreement, &self.department, now).err();
+        self.agreements.iter().filter_map(move |agreement| Some((agreement, fault(agreement)?)))
+    }
 }
 
 pub(crate) fn read(path: &Path) -> Result<String, Findings> {
@@ -174,7 +186,12 @@ impl Loader<'_> {
         let (tls, signing, linkage, order_key, purposes) = (tls?, signing?, linkage?, order_key?, purposes?);
         let own =
             check::Own { department: &file.department, datasets: &datasets, signing: &signing, linkage: &linkage, purposes: &purposes };
-        let agreements = check::agreements(agreements, &own, &mut self.findings, &mut self.warnings);
+        let papers = check::agreements(agreements, &own, &mut self.findings, &mut self.warnings);
+        let mut signatures = Signatures::new(self.revoked(&file.agreements));
+        for paper in &papers {
+            signatures.add(&paper.agreement.id, &file.department, files::find(&paper.path, &file.department));
+        }
+        let agreements = papers.into_iter().map(|paper| paper.agreement).collect();
         Some(Config {
             path: self.path.to_owned(),
             department: file.department,
@@ -196,6 +213,7 @@ impl Loader<'_> {
             consent_skip_invalid: file.consent.skip_invalid,
             purposes,
             agreements,
+            signatures,
             datasets,
             warnings: Vec::new(),
         })
@@ -230,7 +248,7 @@ impl Loader<'_> {
             ));
             return Vec::new();
         };
-        let mut paths: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "toml")).collect();
+        let mut paths: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(|p| files::is_agreement(p)).collect();
         paths.sort();
         let mut papers = Vec::new();
         for path in paths {
@@ -241,6 +259,14 @@ impl Loader<'_> {
             }
         }
         papers
+    }
+
+    /// The revoked keys; none where the list is damaged, which is a finding.
+    fn revoked(&mut self, folder: &Path) -> Revocations {
+        files::revoked(&self.folder.join(folder)).unwrap_or_else(|damaged| {
+            self.problems(&damaged.path, &damaged.text, damaged.problems);
+            Revocations::default()
+        })
     }
 
     fn problems(&mut self, path: &Path, text: &str, problems: Vec<Problem>) {

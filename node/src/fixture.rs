@@ -10,8 +10,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use chrono::{DateTime, Utc};
 use concordat_policy::agreement::{Fingerprint, hex};
-use concordat_policy::{Agreement, LinkageDomain, Name};
+use concordat_policy::{Agreement, LinkageDomain, Name, Signatures};
 use concordat_proto::order::{Confirmation, ISSUER, Order, digest};
+use concordat_proto::signature::{self, files};
 use concordat_proto::token::SigningKey;
 use concordat_proto::v1;
 use prost::Message as _;
@@ -38,6 +39,7 @@ pub(crate) struct World {
     pub(crate) ca: String,
     pub(crate) orders: SigningKey,
     pub(crate) agreement: Agreement,
+    pub(crate) signing: SigningKey,
 }
 
 pub(crate) const PURPOSES: &str = r#"
@@ -156,6 +158,19 @@ power = "Digital Economy Act 2017 s.35"
     )
 }
 
+/// A department's signature of an agreement, as its file would hold it.
+pub(crate) fn signature_of(agreement: &Agreement, department: &str, key: &SigningKey) -> String {
+    signature::sign(agreement, &name(department), key, Utc::now()).unwrap()
+}
+
+/// What a department finds beside an agreement that it signed.
+pub(crate) fn signed_by(agreement: &Agreement, department: &str, key: &SigningKey) -> Signatures {
+    let mut signatures = Signatures::default();
+    let statement = signature::read(signature_of(agreement, department, key).as_bytes());
+    signatures.add(&agreement.id, &name(department), statement);
+    signatures
+}
+
 fn write(path: &Path, text: &str, mode: u32) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, text).unwrap();
@@ -186,15 +201,36 @@ impl World {
         let other = (&Fingerprint::of(b"s"), &Fingerprint::of(b"l"));
         let text = agreement_text("dfe", own, other);
         write(&at("agreements/opportunity.toml"), &text, 0o644);
+        let agreement = Agreement::parse(&text).unwrap();
+        write(&at("agreements/opportunity.toml.dfe.sig"), &signature_of(&agreement, "dfe", &signing), 0o644);
         write(&at("purposes.toml"), PURPOSES, 0o644);
         write(&at("data/attainment.csv"), DATA, 0o644);
         write(&at("consent.csv"), CONSENT, 0o644);
         write(&at("node.toml"), &node_toml(&gateway.fingerprint, &administrator.fingerprint), 0o644);
-        Self { folder, gateway, administrator, stranger, ca: ca.pem(), orders, agreement: Agreement::parse(&text).unwrap() }
+        Self { folder, gateway, administrator, stranger, ca: ca.pem(), orders, agreement, signing }
     }
 
     pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.folder.path().join(path)
+    }
+
+    /// Takes the department's signature away.
+    pub(crate) fn unsign(&self) {
+        fs::remove_file(self.path("agreements/opportunity.toml.dfe.sig")).unwrap();
+    }
+
+    /// Signs the agreement as it is now.
+    pub(crate) fn resign(&self) {
+        let agreement = Agreement::parse(&fs::read_to_string(self.path("agreements/opportunity.toml")).unwrap()).unwrap();
+        self.write("agreements/opportunity.toml.dfe.sig", &signature_of(&agreement, "dfe", &self.signing));
+    }
+
+    /// What lies beside the agreement.
+    pub(crate) fn signatures(&self) -> Signatures {
+        let file = self.path("agreements/opportunity.toml");
+        let mut signatures = Signatures::new(files::revoked(&self.path("agreements")).unwrap());
+        signatures.add(&self.agreement.id, &name("dfe"), files::find(&file, &name("dfe")));
+        signatures
     }
 
     pub(crate) fn write(&self, path: &str, text: &str) {

@@ -90,7 +90,7 @@ impl Node {
             .verifying_key()
             .ok_or_else(|| Finding::file(&config.path, "the signing key has no public half", "make a new one"))?;
         let suspensions = Arc::new(Suspensions::at(config.department.clone(), Folders::new(state, &config.log)));
-        let agreements = Arc::new(Agreements::new(suspensions, config.agreements, config.purposes));
+        let agreements = Arc::new(Agreements::new(suspensions, config.agreements, config.signatures, config.purposes));
         let metrics = Metrics::new("concordat-node", env!("CARGO_PKG_VERSION"));
         let outcomes = metrics.counter("releases", "Releases by outcome; completed counts partitions");
         let node = Self {

@@ -40,6 +40,8 @@ pub struct Preview {
     pub valid_until: String,
     /// Whether orders under it would be answered now.
     pub in_force: bool,
+    /// Why the department's own signature does not count, where it does not; then nothing leaves.
+    pub unsigned: Option<String>,
     /// Whether the department has suspended it, or everything, or cannot tell; then nothing leaves.
     pub suspended: bool,
     /// Fingerprints of the client certificates of the gateway, the only one to which rows go.
@@ -170,6 +172,7 @@ fn head(config: &Config, agreement: &Agreement, consent: &Snapshot, now: DateTim
         organisation: r.organisation.clone(),
         roles: r.roles.iter().cloned().collect(),
     };
+    let unsigned = config.signatures.judge(agreement, &config.department, now).err().map(|fault| format!("its signature {fault}"));
     Preview {
         department: config.department.to_string(),
         agreement: agreement.id.to_string(),
@@ -178,7 +181,8 @@ fn head(config: &Config, agreement: &Agreement, consent: &Snapshot, now: DateTim
         mission: agreement.mission.to_string(),
         valid_from: agreement.valid_from.to_string(),
         valid_until: agreement.valid_until.to_string(),
-        in_force: agreement.in_force(now) && standing.permits(&agreement.id),
+        in_force: agreement.in_force(now) && unsigned.is_none() && standing.permits(&agreement.id),
+        unsigned,
         suspended: !standing.permits(&agreement.id),
         gateway: config.gateway.iter().map(ToString::to_string).collect(),
         parties: agreement.parties.iter().map(|party| party.department.to_string()).collect(),

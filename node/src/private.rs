@@ -14,10 +14,19 @@ pub(crate) fn folder(path: &Path) -> io::Result<()> {
 /// Writes a file of mode 0600 durably and as a whole: never half of it, never a mixture. It belongs to its folder's owner, so
 /// that the node can read what an administrator's command wrote as another user.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_as(path, bytes, 0o600)
+}
+
+/// The same, of mode 0644: for what others may read.
+pub(crate) fn replace_public(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_as(path, bytes, 0o644)
+}
+
+fn replace_as(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}.new", std::process::id()));
     let temporary = PathBuf::from(temporary);
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
     file.write_all(bytes)?;
     if let Some(owner) = path.parent().map(fs::metadata).transpose()?
         && owner.uid() != file.metadata()?.uid()

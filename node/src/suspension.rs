@@ -9,6 +9,8 @@
 //! - It works without a running node, outlives restarts and crashes, and is in force from the moment the file is there.
 //! - A file that cannot be read, is damaged, gone, or older than one that was seen suspends everything.
 //! - Suspending everything and suspending one agreement are independent: lifting one leaves the other.
+//! - An agreement that has ended is suspended for good. `agreement end` also takes the department's signature away, so that not even
+//!   a file that was begun anew brings it back.
 //! - Every change is in the access log, once a node runs: who, when, what, and whether a reason was written down.
 //!
 //! Deliberately absent: conditions and times at which something would resume by itself.
@@ -49,6 +51,8 @@ pub enum Standing {
         everything: bool,
         /// Which agreements are, whatever `everything` says.
         agreements: BTreeSet<Name>,
+        /// Which of these for good.
+        ended: BTreeSet<Name>,
     },
     /// The file cannot be relied on, for this reason: everything is suspended.
     Unknown(String),
@@ -62,6 +66,7 @@ impl Standing {
             Ok(book) => Self::Known {
                 everything: book.suspended.iter().any(|suspension| suspension.agreement.is_none()),
                 agreements: book.suspended.iter().filter_map(|suspension| suspension.agreement.clone()).collect(),
+                ended: book.suspended.iter().filter(|suspension| suspension.ended).filter_map(|s| s.agreement.clone()).collect(),
             },
             Err(damage) => Self::Unknown(damage.to_string()),
         }
@@ -70,7 +75,7 @@ impl Standing {
     /// Whether anything may happen under `agreement`.
     #[must_use]
     pub fn permits(&self, agreement: &Name) -> bool {
-        matches!(self, Self::Known { everything: false, agreements } if !agreements.contains(agreement))
+        matches!(self, Self::Known { everything: false, agreements, .. } if !agreements.contains(agreement))
     }
 
     fn unknown(&self) -> Option<&str> {
@@ -88,6 +93,11 @@ impl Standing {
         };
         match self {
             _ if self.permits(agreement) => None,
+            Self::Known { ended, .. } if ended.contains(agreement) => Some(
+                Refusal::new(Code::Denied, format!("this department has ended the agreement '{agreement}'"))
+                    .department(department)
+                    .advice("nothing is released under it any more; the parties need a new one"),
+            ),
             Self::Known { everything, .. } => Some(denied(if *everything { ", as every other" } else { "" })),
             Self::Unknown(cause) => Some(
                 Refusal::new(Code::NodeRefused, "this department's record of suspensions cannot be relied on, so nothing is released")
@@ -189,6 +199,7 @@ pub(crate) fn entry(change: &Change) -> Entry {
     let event = match change.act {
         Act::Suspended => "agreement.suspended",
         Act::Resumed => "agreement.resumed",
+        Act::Ended => "agreement.ended",
     };
     let entry = Entry::new(event)
         .field("change", change.number)

@@ -1,57 +1,23 @@
 //! Agreements: the permission itself, one TOML document each. Every party holds its own copy; the digest of the file's exact
-//! bytes stands in every release order, so that two different texts never pass for the same agreement.
+//! bytes stands in every release order, so that two different texts never pass for the same agreement, and each party signs it
+//! ([`crate::signature`]).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::column::{ColumnRule, SUBJECT, Use};
+pub use crate::fingerprint::{Fingerprint, hex};
 use crate::identifier::{IdentifierSpec, IdentifierType};
-use crate::{DatasetName, Name};
+use crate::{DatasetName, Name, Problem};
+
+/// A document for people to fill in: every field with what it means, permitting nothing, on no day of this century but its first.
+pub const DRAFT: &str = include_str!("agreement/draft.toml");
 
 /// The least `minimum_subjects` that an agreement may state.
 pub const FLOOR_OF_MINIMUM_SUBJECTS: u32 = 3;
-
-/// One thing wrong with a document: where, what, and what to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The bytes concerned, where the parser knows them.
-    pub span: Option<Range<usize>>,
-    /// Otherwise a text of the document near which to look.
-    pub near: Option<String>,
-    /// What is wrong.
-    pub cause: String,
-    /// What to do.
-    pub remedy: String,
-}
-
-impl Problem {
-    /// A problem near the first occurrence of `near`.
-    pub fn at(near: &str, cause: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { span: None, near: Some(near.to_owned()), cause: cause.into(), remedy: remedy.into() }
-    }
-
-    /// A syntax or shape error of the TOML parser.
-    #[must_use]
-    pub fn toml(error: &toml::de::Error) -> Self {
-        Self {
-            span: error.span(),
-            near: None,
-            cause: error.message().to_owned(),
-            remedy: "correct the line; unknown keys are refused".into(),
-        }
-    }
-
-    /// The 1-based line in `text` that the problem is about; 1 where that is unknown.
-    #[must_use]
-    pub fn line(&self, text: &str) -> usize {
-        let offset = self.span.as_ref().map(|s| s.start).or_else(|| self.near.as_deref().and_then(|near| text.find(near)));
-        1 + text.bytes().take(offset.unwrap_or(0)).filter(|b| *b == b'\n').count()
-    }
-}
 
 /// A party: a department and the fingerprints of its keys, confirmed out of band.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -63,43 +29,6 @@ pub struct Party {
     pub signing_key: Fingerprint,
     /// The same, of the raw 32-byte X25519 key to which linkage keys are sealed.
     pub linkage_key: Fingerprint,
-}
-
-/// `sha256:` followed by 64 lower-case hex digits.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Fingerprint(String);
-
-impl Fingerprint {
-    /// The fingerprint of `bytes`.
-    #[must_use]
-    pub fn of(bytes: &[u8]) -> Self {
-        Self(format!("sha256:{}", hex(&Sha256::digest(bytes))))
-    }
-
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for Fingerprint {
-    type Error = &'static str;
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let hex_ok = |h: &str| h.len() == 64 && h.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        if text.strip_prefix("sha256:").is_some_and(hex_ok) {
-            Ok(Self(text))
-        } else {
-            Err("a fingerprint is 'sha256:' and 64 lower-case hex digits")
-        }
-    }
-}
-
-impl std::fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 /// Who may receive answers: an organisation and the roles of which its caller needs at least one.
@@ -199,6 +128,10 @@ pub struct Agreement {
     pub valid_from: NaiveDate,
     /// The last day it is in force (UTC).
     pub valid_until: NaiveDate,
+    /// The day on which the parties look at it again (ICO, data sharing code of practice: "review date").
+    pub review_on: Option<NaiveDate>,
+    /// What the public is expected to gain, as the register of the Digital Economy Act 2017 asks.
+    pub benefits: Option<String>,
     /// The least number of distinct subjects behind any number that is shown.
     pub minimum_subjects: u32,
     /// What may be taken under it; kept by the gateway.
@@ -253,6 +186,10 @@ struct File {
     purposes: BTreeSet<Name>,
     valid_from: NaiveDate,
     valid_until: NaiveDate,
+    #[serde(default)]
+    review_on: Option<NaiveDate>,
+    #[serde(default)]
+    benefits: Option<String>,
     #[serde(default = "default_minimum_subjects")]
     minimum_subjects: u32,
     #[serde(default)]
@@ -309,6 +246,9 @@ impl File {
         let mut problem = |near: &str, cause: String, remedy: &str| problems.push(Problem::at(near, cause, remedy));
         if self.valid_until < self.valid_from {
             problem("valid_until", "the agreement ends before it begins".into(), "set valid_until to a day on or after valid_from");
+        }
+        if self.review_on.is_some_and(|day| !(self.valid_from..=self.valid_until).contains(&day)) {
+            problem("review_on", "the agreement is reviewed when it is not in force".into(), "set review_on to a day of its validity");
         }
         if self.purposes.is_empty() {
             problem("purposes", "an agreement without a purpose permits nothing".into(), "name at least one purpose");
@@ -369,6 +309,8 @@ impl File {
             purposes: self.purposes,
             valid_from: self.valid_from,
             valid_until: self.valid_until,
+            review_on: self.review_on,
+            benefits: self.benefits,
             minimum_subjects: self.minimum_subjects,
             limits: self.limits,
             linkage: self.linkage,
@@ -448,21 +390,11 @@ pub fn column_name_ok(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
-/// Lower-case hex.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, b| {
-        let _ = write!(text, "{b:02x}");
-        text
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const GOOD: &str = include_str!("testing/agreement.toml");
+    const GOOD: &str = crate::testing::AGREEMENT;
 
     #[test]
     fn a_good_document_is_read_and_its_digest_is_of_its_bytes() {
@@ -472,10 +404,28 @@ mod tests {
     }
 
     #[test]
+    fn the_draft_explains_every_field_and_permits_nothing() {
+        let draft = Agreement::parse(DRAFT).unwrap();
+        assert!(draft.recipients.iter().all(|recipient| recipient.roles.is_empty()));
+        for dataset in &draft.datasets {
+            assert!(dataset.subject_uses.is_empty() && dataset.columns.values().all(|rule| rule.uses.is_empty()), "{}", dataset.name);
+        }
+        assert!(draft.valid_until < NaiveDate::from_ymd_opt(2001, 1, 1).unwrap());
+        let fields = "id title mission purposes valid_from valid_until review_on benefits minimum_subjects limits requests_per_minute \
+                      concurrent_queries rows_per_day linkage keyholder epoch_days party department signing_key linkage_key recipient \
+                      organisation roles dataset name identifier type pattern uses basis power honours_objections consent_text columns \
+                      classification values";
+        for field in fields.split_whitespace() {
+            assert!(DRAFT.contains(field), "{field} is not explained");
+        }
+    }
+
+    #[test]
     fn each_mistake_is_named_with_its_line_and_remedy() {
         for (from, to, line, cause) in [
             ("valid_until = \"2026-12-31\"", "valid_until = \"2025-12-31\"", 6, "ends before it begins"),
             ("purposes = [\"opportunity.measure\"]", "purposes = []", 4, "without a purpose"),
+            ("id = \"one\"", "id = \"one\"\nreview_on = \"2027-01-01\"", 2, "is reviewed when"),
             ("keyholder = \"dfe\"", "keyholder = \"hmrc\"", 7, "is not a party"),
             ("keyholder = \"dfe\"", "keyholder = \"dfe\", epoch_days = 0", 7, "epoch"),
             ("id = \"one\"", "id = \"one\"\nminimum_subjects = 2", 2, "least allowed"),

@@ -3,14 +3,15 @@
 //! Worked example. A caller of `opportunity-unit` with role `analyst` declares purpose `opportunity.measure`. One agreement is
 //! in force that permits `opportunity`, the purpose's parent, and names `opportunity-unit`/`analyst` as a recipient: the
 //! decision is a [`Permit`] for that agreement's datasets. The plan then sums `dwp.claims.amount`; the agreement permits
-//! `filter` for that column, not `aggregate`: [`Permit::judge`] refuses, names column, use, department and agreement.
+//! `filter` for that column, not `aggregate`: [`Permit::judge`] refuses, names column, use, department and agreement. Had `dwp` not
+//! signed that agreement, there would be no permit for it, and the refusal would say whose signature is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
 use crate::column::{ColumnUses, SUBJECT, Use};
-use crate::{Agreement, Code, Dataset, DatasetName, Name, PurposeTree, Refusal};
+use crate::{Agreement, Code, Dataset, DatasetName, Name, PurposeTree, Refusal, Signatures};
 
 /// The authenticated end user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,7 @@ pub struct Permit {
     mission: Name,
     purpose: Name,
     datasets: BTreeMap<DatasetName, DatasetPermit>,
+    unsigned: BTreeMap<DatasetName, Refusal>,
 }
 
 /// The obligations of one dataset.
@@ -53,11 +55,13 @@ pub struct DatasetPermit {
 ///
 /// # Errors
 /// [`Code::Denied`] with one and the same sentence whether the purpose is unknown or retired, no agreement covers it, none is
-/// in force, or none names the caller; [`Code::Invalid`] when several missions fit or two agreements cover one dataset.
+/// in force, or none names the caller; with another where all that do lack a party's signature, naming it: that is told only to
+/// those for whom they are made. [`Code::Invalid`] when several missions fit or two agreements cover one dataset.
 pub fn authorize(
     caller: &Caller,
     mission: Option<&Name>,
     agreements: &[Agreement],
+    signatures: &Signatures,
     purposes: &PurposeTree,
     now: DateTime<Utc>,
 ) -> Result<Permit, Refusal> {
@@ -68,11 +72,21 @@ pub fn authorize(
             && agreement.recipients.iter().any(|r| r.organisation == caller.organisation && !r.roles.is_disjoint(&caller.roles))
             && mission.is_none_or(|mission| agreement.mission == *mission)
     };
-    let applicable: Vec<&Agreement> = agreements.iter().filter(applies).collect();
+    let mut applicable: Vec<&Agreement> = Vec::new();
+    let mut unsigned: Vec<(&Agreement, Refusal)> = Vec::new();
+    for agreement in agreements.iter().filter(applies) {
+        match signatures.refusal(agreement, now) {
+            None => applicable.push(agreement),
+            Some(refusal) => unsigned.push((agreement, refusal)),
+        }
+    }
     let missions: BTreeSet<&Name> = applicable.iter().map(|agreement| &agreement.mission).collect();
     let mut missions = missions.into_iter();
     let place = mission.map_or_else(String::new, |mission| format!(" in the mission '{mission}'"));
     let Some(mission) = missions.next() else {
+        if let Some((_, refusal)) = unsigned.into_iter().next() {
+            return Err(refusal);
+        }
         return Err(Refusal::new(
             Code::Denied,
             format!("no agreement in force lets your organisation and roles use data for the purpose '{}'{place}", caller.purpose),
@@ -103,7 +117,13 @@ pub fn authorize(
             }
         }
     }
-    Ok(Permit { mission: mission.clone(), purpose: caller.purpose.clone(), datasets })
+    let of_mission = unsigned.into_iter().filter(|(agreement, _)| agreement.mission == *mission);
+    let names = |agreement: &Agreement| agreement.datasets.iter().map(|dataset| dataset.name.clone()).collect::<Vec<_>>();
+    let unsigned = of_mission
+        .flat_map(|(agreement, refusal)| names(agreement).into_iter().map(move |name| (name, refusal.clone())))
+        .filter(|(name, _)| !datasets.contains_key(name))
+        .collect();
+    Ok(Permit { mission: mission.clone(), purpose: caller.purpose.clone(), datasets, unsigned })
 }
 
 impl Permit {
@@ -125,6 +145,12 @@ impl Permit {
         self.datasets.get(name)
     }
 
+    /// The refusal of a dataset that the request could read if every party had signed the agreement that covers it.
+    #[must_use]
+    pub fn unsigned(&self, name: &DatasetName) -> Option<&Refusal> {
+        self.unsigned.get(name)
+    }
+
     /// Every dataset the request may read, by name.
     pub fn datasets(&self) -> impl Iterator<Item = &DatasetPermit> {
         self.datasets.values()
@@ -144,6 +170,9 @@ impl Permit {
     /// what is permitted instead.
     pub fn judge(&self, uses: &ColumnUses) -> Result<(), Refusal> {
         for dataset in uses.datasets() {
+            if let Some(refusal) = self.unsigned(dataset) {
+                return Err(refusal.clone());
+            }
             if !self.datasets.contains_key(dataset) {
                 return Err(Refusal::new(Code::Denied, format!("no dataset '{dataset}' may be used for this purpose"))
                     .advice("`concordat catalogue` lists what may be used"));
@@ -180,11 +209,19 @@ fn instead(column: &str, used: Use, allowed: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signature::Fault;
+    use crate::testing::{AGREEMENT, name, signed};
 
-    const AGREEMENT: &str = include_str!("testing/agreement.toml");
-
-    fn name(text: &str) -> Name {
-        Name::parse(text).unwrap()
+    /// [`super::authorize`], as if every party had signed every agreement.
+    fn authorize(
+        caller: &Caller,
+        mission: Option<&Name>,
+        agreements: &[Agreement],
+        purposes: &PurposeTree,
+        now: DateTime<Utc>,
+    ) -> Result<Permit, Refusal> {
+        let signatures = signed(&agreements.iter().collect::<Vec<_>>());
+        super::authorize(caller, mission, agreements, &signatures, purposes, now)
     }
 
     fn tree() -> PurposeTree {
@@ -278,10 +315,45 @@ mod tests {
         let same_mission = Agreement::parse(&AGREEMENT.replace("id = \"one\"", "id = \"two\"")).unwrap();
         let refusal = authorize(&good, None, &[one.clone(), same_mission], &tree(), now()).unwrap_err();
         assert!(refusal.code == Code::Invalid && refusal.message.contains("two agreements"), "{refusal}");
-        let other_mission = Agreement::parse(&AGREEMENT.replace("mission = \"m\"", "mission = \"n\"")).unwrap();
+        let other_mission = AGREEMENT.replace("mission = \"m\"", "mission = \"n\"").replace("id = \"one\"", "id = \"three\"");
+        let other_mission = Agreement::parse(&other_mission).unwrap();
         let both = [one, other_mission];
         assert_eq!(authorize(&good, None, &both, &tree(), now()).unwrap_err().code, Code::Invalid);
         assert_eq!(authorize(&good, Some(&name("n")), &both, &tree(), now()).unwrap().mission(), &name("n"));
+    }
+
+    #[test]
+    fn an_agreement_that_a_party_has_not_signed_permits_nothing_and_says_whose_signature_it_lacks() {
+        let good = caller("mission-unit", "analyst", "opportunity.measure");
+        let one = Agreement::parse(AGREEMENT).unwrap();
+        let ask = |caller: &Caller, agreements: &[Agreement], signatures: &Signatures| {
+            super::authorize(caller, None, agreements, signatures, &tree(), now())
+        };
+        let refusal = ask(&good, std::slice::from_ref(&one), &Signatures::default()).unwrap_err();
+        assert_eq!(refusal.code, Code::Denied);
+        assert!(refusal.message.contains("'one' does not bind: the signature of 'dfe' is missing; the signature of 'dwp' is missing"));
+        for party in ["dfe", "dwp"] {
+            let mut signatures = signed(&[&one]);
+            signatures.add(&one.id, &name(party), Err(Fault::Forged));
+            let refusal = ask(&good, std::slice::from_ref(&one), &signatures).unwrap_err();
+            assert_eq!((refusal.code, refusal.department.as_deref()), (Code::Denied, Some(party)));
+            // Who could not use it anyway learns nothing of it.
+            let stranger = caller("other-unit", "analyst", "opportunity.measure");
+            let told = ask(&stranger, std::slice::from_ref(&one), &signatures).unwrap_err();
+            assert_eq!(told, ask(&stranger, &[], &signatures).unwrap_err());
+        }
+        // Beside one that is signed: its own datasets only are refused, and it makes nothing ambiguous.
+        let text = AGREEMENT.replace("id = \"one\"", "id = \"two\"").replace("name = \"claims\"", "name = \"homes\"");
+        let two = Agreement::parse(&text).unwrap();
+        let elsewhere = Agreement::parse(&text.replace("mission = \"m\"", "mission = \"n\"").replace("\"two\"", "\"three\"")).unwrap();
+        let permit = ask(&good, &[one.clone(), two, elsewhere], &signed(&[&one])).unwrap();
+        assert_eq!(permit.datasets().map(|d| d.agreement.as_str()).collect::<BTreeSet<_>>(), ["one"].into());
+        let homes = DatasetName::new(name("dwp"), name("homes"));
+        let mut uses = ColumnUses::default();
+        uses.add(&homes, SUBJECT, Use::Join);
+        let refusal = permit.judge(&uses).unwrap_err();
+        assert!(permit.dataset(&homes).is_none() && refusal.message.contains("the agreement 'two' does not bind"), "{refusal}");
+        assert!(permit.unsigned(&DatasetName::new(name("dwp"), name("claims"))).is_none());
     }
 
     /// Every single use, against the agreement's text; and a permission that is taken away never widens what is allowed.

@@ -3,27 +3,39 @@
 //! Invariants
 //! - Values in, a decision out. No clock (`now` is an argument), no network, no file, no log; `Cargo.toml` proves it.
 //! - Nothing is the default: an unknown name, an empty set or an absent permission denies.
-//! - A [`Permit`] cannot be built outside [`authorize`].
+//! - A [`Permit`] cannot be built outside [`authorize`], and only of agreements that every party has signed.
 //!
-//! Deliberately absent: SQL and plans (the gateway extracts [`ColumnUses`] and this crate judges them), cryptography (the nodes').
+//! Deliberately absent: SQL and plans (the gateway extracts [`ColumnUses`] and this crate judges them), cryptography (`proto/`
+//! says whether a signature's bytes verify; [`signature`] says whether it counts).
 
 pub mod agreement;
 pub mod authorize;
 pub mod column;
 pub mod consent;
+pub mod difference;
+pub mod fingerprint;
 pub mod identifier;
+pub mod in_words;
 pub mod linkage;
 pub mod name;
 pub mod predicate;
+pub mod problem;
 pub mod purpose;
 pub mod refusal;
+pub mod revocation;
+pub mod signature;
+#[cfg(test)]
+mod testing;
 
-pub use agreement::{Agreement, Basis, Dataset, Problem};
+pub use agreement::{Agreement, Basis, Dataset};
 pub use authorize::{Caller, DatasetPermit, Permit, authorize};
 pub use column::{Classification, ColumnRule, ColumnType, ColumnUses, Use};
 pub use identifier::IdentifierType;
 pub use linkage::LinkageDomain;
 pub use name::{DatasetName, Name};
 pub use predicate::{Comparison, Predicate, Value};
+pub use problem::Problem;
 pub use purpose::PurposeTree;
 pub use refusal::{Code, Refusal};
+pub use revocation::Revocations;
+pub use signature::Signatures;

@@ -1,9 +1,9 @@
 //! The contract between gateway, nodes and clients: generated code, and the one place where wire types become domain types.
 //!
 //! Also what both ends must do alike: the strict JWT wrapper ([`token`]), release orders ([`order`]), release receipts
-//! ([`receipt`]), the Arrow schema of a release ([`schema`]), the identity behind a TLS connection ([`peer`]), the contract's
-//! versions ([`version`]) and the one table of codes and gRPC statuses ([`status`]); and how a release's stream, whose every
-//! byte is hostile until it has been checked, is read ([`release_stream`]).
+//! ([`receipt`]), signatures of agreements and where they lie ([`signature`]), the Arrow schema of a release ([`schema`]), the
+//! identity behind a TLS connection ([`peer`]), the contract's versions ([`version`]) and the one table of codes and gRPC statuses
+//! ([`status`]); and how a release's stream, whose every byte is hostile until it has been checked, is read ([`release_stream`]).
 
 #[cfg(test)]
 mod contract;
@@ -13,6 +13,7 @@ pub mod predicate;
 pub mod receipt;
 pub mod release_stream;
 pub mod schema;
+pub mod signature;
 pub mod status;
 pub mod token;
 pub mod version;

@@ -1,4 +1,5 @@
-//! JSON Web Tokens, wrapped once and strictly. Bearer tokens, release orders, tickets and receipts all pass here.
+//! JSON Web Tokens, wrapped once and strictly. Bearer tokens, release orders, tickets and receipts all pass here,
+//! and so do the signatures of agreements, whose claims are not a token's.
 //!
 //! `jsonwebtoken` alone accepts a token without audience or issuer, ignores `nbf`, `crit`, `typ` and an `exp` a minute ago.
 //! So it verifies the signature only, and everything else is decided here, with `now` as an argument:
@@ -284,6 +285,12 @@ impl SigningKey {
         header.kid = kid.map(str::to_owned);
         jsonwebtoken::encode(&header, claims, &self.key).map_err(|e| format!("signing a token failed: {e}"))
     }
+
+    /// The Base64url signature of any bytes.
+    #[cfg(test)]
+    pub(crate) fn sign_bytes(&self, message: &[u8]) -> String {
+        jsonwebtoken::crypto::sign(message, &self.key, Algorithm::EdDSA).unwrap()
+    }
 }
 
 /// The `kid` of a token's header, unverified: to choose a key with.
@@ -314,6 +321,29 @@ pub fn verify<T: DeserializeOwned>(token: &str, key: &VerifyingKey, expected: &E
     }
     let claims = signed(token, key)?;
     check(&claims, expected, Begins::NotBefore, now)?;
+    serde_json::from_value(Value::Object(claims)).map_err(|_| Reason::Claims)
+}
+
+/// Verifies a statement that names the key it is signed with, and returns what it states; what the key's holder may state is for
+/// the caller to judge. The header holds `alg` and `typ` and nothing else; `key` finds the key in the claims, which count only
+/// when the signature verifies under it.
+///
+/// # Errors
+/// The first [`Reason`] found: [`Reason::UnknownKey`] where `key` finds none.
+pub(crate) fn verify_statement<T: DeserializeOwned>(
+    token: &str,
+    typ: &str,
+    key: impl FnOnce(&Map<String, Value>) -> Option<VerifyingKey>,
+) -> Result<T, Reason> {
+    let header = header(token)?;
+    if header.keys().any(|member| member != "alg" && member != "typ") {
+        return Err(Reason::Header);
+    }
+    if header.get("typ").and_then(Value::as_str) != Some(typ) {
+        return Err(Reason::Type);
+    }
+    let key = key(&part(token, 1)?).ok_or(Reason::UnknownKey)?;
+    let claims = signed(token, &key)?;
     serde_json::from_value(Value::Object(claims)).map_err(|_| Reason::Claims)
 }
 
@@ -447,7 +477,7 @@ mod tests {
     fn raw(key: &SigningKey, header: &Value, claims: &Value) -> String {
         let b64 = |v: &Value| BASE64_URL_SAFE_NO_PAD.encode(v.to_string());
         let message = format!("{}.{}", b64(header), b64(claims));
-        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key.key, Algorithm::EdDSA).unwrap();
+        let signature = key.sign_bytes(message.as_bytes());
         format!("{message}.{signature}")
     }
 

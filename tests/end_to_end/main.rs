@@ -11,6 +11,7 @@
 )]
 
 mod abuse;
+mod agreements;
 mod alike;
 mod callers;
 mod clients;

@@ -6,7 +6,7 @@ use chrono::Utc;
 use concordat::client::{Answer, Client, ClientFile, Connection};
 use concordat::failure::Failure;
 use concordat::federation::describe::Caller;
-use concordat::federation::{Authority, Federation, Issuer, Layout, make};
+use concordat::federation::{Authority, Federation, Issuer, Layout, make, sign_again};
 use concordat::launch::Running;
 use concordat::sample::{Sample, federation};
 use concordat_policy::Code;
@@ -99,6 +99,25 @@ impl Sandbox {
             assert!(std::time::Instant::now() < deadline, "the gateway does not end");
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
+    }
+
+    /// A copy of an agreement: the gateway's, or a department's.
+    pub fn copy(&self, of: &str, agreement: &str) -> PathBuf {
+        let folder = if of == "gateway" { self.layout.estate() } else { self.layout.node(of) };
+        folder.join(format!("agreements/{agreement}.toml"))
+    }
+
+    /// Edits a copy, and leaves its signatures as they are.
+    pub fn edit(&self, of: &str, agreement: &str, from: &str, to: &str) {
+        let path = self.copy(of, agreement);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{from} is not in {text}");
+        std::fs::write(&path, text.replacen(from, to, 1)).unwrap();
+    }
+
+    /// Signs a copy, as it is now, in the name of every party.
+    pub fn sign(&self, of: &str, agreement: &str) {
+        sign_again(&self.layout, &self.copy(of, agreement)).unwrap();
     }
 
     /// The entries of a log: `gateway` or a department's.

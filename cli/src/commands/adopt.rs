@@ -17,9 +17,10 @@ Examples:
   concordat adopt trial trial/agreement.toml trial/view.sql
   concordat up trial
 
-An agreement (.toml) is checked, then copied to the node of each party and to the estate; an outcome view (.sql) goes to the
-estate under its file's name. For trying out on one machine. In production nobody can do this for another: each department
-puts its own copy beside its own node, and a node releases nothing that its own copy does not permit.")]
+An agreement (.toml) is checked, signed with the key of each party, and copied to the node of each and to the estate; an outcome
+view (.sql) goes to the estate under its file's name. For trying out on one machine. In production nobody can do this for another:
+each department puts its own copy beside its own node and signs that itself, and a node releases nothing that its own copy does not
+permit, nor under one that it has not signed.")]
 pub(crate) struct Adopt {
     /// The federation's folder
     folder: PathBuf,
@@ -42,7 +43,8 @@ pub(crate) fn run(command: Adopt) -> Result<()> {
         let agreement =
             adopt(&layout, &text).map_err(|failure| Failure { message: format!("{}: {}", file.display(), failure.message), ..failure })?;
         let parties: Vec<&str> = agreement.parties.iter().map(|party| party.department.as_str()).collect();
-        out::progress(&format!("agreement {}: copied to {} and the estate", agreement.id, parties.join(", ")));
+        out::progress(&format!("agreement {}: signed by {}, and copied to each and to the estate", agreement.id, parties.join(", ")));
+        out::progress("note: here one folder holds every key; in production each department signs itself: concordat-node agreement sign");
         if agreement.datasets.iter().all(|dataset| dataset.columns.values().all(|column| column.uses.is_empty())) {
             out::progress("note: it permits no use of any column yet, so nothing will be shared; fill in `uses`");
         }

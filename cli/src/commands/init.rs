@@ -19,7 +19,7 @@ use crate::out::{progress, thousands};
 use self::infer::Inferred;
 
 /// What a draft names as the legal power.
-pub(super) const POWER_TO_BE_NAMED: &str = "TO BE NAMED";
+pub(crate) const POWER_TO_BE_NAMED: &str = "TO BE NAMED";
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -28,6 +28,7 @@ Example: two departments, two files, from an empty folder to a joined answer
   concordat init trial --mission fairness --purpose fairness.measure \\
     --dataset dfe:pupils:pupils.csv:nino:nino --dataset dwp:claims:claims.parquet:NI_NUMBER:nino
   $EDITOR trial/agreement.toml            (decide who may use which column for what)
+  concordat agreement show trial/agreement.toml     (in plain words, as people read it before they sign)
   concordat adopt trial trial/agreement.toml trial/first_view.sql
   concordat up trial
   concordat query --folder trial --view first_view        (in another terminal)

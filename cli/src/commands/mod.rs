@@ -1,6 +1,7 @@
 //! One module per command: its arguments, its help and its work.
 
 pub(crate) mod adopt;
+pub(crate) mod agreement;
 pub(crate) mod catalogue;
 pub(crate) mod consent;
 pub(crate) mod default_mission;

@@ -1,9 +1,11 @@
-//! Makes a runnable federation in a folder: certificates, keys, configurations, the estate, the agreements' copies.
+//! Makes a runnable federation in a folder: certificates, keys, configurations, the estate, the agreements' copies
+//! with every party's signature.
 //!
 //! It is for trying out on one machine: one folder holds what in production lies with the departments, the gateway, the
 //! identity provider and the certificate authority separately. What the pieces may do to each other is the same.
 
 pub mod authority;
+mod copies;
 pub mod describe;
 pub mod issuer;
 pub mod keys;
@@ -18,6 +20,7 @@ use base64::prelude::BASE64_STANDARD;
 use chrono::NaiveDate;
 
 pub use self::authority::{Authority, Identity};
+pub use self::copies::{adopt, sign_again};
 pub use self::describe::Federation;
 pub use self::issuer::Issuer;
 pub use self::keys::Fingerprints;
@@ -77,28 +80,6 @@ pub fn make(federation: &Federation, folder: &Path, today: NaiveDate) -> Result<
     write(&layout.client(), &text::client(federation))?;
     write(&folder.join("README.txt"), include_str!("README.txt"))?;
     Ok(Made { layout, authority, issuer, fingerprints })
-}
-
-/// Gives every party of an agreement its own copy, and the estate one. Returns the agreement.
-///
-/// # Errors
-/// When the text is not an agreement, a party has no node here, or a file cannot be written.
-pub fn adopt(layout: &Layout, text: &str) -> Result<concordat_policy::Agreement> {
-    let agreement = concordat_policy::Agreement::parse(text).map_err(|problems| {
-        let lines = problems.iter().map(|p| format!("line {}: {} ({})", p.line(text), p.cause, p.remedy)).collect::<Vec<_>>();
-        Failure::new(format!("this is not a complete agreement:\n{}", lines.join("\n")))
-    })?;
-    let name = format!("{}.toml", agreement.id);
-    let nodes: Vec<_> = agreement.parties.iter().map(|party| layout.node(party.department.as_str())).collect();
-    if let Some(missing) = nodes.iter().find(|node| !node.join("node.toml").is_file()) {
-        return Err(Failure::new(format!("{} holds no node of a party of agreement '{}'", missing.display(), agreement.id))
-            .advice("correct the party's department, or make its node first"));
-    }
-    for node in nodes {
-        write(&node.join("agreements").join(&name), text)?;
-    }
-    write(&layout.estate().join("agreements").join(&name), text)?;
-    Ok(agreement)
 }
 
 fn write_estate(federation: &Federation, layout: &Layout) -> Result<()> {

@@ -1,6 +1,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use concordat_policy::{Agreement, PurposeTree};
+use concordat_proto::signature::files;
 use concordat_proto::token::{Bearer, BearerType, Begins, VerifyingKey, verify_bearer};
 
 use super::*;
@@ -27,7 +28,12 @@ fn the_sample_federation_parses_and_every_party_has_its_own_copies() {
         assert!(agreement.purposes.iter().all(|purpose| tree.active(purpose).is_some()));
         for party in &agreement.parties {
             let node = made.layout.node(party.department.as_str());
-            assert_eq!(read(&node.join(format!("agreements/{id}.toml"))), text);
+            let copy = node.join(format!("agreements/{id}.toml"));
+            assert_eq!(read(&copy), text);
+            for signer in &agreement.parties {
+                let statement = files::find(&copy, &signer.department).unwrap();
+                statement.judge(&agreement, &signer.department, &Default::default(), chrono::Utc::now()).unwrap();
+            }
             assert_eq!(PurposeTree::parse(&read(&node.join("purposes.toml"))).unwrap(), tree);
             let keys = made.fingerprints.get(party.department.as_str()).unwrap();
             assert_eq!((&keys.signing, &keys.linkage), (&party.signing_key, &party.linkage_key));
@@ -88,4 +94,11 @@ fn an_agreement_with_a_party_that_has_no_node_is_not_adopted() {
     assert!(failure.message.contains("dft"), "{failure}");
     assert!(!made.layout.estate().join("agreements/other.toml").exists());
     assert!(adopt(&made.layout, "id = 1").is_err());
+    // A party whose key is not its node's cannot be made to sign.
+    let keys = made.fingerprints.get("dwp").unwrap();
+    let text = read(&made.layout.estate().join("agreements/healthy-life.toml"));
+    let text = text.replace(keys.signing.as_str(), keys.linkage.as_str()).replace("id = \"healthy-life\"", "id = \"other\"");
+    let failure = adopt(&made.layout, &text).unwrap_err();
+    assert!(failure.message.contains("another signing key of 'dwp'"), "{failure}");
+    assert!(!made.layout.estate().join("agreements/other.toml").exists());
 }

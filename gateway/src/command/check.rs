@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use chrono::{DateTime, Utc};
 use concordat_operate::check::Report;
 use concordat_operate::server::unix_now;
 use concordat_policy::Agreement;
+use concordat_policy::signature::Fault;
 use concordat_proto::v1::Description;
 use futures::future::join_all;
 
@@ -37,7 +39,10 @@ pub(super) async fn check(path: &Path) -> Report {
                 Err(e) => unusable(&mut report, "issuers", &e),
             }
             match Estate::load(&config.estate) {
-                Ok(estate) => departments(&mut report, &config, &estate).await,
+                Ok(estate) => {
+                    signatures(&mut report, &estate, chrono::Utc::now());
+                    departments(&mut report, &config, &estate).await;
+                }
                 Err(e) => unusable(&mut report, "estate", &e),
             }
         }
@@ -61,6 +66,24 @@ async fn issuers(report: &mut Report, issuers: &Issuers) {
 fn unusable(report: &mut Report, what: &str, error: &miette::Report) {
     let remedy = error.help().map_or_else(|| "correct what is named".to_owned(), |help| help.to_string());
     report.fail(what, &error.to_string(), &remedy);
+}
+
+/// Whether every party has signed our copy of each agreement.
+fn signatures(report: &mut Report, estate: &Estate, now: DateTime<Utc>) {
+    for agreement in &estate.agreements {
+        let what = format!("agreement '{}'", agreement.id);
+        let lacking = estate.signatures.lacking(agreement, now);
+        if lacking.is_empty() {
+            report.ok(format!("{what}: signed by all of its {} parties", agreement.parties.len()));
+        }
+        for (department, fault) in lacking {
+            let cause = match &fault {
+                Fault::Unreadable(cause) => format!("the signature of '{department}' {fault}: {cause}"),
+                _ => format!("the signature of '{department}' {fault}, so nothing is asked under it"),
+            };
+            report.fail(&what, &cause, fault.remedy());
+        }
+    }
 }
 
 /// Asks every department's node what it says of itself.
@@ -114,7 +137,7 @@ fn judge(report: &mut Report, id: &str, description: &Description, agreements: &
                 report.warn(
                     &what,
                     &format!("agreement '{}' is not in force there", agreement.id),
-                    "see its validity, or ask whether the department suspended it",
+                    "see its validity, or ask whether the department has signed it, or suspended it",
                 );
             }
             Some(_) => report.ok(format!("{what}: holds our agreement '{}'", agreement.id)),

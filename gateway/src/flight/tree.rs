@@ -66,8 +66,9 @@ fn permits(gateway: &Gateway, known: &Known) -> Result<Vec<Permit>, Refusal> {
     let estate = &gateway.estate;
     let stated = known.session.mission.as_ref().or(known.identity.mission());
     let missions = estate.missions.iter().map(|m| &m.id).filter(|id| stated.is_none_or(|stated| stated == *id));
-    let permit =
-        |caller: &Caller, mission: &Name| authorize(caller, Some(mission), &estate.agreements, &estate.purposes, chrono::Utc::now()).ok();
+    let permit = |caller: &Caller, mission: &Name| {
+        authorize(caller, Some(mission), &estate.agreements, &estate.signatures, &estate.purposes, chrono::Utc::now()).ok()
+    };
     if known.identity.has_purpose() || known.session.purpose.is_some() {
         let caller = known.caller()?;
         return Ok(missions.filter_map(|mission| permit(&caller, mission)).collect());

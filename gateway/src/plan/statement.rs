@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use concordat_policy::{Code, Permit, Refusal};
+use concordat_policy::{Code, DatasetName, Name, Permit, Refusal};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, ScalarValue, TableReference};
 use datafusion::datasource::ViewTable;
@@ -218,6 +218,9 @@ fn register_views<'a>(
             return Err(Refusal::new(Code::Invalid, format!("views refer to each other more than {MAX_VIEW_DEPTH} deep, or in a circle")));
         }
         for reference in state.resolve_table_references(statement).map_err(refusal_of)? {
+            if let Some(refusal) = unsigned(&reference, permit) {
+                return Err(refusal.clone());
+            }
             let Some(view) = view_of(&reference, permit, views) else { continue };
             if state.schema_for_ref(TableReference::partial(VIEWS, view.name.as_str())).map_err(refusal_of)?.table_exist(&view.name) {
                 continue;
@@ -231,6 +234,11 @@ fn register_views<'a>(
         }
         Ok(())
     })
+}
+
+/// The refusal of a dataset whose agreement lacks a signature: the catalog does not hold it, so that it would look absent.
+fn unsigned<'p>(reference: &TableReference, permit: &'p Permit) -> Option<&'p Refusal> {
+    permit.unsigned(&DatasetName::new(Name::parse(reference.schema()?).ok()?, Name::parse(reference.table()).ok()?))
 }
 
 fn view_of<'v>(reference: &TableReference, permit: &Permit, views: &'v [View]) -> Option<&'v View> {

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use concordat_policy::{Agreement, Code, Name, PurposeTree, Refusal, authorize};
+use chrono::{DateTime, Utc};
+use concordat_policy::agreement::Fingerprint;
+use concordat_policy::{Agreement, Code, Name, Permit, PurposeTree, Refusal, Signatures, authorize};
+use concordat_proto::signature;
+use concordat_proto::token::SigningKey;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::physical_plan::displayable;
 
@@ -19,11 +23,11 @@ valid_until = "2026-12-31"
 linkage = { keyholder = "a" }
 [[party]]
 department = "a"
-signing_key = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+signing_key = "SIGNING KEY"
 linkage_key = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
 [[party]]
 department = "b"
-signing_key = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+signing_key = "SIGNING KEY"
 linkage_key = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
 [[recipient]]
 organisation = "unit"
@@ -60,18 +64,52 @@ power = "test"
 speed = { type = "number", classification = "personal", uses = ["aggregate"] }
 "#;
 
-async fn planned(sql: &str) -> Result<Plan, Refusal> {
-    let agreement = Agreement::parse(AGREEMENT).unwrap();
+/// The parties' key: a fixed seed in the fixed prefix of RFC 8410.
+fn key() -> SigningKey {
+    let prefix: [u8; 16] = [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+    SigningKey::from_pkcs8(&[&prefix[..], &[7; 32]].concat()).unwrap()
+}
+
+fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+/// An agreement with its parties' key in it.
+fn agreed(text: &str) -> Agreement {
+    Agreement::parse(&text.replace("SIGNING KEY", Fingerprint::of(key().public_spki()).as_str())).unwrap()
+}
+
+/// The parties' signatures of `agreement`, but for those of `without`.
+fn sign(signatures: &mut Signatures, agreement: &Agreement, without: &[&str]) {
+    for party in agreement.parties.iter().filter(|party| !without.contains(&party.department.as_str())) {
+        let content = signature::sign(agreement, &party.department, &key(), now()).unwrap();
+        signatures.add(&agreement.id, &party.department, signature::read(content.as_bytes()));
+    }
+}
+
+fn now() -> DateTime<Utc> {
+    "2026-06-01T00:00:00Z".parse().unwrap()
+}
+
+fn permitted(agreements: &[Agreement], signatures: &Signatures) -> Result<Permit, Refusal> {
     let purposes = PurposeTree::parse(r#"purpose = [{ id = "p", title = "P" }]"#).unwrap();
-    let name = |s: &str| Name::parse(s).unwrap();
     let caller = concordat_policy::Caller {
         subject: "u".into(),
         organisation: "unit".into(),
         roles: ["analyst".to_owned()].into(),
         purpose: name("p"),
     };
-    let now = "2026-06-01T00:00:00Z".parse().unwrap();
-    let permit = authorize(&caller, None, &[agreement], &purposes, now).unwrap();
+    authorize(&caller, None, agreements, signatures, &purposes, now())
+}
+
+async fn planned(sql: &str) -> Result<Plan, Refusal> {
+    let agreement = agreed(AGREEMENT);
+    let mut signatures = Signatures::default();
+    sign(&mut signatures, &agreement, &[]);
+    planned_under(permitted(&[agreement], &signatures).unwrap(), sql).await
+}
+
+async fn planned_under(permit: Permit, sql: &str) -> Result<Plan, Refusal> {
     let view = |name: &str, sql: &str| View {
         name: name.into(),
         mission: permit.mission().clone(),
@@ -218,6 +256,34 @@ async fn the_rest_is_refused_with_its_code() {
                 assert!(refusal.to_string().contains(says), "{sql}\n{refusal:?}");
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn each_party_must_have_signed() {
+    let one = agreed(AGREEMENT);
+    for missing in ["a", "b"] {
+        let mut signatures = Signatures::default();
+        sign(&mut signatures, &one, &[missing]);
+        let refusal = permitted(std::slice::from_ref(&one), &signatures).unwrap_err();
+        let says = format!("the agreement 'test' does not bind: the signature of '{missing}' is missing");
+        assert!(refusal.code == Code::Denied && refusal.message == says, "{refusal:?}");
+        assert_eq!(refusal.department.as_deref(), Some(missing));
+    }
+    // Beside an agreement that is signed, one that is not: its own dataset is refused by name, also where a view reads it.
+    let two = AGREEMENT.replace("id = \"test\"", "id = \"two\"").replace("name = \"people\"", "name = \"pupils\"");
+    let two = agreed(&two);
+    let signed = agreed(AGREEMENT.split("[[dataset]]\ndepartment = \"b\"").next().unwrap());
+    let mut signatures = Signatures::default();
+    sign(&mut signatures, &signed, &[]);
+    sign(&mut signatures, &two, &["b"]);
+    let permit = permitted(&[signed, two], &signatures).unwrap();
+    planned_under(permit.clone(), "SELECT count(*) FROM a.people").await.unwrap();
+    for sql in
+        ["SELECT count(*) FROM a.pupils", "SELECT count(*) FROM b.claims", "SELECT region, avg(amount) FROM views.joined GROUP BY region"]
+    {
+        let refusal = planned_under(permit.clone(), sql).await.err().unwrap_or_else(|| panic!("planned: {sql}"));
+        assert!(refusal.code == Code::Denied && refusal.message.contains("'two' does not bind: the signature of 'b'"), "{refusal:?}");
     }
 }
 

@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use chrono::{SecondsFormat, Utc};
 use concordat_operate::Fault;
 use concordat_operate::check::Report;
 use concordat_operate::server::unix_now;
+use concordat_policy::signature::Fault as SignatureFault;
 
 use super::suspend;
 use crate::config::{Config, Findings, Paths};
@@ -37,6 +39,23 @@ pub(crate) async fn check(path: &Path) -> Report {
 async fn sound(report: &mut Report, config: &Config) {
     let (department, agreements) = (&config.department, config.agreements.len());
     report.ok(format!("configuration of '{department}': {agreements} agreement(s), keys as in the agreements"));
+    let now = Utc::now();
+    for agreement in &config.agreements {
+        if let Ok(at) = config.signatures.judge(agreement, department, now) {
+            report.ok(format!(
+                "agreement '{}': signed by this department at {}",
+                agreement.id,
+                at.to_rfc3339_opts(SecondsFormat::Secs, true)
+            ));
+        }
+    }
+    for (agreement, fault) in config.unsigned(now) {
+        let detail = if let SignatureFault::Unreadable(cause) = &fault { format!(": {cause}") } else { String::new() };
+        let cause = format!("this department's own signature {fault}{detail}, so nothing is released under it");
+        let sign = format!("`concordat-node agreement sign {}` shows what would be signed and asks", agreement.id);
+        let remedy = if fault.signing_helps() { sign.as_str() } else { fault.remedy() };
+        report.fail(format!("agreement '{}'", agreement.id), &cause, remedy);
+    }
     for warning in &config.warnings {
         report.warn("configuration", warning, "correct it when the agreement or the dataset next changes");
     }

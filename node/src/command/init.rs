@@ -85,7 +85,8 @@ fn told(wanted: &Wanted, written: &Written) -> String {
     let _ = write!(
         text,
         "
-Then read every column's classification, and put agreements into {folder}/agreements when they are made. The other parties need:
+Then read every column's classification. An agreement goes into {folder}/agreements when it is made, and binds this department
+when it is signed: concordat-node agreement sign AGREEMENT --config {config}. The other parties need:
 
   signing_key = \"{}\"
   linkage_key = \"{}\"

@@ -106,10 +106,11 @@ fn text(shown: &Preview) -> String {
     let mut line = |what: &str, value: String| {
         let _ = writeln!(text, "  {what:<11}{value}");
     };
-    let state = match (shown.suspended, shown.in_force) {
-        (true, _) => "SUSPENDED by this department: nothing leaves",
-        (false, true) => "in force",
-        (false, false) => "not in force: nothing leaves",
+    let state = match (shown.suspended, &shown.unsigned, shown.in_force) {
+        (true, ..) => "SUSPENDED by this department: nothing leaves".to_owned(),
+        (false, Some(cause), _) => format!("NOT SIGNED by this department ({cause}): nothing leaves"),
+        (false, None, true) => "in force".to_owned(),
+        (false, None, false) => "not in force: nothing leaves".to_owned(),
     };
     line("state", format!("{state} (valid {} to {})", shown.valid_from, shown.valid_until));
     line("file", format!("sha256:{}", shown.agreement_digest));

@@ -1,4 +1,4 @@
-//! `suspend` and `resume`: the department's own veto, without asking anybody.
+//! `suspend`, `resume` and `agreement end`: the department's own veto, without asking anybody.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ use miette::{IntoDiagnostic as _, WrapErr as _, miette};
 
 use super::print;
 use crate::config::{Held, Paths};
-use crate::suspension::book::{self, Act, Book, ChangeError, Outcome, Wanted};
+use crate::suspension::book::{self, Act, Book, ChangeError, Outcome, Suspension, Wanted};
 use crate::suspension::{Folders, Person, REMEDY};
 
 /// How long a running node may take to notice; it looks five times a second.
@@ -41,6 +41,11 @@ pub(super) async fn suspend(args: SuspendArgs) -> miette::Result<()> {
 
 pub(super) async fn resume(args: SuspendArgs) -> miette::Result<()> {
     act(args, Act::Resumed).await
+}
+
+/// Ends one agreement. The department's signature follows once that is in force, whether a running node confirms it or not.
+pub(super) async fn end(agreement: String, config: PathBuf, reason: Option<String>) -> miette::Result<()> {
+    act(SuspendArgs { agreement: Some(agreement), config, reason }, Act::Ended).await
 }
 
 async fn act(args: SuspendArgs, act: Act) -> miette::Result<()> {
@@ -121,6 +126,10 @@ fn told(wanted: &Wanted<'_>, outcome: &Outcome, book: &Book) -> String {
     match (wanted.act, outcome, book.suspension(wanted.agreement)) {
         (Act::Suspended, Outcome::Changed(_), _) => format!("Suspended: {what}.\n"),
         (Act::Resumed, Outcome::Changed(_), _) => format!("Resumed: {what}.\n"),
+        (Act::Ended, Outcome::Changed(_), _) => format!("Ended: {what}. It cannot be resumed.\n"),
+        (_, Outcome::Unchanged, Some(was)) if was.ended => {
+            format!("Nothing was changed: {what} was ended at {} by {}, and cannot be resumed.\n", was.since, was.by)
+        }
         (_, Outcome::Unchanged, Some(was)) => {
             format!("Nothing was changed: {what} has been suspended since {} by {}.\n", was.since, was.by)
         }
@@ -135,7 +144,8 @@ pub(super) fn standing(book: &Book) -> String {
     }
     book.suspended.iter().fold(String::from("Suspended now:\n"), |mut text, suspension| {
         let reason = suspension.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
-        let _ = writeln!(text, "  {}, since {} by {}{reason}", what(suspension.agreement.as_ref()), suspension.since, suspension.by);
+        let since = if suspension.ended { "ended for good at" } else { "since" };
+        let _ = writeln!(text, "  {}, {since} {} by {}{reason}", what(suspension.agreement.as_ref()), suspension.since, suspension.by);
         text
     })
 }
@@ -157,7 +167,7 @@ async fn noticed(paths: &Paths, number: u64, act: Act) -> miette::Result<String>
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(match act {
-        Act::Suspended => "The running node keeps to it, has cut what was under way, and has it in its access log.\n",
+        Act::Suspended | Act::Ended => "The running node keeps to it, has cut what was under way, and has it in its access log.\n",
         Act::Resumed => "The running node keeps to it, and has it in its access log.\n",
     }
     .into())
@@ -176,11 +186,20 @@ pub(super) fn runs(log: &Path) -> bool {
 pub(super) fn check(report: &mut Report, paths: &Paths) {
     match book::read(&folders(paths), 0) {
         Err(damage) => report.fail("suspensions", &format!("{damage}, so everything is suspended"), REMEDY),
-        Ok(book) if book.suspended.is_empty() => report.ok("suspensions: none"),
         Ok(book) => {
-            let list =
-                book.suspended.iter().map(|s| format!("{} since {} by {}", what(s.agreement.as_ref()), s.since, s.by)).collect::<Vec<_>>();
-            report.warn("suspensions", &list.join("; "), "`resume` lifts them");
+            let list = |ended: bool| {
+                let of = book.suspended.iter().filter(|suspension| suspension.ended == ended);
+                let line = |s: &Suspension| format!("{} since {} by {}", what(s.agreement.as_ref()), s.since, s.by);
+                of.map(line).collect::<Vec<_>>().join("; ")
+            };
+            match list(false) {
+                none if none.is_empty() => report.ok("suspensions: none"),
+                suspended => report.warn("suspensions", &suspended, "`resume` lifts them"),
+            }
+            match list(true) {
+                none if none.is_empty() => {}
+                ended => report.ok(format!("ended for good: {ended}")),
+            }
         }
     }
 }

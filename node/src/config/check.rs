@@ -27,8 +27,8 @@ pub(super) struct Own<'a> {
 }
 
 /// The agreements that bind this department.
-pub(super) fn agreements(papers: Vec<Paper>, own: &Own<'_>, findings: &mut Vec<Finding>, warnings: &mut Vec<String>) -> Vec<Agreement> {
-    let mut kept: Vec<Agreement> = Vec::new();
+pub(super) fn agreements(papers: Vec<Paper>, own: &Own<'_>, findings: &mut Vec<Finding>, warnings: &mut Vec<String>) -> Vec<Paper> {
+    let mut kept: Vec<Paper> = Vec::new();
     for paper in papers {
         let place = paper.path.display();
         let Some(index) = paper.agreement.parties.iter().position(|party| party.department == *own.department) else {
@@ -36,7 +36,7 @@ pub(super) fn agreements(papers: Vec<Paper>, own: &Own<'_>, findings: &mut Vec<F
                 .push(format!("{place}: agreement '{}' does not name '{}' as a party and is ignored", paper.agreement.id, own.department));
             continue;
         };
-        if kept.iter().any(|other| other.id == paper.agreement.id) {
+        if kept.iter().any(|other| other.agreement.id == paper.agreement.id) {
             let cause = format!("agreement '{}' stands in two files", paper.agreement.id);
             findings.push(paper.finding(&["id"], cause, "keep the one that is in force"));
             continue;
@@ -51,7 +51,7 @@ pub(super) fn agreements(papers: Vec<Paper>, own: &Own<'_>, findings: &mut Vec<F
         for (index, dataset) in paper.agreement.datasets.iter().enumerate().filter(|(_, d)| d.name.department == *own.department) {
             paper.check_dataset(index, dataset, own, findings);
         }
-        kept.push(paper.agreement);
+        kept.push(paper);
     }
     kept
 }

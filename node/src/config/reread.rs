@@ -7,6 +7,7 @@ use concordat_operate::Fault;
 use concordat_operate::certificate::{Files, text};
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Agreement, Name};
+use concordat_proto::signature::files;
 
 use super::file;
 
@@ -42,6 +43,8 @@ pub struct Paths {
     pub department: Name,
     /// The folder of agreements.
     pub agreements: PathBuf,
+    /// The key that signs tickets, receipts and agreements.
+    pub signing: PathBuf,
     /// The listener's certificate, key and authorities.
     pub tls: Files,
     /// The folder of state.
@@ -61,8 +64,9 @@ impl Paths {
         let file = understood(path)?;
         let at = |relative: &Path| path.parent().unwrap_or(Path::new(".")).join(relative);
         let tls = Files { certificate: at(&file.tls.certificate), key: at(&file.tls.key), ca: Some(at(&file.tls.ca)) };
-        let agreements = at(&file.agreements);
-        Ok(Self { department: file.department, agreements, tls, state: at(&file.state), log: at(&file.log), spill: at(&file.spill) })
+        let (agreements, signing) = (at(&file.agreements), at(&file.keys.signing));
+        let (state, log, spill) = (at(&file.state), at(&file.log), at(&file.spill));
+        Ok(Self { department: file.department, agreements, signing, tls, state, log, spill })
     }
 }
 
@@ -91,7 +95,7 @@ impl Held {
         let mut held = Self::default();
         for entry in std::fs::read_dir(&paths.agreements).map_err(unreadable)? {
             let path = entry.map_err(unreadable)?.path();
-            if path.extension().is_none_or(|end| end != "toml") {
+            if !files::is_agreement(&path) {
                 continue;
             }
             match std::fs::read_to_string(&path).ok().and_then(|text| Agreement::parse(&text).ok()) {

@@ -119,6 +119,37 @@ fn keys_must_be_the_agreed_ones_and_private() {
 }
 
 #[test]
+fn an_agreement_without_the_departments_signature_is_held_and_named() {
+    let world = World::new();
+    let unsigned = |world: &World| {
+        let config = Config::load(&world.path("node.toml")).unwrap();
+        assert_eq!((config.agreements.len(), config.warnings.len()), (1, 0));
+        config.unsigned(Utc::now()).map(|(agreement, fault)| (agreement.id.to_string(), fault)).collect::<Vec<_>>()
+    };
+    assert!(unsigned(&world).is_empty());
+    world.replace("agreements/opportunity.toml", "Opportunity", "0pportunity");
+    assert_eq!(unsigned(&world), [("opportunity-2026".into(), Fault::Text)]);
+    world.resign();
+    assert!(unsigned(&world).is_empty());
+    world.unsign();
+    assert_eq!(unsigned(&world), [("opportunity-2026".into(), Fault::Missing)]);
+}
+
+#[test]
+fn a_damaged_list_of_revoked_keys_is_a_finding() {
+    let world = World::new();
+    world.write("agreements/revoked.toml", "");
+    assert_eq!(findings(&world), Vec::<String>::new());
+    world.write("agreements/revoked.toml", "[[key]]\nfingerprint = \"sha256:0\"\n");
+    let found = findings(&world);
+    assert!(found.iter().any(|f| f.starts_with("agreements/revoked.toml [") && f.contains("a fingerprint is")), "{found:?}");
+    std::fs::remove_file(world.path("agreements/revoked.toml")).unwrap();
+    std::fs::create_dir(world.path("agreements/revoked.toml")).unwrap();
+    let found = Config::load(&world.path("node.toml")).unwrap_err();
+    assert!(found.findings.iter().any(|f| f.cause().contains("cannot be read")), "what cannot be read is not nothing");
+}
+
+#[test]
 fn agreements_of_others_are_ignored_with_a_warning() {
     let world = World::new();
     world.replace("agreements/opportunity.toml", "\"dfe\"", "\"dbt\"");

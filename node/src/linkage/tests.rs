@@ -3,10 +3,10 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use chrono::TimeDelta;
-use concordat_policy::PurposeTree;
+use concordat_policy::{PurposeTree, Signatures};
 
 use super::*;
-use crate::fixture::{PURPOSES, agreement_text, linkage_key, name};
+use crate::fixture::{PURPOSES, agreement_text, linkage_key, name, signed_by, signing_key};
 use crate::suspension::{Folders, Suspensions};
 
 struct Pair {
@@ -20,14 +20,21 @@ struct Pair {
 impl Pair {
     /// `dfe` keeps the keys.
     fn new() -> Self {
+        Self::with(true)
+    }
+
+    /// Whether both have signed.
+    fn with(signed: bool) -> Self {
         let folders = std::array::from_fn(|_| tempfile::tempdir().unwrap());
         let [(dfe, dwp), (stranger, _)] = [(linkage_key().0, linkage_key().0), (linkage_key().0, linkage_key().0)];
         let print = |pair: &Keypair| Fingerprint::of(&pair.public());
-        let signing = Fingerprint::of(b"signing");
-        let text = agreement_text("dfe", (&signing, &print(&dfe)), (&signing, &print(&dwp)));
+        let (signing, _) = signing_key();
+        let signs = Fingerprint::of(signing.public_spki());
+        let agreement = Agreement::parse(&agreement_text("dfe", (&signs, &print(&dfe)), (&signs, &print(&dwp)))).unwrap();
         let agreements = |own: &str, index: usize| {
             let suspensions = Suspensions::at(name(own), Folders::new(folders[index].path(), folders[index].path()));
-            Agreements::new(suspensions.into(), vec![Agreement::parse(&text).unwrap()], PurposeTree::parse(PURPOSES).unwrap())
+            let signatures = if signed { signed_by(&agreement, own, &signing) } else { Signatures::default() };
+            Agreements::new(suspensions.into(), vec![agreement.clone()], signatures, PurposeTree::parse(PURPOSES).unwrap())
         };
         let open = |pair: Keypair, index: usize| LinkageKeys::open(pair, folders[index].path()).unwrap();
         Self {
@@ -81,6 +88,24 @@ fn both_ends_hold_the_same_key_and_keep_it() {
     assert!(!sealed.ciphertext.windows(8).any(|part| key(&pair.dfe).bytes().windows(8).any(|k| k == part)));
     let file = std::fs::read_dir(pair._folders[0].path().join("linkage")).unwrap().next().unwrap().unwrap();
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn no_key_is_made_sealed_or_taken_under_an_agreement_that_the_department_has_not_signed() {
+    let (unsigned, signed) = (Pair::with(false), Pair::new());
+    let sealed = signed.seal(&signed.request()).unwrap();
+    let taken = unsigned.dwp.0.accept(
+        &v1::SealedKey { agreement_digest: unsigned.agreement().digest.clone(), ..sealed },
+        &unsigned.dwp.1,
+        unsigned.now,
+    );
+    for (refusal, department) in [(unsigned.seal(&unsigned.request()).unwrap_err(), "dfe"), (taken.unwrap_err(), "dwp")] {
+        assert_eq!((refusal.code, refusal.department.as_deref()), (Code::Denied, Some(department)));
+        assert!(refusal.message.contains("'opportunity-2026': its own signature is missing"), "{refusal}");
+        assert!(refusal.advice.unwrap().contains("concordat-node agreement sign opportunity-2026"));
+    }
+    let made = std::fs::read_dir(unsigned._folders[0].path().join("linkage")).unwrap().count();
+    assert_eq!(made, 0, "no key was made");
 }
 
 #[test]

@@ -11,7 +11,8 @@ use crate::suspension::{Folders, Suspensions};
 
 pub(crate) fn verifier(world: &World) -> Verifier {
     let suspensions = Suspensions::at(name("dfe"), Folders::new(&world.path("state"), &world.path("log")));
-    let agreements = Agreements::new(suspensions.into(), vec![world.agreement.clone()], PurposeTree::parse(PURPOSES).unwrap());
+    let purposes = PurposeTree::parse(PURPOSES).unwrap();
+    let agreements = Agreements::new(suspensions.into(), vec![world.agreement.clone()], world.signatures(), purposes);
     Verifier { agreements: Arc::new(agreements), key: world.orders.verifying_key().unwrap(), datasets: [name("attainment")].into() }
 }
 

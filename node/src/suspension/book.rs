@@ -1,4 +1,4 @@
-//! The file behind the kill switch, `state/suspensions`: what is suspended, and the changes that the access log may not have yet.
+//! The file behind the kill switch, `state/suspensions`: what is suspended or ended, and the changes that the access log may not have yet.
 //!
 //! Its first line is the SHA-256 of the rest, so that a file that was cut, mixed or edited is noticed; changes are numbered, and
 //! `suspensions-logged` beside the access log holds the number of the last one that is in it, so that a file that is gone, or came
@@ -48,6 +48,9 @@ pub(crate) struct Suspension {
     pub(crate) since: String,
     pub(crate) by: Person,
     pub(crate) reason: Option<String>,
+    /// For good: it is never resumed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) ended: bool,
 }
 
 /// What was done.
@@ -56,6 +59,8 @@ pub(crate) struct Suspension {
 pub(crate) enum Act {
     Suspended,
     Resumed,
+    /// Suspended for good.
+    Ended,
 }
 
 /// One change.
@@ -130,18 +135,18 @@ impl Book {
         self.suspended.iter().find(|suspension| suspension.agreement.as_ref() == agreement)
     }
 
-    /// Suspends or resumes; `None` is everything.
+    /// Suspends, resumes or ends; `None` is everything. What has ended stays so.
     fn act(&mut self, act: Act, agreement: Option<&Name>, by: &Person, reason: Option<&str>) -> Outcome {
-        match (act, self.suspension(agreement).is_some()) {
-            (Act::Suspended, true) | (Act::Resumed, false) => return Outcome::Unchanged,
-            (Act::Suspended, false) => {}
-            (Act::Resumed, true) => self.suspended.retain(|suspension| suspension.agreement.as_ref() != agreement),
+        match (act, self.suspension(agreement).map(|suspension| suspension.ended)) {
+            (_, Some(true)) | (Act::Suspended, Some(false)) | (Act::Resumed, None) => return Outcome::Unchanged,
+            (Act::Suspended | Act::Ended, None) => {}
+            (Act::Resumed | Act::Ended, Some(false)) => self.suspended.retain(|suspension| suspension.agreement.as_ref() != agreement),
         }
         self.last += 1;
         let (at, agreement, by) = (Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true), agreement.cloned(), by.clone());
-        if act == Act::Suspended {
-            let reason = reason.map(str::to_owned);
-            self.suspended.push(Suspension { agreement: agreement.clone(), since: at.clone(), by: by.clone(), reason });
+        if act != Act::Resumed {
+            let (reason, ended) = (reason.map(str::to_owned), act == Act::Ended);
+            self.suspended.push(Suspension { agreement: agreement.clone(), since: at.clone(), by: by.clone(), reason, ended });
         }
         let reason_given = reason.is_some();
         self.changes.push(Change { number: self.last, at, act, agreement, by, reason_given, replaced_damaged_file: false });
@@ -212,7 +217,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) held: Option<&'a BTreeSet<Name>>,
 }
 
-/// Suspends or resumes, durably, and gives back what is suspended then. Suspending everything also works where the file cannot
+/// Suspends, resumes or ends, durably, and gives back what is suspended then. Suspending everything also works where the file cannot
 /// be relied on: it begins a new one, in which each held agreement is suspended by itself too, and keeps the old beside it. While
 /// nobody can tell which those are, the old one stays, and with it everything is suspended. Blocks.
 pub(crate) fn change(folders: &Folders, wanted: &Wanted<'_>) -> Result<(Outcome, Book), ChangeError> {

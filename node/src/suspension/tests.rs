@@ -50,6 +50,31 @@ fn everything_and_single_agreements_are_independent_and_outlive_the_process() {
 }
 
 #[test]
+fn what_has_ended_is_never_resumed() {
+    use Act::{Ended, Resumed, Suspended};
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path();
+    let steps: [(Act, Option<&str>, Outcome, [bool; 2]); 7] = [
+        (Suspended, Some("one"), Outcome::Changed(1), [false, true]),
+        (Ended, Some("one"), Outcome::Changed(2), [false, true]),
+        (Resumed, Some("one"), Outcome::Unchanged, [false, true]),
+        (Suspended, Some("one"), Outcome::Unchanged, [false, true]),
+        (Ended, Some("one"), Outcome::Unchanged, [false, true]),
+        (Ended, Some("two"), Outcome::Changed(3), [false, false]),
+        (Resumed, None, Outcome::Unchanged, [false, false]),
+    ];
+    for (what, agreement, outcome, expected) in steps {
+        assert_eq!(act(state, what, agreement).unwrap().0, outcome, "{what:?} {agreement:?}");
+        assert_eq!(permitted(state), expected, "after {what:?} {agreement:?}");
+    }
+    let refusal = Suspensions::at(name("dfe"), both(state)).permits(&name("one")).unwrap_err();
+    assert!(refusal.code == Code::Denied && refusal.message.contains("has ended the agreement 'one'"), "{refusal}");
+    let book = book::read(&both(state), 0).unwrap();
+    let events: Vec<String> = book.changes.iter().map(|change| format!("{:?}", entry(change))).collect();
+    assert!(events.last().unwrap().contains("agreement.ended"), "{events:?}");
+}
+
+#[test]
 fn the_refusal_names_department_agreement_and_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     act(folder.path(), Act::Suspended, Some("one")).unwrap();

@@ -45,6 +45,7 @@ async fn checks_pass_where_all_is_well_and_find_each_thing_that_is_not() {
     for said in [
         "department 'dwp': clocks agree",
         "department 'dwp': holds our agreement",
+        "agreement 'opportunity': signed by all of its 5 parties",
         "issuer 'https://issuer.example.internal': 1 key(s)",
         "valid until",
     ] {
@@ -53,7 +54,7 @@ async fn checks_pass_where_all_is_well_and_find_each_thing_that_is_not() {
 
     // All at once: a node that is gone, another agreement, an expired certificate, another's key.
     sandbox.running.kill("dwp");
-    let agreement = std::fs::read_dir(sandbox.layout.folder().join("estate/agreements")).unwrap().next().unwrap().unwrap().path();
+    let agreement = sandbox.layout.estate().join("agreements/opportunity.toml");
     let text = std::fs::read_to_string(&agreement).unwrap();
     std::fs::write(&agreement, format!("# another copy\n{text}")).unwrap();
     let old = Authority::open(&sandbox.layout, Utc::now().date_naive() - Days::new(800)).unwrap();
@@ -65,6 +66,7 @@ async fn checks_pass_where_all_is_well_and_find_each_thing_that_is_not() {
     finds(&lines, &["gateway.pem", "expired on", "renew it"]);
     finds(&lines, &["department 'dwp'", "start its node"]);
     finds(&lines, &["is not ours", "compare both files"]);
+    finds(&lines, &["agreement 'opportunity'", "the signature of 'dfe' signs another text", "a new signature of every party"]);
 
     let other = sandbox.authority.server("gateway", &[GATEWAY_SERVER_NAME]).unwrap();
     std::fs::write(gateway.join("tls/gateway.key.pem"), &other.key).unwrap();

@@ -43,6 +43,8 @@ mission = "m"
 purposes = ["p.q"]
 valid_from = "2026-01-01"
 valid_until = "2027-01-01"
+review_on = "2026-06-01"
+benefits = "Fairer chances"
 minimum_subjects = 10
 limits = { requests_per_minute = 5, rows_per_day = 7 }
 linkage = { keyholder = "dfe", epoch_days = 90 }

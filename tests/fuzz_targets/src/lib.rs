@@ -10,6 +10,7 @@
 //! | `agreement` | TOML | an accepted agreement keeps its own rules and is the same when its text is written anew; a problem names a line of the text |
 //! | `token` | header and claims, or a token | only what an independent reading of the claims permits is accepted, and nothing that we did not sign |
 //! | `receipt` | claims | an accepted receipt is signed and read again the same |
+//! | `signature` | header and payload, or a file | an accepted signature of an agreement has the one header, five members and a key that we hold, and counts only for its text |
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -29,6 +30,7 @@ pub mod release_stream;
 #[cfg(test)]
 mod replay;
 mod sample;
+mod signature;
 pub mod tamper;
 mod token;
 
@@ -36,6 +38,7 @@ pub use agreement::agreement;
 pub use order::release_order;
 pub use predicate::predicate;
 pub use release_stream::release_stream;
+pub use signature::signature;
 pub use token::{receipt, token};
 
 /// A target: its name, its function, and the inputs from which its corpus began.
@@ -47,11 +50,12 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     Target { name: "release_stream", run: release_stream, seeds: release_stream::seeds },
     Target { name: "release_order", run: release_order, seeds: order::seeds },
     Target { name: "predicate", run: predicate, seeds: predicate::seeds },
     Target { name: "agreement", run: agreement, seeds: agreement::seeds },
     Target { name: "token", run: token, seeds: token::seeds },
     Target { name: "receipt", run: receipt, seeds: token::receipt_seeds },
+    Target { name: "signature", run: signature, seeds: signature::seeds },
 ];

@@ -52,6 +52,7 @@ pub(super) fn agreement_text(federation: &Federation, made: &Made, folder: &Path
 #   A column with \"filter\" alone never leaves its department. Delete the columns that nobody needs;
 # - for each column, whether it is public, personal or special (UK GDPR Art. 9); `init` cannot know and writes personal.
 #
+# Read it as people do before they sign: concordat agreement show {folder}/agreement.toml
 # Then: concordat adopt {folder} {folder}/agreement.toml
 
 "

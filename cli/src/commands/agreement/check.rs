@@ -1,0 +1,65 @@
+//! `agreement check`: is the file sound, and who has signed it?
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use concordat_policy::signature::Fault;
+use concordat_policy::{Agreement, Basis, Signatures};
+
+use super::files;
+use crate::failure::{Failure, Result};
+use crate::out;
+
+pub(super) fn check(path: &Path, now: DateTime<Utc>) -> Result<()> {
+    let agreement = files::agreement(path)?;
+    let found = files::signatures(path, &agreement)?;
+    let mut text = format!("ok   {}: agreement '{}', sha256 {}\n", path.display(), agreement.id, agreement.digest);
+    remarks(&mut text, &agreement, now);
+    text.push_str(&signatures(&agreement, &found, now));
+    out::result(&text)?;
+    match found.lacking(&agreement, now).len() {
+        0 => Ok(()),
+        lacking => Err(Failure::new(format!("{lacking} of {} parties have not signed this text", agreement.parties.len()))
+            .advice("each FAIL line names its remedy; nothing is shared under it before")),
+    }
+}
+
+/// One line for each party's signature.
+pub(super) fn signatures(agreement: &Agreement, found: &Signatures, now: DateTime<Utc>) -> String {
+    let mut text = String::new();
+    for party in &agreement.parties {
+        let _ = match found.judge(agreement, &party.department, now) {
+            Ok(at) => writeln!(text, "ok   signed by '{}' at {}", party.department, at.to_rfc3339_opts(SecondsFormat::Secs, true)),
+            Err(fault) => {
+                let detail = if let Fault::Unreadable(cause) = &fault { format!(": {cause}") } else { String::new() };
+                writeln!(text, "FAIL the signature of '{}' {fault}{detail}; {}", party.department, fault.remedy())
+            }
+        };
+    }
+    text
+}
+
+/// What is no mistake, and what its authors may have overlooked.
+fn remarks(text: &mut String, agreement: &Agreement, now: DateTime<Utc>) {
+    let mut warn = |what: &str| {
+        let _ = writeln!(text, "warn {what}");
+    };
+    if !agreement.in_force(now) {
+        warn(&format!("it is not in force today: it runs from {} to {}", agreement.valid_from, agreement.valid_until));
+    }
+    if agreement.review_on.is_some_and(|day| day < now.date_naive()) {
+        warn("the day of its review has passed");
+    }
+    if agreement.recipients.iter().all(|recipient| recipient.roles.is_empty()) {
+        warn("nobody may receive answers: no recipient has a role");
+    }
+    for dataset in &agreement.datasets {
+        if dataset.subject_uses.is_empty() && dataset.columns.values().all(|rule| rule.uses.is_empty()) {
+            warn(&format!("{} may not be used at all", dataset.name));
+        }
+        if matches!(&dataset.basis, Basis::Statutory { power, .. } if power == crate::commands::init::POWER_TO_BE_NAMED) {
+            warn(&format!("nobody has named the power that lets {} be used", dataset.name));
+        }
+    }
+}

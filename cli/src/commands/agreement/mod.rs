@@ -1,0 +1,126 @@
+//! `concordat agreement`: the permission itself, from an empty file to every party's signature.
+//!
+//! Everything here works on files, with no node, gateway or network: agreements are written in editors and travel as files.
+
+mod check;
+mod draft;
+mod files;
+
+use std::path::PathBuf;
+
+use chrono::Utc;
+use clap::{Args, Subcommand};
+use concordat_policy::difference::difference;
+use concordat_policy::{Name, in_words};
+
+use crate::failure::Result;
+use crate::out;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Agreement {
+    /// Write a draft in which every field is explained and nothing is permitted
+    #[command(after_help = "\
+Example:
+  concordat agreement new opportunity.toml --id opportunity
+
+Fill it in with an editor, then: concordat agreement check opportunity.toml")]
+    New(New),
+    /// Say what is wrong with an agreement, and which parties have signed it
+    #[command(after_help = "\
+Example:
+  concordat agreement check opportunity.toml
+
+Signatures are looked for beside the file, opportunity.toml.DEPARTMENT.sig, as is revoked.toml, the list of revoked keys. Exits 0
+when the file is a sound agreement that every party has signed.")]
+    Check(File),
+    /// Sign an agreement in a department's name, with its key
+    #[command(after_help = "\
+Example:
+  concordat agreement sign opportunity.toml --key keys/signing.key.pem --department dfe
+
+Shows in plain words who would give which columns for which uses, why and until when, and asks. The signature is written beside the
+file, opportunity.toml.dfe.sig: the gateway needs every party's, each node its own. It signs the file's exact bytes: a changed text
+needs a new one. Beside a node: concordat-node agreement sign opportunity --config node.toml")]
+    Sign(Sign),
+    /// Show an agreement in plain words
+    #[command(after_help = "\
+Example:
+  concordat agreement show opportunity.toml")]
+    Show(File),
+    /// Show what changes from one agreement to another: uses that are permitted no longer, those that are new, other terms
+    #[command(after_help = "\
+Example:
+  concordat agreement diff opportunity.toml opportunity-2027.toml
+
+Comments, spelling and order mean nothing and are not shown.")]
+    Diff(Diff),
+}
+
+/// One agreement.
+#[derive(Debug, Args)]
+pub(crate) struct File {
+    /// The agreement's file
+    file: PathBuf,
+}
+
+/// A new one.
+#[derive(Debug, Args)]
+pub(crate) struct New {
+    /// The file to write; it must not exist yet
+    file: PathBuf,
+    /// The agreement's id
+    #[arg(long, default_value = "draft", value_name = "NAME", value_parser = name)]
+    id: Name,
+}
+
+/// Whose signature of what.
+#[derive(Debug, Args)]
+pub(crate) struct Sign {
+    /// The agreement's file
+    file: PathBuf,
+    /// The department's private signing key (Ed25519, PKCS#8 in PEM), which nobody else may read
+    #[arg(long, value_name = "KEY.pem")]
+    key: PathBuf,
+    /// The department, as the agreement names it
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    department: Name,
+    /// Sign without being asked: needed where nobody sits at a terminal
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Two of them.
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    /// The earlier one
+    before: PathBuf,
+    /// The later one
+    after: PathBuf,
+}
+
+fn name(text: &str) -> std::result::Result<Name, String> {
+    Name::parse(text).map_err(|e| e.to_string())
+}
+
+pub(crate) fn run(command: Agreement) -> Result<()> {
+    match command {
+        Agreement::New(new) => draft::write(&new.file, &new.id),
+        Agreement::Check(File { file }) => check::check(&file, Utc::now()),
+        Agreement::Sign(sign) => {
+            let written = concordat_node::command::sign(&sign.file, &sign.department, &sign.key, sign.yes)?;
+            out::progress(&format!("{} is written. The gateway needs every party's signature, each node its own.", written.display()));
+            Ok(())
+        }
+        Agreement::Show(File { file }) => {
+            let agreement = files::agreement(&file)?;
+            let signatures = files::signatures(&file, &agreement)?;
+            out::result(&format!("{}{}", in_words::describe(&agreement), check::signatures(&agreement, &signatures, Utc::now())))
+        }
+        Agreement::Diff(Diff { before, after }) => {
+            out::result(&difference(&files::agreement(&before)?, &files::agreement(&after)?).to_string())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,85 @@
+use std::path::Path;
+
+use chrono::Utc;
+use concordat_policy::signature::Fault;
+use concordat_proto::signature::files as lying;
+
+use super::*;
+use crate::failure::LOCAL;
+use crate::federation::{Layout, make};
+
+/// The sample federation's folder, with nodes' keys and signed agreements.
+fn federation(folder: &Path) -> Layout {
+    let today = Utc::now().date_naive();
+    make(&crate::sample::federation(today), &folder.join("world"), today).unwrap().layout
+}
+
+fn lacking(file: &Path) -> Vec<(String, Fault)> {
+    let agreement = files::agreement(file).unwrap();
+    let signatures = files::signatures(file, &agreement).unwrap();
+    signatures.lacking(&agreement, Utc::now()).into_iter().map(|(department, fault)| (department.to_string(), fault)).collect()
+}
+
+#[test]
+fn a_draft_is_sound_permits_nothing_and_is_never_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("new.toml");
+    let new = || New { file: file.clone(), id: name("fairness").unwrap() };
+    run(Agreement::New(new())).unwrap();
+    let agreement = files::agreement(&file).unwrap();
+    assert_eq!(agreement.id.as_str(), "fairness");
+    assert!(!agreement.in_force(Utc::now()));
+    run(Agreement::Show(File { file: file.clone() })).unwrap();
+    let failure = run(Agreement::Check(File { file: file.clone() })).unwrap_err();
+    assert!(failure.exit == LOCAL && failure.message.contains("2 of 2 parties have not signed"), "{failure:?}");
+    assert!(run(Agreement::New(new())).is_err(), "nothing is written over");
+    std::fs::write(&file, "id = \"a\"\nsurprise = 1\n").unwrap();
+    let failure = run(Agreement::Check(File { file: file.clone() })).unwrap_err();
+    assert!(failure.message.contains("new.toml:2: unknown field"), "{failure:?}");
+}
+
+#[test]
+fn signing_a_changed_text_anew_makes_it_bind_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = federation(folder.path());
+    let file = layout.estate().join("agreements/healthy-life.toml");
+    run(Agreement::Check(File { file: file.clone() })).unwrap();
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{text}# a remark\n")).unwrap();
+    assert_eq!(lacking(&file), [("dhsc".into(), Fault::Text), ("dwp".into(), Fault::Text)]);
+    let sign = |department: &str, of: &str| {
+        let key = layout.node(of).join("keys/signing.key.pem");
+        run(Agreement::Sign(Sign { file: file.clone(), key, department: name(department).unwrap(), yes: true }))
+    };
+    let failure = sign("dwp", "dhsc").unwrap_err();
+    assert!(failure.message.contains("the agreement names sha256:"), "{failure:?}");
+    sign("dwp", "dwp").unwrap();
+    assert_eq!(lacking(&file), [("dhsc".into(), Fault::Text)]);
+    sign("dhsc", "dhsc").unwrap();
+    run(Agreement::Check(File { file: file.clone() })).unwrap();
+
+    // A revoked key, and a list of them that cannot be read.
+    let key = files::agreement(&file).unwrap().party(&name("dwp").unwrap()).unwrap().signing_key.clone();
+    let list = layout.estate().join("agreements").join(lying::REVOKED);
+    std::fs::write(&list, format!("[[key]]\nfingerprint = \"{key}\"\nreason = \"lost\"\nsince = \"2026-05-01T10:00:00Z\"\n")).unwrap();
+    assert_eq!(lacking(&file), [("dwp".into(), Fault::Revoked)]);
+    std::fs::write(&list, "rubbish").unwrap();
+    assert!(run(Agreement::Check(File { file })).unwrap_err().message.contains("revoked.toml:1"));
+}
+
+#[test]
+fn signatures_of_one_agreement_do_not_sign_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let agreements = federation(folder.path()).estate().join("agreements");
+    let file = agreements.join("healthy-life.toml");
+    for department in ["dhsc", "dwp"] {
+        let department = name(department).unwrap();
+        std::fs::copy(lying::beside(&agreements.join("opportunity.toml"), &department), lying::beside(&file, &department)).unwrap();
+    }
+    assert_eq!(lacking(&file), [("dhsc".into(), Fault::Agreement), ("dwp".into(), Fault::Agreement)]);
+    std::fs::write(lying::beside(&file, &name("dwp").unwrap()), "A".repeat(5000)).unwrap();
+    std::fs::remove_file(lying::beside(&file, &name("dhsc").unwrap())).unwrap();
+    let found = lacking(&file);
+    assert_eq!(found[0], ("dhsc".into(), Fault::Missing));
+    assert!(matches!(&found[1].1, Fault::Malformed(cause) if cause.contains("4 KiB")), "{found:?}");
+}

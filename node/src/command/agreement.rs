@@ -1,0 +1,272 @@
+//! `agreement sign`: the department binds itself, after somebody has read what it would give. `agreement end`: it is bound no longer.
+
+use std::io::{self, BufRead as _, IsTerminal as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf, absolute};
+
+use chrono::Utc;
+use clap::{Args, Subcommand};
+use concordat_operate::Fault;
+use concordat_policy::agreement::Fingerprint;
+use concordat_policy::{Agreement, Name, in_words};
+use concordat_proto::signature::{self, files};
+use concordat_proto::token::SigningKey;
+use zeroize::Zeroizing;
+
+use super::{eprint, print, suspend};
+use crate::config::Paths;
+use crate::private;
+use crate::suspension::Folders;
+use crate::suspension::book::{self, Suspension};
+
+/// What can be done with the department's agreements.
+#[derive(Debug, Subcommand)]
+pub enum AgreementCommand {
+    /// Sign an agreement with the department's own key: nothing is released under one that it has not signed.
+    #[command(
+        after_help = "Example:\n  concordat-node agreement sign opportunity --config node.toml\n\nShows in plain words who would give which columns for which uses, why and until when, and asks. The signature is written beside\nthe agreement's file, FILE.DEPARTMENT.sig: give it to the gateway's operator and to the other parties. A changed text needs a new\none. The node reads agreements and signatures when it starts."
+    )]
+    Sign(SignArgs),
+    /// End an agreement for good, by this department's own decision.
+    #[command(
+        after_help = "Example:\n  concordat-node agreement end opportunity --config node.toml --reason \"the pilot is over\"\n\nIn force from the moment it returns, whether the node runs or not: new orders are refused, running releases are cut, and callers\nare told that the department has ended the agreement. It cannot be resumed; the parties would need a new one. The department's\nsignature is set aside as FILE.DEPARTMENT.sig.ended. What may go on later is suspended instead: `suspend`."
+    )]
+    End(EndArgs),
+}
+
+/// What is signed.
+#[derive(Debug, Args)]
+pub struct SignArgs {
+    /// The agreement's id.
+    #[arg(value_name = "AGREEMENT")]
+    pub agreement: String,
+    /// The node's configuration.
+    #[arg(long, value_name = "FILE", default_value = "node.toml")]
+    pub config: PathBuf,
+    /// Sign without being asked: needed where nobody sits at a terminal.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// What is ended.
+#[derive(Debug, Args)]
+pub struct EndArgs {
+    /// The agreement's id.
+    #[arg(value_name = "AGREEMENT")]
+    pub agreement: String,
+    /// The node's configuration.
+    #[arg(long, value_name = "FILE", default_value = "node.toml")]
+    pub config: PathBuf,
+    /// Why, for the department itself: it is kept in the state folder, the access log only says that there is one.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// End it without being asked: needed where nobody sits at a terminal.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+pub(super) async fn run(command: AgreementCommand) -> miette::Result<()> {
+    match command {
+        AgreementCommand::Sign(args) => sign_held(&args),
+        AgreementCommand::End(args) => end(args).await,
+    }
+}
+
+async fn end(args: EndArgs) -> miette::Result<()> {
+    let paths = Paths::read(&args.config)?;
+    if !args.yes {
+        eprint(&format!("'{}' would end for good: it cannot be resumed, and the parties would need a new agreement.", args.agreement));
+        confirmed(&paths.department, "end it")?;
+    }
+    // The file may be gone: what counts is that the agreement has ended.
+    let file = held(&paths, &args.agreement).ok();
+    let ended = suspend::end(args.agreement.clone(), args.config, args.reason).await;
+    // In force it may be although a running node did not confirm it.
+    let book = book::read(&Folders::new(&paths.state, &paths.log), 0);
+    let of_it = |suspension: &Suspension| suspension.agreement.as_ref().is_some_and(|id| id.as_str() == args.agreement);
+    let in_force = book.is_ok_and(|book| book.suspended.iter().any(|suspension| suspension.ended && of_it(suspension)));
+    let signature = file.map(|file| files::beside(&file, &paths.department)).filter(|path| in_force && path.exists());
+    if let Some(path) = signature {
+        let mut aside = path.clone().into_os_string();
+        aside.push(".ended");
+        let kept = |e: io::Error| Fault::new(path.display(), format!("cannot be set aside: {e}"), "the agreement has ended all the same");
+        std::fs::rename(&path, &aside).map_err(kept)?;
+        print(&format!("This department's signature is set aside: {}\n", aside.display()))?;
+    }
+    ended
+}
+
+fn sign_held(args: &SignArgs) -> miette::Result<()> {
+    // An unsigned agreement is no reason why the rest of the configuration should be sound already.
+    let paths = Paths::read(&args.config)?;
+    let file = held(&paths, &args.agreement)?;
+    let signature = sign(&file, &paths.department, &paths.signing, args.yes)?;
+    let restart = "A running node takes it when it is started anew.";
+    print(&format!("{} is written. Give it to the gateway's operator and to the other parties.\n{restart}\n", signature.display()))
+}
+
+/// The file of the agreement with this id.
+fn held(paths: &Paths, id: &str) -> Result<PathBuf, Fault> {
+    let folder = &paths.agreements;
+    let unreadable = |e: io::Error| Fault::new(folder.display(), format!("cannot be read: {e}"), "run this as the node's user, or as root");
+    let mut known = Vec::new();
+    let entries = std::fs::read_dir(folder).map_err(unreadable)?.collect::<io::Result<Vec<_>>>().map_err(unreadable)?;
+    for path in entries.into_iter().map(|entry| entry.path()).filter(|path| files::is_agreement(path)) {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        match Agreement::parse(&text) {
+            Ok(agreement) if agreement.id.as_str() == id => return Ok(path),
+            Ok(agreement) => known.push(agreement.id.to_string()),
+            Err(_) => known.push(format!("{}, which is no agreement that can be read", path.display())),
+        }
+    }
+    known.sort();
+    let known = if known.is_empty() { "nothing".to_owned() } else { known.join("; ") };
+    Err(Fault::new(folder.display(), format!("no agreement '{id}'; there is: {known}"), "put the agreement's file there, then sign it"))
+}
+
+/// Shows what is signed, asks unless `yes`, and writes the signature beside the file, whole or not at all. Gives its path.
+///
+/// # Errors
+/// When the file is no agreement, the department is no party, the key is not the one that the agreement names or others can read
+/// it, nobody agrees, or the signature cannot be written.
+pub fn sign(file: &Path, department: &Name, key: &Path, yes: bool) -> Result<PathBuf, Fault> {
+    let unusable = |e: io::Error| Fault::new(file.display(), format!("cannot be read: {e}"), "correct the path or its permissions");
+    let file = absolute(file).map_err(unusable)?;
+    let agreement = agreement(&file)?;
+    let key = department_key(&agreement, department, key)?;
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    let revoked = files::revoked(folder).map_err(|damaged| {
+        Fault::new(
+            damaged.path.display(),
+            "cannot be relied on, so nobody can tell which keys are revoked",
+            "correct it; nothing was signed",
+        )
+    })?;
+    let now = Utc::now();
+    eprint(&in_words::describe(&agreement));
+    if let Ok(before) = files::find(&file, department)
+        && before.sha256 == agreement.digest
+    {
+        eprint(&format!("'{department}' signed this very text at {} already.", before.signed_at));
+    }
+    if agreement.valid_until < now.date_naive() {
+        eprint("It is no longer in force on any day to come.");
+    }
+    if !yes {
+        confirmed(department, "sign this in its name")?;
+    }
+    let failed = |cause: String| Fault::new(file.display(), cause, "nothing was signed");
+    let content = signature::sign(&agreement, department, &key, now).map_err(failed)?;
+    // What is written must be what others will accept.
+    let statement = signature::read(content.as_bytes()).map_err(|fault| failed(format!("the new signature {fault}")))?;
+    statement.judge(&agreement, department, &revoked, now).map_err(|fault| failed(format!("the new signature {fault}")))?;
+    let path = files::beside(&file, department);
+    let unwritten = |e: io::Error| Fault::new(path.display(), format!("cannot be written: {e}"), "correct the folder's permissions");
+    private::replace_public(&path, content.as_bytes()).map_err(unwritten)?;
+    Ok(path)
+}
+
+/// The agreement in a file, whole and sound.
+fn agreement(file: &Path) -> Result<Agreement, Fault> {
+    let unreadable = |e: io::Error| Fault::new(file.display(), format!("cannot be read: {e}"), "correct the path or its permissions");
+    let text = std::fs::read_to_string(file).map_err(unreadable)?;
+    Agreement::parse(&text).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(|p| format!("line {}: {} ({})", p.line(&text), p.cause, p.remedy)).collect();
+        Fault::new(file.display(), format!("is no complete agreement:\n{}", lines.join("\n")), "correct it; nothing was signed")
+    })
+}
+
+/// The key in a file, if it is the one that the agreement names of the department.
+fn department_key(agreement: &Agreement, department: &Name, path: &Path) -> Result<SigningKey, Fault> {
+    let parties: Vec<&str> = agreement.parties.iter().map(|party| party.department.as_str()).collect();
+    let party = agreement.party(department).ok_or_else(|| {
+        let cause = format!("'{department}' is no party of it; its parties are {}", parties.join(", "));
+        Fault::new(format!("agreement '{}'", agreement.id), cause, "name the department as the agreement does; nothing was signed")
+    })?;
+    let fault = |cause: String, remedy: &str| Fault::new(path.display(), cause, remedy);
+    let text = std::fs::read_to_string(path).map_err(|e| fault(format!("cannot be read: {e}"), "correct the path or its permissions"))?;
+    let text = Zeroizing::new(text);
+    let mode = std::fs::metadata(path).map_or(0o777, |m| m.permissions().mode());
+    if mode & 0o077 != 0 {
+        let cause = format!("is a private key that others can read (mode {:o})", mode & 0o777);
+        return Err(fault(cause, "chmod 600; if others could read it, replace the key"));
+    }
+    let key = SigningKey::from_pem(&text).ok_or_else(|| {
+        fault("is not an Ed25519 private key in PKCS#8 PEM".into(), "name the key whose fingerprint stands in the agreement")
+    })?;
+    let print = Fingerprint::of(key.public_spki());
+    if print != party.signing_key {
+        let cause = format!("is the key {print}; the agreement names {} as the key of '{department}'", party.signing_key);
+        return Err(fault(cause, "sign with the agreed key, or have the parties agree this one; nothing was signed"));
+    }
+    Ok(key)
+}
+
+/// Asks at the terminal.
+fn confirmed(department: &Name, to: &str) -> Result<(), Fault> {
+    if !io::stdin().is_terminal() {
+        return Err(Fault::new("terminal", "nobody sits there who could agree", "add --yes to agree to what is shown above"));
+    }
+    eprint(&format!("Type the department's name ({department}) to {to}:"));
+    let mut answer = String::new();
+    let read = io::stdin().lock().read_line(&mut answer);
+    if read.is_ok() && answer.trim() == department.as_str() {
+        return Ok(());
+    }
+    Err(Fault::new("terminal", "nobody agreed, so nothing was changed", "read the text above, and run the command again"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{World, name, pem, signing_key};
+
+    #[test]
+    fn a_department_signs_what_it_holds_with_its_own_key() {
+        let world = World::new();
+        let (file, config) = (world.path("agreements/opportunity.toml"), world.path("node.toml"));
+        world.unsign();
+        let paths = Paths::read(&config).unwrap();
+        assert_eq!(held(&paths, "opportunity-2026").unwrap(), file);
+        let absent = held(&paths, "other").unwrap_err();
+        assert!(absent.cause.contains("no agreement 'other'; there is: opportunity-2026"), "{absent:?}");
+        let written = sign(&file, &name("dfe"), &paths.signing, true).unwrap();
+        assert_eq!(written, world.path("agreements/opportunity.toml.dfe.sig"));
+        let statement = files::find(&file, &name("dfe")).unwrap();
+        assert_eq!(statement.judge(&world.agreement, &name("dfe"), &Default::default(), Utc::now()), Ok(()));
+        // Nobody sits at a terminal.
+        assert!(sign(&file, &name("dfe"), &paths.signing, false).unwrap_err().remedy.contains("--yes"));
+    }
+
+    #[test]
+    fn another_key_another_department_and_another_file_are_refused() {
+        let world = World::new();
+        world.unsign();
+        let file = world.path("agreements/opportunity.toml");
+        let own = world.path("keys/signing.key.pem");
+        world.write("other.key.pem", &pem(&signing_key().1));
+        world.write("broken.key.pem", "-----BEGIN PRIVATE KEY-----\n");
+        world.write("agreements/broken.toml", "id = 1\n");
+        for (file, department, key, says) in [
+            (&file, "dfe", world.path("other.key.pem"), "the agreement names sha256:"),
+            (&file, "dwp", own.clone(), "as the key of 'dwp'"),
+            (&file, "dft", own.clone(), "'dft' is no party of it; its parties are dfe, dwp"),
+            (&file, "dfe", world.path("broken.key.pem"), "is not an Ed25519 private key"),
+            (&file, "dfe", world.path("none.pem"), "cannot be read"),
+            (&world.path("agreements/broken.toml"), "dfe", own.clone(), "line 1: "),
+        ] {
+            let fault = sign(file, &name(department), &key, true).unwrap_err();
+            assert!(fault.cause.contains(says), "{says}: {fault:?}");
+        }
+        let print = Fingerprint::of(world.signing.public_spki());
+        let list = format!("[[key]]\nfingerprint = \"{print}\"\nreason = \"stolen\"\nsince = \"2026-05-01T10:00:00Z\"\n");
+        for (list, says) in [(list.as_str(), "is made with a revoked key"), ("rubbish", "cannot be relied on")] {
+            world.write("agreements/revoked.toml", list);
+            assert!(sign(&file, &name("dfe"), &own, true).unwrap_err().cause.contains(says), "{says}");
+        }
+        std::fs::remove_file(world.path("agreements/revoked.toml")).unwrap();
+        std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(sign(&file, &name("dfe"), &own, true).unwrap_err().cause.contains("others can read"));
+        assert!(!world.path("agreements/opportunity.toml.dfe.sig").exists());
+    }
+}

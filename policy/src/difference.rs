@@ -1,0 +1,220 @@
+//! What a change of an agreement means: the uses that were permitted and are not now, the reverse, and every other term that
+//! differs. Comments, spelling of the TOML and order of tables mean nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::column::{SUBJECT, Use};
+use crate::{Agreement, Basis, ColumnRule, Dataset};
+
+/// What differs between two agreements.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Uses that only the first permits, by column: `department.dataset.column`.
+    pub no_longer: BTreeMap<String, BTreeSet<Use>>,
+    /// Uses that only the second permits, by column.
+    pub newly: BTreeMap<String, BTreeSet<Use>>,
+    /// Every other term: its name, what the first says of it, and the second.
+    pub terms: Vec<(String, Option<String>, Option<String>)>,
+}
+
+/// Compares two agreements, usually two versions of one.
+#[must_use]
+pub fn difference(before: &Agreement, after: &Agreement) -> Difference {
+    let (old, new) = (permitted(before), permitted(after));
+    let (old_terms, new_terms) = (terms(before), terms(after));
+    let names: BTreeSet<&String> = old_terms.keys().chain(new_terms.keys()).collect();
+    let differing = names.into_iter().map(|name| (name.clone(), old_terms.get(name).cloned(), new_terms.get(name).cloned()));
+    Difference { no_longer: without(&old, &new), newly: without(&new, &old), terms: differing.filter(|(_, old, new)| old != new).collect() }
+}
+
+impl Difference {
+    /// Whether the two say the same.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.no_longer.is_empty() && self.newly.is_empty() && self.terms.is_empty()
+    }
+}
+
+impl fmt::Display for Difference {
+    /// Lines for people, each ended.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("Both say the same.\n");
+        }
+        for (title, columns) in [("No longer permitted", &self.no_longer), ("Newly permitted", &self.newly)] {
+            if !columns.is_empty() {
+                writeln!(f, "{title}:")?;
+            }
+            for (column, uses) in columns {
+                writeln!(f, "  {column}: {}", uses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))?;
+            }
+        }
+        if !self.terms.is_empty() {
+            f.write_str("Other terms:\n")?;
+        }
+        for (name, old, new) in &self.terms {
+            match (old, new) {
+                (Some(old), Some(new)) => writeln!(f, "  {name}: {old:?} became {new:?}")?,
+                (Some(old), None) => writeln!(f, "  {name}: {old:?} is gone")?,
+                (None, Some(new)) => writeln!(f, "  {name}: {new:?} is new")?,
+                (None, None) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+type Permitted = BTreeMap<String, BTreeSet<Use>>;
+
+/// Every use of every column that has one.
+fn permitted(agreement: &Agreement) -> Permitted {
+    let of = |dataset: &Dataset| {
+        let columns = dataset.columns.iter().map(|(name, rule)| (name.as_str(), &rule.uses)).chain([(SUBJECT, &dataset.subject_uses)]);
+        columns.map(|(column, uses)| (format!("{}.{column}", dataset.name), uses.clone())).collect::<Vec<_>>()
+    };
+    agreement.datasets.iter().flat_map(of).filter(|(_, uses)| !uses.is_empty()).collect()
+}
+
+/// What `all` permits and `other` does not.
+fn without(all: &Permitted, other: &Permitted) -> Permitted {
+    let none = BTreeSet::new();
+    let rest = |column: &String, uses: &BTreeSet<Use>| uses.difference(other.get(column).unwrap_or(&none)).copied().collect();
+    all.iter()
+        .map(|(column, uses)| (column.clone(), rest(column, uses)))
+        .filter(|(_, uses): &(_, BTreeSet<Use>)| !uses.is_empty())
+        .collect()
+}
+
+/// Every term beside the uses. The agreement is taken apart by name, so that a field that is added is not forgotten here.
+fn terms(agreement: &Agreement) -> BTreeMap<String, String> {
+    let Agreement {
+        id,
+        title,
+        mission,
+        purposes,
+        valid_from,
+        valid_until,
+        review_on,
+        benefits,
+        minimum_subjects,
+        limits,
+        linkage,
+        parties,
+        recipients,
+        datasets,
+        digest: _,
+    } = agreement;
+    let mut terms = BTreeMap::new();
+    let mut term = |name: String, value: Option<String>| {
+        if let Some(value) = value {
+            terms.insert(name, value);
+        }
+    };
+    let own = [
+        ("id", Some(id.to_string())),
+        ("title", Some(title.clone())),
+        ("mission", Some(mission.to_string())),
+        ("purposes", Some(list(purposes))),
+        ("valid_from", Some(valid_from.to_string())),
+        ("valid_until", Some(valid_until.to_string())),
+        ("review_on", review_on.map(|day| day.to_string())),
+        ("benefits", benefits.clone()),
+        ("minimum_subjects", Some(minimum_subjects.to_string())),
+        ("requests_per_minute", limits.requests_per_minute.map(|n| n.to_string())),
+        ("concurrent_queries", limits.concurrent_queries.map(|n| n.to_string())),
+        ("rows_per_day", limits.rows_per_day.map(|n| n.to_string())),
+        ("keyholder", Some(linkage.keyholder.to_string())),
+        ("epoch_days", Some(linkage.epoch_days.to_string())),
+    ];
+    own.into_iter().for_each(|(name, value)| term(name.into(), value));
+    for party in parties {
+        term(format!("party {}: signing_key", party.department), Some(party.signing_key.to_string()));
+        term(format!("party {}: linkage_key", party.department), Some(party.linkage_key.to_string()));
+    }
+    let organisations: BTreeSet<&String> = recipients.iter().map(|recipient| &recipient.organisation).collect();
+    for organisation in organisations {
+        // An organisation may stand in several tables: a caller needs the roles of one.
+        let roles: BTreeSet<&String> = recipients.iter().filter(|r| r.organisation == *organisation).flat_map(|r| &r.roles).collect();
+        term(format!("recipient {organisation}: roles"), Some(list(roles)));
+    }
+    for Dataset { name, identifier, subject_uses: _, basis, columns } in datasets {
+        // With its pattern, where it has one of its own.
+        term(format!("{name}: identifier"), Some(format!("{identifier:?}")));
+        term(format!("{name}: basis"), Some(basis_of(basis)));
+        for (column, ColumnRule { kind, classification, uses: _, values, title }) in columns {
+            term(format!("{name}.{column}: type"), Some(kind.to_string()));
+            term(format!("{name}.{column}: classification"), Some(classification.to_string()));
+            term(format!("{name}.{column}: values"), values.as_ref().map(|values| values.join(", ")));
+            term(format!("{name}.{column}: title"), title.clone());
+        }
+    }
+    terms
+}
+
+fn list<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn basis_of(basis: &Basis) -> String {
+    match basis {
+        Basis::Consent { text } => format!("consent: {text}"),
+        Basis::Statutory { power, honours_objections: true } => format!("statutory, objections honoured: {power}"),
+        Basis::Statutory { power, honours_objections: false } => format!("statutory, objections not honoured: {power}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::AGREEMENT;
+
+    fn between(old: &str, new: &str) -> Difference {
+        difference(&Agreement::parse(old).unwrap(), &Agreement::parse(new).unwrap())
+    }
+
+    #[test]
+    fn only_meaning_counts() {
+        assert!(between(AGREEMENT, &format!("# a comment\n{AGREEMENT}")).is_empty());
+        let reordered = AGREEMENT.replace("[\"group_by\", \"filter\"]", "[ \"filter\",\"group_by\" ]");
+        assert_ne!(reordered, AGREEMENT);
+        assert_eq!(between(AGREEMENT, &reordered).to_string(), "Both say the same.\n");
+    }
+
+    #[test]
+    fn uses_and_terms_are_told_by_dataset_and_column() {
+        let new = AGREEMENT
+            .replace("[\"group_by\", \"filter\"]", "[\"filter\", \"output\"]")
+            .replace("[\"join\"]", "[\"join\", \"aggregate\"]")
+            .replace("secret = {", "hidden = {")
+            .replace("valid_until = \"2026-12-31\"", "valid_until = \"2027-12-31\"\nreview_on = \"2026-07-01\"")
+            .replace("roles = [\"analyst\"]", "roles = [\"analyst\", \"visitor\"]")
+            .replace("consent_text = \"May we?\"", "consent_text = \"May we, please?\"");
+        insta::assert_snapshot!(between(AGREEMENT, &new).to_string(), @r#"
+        No longer permitted:
+          dfe.attainment.region: group_by
+        Newly permitted:
+          dfe.attainment.region: output
+          dwp.claims.subject: aggregate
+        Other terms:
+          dfe.attainment.hidden: classification: "special" is new
+          dfe.attainment.hidden: type: "text" is new
+          dfe.attainment.secret: classification: "special" is gone
+          dfe.attainment.secret: type: "text" is gone
+          dwp.claims: basis: "consent: May we?" became "consent: May we, please?"
+          recipient mission-unit: roles: "analyst" became "analyst, visitor"
+          review_on: "2026-07-01" is new
+          valid_until: "2026-12-31" became "2027-12-31"
+        "#);
+        let back = between(&new, AGREEMENT);
+        assert_eq!((back.newly.len(), back.no_longer.len()), (1, 2), "the reverse, reversed");
+    }
+
+    #[test]
+    fn an_agreement_that_is_gone_permits_nothing_more() {
+        let less = AGREEMENT.get(..AGREEMENT.rfind("[[dataset]]").unwrap()).unwrap();
+        let difference = between(AGREEMENT, less);
+        assert!(difference.newly.is_empty());
+        assert_eq!(difference.no_longer.keys().collect::<Vec<_>>(), ["dwp.claims.amount", "dwp.claims.subject"]);
+    }
+}

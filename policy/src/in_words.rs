@@ -1,0 +1,124 @@
+//! An agreement as people read it before they sign: who gives which columns for which uses, why, until when, to whom.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use crate::column::{SUBJECT, Use};
+use crate::{Agreement, Basis, ColumnRule, Dataset};
+
+/// The whole agreement, in lines of text that end with a line break. Everything that it permits stands in it.
+#[must_use]
+pub fn describe(agreement: &Agreement) -> String {
+    let mut text = format!("Agreement '{}': {}\n\n", agreement.id, one_line(&agreement.title));
+    let mut line = |what: &str, value: String| {
+        let _ = writeln!(text, "  {what:<12}{value}");
+    };
+    line("mission", agreement.mission.to_string());
+    let purposes: Vec<&str> = agreement.purposes.iter().map(|purpose| purpose.as_str()).collect();
+    line("purposes", format!("{}, each with its narrower ones", purposes.join(", ")));
+    let review = agreement.review_on.map_or_else(String::new, |day| format!("; reviewed on {day}"));
+    line("valid", format!("{} to {}, both days included (UTC){review}", agreement.valid_from, agreement.valid_until));
+    if let Some(benefits) = &agreement.benefits {
+        line("benefits", one_line(benefits));
+    }
+    for recipient in &agreement.recipients {
+        let roles: Vec<String> = recipient.roles.iter().map(|role| one_line(role)).collect();
+        let roles = if roles.is_empty() { "no role, so nobody".to_owned() } else { format!("role {}", roles.join(" or ")) };
+        line("answers to", format!("{} ({roles})", one_line(&recipient.organisation)));
+    }
+    if agreement.recipients.is_empty() {
+        line("answers to", "nobody".into());
+    }
+    line("withheld", format!("numbers that rest on fewer than {} people", agreement.minimum_subjects));
+    line("pseudonyms", format!("{} makes their key, anew every {} days", agreement.linkage.keyholder, agreement.linkage.epoch_days));
+    let limits = agreement.limits;
+    let stated = [
+        limits.requests_per_minute.map(|n| format!("{n} requests a minute")),
+        limits.concurrent_queries.map(|n| format!("{n} queries at a time")),
+        limits.rows_per_day.map(|n| format!("{n} rows a day")),
+    ];
+    let stated: Vec<String> = stated.into_iter().flatten().collect();
+    if !stated.is_empty() {
+        line("limits", stated.join(", "));
+    }
+    for party in &agreement.parties {
+        let gives = agreement.datasets.iter().filter(|dataset| dataset.name.department == party.department);
+        let gives: Vec<&str> = gives.map(|dataset| dataset.name.dataset.as_str()).collect();
+        let gives = if gives.is_empty() { "gives no data".to_owned() } else { format!("gives {}", gives.join(", ")) };
+        let _ = write!(
+            text,
+            "\n{} is a party and {gives}\n  signs with  {}\n  linkage key {}\n",
+            party.department, party.signing_key, party.linkage_key
+        );
+        let own = agreement.datasets.iter().filter(|dataset| dataset.name.department == party.department);
+        own.for_each(|dataset| describe_dataset(&mut text, dataset));
+    }
+    let _ = writeln!(text, "\nThis text is sha256 {}", agreement.digest);
+    text
+}
+
+fn describe_dataset(text: &mut String, dataset: &Dataset) {
+    let basis = match &dataset.basis {
+        Basis::Consent { text } => format!("people agreed; they were asked: {}", one_line(text)),
+        Basis::Statutory { power, honours_objections: true } => format!("{}; objections are honoured", one_line(power)),
+        Basis::Statutory { power, honours_objections: false } => format!("{}; objections are not honoured", one_line(power)),
+    };
+    let _ = writeln!(text, "\n  {}, by {}\n    lawful because {basis}", dataset.name, dataset.identifier);
+    let mut rows = vec![[SUBJECT.to_owned(), "pseudonym".to_owned(), uses(&dataset.subject_uses)]];
+    rows.extend(dataset.columns.iter().map(|(name, rule)| [name.clone(), kind(rule), uses_of(rule)]));
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let (first, second) = (width(0), width(1));
+    for [name, kind, uses] in &rows {
+        let _ = writeln!(text, "    {name:<first$}  {kind:<second$}  {uses}");
+    }
+}
+
+fn kind(rule: &ColumnRule) -> String {
+    let listed = rule.values.as_ref().map_or_else(String::new, |values| format!(", {} listed values", values.len()));
+    format!("{} {}{listed}", rule.classification, rule.kind)
+}
+
+fn uses_of(rule: &ColumnRule) -> String {
+    if rule.uses == BTreeSet::from([Use::Filter]) {
+        return "filter: decides which rows count, and never leaves the department".into();
+    }
+    uses(&rule.uses)
+}
+
+fn uses(uses: &BTreeSet<Use>) -> String {
+    if uses.is_empty() {
+        return "no use".into();
+    }
+    uses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// A text of the document as one line: it must not look like lines of ours.
+fn one_line(text: &str) -> String {
+    let plain: String = text.chars().map(|c| if c.is_control() || is_reordering(c) { ' ' } else { c }).collect();
+    plain.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Characters that show a text in another order than it has (Unicode bidirectional controls).
+fn is_reordering(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::AGREEMENT;
+
+    #[test]
+    fn what_is_signed_can_be_read() {
+        let more = "mission = \"m\"\nreview_on = \"2026-07-01\"\nbenefits = \"Fairer\\nchances\"\nlimits = { rows_per_day = 7 }";
+        let text = AGREEMENT.replace("mission = \"m\"", more);
+        insta::assert_snapshot!(describe(&Agreement::parse(&text).unwrap()));
+    }
+
+    #[test]
+    fn a_title_makes_no_lines_of_its_own() {
+        let text = AGREEMENT.replace("For the tests of this crate", "x\\n  valid       for ever\\u202e\\r");
+        let shown = describe(&Agreement::parse(&text).unwrap());
+        assert!(shown.starts_with("Agreement 'one': x valid for ever\n"), "{shown}");
+    }
+}

@@ -1,0 +1,265 @@
+//! Whether an agreement is signed: for each party, a statement that counts, or why none does.
+//!
+//! ```text
+//! opportunity.toml.dfe.sig ── proto: do the bytes verify? ──▶ Statement ── judge: does it count? ──▶ authorize, the node's orders
+//! ```
+//!
+//! Worked example. `dfe` signs the text with the digest `ab…`, and one word of it is corrected afterwards. The signature still
+//! verifies, and still is `dfe`'s; but it signs another text ([`Fault::Text`]), so `dfe` releases nothing under the corrected one
+//! until it signs that, and the gateway plans nothing under it, naming `dfe`.
+//!
+//! Nothing is the default: of an agreement for which nothing was found, every signature is missing.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::fingerprint::Fingerprint;
+use crate::{Agreement, Code, Name, Refusal, Revocations};
+
+/// How far two clocks may differ, in seconds.
+const CLOCKS: i64 = 30;
+
+/// What the holder of a key states. Made only of bytes whose Ed25519 signature verifies under that very key; whose key it is, and
+/// whether the statement fits an agreement, is judged here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statement {
+    /// For whom the key's holder claims to speak.
+    pub department: Name,
+    /// The agreement's identifier.
+    pub agreement: Name,
+    /// SHA-256 of the agreement's exact bytes, in lower-case hex.
+    pub sha256: String,
+    /// When, by the signer's clock.
+    pub signed_at: DateTime<Utc>,
+    /// The fingerprint of the key's DER SubjectPublicKeyInfo.
+    pub key: Fingerprint,
+}
+
+/// Why a party's signature does not count. `Display` continues the sentence "the signature of 'dfe' …".
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// There is none.
+    #[error("is missing")]
+    Missing,
+    /// The file cannot be read; the cause is for the operator.
+    #[error("cannot be read")]
+    Unreadable(String),
+    /// Not of the form that signatures of agreements have, for this reason.
+    #[error("is not of the form of an agreement's signature ({0})")]
+    Malformed(String),
+    /// The bytes do not verify.
+    #[error("does not verify: it was altered, or made up")]
+    Forged,
+    /// It speaks for another department, or for one that is not a party.
+    #[error("is another department's")]
+    Department,
+    /// It is for another agreement.
+    #[error("is for another agreement")]
+    Agreement,
+    /// It is for another text of the agreement.
+    #[error("signs another text")]
+    Text,
+    /// The key is not the party's.
+    #[error("is made with another key than the agreement names")]
+    Key,
+    /// The key is revoked.
+    #[error("is made with a revoked key")]
+    Revoked,
+    /// It was made in the future.
+    #[error("was made more than {CLOCKS} s in the future")]
+    Future,
+}
+
+impl Fault {
+    /// Whether the department can mend it alone, by signing what it holds.
+    #[must_use]
+    pub fn signing_helps(&self) -> bool {
+        match self {
+            Self::Missing | Self::Malformed(_) | Self::Forged | Self::Department | Self::Agreement | Self::Text => true,
+            Self::Unreadable(_) | Self::Key | Self::Revoked | Self::Future => false,
+        }
+    }
+
+    /// What to do.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Missing => "the department signs this very file (`concordat agreement sign`) and its .sig is put beside it",
+            Self::Unreadable(_) => "correct the .sig file's permissions",
+            Self::Malformed(_) | Self::Forged | Self::Department | Self::Agreement => {
+                "ask the department for its .sig again, or to sign anew; the file's name tells whose it should be"
+            }
+            Self::Text => "compare the file with the one that was signed; a changed text needs a new signature of every party",
+            Self::Key => "sign with the key whose fingerprint the agreement names, or have the parties agree the new one",
+            Self::Revoked => "the parties must agree the department's new key, and sign anew",
+            Self::Future => "correct this machine's clock or the signer's, or sign again",
+        }
+    }
+}
+
+impl Statement {
+    /// Whether it counts as the signature of `agreement` by `department`.
+    ///
+    /// # Errors
+    /// The first [`Fault`] found.
+    pub fn judge(&self, agreement: &Agreement, department: &Name, revoked: &Revocations, now: DateTime<Utc>) -> Result<(), Fault> {
+        let party = agreement.party(department).filter(|_| self.department == *department).ok_or(Fault::Department)?;
+        let latest = now.checked_add_signed(TimeDelta::seconds(CLOCKS)).unwrap_or(now);
+        let checks = [
+            (self.agreement == agreement.id, Fault::Agreement),
+            (revoked.of(&self.key).is_none(), Fault::Revoked),
+            (self.key == party.signing_key, Fault::Key),
+            (self.sha256 == agreement.digest, Fault::Text),
+            (self.signed_at <= latest, Fault::Future),
+        ];
+        checks.into_iter().find(|(good, _)| !good).map_or(Ok(()), |(_, fault)| Err(fault))
+    }
+}
+
+/// What lies beside agreements: each party's statement, or why there is none to judge; and which keys are revoked.
+#[derive(Debug, Clone, Default)]
+pub struct Signatures {
+    found: BTreeMap<(Name, Name), Result<Statement, Fault>>,
+    revoked: Revocations,
+}
+
+impl Signatures {
+    /// None yet.
+    #[must_use]
+    pub fn new(revoked: Revocations) -> Self {
+        Self { found: BTreeMap::new(), revoked }
+    }
+
+    /// Adds what was found as the signature of one agreement by one department.
+    pub fn add(&mut self, agreement: &Name, department: &Name, found: Result<Statement, Fault>) {
+        self.found.insert((agreement.clone(), department.clone()), found);
+    }
+
+    /// When `department` signed `agreement`.
+    ///
+    /// # Errors
+    /// Why it has not.
+    pub fn judge(&self, agreement: &Agreement, department: &Name, now: DateTime<Utc>) -> Result<DateTime<Utc>, Fault> {
+        let found = self.found.get(&(agreement.id.clone(), department.clone())).ok_or(Fault::Missing)?;
+        let statement = found.as_ref().map_err(Clone::clone)?;
+        statement.judge(agreement, department, &self.revoked, now).map(|()| statement.signed_at)
+    }
+
+    /// The parties whose signature does not count, in the agreement's order, and why.
+    #[must_use]
+    pub fn lacking(&self, agreement: &Agreement, now: DateTime<Utc>) -> Vec<(Name, Fault)> {
+        let lacks = |department: &Name| Some((department.clone(), self.judge(agreement, department, now).err()?));
+        agreement.parties.iter().filter_map(|party| lacks(&party.department)).collect()
+    }
+
+    /// The refusal of everything under an agreement that a party has not signed; `None` where every party has.
+    #[must_use]
+    pub fn refusal(&self, agreement: &Agreement, now: DateTime<Utc>) -> Option<Refusal> {
+        let lacking = self.lacking(agreement, now);
+        let [(first, _), others @ ..] = lacking.as_slice() else { return None };
+        let causes: Vec<String> = lacking.iter().map(|(department, fault)| format!("the signature of '{department}' {fault}")).collect();
+        let refusal = Refusal::new(Code::Denied, format!("the agreement '{}' does not bind: {}", agreement.id, causes.join("; ")))
+            .advice("nothing is shared under it until every party's signature of this very text lies beside the gateway's copy");
+        let refusal = if others.is_empty() { refusal.department(first) } else { refusal };
+        let details: Vec<String> = lacking
+            .iter()
+            .filter_map(|(department, fault)| match fault {
+                Fault::Unreadable(cause) => Some(format!("{department}: {cause}")),
+                _ => None,
+            })
+            .collect();
+        Some(if details.is_empty() { refusal } else { refusal.operator(details.join("; ")) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{AGREEMENT, name, signed};
+
+    fn now() -> DateTime<Utc> {
+        "2026-06-01T12:00:00Z".parse().unwrap()
+    }
+
+    fn agreement() -> Agreement {
+        Agreement::parse(AGREEMENT).unwrap()
+    }
+
+    /// The party `dfe`'s, as it should be.
+    fn good() -> Statement {
+        let agreement = agreement();
+        Statement {
+            department: name("dfe"),
+            agreement: agreement.id.clone(),
+            sha256: agreement.digest.clone(),
+            signed_at: now(),
+            key: agreement.parties[0].signing_key.clone(),
+        }
+    }
+
+    #[test]
+    fn each_part_of_a_statement_must_fit() {
+        type Change = fn(&mut Statement);
+        let cases: &[(&str, Change, Option<Fault>)] = &[
+            ("as it should be", |_| {}, None),
+            ("years ago", |s| s.signed_at -= TimeDelta::days(3000), None),
+            ("30 s ahead", |s| s.signed_at += TimeDelta::seconds(30), None),
+            ("31 s ahead", |s| s.signed_at += TimeDelta::seconds(31), Some(Fault::Future)),
+            ("another department", |s| s.department = name("dwp"), Some(Fault::Department)),
+            ("a stranger", |s| s.department = name("dft"), Some(Fault::Department)),
+            ("another agreement", |s| s.agreement = name("two"), Some(Fault::Agreement)),
+            ("a byte more", |s| s.sha256 = Agreement::parse(&format!("{AGREEMENT}\n")).unwrap().digest, Some(Fault::Text)),
+            ("no digest", |s| s.sha256.clear(), Some(Fault::Text)),
+            ("upper case", |s| s.sha256 = s.sha256.to_uppercase(), Some(Fault::Text)),
+            ("the other party's key", |s| s.key = agreement().parties[1].signing_key.clone(), Some(Fault::Key)),
+            ("a stranger's key", |s| s.key = Fingerprint::of(b"stranger"), Some(Fault::Key)),
+        ];
+        for (what, change, expected) in cases {
+            let mut statement = good();
+            change(&mut statement);
+            let judged = statement.judge(&agreement(), &name("dfe"), &Revocations::default(), now());
+            assert_eq!(judged.err(), *expected, "{what}");
+        }
+        assert_eq!(good().judge(&agreement(), &name("dwp"), &Revocations::default(), now()), Err(Fault::Department));
+    }
+
+    #[test]
+    fn a_revoked_key_counts_for_nothing_whatever_the_time() {
+        let key = good().key;
+        for since in ["2020-01-01T00:00:00Z", "2026-06-02T00:00:00Z", "2090-01-01T00:00:00Z"] {
+            let text = format!("[[key]]\nfingerprint = \"{key}\"\nreason = \"stolen\"\nsince = \"{since}\"\n");
+            let revoked = Revocations::parse(&text).unwrap();
+            assert_eq!(good().judge(&agreement(), &name("dfe"), &revoked, now()), Err(Fault::Revoked), "{since}");
+        }
+    }
+
+    #[test]
+    fn nothing_found_is_missing_and_every_party_is_named() {
+        let agreement = agreement();
+        assert_eq!(Signatures::default().lacking(&agreement, now()), [(name("dfe"), Fault::Missing), (name("dwp"), Fault::Missing)]);
+        let mut signatures = signed(&[&agreement]);
+        assert_eq!(signatures.judge(&agreement, &name("dfe"), now()), Ok(DateTime::UNIX_EPOCH));
+        assert!(signatures.lacking(&agreement, now()).is_empty() && signatures.refusal(&agreement, now()).is_none());
+        signatures.add(&agreement.id, &name("dwp"), Err(Fault::Unreadable("/secret: denied".into())));
+        let refusal = signatures.refusal(&agreement, now()).unwrap();
+        assert_eq!((refusal.code, refusal.department.as_deref()), (Code::Denied, Some("dwp")));
+        assert!(refusal.message.ends_with("the agreement 'one' does not bind: the signature of 'dwp' cannot be read"), "{refusal}");
+        assert!(!refusal.to_string().contains("secret") && refusal.operator.unwrap().contains("secret"));
+        signatures.add(&agreement.id, &name("dfe"), Err(Fault::Forged));
+        let refusal = signatures.refusal(&agreement, now()).unwrap();
+        assert!(refusal.message.contains("'dfe' does not verify") && refusal.message.contains("; the signature of 'dwp' cannot be read"));
+        assert_eq!(refusal.department, None, "no one department's alone");
+    }
+
+    #[test]
+    fn signatures_of_one_agreement_are_none_of_another() {
+        let (one, two) = (agreement(), Agreement::parse(&AGREEMENT.replace("id = \"one\"", "id = \"two\"")).unwrap());
+        let signatures = signed(&[&one]);
+        assert_eq!(signatures.judge(&two, &name("dfe"), now()), Err(Fault::Missing));
+        // What was found beside one file and copied beside another.
+        let mut copied = Signatures::default();
+        copied.add(&two.id, &name("dfe"), Ok(good()));
+        assert_eq!(copied.judge(&two, &name("dfe"), now()), Err(Fault::Agreement));
+    }
+}
