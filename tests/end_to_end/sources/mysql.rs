@@ -190,7 +190,7 @@ async fn conditions_that_are_sent_select_what_the_engine_selects() {
     let condition = ident("t").eq(lit("it's")).and(not(number("n").gt(lit(1.5)))).and(ident("i").lt(lit(5i64)));
     frame.filter(condition).unwrap().select(vec![ident("d"), number("f").alias("f")]).unwrap().collect().await.unwrap();
     let statements = mariadb.statements();
-    let sent = statements.lines().filter(|line| line.contains("SELECT `")).next_back().unwrap();
+    let sent = statements.lines().rfind(|line| line.contains("SELECT `")).unwrap();
     for part in ["AS BINARY) = X'69742773'", "(`n` + 0e0) <= (1.5e0)", "(`i` < (5))"] {
         assert!(sent.contains(part), "{part}: {sent}");
     }
