@@ -343,15 +343,16 @@ async fn a_scan_takes_the_same_memory_however_large_the_table_is() {
     into_postgres(&postgres, &data);
     into_mariadb(&mariadb, &data);
     let double = |table: &str| format!("INSERT INTO {table} SELECT * FROM {table};").repeat(7);
-    type Step<'a, T> = &'a dyn Fn(T);
-    let kinds: [(&str, Step<&Layout>, Step<()>); 2] = [
-        ("postgresql", &|layout| into_the_office(layout, &postgres), &|()| drop(postgres.sql("postgres", &double("office.claims")))),
-        ("mariadb", &|layout| into_the_mariadb(layout, &mariadb), &|()| drop(mariadb.sql(&format!("USE office; {}", double("claims"))))),
+    type Change<'a> = &'a dyn Fn(&Layout);
+    type Grow<'a> = &'a dyn Fn();
+    let kinds: [(&str, Change, Grow); 2] = [
+        ("postgresql", &|layout| into_the_office(layout, &postgres), &|| drop(postgres.sql("postgres", &double("office.claims")))),
+        ("mariadb", &|layout| into_the_mariadb(layout, &mariadb), &|| drop(mariadb.sql(&format!("USE office; {}", double("claims"))))),
     ];
     for (kind, change, grow) in kinds {
         let sandbox = Sandbox::with(20_000, |_| {}, change).await;
         let small = peak_of_a_scan(&sandbox.layout);
-        grow(());
+        grow();
         let large = peak_of_a_scan(&sandbox.layout);
         eprintln!("{kind}: {small} MiB, with 128 times the rows {large} MiB");
         assert!(small > 20 && large < small + 48, "{kind}: {small} MiB, then {large} MiB");
