@@ -49,15 +49,21 @@ pub struct Wanted {
 /// Studies `tables` and writes a node's folder for them.
 ///
 /// # Errors
-/// [`InspectError`]: nothing is written when a table cannot be read.
+/// [`InspectError`]: nothing is written when no table can be read; one of several that cannot is left out, and said.
 pub async fn init(wanted: &Wanted, tables: Vec<Table>) -> Result<Written, InspectError> {
     vacant(&wanted.folder)?;
-    let mut proposed: Vec<Proposed> = Vec::new();
+    let (mut proposed, mut left_out): (Vec<Proposed>, Vec<InspectError>) = (Vec::new(), Vec::new());
     for table in tables {
         let name = propose::dataset_name(&table.name, &proposed);
-        proposed.push(propose::propose(name, table).await?);
+        match propose::propose(name, table).await {
+            Ok(table) => proposed.push(table),
+            Err(unreadable) => left_out.push(unreadable),
+        }
     }
-    write::write(wanted, proposed)
+    if proposed.is_empty() && !left_out.is_empty() {
+        return Err(left_out.remove(0));
+    }
+    Ok(Written { left_out, ..write::write(wanted, proposed)? })
 }
 
 /// Refuses a folder that holds something: nothing of it could be replaced safely.

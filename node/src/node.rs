@@ -25,6 +25,7 @@ use crate::callers::Callers;
 use crate::config::{Config, Finding, Findings, Pins};
 use crate::consent::import::{ImportError, Imported, Options, import};
 use crate::consent::intake::Intake;
+use crate::consent::journal::Noted;
 use crate::consent::{Acknowledged, Consent, Snapshot};
 use crate::datasets::Datasets;
 use crate::linkage::LinkageKeys;
@@ -57,11 +58,11 @@ pub struct Node {
     consumed: Arc<Consumed>,
 }
 
-/// The numbers of the last notes of commands that the log has, and of which the ledger knows that it has.
+/// The last note of commands that the log has, and the last of which the ledger knows that it has.
 #[derive(Debug, Default)]
 struct Moved {
-    logged: i64,
-    noted: i64,
+    logged: Option<Noted>,
+    noted: Option<Noted>,
 }
 
 impl Node {
@@ -193,7 +194,7 @@ impl Node {
     ) -> Result<Arc<Release>, Refusal> {
         let certificate = self.callers.gateway(certificate)?;
         let order = tracing::info_span!("verify").in_scope(|| self.verifier.verify(wire, &certificate, now))?;
-        let admission = self.releases.admit()?;
+        let admission = self.releases.admit(&order.id)?;
         self.consume(&order, now).await?;
         let (consent, standing) = self.caught_up().await?;
         let rules = self.rules(&order, &consent, standing).await?;
@@ -243,20 +244,20 @@ impl Node {
     pub(crate) async fn move_journal(&self) -> Result<(), Refusal> {
         let mut moved = self.journal.lock().await;
         loop {
-            let (consent, logged) = (Arc::clone(&self.consent), moved.logged);
-            let notes = blocking(move || consent.ledger().notes(logged).map_err(Refusal::internal)).await?;
+            let (consent, logged) = (Arc::clone(&self.consent), moved.logged.clone());
+            let notes = blocking(move || consent.ledger().notes(logged.as_ref()).map_err(Refusal::internal)).await?;
             if notes.is_empty() {
                 break;
             }
-            for (number, entry) in notes {
+            for (noted, entry) in notes {
                 self.log(entry).await?;
-                moved.logged = number;
+                moved.logged = Some(noted);
             }
         }
-        if moved.logged > moved.noted {
-            let (consent, logged) = (Arc::clone(&self.consent), moved.logged);
-            if blocking(move || consent.ledger().noted(logged).map_err(Refusal::internal)).await? {
-                moved.noted = logged;
+        if let Some(logged) = moved.logged.clone().filter(|logged| moved.noted.as_ref() != Some(logged)) {
+            let (consent, number) = (Arc::clone(&self.consent), logged.number);
+            if blocking(move || consent.ledger().noted(number).map_err(Refusal::internal)).await? {
+                moved.noted = Some(logged);
             }
         }
         Ok(())

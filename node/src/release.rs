@@ -20,8 +20,9 @@ mod worker;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use concordat_policy::agreement::Fingerprint;
@@ -54,14 +55,25 @@ pub struct Releases {
     memory: usize,
     permits: Arc<Semaphore>,
     running: Mutex<BTreeMap<String, Arc<Release>>>,
-    /// Orders that were given back between their arrival and their start, and when. Locked after `running`.
-    given_back: Mutex<Vec<(String, Instant)>>,
+    admitted: Arc<Mutex<Vec<Admitted>>>,
 }
+
+/// An order that was admitted, and whether it was given back since. Locked after `running`.
+type Admitted = (String, Arc<AtomicBool>);
 
 /// The right to run one release.
 #[derive(Debug)]
 pub struct Admission {
+    given_back: Arc<AtomicBool>,
+    admitted: Arc<Mutex<Vec<Admitted>>>,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+        admitted.retain(|(_, given_back)| !Arc::ptr_eq(given_back, &self.given_back));
+    }
 }
 
 /// One release.
@@ -114,16 +126,19 @@ impl Releases {
         })
     }
 
-    /// Admits one more release.
+    /// Admits one more release, for the order `id`.
     ///
     /// # Errors
     /// [`Code::LimitExceeded`] when too many are under way.
-    pub fn admit(&self) -> Result<Admission, Refusal> {
-        Arc::clone(&self.permits).try_acquire_owned().map(|permit| Admission { _permit: permit }).map_err(|_| {
+    pub fn admit(&self, id: &str) -> Result<Admission, Refusal> {
+        let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| {
             Refusal::new(Code::LimitExceeded, "this department's node is at its limit of releases at a time")
                 .department(&self.department)
                 .advice("ask again in a minute")
-        })
+        })?;
+        let given_back = Arc::new(AtomicBool::new(false));
+        self.admitted().push((id.to_owned(), Arc::clone(&given_back)));
+        Ok(Admission { given_back, admitted: Arc::clone(&self.admitted), _permit: permit })
     }
 
     /// Starts a release. It ends by itself when its tickets have expired unredeemed.
@@ -154,7 +169,7 @@ impl Releases {
         };
         let task = tokio::spawn(work.instrument(scanning));
         let schema = Arc::new(release_schema(order.columns.iter().map(|(name, kind)| (name.as_str(), *kind))));
-        let id = order.id.clone();
+        let (id, given_back) = (order.id.clone(), Arc::clone(&admission.given_back));
         let release = Arc::new(Release {
             order,
             schema,
@@ -168,9 +183,7 @@ impl Releases {
         });
         {
             let mut running = self.running();
-            let mut given_back = self.given_back.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(place) = given_back.iter().position(|(given, _)| *given == id) {
-                given_back.swap_remove(place);
+            if given_back.load(Ordering::Acquire) {
                 return Err(Refusal::new(Code::Replayed, "this release order was given back before it was answered")
                     .department(&self.department)
                     .advice("every order is used once; sign a new one"));
@@ -222,11 +235,10 @@ impl Releases {
     pub fn give_back(&self, id: &str, certificate: &Fingerprint) -> Option<Arc<Release>> {
         let mut running = self.running();
         let Some(release) = running.get(id).cloned() else {
-            let mut given_back = self.given_back.lock().unwrap_or_else(PoisonError::into_inner);
-            given_back.retain(|(_, at)| at.elapsed().as_secs() < TICKET_SECONDS);
-            if given_back.len() < MOST_GIVEN_BACK {
-                given_back.push((id.to_owned(), Instant::now()));
-            }
+            self.admitted()
+                .iter()
+                .filter(|(admitted, _)| admitted == id)
+                .for_each(|(_, given_back)| given_back.store(true, Ordering::Release));
             return None;
         };
         let untouched = release.redeemed.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
@@ -248,18 +260,20 @@ impl Releases {
         });
     }
 
+    fn admitted(&self) -> MutexGuard<'_, Vec<Admitted>> {
+        self.admitted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn forget(&self, id: &str) {
         self.running().remove(id);
     }
 
-    fn running(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Release>>> {
+    fn running(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Release>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 const PREFIX: &str = "release-";
-/// More orders than this cannot be on their way.
-const MOST_GIVEN_BACK: usize = 4096;
 
 impl Release {
     /// Waits for the scan, then opens one partition.

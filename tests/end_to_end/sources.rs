@@ -139,13 +139,13 @@ fn into_the_store(layout: &Layout, store: &Store, csv: Option<&str>) {
     let config: toml::Value = toml::from_str(&std::fs::read_to_string(folder.join("node.toml")).unwrap()).unwrap();
     let source = folder.join(config["dataset"][0]["source"].as_str().unwrap());
     let format = if let Some(csv) = csv {
-        std::fs::write(store.object("claims/all.csv"), csv).unwrap();
+        store.write("claims/all.csv", csv);
         "csv"
     } else {
         let files =
             if source.is_dir() { std::fs::read_dir(&source).unwrap().map(|file| file.unwrap().path()).collect() } else { vec![source] };
         for (number, file) in files.into_iter().enumerate() {
-            std::fs::copy(file, store.object(&format!("claims/{number}.parquet"))).unwrap();
+            store.write(&format!("claims/{number}.parquet"), std::fs::read(file).unwrap());
         }
         "parquet"
     };

@@ -1,5 +1,8 @@
-//! A store that speaks S3, of the suite's own: rclone's server over a private folder, with TLS and one access key, on the loopback.
+//! A store that speaks S3, of the suite's own: SeaweedFS over a private folder, with TLS and one access key, on the loopback.
+//! Objects are written through its filer, which speaks plain HTTP to this machine.
 
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,50 +19,98 @@ pub const BUCKET: &str = "lake";
 
 pub struct Store {
     pub port: u16,
+    filer: u16,
     server: Child,
     folder: TempDir,
 }
 
 impl Store {
-    /// A store with an empty bucket, running.
+    /// A store with one bucket, running.
     pub fn start() -> Self {
         let authority = Authority::new(Utc::now().date_naive()).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let identity = authority.server("localhost", &["localhost", "127.0.0.1"]).unwrap();
-        secret(&path("server.pem"), &identity.certificate);
-        secret(&path("server.key"), &identity.key);
-        secret(&path("ca.pem"), authority.pem());
-        secret(&path("secret"), SECRET);
-        std::fs::create_dir_all(path("buckets").join(BUCKET)).unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let rclone = Path::new(&std::env::var("CONCORDAT_CLIENTS").expect("run `tests/run`")).join("bin/rclone");
+        let identities = serde_json::json!({ "identities": [{
+            "name": "reader", "credentials": [{ "accessKey": KEY, "secretKey": SECRET }], "actions": ["Read", "List"],
+        }] });
+        for (name, text) in [
+            ("server.pem", identity.certificate.as_str()),
+            ("server.key", &identity.key),
+            ("ca.pem", authority.pem()),
+            ("secret", SECRET),
+            ("identities.json", &identities.to_string()),
+        ] {
+            secret(&path(name), text);
+        }
+        std::fs::create_dir(path("data")).unwrap();
+        // Held until all are known, so that they differ.
+        let held: Vec<TcpListener> = (0..8).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let ports: Vec<u16> = held.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
+        drop(held);
+        let names = [
+            "master.port",
+            "master.port.grpc",
+            "volume.port",
+            "volume.port.grpc",
+            "filer.port",
+            "filer.port.grpc",
+            "s3.port",
+            "s3.port.grpc",
+        ];
+        let weed = Path::new(&std::env::var("CONCORDAT_CLIENTS").expect("run `tests/run`")).join("bin/weed");
         let log = std::fs::File::create(path("server.log")).unwrap();
-        let server = Command::new(rclone)
-            .args(["serve", "s3", "--config", "", "--dir-cache-time", "1ms", "--poll-interval", "0", "--log-level", "ERROR"])
-            .args(["--addr", &format!("127.0.0.1:{port}"), "--auth-key", &format!("{KEY},{SECRET}")])
-            .arg("--cert")
-            .arg(path("server.pem"))
-            .arg("--key")
-            .arg(path("server.key"))
-            .arg(path("buckets"))
+        let server = Command::new(weed)
+            .args([
+                "-logtostderr",
+                "server",
+                "-ip=127.0.0.1",
+                "-ip.bind=127.0.0.1",
+                "-filer",
+                "-s3",
+                "-s3.port.iceberg=0",
+                "-s3.port.lance=0",
+            ])
+            .args(["-volume.max=4", "-master.volumeSizeLimitMB=64", "-master.telemetry=false"])
+            .args(names.iter().zip(&ports).map(|(name, port)| format!("-{name}={port}")))
+            .args(
+                [("dir", "data"), ("s3.config", "identities.json"), ("s3.cert.file", "server.pem"), ("s3.key.file", "server.key")]
+                    .map(|(name, file)| format!("-{name}={}", path(file).display())),
+            )
+            .current_dir(folder.path())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .unwrap();
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < deadline, "{}", std::fs::read_to_string(path("server.log")).unwrap());
-            std::thread::sleep(Duration::from_millis(20));
+        let store = Self { port: ports[6], filer: ports[4], server, folder };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while store.try_write("begun", "").is_err() || TcpStream::connect(("127.0.0.1", store.port)).is_err() {
+            assert!(Instant::now() < deadline, "{}", std::fs::read_to_string(store.path("server.log")).unwrap());
+            std::thread::sleep(Duration::from_millis(50));
         }
-        Self { port, server, folder }
+        store
     }
 
-    /// Where an object lies. Written there, it is in the store.
-    pub fn object(&self, key: &str) -> PathBuf {
-        let path = self.path("buckets").join(BUCKET).join(key);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        path
+    /// Writes an object.
+    pub fn write(&self, key: &str, content: impl AsRef<[u8]>) {
+        self.try_write(key, content).unwrap();
+    }
+
+    fn try_write(&self, key: &str, content: impl AsRef<[u8]>) -> Result<(), String> {
+        let content = content.as_ref();
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-=".contains(byte);
+        let escaped: String =
+            key.bytes().map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect();
+        let mut filer = TcpStream::connect(("127.0.0.1", self.filer)).map_err(|e| e.to_string())?;
+        let head = format!(
+            "PUT /buckets/{BUCKET}/{escaped} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n",
+            content.len()
+        );
+        let mut answer = String::new();
+        let told =
+            filer.write_all(head.as_bytes()).and_then(|()| filer.write_all(content)).and_then(|()| filer.read_to_string(&mut answer));
+        told.map_err(|e| e.to_string())?;
+        if answer.starts_with("HTTP/1.1 2") { Ok(()) } else { Err(answer) }
     }
 
     /// A file beside the store: `ca.pem`, `secret`.

@@ -40,8 +40,8 @@ const PONG: Duration = Duration::from_secs(6);
 /// After what time a node lets tickets lapse that nobody redeems, and how soon giving an order back is tried again.
 const LAPSE: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(1);
-/// How many orders are being given back at a time.
-const GIVING_BACK: usize = 256;
+/// How many orders are being given back to a node at a time.
+const GIVING_BACK: usize = 64;
 /// The longest text of a node that is passed on.
 const MAX_NODE_TEXT: usize = 400;
 
@@ -53,8 +53,6 @@ pub(crate) struct Nodes {
     certificates: RwLock<Vec<Fingerprint>>,
     /// Where the departments' consent ledgers were seen.
     pub(super) ledgers: Arc<Ledgers>,
-    /// Places for orders that are being given back; what finds none lapses by itself.
-    giving_back: Arc<Semaphore>,
 }
 
 struct Node {
@@ -65,6 +63,8 @@ struct Node {
     described: Mutex<Option<(Instant, Arc<Description>)>>,
     recovery: Recovery,
     clock: Offset,
+    /// Places for orders that are being given back; what finds none lapses by itself.
+    giving_back: Arc<Semaphore>,
 }
 
 impl Nodes {
@@ -85,11 +85,12 @@ impl Nodes {
                 described: Mutex::new(None),
                 recovery: Recovery::default(),
                 clock: Offset::default(),
+                giving_back: Arc::new(Semaphore::new(GIVING_BACK)),
             };
             by_department.insert(department.id.clone(), node);
         }
         let certificates = RwLock::new(vec![identity.own()?.fingerprint.clone()]);
-        Ok(Self { files, by_department, certificates, ledgers: Arc::new(ledgers), giving_back: Arc::new(Semaphore::new(GIVING_BACK)) })
+        Ok(Self { files, by_department, certificates, ledgers: Arc::new(ledgers) })
     }
 
     /// Reads the identity again; new calls go over new connections, running ones end on theirs. What cannot be used, or is
@@ -146,8 +147,8 @@ impl Nodes {
     /// Gives an order back whose answer nobody waits for any more, without waiting for that. It is tried until the node has
     /// answered, or would have let it lapse by itself: the connection may be what failed.
     pub(super) fn give_back(&self, department: &Name, order: String) {
-        let turn = self.giving_back.clone().try_acquire_owned();
-        if let (Ok(turn), Ok(node), Ok(runtime)) = (turn, self.node(department), tokio::runtime::Handle::try_current()) {
+        let (Ok(node), Ok(runtime)) = (self.node(department), tokio::runtime::Handle::try_current()) else { return };
+        if let Ok(turn) = node.giving_back.clone().try_acquire_owned() {
             let mut client = ReleasesClient::new(node.channel()).max_decoding_message_size(MAX_CONTROL_MESSAGE);
             let (until, mut pause) = (Instant::now() + LAPSE, AGAIN);
             runtime.spawn(async move {

@@ -59,6 +59,9 @@ pub(super) async fn run(args: InitArgs) -> miette::Result<()> {
     for table in unreadable {
         eprint(&format!("left out table {table}: the role may not read it, or not all of its columns"));
     }
+    for table in &written.left_out {
+        eprint(&format!("left out {table} ({})", table.remedy));
+    }
     print(&told(&wanted, &written))
 }
 

@@ -88,7 +88,7 @@ async fn record(config: &Config, shown: &Preview) -> miette::Result<()> {
         return Ok(());
     }
     let deadline = Instant::now() + NOTICE;
-    while !ledger.notes(0).into_diagnostic()?.is_empty() {
+    while !ledger.notes(None).into_diagnostic()?.is_empty() {
         if Instant::now() > deadline {
             return Err(miette!(
                 help = "`check` tells what keeps it from writing its log",

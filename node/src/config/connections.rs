@@ -46,6 +46,10 @@ pub(crate) fn connection(text: &str) -> Result<Arc<Connection>, Findings> {
     let found = loader.connections(file.connection).into_values().next().flatten();
     match found {
         Some(Reached::Database(connection)) if loader.findings.is_empty() => Ok(connection),
+        Some(Reached::Store(_)) if loader.findings.is_empty() => {
+            let remedy = "name its objects in node.toml: connection, source and format of a [[dataset]]";
+            Err(Finding::file(path, "a store of objects is not inspected", remedy).into())
+        }
         _ if loader.findings.is_empty() => Err(wrong().into()),
         _ => Err(Findings { findings: loader.findings.into_iter().map(Finding::without_text).collect() }),
     }
@@ -267,12 +271,14 @@ struct Kind {
     form: &'static str,
     /// The option that names a Unix socket, or the region of a store, which has none.
     option: &'static str,
+    options: &'static str,
     port: u16,
 }
 
 const POSTGRES: Kind = Kind {
     form: "use postgresql://role@host:port/database, or postgresql://role@/database?host=/folder/of/the/socket",
     option: "host",
+    options: "use host and port only; TLS and the password have keys of their own",
     port: 5432,
 };
 
@@ -283,8 +289,12 @@ const MYSQL: Kind = Kind {
 };
 
 /// The user is the access key, the database the bucket.
-const S3: Kind =
-    Kind { form: "use s3://access-key@host:port/bucket, with ?region=… where the store has regions", option: "region", port: 443 };
+const S3: Kind = Kind {
+    form: "use s3://access-key@host:port/bucket, with ?region=… where the store has regions",
+    option: "region",
+    options: "use region and port only; TLS and the secret have keys of their own",
+    port: 443,
+};
 
 /// What an address of a server says.
 #[derive(Debug, PartialEq, Eq)]
@@ -324,10 +334,7 @@ impl Address {
                 Some((name, path)) if name == kind.option && host.is_empty() && path.starts_with('/') => host = path,
                 Some(("port", number)) if port.is_none() => port = Some(number),
                 _ => {
-                    return Err((
-                        "the address has an option that is not known",
-                        "use socket or region and port only; TLS and the password have keys of their own",
-                    ));
+                    return Err(("the address has an option that is not known", kind.options));
                 }
             }
         }

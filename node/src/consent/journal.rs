@@ -4,8 +4,6 @@
 //!
 //! A note may stand in the log twice, when a node ended between writing it there and noting that here: `journal` says which.
 
-use std::collections::BTreeMap;
-
 use concordat_audit::Entry;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use serde_json::{Map, Value};
@@ -65,26 +63,44 @@ impl Note {
     }
 }
 
+/// Which note, in a ledger that numbers its notes; a restored one gives numbers out again, at another time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Noted {
+    pub(crate) number: i64,
+    at: String,
+}
+
 impl Ledger {
     /// Makes notes durable, without any record.
     pub(crate) fn note(&self, notes: &[Note]) -> Result<(), LedgerError> {
         self.write(|transaction| notes.iter().try_for_each(|note| note.write(transaction, None)))
     }
 
-    /// The oldest notes after number `logged` that the log is not known to have, by number.
-    pub(crate) fn notes(&self, logged: i64) -> Result<BTreeMap<i64, Entry>, LedgerError> {
+    /// The oldest notes that the log is not known to have: those after `last`, the last one that was logged. Where the ledger does
+    /// not hold that note (any more), it is another one, such as a restored backup, and its own mark counts.
+    pub(crate) fn notes(&self, last: Option<&Noted>) -> Result<Vec<(Noted, Entry)>, LedgerError> {
         let connection = self.reader();
-        let moved = moved(&connection)?.max(logged);
+        let moved = moved(&connection)?;
+        let held = |last: &Noted| {
+            let mut same = connection.prepare_cached("SELECT 1 FROM journal WHERE number = ?1 AND noted_at = ?2")?;
+            same.exists(params![last.number, last.at])
+        };
+        let after = match last {
+            Some(last) if held(last)? => moved.max(last.number),
+            _ => moved,
+        };
         let mut statement =
             connection.prepare_cached("SELECT number, event, fields, noted_at FROM journal WHERE number > ?1 ORDER BY number LIMIT ?2")?;
-        let mut rows = statement.query(params![moved, AT_ONCE])?;
-        let mut entries = BTreeMap::new();
+        let mut rows = statement.query(params![after, AT_ONCE])?;
+        let mut entries = Vec::new();
         while let Some(row) = rows.next()? {
             let (number, event, fields): (i64, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
             let known = EVENTS.into_iter().find(|known| *known == event).unwrap_or("consent.noted");
             let fields: Map<String, Value> = serde_json::from_str(&fields).map_err(|_| LedgerError::Damaged(number.unsigned_abs()))?;
             let entry = fields.into_iter().fold(Entry::new(known), |entry, (name, value)| entry.field(&name, value));
-            entries.insert(number, entry.field("journal", number).field("noted_at", row.get::<_, String>(3)?));
+            let noted = Noted { number, at: row.get(3)? };
+            let entry = entry.field("journal", number).field("noted_at", noted.at.as_str());
+            entries.push((noted, entry));
         }
         Ok(entries)
     }

@@ -233,7 +233,8 @@ async fn a_database_is_written_down_as_it_was_reached() {
     let database = rusqlite::Connection::open(&file).unwrap();
     database
         .execute_batch(
-            "CREATE TABLE pupils (nino TEXT, region TEXT, score REAL, photo BLOB); CREATE VIEW regions AS SELECT region FROM pupils",
+            "CREATE TABLE pupils (nino TEXT, region TEXT, score REAL, photo BLOB); CREATE VIEW regions AS SELECT region FROM pupils;
+             CREATE TABLE odd (born DATE); INSERT INTO odd VALUES ('0000-00-00')",
         )
         .unwrap();
     for n in 0..40 {
@@ -245,6 +246,8 @@ async fn a_database_is_written_down_as_it_was_reached() {
     let offer = databases::tables(&reached).await.unwrap();
     let wanted = Wanted { connection: Some(offer.connection), ..wanted(&folder.path().join("node")) };
     let written = init(&wanted, offer.tables).await.unwrap();
+    let [left] = written.left_out.as_slice() else { panic!("{:?}", written.left_out) };
+    assert!(left.place.ends_with(" odd") && left.cause.contains("column 'born' is no date"), "{left}");
     let text = fs::read_to_string(&written.config).unwrap();
     assert!(text.contains("connection = \"database\"\ntable = \"pupils\"\n") && text.contains("url = \"sqlite:/"), "{text}");
     let pupils = written.datasets.iter().find(|dataset| dataset.name == "pupils").unwrap();

@@ -22,6 +22,8 @@ pub struct Written {
     pub fingerprints: Fingerprints,
     /// The datasets.
     pub datasets: Vec<Proposed>,
+    /// Tables that could not be read to the end.
+    pub left_out: Vec<InspectError>,
 }
 
 /// A text as TOML writes it.
@@ -52,7 +54,7 @@ pub(super) fn write(wanted: &Wanted, datasets: Vec<Proposed>) -> Result<Written,
     for (path, text) in [(&config, &text(wanted, &fingerprints, &datasets)), (&folder.join("purposes.toml"), &PURPOSES.to_owned())] {
         fs::write(path, text).map_err(|e| failed(path, e))?;
     }
-    Ok(Written { config, fingerprints, datasets })
+    Ok(Written { config, fingerprints, datasets, left_out: Vec::new() })
 }
 
 const PURPOSES: &str = r#"# What data may be used for: the purposes that the parties agreed on, in the same words everywhere. Nothing is released for a

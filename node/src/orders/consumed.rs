@@ -31,8 +31,10 @@ impl Consumed {
         connection.busy_timeout(Duration::from_secs(10))?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        connection
-            .execute_batch("CREATE TABLE IF NOT EXISTS consumed (id TEXT PRIMARY KEY, expires INTEGER NOT NULL) STRICT, WITHOUT ROWID")?;
+        connection.execute_batch(
+            "CREATE TABLE IF NOT EXISTS consumed (id TEXT PRIMARY KEY, expires INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+             CREATE INDEX IF NOT EXISTS consumed_expires ON consumed (expires)",
+        )?;
         Ok(Self { connection: Mutex::new(connection) })
     }
 

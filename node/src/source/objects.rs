@@ -53,13 +53,17 @@ pub struct Objects {
     pub format: Format,
 }
 
+/// How long looking at the objects may take, well within the ten seconds in which a gateway wants an order answered.
+const LOOK: Duration = Duration::from_secs(8);
 const CONNECT: Duration = Duration::from_secs(4);
 /// How long a store may say nothing within an answer.
 const SILENCE: Duration = Duration::from_secs(30);
 /// The most objects of a dataset.
 const MOST: usize = 10_000;
-/// A CSV's header lies within this many bytes.
-const HEADER: u64 = 1 << 20;
+/// A CSV's header mostly lies within this many bytes, and always within so many.
+const HEADER: [u64; 2] = [16 << 10, 1 << 20];
+/// Headers that are read at a time.
+const AT_ONCE: usize = 16;
 /// What the engine calls the store.
 const ADDRESS: &str = "s3://store/";
 
@@ -71,13 +75,18 @@ impl Store {
         declared: Declared<'_>,
         partitions: usize,
     ) -> std::result::Result<Opened, SourceError> {
-        let snapshot = Snapshot::of(self, objects).await?;
+        let look = async {
+            let snapshot = Snapshot::of(self, objects).await?;
+            let header = match objects.format {
+                Format::Parquet => Vec::new(),
+                Format::Csv => snapshot.header().await?,
+            };
+            Ok((snapshot, header))
+        };
+        let late = |_| SourceError::Database { connection: self.name.clone(), cause: "the store did not answer in time".into() };
+        let (snapshot, header) = tokio::time::timeout(LOOK, look).await.map_err(late)??;
         let freshness = snapshot.objects.values().map(|object| object.last_modified.timestamp()).max().unwrap_or(0);
         let urls: Vec<String> = snapshot.objects.keys().map(|key| format!("{ADDRESS}{}", escaped(key.as_ref().as_bytes()))).collect();
-        let header = match objects.format {
-            Format::Parquet => Vec::new(),
-            Format::Csv => snapshot.header().await?,
-        };
         let context = session(partitions)?;
         let address = reqwest::Url::parse(ADDRESS).map_err(|_| snapshot.failed("the store has no address"))?;
         context.register_object_store(&address, Arc::new(snapshot));
@@ -103,7 +112,7 @@ impl Snapshot {
         let mut snapshot = Self { connection: store.name.clone(), store: Arc::new(client), objects: BTreeMap::new() };
         for listed in snapshot.list_now(objects).await? {
             let key = Path::parse(listed.location.as_ref()).map_err(|_| snapshot.failed("an object has a key that cannot be read"))?;
-            let tag = listed.e_tag.ok_or_else(|| snapshot.failed("the store gives its objects no tags (ETag)"))?;
+            let tag = listed.e_tag.as_deref().map(tag).ok_or_else(|| snapshot.failed("the store gives its objects no tags (ETag)"))?;
             let (last_modified, size, version) = (listed.last_modified, listed.size, listed.version);
             snapshot.objects.insert(key.clone(), ObjectMeta { location: key, last_modified, size, e_tag: Some(tag), version });
         }
@@ -137,22 +146,27 @@ impl Snapshot {
 
     /// The header that all objects have.
     async fn header(&self) -> std::result::Result<Vec<String>, SourceError> {
+        let mut headers = stream::iter(self.objects.values()).map(|object| self.header_of(object)).buffered(AT_ONCE);
         let mut header: Option<Vec<String>> = None;
-        for (key, object) in &self.objects {
-            let end = object.size.min(HEADER);
-            let begin = match end {
-                0 => bytes::Bytes::new(),
-                end => self.ranged(key, Some(0..end)).await?.bytes().await.map_err(|e| self.refused(&e))?,
-            };
-            if object.size > HEADER && !begin.contains(&b'\n') {
-                return Err(self.failed("an object has no header row within its first MiB"));
-            }
-            let found = csv_header(Cursor::new(begin))?;
+        while let Some(found) = headers.try_next().await? {
             if header.get_or_insert_with(|| found.clone()) != &found {
                 return Err(self.failed("an object has another header row than the dataset's first one"));
             }
         }
         Ok(header.unwrap_or_default())
+    }
+
+    async fn header_of(&self, object: &ObjectMeta) -> std::result::Result<Vec<String>, SourceError> {
+        for end in HEADER.map(|most| object.size.min(most)) {
+            let begin = match end {
+                0 => bytes::Bytes::new(),
+                end => self.ranged(&object.location, Some(0..end)).await?.bytes().await.map_err(|e| self.refused(&e))?,
+            };
+            if end == object.size || begin.contains(&b'\n') {
+                return csv_header(Cursor::new(begin));
+            }
+        }
+        Err(self.failed("an object has no header row within its first MiB"))
     }
 
     /// A part of an object, as it was listed.
@@ -163,7 +177,11 @@ impl Snapshot {
         let range = range.filter(|range| *range != (0..object.size));
         let options = object_store::GetOptions { if_match: object.e_tag.clone(), range: range.map(Into::into), ..Default::default() };
         let answer = self.store.get_opts(&location, options).await.map_err(|e| self.refused(&e))?;
-        if answer.meta.e_tag == object.e_tag && answer.meta.size == object.size { Ok(answer) } else { Err(self.failed(CHANGED)) }
+        if answer.meta.e_tag.as_deref().map(tag) == object.e_tag && answer.meta.size == object.size {
+            Ok(answer)
+        } else {
+            Err(self.failed(CHANGED))
+        }
     }
 
     fn failed(&self, cause: &str) -> SourceError {
@@ -173,6 +191,11 @@ impl Snapshot {
     fn refused(&self, error: &object_store::Error) -> SourceError {
         self.failed(&cause(error))
     }
+}
+
+/// A tag as `If-Match` wants it: some stores list it without its quotes.
+fn tag(given: &str) -> String {
+    format!("\"{}\"", given.trim_matches('"'))
 }
 
 const CHANGED: &str = "an object changed while it was read";

@@ -33,12 +33,12 @@ async fn open(place: concordat_node::source::Store, key: &str) -> Result<Opened,
 async fn keys_folders_and_patterns() {
     let store = Store::start();
     for (key, id) in [("a.csv", 1), ("year=2026/part-1.csv", 2), ("year=2026/part-2.csv", 3), ("year=2026/it's 100%.csv", 4)] {
-        std::fs::write(store.object(key), format!("id,t\n{id},\"two\nlines\"\n")).unwrap();
+        store.write(key, format!("id,t\n{id},\"two\nlines\"\n"));
     }
     for (key, text) in
         [("year=2026/notes.txt", "no"), ("year=2026/deep/part-3.csv", "id,t\n9,no\n"), ("year=2026/.hidden.csv", "id,t\n9,no\n")]
     {
-        std::fs::write(store.object(key), text).unwrap();
+        store.write(key, text);
     }
     for (key, expected) in [
         ("a.csv", &["1"][..]),
@@ -54,7 +54,7 @@ async fn keys_folders_and_patterns() {
         assert_eq!(ids, expected, "{key}");
         assert!(opened.state.is_one());
     }
-    std::fs::write(store.object("year=2026/part-4.csv"), "t,id\nx,5\n").unwrap();
+    store.write("year=2026/part-4.csv", "t,id\nx,5\n");
     for (key, says) in [
         ("none.csv", "there is no such object"),
         ("none/*.csv", "there is no such object"),
@@ -71,12 +71,12 @@ async fn an_object_that_changes_while_it_is_read_fails_the_scan() {
     let store = Store::start();
     let rows = |value: u32| (0..200_000).fold("id,n\n".to_owned(), |text, id| text + &format!("{id},{value}\n"));
     for key in ["n/1.csv", "n/2.csv"] {
-        std::fs::write(store.object(key), rows(1)).unwrap();
+        store.write(key, rows(1));
     }
     let opened = open(place(&store), "n/").await.unwrap();
     assert_eq!(opened.frame.clone().count().await.unwrap(), 400_000);
     // Of the same length.
-    std::fs::write(store.object("n/2.csv"), rows(2)).unwrap();
+    store.write("n/2.csv", rows(2));
     let error = opened.frame.collect().await.unwrap_err();
     let mut chain = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source());
     let ours = chain.find_map(|e| e.downcast_ref::<SourceError>()).unwrap().to_string();
@@ -86,7 +86,7 @@ async fn an_object_that_changes_while_it_is_read_fails_the_scan() {
 #[tokio::test]
 async fn secrets_and_authorities() {
     let store = Store::start();
-    std::fs::write(store.object("a.csv"), "id\n1\n").unwrap();
+    store.write("a.csv", "id\n1\n");
     let sound = place(&store);
     open(sound.clone(), "a.csv").await.unwrap();
     let file = |name: &str, text: &str| {

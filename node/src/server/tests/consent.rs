@@ -166,4 +166,14 @@ async fn notes_of_commands_move_to_the_log_once() {
         running.node.intake.ask("nino", std::iter::once("ab 10 00 02 a"), None).unwrap().digests(|bytes| running.node.log.digest(bytes));
     assert_eq!(notes[1]["subjects"], serde_json::json!(expected), "the digest that the node's own log would write");
     assert!(notes[1]["uid"].is_u64());
+    // A restored ledger gives numbers out again: those notes are others.
+    let ledger = running.node.consent.ledger();
+    let note = |event: &'static str| ledger.note(&[crate::consent::journal::Note::new(event)]).unwrap();
+    let connection = rusqlite::Connection::open(running.world.path("state/consent.sqlite")).unwrap();
+    connection.execute_batch("DELETE FROM journal; DELETE FROM sqlite_sequence WHERE name = 'journal'; DELETE FROM journal_moved").unwrap();
+    (0..3).for_each(|_| note("preview.made"));
+    running.node.move_journal().await.unwrap();
+    running.node.move_journal().await.unwrap();
+    let numbers: Vec<_> = noted().iter().map(|note| note["journal"].as_i64().unwrap()).collect();
+    assert_eq!(numbers, [1, 2, 1, 2, 3]);
 }

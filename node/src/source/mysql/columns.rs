@@ -2,7 +2,7 @@
 //!
 //! | type | column type of a dataset | how |
 //! |---|---|---|
-//! | `tinyint(1)` `boolean` | boolean, integer | 0 and 1; another value fails as a boolean |
+//! | `tinyint(1)` `boolean` | boolean, integer | 0 and 1; another value that is read as a boolean fails |
 //! | `bit(1)` | boolean | |
 //! | other integers, `year`, `decimal(p,0)` with p ≤ 18 | integer, number | as it is; beyond 63 bits fails |
 //! | `float` `double`, other `decimal` | number | the nearest 64-bit number |
@@ -19,7 +19,7 @@ use mysql_async::Column as Described;
 use mysql_async::consts::{ColumnFlags, ColumnType};
 use mysql_async::prelude::Queryable as _;
 
-use super::session::{MysqlError, Session};
+use super::session::{LOGIN, MysqlError, Session, within};
 use crate::source::{Declared, SourceColumn};
 
 /// The character set of what is no text.
@@ -32,6 +32,8 @@ pub(super) enum Form {
     Boolean,
     Bit,
     Integer,
+    /// An integer beside which the server takes 24 for 2024.
+    Year,
     /// A decimal without a fraction.
     Whole,
     Number,
@@ -48,7 +50,7 @@ impl Form {
     pub(super) fn read_as(self) -> DataType {
         match self {
             Self::Boolean | Self::Bit => DataType::Boolean,
-            Self::Integer | Self::Whole => DataType::Int64,
+            Self::Integer | Self::Year | Self::Whole => DataType::Int64,
             Self::Number | Self::Decimal => DataType::Float64,
             Self::Date => DataType::Date32,
             Self::DateTime | Self::Instant | Self::Text | Self::Hex => DataType::Utf8,
@@ -61,6 +63,8 @@ impl Form {
 pub(super) struct Column {
     pub(super) name: String,
     pub(super) form: Form,
+    /// The most bytes of a value.
+    pub(super) length: u32,
 }
 
 /// The columns of a table or query: all, and those that can be read.
@@ -69,9 +73,13 @@ pub(super) async fn columns(
     from: &str,
     declared: Declared<'_>,
 ) -> Result<(Vec<SourceColumn>, Vec<Column>), MysqlError> {
-    let statement = session.conn().prep(format!("SELECT * FROM {from} LIMIT 0")).await?;
-    let described = statement.columns();
-    session.conn().close(statement).await?;
+    let described = within(LOGIN, async {
+        let statement = session.conn().prep(format!("SELECT * FROM {from} LIMIT 0")).await?;
+        let described = statement.columns();
+        session.conn().close(statement).await?;
+        Ok(described)
+    });
+    let described = described.await?;
     let (mut all, mut readable) = (Vec::new(), Vec::new());
     for column in described.iter() {
         let name = std::str::from_utf8(column.name_ref()).map_err(|_| MysqlError::Protocol("a column's name is not UTF-8"))?;
@@ -81,7 +89,7 @@ pub(super) async fn columns(
             form => form,
         };
         all.push(SourceColumn { name: name.to_owned(), native, read_as: form.map(Form::read_as) });
-        readable.extend(form.map(|form| Column { name: name.to_owned(), form }));
+        readable.extend(form.map(|form| Column { name: name.to_owned(), form, length: column.column_length() }));
     }
     Ok((all, readable))
 }
@@ -100,7 +108,7 @@ fn typed(column: &Described) -> (String, Option<Form>) {
         T::MYSQL_TYPE_INT24 => integer("mediumint"),
         T::MYSQL_TYPE_LONG => integer("int"),
         T::MYSQL_TYPE_LONGLONG => integer("bigint"),
-        T::MYSQL_TYPE_YEAR => plain("year", Some(Form::Integer)),
+        T::MYSQL_TYPE_YEAR => plain("year", Some(Form::Year)),
         T::MYSQL_TYPE_FLOAT => plain("float", Some(Form::Number)),
         T::MYSQL_TYPE_DOUBLE => plain("double", Some(Form::Number)),
         T::MYSQL_TYPE_DECIMAL | T::MYSQL_TYPE_NEWDECIMAL => {

@@ -18,7 +18,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::columns::{Column, Form};
 use super::name;
-use super::session::{MysqlError, Session};
+use super::session::{MysqlError, SILENCE, Session, within};
 use crate::source::batch::{Batch, Builder};
 use crate::source::sql::{Dialect, Operand};
 use crate::source::{Ending, Reading, SourceError, Wanted, sql};
@@ -31,6 +31,7 @@ pub(super) struct Rows {
     from: String,
     schema: SchemaRef,
     columns: Vec<Column>,
+    longest_text: u64,
     session: Mutex<Option<Session>>,
     ending: Ending,
 }
@@ -45,16 +46,18 @@ impl Rows {
     pub(super) fn new(connection: &str, session: Session, from: String, columns: Vec<Column>, ending: Ending) -> Self {
         let fields = columns.iter().map(|column| Field::new(&column.name, column.form.read_as(), true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        Self { connection: connection.to_owned(), from, schema, columns, session: Mutex::new(Some(session)), ending }
+        let longest_text = session.longest_text();
+        Self { connection: connection.to_owned(), from, schema, columns, longest_text, session: Mutex::new(Some(session)), ending }
     }
 
+    /// What stands behind `SELECT`.
     fn statement(&self, wanted: &Wanted, columns: &[Column]) -> String {
         let names: Vec<String> = columns.iter().map(|column| name(&column.name)).collect();
         // A row of no columns is still a row.
         let select = if names.is_empty() { "1".to_owned() } else { names.join(", ") };
         let condition = if wanted.conditions.is_empty() { String::new() } else { format!(" WHERE {}", wanted.conditions.join(" AND ")) };
         let limit = wanted.limit.map(|limit| format!(" LIMIT {limit}")).unwrap_or_default();
-        format!("SELECT {select} FROM {}{condition}{limit}", self.from)
+        format!("{select} FROM {}{condition}{limit}", self.from)
     }
 }
 
@@ -93,12 +96,15 @@ impl Dialect for Rows {
     }
 
     fn operand(&self, operand: &Operand, compared_as: &DataType) -> Option<String> {
-        let form = self.columns.iter().find(|column| column.name == operand.column)?.form;
+        let column = self.columns.iter().find(|column| column.name == operand.column)?;
         let sql = name(&operand.column);
-        Some(match (form, compared_as) {
+        Some(match (column.form, compared_as) {
             // Bytes in UTF-8, whatever the column's character set and collation.
-            (Form::Text, DataType::Utf8) => format!("CAST(CONVERT({sql} USING utf8mb4) AS BINARY)"),
-            (Form::Number | Form::Decimal | Form::Integer | Form::Whole, DataType::Float64) => format!("({sql} + 0e0)"),
+            (Form::Text, DataType::Utf8) if u64::from(column.length) < self.longest_text => {
+                format!("CAST(CONVERT({sql} USING utf8mb4) AS BINARY)")
+            }
+            (Form::Number | Form::Decimal | Form::Integer | Form::Year | Form::Whole, DataType::Float64) => format!("({sql} + 0e0)"),
+            (Form::Year, DataType::Int64) => format!("({sql} + 0)"),
             (Form::Integer | Form::Whole, DataType::Int64) | (Form::Boolean, DataType::Boolean) | (Form::Date, DataType::Date32) => sql,
             _ => return None,
         })
@@ -134,9 +140,9 @@ enum Broken {
     Unwanted,
 }
 
-impl From<mysql_async::Error> for Broken {
-    fn from(error: mysql_async::Error) -> Self {
-        Self::Server(error.into())
+impl From<MysqlError> for Broken {
+    fn from(error: MysqlError) -> Self {
+        Self::Server(error)
     }
 }
 
@@ -158,8 +164,9 @@ impl Select {
 
     async fn read(&mut self, mut session: Session, sender: &Sending) -> Result<(), Broken> {
         // Prepared: numbers and times come in binary form, not as text.
-        let mut rows = session.running().exec_iter(self.statement.as_str(), ()).await?;
-        while let Some(row) = rows.next().await? {
+        let (conn, statement) = session.running(&self.statement)?;
+        let mut rows = within(SILENCE, async { Ok(conn.exec_iter(statement, ()).await?) }).await?;
+        while let Some(row) = within(SILENCE, async { Ok(rows.next().await?) }).await? {
             self.take(row)?;
             if self.batch.is_full() {
                 self.send(sender).await?;
@@ -167,7 +174,7 @@ impl Select {
         }
         drop(rows);
         self.send(sender).await?;
-        session.commit().await.map_err(Broken::Server)?;
+        session.commit().await?;
         self.ending.whole();
         Ok(())
     }
@@ -200,8 +207,8 @@ fn take(builder: &mut Builder, form: Form, value: &Value) -> Result<usize, &'sta
             builder.append_value(bytes.as_slice() == [1]);
         }
         (Builder::Boolean(_), ..) => return Err("is no boolean: 0 and 1 are"),
-        (Builder::Integer(builder), Form::Integer, Value::Int(whole)) => builder.append_value(*whole),
-        (Builder::Integer(builder), Form::Integer, Value::UInt(whole)) => {
+        (Builder::Integer(builder), Form::Integer | Form::Year, Value::Int(whole)) => builder.append_value(*whole),
+        (Builder::Integer(builder), Form::Integer | Form::Year, Value::UInt(whole)) => {
             builder.append_value(i64::try_from(*whole).map_err(|_| "is beyond 63 bits")?);
         }
         (Builder::Integer(builder), Form::Whole, Value::Bytes(digits)) => builder.append_value(parsed(digits).ok_or("is no integer")?),

@@ -3,21 +3,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use concordat_operate::certificate::Identity;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{ClientIdentity, Conn, DriverError, Error, IoError, Opts, OptsBuilder, SslOpts};
 
 use crate::source::settings::{Host, Settings};
 
 /// How long signing in may take: well within the ten seconds in which a gateway wants an order answered.
-const LOGIN: Duration = Duration::from_secs(4);
+pub(super) const LOGIN: Duration = Duration::from_secs(4);
 /// The longest message of a server. No value of a column is longer.
 const MAX_PACKET: usize = 64 << 20;
 
-/// Times are told in UTC, names and text in UTF-8, and nothing waits for ever. What the department's own query means stays with the
-/// server's `sql_mode`.
+/// How long a server may say nothing within an answer: longer than a statement may take.
+pub(super) const SILENCE: Duration = Duration::from_secs(660);
+
+/// Times are told in UTC, names and text in UTF-8; a scan gives every row, and its end ends nothing else. What the department's own
+/// query means stays with the server's `sql_mode`.
 const PREPARE: [&str; 3] = [
     "SET NAMES utf8mb4",
-    "SET SESSION time_zone = '+00:00', lock_wait_timeout = 3, net_write_timeout = 600, wait_timeout = 600",
+    "SET SESSION time_zone = '+00:00', sql_select_limit = 18446744073709551615, completion_type = 0, lock_wait_timeout = 3, \
+     net_write_timeout = 600, wait_timeout = 600",
     "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
 ];
 const BEGIN: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
@@ -79,71 +84,108 @@ fn meaning(code: u16) -> &'static str {
 pub(super) struct Session {
     settings: Arc<Settings>,
     conn: Option<Conn>,
-    busy: bool,
+    /// Bytes from which on this server's functions give null for a text.
+    longest_text: u64,
+    /// What is running.
+    running: Option<Running>,
+}
+
+/// A statement that may be left before its end. Numbers of connections begin anew, and differ between servers behind one address:
+/// only with its mark in the server's list is it the one that was meant.
+struct Running {
+    connection: u32,
+    mark: String,
 }
 
 impl Session {
     /// Connects and opens a read-only transaction, whose snapshot is taken at once.
     pub(super) async fn begin(settings: &Arc<Settings>) -> Result<Self, MysqlError> {
-        let mut session = Self { settings: Arc::clone(settings), conn: Some(connect(settings).await?), busy: false };
-        for statement in PREPARE {
-            session.conn().query_drop(statement).await?;
-        }
-        let version: Option<String> = session.conn().query_first("SELECT VERSION()").await?;
-        // The one in seconds, the other in milliseconds.
-        let longest = match version {
-            Some(version) if version.contains("MariaDB") => "SET SESSION max_statement_time = 600",
-            _ => "SET SESSION max_execution_time = 600000",
+        let begin = async {
+            let mut conn = connect(settings).await?;
+            for statement in PREPARE {
+                conn.query_drop(statement).await?;
+            }
+            let facts: Option<(String, u64)> = conn.query_first("SELECT VERSION(), @@max_allowed_packet").await?;
+            let (version, longest_text) = facts.ok_or(MysqlError::Protocol("the server does not tell its version"))?;
+            // The one in seconds, the other in milliseconds.
+            let longest = if version.contains("MariaDB") { "max_statement_time = 600" } else { "max_execution_time = 600000" };
+            conn.query_drop(format!("SET SESSION {longest}")).await?;
+            conn.query_drop(BEGIN).await?;
+            Ok(Self { settings: Arc::clone(settings), conn: Some(conn), longest_text, running: None })
         };
-        session.conn().query_drop(longest).await?;
-        session.conn().query_drop(BEGIN).await?;
-        Ok(session)
+        within(LOGIN, begin).await
     }
 
-    /// The connection, for statements that end before they are waited for no longer.
+    /// Bytes from which on this server's functions give null for a text.
+    pub(super) fn longest_text(&self) -> u64 {
+        self.longest_text
+    }
+
+    /// The connection, for statements that are waited for.
     #[expect(clippy::expect_used, reason = "it is taken by `drop` only")]
     pub(super) fn conn(&mut self) -> &mut Conn {
         self.conn.as_mut().expect("a session has its connection")
     }
 
-    /// The connection, for a statement that may be left before its end; [`Session::commit`] says that it was not.
-    pub(super) fn running(&mut self) -> &mut Conn {
-        self.busy = true;
-        self.conn()
+    /// The connection, and `statement` with a mark, for one that may be left before its end; [`Session::commit`] says that it was not.
+    pub(super) fn running(&mut self, statement: &str) -> Result<(&mut Conn, String), MysqlError> {
+        let mark = getrandom::u64().map_err(|_| MysqlError::Protocol("no random number can be had"))?;
+        let mark = format!("concordat {mark:016x}");
+        // Within the statement: what stands before it is cut off by some servers.
+        let marked = format!("SELECT /* {mark} */ {statement}");
+        let connection = self.conn().id();
+        self.running = Some(Running { connection, mark });
+        Ok((self.conn(), marked))
     }
 
     /// Ends the transaction. That the server confirms it says that it was whole.
     pub(super) async fn commit(mut self) -> Result<(), MysqlError> {
-        self.busy = false;
-        self.conn().query_drop("COMMIT").await?;
-        match self.conn.take() {
-            Some(conn) => Ok(conn.disconnect().await?),
-            None => Ok(()),
+        self.running = None;
+        within(LOGIN, async { Ok(self.conn().query_drop("COMMIT").await?) }).await?;
+        if let Some(conn) = self.conn.take() {
+            // The rows are whole; how the connection ends says nothing of them.
+            let _ = within(LOGIN, async { Ok(conn.disconnect().await?) }).await;
         }
+        Ok(())
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if let (true, Some(conn), Ok(runtime)) = (self.busy, self.conn.take(), tokio::runtime::Handle::try_current()) {
-            let (settings, id) = (Arc::clone(&self.settings), conn.id());
-            // A server whose client is gone goes on until it writes. One that is gone itself has nothing to end.
+        if let (Some(running), Some(conn), Ok(runtime)) = (self.running.take(), self.conn.take(), tokio::runtime::Handle::try_current()) {
+            let settings = Arc::clone(&self.settings);
             runtime.spawn(async move {
+                // A server whose client is gone goes on until it writes, and the driver reads on before it lets go. One that is gone
+                // itself has nothing to end.
+                for pause in [0, 1, 4, 16] {
+                    tokio::time::sleep(Duration::from_secs(pause)).await;
+                    if within(LOGIN, kill(&settings, &running)).await.is_ok() {
+                        break;
+                    }
+                }
                 drop(conn);
-                let mut other = connect(&settings).await?;
-                other.query_drop(format!("KILL {id}")).await?;
-                Ok::<(), MysqlError>(other.disconnect().await?)
             });
         }
     }
 }
 
+async fn kill(settings: &Settings, running: &Running) -> Result<(), MysqlError> {
+    let mut other = connect(settings).await?;
+    let list = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = ? AND INFO LIKE CONCAT('%', ?, '%')";
+    let meant: Option<u64> = other.exec_first(list, (running.connection, running.mark.as_str())).await?;
+    if meant == Some(1) {
+        other.query_drop(format!("KILL {}", running.connection)).await?;
+    }
+    Ok(other.disconnect().await?)
+}
+
+/// Waits no longer than this.
+pub(super) async fn within<T>(time: Duration, what: impl Future<Output = Result<T, MysqlError>>) -> Result<T, MysqlError> {
+    tokio::time::timeout(time, what).await.map_err(|_| MysqlError::Io("the server did not answer in time".into()))?
+}
+
 async fn connect(settings: &Settings) -> Result<Conn, MysqlError> {
-    let options = options(settings)?;
-    tokio::time::timeout(LOGIN, Conn::new(options))
-        .await
-        .map_err(|_| MysqlError::Io("signing in took too long".into()))?
-        .map_err(Into::into)
+    Ok(Conn::new(options(settings)?).await?)
 }
 
 fn options(settings: &Settings) -> Result<Opts, MysqlError> {
@@ -154,6 +196,7 @@ fn options(settings: &Settings) -> Result<Opts, MysqlError> {
         .db_name(Some(settings.database.as_str()))
         .max_allowed_packet(Some(MAX_PACKET))
         .wait_timeout(Some(600))
+        .tcp_keepalive(Some(Duration::from_secs(30)))
         .stmt_cache_size(0)
         .prefer_socket(false);
     let options = match &settings.host {
@@ -163,8 +206,12 @@ fn options(settings: &Settings) -> Result<Opts, MysqlError> {
     Ok(match &settings.tls {
         None => options,
         Some(tls) => {
-            let identity =
-                tls.identity.as_ref().map(|files| ClientIdentity::new(files.certificate.clone().into(), files.key.clone().into()));
+            let identity = tls.identity.as_ref().map(|files| {
+                // Also looks whether others can read the key.
+                let key = Identity::load(files)?.key_pem.as_bytes().to_vec();
+                Ok(ClientIdentity::new(files.certificate.clone().into(), key.into()))
+            });
+            let identity = identity.transpose().map_err(MysqlError::File)?;
             let ssl = SslOpts::default().with_disable_built_in_roots(true).with_root_certs(vec![tls.ca.clone().into()]);
             options.ssl_opts(ssl.with_client_identity(identity))
         }
