@@ -33,6 +33,8 @@ pub struct Caller {
     issuer: String,
     known: authorize::Caller,
     mission: Option<Name>,
+    /// Whether the token is bound to the purpose: then there is no other to claim.
+    bound: bool,
 }
 
 impl Deref for Caller {
@@ -47,6 +49,13 @@ impl Caller {
     #[must_use]
     pub fn mission(&self) -> Option<&Name> {
         self.mission.as_ref()
+    }
+
+    /// The same user under a purpose and mission that the token lets be declared instead; `None` where it is bound to another.
+    #[must_use]
+    pub fn claiming(&self, purpose: &Name, mission: &Name) -> Option<Self> {
+        let known = authorize::Caller { purpose: purpose.clone(), ..self.known.clone() };
+        (!self.bound || self.known.purpose == *purpose).then(|| Self { known, mission: Some(mission.clone()), ..self.clone() })
     }
 
     /// Who owns what belongs to the user whatever the purpose: as [`Identity::owner`].
@@ -145,9 +154,10 @@ impl Identity {
     /// [`Code::Invalid`] without a purpose; [`Code::Denied`] when it is not the one to which the token is bound.
     pub fn with_purpose(self, session: (Option<Name>, Option<Name>)) -> Result<Caller, Refusal> {
         let (purpose, mission) = session;
+        let bound = self.bound.is_some();
         let purpose = settled(self.declared.or(purpose), self.bound)?;
         let known = authorize::Caller { subject: self.subject, organisation: self.organisation, roles: self.roles, purpose };
-        Ok(Caller { issuer: self.issuer, known, mission: self.mission.or(mission) })
+        Ok(Caller { issuer: self.issuer, known, mission: self.mission.or(mission), bound })
     }
 
     /// Whether a purpose is settled without a session.
