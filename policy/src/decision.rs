@@ -120,6 +120,7 @@ impl fmt::Display for Rule {
 
 /// What was permitted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Decision {
     /// The tables, by name.
     pub tables: Vec<Table>,
@@ -165,8 +166,8 @@ impl Decision {
 
     /// The decision in lines for people: each table with its uses, then the rules.
     #[must_use]
-    pub fn in_words(&self) -> Vec<String> {
-        let mut lines = Vec::new();
+    pub fn in_words(&self, purpose: &str, mission: &str) -> Vec<String> {
+        let mut lines = vec![format!("permitted for the purpose '{purpose}' in the mission '{mission}'")];
         for table in &self.tables {
             lines.push(table.to_string());
             lines.extend(self.uses_of(table).map(|(column, used)| format!("  {column}: {used}")));
@@ -174,6 +175,13 @@ impl Decision {
         lines.extend(self.rules.iter().map(|rule| format!("rule: {rule}")));
         lines
     }
+}
+
+/// A denial in lines for people: what and why, then whose rule it is.
+#[must_use]
+pub fn denied_in_words(purpose: &str, says: &str, owner: Option<&str>) -> Vec<String> {
+    let whose = owner.filter(|owner| !owner.is_empty()).map(|owner| format!("whose rule: {owner}"));
+    std::iter::once(format!("denied for the purpose '{purpose}': {says}")).chain(whose).collect()
 }
 
 #[cfg(test)]
@@ -192,7 +200,8 @@ mod tests {
                 Rule::SmallGroupsLeftOut,
             ],
         };
-        let words = decision.in_words();
+        let mut words = decision.in_words("p", "m");
+        assert_eq!(words.remove(0), "permitted for the purpose 'p' in the mission 'm'");
         assert_eq!(words[0], "dfe.attainment under the agreement 'one': a power of the law; objections are honoured");
         assert_eq!((words[1].as_str(), words[3].as_str()), ("  region: group_by", "  subject: join"));
         assert!(words[4].contains("fewer than 10") && words[4].ends_with("agreement one for dfe"), "{words:?}");

@@ -32,15 +32,16 @@ fn of_permitted(permitted: Permitted) -> v1::Permitted {
 
 fn of_table(table: &Table, decision: &Decision, permit: &Permit) -> Option<v1::ExplainedTable> {
     let agreed = permit.datasets().find(|permit| permit.dataset.name.to_string() == table.dataset)?;
-    let (basis_text, basis) = match &agreed.dataset.basis {
-        Basis::Consent { text } => (text.clone(), &agreed.dataset.basis),
-        Basis::Statutory { power, .. } => (power.clone(), &agreed.dataset.basis),
+    let basis = &agreed.dataset.basis;
+    let text = match basis {
+        Basis::Consent { text } => text,
+        Basis::Statutory { power, .. } => power,
     };
     Some(v1::ExplainedTable {
         dataset: table.dataset.clone(),
         agreement: table.agreement.to_string(),
         basis: v1::Basis::from(basis).into(),
-        basis_text,
+        basis_text: text.clone(),
         columns: of_columns(decision.uses_of(table), agreed),
     })
 }
