@@ -5,6 +5,8 @@
 //! it stands, before it is shown. What a caller may not know of is in no catalog that a judgement resolves names in, so that a
 //! proposal cannot tell of it either.
 
+#[cfg(test)]
+mod tests;
 mod told;
 
 use std::collections::BTreeSet;

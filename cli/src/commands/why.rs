@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use concordat_policy::decision::denied_in_words;
 use concordat_policy::{Cause, Code, Decision};
-use concordat_proto::status::table;
+use concordat_proto::status::row;
 use serde_json::{Value, json};
 
 use super::Output;
@@ -87,10 +87,10 @@ fn told(entries: &[Value]) -> Vec<String> {
     match ended {
         Some(ended) if ended.get("code").is_some() => lines.extend(refused(ended, &purpose)),
         Some(ended) => {
-            let facts = ended.get("facts").cloned().unwrap_or_default();
-            match serde_json::from_value::<Decision>(facts.clone()) {
-                Ok(decision) => lines.extend(decision.in_words(&purpose, &text(&facts, "mission"))),
-                Err(_) => lines.push(format!("permitted for the purpose '{purpose}': no data was read")),
+            let facts = ended.get("facts").filter(|facts| facts.get("tables").is_some());
+            match facts.and_then(|facts| Some((facts, serde_json::from_value::<Decision>(facts.clone()).ok()?))) {
+                Some((facts, decision)) => lines.extend(decision.in_words(&purpose, &text(facts, "mission"))),
+                None => lines.push(format!("permitted for the purpose '{purpose}': nothing of the data was answered")),
             }
         }
         None => lines.push("it has not ended yet, or the gateway was stopped before it did".into()),
@@ -106,8 +106,9 @@ fn refused(ended: &Value, purpose: &str) -> Vec<String> {
         let owner = cause.owner().or_else(|| department.map(str::to_owned));
         return denied_in_words(purpose, &cause.to_string(), owner.as_deref());
     }
-    let meaning = Code::parse(code).and_then(|code| table().into_iter().find(|row| row.code == code)).map(|row| row.meaning);
-    denied_in_words(purpose, &format!("{code}: {}", meaning.unwrap_or("a code that this program does not know")), department)
+    let meaning = Code::parse(code).map_or("a code that this program does not know", |code| row(code).meaning);
+    let department = department.map(|department| format!("department: {department}"));
+    std::iter::once(format!("not answered for the purpose '{purpose}': {code}, {meaning}")).chain(department).collect()
 }
 
 #[cfg(test)]
@@ -140,8 +141,8 @@ mod tests {
         let hidden = json!({ "event": "query.explained", "decision": "deny", "code": "denied", "cause": { "kind": "hidden" } });
         assert!(told(&[opened(), hidden])[1].ends_with("or does not exist"));
         let words = told(&[opened(), json!({ "event": "query.refused", "code": "node_timeout", "department": "dwp" })]);
-        assert!(words[1].contains("node_timeout: ") && words[2].ends_with("dwp"), "{words:?}");
-        assert!(told(&[opened(), json!({ "event": "query.closed", "facts": null })])[1].ends_with("no data was read"));
+        assert!(words[1].contains("node_timeout, ") && words[2].ends_with("dwp"), "{words:?}");
+        assert!(told(&[opened(), json!({ "event": "query.closed", "facts": null })])[1].ends_with("was answered"));
         assert!(told(&[opened()])[1].starts_with("it has not ended"));
     }
 }

@@ -205,29 +205,30 @@ impl Editor<'_> {
         }
         let rows = keys.is_empty() && select.projection.iter().all(|item| bare(item).is_some());
         let mut keys: Vec<Expr> = keys.iter().filter(|key| !scope.is(key, self.target)).cloned().collect();
-        let (mut projection, mut what, mut given_up, mut summaries) = (Vec::new(), "leave out", 0, !rows);
+        let (mut projection, mut changes, mut given_up, mut summaries) = (Vec::new(), Vec::new(), 0, !rows);
         for item in &select.projection {
             let Some(column) = bare(item).filter(|column| rows || scope.is(column, self.target)) else {
                 projection.push(item.clone());
                 continue;
             };
-            let targeted = scope.is(column, self.target);
-            let (done, item) = match self.treated(column, scope) {
+            let what = match self.treated(column, scope) {
                 Treated::Summary(summary) => {
                     summaries = true;
-                    ("summarise", Some(SelectItem::ExprWithAlias { expr: summary, alias: named(item, column) }))
+                    projection.push(SelectItem::ExprWithAlias { expr: summary, alias: named(item, column) });
+                    "summarise"
                 }
                 Treated::Key => {
                     keys.push(column.clone());
-                    ("group by", Some(item.clone()))
+                    projection.push(item.clone());
+                    "group by"
                 }
                 Treated::Nothing => {
-                    given_up += usize::from(!targeted);
-                    ("leave out", None)
+                    given_up += usize::from(!scope.is(column, self.target));
+                    "leave out"
                 }
             };
-            what = if targeted { done } else { what };
-            projection.extend(item);
+            let name = scope.column(column).map_or_else(|| column.to_string(), |(dataset, name)| format!("{dataset}.{name}"));
+            changes.push(format!("{what} {name}"));
         }
         if projection.is_empty() {
             return;
@@ -240,7 +241,7 @@ impl Editor<'_> {
         select.group_by = GroupByExpr::Expressions(keys, Vec::new());
         select.distinct = None;
         self.given_up += given_up;
-        self.note(what);
+        self.changes.append(&mut changes);
     }
 
     /// What the agreement lets stand in a summary in place of a column.

@@ -18,7 +18,7 @@ mod statement;
 mod substitution;
 mod summarise;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 

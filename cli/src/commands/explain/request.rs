@@ -5,6 +5,8 @@ use concordat_proto::v1::NodeRequest;
 use concordat_proto::{predicate, v1};
 use serde_json::json;
 
+use super::words::printable;
+
 /// Node, dataset, columns, rows, parts.
 pub(super) fn row(asked: &NodeRequest) -> Vec<String> {
     let request = asked.request.clone().unwrap_or_default();
@@ -72,7 +74,7 @@ fn sign(comparison: Comparison) -> &'static str {
 
 fn literal(value: &Value) -> String {
     match value {
-        Value::Text(text) => format!("'{}'", text.replace('\'', "''").escape_debug()),
+        Value::Text(text) => format!("'{}'", printable(&text.replace('\'', "''"))),
         Value::Integer(number) => number.to_string(),
         Value::Number(number) => number.to_string(),
         Value::Boolean(value) => value.to_string(),

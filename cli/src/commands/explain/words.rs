@@ -51,11 +51,16 @@ fn of_denied(purpose: &str, denied: &Denied) -> String {
         Some(Proposal { statement, purpose, mission, change }) => {
             lines
                 .push(format!("\nnearest query that would be permitted, for the purpose '{purpose}' in the mission '{mission}': {change}"));
-            lines.push(format!("  {}", one_line(statement)));
+            lines.push(format!("  {}", printable(statement)));
         }
         None => lines.push("no small change was found that would be permitted".into()),
     }
     lines.join("\n") + "\n"
+}
+
+/// A text of the statement as a terminal may show it: its spaces are the statement's.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// What was permitted, in the words of the policy.
