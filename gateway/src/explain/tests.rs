@@ -236,7 +236,7 @@ async fn a_permit_names_the_uses_the_strictest_rule_with_its_owner_and_the_typed
     let strictest = Rule::MinimumSubjects { subjects: 25, agreements: vec![name("strict")], departments: vec![name("b")] };
     assert_eq!(permitted.decision.rules[0], strictest, "the strictest wins, and is named");
     let told = told("id".into(), &name("p"), Explanation::Permitted(permitted));
-    let Some(v1::explain_response::Decision::Permitted(permitted)) = told.decision else { panic!("{told:?}") };
+    let Some(v1::explain_response::Decision::Permitted(permitted)) = told.decision else { panic!("denied") };
     let people = permitted.tables.iter().find(|table| table.dataset == "a.people").unwrap();
     assert_eq!(
         (people.agreement.as_str(), people.basis(), people.basis_text.as_str()),
