@@ -142,7 +142,7 @@ impl Decision {
         });
         let mut rules = Vec::new();
         if minimum > 0 {
-            let strictest = || read.iter().filter(|permit| permit.minimum_subjects == minimum);
+            let strictest: Vec<_> = read.iter().filter(|permit| permit.minimum_subjects == minimum).collect();
             let sorted = |mut names: Vec<Name>| {
                 names.sort();
                 names.dedup();
@@ -150,8 +150,8 @@ impl Decision {
             };
             rules.push(Rule::MinimumSubjects {
                 subjects: minimum,
-                agreements: sorted(strictest().map(|permit| permit.agreement.clone()).collect()),
-                departments: sorted(strictest().map(|permit| permit.dataset.name.department.clone()).collect()),
+                agreements: sorted(strictest.iter().map(|permit| permit.agreement.clone()).collect()),
+                departments: sorted(strictest.iter().map(|permit| permit.dataset.name.department.clone()).collect()),
             });
         }
         let columns = uses.iter().map(|(dataset, column, used)| format!("{dataset}.{column}: {used}")).collect();
