@@ -123,6 +123,23 @@ mod tests {
     use super::*;
     use crate::testing::name;
 
+    /// What a log keeps of a cause says the same when it is read again, but for names that only the statement has.
+    #[test]
+    fn a_name_that_only_the_statement_has_is_in_no_record() {
+        let hidden = Cause::Hidden { column: Some("AB123456C".into()) };
+        let kept = toml::to_string(&hidden).unwrap();
+        assert!(kept.contains("hidden") && !kept.contains("AB123456C"), "{kept}");
+        let used = Cause::Use {
+            dataset: DatasetName::new(name("dwp"), name("claims")),
+            column: "a".into(),
+            used: Use::Join,
+            agreement: name("one"),
+        };
+        for cause in [used, Cause::Rule { says: "no".into() }, Cause::Hidden { column: None }] {
+            assert_eq!(toml::from_str::<Cause>(&toml::to_string(&cause).unwrap()).unwrap(), cause);
+        }
+    }
+
     #[test]
     fn each_has_one_owner_or_none_and_says_what_and_why() {
         let dataset = DatasetName::new(name("dwp"), name("claims"));

@@ -10,7 +10,7 @@ use crate::{Basis, ColumnUses, Name, Permit};
 /// Why the law lets a table be used, without the text of a power or of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Ground {
+pub enum BasisKind {
     /// Consent.
     Consent,
     /// A power.
@@ -19,7 +19,7 @@ pub enum Ground {
     StatutoryHonouringObjections,
 }
 
-impl From<&Basis> for Ground {
+impl From<&Basis> for BasisKind {
     fn from(basis: &Basis) -> Self {
         match basis {
             Basis::Consent { .. } => Self::Consent,
@@ -29,7 +29,7 @@ impl From<&Basis> for Ground {
     }
 }
 
-impl Ground {
+impl BasisKind {
     /// The word that the log and programs use.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -41,7 +41,7 @@ impl Ground {
     }
 }
 
-impl fmt::Display for Ground {
+impl fmt::Display for BasisKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Consent => "people agreed",
@@ -59,7 +59,7 @@ pub struct Table {
     /// The agreement that permits it.
     pub agreement: Name,
     /// Why the law allows it.
-    pub basis: Ground,
+    pub basis: BasisKind,
 }
 
 impl fmt::Display for Table {
@@ -138,7 +138,7 @@ impl Decision {
         let tables = read.iter().map(|permit| Table {
             dataset: permit.dataset.name.to_string(),
             agreement: permit.agreement.clone(),
-            basis: Ground::from(&permit.dataset.basis),
+            basis: BasisKind::from(&permit.dataset.basis),
         });
         let mut rules = Vec::new();
         if minimum > 0 {
@@ -193,7 +193,7 @@ mod tests {
     fn it_reads_as_tables_uses_and_rules() {
         let table = |dataset: &str, basis| Table { dataset: dataset.into(), agreement: name("one"), basis };
         let decision = Decision {
-            tables: vec![table("dfe.attainment", Ground::StatutoryHonouringObjections), table("dfe.attainments", Ground::Consent)],
+            tables: vec![table("dfe.attainment", BasisKind::StatutoryHonouringObjections), table("dfe.attainments", BasisKind::Consent)],
             columns: vec!["dfe.attainment.region: group_by".into(), "dfe.attainments.subject: join".into()],
             rules: vec![
                 Rule::MinimumSubjects { subjects: 10, agreements: vec![name("one")], departments: vec![name("dfe")] },

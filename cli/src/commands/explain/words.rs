@@ -1,6 +1,6 @@
 //! An explanation in words and as JSON. What the log keeps of it is told in the words of `policy`, as `concordat why` tells it.
 
-use concordat_policy::decision::{Ground, Rule, Table, denied_in_words};
+use concordat_policy::decision::{BasisKind, Rule, Table, denied_in_words};
 use concordat_policy::in_words::one_line;
 use concordat_policy::{Decision, Name};
 use concordat_proto::v1::explain_response::Decision as Told;
@@ -80,14 +80,14 @@ fn decision(permitted: &Permitted) -> Result<Decision> {
 }
 
 fn table_of(table: &ExplainedTable) -> Result<Table> {
-    Ok(Table { dataset: table.dataset.clone(), agreement: name(&table.agreement)?, basis: ground(table)? })
+    Ok(Table { dataset: table.dataset.clone(), agreement: name(&table.agreement)?, basis: basis_of(table)? })
 }
 
-fn ground(table: &ExplainedTable) -> Result<Ground> {
+fn basis_of(table: &ExplainedTable) -> Result<BasisKind> {
     match table.basis() {
-        Basis::Consent => Ok(Ground::Consent),
-        Basis::StatutoryHonouringObjections => Ok(Ground::StatutoryHonouringObjections),
-        Basis::Statutory => Ok(Ground::Statutory),
+        Basis::Consent => Ok(BasisKind::Consent),
+        Basis::StatutoryHonouringObjections => Ok(BasisKind::StatutoryHonouringObjections),
+        Basis::Statutory => Ok(BasisKind::Statutory),
         Basis::Unspecified => Err(unknown("basis")),
     }
 }
@@ -130,7 +130,7 @@ fn permitted_json(permitted: &Permitted) -> Result<Value> {
         tables.push(json!({
             "dataset": table.dataset,
             "agreement": table.agreement,
-            "basis": ground(table)?.as_str(),
+            "basis": basis_of(table)?.as_str(),
             "basis_text": table.basis_text,
             "columns": table.columns.iter().map(column).collect::<Vec<_>>(),
         }));

@@ -15,7 +15,7 @@ pub(super) fn taken(select: &mut Select, scope: &Scope<'_>, target: &Target) -> 
     taken.extend(cut(&mut select.having, about));
     for join in select.from.iter_mut().flat_map(|from| &mut from.joins) {
         let Some(on) = on(join) else { continue };
-        let (gone, kept): (Vec<Expr>, Vec<Expr>) = parts(on.clone()).into_iter().partition(|part| about(part));
+        let (gone, kept): (Vec<Expr>, Vec<Expr>) = parts(on.clone()).into_iter().partition(about);
         if let Some(rest) = joined(kept) {
             *on = rest;
             taken.extend(gone);
@@ -44,7 +44,7 @@ pub(super) fn from_filters(items: &mut Vec<SelectItem>, about: impl Fn(&Expr) ->
 /// Cuts the parts of a condition of which `gone` says so, and returns them.
 pub(super) fn cut(condition: &mut Option<Expr>, gone: impl Fn(&Expr) -> bool) -> Vec<Expr> {
     let Some(whole) = condition.take() else { return Vec::new() };
-    let (taken, kept): (Vec<Expr>, Vec<Expr>) = parts(whole).into_iter().partition(|part| gone(part));
+    let (taken, kept): (Vec<Expr>, Vec<Expr>) = parts(whole).into_iter().partition(gone);
     *condition = joined(kept);
     taken
 }
