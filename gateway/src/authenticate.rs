@@ -207,3 +207,29 @@ fn settled(declared: Option<Name>, bound: Option<Name>) -> Result<Name, Refusal>
             .advice("send the header x-concordat-purpose, or set it for the session; one request has exactly one purpose")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_is_bound_to_a_purpose_claims_no_other() {
+        let name = |text: &str| Name::parse(text).unwrap();
+        let identity = |bound: Option<Name>| Identity {
+            issuer: "i".into(),
+            subject: "u".into(),
+            organisation: "unit".into(),
+            roles: BTreeSet::new(),
+            expires: 0,
+            bound,
+            declared: Some(name("p")),
+            mission: None,
+        };
+        let free = identity(None).with_purpose((None, None)).unwrap();
+        let claimed = free.claiming(&name("q"), &name("m")).unwrap();
+        assert_eq!((claimed.purpose.as_str(), claimed.mission(), claimed.subject.as_str()), ("q", Some(&name("m")), "u"));
+        let bound = identity(Some(name("p"))).with_purpose((None, None)).unwrap();
+        assert!(bound.claiming(&name("q"), &name("m")).is_none());
+        assert!(bound.claiming(&name("p"), &name("m")).is_some(), "of its own purpose it may name the mission");
+    }
+}

@@ -75,9 +75,10 @@ impl Permitted {
     /// # Errors
     /// [`Code::Internal`].
     pub(crate) fn of(permit: Permit, plan: &Plan, query_id: &str) -> Result<Self, Refusal> {
-        let asked = leaves(plan.physical())?;
-        let asked = asked.iter().map(|spec| Ok((spec.dataset().department.clone(), request(spec, query_id, CONTRACT_VERSION)?)));
-        let requests = asked.collect::<Result<_, Refusal>>()?;
+        let mut requests = Vec::new();
+        for spec in leaves(plan.physical())? {
+            requests.push((spec.dataset().department.clone(), request(&spec, query_id, CONTRACT_VERSION)?));
+        }
         Ok(Self { decision: plan.decision(&permit), permit, requests })
     }
 }
@@ -137,13 +138,14 @@ impl Search {
             let mut next: Option<(Edit, Refusal)> = None;
             for edit in edits(&sql, &refusal, permit) {
                 budget = budget.checked_sub(1).filter(|_| !self.late())?;
-                match self.judge(permit, &edit.sql).await {
+                let outcome = self.judge(permit, &edit.sql).await;
+                match outcome {
                     Ok(()) => {
                         changes.push(edit.change);
                         return Some(proposal(permit, edit.sql, changes.join("; ")));
                     }
                     Err(other) if next.is_none() && other.cause().is_some_and(|cause| Some(cause) != refusal.cause()) => {
-                        next = Some((edit, other))
+                        next = Some((edit, other));
                     }
                     Err(_) => {}
                 }
