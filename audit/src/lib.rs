@@ -1,7 +1,7 @@
 //! The access log that the gateway and every node write: durable before anything leaves.
 //!
 //! ```text
-//! gateway:  query.opened ─▶ work ─▶ query.closed ─▶ first result byte        (or query.refused)
+//! gateway:  query.opened ─▶ work ─▶ query.closed ─▶ first result byte        (or query.refused, query.explained)
 //! node:     release.intended ─▶ first byte … last byte ─▶ release.completed ─▶ receipt
 //! ```
 //!

@@ -7,8 +7,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::commands::{
-    adopt, agreement, catalogue, consent, default_mission, demo, departments, errors, init, login, logout, query, result, shell, token, up,
-    whoami,
+    adopt, agreement, catalogue, consent, default_mission, demo, departments, errors, explain, init, login, logout, query, result, shell,
+    token, up, whoami, why,
 };
 use crate::failure::{Failure, LOCAL};
 use crate::run;
@@ -41,6 +41,10 @@ enum Command {
     Demo(demo::Demo),
     /// Ask one question: an outcome view or SQL
     Query(query::Query),
+    /// Say whether a query would be answered, why, and what would be allowed instead; reads no data
+    Explain(explain::Explain),
+    /// Say from the gateway's log why a query was answered or refused
+    Why(why::Why),
     /// Pick up the answer of a query that was detached
     Result(result::Detached),
     /// List and search the views, datasets, columns and codes that you may use, and whom to ask
@@ -106,6 +110,8 @@ async fn dispatch(command: Command) -> miette::Result<()> {
     let done = match command {
         Command::Demo(command) => demo::run(command).await,
         Command::Query(command) => query::run(command).await,
+        Command::Explain(command) => explain::run(command).await,
+        Command::Why(command) => why::run(&command),
         Command::Result(command) => result::run(command).await,
         Command::Catalogue(command) => catalogue::run(command).await,
         Command::Use(command) => default_mission::run(command),

@@ -16,7 +16,10 @@ use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt as _};
 use arrow_flight::{FlightDescriptor, FlightInfo};
 use concordat_operate::trace::{TRACEPARENT, is_traceparent};
 use concordat_proto::v1::gateway_client::GatewayClient;
-use concordat_proto::v1::{CatalogueRequest, CatalogueResponse, DepartmentStatus, DepartmentsRequest, WhoAmIRequest, WhoAmIResponse};
+use concordat_proto::v1::{
+    CatalogueRequest, CatalogueResponse, DepartmentStatus, DepartmentsRequest, ExplainRequest, ExplainResponse, WhoAmIRequest,
+    WhoAmIResponse,
+};
 use concordat_proto::{MAX_BATCH_MESSAGE, MAX_CONTROL_MESSAGE, status};
 use prost::Message as _;
 use serde::Deserialize;
@@ -266,6 +269,15 @@ impl Client {
     pub async fn catalogue(&self) -> Result<CatalogueResponse> {
         let request = self.request(CatalogueRequest {})?;
         Ok(self.gateway.clone().catalogue(request).await.map_err(|e| Failure::status(&e))?.into_inner())
+    }
+
+    /// Whether a question would be answered and why. No data is read.
+    ///
+    /// # Errors
+    /// What the gateway refused for another reason than what is asked: a denial is an explanation.
+    pub async fn explain(&self, sql: &str) -> Result<ExplainResponse> {
+        let request = self.request(ExplainRequest { statement: sql.to_owned() })?;
+        Ok(self.gateway.clone().explain(request).await.map_err(|e| Failure::status(&e))?.into_inner())
     }
 
     /// Whom the gateway takes the token's bearer for. Needs no purpose.

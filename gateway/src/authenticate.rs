@@ -33,6 +33,8 @@ pub struct Caller {
     issuer: String,
     known: authorize::Caller,
     mission: Option<Name>,
+    /// Whether the token is bound to the purpose: then there is no other to claim.
+    bound: bool,
 }
 
 impl Deref for Caller {
@@ -47,6 +49,13 @@ impl Caller {
     #[must_use]
     pub fn mission(&self) -> Option<&Name> {
         self.mission.as_ref()
+    }
+
+    /// The same user under a purpose and mission that the token lets be declared instead; `None` where it is bound to another.
+    #[must_use]
+    pub fn claiming(&self, purpose: &Name, mission: &Name) -> Option<Self> {
+        let known = authorize::Caller { purpose: purpose.clone(), ..self.known.clone() };
+        (!self.bound || self.known.purpose == *purpose).then(|| Self { known, mission: Some(mission.clone()), ..self.clone() })
     }
 
     /// Who owns what belongs to the user whatever the purpose: as [`Identity::owner`].
@@ -145,9 +154,10 @@ impl Identity {
     /// [`Code::Invalid`] without a purpose; [`Code::Denied`] when it is not the one to which the token is bound.
     pub fn with_purpose(self, session: (Option<Name>, Option<Name>)) -> Result<Caller, Refusal> {
         let (purpose, mission) = session;
+        let bound = self.bound.is_some();
         let purpose = settled(self.declared.or(purpose), self.bound)?;
         let known = authorize::Caller { subject: self.subject, organisation: self.organisation, roles: self.roles, purpose };
-        Ok(Caller { issuer: self.issuer, known, mission: self.mission.or(mission) })
+        Ok(Caller { issuer: self.issuer, known, mission: self.mission.or(mission), bound })
     }
 
     /// Whether a purpose is settled without a session.
@@ -195,5 +205,31 @@ fn settled(declared: Option<Name>, bound: Option<Name>) -> Result<Name, Refusal>
         (Some(purpose), _) | (None, Some(purpose)) => Ok(purpose),
         (None, None) => Err(Refusal::new(Code::Invalid, "the request declares no purpose")
             .advice("send the header x-concordat-purpose, or set it for the session; one request has exactly one purpose")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_is_bound_to_a_purpose_claims_no_other() {
+        let name = |text: &str| Name::parse(text).unwrap();
+        let identity = |bound: Option<Name>| Identity {
+            issuer: "i".into(),
+            subject: "u".into(),
+            organisation: "unit".into(),
+            roles: BTreeSet::new(),
+            expires: 0,
+            bound,
+            declared: Some(name("p")),
+            mission: None,
+        };
+        let free = identity(None).with_purpose((None, None)).unwrap();
+        let claimed = free.claiming(&name("q"), &name("m")).unwrap();
+        assert_eq!((claimed.purpose.as_str(), claimed.mission(), claimed.subject.as_str()), ("q", Some(&name("m")), "u"));
+        let bound = identity(Some(name("p"))).with_purpose((None, None)).unwrap();
+        assert!(bound.claiming(&name("q"), &name("m")).is_none());
+        assert!(bound.claiming(&name("p"), &name("m")).is_some(), "of its own purpose it may name the mission");
     }
 }

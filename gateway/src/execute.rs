@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use concordat_policy::{Agreement, Code, Name, Permit, Refusal};
+use concordat_policy::{Agreement, Code, Decision, Name, Permit, Refusal};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
@@ -36,8 +36,8 @@ pub(crate) struct Protected {
     pub(crate) purpose: String,
     pub(crate) agreements: BTreeSet<String>,
     pub(crate) sources: Vec<Source>,
-    /// `dataset.column: use` for each use made, for the log.
-    pub(crate) uses: Vec<String>,
+    /// What was permitted, for the log.
+    pub(crate) decision: Decision,
     /// Its place and its memory.
     pub(crate) held: Held,
     _only_here: (),
@@ -78,7 +78,7 @@ pub(crate) async fn execute(
         purpose: permit.purpose().to_string(),
         agreements: specs.iter().map(|s| s.permit.agreement.to_string()).collect(),
         sources,
-        uses: plan.uses().iter().map(|(dataset, column, used)| format!("{dataset}.{column}: {used}")).collect(),
+        decision: plan.decision(permit),
         held: Box::new((place, held)),
         _only_here: (),
     })

@@ -14,6 +14,7 @@ mod delivery;
 mod detached;
 pub mod estate;
 mod execute;
+mod explain;
 mod fetch;
 mod flight;
 mod introduce;

@@ -1,11 +1,12 @@
 //! The gateway in one sentence: authenticate → open → authorize → plan → execute → close → deliver.
 //!
 //! Each step takes what only the step before can give: [`Caller`], `Opened`, [`Permit`], [`Plan`], `Protected`, `Closed`,
-//! [`Answer`]. A step that is left out does not compile.
+//! [`Answer`]. A step that is left out does not compile. Authorize and plan together are [`judge`]: what answers, describes and
+//! explains a statement decides by it, and until it has decided no order is placed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use concordat_operate::listener::prove;
 use concordat_policy::{Code, Permit, Refusal, authorize};
@@ -18,10 +19,14 @@ use crate::authenticate::{Caller, Identity, bearer};
 use crate::deliver::{Answer, deliver};
 use crate::estate::View;
 use crate::execute::{agreements_of, execute};
+use crate::explain::{Explanation, Permitted, Proposal, Search, decides, differing, judged};
 use crate::limits::{Allowance, Key, QueryMemory, Source};
 use crate::plan::{Plan, Statement, VIEWS, examples};
 use crate::record::{self, Intent, Opened};
-use crate::terms::Terms;
+use crate::terms::{Stop, Terms};
+
+/// How long the nearest permitted query is looked for.
+const SEARCH: Duration = Duration::from_secs(5);
 
 /// A refusal, and the id under which the log has it, once there is one.
 #[derive(Debug)]
@@ -59,10 +64,7 @@ pub(crate) async fn answer_on(gateway: &Gateway, caller: Caller, statement: &Sta
     let opened = opened(gateway, caller, terms.intent, statement, terms.detached.as_deref()).await?;
     let refused = refused_as(&opened);
     let protected = async {
-        let permit = permit(gateway, &opened)?;
-        let allowance = terms.admit(&gateway.limits, &opened.caller).await?;
-        let stop = terms.stop();
-        let plan = stop.unless(plan(gateway, &permit, statement, &allowance.memory)).await?;
+        let Judged { permit, plan, allowance, stop } = judge(gateway, &opened, statement, &terms).await?;
         execute(gateway, &opened, &permit, plan, allowance, &stop).await
     };
     let protected = protected.await;
@@ -80,16 +82,86 @@ pub(crate) async fn describe(gateway: &Gateway, caller: Caller, statement: &Stat
     let opened = open(gateway, caller, Intent::Describe, statement).await?;
     let refused = refused_as(&opened);
     let schema = async {
-        let permit = permit(gateway, &opened)?;
         let terms = Terms::of_caller_who_waits(gateway, CancellationToken::new());
-        let allowance = terms.admit(&gateway.limits, &opened.caller).await?;
-        let plan = terms.stop().unless(plan(gateway, &permit, statement, &allowance.memory)).await?;
+        let Judged { plan, .. } = judge(gateway, &opened, statement, &terms).await?;
         gateway.limits.under(&agreements_of(gateway, &plan)?, false)?;
         Ok(plan.answer_schema())
     };
     let schema = schema.await;
     let (_, schema) = opened.finish(schema, serde_json::Value::Null).await.map_err(refused)?;
     Ok(schema)
+}
+
+/// Says whether a statement would be answered and why, and what each node would be asked for; reads no data and places no order.
+/// Returns the id under which the log has the explanation too.
+pub(crate) async fn explain(gateway: &Gateway, caller: Caller, statement: &Statement) -> Result<(String, Explanation), Refused> {
+    let opened = open(gateway, caller, Intent::Explain, statement).await?;
+    let refused = refused_as(&opened);
+    let query_id = opened.query_id.clone();
+    let terms = Terms::of_caller_who_waits(gateway, CancellationToken::new());
+    // The place and the memory of its planning are given back where `judge`'s outcome ends: here.
+    let permitted = match judge(gateway, &opened, statement, &terms).await {
+        Ok(Judged { permit, plan, .. }) => {
+            let under = agreements_of(gateway, &plan).and_then(|agreements| gateway.limits.under(&agreements, false));
+            under.and_then(|_| Permitted::of(permit, &plan, &query_id))
+        }
+        Err(refusal) => Err(refusal),
+    };
+    let explanation = match permitted {
+        Ok(permitted) => Ok(Explanation::Permitted(permitted)),
+        Err(refusal) if decides(&refusal) => {
+            nearest(gateway, &opened, statement, &refusal, &terms).await.map(|proposal| Explanation::Denied(refusal, proposal))
+        }
+        Err(refusal) => Err(refusal),
+    };
+    match explanation {
+        Ok(explanation) => {
+            let outcome = match &explanation {
+                Explanation::Permitted(permitted) => Ok((permitted.permit.mission().as_str(), &permitted.decision)),
+                Explanation::Denied(refusal, _) => Err(refusal),
+            };
+            opened.explained(outcome).await.map_err(refused)?;
+            Ok((query_id, explanation))
+        }
+        Err(refusal) => {
+            let refusal: Result<(String, Explanation), Refusal> = Err(refusal);
+            opened.finish(refusal, serde_json::Value::Null).await.map(|(_, explained)| explained).map_err(refused)
+        }
+    }
+}
+
+/// The nearest query that would be permitted, in the place of a query like any planning.
+///
+/// # Errors
+/// [`Code::LimitExceeded`] when there is no place; [`Code::Cancelled`].
+async fn nearest(
+    gateway: &Gateway,
+    opened: &Opened,
+    statement: &Statement,
+    refusal: &Refusal,
+    terms: &Terms,
+) -> Result<Option<Proposal>, Refusal> {
+    let own = permit(gateway, opened).ok();
+    let allowance = terms.admit(&gateway.limits, &opened.caller).await?;
+    let search = Search {
+        others: others(gateway, &opened.caller, own.as_ref()),
+        estate: gateway.estate.clone(),
+        purpose: opened.caller.purpose.clone(),
+        permit: own,
+        partitions: gateway.partitions,
+        runtime: gateway.runtime(allowance.memory.clone())?,
+        until: Instant::now() + SEARCH,
+    };
+    let (sql, refusal) = (statement.sql.clone(), refusal.clone());
+    terms.stop().unless(gateway.workers.plan(async move { search.nearest(&sql, &refusal).await })).await
+}
+
+/// What the caller may ask under instead: every purpose and mission that the token lets be declared and some agreement permits.
+fn others(gateway: &Gateway, caller: &Caller, own: Option<&Permit>) -> Vec<Permit> {
+    let missions: BTreeSet<_> = gateway.estate.agreements.iter().map(|agreement| &agreement.mission).collect();
+    let purposes = gateway.estate.purposes.iter().flat_map(|purpose| missions.iter().map(move |mission| (&purpose.id, *mission)));
+    let callers = purposes.filter_map(|(purpose, mission)| caller.claiming(purpose, mission));
+    differing(own, callers.filter_map(|caller| authorized(gateway, &caller).ok()))
 }
 
 /// Prepares a statement: the types of its parameters and, where they do not depend on values, its answer's columns. Reads no data.
@@ -227,6 +299,23 @@ async fn opened(
     record::open((&gateway.log, &gateway.entries), caller, intent, &statement.digested(), detached).await.map_err(Refused::unlogged)
 }
 
+/// What was decided about a statement, and all that running it needs. Its place is given back when it is dropped.
+struct Judged {
+    permit: Permit,
+    plan: Plan,
+    allowance: Allowance,
+    stop: Stop,
+}
+
+/// Decides about a statement: may its caller ask at all, may it be asked. No order is placed.
+async fn judge(gateway: &Gateway, opened: &Opened, statement: &Statement, terms: &Terms) -> Result<Judged, Refusal> {
+    let permit = permit(gateway, opened)?;
+    let allowance = terms.admit(&gateway.limits, &opened.caller).await?;
+    let stop = terms.stop();
+    let plan = stop.unless(plan(gateway, &permit, statement, &allowance.memory)).await?;
+    Ok(Judged { permit, plan, allowance, stop })
+}
+
 /// Decides whether the caller may ask at all.
 #[tracing::instrument(name = "authorize", skip_all)]
 pub(crate) fn permit(gateway: &Gateway, opened: &Opened) -> Result<Permit, Refusal> {
@@ -244,7 +333,7 @@ fn authorized(gateway: &Gateway, caller: &Caller) -> Result<Permit, Refusal> {
 pub(crate) async fn plan(gateway: &Gateway, permit: &Permit, statement: &Statement, memory: &Arc<QueryMemory>) -> Result<Plan, Refusal> {
     let (permit, statement, estate, partitions) = (permit.clone(), statement.clone(), gateway.estate.clone(), gateway.partitions);
     let runtime = gateway.runtime(memory.clone())?;
-    let planned = gateway.workers.plan(async move { Plan::new(&permit, &statement, &estate.views, partitions, runtime).await });
+    let planned = gateway.workers.plan(async move { judged(&permit, &statement, &estate, partitions, runtime).await });
     planned.await?.map_err(|refusal| gateway.estate.with_contact(memory.explain(refusal)))
 }
 

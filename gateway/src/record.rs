@@ -1,9 +1,10 @@
 //! The gateway's entries in the access log: opened before work, closed before the first result byte.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use concordat_audit::{Entry, Log, LogError};
-use concordat_policy::{Code, Refusal};
+use concordat_policy::{Code, Decision, Name, Refusal};
 use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -31,6 +32,8 @@ pub(crate) enum Intent {
     Detach,
     /// To stop that.
     CancelDetached,
+    /// What would become of a statement.
+    Explain,
 }
 
 impl Intent {
@@ -44,6 +47,7 @@ impl Intent {
             Self::AnswerDetached => "answer_detached",
             Self::Detach => "detach",
             Self::CancelDetached => "cancel_detached",
+            Self::Explain => "explain",
         }
     }
 }
@@ -209,13 +213,39 @@ impl Opened {
                     "department": s.department, "dataset": s.dataset, "rows": s.rows,
                     "consent_version": s.consent_version, "consent_generation": s.consent_generation, "freshness": s.freshness,
                 })).collect::<Vec<_>>(),
-                "columns": protected.uses,
+                "columns": protected.decision.columns,
+                "tables": protected.decision.tables,
+                "rules": protected.decision.rules,
                 "minimum_subjects": protected.minimum,
                 "answer_rows": protected.batches.iter().map(arrow::array::RecordBatch::num_rows).sum::<usize>(),
             })
         });
         let (query_id, (entry, protected)) = (self.query_id.clone(), self.finish(outcome, facts).await?);
         Ok(Closed { protected, query_id, entry })
+    }
+
+    /// Closes the entry of an explanation: what was permitted, or the refusal that was explained.
+    ///
+    /// # Errors
+    /// [`Code::LogUnavailable`]: then nothing is explained.
+    pub(crate) async fn explained(self, outcome: Result<(&str, &Decision), &Refusal>) -> Result<(), Refusal> {
+        let entry = closing("query.explained", self.closing.entry, self.closing.since);
+        let entry = match outcome {
+            Ok((mission, decision)) => {
+                let agreements: BTreeSet<&Name> = decision.tables.iter().map(|table| &table.agreement).collect();
+                let facts = json!({
+                    "mission": mission,
+                    "agreements": agreements,
+                    "columns": decision.columns,
+                    "tables": decision.tables,
+                    "rules": decision.rules,
+                });
+                entry.field("decision", "permit").field("facts", facts)
+            }
+            Err(refusal) => refusing(entry.field("decision", "deny"), refusal),
+        };
+        tracing::info!(query.id = self.query_id, "query explained");
+        self.closing.close(entry).await.map(drop)
     }
 
     /// Closes the entry of anything else and passes the outcome on.
@@ -232,13 +262,18 @@ impl Opened {
             }
             Err(refusal) => {
                 tracing::info!(query.id = self.query_id, code = refusal.code.as_str(), operator = refusal.operator, "query refused");
-                let entry = closing("query.refused", opened, since);
-                entry.field("code", refusal.code.as_str()).field("department", refusal.department.clone())
+                refusing(closing("query.refused", opened, since), refusal)
             }
         };
         let entry = self.closing.close(entry).await?;
         Ok((entry, outcome?))
     }
+}
+
+/// A refusal as the log keeps it: never its sentences, which may hold words of the statement.
+fn refusing(entry: Entry, refusal: &Refusal) -> Entry {
+    let entry = entry.field("code", refusal.code.as_str()).field("department", refusal.department.clone());
+    refusal.cause().into_iter().fold(entry, |entry, cause| entry.field("cause", json!(cause)))
 }
 
 fn unavailable(error: LogError) -> Refusal {

@@ -42,6 +42,7 @@ const CALLS: &[&str] = &[
     "concordat.v1.Gateway/Departments",
     "concordat.v1.Gateway/Detach",
     "concordat.v1.Gateway/Detached",
+    "concordat.v1.Gateway/Explain",
     "concordat.v1.Gateway/WhoAmI",
     "concordat.v1.Gateway/RelayLinkageKeys",
     "grpc.health.v1.Health/Check",

@@ -13,7 +13,7 @@ use concordat_proto::v1::gateway_server::Gateway as GatewayService;
 use concordat_proto::v1::{
     Agreement, CancelDetachedRequest, CancelDetachedResponse, CatalogueRequest, CatalogueResponse, Column, Dataset, Department,
     DepartmentStatus, DepartmentsRequest, DepartmentsResponse, DetachRequest, DetachResponse, DetachedRequest, DetachedResponse,
-    DetachedState, DetachedTicket, RelayRequest, RelayResponse, View, WhoAmIRequest, WhoAmIResponse,
+    DetachedState, DetachedTicket, ExplainRequest, ExplainResponse, RelayRequest, RelayResponse, View, WhoAmIRequest, WhoAmIResponse,
 };
 use futures::future::join_all;
 use prost::Message as _;
@@ -22,6 +22,7 @@ use tonic::{Request, Response, Status};
 
 use crate::Gateway;
 use crate::detached::{Progress, State};
+use crate::explain;
 use crate::introduce::introduce;
 use crate::limits::Key;
 use crate::pipeline::{self, Origin, authenticate, identify, open, permit, refused_as, refused_unopened};
@@ -224,6 +225,13 @@ impl GatewayService for Service {
         let nothing = Statement::default();
         let work = async |permit: &Permit, _: &Opened| Ok((self.departments_of(permit).await, Value::Null));
         self.run(Origin::of(&request), Intent::Departments, &nothing, work).await
+    }
+
+    async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
+        let caller = authenticate(&self.gateway, &Origin::of(&request)).await.map_err(|r| r.status())?;
+        let (statement, purpose) = (Statement::from(request.get_ref().statement.as_str()), caller.purpose.clone());
+        let (query_id, explanation) = pipeline::explain(&self.gateway, caller, &statement).await.map_err(|r| r.status())?;
+        Ok(Response::new(explain::told(query_id, &purpose, explanation)))
     }
 
     async fn who_am_i(&self, request: Request<WhoAmIRequest>) -> Result<Response<WhoAmIResponse>, Status> {

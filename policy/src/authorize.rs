@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 
 use crate::column::{ColumnUses, SUBJECT, Use};
-use crate::{Agreement, Code, Dataset, DatasetName, Name, PurposeTree, Refusal, Signatures};
+use crate::{Agreement, Cause, Code, Dataset, DatasetName, Name, PurposeTree, Refusal, Signatures};
 
 /// The authenticated end user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,17 +82,16 @@ pub fn authorize(
     }
     let missions: BTreeSet<&Name> = applicable.iter().map(|agreement| &agreement.mission).collect();
     let mut missions = missions.into_iter();
-    let place = mission.map_or_else(String::new, |mission| format!(" in the mission '{mission}'"));
-    let Some(mission) = missions.next() else {
+    let Some(only) = missions.next() else {
         if let Some((_, refusal)) = unsigned.into_iter().next() {
             return Err(refusal);
         }
-        return Err(Refusal::new(
-            Code::Denied,
-            format!("no agreement in force lets your organisation and roles use data for the purpose '{}'{place}", caller.purpose),
-        )
-        .advice("`concordat catalogue` lists what you may use; check the purpose's spelling, or ask the departments for an agreement"));
+        let cause = Cause::Purpose { purpose: caller.purpose.clone(), mission: mission.cloned() };
+        return Err(Refusal::because(Code::Denied, cause).advice(
+            "`concordat catalogue` lists what you may use; check the purpose's spelling, or ask the departments for an agreement",
+        ));
     };
+    let mission = only;
     if missions.next().is_some() {
         return Err(Refusal::new(Code::Invalid, format!("the purpose '{}' leads to several missions", caller.purpose))
             .advice("say which one: header x-concordat-mission, or --mission"));
@@ -174,8 +173,9 @@ impl Permit {
                 return Err(refusal.clone());
             }
             if !self.datasets.contains_key(dataset) {
-                return Err(Refusal::new(Code::Denied, format!("no dataset '{dataset}' may be used for this purpose"))
-                    .advice("`concordat catalogue` lists what may be used"));
+                return Err(
+                    Refusal::because(Code::Denied, Cause::Hidden { column: None }).advice("`concordat catalogue` lists what may be used")
+                );
             }
         }
         for (dataset, column, used) in uses.iter() {
@@ -185,12 +185,8 @@ impl Permit {
                 continue;
             }
             let allowed = permitted.map(|uses| uses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")).unwrap_or_default();
-            return Err(Refusal::new(
-                Code::Denied,
-                format!("{dataset}.{column} may not be used for {used}: agreement '{}' does not permit it", permit.agreement),
-            )
-            .department(&dataset.department)
-            .advice(instead(column, used, &allowed)));
+            let cause = Cause::Use { dataset: dataset.clone(), column: column.to_owned(), used, agreement: permit.agreement.clone() };
+            return Err(Refusal::because(Code::Denied, cause).department(&dataset.department).advice(instead(column, used, &allowed)));
         }
         Ok(())
     }

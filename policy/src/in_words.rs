@@ -93,7 +93,8 @@ fn uses(uses: &BTreeSet<Use>) -> String {
 }
 
 /// A text of the document as one line: it must not look like lines of ours.
-fn one_line(text: &str) -> String {
+#[must_use]
+pub fn one_line(text: &str) -> String {
     let plain: String = text.chars().map(|c| if c.is_control() || is_reordering(c) { ' ' } else { c }).collect();
     plain.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -10,8 +10,10 @@
 
 pub mod agreement;
 pub mod authorize;
+pub mod cause;
 pub mod column;
 pub mod consent;
+pub mod decision;
 pub mod difference;
 pub mod fingerprint;
 pub mod identifier;
@@ -29,7 +31,9 @@ mod testing;
 
 pub use agreement::{Agreement, Basis, Dataset};
 pub use authorize::{Caller, DatasetPermit, Permit, authorize};
+pub use cause::Cause;
 pub use column::{Classification, ColumnRule, ColumnType, ColumnUses, Use};
+pub use decision::Decision;
 pub use identifier::IdentifierType;
 pub use linkage::LinkageDomain;
 pub use name::{DatasetName, Name};

@@ -59,7 +59,7 @@ impl From<Name> for String {
 }
 
 /// One dataset of one department, written `department.dataset`, as in SQL.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct DatasetName {
     /// The department that owns the dataset.
     pub department: Name,

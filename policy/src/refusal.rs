@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Cause;
+
 /// What kind of refusal it is. Closed on purpose: clients and scripts branch on it. The gRPC status of each stands in
 /// `proto/src/status.rs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -20,7 +22,7 @@ pub enum Code {
     Invalid,
     /// An operation of the protocol that the service does not have.
     NotOffered,
-    /// The plan would let a subject's value reach the output.
+    /// The plan would let a subject's value reach the output. Its sentence holds no word that only the statement has: logs keep it.
     Disclosure,
     /// A release order, ticket or key that was used before.
     Replayed,
@@ -102,13 +104,15 @@ pub struct Refusal {
     pub department: Option<String>,
     /// What the operator needs beside that. Never sent to a caller.
     pub operator: Option<String>,
+    /// On what it rests, where that is one thing.
+    pub because: Option<Box<Cause>>,
 }
 
 impl Refusal {
     /// A refusal with its caller's sentence.
     #[must_use]
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), advice: None, department: None, operator: None }
+        Self { code, message: message.into(), advice: None, department: None, operator: None, because: None }
     }
 
     /// Adds what the caller can do next.
@@ -130,6 +134,19 @@ impl Refusal {
     pub fn operator(mut self, text: impl fmt::Display) -> Self {
         self.operator = Some(text.to_string());
         self
+    }
+
+    /// A refusal that rests on one thing, in its words.
+    #[must_use]
+    pub fn because(code: Code, cause: Cause) -> Self {
+        Self { because: Some(Box::new(cause.clone())), ..Self::new(code, cause.to_string()) }
+    }
+
+    /// On what it rests: what a log keeps of it. Of a disclosure that is the rule.
+    #[must_use]
+    pub fn cause(&self) -> Option<Cause> {
+        let rule = || (self.code == Code::Disclosure).then(|| Cause::Rule { says: self.message.clone() });
+        self.because.as_deref().cloned().or_else(rule)
     }
 
     /// A fault of this service; `text` is for the operator.

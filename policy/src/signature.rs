@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::fingerprint::Fingerprint;
-use crate::{Agreement, Code, Name, Refusal, Revocations};
+use crate::{Agreement, Cause, Code, Name, Refusal, Revocations};
 
 /// How far two clocks may differ, in seconds.
 const CLOCKS: i64 = 30;
@@ -158,8 +158,8 @@ impl Signatures {
     pub fn refusal(&self, agreement: &Agreement, now: DateTime<Utc>) -> Option<Refusal> {
         let lacking = self.lacking(agreement, now);
         let [(first, _), others @ ..] = lacking.as_slice() else { return None };
-        let causes: Vec<String> = lacking.iter().map(|(department, fault)| format!("the signature of '{department}' {fault}")).collect();
-        let refusal = Refusal::new(Code::Denied, format!("the agreement '{}' does not bind: {}", agreement.id, causes.join("; ")))
+        let faults = lacking.iter().map(|(department, fault)| (department.clone(), fault.to_string())).collect();
+        let refusal = Refusal::because(Code::Denied, Cause::Signature { agreement: agreement.id.clone(), lacking: faults })
             .advice("nothing is shared under it until every party's signature of this very text lies beside the gateway's copy");
         let refusal = if others.is_empty() { refusal.department(first) } else { refusal };
         let details: Vec<String> = lacking

@@ -17,6 +17,7 @@ mod callers;
 mod clients;
 mod commands;
 mod consent;
+mod explain;
 mod faults;
 mod identity;
 mod impostor;

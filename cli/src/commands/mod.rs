@@ -9,6 +9,7 @@ pub(crate) mod delivery;
 pub(crate) mod demo;
 pub(crate) mod departments;
 pub(crate) mod errors;
+pub(crate) mod explain;
 pub(crate) mod in_force;
 pub(crate) mod init;
 pub(crate) mod login;
@@ -20,6 +21,7 @@ pub(crate) mod target;
 pub(crate) mod token;
 pub(crate) mod up;
 pub(crate) mod whoami;
+pub(crate) mod why;
 
 use std::path::{Path, PathBuf};
 

@@ -59,7 +59,7 @@ struct Question {
 }
 
 /// A view's name stands in SQL, so it must be one.
-fn view_name(text: &str) -> std::result::Result<String, String> {
+pub(crate) fn view_name(text: &str) -> std::result::Result<String, String> {
     let ok = !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     if ok { Ok(text.to_owned()) } else { Err("a view's name consists of a-z, 0-9 and _".into()) }
 }

@@ -8,6 +8,7 @@ mod ledgers;
 mod nodes;
 mod recovery;
 mod release;
+mod request;
 mod trouble;
 
 use std::collections::BTreeMap;
@@ -16,8 +17,8 @@ use std::sync::Arc;
 use concordat_policy::{Agreement, Code, LinkageDomain, Name, Refusal};
 use concordat_proto::order::{Confirmation, ISSUER, MAX_LIFETIME, Order, digest};
 use concordat_proto::token::SigningKey;
+use concordat_proto::v1;
 use concordat_proto::version::GIVES_BACK;
-use concordat_proto::{MAX_RELEASE_REQUEST, predicate, v1};
 use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
 use datafusion::physical_plan::ExecutionPlan;
 use futures::future::try_join_all;
@@ -31,9 +32,8 @@ pub(crate) use ledgers::Ledgers;
 pub(crate) use nodes::Nodes;
 use release::Expected;
 pub(crate) use release::{Placed, Source};
-
-/// The most releases that one statement may order of one department.
-const MAX_RELEASES: usize = 4;
+use request::encoded;
+pub(crate) use request::{orderable, request};
 
 /// What fetching needs of the gateway.
 pub(crate) struct Fetcher {
@@ -69,24 +69,13 @@ impl Drop for Sent<'_> {
 }
 
 impl Fetcher {
-    /// Places one order for each leaf of `plan`, after the departments concerned hold the linkage key. All or none: if one
-    /// node refuses, the others' orders are given back.
+    /// Places one order for each leaf of `plan`, which is [`orderable`], after the departments concerned hold the linkage key. All
+    /// or none: if one node refuses, the others' orders are given back.
     ///
     /// # Errors
     /// Refusals that name the department.
     pub(crate) async fn place(&self, plan: &Arc<dyn ExecutionPlan>, errand: &Errand<'_>) -> Result<Vec<Arc<ReleaseSpec>>, Refusal> {
         let specs = leaves(plan)?;
-        for spec in &specs {
-            let department = &spec.dataset().department;
-            if specs.iter().filter(|s| s.dataset().department == *department).count() > MAX_RELEASES {
-                return Err(Refusal::new(
-                    Code::LimitExceeded,
-                    format!("the statement reads datasets of '{department}' more than {MAX_RELEASES} times"),
-                )
-                .department(department)
-                .advice("read each dataset once, and use CASE or FILTER (WHERE …)"));
-            }
-        }
         self.share_keys(&specs, errand.agreements).await?;
         try_join_all(specs.iter().map(|spec| self.order(spec, errand))).await?;
         Ok(specs)
@@ -97,21 +86,8 @@ impl Fetcher {
         for spec in specs {
             by_agreement.entry(&spec.permit.agreement).or_insert_with(|| (spec, Vec::new())).1.push(spec.dataset().department.clone());
         }
-        let mut first: Option<(&Name, LinkageDomain)> = None;
         for (id, (spec, departments)) in by_agreement {
-            let agreement = agreement(agreements, id)?;
-            let domain = domain(spec)?;
-            match &first {
-                Some((keyholder, other)) if **keyholder != agreement.linkage.keyholder || *other != domain => {
-                    return Err(Refusal::new(
-                        Code::Invalid,
-                        "datasets of agreements with different keyholders or epochs cannot be joined: their pseudonyms never match",
-                    )
-                    .advice("the parties must agree on one keyholder and epoch for the mission"));
-                }
-                _ => first = Some((&agreement.linkage.keyholder, domain.clone())),
-            }
-            self.relay.ensure(&self.nodes, agreement, &domain, &departments).await?;
+            self.relay.ensure(&self.nodes, agreement(agreements, id)?, &domain(spec)?, &departments).await?;
         }
         Ok(())
     }
@@ -154,23 +130,7 @@ impl Fetcher {
 
     fn signed(&self, spec: &ReleaseSpec, errand: &Errand<'_>, jti: &str, spoken: u32) -> Result<Vec<u8>, Refusal> {
         let domain = domain(spec)?;
-        let request = v1::ReleaseRequest {
-            contract_version: spoken,
-            query_id: errand.query_id.to_owned(),
-            domain: Some((&domain).into()),
-            agreement: spec.permit.agreement.to_string(),
-            agreement_digest: spec.permit.agreement_digest.clone(),
-            dataset: spec.dataset().dataset.to_string(),
-            columns: spec.columns.clone(),
-            predicate: spec.predicate.as_ref().map(predicate::to_wire),
-            partitions: spec.partitions,
-            basis: v1::Basis::from(&spec.permit.dataset.basis).into(),
-        }
-        .encode_to_vec();
-        if request.len() > MAX_RELEASE_REQUEST {
-            return Err(Refusal::new(Code::LimitExceeded, "the statement's conditions are too long for a release order")
-                .advice("shorten the IN lists"));
-        }
+        let request = encoded(&request(spec, errand.query_id, spoken)?)?;
         let now = chrono::Utc::now().timestamp();
         let order = Order {
             iss: ISSUER.into(),

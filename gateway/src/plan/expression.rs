@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use concordat_policy::{Code, Refusal, Use};
+use concordat_policy::{Cause, Code, Refusal, Use};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode as _, TreeNodeRecursion};
 use datafusion::common::{Column, Result, ScalarValue};
@@ -360,7 +360,7 @@ pub(super) fn not_offered<T>(what: &str, name: &str) -> Result<T> {
 
 fn unknown_column<T>(column: &Column) -> Result<T> {
     refuse(
-        Refusal::new(Code::Denied, format!("no column '{}' may be used here", column.name))
+        Refusal::because(Code::Denied, Cause::Hidden { column: Some(column.name.clone()) })
             .advice("`concordat catalogue` lists columns and their permitted uses"),
     )
 }

@@ -1,7 +1,7 @@
 //! DataFusion's errors as refusals. Its texts can hold schema, literals and values, so they go nowhere: the caller gets our
 //! sentence, the operator the kind of error.
 
-use concordat_policy::{Code, Refusal};
+use concordat_policy::{Cause, Code, Refusal};
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, SchemaError};
 
@@ -58,10 +58,8 @@ fn classify(error: &DataFusionError) -> Refusal {
                 .advice("one SELECT is expected; check the place named")
         }
         DataFusionError::SchemaError(schema, _) => match schema.as_ref() {
-            SchemaError::FieldNotFound { field, .. } => {
-                Refusal::new(Code::Denied, format!("no column '{}' may be used here", field.flat_name()))
-                    .advice("`concordat catalogue` lists columns and their permitted uses")
-            }
+            SchemaError::FieldNotFound { field, .. } => Refusal::because(Code::Denied, Cause::Hidden { column: Some(field.flat_name()) })
+                .advice("`concordat catalogue` lists columns and their permitted uses"),
             SchemaError::AmbiguousReference { field } => {
                 Refusal::new(Code::Invalid, format!("the column '{}' could be of several datasets", field.name))
                     .advice("write which: dataset_alias.column")
@@ -104,7 +102,7 @@ fn plan_sentence(text: &str) -> Refusal {
         || text.contains("failed to resolve schema")
         || text.contains("failed to resolve catalog")
     {
-        return Refusal::new(Code::Denied, "a dataset or view of the statement may not be used for this purpose, or does not exist")
+        return Refusal::because(Code::Denied, Cause::Hidden { column: None })
             .advice("`concordat catalogue` lists what may be used; datasets are written department.dataset");
     }
     if let Some(name) = text.strip_prefix("Invalid function '").and_then(|t| t.split('\'').next()) {

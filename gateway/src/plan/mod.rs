@@ -2,6 +2,7 @@
 //! protected, judged and turned into an execution plan. Nothing here touches the network.
 
 mod domain;
+mod edit;
 mod expression;
 mod failure;
 mod parameters;
@@ -17,11 +18,12 @@ mod statement;
 mod substitution;
 mod summarise;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 
-use concordat_policy::{Code, ColumnUses, Permit, Refusal};
+use concordat_policy::decision::Rule;
+use concordat_policy::{Code, ColumnUses, Decision, Permit, Refusal};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode as _};
@@ -31,6 +33,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
 
+pub(crate) use edit::{Edit, edits};
 pub(crate) use failure::refusal_of;
 pub(crate) use parameters::{MAX_PARAMETERS, examples};
 pub(crate) use release_table::{ReleaseExec, ReleaseSpec};
@@ -119,9 +122,12 @@ impl Plan {
         self.task.clone()
     }
 
-    /// The uses that it makes of columns.
-    pub(crate) fn uses(&self) -> &ColumnUses {
-        &self.uses
+    /// What was permitted under `permit`: tables, uses, and the rules that apply.
+    pub(crate) fn decision(&self, permit: &Permit) -> Decision {
+        let mut decision = Decision::of(permit, &self.uses, self.minimum);
+        decision.rules.extend(self.leaves_out.then_some(Rule::SmallGroupsLeftOut));
+        decision.rules.extend(self.undecided.then_some(Rule::ConditionsOnWithheld));
+        decision
     }
 
     /// The agreements under which it reads.

@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use concordat_policy::authorize::DatasetPermit;
 use concordat_policy::column::SUBJECT;
-use concordat_policy::{Code, DatasetName, LinkageDomain, Permit, Predicate, Refusal};
+use concordat_policy::{Cause, Code, DatasetName, LinkageDomain, Permit, Predicate, Refusal};
 use concordat_proto::schema::{release_schema, split_points};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
@@ -76,17 +76,11 @@ impl ReleaseTable {
                 continue;
             }
             if !self.permit.dataset.columns.get(field.name()).is_some_and(concordat_policy::ColumnRule::crosses_the_wire) {
+                let (dataset, column) = (self.dataset().clone(), field.name().clone());
                 return refuse(
-                    Refusal::new(
-                        Code::Denied,
-                        format!(
-                            "{}.{} may only decide, at its department, which rows count; the condition on it cannot be stated there",
-                            self.dataset(),
-                            field.name()
-                        ),
-                    )
-                    .department(&self.dataset().department)
-                    .advice("use it in WHERE, compared with literals: =, <>, <, >, BETWEEN, IN (…), IS NULL, joined by AND, OR, NOT"),
+                    Refusal::because(Code::Denied, Cause::Kept { dataset, column, agreement: self.permit.agreement.clone() })
+                        .department(&self.dataset().department)
+                        .advice("use it in WHERE, compared with literals: =, <>, <, >, BETWEEN, IN (…), IS NULL, joined by AND, OR, NOT"),
                 );
             }
             columns.push(field.name().clone());

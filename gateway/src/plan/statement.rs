@@ -202,7 +202,7 @@ fn selects(body: &SetExpr) -> bool {
 
 fn only_select() -> Refusal {
     Refusal::new(Code::Invalid, "only SELECT is offered: nothing can be changed, explained or configured here")
-        .advice("send one SELECT; `concordat catalogue` shows what there is to ask")
+        .advice("send one SELECT; `concordat catalogue` shows what there is to ask, `concordat explain` what would become of it")
 }
 
 /// Plans the views that `statement` names, and those that they name, and puts them into the catalog.

@@ -13,7 +13,7 @@ use datafusion::physical_plan::displayable;
 use super::Plan;
 use crate::estate::View;
 
-const AGREEMENT: &str = r#"
+pub(crate) const AGREEMENT: &str = r#"
 id = "test"
 title = "Test"
 mission = "m"
@@ -70,24 +70,24 @@ fn key() -> SigningKey {
     SigningKey::from_pkcs8(&[&prefix[..], &[7; 32]].concat()).unwrap()
 }
 
-fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
 /// An agreement with its parties' key in it.
-fn agreed(text: &str) -> Agreement {
+pub(crate) fn agreed(text: &str) -> Agreement {
     Agreement::parse(&text.replace("SIGNING KEY", Fingerprint::of(key().public_spki()).as_str())).unwrap()
 }
 
 /// The parties' signatures of `agreement`, but for those of `without`.
-fn sign(signatures: &mut Signatures, agreement: &Agreement, without: &[&str]) {
+pub(crate) fn sign(signatures: &mut Signatures, agreement: &Agreement, without: &[&str]) {
     for party in agreement.parties.iter().filter(|party| !without.contains(&party.department.as_str())) {
         let content = signature::sign(agreement, &party.department, &key(), now()).unwrap();
         signatures.add(&agreement.id, &party.department, signature::read(content.as_bytes()));
     }
 }
 
-fn now() -> DateTime<Utc> {
+pub(crate) fn now() -> DateTime<Utc> {
     "2026-06-01T00:00:00Z".parse().unwrap()
 }
 

@@ -1,0 +1,166 @@
+//! An explanation in words and as JSON. What the log keeps of it is told in the words of `policy`, as `concordat why` tells it.
+
+use concordat_policy::decision::{BasisKind, Rule, Table, denied_in_words};
+use concordat_policy::in_words::one_line;
+use concordat_policy::{Decision, Name};
+use concordat_proto::v1::explain_response::Decision as Told;
+use concordat_proto::v1::{Basis, Denied, ExplainResponse, ExplainedColumn, ExplainedRule, ExplainedTable, Permitted, Proposal};
+use serde_json::{Value, json};
+
+use super::request;
+use crate::failure::{Failure, Result};
+use crate::out;
+use crate::table;
+
+/// For people.
+pub(super) fn text(explained: &ExplainResponse) -> Result<String> {
+    let mut text = match &explained.decision {
+        Some(Told::Permitted(permitted)) => of_permitted(&explained.purpose, permitted)?,
+        Some(Told::Denied(denied)) => of_denied(&explained.purpose, denied),
+        None => String::new(),
+    };
+    text.push_str(&format!("\nquery id {}, as in the gateway's log\n", explained.query_id));
+    Ok(text)
+}
+
+fn of_permitted(purpose: &str, permitted: &Permitted) -> Result<String> {
+    let mut lines = decision(permitted)?.in_words(purpose, &permitted.mission);
+    lines.push(String::new());
+    let mut rows = Vec::new();
+    for table in &permitted.tables {
+        for ExplainedColumn { name, needs, granted } in &table.columns {
+            rows.push(vec![format!("{}.{name}", table.dataset), needs.join(", "), granted.join(", ")]);
+        }
+    }
+    let mut text = lines.join("\n");
+    text.push_str(&format!("\n{}", table::Table::of(&["column", "needs", "the agreement grants"], rows).text(out::colour())));
+    let bases = permitted.tables.iter().map(|table| vec![table.dataset.clone(), one_line(&table.basis_text)]).collect();
+    text.push_str(&format!("\n{}", table::Table::of(&["dataset", "power, or what people were asked"], bases).text(out::colour())));
+    let asked = permitted.requests.iter().map(request::row).collect();
+    let titles = ["node", "dataset", "columns beside the pseudonym", "rows", "parts"];
+    text.push_str(&format!("\n{}", table::Table::of(&titles, asked).text(out::colour())));
+    Ok(text)
+}
+
+fn of_denied(purpose: &str, denied: &Denied) -> String {
+    let mut lines = denied_in_words(purpose, &denied.message, Some(&denied.owner));
+    if !denied.advice.is_empty() {
+        lines.push(format!("what to do: {}", denied.advice));
+    }
+    match &denied.proposal {
+        Some(Proposal { statement, purpose, mission, change }) => {
+            lines
+                .push(format!("\nnearest query that would be permitted, for the purpose '{purpose}' in the mission '{mission}': {change}"));
+            lines.push(format!("  {}", printable(statement)));
+        }
+        None => lines.push("no small change was found that would be permitted".into()),
+    }
+    lines.join("\n") + "\n"
+}
+
+/// A text of the statement as a terminal may show it: its spaces are the statement's.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// What was permitted, in the words of the policy.
+fn decision(permitted: &Permitted) -> Result<Decision> {
+    let columns = permitted.tables.iter().flat_map(|table| {
+        let of = |column: &ExplainedColumn| {
+            let name = format!("{}.{}", table.dataset, column.name);
+            column.needs.iter().map(|used| format!("{name}: {used}")).collect::<Vec<_>>()
+        };
+        table.columns.iter().flat_map(of).collect::<Vec<_>>()
+    });
+    Ok(Decision {
+        columns: columns.collect(),
+        tables: permitted.tables.iter().map(table_of).collect::<Result<_>>()?,
+        rules: permitted.rules.iter().map(rule_of).collect::<Result<_>>()?,
+    })
+}
+
+fn table_of(table: &ExplainedTable) -> Result<Table> {
+    Ok(Table { dataset: table.dataset.clone(), agreement: name(&table.agreement)?, basis: basis_of(table)? })
+}
+
+fn basis_of(table: &ExplainedTable) -> Result<BasisKind> {
+    match table.basis() {
+        Basis::Consent => Ok(BasisKind::Consent),
+        Basis::StatutoryHonouringObjections => Ok(BasisKind::StatutoryHonouringObjections),
+        Basis::Statutory => Ok(BasisKind::Statutory),
+        Basis::Unspecified => Err(unknown("basis")),
+    }
+}
+
+fn rule_of(rule: &ExplainedRule) -> Result<Rule> {
+    let names = |names: &[String]| names.iter().map(|text| name(text)).collect::<Result<Vec<_>>>();
+    let minimum =
+        Rule::MinimumSubjects { subjects: rule.subjects, agreements: names(&rule.agreements)?, departments: names(&rule.departments)? };
+    let known = [minimum, Rule::SmallGroupsLeftOut, Rule::ConditionsOnWithheld];
+    known.into_iter().find(|known| known.as_str() == rule.rule).ok_or_else(|| unknown("rule"))
+}
+
+fn name(text: &str) -> Result<Name> {
+    Name::parse(text).map_err(|_| unknown("name"))
+}
+
+fn unknown(what: &str) -> Failure {
+    Failure::new(format!("the gateway's explanation holds a {what} that this program does not know"))
+        .advice("this program may be older than the gateway")
+}
+
+/// For programs.
+pub(super) fn to_json(explained: &ExplainResponse) -> Result<Value> {
+    let mut value = match &explained.decision {
+        Some(Told::Permitted(permitted)) => permitted_json(permitted)?,
+        Some(Told::Denied(denied)) => denied_json(denied),
+        None => json!({}),
+    };
+    if let Some(object) = value.as_object_mut() {
+        object.insert("query_id".into(), explained.query_id.clone().into());
+        object.insert("purpose".into(), explained.purpose.clone().into());
+    }
+    Ok(value)
+}
+
+fn permitted_json(permitted: &Permitted) -> Result<Value> {
+    let column = |column: &ExplainedColumn| json!({ "name": column.name, "needs": column.needs, "granted": column.granted });
+    let mut tables = Vec::new();
+    for table in &permitted.tables {
+        tables.push(json!({
+            "dataset": table.dataset,
+            "agreement": table.agreement,
+            "basis": basis_of(table)?.as_str(),
+            "basis_text": table.basis_text,
+            "columns": table.columns.iter().map(column).collect::<Vec<_>>(),
+        }));
+    }
+    Ok(json!({
+        "decision": "permit",
+        "mission": permitted.mission,
+        "tables": tables,
+        "rules": permitted.rules.iter().map(rule_of).collect::<Result<Vec<_>>>()?,
+        "requests": permitted.requests.iter().map(request::to_json).collect::<Vec<_>>(),
+    }))
+}
+
+fn denied_json(denied: &Denied) -> Value {
+    let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    let proposal = denied.proposal.as_ref().map(|proposal| {
+        json!({
+            "statement": proposal.statement,
+            "purpose": proposal.purpose,
+            "mission": proposal.mission,
+            "change": proposal.change,
+        })
+    });
+    json!({
+        "decision": "deny",
+        "code": denied.code,
+        "message": denied.message,
+        "advice": text(&denied.advice),
+        "owner": text(&denied.owner),
+        "cause": text(&denied.cause),
+        "proposal": proposal,
+    })
+}

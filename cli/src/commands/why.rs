@@ -1,0 +1,148 @@
+//! `concordat why`: from the gateway's log on disk, why a query was answered or refused. For security teams.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use concordat_policy::decision::denied_in_words;
+use concordat_policy::{Cause, Code, Decision};
+use concordat_proto::status::row;
+use serde_json::{Value, json};
+
+use super::Output;
+use crate::failure::{Failure, Result};
+use crate::out;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  concordat why 0198c0de-7a51-7000-8000-000000000001 --log concordat-demo/gateway/log
+  concordat why 0198c0de-7a51-7000-8000-000000000001 --log /var/lib/concordat-gateway/log --output json
+
+Reads the log of the gateway, which may be running, and writes nothing. Says who asked, for which purpose, and the decision in the words
+of `concordat explain`: agreements, uses of columns and rules, or the cause of a denial and whose rule it is. A statement stands in the
+log as a keyed digest only, and so do the names that a caller wrote and could not use.")]
+pub(crate) struct Why {
+    /// What an answer, a refusal or an explanation gave as its query id
+    #[arg(value_name = "QUERY_ID")]
+    query_id: String,
+    /// The folder of the gateway's log
+    #[arg(long, value_name = "FOLDER")]
+    log: PathBuf,
+    /// How to print it
+    #[arg(long, value_enum, default_value = "table")]
+    output: Output,
+}
+
+pub(crate) fn run(why: &Why) -> Result<()> {
+    let entries = entries(&why.log.join("log.jsonl"), &why.query_id)?;
+    if entries.is_empty() {
+        return Err(Failure::new(format!("the log in {} has no entry of the query '{}'", why.log.display(), why.query_id))
+            .advice("name the folder of the gateway's log, not of a node's; the query id stands in answers, refusals and explanations"));
+    }
+    let lines = told(&entries);
+    match why.output {
+        Output::Table => out::result(&format!("{}\n", lines.join("\n"))),
+        Output::Json => out::result(&format!("{}\n", json!({ "query_id": why.query_id, "words": lines, "entries": entries }))),
+    }
+}
+
+/// The entries of one query, in order.
+fn entries(path: &Path, query_id: &str) -> Result<Vec<Value>> {
+    let failed = |e: std::io::Error| Failure::file("read", path, e).advice("is it the folder of a gateway's log, and may you read it?");
+    let mut found = Vec::new();
+    for line in BufReader::new(File::open(path).map_err(failed)?).lines() {
+        let line = line.map_err(failed)?;
+        if !line.contains(query_id) {
+            continue;
+        }
+        // The last line of a gateway that is writing may not be whole yet.
+        let Ok(entry) = serde_json::from_str::<Value>(&line) else { continue };
+        if entry.get("query_id").and_then(Value::as_str) == Some(query_id) {
+            found.push(entry);
+        }
+    }
+    Ok(found)
+}
+
+/// What a query's entries say, in lines.
+fn told(entries: &[Value]) -> Vec<String> {
+    let event = |name: &str| entries.iter().find(|entry| entry.get("event").and_then(Value::as_str) == Some(name));
+    let text = |entry: &Value, field: &str| entry.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let mut lines = Vec::new();
+    let mut purpose = String::new();
+    if let Some(opened) = event("query.opened") {
+        purpose = text(opened, "purpose");
+        lines.push(format!(
+            "asked at {} by {} of {} (issuer {}), to {}",
+            text(opened, "time"),
+            text(opened, "caller"),
+            text(opened, "organisation"),
+            text(opened, "issuer"),
+            text(opened, "intent"),
+        ));
+    }
+    let ended = ["query.closed", "query.explained", "query.refused"].into_iter().find_map(event);
+    match ended {
+        Some(ended) if ended.get("code").is_some() => lines.extend(refused(ended, &purpose)),
+        Some(ended) => {
+            let facts = ended.get("facts").filter(|facts| facts.get("tables").is_some());
+            match facts.and_then(|facts| Some((facts, serde_json::from_value::<Decision>(facts.clone()).ok()?))) {
+                Some((facts, decision)) => lines.extend(decision.in_words(&purpose, &text(facts, "mission"))),
+                None => lines.push(format!("permitted for the purpose '{purpose}': nothing of the data was answered")),
+            }
+        }
+        None => lines.push("it has not ended yet, or the gateway was stopped before it did".into()),
+    }
+    lines
+}
+
+/// Why a query was refused: its cause, or what its code means where it rests on what the log does not keep.
+fn refused(ended: &Value, purpose: &str) -> Vec<String> {
+    let code = ended.get("code").and_then(Value::as_str).unwrap_or_default();
+    let department = ended.get("department").and_then(Value::as_str);
+    if let Some(cause) = ended.get("cause").cloned().and_then(|cause| serde_json::from_value::<Cause>(cause).ok()) {
+        let owner = cause.owner().or_else(|| department.map(str::to_owned));
+        return denied_in_words(purpose, &cause.to_string(), owner.as_deref());
+    }
+    let meaning = Code::parse(code).map_or("a code that this program does not know", |code| row(code).meaning);
+    let department = department.map(|department| format!("department: {department}"));
+    std::iter::once(format!("not answered for the purpose '{purpose}': {code}, {meaning}")).chain(department).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opened() -> Value {
+        json!({ "event": "query.opened", "purpose": "p", "caller": "a", "organisation": "unit", "issuer": "i", "intent": "answer", "time": "t" })
+    }
+
+    #[test]
+    fn an_answer_a_denial_and_a_fault_are_told() {
+        let facts = json!({
+            "mission": "m",
+            "columns": ["dfe.attainment.region: group_by"],
+            "tables": [{ "dataset": "dfe.attainment", "agreement": "one", "basis": "consent" }],
+            "rules": [{ "rule": "minimum_subjects", "subjects": 10, "agreements": ["one"], "departments": ["dfe"] }],
+            "sources": [],
+        });
+        let words = told(&[opened(), json!({ "event": "query.closed", "facts": facts })]);
+        assert_eq!(words[0], "asked at t by a of unit (issuer i), to answer");
+        assert_eq!(words[1], "permitted for the purpose 'p' in the mission 'm'");
+        assert!(words[2].contains("'one'") && words[3] == "  region: group_by" && words[4].contains("fewer than 10"), "{words:?}");
+        let cause = json!({
+            "kind": "use", "dataset": { "department": "dfe", "dataset": "attainment" }, "column": "score", "use": "output", "agreement": "one",
+        });
+        let words = told(&[opened(), json!({ "event": "query.refused", "code": "denied", "department": "dfe", "cause": cause })]);
+        let says = "denied for the purpose 'p': dfe.attainment.score may not be used for output: agreement 'one' does not permit it";
+        assert_eq!(words[1..], [says, "whose rule: dfe"]);
+        let hidden = json!({ "event": "query.explained", "decision": "deny", "code": "denied", "cause": { "kind": "hidden" } });
+        assert!(told(&[opened(), hidden])[1].ends_with("or does not exist"));
+        let words = told(&[opened(), json!({ "event": "query.refused", "code": "node_timeout", "department": "dwp" })]);
+        assert!(words[1].contains("node_timeout, ") && words[2].ends_with("dwp"), "{words:?}");
+        assert!(told(&[opened(), json!({ "event": "query.closed", "facts": null })])[1].ends_with("was answered"));
+        assert!(told(&[opened()])[1].starts_with("it has not ended"));
+    }
+}

@@ -1,0 +1,157 @@
+//! The one thing on which a refusal rests, in a form that a log may keep and that says the same later.
+//!
+//! It holds names that agreements, the estate or the log's own entries hold: never a word that only the statement has. That is why
+//! [`Cause::Hidden`] keeps no name in a log: what a statement calls something that its caller may not know could be anything, an
+//! identifier too.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{DatasetName, Name, Use};
+
+/// The smallest cause. `Display` is the sentence of the refusal; `Serialize` is what the log keeps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Cause {
+    /// An agreement does not permit one use of one column: its department's rule.
+    Use {
+        /// Whose column.
+        dataset: DatasetName,
+        /// Which.
+        column: String,
+        /// The use.
+        #[serde(rename = "use")]
+        used: Use,
+        /// The agreement that does not permit it.
+        agreement: Name,
+    },
+    /// A column that may only filter would have to leave its department: that department's rule.
+    Kept {
+        /// Whose column.
+        dataset: DatasetName,
+        /// Which.
+        column: String,
+        /// The agreement that permits no other use.
+        agreement: Name,
+    },
+    /// Something that may not be used, or does not exist: the two are not told apart.
+    Hidden {
+        /// The column as the statement names it, where it is one. Not for logs.
+        #[serde(skip)]
+        column: Option<String>,
+    },
+    /// No agreement in force lets the caller use data for the purpose.
+    Purpose {
+        /// The declared purpose.
+        purpose: Name,
+        /// The declared mission.
+        mission: Option<Name>,
+    },
+    /// Parties have not signed.
+    Signature {
+        /// The agreement.
+        agreement: Name,
+        /// The parties whose signature does not count, and why: the fault continues "the signature of 'dfe' …".
+        lacking: Vec<(Name, String)>,
+    },
+    /// A rule of the gateway's disclosure control.
+    Rule {
+        /// The refusal's sentence.
+        says: String,
+    },
+}
+
+impl Cause {
+    /// The word that the log and programs use.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Use { .. } => "use",
+            Self::Kept { .. } => "kept",
+            Self::Hidden { .. } => "hidden",
+            Self::Purpose { .. } => "purpose",
+            Self::Signature { .. } => "signature",
+            Self::Rule { .. } => "rule",
+        }
+    }
+
+    /// Whose rule it is: a department's, the gateway's, or nobody's alone.
+    #[must_use]
+    pub fn owner(&self) -> Option<String> {
+        match self {
+            Self::Use { dataset, .. } | Self::Kept { dataset, .. } => Some(dataset.department.to_string()),
+            Self::Signature { lacking, .. } => match lacking.as_slice() {
+                [(department, _)] => Some(department.to_string()),
+                _ => None,
+            },
+            Self::Rule { .. } => Some("the gateway".into()),
+            Self::Hidden { .. } | Self::Purpose { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Use { dataset, column, used, agreement } => {
+                write!(f, "{dataset}.{column} may not be used for {used}: agreement '{agreement}' does not permit it")
+            }
+            Self::Kept { dataset, column, .. } => write!(
+                f,
+                "{dataset}.{column} may only decide, at its department, which rows count; the condition on it cannot be stated there"
+            ),
+            Self::Hidden { column: Some(column) } => write!(f, "no column '{column}' may be used here"),
+            Self::Hidden { column: None } => {
+                f.write_str("a dataset, view or column of the statement may not be used for this purpose, or does not exist")
+            }
+            Self::Purpose { purpose, mission } => {
+                write!(f, "no agreement in force lets your organisation and roles use data for the purpose '{purpose}'")?;
+                mission.as_ref().map_or(Ok(()), |mission| write!(f, " in the mission '{mission}'"))
+            }
+            Self::Signature { agreement, lacking } => {
+                let causes: Vec<String> = lacking.iter().map(|(party, fault)| format!("the signature of '{party}' {fault}")).collect();
+                write!(f, "the agreement '{agreement}' does not bind: {}", causes.join("; "))
+            }
+            Self::Rule { says } => f.write_str(says),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::name;
+
+    /// What a log keeps of a cause says the same when it is read again, but for names that only the statement has.
+    #[test]
+    fn a_name_that_only_the_statement_has_is_in_no_record() {
+        let hidden = Cause::Hidden { column: Some("AB123456C".into()) };
+        let kept = toml::to_string(&hidden).unwrap();
+        assert!(kept.contains("hidden") && !kept.contains("AB123456C"), "{kept}");
+        let used = Cause::Use {
+            dataset: DatasetName::new(name("dwp"), name("claims")),
+            column: "a".into(),
+            used: Use::Join,
+            agreement: name("one"),
+        };
+        for cause in [used, Cause::Rule { says: "no".into() }, Cause::Hidden { column: None }] {
+            assert_eq!(toml::from_str::<Cause>(&toml::to_string(&cause).unwrap()).unwrap(), cause);
+        }
+    }
+
+    #[test]
+    fn each_has_one_owner_or_none_and_says_what_and_why() {
+        let dataset = DatasetName::new(name("dwp"), name("claims"));
+        let kept = Cause::Kept { dataset: dataset.clone(), column: "started".into(), agreement: name("one") };
+        assert!(kept.owner().as_deref() == Some("dwp") && kept.to_string().starts_with("dwp.claims.started may only decide"));
+        let used = Cause::Use { dataset, column: "amount".into(), used: Use::Output, agreement: name("one") };
+        assert_eq!(used.to_string(), "dwp.claims.amount may not be used for output: agreement 'one' does not permit it");
+        let lacking = vec![(name("dfe"), "is missing".to_owned()), (name("dwp"), "does not verify".to_owned())];
+        let unsigned = Cause::Signature { agreement: name("one"), lacking };
+        assert_eq!(unsigned.owner(), None, "two parties': no one department's alone");
+        assert!(unsigned.to_string().ends_with("the signature of 'dfe' is missing; the signature of 'dwp' does not verify"));
+        let purpose = Cause::Purpose { purpose: name("p"), mission: Some(name("m")) };
+        assert!(purpose.to_string().ends_with("for the purpose 'p' in the mission 'm'"));
+    }
+}

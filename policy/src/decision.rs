@@ -1,0 +1,210 @@
+//! A permitted statement in a form that a log may keep: which tables under which agreement, which uses of which columns, which
+//! rules. What `explain` says before a query and what `why` says of it later are the words of this module.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Basis, ColumnUses, Name, Permit};
+
+/// Why the law lets a table be used, without the text of a power or of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BasisKind {
+    /// Consent.
+    Consent,
+    /// A power.
+    Statutory,
+    /// A power, and a subject's objection is honoured.
+    StatutoryHonouringObjections,
+}
+
+impl From<&Basis> for BasisKind {
+    fn from(basis: &Basis) -> Self {
+        match basis {
+            Basis::Consent { .. } => Self::Consent,
+            Basis::Statutory { honours_objections: true, .. } => Self::StatutoryHonouringObjections,
+            Basis::Statutory { honours_objections: false, .. } => Self::Statutory,
+        }
+    }
+}
+
+impl BasisKind {
+    /// The word that the log and programs use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Consent => "consent",
+            Self::Statutory => "statutory",
+            Self::StatutoryHonouringObjections => "statutory_honouring_objections",
+        }
+    }
+}
+
+impl fmt::Display for BasisKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Consent => "people agreed",
+            Self::Statutory => "a power of the law; objections are not honoured",
+            Self::StatutoryHonouringObjections => "a power of the law; objections are honoured",
+        })
+    }
+}
+
+/// One table that a statement reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    /// `department.dataset`.
+    pub dataset: String,
+    /// The agreement that permits it.
+    pub agreement: Name,
+    /// Why the law allows it.
+    pub basis: BasisKind,
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} under the agreement '{}': {}", self.dataset, self.agreement, self.basis)
+    }
+}
+
+/// A disclosure rule that applies, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "rule", rename_all = "snake_case")]
+pub enum Rule {
+    /// Numbers that rest on too few subjects are withheld: the strictest minimum of those whose data is read.
+    MinimumSubjects {
+        /// The minimum.
+        subjects: u32,
+        /// The agreements that state it.
+        agreements: Vec<Name>,
+        /// The departments whose data it protects.
+        departments: Vec<Name>,
+    },
+    /// Small groups whose keys are in no published list are left out: the gateway's.
+    SmallGroupsLeftOut,
+    /// A condition on a withheld value is neither true nor false: the gateway's.
+    ConditionsOnWithheld,
+}
+
+impl Rule {
+    /// The word that the log and programs use.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::MinimumSubjects { .. } => "minimum_subjects",
+            Self::SmallGroupsLeftOut => "small_groups_left_out",
+            Self::ConditionsOnWithheld => "conditions_on_withheld",
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |names: &[Name]| names.iter().map(Name::as_str).collect::<Vec<_>>().join(", ");
+        match self {
+            Self::MinimumSubjects { subjects, agreements, departments } => write!(
+                f,
+                "numbers that rest on fewer than {subjects} distinct subjects are withheld: the strictest minimum, stated by the \
+                 agreement {} for {}",
+                list(agreements),
+                list(departments)
+            ),
+            Self::SmallGroupsLeftOut => f.write_str("small groups whose keys are in no published list are left out: the gateway's rule"),
+            Self::ConditionsOnWithheld => {
+                f.write_str("rows with a condition on a withheld value are not in the answer: the gateway's rule")
+            }
+        }
+    }
+}
+
+/// What was permitted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Decision {
+    /// The tables, by name.
+    pub tables: Vec<Table>,
+    /// `department.dataset.column: use` for each use made.
+    pub columns: Vec<String>,
+    /// The rules that apply.
+    pub rules: Vec<Rule>,
+}
+
+impl Decision {
+    /// The tables and uses of `uses` under `permit`, and the rules: `minimum` is the strictest that applied, 0 for none.
+    #[must_use]
+    pub fn of(permit: &Permit, uses: &ColumnUses, minimum: u32) -> Self {
+        let read: Vec<_> = uses.datasets().filter_map(|dataset| permit.dataset(dataset)).collect();
+        let tables = read.iter().map(|permit| Table {
+            dataset: permit.dataset.name.to_string(),
+            agreement: permit.agreement.clone(),
+            basis: BasisKind::from(&permit.dataset.basis),
+        });
+        let mut rules = Vec::new();
+        if minimum > 0 {
+            let strictest: Vec<_> = read.iter().filter(|permit| permit.minimum_subjects == minimum).collect();
+            let sorted = |mut names: Vec<Name>| {
+                names.sort();
+                names.dedup();
+                names
+            };
+            rules.push(Rule::MinimumSubjects {
+                subjects: minimum,
+                agreements: sorted(strictest.iter().map(|permit| permit.agreement.clone()).collect()),
+                departments: sorted(strictest.iter().map(|permit| permit.dataset.name.department.clone()).collect()),
+            });
+        }
+        let columns = uses.iter().map(|(dataset, column, used)| format!("{dataset}.{column}: {used}")).collect();
+        Self { tables: tables.collect(), columns, rules }
+    }
+
+    /// The uses of a table's columns: column, use.
+    pub fn uses_of<'d>(&'d self, table: &'d Table) -> impl Iterator<Item = (&'d str, &'d str)> {
+        let of = |used: &'d str| used.strip_prefix(table.dataset.as_str())?.strip_prefix('.')?.split_once(": ");
+        self.columns.iter().filter_map(move |used| of(used))
+    }
+
+    /// The decision in lines for people: each table with its uses, then the rules.
+    #[must_use]
+    pub fn in_words(&self, purpose: &str, mission: &str) -> Vec<String> {
+        let mut lines = vec![format!("permitted for the purpose '{purpose}' in the mission '{mission}'")];
+        for table in &self.tables {
+            lines.push(table.to_string());
+            lines.extend(self.uses_of(table).map(|(column, used)| format!("  {column}: {used}")));
+        }
+        lines.extend(self.rules.iter().map(|rule| format!("rule: {rule}")));
+        lines
+    }
+}
+
+/// A denial in lines for people: what and why, then whose rule it is.
+#[must_use]
+pub fn denied_in_words(purpose: &str, says: &str, owner: Option<&str>) -> Vec<String> {
+    let whose = owner.filter(|owner| !owner.is_empty()).map(|owner| format!("whose rule: {owner}"));
+    std::iter::once(format!("denied for the purpose '{purpose}': {says}")).chain(whose).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::name;
+
+    #[test]
+    fn it_reads_as_tables_uses_and_rules() {
+        let table = |dataset: &str, basis| Table { dataset: dataset.into(), agreement: name("one"), basis };
+        let decision = Decision {
+            tables: vec![table("dfe.attainment", BasisKind::StatutoryHonouringObjections), table("dfe.attainments", BasisKind::Consent)],
+            columns: vec!["dfe.attainment.region: group_by".into(), "dfe.attainments.subject: join".into()],
+            rules: vec![
+                Rule::MinimumSubjects { subjects: 10, agreements: vec![name("one")], departments: vec![name("dfe")] },
+                Rule::SmallGroupsLeftOut,
+            ],
+        };
+        let mut words = decision.in_words("p", "m");
+        assert_eq!(words.remove(0), "permitted for the purpose 'p' in the mission 'm'");
+        assert_eq!(words[0], "dfe.attainment under the agreement 'one': a power of the law; objections are honoured");
+        assert_eq!((words[1].as_str(), words[3].as_str()), ("  region: group_by", "  subject: join"));
+        assert!(words[4].contains("fewer than 10") && words[4].ends_with("agreement one for dfe"), "{words:?}");
+        assert_eq!(words.len(), 6);
+    }
+}

@@ -1,0 +1,163 @@
+//! Explained before it runs, and told again from the log: one judgement, in the same words, and nothing for who may not know.
+
+use concordat_policy::{Code, Use};
+use concordat_proto::status::exit_code;
+use concordat_proto::v1::ExplainResponse;
+use concordat_proto::v1::explain_response::Decision;
+use serde_json::{Value, json};
+
+use crate::commands::{Ran, command, run};
+use crate::sandbox::{Sandbox, refused};
+
+const ROWS: &str = "SELECT region, attainment8 FROM dfe.attainment";
+const DEPARTMENTS: [&str; 5] = ["dbt", "dfe", "dhsc", "dsit", "dwp"];
+
+/// What `why` says of a query, without the line about who asked.
+fn why(sandbox: &Sandbox, query_id: &str) -> Vec<String> {
+    let log = sandbox.layout.gateway().join("log");
+    let ran: Ran = command(["why", query_id, "--log", log.to_str().unwrap()]).output().unwrap().into();
+    assert_eq!(ran.exit, 0, "{}", ran.stderr);
+    let text = ran.text();
+    let mut lines = text.lines().map(str::to_owned);
+    assert!(lines.next().unwrap().contains("by analyst-1 of mission-unit"), "{text}");
+    lines.collect()
+}
+
+fn entry(sandbox: &Sandbox, event: &str, query_id: &str) -> Value {
+    let found = sandbox.log("gateway").into_iter().find(|e| e["event"] == event && e["query_id"] == query_id);
+    found.unwrap_or_else(|| panic!("no {event} of {query_id}"))
+}
+
+#[tokio::test]
+async fn a_permitted_query_is_explained_without_an_order_and_why_says_the_same_afterwards() {
+    let sandbox = Sandbox::start(1_000).await;
+    let before: Vec<usize> = DEPARTMENTS.map(|department| sandbox.log(department).len()).to_vec();
+    let view = ["explain", "--view", "opportunity_by_region"];
+    let explained = run(&sandbox, &[&view[..], &["--output", "json"]].concat());
+    assert_eq!(explained.exit, 0, "{}", explained.stderr);
+    let explained = explained.json();
+    assert_eq!((&explained["decision"], &explained["mission"]), (&json!("permit"), &json!("opportunity")));
+    let requests = explained["requests"].as_array().unwrap();
+    let of = |department: &str| requests.iter().find(|r| r["department"] == department).unwrap().clone();
+    assert_eq!((requests.len(), explained["tables"].as_array().unwrap().len()), (5, 5));
+    let mut columns: Vec<_> = of("dfe")["columns"].as_array().unwrap().iter().map(|c| c.as_str().unwrap().to_owned()).collect();
+    columns.sort();
+    assert_eq!(columns, ["attainment8", "free_school_meals", "region"]);
+    assert_eq!((&of("dhsc")["basis"], &of("dhsc")["rows"]), (&json!("consent"), &Value::Null));
+    let rule = &explained["rules"][0];
+    assert_eq!((&rule["rule"], &rule["subjects"], &rule["agreements"]), (&json!("minimum_subjects"), &json!(10), &json!(["opportunity"])));
+    let table = explained["tables"].as_array().unwrap().iter().find(|t| t["dataset"] == "dfe.attainment").unwrap();
+    assert_eq!(table["basis_text"], "Digital Economy Act 2017 s.35");
+    let column = table["columns"].as_array().unwrap().iter().find(|c| c["name"] == "attainment8").unwrap();
+    assert_eq!((&column["needs"], &column["granted"]), (&json!(["aggregate"]), &json!(["aggregate", "filter"])));
+    // No department was asked anything for it.
+    assert_eq!(DEPARTMENTS.map(|department| sandbox.log(department).len()).to_vec(), before);
+    let recorded = entry(&sandbox, "query.explained", explained["query_id"].as_str().unwrap());
+    assert_eq!((&recorded["decision"], &recorded["facts"]["agreements"]), (&json!("permit"), &json!(["opportunity"])));
+
+    let told = run(&sandbox, &view).text();
+    let told: Vec<&str> = told.lines().take_while(|line| !line.is_empty()).collect();
+    assert_eq!(told[0], "permitted for the purpose 'opportunity.measure' in the mission 'opportunity'");
+    assert!(told.contains(&"dhsc.health under the agreement 'opportunity': people agreed"), "{told:?}");
+    assert!(told.contains(&"  attainment8: aggregate") && told.iter().any(|line| line.contains("fewer than 10 distinct")), "{told:?}");
+    assert_eq!(why(&sandbox, explained["query_id"].as_str().unwrap()), told);
+    let answer = sandbox.query("SELECT * FROM views.opportunity_by_region").await.unwrap();
+    assert_eq!(why(&sandbox, answer.summary["query_id"].as_str().unwrap()), told, "what was explained is what was done");
+}
+
+#[tokio::test]
+async fn a_denied_query_ends_like_itself_and_its_proposal_is_answered() {
+    let sandbox = Sandbox::start(1_000).await;
+    let ran = run(&sandbox, &["explain", ROWS, "--output", "json"]);
+    assert_eq!(ran.exit, i32::from(exit_code(Code::Denied)), "{}", ran.stderr);
+    let denied = ran.json();
+    let failure = refused(sandbox.query(ROWS).await, Code::Denied, "attainment8 may not be used for output");
+    assert_eq!((&denied["decision"], &denied["cause"], &denied["owner"]), (&json!("deny"), &json!("use"), &json!("dfe")));
+    assert!(failure.message.starts_with(denied["message"].as_str().unwrap()), "{failure:?}");
+    assert!(denied["advice"].as_str().unwrap().contains("data-sharing@dfe.example"), "{denied}");
+    let proposal = denied["proposal"]["statement"].as_str().unwrap();
+    assert_eq!(proposal, "SELECT region, avg(attainment8) AS attainment8 FROM dfe.attainment GROUP BY region");
+    sandbox.query(proposal).await.unwrap();
+    assert_eq!(run(&sandbox, &["explain", "--sql", proposal]).exit, 0);
+
+    let text = run(&sandbox, &["explain", ROWS]).text();
+    let told: Vec<&str> = text.lines().take(2).collect();
+    assert!(told[0].starts_with("denied for the purpose 'opportunity.measure': dfe.attainment.attainment8 may not"), "{text}");
+    assert!(text.contains("whose rule: dfe") && text.contains(proposal), "{text}");
+    // The refusal that was met, and the explanation that was given, from the log.
+    assert_eq!(why(&sandbox, failure.query_id.as_deref().unwrap()), told);
+    assert_eq!(why(&sandbox, denied["query_id"].as_str().unwrap()), told);
+    let recorded = entry(&sandbox, "query.explained", denied["query_id"].as_str().unwrap());
+    assert_eq!((&recorded["cause"]["column"], &recorded["cause"]["use"]), (&json!("attainment8"), &json!("output")));
+
+    // Disclosure control, a column that stays at its department, a signature, what does not parse.
+    for (sql, code, cause, proposed) in [
+        (
+            "SELECT max(attainment8) AS m FROM dfe.attainment",
+            Code::Disclosure,
+            "rule",
+            Some("SELECT avg(attainment8) AS m FROM dfe.attainment"),
+        ),
+        (
+            "SELECT count(*) FILTER (WHERE conditionality = 'none') AS n FROM dwp.claims",
+            Code::Denied,
+            "kept",
+            Some("SELECT count(*) AS n FROM dwp.claims WHERE conditionality = 'none'"),
+        ),
+        ("SELEC", Code::Invalid, "", None),
+    ] {
+        let ran = run(&sandbox, &["explain", sql, "--output", "json"]);
+        assert_eq!(ran.exit, i32::from(exit_code(code)), "{sql}: {}", ran.stderr);
+        let denied = ran.json();
+        assert_eq!((denied["cause"].as_str().unwrap_or_default(), denied["proposal"]["statement"].as_str()), (cause, proposed), "{sql}");
+    }
+    let unknown: Ran =
+        command(["why", "no-such-query", "--log", sandbox.layout.gateway().join("log").to_str().unwrap()]).output().unwrap().into();
+    assert!(unknown.exit == 1 && unknown.stderr.contains("no entry"), "{}", unknown.stderr);
+    let log = std::fs::read_to_string(sandbox.layout.gateway().join("log/log.jsonl")).unwrap();
+    assert!(!log.contains("SELECT") && !log.contains("'none'"), "the log holds neither SQL nor literals");
+}
+
+#[tokio::test]
+async fn another_purpose_is_proposed_to_who_may_claim_it_and_to_nobody_else() {
+    let sandbox = Sandbox::start(300).await;
+    let sql = "SELECT * FROM views.cardiovascular_support";
+    let denied = run(&sandbox, &["explain", sql, "--output", "json"]).json();
+    assert_eq!((&denied["cause"], &denied["owner"]), (&json!("hidden"), &Value::Null));
+    assert_eq!((&denied["proposal"]["purpose"], &denied["proposal"]["mission"]), (&json!("health.prevention"), &json!("healthy-life")));
+    assert_eq!(run(&sandbox, &["explain", sql, "--purpose", "health.prevention"]).exit, 0);
+    // A purpose that nobody agreed on leads to those that were agreed.
+    let elsewhere = run(&sandbox, &["explain", sql, "--purpose", "health", "--output", "json"]).json();
+    assert_eq!((&elsewhere["cause"], &elsewhere["proposal"]["purpose"]), (&json!("purpose"), &json!("health.prevention")));
+    let bound = sandbox.token_with(|claims| claims["purpose"] = json!("opportunity.measure"));
+    let told = sandbox.client_with(|c| c.token = Some(bound)).await.explain(sql).await.unwrap();
+    let Some(Decision::Denied(denied)) = told.decision else { panic!("permitted") };
+    assert_eq!(denied.proposal, None, "the token has one purpose");
+}
+
+#[tokio::test]
+async fn what_is_forbidden_and_what_is_absent_are_explained_alike() {
+    let close = |federation: &mut concordat::federation::Federation| {
+        let dataset = federation.agreements[0].datasets.iter_mut().find(|d| d.department == "dwp").unwrap();
+        let column = dataset.columns.iter_mut().find(|(name, _)| name == "months_claiming").unwrap();
+        assert_eq!(column.1, [Use::Aggregate]);
+        column.1.clear();
+    };
+    let sandbox = Sandbox::with(300, close, |_| {}).await;
+    let bound = sandbox.token_with(|claims| claims["purpose"] = json!("opportunity.measure"));
+    let client = sandbox.client_with(|c| c.token = Some(bound)).await;
+    for (around, forbidden, absent) in [
+        ("SELECT * FROM views.{}", "cardiovascular_support", "no_such_view_at_all_"),
+        ("SELECT count(c.{}) AS a, count(*) AS n FROM dwp.claims c", "months_claiming", "months_nothing_"),
+        ("SELECT count(*) AS n FROM dwp.claims WHERE {} > 3 AND claiming", "months_claiming", "months_nothing_"),
+        ("SELECT count(*) AS n FROM dhsc.health WHERE {} = 'high'", "cardiovascular_risk", "nothing_at_all"),
+    ] {
+        let mut told = Vec::new();
+        for name in [forbidden, absent] {
+            let explained = client.explain(&around.replace("{}", name)).await.unwrap();
+            told.push(format!("{:?}", ExplainResponse { query_id: String::new(), ..explained }).replace(name, "NAME"));
+        }
+        assert_eq!(told[0], told[1], "{around}");
+        assert!(told[0].contains("Denied"), "{around}: {}", told[0]);
+    }
+}
