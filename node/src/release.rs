@@ -122,7 +122,7 @@ impl Releases {
             memory,
             permits: Arc::new(Semaphore::new(most)),
             running: Mutex::default(),
-            given_back: Mutex::default(),
+            admitted: Arc::default(),
         })
     }
 

@@ -299,6 +299,7 @@ impl Editor<'_> {
 }
 
 /// What may stand in a summary in place of a column.
+#[expect(clippy::large_enum_variant, reason = "one lives at a time, for a moment")]
 enum Treated {
     Summary(Expr),
     Key,

@@ -285,6 +285,7 @@ const POSTGRES: Kind = Kind {
 const MYSQL: Kind = Kind {
     form: "use mysql://user@host:port/database, or mysql://user@/database?socket=/path/of/the/socket",
     option: "socket",
+    options: "use socket and port only; TLS and the password have keys of their own",
     port: 3306,
 };
 

@@ -22,6 +22,7 @@ use datafusion::object_store::{
     Attributes, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
+use futures::FutureExt as _;
 use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::client::{HttpClient, HttpConnector};
@@ -81,7 +82,7 @@ impl Store {
                 Format::Parquet => Vec::new(),
                 Format::Csv => snapshot.header().await?,
             };
-            Ok((snapshot, header))
+            Ok::<_, SourceError>((snapshot, header))
         };
         let late = |_| SourceError::Database { connection: self.name.clone(), cause: "the store did not answer in time".into() };
         let (snapshot, header) = tokio::time::timeout(LOOK, look).await.map_err(late)??;
@@ -146,7 +147,8 @@ impl Snapshot {
 
     /// The header that all objects have.
     async fn header(&self) -> std::result::Result<Vec<String>, SourceError> {
-        let mut headers = stream::iter(self.objects.values()).map(|object| self.header_of(object)).buffered(AT_ONCE);
+        let reads: Vec<_> = self.objects.values().map(|object| self.header_of(object).boxed()).collect();
+        let mut headers = stream::iter(reads).buffered(AT_ONCE);
         let mut header: Option<Vec<String>> = None;
         while let Some(found) = headers.try_next().await? {
             if header.get_or_insert_with(|| found.clone()) != &found {
