@@ -16,6 +16,7 @@ use std::time::Instant;
 use concordat_policy::{Code, Decision, Name, Permit, Refusal};
 use concordat_proto::{CONTRACT_VERSION, v1};
 use datafusion::execution::runtime_env::RuntimeEnv;
+use tokio_util::sync::CancellationToken;
 
 use crate::estate::Estate;
 use crate::fetch::{leaves, orderable, request};
@@ -99,8 +100,9 @@ pub(crate) struct Search {
     pub(crate) others: Vec<Permit>,
     pub(crate) partitions: u32,
     pub(crate) runtime: Arc<RuntimeEnv>,
-    /// When it is given up.
+    /// When it is given up, and whether somebody still waits for it.
     pub(crate) until: Instant,
+    pub(crate) wanted: CancellationToken,
 }
 
 impl Search {
@@ -162,7 +164,7 @@ impl Search {
     }
 
     fn late(&self) -> bool {
-        Instant::now() >= self.until
+        Instant::now() >= self.until || self.wanted.is_cancelled()
     }
 }
 

@@ -26,7 +26,7 @@ use crate::record::{self, Intent, Opened};
 use crate::terms::{Stop, Terms};
 
 /// How long the nearest permitted query is looked for.
-const SEARCH: Duration = Duration::from_secs(5);
+const SEARCH: Duration = Duration::from_secs(3);
 
 /// A refusal, and the id under which the log has it, once there is one.
 #[derive(Debug)]
@@ -118,7 +118,7 @@ pub(crate) async fn explain(gateway: &Gateway, caller: Caller, statement: &State
         Ok(explanation) => {
             let outcome = match &explanation {
                 Explanation::Permitted(permitted) => Ok((permitted.permit.mission().as_str(), &permitted.decision)),
-                Explanation::Denied(refusal, _) => Err(refusal),
+                Explanation::Denied(refusal, proposal) => Err((refusal, proposal.as_ref())),
             };
             opened.explained(outcome).await.map_err(refused)?;
             Ok((query_id, explanation))
@@ -151,9 +151,12 @@ async fn nearest(
         partitions: gateway.partitions,
         runtime: gateway.runtime(allowance.memory.clone())?,
         until: Instant::now() + SEARCH,
+        wanted: CancellationToken::new(),
     };
     let (sql, refusal) = (statement.sql.clone(), refusal.clone());
-    terms.stop().unless(gateway.workers.plan(async move { search.nearest(&sql, &refusal).await })).await
+    // Planning cannot be stopped from outside: whoever stops waiting is noticed before the next one.
+    let _waits = search.wanted.clone().drop_guard();
+    terms.stop().unless(gateway.workers.search(async move { search.nearest(&sql, &refusal).await })).await
 }
 
 /// What the caller may ask under instead: every purpose and mission that the token lets be declared and some agreement permits.

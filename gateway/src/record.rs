@@ -11,6 +11,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::authenticate::{Caller, Identity};
 use crate::execute::Protected;
+use crate::explain::Proposal;
 use crate::limits::{Source, reason};
 
 /// What a request wants.
@@ -228,7 +229,7 @@ impl Opened {
     ///
     /// # Errors
     /// [`Code::LogUnavailable`]: then nothing is explained.
-    pub(crate) async fn explained(self, outcome: Result<(&str, &Decision), &Refusal>) -> Result<(), Refusal> {
+    pub(crate) async fn explained(self, outcome: Result<(&str, &Decision), (&Refusal, Option<&Proposal>)>) -> Result<(), Refusal> {
         let entry = closing("query.explained", self.closing.entry, self.closing.since);
         let entry = match outcome {
             Ok((mission, decision)) => {
@@ -242,7 +243,12 @@ impl Opened {
                 });
                 entry.field("decision", "permit").field("facts", facts)
             }
-            Err(refusal) => refusing(entry.field("decision", "deny"), refusal),
+            Err((refusal, proposal)) => {
+                let entry = refusing(entry.field("decision", "deny"), refusal);
+                // Under what the caller was told that a query would be permitted; never its text.
+                let proposed = |p: &Proposal| json!({ "purpose": p.purpose, "mission": p.mission });
+                proposal.into_iter().fold(entry, |entry, proposal| entry.field("proposed", proposed(proposal)))
+            }
         };
         tracing::info!(query.id = self.query_id, "query explained");
         self.closing.close(entry).await.map(drop)

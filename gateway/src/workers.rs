@@ -22,13 +22,20 @@ pub(crate) struct Workers {
     /// One for each statement that is planned at a time. Planning cannot be stopped from outside, so a statement keeps its
     /// permit until its planning has ended, even when its caller was told long ago that it takes too long.
     planners: Arc<Semaphore>,
+    /// One search for a permitted query at a time: it plans many, and leaves the other planners to those who ask.
+    searches: Arc<Semaphore>,
 }
 
 impl Workers {
     pub(crate) fn new(threads: usize) -> io::Result<Self> {
         let runtime =
             Builder::new_multi_thread().worker_threads(threads).thread_stack_size(STACK).thread_name("query").enable_all().build()?;
-        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime), planners: Arc::new(Semaphore::new(threads)) })
+        Ok(Self {
+            handle: runtime.handle().clone(),
+            runtime: Some(runtime),
+            planners: Arc::new(Semaphore::new(threads)),
+            searches: Arc::new(Semaphore::new(1)),
+        })
     }
 
     /// Runs a query's work; it is stopped when the returned future is dropped.
@@ -37,6 +44,20 @@ impl Workers {
     /// [`concordat_policy::Code::Internal`] when it panicked.
     pub(crate) async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, Refusal> {
         AbortOnDropHandle::new(self.handle.spawn(work.in_current_span())).await.map_err(Refusal::internal)
+    }
+
+    /// Runs a search of plannings, one search at a time.
+    ///
+    /// # Errors
+    /// As [`Workers::plan`].
+    pub(crate) async fn search<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, Refusal> {
+        let turn = self.searches.clone().acquire_owned().await.map_err(Refusal::internal)?;
+        self.plan(async move {
+            let found = work.await;
+            drop(turn);
+            found
+        })
+        .await
     }
 
     /// Runs planning, which never waits for anything, on a thread that may block.

@@ -77,6 +77,11 @@ impl Agreements {
                 .advice("the parties must hold the same file, byte for byte; compare its SHA-256"));
         }
         self.signed(agreement, now).map_err(|fault| self.unsigned(agreement, &fault))?;
+        if let Some(party) = self.signatures.compromised(agreement) {
+            return Err(self
+                .denied(format!("the agreement '{id}' names a key of '{party}' that this department has listed as revoked"))
+                .advice("the parties must agree that department's new key, and sign anew"));
+        }
         if !agreement.in_force(now) {
             return Err(self
                 .denied(format!("the agreement '{id}' is not in force: it runs from {} to {}", agreement.valid_from, agreement.valid_until))

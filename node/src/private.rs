@@ -23,20 +23,29 @@ pub(crate) fn replace_public(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn replace_as(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    // Made anew under a name that nobody foresees: where others may write to the folder too, an administrator's command follows no
+    // link of theirs.
     let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".{}.new", std::process::id()));
+    temporary.push(format!(".{:016x}.new", getrandom::u64().map_err(io::Error::other)?));
     let temporary = PathBuf::from(temporary);
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
+    let written = write_new(&temporary, path, bytes, mode).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written?;
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+fn write_new(temporary: &Path, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(temporary)?;
     file.write_all(bytes)?;
     if let Some(owner) = path.parent().map(fs::metadata).transpose()?
         && owner.uid() != file.metadata()?.uid()
     {
         fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
     }
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
+    file.sync_all()
 }

@@ -1,7 +1,8 @@
 //! Revoked keys, `revoked.toml` beside the agreements: `[[key]]` with `fingerprint`, `reason` and `since`.
 //!
-//! Revocation is not rotation. A key that was routinely replaced keeps what it signed; a signature by a revoked key counts for
-//! nothing, whatever time it states, because whoever stole the key also writes the time.
+//! A signature by a revoked key counts for nothing, whatever time it states, because whoever stole the key also writes the time; and
+//! an agreement that names a revoked key of any party binds nobody who has listed it. A key that is routinely replaced is not listed;
+//! but agreements name keys, so a new key needs a new text that every party signs.
 
 use std::collections::BTreeMap;
 

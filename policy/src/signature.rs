@@ -69,6 +69,9 @@ pub enum Fault {
     /// It was made in the future.
     #[error("was made more than {CLOCKS} s in the future")]
     Future,
+    /// The agreement names a revoked key of the party, to which linkage keys would go.
+    #[error("is void: the linkage key that the agreement names of it is revoked")]
+    Void,
 }
 
 impl Fault {
@@ -77,7 +80,7 @@ impl Fault {
     pub fn signing_helps(&self) -> bool {
         match self {
             Self::Missing | Self::Malformed(_) | Self::Forged | Self::Department | Self::Agreement | Self::Text => true,
-            Self::Unreadable(_) | Self::Key | Self::Revoked | Self::Future => false,
+            Self::Unreadable(_) | Self::Key | Self::Revoked | Self::Future | Self::Void => false,
         }
     }
 
@@ -92,7 +95,7 @@ impl Fault {
             }
             Self::Text => "compare the file with the one that was signed; a changed text needs a new signature of every party",
             Self::Key => "sign with the key whose fingerprint the agreement names, or have the parties agree the new one",
-            Self::Revoked => "the parties must agree the department's new key, and sign anew",
+            Self::Revoked | Self::Void => "the parties must agree the department's new key, and sign anew",
             Self::Future => "correct this machine's clock or the signer's, or sign again",
         }
     }
@@ -109,6 +112,7 @@ impl Statement {
         let checks = [
             (self.agreement == agreement.id, Fault::Agreement),
             (revoked.of(&self.key).is_none(), Fault::Revoked),
+            (revoked.of(&party.linkage_key).is_none(), Fault::Void),
             (self.key == party.signing_key, Fault::Key),
             (self.sha256 == agreement.digest, Fault::Text),
             (self.signed_at <= latest, Fault::Future),
@@ -144,6 +148,14 @@ impl Signatures {
         let found = self.found.get(&(agreement.id.clone(), department.clone())).ok_or(Fault::Missing)?;
         let statement = found.as_ref().map_err(Clone::clone)?;
         statement.judge(agreement, department, &self.revoked, now).map(|()| statement.signed_at)
+    }
+
+    /// The party of which the agreement names a revoked key: nothing may be signed by it any more, nor sealed to it.
+    #[must_use]
+    pub fn compromised<'a>(&self, agreement: &'a Agreement) -> Option<&'a Name> {
+        let revoked = |key: &Fingerprint| self.revoked.of(key).is_some();
+        let party = agreement.parties.iter().find(|party| revoked(&party.signing_key) || revoked(&party.linkage_key));
+        party.map(|party| &party.department)
     }
 
     /// The parties whose signature does not count, in the agreement's order, and why.

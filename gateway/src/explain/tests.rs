@@ -75,6 +75,7 @@ async fn denied(estate: &Arc<Estate>, purpose: &str, others: &[&str], sql: &str)
         partitions: 2,
         runtime: Arc::new(RuntimeEnv::default()),
         until: Instant::now() + Duration::from_secs(60),
+        wanted: tokio_util::sync::CancellationToken::new(),
     };
     let proposal = search.nearest(sql, &refusal).await;
     if let Some(proposal) = &proposal {

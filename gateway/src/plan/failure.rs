@@ -13,6 +13,12 @@ pub(crate) fn refusal_of(error: DataFusionError) -> Refusal {
     }
 }
 
+/// The refusal of what may not be used or does not exist.
+pub(super) fn hidden() -> Refusal {
+    Refusal::because(Code::Denied, Cause::Hidden { column: None })
+        .advice("`concordat catalogue` lists what may be used; datasets are written department.dataset")
+}
+
 /// The refusal behind an error of resolving names and types. What DataFusion calls internal there comes from the statement.
 pub(super) fn refusal_of_statement(error: DataFusionError) -> Refusal {
     let refusal = refusal_of(error);
@@ -102,8 +108,7 @@ fn plan_sentence(text: &str) -> Refusal {
         || text.contains("failed to resolve schema")
         || text.contains("failed to resolve catalog")
     {
-        return Refusal::because(Code::Denied, Cause::Hidden { column: None })
-            .advice("`concordat catalogue` lists what may be used; datasets are written department.dataset");
+        return hidden();
     }
     if let Some(name) = text.strip_prefix("Invalid function '").and_then(|t| t.split('\'').next()) {
         return Refusal::new(Code::Invalid, format!("the function {name} is not offered"))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use concordat_policy::{Code, DatasetName, Name, Permit, Refusal};
+use concordat_policy::{Cause, Code, DatasetName, Name, Permit, Refusal};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, ScalarValue, TableReference};
 use datafusion::datasource::ViewTable;
@@ -14,7 +14,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
-use super::failure::{refusal_of, refusal_of_statement};
+use super::failure::{hidden, refusal_of, refusal_of_statement};
 use super::parameters;
 use super::repetition;
 use super::session::VIEWS;
@@ -77,12 +77,14 @@ impl From<&str> for Statement {
 pub(super) async fn resolve(state: &mut SessionState, permit: &Permit, asked: &Statement, views: &[View]) -> Result<LogicalPlan, Refusal> {
     let mut statement = parse(&asked.sql)?;
     parameters::bind(&mut statement, &asked.parameters)?;
-    if let Some(view) = whole_view(&statement, permit, views) {
+    let view = whole_view(&statement, permit, views);
+    if let Some(view) = view {
         // DataFusion drops the ORDER BY of whatever stands in FROM; who reads a view as it is expects its order.
         statement = parse(&view.sql)?;
     }
     register_views(state, permit, &statement, views, 0).await?;
-    state.statement_to_plan(statement).await.map_err(refusal_of_statement)
+    let plan = state.statement_to_plan(statement).await.map_err(refusal_of_statement);
+    if view.is_some() { plan.map_err(within_view) } else { plan }
 }
 
 /// The types of a statement's parameters, in order: what each is compared with, or text where that is not known.
@@ -227,13 +229,21 @@ fn register_views<'a>(
             }
             let inner = parse(&view.sql)?;
             register_views(state, permit, &inner, views, depth + 1).await?;
-            let plan = state.statement_to_plan(inner).await.map_err(refusal_of_statement)?;
+            let plan = state.statement_to_plan(inner).await.map_err(refusal_of_statement).map_err(within_view)?;
             let table = Arc::new(ViewTable::new(plan, None));
             let schema = state.schema_for_ref(TableReference::partial(VIEWS, view.name.as_str())).map_err(refusal_of)?;
             schema.register_table(view.name.clone(), table).map_err(refusal_of)?;
         }
         Ok(())
     })
+}
+
+/// A name that only a view's own text holds is nobody's to learn: such a view is refused like one that does not exist.
+fn within_view(refusal: Refusal) -> Refusal {
+    match refusal.cause() {
+        Some(Cause::Hidden { column: Some(_) }) => hidden().operator("a view names a column that this caller may not use"),
+        _ => refusal,
+    }
 }
 
 /// The refusal of a dataset whose agreement lacks a signature: the catalog does not hold it, so that it would look absent.

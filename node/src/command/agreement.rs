@@ -87,13 +87,24 @@ async fn end(args: EndArgs) -> miette::Result<()> {
     let in_force = book.is_ok_and(|book| book.suspended.iter().any(|suspension| suspension.ended && of_it(suspension)));
     let signature = file.map(|file| files::beside(&file, &paths.department)).filter(|path| in_force && path.exists());
     if let Some(path) = signature {
-        let mut aside = path.clone().into_os_string();
-        aside.push(".ended");
+        let aside = aside(&path);
         let kept = |e: io::Error| Fault::new(path.display(), format!("cannot be set aside: {e}"), "the agreement has ended all the same");
         std::fs::rename(&path, &aside).map_err(kept)?;
         print(&format!("This department's signature is set aside: {}\n", aside.display()))?;
     }
     ended
+}
+
+/// Where the signature of an agreement that has ended lies.
+fn aside(signature: &Path) -> PathBuf {
+    let mut aside = signature.as_os_str().to_owned();
+    aside.push(".ended");
+    PathBuf::from(aside)
+}
+
+/// Whether this department has ended an agreement, as the signature that was set aside says.
+pub(super) fn has_ended(paths: &Paths, id: &str) -> bool {
+    held(paths, id).is_ok_and(|file| aside(&files::beside(&file, &paths.department)).exists())
 }
 
 fn sign_held(args: &SignArgs) -> miette::Result<()> {
@@ -134,6 +145,10 @@ pub fn sign(file: &Path, department: &Name, key: &Path, yes: bool) -> Result<Pat
     let file = absolute(file).map_err(unusable)?;
     let agreement = agreement(&file)?;
     let key = department_key(&agreement, department, key)?;
+    if aside(&files::beside(&file, department)).exists() {
+        let remedy = "an agreement that has ended is over for good: the parties agree a new one, under an id of its own";
+        return Err(Fault::new(file.display(), format!("'{department}' has ended it"), remedy));
+    }
     let folder = file.parent().unwrap_or(Path::new("/"));
     let revoked = files::revoked(folder).map_err(|damaged| {
         Fault::new(

@@ -51,6 +51,11 @@ pub(super) async fn end(agreement: String, config: PathBuf, reason: Option<Strin
 async fn act(args: SuspendArgs, act: Act) -> miette::Result<()> {
     // Neither needs a configuration that is sound in every part: the switch works when little else does.
     let paths = Paths::read(&args.config).wrap_err("if this cannot be mended at once, stop the node itself: nothing leaves without it")?;
+    if let (Act::Resumed, Some(id)) = (act, args.agreement.as_deref())
+        && super::agreement::has_ended(&paths, id)
+    {
+        return Err(miette::miette!(help = "the parties agree a new one", "'{id}' was ended by this department, and cannot be resumed"));
+    }
     let reason = args.reason.as_deref().map(plain).transpose()?;
     let by = Person::here().into_diagnostic().wrap_err("this machine does not tell who you are, which the access log needs")?;
     let held = match (Held::read(&paths), &args.agreement) {

@@ -67,7 +67,8 @@ pub fn revoked(folder: &Path) -> Result<Revocations, Damaged> {
     let path = folder.join(REVOKED);
     match std::fs::read_to_string(&path) {
         Ok(text) => Revocations::parse(&text).map_err(|problems| Damaged { path, text, problems }),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Revocations::default()),
+        // A link to nothing was meant to be a list.
+        Err(e) if e.kind() == ErrorKind::NotFound && path.symlink_metadata().is_err() => Ok(Revocations::default()),
         Err(e) => {
             let problem =
                 Problem::at("", format!("cannot be read: {e}"), "correct the file or its permissions; nothing is believed without it");
