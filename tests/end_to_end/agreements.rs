@@ -177,7 +177,8 @@ async fn a_department_ends_an_agreement_alone_and_for_good() {
     sandbox.query(DFE).await.unwrap();
     let entry = sandbox.log("dwp").into_iter().find(|entry| entry["event"] == "agreement.ended").unwrap();
     assert!(entry["agreement"] == "opportunity" && entry["reason_given"] == true && !entry.to_string().contains("pilot"), "{entry}");
-    assert!(at(&folder, "node", &["resume", "opportunity"]).text().contains("and cannot be resumed"));
+    let resumed = at(&folder, "node", &["resume", "opportunity"]);
+    assert!(resumed.exit != 0 && resumed.stderr.contains("and cannot be resumed"), "{}", resumed.stderr);
     assert!(!beside(&sandbox.copy("dwp", "opportunity"), &name("dwp")).exists(), "its signature is set aside");
     // Not even a new signature brings it back.
     let again = at(&folder, "node", &["agreement", "sign", "opportunity", "--yes"]);
