@@ -160,7 +160,8 @@ power = "Digital Economy Act 2017 s.35"
 
 /// A department's signature of an agreement, as its file would hold it.
 pub(crate) fn signature_of(agreement: &Agreement, department: &str, key: &SigningKey) -> String {
-    signature::sign(agreement, &name(department), key, Utc::now()).unwrap()
+    // Before any time at which a test pretends to be.
+    signature::sign(agreement, &name(department), key, "2019-06-01T00:00:00Z".parse().unwrap()).unwrap()
 }
 
 /// What a department finds beside an agreement that it signed.

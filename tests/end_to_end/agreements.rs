@@ -183,6 +183,8 @@ async fn a_department_ends_an_agreement_alone_and_for_good() {
     // Not even a new signature brings it back.
     let again = at(&folder, "node", &["agreement", "sign", "opportunity", "--yes"]);
     assert!(again.exit != 0 && again.stderr.contains("'dwp' has ended it"), "{}", again.stderr);
+    let signature = beside(&sandbox.copy("dwp", "opportunity"), &name("dwp"));
+    std::fs::rename(format!("{}.ended", signature.display()), &signature).unwrap();
     restart(&mut sandbox, "dwp").await;
     refused(sandbox.query(DWP).await, Code::NodeRefused, "has ended the agreement 'opportunity'");
 }

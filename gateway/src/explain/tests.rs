@@ -42,7 +42,8 @@ fn estate(agreements: Vec<Agreement>, unsigned: &[&str]) -> Arc<Estate> {
         missions: Vec::new(),
         views: vec![
             view("m", "refused", "SELECT score FROM a.people"),
-            view("n", "hidden", "SELECT region, count(*) AS persons FROM a.pupils GROUP BY region"),
+            view("n", "elsewhere", "SELECT region, count(*) AS persons FROM a.pupils GROUP BY region"),
+            view("m", "telling", "SELECT region, sum(secret) AS total FROM a.people GROUP BY region"),
         ],
         agreements,
         signatures,
@@ -210,8 +211,11 @@ async fn what_is_forbidden_and_what_is_absent_are_explained_alike() {
         ("SELECT region, count(*) FROM a.people p GROUP BY region, p.{}", "secret", "absent"),
         ("SELECT count(*) FROM a.{}", "pupils", "nobody"),
         ("SELECT count(*) FROM a.people p JOIN a.{} q ON p.subject = q.subject", "pupils", "nobody"),
-        ("SELECT * FROM views.{}", "hidden", "nobody"),
-        ("SELECT count(*) FROM {}", "hidden", "nobody"),
+        ("SELECT * FROM views.{}", "elsewhere", "nobody"),
+        ("SELECT count(*) FROM {}", "elsewhere", "nobody"),
+        // A view whose own text names what this caller may not use.
+        ("SELECT * FROM views.{}", "telling", "nobody"),
+        ("SELECT total FROM views.{} WHERE total > 3", "telling", "nobody"),
     ] {
         let mut answers = Vec::new();
         for named in [forbidden, absent] {
