@@ -2,14 +2,16 @@
 //! the specification and not from the code that it checks. It shares no type and no function with that code.
 //!
 //! The question: may this caller do these things with these columns, for this purpose, at this moment? The rules:
-//! 1. An agreement is *made for* a request if it is in force on that day (UTC, both its first and its last day included), permits the
-//!    purpose or a wider one with nothing retired from the one down to the other, names the caller's organisation with one of
-//!    the caller's roles, and serves the mission, where the request states one.
+//! 1. An agreement is *made for* a request if it is in force on that day (UTC, both its first and its last day included),
+//!    permits the purpose or a wider one with nothing retired from the one down to the other, names the caller's organisation
+//!    with one of the caller's roles, and serves the mission, where the request states one.
 //! 2. It *binds* if the signature of every party counts.
-//! 3. None made for the request: denied, without saying more. None of those that are binds: denied, naming one and whose signature it
-//!    lacks. Several missions among those that bind: the request must say which. One dataset in two that bind: ambiguous.
+//! 3. None made for the request: denied, without saying more. None of those that are binds: denied, naming one and whose
+//!    signature it lacks. Several missions among those that bind: the request must say which. One dataset in two that bind:
+//!    ambiguous.
 //! 4. A dataset of none that binds may not be used. If one that does not bind has it, its lack is told; otherwise nothing is.
-//! 5. Each use of each column must be written in the agreement. The first that is not, by name, is told, with owner and agreement.
+//! 5. Each use of each column must be written in the agreement. The first that is not, by name, is told, with owner and
+//!    agreement.
 
 /// Everything that a decision rests on.
 #[derive(Debug, Clone, Default)]
@@ -316,9 +318,9 @@ pub(super) struct Record {
     pub(super) place: u64,
 }
 
-/// Whether a person's data may be used for a purpose. Records for the purpose and for wider ones speak, whether retired or not; the later
-/// one wins. Consent must have been given last. An objection stands until *given*, where the basis honours it; under a power
-/// *withdrawn* means nothing.
+/// Whether a person's data may be used for a purpose. Records for the purpose and for wider ones speak, whether retired or not;
+/// the later one wins. Consent must have been given last. An objection stands until *given*, where the basis honours it; under
+/// a power *withdrawn* means nothing.
 pub(super) fn person_counts(world: &World, basis: Basis, records: &[Record], purpose: &str) -> bool {
     let mut speaking = vec![purpose.to_owned()];
     for _ in &world.purposes {

@@ -1,7 +1,7 @@
 //! The matrix of role, purpose, dataset and column use for a small estate, for a policy officer to read in a change.
 //!
-//! The estate is written out here rather than taken from the demo, whose texts are made by the command line when it starts, with keys of
-//! that moment: this crate cannot reach them, and need not.
+//! The estate is written out here rather than taken from the demo, whose texts are made by the command line when it starts,
+//! with keys of that moment: this crate cannot reach them, and need not.
 
 use std::fmt::Write as _;
 
@@ -14,8 +14,8 @@ use crate::{Cause, ColumnUses};
 const ROLES: [(&str, &str); 4] =
     [("opportunity-unit", "analyst"), ("opportunity-unit", "lead"), ("health-unit", "analyst"), ("press-office", "analyst")];
 
-/// Three departments. One agreement for the outcome of a mission, one that only leads may use, one for health, one that `nhs` has not
-/// signed, one that has ended.
+/// Three departments. One agreement for the outcome of a mission, one that only leads may use, one for health, one that `nhs`
+/// has not signed, one that has ended.
 fn estate() -> World {
     let purpose = |id: &str, parent: Option<&str>, retired| Purpose { id: id.into(), parent: parent.map(Into::into), retired };
     let purposes = vec![

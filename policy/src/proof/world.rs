@@ -233,8 +233,8 @@ pub(super) fn records(random: &mut Seeded, world: &World) -> Vec<Record> {
     places.into_iter().map(record).collect()
 }
 
-/// Texts that people take for `purpose`, none of which it is. The names of worlds are too short for letters that look alike in other
-/// ways than these.
+/// Texts that people take for `purpose`, none of which it is. The names of worlds are too short for letters that look alike in
+/// other ways than these.
 pub(super) fn look_alikes(purpose: &str) -> Vec<String> {
     let mut texts = vec![
         format!("{purpose} "),
