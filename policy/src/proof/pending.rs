@@ -1,4 +1,4 @@
-//! What is expected of this crate and is not so yet. Each is ignored until it is; run them with `--ignored`.
+//! What comparing and explaining must keep apart. What is expected and not so yet is ignored until it is; run it with `--ignored`.
 
 use std::collections::BTreeMap;
 
@@ -41,10 +41,9 @@ fn order_of_agreements_changes_no_word() {
     assert!(differ.is_empty(), "{}", differ.iter().map(|(kind, first)| format!("{kind}: {first}\n")).collect::<String>());
 }
 
-/// Expected, and not so yet: two datasets whose names, written with their dots, read the same (`a` gives `b.c`, `a.b` gives `c`)
-/// are two. Today a difference of one hides behind the other.
+/// Two datasets whose names, written with their dots, read the same (`a` gives `b.c`, `a.b` gives `c`)
+/// are two.
 #[test]
-#[ignore = "pending: names with dots that read the same pass for one in a difference"]
 fn a_difference_keeps_names_apart_that_read_the_same() {
     let mut more = estate(&[], "c");
     let agreement = &mut more.agreements[0];
@@ -64,9 +63,8 @@ fn a_difference_keeps_names_apart_that_read_the_same() {
     assert_eq!(said.newly.len(), 1, "a subject's own score may leave, which it may not before: {said}");
 }
 
-/// Expected, and not so yet: the uses of one table are not told as those of another whose name begins with its own.
+/// The uses of one table are not told as those of another whose name begins with its own.
 #[test]
-#[ignore = "pending: uses are found again by the beginning of their text"]
 fn a_decision_keeps_tables_apart_whose_names_begin_alike() {
     let table = |name: &str| Table {
         dataset: dataset("dfe", name).to_string(),
@@ -79,9 +77,8 @@ fn a_decision_keeps_tables_apart_whose_names_begin_alike() {
     assert_eq!(decision.uses_of(&decision.tables[0]).collect::<Vec<_>>(), [], "nothing of this table is used");
 }
 
-/// Expected, and not so yet: a list is told apart from one text with commas.
+/// A list is told apart from one text with commas.
 #[test]
-#[ignore = "pending: lists are compared as one text joined by commas"]
 fn a_difference_keeps_lists_apart_that_read_the_same() {
     let one = estate(&[], "c").agreements.remove(0);
     let mut other = one.clone();
