@@ -160,7 +160,9 @@ impl Decision {
 
     /// The uses of a table's columns: column, use.
     pub fn uses_of<'d>(&'d self, table: &'d Table) -> impl Iterator<Item = (&'d str, &'d str)> {
-        let of = |used: &'d str| used.strip_prefix(table.dataset.as_str())?.strip_prefix('.')?.split_once(": ");
+        let of = |used: &'d str| {
+            used.strip_prefix(table.dataset.as_str())?.strip_prefix('.')?.split_once(": ").filter(|(column, _)| !column.contains('.'))
+        };
         self.columns.iter().filter_map(move |used| of(used))
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::column::{SUBJECT, Use};
-use crate::{Agreement, Basis, ColumnRule, Dataset};
+use crate::{Agreement, Basis, ColumnRule, Dataset, DatasetName};
 
 /// What differs between two agreements.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -71,7 +71,7 @@ type Permitted = BTreeMap<String, BTreeSet<Use>>;
 fn permitted(agreement: &Agreement) -> Permitted {
     let of = |dataset: &Dataset| {
         let columns = dataset.columns.iter().map(|(name, rule)| (name.as_str(), &rule.uses)).chain([(SUBJECT, &dataset.subject_uses)]);
-        columns.map(|(column, uses)| (format!("{}.{column}", dataset.name), uses.clone())).collect::<Vec<_>>()
+        columns.map(|(column, uses)| (path(&dataset.name, Some(column)), uses.clone())).collect::<Vec<_>>()
     };
     agreement.datasets.iter().flat_map(of).filter(|(_, uses)| !uses.is_empty()).collect()
 }
@@ -140,20 +140,30 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, String> {
     }
     for Dataset { name, identifier, subject_uses: _, basis, columns } in datasets {
         // With its pattern, where it has one of its own.
-        term(format!("{name}: identifier"), Some(format!("{identifier:?}")));
-        term(format!("{name}: basis"), Some(basis_of(basis)));
+        let path = |column| path(name, column);
+        term(format!("{}: identifier", path(None)), Some(format!("{identifier:?}")));
+        term(format!("{}: basis", path(None)), Some(basis_of(basis)));
         for (column, ColumnRule { kind, classification, uses: _, values, title }) in columns {
-            term(format!("{name}.{column}: type"), Some(kind.to_string()));
-            term(format!("{name}.{column}: classification"), Some(classification.to_string()));
-            term(format!("{name}.{column}: values"), values.as_ref().map(|values| values.join(", ")));
-            term(format!("{name}.{column}: title"), title.clone());
+            term(format!("{}: type", path(Some(column))), Some(kind.to_string()));
+            term(format!("{}: classification", path(Some(column))), Some(classification.to_string()));
+            term(format!("{}: values", path(Some(column))), values.as_ref().map(list));
+            term(format!("{}: title", path(Some(column))), title.clone());
         }
     }
     terms
 }
 
+/// A list as text. What could be taken for several items, or none, stands in quotes.
 fn list<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
-    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+    let item = |text: String| if text.is_empty() || text.contains([',', '"']) { format!("{text:?}") } else { text };
+    items.into_iter().map(|text| item(text.to_string())).collect::<Vec<_>>().join(", ")
+}
+
+/// `department.dataset`, or a column of it. A part that has a dot of its own stands in quotes, so that no two names read the same.
+fn path(dataset: &DatasetName, column: Option<&str>) -> String {
+    let part = |text: &str| if text.contains(['.', '"']) { format!("{text:?}") } else { text.to_owned() };
+    let parts = [Some(dataset.department.as_str()), Some(dataset.dataset.as_str()), column];
+    parts.into_iter().flatten().map(part).collect::<Vec<_>>().join(".")
 }
 
 fn basis_of(basis: &Basis) -> String {

@@ -22,6 +22,8 @@ pub mod linkage;
 pub mod name;
 pub mod predicate;
 pub mod problem;
+#[cfg(test)]
+mod proof;
 pub mod purpose;
 pub mod refusal;
 pub mod revocation;
