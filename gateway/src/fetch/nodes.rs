@@ -156,7 +156,10 @@ impl Nodes {
                 while Instant::now() < until {
                     let told = client.abandon(AbandonRequest { order: order.clone() });
                     match tokio::time::timeout(CONTROL_TIMEOUT, told).await {
-                        Ok(Err(status)) if status.code() == tonic::Code::Unavailable => tokio::time::sleep(pause).await,
+                        // Said by a connection that broke, not by the node.
+                        Ok(Err(status)) if from_status(&status).is_none() && status.code() != tonic::Code::Unimplemented => {
+                            tokio::time::sleep(pause).await;
+                        }
                         Ok(_) => return,
                         Err(_) => {}
                     }
