@@ -29,6 +29,8 @@ impl Mariadb {
         let made = Command::new("mariadb-install-db")
             .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db", "--user=root"])
             .arg(format!("--datadir={}", mariadb.path("data").display()))
+            // Else several at a time meet in the machine's own.
+            .env("TMPDIR", mariadb.folder.path())
             .output()
             .expect("install MariaDB: apt-get install mariadb-server-core mariadb-client-core");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));

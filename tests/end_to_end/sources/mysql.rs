@@ -136,6 +136,12 @@ async fn values_that_no_column_holds_fail_the_scan_and_are_not_shown() {
         assert!(ours.contains(says) && !ours.contains("4711"), "{query}: {ours}");
         assert!(!opened.state.is_one());
     }
+    // Whatever is asked of it: it is neither left out as true nor as false.
+    for condition in [ident("yes"), not(ident("yes")), ident("yes").eq(lit(true)), ident("yes").eq(lit(false))] {
+        let frame = open(&mariadb, "SELECT id, yes FROM odd").await.frame;
+        let error = frame.filter(condition.clone()).unwrap().collect().await.unwrap_err();
+        assert!(error.to_string().contains("'yes' is no boolean"), "{condition}: {error}");
+    }
     for (query, says) in [
         ("SELEC 1", "error 1064"),
         ("SELECT * FROM everything", "error 1146"),

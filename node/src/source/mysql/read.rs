@@ -105,7 +105,8 @@ impl Dialect for Rows {
             }
             (Form::Number | Form::Decimal | Form::Integer | Form::Year | Form::Whole, DataType::Float64) => format!("({sql} + 0e0)"),
             (Form::Year, DataType::Int64) => format!("({sql} + 0)"),
-            (Form::Integer | Form::Whole, DataType::Int64) | (Form::Boolean, DataType::Boolean) | (Form::Date, DataType::Date32) => sql,
+            (Form::Integer | Form::Whole, DataType::Int64) | (Form::Date, DataType::Date32) => sql,
+            // Nor booleans: a 7 among them is neither true nor false to SQL, and must fail the scan.
             _ => return None,
         })
     }
@@ -116,7 +117,6 @@ impl Dialect for Rows {
             ScalarValue::Utf8(Some(text)) => Some(format!("X'{}'", hex(text.as_bytes()))),
             ScalarValue::Int64(Some(whole)) => Some(format!("({whole})")),
             ScalarValue::Float64(Some(number)) if number.is_finite() => Some(format!("({number:e})")),
-            ScalarValue::Boolean(Some(boolean)) => Some(if *boolean { "TRUE".into() } else { "FALSE".into() }),
             ScalarValue::Date32(Some(days)) => sql::date(*days).map(|day| format!("DATE'{day}'")),
             _ => None,
         }
