@@ -157,8 +157,8 @@ impl Drop for Session {
             runtime.spawn(async move {
                 // A server whose client is gone goes on until it writes, and the driver reads on before it lets go. One that is gone
                 // itself has nothing to end.
-                for pause in [0, 1, 4, 16] {
-                    tokio::time::sleep(Duration::from_secs(pause)).await;
+                for pause in [0, 50, 100, 200, 1_000, 4_000, 16_000] {
+                    tokio::time::sleep(Duration::from_millis(pause)).await;
                     if within(LOGIN, kill(&settings, &running)).await.is_ok() {
                         break;
                     }
@@ -171,12 +171,14 @@ impl Drop for Session {
 
 async fn kill(settings: &Settings, running: &Running) -> Result<(), MysqlError> {
     let mut other = connect(settings).await?;
-    let list = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = ? AND INFO LIKE CONCAT('%', ?, '%')";
-    let meant: Option<u64> = other.exec_first(list, (running.connection, running.mark.as_str())).await?;
-    if meant == Some(1) {
+    let list = "SELECT COALESCE(INFO, '') LIKE CONCAT('%', ?, '%') FROM information_schema.PROCESSLIST WHERE ID = ?";
+    let listed: Option<bool> = other.exec_first(list, (running.mark.as_str(), running.connection)).await?;
+    if listed == Some(true) {
         other.query_drop(format!("KILL {}", running.connection)).await?;
     }
-    Ok(other.disconnect().await?)
+    other.disconnect().await?;
+    // Between two steps a connection shows no statement: it is looked at again.
+    if listed == Some(false) { Err(MysqlError::Protocol("the statement is not to be seen yet")) } else { Ok(()) }
 }
 
 /// Waits no longer than this.
