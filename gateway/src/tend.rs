@@ -12,6 +12,8 @@ use crate::Gateway;
 const PERIOD: Duration = Duration::from_secs(5);
 /// How long queries may take to close their entries when the gateway ends.
 const ENDING: Duration = Duration::from_secs(5);
+/// How long nodes may take to take orders back.
+const TAKEN_BACK: Duration = Duration::from_secs(1);
 
 impl Gateway {
     /// Tends the gateway as long as the returned handle is kept.
@@ -41,6 +43,8 @@ impl Gateway {
         if tokio::time::timeout(ENDING, self.entries.wait()).await.is_err() {
             tracing::error!(entries = self.entries.len(), "entries of the access log could not be closed in time");
         }
+        // What nodes do not take now lapses there by itself.
+        self.fetcher.nodes.gave_back(TAKEN_BACK).await;
         let lost = self.recorded(self.limits.refusals.ended(Instant::now(), true)).await;
         if !lost.is_empty() {
             tracing::error!(sources = lost.len(), "counted refusals could not be recorded");

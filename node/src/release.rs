@@ -230,8 +230,8 @@ impl Releases {
         self.forget(&release.order.id);
     }
 
-    /// Ends the release of an order that its gateway gives back before any ticket was redeemed; one that has not started yet will
-    /// not. Whether there was one.
+    /// Ends the release of an order that its gateway gives back; one that has not started yet will not. The release, if a ticket
+    /// of it was still to be redeemed: one whose tickets all were ends with its readers.
     pub fn give_back(&self, id: &str, certificate: &Fingerprint) -> Option<Arc<Release>> {
         let mut running = self.running();
         let Some(release) = running.get(id).cloned() else {
@@ -241,8 +241,7 @@ impl Releases {
                 .for_each(|(_, given_back)| given_back.store(true, Ordering::Release));
             return None;
         };
-        let untouched = release.redeemed.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
-        (release.order.certificate == *certificate && untouched).then(|| {
+        (release.order.certificate == *certificate).then(|| {
             release.task.abort();
             running.remove(id);
             release

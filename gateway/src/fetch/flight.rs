@@ -24,6 +24,11 @@ impl Flight {
         Self { channel }
     }
 
+    /// Its connection.
+    pub(super) fn channel(&self) -> Traced {
+        self.channel.clone()
+    }
+
     /// Places an order.
     pub(super) async fn order(&self, command: Vec<u8>) -> Result<Response<FlightInfo>, Status> {
         let client = FlightServiceClient::new(self.channel.clone());

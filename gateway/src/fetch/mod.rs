@@ -9,6 +9,7 @@ mod nodes;
 mod recovery;
 mod release;
 mod request;
+mod sent;
 mod trouble;
 
 use std::collections::BTreeMap;
@@ -52,22 +53,6 @@ pub(crate) struct Errand<'a> {
     pub(crate) agreements: &'a [Agreement],
 }
 
-/// An order that was sent. If its tickets do not come, because its query was dropped or they are late, it is given back: else
-/// the node would work on for nobody.
-struct Sent<'n> {
-    nodes: &'n Nodes,
-    department: &'n Name,
-    order: Option<String>,
-}
-
-impl Drop for Sent<'_> {
-    fn drop(&mut self) {
-        if let Some(order) = self.order.take() {
-            self.nodes.give_back(self.department, order);
-        }
-    }
-}
-
 impl Fetcher {
     /// Places one order for each leaf of `plan`, which is [`orderable`], after the departments concerned hold the linkage key. All
     /// or none: if one node refuses, the others' orders are given back.
@@ -103,10 +88,10 @@ impl Fetcher {
         let (ledger, described) = (self.nodes.ledgers.seen(department), self.nodes.standing(department).await?);
         // One client for order and tickets: both are bound to the certificate of its connection.
         let node = self.nodes.flight(department)?;
-        let mut sent = Sent { nodes: &self.nodes, department, order: (spoken >= GIVES_BACK).then(|| jti.clone()) };
+        let mut sent = self.nodes.sent(department, &node, (spoken >= GIVES_BACK).then(|| jti.clone()))?;
         let info = self.nodes.order(department, node.order(command)).await;
         if info.as_ref().is_err_and(|refusal| refusal.code == Code::NodeRefused) {
-            sent.order = None;
+            sent.settle();
         }
         let info = info?;
         let expected = Expected {
@@ -123,9 +108,7 @@ impl Fetcher {
             described,
             ledger,
         };
-        let placed = Placed::new(expected, &info, node)?;
-        sent.order = None;
-        spec.place(placed)
+        spec.place(Placed::new(expected, &info, node, sent)?)
     }
 
     fn signed(&self, spec: &ReleaseSpec, errand: &Errand<'_>, jti: &str, spoken: u32) -> Result<Vec<u8>, Refusal> {

@@ -15,11 +15,10 @@ use concordat_proto::status::from_status;
 use concordat_proto::token::VerifyingKey;
 use concordat_proto::v1::linkage_keys_client::LinkageKeysClient;
 use concordat_proto::v1::node_client::NodeClient;
-use concordat_proto::v1::releases_client::ReleasesClient;
-use concordat_proto::v1::{AbandonRequest, DescribeRequest, Description};
+use concordat_proto::v1::{DescribeRequest, Description};
 use concordat_proto::version::{spoken_with, too_far_apart};
 use concordat_proto::{CONTRACT_VERSION, MAX_CONTROL_MESSAGE, version_is_served};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
 
@@ -27,6 +26,7 @@ use super::clocks::{self, Offset};
 use super::flight::Flight;
 use super::ledgers::Ledgers;
 use super::recovery::{Attempt, Recovery};
+use super::sent::{Returns, Sent};
 use super::trouble::{self, Trouble};
 use crate::estate::Department;
 
@@ -37,11 +37,6 @@ const DESCRIPTION_AGE: Duration = Duration::from_secs(30);
 /// How long a connection may be silent until it is asked for a sign of life, and how long that may take.
 const SILENCE: Duration = Duration::from_secs(4);
 const PONG: Duration = Duration::from_secs(6);
-/// After what time a node lets tickets lapse that nobody redeems, and how soon giving an order back is tried again.
-const LAPSE: Duration = Duration::from_secs(60);
-const AGAIN: Duration = Duration::from_secs(1);
-/// How many orders are being given back to a node at a time.
-const GIVING_BACK: usize = 64;
 /// The longest text of a node that is passed on.
 const MAX_NODE_TEXT: usize = 400;
 
@@ -63,8 +58,7 @@ struct Node {
     described: Mutex<Option<(Instant, Arc<Description>)>>,
     recovery: Recovery,
     clock: Offset,
-    /// Places for orders that are being given back; what finds none lapses by itself.
-    giving_back: Arc<Semaphore>,
+    returns: Returns,
 }
 
 impl Nodes {
@@ -85,7 +79,7 @@ impl Nodes {
                 described: Mutex::new(None),
                 recovery: Recovery::default(),
                 clock: Offset::default(),
-                giving_back: Arc::new(Semaphore::new(GIVING_BACK)),
+                returns: Returns::default(),
             };
             by_department.insert(department.id.clone(), node);
         }
@@ -144,29 +138,15 @@ impl Nodes {
         Ok(LinkageKeysClient::new(self.node(department)?.channel()).max_decoding_message_size(MAX_CONTROL_MESSAGE))
     }
 
-    /// Gives an order back whose answer nobody waits for any more, without waiting for that. It is tried until the node has
-    /// answered, or would have let it lapse by itself: the connection may be what failed.
-    pub(super) fn give_back(&self, department: &Name, order: String) {
-        let (Ok(node), Ok(runtime)) = (self.node(department), tokio::runtime::Handle::try_current()) else { return };
-        if let Ok(turn) = node.giving_back.clone().try_acquire_owned() {
-            let mut client = ReleasesClient::new(node.channel()).max_decoding_message_size(MAX_CONTROL_MESSAGE);
-            let (until, mut pause) = (Instant::now() + LAPSE, AGAIN);
-            runtime.spawn(async move {
-                let _turn = turn;
-                while Instant::now() < until {
-                    let told = client.abandon(AbandonRequest { order: order.clone() });
-                    match tokio::time::timeout(CONTROL_TIMEOUT, told).await {
-                        // Said by a connection that broke, not by the node.
-                        Ok(Err(status)) if from_status(&status).is_none() && status.code() != tonic::Code::Unimplemented => {
-                            tokio::time::sleep(pause).await;
-                        }
-                        Ok(_) => return,
-                        Err(_) => {}
-                    }
-                    pause = (2 * pause).min(CONTROL_TIMEOUT);
-                }
-            });
-        }
+    /// An order that is about to be sent to a node over `flight`. See [`Sent::new`].
+    pub(super) fn sent(&self, department: &Name, flight: &Flight, order: Option<String>) -> Result<Sent, Refusal> {
+        Ok(Sent::new(order, flight.channel(), self.node(department)?.returns.clone()))
+    }
+
+    /// Waits until every order that was given back has come back, at most for `patience`.
+    pub(crate) async fn gave_back(&self, patience: Duration) {
+        let ended = self.by_department.values().map(|node| node.returns.ended());
+        let _ = tokio::time::timeout(patience, futures::future::join_all(ended)).await;
     }
 
     /// Runs a control call to a node, unless it failed a moment ago.

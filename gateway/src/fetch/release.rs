@@ -26,6 +26,7 @@ use tracing::{Instrument as _, Span};
 use super::flight::Flight;
 use super::ledgers::Ledgers;
 use super::nodes::{failed, faulty, timeout};
+use super::sent::Sent;
 use crate::observe::Observed;
 
 /// How long a node may take to its next message. The first one waits for the node's scan and sort.
@@ -65,6 +66,7 @@ pub(super) struct Expected {
 pub(crate) struct Placed {
     expected: Arc<Expected>,
     node: Flight,
+    sent: Sent,
     tickets: Mutex<Vec<Option<Ticket>>>,
     readers: Mutex<Vec<Reader>>,
     progress: Arc<Progress>,
@@ -107,7 +109,7 @@ fn never_restored(generation: &u32) -> bool {
 }
 
 impl Placed {
-    pub(super) fn new(expected: Expected, info: &FlightInfo, node: Flight) -> Result<Self, Refusal> {
+    pub(super) fn new(expected: Expected, info: &FlightInfo, node: Flight, sent: Sent) -> Result<Self, Refusal> {
         let tickets: Vec<Option<Ticket>> =
             info.endpoint.iter().map(|e| e.ticket.clone().filter(|t| t.ticket.len() <= MAX_RECEIPT)).collect();
         if tickets.len() != expected.partitions as usize || tickets.iter().any(Option::is_none) {
@@ -116,6 +118,7 @@ impl Placed {
         Ok(Self {
             expected: Arc::new(expected),
             node,
+            sent,
             tickets: Mutex::new(tickets),
             readers: Mutex::new(Vec::new()),
             progress: Arc::default(),
@@ -197,11 +200,17 @@ impl Source {
 
 impl Drop for Placed {
     fn drop(&mut self) {
-        // An order that is not read holds a place at the node until its tickets lapse: taking one and leaving gives it back.
         let tickets = std::mem::take(&mut *self.tickets.lock().unwrap_or_else(PoisonError::into_inner));
-        if let (Some(ticket), Ok(runtime)) = (tickets.into_iter().flatten().next(), tokio::runtime::Handle::try_current()) {
+        let rest: Vec<Ticket> = tickets.into_iter().flatten().collect();
+        if rest.is_empty() && self.progress.reading.load(Ordering::Acquire) == 0 {
+            self.sent.settle();
+        } else if let (false, Ok(runtime)) = (self.sent.gives_back(), tokio::runtime::Handle::try_current()) {
+            // Every one: a small partition may be complete before its node notices that nobody reads it.
             let node = self.node.clone();
-            runtime.spawn(async move { tokio::time::timeout(PAUSE, node.redeem(ticket)).await.map(drop) });
+            runtime.spawn(async move {
+                let taken = rest.into_iter().map(|ticket| tokio::time::timeout(PAUSE, node.redeem(ticket)));
+                let _ = futures::future::join_all(taken).await;
+            });
         }
     }
 }

@@ -266,6 +266,14 @@ async fn an_order_that_is_given_back_is_not_answered_whenever_it_comes() {
     assert!(node.releases.give_back(&id, &World::new().gateway.fingerprint).is_none(), "another gateway's");
     assert!(node.releases.give_back(&id, &certificate).is_some());
     drop(release);
+    // One partition was read, the other will not be.
+    let (id, begun) = order();
+    let release = node.order(&begun, Some(certificate.clone()), now).await.unwrap();
+    assert!(release.order.partitions > 1);
+    drop(node.releases.redeem(&id, 0).unwrap());
+    assert!(node.releases.give_back(&id, &certificate).is_some());
+    assert_eq!(node.releases.redeem(&id, 1).unwrap_err().code, Code::Replayed);
+    drop(release);
     while std::fs::read_dir(world.path("spill")).unwrap().count() > 0 {
         tokio::task::yield_now().await;
     }
