@@ -21,7 +21,7 @@ use concordat_proto::{MAX_RELEASE_REQUEST, predicate, v1};
 use prost::Message as _;
 
 pub use self::consumed::{Consumed, ConsumedError};
-use crate::agreements::Agreements;
+use crate::agreements::Current;
 use crate::datasets::Selection;
 
 /// The most columns in one request.
@@ -85,7 +85,7 @@ impl VerifiedOrder {
 #[derive(Debug)]
 pub struct Verifier {
     /// The department's agreements.
-    pub agreements: Arc<Agreements>,
+    pub agreements: Arc<Current>,
     /// The key that signs orders.
     pub key: VerifyingKey,
     /// The datasets that the node declares.
@@ -111,8 +111,9 @@ impl Verifier {
         let request = v1::ReleaseRequest::decode(wire.request.as_slice())
             .map_err(|e| self.invalid("the release request cannot be read").operator(e))?;
         let spoken = self.agree(&order, &request)?;
-        let agreement = self.agreements.find(&request.agreement, &request.agreement_digest, now)?;
-        let domain = self.agreements.domain(agreement, request.domain.as_ref(), now)?;
+        let agreements = self.agreements.now();
+        let agreement = agreements.find(&request.agreement, &request.agreement_digest, now)?;
+        let domain = agreements.domain(agreement, request.domain.as_ref(), now)?;
         let dataset = self.dataset(agreement, &request)?;
         let columns = self.columns(agreement, dataset, &request.columns)?;
         let predicate = self.predicate(agreement, dataset, request.predicate.as_ref())?;

@@ -126,7 +126,7 @@ fn judge(report: &mut Report, id: &str, description: &Description, agreements: &
             None => report.fail(
                 &what,
                 &format!("its node does not hold agreement '{}'", agreement.id),
-                "its operator must put the signed file into the node's agreements folder and restart it",
+                "its operator must put the signed file into the node's agreements folder",
             ),
             Some(held) if held.digest != agreement.digest => report.fail(
                 &what,
