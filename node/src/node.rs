@@ -294,12 +294,11 @@ impl Node {
         let name = DatasetName::new(self.department.clone(), order.dataset.clone());
         let dataset = order.agreement.dataset(&name).ok_or_else(|| Refusal::internal("a verified order without its dataset"))?;
         let (linkage, agreements) = (Arc::clone(&self.linkage), self.agreements.now());
-        let purposes = concordat_policy::consent::relevant(agreements.purposes(), &order.domain.purpose);
         let (agreement, domain) = (order.agreement.clone(), order.domain.clone());
         let key = blocking(move || linkage.key(&agreements, &agreement, &domain)).await?;
         Ok(Rules {
             pseudonyms: Pseudonyms::derive(&key, &order.domain, &dataset.identifier),
-            consent: consent.view(&dataset.identifier.label(), purposes),
+            consent: consent.view(&dataset.identifier.label(), order.relevant.iter()),
             standing,
             identifier: dataset.identifier.clone(),
             basis: order.basis.clone(),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use concordat_policy::agreement::{Dataset, Fingerprint};
-use concordat_policy::{Agreement, Basis, Code, ColumnType, DatasetName, LinkageDomain, Name, Predicate, Refusal, Use};
+use concordat_policy::{Agreement, Basis, Code, ColumnType, DatasetName, LinkageDomain, Name, Predicate, Refusal, Use, consent};
 use concordat_proto::order::Order;
 use concordat_proto::token::VerifyingKey;
 use concordat_proto::version::{spoken_with, too_far_apart};
@@ -50,6 +50,8 @@ pub struct VerifiedOrder {
     pub caller_issuer: String,
     /// The linkage domain.
     pub domain: LinkageDomain,
+    /// The purposes whose consent records count, of the tree by which the order was verified.
+    pub relevant: Vec<Name>,
     /// The department's own copy of the agreement.
     pub agreement: Agreement,
     /// The dataset's own name.
@@ -133,6 +135,7 @@ impl Verifier {
             caller: order.sub,
             caller_issuer: order.caller_issuer,
             organisation: order.organisation,
+            relevant: consent::relevant(agreements.purposes(), &domain.purpose).cloned().collect(),
             domain,
             agreement: agreement.clone(),
             dataset: dataset.name.dataset.clone(),
