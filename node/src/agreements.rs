@@ -70,9 +70,9 @@ impl Agreements {
     /// # Errors
     /// [`Code::Denied`]; [`Code::NodeRefused`] when nobody can tell what is suspended.
     pub fn find(&self, id: &str, digest: &str, now: DateTime<Utc>) -> Result<&Agreement, Refusal> {
-        let agreement = self.binding(id, digest, now)?;
-        self.suspensions.permits(&agreement.id)?;
-        Ok(agreement)
+        // First: what the department has ended it has not signed either, and that is not the cause to name.
+        self.suspensions.permits(&self.held(id, digest)?.id)?;
+        self.binding(id, digest, now)
     }
 
     /// The same, whatever is suspended.
@@ -80,6 +80,18 @@ impl Agreements {
     /// # Errors
     /// [`Code::Denied`].
     pub(crate) fn binding(&self, id: &str, digest: &str, now: DateTime<Utc>) -> Result<&Agreement, Refusal> {
+        let agreement = self.held(id, digest)?;
+        self.bound(agreement, now)?;
+        if !agreement.in_force(now) {
+            return Err(self
+                .denied(format!("the agreement '{id}' is not in force: it runs from {} to {}", agreement.valid_from, agreement.valid_until))
+                .advice("ask the parties to renew it"));
+        }
+        Ok(agreement)
+    }
+
+    /// The agreement of that name, in that text.
+    fn held(&self, id: &str, digest: &str) -> Result<&Agreement, Refusal> {
         let Some(agreement) = self.agreements.iter().find(|agreement| agreement.id.as_str() == id) else {
             return Err(self
                 .denied("this department holds no agreement of that name")
@@ -89,12 +101,6 @@ impl Agreements {
             return Err(self
                 .denied(format!("the agreement '{id}' that this department holds is another text than the one in the request"))
                 .advice("the parties must hold the same file, byte for byte; compare its SHA-256"));
-        }
-        self.bound(agreement, now)?;
-        if !agreement.in_force(now) {
-            return Err(self
-                .denied(format!("the agreement '{id}' is not in force: it runs from {} to {}", agreement.valid_from, agreement.valid_until))
-                .advice("ask the parties to renew it"));
         }
         Ok(agreement)
     }
