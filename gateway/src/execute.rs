@@ -46,11 +46,12 @@ pub(crate) struct Protected {
     _only_here: (),
 }
 
-/// Runs `plan`, under the limits of the agreements that it uses, and while these bind. Rows that departments released are charged however
-/// it ends.
+/// Runs `plan`, under the limits of the agreements that it uses, and while these bind. Rows that departments released are charged
+/// however it ends.
 ///
 /// # Errors
-/// [`Code::Denied`] when an agreement left meanwhile; [`Code::LimitExceeded`] beyond memory, deadline or answer size; node refusals that name the department. Never a part.
+/// [`Code::Denied`] when an agreement left meanwhile; [`Code::LimitExceeded`] beyond memory, deadline or answer size; node refusals
+/// that name the department. Never a part.
 #[tracing::instrument(name = "execute", skip_all)]
 pub(crate) async fn execute(
     gateway: &Gateway,

@@ -210,3 +210,53 @@ fn entry(replaced: &Replaced) -> Entry {
         Replaced::Reinstated(key) => Entry::new("key.reinstated").field("key", key.as_str()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use concordat_policy::{PurposeTree, Signatures};
+
+    use super::*;
+    use crate::plan::tests::{AGREEMENT, agreed, now, sign};
+
+    fn estate(agreements: Vec<Agreement>, without: &[&str]) -> Estate {
+        let mut signatures = Signatures::default();
+        agreements.iter().for_each(|agreement| sign(&mut signatures, agreement, without));
+        let (purposes, views) = (PurposeTree::default(), Vec::new());
+        Estate { departments: Vec::new(), purposes, missions: Vec::new(), agreements, signatures, views }
+    }
+
+    #[test]
+    fn a_text_binds_while_it_is_there_unchanged_signed_and_in_force() {
+        let planned = agreed(AGREEMENT);
+        let texts = Texts([(planned.id.clone(), planned.digest.clone())].into());
+        let later = "2027-01-01T00:00:00Z".parse().unwrap();
+        for (what, estate, at, says) in [
+            ("as it was", estate(vec![planned.clone()], &[]), now(), None),
+            ("gone", estate(Vec::new(), &[]), now(), Some("'test' was taken away")),
+            ("changed", estate(vec![agreed(&format!("{AGREEMENT}\n"))], &[]), now(), Some("'test' has another text")),
+            ("unsigned", estate(vec![planned.clone()], &["a"]), now(), Some("the signature of 'a' is missing")),
+            ("over", estate(vec![planned.clone()], &[]), later, Some("'test' is no longer in force")),
+        ] {
+            let refusal = estate.still(&texts, at).err();
+            assert_eq!(refusal.is_some(), says.is_some(), "{what}: {refusal:?}");
+            if let (Some(refusal), Some(says)) = (refusal, says) {
+                assert!(refusal.code == Code::Denied && refusal.message.contains(says), "{what}: {refusal:?}");
+            }
+        }
+        assert_eq!(estate(Vec::new(), &[]).still(&Texts::default(), now()), Ok(()), "nothing was planned under any");
+    }
+
+    #[test]
+    fn other_addresses_are_noticed_and_other_words_are_not() {
+        let department = |address: &str, title: &str| Department {
+            id: Name::parse("a").unwrap(),
+            title: title.into(),
+            address: address.into(),
+            server_name: "a".into(),
+            contact: None,
+        };
+        assert!(alike(&[department("https://x:1", "A")], &[department("https://x:1", "B")]));
+        assert!(!alike(&[department("https://x:1", "A")], &[department("https://x:2", "A")]));
+        assert!(!alike(&[department("https://x:1", "A")], &[]));
+    }
+}
