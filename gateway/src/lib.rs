@@ -40,7 +40,6 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use detached::Detached;
-use estate::Estate;
 use fetch::{Fetcher, Ledgers, Nodes, Relay};
 use issuers::Issuers;
 use limits::Limits;
@@ -55,7 +54,7 @@ struct Gateway {
     limits: Limits,
     detached: Detached,
     workers: Workers,
-    estate: Arc<Estate>,
+    estate: estate::Current,
     issuers: Issuers,
     fetcher: Fetcher,
     log: Log,
@@ -70,7 +69,7 @@ struct Gateway {
 
 impl Gateway {
     fn new(config: Config) -> miette::Result<Self> {
-        let estate = Estate::load(&config.estate)?;
+        let estate = estate::Current::open(&config.estate, &config.state)?;
         let issuers = Issuers::load(&config.issuers)?;
         issuers.watch();
         let log = Log::open(&config.log).map_err(|e| {
@@ -83,7 +82,7 @@ impl Gateway {
                 config.state.join("ledgers.json").display()
             )
         })?;
-        let nodes = Nodes::new(&estate.departments, config.client_tls, ledgers)?;
+        let nodes = Nodes::new(&estate.now().departments, config.client_tls, ledgers)?;
         let cores = std::thread::available_parallelism().map_or(2, |n| u32::try_from(n.get()).unwrap_or(2));
         let observed = Observed::new();
         let most_rows = config.limits.release_rows;
@@ -100,7 +99,7 @@ impl Gateway {
             detached: Detached::new(config.limits.detached),
             limits,
             workers: Workers::new(partitions as usize).into_diagnostic()?,
-            estate: Arc::new(estate),
+            estate,
             issuers,
             fetcher,
             log,

@@ -17,12 +17,12 @@ use tonic::metadata::MetadataMap;
 use crate::Gateway;
 use crate::authenticate::{Caller, Identity, bearer};
 use crate::deliver::{Answer, deliver};
-use crate::estate::View;
+use crate::estate::{Texts, View};
 use crate::execute::{agreements_of, execute};
 use crate::explain::{Explanation, Permitted, Proposal, Search, decides, differing, judged};
 use crate::limits::{Allowance, Key, QueryMemory, Source};
 use crate::plan::{Plan, Statement, VIEWS, examples};
-use crate::record::{self, Intent, Opened};
+use crate::record::{self, Intent, Opened, unavailable};
 use crate::terms::{Stop, Terms};
 
 /// How long the nearest permitted query is looked for.
@@ -33,6 +33,19 @@ const SEARCH: Duration = Duration::from_secs(3);
 pub(crate) struct Refused {
     pub(crate) refusal: Refusal,
     pub(crate) query_id: Option<String>,
+}
+
+/// What an answer would look like, and the texts of agreements by which that was decided.
+#[derive(Debug, Clone)]
+pub(crate) struct Described {
+    pub(crate) schema: SchemaRef,
+    pub(crate) texts: Texts,
+}
+
+impl Described {
+    fn of(plan: &Plan) -> Result<Self, Refusal> {
+        Ok(Self { schema: plan.answer_schema(), texts: Texts::of(plan)? })
+    }
 }
 
 /// Where a request comes from: what it says of itself, and the peer's address.
@@ -78,18 +91,18 @@ pub(crate) async fn answer_on(gateway: &Gateway, caller: Caller, statement: &Sta
 }
 
 /// Says what the answer to a statement would look like; reads no data.
-pub(crate) async fn describe(gateway: &Gateway, caller: Caller, statement: &Statement) -> Result<SchemaRef, Refused> {
+pub(crate) async fn describe(gateway: &Gateway, caller: Caller, statement: &Statement) -> Result<Described, Refused> {
     let opened = open(gateway, caller, Intent::Describe, statement).await?;
     let refused = refused_as(&opened);
-    let schema = async {
+    let described = async {
         let terms = Terms::of_caller_who_waits(gateway, CancellationToken::new());
         let Judged { plan, .. } = judge(gateway, &opened, statement, &terms).await?;
-        gateway.limits.under(&agreements_of(gateway, &plan)?, false)?;
-        Ok(plan.answer_schema())
+        gateway.limits.under(&agreements_of(&gateway.estate.now(), &plan)?, false)?;
+        Described::of(&plan)
     };
-    let schema = schema.await;
-    let (_, schema) = opened.finish(schema, serde_json::Value::Null).await.map_err(refused)?;
-    Ok(schema)
+    let described = described.await;
+    let (_, described) = opened.finish(described, serde_json::Value::Null).await.map_err(refused)?;
+    Ok(described)
 }
 
 /// Says whether a statement would be answered and why, and what each node would be asked for; reads no data and places no order.
@@ -102,7 +115,8 @@ pub(crate) async fn explain(gateway: &Gateway, caller: Caller, statement: &State
     // The place and the memory of its planning are given back where `judge`'s outcome ends: here.
     let permitted = match judge(gateway, &opened, statement, &terms).await {
         Ok(Judged { permit, plan, .. }) => {
-            let under = agreements_of(gateway, &plan).and_then(|agreements| gateway.limits.under(&agreements, false));
+            let estate = gateway.estate.now();
+            let under = agreements_of(&estate, &plan).and_then(|agreements| gateway.limits.under(&agreements, false));
             under.and_then(|_| Permitted::of(permit, &plan, &query_id))
         }
         Err(refusal) => Err(refusal),
@@ -145,7 +159,7 @@ async fn nearest(
     let allowance = terms.admit(&gateway.limits, &opened.caller).await?;
     let search = Search {
         others: others(gateway, &opened.caller, own.as_ref()),
-        estate: gateway.estate.clone(),
+        estate: gateway.estate.now(),
         purpose: opened.caller.purpose.clone(),
         permit: own,
         partitions: gateway.partitions,
@@ -161,14 +175,15 @@ async fn nearest(
 
 /// What the caller may ask under instead: every purpose and mission that the token lets be declared and some agreement permits.
 fn others(gateway: &Gateway, caller: &Caller, own: Option<&Permit>) -> Vec<Permit> {
-    let missions: BTreeSet<_> = gateway.estate.agreements.iter().map(|agreement| &agreement.mission).collect();
-    let purposes = gateway.estate.purposes.iter().flat_map(|purpose| missions.iter().map(move |mission| (&purpose.id, *mission)));
+    let estate = gateway.estate.now();
+    let missions: BTreeSet<_> = estate.agreements.iter().map(|agreement| &agreement.mission).collect();
+    let purposes = estate.purposes.iter().flat_map(|purpose| missions.iter().map(move |mission| (&purpose.id, *mission)));
     let callers = purposes.filter_map(|(purpose, mission)| caller.claiming(purpose, mission));
     differing(own, callers.filter_map(|caller| authorized(gateway, &caller).ok()))
 }
 
 /// Prepares a statement: the types of its parameters and, where they do not depend on values, its answer's columns. Reads no data.
-pub(crate) async fn prepare(gateway: &Gateway, caller: Caller, sql: &str) -> Result<(Vec<DataType>, Option<SchemaRef>), Refused> {
+pub(crate) async fn prepare(gateway: &Gateway, caller: Caller, sql: &str) -> Result<(Vec<DataType>, Option<Described>), Refused> {
     let opened = open(gateway, caller, Intent::Describe, &sql.into()).await?;
     let refused = refused_as(&opened);
     let prepared = async {
@@ -180,8 +195,8 @@ pub(crate) async fn prepare(gateway: &Gateway, caller: Caller, sql: &str) -> Res
         let statement = Statement { sql: sql.to_owned(), parameters: examples(&types) };
         match stop.unless(plan(gateway, &permit, &statement, &allowance.memory)).await {
             Ok(plan) => {
-                gateway.limits.under(&agreements_of(gateway, &plan)?, false)?;
-                Ok((types, Some(plan.answer_schema())))
+                gateway.limits.under(&agreements_of(&gateway.estate.now(), &plan)?, false)?;
+                Ok((types, Some(Described::of(&plan)?)))
             }
             // The example is not what will stand there: what it makes of the statement decides nothing.
             Err(refusal) if !types.is_empty() && matches!(refusal.code, Code::Invalid | Code::Internal) => Ok((types, None)),
@@ -197,6 +212,7 @@ pub(crate) async fn collect(gateway: &Gateway, caller: Caller, ticket: &[u8]) ->
     let found = gateway.detached.answer(ticket, &caller).and_then(|found| {
         let permit = authorized(gateway, &caller)?;
         still_permitted(&permit, &found.1)?;
+        still_agreed(gateway, &found.1.texts)?;
         Ok(found)
     });
     let (query_id, answer) = match found {
@@ -218,11 +234,19 @@ fn still_permitted(permit: &Permit, answer: &Answer) -> Result<(), Refusal> {
         .advice("ask again: `concordat catalogue` lists what you may use"))
 }
 
-/// Decides anew whether a caller may still use what was prepared, and records that it was announced again.
-pub(crate) async fn announced_again(gateway: &Gateway, caller: Caller, statement: &Statement) -> Result<(), Refused> {
+/// That what was planned under these texts may still be used.
+///
+/// # Errors
+/// [`Code::Denied`], naming the agreement.
+pub(crate) fn still_agreed(gateway: &Gateway, texts: &Texts) -> Result<(), Refusal> {
+    gateway.estate.now().still(texts, chrono::Utc::now())
+}
+
+/// Decides anew whether a caller may still use what was prepared under `texts`, and records that it was announced again.
+pub(crate) async fn announced_again(gateway: &Gateway, caller: Caller, statement: &Statement, texts: &Texts) -> Result<(), Refused> {
     let opened = open(gateway, caller, Intent::Describe, statement).await?;
     let refused = refused_as(&opened);
-    let permitted = permit(gateway, &opened).map(drop);
+    let permitted = permit(gateway, &opened).and_then(|_| still_agreed(gateway, texts));
     opened.finish(permitted, serde_json::Value::Null).await.map(drop).map_err(refused)
 }
 
@@ -299,6 +323,7 @@ async fn opened(
     statement: &Statement,
     detached: Option<&str>,
 ) -> Result<Opened, Refused> {
+    gateway.estate.replaced.write(&gateway.log).await.map_err(|e| Refused::unlogged(unavailable(e)))?;
     record::open((&gateway.log, &gateway.entries), caller, intent, &statement.digested(), detached).await.map_err(Refused::unlogged)
 }
 
@@ -326,7 +351,7 @@ pub(crate) fn permit(gateway: &Gateway, opened: &Opened) -> Result<Permit, Refus
 }
 
 fn authorized(gateway: &Gateway, caller: &Caller) -> Result<Permit, Refusal> {
-    let estate = &gateway.estate;
+    let estate = gateway.estate.now();
     let permit = authorize(caller, caller.mission(), &estate.agreements, &estate.signatures, &estate.purposes, chrono::Utc::now());
     permit.map_err(|refusal| estate.with_contact(refusal))
 }
@@ -334,10 +359,11 @@ fn authorized(gateway: &Gateway, caller: &Caller) -> Result<Permit, Refusal> {
 /// Plans on the threads of queries: a hard statement must not keep the listener from answering.
 #[tracing::instrument(name = "plan", skip_all)]
 pub(crate) async fn plan(gateway: &Gateway, permit: &Permit, statement: &Statement, memory: &Arc<QueryMemory>) -> Result<Plan, Refusal> {
-    let (permit, statement, estate, partitions) = (permit.clone(), statement.clone(), gateway.estate.clone(), gateway.partitions);
+    let estate = gateway.estate.now();
+    let (permit, statement, planned_in, partitions) = (permit.clone(), statement.clone(), estate.clone(), gateway.partitions);
     let runtime = gateway.runtime(memory.clone())?;
-    let planned = gateway.workers.plan(async move { judged(&permit, &statement, &estate, partitions, runtime).await });
-    planned.await?.map_err(|refusal| gateway.estate.with_contact(memory.explain(refusal)))
+    let planned = gateway.workers.plan(async move { judged(&permit, &statement, &planned_in, partitions, runtime).await });
+    planned.await?.map_err(|refusal| estate.with_contact(memory.explain(refusal)))
 }
 
 /// A view as this permit would answer it; `None` where it would not, and then it is nobody's business that there is one. Views
@@ -349,10 +375,11 @@ pub(crate) async fn view(gateway: &Gateway, permit: &Permit, view: &View, caller
 
 /// The types of a statement's parameters, found on the same threads.
 async fn parameters(gateway: &Gateway, permit: &Permit, sql: &str, allowance: &Allowance) -> Result<Vec<DataType>, Refusal> {
-    let (permit, sql, estate, partitions) = (permit.clone(), sql.to_owned(), gateway.estate.clone(), gateway.partitions);
+    let estate = gateway.estate.now();
+    let (permit, sql, planned_in, partitions) = (permit.clone(), sql.to_owned(), estate.clone(), gateway.partitions);
     let runtime = gateway.runtime(allowance.memory.clone())?;
-    let found = gateway.workers.plan(async move { Plan::parameters(&permit, &sql, &estate.views, partitions, runtime).await });
-    found.await?.map_err(|refusal| gateway.estate.with_contact(refusal))
+    let found = gateway.workers.plan(async move { Plan::parameters(&permit, &sql, &planned_in.views, partitions, runtime).await });
+    found.await?.map_err(|refusal| estate.with_contact(refusal))
 }
 
 /// Names the log's entry in a refusal.

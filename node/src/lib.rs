@@ -33,13 +33,14 @@ pub mod preview;
 mod private;
 pub mod pseudonym;
 pub mod release;
+mod reread;
 pub mod server;
 pub mod services;
 pub mod source;
 pub mod suspension;
 mod take_notice;
 
-pub use agreements::Agreements;
+pub use agreements::{Agreements, Current};
 pub use callers::Callers;
 
 #[cfg(test)]

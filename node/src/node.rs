@@ -4,13 +4,14 @@
 //! order ─▶ caller ─▶ verify ─▶ admit ─▶ consume ─▶ consent ─▶ key ─▶ scan ─▶ log: release.intended ─▶ release
 //! ```
 //! Whatever fails on the way is logged (`order.refused`) before it is answered. A log that cannot be written stops service. What
-//! the department has suspended is asked with its agreements, so in `verify`, and again for every ticket and receipt.
+//! the department has suspended is asked with its agreements, so in `verify`, and again for every ticket and receipt. Agreements are
+//! replaced while the node runs (`reread.rs`); a release bears the text that it was ordered under.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use concordat_audit::{Entry, Log};
+use concordat_audit::{Entry, Log, LogError, Unlogged};
 use concordat_operate::metrics::{Count, Metrics};
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Code, DatasetName, Name, Refusal};
@@ -20,9 +21,9 @@ use concordat_proto::token::{SigningKey, VerifyingKey};
 use concordat_proto::{status, v1};
 use tracing::Instrument as _;
 
-use crate::agreements::Agreements;
+use crate::agreements::{Agreements, Current};
 use crate::callers::Callers;
-use crate::config::{Config, Finding, Findings, Pins};
+use crate::config::{Config, Finding, Findings, PaperFiles, Pins};
 use crate::consent::import::{ImportError, Imported, Options, import};
 use crate::consent::intake::Intake;
 use crate::consent::journal::Noted;
@@ -40,7 +41,10 @@ use crate::suspension::{Folders, Suspensions};
 pub struct Node {
     pub(crate) department: Name,
     pub(crate) callers: Callers,
-    pub(crate) agreements: Arc<Agreements>,
+    pub(crate) agreements: Arc<Current>,
+    pub(crate) papers: PaperFiles,
+    /// What was replaced of the agreements since the log was told.
+    pub(crate) replaced: Unlogged,
     pub(crate) datasets: Datasets,
     pub(crate) consent: Arc<Consent>,
     pub(crate) intake: Intake,
@@ -91,7 +95,9 @@ impl Node {
             .verifying_key()
             .ok_or_else(|| Finding::file(&config.path, "the signing key has no public half", "make a new one"))?;
         let suspensions = Arc::new(Suspensions::at(config.department.clone(), Folders::new(state, &config.log)));
-        let agreements = Arc::new(Agreements::new(suspensions, config.agreements, config.signatures, config.purposes));
+        config.papers.remember(config.signatures.revoked()).map_err(|e| unusable(state, &e))?;
+        let agreements = Agreements::new(suspensions, config.agreements, config.signatures, config.purposes);
+        let agreements = Arc::new(Current::new(agreements));
         let metrics = Metrics::new("concordat-node", env!("CARGO_PKG_VERSION"));
         let outcomes = metrics.counter("releases", "Releases by outcome; completed counts partitions");
         let node = Self {
@@ -103,6 +109,8 @@ impl Node {
             },
             department: config.department,
             agreements,
+            papers: config.papers,
+            replaced: Unlogged::default(),
             datasets,
             consent,
             intake,
@@ -194,6 +202,7 @@ impl Node {
     ) -> Result<Arc<Release>, Refusal> {
         let certificate = self.callers.gateway(certificate)?;
         let order = tracing::info_span!("verify").in_scope(|| self.verifier.verify(wire, &certificate, now))?;
+        self.log_replaced().await?;
         let admission = self.releases.admit(&order.id)?;
         self.consume(&order, now).await?;
         let (consent, standing) = self.caught_up().await?;
@@ -284,13 +293,12 @@ impl Node {
     async fn rules(&self, order: &VerifiedOrder, consent: &Snapshot, standing: Standing) -> Result<Rules, Refusal> {
         let name = DatasetName::new(self.department.clone(), order.dataset.clone());
         let dataset = order.agreement.dataset(&name).ok_or_else(|| Refusal::internal("a verified order without its dataset"))?;
-        let (linkage, agreements) = (Arc::clone(&self.linkage), Arc::clone(&self.agreements));
+        let (linkage, agreements) = (Arc::clone(&self.linkage), self.agreements.now());
         let (agreement, domain) = (order.agreement.clone(), order.domain.clone());
         let key = blocking(move || linkage.key(&agreements, &agreement, &domain)).await?;
-        let purposes = concordat_policy::consent::relevant(self.agreements.purposes(), &order.domain.purpose);
         Ok(Rules {
             pseudonyms: Pseudonyms::derive(&key, &order.domain, &dataset.identifier),
-            consent: consent.view(&dataset.identifier.label(), purposes),
+            consent: consent.view(&dataset.identifier.label(), order.relevant.iter()),
             standing,
             identifier: dataset.identifier.clone(),
             basis: order.basis.clone(),
@@ -327,14 +335,17 @@ impl Node {
     /// # Errors
     /// [`Code::LogUnavailable`].
     pub(crate) async fn log(&self, entry: Entry) -> Result<u64, Refusal> {
-        self.log.append(entry).await.map_err(|e| {
-            let source = std::error::Error::source(&e).map(ToString::to_string).unwrap_or_default();
-            tracing::error!(cause = %e, source, "the log cannot be written; service stops");
-            Refusal::new(Code::LogUnavailable, "this department's access log cannot be written, so nothing is released")
-                .department(&self.department)
-                .advice("the department's operator must make room or repair the log")
-                .operator(e)
-        })
+        self.log.append(entry).await.map_err(|e| self.unwritable(e))
+    }
+
+    /// The refusal of everything while the log cannot be written.
+    pub(crate) fn unwritable(&self, e: LogError) -> Refusal {
+        let source = std::error::Error::source(&e).map(ToString::to_string).unwrap_or_default();
+        tracing::error!(cause = %e, source, "the log cannot be written; service stops");
+        Refusal::new(Code::LogUnavailable, "this department's access log cannot be written, so nothing is released")
+            .department(&self.department)
+            .advice("the department's operator must make room or repair the log")
+            .operator(e)
     }
 
     /// Logs a refusal and gives back what the caller is told.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use concordat_policy::agreement::{Dataset, Fingerprint};
-use concordat_policy::{Agreement, Basis, Code, ColumnType, DatasetName, LinkageDomain, Name, Predicate, Refusal, Use};
+use concordat_policy::{Agreement, Basis, Code, ColumnType, DatasetName, LinkageDomain, Name, Predicate, Refusal, Use, consent};
 use concordat_proto::order::Order;
 use concordat_proto::token::VerifyingKey;
 use concordat_proto::version::{spoken_with, too_far_apart};
@@ -21,7 +21,7 @@ use concordat_proto::{MAX_RELEASE_REQUEST, predicate, v1};
 use prost::Message as _;
 
 pub use self::consumed::{Consumed, ConsumedError};
-use crate::agreements::Agreements;
+use crate::agreements::Current;
 use crate::datasets::Selection;
 
 /// The most columns in one request.
@@ -50,6 +50,8 @@ pub struct VerifiedOrder {
     pub caller_issuer: String,
     /// The linkage domain.
     pub domain: LinkageDomain,
+    /// The purposes whose consent records count, of the tree by which the order was verified.
+    pub relevant: Vec<Name>,
     /// The department's own copy of the agreement.
     pub agreement: Agreement,
     /// The dataset's own name.
@@ -85,7 +87,7 @@ impl VerifiedOrder {
 #[derive(Debug)]
 pub struct Verifier {
     /// The department's agreements.
-    pub agreements: Arc<Agreements>,
+    pub agreements: Arc<Current>,
     /// The key that signs orders.
     pub key: VerifyingKey,
     /// The datasets that the node declares.
@@ -111,8 +113,9 @@ impl Verifier {
         let request = v1::ReleaseRequest::decode(wire.request.as_slice())
             .map_err(|e| self.invalid("the release request cannot be read").operator(e))?;
         let spoken = self.agree(&order, &request)?;
-        let agreement = self.agreements.find(&request.agreement, &request.agreement_digest, now)?;
-        let domain = self.agreements.domain(agreement, request.domain.as_ref(), now)?;
+        let agreements = self.agreements.now();
+        let agreement = agreements.find(&request.agreement, &request.agreement_digest, now)?;
+        let domain = agreements.domain(agreement, request.domain.as_ref(), now)?;
         let dataset = self.dataset(agreement, &request)?;
         let columns = self.columns(agreement, dataset, &request.columns)?;
         let predicate = self.predicate(agreement, dataset, request.predicate.as_ref())?;
@@ -132,6 +135,7 @@ impl Verifier {
             caller: order.sub,
             caller_issuer: order.caller_issuer,
             organisation: order.organisation,
+            relevant: consent::relevant(agreements.purposes(), &domain.purpose).cloned().collect(),
             domain,
             agreement: agreement.clone(),
             dataset: dataset.name.dataset.clone(),

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use concordat_policy::agreement::Fingerprint;
-use concordat_policy::{Code, Name, Refusal};
+use concordat_policy::{Agreement, Code, Name, Refusal};
 use concordat_proto::receipt::Standing;
 use concordat_proto::schema::release_schema;
 use tempfile::TempDir;
@@ -248,10 +248,10 @@ impl Releases {
         })
     }
 
-    /// Ends the releases under agreements that `wanted` names.
-    pub fn stop(&self, wanted: impl Fn(&Name) -> bool) {
+    /// Ends the releases that were ordered under agreements that `wanted` names.
+    pub fn stop(&self, wanted: impl Fn(&Agreement) -> bool) {
         self.running().retain(|_, release| {
-            let stopped = wanted(&release.order.agreement.id);
+            let stopped = wanted(&release.order.agreement);
             if stopped {
                 release.task.abort();
             }

@@ -59,7 +59,7 @@ pub struct Listen {
     pub operations: Operations,
     /// Where the bound address is written.
     pub state: PathBuf,
-    /// The configuration, whose pinned certificates are read again when it changes.
+    /// The configuration, whose pinned certificates are read again when it changes; agreements are too.
     pub config: PathBuf,
 }
 
@@ -95,6 +95,12 @@ pub async fn serve(node: Arc<Node>, listen: Listen, stop: Stop) -> Result<(), Se
         pinned.callers.replace(pins);
         Ok(now)
     });
+    let papers = Arc::clone(&node);
+    reloads.add("agreements", node.papers.watched(), move || papers.reread());
+    // What changed since the configuration was read.
+    if let Err(fault) = node.reread() {
+        tracing::error!(cause = %fault, remedy = fault.remedy, "the agreements changed while the node started, and cannot be used");
+    }
     let control = Control::new(Arc::clone(&node));
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<NodeServer<Control>>().await;

@@ -31,6 +31,7 @@ mod postgres;
 mod provider;
 mod python;
 mod raw;
+mod rereading;
 mod sandbox;
 mod sign_in;
 mod sources;
