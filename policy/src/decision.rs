@@ -60,11 +60,15 @@ pub struct Table {
     pub agreement: Name,
     /// Why the law allows it.
     pub basis: BasisKind,
+    /// Which rows the agreement is about, in words; `None` for every row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<String>,
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} under the agreement '{}': {}", self.dataset, self.agreement, self.basis)
+        write!(f, "{} under the agreement '{}': {}", self.dataset, self.agreement, self.basis)?;
+        self.rows.iter().try_for_each(|rows| write!(f, "; only rows where {rows}"))
     }
 }
 
@@ -139,6 +143,7 @@ impl Decision {
             dataset: permit.dataset.name.to_string(),
             agreement: permit.agreement.clone(),
             basis: BasisKind::from(&permit.dataset.basis),
+            rows: permit.dataset.rows_in_words(),
         });
         let mut rules = Vec::new();
         if minimum > 0 {
@@ -193,7 +198,7 @@ mod tests {
 
     #[test]
     fn it_reads_as_tables_uses_and_rules() {
-        let table = |dataset: &str, basis| Table { dataset: dataset.into(), agreement: name("one"), basis };
+        let table = |dataset: &str, basis| Table { dataset: dataset.into(), agreement: name("one"), basis, rows: None };
         let decision = Decision {
             tables: vec![table("dfe.attainment", BasisKind::StatutoryHonouringObjections), table("dfe.attainments", BasisKind::Consent)],
             columns: vec!["dfe.attainment.region: group_by".into(), "dfe.attainments.subject: join".into()],
@@ -208,5 +213,7 @@ mod tests {
         assert_eq!((words[1].as_str(), words[3].as_str()), ("  region: group_by", "  subject: join"));
         assert!(words[4].contains("fewer than 10") && words[4].ends_with("agreement one for dfe"), "{words:?}");
         assert_eq!(words.len(), 6);
+        let narrowed = Table { rows: Some("year is at least 2020".into()), ..table("dfe.attainment", BasisKind::Consent) };
+        assert!(narrowed.to_string().ends_with("people agreed; only rows where year is at least 2020"), "{narrowed}");
     }
 }

@@ -329,7 +329,7 @@ pub(super) fn written(agreement: &Agreement) -> String {
         parties[0].department
     );
     for Party { department, key } in parties {
-        let (signing, linkage) = (Fingerprint::of(key.as_bytes()), Fingerprint::of(b"linkage"));
+        let (signing, linkage) = (Fingerprint::of(key.as_bytes()), Fingerprint::of(format!("linkage {key}").as_bytes()));
         let _ = writeln!(text, "[[party]]\ndepartment = {department:?}\nsigning_key = \"{signing}\"\nlinkage_key = \"{linkage}\"");
     }
     for Recipient { organisation, roles } in recipients {
