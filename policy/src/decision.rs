@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Basis, ColumnUses, Name, Permit};
+use crate::{Basis, ColumnUses, Dataset, Name, Permit};
 
 /// Why the law lets a table be used, without the text of a power or of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +60,7 @@ pub struct Table {
     pub agreement: Name,
     /// Why the law allows it.
     pub basis: BasisKind,
-    /// Which rows the agreement is about, in words; `None` for every row.
+    /// Which rows the agreement is about, in words; `None` for every row. A log's entry is bounded, so it is never long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<String>,
 }
@@ -122,6 +122,14 @@ impl fmt::Display for Rule {
     }
 }
 
+/// The longest words about rows.
+const MAX_WORDS: usize = 500;
+
+fn rows_in_brief(dataset: &Dataset) -> Option<String> {
+    let words = dataset.rows_in_words()?;
+    Some(if words.len() > MAX_WORDS { "a condition holds, which the agreement states in full".into() } else { words })
+}
+
 /// What was permitted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -143,7 +151,7 @@ impl Decision {
             dataset: permit.dataset.name.to_string(),
             agreement: permit.agreement.clone(),
             basis: BasisKind::from(&permit.dataset.basis),
-            rows: permit.dataset.rows_in_words(),
+            rows: rows_in_brief(&permit.dataset),
         });
         let mut rules = Vec::new();
         if minimum > 0 {
@@ -194,7 +202,20 @@ pub fn denied_in_words(purpose: &str, says: &str, owner: Option<&str>) -> Vec<St
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::name;
+    use crate::Agreement;
+    use crate::testing::{AGREEMENT, name};
+
+    #[test]
+    fn what_is_said_of_rows_is_bounded() {
+        let with = |condition: &str| {
+            let text = AGREEMENT.replacen("[dataset.columns]", &format!("rows = [{condition}]\n[dataset.columns]"), 1);
+            rows_in_brief(&Agreement::parse(&text).unwrap().datasets[0])
+        };
+        assert_eq!(with(""), None);
+        assert_eq!(with("{ column = \"region\", is = \"N\" }").as_deref(), Some("region is \"N\""));
+        let long = format!("{{ column = \"secret\", is = \"{}\" }}", "x".repeat(MAX_WORDS));
+        assert_eq!(with(&long).as_deref(), Some("a condition holds, which the agreement states in full"));
+    }
 
     #[test]
     fn it_reads_as_tables_uses_and_rules() {
