@@ -3,9 +3,9 @@
 //! ([`crate::signature`]).
 
 mod rows;
+mod terms;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Deserialize;
@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use self::rows::{Condition, Test};
 use self::rows::{ConditionFile, MAX_CONDITIONS};
+pub use self::terms::{Limits, WithdrawalReach};
 use crate::column::{ColumnRule, SUBJECT, Use};
 pub use crate::fingerprint::{Fingerprint, hex};
 use crate::identifier::{IdentifierSpec, IdentifierType};
@@ -74,24 +75,6 @@ pub struct Linkage {
     pub epoch_days: u32,
 }
 
-/// How far a withdrawal or an objection reaches. No agreement may promise more than is kept.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WithdrawalReach {
-    /// The data of the department that recorded it, in every release that is ordered afterwards. A release under way keeps to
-    /// the records as they were when it was ordered.
-    #[default]
-    OwnDepartment,
-}
-
-impl fmt::Display for WithdrawalReach {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::OwnDepartment => "own_department",
-        })
-    }
-}
-
 fn default_epoch_days() -> u32 {
     90
 }
@@ -116,6 +99,8 @@ pub struct Dataset {
     pub columns: BTreeMap<String, ColumnRule>,
     /// What a row must meet to be used at all: all of these.
     pub rows: Vec<Condition>,
+    /// Organisations that may know that it exists, beside those who may use it. They learn its name, and nothing of what is in it.
+    pub known_to: BTreeSet<String>,
 }
 
 impl Dataset {
@@ -137,22 +122,6 @@ impl Dataset {
     pub fn uses(&self, column: &str) -> Option<&BTreeSet<Use>> {
         if column == SUBJECT { Some(&self.subject_uses) } else { self.columns.get(column).map(|rule| &rule.uses) }
     }
-}
-
-/// What all callers together may take under the agreement. The gateway keeps its part, with limits of its own beside it; each
-/// department keeps what is said of releases and rows for its own data, whatever the gateway says.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Limits {
-    /// Queries and their descriptions per minute.
-    pub requests_per_minute: Option<u32>,
-    /// Queries at a time.
-    pub concurrent_queries: Option<u32>,
-    /// Rows that departments release, per UTC day: all together by the gateway's count, each one alone by its own. The release
-    /// that reaches the number is the day's last.
-    pub rows_per_day: Option<u64>,
-    /// Releases that each department makes, per UTC day. A query needs one for every dataset that it reads.
-    pub releases_per_day: Option<u32>,
 }
 
 /// An agreement, read and checked.
@@ -264,6 +233,8 @@ struct DatasetFile {
     honours_objections: Option<bool>,
     #[serde(default)]
     rows: Vec<ConditionFile>,
+    #[serde(default)]
+    known_to: BTreeSet<String>,
     #[serde(default)]
     columns: BTreeMap<String, ColumnRule>,
 }
@@ -451,7 +422,8 @@ impl DatasetFile {
         }
         match (identifier, basis) {
             (Ok(identifier), Some(basis)) if problems.is_empty() => {
-                Ok(Dataset { name, identifier, subject_uses: self.identifier.uses, basis, columns: self.columns, rows })
+                let (subject_uses, columns, known_to) = (self.identifier.uses, self.columns, self.known_to);
+                Ok(Dataset { name, identifier, subject_uses, basis, columns, rows, known_to })
             }
             _ => Err(problems),
         }
@@ -492,7 +464,7 @@ mod tests {
         let fields = "id title mission purposes valid_from valid_until review_on benefits minimum_subjects limits requests_per_minute \
                       concurrent_queries rows_per_day releases_per_day withdrawals linkage keyholder epoch_days party department signing_key linkage_key recipient \
                       organisation roles dataset name identifier type pattern uses basis power honours_objections consent_text columns \
-                      classification values rows is is_not is_in at_least at_most more_than less_than";
+                      classification values rows is is_not is_in at_least at_most more_than less_than known_to";
         for field in fields.split_whitespace() {
             assert!(DRAFT.contains(field), "{field} is not explained");
         }

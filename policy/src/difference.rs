@@ -141,11 +141,12 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, String> {
         let roles: BTreeSet<&String> = recipients.iter().filter(|r| r.organisation == *organisation).flat_map(|r| &r.roles).collect();
         term(format!("recipient {organisation}: roles"), Some(list(roles)));
     }
-    for Dataset { name, identifier, subject_uses: _, basis, columns, rows } in datasets {
+    for Dataset { name, identifier, subject_uses: _, basis, columns, rows, known_to } in datasets {
         // With its pattern, where it has one of its own.
         let path = |column| path(name, column);
         term(format!("{}: identifier", path(None)), Some(format!("{identifier:?}")));
         term(format!("{}: basis", path(None)), Some(basis_of(basis)));
+        term(format!("{}: known_to", path(None)), (!known_to.is_empty()).then(|| list(known_to)));
         // By column, so that one condition's change is told alone.
         for column in rows.iter().map(|condition| &condition.column).collect::<BTreeSet<_>>() {
             let tests = rows.iter().filter(|condition| condition.column == *column).map(|condition| condition.test.to_string());

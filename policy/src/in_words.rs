@@ -77,6 +77,10 @@ fn describe_dataset(text: &mut String, dataset: &Dataset) {
     if let Some(rows) = dataset.rows_in_words() {
         let _ = writeln!(text, "    only rows where {rows}");
     }
+    if !dataset.known_to.is_empty() {
+        let organisations: Vec<String> = dataset.known_to.iter().map(|organisation| one_line(organisation)).collect();
+        let _ = writeln!(text, "    that it exists may be known to {}", organisations.join(", "));
+    }
     let mut rows = vec![[SUBJECT.to_owned(), "pseudonym".to_owned(), uses(&dataset.subject_uses)]];
     rows.extend(dataset.columns.iter().map(|(name, rule)| [name.clone(), kind(rule), uses_of(rule)]));
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
@@ -128,7 +132,7 @@ mod tests {
         let rows = "[dataset.columns]\namount";
         let text = AGREEMENT.replace("mission = \"m\"", more).replace(
             rows,
-            &format!("rows = [{{ column = \"amount\", at_least = 1 }}, {{ column = \"amount\", less_than = 1000 }}]\n{rows}"),
+            &format!("known_to = [\"other-unit\", \"treasury\"]\nrows = [{{ column = \"amount\", at_least = 1 }}, {{ column = \"amount\", less_than = 1000 }}]\n{rows}"),
         );
         insta::assert_snapshot!(describe(&Agreement::parse(&text).unwrap()));
     }

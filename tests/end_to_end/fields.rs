@@ -1,5 +1,5 @@
-//! What an agreement says beside the uses of columns, kept by those who are to keep it: conditions on rows, and quotas by each
-//! department's own count.
+//! What an agreement says beside the uses of columns, kept by those who are to keep it: conditions on rows, quotas by each
+//! department's own count, and who may know of a dataset.
 
 use concordat::federation::{Federation, Layout, adopt};
 use concordat_policy::Code;
@@ -9,6 +9,7 @@ use crate::commands::{Ran, command, run};
 use crate::oracle::{Oracle, agree};
 use crate::sandbox::{Sandbox, refused};
 
+const ATTAINMENT: &str = "SELECT count(*) AS n FROM dfe.attainment";
 const CLAIMS: &str = "SELECT count(*) AS n FROM dwp.claims";
 
 /// Conditions on two datasets; the column of one loses every use.
@@ -88,6 +89,29 @@ async fn only_rows_that_the_agreement_is_about_are_ever_counted() {
 }
 
 #[tokio::test]
+async fn who_may_know_of_a_dataset_is_told_that_it_exists_and_nothing_else() {
+    let known: &[(&str, &str)] = &[("name = \"attainment\"\n", "name = \"attainment\"\nknown_to = [\"mission-unit\", \"other-unit\"]\n")];
+    let sandbox = Sandbox::with(300, |_| {}, |layout| agreed(layout, known)).await;
+    let of = |organisation: &str| sandbox.token_with(|claims| claims["organisation"] = json!(organisation));
+    // For another purpose, to the organisation that may use it for its own.
+    let elsewhere = sandbox.client_with(|c| c.purpose = Some("health.prevention".into())).await;
+    let failure = refused(elsewhere.query(ATTAINMENT).await, Code::Denied, "dfe.attainment exists, and no agreement lets you use it");
+    assert_eq!(failure.department.as_deref(), Some("dfe"));
+    assert!(format!("{failure:?}").contains("data-sharing@dfe.example"), "{failure:?}");
+    let hidden = "SELECT count(*) AS n FROM dbt.apprenticeships";
+    refused(elsewhere.query(hidden).await, Code::Denied, "may not be used for this purpose, or does not exist");
+    // To an organisation that no agreement names as a recipient.
+    for (organisation, datasets) in [("other-unit", &["dfe.attainment"][..]), ("third-unit", &[][..])] {
+        let stranger = sandbox.client_with(|c| c.token = Some(of(organisation))).await;
+        let told = stranger.who_am_i().await.unwrap();
+        assert_eq!(told.known.iter().map(|known| known.dataset.as_str()).collect::<Vec<_>>(), datasets, "{organisation}");
+        assert!(told.known.iter().all(|known| known.contact == "data-sharing@dfe.example") && told.purposes.is_empty());
+        refused(stranger.query(ATTAINMENT).await, Code::Denied, "no agreement in force");
+        refused(stranger.catalogue().await, Code::Denied, "no agreement in force");
+    }
+}
+
+#[tokio::test]
 async fn a_department_keeps_to_the_quotas_by_its_own_count() {
     let limited = |federation: &mut Federation| {
         federation.agreements.iter_mut().find(|a| a.id == "opportunity").unwrap().limits.releases_per_day = Some(2);
@@ -108,6 +132,6 @@ async fn a_department_keeps_to_the_quotas_by_its_own_count() {
     let entry = sandbox.log("dwp").into_iter().rfind(|entry| entry["event"] == "order.refused").unwrap();
     assert_eq!(entry["code"], "limit_exceeded");
     // Each department counts its own, and each agreement its own.
-    sandbox.query("SELECT count(*) AS n FROM dfe.attainment").await.unwrap();
+    sandbox.query(ATTAINMENT).await.unwrap();
     sandbox.client_with(|c| c.purpose = Some("health.prevention".into())).await.query(CLAIMS).await.unwrap();
 }

@@ -53,6 +53,7 @@ fn a_difference_keeps_names_apart_that_read_the_same() {
         department: department.into(),
         name: name.into(),
         basis: Basis::Power,
+        known_to: Vec::new(),
         columns: columns.clone(),
     };
     agreement.datasets = vec![of("a", "b.c"), of("a.b", "c")];
