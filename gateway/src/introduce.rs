@@ -1,12 +1,13 @@
-//! Whom the gateway takes a caller for, and for which purposes that caller may use data.
+//! Whom the gateway takes a caller for, for which purposes that caller may use data, and of which datasets the caller may know.
 //!
-//! Only what the caller may use is named: a purpose that nobody agreed on and one that others may use look the same, absent.
+//! Only what the caller may use, or may know of, is named: a purpose that nobody agreed on and one that others may use look the
+//! same, absent.
 
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use concordat_policy::{Name, authorize};
-use concordat_proto::v1::{UsablePurpose, WhoAmIResponse};
+use concordat_proto::v1::{KnownDataset, UsablePurpose, WhoAmIResponse};
 
 use crate::authenticate::Identity;
 use crate::estate::Estate;
@@ -27,6 +28,14 @@ pub(crate) fn introduce(estate: &Estate, identity: &Identity, now: DateTime<Utc>
         let missions: Vec<String> = missions.iter().filter(leads_to).map(ToString::to_string).collect();
         (!missions.is_empty()).then(|| UsablePurpose { id: purpose.id.to_string(), title: purpose.title.clone(), missions })
     });
+    let known = authorize::known_to(identity.organisation(), &estate.agreements, &estate.signatures, now).into_iter().map(|dataset| {
+        let department = estate.departments.iter().find(|department| department.id == dataset.department);
+        KnownDataset {
+            dataset: dataset.to_string(),
+            department_title: department.map(|department| department.title.clone()).unwrap_or_default(),
+            contact: department.and_then(|department| department.contact.clone()).unwrap_or_default(),
+        }
+    });
     WhoAmIResponse {
         issuer: identity.issuer().to_owned(),
         subject: identity.subject().to_owned(),
@@ -35,5 +44,6 @@ pub(crate) fn introduce(estate: &Estate, identity: &Identity, now: DateTime<Utc>
         bound_purpose: identity.bound().map(ToString::to_string).unwrap_or_default(),
         expires: identity.expires(),
         purposes: purposes.collect(),
+        known: known.collect(),
     }
 }

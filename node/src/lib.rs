@@ -32,6 +32,7 @@ pub mod orders;
 pub mod preview;
 mod private;
 pub mod pseudonym;
+mod quota;
 pub mod release;
 mod reread;
 pub mod server;

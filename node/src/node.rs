@@ -1,7 +1,7 @@
 //! The node: everything that was opened at start, and the one way an order is answered.
 //!
 //! ```text
-//! order ─▶ caller ─▶ verify ─▶ admit ─▶ consume ─▶ consent ─▶ key ─▶ scan ─▶ log: release.intended ─▶ release
+//! order ─▶ caller ─▶ verify ─▶ admit ─▶ consume ─▶ consent ─▶ key ─▶ scan ─▶ quota ─▶ log: release.intended ─▶ release
 //! ```
 //! Whatever fails on the way is logged (`order.refused`) before it is answered. A log that cannot be written stops service. What
 //! the department has suspended is asked with its agreements, so in `verify`, and again for every ticket and receipt. Agreements are
@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use concordat_audit::{Entry, Log, LogError, Unlogged};
 use concordat_operate::metrics::{Count, Metrics};
 use concordat_policy::agreement::Fingerprint;
-use concordat_policy::{Code, DatasetName, Name, Refusal};
+use concordat_policy::{Code, DatasetName, Name, Predicate, Refusal};
 use concordat_proto::order::MAX_LIFETIME;
 use concordat_proto::receipt::Standing;
 use concordat_proto::token::{SigningKey, VerifyingKey};
@@ -33,6 +33,7 @@ use crate::linkage::LinkageKeys;
 use crate::orders::{Consumed, VerifiedOrder, Verifier};
 use crate::private;
 use crate::pseudonym::Pseudonyms;
+use crate::quota::Quotas;
 use crate::release::{Release, Releases, Rules, blocking};
 use crate::suspension::{Folders, Suspensions};
 
@@ -60,6 +61,7 @@ pub struct Node {
     journal: tokio::sync::Mutex<Moved>,
     verifier: Verifier,
     consumed: Arc<Consumed>,
+    quotas: Arc<Quotas>,
 }
 
 /// The last note of commands that the log has, and the last of which the ledger knows that it has.
@@ -87,6 +89,7 @@ impl Node {
         let log = Log::open(&config.log).map_err(|e| unusable(&config.log, &e))?;
         let consent = Arc::new(Consent::open(state, config.department.clone()).map_err(|e| unusable(state, &e))?);
         let consumed = Consumed::open(state).map_err(|e| unusable(state, &e))?;
+        let quotas = Quotas::open(state, config.department.clone()).map_err(|e| unusable(state, &e))?;
         let linkage = LinkageKeys::open(config.linkage, state).map_err(|e| unusable(state, &e))?;
         let releases = Releases::open(config.department.clone(), &config.spill, config.release_memory, config.max_releases)
             .map_err(|e| unusable(&config.spill, &e))?;
@@ -123,6 +126,7 @@ impl Node {
             outcomes,
             journal: tokio::sync::Mutex::default(),
             consumed: Arc::new(consumed),
+            quotas: Arc::new(quotas),
         };
         if let Some(path) = &config.consent_import {
             node.import(path, config.consent_skip_invalid).await?;
@@ -208,8 +212,12 @@ impl Node {
         let (consent, standing) = self.caught_up().await?;
         let rules = self.rules(&order, &consent, standing).await?;
         let scan = self.datasets.scan(&order.selection(), streams()).instrument(tracing::info_span!("open")).await?;
+        let (quotas, agreement) = (Arc::clone(&self.quotas), order.agreement.clone());
+        blocking(move || quotas.intend(&agreement, now.date_naive())).await?;
         let log_entry = self.log(self.intent(&order, standing, scan.freshness)).await?;
-        self.releases.start(order, scan, rules, admission, log_entry)
+        let (quotas, agreement) = (Arc::clone(&self.quotas), order.agreement.clone());
+        let charge = move |rows| quotas.charge(&agreement, rows, Utc::now().date_naive());
+        self.releases.start(order, scan, rules, admission, log_entry, charge)
     }
 
     async fn consume(&self, order: &VerifiedOrder, now: DateTime<Utc>) -> Result<(), Refusal> {
@@ -308,7 +316,7 @@ impl Node {
 
     fn intent(&self, order: &VerifiedOrder, standing: Standing, freshness: i64) -> Entry {
         let columns: Vec<&str> = order.columns.iter().map(|(name, _)| name.as_str()).collect();
-        let filters: Vec<&str> = order.predicate_types.keys().map(String::as_str).collect();
+        let filters: Vec<&str> = order.predicate.iter().flat_map(Predicate::columns).collect();
         Entry::new("release.intended")
             .query(&order.query_id)
             .field("order", order.id.as_str())

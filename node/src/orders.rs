@@ -60,9 +60,11 @@ pub struct VerifiedOrder {
     pub basis: Basis,
     /// The columns to release, in order.
     pub columns: Vec<(String, ColumnType)>,
-    /// The rows to release; `None` means all.
+    /// The rows that are asked for; `None` means all.
     pub predicate: Option<Predicate>,
-    /// The types of the columns that the predicate reads.
+    /// What every row must meet beside that, by the department's own copy of the agreement.
+    pub condition: Option<Predicate>,
+    /// The types of the columns that both read.
     pub predicate_types: BTreeMap<String, ColumnType>,
     /// Into how many parts the release is split.
     pub partitions: u32,
@@ -78,8 +80,13 @@ impl VerifiedOrder {
     /// What the source is read for.
     #[must_use]
     pub fn selection(&self) -> Selection {
-        let (predicate, predicate_types) = (self.predicate.clone(), self.predicate_types.clone());
-        Selection { dataset: self.dataset.clone(), columns: self.columns.clone(), predicate, predicate_types }
+        let both: Vec<Predicate> = self.condition.iter().chain(&self.predicate).cloned().collect();
+        Selection {
+            dataset: self.dataset.clone(),
+            columns: self.columns.clone(),
+            predicate: (!both.is_empty()).then_some(Predicate::And(both)),
+            predicate_types: self.predicate_types.clone(),
+        }
     }
 }
 
@@ -125,8 +132,9 @@ impl Verifier {
         if !(2..=64).contains(&request.partitions) {
             return Err(self.invalid("a release has 2 to 64 partitions"));
         }
-        let types =
-            |columns: BTreeSet<&str>| columns.into_iter().filter_map(|c| Some((c.to_owned(), dataset.columns.get(c)?.kind))).collect();
+        let condition = dataset.row_condition();
+        let read = condition.iter().chain(&predicate).flat_map(Predicate::columns);
+        let predicate_types = read.filter_map(|column| Some((column.to_owned(), dataset.columns.get(column)?.kind))).collect();
         Ok(VerifiedOrder {
             id: order.jti,
             contract_version: spoken,
@@ -141,8 +149,9 @@ impl Verifier {
             dataset: dataset.name.dataset.clone(),
             basis: dataset.basis.clone(),
             columns,
-            predicate_types: predicate.as_ref().map(|p| types(p.columns())).unwrap_or_default(),
             predicate,
+            condition,
+            predicate_types,
             partitions: request.partitions,
             certificate: certificate.clone(),
             request: wire.request.clone(),

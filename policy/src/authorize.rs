@@ -32,7 +32,7 @@ pub struct Permit {
     mission: Name,
     purpose: Name,
     datasets: BTreeMap<DatasetName, DatasetPermit>,
-    unsigned: BTreeMap<DatasetName, Refusal>,
+    told: BTreeMap<DatasetName, Refusal>,
 }
 
 /// The obligations of one dataset.
@@ -118,11 +118,28 @@ pub fn authorize(
     }
     let of_mission = unsigned.into_iter().filter(|(agreement, _)| agreement.mission == *mission);
     let names = |agreement: &Agreement| agreement.datasets.iter().map(|dataset| dataset.name.clone()).collect::<Vec<_>>();
-    let unsigned = of_mission
-        .flat_map(|(agreement, refusal)| names(agreement).into_iter().map(move |name| (name, refusal.clone())))
-        .filter(|(name, _)| !datasets.contains_key(name))
-        .collect();
-    Ok(Permit { mission: mission.clone(), purpose: caller.purpose.clone(), datasets, unsigned })
+    let unsigned = of_mission.flat_map(|(agreement, refusal)| names(agreement).into_iter().map(move |name| (name, refusal.clone())));
+    let known = known_to(&caller.organisation, agreements, signatures, now).into_iter().map(|dataset| {
+        let cause = Cause::Known { dataset: dataset.clone() };
+        let advice = "ask its department for an agreement, or for another purpose that one covers";
+        (dataset.clone(), Refusal::because(Code::Denied, cause).department(&dataset.department).advice(advice))
+    });
+    let told = known.chain(unsigned).filter(|(name, _)| !datasets.contains_key(name)).collect();
+    Ok(Permit { mission: mission.clone(), purpose: caller.purpose.clone(), datasets, told })
+}
+
+/// The datasets that an organisation may know of: those of agreements in force, signed by every party, that name it for that.
+pub fn known_to<'a>(
+    organisation: &str,
+    agreements: &'a [Agreement],
+    signatures: &Signatures,
+    now: DateTime<Utc>,
+) -> BTreeSet<&'a DatasetName> {
+    let names = |dataset: &&Dataset| dataset.known_to.contains(organisation);
+    let binds = |agreement: &&Agreement| {
+        agreement.datasets.iter().any(|dataset| names(&dataset)) && agreement.in_force(now) && signatures.refusal(agreement, now).is_none()
+    };
+    agreements.iter().filter(binds).flat_map(|agreement| agreement.datasets.iter().filter(names)).map(|dataset| &dataset.name).collect()
 }
 
 impl Permit {
@@ -144,10 +161,11 @@ impl Permit {
         self.datasets.get(name)
     }
 
-    /// The refusal of a dataset that the request could read if every party had signed the agreement that covers it.
+    /// The refusal of a dataset that the request may not read, and of which its caller is told more than of what does not exist:
+    /// one that it could read if every party had signed the agreement that covers it, or that its organisation may know of.
     #[must_use]
-    pub fn unsigned(&self, name: &DatasetName) -> Option<&Refusal> {
-        self.unsigned.get(name)
+    pub fn told(&self, name: &DatasetName) -> Option<&Refusal> {
+        self.told.get(name)
     }
 
     /// Every dataset the request may read, by name.
@@ -169,7 +187,7 @@ impl Permit {
     /// what is permitted instead.
     pub fn judge(&self, uses: &ColumnUses) -> Result<(), Refusal> {
         for dataset in uses.datasets() {
-            if let Some(refusal) = self.unsigned(dataset) {
+            if let Some(refusal) = self.told(dataset) {
                 return Err(refusal.clone());
             }
             if !self.datasets.contains_key(dataset) {
@@ -349,7 +367,36 @@ mod tests {
         uses.add(&homes, SUBJECT, Use::Join);
         let refusal = permit.judge(&uses).unwrap_err();
         assert!(permit.dataset(&homes).is_none() && refusal.message.contains("the agreement 'two' does not bind"), "{refusal}");
-        assert!(permit.unsigned(&DatasetName::new(name("dwp"), name("claims"))).is_none());
+        assert!(permit.told(&DatasetName::new(name("dwp"), name("claims"))).is_none());
+    }
+
+    #[test]
+    fn an_organisation_that_may_know_of_a_dataset_is_told_that_it_exists_and_no_more() {
+        let one = Agreement::parse(AGREEMENT).unwrap();
+        let other = |known: &str| {
+            let text = AGREEMENT.replace("id = \"one\"", "id = \"two\"").replace("\"opportunity.measure\"", "\"health\"");
+            Agreement::parse(&text.replace("name = \"claims\"", &format!("name = \"homes\"\nknown_to = [{known}]"))).unwrap()
+        };
+        let homes = DatasetName::new(name("dwp"), name("homes"));
+        let told = |agreements: &[Agreement], signatures: &Signatures, now| {
+            let good = caller("mission-unit", "analyst", "opportunity.measure");
+            let permit = super::authorize(&good, None, agreements, signatures, &tree(), now).unwrap();
+            let mut uses = ColumnUses::default();
+            uses.add(&homes, "amount", Use::Filter);
+            permit.judge(&uses).unwrap_err()
+        };
+        let all = [one.clone(), other("\"mission-unit\"")];
+        let refusal = told(&all, &signed(&[&all[0], &all[1]]), now());
+        assert_eq!(refusal.message, "dwp.homes exists, and no agreement lets you use it for this purpose");
+        assert_eq!((refusal.code, refusal.department.as_deref()), (Code::Denied, Some("dwp")));
+        assert_eq!(known_to("mission-unit", &all, &signed(&[&all[0], &all[1]]), now()), [&homes].into());
+        // Not by an agreement that does not bind, nor by one that names somebody else.
+        for (known, signatures) in [("\"mission-unit\"", signed(&[&one])), ("\"other-unit\"", signed(&[&one, &other("\"other-unit\"")]))] {
+            let refusal = told(&[one.clone(), other(known)], &signatures, now());
+            assert_eq!(refusal.because.as_deref(), Some(&Cause::Hidden { column: None }), "{known}");
+            assert!(known_to("mission-unit", &[one.clone(), other(known)], &signatures, now()).is_empty());
+        }
+        assert!(known_to("mission-unit", &all, &signed(&[&all[0], &all[1]]), "2027-01-01T00:00:00Z".parse().unwrap()).is_empty());
     }
 
     /// Every single use, against the agreement's text; and a permission that is taken away never widens what is allowed.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use crate::agreement::WithdrawalReach;
 use crate::column::{SUBJECT, Use};
 use crate::{Agreement, Basis, ColumnRule, Dataset};
 
@@ -36,11 +37,20 @@ pub fn describe(agreement: &Agreement) -> String {
         limits.requests_per_minute.map(|n| format!("{n} requests a minute")),
         limits.concurrent_queries.map(|n| format!("{n} queries at a time")),
         limits.rows_per_day.map(|n| format!("{n} rows a day")),
+        limits.releases_per_day.map(|n| format!("{n} releases a day of each department")),
     ];
     let stated: Vec<String> = stated.into_iter().flatten().collect();
     if !stated.is_empty() {
         line("limits", stated.join(", "));
     }
+    line(
+        "withdrawals",
+        match agreement.withdrawals {
+            WithdrawalReach::OwnDepartment => {
+                "and objections reach the data of the department that recorded them, in every release ordered afterwards".into()
+            }
+        },
+    );
     for party in &agreement.parties {
         let gives = agreement.datasets.iter().filter(|dataset| dataset.name.department == party.department);
         let gives: Vec<&str> = gives.map(|dataset| dataset.name.dataset.as_str()).collect();
@@ -64,6 +74,13 @@ fn describe_dataset(text: &mut String, dataset: &Dataset) {
         Basis::Statutory { power, honours_objections: false } => format!("{}; objections are not honoured", one_line(power)),
     };
     let _ = writeln!(text, "\n  {}, by {}\n    lawful because {basis}", dataset.name, dataset.identifier);
+    if let Some(rows) = dataset.rows_in_words() {
+        let _ = writeln!(text, "    only rows where {rows}");
+    }
+    if !dataset.known_to.is_empty() {
+        let organisations: Vec<String> = dataset.known_to.iter().map(|organisation| one_line(organisation)).collect();
+        let _ = writeln!(text, "    that it exists may be known to {}", organisations.join(", "));
+    }
     let mut rows = vec![[SUBJECT.to_owned(), "pseudonym".to_owned(), uses(&dataset.subject_uses)]];
     rows.extend(dataset.columns.iter().map(|(name, rule)| [name.clone(), kind(rule), uses_of(rule)]));
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
@@ -112,7 +129,11 @@ mod tests {
     #[test]
     fn what_is_signed_can_be_read() {
         let more = "mission = \"m\"\nreview_on = \"2026-07-01\"\nbenefits = \"Fairer\\nchances\"\nlimits = { rows_per_day = 7 }";
-        let text = AGREEMENT.replace("mission = \"m\"", more);
+        let rows = "[dataset.columns]\namount";
+        let text = AGREEMENT.replace("mission = \"m\"", more).replace(
+            rows,
+            &format!("known_to = [\"other-unit\", \"treasury\"]\nrows = [{{ column = \"amount\", at_least = 1 }}, {{ column = \"amount\", less_than = 1000 }}]\n{rows}"),
+        );
         insta::assert_snapshot!(describe(&Agreement::parse(&text).unwrap()));
     }
 

@@ -19,6 +19,7 @@ mod commands;
 mod consent;
 mod explain;
 mod faults;
+mod fields;
 mod identity;
 mod impostor;
 mod joins;

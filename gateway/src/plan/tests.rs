@@ -23,12 +23,12 @@ valid_until = "2026-12-31"
 linkage = { keyholder = "a" }
 [[party]]
 department = "a"
-signing_key = "SIGNING KEY"
+signing_key = "SIGNING KEY OF a"
 linkage_key = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
 [[party]]
 department = "b"
-signing_key = "SIGNING KEY"
-linkage_key = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+signing_key = "SIGNING KEY OF b"
+linkage_key = "sha256:1111111111111111111111111111111111111111111111111111111111111111"
 [[recipient]]
 organisation = "unit"
 roles = ["analyst"]
@@ -64,25 +64,26 @@ power = "test"
 speed = { type = "number", classification = "personal", uses = ["aggregate"] }
 "#;
 
-/// The parties' key: a fixed seed in the fixed prefix of RFC 8410.
-fn key() -> SigningKey {
+/// A party's key: a fixed seed in the fixed prefix of RFC 8410.
+fn key(department: &str) -> SigningKey {
     let prefix: [u8; 16] = [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
-    SigningKey::from_pkcs8(&[&prefix[..], &[7; 32]].concat()).unwrap()
+    SigningKey::from_pkcs8(&[&prefix[..], &[department.as_bytes()[0]; 32]].concat()).unwrap()
 }
 
 pub(crate) fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-/// An agreement with its parties' key in it.
+/// An agreement with its parties' keys in it.
 pub(crate) fn agreed(text: &str) -> Agreement {
-    Agreement::parse(&text.replace("SIGNING KEY", Fingerprint::of(key().public_spki()).as_str())).unwrap()
+    let with = |text: String, party| text.replace(&format!("SIGNING KEY OF {party}"), Fingerprint::of(key(party).public_spki()).as_str());
+    Agreement::parse(&["a", "b"].into_iter().fold(text.to_owned(), with)).unwrap()
 }
 
 /// The parties' signatures of `agreement`, but for those of `without`.
 pub(crate) fn sign(signatures: &mut Signatures, agreement: &Agreement, without: &[&str]) {
     for party in agreement.parties.iter().filter(|party| !without.contains(&party.department.as_str())) {
-        let content = signature::sign(agreement, &party.department, &key(), now()).unwrap();
+        let content = signature::sign(agreement, &party.department, &key(party.department.as_str()), now()).unwrap();
         signatures.add(&agreement.id, &party.department, signature::read(content.as_bytes()));
     }
 }

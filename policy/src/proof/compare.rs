@@ -14,7 +14,7 @@ use crate::{Caller, Cause, Code, ColumnUses, DatasetName, Decision, Name, Permit
 const OF_ONE_WORLD: u64 = 50;
 
 /// Each kind of answer, so that a kind that never occurs is noticed.
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 10] = [
     "permitted",
     "denied: no agreement for the caller",
     "denied: a purpose that only looks like one",
@@ -24,6 +24,7 @@ const KINDS: [&str; 9] = [
     "denied: a use that is not written",
     "invalid: several missions",
     "invalid: two agreements cover a dataset",
+    "denied: a dataset of which only its existence is told",
 ];
 
 const FAULTS: [&str; 9] = [
@@ -131,6 +132,11 @@ fn same(expected: &Answer, ask: &Ask, read: &Read) -> Result<Vec<String>, String
         (Answer::HiddenDataset, Err(refusal)) => {
             let hidden = matches!(refusal.because.as_deref(), Some(Cause::Hidden { column: None }));
             (KINDS[4], hidden && refusal.code == Code::Denied && refusal.department.is_none())
+        }
+        (Answer::KnownDataset(department, name), Err(refusal)) => {
+            let cause = Cause::Known { dataset: dataset(department, name) };
+            let owner = refusal.department.as_ref() == Some(department) && cause.owner().as_ref() == Some(department);
+            (KINDS[9], owner && refusal.code == Code::Denied && refusal.because.as_deref() == Some(&cause))
         }
         (Answer::UnsignedDataset(candidates), Err(refusal)) => (KINDS[5], lacks_one(refusal, candidates, &mut kinds)),
         (Answer::Use { department, dataset: name, column, used, agreement }, Err(refusal)) => {

@@ -9,7 +9,9 @@
 //! 3. None made for the request: denied, without saying more. None of those that are binds: denied, naming one and whose
 //!    signature it lacks. Several missions among those that bind: the request must say which. One dataset in two that bind:
 //!    ambiguous.
-//! 4. A dataset of none that binds may not be used. If one that does not bind has it, its lack is told; otherwise nothing is.
+//! 4. A dataset of none that binds for the request may not be used. If one made for it that does not bind has the dataset, its lack
+//!    is told. Otherwise, if any agreement that is in force and signed by every party lets the organisation know of the dataset,
+//!    that it exists is told; otherwise nothing is.
 //! 5. Each use of each column must be written in the agreement. The first that is not, by name, is told, with owner and
 //!    agreement.
 
@@ -62,6 +64,8 @@ pub(super) struct Dataset {
     pub(super) department: String,
     pub(super) name: String,
     pub(super) basis: Basis,
+    /// Organisations that may know that it exists.
+    pub(super) known_to: Vec<String>,
     /// Each column, `subject` among them, with the uses that are permitted.
     pub(super) columns: Vec<(String, Vec<&'static str>)>,
 }
@@ -126,6 +130,8 @@ pub(super) enum Answer {
     Ambiguous(Vec<(String, String, Vec<String>)>),
     /// Denied: a dataset of which the caller learns nothing.
     HiddenDataset,
+    /// Denied: department and dataset, of which the caller may know.
+    KnownDataset(String, String),
     /// Denied: a dataset of agreements that do not bind.
     UnsignedDataset(Vec<Lacks>),
     /// Denied: a use that is not written in the agreement.
@@ -189,7 +195,18 @@ pub(super) fn answer(world: &World, ask: &Ask) -> Answer {
                     lacking.push(lacks.clone());
                 }
             }
-            return if lacking.is_empty() { Answer::HiddenDataset } else { Answer::UnsignedDataset(lacking) };
+            if !lacking.is_empty() {
+                return Answer::UnsignedDataset(lacking);
+            }
+            for agreement in &world.agreements {
+                let in_force = agreement.first_day <= ask.day && ask.day <= agreement.last_day;
+                let signed = self::lacks(world, agreement, ask).parties.is_empty();
+                let known = dataset_of(agreement, department, name).is_some_and(|dataset| dataset.known_to.contains(&ask.organisation));
+                if in_force && signed && known {
+                    return Answer::KnownDataset(department.clone(), name.clone());
+                }
+            }
+            return Answer::HiddenDataset;
         }
     }
 

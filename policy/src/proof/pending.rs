@@ -47,12 +47,13 @@ fn order_of_agreements_changes_no_word() {
 fn a_difference_keeps_names_apart_that_read_the_same() {
     let mut more = estate(&[], "c");
     let agreement = &mut more.agreements[0];
-    agreement.parties = ["a", "a.b"].map(|department| Party { department: department.into(), key: "key".into() }).into();
+    agreement.parties = ["a", "a.b"].map(|department| Party { department: department.into(), key: format!("key of {department}") }).into();
     let columns = vec![("score".to_owned(), vec!["output"])];
     let of = |department: &str, name: &str| Dataset {
         department: department.into(),
         name: name.into(),
         basis: Basis::Power,
+        known_to: Vec::new(),
         columns: columns.clone(),
     };
     agreement.datasets = vec![of("a", "b.c"), of("a.b", "c")];
@@ -70,6 +71,7 @@ fn a_decision_keeps_tables_apart_whose_names_begin_alike() {
         dataset: dataset("dfe", name).to_string(),
         agreement: Name::parse("one").unwrap(),
         basis: BasisKind::Statutory,
+        rows: None,
     };
     let columns = vec![format!("{}.score: output", dataset("dfe", "people.old"))];
     let decision = Decision { tables: vec![table("people"), table("people.old")], columns, rules: Vec::new() };
