@@ -36,7 +36,7 @@ use datafusion::physical_plan::coop::CooperativeExec;
 
 pub(crate) use edit::{Edit, edits};
 pub(crate) use failure::refusal_of;
-pub(crate) use parameters::{MAX_PARAMETERS, examples};
+pub(crate) use parameters::{MAX_PARAMETERS, examples, read_as, written_out};
 pub(crate) use release_table::{ReleaseExec, ReleaseSpec};
 use rewrite::Rewriter;
 pub(crate) use session::VIEWS;
