@@ -21,7 +21,7 @@ use crate::estate::{Texts, View};
 use crate::execute::{agreements_of, execute};
 use crate::explain::{Explanation, Permitted, Proposal, Search, decides, differing, judged};
 use crate::limits::{Allowance, Key, QueryMemory, Source};
-use crate::plan::{Plan, Statement, VIEWS, examples};
+use crate::plan::{Plan, Statement, VIEWS, examples, read_as, written_out};
 use crate::record::{self, Intent, Opened, unavailable};
 use crate::terms::{Stop, Terms};
 
@@ -106,14 +106,19 @@ pub(crate) async fn describe(gateway: &Gateway, caller: Caller, statement: &Stat
 }
 
 /// Says whether a statement would be answered and why, and what each node would be asked for; reads no data and places no order.
-/// Returns the id under which the log has the explanation too.
+/// Its values are texts. Returns the id under which the log has the explanation too.
 pub(crate) async fn explain(gateway: &Gateway, caller: Caller, statement: &Statement) -> Result<(String, Explanation), Refused> {
     let opened = open(gateway, caller, Intent::Explain, statement).await?;
     let refused = refused_as(&opened);
     let query_id = opened.query_id.clone();
     let terms = Terms::of_caller_who_waits(gateway, CancellationToken::new());
+    let read = read(gateway, &opened, statement, &terms).await;
+    let judged = async {
+        let statement = read.as_ref().map_err(Refusal::clone)?;
+        judge(gateway, &opened, statement, &terms).await
+    };
     // The place and the memory of its planning are given back where `judge`'s outcome ends: here.
-    let permitted = match judge(gateway, &opened, statement, &terms).await {
+    let permitted = match judged.await {
         Ok(Judged { permit, plan, .. }) => {
             let estate = gateway.estate.now();
             let under = agreements_of(&estate, &plan).and_then(|agreements| gateway.limits.under(&agreements, false));
@@ -124,7 +129,8 @@ pub(crate) async fn explain(gateway: &Gateway, caller: Caller, statement: &State
     let explanation = match permitted {
         Ok(permitted) => Ok(Explanation::Permitted(permitted)),
         Err(refusal) if decides(&refusal) => {
-            nearest(gateway, &opened, statement, &refusal, &terms).await.map(|proposal| Explanation::Denied(refusal, proposal))
+            let asked = read.as_ref().unwrap_or(statement);
+            nearest(gateway, &opened, asked, &refusal, &terms).await.map(|proposal| Explanation::Denied(refusal, proposal))
         }
         Err(refusal) => Err(refusal),
     };
@@ -144,7 +150,18 @@ pub(crate) async fn explain(gateway: &Gateway, caller: Caller, statement: &State
     }
 }
 
-/// The nearest query that would be permitted, in the place of a query like any planning.
+/// The statement with its values, which are texts, read as the types that are expected where they stand.
+async fn read(gateway: &Gateway, opened: &Opened, statement: &Statement, terms: &Terms) -> Result<Statement, Refusal> {
+    if statement.parameters.is_empty() {
+        return Ok(statement.clone());
+    }
+    let permit = permit(gateway, opened)?;
+    let allowance = terms.admit(&gateway.limits, &opened.caller).await?;
+    let types = terms.stop().unless(parameters(gateway, &permit, &statement.sql, &allowance)).await?;
+    read_as(statement, &types)
+}
+
+/// The nearest query that would be permitted, in the place of a query like any planning. Values stand in it as literals.
 ///
 /// # Errors
 /// [`Code::LimitExceeded`] when there is no place; [`Code::Cancelled`].
@@ -155,6 +172,7 @@ async fn nearest(
     refusal: &Refusal,
     terms: &Terms,
 ) -> Result<Option<Proposal>, Refusal> {
+    let Ok(sql) = written_out(statement) else { return Ok(None) };
     let own = permit(gateway, opened).ok();
     let allowance = terms.admit(&gateway.limits, &opened.caller).await?;
     let search = Search {
@@ -167,10 +185,7 @@ async fn nearest(
         until: Instant::now() + SEARCH,
         wanted: CancellationToken::new(),
     };
-    let (sql, refusal) = (statement.sql.clone(), refusal.clone());
-    // Planning cannot be stopped from outside: whoever stops waiting is noticed before the next one.
-    let _waits = search.wanted.clone().drop_guard();
-    terms.stop().unless(gateway.workers.search(async move { search.nearest(&sql, &refusal).await })).await
+    terms.stop().unless(search.on(&gateway.workers, sql, refusal.clone())).await
 }
 
 /// What the caller may ask under instead: every purpose and mission that the token lets be declared and some agreement permits.

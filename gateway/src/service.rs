@@ -15,6 +15,7 @@ use concordat_proto::v1::{
     DepartmentStatus, DepartmentsRequest, DepartmentsResponse, DetachRequest, DetachResponse, DetachedRequest, DetachedResponse,
     DetachedState, DetachedTicket, ExplainRequest, ExplainResponse, RelayRequest, RelayResponse, View, WhoAmIRequest, WhoAmIResponse,
 };
+use datafusion::common::ScalarValue;
 use futures::future::join_all;
 use prost::Message as _;
 use serde_json::{Value, json};
@@ -233,7 +234,8 @@ impl GatewayService for Service {
 
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
         let caller = authenticate(&self.gateway, &Origin::of(&request)).await.map_err(|r| r.status())?;
-        let (statement, purpose) = (Statement::from(request.get_ref().statement.as_str()), caller.purpose.clone());
+        let (ExplainRequest { statement: sql, parameters }, purpose) = (request.into_inner(), caller.purpose.clone());
+        let statement = Statement { sql, parameters: parameters.into_iter().map(|p| ScalarValue::Utf8(p.value)).collect() };
         let (query_id, explanation) = pipeline::explain(&self.gateway, caller, &statement).await.map_err(|r| r.status())?;
         Ok(Response::new(explain::told(query_id, &purpose, explanation)))
     }

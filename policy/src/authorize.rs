@@ -6,6 +6,7 @@
 //! `filter` for that column, not `aggregate`: [`Permit::judge`] refuses, names column, use, department and agreement. Had `dwp` not
 //! signed that agreement, there would be no permit for it, and the refusal would say whose signature is missing.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
@@ -56,7 +57,9 @@ pub struct DatasetPermit {
 /// # Errors
 /// [`Code::Denied`] with one and the same sentence whether the purpose is unknown or retired, no agreement covers it, none is
 /// in force, or none names the caller; with another where all that do lack a party's signature, naming it: that is told only to
-/// those for whom they are made. [`Code::Invalid`] when several missions fit or two agreements cover one dataset.
+/// those for whom they are made. [`Code::Invalid`] when several missions fit or two agreements cover one dataset. Where several are
+/// at fault, the one that is told does not depend on the order of `agreements`: the agreement that lacks the fewest signatures, the
+/// first dataset and the first two agreements by name.
 pub fn authorize(
     caller: &Caller,
     mission: Option<&Name>,
@@ -80,6 +83,8 @@ pub fn authorize(
             Some(refusal) => unsigned.push((agreement, refusal)),
         }
     }
+    applicable.sort_by(|one, other| by_name(one).cmp(&by_name(other)));
+    unsigned.sort_by(|(one, lacks), (other, lack)| (lacking(lacks), by_name(one)).cmp(&(lacking(lack), by_name(other))));
     let missions: BTreeSet<&Name> = applicable.iter().map(|agreement| &agreement.mission).collect();
     let mut missions = missions.into_iter();
     let Some(only) = missions.next() else {
@@ -96,7 +101,8 @@ pub fn authorize(
         return Err(Refusal::new(Code::Invalid, format!("the purpose '{}' leads to several missions", caller.purpose))
             .advice("say which one: header x-concordat-mission, or --mission"));
     }
-    let mut datasets = BTreeMap::new();
+    let mut datasets: BTreeMap<DatasetName, DatasetPermit> = BTreeMap::new();
+    let mut twice: BTreeMap<&DatasetName, &Name> = BTreeMap::new();
     for agreement in &applicable {
         for dataset in &agreement.datasets {
             let permit = DatasetPermit {
@@ -106,25 +112,37 @@ pub fn authorize(
                 epoch_days: agreement.linkage.epoch_days,
                 dataset: dataset.clone(),
             };
-            if let Some(other) = datasets.insert(dataset.name.clone(), permit) {
-                return Err(Refusal::new(
-                    Code::Invalid,
-                    format!("two agreements cover '{}' for this purpose: '{}' and '{}'", dataset.name, other.agreement, agreement.id),
-                )
-                .department(&dataset.name.department)
-                .advice("the parties must end one of them or narrow its purposes"));
+            match datasets.entry(dataset.name.clone()) {
+                Entry::Vacant(free) => {
+                    free.insert(permit);
+                }
+                Entry::Occupied(_) => {
+                    twice.entry(&dataset.name).or_insert(&agreement.id);
+                }
             }
         }
     }
-    let of_mission = unsigned.into_iter().filter(|(agreement, _)| agreement.mission == *mission);
-    let names = |agreement: &Agreement| agreement.datasets.iter().map(|dataset| dataset.name.clone()).collect::<Vec<_>>();
-    let unsigned = of_mission.flat_map(|(agreement, refusal)| names(agreement).into_iter().map(move |name| (name, refusal.clone())));
-    let known = known_to(&caller.organisation, agreements, signatures, now).into_iter().map(|dataset| {
-        let cause = Cause::Known { dataset: dataset.clone() };
-        let advice = "ask its department for an agreement, or for another purpose that one covers";
-        (dataset.clone(), Refusal::because(Code::Denied, cause).department(&dataset.department).advice(advice))
-    });
-    let told = known.chain(unsigned).filter(|(name, _)| !datasets.contains_key(name)).collect();
+    if let Some((name, second)) = twice.first_key_value() {
+        let first = datasets.get(*name).map_or(*second, |permit| &permit.agreement);
+        return Err(Refusal::new(Code::Invalid, format!("two agreements cover '{name}' for this purpose: '{first}' and '{second}'"))
+            .department(&name.department)
+            .advice("the parties must end one of them or narrow its purposes"));
+    }
+    let mut told: BTreeMap<DatasetName, Refusal> = BTreeMap::new();
+    for (agreement, refusal) in unsigned.iter().filter(|(agreement, _)| agreement.mission == *mission) {
+        for dataset in agreement.datasets.iter().filter(|dataset| !datasets.contains_key(&dataset.name)) {
+            told.entry(dataset.name.clone()).or_insert_with(|| refusal.clone());
+        }
+    }
+    for dataset in known_to(&caller.organisation, agreements, signatures, now) {
+        if !datasets.contains_key(dataset) {
+            told.entry(dataset.clone()).or_insert_with(|| {
+                Refusal::because(Code::Denied, Cause::Known { dataset: dataset.clone() })
+                    .department(&dataset.department)
+                    .advice("ask its department for an agreement, or for another purpose that one covers")
+            });
+        }
+    }
     Ok(Permit { mission: mission.clone(), purpose: caller.purpose.clone(), datasets, told })
 }
 
@@ -140,6 +158,19 @@ pub fn known_to<'a>(
         agreement.datasets.iter().any(|dataset| names(&dataset)) && agreement.in_force(now) && signatures.refusal(agreement, now).is_none()
     };
     agreements.iter().filter(binds).flat_map(|agreement| agreement.datasets.iter().filter(names)).map(|dataset| &dataset.name).collect()
+}
+
+/// An order of agreements that rests on nothing but themselves: two texts may bear one identifier.
+fn by_name(agreement: &Agreement) -> (&Name, &str) {
+    (&agreement.id, &agreement.digest)
+}
+
+/// How many parties' signatures an agreement lacks.
+fn lacking(refusal: &Refusal) -> usize {
+    match refusal.because.as_deref() {
+        Some(Cause::Signature { lacking, .. }) => lacking.len(),
+        _ => usize::MAX,
+    }
 }
 
 impl Permit {

@@ -7,7 +7,11 @@ use crate::agreement::WithdrawalReach;
 use crate::column::{SUBJECT, Use};
 use crate::{Agreement, Basis, ColumnRule, Dataset};
 
-/// The whole agreement, in lines of text that end with a line break. Everything that it permits stands in it.
+/// The most listed values of a column that are shown.
+const SHOWN: usize = 20;
+
+/// The whole agreement, in lines of text that end with a line break. Everything that it permits stands in it, but for values of lists
+/// longer than twenty, whose number does.
 #[must_use]
 pub fn describe(agreement: &Agreement) -> String {
     let mut text = format!("Agreement '{}': {}\n\n", agreement.id, one_line(&agreement.title));
@@ -87,7 +91,27 @@ fn describe_dataset(text: &mut String, dataset: &Dataset) {
     let (first, second) = (width(0), width(1));
     for [name, kind, uses] in &rows {
         let _ = writeln!(text, "    {name:<first$}  {kind:<second$}  {uses}");
+        if let Some(values) = dataset.columns.get(name).and_then(|rule| rule.values.as_ref()) {
+            let _ = writeln!(text, "    {:<first$}  {}", "", listed(values));
+        }
     }
+}
+
+/// A list of values as one line: the first of them, and how many more there are. What could be taken for several values, or none,
+/// stands in quotes.
+#[must_use]
+pub fn listed<'v>(values: impl IntoIterator<Item = &'v String>) -> String {
+    let value = |value: &String| {
+        let plain = one_line(value);
+        if plain != *value || plain.is_empty() || plain.contains([',', '"']) { format!("{value:?}") } else { plain }
+    };
+    let mut values = values.into_iter();
+    let mut shown: Vec<String> = values.by_ref().take(SHOWN).map(value).collect();
+    match values.count() {
+        0 => {}
+        more => shown.push(format!("and {more} more")),
+    }
+    shown.join(", ")
 }
 
 fn kind(rule: &ColumnRule) -> String {
@@ -135,6 +159,16 @@ mod tests {
             &format!("known_to = [\"other-unit\", \"treasury\"]\nrows = [{{ column = \"amount\", at_least = 1 }}, {{ column = \"amount\", less_than = 1000 }}]\n{rows}"),
         );
         insta::assert_snapshot!(describe(&Agreement::parse(&text).unwrap()));
+    }
+
+    #[test]
+    fn listed_values_stand_apart_and_a_long_list_says_how_long_it_is() {
+        let values = |values: &[&str]| listed(&values.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>());
+        assert_eq!(values(&["N", "S, E", "", "a \"b\"", "x\ny"]), "N, \"S, E\", \"\", \"a \\\"b\\\"\", \"x\\ny\"");
+        let years: Vec<String> = (2000..2023).map(|year| year.to_string()).collect();
+        let shown = listed(&years);
+        assert!(shown.starts_with("2000, ") && shown.ends_with(", 2019, and 3 more"), "{shown}");
+        assert!(listed(&years[..20]).ends_with(", 2019"));
     }
 
     #[test]

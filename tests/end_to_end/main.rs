@@ -13,6 +13,7 @@
 mod abuse;
 mod agreements;
 mod alike;
+mod bypass;
 mod callers;
 mod clients;
 mod commands;

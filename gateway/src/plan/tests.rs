@@ -154,6 +154,8 @@ async fn permitted_statements_plan() {
         "SELECT count(*) FILTER (WHERE flag IS NOT TRUE), count(*) FILTER (WHERE NOT (flag IS TRUE)) FROM a.people",
         "SELECT count(*) FROM a.people x LEFT JOIN b.claims y ON x.subject = y.subject AND y.open",
         "SELECT year FROM a.people WHERE age < 20 ORDER BY year LIMIT 5",
+        // A summary as a value beside summaries.
+        "SELECT max(n - m) FROM (SELECT region, count(*) AS n, (SELECT count(*) FROM b.claims) AS m FROM a.people GROUP BY region) t",
         "SELECT 1 + 1",
     ] {
         if let Err(refusal) = planned(sql).await {
@@ -225,6 +227,32 @@ async fn the_rest_is_refused_with_its_code() {
         ("SELECT count(*) FROM a.people x LEFT JOIN b.claims y ON x.subject = y.subject AND x.flag", Disclosure, "outer join"),
         ("SELECT count(*) FROM a.people x RIGHT JOIN b.claims y ON x.subject = y.subject AND y.open", Disclosure, "outer join"),
         ("SELECT avg(score) FROM a.people WHERE subject IN (SELECT subject FROM a.people LIMIT 10)", Disclosure, "LIMIT"),
+        // A subquery that would be left as it stands, without Protect.
+        ("SELECT sum(n - n + (SELECT sum(amount) FROM b.claims)) FROM (SELECT count(*) AS n FROM a.people) t", Invalid, "subquery inside"),
+        (
+            "SELECT count(*) FILTER (WHERE n > (SELECT sum(amount) FROM b.claims)) FROM (SELECT count(*) AS n FROM a.people) t",
+            Invalid,
+            "subquery inside",
+        ),
+        (
+            "SELECT count(*) FROM (SELECT count(*) AS n FROM a.people) t GROUP BY n + (SELECT sum(amount) FROM b.claims)",
+            Invalid,
+            "subquery inside",
+        ),
+        ("SELECT * FROM (VALUES ((SELECT sum(amount) FROM b.claims))) t", Invalid, ""),
+        ("SELECT year FROM a.people LIMIT (SELECT sum(amount) FROM b.claims)", Invalid, ""),
+        // Whether, or how often, somebody is in another dataset, beside a column that may be put out.
+        (
+            "SELECT p.year, c.subject IS NULL FROM a.people p LEFT JOIN b.claims c ON p.subject = c.subject",
+            Denied,
+            "b.claims.subject may not be used for output",
+        ),
+        (
+            "SELECT p.year, t.n FROM a.people p JOIN (SELECT subject, count(*) AS n FROM b.claims GROUP BY subject) t ON p.subject = t.subject",
+            Denied,
+            "b.claims.subject may not be used for output",
+        ),
+        ("SELECT year FROM a.people ORDER BY score", Denied, "a.people.score may not be used for output"),
         // A literal that does not fit is the statement's mistake.
         ("SELECT count(*) FROM a.people WHERE year > 'x'", Invalid, "literal"),
         ("SELECT count(*) FROM a.people WHERE year IN ('2020', 'x')", Invalid, "literal"),

@@ -152,13 +152,11 @@ fn same(expected: &Answer, ask: &Ask, read: &Read) -> Result<Vec<String>, String
         (Answer::SeveralMissions, Err(refusal)) => {
             (KINDS[7], refusal.code == Code::Invalid && refusal.department.is_none() && refusal.message.contains("several missions"))
         }
-        (Answer::Ambiguous(candidates), Err(refusal)) => {
-            let told = |(department, name, agreements): &(String, String, Vec<String>)| {
-                refusal.department.as_ref() == Some(department)
-                    && refusal.message.contains(&format!("two agreements cover '{department}.{name}'"))
-                    && agreements.iter().filter(|agreement| refusal.message.contains(&format!("'{agreement}'"))).count() >= 2
-            };
-            (KINDS[8], refusal.code == Code::Invalid && candidates.iter().any(told))
+        (Answer::Ambiguous(department, name, agreements), Err(refusal)) => {
+            let [first, second, ..] = agreements.as_slice() else { return Err(differs()) };
+            let says = format!("two agreements cover '{department}.{name}' for this purpose: '{first}' and '{second}'");
+            let owner = refusal.department.as_ref() == Some(department);
+            (KINDS[8], owner && refusal.code == Code::Invalid && refusal.message == says)
         }
         _ => return Err(differs()),
     };
