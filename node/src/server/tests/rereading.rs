@@ -97,10 +97,15 @@ async fn a_revoked_key_cuts_running_streams_within_two_seconds() {
     let since = Instant::now();
     // Nothing is read before: streams that are read end well until the list is.
     assert_eq!(logged(&running.world, "key.revoked", 1).await.len(), 1);
-    for mut stream in streams {
+    assert_eq!(events(&running.world, "release.completed").len(), 0, "nothing had ended before");
+    for (index, mut stream) in streams.into_iter().enumerate() {
+        let mut read = 0;
         let status = loop {
             match stream.message().await {
-                Ok(Some(message)) => assert!(!message.data_header.is_empty(), "a receipt, after {:?}", since.elapsed()),
+                Ok(Some(message)) => {
+                    read += message.data_body.len();
+                    assert!(!message.data_header.is_empty(), "a receipt in {index}, after {:?} and {read} bytes", since.elapsed());
+                }
                 Ok(None) => panic!("the stream ended well"),
                 Err(status) => break status,
             }
