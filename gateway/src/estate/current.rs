@@ -1,5 +1,7 @@
 //! The estate as it is now. Agreements, signatures, revoked keys, purposes, missions and views are replaced as a whole while the
-//! gateway runs; departments' addresses are not.
+//! gateway runs; departments' addresses are not. Revoked keys are taken first and alone, so that nothing that is wrong with another
+//! file keeps a stolen key in force; while their list is damaged, no signature counts. What a list reinstates permits more, and waits
+//! for the rest.
 //!
 //! What was planned keeps the texts that it was planned under ([`Texts`]). It runs, and what it gave is handed out, while every one of
 //! them binds.
@@ -18,6 +20,7 @@ use concordat_proto::signature::files;
 use tokio::sync::watch;
 
 use super::{Department, Estate};
+use crate::config::report;
 use crate::fetch::leaves;
 use crate::plan::Plan;
 use crate::replace::replace;
@@ -114,27 +117,60 @@ impl Current {
     /// Reads the estate again and goes by it. Gives a summary.
     ///
     /// # Errors
-    /// What is wrong: then nothing has changed.
+    /// What is wrong: then nothing has changed but the revoked keys.
     pub(crate) fn reread(&self) -> Result<String, Fault> {
+        self.reread_revoked()?;
         let next = Estate::load(&self.folder, &self.state).map_err(|report| unusable(&self.folder, &report))?;
         let (before, now) = (self.now(), Utc::now());
         if !alike(&before.departments, &next.departments) {
             return Err(Fault::new(
                 self.folder.join("departments.toml").display(),
                 "states other departments, addresses or server names than those with which the gateway was started",
-                "restart the gateway, or take that back: until then no change of the estate is taken",
+                "restart the gateway, or take that back: until then no change of the estate is taken but revoked keys",
             ));
         }
         warn(&self.folder, &self.state);
         let bound = next.agreements.iter().filter(|agreement| next.signatures.lacking(agreement, now).is_empty()).count();
         let summary = format!("{} agreement(s), {bound} signed by every party, {} view(s)", next.agreements.len(), next.views.len());
-        self.replaced.add(before.copies(now).replaced_by(&next.copies(now)).iter().map(entry));
-        let next = Arc::new(next);
-        self.now.send_replace(Arc::clone(&next));
-        if let Err(e) = remember(&next, &self.state) {
+        self.go_by(next);
+        self.remember();
+        Ok(summary)
+    }
+
+    /// Takes the revoked keys, whatever else is at fault.
+    fn reread_revoked(&self) -> Result<(), Fault> {
+        let (revoked, fault) = match files::revoked_ever(&self.folder.join("agreements"), &self.state) {
+            Ok((revoked, _)) => (Some(revoked), None),
+            Err(damaged) => {
+                let fault = unusable(&self.folder, &report(&damaged.path, &damaged.text, &damaged.problems));
+                (None, Some(Fault { cause: format!("{}; until it is mended, no signature counts", fault.cause), ..fault }))
+            }
+        };
+        let before = self.now();
+        let signatures = before.signatures.revoking(revoked);
+        if signatures != before.signatures {
+            self.go_by(Estate { signatures, ..Estate::clone(&before) });
+        }
+        match fault {
+            // What was seen stays as it is kept: a person must look at it.
+            Some(fault) => Err(fault),
+            None => {
+                self.remember();
+                Ok(())
+            }
+        }
+    }
+
+    fn go_by(&self, next: Estate) {
+        let now = Utc::now();
+        self.replaced.add(self.now().copies(now).replaced_by(&next.copies(now)).iter().map(entry));
+        self.now.send_replace(Arc::new(next));
+    }
+
+    fn remember(&self) {
+        if let Err(e) = remember(&self.now(), &self.state) {
             tracing::error!(cause = %e, "which keys are revoked is in force, but cannot be kept in the folder of state");
         }
-        Ok(summary)
     }
 
     /// Does the work while every text binds.
