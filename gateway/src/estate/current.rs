@@ -282,6 +282,25 @@ mod tests {
         assert_eq!(estate(Vec::new(), &[]).still(&Texts::default(), now()), Ok(()), "nothing was planned under any");
     }
 
+    #[tokio::test]
+    async fn work_ends_when_a_text_that_it_rests_on_binds_no_longer() {
+        let planned = agreed(&AGREEMENT.replace("2026-12-31", "2999-12-31"));
+        let texts = Texts([(planned.id.clone(), planned.digest.clone())].into());
+        let current = Current {
+            folder: PathBuf::new(),
+            state: PathBuf::new(),
+            now: watch::Sender::new(Arc::new(estate(vec![planned.clone()], &[]))),
+            replaced: Unlogged::default(),
+        };
+        assert_eq!(current.while_agreed(&texts, std::future::ready(Ok(1))).await, Ok(1));
+        let endless = current.while_agreed(&texts, std::future::pending::<Result<(), Refusal>>());
+        let leaves = async { current.go_by(estate(vec![planned.clone()], &["b"])) };
+        let (ended, ()) = tokio::time::timeout(LOOK / 2, async { tokio::join!(endless, leaves) }).await.expect("it ends at once");
+        assert!(ended.unwrap_err().message.contains("the signature of 'b' is missing"));
+        let late = current.while_agreed(&texts, std::future::ready(Ok(1))).await.unwrap_err();
+        assert_eq!(late.code, Code::Denied, "{late:?}");
+    }
+
     #[test]
     fn other_addresses_are_noticed_and_other_words_are_not() {
         let department = |address: &str, title: &str| Department {
