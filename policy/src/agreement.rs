@@ -2,6 +2,7 @@
 //! bytes stands in every release order, so that two different texts never pass for the same agreement, and each party signs it
 //! ([`crate::signature`]).
 
+mod file;
 mod rows;
 mod terms;
 
@@ -11,12 +12,12 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
+use self::file::File;
 pub use self::rows::{Condition, Test};
-use self::rows::{ConditionFile, MAX_CONDITIONS};
 pub use self::terms::{Limits, WithdrawalReach};
 use crate::column::{ColumnRule, SUBJECT, Use};
 pub use crate::fingerprint::{Fingerprint, hex};
-use crate::identifier::{IdentifierSpec, IdentifierType};
+use crate::identifier::IdentifierType;
 use crate::{DatasetName, Name, Predicate, Problem};
 
 /// A document for people to fill in: every field with what it means, permitting nothing, on no day of this century but its first.
@@ -77,10 +78,6 @@ pub struct Linkage {
 
 fn default_epoch_days() -> u32 {
     90
-}
-
-fn default_minimum_subjects() -> u32 {
-    10
 }
 
 /// What the agreement says of one dataset.
@@ -187,246 +184,6 @@ impl Agreement {
     #[must_use]
     pub fn dataset(&self, name: &DatasetName) -> Option<&Dataset> {
         self.datasets.iter().find(|dataset| dataset.name == *name)
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    id: Name,
-    title: String,
-    mission: Name,
-    purposes: BTreeSet<Name>,
-    valid_from: NaiveDate,
-    valid_until: NaiveDate,
-    #[serde(default)]
-    review_on: Option<NaiveDate>,
-    #[serde(default)]
-    benefits: Option<String>,
-    #[serde(default = "default_minimum_subjects")]
-    minimum_subjects: u32,
-    #[serde(default)]
-    limits: Limits,
-    #[serde(default)]
-    withdrawals: WithdrawalReach,
-    linkage: Linkage,
-    #[serde(default)]
-    party: Vec<Party>,
-    #[serde(default)]
-    recipient: Vec<Recipient>,
-    #[serde(default)]
-    dataset: Vec<DatasetFile>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DatasetFile {
-    department: Name,
-    name: Name,
-    identifier: IdentifierFile,
-    basis: BasisKind,
-    #[serde(default)]
-    power: Option<String>,
-    #[serde(default)]
-    consent_text: Option<String>,
-    #[serde(default)]
-    honours_objections: Option<bool>,
-    #[serde(default)]
-    rows: Vec<ConditionFile>,
-    #[serde(default)]
-    known_to: BTreeSet<String>,
-    #[serde(default)]
-    columns: BTreeMap<String, ColumnRule>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct IdentifierFile {
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(default)]
-    name: Option<String>,
-    #[serde(default)]
-    pattern: Option<String>,
-    #[serde(default)]
-    uses: BTreeSet<Use>,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum BasisKind {
-    Consent,
-    Statutory,
-}
-
-impl File {
-    fn check(self, digest: String) -> Result<Agreement, Vec<Problem>> {
-        let mut problems = Vec::new();
-        let mut problem = |near: &str, cause: String, remedy: &str| problems.push(Problem::at(near, cause, remedy));
-        if self.valid_until < self.valid_from {
-            problem("valid_until", "the agreement ends before it begins".into(), "set valid_until to a day on or after valid_from");
-        }
-        if self.review_on.is_some_and(|day| !(self.valid_from..=self.valid_until).contains(&day)) {
-            problem("review_on", "the agreement is reviewed when it is not in force".into(), "set review_on to a day of its validity");
-        }
-        if self.purposes.is_empty() {
-            problem("purposes", "an agreement without a purpose permits nothing".into(), "name at least one purpose");
-        }
-        if self.minimum_subjects < FLOOR_OF_MINIMUM_SUBJECTS {
-            problem(
-                "minimum_subjects",
-                format!("minimum_subjects is {}; the least allowed is {FLOOR_OF_MINIMUM_SUBJECTS}", self.minimum_subjects),
-                "raise it (10 is the default)",
-            );
-        }
-        let Limits { requests_per_minute, concurrent_queries, rows_per_day: _, releases_per_day } = self.limits;
-        if [requests_per_minute, concurrent_queries, releases_per_day].contains(&Some(0)) {
-            problem("limits", "a limit of 0 requests, queries or releases permits nothing".into(), "raise it, or leave it out");
-        }
-        if !(1..=3660).contains(&self.linkage.epoch_days) {
-            problem("epoch_days", "an epoch is 1 to 3660 days long".into(), "use 90, the default, unless there is a reason");
-        }
-        let mut departments = BTreeSet::new();
-        for party in &self.party {
-            if !departments.insert(&party.department) {
-                problem(party.department.as_str(), format!("party '{}' stands twice", party.department), "keep one of the two");
-            }
-        }
-        let mut keys: BTreeMap<&Fingerprint, &Name> = BTreeMap::new();
-        for (key, party) in self.party.iter().flat_map(|party| [(&party.signing_key, party), (&party.linkage_key, party)]) {
-            let other = *keys.entry(key).or_insert(&party.department);
-            if *other != party.department {
-                problem(
-                    key.as_str(),
-                    format!("the parties '{other}' and '{}' state the same key: one could sign, and read, for the other", party.department),
-                    "each department has keys of its own; `concordat-node init` prints their fingerprints",
-                );
-            }
-        }
-        if !departments.contains(&self.linkage.keyholder) {
-            problem("keyholder", format!("the keyholder '{}' is not a party", self.linkage.keyholder), "name one of the parties");
-        }
-        let mut names = BTreeSet::new();
-        for dataset in &self.dataset {
-            if !departments.contains(&dataset.department) {
-                problem(
-                    dataset.department.as_str(),
-                    format!("dataset '{}.{}' belongs to a department that is not a party", dataset.department, dataset.name),
-                    "add the department as a party, with its keys' fingerprints",
-                );
-            }
-            if !names.insert((&dataset.department, &dataset.name)) {
-                problem(
-                    dataset.name.as_str(),
-                    format!("dataset '{}.{}' stands twice", dataset.department, dataset.name),
-                    "keep one of the two",
-                );
-            }
-        }
-        let mut datasets = Vec::new();
-        for dataset in self.dataset {
-            match dataset.check() {
-                Ok(dataset) => datasets.push(dataset),
-                Err(found) => problems.extend(found),
-            }
-        }
-        if !problems.is_empty() {
-            return Err(problems);
-        }
-        Ok(Agreement {
-            id: self.id,
-            title: self.title,
-            mission: self.mission,
-            purposes: self.purposes,
-            valid_from: self.valid_from,
-            valid_until: self.valid_until,
-            review_on: self.review_on,
-            benefits: self.benefits,
-            minimum_subjects: self.minimum_subjects,
-            limits: self.limits,
-            withdrawals: self.withdrawals,
-            linkage: self.linkage,
-            parties: self.party,
-            recipients: self.recipient,
-            datasets,
-            digest,
-        })
-    }
-}
-
-impl DatasetFile {
-    fn check(self) -> Result<Dataset, Vec<Problem>> {
-        let mut problems = Vec::new();
-        let name = DatasetName::new(self.department, self.name);
-        let spec = IdentifierSpec { kind: self.identifier.kind, name: self.identifier.name, pattern: self.identifier.pattern };
-        let identifier = IdentifierType::from_spec(&spec)
-            .map_err(|cause| problems.push(Problem::at(&spec.kind, format!("dataset '{name}': {cause}"), "use a known identifier type")));
-        if self.identifier.uses.contains(&Use::Filter) {
-            problems.push(Problem::at(
-                name.dataset.as_str(),
-                format!("dataset '{name}': a pseudonym cannot be filtered on"),
-                "remove 'filter' from the identifier's uses",
-            ));
-        }
-        let basis = match (self.basis, self.power, self.consent_text, self.honours_objections) {
-            (BasisKind::Consent, None, Some(text), None) => Some(Basis::Consent { text }),
-            (BasisKind::Statutory, Some(power), None, honours) => {
-                Some(Basis::Statutory { power, honours_objections: honours.unwrap_or(true) })
-            }
-            _ => None,
-        };
-        if basis.is_none() {
-            problems.push(Problem::at(
-                name.dataset.as_str(),
-                format!("dataset '{name}': the lawful basis is incomplete or mixed"),
-                "basis 'consent' takes consent_text alone; basis 'statutory' takes power and, if wanted, honours_objections",
-            ));
-        }
-        for (column, rule) in &self.columns {
-            let mut problem = |cause: &str, remedy: &str| {
-                problems.push(Problem::at(column, format!("dataset '{name}', column '{column}': {cause}"), remedy));
-            };
-            if column == SUBJECT {
-                problem("this name is reserved for the pseudonym", "give the column another name");
-            }
-            if !column_name_ok(column) {
-                problem(
-                    "a column's name is 1 to 64 of a-z, 0-9 and '_', and starts with a letter",
-                    "rename the column in the node's configuration",
-                );
-            }
-            if rule.uses.contains(&Use::GroupBy) && rule.values.is_none() && rule.kind != crate::ColumnType::Boolean {
-                problem(
-                    "a column with the use 'group_by' needs its published list of values",
-                    "add values = [...], or publish a banded column beside it",
-                );
-            }
-            if rule.uses.contains(&Use::Join) {
-                problem("only the pseudonym joins datasets", "remove 'join'");
-            }
-        }
-        let mut rows = Vec::new();
-        if self.rows.len() > MAX_CONDITIONS {
-            let cause =
-                format!("dataset '{name}': rows has {} conditions, and may have at most {MAX_CONDITIONS} conditions", self.rows.len());
-            problems.push(Problem::at("rows", cause, "is_in takes a list of values"));
-        }
-        for condition in self.rows {
-            let column = condition.column.clone();
-            match condition.check(&self.columns) {
-                Ok(condition) => rows.push(condition),
-                Err((cause, remedy)) => {
-                    problems.push(Problem::at(&column, format!("dataset '{name}', rows, column '{column}': {cause}"), remedy));
-                }
-            }
-        }
-        match (identifier, basis) {
-            (Ok(identifier), Some(basis)) if problems.is_empty() => {
-                let (subject_uses, columns, known_to) = (self.identifier.uses, self.columns, self.known_to);
-                Ok(Dataset { name, identifier, subject_uses, basis, columns, rows, known_to })
-            }
-            _ => Err(problems),
-        }
     }
 }
 
