@@ -17,6 +17,7 @@
 
 mod entry;
 mod file;
+mod replaced;
 mod unlogged;
 mod writer;
 

@@ -16,7 +16,6 @@ use chrono::Utc;
 use concordat_audit::Entry;
 use concordat_operate::Fault;
 use concordat_policy::Refusal;
-use concordat_policy::replaced::{Held, Replaced};
 
 use crate::agreements::Agreements;
 use crate::config::Findings;
@@ -66,7 +65,7 @@ impl Node {
     }
 
     fn go_by(&self, next: Agreements) {
-        self.replaced.add(self.agreements.replaced_by(&next, Utc::now()).iter().map(entry));
+        self.replaced.add(self.agreements.replaced_by(&next, Utc::now()).iter().map(Entry::from));
         self.agreements.replace(next);
     }
 
@@ -93,23 +92,5 @@ fn first(findings: &Findings) -> Fault {
             let more = format!("{} ({} more: see `concordat-node check`)", first.cause(), others.len());
             Fault::new(first.place(), more, first.remedy())
         }
-    }
-}
-
-/// What was replaced, as the access log has it.
-fn entry(replaced: &Replaced) -> Entry {
-    match replaced {
-        Replaced::Agreement { id, before, now } => {
-            let digest = |held: &Option<Held>| held.as_ref().map(|held| held.digest.clone());
-            let binds = |held: &Option<Held>| held.as_ref().is_some_and(|held| held.binds);
-            Entry::new("agreement.replaced")
-                .field("agreement", id.as_str())
-                .field("digest_before", digest(before))
-                .field("digest", digest(now))
-                .field("bound_before", binds(before))
-                .field("binds", binds(now))
-        }
-        Replaced::Revoked(key) => Entry::new("key.revoked").field("key", key.as_str()),
-        Replaced::Reinstated(key) => Entry::new("key.reinstated").field("key", key.as_str()),
     }
 }

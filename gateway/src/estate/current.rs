@@ -14,7 +14,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use concordat_audit::{Entry, Unlogged};
 use concordat_operate::Fault;
-use concordat_policy::replaced::{Copies, Held, Replaced};
+use concordat_policy::replaced::Copies;
 use concordat_policy::{Agreement, Code, Name, Refusal};
 use concordat_proto::signature::files;
 use tokio::sync::watch;
@@ -163,7 +163,7 @@ impl Current {
 
     fn go_by(&self, next: Estate) {
         let now = Utc::now();
-        self.replaced.add(self.now().copies(now).replaced_by(&next.copies(now)).iter().map(entry));
+        self.replaced.add(self.now().copies(now).replaced_by(&next.copies(now)).iter().map(Entry::from));
         self.now.send_replace(Arc::new(next));
     }
 
@@ -227,24 +227,6 @@ fn unusable(folder: &Path, report: &miette::Report) -> Fault {
     let remedy =
         report.help().map_or_else(|| "correct what is named; `concordat-gateway check` shows it too".to_owned(), |help| help.to_string());
     Fault::new(folder.display(), report.to_string().replace('\n', " "), remedy)
-}
-
-/// What was replaced, as the access log has it.
-fn entry(replaced: &Replaced) -> Entry {
-    match replaced {
-        Replaced::Agreement { id, before, now } => {
-            let digest = |held: &Option<Held>| held.as_ref().map(|held| held.digest.clone());
-            let binds = |held: &Option<Held>| held.as_ref().is_some_and(|held| held.binds);
-            Entry::new("agreement.replaced")
-                .field("agreement", id.as_str())
-                .field("digest_before", digest(before))
-                .field("digest", digest(now))
-                .field("bound_before", binds(before))
-                .field("binds", binds(now))
-        }
-        Replaced::Revoked(key) => Entry::new("key.revoked").field("key", key.as_str()),
-        Replaced::Reinstated(key) => Entry::new("key.reinstated").field("key", key.as_str()),
-    }
 }
 
 #[cfg(test)]
