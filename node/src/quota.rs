@@ -5,7 +5,8 @@
 //!   can be read. What cannot be counted is not released.
 //! - The release that reaches the number of rows is complete, and the day's last. Were it refused for its own size, refusals
 //!   would tell how many rows its condition selects.
-//! - A day is a UTC day; a clock that is set back does not open a new one. A new text of an agreement goes on with its counts.
+//! - A day is a UTC day; a clock that is set back does not open a new one. A new text of an agreement goes on with its counts;
+//!   what was taken under one without limits was not counted.
 //!
 //! Deliberately absent: counts by caller. Whom the gateway names is the gateway's word.
 
@@ -75,7 +76,8 @@ impl Quotas {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let uncounted = |e: &dyn std::fmt::Display| Refusal::internal(format!("what is taken under an agreement cannot be counted: {e}"));
         let taken = taken(&connection, &agreement.id, today).map_err(|e| uncounted(&e))?;
-        let used_up = |taken: i64, most: u64| u64::try_from(taken).is_ok_and(|taken| taken >= most);
+        // A number that no release can have left is not one to go on from.
+        let used_up = |taken: i64, most: u64| !u64::try_from(taken).is_ok_and(|taken| taken < most);
         if let Some(most) = releases_per_day.map(u64::from).filter(|most| releases > 0 && used_up(taken.releases, *most)) {
             return Err(self.refusal(agreement, &format!("made the {most} releases"), taken.day));
         }
@@ -177,6 +179,8 @@ mod tests {
         let agreement = limited(Limits { rows_per_day: Some(5), ..Limits::default() });
         let quotas = Quotas::open(folder.path(), name("dfe")).unwrap();
         quotas.charge(&agreement, 1, day(1)).unwrap();
+        quotas.connection.lock().unwrap().execute("UPDATE taken SET rows = -1", []).unwrap();
+        assert_eq!(quotas.intend(&agreement, day(1)).unwrap_err().code, Code::LimitExceeded, "no count is below nothing");
         quotas.connection.lock().unwrap().execute("UPDATE taken SET day = 'no day'", []).unwrap();
         assert_eq!(quotas.intend(&agreement, day(1)).unwrap_err().code, Code::Internal);
         quotas.connection.lock().unwrap().execute("DROP TABLE taken", []).unwrap();
