@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use concordat_policy::agreement::Fingerprint;
 
-use super::suspending::{crowd, events, logged};
+use super::suspending::{crowd, events, logged, under_way};
 use super::*;
 
 const AGREEMENT: &str = "agreements/opportunity.toml";
@@ -123,15 +123,7 @@ async fn a_key_is_revoked_though_an_agreement_is_bad_and_reinstated_only_with_th
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_key_cuts_running_streams() {
     let running = Running::with(crowd).await;
-    let channel = running.endpoint(Some(&running.world.gateway)).initial_stream_window_size(1 << 16).connect().await.unwrap();
-    let mut flight = FlightServiceClient::new(channel).max_decoding_message_size(64 << 20);
-    let all = tickets(&flight.get_flight_info(running.order()).await.unwrap().into_inner());
-    let mut streams = Vec::new();
-    for ticket in all {
-        let mut stream = flight.do_get(ticket).await.unwrap().into_inner();
-        assert!(stream.message().await.unwrap().is_some(), "the schema came");
-        streams.push(stream);
-    }
+    let streams = under_way(&running).await;
     running.world.write(REVOKED, &list(&running.world, "key", "2026-05-01T10:00:00Z"));
     // Not left to the watcher: what is read meanwhile would end well.
     running.node.reread().unwrap();

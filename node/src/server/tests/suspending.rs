@@ -130,9 +130,8 @@ pub(super) fn crowd(world: &World) {
     world.write("consent.csv", &consent);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_running_stream_is_cut_within_two_seconds_without_a_receipt() {
-    let running = Running::with(crowd).await;
+/// A release's streams, of each of which only the schema was read: its rows are still scanned.
+pub(super) async fn under_way(running: &Running) -> Vec<tonic::Streaming<FlightData>> {
     // A client that takes little at a time, so that the stream is under way for as long as it wants.
     let channel = running.endpoint(Some(&running.world.gateway)).initial_stream_window_size(1 << 16).connect().await.unwrap();
     let mut flight = FlightServiceClient::new(channel).max_decoding_message_size(64 << 20);
@@ -143,6 +142,13 @@ async fn a_running_stream_is_cut_within_two_seconds_without_a_receipt() {
         assert!(stream.message().await.unwrap().is_some(), "the schema came");
         streams.push(stream);
     }
+    streams
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_stream_is_cut_within_two_seconds_without_a_receipt() {
+    let running = Running::with(crowd).await;
+    let streams = under_way(&running).await;
     let number = act(&running.world, Act::Suspended, Some("opportunity-2026"));
     let since = Instant::now();
     for mut stream in streams {
