@@ -17,6 +17,7 @@ mod execute;
 mod explain;
 mod fetch;
 mod flight;
+mod guard;
 mod introduce;
 mod issuers;
 pub mod limits;
@@ -34,6 +35,7 @@ mod workers;
 use std::sync::Arc;
 
 use concordat_audit::Log;
+use concordat_guard::ClaimGuard;
 use concordat_policy::Refusal;
 use config::Config;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -57,6 +59,7 @@ struct Gateway {
     workers: Workers,
     estate: Arc<Estate>,
     issuers: Issuers,
+    guard: ClaimGuard,
     fetcher: Fetcher,
     log: Log,
     /// Entries of the log that are not closed yet.
@@ -71,6 +74,7 @@ struct Gateway {
 impl Gateway {
     fn new(config: Config) -> miette::Result<Self> {
         let estate = Estate::load(&config.estate)?;
+        let guard = guard::open(config.guard.as_ref(), &estate)?;
         let issuers = Issuers::load(&config.issuers)?;
         issuers.watch();
         let log = Log::open(&config.log).map_err(|e| {
@@ -102,6 +106,7 @@ impl Gateway {
             workers: Workers::new(partitions as usize).into_diagnostic()?,
             estate: Arc::new(estate),
             issuers,
+            guard,
             fetcher,
             log,
             entries: TaskTracker::new(),

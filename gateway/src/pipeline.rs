@@ -20,6 +20,7 @@ use crate::deliver::{Answer, deliver};
 use crate::estate::View;
 use crate::execute::{agreements_of, execute};
 use crate::explain::{Explanation, Permitted, Proposal, Search, decides, differing, judged};
+use crate::guard;
 use crate::limits::{Allowance, Key, QueryMemory, Source};
 use crate::plan::{Plan, Statement, VIEWS, examples};
 use crate::record::{self, Intent, Opened};
@@ -244,7 +245,7 @@ pub(crate) async fn identify(gateway: &Gateway, from: &Origin<'_>) -> Result<Ide
     if let Err(refusal) = gateway.limits.proofs.look(&source, token, plausible, now) {
         return Err(noted(gateway, &source, refusal).await);
     }
-    match Identity::authenticate(&gateway.issuers, from.metadata, chrono::Utc::now().timestamp()).await {
+    match Identity::authenticate(&gateway.issuers, from.metadata, from.peer, chrono::Utc::now().timestamp()).await {
         Ok(identity) => {
             prove(from.extensions);
             gateway.limits.proofs.good(token, now);
@@ -325,10 +326,12 @@ pub(crate) fn permit(gateway: &Gateway, opened: &Opened) -> Result<Permit, Refus
     authorized(gateway, &opened.caller)
 }
 
-fn authorized(gateway: &Gateway, caller: &Caller) -> Result<Permit, Refusal> {
-    let estate = &gateway.estate;
-    let permit = authorize(caller, caller.mission(), &estate.agreements, &estate.signatures, &estate.purposes, chrono::Utc::now());
-    permit.map_err(|refusal| estate.with_contact(refusal))
+/// Agreements first, so that who may not ask anyway learns of no guard rail.
+pub(crate) fn authorized(gateway: &Gateway, caller: &Caller) -> Result<Permit, Refusal> {
+    let (estate, now) = (&gateway.estate, chrono::Utc::now());
+    let permit = authorize(caller, caller.mission(), &estate.agreements, &estate.signatures, &estate.purposes, now);
+    let guarded = permit.and_then(|permit| guard::decide(&gateway.guard, caller, &permit, now).map(|()| permit));
+    guarded.map_err(|refusal| estate.with_contact(refusal))
 }
 
 /// Plans on the threads of queries: a hard statement must not keep the listener from answering.

@@ -20,6 +20,7 @@ use tonic::transport::Server;
 use crate::Gateway;
 use crate::config::Config;
 use crate::flight::Door;
+use crate::guard;
 use crate::service::Service;
 
 /// The least time that a request may take to become complete and be answered.
@@ -106,7 +107,8 @@ async fn served(config: Config, stop: Stop) -> miette::Result<()> {
 /// The first entry of this run. A log that cannot be written does not keep the gateway from starting: it refuses every call,
 /// and says so.
 async fn begin(gateway: &Gateway) {
-    if let Err(e) = gateway.log.append(Entry::new("gateway.started").field("version", env!("CARGO_PKG_VERSION"))).await {
+    let entry = Entry::new("gateway.started").field("version", env!("CARGO_PKG_VERSION"));
+    if let Err(e) = gateway.log.append(guard::in_force(entry, gateway.guard.loaded().as_ref())).await {
         tracing::error!(cause = %e, source = ?std::error::Error::source(&e), "the access log cannot be written; every call is refused");
     }
     let (log, failures) =
@@ -114,9 +116,13 @@ async fn begin(gateway: &Gateway) {
     gateway.observed.metrics.before_reading(move || failures.set(&[("log", "access")], i64::try_from(log.failures()).unwrap_or(i64::MAX)));
 }
 
-/// The identity towards nodes; the one towards callers is the listener's own matter.
+/// Guard rails and the identity towards nodes; the one towards callers is the listener's own matter.
 fn reloads(gateway: &Arc<Gateway>) -> Reloads {
     let mut reloads = Reloads::default();
+    if let Some(folder) = gateway.guard.folder() {
+        let gateway = Arc::clone(gateway);
+        reloads.add("guard rails", vec![folder.to_owned()], move || guard::reload(&gateway));
+    }
     let (files, metrics, gateway) = (gateway.fetcher.nodes.files().all(), Arc::clone(&gateway.observed.metrics), Arc::clone(gateway));
     let reload = move || {
         let facts = gateway.fetcher.nodes.reload(unix_now())?;

@@ -237,7 +237,7 @@ impl GatewayService for Service {
     async fn who_am_i(&self, request: Request<WhoAmIRequest>) -> Result<Response<WhoAmIResponse>, Status> {
         let identity = identify(&self.gateway, &Origin::of(&request)).await.map_err(|r| r.status())?;
         introduced(&self.gateway.log, &identity).await.map_err(|r| to_status(&r, None))?;
-        Ok(Response::new(introduce(&self.gateway.estate, &identity, chrono::Utc::now())))
+        Ok(Response::new(introduce(&self.gateway, &identity)))
     }
 
     async fn relay_linkage_keys(&self, request: Request<RelayRequest>) -> Result<Response<RelayResponse>, Status> {

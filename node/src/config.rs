@@ -19,6 +19,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
+use concordat_guard::ReleaseGuard;
 use concordat_operate::certificate::Files;
 use concordat_operate::settings::{Operations, Telemetry};
 use concordat_policy::agreement::{Fingerprint, column_name_ok};
@@ -34,6 +35,7 @@ pub(crate) use self::connections::connection;
 pub use self::file::Format;
 pub use self::findings::{Finding, Findings};
 pub use self::reread::{Held, Paths, Pins};
+use crate::guard;
 use crate::linkage::Keypair;
 use crate::source::Source;
 
@@ -58,6 +60,8 @@ pub struct Config {
     pub max_releases: usize,
     /// The server's side of TLS.
     pub tls: Files,
+    /// The department's own guard rails.
+    pub guard: ReleaseGuard,
     /// `[operations]`.
     pub operations: Operations,
     /// `[telemetry]`.
@@ -191,7 +195,10 @@ impl Loader<'_> {
         for paper in &papers {
             signatures.add(&paper.agreement.id, &file.department, files::find(&paper.path, &file.department));
         }
-        let agreements = papers.into_iter().map(|paper| paper.agreement).collect();
+        let agreements: Vec<Agreement> = papers.into_iter().map(|paper| paper.agreement).collect();
+        let known = guard::known(&purposes, agreements.iter(), datasets.iter().map(|dataset| &dataset.name));
+        let rails = file.guard.map(|own| own.under(self.folder));
+        let guard = self.keep(guard::open(&file.department, rails.as_ref(), &known))?;
         Some(Config {
             path: self.path.to_owned(),
             department: file.department,
@@ -202,6 +209,7 @@ impl Loader<'_> {
             release_memory: file.release_memory_mib << 20,
             max_releases: file.max_releases,
             tls,
+            guard,
             operations: file.operations,
             telemetry: file.telemetry,
             signing,

@@ -1,7 +1,7 @@
 //! The node: everything that was opened at start, and the one way an order is answered.
 //!
 //! ```text
-//! order ─▶ caller ─▶ verify ─▶ admit ─▶ consume ─▶ consent ─▶ key ─▶ scan ─▶ log: release.intended ─▶ release
+//! order ─▶ caller ─▶ verify ─▶ guard ─▶ admit ─▶ consume ─▶ consent ─▶ key ─▶ scan ─▶ log: release.intended ─▶ release
 //! ```
 //! Whatever fails on the way is logged (`order.refused`) before it is answered. A log that cannot be written stops service. What
 //! the department has suspended is asked with its agreements, so in `verify`, and again for every ticket and receipt.
@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use concordat_audit::{Entry, Log};
+use concordat_guard::ReleaseGuard;
 use concordat_operate::metrics::{Count, Metrics};
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Code, DatasetName, Name, Refusal};
@@ -28,6 +29,7 @@ use crate::consent::intake::Intake;
 use crate::consent::journal::Noted;
 use crate::consent::{Acknowledged, Consent, Snapshot};
 use crate::datasets::Datasets;
+use crate::guard;
 use crate::linkage::LinkageKeys;
 use crate::orders::{Consumed, VerifiedOrder, Verifier};
 use crate::private;
@@ -41,6 +43,7 @@ pub struct Node {
     pub(crate) department: Name,
     pub(crate) callers: Callers,
     pub(crate) agreements: Arc<Agreements>,
+    pub(crate) guard: ReleaseGuard,
     pub(crate) datasets: Datasets,
     pub(crate) consent: Arc<Consent>,
     pub(crate) intake: Intake,
@@ -103,6 +106,7 @@ impl Node {
             },
             department: config.department,
             agreements,
+            guard: config.guard,
             datasets,
             consent,
             intake,
@@ -156,7 +160,8 @@ impl Node {
             }
             Err(refusal) => return Err(refusal),
         };
-        self.log(Entry::new("node.started").field("department", self.department.as_str()).field("consent_version", version)).await?;
+        let entry = Entry::new("node.started").field("department", self.department.as_str()).field("consent_version", version);
+        self.log(guard::in_force(entry, self.guard.loaded().as_ref())).await?;
         self.take_notice().await
     }
 
@@ -194,6 +199,7 @@ impl Node {
     ) -> Result<Arc<Release>, Refusal> {
         let certificate = self.callers.gateway(certificate)?;
         let order = tracing::info_span!("verify").in_scope(|| self.verifier.verify(wire, &certificate, now))?;
+        guard::decide(&self.guard, &order, now)?;
         let admission = self.releases.admit(&order.id)?;
         self.consume(&order, now).await?;
         let (consent, standing) = self.caught_up().await?;

@@ -25,6 +25,7 @@ use tonic::transport::Server;
 
 use crate::config::{Config, Pins};
 use crate::flight::Flight;
+use crate::guard;
 use crate::node::Node;
 use crate::services::Control;
 use crate::suspension::{self, Standing};
@@ -95,6 +96,10 @@ pub async fn serve(node: Arc<Node>, listen: Listen, stop: Stop) -> Result<(), Se
         pinned.callers.replace(pins);
         Ok(now)
     });
+    if let Some(folder) = node.guard.folder() {
+        let guarded = Arc::clone(&node);
+        reloads.add("guard rails", vec![folder.to_owned()], move || guard::reload(&guarded));
+    }
     let control = Control::new(Arc::clone(&node));
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<NodeServer<Control>>().await;

@@ -1,10 +1,11 @@
 //! What is read again when its files change, or on SIGHUP.
 //!
 //! Files are looked at every two seconds and must have stayed as they are for one look before they are read: a certificate
-//! and its key are two files, and nobody writes both at once. What cannot be used is reported once, and the old stays.
+//! and its key are two files, and nobody writes both at once. A folder counts with the files in it. What cannot be used is
+//! reported once, and the old stays.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -88,7 +89,16 @@ impl Reload {
 }
 
 fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
-    files.iter().map(|file| std::fs::metadata(file).ok().map(|m| (m.mtime(), m.mtime_nsec(), m.len(), m.ino()))).collect()
+    let stamp = |file: &Path| std::fs::metadata(file).ok().map(|m| (m.mtime(), m.mtime_nsec(), m.len(), m.ino()));
+    let mut stamps = Vec::new();
+    for file in files {
+        stamps.push(stamp(file));
+        let within = std::fs::read_dir(file).into_iter().flatten().flatten();
+        let mut within: Vec<PathBuf> = within.map(|entry| entry.path()).collect();
+        within.sort();
+        stamps.extend(within.iter().map(|file| stamp(file)));
+    }
+    stamps
 }
 
 #[cfg(test)]
@@ -123,5 +133,23 @@ mod tests {
         look();
         look();
         assert_eq!(count.load(Ordering::Relaxed), 2, "a file that went is a change");
+    }
+
+    #[test]
+    fn a_folder_changes_with_the_files_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let watched = [folder.path().join("rails")];
+        let mut before = stamps(&watched);
+        std::fs::create_dir(&watched[0]).unwrap();
+        let file = watched[0].join("a");
+        for (text, what) in [(Some("a"), "a new file"), (Some("longer"), "a file that is written over"), (None, "a file that went")] {
+            match text {
+                Some(text) => std::fs::write(&file, text).unwrap(),
+                None => std::fs::remove_file(&file).unwrap(),
+            }
+            let now = stamps(&watched);
+            assert_ne!(now, before, "{what}");
+            before = now;
+        }
     }
 }
