@@ -299,3 +299,35 @@ fn the_examples_of_the_readme_are_taken() {
     let folder = folder(&[("own.cedar", own)]);
     crate::ReleaseGuard::open(name("dwp"), Some(&settings(folder.path())), &known()).unwrap();
 }
+
+/// Rails are laid out by the purpose in their scope. The same rule as a condition is looked at always: both decide alike.
+#[test]
+fn the_layout_by_scope_changes_no_decision() {
+    let mut seed = 7u64;
+    let mut draw = |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    let (mut in_scope, mut as_condition) = (String::new(), String::new());
+    for number in 0..60 {
+        let effect = if draw(3) == 0 { "permit" } else { "forbid" };
+        let purpose = ["opportunity", "opportunity.measure", "health"][usize::try_from(draw(3)).unwrap()];
+        let place = format!("resource {} Purpose::\"{purpose}\"", if draw(2) == 0 { "==" } else { "in" });
+        let (hour, more) = (draw(24), if draw(10) == 0 { " && (context.hour + 1) * 9223372036854775807 > 0" } else { "" });
+        let when = format!("context.hour == {hour}{more}");
+        let head = format!("@id(\"rail-{number}\") @advice(\"wait\")\n{effect}(principal, action, ");
+        in_scope += &format!("{head}{place}) when {{ {when} }};\n");
+        as_condition += &format!("{head}resource) when {{ {place} }} when {{ {when} }};\n");
+    }
+    let (laid_out, plain) = (open(&[("a.cedar", &in_scope)]).unwrap(), open(&[("a.cedar", &as_condition)]).unwrap());
+    let mut decisions = BTreeSet::new();
+    for purpose in ["opportunity", "opportunity.measure", "health"] {
+        for hours in 0..24 {
+            let (asks, now) = (Asks { purpose: name(purpose), ..Asks::well() }, wednesday() + TimeDelta::hours(hours));
+            let decision = decided(&laid_out, &asks, now);
+            assert_eq!(decision, decided(&plain, &asks, now), "{purpose} {now}");
+            decisions.insert(decision);
+        }
+    }
+    assert!(decisions.len() > 10 && decisions.contains("-") && decisions.iter().any(|decision| decision.ends_with('!')), "{decisions:?}");
+}
