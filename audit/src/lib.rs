@@ -17,7 +17,9 @@
 
 mod entry;
 mod file;
+mod unlogged;
 mod writer;
 
 pub use entry::Entry;
+pub use unlogged::Unlogged;
 pub use writer::{DigestKey, Log, LogError};

@@ -17,7 +17,7 @@ use arrow_flight::{FlightDescriptor, FlightInfo};
 use concordat_operate::trace::{TRACEPARENT, is_traceparent};
 use concordat_proto::v1::gateway_client::GatewayClient;
 use concordat_proto::v1::{
-    CatalogueRequest, CatalogueResponse, DepartmentStatus, DepartmentsRequest, ExplainRequest, ExplainResponse, WhoAmIRequest,
+    CatalogueRequest, CatalogueResponse, DepartmentStatus, DepartmentsRequest, ExplainRequest, ExplainResponse, Parameter, WhoAmIRequest,
     WhoAmIResponse,
 };
 use concordat_proto::{MAX_BATCH_MESSAGE, MAX_CONTROL_MESSAGE, status};
@@ -276,7 +276,17 @@ impl Client {
     /// # Errors
     /// What the gateway refused for another reason than what is asked: a denial is an explanation.
     pub async fn explain(&self, sql: &str) -> Result<ExplainResponse> {
-        let request = self.request(ExplainRequest { statement: sql.to_owned() })?;
+        self.explain_with(sql, &Parameters::default()).await
+    }
+
+    /// The same of a question in which `$name` stands for a parameter's value.
+    ///
+    /// # Errors
+    /// As [`Client::explain`]; a parameter without a value, or a value without a parameter.
+    pub async fn explain_with(&self, sql: &str, parameters: &Parameters) -> Result<ExplainResponse> {
+        let numbered = parameters.number(sql)?;
+        let parameters = parameters.texts(&numbered.names).into_iter().map(|value| Parameter { value }).collect();
+        let request = self.request(ExplainRequest { statement: numbered.sql, parameters })?;
         Ok(self.gateway.clone().explain(request).await.map_err(|e| Failure::status(&e))?.into_inner())
     }
 

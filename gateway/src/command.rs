@@ -18,7 +18,7 @@ pub(crate) const PROGRAM: &str = "concordat-gateway";
 /// What the gateway can be told to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve callers until told to stop; SIGHUP reloads certificates and guard rails.
+    /// Serve callers until told to stop; SIGHUP reloads certificates, the estate and guard rails, as a change of their files does.
     Serve {
         /// The configuration.
         #[arg(long, default_value = "gateway.toml")]

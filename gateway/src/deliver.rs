@@ -9,6 +9,7 @@ use concordat_policy::Refusal;
 use serde_json::{Value, json};
 
 use crate::delivery::Held;
+use crate::estate::Texts;
 use crate::execute::Protected;
 use crate::record::Closed;
 
@@ -20,6 +21,8 @@ pub(crate) struct Answer {
     /// What stands behind the answer: query id, mission, purpose, sources with consent versions and freshness, what was
     /// withheld, log entry. Travels as the application metadata of the stream's schema message.
     pub(crate) summary: Value,
+    /// The texts of agreements that it rests on.
+    pub(crate) texts: Texts,
     /// Kept until the answer has been read.
     pub(crate) held: Held,
 }
@@ -64,7 +67,7 @@ pub(crate) fn deliver(closed: Closed) -> Result<Answer, Refusal> {
         }
         object.insert("rules".into(), rules.into());
     }
-    Ok(Answer { schema: protected.schema.clone(), batches, summary, held: protected.held })
+    Ok(Answer { schema: protected.schema.clone(), batches, summary, texts: protected.texts, held: protected.held })
 }
 
 fn reason(minimum: u32) -> String {

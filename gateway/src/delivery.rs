@@ -26,7 +26,7 @@ pub(crate) type Encoded = Pin<Box<dyn Stream<Item = Result<FlightData, Status>> 
 impl Answer {
     /// The answer as messages; dropped when nobody reads them for `unread`.
     pub(crate) fn encoded(self, unread: Duration) -> Encoded {
-        let Self { schema, batches, summary, held } = self;
+        let Self { schema, batches, summary, held, .. } = self;
         let stream = FlightDataEncoderBuilder::new()
             .with_schema(schema)
             .with_metadata(summary.to_string().into())

@@ -31,6 +31,7 @@ use tokio_util::task::TaskTracker;
 use crate::Gateway;
 use crate::authenticate::Caller;
 use crate::deliver::Answer;
+use crate::estate::Texts;
 use crate::limits::{DetachedSettings, Key, Memory};
 use crate::pipeline::{self, Refused};
 use crate::plan::Statement;
@@ -55,6 +56,7 @@ pub(crate) struct Kept {
     schema: SchemaRef,
     batches: Vec<RecordBatch>,
     summary: Value,
+    texts: Texts,
     /// Its memory; given back once it has lapsed and nobody reads it any more.
     _memory: MemoryReservation,
 }
@@ -140,7 +142,7 @@ impl Detached {
         let Progress::Done(kept) = progress else { return Err(unknown()) };
         let query_id = kept.summary.get("query_id").and_then(Value::as_str).unwrap_or_default().to_owned();
         let (schema, batches, summary) = (kept.schema.clone(), kept.batches.clone(), kept.summary.clone());
-        Ok((query_id, Answer { schema, batches, summary, held: Box::new(kept) }))
+        Ok((query_id, Answer { schema, batches, summary, texts: kept.texts.clone(), held: Box::new(kept) }))
     }
 
     /// Stops a query and forgets it.
@@ -223,7 +225,7 @@ impl Detached {
             )
             .advice("ask for fewer rows or columns, or cancel answers that you no longer need")
         })?;
-        Ok(Kept { schema: answer.schema, batches: answer.batches, summary: answer.summary, _memory: memory })
+        Ok(Kept { schema: answer.schema, batches: answer.batches, summary: answer.summary, texts: answer.texts, _memory: memory })
     }
 
     fn owned<'j>(&self, jobs: &'j HashMap<Id, Job>, id: &Id, caller: &Caller) -> Result<&'j Job, Refusal> {

@@ -1,16 +1,21 @@
 //! The estate: departments, purposes, missions, agreements and outcome views, read and checked as a whole.
 //!
 //! Every reference must resolve, the list of revoked keys must be sound, and every view must parse and name datasets that some
-//! agreement of its mission covers; otherwise the gateway does not start. An agreement that a party has not signed is kept, and
-//! nothing is planned under it.
+//! agreement of its mission covers; otherwise the gateway does not start, and one that runs goes on with what it had. An agreement
+//! that a party has not signed is kept, and nothing is planned under it. One estate never changes but for its guard rails; `Current`
+//! holds the one that counts now.
+
+mod current;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use concordat_guard::ClaimGuard;
 use concordat_policy::{Agreement, Code, Name, Problem, PurposeTree, Refusal, Signatures};
 use concordat_proto::signature::files;
 use serde::Deserialize;
 
+pub(crate) use self::current::{Current, Texts, forgotten};
 use crate::config::{read, report};
 use crate::plan;
 
@@ -76,6 +81,8 @@ pub struct Estate {
     pub signatures: Signatures,
     /// The views.
     pub views: Vec<View>,
+    /// The guard rails, as they were read for this estate's purposes and missions.
+    pub(crate) guard: ClaimGuard,
 }
 
 #[derive(Deserialize)]
@@ -94,18 +101,19 @@ struct MissionsFile {
 
 impl Estate {
     /// Reads `folder`: `departments.toml`, `purposes.toml`, `missions.toml`, `agreements/*.toml` with their signatures and
-    /// `revoked.toml`, `views/*.sql`.
+    /// `revoked.toml`, `views/*.sql`. What `state` has seen revoked counts as revoked too. Guard rails come to it in `Current`.
     ///
     /// # Errors
     /// A report of everything wrong in the first file that is wrong.
-    pub fn load(folder: &Path) -> miette::Result<Self> {
+    pub fn load(folder: &Path, state: &Path) -> miette::Result<Self> {
         let departments: DepartmentsFile = parsed(&folder.join("departments.toml"))?;
         let missions: MissionsFile = parsed(&folder.join("missions.toml"))?;
         let purposes_path = folder.join("purposes.toml");
         let purposes_text = read(&purposes_path)?;
         let purposes = PurposeTree::parse(&purposes_text).map_err(|p| report(&purposes_path, &purposes_text, &p))?;
         let papers = folder.join("agreements");
-        let revoked = files::revoked(&papers).map_err(|damaged| report(&damaged.path, &damaged.text, &damaged.problems))?;
+        let revoked = files::revoked_ever(&papers, state);
+        let (revoked, _) = revoked.map_err(|damaged| report(&damaged.path, &damaged.text, &damaged.problems))?;
         let mut estate = Self {
             departments: departments.department,
             purposes,
@@ -113,6 +121,7 @@ impl Estate {
             agreements: Vec::new(),
             signatures: Signatures::new(revoked),
             views: Vec::new(),
+            guard: ClaimGuard::default(),
         };
         estate.unique(folder)?;
         for path in listed(&papers, "toml")?.into_iter().filter(|path| files::is_agreement(path)) {

@@ -14,6 +14,7 @@ use futures::TryStreamExt as _;
 
 use crate::Gateway;
 use crate::delivery::Held;
+use crate::estate::{Estate, Texts};
 use crate::fetch::{Errand, Source, leaves};
 use crate::limits::{Allowance, Key, QueryMemory};
 use crate::plan::{Plan, ReleaseSpec, refusal_of};
@@ -35,6 +36,8 @@ pub(crate) struct Protected {
     pub(crate) mission: String,
     pub(crate) purpose: String,
     pub(crate) agreements: BTreeSet<String>,
+    /// Their texts.
+    pub(crate) texts: Texts,
     pub(crate) sources: Vec<Source>,
     /// What was permitted, for the log.
     pub(crate) decision: Decision,
@@ -43,10 +46,12 @@ pub(crate) struct Protected {
     _only_here: (),
 }
 
-/// Runs `plan`, under the limits of the agreements that it uses. Rows that departments released are charged however it ends.
+/// Runs `plan`, under the limits of the agreements that it uses, and while these bind. Rows that departments released are charged
+/// however it ends.
 ///
 /// # Errors
-/// [`Code::LimitExceeded`] beyond memory, deadline or answer size; node refusals that name the department. Never a part.
+/// [`Code::Denied`] when an agreement left meanwhile; [`Code::LimitExceeded`] beyond memory, deadline or answer size; node refusals
+/// that name the department. Never a part.
 #[tracing::instrument(name = "execute", skip_all)]
 pub(crate) async fn execute(
     gateway: &Gateway,
@@ -56,11 +61,14 @@ pub(crate) async fn execute(
     allowance: Allowance,
     stop: &Stop,
 ) -> Result<Protected, Refusal> {
-    let under = gateway.limits.under(&agreements_of(gateway, &plan)?, true)?;
+    let (estate, texts) = (gateway.estate.now(), Texts::of(&plan)?);
+    estate.still(&texts, chrono::Utc::now())?;
+    let under = gateway.limits.under(&agreements_of(&estate, &plan)?, true)?;
     let specs = leaves(plan.physical())?;
     let Allowance { mut place, memory, answer } = allowance;
     let explain = |refusal| answer.explain(memory.explain(refusal));
-    let ran = stop.unless(run(gateway, opened, &plan, answer.clone())).await;
+    let run = run(gateway, &estate.agreements, opened, &plan, answer.clone());
+    let ran = stop.unless(gateway.estate.while_agreed(&texts, run)).await;
     let ran = ran.map_err(|refusal| explain(if stop.is_late() { awaiting(refusal, &specs) } else { refusal }));
     gateway.limits.charge(&Key::of(&opened.caller), &released(&specs)).await?;
     let Ran { batches, sources, held } = ran?;
@@ -77,6 +85,7 @@ pub(crate) async fn execute(
         mission: permit.mission().to_string(),
         purpose: permit.purpose().to_string(),
         agreements: specs.iter().map(|s| s.permit.agreement.to_string()).collect(),
+        texts,
         sources,
         decision: plan.decision(permit),
         held: Box::new((place, held)),
@@ -85,10 +94,10 @@ pub(crate) async fn execute(
 }
 
 /// The agreements that a plan uses.
-pub(crate) fn agreements_of<'g>(gateway: &'g Gateway, plan: &Plan) -> Result<Vec<&'g Agreement>, Refusal> {
+pub(crate) fn agreements_of<'e>(estate: &'e Estate, plan: &Plan) -> Result<Vec<&'e Agreement>, Refusal> {
     let specs = leaves(plan.physical())?;
     let used: BTreeSet<_> = specs.iter().map(|s| &s.permit.agreement).collect();
-    Ok(gateway.estate.agreements.iter().filter(|a| used.contains(&a.id)).collect())
+    Ok(estate.agreements.iter().filter(|a| used.contains(&a.id)).collect())
 }
 
 /// What a run leaves.
@@ -99,8 +108,8 @@ struct Ran {
     held: MemoryReservation,
 }
 
-async fn run(gateway: &Gateway, opened: &Opened, plan: &Plan, memory: Arc<QueryMemory>) -> Result<Ran, Refusal> {
-    let errand = Errand { query_id: &opened.query_id, caller: &opened.caller, agreements: &gateway.estate.agreements };
+async fn run(gateway: &Gateway, agreements: &[Agreement], opened: &Opened, plan: &Plan, memory: Arc<QueryMemory>) -> Result<Ran, Refusal> {
+    let errand = Errand { query_id: &opened.query_id, caller: &opened.caller, agreements };
     let specs = gateway.fetcher.place(plan.physical(), &errand).await?;
     let most = gateway.limits.settings.answer_mib << 20;
     let (batches, held) = gateway.workers.run(drain(plan.physical().clone(), plan.task(), memory, most)).await??;

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::estate::Estate;
 use crate::fetch::{leaves, orderable, request};
 use crate::plan::{Edit, Plan, Statement, edits};
+use crate::workers::Workers;
 pub(crate) use told::told;
 
 /// How many edits are made on top of one another.
@@ -106,6 +107,16 @@ pub(crate) struct Search {
 }
 
 impl Search {
+    /// Searches on the threads of queries, while somebody waits. Planning cannot be stopped from outside: that nobody waits any more is
+    /// noticed before the next one.
+    ///
+    /// # Errors
+    /// As [`Workers::search`].
+    pub(crate) async fn on(self, workers: &Workers, sql: String, refusal: Refusal) -> Result<Option<Proposal>, Refusal> {
+        let _waits = self.wanted.clone().drop_guard();
+        workers.search(async move { self.nearest(&sql, &refusal).await }).await
+    }
+
     /// The nearest query that is permitted where `sql` met `refusal`: with a small edit, else under another purpose.
     pub(crate) async fn nearest(&self, sql: &str, refusal: &Refusal) -> Option<Proposal> {
         if let Some(permit) = &self.permit

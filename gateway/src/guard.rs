@@ -7,19 +7,16 @@ use concordat_operate::Fault;
 use concordat_policy::{Permit, Refusal};
 use miette::miette;
 
-use crate::Gateway;
 use crate::authenticate::{Caller, Circumstances};
 use crate::estate::Estate;
 
-/// Reads the guard rails.
+/// The estate with the guard rails that are to be, read for its own names.
 ///
 /// # Errors
-/// A report of everything wrong with them: a gateway does not start without those that it is told to have.
-pub(crate) fn open(settings: Option<&Settings>, estate: &Estate) -> miette::Result<ClaimGuard> {
-    ClaimGuard::open(settings, &known(estate)).map_err(|damage| {
-        let lines: Vec<String> = damage.iter().map(|one| format!("{one}\n  remedy: {}", one.remedy)).collect();
-        miette!(help = "nothing is answered under guard rails that cannot be read", "{}", lines.join("\n"))
-    })
+/// Everything wrong with them.
+pub(crate) fn guarded(estate: Estate, settings: Option<&Settings>) -> Result<Estate, Vec<Damage>> {
+    let guard = ClaimGuard::open(settings, &known(&estate))?;
+    Ok(Estate { guard, ..estate })
 }
 
 /// Decides whether the caller may claim the purpose, for which an agreement gave `permit`.
@@ -40,20 +37,9 @@ pub(crate) fn decide(guard: &ClaimGuard, caller: &Caller, permit: &Permit, now: 
     guard.decide(&claim, now)
 }
 
-/// Reads them again and writes into the log what is in force from now on.
-///
-/// # Errors
-/// The first thing wrong with them: what was in force stays so.
-pub(crate) fn reload(gateway: &Gateway) -> Result<String, Fault> {
-    let loaded = gateway.guard.reload(&known(&gateway.estate)).map_err(|damage| fault(&damage))?;
-    let Some(loaded) = loaded else { return Ok("none".into()) };
-    let (log, entry) = (gateway.log.clone(), in_force(Entry::new("guard_rails.loaded"), Some(&loaded)));
-    tokio::spawn(async move {
-        if let Err(e) = log.append(entry).await {
-            tracing::error!(cause = %e, "the access log cannot be written; every call is refused");
-        }
-    });
-    Ok(loaded.to_string())
+/// What the log is told of guard rails that were read again: nothing where they are the same.
+pub(crate) fn replaced(before: Option<&Loaded>, now: Option<&Loaded>) -> Option<Entry> {
+    (before != now).then(|| in_force(Entry::new("guard_rails.loaded"), now))
 }
 
 /// Adds to an entry which guard rails are in force.
@@ -64,8 +50,14 @@ pub(crate) fn in_force(entry: Entry, loaded: Option<&Loaded>) -> Entry {
     }
 }
 
+/// Everything that is wrong: a gateway does not start without the guard rails that it is told to have.
+pub(crate) fn report(damage: &[Damage]) -> miette::Report {
+    let lines: Vec<String> = damage.iter().map(|one| format!("{one}\n  remedy: {}", one.remedy)).collect();
+    miette!(help = "nothing is answered under guard rails that cannot be read", "{}", lines.join("\n"))
+}
+
 /// What is wrong, as one fault.
-fn fault(damage: &[Damage]) -> Fault {
+pub(crate) fn fault(damage: &[Damage]) -> Fault {
     let one = Damage::first_of(damage);
     Fault::new(one.place(), one.cause, one.remedy)
 }

@@ -35,14 +35,12 @@ mod workers;
 use std::sync::Arc;
 
 use concordat_audit::Log;
-use concordat_guard::ClaimGuard;
 use concordat_policy::Refusal;
 use config::Config;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use detached::Detached;
-use estate::Estate;
 use fetch::{Fetcher, Ledgers, Nodes, Relay};
 use issuers::Issuers;
 use limits::Limits;
@@ -57,9 +55,8 @@ struct Gateway {
     limits: Limits,
     detached: Detached,
     workers: Workers,
-    estate: Arc<Estate>,
+    estate: estate::Current,
     issuers: Issuers,
-    guard: ClaimGuard,
     fetcher: Fetcher,
     log: Log,
     /// Entries of the log that are not closed yet.
@@ -73,8 +70,7 @@ struct Gateway {
 
 impl Gateway {
     fn new(config: Config) -> miette::Result<Self> {
-        let estate = Estate::load(&config.estate)?;
-        let guard = guard::open(config.guard.as_ref(), &estate)?;
+        let estate = estate::Current::open(&config.estate, &config.state, config.guard)?;
         let issuers = Issuers::load(&config.issuers)?;
         issuers.watch();
         let log = Log::open(&config.log).map_err(|e| {
@@ -87,7 +83,7 @@ impl Gateway {
                 config.state.join("ledgers.json").display()
             )
         })?;
-        let nodes = Nodes::new(&estate.departments, config.client_tls, ledgers)?;
+        let nodes = Nodes::new(&estate.now().departments, config.client_tls, ledgers)?;
         let cores = std::thread::available_parallelism().map_or(2, |n| u32::try_from(n.get()).unwrap_or(2));
         let observed = Observed::new();
         let most_rows = config.limits.release_rows;
@@ -104,9 +100,8 @@ impl Gateway {
             detached: Detached::new(config.limits.detached),
             limits,
             workers: Workers::new(partitions as usize).into_diagnostic()?,
-            estate: Arc::new(estate),
+            estate,
             issuers,
-            guard,
             fetcher,
             log,
             entries: TaskTracker::new(),

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use concordat_operate::listener::prove;
 use concordat_policy::{Code, Permit, Refusal, authorize};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
@@ -17,13 +18,13 @@ use tonic::metadata::MetadataMap;
 use crate::Gateway;
 use crate::authenticate::{Caller, Identity, bearer};
 use crate::deliver::{Answer, deliver};
-use crate::estate::View;
+use crate::estate::{Estate, Texts, View};
 use crate::execute::{agreements_of, execute};
 use crate::explain::{Explanation, Permitted, Proposal, Search, decides, differing, judged};
 use crate::guard;
 use crate::limits::{Allowance, Key, QueryMemory, Source};
-use crate::plan::{Plan, Statement, VIEWS, examples};
-use crate::record::{self, Intent, Opened};
+use crate::plan::{Plan, Statement, VIEWS, examples, read_as, written_out};
+use crate::record::{self, Intent, Opened, unavailable};
 use crate::terms::{Stop, Terms};
 
 /// How long the nearest permitted query is looked for.
@@ -34,6 +35,19 @@ const SEARCH: Duration = Duration::from_secs(3);
 pub(crate) struct Refused {
     pub(crate) refusal: Refusal,
     pub(crate) query_id: Option<String>,
+}
+
+/// What an answer would look like, and the texts of agreements by which that was decided.
+#[derive(Debug, Clone)]
+pub(crate) struct Described {
+    pub(crate) schema: SchemaRef,
+    pub(crate) texts: Texts,
+}
+
+impl Described {
+    fn of(plan: &Plan) -> Result<Self, Refusal> {
+        Ok(Self { schema: plan.answer_schema(), texts: Texts::of(plan)? })
+    }
 }
 
 /// Where a request comes from: what it says of itself, and the peer's address.
@@ -79,31 +93,37 @@ pub(crate) async fn answer_on(gateway: &Gateway, caller: Caller, statement: &Sta
 }
 
 /// Says what the answer to a statement would look like; reads no data.
-pub(crate) async fn describe(gateway: &Gateway, caller: Caller, statement: &Statement) -> Result<SchemaRef, Refused> {
+pub(crate) async fn describe(gateway: &Gateway, caller: Caller, statement: &Statement) -> Result<Described, Refused> {
     let opened = open(gateway, caller, Intent::Describe, statement).await?;
     let refused = refused_as(&opened);
-    let schema = async {
+    let described = async {
         let terms = Terms::of_caller_who_waits(gateway, CancellationToken::new());
         let Judged { plan, .. } = judge(gateway, &opened, statement, &terms).await?;
-        gateway.limits.under(&agreements_of(gateway, &plan)?, false)?;
-        Ok(plan.answer_schema())
+        gateway.limits.under(&agreements_of(&gateway.estate.now(), &plan)?, false)?;
+        Described::of(&plan)
     };
-    let schema = schema.await;
-    let (_, schema) = opened.finish(schema, serde_json::Value::Null).await.map_err(refused)?;
-    Ok(schema)
+    let described = described.await;
+    let (_, described) = opened.finish(described, serde_json::Value::Null).await.map_err(refused)?;
+    Ok(described)
 }
 
 /// Says whether a statement would be answered and why, and what each node would be asked for; reads no data and places no order.
-/// Returns the id under which the log has the explanation too.
+/// Its values are texts. Returns the id under which the log has the explanation too.
 pub(crate) async fn explain(gateway: &Gateway, caller: Caller, statement: &Statement) -> Result<(String, Explanation), Refused> {
     let opened = open(gateway, caller, Intent::Explain, statement).await?;
     let refused = refused_as(&opened);
     let query_id = opened.query_id.clone();
     let terms = Terms::of_caller_who_waits(gateway, CancellationToken::new());
+    let read = read(gateway, &opened, statement, &terms).await;
+    let judged = async {
+        let statement = read.as_ref().map_err(Refusal::clone)?;
+        judge(gateway, &opened, statement, &terms).await
+    };
     // The place and the memory of its planning are given back where `judge`'s outcome ends: here.
-    let permitted = match judge(gateway, &opened, statement, &terms).await {
+    let permitted = match judged.await {
         Ok(Judged { permit, plan, .. }) => {
-            let under = agreements_of(gateway, &plan).and_then(|agreements| gateway.limits.under(&agreements, false));
+            let estate = gateway.estate.now();
+            let under = agreements_of(&estate, &plan).and_then(|agreements| gateway.limits.under(&agreements, false));
             under.and_then(|_| Permitted::of(permit, &plan, &query_id))
         }
         Err(refusal) => Err(refusal),
@@ -111,7 +131,8 @@ pub(crate) async fn explain(gateway: &Gateway, caller: Caller, statement: &State
     let explanation = match permitted {
         Ok(permitted) => Ok(Explanation::Permitted(permitted)),
         Err(refusal) if decides(&refusal) => {
-            nearest(gateway, &opened, statement, &refusal, &terms).await.map(|proposal| Explanation::Denied(refusal, proposal))
+            let asked = read.as_ref().unwrap_or(statement);
+            nearest(gateway, &opened, asked, &refusal, &terms).await.map(|proposal| Explanation::Denied(refusal, proposal))
         }
         Err(refusal) => Err(refusal),
     };
@@ -131,7 +152,18 @@ pub(crate) async fn explain(gateway: &Gateway, caller: Caller, statement: &State
     }
 }
 
-/// The nearest query that would be permitted, in the place of a query like any planning.
+/// The statement with its values, which are texts, read as the types that are expected where they stand.
+async fn read(gateway: &Gateway, opened: &Opened, statement: &Statement, terms: &Terms) -> Result<Statement, Refusal> {
+    if statement.parameters.is_empty() {
+        return Ok(statement.clone());
+    }
+    let permit = permit(gateway, opened)?;
+    let allowance = terms.admit(&gateway.limits, &opened.caller).await?;
+    let types = terms.stop().unless(parameters(gateway, &permit, &statement.sql, &allowance)).await?;
+    read_as(statement, &types)
+}
+
+/// The nearest query that would be permitted, in the place of a query like any planning. Values stand in it as literals.
 ///
 /// # Errors
 /// [`Code::LimitExceeded`] when there is no place; [`Code::Cancelled`].
@@ -142,11 +174,12 @@ async fn nearest(
     refusal: &Refusal,
     terms: &Terms,
 ) -> Result<Option<Proposal>, Refusal> {
+    let Ok(sql) = written_out(statement) else { return Ok(None) };
     let own = permit(gateway, opened).ok();
     let allowance = terms.admit(&gateway.limits, &opened.caller).await?;
     let search = Search {
         others: others(gateway, &opened.caller, own.as_ref()),
-        estate: gateway.estate.clone(),
+        estate: gateway.estate.now(),
         purpose: opened.caller.purpose.clone(),
         permit: own,
         partitions: gateway.partitions,
@@ -154,22 +187,21 @@ async fn nearest(
         until: Instant::now() + SEARCH,
         wanted: CancellationToken::new(),
     };
-    let (sql, refusal) = (statement.sql.clone(), refusal.clone());
-    // Planning cannot be stopped from outside: whoever stops waiting is noticed before the next one.
-    let _waits = search.wanted.clone().drop_guard();
-    terms.stop().unless(gateway.workers.search(async move { search.nearest(&sql, &refusal).await })).await
+    terms.stop().unless(search.on(&gateway.workers, sql, refusal.clone())).await
 }
 
 /// What the caller may ask under instead: every purpose and mission that the token lets be declared and some agreement permits.
 fn others(gateway: &Gateway, caller: &Caller, own: Option<&Permit>) -> Vec<Permit> {
-    let missions: BTreeSet<_> = gateway.estate.agreements.iter().map(|agreement| &agreement.mission).collect();
-    let purposes = gateway.estate.purposes.iter().flat_map(|purpose| missions.iter().map(move |mission| (&purpose.id, *mission)));
+    let estate = gateway.estate.now();
+    let missions: BTreeSet<_> = estate.agreements.iter().map(|agreement| &agreement.mission).collect();
+    let purposes = estate.purposes.iter().flat_map(|purpose| missions.iter().map(move |mission| (&purpose.id, *mission)));
     let callers = purposes.filter_map(|(purpose, mission)| caller.claiming(purpose, mission));
-    differing(own, callers.filter_map(|caller| authorized(gateway, &caller).ok()))
+    let now = Utc::now();
+    differing(own, callers.filter_map(|caller| authorized(&estate, &caller, now).ok()))
 }
 
 /// Prepares a statement: the types of its parameters and, where they do not depend on values, its answer's columns. Reads no data.
-pub(crate) async fn prepare(gateway: &Gateway, caller: Caller, sql: &str) -> Result<(Vec<DataType>, Option<SchemaRef>), Refused> {
+pub(crate) async fn prepare(gateway: &Gateway, caller: Caller, sql: &str) -> Result<(Vec<DataType>, Option<Described>), Refused> {
     let opened = open(gateway, caller, Intent::Describe, &sql.into()).await?;
     let refused = refused_as(&opened);
     let prepared = async {
@@ -181,8 +213,8 @@ pub(crate) async fn prepare(gateway: &Gateway, caller: Caller, sql: &str) -> Res
         let statement = Statement { sql: sql.to_owned(), parameters: examples(&types) };
         match stop.unless(plan(gateway, &permit, &statement, &allowance.memory)).await {
             Ok(plan) => {
-                gateway.limits.under(&agreements_of(gateway, &plan)?, false)?;
-                Ok((types, Some(plan.answer_schema())))
+                gateway.limits.under(&agreements_of(&gateway.estate.now(), &plan)?, false)?;
+                Ok((types, Some(Described::of(&plan)?)))
             }
             // The example is not what will stand there: what it makes of the statement decides nothing.
             Err(refusal) if !types.is_empty() && matches!(refusal.code, Code::Invalid | Code::Internal) => Ok((types, None)),
@@ -196,8 +228,9 @@ pub(crate) async fn prepare(gateway: &Gateway, caller: Caller, sql: &str) -> Res
 /// Hands the answer of a detached query to its owner, if the agreements still let it.
 pub(crate) async fn collect(gateway: &Gateway, caller: Caller, ticket: &[u8]) -> Result<Answer, Refused> {
     let found = gateway.detached.answer(ticket, &caller).and_then(|found| {
-        let permit = authorized(gateway, &caller)?;
+        let permit = authorized(&gateway.estate.now(), &caller, Utc::now())?;
         still_permitted(&permit, &found.1)?;
+        still_agreed(gateway, &found.1.texts)?;
         Ok(found)
     });
     let (query_id, answer) = match found {
@@ -219,11 +252,19 @@ fn still_permitted(permit: &Permit, answer: &Answer) -> Result<(), Refusal> {
         .advice("ask again: `concordat catalogue` lists what you may use"))
 }
 
-/// Decides anew whether a caller may still use what was prepared, and records that it was announced again.
-pub(crate) async fn announced_again(gateway: &Gateway, caller: Caller, statement: &Statement) -> Result<(), Refused> {
+/// That what was planned under these texts may still be used.
+///
+/// # Errors
+/// [`Code::Denied`], naming the agreement.
+pub(crate) fn still_agreed(gateway: &Gateway, texts: &Texts) -> Result<(), Refusal> {
+    gateway.estate.now().still(texts, Utc::now())
+}
+
+/// Decides anew whether a caller may still use what was prepared under `texts`, and records that it was announced again.
+pub(crate) async fn announced_again(gateway: &Gateway, caller: Caller, statement: &Statement, texts: &Texts) -> Result<(), Refused> {
     let opened = open(gateway, caller, Intent::Describe, statement).await?;
     let refused = refused_as(&opened);
-    let permitted = permit(gateway, &opened).map(drop);
+    let permitted = permit(gateway, &opened).and_then(|_| still_agreed(gateway, texts));
     opened.finish(permitted, serde_json::Value::Null).await.map(drop).map_err(refused)
 }
 
@@ -245,7 +286,7 @@ pub(crate) async fn identify(gateway: &Gateway, from: &Origin<'_>) -> Result<Ide
     if let Err(refusal) = gateway.limits.proofs.look(&source, token, plausible, now) {
         return Err(noted(gateway, &source, refusal).await);
     }
-    match Identity::authenticate(&gateway.issuers, from.metadata, from.peer, chrono::Utc::now().timestamp()).await {
+    match Identity::authenticate(&gateway.issuers, from.metadata, from.peer, Utc::now().timestamp()).await {
         Ok(identity) => {
             prove(from.extensions);
             gateway.limits.proofs.good(token, now);
@@ -281,7 +322,7 @@ pub(crate) async fn looked_up(gateway: &Gateway, identity: &Identity) -> Result<
 
 /// Records a refusal, or counts it where its source floods.
 async fn noted(gateway: &Gateway, source: &Source, refusal: Refusal) -> Refused {
-    if !gateway.limits.refusals.note(source, &refusal, Instant::now(), chrono::Utc::now()) {
+    if !gateway.limits.refusals.note(source, &refusal, Instant::now(), Utc::now()) {
         return Refused::unlogged(refusal);
     }
     Refused::unlogged(record::refused(&gateway.log, source, &refusal).await.err().unwrap_or(refusal))
@@ -300,6 +341,7 @@ async fn opened(
     statement: &Statement,
     detached: Option<&str>,
 ) -> Result<Opened, Refused> {
+    gateway.estate.replaced.write(&gateway.log).await.map_err(|e| Refused::unlogged(unavailable(e)))?;
     record::open((&gateway.log, &gateway.entries), caller, intent, &statement.digested(), detached).await.map_err(Refused::unlogged)
 }
 
@@ -323,24 +365,24 @@ async fn judge(gateway: &Gateway, opened: &Opened, statement: &Statement, terms:
 /// Decides whether the caller may ask at all.
 #[tracing::instrument(name = "authorize", skip_all)]
 pub(crate) fn permit(gateway: &Gateway, opened: &Opened) -> Result<Permit, Refusal> {
-    authorized(gateway, &opened.caller)
+    authorized(&gateway.estate.now(), &opened.caller, Utc::now())
 }
 
-/// Agreements first, so that who may not ask anyway learns of no guard rail.
-pub(crate) fn authorized(gateway: &Gateway, caller: &Caller) -> Result<Permit, Refusal> {
-    let (estate, now) = (&gateway.estate, chrono::Utc::now());
+/// Decides by an estate and its guard rails. Agreements first, so that who may not ask anyway learns of no guard rail.
+pub(crate) fn authorized(estate: &Estate, caller: &Caller, now: DateTime<Utc>) -> Result<Permit, Refusal> {
     let permit = authorize(caller, caller.mission(), &estate.agreements, &estate.signatures, &estate.purposes, now);
-    let guarded = permit.and_then(|permit| guard::decide(&gateway.guard, caller, &permit, now).map(|()| permit));
+    let guarded = permit.and_then(|permit| guard::decide(&estate.guard, caller, &permit, now).map(|()| permit));
     guarded.map_err(|refusal| estate.with_contact(refusal))
 }
 
 /// Plans on the threads of queries: a hard statement must not keep the listener from answering.
 #[tracing::instrument(name = "plan", skip_all)]
 pub(crate) async fn plan(gateway: &Gateway, permit: &Permit, statement: &Statement, memory: &Arc<QueryMemory>) -> Result<Plan, Refusal> {
-    let (permit, statement, estate, partitions) = (permit.clone(), statement.clone(), gateway.estate.clone(), gateway.partitions);
+    let estate = gateway.estate.now();
+    let (permit, statement, planned_in, partitions) = (permit.clone(), statement.clone(), estate.clone(), gateway.partitions);
     let runtime = gateway.runtime(memory.clone())?;
-    let planned = gateway.workers.plan(async move { judged(&permit, &statement, &estate, partitions, runtime).await });
-    planned.await?.map_err(|refusal| gateway.estate.with_contact(memory.explain(refusal)))
+    let planned = gateway.workers.plan(async move { judged(&permit, &statement, &planned_in, partitions, runtime).await });
+    planned.await?.map_err(|refusal| estate.with_contact(memory.explain(refusal)))
 }
 
 /// A view as this permit would answer it; `None` where it would not, and then it is nobody's business that there is one. Views
@@ -352,10 +394,11 @@ pub(crate) async fn view(gateway: &Gateway, permit: &Permit, view: &View, caller
 
 /// The types of a statement's parameters, found on the same threads.
 async fn parameters(gateway: &Gateway, permit: &Permit, sql: &str, allowance: &Allowance) -> Result<Vec<DataType>, Refusal> {
-    let (permit, sql, estate, partitions) = (permit.clone(), sql.to_owned(), gateway.estate.clone(), gateway.partitions);
+    let estate = gateway.estate.now();
+    let (permit, sql, planned_in, partitions) = (permit.clone(), sql.to_owned(), estate.clone(), gateway.partitions);
     let runtime = gateway.runtime(allowance.memory.clone())?;
-    let found = gateway.workers.plan(async move { Plan::parameters(&permit, &sql, &estate.views, partitions, runtime).await });
-    found.await?.map_err(|refusal| gateway.estate.with_contact(refusal))
+    let found = gateway.workers.plan(async move { Plan::parameters(&permit, &sql, &planned_in.views, partitions, runtime).await });
+    found.await?.map_err(|refusal| estate.with_contact(refusal))
 }
 
 /// Names the log's entry in a refusal.

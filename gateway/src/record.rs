@@ -282,7 +282,8 @@ fn refusing(entry: Entry, refusal: &Refusal) -> Entry {
     refusal.cause().into_iter().fold(entry, |entry, cause| entry.field("cause", json!(cause)))
 }
 
-fn unavailable(error: LogError) -> Refusal {
+/// The refusal of everything while the log cannot be written.
+pub(crate) fn unavailable(error: LogError) -> Refusal {
     tracing::error!(error = %error, cause = ?std::error::Error::source(&error), "access log unavailable");
     Refusal::new(Code::LogUnavailable, "the access log cannot be written, so nothing may leave")
         .advice("the gateway's operator must free or repair the log's disk")

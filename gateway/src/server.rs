@@ -11,6 +11,7 @@ use concordat_operate::readiness::{Reachability, Reason, Subject};
 use concordat_operate::reload::Reloads;
 use concordat_operate::server::{Server as Bound, described, unix_now};
 use concordat_operate::telemetry;
+use concordat_policy::Name;
 use concordat_proto::v1::gateway_server::GatewayServer;
 use concordat_proto::{MAX_BATCH_MESSAGE, MAX_CONTROL_MESSAGE};
 use futures::future::{BoxFuture, join_all};
@@ -108,7 +109,8 @@ async fn served(config: Config, stop: Stop) -> miette::Result<()> {
 /// and says so.
 async fn begin(gateway: &Gateway) {
     let entry = Entry::new("gateway.started").field("version", env!("CARGO_PKG_VERSION"));
-    if let Err(e) = gateway.log.append(guard::in_force(entry, gateway.guard.loaded().as_ref())).await {
+    let entry = guard::in_force(entry, gateway.estate.now().guard.loaded().as_ref());
+    if let Err(e) = gateway.log.append(entry).await {
         tracing::error!(cause = %e, source = ?std::error::Error::source(&e), "the access log cannot be written; every call is refused");
     }
     let (log, failures) =
@@ -116,12 +118,26 @@ async fn begin(gateway: &Gateway) {
     gateway.observed.metrics.before_reading(move || failures.set(&[("log", "access")], i64::try_from(log.failures()).unwrap_or(i64::MAX)));
 }
 
-/// Guard rails and the identity towards nodes; the one towards callers is the listener's own matter.
+/// The estate, the guard rails, and the identity towards nodes; the one towards callers is the listener's own matter.
 fn reloads(gateway: &Arc<Gateway>) -> Reloads {
     let mut reloads = Reloads::default();
-    if let Some(folder) = gateway.guard.folder() {
-        let gateway = Arc::clone(gateway);
-        reloads.add("guard rails", vec![folder.to_owned()], move || guard::reload(&gateway));
+    let rereads = Arc::clone(gateway);
+    reloads.add("estate", gateway.estate.watched(), move || {
+        let summary = rereads.estate.reread()?;
+        rereads.tell_log();
+        Ok(summary)
+    });
+    if let Some(folder) = gateway.estate.guard_rails() {
+        let rereads = Arc::clone(gateway);
+        reloads.add("guard rails", vec![folder], move || {
+            let summary = rereads.estate.reread_guard_rails()?;
+            rereads.tell_log();
+            Ok(summary)
+        });
+    }
+    // What changed since it was read first.
+    if let Err(fault) = gateway.estate.reread() {
+        tracing::error!(cause = %fault, remedy = fault.remedy, "the estate changed while the gateway started, and cannot be used");
     }
     let (files, metrics, gateway) = (gateway.fetcher.nodes.files().all(), Arc::clone(&gateway.observed.metrics), Arc::clone(gateway));
     let reload = move || {
@@ -165,14 +181,18 @@ impl Subject for Readiness {
     }
 
     fn departments(&self) -> BoxFuture<'_, Vec<Reachability>> {
-        Box::pin(join_all(self.0.estate.departments.iter().map(async |department| {
-            let described = self.0.fetcher.nodes.describe_now(&department.id).await;
-            Reachability {
-                department: department.id.to_string(),
-                reachable: described.is_ok(),
-                cause: described.err().map(|refusal| refusal.operator.unwrap_or(refusal.message)).unwrap_or_default(),
-            }
-        })))
+        Box::pin(async {
+            let departments: Vec<Name> = self.0.estate.now().departments.iter().map(|department| department.id.clone()).collect();
+            let asked = departments.into_iter().map(async |department| {
+                let described = self.0.fetcher.nodes.describe_now(&department).await;
+                Reachability {
+                    department: department.to_string(),
+                    reachable: described.is_ok(),
+                    cause: described.err().map(|refusal| refusal.operator.unwrap_or(refusal.message)).unwrap_or_default(),
+                }
+            });
+            join_all(asked).await
+        })
     }
 }
 

@@ -15,6 +15,7 @@ use concordat_proto::v1::{
     DepartmentStatus, DepartmentsRequest, DepartmentsResponse, DetachRequest, DetachResponse, DetachedRequest, DetachedResponse,
     DetachedState, DetachedTicket, ExplainRequest, ExplainResponse, RelayRequest, RelayResponse, View, WhoAmIRequest, WhoAmIResponse,
 };
+use datafusion::common::ScalarValue;
 use futures::future::join_all;
 use prost::Message as _;
 use serde_json::{Value, json};
@@ -74,7 +75,8 @@ impl Service {
         let ids: BTreeSet<&Name> = permit.datasets().map(|d| &d.agreement).collect();
         let mut served = BTreeSet::new();
         self.gateway.fetcher.relay.forget();
-        for agreement in self.gateway.estate.agreements.iter().filter(|a| ids.contains(&a.id)) {
+        let estate = self.gateway.estate.now();
+        for agreement in estate.agreements.iter().filter(|a| ids.contains(&a.id)) {
             let domain =
                 LinkageDomain::at(permit.mission().clone(), permit.purpose().clone(), agreement.linkage.epoch_days, chrono::Utc::now())
                     .ok_or_else(|| Refusal::internal("no linkage domain at this time"))?;
@@ -87,7 +89,8 @@ impl Service {
 
     async fn departments_of(&self, permit: &Permit) -> DepartmentsResponse {
         let concerned: BTreeSet<&Name> = permit.datasets().map(|d| &d.dataset.name.department).collect();
-        let concerned = self.gateway.estate.departments.iter().filter(|d| concerned.contains(&d.id));
+        let estate = self.gateway.estate.now();
+        let concerned = estate.departments.iter().filter(|d| concerned.contains(&d.id));
         let departments = join_all(concerned.map(async |department| {
             let described = self.gateway.fetcher.nodes.describe_now(&department.id).await;
             let fault = described.as_ref().err().map(ToString::to_string).unwrap_or_default();
@@ -105,7 +108,7 @@ impl Service {
     }
 
     async fn catalogue_of(&self, permit: &Permit, caller: &Key) -> CatalogueResponse {
-        let estate = &self.gateway.estate;
+        let estate = self.gateway.estate.now();
         let views = self.views_of(permit, caller).await;
         let freshness = self.freshness_of(permit).await;
         let mission = estate.mission(permit.mission());
@@ -122,8 +125,8 @@ impl Service {
 
     /// The mission's views that would be answered under this permit.
     async fn views_of(&self, permit: &Permit, caller: &Key) -> Vec<View> {
-        let mut usable = Vec::new();
-        for known in self.gateway.estate.views.iter().filter(|v| v.mission == *permit.mission()) {
+        let (mut usable, estate) = (Vec::new(), self.gateway.estate.now());
+        for known in estate.views.iter().filter(|v| v.mission == *permit.mission()) {
             if pipeline::view(&self.gateway, permit, known, caller).await.is_some() {
                 usable.push(view(known));
             }
@@ -151,7 +154,8 @@ impl Service {
 
     fn agreements_of(&self, permit: &Permit) -> Vec<Agreement> {
         let named: BTreeSet<&Name> = permit.datasets().map(|d| &d.agreement).collect();
-        let agreements = self.gateway.estate.agreements.iter().filter(|a| named.contains(&a.id));
+        let estate = self.gateway.estate.now();
+        let agreements = estate.agreements.iter().filter(|a| named.contains(&a.id));
         let shown = agreements.map(|a| Agreement {
             id: a.id.to_string(),
             title: a.title.clone(),
@@ -163,7 +167,8 @@ impl Service {
 
     fn contacts_of(&self, permit: &Permit) -> Vec<Department> {
         let concerned: BTreeSet<&Name> = permit.datasets().map(|d| &d.dataset.name.department).collect();
-        let departments = self.gateway.estate.departments.iter().filter(|d| concerned.contains(&d.id));
+        let estate = self.gateway.estate.now();
+        let departments = estate.departments.iter().filter(|d| concerned.contains(&d.id));
         let shown = departments.map(|d| Department {
             id: d.id.to_string(),
             title: d.title.clone(),
@@ -229,7 +234,8 @@ impl GatewayService for Service {
 
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
         let caller = authenticate(&self.gateway, &Origin::of(&request)).await.map_err(|r| r.status())?;
-        let (statement, purpose) = (Statement::from(request.get_ref().statement.as_str()), caller.purpose.clone());
+        let (ExplainRequest { statement: sql, parameters }, purpose) = (request.into_inner(), caller.purpose.clone());
+        let statement = Statement { sql, parameters: parameters.into_iter().map(|p| ScalarValue::Utf8(p.value)).collect() };
         let (query_id, explanation) = pipeline::explain(&self.gateway, caller, &statement).await.map_err(|r| r.status())?;
         Ok(Response::new(explain::told(query_id, &purpose, explanation)))
     }
@@ -237,7 +243,7 @@ impl GatewayService for Service {
     async fn who_am_i(&self, request: Request<WhoAmIRequest>) -> Result<Response<WhoAmIResponse>, Status> {
         let identity = identify(&self.gateway, &Origin::of(&request)).await.map_err(|r| r.status())?;
         introduced(&self.gateway.log, &identity).await.map_err(|r| to_status(&r, None))?;
-        Ok(Response::new(introduce(&self.gateway, &identity)))
+        Ok(Response::new(introduce(&self.gateway.estate.now(), &identity, chrono::Utc::now())))
     }
 
     async fn relay_linkage_keys(&self, request: Request<RelayRequest>) -> Result<Response<RelayResponse>, Status> {

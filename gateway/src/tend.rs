@@ -1,4 +1,5 @@
-//! What has to be done now and then, and before the gateway ends: counted refusals are recorded, lapsed answers dropped.
+//! What has to be done now and then, and before the gateway ends: counted refusals are recorded, lapsed answers dropped, and the log is
+//! told what was replaced of the estate.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,6 +26,7 @@ impl Gateway {
             loop {
                 ticks.tick().await;
                 gateway.detached.sweep(Instant::now());
+                gateway.tell_log();
                 // While the log cannot be written, refusals are counted on.
                 if unrecorded.is_empty() {
                     unrecorded = gateway.limits.refusals.ended(Instant::now(), false);
@@ -32,6 +34,16 @@ impl Gateway {
                 unrecorded = gateway.recorded(unrecorded).await;
             }
         }))
+    }
+
+    /// Has the log told what was replaced of the estate. Until it is, nothing is opened.
+    pub(crate) fn tell_log(self: &Arc<Self>) {
+        let gateway = self.clone();
+        self.entries.spawn(async move {
+            if let Err(e) = gateway.estate.replaced.write(&gateway.log).await {
+                tracing::error!(cause = %e, "what was replaced of the estate is not in the access log yet");
+            }
+        });
     }
 
     /// Ends what still runs, waits until every entry is closed, and records what was only counted. The listener must have stopped,

@@ -1,13 +1,18 @@
 //! The node's own agreements and purpose tree: what every order and every linkage key is held against. What the gateway says
 //! of an agreement counts for nothing beyond naming it. An agreement that this department has not signed is held, and refused.
+//! One set of them never changes; [`Current`] holds the set that counts now.
+
+mod current;
 
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use concordat_guard::ReleaseGuard;
 use concordat_policy::signature::Fault;
 use concordat_policy::{Agreement, Code, LinkageDomain, Name, PurposeTree, Refusal, Signatures};
 use concordat_proto::v1;
 
+pub use self::current::Current;
 use crate::suspension::Suspensions;
 
 /// How near to an epoch's boundary the neighbouring epoch is taken too, in seconds: two clocks may stand on either side.
@@ -20,14 +25,21 @@ pub struct Agreements {
     agreements: Vec<Agreement>,
     signatures: Signatures,
     purposes: PurposeTree,
+    guard: ReleaseGuard,
 }
 
 impl Agreements {
-    /// Takes agreements that were read and checked with the configuration, the department's signatures of them, and what it
-    /// suspends of them.
+    /// Takes agreements that were read and checked with the configuration, the department's signatures of them, what it suspends
+    /// of them, and its guard rails, which were read for these agreements and purposes.
     #[must_use]
-    pub fn new(suspensions: Arc<Suspensions>, agreements: Vec<Agreement>, signatures: Signatures, purposes: PurposeTree) -> Self {
-        Self { suspensions, agreements, signatures, purposes }
+    pub fn new(
+        suspensions: Arc<Suspensions>,
+        agreements: Vec<Agreement>,
+        signatures: Signatures,
+        purposes: PurposeTree,
+        guard: ReleaseGuard,
+    ) -> Self {
+        Self { suspensions, agreements, signatures, purposes, guard }
     }
 
     /// Every agreement.
@@ -39,6 +51,12 @@ impl Agreements {
     #[must_use]
     pub fn purposes(&self) -> &PurposeTree {
         &self.purposes
+    }
+
+    /// The department's guard rails.
+    #[must_use]
+    pub fn guard(&self) -> &ReleaseGuard {
+        &self.guard
     }
 
     /// The department.
@@ -66,6 +84,28 @@ impl Agreements {
     /// # Errors
     /// [`Code::Denied`]; [`Code::NodeRefused`] when nobody can tell what is suspended.
     pub fn find(&self, id: &str, digest: &str, now: DateTime<Utc>) -> Result<&Agreement, Refusal> {
+        // First: what the department has ended it has not signed either, and that is not the cause to name.
+        self.suspensions.permits(&self.held(id, digest)?.id)?;
+        self.binding(id, digest, now)
+    }
+
+    /// The same, whatever is suspended.
+    ///
+    /// # Errors
+    /// [`Code::Denied`].
+    pub(crate) fn binding(&self, id: &str, digest: &str, now: DateTime<Utc>) -> Result<&Agreement, Refusal> {
+        let agreement = self.held(id, digest)?;
+        self.bound(agreement, now)?;
+        if !agreement.in_force(now) {
+            return Err(self
+                .denied(format!("the agreement '{id}' is not in force: it runs from {} to {}", agreement.valid_from, agreement.valid_until))
+                .advice("ask the parties to renew it"));
+        }
+        Ok(agreement)
+    }
+
+    /// The agreement of that name, in that text.
+    fn held(&self, id: &str, digest: &str) -> Result<&Agreement, Refusal> {
         let Some(agreement) = self.agreements.iter().find(|agreement| agreement.id.as_str() == id) else {
             return Err(self
                 .denied("this department holds no agreement of that name")
@@ -76,19 +116,18 @@ impl Agreements {
                 .denied(format!("the agreement '{id}' that this department holds is another text than the one in the request"))
                 .advice("the parties must hold the same file, byte for byte; compare its SHA-256"));
         }
-        self.signed(agreement, now).map_err(|fault| self.unsigned(agreement, &fault))?;
-        if let Some(party) = self.signatures.compromised(agreement) {
-            return Err(self
-                .denied(format!("the agreement '{id}' names a key of '{party}' that this department has listed as revoked"))
-                .advice("the parties must agree that department's new key, and sign anew"));
-        }
-        if !agreement.in_force(now) {
-            return Err(self
-                .denied(format!("the agreement '{id}' is not in force: it runs from {} to {}", agreement.valid_from, agreement.valid_until))
-                .advice("ask the parties to renew it"));
-        }
-        self.suspensions.permits(&agreement.id)?;
         Ok(agreement)
+    }
+
+    /// That the department is bound by an agreement that it holds, on whatever days that is in force.
+    fn bound(&self, agreement: &Agreement, now: DateTime<Utc>) -> Result<(), Refusal> {
+        self.signed(agreement, now).map_err(|fault| self.unsigned(agreement, &fault))?;
+        match self.signatures.compromised(agreement) {
+            None => Ok(()),
+            Some(party) => Err(self
+                .denied(format!("the agreement '{}' names a key of '{party}' that this department has listed as revoked", agreement.id))
+                .advice("the parties must agree that department's new key, and sign anew")),
+        }
     }
 
     /// The linkage domain that a request names, if the agreement permits it and it is the current one.
@@ -121,7 +160,7 @@ impl Agreements {
 
     fn unsigned(&self, agreement: &Agreement, fault: &Fault) -> Refusal {
         let remedy = if fault.signing_helps() {
-            format!("its administrator decides: `concordat-node agreement sign {}`, then a restart of the node", agreement.id)
+            format!("its administrator decides: `concordat-node agreement sign {}`", agreement.id)
         } else {
             fault.remedy().to_owned()
         };

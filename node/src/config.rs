@@ -12,6 +12,7 @@ mod connections;
 mod file;
 mod findings;
 mod keys;
+mod papers;
 mod reread;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +27,7 @@ use concordat_policy::agreement::{Fingerprint, column_name_ok};
 use concordat_policy::column::SUBJECT;
 use concordat_policy::identifier::IdentifierSpec;
 use concordat_policy::signature::Fault;
-use concordat_policy::{Agreement, Classification, ColumnType, IdentifierType, Name, Problem, PurposeTree, Revocations, Signatures};
+use concordat_policy::{Agreement, Classification, ColumnType, IdentifierType, Name, Problem, PurposeTree, Signatures};
 use concordat_proto::signature::files;
 use concordat_proto::token::{SigningKey, VerifyingKey};
 
@@ -34,8 +35,8 @@ use self::connections::Connections;
 pub(crate) use self::connections::connection;
 pub use self::file::Format;
 pub use self::findings::{Finding, Findings};
+pub use self::papers::{PaperFiles, Papers};
 pub use self::reread::{Held, Paths, Pins};
-use crate::guard;
 use crate::linkage::Keypair;
 use crate::source::Source;
 
@@ -86,6 +87,8 @@ pub struct Config {
     pub agreements: Vec<Agreement>,
     /// The department's own signatures of them, and the revoked keys.
     pub signatures: Signatures,
+    /// Where these three and the guard rails were read, to read them again.
+    pub papers: PaperFiles,
     /// The datasets it offers.
     pub datasets: Vec<DatasetConfig>,
     /// What the operator should know, though the node starts.
@@ -188,17 +191,18 @@ impl Loader<'_> {
         let purposes = self.purposes(&file.purposes);
         let agreements = self.agreements(&file.agreements);
         let (tls, signing, linkage, order_key, purposes) = (tls?, signing?, linkage?, order_key?, purposes?);
-        let own =
-            check::Own { department: &file.department, datasets: &datasets, signing: &signing, linkage: &linkage, purposes: &purposes };
-        let papers = check::agreements(agreements, &own, &mut self.findings, &mut self.warnings);
-        let mut signatures = Signatures::new(self.revoked(&file.agreements));
-        for paper in &papers {
-            signatures.add(&paper.agreement.id, &file.department, files::find(&paper.path, &file.department));
-        }
-        let agreements: Vec<Agreement> = papers.into_iter().map(|paper| paper.agreement).collect();
-        let known = guard::known(&purposes, agreements.iter(), datasets.iter().map(|dataset| &dataset.name));
-        let rails = file.guard.map(|own| own.under(self.folder));
-        let guard = self.keep(guard::open(&file.department, rails.as_ref(), &known))?;
+        let papers = PaperFiles {
+            config: self.path.to_owned(),
+            agreements: file.agreements,
+            purposes: file.purposes,
+            state: file.state,
+            department: file.department.clone(),
+            datasets: datasets.clone(),
+            guard: file.guard.map(|own| own.under(self.folder)),
+            signing: Fingerprint::of(signing.public_spki()),
+            linkage: Fingerprint::of(&linkage.public()),
+        };
+        let Papers { purposes, agreements, signatures, guard, .. } = self.papers(&papers, purposes, agreements)?;
         Some(Config {
             path: self.path.to_owned(),
             department: file.department,
@@ -222,6 +226,7 @@ impl Loader<'_> {
             purposes,
             agreements,
             signatures,
+            papers,
             datasets,
             warnings: Vec::new(),
         })
@@ -267,14 +272,6 @@ impl Loader<'_> {
             }
         }
         papers
-    }
-
-    /// The revoked keys; none where the list is damaged, which is a finding.
-    fn revoked(&mut self, folder: &Path) -> Revocations {
-        files::revoked(&self.folder.join(folder)).unwrap_or_else(|damaged| {
-            self.problems(&damaged.path, &damaged.text, damaged.problems);
-            Revocations::default()
-        })
     }
 
     fn problems(&mut self, path: &Path, text: &str, problems: Vec<Problem>) {

@@ -1,7 +1,7 @@
 //! The department's datasets: checked against their sources at start, scanned for releases.
 //!
-//! A scan reads the identifier and the ordered columns only, in the declared types, of the rows for which the order's predicate
-//! is true. What the source holds beside that is never touched.
+//! A scan reads the identifier and the ordered columns only, in the declared types, of the rows for which the agreement's
+//! condition and the order's predicate are true. What the source holds beside that is never touched.
 
 mod expression;
 

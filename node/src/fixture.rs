@@ -226,6 +226,13 @@ impl World {
         self.write("agreements/opportunity.toml.dfe.sig", &signature_of(&agreement, "dfe", &self.signing));
     }
 
+    /// Changes the agreement, and signs it as it is then.
+    pub(crate) fn agree(&mut self, from: &str, to: &str) {
+        self.replace("agreements/opportunity.toml", from, to);
+        self.agreement = Agreement::parse(&fs::read_to_string(self.path("agreements/opportunity.toml")).unwrap()).unwrap();
+        self.resign();
+    }
+
     /// What lies beside the agreement.
     pub(crate) fn signatures(&self) -> Signatures {
         let file = self.path("agreements/opportunity.toml");

@@ -87,8 +87,8 @@ impl Flight {
         let redeem = || {
             let certificate = self.0.callers.gateway(certificate.clone())?;
             let ticket = ticket::verify(&self.0, &request.get_ref().ticket, &certificate, Utc::now().timestamp())?;
-            // First: a suspension has ended the release, too, and is the cause to name.
-            self.0.agreements.suspensions().permits(&ticket.agreement)?;
+            // First: what ends an agreement has ended the release, too, and is the cause to name.
+            self.0.agreements.permits(&ticket.agreement, &ticket.agreement_digest)?;
             Ok((self.0.releases.redeem(&ticket.order, ticket.partition)?, ticket.partition))
         };
         match redeem() {
@@ -100,16 +100,17 @@ impl Flight {
     }
 }
 
-/// Schema, batches, receipt; cut when the department suspends the agreement.
+/// Schema, batches, receipt; cut when the department suspends the agreement, or the text that was ordered under binds no longer.
 fn stream(reader: Reader) -> impl Stream<Item = Result<FlightData, Status>> + Send + 'static {
     let reader = Arc::new(reader);
-    let (agreement, suspensions) = (reader.release.order.agreement.id.clone(), Arc::clone(reader.node.agreements.suspensions()));
-    let (whole, suspended) = (whole(Arc::clone(&reader)).boxed(), suspensions.suspended(agreement).boxed());
-    futures::stream::unfold(Some((whole, suspended, reader)), |running| async move {
-        let (mut whole, mut suspended, reader) = running?;
+    let (agreement, agreements) = (&reader.release.order.agreement, Arc::clone(&reader.node.agreements));
+    let ended = agreements.ended(agreement.id.clone(), agreement.digest.clone()).boxed();
+    let whole = whole(Arc::clone(&reader)).boxed();
+    futures::stream::unfold(Some((whole, ended, reader)), |running| async move {
+        let (mut whole, mut ended, reader) = running?;
         tokio::select! {
             biased;
-            refusal = &mut suspended => {
+            refusal = &mut ended => {
                 reader.node.releases.abandon(&reader.release);
                 // The scan was stopped for the same cause, and its failure may be on its way into the log: one entry is enough.
                 if reader.answered.get().is_some() {
@@ -117,7 +118,7 @@ fn stream(reader: Reader) -> impl Stream<Item = Result<FlightData, Status>> + Se
                 }
                 Some((Err(reader.failed(refusal).await), None))
             }
-            item = whole.next() => item.map(|item| (item, Some((whole, suspended, reader)))),
+            item = whole.next() => item.map(|item| (item, Some((whole, ended, reader)))),
         }
     })
 }
@@ -179,8 +180,9 @@ impl Reader {
     async fn failed(&self, refusal: Refusal) -> Status {
         let _ = self.answered.set(());
         let query_id = Some(self.release.order.query_id.as_str());
-        // The scan was stopped for it, too: the suspension is the cause.
-        let refusal = self.node.agreements.suspensions().permits(&self.release.order.agreement.id).err().unwrap_or(refusal);
+        // The scan was stopped for it, too: what ended the agreement is the cause.
+        let agreement = &self.release.order.agreement;
+        let refusal = self.node.agreements.permits(&agreement.id, &agreement.digest).err().unwrap_or(refusal);
         let refusal = if refusal.department.is_some() { refusal } else { refusal.department(&self.node.department) };
         status(&self.node.refused("release.failed", refusal, None, query_id).await, query_id)
     }
@@ -201,7 +203,7 @@ impl Reader {
     async fn close(&self) -> Result<String, Refusal> {
         let (rows, counts) = *self.end.get().ok_or_else(|| Refusal::internal("a receipt before the end"))?;
         let order = &self.release.order;
-        self.node.agreements.suspensions().permits(&order.agreement.id)?;
+        self.node.agreements.permits(&order.agreement.id, &order.agreement.digest)?;
         let entry = Entry::new("release.completed")
             .query(&order.query_id)
             .field("order", order.id.as_str())

@@ -1,7 +1,6 @@
 //! The department's own guard rails: what it forbids of people and circumstances, beside everything that its agreements demand.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use concordat_audit::Entry;
@@ -55,22 +54,28 @@ pub(crate) fn decide(guard: &ReleaseGuard, order: &VerifiedOrder, now: DateTime<
     guard.decide(&release, now)
 }
 
-/// Reads them again and writes into the log what is in force from now on.
-///
-/// # Errors
-/// The first thing wrong with them: what was in force stays so.
-pub(crate) fn reload(node: &Arc<Node>) -> Result<String, Fault> {
-    let agreements: Vec<&Agreement> = node.agreements.iter().collect();
-    let known = known(node.agreements.purposes(), agreements.into_iter(), node.datasets.iter().map(|dataset| &dataset.config.name));
-    let loaded = node.guard.reload(&known).map_err(|damage| {
-        let one = Damage::first_of(&damage);
-        Fault::new(one.place(), one.cause, one.remedy)
-    })?;
-    let Some(loaded) = loaded else { return Ok("none".into()) };
-    let (node, entry) = (Arc::clone(node), in_force(Entry::new("guard_rails.loaded"), Some(&loaded)));
-    // A log that cannot be written stops service by itself, and says so.
-    tokio::spawn(async move { node.log(entry).await.map(drop) });
-    Ok(loaded.to_string())
+impl Node {
+    /// Reads the guard rails again, for the agreements that count, and goes by them. Gives a summary.
+    ///
+    /// # Errors
+    /// The first thing wrong with them: then nothing has changed.
+    pub(crate) fn reread_guard_rails(&self) -> Result<String, Fault> {
+        let agreements = self.agreements.now();
+        let held: Vec<&Agreement> = agreements.iter().collect();
+        let known = known(agreements.purposes(), held.into_iter(), self.datasets.iter().map(|dataset| &dataset.config.name));
+        let before = agreements.guard().loaded();
+        let loaded = agreements.guard().reload(&known).map_err(|damage| {
+            let one = Damage::first_of(&damage);
+            Fault::new(one.place(), one.cause, one.remedy)
+        })?;
+        self.replaced.add(replaced(before.as_ref(), loaded.as_ref()));
+        Ok(loaded.map_or_else(|| "none".to_owned(), |loaded| loaded.to_string()))
+    }
+}
+
+/// What the log is told of guard rails that were read again: nothing where they are the same.
+pub(crate) fn replaced(before: Option<&Loaded>, now: Option<&Loaded>) -> Option<Entry> {
+    (before != now).then(|| in_force(Entry::new("guard_rails.loaded"), now))
 }
 
 /// Adds to an entry which guard rails are in force.

@@ -33,14 +33,16 @@ pub mod orders;
 pub mod preview;
 mod private;
 pub mod pseudonym;
+mod quota;
 pub mod release;
+mod reread;
 pub mod server;
 pub mod services;
 pub mod source;
 pub mod suspension;
 mod take_notice;
 
-pub use agreements::Agreements;
+pub use agreements::{Agreements, Current};
 pub use callers::Callers;
 
 #[cfg(test)]

@@ -1,29 +1,29 @@
 //! The node: everything that was opened at start, and the one way an order is answered.
 //!
 //! ```text
-//! order ─▶ caller ─▶ verify ─▶ guard ─▶ admit ─▶ consume ─▶ consent ─▶ key ─▶ scan ─▶ log: release.intended ─▶ release
+//! order ─▶ caller ─▶ verify ─▶ admit ─▶ consume ─▶ consent ─▶ key ─▶ scan ─▶ quota ─▶ log: release.intended ─▶ release
 //! ```
 //! Whatever fails on the way is logged (`order.refused`) before it is answered. A log that cannot be written stops service. What
-//! the department has suspended is asked with its agreements, so in `verify`, and again for every ticket and receipt.
+//! the department has suspended is asked with its agreements, so in `verify`, and again for every ticket and receipt; its guard rails
+//! are asked in `verify`. Agreements are replaced while the node runs (`reread.rs`); a release bears the text that it was ordered under.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use concordat_audit::{Entry, Log};
-use concordat_guard::ReleaseGuard;
+use concordat_audit::{Entry, Log, LogError, Unlogged};
 use concordat_operate::metrics::{Count, Metrics};
 use concordat_policy::agreement::Fingerprint;
-use concordat_policy::{Code, DatasetName, Name, Refusal};
+use concordat_policy::{Code, DatasetName, Name, Predicate, Refusal};
 use concordat_proto::order::MAX_LIFETIME;
 use concordat_proto::receipt::Standing;
 use concordat_proto::token::{SigningKey, VerifyingKey};
 use concordat_proto::{status, v1};
 use tracing::Instrument as _;
 
-use crate::agreements::Agreements;
+use crate::agreements::{Agreements, Current};
 use crate::callers::Callers;
-use crate::config::{Config, Finding, Findings, Pins};
+use crate::config::{Config, Finding, Findings, PaperFiles, Pins};
 use crate::consent::import::{ImportError, Imported, Options, import};
 use crate::consent::intake::Intake;
 use crate::consent::journal::Noted;
@@ -34,6 +34,7 @@ use crate::linkage::LinkageKeys;
 use crate::orders::{Consumed, VerifiedOrder, Verifier};
 use crate::private;
 use crate::pseudonym::Pseudonyms;
+use crate::quota::Quotas;
 use crate::release::{Release, Releases, Rules, blocking};
 use crate::suspension::{Folders, Suspensions};
 
@@ -42,8 +43,11 @@ use crate::suspension::{Folders, Suspensions};
 pub struct Node {
     pub(crate) department: Name,
     pub(crate) callers: Callers,
-    pub(crate) agreements: Arc<Agreements>,
-    pub(crate) guard: ReleaseGuard,
+    /// With the department's own guard rails.
+    pub(crate) agreements: Arc<Current>,
+    pub(crate) papers: PaperFiles,
+    /// What was replaced of the agreements since the log was told.
+    pub(crate) replaced: Unlogged,
     pub(crate) datasets: Datasets,
     pub(crate) consent: Arc<Consent>,
     pub(crate) intake: Intake,
@@ -59,6 +63,7 @@ pub struct Node {
     journal: tokio::sync::Mutex<Moved>,
     verifier: Verifier,
     consumed: Arc<Consumed>,
+    quotas: Arc<Quotas>,
 }
 
 /// The last note of commands that the log has, and the last of which the ledger knows that it has.
@@ -86,6 +91,7 @@ impl Node {
         let log = Log::open(&config.log).map_err(|e| unusable(&config.log, &e))?;
         let consent = Arc::new(Consent::open(state, config.department.clone()).map_err(|e| unusable(state, &e))?);
         let consumed = Consumed::open(state).map_err(|e| unusable(state, &e))?;
+        let quotas = Quotas::open(state, config.department.clone()).map_err(|e| unusable(state, &e))?;
         let linkage = LinkageKeys::open(config.linkage, state).map_err(|e| unusable(state, &e))?;
         let releases = Releases::open(config.department.clone(), &config.spill, config.release_memory, config.max_releases)
             .map_err(|e| unusable(&config.spill, &e))?;
@@ -94,7 +100,9 @@ impl Node {
             .verifying_key()
             .ok_or_else(|| Finding::file(&config.path, "the signing key has no public half", "make a new one"))?;
         let suspensions = Arc::new(Suspensions::at(config.department.clone(), Folders::new(state, &config.log)));
-        let agreements = Arc::new(Agreements::new(suspensions, config.agreements, config.signatures, config.purposes));
+        config.papers.remember(config.signatures.revoked()).map_err(|e| unusable(state, &e))?;
+        let agreements = Agreements::new(suspensions, config.agreements, config.signatures, config.purposes, config.guard);
+        let agreements = Arc::new(Current::new(agreements));
         let metrics = Metrics::new("concordat-node", env!("CARGO_PKG_VERSION"));
         let outcomes = metrics.counter("releases", "Releases by outcome; completed counts partitions");
         let node = Self {
@@ -106,7 +114,8 @@ impl Node {
             },
             department: config.department,
             agreements,
-            guard: config.guard,
+            papers: config.papers,
+            replaced: Unlogged::default(),
             datasets,
             consent,
             intake,
@@ -119,6 +128,7 @@ impl Node {
             outcomes,
             journal: tokio::sync::Mutex::default(),
             consumed: Arc::new(consumed),
+            quotas: Arc::new(quotas),
         };
         if let Some(path) = &config.consent_import {
             node.import(path, config.consent_skip_invalid).await?;
@@ -161,7 +171,8 @@ impl Node {
             Err(refusal) => return Err(refusal),
         };
         let entry = Entry::new("node.started").field("department", self.department.as_str()).field("consent_version", version);
-        self.log(guard::in_force(entry, self.guard.loaded().as_ref())).await?;
+        let entry = guard::in_force(entry, self.agreements.now().guard().loaded().as_ref());
+        self.log(entry).await?;
         self.take_notice().await
     }
 
@@ -199,14 +210,18 @@ impl Node {
     ) -> Result<Arc<Release>, Refusal> {
         let certificate = self.callers.gateway(certificate)?;
         let order = tracing::info_span!("verify").in_scope(|| self.verifier.verify(wire, &certificate, now))?;
-        guard::decide(&self.guard, &order, now)?;
+        self.log_replaced().await?;
         let admission = self.releases.admit(&order.id)?;
         self.consume(&order, now).await?;
         let (consent, standing) = self.caught_up().await?;
         let rules = self.rules(&order, &consent, standing).await?;
         let scan = self.datasets.scan(&order.selection(), streams()).instrument(tracing::info_span!("open")).await?;
+        let (quotas, agreement) = (Arc::clone(&self.quotas), order.agreement.clone());
+        blocking(move || quotas.intend(&agreement, now.date_naive())).await?;
         let log_entry = self.log(self.intent(&order, standing, scan.freshness)).await?;
-        self.releases.start(order, scan, rules, admission, log_entry)
+        let (quotas, agreement) = (Arc::clone(&self.quotas), order.agreement.clone());
+        let charge = move |rows| quotas.charge(&agreement, rows, Utc::now().date_naive());
+        self.releases.start(order, scan, rules, admission, log_entry, charge)
     }
 
     async fn consume(&self, order: &VerifiedOrder, now: DateTime<Utc>) -> Result<(), Refusal> {
@@ -290,13 +305,12 @@ impl Node {
     async fn rules(&self, order: &VerifiedOrder, consent: &Snapshot, standing: Standing) -> Result<Rules, Refusal> {
         let name = DatasetName::new(self.department.clone(), order.dataset.clone());
         let dataset = order.agreement.dataset(&name).ok_or_else(|| Refusal::internal("a verified order without its dataset"))?;
-        let (linkage, agreements) = (Arc::clone(&self.linkage), Arc::clone(&self.agreements));
+        let (linkage, agreements) = (Arc::clone(&self.linkage), self.agreements.now());
         let (agreement, domain) = (order.agreement.clone(), order.domain.clone());
         let key = blocking(move || linkage.key(&agreements, &agreement, &domain)).await?;
-        let purposes = concordat_policy::consent::relevant(self.agreements.purposes(), &order.domain.purpose);
         Ok(Rules {
             pseudonyms: Pseudonyms::derive(&key, &order.domain, &dataset.identifier),
-            consent: consent.view(&dataset.identifier.label(), purposes),
+            consent: consent.view(&dataset.identifier.label(), order.relevant.iter()),
             standing,
             identifier: dataset.identifier.clone(),
             basis: order.basis.clone(),
@@ -306,7 +320,7 @@ impl Node {
 
     fn intent(&self, order: &VerifiedOrder, standing: Standing, freshness: i64) -> Entry {
         let columns: Vec<&str> = order.columns.iter().map(|(name, _)| name.as_str()).collect();
-        let filters: Vec<&str> = order.predicate_types.keys().map(String::as_str).collect();
+        let filters: Vec<&str> = order.predicate.iter().flat_map(Predicate::columns).collect();
         Entry::new("release.intended")
             .query(&order.query_id)
             .field("order", order.id.as_str())
@@ -333,14 +347,17 @@ impl Node {
     /// # Errors
     /// [`Code::LogUnavailable`].
     pub(crate) async fn log(&self, entry: Entry) -> Result<u64, Refusal> {
-        self.log.append(entry).await.map_err(|e| {
-            let source = std::error::Error::source(&e).map(ToString::to_string).unwrap_or_default();
-            tracing::error!(cause = %e, source, "the log cannot be written; service stops");
-            Refusal::new(Code::LogUnavailable, "this department's access log cannot be written, so nothing is released")
-                .department(&self.department)
-                .advice("the department's operator must make room or repair the log")
-                .operator(e)
-        })
+        self.log.append(entry).await.map_err(|e| self.unwritable(e))
+    }
+
+    /// The refusal of everything while the log cannot be written.
+    pub(crate) fn unwritable(&self, e: LogError) -> Refusal {
+        let source = std::error::Error::source(&e).map(ToString::to_string).unwrap_or_default();
+        tracing::error!(cause = %e, source, "the log cannot be written; service stops");
+        Refusal::new(Code::LogUnavailable, "this department's access log cannot be written, so nothing is released")
+            .department(&self.department)
+            .advice("the department's operator must make room or repair the log")
+            .operator(e)
     }
 
     /// Logs a refusal and gives back what the caller is told.

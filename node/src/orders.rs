@@ -1,9 +1,9 @@
 //! Release orders: verified here, once, completely, and consumed once.
 //!
 //! A [`VerifiedOrder`] is proof that the order came from the pinned gateway over its own connection, is fresh, says what its
-//! request says, and asks for no more than this department's own copy of the agreement permits. Only [`Verifier::verify`]
-//! builds one, and a release starts from nothing else. Consuming the order ([`Consumed`]) comes after, so that a refused order
-//! leaves no trace that could be filled with garbage by strangers.
+//! request says, and asks for no more than this department's own copy of the agreement permits and its guard rails leave. Only
+//! [`Verifier::verify`] builds one, and a release starts from nothing else. Consuming the order ([`Consumed`]) comes after, so that
+//! a refused order leaves no trace that could be filled with garbage by strangers.
 
 mod consumed;
 mod typing;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use concordat_policy::agreement::{Dataset, Fingerprint};
-use concordat_policy::{Agreement, Basis, Code, ColumnType, DatasetName, LinkageDomain, Name, Predicate, Refusal, Use};
+use concordat_policy::{Agreement, Basis, Code, ColumnType, DatasetName, LinkageDomain, Name, Predicate, Refusal, Use, consent};
 use concordat_proto::order::Order;
 use concordat_proto::token::VerifyingKey;
 use concordat_proto::version::{spoken_with, too_far_apart};
@@ -21,8 +21,9 @@ use concordat_proto::{MAX_RELEASE_REQUEST, predicate, v1};
 use prost::Message as _;
 
 pub use self::consumed::{Consumed, ConsumedError};
-use crate::agreements::Agreements;
+use crate::agreements::Current;
 use crate::datasets::Selection;
+use crate::guard;
 
 /// The most columns in one request.
 const MAX_COLUMNS: usize = 256;
@@ -50,6 +51,8 @@ pub struct VerifiedOrder {
     pub caller_issuer: String,
     /// The linkage domain.
     pub domain: LinkageDomain,
+    /// The purposes whose consent records count, of the tree by which the order was verified.
+    pub relevant: Vec<Name>,
     /// The department's own copy of the agreement.
     pub agreement: Agreement,
     /// The dataset's own name.
@@ -58,9 +61,11 @@ pub struct VerifiedOrder {
     pub basis: Basis,
     /// The columns to release, in order.
     pub columns: Vec<(String, ColumnType)>,
-    /// The rows to release; `None` means all.
+    /// The rows that are asked for; `None` means all.
     pub predicate: Option<Predicate>,
-    /// The types of the columns that the predicate reads.
+    /// What every row must meet beside that, by the department's own copy of the agreement.
+    pub condition: Option<Predicate>,
+    /// The types of the columns that both read.
     pub predicate_types: BTreeMap<String, ColumnType>,
     /// Into how many parts the release is split.
     pub partitions: u32,
@@ -76,8 +81,13 @@ impl VerifiedOrder {
     /// What the source is read for.
     #[must_use]
     pub fn selection(&self) -> Selection {
-        let (predicate, predicate_types) = (self.predicate.clone(), self.predicate_types.clone());
-        Selection { dataset: self.dataset.clone(), columns: self.columns.clone(), predicate, predicate_types }
+        let both: Vec<Predicate> = self.condition.iter().chain(&self.predicate).cloned().collect();
+        Selection {
+            dataset: self.dataset.clone(),
+            columns: self.columns.clone(),
+            predicate: (!both.is_empty()).then_some(Predicate::And(both)),
+            predicate_types: self.predicate_types.clone(),
+        }
     }
 }
 
@@ -85,7 +95,7 @@ impl VerifiedOrder {
 #[derive(Debug)]
 pub struct Verifier {
     /// The department's agreements.
-    pub agreements: Arc<Agreements>,
+    pub agreements: Arc<Current>,
     /// The key that signs orders.
     pub key: VerifyingKey,
     /// The datasets that the node declares.
@@ -97,7 +107,7 @@ impl Verifier {
     ///
     /// # Errors
     /// A [`Refusal`]: [`Code::Unauthenticated`] for the order itself, [`Code::Invalid`] for a request that cannot be understood,
-    /// [`Code::Denied`] for one that the agreement does not permit.
+    /// [`Code::Denied`] for one that the agreement does not permit, or a guard rail of the department forbids.
     pub fn verify(&self, wire: &v1::ReleaseOrder, certificate: &Fingerprint, now: DateTime<Utc>) -> Result<VerifiedOrder, Refusal> {
         if wire.request.len() > MAX_RELEASE_REQUEST {
             return Err(self.invalid("the release request is longer than 64 KiB"));
@@ -111,8 +121,9 @@ impl Verifier {
         let request = v1::ReleaseRequest::decode(wire.request.as_slice())
             .map_err(|e| self.invalid("the release request cannot be read").operator(e))?;
         let spoken = self.agree(&order, &request)?;
-        let agreement = self.agreements.find(&request.agreement, &request.agreement_digest, now)?;
-        let domain = self.agreements.domain(agreement, request.domain.as_ref(), now)?;
+        let agreements = self.agreements.now();
+        let agreement = agreements.find(&request.agreement, &request.agreement_digest, now)?;
+        let domain = agreements.domain(agreement, request.domain.as_ref(), now)?;
         let dataset = self.dataset(agreement, &request)?;
         let columns = self.columns(agreement, dataset, &request.columns)?;
         let predicate = self.predicate(agreement, dataset, request.predicate.as_ref())?;
@@ -122,9 +133,10 @@ impl Verifier {
         if !(2..=64).contains(&request.partitions) {
             return Err(self.invalid("a release has 2 to 64 partitions"));
         }
-        let types =
-            |columns: BTreeSet<&str>| columns.into_iter().filter_map(|c| Some((c.to_owned(), dataset.columns.get(c)?.kind))).collect();
-        Ok(VerifiedOrder {
+        let condition = dataset.row_condition();
+        let read = condition.iter().chain(&predicate).flat_map(Predicate::columns);
+        let predicate_types = read.filter_map(|column| Some((column.to_owned(), dataset.columns.get(column)?.kind))).collect();
+        let verified = VerifiedOrder {
             id: order.jti,
             contract_version: spoken,
             expires: order.exp,
@@ -132,18 +144,22 @@ impl Verifier {
             caller: order.sub,
             caller_issuer: order.caller_issuer,
             organisation: order.organisation,
+            relevant: consent::relevant(agreements.purposes(), &domain.purpose).cloned().collect(),
             domain,
             agreement: agreement.clone(),
             dataset: dataset.name.dataset.clone(),
             basis: dataset.basis.clone(),
             columns,
-            predicate_types: predicate.as_ref().map(|p| types(p.columns())).unwrap_or_default(),
             predicate,
+            condition,
+            predicate_types,
             partitions: request.partitions,
             certificate: certificate.clone(),
             request: wire.request.clone(),
             _proof: (),
-        })
+        };
+        guard::decide(agreements.guard(), &verified, now)?;
+        Ok(verified)
     }
 
     /// The signed claims must say what the request says. Returns the contract version in which to answer.

@@ -56,6 +56,10 @@ pub struct Preview {
     pub recipients: Vec<Recipient>,
     /// The gateway withholds numbers that rest on fewer.
     pub minimum_subjects: u32,
+    /// After how many rows in a day the node releases no more under it.
+    pub rows_per_day: Option<u64>,
+    /// After how many releases.
+    pub releases_per_day: Option<u32>,
     /// The version of the consent ledger that was applied.
     pub consent_version: u64,
     /// The department's own datasets.
@@ -86,6 +90,8 @@ pub struct DatasetPreview {
     pub identifier_type: String,
     /// What may be done with the pseudonym.
     pub subject_uses: Vec<String>,
+    /// Which rows may leave at all, in words; none where every row may.
+    pub only_rows: Option<String>,
     /// Every column that the agreement names, then those that this department has beside them.
     pub columns: Vec<ColumnPreview>,
     /// When the source last changed, Unix seconds.
@@ -120,7 +126,7 @@ pub struct PurposePreview {
     pub purpose: String,
     /// For people.
     pub title: String,
-    /// Rows that would leave.
+    /// Rows that would leave: those that meet the agreement's condition and are not withheld.
     pub rows: u64,
     /// Rows withheld because the subject has not agreed, has withdrawn or has objected.
     pub without_consent: u64,
@@ -190,6 +196,8 @@ fn head(config: &Config, agreement: &Agreement, consent: &Snapshot, now: DateTim
         epoch_days: agreement.linkage.epoch_days,
         recipients: agreement.recipients.iter().map(recipient).collect(),
         minimum_subjects: agreement.minimum_subjects,
+        rows_per_day: agreement.limits.rows_per_day,
+        releases_per_day: agreement.limits.releases_per_day,
         consent_version: consent.version(),
         datasets: Vec::new(),
     }
@@ -206,7 +214,8 @@ async fn one(
     let own = datasets.dataset(name).map(|dataset| &dataset.config);
     let own = own.ok_or_else(|| Refusal::internal("an agreed dataset that is not declared"))?;
     let columns = agreed.columns.iter().filter(|(_, rule)| rule.crosses_the_wire()).map(|(name, rule)| (name.clone(), rule.kind)).collect();
-    let selection = Selection { dataset: name.clone(), columns, predicate: None, predicate_types: Default::default() };
+    let predicate_types = agreed.columns.iter().map(|(name, rule)| (name.clone(), rule.kind)).collect();
+    let selection = Selection { dataset: name.clone(), columns, predicate: agreed.row_condition(), predicate_types };
     let rules = purposes.iter().map(|purpose| rules(config, agreed, &purpose.id, &selection, consent)).collect::<Result<Vec<_>, _>>()?;
     let scan = datasets.scan(&selection, streams()).await?;
     let freshness = scan.freshness;
@@ -222,6 +231,7 @@ async fn one(
         honours_objections,
         identifier_type: agreed.identifier.to_string(),
         subject_uses: agreed.subject_uses.iter().map(ToString::to_string).collect(),
+        only_rows: agreed.rows_in_words(),
         columns: columns_of(agreed, own),
         freshness,
         purposes: purposes.iter().zip(counts).map(|(purpose, counts)| of_purpose(purpose, counts)).collect(),

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Invariants
-//! - Nothing is released before the whole scan has succeeded and its source was found unchanged.
+//! - Nothing is released before the whole scan has succeeded, its source was found unchanged, and its rows are charged.
 //! - Rows in memory stay within the configured budget; what is beyond it lies in a folder of the release's own (mode 0700)
 //!   that is removed with the release: when it ends, is dropped, expires, or at the node's next start.
 //! - Readers pull: a slow one holds no more than the batch it is at. When one leaves early, the release ends for all.
@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use concordat_policy::agreement::Fingerprint;
-use concordat_policy::{Code, Name, Refusal};
+use concordat_policy::{Agreement, Code, Name, Refusal};
 use concordat_proto::receipt::Standing;
 use concordat_proto::schema::release_schema;
 use tempfile::TempDir;
@@ -141,7 +141,8 @@ impl Releases {
         Ok(Admission { given_back, admitted: Arc::clone(&self.admitted), _permit: permit })
     }
 
-    /// Starts a release. It ends by itself when its tickets have expired unredeemed.
+    /// Starts a release. Its rows, once they are known, are told to `charge`, which may refuse them. It ends by itself when its
+    /// tickets have expired unredeemed.
     ///
     /// # Errors
     /// [`Code::Internal`] when the spill folder cannot be made, [`Code::Replayed`] when the order was given back meanwhile.
@@ -152,6 +153,7 @@ impl Releases {
         rules: Rules,
         admission: Admission,
         log_entry: u64,
+        charge: impl FnOnce(u64) -> Result<(), Refusal> + Send + 'static,
     ) -> Result<Arc<Release>, Refusal> {
         let folder = tempfile::Builder::new()
             .prefix(PREFIX)
@@ -164,7 +166,7 @@ impl Releases {
         let (sender, progress) = watch::channel(Progress::Scanning);
         let scanning = tracing::info_span!("scan");
         let work = async move {
-            let end = sorting.run(scan).await.map_or_else(Progress::Failed, |sorted| Progress::Sorted(Arc::new(sorted)));
+            let end = charged(sorting, scan, charge).await.map_or_else(Progress::Failed, |sorted| Progress::Sorted(Arc::new(sorted)));
             let _ = sender.send(end);
         };
         let task = tokio::spawn(work.instrument(scanning));
@@ -248,10 +250,10 @@ impl Releases {
         })
     }
 
-    /// Ends the releases under agreements that `wanted` names.
-    pub fn stop(&self, wanted: impl Fn(&Name) -> bool) {
+    /// Ends the releases that were ordered under agreements that `wanted` names.
+    pub fn stop(&self, wanted: impl Fn(&Agreement) -> bool) {
         self.running().retain(|_, release| {
-            let stopped = wanted(&release.order.agreement.id);
+            let stopped = wanted(&release.order.agreement);
             if stopped {
                 release.task.abort();
             }
@@ -317,6 +319,18 @@ impl Sorting {
         }
         Ok(sorted)
     }
+}
+
+/// Runs the whole scan, and has its rows charged before one of them can be read.
+async fn charged(
+    sorting: Sorting,
+    scan: Scan,
+    charge: impl FnOnce(u64) -> Result<(), Refusal> + Send + 'static,
+) -> Result<Sorted, Refusal> {
+    let sorted = sorting.run(scan).await?;
+    let rows = sorted.counts().released;
+    blocking(move || charge(rows)).await?;
+    Ok(sorted)
 }
 
 /// Counts what releases under each of `rules` would hold and withhold, in one scan. No row is kept.

@@ -25,7 +25,6 @@ use tonic::transport::Server;
 
 use crate::config::{Config, Pins};
 use crate::flight::Flight;
-use crate::guard;
 use crate::node::Node;
 use crate::services::Control;
 use crate::suspension::{self, Standing};
@@ -60,7 +59,7 @@ pub struct Listen {
     pub operations: Operations,
     /// Where the bound address is written.
     pub state: PathBuf,
-    /// The configuration, whose pinned certificates are read again when it changes.
+    /// The configuration, whose pinned certificates are read again when it changes; agreements are too.
     pub config: PathBuf,
 }
 
@@ -96,9 +95,15 @@ pub async fn serve(node: Arc<Node>, listen: Listen, stop: Stop) -> Result<(), Se
         pinned.callers.replace(pins);
         Ok(now)
     });
-    if let Some(folder) = node.guard.folder() {
+    let papers = Arc::clone(&node);
+    reloads.add("agreements", node.papers.watched(), move || papers.reread());
+    if let Some(folder) = node.papers.guard_rails() {
         let guarded = Arc::clone(&node);
-        reloads.add("guard rails", vec![folder.to_owned()], move || guard::reload(&guarded));
+        reloads.add("guard rails", vec![folder], move || guarded.reread_guard_rails());
+    }
+    // What changed since the configuration was read.
+    if let Err(fault) = node.reread() {
+        tracing::error!(cause = %fault, remedy = fault.remedy, "the agreements changed while the node started, and cannot be used");
     }
     let control = Control::new(Arc::clone(&node));
     let (health, health_service) = tonic_health::server::health_reporter();

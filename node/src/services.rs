@@ -51,11 +51,11 @@ impl Control {
         }
         let node = Arc::clone(&self.0);
         blocking(move || {
-            let (now, suspended) = (Utc::now(), node.agreements.suspensions().look());
+            let (now, suspended, agreements) = (Utc::now(), node.agreements.suspensions().look(), node.agreements.now());
             let held = |agreement: &concordat_policy::Agreement| v1::HeldAgreement {
                 id: agreement.id.to_string(),
                 digest: agreement.digest.clone(),
-                in_force: agreement.in_force(now) && suspended.permits(&agreement.id) && node.agreements.signed(agreement, now).is_ok(),
+                in_force: agreement.in_force(now) && suspended.permits(&agreement.id) && agreements.signed(agreement, now).is_ok(),
             };
             Ok(v1::Description {
                 contract_version: CONTRACT_VERSION,
@@ -64,7 +64,7 @@ impl Control {
                 linkage_key: node.linkage.public().to_vec(),
                 consent_version: node.consent.ledger().version().map_err(Refusal::internal)?,
                 datasets: node.datasets.iter().map(describe).collect(),
-                agreements: node.agreements.iter().map(held).collect(),
+                agreements: agreements.iter().map(held).collect(),
                 time: now.timestamp(),
                 consent_generation: node.consent.generation().map_err(Refusal::internal)?,
             })
@@ -75,7 +75,7 @@ impl Control {
     async fn seal_key(&self, request: v1::SealRequest, certificate: Option<Fingerprint>) -> Result<v1::SealedKey, Refusal> {
         self.0.callers.gateway(certificate)?;
         let recipient = request.recipient.clone();
-        let (linkage, agreements) = (Arc::clone(&self.0.linkage), Arc::clone(&self.0.agreements));
+        let (linkage, agreements) = (Arc::clone(&self.0.linkage), self.0.agreements.now());
         let sealed = blocking(move || linkage.seal(&request, &agreements, Utc::now())).await?;
         self.0.log(linkage_entry("linkage.sealed", &sealed).field("recipient", recipient)).await?;
         Ok(sealed)
@@ -85,7 +85,7 @@ impl Control {
         self.0.callers.gateway(certificate)?;
         let entry = linkage_entry("linkage.accepted", &sealed);
         let sender = sealed.sender.clone();
-        let (linkage, agreements) = (Arc::clone(&self.0.linkage), Arc::clone(&self.0.agreements));
+        let (linkage, agreements) = (Arc::clone(&self.0.linkage), self.0.agreements.now());
         blocking(move || linkage.accept(&sealed, &agreements, Utc::now())).await?;
         self.0.log(entry.field("sender", sender)).await?;
         Ok(v1::AcceptResponse {})

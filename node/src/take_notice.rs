@@ -1,9 +1,10 @@
 //! What the running node notices of the department's own commands, five times a second: suspensions, which it applies to what is
-//! under way, and what commands noted in the ledger's journal. Both go into its access log.
+//! under way, as it does agreements that left or lapsed, and what commands noted in the ledger's journal. All go into its access log.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::Utc;
 use concordat_policy::Refusal;
 
 use crate::node::Node;
@@ -49,10 +50,11 @@ pub(crate) fn watch(node: &Arc<Node>) {
 }
 
 impl Node {
-    /// Stops what is suspended: readers learn of it by themselves, scans are ended. Blocks.
+    /// Stops what is suspended or no longer agreed: readers learn of it by themselves, scans are ended. Blocks.
     fn apply(&self) {
-        let standing = self.agreements.suspensions().look();
-        self.releases.stop(|agreement| !standing.permits(agreement));
+        let (standing, agreements, now) = (self.agreements.suspensions().look(), self.agreements.now(), Utc::now());
+        self.releases
+            .stop(|ordered| !standing.permits(&ordered.id) || agreements.binding(ordered.id.as_str(), &ordered.digest, now).is_err());
     }
 
     /// Brings what was done at the command line into the access log.
@@ -60,6 +62,7 @@ impl Node {
     /// # Errors
     /// When the log cannot be written or the state folder cannot be read.
     pub(crate) async fn take_notice(&self) -> Result<(), Refusal> {
+        self.log_replaced().await?;
         let suspensions = Arc::clone(self.agreements.suspensions());
         let (standing, changes) = blocking({
             let suspensions = Arc::clone(&suspensions);

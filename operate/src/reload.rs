@@ -1,8 +1,7 @@
 //! What is read again when its files change, or on SIGHUP.
 //!
-//! Files are looked at every two seconds and must have stayed as they are for one look before they are read: a certificate
-//! and its key are two files, and nobody writes both at once. A folder counts with the files in it. What cannot be used is
-//! reported once, and the old stays.
+//! Files, and the files of folders, are looked at twice a second and must have stayed as they are for one look before they are read:
+//! a certificate and its key are two files, and nobody writes both at once. What cannot be used is reported once, and the old stays.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -15,7 +14,7 @@ use crate::Fault;
 use crate::server::notify_reloading;
 
 /// How often files are looked at.
-const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(500);
 
 type Action = Box<dyn FnMut() -> Result<String, Fault> + Send>;
 
@@ -28,8 +27,8 @@ pub struct Reloads {
 struct Reload {
     what: &'static str,
     files: Vec<PathBuf>,
-    read: Vec<Stamp>,
-    seen: Vec<Stamp>,
+    read: Vec<(PathBuf, Stamp)>,
+    seen: Vec<(PathBuf, Stamp)>,
     action: Action,
 }
 
@@ -37,7 +36,8 @@ struct Reload {
 type Stamp = Option<(i64, i64, u64, u64)>;
 
 impl Reloads {
-    /// Adds something. `action` reads its files again and tells what is in force now; its fault leaves the old in force.
+    /// Adds something: files, or folders whose files count. `action` reads them again and tells what is in force now; its fault
+    /// leaves the old in force.
     pub fn add(&mut self, what: &'static str, files: Vec<PathBuf>, action: impl FnMut() -> Result<String, Fault> + Send + 'static) {
         let stamps = stamps(&files);
         self.all.push(Reload { what, files, read: stamps.clone(), seen: stamps, action: Box::new(action) });
@@ -88,17 +88,21 @@ impl Reload {
     }
 }
 
-fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
-    let stamp = |file: &Path| std::fs::metadata(file).ok().map(|m| (m.mtime(), m.mtime_nsec(), m.len(), m.ino()));
-    let mut stamps = Vec::new();
-    for file in files {
-        stamps.push(stamp(file));
-        let within = std::fs::read_dir(file).into_iter().flatten().flatten();
-        let mut within: Vec<PathBuf> = within.map(|entry| entry.path()).collect();
-        within.sort();
-        stamps.extend(within.iter().map(|file| stamp(file)));
-    }
-    stamps
+fn stamps(files: &[PathBuf]) -> Vec<(PathBuf, Stamp)> {
+    let stamp = |file: PathBuf| {
+        let stamp = std::fs::metadata(&file).ok().map(|m| (m.mtime(), m.mtime_nsec(), m.len(), m.ino()));
+        (file, stamp)
+    };
+    files.iter().flat_map(|file| within(file)).map(stamp).collect()
+}
+
+/// A file; of a folder also what lies in it, by name.
+fn within(path: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(path).into_iter().flatten();
+    let mut all: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    all.sort();
+    all.push(path.to_owned());
+    all
 }
 
 #[cfg(test)]
@@ -136,20 +140,25 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_changes_with_the_files_in_it() {
+    fn whatever_changes_in_a_folder_is_a_change() {
         let folder = tempfile::tempdir().unwrap();
-        let watched = [folder.path().join("rails")];
+        let file = |name: &str| folder.path().join(name);
+        let watched = [folder.path().to_owned()];
         let mut before = stamps(&watched);
-        std::fs::create_dir(&watched[0]).unwrap();
-        let file = watched[0].join("a");
-        for (text, what) in [(Some("a"), "a new file"), (Some("longer"), "a file that is written over"), (None, "a file that went")] {
-            match text {
-                Some(text) => std::fs::write(&file, text).unwrap(),
-                None => std::fs::remove_file(&file).unwrap(),
-            }
+        let mut changed = |what: &str| {
             let now = stamps(&watched);
             assert_ne!(now, before, "{what}");
             before = now;
-        }
+        };
+        std::fs::write(file("a"), "a").unwrap();
+        changed("a new file");
+        std::fs::write(file("a"), "longer").unwrap();
+        changed("a file's content");
+        std::fs::rename(file("a"), file("b")).unwrap();
+        changed("a file's name");
+        std::fs::remove_file(file("b")).unwrap();
+        changed("a file that went");
+        std::fs::remove_dir(folder.path()).unwrap();
+        changed("the folder itself");
     }
 }

@@ -2,16 +2,22 @@
 //! bytes stands in every release order, so that two different texts never pass for the same agreement, and each party signs it
 //! ([`crate::signature`]).
 
+mod rows;
+mod terms;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
+pub use self::rows::{Condition, Test};
+use self::rows::{ConditionFile, MAX_CONDITIONS};
+pub use self::terms::{Limits, WithdrawalReach};
 use crate::column::{ColumnRule, SUBJECT, Use};
 pub use crate::fingerprint::{Fingerprint, hex};
 use crate::identifier::{IdentifierSpec, IdentifierType};
-use crate::{DatasetName, Name, Problem};
+use crate::{DatasetName, Name, Predicate, Problem};
 
 /// A document for people to fill in: every field with what it means, permitting nothing, on no day of this century but its first.
 pub const DRAFT: &str = include_str!("agreement/draft.toml");
@@ -91,26 +97,31 @@ pub struct Dataset {
     pub basis: Basis,
     /// The columns and their rules.
     pub columns: BTreeMap<String, ColumnRule>,
+    /// What a row must meet to be used at all: all of these.
+    pub rows: Vec<Condition>,
+    /// Organisations that may know that it exists, beside those who may use it. They learn its name, and nothing of what is in it.
+    pub known_to: BTreeSet<String>,
 }
 
 impl Dataset {
+    /// The condition that every row meets which leaves its department; `None` where every row may.
+    #[must_use]
+    pub fn row_condition(&self) -> Option<Predicate> {
+        (!self.rows.is_empty()).then(|| Predicate::And(self.rows.iter().map(Predicate::from).collect()))
+    }
+
+    /// The same for people, on one line.
+    #[must_use]
+    pub fn rows_in_words(&self) -> Option<String> {
+        let words = self.rows.iter().map(ToString::to_string).collect::<Vec<_>>().join(", and ");
+        (!words.is_empty()).then_some(words)
+    }
+
     /// The permitted uses of a column or of [`SUBJECT`]; `None` when the agreement does not name it.
     #[must_use]
     pub fn uses(&self, column: &str) -> Option<&BTreeSet<Use>> {
         if column == SUBJECT { Some(&self.subject_uses) } else { self.columns.get(column).map(|rule| &rule.uses) }
     }
-}
-
-/// What all callers together may take under the agreement; without a number, the gateway's own limit alone counts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Limits {
-    /// Queries and their descriptions per minute.
-    pub requests_per_minute: Option<u32>,
-    /// Queries at a time.
-    pub concurrent_queries: Option<u32>,
-    /// Rows that departments release, per UTC day.
-    pub rows_per_day: Option<u64>,
 }
 
 /// An agreement, read and checked.
@@ -134,8 +145,10 @@ pub struct Agreement {
     pub benefits: Option<String>,
     /// The least number of distinct subjects behind any number that is shown.
     pub minimum_subjects: u32,
-    /// What may be taken under it; kept by the gateway.
+    /// What may be taken under it.
     pub limits: Limits,
+    /// How far a withdrawal reaches.
+    pub withdrawals: WithdrawalReach,
     /// How pseudonyms are made.
     pub linkage: Linkage,
     /// The parties.
@@ -194,6 +207,8 @@ struct File {
     minimum_subjects: u32,
     #[serde(default)]
     limits: Limits,
+    #[serde(default)]
+    withdrawals: WithdrawalReach,
     linkage: Linkage,
     #[serde(default)]
     party: Vec<Party>,
@@ -216,6 +231,10 @@ struct DatasetFile {
     consent_text: Option<String>,
     #[serde(default)]
     honours_objections: Option<bool>,
+    #[serde(default)]
+    rows: Vec<ConditionFile>,
+    #[serde(default)]
+    known_to: BTreeSet<String>,
     #[serde(default)]
     columns: BTreeMap<String, ColumnRule>,
 }
@@ -260,8 +279,9 @@ impl File {
                 "raise it (10 is the default)",
             );
         }
-        if self.limits.requests_per_minute == Some(0) || self.limits.concurrent_queries == Some(0) {
-            problem("limits", "a limit of 0 requests or queries permits nothing".into(), "raise it, or leave it out");
+        let Limits { requests_per_minute, concurrent_queries, rows_per_day: _, releases_per_day } = self.limits;
+        if [requests_per_minute, concurrent_queries, releases_per_day].contains(&Some(0)) {
+            problem("limits", "a limit of 0 requests, queries or releases permits nothing".into(), "raise it, or leave it out");
         }
         if !(1..=3660).contains(&self.linkage.epoch_days) {
             problem("epoch_days", "an epoch is 1 to 3660 days long".into(), "use 90, the default, unless there is a reason");
@@ -270,6 +290,17 @@ impl File {
         for party in &self.party {
             if !departments.insert(&party.department) {
                 problem(party.department.as_str(), format!("party '{}' stands twice", party.department), "keep one of the two");
+            }
+        }
+        let mut keys: BTreeMap<&Fingerprint, &Name> = BTreeMap::new();
+        for (key, party) in self.party.iter().flat_map(|party| [(&party.signing_key, party), (&party.linkage_key, party)]) {
+            let other = *keys.entry(key).or_insert(&party.department);
+            if *other != party.department {
+                problem(
+                    key.as_str(),
+                    format!("the parties '{other}' and '{}' state the same key: one could sign, and read, for the other", party.department),
+                    "each department has keys of its own; `concordat-node init` prints their fingerprints",
+                );
             }
         }
         if !departments.contains(&self.linkage.keyholder) {
@@ -313,6 +344,7 @@ impl File {
             benefits: self.benefits,
             minimum_subjects: self.minimum_subjects,
             limits: self.limits,
+            withdrawals: self.withdrawals,
             linkage: self.linkage,
             parties: self.party,
             recipients: self.recipient,
@@ -373,9 +405,25 @@ impl DatasetFile {
                 problem("only the pseudonym joins datasets", "remove 'join'");
             }
         }
+        let mut rows = Vec::new();
+        if self.rows.len() > MAX_CONDITIONS {
+            let cause =
+                format!("dataset '{name}': rows has {} conditions, and may have at most {MAX_CONDITIONS} conditions", self.rows.len());
+            problems.push(Problem::at("rows", cause, "is_in takes a list of values"));
+        }
+        for condition in self.rows {
+            let column = condition.column.clone();
+            match condition.check(&self.columns) {
+                Ok(condition) => rows.push(condition),
+                Err((cause, remedy)) => {
+                    problems.push(Problem::at(&column, format!("dataset '{name}', rows, column '{column}': {cause}"), remedy));
+                }
+            }
+        }
         match (identifier, basis) {
             (Ok(identifier), Some(basis)) if problems.is_empty() => {
-                Ok(Dataset { name, identifier, subject_uses: self.identifier.uses, basis, columns: self.columns })
+                let (subject_uses, columns, known_to) = (self.identifier.uses, self.columns, self.known_to);
+                Ok(Dataset { name, identifier, subject_uses, basis, columns, rows, known_to })
             }
             _ => Err(problems),
         }
@@ -410,13 +458,27 @@ mod tests {
         for dataset in &draft.datasets {
             assert!(dataset.subject_uses.is_empty() && dataset.columns.values().all(|rule| rule.uses.is_empty()), "{}", dataset.name);
         }
+        let conditions = DRAFT.replace("# rows = [", "rows = [").replace("#   {", "  {").replace("# ]", "]");
+        assert_eq!(Agreement::parse(&conditions).unwrap().datasets[0].rows.len(), 2, "what it shows can be written");
         assert!(draft.valid_until < NaiveDate::from_ymd_opt(2001, 1, 1).unwrap());
         let fields = "id title mission purposes valid_from valid_until review_on benefits minimum_subjects limits requests_per_minute \
-                      concurrent_queries rows_per_day linkage keyholder epoch_days party department signing_key linkage_key recipient \
+                      concurrent_queries rows_per_day releases_per_day withdrawals linkage keyholder epoch_days party department signing_key linkage_key recipient \
                       organisation roles dataset name identifier type pattern uses basis power honours_objections consent_text columns \
-                      classification values";
+                      classification values rows is is_not is_in at_least at_most more_than less_than known_to";
         for field in fields.split_whitespace() {
             assert!(DRAFT.contains(field), "{field} is not explained");
+        }
+    }
+
+    #[test]
+    fn no_two_parties_have_a_key_in_common() {
+        let (zeros, ones) = ("0".repeat(64), "1".repeat(64));
+        for kind in ["signing_key", "linkage_key"] {
+            let text = GOOD.replace(&format!("{kind} = \"sha256:{ones}"), &format!("{kind} = \"sha256:{zeros}"));
+            assert_ne!(text, GOOD);
+            let problems = Agreement::parse(&text).unwrap_err();
+            let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+            assert!(problem.cause.contains("'dfe' and 'dwp' state the same key") && problem.line(&text) == 11, "{problem:?}");
         }
     }
 
@@ -431,6 +493,8 @@ mod tests {
             ("id = \"one\"", "id = \"one\"\nminimum_subjects = 2", 2, "least allowed"),
             ("id = \"one\"", "id = \"Öne\"", 1, "a name is"),
             ("id = \"one\"", "id = \"one\"\nsurprise = 1", 2, "unknown field"),
+            ("id = \"one\"", "id = \"one\"\nwithdrawals = \"every_department\"", 2, "expected `own_department`"),
+            ("id = \"one\"", "id = \"one\"\nlimits = { releases_per_day = 0 }", 2, "a limit of 0"),
             ("signing_key = \"sha256:0", "signing_key = \"sha1:0", 11, "fingerprint"),
             ("department = \"dwp\"\nname", "department = \"hmrc\"\nname", 34, "not a party"),
             ("type = \"nino\", uses = [\"join\"]", "type = \"passport\", uses = [\"join\"]", 36, "unknown identifier type"),

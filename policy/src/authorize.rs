@@ -6,6 +6,7 @@
 //! `filter` for that column, not `aggregate`: [`Permit::judge`] refuses, names column, use, department and agreement. Had `dwp` not
 //! signed that agreement, there would be no permit for it, and the refusal would say whose signature is missing.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
@@ -32,7 +33,7 @@ pub struct Permit {
     mission: Name,
     purpose: Name,
     datasets: BTreeMap<DatasetName, DatasetPermit>,
-    unsigned: BTreeMap<DatasetName, Refusal>,
+    told: BTreeMap<DatasetName, Refusal>,
 }
 
 /// The obligations of one dataset.
@@ -56,7 +57,9 @@ pub struct DatasetPermit {
 /// # Errors
 /// [`Code::Denied`] with one and the same sentence whether the purpose is unknown or retired, no agreement covers it, none is
 /// in force, or none names the caller; with another where all that do lack a party's signature, naming it: that is told only to
-/// those for whom they are made. [`Code::Invalid`] when several missions fit or two agreements cover one dataset.
+/// those for whom they are made. [`Code::Invalid`] when several missions fit or two agreements cover one dataset. Where several are
+/// at fault, the one that is told does not depend on the order of `agreements`: the agreement that lacks the fewest signatures, the
+/// first dataset and the first two agreements by name.
 pub fn authorize(
     caller: &Caller,
     mission: Option<&Name>,
@@ -80,6 +83,8 @@ pub fn authorize(
             Some(refusal) => unsigned.push((agreement, refusal)),
         }
     }
+    applicable.sort_by(|one, other| by_name(one).cmp(&by_name(other)));
+    unsigned.sort_by(|(one, lacks), (other, lack)| (lacking(lacks), by_name(one)).cmp(&(lacking(lack), by_name(other))));
     let missions: BTreeSet<&Name> = applicable.iter().map(|agreement| &agreement.mission).collect();
     let mut missions = missions.into_iter();
     let Some(only) = missions.next() else {
@@ -96,7 +101,8 @@ pub fn authorize(
         return Err(Refusal::new(Code::Invalid, format!("the purpose '{}' leads to several missions", caller.purpose))
             .advice("say which one: header x-concordat-mission, or --mission"));
     }
-    let mut datasets = BTreeMap::new();
+    let mut datasets: BTreeMap<DatasetName, DatasetPermit> = BTreeMap::new();
+    let mut twice: BTreeMap<&DatasetName, &Name> = BTreeMap::new();
     for agreement in &applicable {
         for dataset in &agreement.datasets {
             let permit = DatasetPermit {
@@ -106,23 +112,65 @@ pub fn authorize(
                 epoch_days: agreement.linkage.epoch_days,
                 dataset: dataset.clone(),
             };
-            if let Some(other) = datasets.insert(dataset.name.clone(), permit) {
-                return Err(Refusal::new(
-                    Code::Invalid,
-                    format!("two agreements cover '{}' for this purpose: '{}' and '{}'", dataset.name, other.agreement, agreement.id),
-                )
-                .department(&dataset.name.department)
-                .advice("the parties must end one of them or narrow its purposes"));
+            match datasets.entry(dataset.name.clone()) {
+                Entry::Vacant(free) => {
+                    free.insert(permit);
+                }
+                Entry::Occupied(_) => {
+                    twice.entry(&dataset.name).or_insert(&agreement.id);
+                }
             }
         }
     }
-    let of_mission = unsigned.into_iter().filter(|(agreement, _)| agreement.mission == *mission);
-    let names = |agreement: &Agreement| agreement.datasets.iter().map(|dataset| dataset.name.clone()).collect::<Vec<_>>();
-    let unsigned = of_mission
-        .flat_map(|(agreement, refusal)| names(agreement).into_iter().map(move |name| (name, refusal.clone())))
-        .filter(|(name, _)| !datasets.contains_key(name))
-        .collect();
-    Ok(Permit { mission: mission.clone(), purpose: caller.purpose.clone(), datasets, unsigned })
+    if let Some((name, second)) = twice.first_key_value() {
+        let first = datasets.get(*name).map_or(*second, |permit| &permit.agreement);
+        return Err(Refusal::new(Code::Invalid, format!("two agreements cover '{name}' for this purpose: '{first}' and '{second}'"))
+            .department(&name.department)
+            .advice("the parties must end one of them or narrow its purposes"));
+    }
+    let mut told: BTreeMap<DatasetName, Refusal> = BTreeMap::new();
+    for (agreement, refusal) in unsigned.iter().filter(|(agreement, _)| agreement.mission == *mission) {
+        for dataset in agreement.datasets.iter().filter(|dataset| !datasets.contains_key(&dataset.name)) {
+            told.entry(dataset.name.clone()).or_insert_with(|| refusal.clone());
+        }
+    }
+    for dataset in known_to(&caller.organisation, agreements, signatures, now) {
+        if !datasets.contains_key(dataset) {
+            told.entry(dataset.clone()).or_insert_with(|| {
+                Refusal::because(Code::Denied, Cause::Known { dataset: dataset.clone() })
+                    .department(&dataset.department)
+                    .advice("ask its department for an agreement, or for another purpose that one covers")
+            });
+        }
+    }
+    Ok(Permit { mission: mission.clone(), purpose: caller.purpose.clone(), datasets, told })
+}
+
+/// The datasets that an organisation may know of: those of agreements in force, signed by every party, that name it for that.
+pub fn known_to<'a>(
+    organisation: &str,
+    agreements: &'a [Agreement],
+    signatures: &Signatures,
+    now: DateTime<Utc>,
+) -> BTreeSet<&'a DatasetName> {
+    let names = |dataset: &&Dataset| dataset.known_to.contains(organisation);
+    let binds = |agreement: &&Agreement| {
+        agreement.datasets.iter().any(|dataset| names(&dataset)) && agreement.in_force(now) && signatures.refusal(agreement, now).is_none()
+    };
+    agreements.iter().filter(binds).flat_map(|agreement| agreement.datasets.iter().filter(names)).map(|dataset| &dataset.name).collect()
+}
+
+/// An order of agreements that rests on nothing but themselves: two texts may bear one identifier.
+fn by_name(agreement: &Agreement) -> (&Name, &str) {
+    (&agreement.id, &agreement.digest)
+}
+
+/// How many parties' signatures an agreement lacks.
+fn lacking(refusal: &Refusal) -> usize {
+    match refusal.because.as_deref() {
+        Some(Cause::Signature { lacking, .. }) => lacking.len(),
+        _ => usize::MAX,
+    }
 }
 
 impl Permit {
@@ -144,10 +192,11 @@ impl Permit {
         self.datasets.get(name)
     }
 
-    /// The refusal of a dataset that the request could read if every party had signed the agreement that covers it.
+    /// The refusal of a dataset that the request may not read, and of which its caller is told more than of what does not exist:
+    /// one that it could read if every party had signed the agreement that covers it, or that its organisation may know of.
     #[must_use]
-    pub fn unsigned(&self, name: &DatasetName) -> Option<&Refusal> {
-        self.unsigned.get(name)
+    pub fn told(&self, name: &DatasetName) -> Option<&Refusal> {
+        self.told.get(name)
     }
 
     /// Every dataset the request may read, by name.
@@ -169,7 +218,7 @@ impl Permit {
     /// what is permitted instead.
     pub fn judge(&self, uses: &ColumnUses) -> Result<(), Refusal> {
         for dataset in uses.datasets() {
-            if let Some(refusal) = self.unsigned(dataset) {
+            if let Some(refusal) = self.told(dataset) {
                 return Err(refusal.clone());
             }
             if !self.datasets.contains_key(dataset) {
@@ -349,7 +398,36 @@ mod tests {
         uses.add(&homes, SUBJECT, Use::Join);
         let refusal = permit.judge(&uses).unwrap_err();
         assert!(permit.dataset(&homes).is_none() && refusal.message.contains("the agreement 'two' does not bind"), "{refusal}");
-        assert!(permit.unsigned(&DatasetName::new(name("dwp"), name("claims"))).is_none());
+        assert!(permit.told(&DatasetName::new(name("dwp"), name("claims"))).is_none());
+    }
+
+    #[test]
+    fn an_organisation_that_may_know_of_a_dataset_is_told_that_it_exists_and_no_more() {
+        let one = Agreement::parse(AGREEMENT).unwrap();
+        let other = |known: &str| {
+            let text = AGREEMENT.replace("id = \"one\"", "id = \"two\"").replace("\"opportunity.measure\"", "\"health\"");
+            Agreement::parse(&text.replace("name = \"claims\"", &format!("name = \"homes\"\nknown_to = [{known}]"))).unwrap()
+        };
+        let homes = DatasetName::new(name("dwp"), name("homes"));
+        let told = |agreements: &[Agreement], signatures: &Signatures, now| {
+            let good = caller("mission-unit", "analyst", "opportunity.measure");
+            let permit = super::authorize(&good, None, agreements, signatures, &tree(), now).unwrap();
+            let mut uses = ColumnUses::default();
+            uses.add(&homes, "amount", Use::Filter);
+            permit.judge(&uses).unwrap_err()
+        };
+        let all = [one.clone(), other("\"mission-unit\"")];
+        let refusal = told(&all, &signed(&[&all[0], &all[1]]), now());
+        assert_eq!(refusal.message, "dwp.homes exists, and no agreement lets you use it for this purpose");
+        assert_eq!((refusal.code, refusal.department.as_deref()), (Code::Denied, Some("dwp")));
+        assert_eq!(known_to("mission-unit", &all, &signed(&[&all[0], &all[1]]), now()), [&homes].into());
+        // Not by an agreement that does not bind, nor by one that names somebody else.
+        for (known, signatures) in [("\"mission-unit\"", signed(&[&one])), ("\"other-unit\"", signed(&[&one, &other("\"other-unit\"")]))] {
+            let refusal = told(&[one.clone(), other(known)], &signatures, now());
+            assert_eq!(refusal.because.as_deref(), Some(&Cause::Hidden { column: None }), "{known}");
+            assert!(known_to("mission-unit", &[one.clone(), other(known)], &signatures, now()).is_empty());
+        }
+        assert!(known_to("mission-unit", &all, &signed(&[&all[0], &all[1]]), "2027-01-01T00:00:00Z".parse().unwrap()).is_empty());
     }
 
     /// Every single use, against the agreement's text; and a permission that is taken away never widens what is allowed.

@@ -41,6 +41,11 @@ pub enum Cause {
         #[serde(skip)]
         column: Option<String>,
     },
+    /// A dataset that the caller's organisation may know of, and that no agreement lets the caller use.
+    Known {
+        /// Which.
+        dataset: DatasetName,
+    },
     /// No agreement in force lets the caller use data for the purpose.
     Purpose {
         /// The declared purpose.
@@ -91,6 +96,7 @@ impl Cause {
             Self::Use { .. } => "use",
             Self::Kept { .. } => "kept",
             Self::Hidden { .. } => "hidden",
+            Self::Known { .. } => "known",
             Self::Purpose { .. } => "purpose",
             Self::Signature { .. } => "signature",
             Self::Rule { .. } => "rule",
@@ -102,7 +108,7 @@ impl Cause {
     #[must_use]
     pub fn owner(&self) -> Option<String> {
         match self {
-            Self::Use { dataset, .. } | Self::Kept { dataset, .. } => Some(dataset.department.to_string()),
+            Self::Use { dataset, .. } | Self::Kept { dataset, .. } | Self::Known { dataset } => Some(dataset.department.to_string()),
             Self::Signature { lacking, .. } => match lacking.as_slice() {
                 [(department, _)] => Some(department.to_string()),
                 _ => None,
@@ -128,6 +134,7 @@ impl fmt::Display for Cause {
             Self::Hidden { column: None } => {
                 f.write_str("a dataset, view or column of the statement may not be used for this purpose, or does not exist")
             }
+            Self::Known { dataset } => write!(f, "{dataset} exists, and no agreement lets you use it for this purpose"),
             Self::Purpose { purpose, mission } => {
                 write!(f, "no agreement in force lets your organisation and roles use data for the purpose '{purpose}'")?;
                 mission.as_ref().map_or(Ok(()), |mission| write!(f, " in the mission '{mission}'"))
@@ -169,11 +176,14 @@ mod tests {
             agreement: name("one"),
         };
         let rail = Some(Rail { id: name("training"), file: name("people.cedar") });
-        let guards = [
+        for cause in [
+            used,
+            Cause::Known { dataset: DatasetName::new(name("a"), name("b")) },
+            Cause::Rule { says: "no".into() },
+            Cause::Hidden { column: None },
             Cause::Guard { department: None, rail: None, failed: false },
             Cause::Guard { department: Some(name("dwp")), rail, failed: true },
-        ];
-        for cause in [used, Cause::Rule { says: "no".into() }, Cause::Hidden { column: None }].into_iter().chain(guards) {
+        ] {
             assert_eq!(toml::from_str::<Cause>(&toml::to_string(&cause).unwrap()).unwrap(), cause);
         }
     }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Basis, ColumnUses, Name, Permit};
+use crate::{Basis, ColumnUses, Dataset, Name, Permit};
 
 /// Why the law lets a table be used, without the text of a power or of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,11 +60,15 @@ pub struct Table {
     pub agreement: Name,
     /// Why the law allows it.
     pub basis: BasisKind,
+    /// Which rows the agreement is about, in words; `None` for every row. A log's entry is bounded, so it is never long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<String>,
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} under the agreement '{}': {}", self.dataset, self.agreement, self.basis)
+        write!(f, "{} under the agreement '{}': {}", self.dataset, self.agreement, self.basis)?;
+        self.rows.iter().try_for_each(|rows| write!(f, "; only rows where {rows}"))
     }
 }
 
@@ -118,6 +122,14 @@ impl fmt::Display for Rule {
     }
 }
 
+/// The longest words about rows.
+const MAX_WORDS: usize = 500;
+
+fn rows_in_brief(dataset: &Dataset) -> Option<String> {
+    let words = dataset.rows_in_words()?;
+    Some(if words.len() > MAX_WORDS { "a condition holds, which the agreement states in full".into() } else { words })
+}
+
 /// What was permitted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -139,6 +151,7 @@ impl Decision {
             dataset: permit.dataset.name.to_string(),
             agreement: permit.agreement.clone(),
             basis: BasisKind::from(&permit.dataset.basis),
+            rows: rows_in_brief(&permit.dataset),
         });
         let mut rules = Vec::new();
         if minimum > 0 {
@@ -189,11 +202,24 @@ pub fn denied_in_words(purpose: &str, says: &str, owner: Option<&str>) -> Vec<St
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::name;
+    use crate::Agreement;
+    use crate::testing::{AGREEMENT, name};
+
+    #[test]
+    fn what_is_said_of_rows_is_bounded() {
+        let with = |condition: &str| {
+            let text = AGREEMENT.replacen("[dataset.columns]", &format!("rows = [{condition}]\n[dataset.columns]"), 1);
+            rows_in_brief(&Agreement::parse(&text).unwrap().datasets[0])
+        };
+        assert_eq!(with(""), None);
+        assert_eq!(with("{ column = \"region\", is = \"N\" }").as_deref(), Some("region is \"N\""));
+        let long = format!("{{ column = \"secret\", is = \"{}\" }}", "x".repeat(MAX_WORDS));
+        assert_eq!(with(&long).as_deref(), Some("a condition holds, which the agreement states in full"));
+    }
 
     #[test]
     fn it_reads_as_tables_uses_and_rules() {
-        let table = |dataset: &str, basis| Table { dataset: dataset.into(), agreement: name("one"), basis };
+        let table = |dataset: &str, basis| Table { dataset: dataset.into(), agreement: name("one"), basis, rows: None };
         let decision = Decision {
             tables: vec![table("dfe.attainment", BasisKind::StatutoryHonouringObjections), table("dfe.attainments", BasisKind::Consent)],
             columns: vec!["dfe.attainment.region: group_by".into(), "dfe.attainments.subject: join".into()],
@@ -208,5 +234,7 @@ mod tests {
         assert_eq!((words[1].as_str(), words[3].as_str()), ("  region: group_by", "  subject: join"));
         assert!(words[4].contains("fewer than 10") && words[4].ends_with("agreement one for dfe"), "{words:?}");
         assert_eq!(words.len(), 6);
+        let narrowed = Table { rows: Some("year is at least 2020".into()), ..table("dfe.attainment", BasisKind::Consent) };
+        assert!(narrowed.to_string().ends_with("people agreed; only rows where year is at least 2020"), "{narrowed}");
     }
 }

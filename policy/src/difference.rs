@@ -99,6 +99,7 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, String> {
         benefits,
         minimum_subjects,
         limits,
+        withdrawals,
         linkage,
         parties,
         recipients,
@@ -124,6 +125,8 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, String> {
         ("requests_per_minute", limits.requests_per_minute.map(|n| n.to_string())),
         ("concurrent_queries", limits.concurrent_queries.map(|n| n.to_string())),
         ("rows_per_day", limits.rows_per_day.map(|n| n.to_string())),
+        ("releases_per_day", limits.releases_per_day.map(|n| n.to_string())),
+        ("withdrawals", Some(withdrawals.to_string())),
         ("keyholder", Some(linkage.keyholder.to_string())),
         ("epoch_days", Some(linkage.epoch_days.to_string())),
     ];
@@ -138,11 +141,17 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, String> {
         let roles: BTreeSet<&String> = recipients.iter().filter(|r| r.organisation == *organisation).flat_map(|r| &r.roles).collect();
         term(format!("recipient {organisation}: roles"), Some(list(roles)));
     }
-    for Dataset { name, identifier, subject_uses: _, basis, columns } in datasets {
+    for Dataset { name, identifier, subject_uses: _, basis, columns, rows, known_to } in datasets {
         // With its pattern, where it has one of its own.
         let path = |column| path(name, column);
         term(format!("{}: identifier", path(None)), Some(format!("{identifier:?}")));
         term(format!("{}: basis", path(None)), Some(basis_of(basis)));
+        term(format!("{}: known_to", path(None)), (!known_to.is_empty()).then(|| list(known_to)));
+        // By column, so that one condition's change is told alone.
+        for column in rows.iter().map(|condition| &condition.column).collect::<BTreeSet<_>>() {
+            let tests = rows.iter().filter(|condition| condition.column == *column).map(|condition| condition.test.to_string());
+            term(format!("{}: rows only where it", path(Some(column))), Some(tests.collect::<Vec<_>>().join(", and ")));
+        }
         for (column, ColumnRule { kind, classification, uses: _, values, title }) in columns {
             term(format!("{}: type", path(Some(column))), Some(kind.to_string()));
             term(format!("{}: classification", path(Some(column))), Some(classification.to_string()));
@@ -218,6 +227,20 @@ mod tests {
         "#);
         let back = between(&new, AGREEMENT);
         assert_eq!((back.newly.len(), back.no_longer.len()), (1, 2), "the reverse, reversed");
+    }
+
+    #[test]
+    fn conditions_on_rows_are_told_by_column() {
+        let with = |rows: &str| AGREEMENT.replace("[dataset.columns]\namount", &format!("rows = [{rows}]\n[dataset.columns]\namount"));
+        let (one, two) = ("{ column = \"amount\", at_least = 1 }", "{ column = \"amount\", less_than = 9 }");
+        insta::assert_snapshot!(between(AGREEMENT, &with(one)), @r#"
+        Other terms:
+          dwp.claims.amount: rows only where it: "is at least 1" is new
+        "#);
+        insta::assert_snapshot!(between(&with(&format!("{one}, {two}")), &with(two)), @r#"
+        Other terms:
+          dwp.claims.amount: rows only where it: "is at least 1, and is less than 9" became "is less than 9"
+        "#);
     }
 
     #[test]

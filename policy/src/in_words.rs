@@ -3,10 +3,15 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use crate::agreement::WithdrawalReach;
 use crate::column::{SUBJECT, Use};
 use crate::{Agreement, Basis, ColumnRule, Dataset};
 
-/// The whole agreement, in lines of text that end with a line break. Everything that it permits stands in it.
+/// The most listed values of a column that are shown.
+const SHOWN: usize = 20;
+
+/// The whole agreement, in lines of text that end with a line break. Everything that it permits stands in it, but for values of lists
+/// longer than twenty, whose number does.
 #[must_use]
 pub fn describe(agreement: &Agreement) -> String {
     let mut text = format!("Agreement '{}': {}\n\n", agreement.id, one_line(&agreement.title));
@@ -36,11 +41,20 @@ pub fn describe(agreement: &Agreement) -> String {
         limits.requests_per_minute.map(|n| format!("{n} requests a minute")),
         limits.concurrent_queries.map(|n| format!("{n} queries at a time")),
         limits.rows_per_day.map(|n| format!("{n} rows a day")),
+        limits.releases_per_day.map(|n| format!("{n} releases a day of each department")),
     ];
     let stated: Vec<String> = stated.into_iter().flatten().collect();
     if !stated.is_empty() {
         line("limits", stated.join(", "));
     }
+    line(
+        "withdrawals",
+        match agreement.withdrawals {
+            WithdrawalReach::OwnDepartment => {
+                "and objections reach the data of the department that recorded them, in every release ordered afterwards".into()
+            }
+        },
+    );
     for party in &agreement.parties {
         let gives = agreement.datasets.iter().filter(|dataset| dataset.name.department == party.department);
         let gives: Vec<&str> = gives.map(|dataset| dataset.name.dataset.as_str()).collect();
@@ -64,13 +78,40 @@ fn describe_dataset(text: &mut String, dataset: &Dataset) {
         Basis::Statutory { power, honours_objections: false } => format!("{}; objections are not honoured", one_line(power)),
     };
     let _ = writeln!(text, "\n  {}, by {}\n    lawful because {basis}", dataset.name, dataset.identifier);
+    if let Some(rows) = dataset.rows_in_words() {
+        let _ = writeln!(text, "    only rows where {rows}");
+    }
+    if !dataset.known_to.is_empty() {
+        let organisations: Vec<String> = dataset.known_to.iter().map(|organisation| one_line(organisation)).collect();
+        let _ = writeln!(text, "    that it exists may be known to {}", organisations.join(", "));
+    }
     let mut rows = vec![[SUBJECT.to_owned(), "pseudonym".to_owned(), uses(&dataset.subject_uses)]];
     rows.extend(dataset.columns.iter().map(|(name, rule)| [name.clone(), kind(rule), uses_of(rule)]));
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
     let (first, second) = (width(0), width(1));
     for [name, kind, uses] in &rows {
         let _ = writeln!(text, "    {name:<first$}  {kind:<second$}  {uses}");
+        if let Some(values) = dataset.columns.get(name).and_then(|rule| rule.values.as_ref()) {
+            let _ = writeln!(text, "    {:<first$}  {}", "", listed(values));
+        }
     }
+}
+
+/// A list of values as one line: the first of them, and how many more there are. What could be taken for several values, or none,
+/// stands in quotes.
+#[must_use]
+pub fn listed<'v>(values: impl IntoIterator<Item = &'v String>) -> String {
+    let value = |value: &String| {
+        let plain = one_line(value);
+        if plain != *value || plain.is_empty() || plain.contains([',', '"']) { format!("{value:?}") } else { plain }
+    };
+    let mut values = values.into_iter();
+    let mut shown: Vec<String> = values.by_ref().take(SHOWN).map(value).collect();
+    match values.count() {
+        0 => {}
+        more => shown.push(format!("and {more} more")),
+    }
+    shown.join(", ")
 }
 
 fn kind(rule: &ColumnRule) -> String {
@@ -112,8 +153,22 @@ mod tests {
     #[test]
     fn what_is_signed_can_be_read() {
         let more = "mission = \"m\"\nreview_on = \"2026-07-01\"\nbenefits = \"Fairer\\nchances\"\nlimits = { rows_per_day = 7 }";
-        let text = AGREEMENT.replace("mission = \"m\"", more);
+        let rows = "[dataset.columns]\namount";
+        let text = AGREEMENT.replace("mission = \"m\"", more).replace(
+            rows,
+            &format!("known_to = [\"other-unit\", \"treasury\"]\nrows = [{{ column = \"amount\", at_least = 1 }}, {{ column = \"amount\", less_than = 1000 }}]\n{rows}"),
+        );
         insta::assert_snapshot!(describe(&Agreement::parse(&text).unwrap()));
+    }
+
+    #[test]
+    fn listed_values_stand_apart_and_a_long_list_says_how_long_it_is() {
+        let values = |values: &[&str]| listed(&values.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>());
+        assert_eq!(values(&["N", "S, E", "", "a \"b\"", "x\ny"]), "N, \"S, E\", \"\", \"a \\\"b\\\"\", \"x\\ny\"");
+        let years: Vec<String> = (2000..2023).map(|year| year.to_string()).collect();
+        let shown = listed(&years);
+        assert!(shown.starts_with("2000, ") && shown.ends_with(", 2019, and 3 more"), "{shown}");
+        assert!(listed(&years[..20]).ends_with(", 2019"));
     }
 
     #[test]

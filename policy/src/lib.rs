@@ -26,6 +26,7 @@ pub mod problem;
 mod proof;
 pub mod purpose;
 pub mod refusal;
+pub mod replaced;
 pub mod revocation;
 pub mod signature;
 #[cfg(test)]

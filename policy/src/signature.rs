@@ -150,6 +150,12 @@ impl Signatures {
         statement.judge(agreement, department, &self.revoked, now).map(|()| statement.signed_at)
     }
 
+    /// The keys that count as revoked.
+    #[must_use]
+    pub fn revoked(&self) -> &Revocations {
+        &self.revoked
+    }
+
     /// The party of which the agreement names a revoked key: nothing may be signed by it any more, nor sealed to it.
     #[must_use]
     pub fn compromised<'a>(&self, agreement: &'a Agreement) -> Option<&'a Name> {

@@ -104,9 +104,9 @@ async fn the_gateway_asks_nothing_under_a_text_that_a_party_has_not_signed() {
         sandbox.running.restart_gateway().await.unwrap();
         let failure = refused(sandbox.query(DWP).await, Code::Denied, &format!("the agreement 'opportunity' does not bind: {cause}"));
         assert_eq!(failure.department.as_deref(), Some(party));
+        refused(sandbox.client().await.catalogue().await, Code::Denied, "does not bind");
         std::fs::write(&sig, kept).unwrap();
     }
-    refused(sandbox.client().await.catalogue().await, Code::Denied, "does not bind");
     // Who could not use it anyway learns nothing of it; another agreement is not concerned.
     let elsewhere = sandbox.client_with(|c| c.purpose = Some("health".into())).await;
     refused(elsewhere.query(DWP).await, Code::Denied, "no agreement in force");

@@ -1,20 +1,19 @@
 //! Who may call: every door × every bad caller.
 
+pub mod doors;
+
 use arrow_flight::flight_service_client::FlightServiceClient;
-use arrow_flight::{Action, Criteria, FlightData, FlightDescriptor, HandshakeRequest, Ticket};
 use concordat::failure::Failure;
 use concordat::federation::node_server_name;
 use concordat_policy::Code;
 use concordat_proto::status::from_status;
 use concordat_proto::v1;
-use concordat_proto::v1::consent_ledger_client::ConsentLedgerClient;
-use concordat_proto::v1::gateway_client::GatewayClient;
-use concordat_proto::v1::linkage_keys_client::LinkageKeysClient;
 use concordat_proto::v1::node_client::NodeClient;
-use concordat_proto::v1::releases_client::ReleasesClient;
+use prost::Message as _;
 use serde_json::{Value, json};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
+use self::doors::{Door, Who, call, of_contract, of_flight};
 use crate::sandbox::{Sandbox, refused};
 
 const SQL: &str = "SELECT count(*) FROM dfe.attainment";
@@ -65,12 +64,12 @@ async fn every_bad_token_is_refused_at_every_door_and_recorded() {
     let good = sandbox.client().await;
     let ticket = good.flight_info(SQL).await.unwrap().endpoint.remove(0).ticket.unwrap();
     let before = refusals(&sandbox);
+    let channel = gateway(&sandbox).await;
     for (what, token) in &bad {
-        let refused = at_every_door(&sandbox, token.as_deref(), &ticket).await;
-        assert_eq!(refused.len(), DOORS, "{what}: a door let somebody in");
-        for (door, status) in refused {
-            let refusal = from_status(&status).unwrap_or_else(|| panic!("{what} at {door}: a foreign status {status:?}"));
-            assert_eq!(refusal.code, Code::Unauthenticated, "{what} at {door}: {refusal:?}");
+        for (door, outcome) in at_every_door(&channel, token.as_deref()).await {
+            let status = outcome.err().unwrap_or_else(|| panic!("{what}: {door:?} let somebody in"));
+            let refusal = from_status(&status).unwrap_or_else(|| panic!("{what} at {door:?}: a foreign status {status:?}"));
+            assert_eq!(refusal.code, Code::Unauthenticated, "{what} at {door:?}: {refusal:?}");
             assert!(
                 token.as_ref().is_none_or(|t| t.len() < 10 || !status.message().contains(t.as_str())),
                 "the token stands in the message"
@@ -79,7 +78,7 @@ async fn every_bad_token_is_refused_at_every_door_and_recorded() {
     }
     // The good ticket was not used up by any of them, and is its owner's alone.
     let thief = sandbox.token_with(|c| c["sub"] = json!("somebody-else"));
-    let (_, status) = at_every_door(&sandbox, Some(&thief), &ticket).await.into_iter().find(|(door, _)| *door == "DoGet").unwrap();
+    let status = FlightServiceClient::new(channel).do_get(with(ticket, Some(&thief))).await.err().unwrap();
     assert_eq!(from_status(&status).unwrap().code, Code::Denied);
     let log = sandbox.log("gateway");
     assert!(
@@ -90,7 +89,11 @@ async fn every_bad_token_is_refused_at_every_door_and_recorded() {
     sandbox.drained().await;
     // The thief's go to his own account.
     let thefts = sandbox.log("gateway").iter().filter(|e| e["caller"] == "somebody-else" && e["event"] == "caller.refused").count();
-    assert_eq!(refusals(&sandbox) - before - thefts, bad.len() * DOORS, "every refusal stands in the log, alone or counted");
+    assert_eq!(
+        refusals(&sandbox) - before - thefts,
+        bad.len() * doors_of_gateway().len(),
+        "every refusal stands in the log, alone or counted"
+    );
 }
 
 fn flipped(token: &str) -> String {
@@ -109,47 +112,73 @@ fn refusals(sandbox: &Sandbox) -> usize {
     sandbox.log("gateway").iter().map(of).sum()
 }
 
-/// How many doors [`at_every_door`] tries.
-pub const DOORS: usize = 18;
+/// Every call of the gateway.
+fn doors_of_gateway() -> Vec<Door> {
+    of_contract().into_iter().filter(|door| door.who == Who::User).chain(of_flight(Who::User)).collect()
+}
 
-/// Calls every RPC of the gateway that is offered; a new one belongs here.
-pub async fn at_every_door(sandbox: &Sandbox, token: Option<&str>, ticket: &Ticket) -> Vec<(&'static str, tonic::Status)> {
+/// Makes every call of the gateway with an empty message and a good purpose.
+pub async fn at_every_door(channel: &Channel, token: Option<&str>) -> Vec<(Door, Result<Vec<u8>, tonic::Status>)> {
+    let mut outcomes = Vec::new();
+    for door in doors_of_gateway() {
+        let outcome = call(channel.clone(), &door, Vec::new(), token).await;
+        outcomes.push((door, outcome));
+    }
+    outcomes
+}
+
+pub async fn gateway(sandbox: &Sandbox) -> Channel {
     let connection = sandbox.connection();
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&connection.ca)).domain_name(&connection.server_name);
-    let channel = Endpoint::from_shared(connection.gateway).unwrap().tls_config(tls).unwrap().connect().await.unwrap();
-    let mut flight = FlightServiceClient::new(channel.clone());
-    let mut own = GatewayClient::new(channel);
-    let statement = arrow_flight::sql::CommandStatementQuery { query: SQL.into(), transaction_id: None };
-    let command = prost::Message::encode_to_vec(&arrow_flight::sql::ProstMessageExt::as_any(&statement));
-    let mut refused = Vec::new();
-    let mut note = |door, status: Option<tonic::Status>| {
-        // A thief with a good token may use the doors that are not his victim's.
-        if let Some(status) = status {
-            refused.push((door, status));
+    Endpoint::from_shared(connection.gateway).unwrap().tls_config(tls).unwrap().connect().await.unwrap()
+}
+
+/// What stays open to who holds a good token and is in no agreement, and what is told there: nothing of any dataset.
+pub const WITHOUT_AGREEMENT: [&str; 2] = ["/concordat.v1.Gateway/Explain", "/concordat.v1.Gateway/WhoAmI"];
+
+#[tokio::test]
+async fn a_good_token_without_an_agreement_is_refused_at_every_door_of_the_contract() {
+    let sandbox = Sandbox::start(300).await;
+    let channel = gateway(&sandbox).await;
+    let doors: Vec<Door> = of_contract().into_iter().filter(|door| door.who == Who::User).collect();
+    for (what, token) in [
+        ("another organisation", sandbox.token_with(|c| c["organisation"] = json!("other-unit"))),
+        ("another role", sandbox.token_with(|c| c["roles"] = json!(["visitor"]))),
+        (
+            "an administrator of another organisation",
+            sandbox.token_with(|c| (c["organisation"], c["roles"]) = (json!("other-unit"), json!(["administrator"]))),
+        ),
+        ("no role", sandbox.token_with(|c| c["roles"] = json!([]))),
+        ("bound to a purpose that nobody agreed on", sandbox.token_with(|c| c["purpose"] = json!("health"))),
+    ] {
+        for door in &doors {
+            match (call(channel.clone(), door, Vec::new(), Some(&token)).await, WITHOUT_AGREEMENT.contains(&door.path.as_str())) {
+                (Err(status), _) => {
+                    let refusal = from_status(&status).unwrap_or_else(|| panic!("{what} at {door:?}: a foreign status {status:?}"));
+                    assert_eq!(refusal.code, Code::Denied, "{what} at {door:?}: {refusal:?}");
+                }
+                (Ok(answer), true) if door.path.ends_with("/WhoAmI") => {
+                    let told = v1::WhoAmIResponse::decode(answer.as_slice()).unwrap();
+                    assert!(told.purposes.is_empty(), "{what}: {told:?}");
+                }
+                (Ok(answer), true) => {
+                    let told = v1::ExplainResponse::decode(answer.as_slice()).unwrap().decision;
+                    let denied =
+                        matches!(&told, Some(v1::explain_response::Decision::Denied(d)) if d.cause == "purpose" && d.proposal.is_none());
+                    assert!(denied, "{what}: {told:?}");
+                }
+                (Ok(_), false) => panic!("{what}: {door:?} let somebody in"),
+            }
         }
-    };
-    let descriptor = FlightDescriptor::new_cmd(command);
-    note("GetFlightInfo", flight.get_flight_info(with(descriptor.clone(), token)).await.err());
-    note("PollFlightInfo", flight.poll_flight_info(with(descriptor.clone(), token)).await.err());
-    note("GetSchema", flight.get_schema(with(descriptor.clone(), token)).await.err());
-    note("DoGet", flight.do_get(with(ticket.clone(), token)).await.err());
-    note("ListFlights", flight.list_flights(with(Criteria::default(), token)).await.err());
-    note("ListActions", flight.list_actions(with(arrow_flight::Empty {}, token)).await.err());
-    note("DoAction", flight.do_action(with(Action::new("SetSessionOptions", ""), token)).await.err());
-    let put = FlightData { flight_descriptor: Some(descriptor), ..FlightData::default() };
-    note("DoPut", flight.do_put(with(tokio_stream::iter([put.clone()]), token)).await.err());
-    note("DoExchange", flight.do_exchange(with(tokio_stream::iter([put]), token)).await.err());
-    note("Handshake", flight.handshake(with(tokio_stream::iter([HandshakeRequest::default()]), token)).await.err());
-    note("Catalogue", own.catalogue(with(v1::CatalogueRequest {}, token)).await.err());
-    note("Departments", own.departments(with(v1::DepartmentsRequest {}, token)).await.err());
-    note("Explain", own.explain(with(v1::ExplainRequest { statement: SQL.into() }, token)).await.err());
-    note("WhoAmI", own.who_am_i(with(v1::WhoAmIRequest {}, token)).await.err());
-    note("RelayLinkageKeys", own.relay_linkage_keys(with(v1::RelayRequest {}, token)).await.err());
-    let id = "0".repeat(32);
-    note("Detach", own.detach(with(v1::DetachRequest { statement: SQL.into() }, token)).await.err());
-    note("Detached", own.detached(with(v1::DetachedRequest { id: id.clone(), wait_seconds: 0 }, token)).await.err());
-    note("CancelDetached", own.cancel_detached(with(v1::CancelDetachedRequest { id }, token)).await.err());
-    refused
+    }
+    // Whom the agreement names is let in everywhere: what was refused above was the caller, not the message.
+    for door in &doors {
+        if let Err(status) = call(channel.clone(), door, Vec::new(), Some(&sandbox.token())).await {
+            let refusal = from_status(&status).unwrap_or_else(|| panic!("{door:?}: a foreign status {status:?}"));
+            let own = ["/RelayLinkageKeys", "/Detached", "/CancelDetached"].iter().any(|own| door.path.ends_with(own));
+            assert!(own && refusal.code == Code::Denied, "{door:?}: {refusal:?}");
+        }
+    }
 }
 
 fn with<T>(message: T, token: Option<&str>) -> tonic::Request<T> {
@@ -213,64 +242,45 @@ async fn a_node_serves_nobody_but_the_pinned_gateway_and_its_own_administrators(
     };
     let stranger = sandbox.authority.client("stranger").unwrap();
     let foreign = other.layout.gateway().join("tls");
+    let gateway = || identity(&sandbox.layout.gateway().join("tls"), "client");
     let bad = [
-        ("no certificate", None),
-        ("another CA's gateway", identity(&foreign, "client")),
-        ("another department's certificate", identity(&sandbox.layout.node("dwp").join("tls"), "node")),
-        ("another department's administrator", identity(&sandbox.layout.node("dwp").join("tls"), "administrator")),
-        ("an unknown client of the right CA", Some(Identity::from_pem(&stranger.certificate, &stranger.key))),
-        ("its own administrator, as a gateway", identity(&dfe, "administrator")),
+        ("no certificate", None, None),
+        ("another CA's gateway", identity(&foreign, "client"), None),
+        ("another department's certificate", identity(&sandbox.layout.node("dwp").join("tls"), "node"), None),
+        ("another department's administrator", identity(&sandbox.layout.node("dwp").join("tls"), "administrator"), None),
+        ("an unknown client of the right CA", Some(Identity::from_pem(&stranger.certificate, &stranger.key)), None),
+        ("its own administrator", identity(&dfe, "administrator"), Some(Who::Administrator)),
+        ("the gateway", gateway(), Some(Who::Gateway)),
     ];
-    for (what, who) in bad {
-        let Ok(channel) = node(&sandbox, "dfe", who, &ca).await else { continue };
-        for (door, outcome) in at_every_node_door(channel).await {
-            if what.starts_with("its own administrator") && LEDGER_DOORS.contains(&door) {
+    let doors: Vec<Door> = of_contract().into_iter().filter(|door| door.who != Who::User).chain(of_flight(Who::Gateway)).collect();
+    let mut let_in = 0;
+    for (what, certificate, may) in bad {
+        let Ok(channel) = node(&sandbox, "dfe", certificate, &ca).await else {
+            assert_eq!(may, None, "{what} cannot connect");
+            continue;
+        };
+        for door in &doors {
+            let outcome =
+                call(channel.clone(), door, Vec::new(), None).await.map_err(|status| (from_status(&status).map(|r| r.code), status));
+            if may == Some(door.who) {
+                // Whatever is wrong with the empty message of the contract's own calls, it is not the caller.
+                let wrong = matches!(&outcome, Err((code, _)) if code.is_none_or(|code| code == Code::Unauthenticated));
+                assert!(!wrong || !door.is_own(), "{what} at {door:?}: {outcome:?}");
+                let_in += 1;
                 continue;
             }
-            assert!(outcome.is_err(), "{what} was served at {door}");
+            let Err((code, status)) = outcome else { panic!("{what} was served at {door:?}") };
+            // Without a code of ours: TLS let nobody in, or it is a call of Flight that nodes do not offer to anybody.
+            assert!(code.is_none_or(|code| code == Code::Unauthenticated), "{what} at {door:?}: {status:?}");
+            assert!(!door.is_own() || status.code() != tonic::Code::Unimplemented, "{what} at {door:?}: {status:?}");
         }
     }
-    // The gateway may neither record consent nor look at it.
-    let gateway = node(&sandbox, "dfe", identity(&sandbox.layout.gateway().join("tls"), "client"), &ca).await.unwrap();
-    for (door, outcome) in at_every_node_door(gateway.clone()).await.into_iter().filter(|(door, _)| LEDGER_DOORS.contains(door)) {
-        let refusal = from_status(&outcome.unwrap_err()).unwrap();
-        assert_eq!(refusal.code, Code::Unauthenticated, "the gateway at {door}");
-    }
+    assert_eq!(let_in, doors.len(), "each door lets its own caller in");
+    let gateway = node(&sandbox, "dfe", gateway(), &ca).await.unwrap();
     assert!(NodeClient::new(gateway).describe(v1::DescribeRequest { contract_version: 1 }).await.is_ok());
     // A client that trusts another CA, or expects another department, does not talk to the node.
     let foreign_ca = read(other.layout.ca().join("ca.pem"));
     assert!(node(&sandbox, "dfe", identity(&sandbox.layout.gateway().join("tls"), "client"), &foreign_ca).await.is_err());
-}
-
-/// The doors of the department's own systems.
-const LEDGER_DOORS: [&str; 3] = ["Record", "Import", "Show"];
-
-async fn at_every_node_door(channel: Channel) -> Vec<(&'static str, Result<(), tonic::Status>)> {
-    let mut flight = FlightServiceClient::new(channel.clone());
-    let mut keys = LinkageKeysClient::new(channel.clone());
-    let describe = NodeClient::new(channel.clone()).describe(v1::DescribeRequest { contract_version: 1 }).await.map(drop);
-    let abandon = ReleasesClient::new(channel.clone()).abandon(v1::AbandonRequest::default()).await.map(drop);
-    let mut ledger = ConsentLedgerClient::new(channel);
-    let record = ledger.record(v1::RecordRequest::default()).await.map(drop);
-    let import = ledger.import(tokio_stream::iter([v1::ImportRequest::default()])).await.map(drop);
-    let show = ledger.show(v1::ShowRequest::default()).await.map(drop);
-    vec![
-        ("Abandon", abandon),
-        ("Describe", describe),
-        ("Record", record),
-        ("Import", import),
-        ("Show", show),
-        ("Seal", keys.seal(v1::SealRequest::default()).await.map(drop)),
-        ("Accept", keys.accept(v1::SealedKey::default()).await.map(drop)),
-        ("GetFlightInfo", flight.get_flight_info(FlightDescriptor::new_cmd(vec![1, 2, 3])).await.map(drop)),
-        ("DoGet", flight.do_get(Ticket::new(vec![1, 2, 3])).await.map(drop)),
-        ("GetSchema", flight.get_schema(FlightDescriptor::new_cmd(vec![1])).await.map(drop)),
-        ("ListFlights", flight.list_flights(Criteria::default()).await.map(drop)),
-        ("ListActions", flight.list_actions(arrow_flight::Empty {}).await.map(drop)),
-        ("DoAction", flight.do_action(Action::new("x", "")).await.map(drop)),
-        ("DoPut", flight.do_put(tokio_stream::iter([])).await.map(drop)),
-        ("Handshake", flight.handshake(tokio_stream::iter([HandshakeRequest::default()])).await.map(drop)),
-    ]
 }
 
 #[tokio::test]

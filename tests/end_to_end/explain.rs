@@ -1,5 +1,6 @@
 //! Explained before it runs, and told again from the log: one judgement, in the same words, and nothing for who may not know.
 
+use concordat::failure::USAGE;
 use concordat_policy::{Code, Use};
 use concordat_proto::status::exit_code;
 use concordat_proto::v1::ExplainResponse;
@@ -11,6 +12,8 @@ use crate::sandbox::{Sandbox, refused};
 
 const ROWS: &str = "SELECT region, attainment8 FROM dfe.attainment";
 const DEPARTMENTS: [&str; 5] = ["dbt", "dfe", "dhsc", "dsit", "dwp"];
+/// A value that stands nowhere but in a statement.
+const LITERAL: &str = "quetzal-7f3a";
 
 /// What `why` says of a query, without the line about who asked.
 fn why(sandbox: &Sandbox, query_id: &str) -> Vec<String> {
@@ -56,6 +59,9 @@ async fn a_permitted_query_is_explained_without_an_order_and_why_says_the_same_a
     assert_eq!((&recorded["decision"], &recorded["facts"]["agreements"]), (&json!("permit"), &json!(["opportunity"])));
 
     let told = run(&sandbox, &view).text();
+    for text in ["Digital Economy Act 2017 s.35", "May we use what you told us about your wellbeing"] {
+        assert!(told.contains(text), "the power, and what people were asked: {told}");
+    }
     let told: Vec<&str> = told.lines().take_while(|line| !line.is_empty()).collect();
     assert_eq!(told[0], "permitted for the purpose 'opportunity.measure' in the mission 'opportunity'");
     assert!(told.contains(&"dhsc.health under the agreement 'opportunity': people agreed"), "{told:?}");
@@ -99,23 +105,73 @@ async fn a_denied_query_ends_like_itself_and_its_proposal_is_answered() {
             Some("SELECT avg(attainment8) AS m FROM dfe.attainment"),
         ),
         (
-            "SELECT count(*) FILTER (WHERE conditionality = 'none') AS n FROM dwp.claims",
+            "SELECT count(*) FILTER (WHERE conditionality = 'LITERAL') AS n FROM dwp.claims",
             Code::Denied,
             "kept",
-            Some("SELECT count(*) AS n FROM dwp.claims WHERE conditionality = 'none'"),
+            Some("SELECT count(*) AS n FROM dwp.claims WHERE conditionality = 'LITERAL'"),
         ),
-        ("SELEC", Code::Invalid, "", None),
+        ("SELECT count(*) AS n FROM dwp.claims WHERE 'LITERAL", Code::Invalid, "", None),
+        ("SELECT count(*) AS n FROM dfe.attainment WHERE attainment8 > 'LITERAL'", Code::Invalid, "", None),
+        ("SELECT count(\"LITERAL\") AS n FROM dwp.claims", Code::Denied, "hidden", None),
     ] {
-        let ran = run(&sandbox, &["explain", sql, "--output", "json"]);
+        let sql = sql.replace("LITERAL", LITERAL);
+        let ran = run(&sandbox, &["explain", &sql, "--output", "json"]);
         assert_eq!(ran.exit, i32::from(exit_code(code)), "{sql}: {}", ran.stderr);
-        let denied = ran.json();
-        assert_eq!((denied["cause"].as_str().unwrap_or_default(), denied["proposal"]["statement"].as_str()), (cause, proposed), "{sql}");
+        let (denied, proposed) = (ran.json(), proposed.map(|proposed| proposed.replace("LITERAL", LITERAL)));
+        assert_eq!(
+            (denied["cause"].as_str().unwrap_or_default(), denied["proposal"]["statement"].as_str()),
+            (cause, proposed.as_deref()),
+            "{sql}"
+        );
     }
+    let permitted = format!("SELECT count(*) AS n FROM dfe.attainment WHERE region = '{LITERAL}'");
+    assert_eq!(run(&sandbox, &["explain", &permitted]).exit, 0);
+    sandbox.query(&permitted).await.unwrap();
     let unknown: Ran =
         command(["why", "no-such-query", "--log", sandbox.layout.gateway().join("log").to_str().unwrap()]).output().unwrap().into();
     assert!(unknown.exit == 1 && unknown.stderr.contains("no entry"), "{}", unknown.stderr);
-    let log = std::fs::read_to_string(sandbox.layout.gateway().join("log/log.jsonl")).unwrap();
-    assert!(!log.contains("SELECT") && !log.contains("'none'"), "the log holds neither SQL nor literals");
+    hold_no_statement(&sandbox);
+}
+
+/// No log and no diagnostics of any program hold SQL or [`LITERAL`].
+fn hold_no_statement(sandbox: &Sandbox) {
+    let nodes = DEPARTMENTS.map(|department| sandbox.layout.node(department));
+    for folder in nodes.into_iter().chain([sandbox.layout.gateway()]) {
+        for file in ["log/log.jsonl", "stderr.log"] {
+            let text = std::fs::read_to_string(folder.join(file)).unwrap();
+            assert!(!text.contains("SELECT") && !text.contains(LITERAL), "{}/{file} holds SQL or a literal", folder.display());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_statement_with_parameters_is_explained_with_their_values() {
+    let sandbox = Sandbox::start(300).await;
+    let sql = "SELECT count(*) AS n FROM dwp.claims WHERE conditionality = $what AND claim_started > $day";
+    let explained =
+        run(&sandbox, &["explain", sql, "--param", &format!("what={LITERAL}"), "--param", "day=2024-02-01", "--output", "json"]);
+    assert_eq!(explained.exit, 0, "{}", explained.stderr);
+    let rows = explained.json()["requests"][0]["rows"].as_str().unwrap().to_owned();
+    assert!(rows.contains(&format!("conditionality = '{LITERAL}'")) && rows.contains("claim_started > '2024-02-01'"), "{rows}");
+    // A proposal holds the values, and is answered as it stands.
+    let sql = "SELECT region, attainment8 FROM dfe.attainment WHERE region = $region";
+    let denied = run(&sandbox, &["explain", "--sql", sql, "--param", "region=London", "--output", "json"]);
+    assert_eq!(denied.exit, i32::from(exit_code(Code::Denied)), "{}", denied.stderr);
+    let proposal = denied.json()["proposal"]["statement"].as_str().unwrap().to_owned();
+    assert!(proposal.contains("WHERE region = 'London'") && proposal.contains("avg(attainment8)"), "{proposal}");
+    sandbox.query(&proposal).await.unwrap();
+    // Values that are not of the type, are missing or too many, or belong to a view.
+    let day = "SELECT count(*) AS n FROM dwp.claims WHERE claim_started > $day";
+    let wrong = run(&sandbox, &["explain", day, "--param", &format!("day={LITERAL}"), "--output", "json"]);
+    assert_eq!(wrong.exit, i32::from(exit_code(Code::Invalid)), "{}", wrong.stderr);
+    assert!(wrong.json()["message"].as_str().unwrap().starts_with("parameter 1 cannot be read as"), "{}", wrong.text());
+    assert!(!wrong.text().contains(LITERAL));
+    for given in [&["explain", day][..], &["explain", day, "--param", "day=2024-02-01", "--param", "other=1"]] {
+        assert_eq!(run(&sandbox, given).exit, i32::from(USAGE), "{given:?}");
+    }
+    let view = run(&sandbox, &["explain", "--view", "coverage", "--param", "x=1"]);
+    assert_ne!(view.exit, 0);
+    hold_no_statement(&sandbox);
 }
 
 #[tokio::test]

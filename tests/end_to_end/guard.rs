@@ -32,6 +32,8 @@ const HERE: &str = "@id(\"here\")\n@advice(\"come nearer\")\nforbid(principal, a
 const ELSEWHERE: &str = "@id(\"elsewhere\")\n@advice(\"come nearer\")\nforbid(principal, action, resource) unless { context.address.isInRange(ip(\"192.0.2.0/24\")) };\n";
 /// Cedar leaves out a policy whose evaluation errs.
 const OVERFLOWS: &str = "@id(\"overflows\")\n@advice(\"wait\")\nforbid(principal, action, resource) when { (context.weekday + 1) * 9223372036854775807 < 0 };\n";
+/// A department's.
+const NO_REGIONS: &str = "@id(\"no-regions\")\n@advice(\"ask for opportunity.measure\")\nforbid(principal, action, resource == Dataset::\"claims\") when { context.purpose == Purpose::\"opportunity.measure.region\" };\n";
 const BROKEN: &str = "@id(\"broken\")\nforbid(principal action, resource);\n";
 
 /// Gives a program a folder of guard rails.
@@ -54,6 +56,17 @@ fn write(folder: &Path, files: &[(&str, &str)]) {
 
 fn at_gateway(files: &'static [(&'static str, &'static str)]) -> impl FnOnce(&Layout) {
     move |layout: &Layout| guarded(&layout.gateway(), "gateway.toml", files)
+}
+
+fn at_dwp(layout: &Layout) {
+    guarded(&layout.node("dwp"), "node.toml", &[("own.cedar", NO_REGIONS)]);
+}
+
+/// Gives a purpose of the tree in `folder` another name.
+fn rename_region(folder: &Path) {
+    let path = folder.join("purposes.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("\"opportunity.measure.region\"", "\"opportunity.measure.place\"")).unwrap();
 }
 
 /// A token of somebody whose training counts.
@@ -196,8 +209,7 @@ async fn an_error_of_evaluation_and_another_network_deny() {
 
 #[tokio::test]
 async fn a_departments_own_forbids_stop_its_releases_and_nobody_elses() {
-    const OWN: &str = "@id(\"no-regions\")\n@advice(\"ask for opportunity.measure\")\nforbid(principal, action, resource == Dataset::\"claims\") when { context.purpose == Purpose::\"opportunity.measure.region\" };\n";
-    let sandbox = Sandbox::with(300, |_| {}, |layout| guarded(&layout.node("dwp"), "node.toml", &[("own.cedar", OWN)])).await;
+    let sandbox = Sandbox::with(300, |_| {}, at_dwp).await;
     let dwp = sandbox.layout.node("dwp");
     sandbox.query(CLAIMS).await.unwrap();
     let region = sandbox.client_with(|c| c.purpose = Some("opportunity.measure.region".into())).await;
@@ -226,4 +238,44 @@ async fn a_departments_own_forbids_stop_its_releases_and_nobody_elses() {
     until("the rails are reloaded", || sandbox.log("dwp").iter().filter(|e| e["event"] == "guard_rails.loaded").count() == 2).await;
     refused(sandbox.query(CLAIMS).await, Code::NodeRefused, "'overflows' of 'dwp' (own.cedar) cannot be evaluated");
     sandbox.query(SQL).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_estate_that_the_rails_do_not_fit_is_not_taken_and_rails_that_fit_it_bring_it() {
+    const RAILS: &str = "@id(\"all\")\npermit(principal, action, resource);\n";
+    const REGION: &str =
+        "@id(\"no-regions\")\n@advice(\"ask wider\")\nforbid(principal, action, resource == Purpose::\"opportunity.measure.region\");\n";
+    let sandbox = Sandbox::with(300, |_| {}, at_gateway(&[("all.cedar", RAILS), ("region.cedar", REGION)])).await;
+    let gateway = sandbox.layout.gateway();
+    let region = sandbox.client_with(|c| c.purpose = Some("opportunity.measure.region".into())).await;
+    let place = sandbox.client_with(|c| c.purpose = Some("opportunity.measure.place".into())).await;
+    rename_region(&sandbox.layout.estate());
+    until("the rail is reported", || said(&gateway).contains("region.cedar:1:1: nothing is called Purpose::")).await;
+    let (good, lines) = check("gateway", &gateway);
+    assert!(!good && lines.contains("region.cedar:1:1: "), "{lines}");
+    refused(region.query(SQL).await, Code::Denied, "'no-regions'");
+    refused(place.query(SQL).await, Code::Denied, "no agreement in force");
+    sandbox.query(SQL).await.unwrap();
+
+    let renamed = REGION.replace(".region", ".place");
+    write(&gateway, &[("region.cedar", renamed.as_str())]);
+    until("both are taken", || said(&gateway).contains("reloaded what=\"estate\"")).await;
+    refused(region.query(SQL).await, Code::Denied, "no agreement in force");
+    refused(place.query(SQL).await, Code::Denied, "'no-regions'");
+    until("the log says what is in force", || sandbox.log("gateway").iter().any(|e| e["event"] == "guard_rails.loaded")).await;
+}
+
+#[tokio::test]
+async fn purposes_that_a_departments_rails_do_not_fit_are_not_taken() {
+    let sandbox = Sandbox::with(300, |_| {}, at_dwp).await;
+    let dwp = sandbox.layout.node("dwp");
+    let region = sandbox.client_with(|c| c.purpose = Some("opportunity.measure.region".into())).await;
+    rename_region(&dwp);
+    until("the rail is reported", || said(&dwp).contains("own.cedar:1:1: nothing is called Purpose::")).await;
+    refused(region.query(CLAIMS).await, Code::NodeRefused, "'no-regions'");
+    sandbox.query(CLAIMS).await.unwrap();
+    write(&dwp, &[("own.cedar", CLOSED)]);
+    until("both are taken", || said(&dwp).contains("reloaded what=\"agreements\"")).await;
+    refused(region.query(CLAIMS).await, Code::NodeRefused, "does not cover the purpose");
+    refused(sandbox.query(CLAIMS).await, Code::NodeRefused, "'closed' of 'dwp'");
 }

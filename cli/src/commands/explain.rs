@@ -14,6 +14,7 @@ use super::query::{of_view, view_name};
 use super::target::Target;
 use crate::failure::{Failure, Result};
 use crate::out;
+use crate::parameters::Parameters;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -21,6 +22,7 @@ Examples:
   concordat explain \"SELECT region, attainment8 FROM dfe.attainment\"
   concordat explain --view opportunity_by_region
   concordat explain --view cardiovascular_support --purpose health.prevention --output json
+  concordat explain \"SELECT count(*) FROM dfe.attainment WHERE region = $region\" --param region=London
 
 The gateway judges the query as it would to answer it, reads no data and asks no department. Permitted: each table's agreement and lawful
 basis, the uses of columns that the query needs and those that the agreement grants, the rules that protect numbers and whose they
@@ -33,6 +35,9 @@ explanation stands in the gateway's log; `concordat why` tells it again.")]
 pub(crate) struct Explain {
     #[command(flatten)]
     question: Question,
+    /// The value of a parameter $NAME of the SELECT; may be given several times
+    #[arg(long = "param", value_name = "NAME=VALUE", conflicts_with = "view")]
+    parameters: Vec<String>,
     /// How to print it
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
@@ -58,7 +63,8 @@ struct Question {
 pub(crate) async fn run(explain: Explain) -> Result<()> {
     let Question { statement, view, sql } = explain.question;
     let sql = view.as_deref().map(of_view).or(statement).or(sql).unwrap_or_default();
-    let explained = explain.target.connect().await?.explain(&sql).await?;
+    let parameters = Parameters::parse(&explain.parameters)?;
+    let explained = explain.target.connect().await?.explain_with(&sql, &parameters).await?;
     match explain.output {
         Output::Json => out::result(&format!("{}\n", words::to_json(&explained)?))?,
         Output::Table => out::result(&words::text(&explained)?)?,

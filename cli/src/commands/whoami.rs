@@ -17,7 +17,8 @@ Examples:
   concordat whoami
   concordat whoami --output json
 
-Asks the gateway, which checks the token: who you are to it, and for which purposes you may use data now.")]
+Asks the gateway, which checks the token: who you are to it, for which purposes you may use data now, and of which datasets your
+organisation may know that they exist: ask their departments for an agreement.")]
 pub(crate) struct Whoami {
     /// How to print it
     #[arg(long, value_enum, default_value = "table")]
@@ -42,7 +43,12 @@ pub(crate) async fn run(whoami: Whoami) -> Result<()> {
     let known = known.into_iter().map(|(what, value)| vec![what.to_owned(), value]).collect();
     out::result(&Table::of(&["whom the gateway takes you for", ""], known).text(out::colour()))?;
     let purposes = caller.purposes.iter().map(|p| vec![p.id.clone(), p.title.clone(), p.missions.join(", ")]).collect();
-    out::result(&format!("\n{}", Table::of(&["purpose you may declare", "title", "mission"], purposes).text(out::colour())))
+    out::result(&format!("\n{}", Table::of(&["purpose you may declare", "title", "mission"], purposes).text(out::colour())))?;
+    if caller.known.is_empty() {
+        return Ok(());
+    }
+    let datasets = caller.known.iter().map(|d| vec![d.dataset.clone(), d.department_title.clone(), d.contact.clone()]).collect();
+    out::result(&format!("\n{}", Table::of(&["dataset that exists", "of", "ask"], datasets).text(out::colour())))
 }
 
 fn expires(caller: &WhoAmIResponse) -> String {
@@ -51,6 +57,12 @@ fn expires(caller: &WhoAmIResponse) -> String {
 
 fn to_json(caller: &WhoAmIResponse) -> serde_json::Value {
     let purposes: Vec<_> = caller.purposes.iter().map(|p| json!({ "id": p.id, "title": p.title, "missions": p.missions })).collect();
+    let contact = |contact: &str| Some(contact.to_owned()).filter(|contact| !contact.is_empty());
+    let known: Vec<_> = caller
+        .known
+        .iter()
+        .map(|d| json!({ "dataset": d.dataset, "department_title": d.department_title, "contact": contact(&d.contact) }))
+        .collect();
     json!({
         "issuer": caller.issuer,
         "subject": caller.subject,
@@ -59,5 +71,6 @@ fn to_json(caller: &WhoAmIResponse) -> serde_json::Value {
         "bound_purpose": Some(&caller.bound_purpose).filter(|purpose| !purpose.is_empty()),
         "expires": expires(caller),
         "purposes": purposes,
+        "known": known,
     })
 }

@@ -156,6 +156,7 @@ fn agreement_limits(agreement: &Agreement) -> String {
         limit("requests_per_minute", limits.requests_per_minute),
         limit("concurrent_queries", limits.concurrent_queries),
         limit("rows_per_day", limits.rows_per_day),
+        limit("releases_per_day", limits.releases_per_day),
     ];
     table("limits", &stated)
 }

@@ -89,6 +89,11 @@ impl Parameters {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_deref())
     }
 
+    /// The values in the order of `names`, as they were given; `None` for null.
+    pub(crate) fn texts(&self, names: &[String]) -> Vec<Option<String>> {
+        names.iter().map(|name| self.value(name).flatten().map(str::to_owned)).collect()
+    }
+
     /// The values in the order of `names`, as one row of the `types` that the gateway stated.
     pub(crate) fn row(&self, names: &[String], types: &SchemaRef) -> Result<RecordBatch> {
         if types.fields().len() != names.len() {
@@ -172,6 +177,9 @@ mod tests {
         let both = numbered("a = $b OR c = $a OR d = $b -- $b", &["a=1", "b=2"]).unwrap();
         assert_eq!(both, ("a = $1 OR c = $2 OR d = $1 -- $b".into(), "b a".into()));
         assert_eq!(numbered("SELECT '$a'", &[]).unwrap(), ("SELECT '$a'".into(), String::new()));
+        let given = Parameters::parse(&["a=1", "b", "c="]).unwrap();
+        let names = ["c", "a", "b", "a"].map(str::to_owned);
+        assert_eq!(given.texts(&names), [Some(String::new()), Some("1".into()), None, Some("1".into())]);
     }
 
     #[test]

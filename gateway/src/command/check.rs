@@ -12,7 +12,7 @@ use concordat_proto::v1::Description;
 use futures::future::join_all;
 
 use crate::config::{Config, Paths};
-use crate::estate::Estate;
+use crate::estate::{Estate, forgotten};
 use crate::fetch::{Ledgers, Nodes};
 use crate::guard;
 use crate::issuers::Issuers;
@@ -40,8 +40,11 @@ pub(super) async fn check(path: &Path) -> Report {
                 Ok(known) => issuers(&mut report, &known).await,
                 Err(e) => unusable(&mut report, "issuers", &e),
             }
-            match Estate::load(&config.estate) {
+            match Estate::load(&config.estate, &config.state) {
                 Ok(estate) => {
+                    for cause in forgotten(&config.estate, &config.state) {
+                        report.warn("revoked keys", &cause, "list it again, or reinstate it");
+                    }
                     guard_rails(&mut report, &config, &estate);
                     signatures(&mut report, &estate, chrono::Utc::now());
                     departments(&mut report, &config, &estate).await;
@@ -145,7 +148,7 @@ fn judge(report: &mut Report, id: &str, description: &Description, agreements: &
             None => report.fail(
                 &what,
                 &format!("its node does not hold agreement '{}'", agreement.id),
-                "its operator must put the signed file into the node's agreements folder and restart it",
+                "its operator must put the signed file into the node's agreements folder",
             ),
             Some(held) if held.digest != agreement.digest => report.fail(
                 &what,

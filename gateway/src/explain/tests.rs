@@ -4,15 +4,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use concordat_guard::ClaimGuard;
 use concordat_policy::decision::Rule;
 use concordat_policy::{Agreement, Caller, Permit, PurposeTree, Refusal, Signatures, authorize};
 use concordat_proto::v1;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use prost::Message as _;
+use tokio_util::sync::CancellationToken;
 
 use super::{Explanation, Permitted, Proposal, Search, decides, differing, judged, told};
 use crate::estate::{Estate, View};
 use crate::plan::tests::{AGREEMENT, agreed, name, now, sign};
+use crate::workers::Workers;
 
 const PURPOSES: &str =
     r#"purpose = [{ id = "p", title = "P" }, { id = "p.narrow", title = "N", parent = "p" }, { id = "q", title = "Q" }]"#;
@@ -47,6 +50,7 @@ fn estate(agreements: Vec<Agreement>, unsigned: &[&str]) -> Arc<Estate> {
         ],
         agreements,
         signatures,
+        guard: ClaimGuard::default(),
     })
 }
 
@@ -76,7 +80,7 @@ async fn denied(estate: &Arc<Estate>, purpose: &str, others: &[&str], sql: &str)
         partitions: 2,
         runtime: Arc::new(RuntimeEnv::default()),
         until: Instant::now() + Duration::from_secs(60),
-        wanted: tokio_util::sync::CancellationToken::new(),
+        wanted: CancellationToken::new(),
     };
     let proposal = search.nearest(sql, &refusal).await;
     if let Some(proposal) = &proposal {
@@ -183,6 +187,39 @@ async fn nothing_is_proposed_where_no_small_change_helps_nor_of_a_view_whose_tex
     let (refusal, proposal) = denied(&unsigned, "p", &["q"], "SELECT count(*) FROM a.people").await;
     assert_eq!((refusal.cause().map(|cause| cause.as_str()), proposal), (Some("signature"), None));
     assert!(refusal.message.contains("'test' does not bind: the signature of 'a' is missing"), "{refusal}");
+}
+
+#[tokio::test]
+async fn whoever_stops_waiting_ends_the_search() {
+    let estate = estate(vec![agreed(AGREEMENT)], &[]);
+    let sql = "SELECT score FROM a.people";
+    let own = permit(&estate, "p").unwrap();
+    let refusal = judge(&estate, &own, sql).await.unwrap_err();
+    let workers = Workers::new(1).unwrap();
+    let search = || {
+        let wanted = CancellationToken::new();
+        let search = Search {
+            estate: estate.clone(),
+            purpose: name("p"),
+            permit: Some(own.clone()),
+            others: Vec::new(),
+            partitions: 2,
+            runtime: Arc::new(RuntimeEnv::default()),
+            until: Instant::now() + Duration::from_secs(60),
+            wanted: wanted.clone(),
+        };
+        (search, wanted)
+    };
+    let (waited_for, _) = search();
+    assert!(waited_for.on(&workers, sql.to_owned(), refusal.clone()).await.unwrap().is_some());
+    // Whoever leaves says so to the search that is under way ...
+    let (left, wanted) = search();
+    let left = tokio::time::timeout(Duration::ZERO, left.on(&workers, sql.to_owned(), refusal.clone())).await;
+    assert!(left.is_err() && wanted.is_cancelled());
+    // ... and a search that hears it judges nothing more.
+    let (unwanted, wanted) = search();
+    wanted.cancel();
+    assert_eq!(unwanted.nearest(sql, &refusal).await, None);
 }
 
 #[tokio::test]

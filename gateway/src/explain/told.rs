@@ -43,6 +43,7 @@ fn of_table(table: &Table, decision: &Decision, permit: &Permit) -> Option<v1::E
         basis: v1::Basis::from(basis).into(),
         basis_text: text.clone(),
         columns: of_columns(decision.uses_of(table), agreed),
+        rows: table.rows.clone().unwrap_or_default(),
     })
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema};
 use concordat_policy::{Code, Refusal};
 use datafusion::common::ScalarValue;
 
@@ -15,6 +15,7 @@ use super::kept::{Kept, Limits};
 use super::seal::{Kind, Seal};
 use super::statements::now;
 use crate::authenticate::Caller;
+use crate::pipeline::Described;
 use crate::plan::Statement;
 
 /// How long an unused one is kept.
@@ -37,8 +38,8 @@ pub(super) struct Prepared {
 pub(super) struct One {
     sql: String,
     types: Vec<DataType>,
-    /// The answer's columns; `None` where they are known only with values.
-    pub(super) schema: Option<SchemaRef>,
+    /// Its answer; `None` where that is known only with values.
+    pub(super) described: Option<Described>,
     rows: Vec<Vec<ScalarValue>>,
 }
 
@@ -66,10 +67,10 @@ impl Prepared {
         caller: &Caller,
         sql: String,
         types: Vec<DataType>,
-        schema: Option<SchemaRef>,
+        described: Option<Described>,
     ) -> Result<Vec<u8>, Refusal> {
         let owner = caller.owner();
-        let id = self.kept.keep(&caller.identity_owner(), sql.len() + BOUND, One { sql, types, schema, rows: Vec::new() })?;
+        let id = self.kept.keep(&caller.identity_owner(), sql.len() + BOUND, One { sql, types, described, rows: Vec::new() })?;
         Ok(seal.close(Kind::Prepared, &id, &owner, now() + HANDLE))
     }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
@@ -23,7 +22,7 @@ use super::statements::{Statements, now};
 use super::{Known, bound, ipc, plain};
 use crate::Gateway;
 use crate::authenticate::Caller;
-use crate::pipeline;
+use crate::pipeline::{self, Described};
 use crate::plan::Statement;
 use crate::service::DETACHED_TICKET;
 
@@ -64,7 +63,7 @@ impl FlightSql {
         let unread = |_| Status::invalid_argument("");
         let message = Any::decode(&*request.get_ref().cmd).map_err(unread)?;
         let command = Command::try_from(message).map_err(|_| Status::invalid_argument(""))?;
-        let schema = match command {
+        let described = match command {
             Command::CommandStatementQuery(query) => {
                 let caller = self.caller(&request).await?;
                 pipeline::describe(&self.gateway, caller, &query.query.as_str().into()).await.map_err(|r| r.status())?
@@ -75,11 +74,11 @@ impl FlightSql {
             }
             _ => return Err(Status::unimplemented("")),
         };
-        ipc(&schema).map(Response::new)
+        ipc(&described.schema).map(Response::new)
     }
 
-    /// What a prepared statement asks, and its answer's schema.
-    async fn announced(&self, caller: &Caller, handle: &[u8]) -> Result<(Vec<Statement>, SchemaRef), Status> {
+    /// What a prepared statement asks, and what its answer looks like.
+    async fn announced(&self, caller: &Caller, handle: &[u8]) -> Result<(Vec<Statement>, Described), Status> {
         let one = match self.prepared.with(&self.seal, handle, caller, |one| one.clone()) {
             Ok(one) => one,
             Err(refusal) => return Err(self.refused(caller, refusal).await),
@@ -88,25 +87,26 @@ impl FlightSql {
             Ok(statements) => statements,
             Err(refusal) => return Err(self.refused(caller, refusal).await),
         };
-        let schema = match (one.schema, statements.first()) {
-            (Some(schema), Some(first)) => {
-                pipeline::announced_again(&self.gateway, caller.clone(), first).await.map_err(|r| r.status())?;
-                schema
+        let described = match (one.described, statements.first()) {
+            (Some(described), Some(first)) => {
+                let again = pipeline::announced_again(&self.gateway, caller.clone(), first, &described.texts).await;
+                again.map_err(|r| r.status())?;
+                described
             }
             (None, Some(first)) => pipeline::describe(&self.gateway, caller.clone(), first).await.map_err(|r| r.status())?,
             (_, None) => return Err(plain(&Refusal::internal("a prepared statement that asks nothing"))),
         };
-        Ok((statements, schema))
+        Ok((statements, described))
     }
 
     async fn announce(
         &self,
         caller: &Caller,
         statements: Vec<Statement>,
-        schema: &SchemaRef,
+        described: Described,
         descriptor: FlightDescriptor,
     ) -> Result<Response<FlightInfo>, Status> {
-        match self.statements.announce(&self.seal, caller, statements, schema, descriptor) {
+        match self.statements.announce(&self.seal, caller, statements, described, descriptor) {
             Ok(info) => Ok(Response::new(info)),
             Err(refusal) => Err(self.refused(caller, refusal).await),
         }
@@ -137,8 +137,8 @@ impl FlightSqlService for FlightSql {
         let caller = self.caller(&request).await?;
         self.in_transaction(&caller, query.transaction_id.as_ref()).await?;
         let statement = Statement::from(query.query.as_str());
-        let schema = pipeline::describe(&self.gateway, caller.clone(), &statement).await.map_err(|r| r.status())?;
-        self.announce(&caller, vec![statement], &schema, request.into_inner()).await
+        let described = pipeline::describe(&self.gateway, caller.clone(), &statement).await.map_err(|r| r.status())?;
+        self.announce(&caller, vec![statement], described, request.into_inner()).await
     }
 
     async fn get_flight_info_prepared_statement(
@@ -147,8 +147,8 @@ impl FlightSqlService for FlightSql {
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
         let caller = self.caller(&request).await?;
-        let (statements, schema) = self.announced(&caller, &query.prepared_statement_handle).await?;
-        self.announce(&caller, statements, &schema, request.into_inner()).await
+        let (statements, described) = self.announced(&caller, &query.prepared_statement_handle).await?;
+        self.announce(&caller, statements, described, request.into_inner()).await
     }
 
     async fn do_get_statement(&self, ticket: TicketStatementQuery, request: Request<Ticket>) -> Result<Stream<Self>, Status> {
@@ -174,10 +174,10 @@ impl FlightSqlService for FlightSql {
     ) -> Result<ActionCreatePreparedStatementResult, Status> {
         let caller = self.caller(&request).await?;
         self.in_transaction(&caller, query.transaction_id.as_ref()).await?;
-        let (types, schema) = pipeline::prepare(&self.gateway, caller.clone(), &query.query).await.map_err(|r| r.status())?;
-        let dataset_schema = schema.as_ref().map(|schema| ipc(schema)).transpose()?.unwrap_or_default().schema;
+        let (types, described) = pipeline::prepare(&self.gateway, caller.clone(), &query.query).await.map_err(|r| r.status())?;
+        let dataset_schema = described.as_ref().map(|described| ipc(&described.schema)).transpose()?.unwrap_or_default().schema;
         let parameter_schema = if types.is_empty() { Bytes::new() } else { ipc(&parameter_schema(&types))?.schema };
-        match self.prepared.keep(&self.seal, &caller, query.query, types, schema) {
+        match self.prepared.keep(&self.seal, &caller, query.query, types, described) {
             Ok(handle) => {
                 Ok(ActionCreatePreparedStatementResult { prepared_statement_handle: handle.into(), dataset_schema, parameter_schema })
             }

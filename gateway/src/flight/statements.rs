@@ -23,7 +23,7 @@ use crate::authenticate::Caller;
 use crate::deliver::Answer;
 use crate::delivery::Held;
 use crate::limits::Place;
-use crate::pipeline::{self, Refused};
+use crate::pipeline::{self, Described, Refused};
 use crate::plan::Statement;
 
 /// How long a ticket is good.
@@ -35,10 +35,10 @@ pub(super) struct Statements {
     running: Mutex<HashMap<Id, CancellationToken>>,
 }
 
-/// What a ticket stands for: a statement, once for each row of its parameters, and the columns that were announced.
+/// What a ticket stands for: a statement, once for each row of its parameters, and the answer that was announced.
 struct Announced {
     statements: Vec<Statement>,
-    schema: SchemaRef,
+    described: Described,
 }
 
 /// What became of a request to cancel.
@@ -76,16 +76,16 @@ impl Statements {
         seal: &Seal,
         caller: &Caller,
         statements: Vec<Statement>,
-        schema: &SchemaRef,
+        described: Described,
         descriptor: FlightDescriptor,
     ) -> Result<FlightInfo, Refusal> {
         let owner = caller.owner();
         let bytes = statements.iter().map(Statement::size).sum();
-        let id = self.waiting.keep(&caller.identity_owner(), bytes, Announced { statements, schema: schema.clone() })?;
+        let info = FlightInfo::new().try_with_schema(&described.schema).map_err(Refusal::internal)?;
+        let id = self.waiting.keep(&caller.identity_owner(), bytes, Announced { statements, described })?;
         let handle = seal.close(Kind::Ticket, &id, &owner, now() + TICKET.as_secs().cast_signed());
         let ticket = TicketStatementQuery { statement_handle: handle.into() };
         let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket.as_any().encode_to_vec()));
-        let info = FlightInfo::new().try_with_schema(schema).map_err(Refusal::internal)?;
         Ok(info.with_endpoint(endpoint).with_descriptor(descriptor))
     }
 
@@ -111,7 +111,11 @@ impl Statements {
         handle: &[u8],
         caller: Caller,
     ) -> Result<Answer, Refused> {
-        let (id, announced) = match self.take(seal, handle, &caller) {
+        let taken = self.take(seal, handle, &caller).and_then(|(id, announced)| {
+            pipeline::still_agreed(gateway, &announced.described.texts)?;
+            Ok((id, announced))
+        });
+        let (id, announced) = match taken {
             Ok(taken) => taken,
             Err(refusal) => return Err(pipeline::refused_unopened(gateway, &caller, refusal).await),
         };
@@ -159,7 +163,7 @@ async fn of_each(gateway: &Gateway, caller: &Caller, announced: &Announced, stop
     let most = gateway.limits.settings.answer_mib << 20;
     for statement in &announced.statements {
         let answer = pipeline::answer(gateway, caller.clone(), statement, stop).await?;
-        let answer = match as_announced(answer, &announced.schema) {
+        let answer = match as_announced(answer, &announced.described.schema) {
             Ok(answer) => answer,
             Err(refusal) => return Err(pipeline::refused_unopened(gateway, caller, refusal).await),
         };

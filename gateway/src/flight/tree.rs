@@ -43,13 +43,14 @@ pub(super) async fn objects(gateway: &Gateway, known: &Known) -> Result<Vec<Obje
     let permits = permits(gateway, known)?;
     let caller = Key::of_identity(&known.identity);
     let fresh = freshness(gateway, &permits).await;
+    let estate = gateway.estate.now();
     let mut objects: BTreeMap<(Name, String, String), Object> = BTreeMap::new();
     for permit in &permits {
         for dataset in permit.datasets() {
             let object = dataset_object(permit, dataset, &fresh);
             objects.entry((object.mission.clone(), object.schema.clone(), object.name.clone())).or_insert(object);
         }
-        for view in gateway.estate.views.iter().filter(|view| view.mission == *permit.mission()) {
+        for view in estate.views.iter().filter(|view| view.mission == *permit.mission()) {
             let key = (view.mission.clone(), VIEWS.to_owned(), view.name.clone());
             if !objects.contains_key(&key)
                 && let Some(plan) = pipeline::view(gateway, permit, view, &caller).await
@@ -63,10 +64,11 @@ pub(super) async fn objects(gateway: &Gateway, known: &Known) -> Result<Vec<Obje
 
 /// What the user may use: under the declared purpose, or, where none is declared, under each that an agreement names.
 fn permits(gateway: &Gateway, known: &Known) -> Result<Vec<Permit>, Refusal> {
-    let estate = &gateway.estate;
+    let estate = gateway.estate.now();
     let stated = known.session.mission.as_ref().or(known.identity.mission());
     let missions = estate.missions.iter().map(|m| &m.id).filter(|id| stated.is_none_or(|stated| stated == *id));
-    let permit = |caller: &Caller, mission: &Name| pipeline::authorized(gateway, &caller.in_mission(mission)).ok();
+    let now = chrono::Utc::now();
+    let permit = |caller: &Caller, mission: &Name| pipeline::authorized(&estate, &caller.in_mission(mission), now).ok();
     if known.identity.has_purpose() || known.session.purpose.is_some() {
         let caller = known.caller()?;
         return Ok(missions.filter_map(|mission| permit(&caller, mission)).collect());

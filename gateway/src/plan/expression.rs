@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use concordat_policy::{Cause, Code, Refusal, Use};
+use concordat_policy::{Cause, Code, DatasetName, Refusal, Use};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode as _, TreeNodeRecursion};
 use datafusion::common::{Column, Result, ScalarValue};
@@ -27,6 +27,8 @@ const ROW_FUNCTIONS: &[&str] = &["coalesce", "nullif", "lower", "upper", "date_p
 pub(super) struct Read {
     /// Source columns whose values it read.
     pub(super) columns: BTreeSet<SourceColumn>,
+    /// Datasets of which it read whether, or how often, the subject is in them.
+    pub(super) present: BTreeSet<DatasetName>,
     /// Whether it holds a subquery.
     pub(super) subquery: bool,
     /// Whether it read something that is not one source column as it is.
@@ -60,7 +62,10 @@ impl Rewriter<'_> {
             Expr::Literal(ref value, _) if row_type(&value.data_type()) => return Ok(expr),
             Expr::IsNull(inner) if self.is_subject(&inner, place, read) => return Ok(Expr::IsNull(inner)),
             Expr::IsNotNull(inner) if self.is_subject(&inner, place, read) => return Ok(Expr::IsNotNull(inner)),
-            Expr::ScalarSubquery(subquery) => return self.scalar_subquery(subquery),
+            Expr::ScalarSubquery(subquery) => {
+                read.complex = true;
+                return self.scalar_subquery(subquery);
+            }
             Expr::InSubquery(subquery) if place.subqueries => return self.in_subquery(subquery, place, read),
             Expr::Exists(exists) if place.subqueries => return self.exists(exists, place, read),
             _ => {}
@@ -91,9 +96,10 @@ impl Rewriter<'_> {
             Origin::Source(column) => {
                 read.columns.insert(column.clone());
             }
-            Origin::PerSubject(columns) | Origin::Derived(columns) => {
+            Origin::PerSubject { columns, present } | Origin::Derived { columns, present } => {
                 read.complex = true;
                 read.columns.extend(columns.iter().cloned());
+                read.present.extend(present.iter().cloned());
             }
         }
         Ok(())
@@ -105,6 +111,7 @@ impl Rewriter<'_> {
         let Some(Visible { origin: origin @ Origin::Subject { .. }, .. }) = find(place.visible, column) else { return false };
         for (dataset, column) in origin.sources() {
             self.uses.add(&dataset, &column, Use::Join);
+            read.present.insert(dataset);
         }
         read.complex = true;
         true
@@ -202,6 +209,21 @@ impl Rewriter<'_> {
     /// Checks and rewrites an expression over protected values; adds the positions of the columns that it reads.
     pub(super) fn safe_expression(&mut self, expr: Expr, visible: &[Column], read: &mut BTreeSet<usize>) -> Result<Expr> {
         self.safe_node(expr, visible, read, 0)
+    }
+
+    /// Checks an expression over protected values that stays in the plan as it stands: one that the walk would have to change, for
+    /// the sake of a subquery in it, is refused.
+    pub(super) fn as_it_stands(&mut self, expr: &Expr, visible: &[Column], read: &mut BTreeSet<usize>) -> Result<()> {
+        if self.safe_expression(expr.clone(), visible, read)? == *expr {
+            return Ok(());
+        }
+        refuse(
+            Refusal::new(
+                Code::Invalid,
+                "a subquery inside an aggregate of summaries, a key of their groups, VALUES or LIMIT is not offered",
+            )
+            .advice("select the subquery as a column of FROM, and name that column"),
+        )
     }
 
     fn safe_node(&mut self, expr: Expr, visible: &[Column], read: &mut BTreeSet<usize>, depth: usize) -> Result<Expr> {

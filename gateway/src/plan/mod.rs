@@ -1,6 +1,7 @@
 //! From SQL to a plan that may run: parsed, resolved against a catalog that holds only what the permit allows, walked,
 //! protected, judged and turned into an execution plan. Nothing here touches the network.
 
+mod covered;
 mod domain;
 mod edit;
 mod expression;
@@ -35,7 +36,7 @@ use datafusion::physical_plan::coop::CooperativeExec;
 
 pub(crate) use edit::{Edit, edits};
 pub(crate) use failure::refusal_of;
-pub(crate) use parameters::{MAX_PARAMETERS, examples};
+pub(crate) use parameters::{MAX_PARAMETERS, examples, read_as, written_out};
 pub(crate) use release_table::{ReleaseExec, ReleaseSpec};
 use rewrite::Rewriter;
 pub(crate) use session::VIEWS;
@@ -189,7 +190,10 @@ fn yielding(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
 /// The statement with `Protect` in it, and whether its last column is the mask.
 fn protected(rewriter: &mut Rewriter<'_>, plan: LogicalPlan) -> Result<(LogicalPlan, bool)> {
     match rewriter.rewrite(plan, None)? {
-        Shape::Safe(Safe { plan, masked, .. }) => Ok((plan, masked)),
+        Shape::Safe(Safe { plan, masked, .. }) => {
+            covered::check(&plan, false)?;
+            Ok((plan, masked))
+        }
         Shape::Rows(rows) => {
             if rows.visible.is_empty() {
                 return refuse(Refusal::new(Code::Disclosure, "a row for each subject, even without columns, tells their number"));
@@ -199,7 +203,7 @@ fn protected(rewriter: &mut Rewriter<'_>, plan: LogicalPlan) -> Result<(LogicalP
                 rewriter.uses.touch(dataset);
             }
             for visible in &rows.visible {
-                rewriter.output(&visible.origin.sources());
+                rewriter.output(&visible.origin.shown());
             }
             if rows.visible.iter().all(|v| v.origin.sources().is_empty()) {
                 return refuse(
@@ -207,7 +211,9 @@ fn protected(rewriter: &mut Rewriter<'_>, plan: LogicalPlan) -> Result<(LogicalP
                         .advice("use count(*)"),
                 );
             }
-            rewriter.visible_only(rows).map(|plan| (plan, false))
+            let plan = rewriter.visible_only(rows)?;
+            covered::check(&plan, true)?;
+            Ok((plan, false))
         }
     }
 }

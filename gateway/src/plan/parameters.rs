@@ -13,6 +13,8 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 
+use super::statement::{Statement, parse};
+
 /// The most parameters of one statement.
 pub(crate) const MAX_PARAMETERS: usize = 64;
 /// The longest text that a parameter may hold, in bytes.
@@ -83,6 +85,36 @@ pub(super) fn bind(statement: &mut Parsed, values: &[ScalarValue]) -> Result<(),
 pub(crate) fn examples(types: &[DataType]) -> Vec<ScalarValue> {
     let example = |kind: &DataType| ScalarValue::new_zero(kind).or_else(|_| ScalarValue::new_default(kind)).unwrap_or(ScalarValue::Null);
     types.iter().map(example).collect()
+}
+
+/// A statement whose values are texts, with each of them read as the type that is expected where it stands.
+///
+/// # Errors
+/// [`Code::Invalid`] for a text that is none of that type. How many values there are is [`bind`]'s matter.
+pub(crate) fn read_as(asked: &Statement, types: &[DataType]) -> Result<Statement, Refusal> {
+    if types.len() != asked.parameters.len() {
+        return Ok(asked.clone());
+    }
+    let read = |(index, (value, kind)): (usize, (&ScalarValue, &DataType))| match value.cast_to(kind) {
+        Ok(read) if read.is_null() == value.is_null() => Ok(read),
+        _ => Err(Refusal::new(Code::Invalid, format!("parameter {} cannot be read as {kind}", index + 1))
+            .advice("give a value of that type: dates are written 2026-12-31")),
+    };
+    let parameters = asked.parameters.iter().zip(types).enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
+    Ok(Statement { sql: asked.sql.clone(), parameters })
+}
+
+/// The text of a statement with its values in their places.
+///
+/// # Errors
+/// As [`bind`], and where it does not parse.
+pub(crate) fn written_out(asked: &Statement) -> Result<String, Refusal> {
+    if asked.parameters.is_empty() {
+        return Ok(asked.sql.clone());
+    }
+    let mut statement = parse(&asked.sql)?;
+    bind(&mut statement, &asked.parameters)?;
+    Ok(statement.to_string())
 }
 
 fn placeholder(expr: &Expr) -> Option<(&str, Location)> {
@@ -160,7 +192,6 @@ fn unsupported() -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use super::super::statement::parse;
     use super::*;
 
     fn bound(sql: &str, values: &[ScalarValue]) -> Result<String, Refusal> {
@@ -181,6 +212,26 @@ mod tests {
         );
         assert_eq!(bound("SELECT '?', \"$1\", $1", &[ScalarValue::from(-5i64)]).unwrap(), "SELECT '?', \"$1\", -5");
         assert_eq!(bound("SELECT ?", &[ScalarValue::Decimal128(Some(1250), 6, 2)]).unwrap(), "SELECT 12.50");
+    }
+
+    #[test]
+    fn texts_are_read_as_the_types_that_are_expected_and_written_out_as_literals() {
+        let texts = |texts: &[Option<&str>]| texts.iter().map(|text| ScalarValue::Utf8(text.map(str::to_owned))).collect::<Vec<_>>();
+        let asked =
+            |values: &[Option<&str>]| Statement { sql: "SELECT a FROM t WHERE b > $1 AND c = $2".into(), parameters: texts(values) };
+        let types = [DataType::Int64, DataType::Utf8];
+        let read = read_as(&asked(&[Some("3"), Some("it's")]), &types).unwrap();
+        assert_eq!(read.parameters, [ScalarValue::from(3i64), ScalarValue::from("it's")]);
+        assert_eq!(written_out(&read).unwrap(), "SELECT a FROM t WHERE b > 3 AND c = 'it''s'");
+        let null = read_as(&asked(&[None, Some("")]), &types).unwrap();
+        assert_eq!(written_out(&null).unwrap(), "SELECT a FROM t WHERE b > NULL AND c = ''");
+        for wrong in ["secret", "", "1.5"] {
+            let refusal = read_as(&asked(&[Some(wrong), None]), &types).unwrap_err();
+            assert!(refusal.code == Code::Invalid && refusal.message.starts_with("parameter 1 cannot be read as Int64"), "{refusal}");
+            assert!(!format!("{refusal:?}").contains("secret"));
+        }
+        let one = asked(&[Some("3")]);
+        assert_eq!(written_out(&read_as(&one, &types).unwrap()).unwrap_err().code, Code::Invalid, "one value for two parameters");
     }
 
     #[test]

@@ -36,6 +36,9 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, Distribution, Exec
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use futures::TryStreamExt as _;
 
+/// The logical node's name.
+pub(super) const NAME: &str = "Protect";
+
 /// The logical node.
 #[derive(Debug, Clone)]
 pub(super) struct Protect {
@@ -105,7 +108,7 @@ impl PartialOrd for Protect {
 
 impl UserDefinedLogicalNodeCore for Protect {
     fn name(&self) -> &str {
-        "Protect"
+        NAME
     }
     fn inputs(&self) -> Vec<&LogicalPlan> {
         vec![&self.input]

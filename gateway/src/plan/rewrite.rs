@@ -97,16 +97,21 @@ impl<'a> Rewriter<'a> {
                 self.distinct(input)
             }
             LogicalPlan::Sort(sort) => self.sort(sort, outer),
-            LogicalPlan::Limit(mut limit) => match self.rewrite(limit.input.as_ref().clone(), outer)? {
-                Shape::Safe(safe) => {
-                    limit.input = Arc::new(safe.plan);
-                    Ok(Shape::Safe(Safe { plan: LogicalPlan::Limit(limit), ..safe }))
+            LogicalPlan::Limit(mut limit) => {
+                for bound in limit.skip.iter().chain(&limit.fetch) {
+                    self.as_it_stands(bound, &[], &mut BTreeSet::new())?;
                 }
-                Shape::Rows(rows) => {
-                    limit.input = Arc::new(rows.plan);
-                    Ok(Shape::Rows(Rows { plan: LogicalPlan::Limit(limit), limited: true, ..rows }))
+                match self.rewrite(limit.input.as_ref().clone(), outer)? {
+                    Shape::Safe(safe) => {
+                        limit.input = Arc::new(safe.plan);
+                        Ok(Shape::Safe(Safe { plan: LogicalPlan::Limit(limit), ..safe }))
+                    }
+                    Shape::Rows(rows) => {
+                        limit.input = Arc::new(rows.plan);
+                        Ok(Shape::Rows(Rows { plan: LogicalPlan::Limit(limit), limited: true, ..rows }))
+                    }
                 }
-            },
+            }
             LogicalPlan::Union(union) => {
                 let inputs = union.inputs.iter().map(|input| self.rewrite(input.as_ref().clone(), None)).collect::<Result<Vec<_>>>()?;
                 self.union(inputs)
@@ -114,7 +119,7 @@ impl<'a> Rewriter<'a> {
             LogicalPlan::EmptyRelation(_) => Ok(Shape::Safe(Safe { width: plan.schema().fields().len(), plan, masked: false })),
             LogicalPlan::Values(values) => {
                 for expr in values.values.iter().flatten() {
-                    self.safe_expression(expr.clone(), &[], &mut BTreeSet::new())?;
+                    self.as_it_stands(expr, &[], &mut BTreeSet::new())?;
                 }
                 let plan = LogicalPlan::Values(values);
                 Ok(Shape::Safe(Safe { width: plan.schema().fields().len(), plan, masked: false }))
@@ -209,7 +214,7 @@ impl<'a> Rewriter<'a> {
         }
         let mut read = Read::default();
         let expr = self.row_expression(expr, Place { visible: &rows.visible, subqueries: false }, &mut read)?;
-        Ok((expr, Origin::Derived(read.columns)))
+        Ok((expr, Origin::Derived { columns: read.columns, present: read.present }))
     }
 
     /// `coalesce(a.subject, b.subject)`, as full joins need it: the row's own pseudonym.
@@ -443,7 +448,7 @@ impl<'a> Rewriter<'a> {
                 for key in &mut sort.expr {
                     let (expr, origin) = self.row_value(key.expr.clone(), &rows)?;
                     key.expr = expr;
-                    self.output(&origin.sources());
+                    self.output(&origin.shown());
                 }
                 let limited = rows.limited || sort.fetch.is_some();
                 sort.input = Arc::new(rows.plan);

@@ -126,12 +126,10 @@ impl Rewriter<'_> {
                         return not_offered("the aggregate", function.func.name());
                     }
                     for part in function.params.args.iter().chain(function.params.filter.as_deref()) {
-                        self.safe_expression(part.clone(), &visible, &mut read)?;
+                        self.as_it_stands(part, &visible, &mut read)?;
                     }
                 }
-                other => {
-                    self.safe_expression(other.clone(), &visible, &mut read)?;
-                }
+                other => self.as_it_stands(other, &visible, &mut read)?,
             }
             moved.push((read, position));
         }

@@ -58,10 +58,10 @@ pub(super) enum Origin {
     },
     /// A dataset's column as it is.
     Source(SourceColumn),
-    /// A summary of one subject's rows.
-    PerSubject(BTreeSet<SourceColumn>),
-    /// Anything computed from columns of one row.
-    Derived(BTreeSet<SourceColumn>),
+    /// A summary of one subject's rows: of these columns, or of how many rows of these datasets there are.
+    PerSubject { columns: BTreeSet<SourceColumn>, present: BTreeSet<DatasetName> },
+    /// Anything computed from columns of one row, or from whether it has pseudonyms of these datasets.
+    Derived { columns: BTreeSet<SourceColumn>, present: BTreeSet<DatasetName> },
 }
 
 impl Origin {
@@ -70,8 +70,17 @@ impl Origin {
         match self {
             Self::Subject { datasets, .. } => datasets.iter().map(|d| (d.clone(), SUBJECT.to_owned())).collect(),
             Self::Source(column) => BTreeSet::from([column.clone()]),
-            Self::PerSubject(columns) | Self::Derived(columns) => columns.clone(),
+            Self::PerSubject { columns, .. } | Self::Derived { columns, .. } => columns.clone(),
         }
+    }
+
+    /// What the caller sees of where it is put out: the columns, and of pseudonyms that they are there.
+    pub(super) fn shown(&self) -> BTreeSet<SourceColumn> {
+        let mut shown = self.sources();
+        if let Self::PerSubject { present, .. } | Self::Derived { present, .. } = self {
+            shown.extend(present.iter().map(|dataset| (dataset.clone(), SUBJECT.to_owned())));
+        }
+        shown
     }
 }
 

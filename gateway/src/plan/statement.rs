@@ -220,7 +220,7 @@ fn register_views<'a>(
             return Err(Refusal::new(Code::Invalid, format!("views refer to each other more than {MAX_VIEW_DEPTH} deep, or in a circle")));
         }
         for reference in state.resolve_table_references(statement).map_err(refusal_of)? {
-            if let Some(refusal) = unsigned(&reference, permit) {
+            if let Some(refusal) = told(&reference, permit) {
                 return Err(refusal.clone());
             }
             let Some(view) = view_of(&reference, permit, views) else { continue };
@@ -246,9 +246,9 @@ fn within_view(refusal: Refusal) -> Refusal {
     }
 }
 
-/// The refusal of a dataset whose agreement lacks a signature: the catalog does not hold it, so that it would look absent.
-fn unsigned<'p>(reference: &TableReference, permit: &'p Permit) -> Option<&'p Refusal> {
-    permit.unsigned(&DatasetName::new(Name::parse(reference.schema()?).ok()?, Name::parse(reference.table()).ok()?))
+/// The refusal of a dataset of which the caller is told more than that: the catalog does not hold it, so that it would look absent.
+fn told<'p>(reference: &TableReference, permit: &'p Permit) -> Option<&'p Refusal> {
+    permit.told(&DatasetName::new(Name::parse(reference.schema()?).ok()?, Name::parse(reference.table()).ok()?))
 }
 
 fn view_of<'v>(reference: &TableReference, permit: &Permit, views: &'v [View]) -> Option<&'v View> {

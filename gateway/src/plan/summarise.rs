@@ -140,7 +140,7 @@ impl Rewriter<'_> {
         if params.filter.is_some() {
             return not_offered("", "FILTER inside a group by subject");
         }
-        let mut columns = BTreeSet::new();
+        let (mut columns, mut present) = (BTreeSet::new(), BTreeSet::new());
         for argument in &params.args {
             // The one cast that cannot fail, and that `avg` of whole numbers needs: a number to Float64.
             let (bare, widened) = match argument {
@@ -148,7 +148,7 @@ impl Rewriter<'_> {
                 other => (other, false),
             };
             match bare {
-                Expr::Literal(..) if !widened => {}
+                Expr::Literal(..) if !widened => present.extend(rows.datasets.iter().cloned()),
                 Expr::Column(column) => match find(&rows.visible, column).map(|v| v.origin.clone()) {
                     Some(Origin::Source(source)) if !widened || self.is_number(&source) => columns.extend([source]),
                     Some(origin @ Origin::Subject { .. }) if !widened => columns.extend(origin.sources()),
@@ -160,7 +160,7 @@ impl Rewriter<'_> {
         for (dataset, column) in &columns {
             self.uses.add(dataset, column, Use::Aggregate);
         }
-        Ok(Origin::PerSubject(columns))
+        Ok(Origin::PerSubject { columns, present })
     }
 
     fn is_number(&self, (dataset, column): &SourceColumn) -> bool {
@@ -169,7 +169,7 @@ impl Rewriter<'_> {
     }
 
     fn note_key(&mut self, origin: &Origin) -> Result<()> {
-        if matches!(origin, Origin::PerSubject(_)) {
+        if matches!(origin, Origin::PerSubject { .. }) {
             return refuse(
                 Refusal::new(Code::Disclosure, "a number computed per subject cannot be a group's key: it has no published list of values")
                     .advice("summarise it instead, for example avg(…)"),
@@ -249,7 +249,7 @@ impl Rewriter<'_> {
                 let Some(visible) = find(&rows.visible, column) else { return computed_argument() };
                 match (&visible.origin, measure) {
                     (Origin::Subject { .. }, Measure::Subjects | Measure::Values)
-                    | (Origin::Source(_) | Origin::PerSubject(_), Measure::Values | Measure::Sum | Measure::Average) => {}
+                    | (Origin::Source(_) | Origin::PerSubject { .. }, Measure::Values | Measure::Sum | Measure::Average) => {}
                     (_, Measure::Subjects) => {
                         return refuse(
                             Refusal::new(Code::Disclosure, "count(DISTINCT …) counts subjects only")

@@ -23,12 +23,12 @@ valid_until = "2026-12-31"
 linkage = { keyholder = "a" }
 [[party]]
 department = "a"
-signing_key = "SIGNING KEY"
+signing_key = "SIGNING KEY OF a"
 linkage_key = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
 [[party]]
 department = "b"
-signing_key = "SIGNING KEY"
-linkage_key = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+signing_key = "SIGNING KEY OF b"
+linkage_key = "sha256:1111111111111111111111111111111111111111111111111111111111111111"
 [[recipient]]
 organisation = "unit"
 roles = ["analyst"]
@@ -64,25 +64,26 @@ power = "test"
 speed = { type = "number", classification = "personal", uses = ["aggregate"] }
 "#;
 
-/// The parties' key: a fixed seed in the fixed prefix of RFC 8410.
-fn key() -> SigningKey {
+/// A party's key: a fixed seed in the fixed prefix of RFC 8410.
+fn key(department: &str) -> SigningKey {
     let prefix: [u8; 16] = [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
-    SigningKey::from_pkcs8(&[&prefix[..], &[7; 32]].concat()).unwrap()
+    SigningKey::from_pkcs8(&[&prefix[..], &[department.as_bytes()[0]; 32]].concat()).unwrap()
 }
 
 pub(crate) fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-/// An agreement with its parties' key in it.
+/// An agreement with its parties' keys in it.
 pub(crate) fn agreed(text: &str) -> Agreement {
-    Agreement::parse(&text.replace("SIGNING KEY", Fingerprint::of(key().public_spki()).as_str())).unwrap()
+    let with = |text: String, party| text.replace(&format!("SIGNING KEY OF {party}"), Fingerprint::of(key(party).public_spki()).as_str());
+    Agreement::parse(&["a", "b"].into_iter().fold(text.to_owned(), with)).unwrap()
 }
 
 /// The parties' signatures of `agreement`, but for those of `without`.
 pub(crate) fn sign(signatures: &mut Signatures, agreement: &Agreement, without: &[&str]) {
     for party in agreement.parties.iter().filter(|party| !without.contains(&party.department.as_str())) {
-        let content = signature::sign(agreement, &party.department, &key(), now()).unwrap();
+        let content = signature::sign(agreement, &party.department, &key(party.department.as_str()), now()).unwrap();
         signatures.add(&agreement.id, &party.department, signature::read(content.as_bytes()));
     }
 }
@@ -153,6 +154,8 @@ async fn permitted_statements_plan() {
         "SELECT count(*) FILTER (WHERE flag IS NOT TRUE), count(*) FILTER (WHERE NOT (flag IS TRUE)) FROM a.people",
         "SELECT count(*) FROM a.people x LEFT JOIN b.claims y ON x.subject = y.subject AND y.open",
         "SELECT year FROM a.people WHERE age < 20 ORDER BY year LIMIT 5",
+        // A summary as a value beside summaries.
+        "SELECT max(n - m) FROM (SELECT region, count(*) AS n, (SELECT count(*) FROM b.claims) AS m FROM a.people GROUP BY region) t",
         "SELECT 1 + 1",
     ] {
         if let Err(refusal) = planned(sql).await {
@@ -224,6 +227,32 @@ async fn the_rest_is_refused_with_its_code() {
         ("SELECT count(*) FROM a.people x LEFT JOIN b.claims y ON x.subject = y.subject AND x.flag", Disclosure, "outer join"),
         ("SELECT count(*) FROM a.people x RIGHT JOIN b.claims y ON x.subject = y.subject AND y.open", Disclosure, "outer join"),
         ("SELECT avg(score) FROM a.people WHERE subject IN (SELECT subject FROM a.people LIMIT 10)", Disclosure, "LIMIT"),
+        // A subquery that would be left as it stands, without Protect.
+        ("SELECT sum(n - n + (SELECT sum(amount) FROM b.claims)) FROM (SELECT count(*) AS n FROM a.people) t", Invalid, "subquery inside"),
+        (
+            "SELECT count(*) FILTER (WHERE n > (SELECT sum(amount) FROM b.claims)) FROM (SELECT count(*) AS n FROM a.people) t",
+            Invalid,
+            "subquery inside",
+        ),
+        (
+            "SELECT count(*) FROM (SELECT count(*) AS n FROM a.people) t GROUP BY n + (SELECT sum(amount) FROM b.claims)",
+            Invalid,
+            "subquery inside",
+        ),
+        ("SELECT * FROM (VALUES ((SELECT sum(amount) FROM b.claims))) t", Invalid, ""),
+        ("SELECT year FROM a.people LIMIT (SELECT sum(amount) FROM b.claims)", Invalid, ""),
+        // Whether, or how often, somebody is in another dataset, beside a column that may be put out.
+        (
+            "SELECT p.year, c.subject IS NULL FROM a.people p LEFT JOIN b.claims c ON p.subject = c.subject",
+            Denied,
+            "b.claims.subject may not be used for output",
+        ),
+        (
+            "SELECT p.year, t.n FROM a.people p JOIN (SELECT subject, count(*) AS n FROM b.claims GROUP BY subject) t ON p.subject = t.subject",
+            Denied,
+            "b.claims.subject may not be used for output",
+        ),
+        ("SELECT year FROM a.people ORDER BY score", Denied, "a.people.score may not be used for output"),
         // A literal that does not fit is the statement's mistake.
         ("SELECT count(*) FROM a.people WHERE year > 'x'", Invalid, "literal"),
         ("SELECT count(*) FROM a.people WHERE year IN ('2020', 'x')", Invalid, "literal"),

@@ -24,7 +24,7 @@ use crate::suspension::book::{self, Suspension};
 pub enum AgreementCommand {
     /// Sign an agreement with the department's own key: nothing is released under one that it has not signed.
     #[command(
-        after_help = "Example:\n  concordat-node agreement sign opportunity --config node.toml\n\nShows in plain words who would give which columns for which uses, why and until when, and asks. The signature is written beside\nthe agreement's file, FILE.DEPARTMENT.sig: give it to the gateway's operator and to the other parties. A changed text needs a new\none. The node reads agreements and signatures when it starts."
+        after_help = "Example:\n  concordat-node agreement sign opportunity --config node.toml\n\nShows in plain words who would give which columns for which uses, why and until when, and asks. The signature is written beside\nthe agreement's file, FILE.DEPARTMENT.sig: give it to the gateway's operator and to the other parties. A changed text needs a new\none. A running node takes both within a second."
     )]
     Sign(SignArgs),
     /// End an agreement for good, by this department's own decision.
@@ -112,8 +112,8 @@ fn sign_held(args: &SignArgs) -> miette::Result<()> {
     let paths = Paths::read(&args.config)?;
     let file = held(&paths, &args.agreement)?;
     let signature = sign(&file, &paths.department, &paths.signing, args.yes)?;
-    let restart = "A running node takes it when it is started anew.";
-    print(&format!("{} is written. Give it to the gateway's operator and to the other parties.\n{restart}\n", signature.display()))
+    let taken = "A running node takes it within a second.";
+    print(&format!("{} is written. Give it to the gateway's operator and to the other parties.\n{taken}\n", signature.display()))
 }
 
 /// The file of the agreement with this id.

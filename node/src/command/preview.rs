@@ -123,6 +123,12 @@ fn text(shown: &Preview) -> String {
         "parties",
         format!("{}; {} makes the key of pseudonyms, anew every {} days", shown.parties.join(", "), shown.keyholder, shown.epoch_days),
     );
+    let rows = shown.rows_per_day.map(|most| format!("{most} rows a day"));
+    let releases = shown.releases_per_day.map(|most| format!("{most} releases a day"));
+    let most = [rows, releases].into_iter().flatten().collect::<Vec<_>>().join(", ");
+    if !most.is_empty() {
+        line("at most", format!("{most}, by this node's own count"));
+    }
     line("withheld", format!("by the gateway: numbers that rest on fewer than {} subjects", shown.minimum_subjects));
     line("consent", format!("as of version {} of the ledger", shown.consent_version));
     if shown.datasets.is_empty() {
@@ -140,6 +146,9 @@ fn dataset_text(text: &mut String, dataset: &DatasetPreview) {
         None => "",
     };
     let _ = writeln!(text, "\nDataset '{}' by {}: {}{objections}", dataset.dataset, dataset.basis, dataset.basis_text);
+    if let Some(rows) = &dataset.only_rows {
+        let _ = writeln!(text, "  only rows where {rows}; others are not counted below");
+    }
     let mut rows = vec![["column", "type", "classification", "uses", "leaves"].map(str::to_owned)];
     let pseudonym = format!("pseudonym of {}", dataset.identifier_type);
     rows.push(["subject".into(), pseudonym, "personal".into(), list(&dataset.subject_uses), "yes".into()]);

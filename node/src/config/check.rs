@@ -5,10 +5,8 @@ use std::path::PathBuf;
 
 use concordat_policy::agreement::{Dataset, Fingerprint};
 use concordat_policy::{Agreement, Name, PurposeTree};
-use concordat_proto::token::SigningKey;
 
 use super::{DatasetConfig, Finding};
-use crate::linkage::Keypair;
 
 /// An agreement and the file it stands in.
 pub(super) struct Paper {
@@ -21,8 +19,8 @@ pub(super) struct Paper {
 pub(super) struct Own<'a> {
     pub(super) department: &'a Name,
     pub(super) datasets: &'a [DatasetConfig],
-    pub(super) signing: &'a SigningKey,
-    pub(super) linkage: &'a Keypair,
+    pub(super) signing: &'a Fingerprint,
+    pub(super) linkage: &'a Fingerprint,
     pub(super) purposes: &'a PurposeTree,
 }
 
@@ -64,11 +62,8 @@ impl Paper {
     fn check_keys(&self, index: usize, own: &Own<'_>, findings: &mut Vec<Finding>) {
         let Some(party) = self.agreement.parties.get(index) else { return };
         let index = index.to_string();
-        for (key, agreed, actual) in [
-            ("signing_key", &party.signing_key, Fingerprint::of(own.signing.public_spki())),
-            ("linkage_key", &party.linkage_key, Fingerprint::of(&own.linkage.public())),
-        ] {
-            if *agreed != actual {
+        for (key, agreed, actual) in [("signing_key", &party.signing_key, own.signing), ("linkage_key", &party.linkage_key, own.linkage)] {
+            if agreed != actual {
                 let cause = format!("the agreement states another {key} of '{}' than this node holds ({actual})", own.department);
                 findings.push(self.finding(
                     &["party", &index, key],

@@ -79,6 +79,12 @@ fn each_contradiction_is_found_where_it_stands() {
         ),
         (
             "agreements/opportunity.toml",
+            "consent_text = \"I agree.\"",
+            "consent_text = \"I agree.\"\nrows = [{ column = \"year\", is = 2024 }]",
+            "agreements/opportunity.toml [rows = [{ column = \"year\", is = 2024 }]] dataset 'dfe.attainment', rows, column 'year': the condition is on a column that the agreement does not name",
+        ),
+        (
+            "agreements/opportunity.toml",
             "valid_until = \"2090-12-31\"",
             "valid_until = \"2019-12-31\"",
             "agreements/opportunity.toml [valid_until = \"2019-12-31\"] the agreement ends before it begins",

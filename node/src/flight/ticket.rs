@@ -22,8 +22,9 @@ struct Claims {
     nbf: i64,
     exp: i64,
     partition: u32,
-    /// The agreement it is released under: a ticket whose release has ended is still told that it was suspended.
+    /// The agreement it is released under, and its text: a ticket whose release has ended is still told why.
     agreement: Name,
+    agreement_digest: String,
     cnf: Confirmation,
 }
 
@@ -32,6 +33,7 @@ pub(super) struct Ticket {
     pub(super) order: String,
     pub(super) partition: u32,
     pub(super) agreement: Name,
+    pub(super) agreement_digest: String,
 }
 
 /// A ticket for one partition.
@@ -44,6 +46,7 @@ pub(super) fn sign(node: &Node, release: &Release, partition: u32, now: i64) -> 
         exp: now.saturating_add_unsigned(TICKET_SECONDS),
         partition,
         agreement: release.order.agreement.id.clone(),
+        agreement_digest: release.order.agreement.digest.clone(),
         cnf: Confirmation { thumbprints: vec![release.order.certificate.to_string()] },
     };
     node.signing.sign(TYPE, None, &claims)
@@ -57,7 +60,8 @@ pub(super) fn verify(node: &Node, ticket: &[u8], certificate: &Fingerprint, now:
     let text = std::str::from_utf8(ticket).map_err(|_| refusal("it is not a signed JWT"))?;
     let claims: Claims = token::verify(text, &node.verifying, &expected, now).map_err(|reason| refusal(reason.hint()).operator(reason))?;
     if claims.cnf.thumbprints.iter().any(|thumbprint| thumbprint == certificate.as_str()) {
-        return Ok(Ticket { order: claims.sub, partition: claims.partition, agreement: claims.agreement });
+        let Claims { sub: order, partition, agreement, agreement_digest, .. } = claims;
+        return Ok(Ticket { order, partition, agreement, agreement_digest });
     }
     Err(refusal("it was made for another client certificate"))
 }

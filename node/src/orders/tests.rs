@@ -1,19 +1,26 @@
 //! Each altered field of an order, and the code it is refused with.
 
 use chrono::TimeDelta;
+use concordat_guard::{Known, ReleaseGuard};
 use concordat_policy::{Comparison, PurposeTree, Value};
 use concordat_proto::order::digest;
 use concordat_proto::predicate::to_wire;
 
 use super::*;
+use crate::agreements::Agreements;
 use crate::fixture::{PURPOSES, World, name};
 use crate::suspension::{Folders, Suspensions};
 
 pub(crate) fn verifier(world: &World) -> Verifier {
     let suspensions = Suspensions::at(name("dfe"), Folders::new(&world.path("state"), &world.path("log")));
     let purposes = PurposeTree::parse(PURPOSES).unwrap();
-    let agreements = Agreements::new(suspensions.into(), vec![world.agreement.clone()], world.signatures(), purposes);
-    Verifier { agreements: Arc::new(agreements), key: world.orders.verifying_key().unwrap(), datasets: [name("attainment")].into() }
+    let guard = ReleaseGuard::open(name("dfe"), None, &Known::default()).unwrap();
+    let agreements = Agreements::new(suspensions.into(), vec![world.agreement.clone()], world.signatures(), purposes, guard);
+    Verifier {
+        agreements: Arc::new(Current::new(agreements)),
+        key: world.orders.verifying_key().unwrap(),
+        datasets: [name("attainment")].into(),
+    }
 }
 
 fn filter(column: &str, value: Value) -> Option<v1::Predicate> {

@@ -38,6 +38,18 @@ async fn counts_are_those_of_the_release_by_purpose() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn only_rows_of_the_agreements_condition_are_counted() {
+    let (mut world, _node) = world().await;
+    let rows = "consent_text = \"I agree.\"\nrows = [{ column = \"cohort\", less_than = 2024 }]";
+    world.agree("consent_text = \"I agree.\"", rows);
+    let shown = of(&world, "opportunity-2026", Some("opportunity.measure")).await.unwrap();
+    let [dataset] = shown.datasets.as_slice() else { panic!("{shown:?}") };
+    assert_eq!(dataset.only_rows.as_deref(), Some("cohort is less than 2024"));
+    let counts = &dataset.purposes[0];
+    assert_eq!((counts.rows, counts.without_consent, counts.invalid_identifiers), (2, 1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn columns_tell_what_leaves_and_for_whom() {
     let (world, _node) = world().await;
     let shown = of(&world, "opportunity-2026", None).await.unwrap();

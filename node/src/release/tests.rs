@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use arrow::array::{Array as _, AsArray as _, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, Int64Type, Schema};
-use concordat_policy::{Basis, ColumnType, IdentifierType, LinkageDomain};
+use concordat_policy::agreement::Limits;
+use concordat_policy::{Basis, ColumnType, Comparison, IdentifierType, LinkageDomain, Predicate, Value};
+use concordat_proto::predicate::to_wire;
 use concordat_proto::schema::{partition_of, split_points};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 
@@ -174,6 +176,62 @@ async fn only_consented_subjects_leave_and_a_withdrawal_counts_at_once() {
     let release = node.order(&world.order(&world.request(now), now), certificate(), now).await.unwrap();
     assert_eq!(scores(&all(&release).await), [None, Some(4.5)]);
     assert_eq!(release.standing.version, 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_rows_that_the_agreement_is_about_leave_whatever_is_asked() {
+    let mut world = World::new();
+    let rows = "consent_text = \"I agree.\"\nrows = [{ column = \"cohort\", is_not = 2024 }, { column = \"unused\", is = \"x\" }]";
+    world.agree("consent_text = \"I agree.\"", rows);
+    let node = node(&world).await;
+    let now = chrono::Utc::now();
+    let certificate = || Some(world.gateway.fingerprint.clone());
+    let mut request = world.request(now);
+    let release = node.order(&world.order(&request, now), certificate(), now).await.unwrap();
+    // Somebody of no cohort is in no other than 2024 either.
+    assert_eq!(scores(&all(&release).await), [None, Some(8.5)]);
+    let counts = release.partition(0).await.unwrap().counts();
+    assert_eq!(counts, Counts { released: 2, invalid_identifiers: 0, without_consent: 1 });
+
+    let filter =
+        |column: &str, value: Value| Some(to_wire(&Predicate::Compare { column: column.into(), comparison: Comparison::Equal, value }));
+    for (column, value, left) in [("fsm", Value::Boolean(true), vec![Some(8.5)]), ("cohort", Value::Integer(2024), Vec::new())] {
+        request.predicate = filter(column, value);
+        let release = node.order(&world.order(&request, now), certificate(), now).await.unwrap();
+        assert_eq!(scores(&all(&release).await), left, "{column}");
+    }
+    // That it decides over rows makes no use of it permitted.
+    request.predicate = filter("unused", Value::Text("x".into()));
+    assert_eq!(node.order(&world.order(&request, now), certificate(), now).await.unwrap_err().code, Code::Denied);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_department_counts_releases_and_rows_itself_also_after_a_restart() {
+    let mut world = World::new();
+    let mission = "mission = \"opportunity\"";
+    world.agree(mission, &format!("{mission}\nlimits = {{ releases_per_day = 3, rows_per_day = 5 }}"));
+    assert_eq!(world.agreement.limits, Limits { releases_per_day: Some(3), rows_per_day: Some(5), ..Limits::default() });
+    let now = chrono::Utc::now();
+    let order = async |node: &Arc<Node>| {
+        let certificate = Some(world.gateway.fingerprint.clone());
+        node.order(&world.order(&world.request(now), now), certificate, now).await
+    };
+    let opened = node(&world).await;
+    // Two under way at the same time: four rows, and four more.
+    let (first, second) = (order(&opened).await.unwrap(), order(&opened).await.unwrap());
+    assert_eq!((scores(&all(&first).await).len(), scores(&all(&second).await).len()), (4, 4));
+    let refusal = order(&opened).await.unwrap_err();
+    assert_eq!(refusal.code, Code::LimitExceeded);
+    assert!(refusal.message.contains("'dfe' has released the 5 rows a day that the agreement 'opportunity-2026' permits"), "{refusal}");
+    drop((first, second, opened));
+    // The log's lock is let go when its writer ends.
+    let again = loop {
+        match Node::open(Config::load(&world.path("node.toml")).unwrap()).await {
+            Ok(node) => break node,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    assert_eq!(order(&again).await.unwrap_err().code, Code::LimitExceeded);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,7 @@ use crate::{Caller, Cause, Code, ColumnUses, DatasetName, Decision, Name, Permit
 const OF_ONE_WORLD: u64 = 50;
 
 /// Each kind of answer, so that a kind that never occurs is noticed.
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 10] = [
     "permitted",
     "denied: no agreement for the caller",
     "denied: a purpose that only looks like one",
@@ -24,6 +24,7 @@ const KINDS: [&str; 9] = [
     "denied: a use that is not written",
     "invalid: several missions",
     "invalid: two agreements cover a dataset",
+    "denied: a dataset of which only its existence is told",
 ];
 
 const FAULTS: [&str; 9] = [
@@ -132,6 +133,11 @@ fn same(expected: &Answer, ask: &Ask, read: &Read) -> Result<Vec<String>, String
             let hidden = matches!(refusal.because.as_deref(), Some(Cause::Hidden { column: None }));
             (KINDS[4], hidden && refusal.code == Code::Denied && refusal.department.is_none())
         }
+        (Answer::KnownDataset(department, name), Err(refusal)) => {
+            let cause = Cause::Known { dataset: dataset(department, name) };
+            let owner = refusal.department.as_ref() == Some(department) && cause.owner().as_ref() == Some(department);
+            (KINDS[9], owner && refusal.code == Code::Denied && refusal.because.as_deref() == Some(&cause))
+        }
         (Answer::UnsignedDataset(candidates), Err(refusal)) => (KINDS[5], lacks_one(refusal, candidates, &mut kinds)),
         (Answer::Use { department, dataset: name, column, used, agreement }, Err(refusal)) => {
             let cause = Cause::Use {
@@ -146,13 +152,11 @@ fn same(expected: &Answer, ask: &Ask, read: &Read) -> Result<Vec<String>, String
         (Answer::SeveralMissions, Err(refusal)) => {
             (KINDS[7], refusal.code == Code::Invalid && refusal.department.is_none() && refusal.message.contains("several missions"))
         }
-        (Answer::Ambiguous(candidates), Err(refusal)) => {
-            let told = |(department, name, agreements): &(String, String, Vec<String>)| {
-                refusal.department.as_ref() == Some(department)
-                    && refusal.message.contains(&format!("two agreements cover '{department}.{name}'"))
-                    && agreements.iter().filter(|agreement| refusal.message.contains(&format!("'{agreement}'"))).count() >= 2
-            };
-            (KINDS[8], refusal.code == Code::Invalid && candidates.iter().any(told))
+        (Answer::Ambiguous(department, name, agreements), Err(refusal)) => {
+            let [first, second, ..] = agreements.as_slice() else { return Err(differs()) };
+            let says = format!("two agreements cover '{department}.{name}' for this purpose: '{first}' and '{second}'");
+            let owner = refusal.department.as_ref() == Some(department);
+            (KINDS[8], owner && refusal.code == Code::Invalid && refusal.message == says)
         }
         _ => return Err(differs()),
     };

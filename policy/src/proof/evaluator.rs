@@ -6,10 +6,13 @@
 //!    permits the purpose or a wider one with nothing retired from the one down to the other, names the caller's organisation
 //!    with one of the caller's roles, and serves the mission, where the request states one.
 //! 2. It *binds* if the signature of every party counts.
-//! 3. None made for the request: denied, without saying more. None of those that are binds: denied, naming one and whose
+//! 3. None made for the request: denied, without saying more. None of those that are binds: denied, naming the nearest and whose
 //!    signature it lacks. Several missions among those that bind: the request must say which. One dataset in two that bind:
-//!    ambiguous.
-//! 4. A dataset of none that binds may not be used. If one that does not bind has it, its lack is told; otherwise nothing is.
+//!    ambiguous, and of several such datasets the first by name is told.
+//! 4. A dataset of none that binds for the request may not be used. If some made for it that do not bind have the dataset, the
+//!    nearest's lack is told: it lacks the fewest signatures, and of several such it is the first by identifier. Otherwise, if any
+//!    agreement that is in force and signed by every party lets the organisation know of the dataset, that it exists is told;
+//!    otherwise nothing is.
 //! 5. Each use of each column must be written in the agreement. The first that is not, by name, is told, with owner and
 //!    agreement.
 
@@ -62,6 +65,8 @@ pub(super) struct Dataset {
     pub(super) department: String,
     pub(super) name: String,
     pub(super) basis: Basis,
+    /// Organisations that may know that it exists.
+    pub(super) known_to: Vec<String>,
     /// Each column, `subject` among them, with the uses that are permitted.
     pub(super) columns: Vec<(String, Vec<&'static str>)>,
 }
@@ -111,7 +116,8 @@ pub(super) struct Lacks {
     pub(super) parties: Vec<(String, Vec<&'static str>)>,
 }
 
-/// The answer. Where several things are at fault and the rules do not say which is told, all stand in it.
+/// The answer. Where several things are at fault and the rules do not say which is told (two documents may bear one identifier), all
+/// stand in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
     /// With the datasets that are read, each with its agreement, and the strictest minimum of subjects.
@@ -122,10 +128,12 @@ pub(super) enum Answer {
     NothingBinds(Vec<Lacks>),
     /// Invalid: the request must state its mission.
     SeveralMissions,
-    /// Invalid: department, dataset, and the agreements that have it.
-    Ambiguous(Vec<(String, String, Vec<String>)>),
+    /// Invalid: department, dataset, and the agreements that have it, by identifier.
+    Ambiguous(String, String, Vec<String>),
     /// Denied: a dataset of which the caller learns nothing.
     HiddenDataset,
+    /// Denied: department and dataset, of which the caller may know.
+    KnownDataset(String, String),
     /// Denied: a dataset of agreements that do not bind.
     UnsignedDataset(Vec<Lacks>),
     /// Denied: a use that is not written in the agreement.
@@ -152,7 +160,7 @@ pub(super) fn answer(world: &World, ask: &Ask) -> Answer {
         return Answer::NoAgreement;
     }
     if binding.is_empty() {
-        return Answer::NothingBinds(unsigned.into_iter().map(|(_, lacks)| lacks).collect());
+        return Answer::NothingBinds(nearest(unsigned.into_iter().map(|(_, lacks)| lacks).collect()));
     }
     let mission = binding[0].mission.clone();
     for agreement in &binding {
@@ -160,9 +168,10 @@ pub(super) fn answer(world: &World, ask: &Ask) -> Answer {
             return Answer::SeveralMissions;
         }
     }
-    let twice = in_two(&binding);
-    if !twice.is_empty() {
-        return Answer::Ambiguous(twice);
+    let mut twice = in_two(&binding);
+    twice.sort();
+    if let Some((department, dataset, agreements)) = twice.into_iter().next() {
+        return Answer::Ambiguous(department, dataset, agreements);
     }
 
     let mut reads = ask.reads.clone();
@@ -189,7 +198,18 @@ pub(super) fn answer(world: &World, ask: &Ask) -> Answer {
                     lacking.push(lacks.clone());
                 }
             }
-            return if lacking.is_empty() { Answer::HiddenDataset } else { Answer::UnsignedDataset(lacking) };
+            if !lacking.is_empty() {
+                return Answer::UnsignedDataset(nearest(lacking));
+            }
+            for agreement in &world.agreements {
+                let in_force = agreement.first_day <= ask.day && ask.day <= agreement.last_day;
+                let signed = self::lacks(world, agreement, ask).parties.is_empty();
+                let known = dataset_of(agreement, department, name).is_some_and(|dataset| dataset.known_to.contains(&ask.organisation));
+                if in_force && signed && known {
+                    return Answer::KnownDataset(department.clone(), name.clone());
+                }
+            }
+            return Answer::HiddenDataset;
         }
     }
 
@@ -283,6 +303,15 @@ fn lacks(world: &World, agreement: &Agreement, ask: &Ask) -> Lacks {
     Lacks { agreement: agreement.id.clone(), parties }
 }
 
+/// Those that lack the fewest signatures, and of these the first by identifier.
+fn nearest(mut candidates: Vec<Lacks>) -> Vec<Lacks> {
+    let fewest = candidates.iter().map(|lacks| lacks.parties.len()).min();
+    candidates.retain(|lacks| Some(lacks.parties.len()) == fewest);
+    let first = candidates.iter().map(|lacks| lacks.agreement.clone()).min();
+    candidates.retain(|lacks| Some(&lacks.agreement) == first.as_ref());
+    candidates
+}
+
 fn in_two(binding: &[&Agreement]) -> Vec<(String, String, Vec<String>)> {
     let mut twice = Vec::new();
     for agreement in binding {
@@ -293,6 +322,7 @@ fn in_two(binding: &[&Agreement]) -> Vec<(String, String, Vec<String>)> {
                     having.push(other.id.clone());
                 }
             }
+            having.sort();
             if having.len() > 1 {
                 twice.push((dataset.department.clone(), dataset.name.clone(), having));
             }

@@ -30,6 +30,7 @@ fn estate() -> World {
         department: department.into(),
         name: name.into(),
         basis,
+        known_to: Vec::new(),
         columns: columns.iter().map(|(column, uses)| ((*column).to_owned(), uses.to_vec())).collect(),
     };
     let attainment = dataset(

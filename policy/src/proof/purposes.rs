@@ -14,7 +14,7 @@ use crate::{Code, PurposeTree};
 pub(super) fn estate(purposes: &[Purpose], agreed: &str) -> World {
     let party = Party { department: "dfe".into(), key: "key".into() };
     let columns = vec![("score".to_owned(), vec!["aggregate"])];
-    let dataset = Dataset { department: "dfe".into(), name: "people".into(), basis: Basis::Power, columns };
+    let dataset = Dataset { department: "dfe".into(), name: "people".into(), basis: Basis::Power, known_to: Vec::new(), columns };
     let agreement = Agreement {
         document: 0,
         id: "one".into(),

@@ -84,7 +84,9 @@ fn agreement(random: &mut Seeded, document: u32, base: NaiveDate, world: &World)
     for party in &parties {
         for name in random.some(&DATASETS, 0, 2) {
             let basis = random.one(&[Basis::Consent, Basis::Power, Basis::PowerHonouringObjections]);
-            datasets.push(Dataset { department: party.department.clone(), name: name.into(), basis, columns: columns(random) });
+            let known_to = if random.percent(15) { vec![random.one(&ORGANISATIONS).into()] } else { Vec::new() };
+            let columns = columns(random);
+            datasets.push(Dataset { department: party.department.clone(), name: name.into(), basis, known_to, columns });
         }
     }
     let recipients = (0..1 + random.below(3))
@@ -329,13 +331,13 @@ pub(super) fn written(agreement: &Agreement) -> String {
         parties[0].department
     );
     for Party { department, key } in parties {
-        let (signing, linkage) = (Fingerprint::of(key.as_bytes()), Fingerprint::of(b"linkage"));
+        let (signing, linkage) = (Fingerprint::of(key.as_bytes()), Fingerprint::of(format!("linkage {key}").as_bytes()));
         let _ = writeln!(text, "[[party]]\ndepartment = {department:?}\nsigning_key = \"{signing}\"\nlinkage_key = \"{linkage}\"");
     }
     for Recipient { organisation, roles } in recipients {
         let _ = writeln!(text, "[[recipient]]\norganisation = {organisation:?}\nroles = {roles:?}");
     }
-    for Dataset { department, name, basis, columns } in datasets {
+    for Dataset { department, name, basis, known_to, columns } in datasets {
         let basis = match basis {
             Basis::Consent => "basis = \"consent\"\nconsent_text = \"May we?\"",
             Basis::PowerHonouringObjections => "basis = \"statutory\"\npower = \"P\"\nhonours_objections = true",
@@ -344,7 +346,7 @@ pub(super) fn written(agreement: &Agreement) -> String {
         let subject = columns.iter().find(|(column, _)| column == SUBJECT).map_or(&[][..], |(_, uses)| uses);
         let _ = writeln!(
             text,
-            "[[dataset]]\ndepartment = {department:?}\nname = {name:?}\n{basis}\nidentifier = {{ type = \"nino\", uses = {subject:?} }}\n\
+            "[[dataset]]\ndepartment = {department:?}\nname = {name:?}\n{basis}\nknown_to = {known_to:?}\nidentifier = {{ type = \"nino\", uses = {subject:?} }}\n\
              [dataset.columns]"
         );
         for (column, uses) in columns.iter().filter(|(column, _)| column != SUBJECT) {

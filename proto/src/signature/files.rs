@@ -4,10 +4,11 @@
 //! agreements/opportunity.toml
 //! agreements/opportunity.toml.dfe.sig     one per party
 //! agreements/revoked.toml                 optional
+//! state/revoked.toml                      what a program has seen revoked, its own
 //! ```
 
 use std::fs::File;
-use std::io::{ErrorKind, Read as _};
+use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use concordat_policy::signature::{Fault, Statement};
@@ -75,4 +76,26 @@ pub fn revoked(folder: &Path) -> Result<Revocations, Damaged> {
             Err(Damaged { path, text: String::new(), problems: vec![problem] })
         }
     }
+}
+
+/// The keys that count as revoked: those that a folder of agreements lists, and those that a program has seen revoked before and keeps
+/// in its folder of state. And what the operator should know of keys that the list forgets.
+///
+/// # Errors
+/// [`Damaged`], of either list.
+pub fn revoked_ever(folder: &Path, state: &Path) -> Result<(Revocations, Vec<String>), Damaged> {
+    let (listed, seen) = (revoked(folder)?, revoked(state)?);
+    let forgotten = listed.forgotten(&seen);
+    Ok((listed.after(&seen), forgotten))
+}
+
+/// Keeps in the folder of state what counts as revoked. `replace` writes a private file durably and as a whole.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn remember(state: &Path, counts: &Revocations, replace: impl FnOnce(&Path, &[u8]) -> io::Result<()>) -> io::Result<()> {
+    if revoked(state).is_ok_and(|kept| kept == *counts) {
+        return Ok(());
+    }
+    replace(&state.join(REVOKED), counts.to_toml().map_err(io::Error::other)?.as_bytes())
 }

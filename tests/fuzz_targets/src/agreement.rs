@@ -30,6 +30,10 @@ fn holds(agreement: &Agreement, text: &str) {
         assert_eq!(agreement.datasets.iter().filter(|d| d.name == dataset.name).count(), 1);
         assert!(!dataset.subject_uses.contains(&Use::Filter));
         assert!(!dataset.columns.contains_key(SUBJECT));
+        assert!(dataset.rows.iter().all(|condition| dataset.columns.contains_key(&condition.column)), "a condition on no column");
+        let read = dataset.row_condition().map_or(0, |condition| condition.columns().len());
+        assert_eq!(read == 0, dataset.rows.is_empty(), "a condition is lost");
+        assert!(dataset.rows_in_words().is_none_or(|words| !words.contains('\n')));
     }
     let written = toml::from_str::<toml::Value>(text).ok().and_then(|value| toml::to_string(&value).ok()).expect("it is TOML");
     let again = Agreement::parse(&written).expect("the same agreement, written anew, is refused");
@@ -46,7 +50,8 @@ valid_until = "2027-01-01"
 review_on = "2026-06-01"
 benefits = "Fairer chances"
 minimum_subjects = 10
-limits = { requests_per_minute = 5, rows_per_day = 7 }
+limits = { requests_per_minute = 5, rows_per_day = 7, releases_per_day = 9 }
+withdrawals = "own_department"
 linkage = { keyholder = "dfe", epoch_days = 90 }
 
 [[party]]
@@ -65,6 +70,7 @@ identifier = { type = "nino", uses = ["join", "aggregate"] }
 basis = "statutory"
 power = "Digital Economy Act 2017 s.35"
 honours_objections = true
+rows = [{ column = "region", is_in = ["Ynys Môn"] }, { column = "score", at_least = -3 }]
 
 [dataset.columns]
 region = { type = "text", classification = "personal", uses = ["group_by", "filter"], values = ["London", "Ynys Môn"] }

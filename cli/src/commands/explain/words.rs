@@ -80,7 +80,8 @@ fn decision(permitted: &Permitted) -> Result<Decision> {
 }
 
 fn table_of(table: &ExplainedTable) -> Result<Table> {
-    Ok(Table { dataset: table.dataset.clone(), agreement: name(&table.agreement)?, basis: basis_of(table)? })
+    let rows = Some(one_line(&table.rows)).filter(|rows| !rows.is_empty());
+    Ok(Table { dataset: table.dataset.clone(), agreement: name(&table.agreement)?, basis: basis_of(table)?, rows })
 }
 
 fn basis_of(table: &ExplainedTable) -> Result<BasisKind> {
@@ -132,6 +133,7 @@ fn permitted_json(permitted: &Permitted) -> Result<Value> {
             "agreement": table.agreement,
             "basis": basis_of(table)?.as_str(),
             "basis_text": table.basis_text,
+            "rows": Some(&table.rows).filter(|rows| !rows.is_empty()),
             "columns": table.columns.iter().map(column).collect::<Vec<_>>(),
         }));
     }

@@ -77,8 +77,9 @@ async fn a_changed_byte_needs_a_new_signature() {
     let change = |world: &World| world.replace("agreements/opportunity.toml", "title = \"Opportunity\"", "title = \"0pportunity\"");
     let running = Running::with(change).await;
     let node = &running.node;
-    let held = node.agreements.iter().next().unwrap().clone();
-    let told = node.agreements.find(held.id.as_str(), &held.digest, Utc::now()).unwrap_err();
+    let agreements = node.agreements.now();
+    let held = agreements.iter().next().unwrap();
+    let told = agreements.find(held.id.as_str(), &held.digest, Utc::now()).unwrap_err();
     assert!(told.message.contains("its own signature signs another text"), "{told}");
     let mut flight = FlightServiceClient::new(running.gateway().await);
     let other = flight.get_flight_info(running.order()).await.unwrap_err();
@@ -88,6 +89,7 @@ async fn a_changed_byte_needs_a_new_signature() {
         world.resign();
     });
     let signed = signed.await;
-    let held = signed.node.agreements.iter().next().unwrap().clone();
-    signed.node.agreements.find(held.id.as_str(), &held.digest, Utc::now()).unwrap();
+    let agreements = signed.node.agreements.now();
+    let held = agreements.iter().next().unwrap();
+    agreements.find(held.id.as_str(), &held.digest, Utc::now()).unwrap();
 }

@@ -21,11 +21,11 @@ fn log(world: &World) -> Vec<serde_json::Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn events(world: &World, event: &str) -> Vec<serde_json::Value> {
+pub(super) fn events(world: &World, event: &str) -> Vec<serde_json::Value> {
     log(world).into_iter().filter(|entry| entry["event"] == event).collect()
 }
 
-async fn logged(world: &World, event: &str, count: usize) -> Vec<serde_json::Value> {
+pub(super) async fn logged(world: &World, event: &str, count: usize) -> Vec<serde_json::Value> {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         let found = events(world, event);
@@ -118,7 +118,7 @@ async fn a_damaged_file_refuses_everything_and_is_in_the_log_once_until_it_is_me
 }
 
 /// Many people, all of whom agreed.
-fn crowd(world: &World) {
+pub(super) fn crowd(world: &World) {
     let people = || (0..200_000).map(|n| format!("AB{n:06}A"));
     let mut data = String::from("nino,REGION,score,cohort,fsm,born,secret\n");
     let mut consent = String::from("identifier,purpose,event\n");

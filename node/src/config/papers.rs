@@ -1,0 +1,124 @@
+//! The papers: purposes, agreements, the department's signatures, the revoked keys, and the guard rails that speak of them. A running
+//! node reads them again, against what it declares of itself and holds as keys since it started.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use concordat_guard::{ReleaseGuard, Settings};
+use concordat_policy::agreement::Fingerprint;
+use concordat_policy::{Agreement, Name, PurposeTree, Revocations, Signatures};
+use concordat_proto::signature::files;
+
+use super::{DatasetConfig, Findings, Loader, check};
+use crate::{guard, private};
+
+/// The papers as they were read and checked.
+#[derive(Debug)]
+pub struct Papers {
+    /// The purpose tree.
+    pub purposes: PurposeTree,
+    /// The agreements to which the department is a party.
+    pub agreements: Vec<Agreement>,
+    /// The department's own signatures of them, and the revoked keys.
+    pub signatures: Signatures,
+    /// The department's own guard rails.
+    pub guard: ReleaseGuard,
+    /// What the operator should know, though the papers can be used.
+    pub warnings: Vec<String>,
+}
+
+/// Where the papers lie, and what they are checked against.
+#[derive(Debug, Clone)]
+pub struct PaperFiles {
+    /// The configuration.
+    pub(super) config: PathBuf,
+    // As the configuration names them.
+    pub(super) agreements: PathBuf,
+    pub(super) purposes: PathBuf,
+    pub(super) state: PathBuf,
+    pub(super) department: Name,
+    pub(super) datasets: Vec<DatasetConfig>,
+    pub(super) guard: Option<Settings>,
+    pub(super) signing: Fingerprint,
+    pub(super) linkage: Fingerprint,
+}
+
+impl PaperFiles {
+    /// Reads the papers.
+    ///
+    /// # Errors
+    /// Every finding: then nothing of them may be used.
+    pub fn read(&self) -> Result<Papers, Findings> {
+        let mut loader = Loader { path: &self.config, text: "", folder: self.folder(), findings: Vec::new(), warnings: Vec::new() };
+        let purposes = loader.purposes(&self.purposes);
+        let agreements = loader.agreements(&self.agreements);
+        let papers = purposes.and_then(|purposes| loader.papers(self, purposes, agreements));
+        let Loader { findings, warnings, .. } = loader;
+        match papers {
+            Some(papers) if findings.is_empty() => Ok(Papers { warnings, ..papers }),
+            _ => Err(Findings { findings }),
+        }
+    }
+
+    /// What to look at to notice a change. The guard rails are among it: papers that did not fit the old ones may fit others.
+    #[must_use]
+    pub fn watched(&self) -> Vec<PathBuf> {
+        let files = [&self.agreements, &self.purposes].map(|path| self.folder().join(path));
+        files.into_iter().chain(self.guard_rails()).collect()
+    }
+
+    /// The folder of the guard rails, where there is one.
+    #[must_use]
+    pub fn guard_rails(&self) -> Option<PathBuf> {
+        self.guard.as_ref().map(|settings| settings.policies.clone())
+    }
+
+    /// Keeps which keys count as revoked, so that a list that forgets one is noticed, also by the next run.
+    ///
+    /// # Errors
+    /// When the folder of state cannot be written.
+    pub fn remember(&self, revoked: &Revocations) -> io::Result<()> {
+        files::remember(&self.folder().join(&self.state), revoked, private::replace)
+    }
+
+    fn folder(&self) -> &Path {
+        self.config.parent().unwrap_or(Path::new("."))
+    }
+}
+
+impl Loader<'_> {
+    /// Checks agreements that were read, and finds what lies beside them; none where guard rails cannot be used, which is a finding.
+    /// Warnings stay with the loader.
+    pub(super) fn papers(&mut self, place: &PaperFiles, purposes: PurposeTree, agreements: Vec<check::Paper>) -> Option<Papers> {
+        let own = check::Own {
+            department: &place.department,
+            datasets: &place.datasets,
+            signing: &place.signing,
+            linkage: &place.linkage,
+            purposes: &purposes,
+        };
+        let papers = check::agreements(agreements, &own, &mut self.findings, &mut self.warnings);
+        let mut signatures = Signatures::new(self.revoked(&place.agreements, &place.state));
+        for paper in &papers {
+            signatures.add(&paper.agreement.id, &place.department, files::find(&paper.path, &place.department));
+        }
+        let agreements: Vec<Agreement> = papers.into_iter().map(|paper| paper.agreement).collect();
+        let known = guard::known(&purposes, agreements.iter(), place.datasets.iter().map(|dataset| &dataset.name));
+        let guard = self.keep(guard::open(&place.department, place.guard.as_ref(), &known))?;
+        Some(Papers { purposes, agreements, signatures, guard, warnings: Vec::new() })
+    }
+
+    /// The keys that count as revoked; none where a list is damaged, which is a finding.
+    fn revoked(&mut self, folder: &Path, state: &Path) -> Revocations {
+        match files::revoked_ever(&self.folder.join(folder), &self.folder.join(state)) {
+            Ok((revoked, forgotten)) => {
+                self.warnings.extend(forgotten);
+                revoked
+            }
+            Err(damaged) => {
+                self.problems(&damaged.path, &damaged.text, damaged.problems);
+                Revocations::default()
+            }
+        }
+    }
+}

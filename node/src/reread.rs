@@ -1,0 +1,82 @@
+//! Agreements, signatures, revoked keys and purposes that change while the node runs, with the guard rails that are read for them.
+//!
+//! ```text
+//! files change, or SIGHUP ─▶ read and checked as a whole ─▶ log: what is replaced ─▶ in force ─▶ what they no longer permit is cut
+//!                                    └ a fault: all stays as it was, and the fault is reported
+//! ```
+//! The entries of what is replaced are durable before anything is released under it. What must end does not wait for them.
+
+use std::sync::Arc;
+
+use chrono::Utc;
+use concordat_audit::Entry;
+use concordat_operate::Fault;
+use concordat_policy::Refusal;
+use concordat_policy::replaced::{Held, Replaced};
+
+use crate::agreements::Agreements;
+use crate::config::Findings;
+use crate::guard;
+use crate::node::Node;
+
+impl Node {
+    /// Reads the department's papers again and goes by them. Gives a summary.
+    ///
+    /// # Errors
+    /// What is wrong with the first file that cannot be used: then nothing has changed.
+    pub(crate) fn reread(&self) -> Result<String, Fault> {
+        let papers = self.papers.read().map_err(|findings| first(&findings))?;
+        for warning in &papers.warnings {
+            tracing::warn!(cause = warning.as_str(), "agreements");
+        }
+        let (revoked, now) = (papers.signatures.revoked().clone(), Utc::now());
+        let suspensions = Arc::clone(self.agreements.suspensions());
+        let next = Agreements::new(suspensions, papers.agreements, papers.signatures, papers.purposes, papers.guard);
+        let signed = next.iter().filter(|agreement| next.signed(agreement, now).is_ok()).count();
+        let summary = format!("{} agreement(s), {signed} signed by this department", next.iter().count());
+        self.replaced.add(self.agreements.replaced_by(&next, now).iter().map(entry));
+        self.replaced.add(guard::replaced(self.agreements.now().guard().loaded().as_ref(), next.guard().loaded().as_ref()));
+        self.agreements.replace(next);
+        if let Err(e) = self.papers.remember(&revoked) {
+            tracing::error!(cause = %e, "which keys are revoked is in force, but cannot be kept in the folder of state");
+        }
+        Ok(summary)
+    }
+
+    /// Brings what was replaced into the access log.
+    ///
+    /// # Errors
+    /// [`concordat_policy::Code::LogUnavailable`].
+    pub(crate) async fn log_replaced(&self) -> Result<(), Refusal> {
+        self.replaced.write(&self.log).await.map_err(|e| self.unwritable(e))
+    }
+}
+
+fn first(findings: &Findings) -> Fault {
+    match findings.findings.as_slice() {
+        [] => Fault::new("agreements", "cannot be used", "see `concordat-node check`"),
+        [only] => Fault::new(only.place(), only.cause(), only.remedy()),
+        [first, others @ ..] => {
+            let more = format!("{} ({} more: see `concordat-node check`)", first.cause(), others.len());
+            Fault::new(first.place(), more, first.remedy())
+        }
+    }
+}
+
+/// What was replaced, as the access log has it.
+fn entry(replaced: &Replaced) -> Entry {
+    match replaced {
+        Replaced::Agreement { id, before, now } => {
+            let digest = |held: &Option<Held>| held.as_ref().map(|held| held.digest.clone());
+            let binds = |held: &Option<Held>| held.as_ref().is_some_and(|held| held.binds);
+            Entry::new("agreement.replaced")
+                .field("agreement", id.as_str())
+                .field("digest_before", digest(before))
+                .field("digest", digest(now))
+                .field("bound_before", binds(before))
+                .field("binds", binds(now))
+        }
+        Replaced::Revoked(key) => Entry::new("key.revoked").field("key", key.as_str()),
+        Replaced::Reinstated(key) => Entry::new("key.reinstated").field("key", key.as_str()),
+    }
+}
