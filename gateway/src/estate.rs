@@ -1,9 +1,9 @@
 //! The estate: departments, purposes, missions, agreements and outcome views, read and checked as a whole.
 //!
 //! Every reference must resolve, the list of revoked keys must be sound, and every view must parse and name datasets that some
-//! agreement of its mission covers; otherwise the gateway does not start, and one that runs goes on with what it had. An agreement
-//! that a party has not signed is kept, and nothing is planned under it. One estate never changes but for its guard rails; `Current`
-//! holds the one that counts now.
+//! agreement of its mission covers; otherwise the gateway does not start, and one that runs goes on with what it had, but without the
+//! keys that were revoked meanwhile. An agreement that a party has not signed is kept, and nothing is planned under it. One estate never
+//! changes but for its guard rails; `Current` holds the one that counts now.
 
 mod current;
 
@@ -67,7 +67,7 @@ pub struct View {
 }
 
 /// Everything together.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Estate {
     /// The departments.
     pub departments: Vec<Department>,

@@ -18,7 +18,7 @@ use crate::estate::{Estate, Texts};
 use crate::fetch::{Errand, Source, leaves};
 use crate::limits::{Allowance, Key, QueryMemory};
 use crate::plan::{Plan, ReleaseSpec, refusal_of};
-use crate::record::Opened;
+use crate::record::{Opened, unavailable};
 use crate::terms::Stop;
 
 /// A complete result: every source signed a receipt, every number passed `Protect` or is permitted as output. Only
@@ -63,6 +63,8 @@ pub(crate) async fn execute(
 ) -> Result<Protected, Refusal> {
     let (estate, texts) = (gateway.estate.now(), Texts::of(&plan)?);
     estate.still(&texts, chrono::Utc::now())?;
+    // It may have been replaced since the query was opened.
+    gateway.estate.replaced.write(&gateway.log).await.map_err(unavailable)?;
     let under = gateway.limits.under(&agreements_of(&estate, &plan)?, true)?;
     let specs = leaves(plan.physical())?;
     let Allowance { mut place, memory, answer } = allowance;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use concordat_guard::ReleaseGuard;
 use concordat_policy::signature::Fault;
-use concordat_policy::{Agreement, Code, LinkageDomain, Name, PurposeTree, Refusal, Signatures};
+use concordat_policy::{Agreement, Code, LinkageDomain, Name, PurposeTree, Refusal, Revocations, Signatures};
 use concordat_proto::v1;
 
 pub use self::current::Current;
@@ -40,6 +40,18 @@ impl Agreements {
         guard: ReleaseGuard,
     ) -> Self {
         Self { suspensions, agreements, signatures, purposes, guard }
+    }
+
+    /// The same agreements as [`Signatures::revoking`] leaves them; `None` where that makes no difference.
+    pub(crate) fn revoking(&self, more: Option<Revocations>) -> Option<Self> {
+        let signatures = self.signatures.revoking(more);
+        (signatures != self.signatures)
+            .then(|| Self::new(Arc::clone(&self.suspensions), self.agreements.clone(), signatures, self.purposes.clone()))
+    }
+
+    /// The keys that count as revoked.
+    pub(crate) fn revoked(&self) -> &Revocations {
+        self.signatures.revoked()
     }
 
     /// Every agreement.

@@ -3,7 +3,8 @@
 //! Invariants
 //! - Paths are relative to the configuration's folder; unknown keys are refused.
 //! - A private key that others can read is refused.
-//! - Nothing is believed of any signature where the list of revoked keys is damaged: the node does not start.
+//! - Nothing is believed of any signature where the list of revoked keys is damaged: the node does not start, and one that
+//!   runs refuses until it is mended.
 //! - Agreements that name this department agree with its datasets and its keys ([`check`]); a node whose papers contradict each
 //!   other does not start.
 

@@ -187,6 +187,13 @@ impl Verifier {
             .and_then(|name| agreement.dataset(&name))
             .filter(|dataset| self.datasets.contains(&dataset.name.dataset))
             .ok_or_else(|| self.agreements.denied(format!("the agreement '{}' names no such dataset of this department", agreement.id)))
+            .and_then(|dataset| {
+                if dataset.subject_uses.is_empty() && request.columns.is_empty() {
+                    let cause = format!("agreement '{}' permits no use of the subjects of '{}'", agreement.id, dataset.name);
+                    return Err(self.agreements.denied(cause).advice("an order without columns asks for them alone"));
+                }
+                Ok(dataset)
+            })
     }
 
     fn columns(&self, agreement: &Agreement, dataset: &Dataset, columns: &[String]) -> Result<Vec<(String, ColumnType)>, Refusal> {

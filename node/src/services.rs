@@ -55,7 +55,7 @@ impl Control {
             let held = |agreement: &concordat_policy::Agreement| v1::HeldAgreement {
                 id: agreement.id.to_string(),
                 digest: agreement.digest.clone(),
-                in_force: agreement.in_force(now) && suspended.permits(&agreement.id) && agreements.signed(agreement, now).is_ok(),
+                in_force: suspended.permits(&agreement.id) && agreements.binding(agreement.id.as_str(), &agreement.digest, now).is_ok(),
             };
             Ok(v1::Description {
                 contract_version: CONTRACT_VERSION,

@@ -1,11 +1,12 @@
 //! What is read again when its files change, or on SIGHUP.
 //!
 //! Files, and the files of folders, are looked at twice a second and must have stayed as they are for one look before they are read:
-//! a certificate and its key are two files, and nobody writes both at once. What cannot be used is reported once, and the old stays.
+//! a certificate and its key are two files, and nobody writes both at once. Files that do not come to rest are read anyway. What cannot
+//! be used is reported once, and the old stays, as far as the action leaves it; it is tried again until it can be used.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -15,6 +16,11 @@ use crate::server::notify_reloading;
 
 /// How often files are looked at.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// After how many looks at which files changed they are read anyway.
+const UNSETTLED: u32 = 4;
+/// How long after a fault the files are read again, though they did not change: what could not be read may be readable.
+const AGAIN: Duration = Duration::from_secs(30);
 
 type Action = Box<dyn FnMut() -> Result<String, Fault> + Send>;
 
@@ -29,6 +35,10 @@ struct Reload {
     files: Vec<PathBuf>,
     read: Vec<(PathBuf, Stamp)>,
     seen: Vec<(PathBuf, Stamp)>,
+    /// Looks in a row at which the files were not as at the one before.
+    unsettled: u32,
+    /// The last fault, and when to try again.
+    again: Option<(Instant, Fault)>,
     action: Action,
 }
 
@@ -37,10 +47,10 @@ type Stamp = Option<(i64, i64, u64, u64)>;
 
 impl Reloads {
     /// Adds something: files, or folders whose files count. `action` reads them again and tells what is in force now; its fault
-    /// leaves the old in force.
+    /// says what cannot be used, and is tried again.
     pub fn add(&mut self, what: &'static str, files: Vec<PathBuf>, action: impl FnMut() -> Result<String, Fault> + Send + 'static) {
         let stamps = stamps(&files);
-        self.all.push(Reload { what, files, read: stamps.clone(), seen: stamps, action: Box::new(action) });
+        self.all.push(Reload { what, files, read: stamps.clone(), seen: stamps, unsettled: 0, again: None, action: Box::new(action) });
     }
 
     /// Watches until `stop`.
@@ -66,25 +76,41 @@ async fn hung_up(signal: &mut Option<Signal>) {
 }
 
 impl Reload {
-    /// Reads the files again if they changed and have settled.
+    /// Reads the files again if they changed and have settled or never do, or if a fault is to be tried again.
     fn look(&mut self) {
         let present = stamps(&self.files);
         let settled = present == self.seen;
         self.seen = present;
-        if settled && self.seen != self.read {
+        self.unsettled = if settled { 0 } else { self.unsettled.saturating_add(1) };
+        if self.seen != self.read && (settled || self.unsettled >= UNSETTLED) {
             self.now();
+        } else if settled && self.again.as_ref().is_some_and(|(at, _)| *at <= Instant::now()) {
+            let known = self.again.take().map(|(_, fault)| fault);
+            self.act(known.as_ref());
         }
     }
 
     fn now(&mut self) {
+        self.act(None);
+    }
+
+    /// Reads the files again. A fault that is `known` is not reported.
+    fn act(&mut self, known: Option<&Fault>) {
         self.read = stamps(&self.files);
         self.seen.clone_from(&self.read);
-        match (self.action)() {
-            Ok(now) => tracing::info!(what = self.what, now, "reloaded"),
-            Err(fault) => {
-                tracing::error!(what = self.what, cause = %fault, remedy = fault.remedy, "not reloaded: what was in force stays so");
+        self.unsettled = 0;
+        self.again = match (self.action)() {
+            Ok(now) => {
+                tracing::info!(what = self.what, now, "reloaded");
+                None
             }
-        }
+            Err(fault) => {
+                if known != Some(&fault) {
+                    tracing::error!(what = self.what, cause = %fault, remedy = fault.remedy, "not reloaded");
+                }
+                Some((Instant::now() + AGAIN, fault))
+            }
+        };
     }
 }
 
@@ -137,6 +163,36 @@ mod tests {
         look();
         look();
         assert_eq!(count.load(Ordering::Relaxed), 2, "a file that went is a change");
+    }
+
+    #[test]
+    fn files_that_never_settle_are_read_and_a_fault_is_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("f");
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&count);
+        let mut reloads = Reloads::default();
+        reloads.add("f", vec![file.clone()], move || match counted.fetch_add(1, Ordering::Relaxed) {
+            0 | 1 => Err(Fault::new("f", "is bad", "mend it")),
+            _ => Ok("good".into()),
+        });
+        let reload = reloads.all.first_mut().unwrap();
+        for look in 1..=4 {
+            assert_eq!(count.load(Ordering::Relaxed), 0, "before look {look}");
+            std::fs::write(&file, "x".repeat(look)).unwrap();
+            reload.look();
+        }
+        assert_eq!(count.load(Ordering::Relaxed), 1, "four looks at a file that changes");
+        for read in [1, 2] {
+            reload.look();
+            assert_eq!(count.load(Ordering::Relaxed), read, "not yet");
+            let (at, fault) = reload.again.as_mut().unwrap();
+            assert_eq!(fault.cause, "is bad");
+            *at = Instant::now();
+            reload.look();
+            assert_eq!(count.load(Ordering::Relaxed), read + 1, "tried again");
+        }
+        assert!(reload.again.is_none(), "mended");
     }
 
     #[test]

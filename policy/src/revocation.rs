@@ -87,6 +87,12 @@ impl Revocations {
         Self { keys, reinstated: BTreeMap::new() }
     }
 
+    /// The keys of both: nothing is lifted.
+    #[must_use]
+    pub fn and(self, more: Self) -> Self {
+        Self { reinstated: BTreeMap::new(), ..more }.after(&self)
+    }
+
     /// For each key of `seen` that this list neither holds nor reinstates, a sentence for the operator.
     #[must_use]
     pub fn forgotten(&self, seen: &Self) -> Vec<String> {

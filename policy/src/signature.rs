@@ -72,6 +72,9 @@ pub enum Fault {
     /// The agreement names a revoked key of the party, to which linkage keys would go.
     #[error("is void: the linkage key that the agreement names of it is revoked")]
     Void,
+    /// Nobody can tell whether its key is revoked.
+    #[error("cannot be relied on: the list of revoked keys is damaged")]
+    Doubtful,
 }
 
 impl Fault {
@@ -80,7 +83,7 @@ impl Fault {
     pub fn signing_helps(&self) -> bool {
         match self {
             Self::Missing | Self::Malformed(_) | Self::Forged | Self::Department | Self::Agreement | Self::Text => true,
-            Self::Unreadable(_) | Self::Key | Self::Revoked | Self::Future | Self::Void => false,
+            Self::Unreadable(_) | Self::Key | Self::Revoked | Self::Future | Self::Void | Self::Doubtful => false,
         }
     }
 
@@ -97,6 +100,7 @@ impl Fault {
             Self::Key => "sign with the key whose fingerprint the agreement names, or have the parties agree the new one",
             Self::Revoked | Self::Void => "the parties must agree the department's new key, and sign anew",
             Self::Future => "correct this machine's clock or the signer's, or sign again",
+            Self::Doubtful => "whoever keeps the list corrects revoked.toml; `check` names file and line",
         }
     }
 }
@@ -122,17 +126,27 @@ impl Statement {
 }
 
 /// What lies beside agreements: each party's statement, or why there is none to judge; and which keys are revoked.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Signatures {
     found: BTreeMap<(Name, Name), Result<Statement, Fault>>,
     revoked: Revocations,
+    /// The list of revoked keys is damaged: no signature counts.
+    doubtful: bool,
 }
 
 impl Signatures {
     /// None yet.
     #[must_use]
     pub fn new(revoked: Revocations) -> Self {
-        Self { found: BTreeMap::new(), revoked }
+        Self { found: BTreeMap::new(), revoked, doubtful: false }
+    }
+
+    /// The same signatures where `more` counts as revoked too. `None` is a list that is damaged: none of them counts until there is
+    /// a sound one.
+    #[must_use]
+    pub fn revoking(&self, more: Option<Revocations>) -> Self {
+        let doubtful = more.is_none();
+        Self { found: self.found.clone(), revoked: self.revoked.clone().and(more.unwrap_or_default()), doubtful }
     }
 
     /// Adds what was found as the signature of one agreement by one department.
@@ -147,6 +161,9 @@ impl Signatures {
     pub fn judge(&self, agreement: &Agreement, department: &Name, now: DateTime<Utc>) -> Result<DateTime<Utc>, Fault> {
         let found = self.found.get(&(agreement.id.clone(), department.clone())).ok_or(Fault::Missing)?;
         let statement = found.as_ref().map_err(Clone::clone)?;
+        if self.doubtful {
+            return Err(Fault::Doubtful);
+        }
         statement.judge(agreement, department, &self.revoked, now).map(|()| statement.signed_at)
     }
 
@@ -249,6 +266,27 @@ mod tests {
             let text = format!("[[key]]\nfingerprint = \"{key}\"\nreason = \"stolen\"\nsince = \"{since}\"\n");
             let revoked = Revocations::parse(&text).unwrap();
             assert_eq!(good().judge(&agreement(), &name("dfe"), &revoked, now()), Err(Fault::Revoked), "{since}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_revoked_alone_and_a_damaged_list_leaves_nothing_until_it_is_mended() {
+        let (agreement, dfe) = (agreement(), name("dfe"));
+        let list = |table: &str, key: &Fingerprint| {
+            let text = format!("[[{table}]]\nfingerprint = \"{key}\"\nreason = \"r\"\nsince = \"2026-05-01T00:00:00Z\"\n");
+            Revocations::parse(&text).unwrap()
+        };
+        let sound = signed(&[&agreement]);
+        assert_eq!(sound.revoking(Some(Revocations::default())), sound);
+        let damaged = sound.revoking(None);
+        assert_eq!(damaged.lacking(&agreement, now()), [(dfe.clone(), Fault::Doubtful), (name("dwp"), Fault::Doubtful)]);
+        assert_eq!(damaged.revoking(Some(Revocations::default())), sound, "mended");
+        let (one, two) = (&agreement.parties[0].signing_key, &agreement.parties[1].signing_key);
+        let revoked = sound.revoking(Some(list("key", one)));
+        assert_eq!(revoked.lacking(&agreement, now()), [(dfe.clone(), Fault::Revoked)]);
+        assert_eq!(revoked.revoking(None).revoking(Some(Revocations::default())), revoked, "known still");
+        for (what, more, lacking) in [("another", list("key", two), 2), ("a reinstatement", list("reinstated", one), 1)] {
+            assert_eq!(revoked.revoking(Some(more)).lacking(&agreement, now()).len(), lacking, "{what}");
         }
     }
 

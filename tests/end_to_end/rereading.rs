@@ -168,6 +168,45 @@ async fn a_revoked_key_counts_at_once_and_stays_revoked_when_the_list_is_gone() 
     assert!(!check(&gateway, "gateway").text().contains(forgets));
 }
 
+#[tokio::test]
+async fn nothing_that_is_wrong_elsewhere_keeps_a_revoked_key_in_force() {
+    let sandbox = Sandbox::start(300).await;
+    let gateway = sandbox.layout.gateway();
+    let departments = sandbox.layout.estate().join("departments.toml");
+    let text = std::fs::read_to_string(&departments).unwrap();
+    std::fs::write(&departments, text.replacen("server_name = \"", "server_name = \"x", 1)).unwrap();
+    until("other addresses are reported", || stderr(&gateway).contains("states other departments, addresses or server names")).await;
+    let bad = sandbox.copy("dwp", "broken");
+    std::fs::write(&bad, "id = 1\n").unwrap();
+
+    // At the node: then also a list that nobody can read.
+    let node = "its own signature is made with a revoked key";
+    let (path, revokes) = list(&sandbox, "dwp", "key", "2026-05-01T10:00:00Z");
+    std::fs::write(&path, revokes).unwrap();
+    until_refused(&sandbox, DWP, Code::NodeRefused, node).await;
+    assert!(sandbox.log("dwp").iter().any(|entry| entry["event"] == "key.revoked"));
+    std::fs::remove_file(bad).unwrap();
+    let (_, reinstates) = list(&sandbox, "dwp", "reinstated", "2026-05-02T10:00:00Z");
+    std::fs::write(&path, &reinstates).unwrap();
+    until_answered(&sandbox, DWP).await;
+    let damaged = "cannot be relied on: the list of revoked keys is damaged";
+    std::fs::write(&path, "rubbish").unwrap();
+    until_refused(&sandbox, DWP, Code::NodeRefused, damaged).await;
+    std::fs::write(&path, &reinstates).unwrap();
+    until_answered(&sandbox, DWP).await;
+
+    // At the gateway.
+    let (path, revokes) = list(&sandbox, "gateway", "key", "2026-05-01T10:00:00Z");
+    std::fs::write(&path, "rubbish").unwrap();
+    until_refused(&sandbox, DFE, Code::Denied, damaged).await;
+    until("it is reported", || stderr(&gateway).contains("until it is mended, no signature counts")).await;
+    std::fs::remove_file(&path).unwrap();
+    until_answered(&sandbox, DFE).await;
+    std::fs::write(&path, revokes).unwrap();
+    until_refused(&sandbox, DFE, Code::Denied, "the signature of 'dwp' is made with a revoked key").await;
+    until("the log has it", || sandbox.log("gateway").iter().any(|entry| entry["event"] == "key.revoked")).await;
+}
+
 /// Has two callers ask again and again, changes something meanwhile, and asks on for as long as it may take to count. Gives how many were
 /// answered; every other was refused with one of `says`.
 async fn meanwhile(sandbox: Arc<Sandbox>, change: impl FnOnce(), says: &'static [(Code, &'static str)]) -> usize {

@@ -1,5 +1,7 @@
 //! The estate as it is now. Agreements, signatures, revoked keys, purposes, missions and views are replaced as a whole while the
-//! gateway runs; departments' addresses are not.
+//! gateway runs; departments' addresses are not. Revoked keys are taken first and alone, so that nothing that is wrong with another
+//! file keeps a stolen key in force; while their list is damaged, no signature counts. What a list reinstates permits more, and waits
+//! for the rest.
 //!
 //! An estate brings its guard rails: they are read for its own purposes and missions, and one that they do not fit is not taken. Where
 //! only they changed, they are read for the estate that counts. So no decision sees an estate and rails that were read for another.
@@ -22,6 +24,7 @@ use concordat_proto::signature::files;
 use tokio::sync::watch;
 
 use super::{Department, Estate};
+use crate::config::report;
 use crate::fetch::leaves;
 use crate::guard;
 use crate::plan::Plan;
@@ -126,8 +129,9 @@ impl Current {
     /// Reads the estate again, with its guard rails, and goes by both. Gives a summary.
     ///
     /// # Errors
-    /// What is wrong: then nothing has changed.
+    /// What is wrong: then nothing has changed but the revoked keys.
     pub(crate) fn reread(&self) -> Result<String, Fault> {
+        self.reread_revoked()?;
         let next = Estate::load(&self.folder, &self.state).map_err(|report| unusable(&self.folder, &report))?;
         let next = guard::guarded(next, self.guard.as_ref()).map_err(|damage| guard::fault(&damage))?;
         let (before, now) = (self.now(), Utc::now());
@@ -135,20 +139,53 @@ impl Current {
             return Err(Fault::new(
                 self.folder.join("departments.toml").display(),
                 "states other departments, addresses or server names than those with which the gateway was started",
-                "restart the gateway, or take that back: until then no change of the estate is taken",
+                "restart the gateway, or take that back: until then no change of the estate is taken but revoked keys",
             ));
         }
         warn(&self.folder, &self.state);
         let bound = next.agreements.iter().filter(|agreement| next.signatures.lacking(agreement, now).is_empty()).count();
         let summary = format!("{} agreement(s), {bound} signed by every party, {} view(s)", next.agreements.len(), next.views.len());
+        self.go_by(next);
+        self.remember();
+        Ok(summary)
+    }
+
+    /// Takes the revoked keys, whatever else is at fault.
+    fn reread_revoked(&self) -> Result<(), Fault> {
+        let (revoked, fault) = match files::revoked_ever(&self.folder.join("agreements"), &self.state) {
+            Ok((revoked, _)) => (Some(revoked), None),
+            Err(damaged) => {
+                let fault = unusable(&self.folder, &report(&damaged.path, &damaged.text, &damaged.problems));
+                (None, Some(Fault { cause: format!("{}; until it is mended, no signature counts", fault.cause), ..fault }))
+            }
+        };
+        let before = self.now();
+        let signatures = before.signatures.revoking(revoked);
+        if signatures != before.signatures {
+            self.go_by(Estate { signatures, ..Estate::clone(&before) });
+        }
+        match fault {
+            // What was seen stays as it is kept: a person must look at it.
+            Some(fault) => Err(fault),
+            None => {
+                self.remember();
+                Ok(())
+            }
+        }
+    }
+
+    fn go_by(&self, next: Estate) {
+        let now = Utc::now();
+        let before = self.now();
         self.replaced.add(before.copies(now).replaced_by(&next.copies(now)).iter().map(entry));
         self.replaced.add(guard::replaced(before.guard.loaded().as_ref(), next.guard.loaded().as_ref()));
-        let next = Arc::new(next);
-        self.now.send_replace(Arc::clone(&next));
-        if let Err(e) = remember(&next, &self.state) {
+        self.now.send_replace(Arc::new(next));
+    }
+
+    fn remember(&self) {
+        if let Err(e) = remember(&self.now(), &self.state) {
             tracing::error!(cause = %e, "which keys are revoked is in force, but cannot be kept in the folder of state");
         }
-        Ok(summary)
     }
 
     /// Reads the guard rails again, for the estate that counts, and goes by them. Gives a summary.
@@ -272,6 +309,25 @@ mod tests {
             }
         }
         assert_eq!(estate(Vec::new(), &[]).still(&Texts::default(), now()), Ok(()), "nothing was planned under any");
+    }
+
+    #[tokio::test]
+    async fn work_ends_when_a_text_that_it_rests_on_binds_no_longer() {
+        let planned = agreed(&AGREEMENT.replace("2026-12-31", "2999-12-31"));
+        let texts = Texts([(planned.id.clone(), planned.digest.clone())].into());
+        let current = Current {
+            folder: PathBuf::new(),
+            state: PathBuf::new(),
+            now: watch::Sender::new(Arc::new(estate(vec![planned.clone()], &[]))),
+            replaced: Unlogged::default(),
+        };
+        assert_eq!(current.while_agreed(&texts, std::future::ready(Ok(1))).await, Ok(1));
+        let endless = current.while_agreed(&texts, std::future::pending::<Result<(), Refusal>>());
+        let leaves = async { current.go_by(estate(vec![planned.clone()], &["b"])) };
+        let (ended, ()) = tokio::time::timeout(LOOK / 2, async { tokio::join!(endless, leaves) }).await.expect("it ends at once");
+        assert!(ended.unwrap_err().message.contains("the signature of 'b' is missing"));
+        let late = current.while_agreed(&texts, std::future::ready(Ok(1))).await.unwrap_err();
+        assert_eq!(late.code, Code::Denied, "{late:?}");
     }
 
     #[test]

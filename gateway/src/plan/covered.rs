@@ -30,6 +30,7 @@ pub(super) fn check(plan: &LogicalPlan, rows: bool) -> Result<()> {
                 // A condition on subjects: it selects rows, and is none.
                 Expr::Exists(exists) => check(&exists.subquery.subquery, covered)?,
                 Expr::InSubquery(within) => check(&within.subquery.subquery, covered)?,
+                Expr::SetComparison(compared) => check(&compared.subquery.subquery, false)?,
                 _ => {}
             }
             Ok(TreeNodeRecursion::Continue)

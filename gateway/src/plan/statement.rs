@@ -221,7 +221,13 @@ fn register_views<'a>(
         }
         for reference in state.resolve_table_references(statement).map_err(refusal_of)? {
             if let Some(refusal) = told(&reference, permit) {
-                return Err(refusal.clone());
+                // Whoever may know of a dataset is not told of views that read it.
+                let known = depth > 0 && matches!(refusal.cause(), Some(Cause::Known { .. }));
+                return Err(if known {
+                    hidden().operator("a view reads a dataset that this caller may only know of")
+                } else {
+                    refusal.clone()
+                });
             }
             let Some(view) = view_of(&reference, permit, views) else { continue };
             if state.schema_for_ref(TableReference::partial(VIEWS, view.name.as_str())).map_err(refusal_of)?.table_exist(&view.name) {

@@ -148,7 +148,10 @@ impl Rewriter<'_> {
                 other => (other, false),
             };
             match bare {
-                Expr::Literal(..) if !widened => present.extend(rows.datasets.iter().cloned()),
+                Expr::Literal(..) if !widened => {
+                    self.counted(rows);
+                    present.extend(rows.datasets.iter().cloned());
+                }
                 Expr::Column(column) => match find(&rows.visible, column).map(|v| v.origin.clone()) {
                     Some(Origin::Source(source)) if !widened || self.is_number(&source) => columns.extend([source]),
                     Some(origin @ Origin::Subject { .. }) if !widened => columns.extend(origin.sources()),
@@ -161,6 +164,13 @@ impl Rewriter<'_> {
             self.uses.add(dataset, column, Use::Aggregate);
         }
         Ok(Origin::PerSubject { columns, present })
+    }
+
+    /// Rows are counted without a column of theirs: that counts subjects.
+    fn counted(&mut self, rows: &Rows) {
+        for dataset in &rows.subject_of {
+            self.uses.add(dataset, SUBJECT, Use::Aggregate);
+        }
     }
 
     fn is_number(&self, (dataset, column): &SourceColumn) -> bool {
@@ -185,6 +195,10 @@ impl Rewriter<'_> {
     fn protected(&mut self, aggregate: &Aggregate, keys: Vec<(Expr, Origin)>, rows: Rows) -> Result<Shape> {
         for (_, origin) in &keys {
             self.note_key(origin)?;
+        }
+        if aggregate.aggr_expr.is_empty() && keys.iter().all(|(_, origin)| origin.sources().is_empty()) {
+            // It tells whether there are enough people.
+            self.counted(&rows);
         }
         let mut summaries = Vec::new();
         for expr in &aggregate.aggr_expr {
@@ -233,9 +247,7 @@ impl Rewriter<'_> {
             _ => return not_offered("the aggregate", &format!("{name}{}", if params.distinct { " DISTINCT" } else { "" })),
         };
         if measure == Measure::Rows {
-            for dataset in &rows.subject_of {
-                self.uses.add(dataset, SUBJECT, Use::Aggregate);
-            }
+            self.counted(rows);
             return Ok(Summary { measure, argument: lit(1i64), filter, condition: None });
         }
         let (argument, condition) = self.argument(argument, measure, rows)?;
@@ -281,7 +293,7 @@ impl Rewriter<'_> {
             return computed_argument();
         }
         match stripped(value) {
-            Expr::Literal(..) => {}
+            Expr::Literal(..) => self.counted(rows),
             Expr::Column(column) => match find(&rows.visible, column).map(|v| &v.origin) {
                 Some(Origin::Source((dataset, column))) => self.uses.add(dataset, column, Use::Aggregate),
                 _ => return computed_argument(),

@@ -129,6 +129,35 @@ async fn planned_under(permit: Permit, sql: &str) -> Result<Plan, Refusal> {
 }
 
 #[tokio::test]
+async fn nobody_is_counted_where_the_agreement_permits_no_count() {
+    let of_claims = "name = \"claims\"\nidentifier = { type = \"nino\", uses = ";
+    let under = |uses: &str| {
+        let agreement = agreed(&AGREEMENT.replace(&format!("{of_claims}[\"join\", \"aggregate\"]"), &format!("{of_claims}{uses}")));
+        let mut signatures = Signatures::default();
+        sign(&mut signatures, &agreement, &[]);
+        permitted(&[agreement], &signatures).unwrap()
+    };
+    for sql in [
+        "SELECT count(*) FROM b.claims",
+        "SELECT count(CASE WHEN TRUE THEN 1 END) FROM b.claims",
+        "SELECT sum(CASE WHEN 1 = 1 THEN 1 ELSE 0 END) FROM b.claims",
+        "SELECT sum(CASE WHEN TRUE THEN 1 ELSE 0 END) FROM b.claims WHERE open",
+        "SELECT DISTINCT 1 FROM b.claims",
+        "SELECT 'x' AS k FROM b.claims GROUP BY 1",
+        "SELECT sum(t.n) FROM (SELECT subject, count(*) AS n FROM b.claims GROUP BY subject) AS t",
+        "SELECT count(t.n) FROM (SELECT subject, count(*) AS n FROM b.claims GROUP BY subject) AS t",
+    ] {
+        let Err(refusal) = planned_under(under("[\"join\", \"group_by\"]"), sql).await else { panic!("{sql}: planned") };
+        assert_eq!(refusal.code, Code::Denied, "{sql}: {refusal:?}");
+        assert!(refusal.message.contains("b.claims.subject may not be used for aggregate"), "{sql}: {refusal:?}");
+        if let Err(refusal) = planned_under(under("[\"join\", \"group_by\", \"aggregate\"]"), sql).await {
+            panic!("{sql}: {refusal:?}");
+        }
+    }
+    planned_under(under("[\"join\"]"), "SELECT sum(amount) FROM b.claims").await.unwrap();
+}
+
+#[tokio::test]
 async fn permitted_statements_plan() {
     for sql in [
         "SELECT count(*) FROM a.people",

@@ -9,7 +9,7 @@ use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Agreement, Name, PurposeTree, Revocations, Signatures};
 use concordat_proto::signature::files;
 
-use super::{DatasetConfig, Findings, Loader, check};
+use super::{DatasetConfig, Finding, Findings, Loader, check};
 use crate::{guard, private};
 
 /// The papers as they were read and checked.
@@ -58,6 +58,18 @@ impl PaperFiles {
             Some(papers) if findings.is_empty() => Ok(Papers { warnings, ..papers }),
             _ => Err(Findings { findings }),
         }
+    }
+
+    /// Reads which keys count as revoked, and nothing else.
+    ///
+    /// # Errors
+    /// What is wrong with a list: then nobody can tell.
+    pub fn revoked(&self) -> Result<Revocations, Findings> {
+        let read = files::revoked_ever(&self.folder().join(&self.agreements), &self.folder().join(&self.state));
+        read.map(|(revoked, _)| revoked).map_err(|damaged| {
+            let finding = |problem| Finding::problem(&damaged.path, &damaged.text, problem);
+            Findings { findings: damaged.problems.into_iter().map(finding).collect() }
+        })
     }
 
     /// What to look at to notice a change. The guard rails are among it: papers that did not fit the old ones may fit others.

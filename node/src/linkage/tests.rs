@@ -29,12 +29,12 @@ impl Pair {
         let folders = std::array::from_fn(|_| tempfile::tempdir().unwrap());
         let [(dfe, dwp), (stranger, _)] = [(linkage_key().0, linkage_key().0), (linkage_key().0, linkage_key().0)];
         let print = |pair: &Keypair| Fingerprint::of(&pair.public());
-        let (signing, _) = signing_key();
-        let signs = Fingerprint::of(signing.public_spki());
-        let agreement = Agreement::parse(&agreement_text("dfe", (&signs, &print(&dfe)), (&signs, &print(&dwp)))).unwrap();
+        let signing = [signing_key().0, signing_key().0];
+        let [of_dfe, of_dwp] = signing.each_ref().map(|key| Fingerprint::of(key.public_spki()));
+        let agreement = Agreement::parse(&agreement_text("dfe", (&of_dfe, &print(&dfe)), (&of_dwp, &print(&dwp)))).unwrap();
         let agreements = |own: &str, index: usize| {
             let suspensions = Suspensions::at(name(own), Folders::new(folders[index].path(), folders[index].path()));
-            let signatures = if signed { signed_by(&agreement, own, &signing) } else { Signatures::default() };
+            let signatures = if signed { signed_by(&agreement, own, &signing[index]) } else { Signatures::default() };
             let guard = ReleaseGuard::open(name(own), None, &Known::default()).unwrap();
             Agreements::new(suspensions.into(), vec![agreement.clone()], signatures, PurposeTree::parse(PURPOSES).unwrap(), guard)
         };

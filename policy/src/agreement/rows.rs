@@ -143,7 +143,11 @@ impl ConditionFile {
             if !ordered && !matches!(comparison, Comparison::Equal | Comparison::NotEqual) {
                 return Err((format!("values of type {} have no order", rule.kind), "use is, is_not or is_in"));
             }
-            tests.push(Test::Compare(comparison, value(literal, rule)?));
+            let literal = value(literal, rule)?;
+            tests.push(match (&rule.values, comparison) {
+                (Some(listed), Comparison::NotEqual) => Test::OneOf(others(listed, &literal)?),
+                _ => Test::Compare(comparison, literal),
+            });
         }
         if let Some(list) = is_in {
             if !(1..=MAX_LIST).contains(&list.len()) {
@@ -159,6 +163,15 @@ impl ConditionFile {
             )),
         }
     }
+}
+
+/// Of a published list, all but one: what is not on the list, such as another spelling of it, is not meant either.
+fn others(listed: &[String], not: &Value) -> Result<Vec<Value>, Wrong> {
+    let others: Vec<Value> = listed.iter().cloned().map(Value::Text).filter(|value| value != not).collect();
+    if (1..=MAX_LIST).contains(&others.len()) {
+        return Ok(others);
+    }
+    Err((format!("is_not leaves {} of the column's listed values", others.len()), "name 1 to 256 of them with is_in"))
 }
 
 /// A literal in the column's type. What the column's published list does not have is a slip of the pen.
@@ -199,7 +212,7 @@ mod tests {
     fn conditions_of_each_type_are_read_and_put_into_words() {
         for (rows, words) in [
             ("{ column = \"region\", is = \"N\" }", "region is \"N\""),
-            ("{ column = \"region\", is_not = \"N\" }", "region is not \"N\""),
+            ("{ column = \"region\", is_not = \"N\" }", "region is one of \"S\""),
             ("{ column = \"region\", is_in = [\"N\", \"S\"] }", "region is one of \"N\", \"S\""),
             ("{ column = \"secret\", is = \"x\\n or \\u202e\" }", "secret is \"x\\n or \\u{202e}\""),
             ("{ column = \"year\", at_least = 2020 }", "year is at least 2020"),

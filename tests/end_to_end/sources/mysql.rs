@@ -252,7 +252,8 @@ async fn a_scan_reads_one_snapshot_and_one_that_is_dropped_ends_at_the_server() 
         let dropped = Instant::now();
         drop(stream);
         while running() != "0" {
-            assert!(dropped.elapsed() < Duration::from_secs(1), "still running: {slow}");
+            // Of itself it would run for minutes. It is looked at several times, over new connections.
+            assert!(dropped.elapsed() < Duration::from_secs(5), "still running: {slow}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         assert!(!opened.state.is_one());

@@ -157,7 +157,7 @@ impl Drop for Session {
             runtime.spawn(async move {
                 // A server whose client is gone goes on until it writes, and the driver reads on before it lets go. One that is gone
                 // itself has nothing to end.
-                for pause in [0, 50, 100, 200, 1_000, 4_000, 16_000] {
+                for pause in [0, 50, 100, 200, 300, 500, 1_000, 4_000, 16_000] {
                     tokio::time::sleep(Duration::from_millis(pause)).await;
                     if within(LOGIN, kill(&settings, &running)).await.is_ok() {
                         break;
