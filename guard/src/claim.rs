@@ -33,8 +33,8 @@ pub struct Claim<'a> {
     pub address: Option<IpAddr>,
 }
 
-/// The gateway's guard rails; without a folder, as by default, there are none, and nothing is narrowed.
-#[derive(Debug, Default)]
+/// The gateway's guard rails; without a folder, as by default, there are none, and nothing is narrowed. Clones have them in common.
+#[derive(Debug, Clone, Default)]
 pub struct ClaimGuard(Option<Kept>);
 
 impl ClaimGuard {

@@ -11,12 +11,12 @@ use crate::rails::Rails;
 use crate::read::{Side, read};
 use crate::{Damage, Known, Settings};
 
-/// A folder and what was last read of it.
-#[derive(Debug)]
+/// A folder and what was last read of it, in common with all its clones.
+#[derive(Debug, Clone)]
 pub(crate) struct Kept {
     settings: Settings,
     side: Side,
-    rails: RwLock<Arc<Rails>>,
+    rails: Arc<RwLock<Arc<Rails>>>,
 }
 
 /// What was loaded.
@@ -39,7 +39,7 @@ impl fmt::Display for Loaded {
 impl Kept {
     /// Reads the folder that `settings` name.
     pub(crate) fn open(settings: &Settings, side: Side, known: &Known) -> Result<Self, Vec<Damage>> {
-        let rails = RwLock::new(Arc::new(read(&settings.policies, side, known)?));
+        let rails = Arc::new(RwLock::new(Arc::new(read(&settings.policies, side, known)?)));
         Ok(Self { settings: settings.clone(), side, rails })
     }
 

@@ -31,8 +31,8 @@ pub struct Release<'a> {
     pub gateway: &'a str,
 }
 
-/// A department's guard rails; without a folder there are none.
-#[derive(Debug)]
+/// A department's guard rails; without a folder there are none. Clones have them in common.
+#[derive(Debug, Clone)]
 pub struct ReleaseGuard {
     department: Name,
     kept: Option<Kept>,

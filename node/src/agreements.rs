@@ -45,8 +45,13 @@ impl Agreements {
     /// The same agreements as [`Signatures::revoking`] leaves them; `None` where that makes no difference.
     pub(crate) fn revoking(&self, more: Option<Revocations>) -> Option<Self> {
         let signatures = self.signatures.revoking(more);
-        (signatures != self.signatures)
-            .then(|| Self::new(Arc::clone(&self.suspensions), self.agreements.clone(), signatures, self.purposes.clone()))
+        (signatures != self.signatures).then(|| Self {
+            suspensions: Arc::clone(&self.suspensions),
+            agreements: self.agreements.clone(),
+            signatures,
+            purposes: self.purposes.clone(),
+            guard: self.guard.clone(),
+        })
     }
 
     /// The keys that count as revoked.

@@ -318,6 +318,7 @@ mod tests {
         let current = Current {
             folder: PathBuf::new(),
             state: PathBuf::new(),
+            guard: None,
             now: watch::Sender::new(Arc::new(estate(vec![planned.clone()], &[]))),
             replaced: Unlogged::default(),
         };
