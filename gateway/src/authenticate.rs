@@ -2,8 +2,10 @@
 //! becomes a [`Caller`].
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::ops::Deref;
 
+use chrono::{DateTime, Utc};
 use concordat_policy::{Code, Name, Refusal, authorize};
 use concordat_proto::status::{MISSION, PURPOSE};
 use serde_json::json;
@@ -25,6 +27,16 @@ pub struct Identity {
     /// The purpose and the mission that this request declares by header.
     declared: Option<Name>,
     mission: Option<Name>,
+    circumstances: Circumstances,
+}
+
+/// What guard rails may ask about a caller beside organisation and roles.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Circumstances {
+    /// Until when the caller's training counts, where the token says so.
+    pub(crate) training_until: Option<DateTime<Utc>>,
+    /// The address of the connection.
+    pub(crate) address: Option<IpAddr>,
 }
 
 /// An authenticated caller with exactly one purpose. Only [`Identity::with_purpose`] makes one.
@@ -35,6 +47,7 @@ pub struct Caller {
     mission: Option<Name>,
     /// Whether the token is bound to the purpose: then there is no other to claim.
     bound: bool,
+    circumstances: Circumstances,
 }
 
 impl Deref for Caller {
@@ -58,6 +71,12 @@ impl Caller {
         (!self.bound || self.known.purpose == *purpose).then(|| Self { known, mission: Some(mission.clone()), ..self.clone() })
     }
 
+    /// The same caller in a mission.
+    #[must_use]
+    pub fn in_mission(&self, mission: &Name) -> Self {
+        Self { mission: Some(mission.clone()), ..self.clone() }
+    }
+
     /// Who owns what belongs to the user whatever the purpose: as [`Identity::owner`].
     #[must_use]
     pub fn identity_owner(&self) -> Vec<u8> {
@@ -76,16 +95,27 @@ impl Caller {
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
+
+    /// What guard rails may ask about.
+    pub(crate) fn circumstances(&self) -> Circumstances {
+        self.circumstances
+    }
 }
 
 impl Identity {
-    /// Authenticates a request by its metadata: `authorization`, `x-concordat-purpose`, `x-concordat-mission`.
+    /// Authenticates a request by its metadata: `authorization`, `x-concordat-purpose`, `x-concordat-mission`. `address` is that of
+    /// its connection.
     ///
     /// # Errors
     /// [`Code::Unauthenticated`] without a valid token; [`Code::Invalid`] for headers that are no names or stand twice.
-    pub(crate) async fn authenticate(issuers: &Issuers, metadata: &MetadataMap, now: i64) -> Result<Self, Refusal> {
+    pub(crate) async fn authenticate(
+        issuers: &Issuers,
+        metadata: &MetadataMap,
+        address: Option<IpAddr>,
+        now: i64,
+    ) -> Result<Self, Refusal> {
         let token = bearer(metadata)?;
-        let Verified { issuer, subject, organisation, roles, purpose, expires } = issuers.verify(token, now).await?;
+        let Verified { issuer, subject, organisation, roles, purpose, expires, training_until } = issuers.verify(token, now).await?;
         let name = |text: &str, what: &str| Name::parse(text).map_err(|e| Refusal::new(Code::Invalid, format!("the {what}: {e}")));
         Ok(Self {
             issuer,
@@ -96,6 +126,7 @@ impl Identity {
             bound: purpose.map(|p| name(&p, "token's purpose")).transpose()?,
             declared: header(metadata, PURPOSE)?.map(|p| name(p, "declared purpose")).transpose()?,
             mission: header(metadata, MISSION)?.map(|m| name(m, "mission")).transpose()?,
+            circumstances: Circumstances { training_until, address },
         })
     }
 
@@ -157,7 +188,13 @@ impl Identity {
         let bound = self.bound.is_some();
         let purpose = settled(self.declared.or(purpose), self.bound)?;
         let known = authorize::Caller { subject: self.subject, organisation: self.organisation, roles: self.roles, purpose };
-        Ok(Caller { issuer: self.issuer, known, mission: self.mission.or(mission), bound })
+        Ok(Caller { issuer: self.issuer, known, mission: self.mission.or(mission), bound, circumstances: self.circumstances })
+    }
+
+    /// The caller under a purpose and mission, whatever the request declares; `None` where the token is bound to another purpose.
+    #[must_use]
+    pub fn claiming(&self, purpose: &Name, mission: &Name) -> Option<Caller> {
+        Self { declared: Some(purpose.clone()), mission: Some(mission.clone()), ..self.clone() }.with_purpose((None, None)).ok()
     }
 
     /// Whether a purpose is settled without a session.
@@ -224,6 +261,7 @@ mod tests {
             bound,
             declared: Some(name("p")),
             mission: None,
+            circumstances: Circumstances::default(),
         };
         let free = identity(None).with_purpose((None, None)).unwrap();
         let claimed = free.claiming(&name("q"), &name("m")).unwrap();
@@ -231,5 +269,8 @@ mod tests {
         let bound = identity(Some(name("p"))).with_purpose((None, None)).unwrap();
         assert!(bound.claiming(&name("q"), &name("m")).is_none());
         assert!(bound.claiming(&name("p"), &name("m")).is_some(), "of its own purpose it may name the mission");
+        let claimed = identity(None).claiming(&name("q"), &name("m")).unwrap();
+        assert_eq!((claimed.purpose.as_str(), claimed.mission()), ("q", Some(&name("m"))), "not the purpose of the header");
+        assert!(identity(Some(name("p"))).claiming(&name("q"), &name("m")).is_none());
     }
 }

@@ -18,13 +18,13 @@ pub(crate) const PROGRAM: &str = "concordat-gateway";
 /// What the gateway can be told to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve callers until told to stop; SIGHUP reloads certificates and the estate, as a change of their files does.
+    /// Serve callers until told to stop; SIGHUP reloads certificates, the estate and guard rails, as a change of their files does.
     Serve {
         /// The configuration.
         #[arg(long, default_value = "gateway.toml")]
         config: PathBuf,
     },
-    /// Check configuration, certificates, estate, issuers and every department's node: one line per item.
+    /// Check configuration, certificates, estate, issuers, guard rails and every department's node: one line per item.
     Check {
         /// The configuration.
         #[arg(long, default_value = "gateway.toml")]

@@ -24,6 +24,8 @@ pub struct Config {
     pub estate: PathBuf,
     /// Limits of queries, callers and agreements: `[limits]`, see [`Settings`].
     pub limits: Settings,
+    /// `[guard]`, if there are guard rails.
+    pub guard: Option<concordat_guard::Settings>,
     /// `[operations]`.
     pub operations: Operations,
     /// `[telemetry]`.
@@ -48,6 +50,7 @@ struct File {
     tls: ServerTls,
     nodes: NodesTls,
     orders: Orders,
+    guard: Option<concordat_guard::Settings>,
     #[serde(default)]
     operations: Operations,
     #[serde(default)]
@@ -138,6 +141,7 @@ impl Config {
             log: base.join(file.log),
             estate: base.join(file.estate),
             limits: file.limits,
+            guard: file.guard.map(|own| own.under(base)),
             operations: file.operations,
             telemetry: file.telemetry,
             server_tls,

@@ -3,13 +3,14 @@
 //! Every reference must resolve, the list of revoked keys must be sound, and every view must parse and name datasets that some
 //! agreement of its mission covers; otherwise the gateway does not start, and one that runs goes on with what it had, but without the
 //! keys that were revoked meanwhile. An agreement that a party has not signed is kept, and nothing is planned under it. One estate never
-//! changes; `Current` holds the one that counts now.
+//! changes but for its guard rails; `Current` holds the one that counts now.
 
 mod current;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use concordat_guard::ClaimGuard;
 use concordat_policy::{Agreement, Code, Name, Problem, PurposeTree, Refusal, Signatures};
 use concordat_proto::signature::files;
 use serde::Deserialize;
@@ -80,6 +81,8 @@ pub struct Estate {
     pub signatures: Signatures,
     /// The views.
     pub views: Vec<View>,
+    /// The guard rails, as they were read for this estate's purposes and missions.
+    pub(crate) guard: ClaimGuard,
 }
 
 #[derive(Deserialize)]
@@ -98,7 +101,7 @@ struct MissionsFile {
 
 impl Estate {
     /// Reads `folder`: `departments.toml`, `purposes.toml`, `missions.toml`, `agreements/*.toml` with their signatures and
-    /// `revoked.toml`, `views/*.sql`. What `state` has seen revoked counts as revoked too.
+    /// `revoked.toml`, `views/*.sql`. What `state` has seen revoked counts as revoked too. Guard rails come to it in `Current`.
     ///
     /// # Errors
     /// A report of everything wrong in the first file that is wrong.
@@ -118,6 +121,7 @@ impl Estate {
             agreements: Vec::new(),
             signatures: Signatures::new(revoked),
             views: Vec::new(),
+            guard: ClaimGuard::default(),
         };
         estate.unique(folder)?;
         for path in listed(&papers, "toml")?.into_iter().filter(|path| files::is_agreement(path)) {

@@ -11,21 +11,15 @@ use concordat_proto::v1::{KnownDataset, UsablePurpose, WhoAmIResponse};
 
 use crate::authenticate::Identity;
 use crate::estate::Estate;
+use crate::pipeline::authorized;
 
 /// What there is to say to the bearer of a token.
 pub(crate) fn introduce(estate: &Estate, identity: &Identity, now: DateTime<Utc>) -> WhoAmIResponse {
     let missions: BTreeSet<&Name> = estate.agreements.iter().map(|agreement| &agreement.mission).collect();
-    let purposes = estate.purposes.iter().filter(|purpose| identity.bound().is_none_or(|bound| *bound == purpose.id));
-    let purposes = purposes.filter_map(|purpose| {
-        let caller = authorize::Caller {
-            subject: identity.subject().to_owned(),
-            organisation: identity.organisation().to_owned(),
-            roles: identity.roles().clone(),
-            purpose: purpose.id.clone(),
-        };
-        let leads_to =
-            |mission: &&&Name| authorize(&caller, Some(mission), &estate.agreements, &estate.signatures, &estate.purposes, now).is_ok();
-        let missions: Vec<String> = missions.iter().filter(leads_to).map(ToString::to_string).collect();
+    let purposes = estate.purposes.iter().filter_map(|purpose| {
+        let usable =
+            |mission: &Name| identity.claiming(&purpose.id, mission).is_some_and(|caller| authorized(estate, &caller, now).is_ok());
+        let missions: Vec<String> = missions.iter().filter(|mission| usable(mission)).map(ToString::to_string).collect();
         (!missions.is_empty()).then(|| UsablePurpose { id: purpose.id.to_string(), title: purpose.title.clone(), missions })
     });
     let known = authorize::known_to(identity.organisation(), &estate.agreements, &estate.signatures, now).into_iter().map(|dataset| {

@@ -17,6 +17,7 @@ mod execute;
 mod explain;
 mod fetch;
 mod flight;
+mod guard;
 mod introduce;
 mod issuers;
 pub mod limits;
@@ -69,7 +70,7 @@ struct Gateway {
 
 impl Gateway {
     fn new(config: Config) -> miette::Result<Self> {
-        let estate = estate::Current::open(&config.estate, &config.state)?;
+        let estate = estate::Current::open(&config.estate, &config.state, config.guard)?;
         let issuers = Issuers::load(&config.issuers)?;
         issuers.watch();
         let log = Log::open(&config.log).map_err(|e| {

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use chrono::{DateTime, Utc};
 use concordat_operate::listener::prove;
 use concordat_policy::{Code, Permit, Refusal, authorize};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
@@ -20,9 +21,10 @@ pub(crate) use self::explain::explain;
 use crate::Gateway;
 use crate::authenticate::{Caller, Identity, bearer};
 use crate::deliver::{Answer, deliver};
-use crate::estate::{Texts, View};
+use crate::estate::{Estate, Texts, View};
 use crate::execute::{agreements_of, execute};
 use crate::explain::judged;
+use crate::guard;
 use crate::limits::{Allowance, Key, QueryMemory, Source};
 use crate::plan::{Plan, Statement, VIEWS, examples};
 use crate::record::{self, Intent, Opened, unavailable};
@@ -133,7 +135,7 @@ pub(crate) async fn prepare(gateway: &Gateway, caller: Caller, sql: &str) -> Res
 /// Hands the answer of a detached query to its owner, if the agreements still let it.
 pub(crate) async fn collect(gateway: &Gateway, caller: Caller, ticket: &[u8]) -> Result<Answer, Refused> {
     let found = gateway.detached.answer(ticket, &caller).and_then(|found| {
-        let permit = authorized(gateway, &caller)?;
+        let permit = authorized(&gateway.estate.now(), &caller, Utc::now())?;
         still_permitted(&permit, &found.1)?;
         still_agreed(gateway, &found.1.texts)?;
         Ok(found)
@@ -162,7 +164,7 @@ fn still_permitted(permit: &Permit, answer: &Answer) -> Result<(), Refusal> {
 /// # Errors
 /// [`Code::Denied`], naming the agreement.
 pub(crate) fn still_agreed(gateway: &Gateway, texts: &Texts) -> Result<(), Refusal> {
-    gateway.estate.now().still(texts, chrono::Utc::now())
+    gateway.estate.now().still(texts, Utc::now())
 }
 
 /// Decides anew whether a caller may still use what was prepared under `texts`, and records that it was announced again.
@@ -191,7 +193,7 @@ pub(crate) async fn identify(gateway: &Gateway, from: &Origin<'_>) -> Result<Ide
     if let Err(refusal) = gateway.limits.proofs.look(&source, token, plausible, now) {
         return Err(noted(gateway, &source, refusal).await);
     }
-    match Identity::authenticate(&gateway.issuers, from.metadata, chrono::Utc::now().timestamp()).await {
+    match Identity::authenticate(&gateway.issuers, from.metadata, from.peer, Utc::now().timestamp()).await {
         Ok(identity) => {
             prove(from.extensions);
             gateway.limits.proofs.good(token, now);
@@ -227,7 +229,7 @@ pub(crate) async fn looked_up(gateway: &Gateway, identity: &Identity) -> Result<
 
 /// Records a refusal, or counts it where its source floods.
 async fn noted(gateway: &Gateway, source: &Source, refusal: Refusal) -> Refused {
-    if !gateway.limits.refusals.note(source, &refusal, Instant::now(), chrono::Utc::now()) {
+    if !gateway.limits.refusals.note(source, &refusal, Instant::now(), Utc::now()) {
         return Refused::unlogged(refusal);
     }
     Refused::unlogged(record::refused(&gateway.log, source, &refusal).await.err().unwrap_or(refusal))
@@ -270,13 +272,14 @@ async fn judge(gateway: &Gateway, opened: &Opened, statement: &Statement, terms:
 /// Decides whether the caller may ask at all.
 #[tracing::instrument(name = "authorize", skip_all)]
 pub(crate) fn permit(gateway: &Gateway, opened: &Opened) -> Result<Permit, Refusal> {
-    authorized(gateway, &opened.caller)
+    authorized(&gateway.estate.now(), &opened.caller, Utc::now())
 }
 
-fn authorized(gateway: &Gateway, caller: &Caller) -> Result<Permit, Refusal> {
-    let estate = gateway.estate.now();
-    let permit = authorize(caller, caller.mission(), &estate.agreements, &estate.signatures, &estate.purposes, chrono::Utc::now());
-    permit.map_err(|refusal| estate.with_contact(refusal))
+/// Decides by an estate and its guard rails. Agreements first, so that who may not ask anyway learns of no guard rail.
+pub(crate) fn authorized(estate: &Estate, caller: &Caller, now: DateTime<Utc>) -> Result<Permit, Refusal> {
+    let permit = authorize(caller, caller.mission(), &estate.agreements, &estate.signatures, &estate.purposes, now);
+    let guarded = permit.and_then(|permit| guard::decide(&estate.guard, caller, &permit, now).map(|()| permit));
+    guarded.map_err(|refusal| estate.with_contact(refusal))
 }
 
 /// Plans on the threads of queries: a hard statement must not keep the listener from answering.

@@ -21,6 +21,7 @@ use tonic::transport::Server;
 use crate::Gateway;
 use crate::config::Config;
 use crate::flight::Door;
+use crate::guard;
 use crate::service::Service;
 
 /// The least time that a request may take to become complete and be answered.
@@ -107,7 +108,9 @@ async fn served(config: Config, stop: Stop) -> miette::Result<()> {
 /// The first entry of this run. A log that cannot be written does not keep the gateway from starting: it refuses every call,
 /// and says so.
 async fn begin(gateway: &Gateway) {
-    if let Err(e) = gateway.log.append(Entry::new("gateway.started").field("version", env!("CARGO_PKG_VERSION"))).await {
+    let entry = Entry::new("gateway.started").field("version", env!("CARGO_PKG_VERSION"));
+    let entry = guard::in_force(entry, gateway.estate.now().guard.loaded().as_ref());
+    if let Err(e) = gateway.log.append(entry).await {
         tracing::error!(cause = %e, source = ?std::error::Error::source(&e), "the access log cannot be written; every call is refused");
     }
     let (log, failures) =
@@ -115,7 +118,7 @@ async fn begin(gateway: &Gateway) {
     gateway.observed.metrics.before_reading(move || failures.set(&[("log", "access")], i64::try_from(log.failures()).unwrap_or(i64::MAX)));
 }
 
-/// The estate, and the identity towards nodes; the one towards callers is the listener's own matter.
+/// The estate, the guard rails, and the identity towards nodes; the one towards callers is the listener's own matter.
 fn reloads(gateway: &Arc<Gateway>) -> Reloads {
     let mut reloads = Reloads::default();
     let rereads = Arc::clone(gateway);
@@ -125,6 +128,14 @@ fn reloads(gateway: &Arc<Gateway>) -> Reloads {
         rereads.tell_log();
         summary
     });
+    if let Some(folder) = gateway.estate.guard_rails() {
+        let rereads = Arc::clone(gateway);
+        reloads.add("guard rails", vec![folder], move || {
+            let summary = rereads.estate.reread_guard_rails()?;
+            rereads.tell_log();
+            Ok(summary)
+        });
+    }
     // What changed since it was read first.
     if let Err(fault) = gateway.estate.reread() {
         tracing::error!(cause = %fault, remedy = fault.remedy, "the estate changed while the gateway started, and cannot be used");

@@ -7,6 +7,7 @@ mod current;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use concordat_guard::ReleaseGuard;
 use concordat_policy::signature::Fault;
 use concordat_policy::{Agreement, Code, LinkageDomain, Name, PurposeTree, Refusal, Revocations, Signatures};
 use concordat_proto::v1;
@@ -24,21 +25,33 @@ pub struct Agreements {
     agreements: Vec<Agreement>,
     signatures: Signatures,
     purposes: PurposeTree,
+    guard: ReleaseGuard,
 }
 
 impl Agreements {
-    /// Takes agreements that were read and checked with the configuration, the department's signatures of them, and what it
-    /// suspends of them.
+    /// Takes agreements that were read and checked with the configuration, the department's signatures of them, what it suspends
+    /// of them, and its guard rails, which were read for these agreements and purposes.
     #[must_use]
-    pub fn new(suspensions: Arc<Suspensions>, agreements: Vec<Agreement>, signatures: Signatures, purposes: PurposeTree) -> Self {
-        Self { suspensions, agreements, signatures, purposes }
+    pub fn new(
+        suspensions: Arc<Suspensions>,
+        agreements: Vec<Agreement>,
+        signatures: Signatures,
+        purposes: PurposeTree,
+        guard: ReleaseGuard,
+    ) -> Self {
+        Self { suspensions, agreements, signatures, purposes, guard }
     }
 
     /// The same agreements as [`Signatures::revoking`] leaves them; `None` where that makes no difference.
     pub(crate) fn revoking(&self, more: Option<Revocations>) -> Option<Self> {
         let signatures = self.signatures.revoking(more);
-        (signatures != self.signatures)
-            .then(|| Self::new(Arc::clone(&self.suspensions), self.agreements.clone(), signatures, self.purposes.clone()))
+        (signatures != self.signatures).then(|| Self {
+            suspensions: Arc::clone(&self.suspensions),
+            agreements: self.agreements.clone(),
+            signatures,
+            purposes: self.purposes.clone(),
+            guard: self.guard.clone(),
+        })
     }
 
     /// The keys that count as revoked.
@@ -55,6 +68,12 @@ impl Agreements {
     #[must_use]
     pub fn purposes(&self) -> &PurposeTree {
         &self.purposes
+    }
+
+    /// The department's guard rails.
+    #[must_use]
+    pub fn guard(&self) -> &ReleaseGuard {
+        &self.guard
     }
 
     /// The department.

@@ -41,7 +41,7 @@ pub enum Command {
     Init(init::InitArgs),
     /// Serve the department's datasets to the gateway, under the agreements that the department holds.
     #[command(
-        after_help = "Example:\n  concordat-node serve --config node.toml\n\nStops on SIGTERM or Ctrl-C, when open releases have ended (operations.drain_seconds, 10 by default).\nSIGHUP reloads certificates, pins, agreements with their signatures, revoked keys and purposes; so does a\nchange of their files."
+        after_help = "Example:\n  concordat-node serve --config node.toml\n\nStops on SIGTERM or Ctrl-C, when open releases have ended (operations.drain_seconds, 10 by default).\nSIGHUP reloads certificates, pins, agreements with their signatures, revoked keys, purposes and guard rails; so\ndoes a change of their files."
     )]
     Serve(ConfigArgs),
     /// Check everything that the configuration names, and start nothing: one line per item, each failure with its remedy.

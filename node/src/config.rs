@@ -21,6 +21,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
+use concordat_guard::ReleaseGuard;
 use concordat_operate::certificate::Files;
 use concordat_operate::settings::{Operations, Telemetry};
 use concordat_policy::agreement::{Fingerprint, column_name_ok};
@@ -61,6 +62,8 @@ pub struct Config {
     pub max_releases: usize,
     /// The server's side of TLS.
     pub tls: Files,
+    /// The department's own guard rails.
+    pub guard: ReleaseGuard,
     /// `[operations]`.
     pub operations: Operations,
     /// `[telemetry]`.
@@ -85,7 +88,7 @@ pub struct Config {
     pub agreements: Vec<Agreement>,
     /// The department's own signatures of them, and the revoked keys.
     pub signatures: Signatures,
-    /// Where these three were read, to read them again.
+    /// Where these three and the guard rails were read, to read them again.
     pub papers: PaperFiles,
     /// The datasets it offers.
     pub datasets: Vec<DatasetConfig>,
@@ -196,10 +199,11 @@ impl Loader<'_> {
             state: file.state,
             department: file.department.clone(),
             datasets: datasets.clone(),
+            guard: file.guard.map(|own| own.under(self.folder)),
             signing: Fingerprint::of(signing.public_spki()),
             linkage: Fingerprint::of(&linkage.public()),
         };
-        let Papers { purposes, agreements, signatures, .. } = self.papers(&papers, purposes, agreements);
+        let Papers { purposes, agreements, signatures, guard, .. } = self.papers(&papers, purposes, agreements)?;
         Some(Config {
             path: self.path.to_owned(),
             department: file.department,
@@ -210,6 +214,7 @@ impl Loader<'_> {
             release_memory: file.release_memory_mib << 20,
             max_releases: file.max_releases,
             tls,
+            guard,
             operations: file.operations,
             telemetry: file.telemetry,
             signing,

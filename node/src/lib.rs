@@ -25,6 +25,7 @@ pub mod consent;
 pub mod datasets;
 pub mod flight;
 mod framing;
+mod guard;
 pub mod init;
 pub mod linkage;
 pub mod node;

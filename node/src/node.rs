@@ -4,8 +4,8 @@
 //! order ─▶ caller ─▶ verify ─▶ admit ─▶ consume ─▶ consent ─▶ key ─▶ scan ─▶ quota ─▶ log: release.intended ─▶ release
 //! ```
 //! Whatever fails on the way is logged (`order.refused`) before it is answered. A log that cannot be written stops service. What
-//! the department has suspended is asked with its agreements, so in `verify`, and again for every ticket and receipt. Agreements are
-//! replaced while the node runs (`reread.rs`); a release bears the text that it was ordered under.
+//! the department has suspended is asked with its agreements, so in `verify`, and again for every ticket and receipt; its guard rails
+//! are asked in `verify`. Agreements are replaced while the node runs (`reread.rs`); a release bears the text that it was ordered under.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -29,6 +29,7 @@ use crate::consent::intake::Intake;
 use crate::consent::journal::Noted;
 use crate::consent::{Acknowledged, Consent, Snapshot};
 use crate::datasets::Datasets;
+use crate::guard;
 use crate::linkage::LinkageKeys;
 use crate::orders::{Consumed, VerifiedOrder, Verifier};
 use crate::private;
@@ -42,6 +43,7 @@ use crate::suspension::{Folders, Suspensions};
 pub struct Node {
     pub(crate) department: Name,
     pub(crate) callers: Callers,
+    /// With the department's own guard rails.
     pub(crate) agreements: Arc<Current>,
     pub(crate) papers: PaperFiles,
     /// What was replaced of the agreements since the log was told.
@@ -99,7 +101,7 @@ impl Node {
             .ok_or_else(|| Finding::file(&config.path, "the signing key has no public half", "make a new one"))?;
         let suspensions = Arc::new(Suspensions::at(config.department.clone(), Folders::new(state, &config.log)));
         config.papers.remember(config.signatures.revoked()).map_err(|e| unusable(state, &e))?;
-        let agreements = Agreements::new(suspensions, config.agreements, config.signatures, config.purposes);
+        let agreements = Agreements::new(suspensions, config.agreements, config.signatures, config.purposes, config.guard);
         let agreements = Arc::new(Current::new(agreements));
         let metrics = Metrics::new("concordat-node", env!("CARGO_PKG_VERSION"));
         let outcomes = metrics.counter("releases", "Releases by outcome; completed counts partitions");
@@ -168,7 +170,9 @@ impl Node {
             }
             Err(refusal) => return Err(refusal),
         };
-        self.log(Entry::new("node.started").field("department", self.department.as_str()).field("consent_version", version)).await?;
+        let entry = Entry::new("node.started").field("department", self.department.as_str()).field("consent_version", version);
+        let entry = guard::in_force(entry, self.agreements.now().guard().loaded().as_ref());
+        self.log(entry).await?;
         self.take_notice().await
     }
 

@@ -1,9 +1,9 @@
 //! Release orders: verified here, once, completely, and consumed once.
 //!
 //! A [`VerifiedOrder`] is proof that the order came from the pinned gateway over its own connection, is fresh, says what its
-//! request says, and asks for no more than this department's own copy of the agreement permits. Only [`Verifier::verify`]
-//! builds one, and a release starts from nothing else. Consuming the order ([`Consumed`]) comes after, so that a refused order
-//! leaves no trace that could be filled with garbage by strangers.
+//! request says, and asks for no more than this department's own copy of the agreement permits and its guard rails leave. Only
+//! [`Verifier::verify`] builds one, and a release starts from nothing else. Consuming the order ([`Consumed`]) comes after, so that
+//! a refused order leaves no trace that could be filled with garbage by strangers.
 
 mod consumed;
 mod typing;
@@ -23,6 +23,7 @@ use prost::Message as _;
 pub use self::consumed::{Consumed, ConsumedError};
 use crate::agreements::Current;
 use crate::datasets::Selection;
+use crate::guard;
 
 /// The most columns in one request.
 const MAX_COLUMNS: usize = 256;
@@ -106,7 +107,7 @@ impl Verifier {
     ///
     /// # Errors
     /// A [`Refusal`]: [`Code::Unauthenticated`] for the order itself, [`Code::Invalid`] for a request that cannot be understood,
-    /// [`Code::Denied`] for one that the agreement does not permit.
+    /// [`Code::Denied`] for one that the agreement does not permit, or a guard rail of the department forbids.
     pub fn verify(&self, wire: &v1::ReleaseOrder, certificate: &Fingerprint, now: DateTime<Utc>) -> Result<VerifiedOrder, Refusal> {
         if wire.request.len() > MAX_RELEASE_REQUEST {
             return Err(self.invalid("the release request is longer than 64 KiB"));
@@ -135,7 +136,7 @@ impl Verifier {
         let condition = dataset.row_condition();
         let read = condition.iter().chain(&predicate).flat_map(Predicate::columns);
         let predicate_types = read.filter_map(|column| Some((column.to_owned(), dataset.columns.get(column)?.kind))).collect();
-        Ok(VerifiedOrder {
+        let verified = VerifiedOrder {
             id: order.jti,
             contract_version: spoken,
             expires: order.exp,
@@ -156,7 +157,9 @@ impl Verifier {
             certificate: certificate.clone(),
             request: wire.request.clone(),
             _proof: (),
-        })
+        };
+        guard::decide(agreements.guard(), &verified, now)?;
+        Ok(verified)
     }
 
     /// The signed claims must say what the request says. Returns the contract version in which to answer.

@@ -1,4 +1,4 @@
-//! Agreements, signatures, revoked keys and purposes that change while the node runs.
+//! Agreements, signatures, revoked keys and purposes that change while the node runs, with the guard rails that are read for them.
 //!
 //! ```text
 //! files change, or SIGHUP
@@ -19,6 +19,7 @@ use concordat_policy::Refusal;
 
 use crate::agreements::Agreements;
 use crate::config::Findings;
+use crate::guard;
 use crate::node::Node;
 
 impl Node {
@@ -34,7 +35,7 @@ impl Node {
         }
         let now = Utc::now();
         let suspensions = Arc::clone(self.agreements.suspensions());
-        let next = Agreements::new(suspensions, papers.agreements, papers.signatures, papers.purposes);
+        let next = Agreements::new(suspensions, papers.agreements, papers.signatures, papers.purposes, papers.guard);
         let signed = next.iter().filter(|agreement| next.signed(agreement, now).is_ok()).count();
         let summary = format!("{} agreement(s), {signed} signed by this department", next.iter().count());
         self.go_by(next);
@@ -66,6 +67,7 @@ impl Node {
 
     fn go_by(&self, next: Agreements) {
         self.replaced.add(self.agreements.replaced_by(&next, Utc::now()).iter().map(Entry::from));
+        self.replaced.add(guard::replaced(self.agreements.now().guard().loaded().as_ref(), next.guard().loaded().as_ref()));
         self.agreements.replace(next);
     }
 

@@ -97,6 +97,10 @@ pub async fn serve(node: Arc<Node>, listen: Listen, stop: Stop) -> Result<(), Se
     });
     let papers = Arc::clone(&node);
     reloads.add("agreements", node.papers.watched(), move || papers.reread());
+    if let Some(folder) = node.papers.guard_rails() {
+        let guarded = Arc::clone(&node);
+        reloads.add("guard rails", vec![folder], move || guarded.reread_guard_rails());
+    }
     // What changed since the configuration was read.
     if let Err(fault) = node.reread() {
         tracing::error!(cause = %fault, remedy = fault.remedy, "the agreements changed while the node started, and cannot be used");

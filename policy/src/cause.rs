@@ -65,6 +65,27 @@ pub enum Cause {
         /// The refusal's sentence.
         says: String,
     },
+    /// A guard rail about people and circumstances, of the gateway or of a department.
+    Guard {
+        /// Whose: a department's; the gateway's, where it is none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        department: Option<Name>,
+        /// The guard rail; none, where one would have to permit the request and none does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rail: Option<Rail>,
+        /// Whether it could not be evaluated, which decides as if it forbade the request.
+        #[serde(default)]
+        failed: bool,
+    },
+}
+
+/// A guard rail, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Rail {
+    /// Its `@id`.
+    pub id: Name,
+    /// Its file's name, in the folder of guard rails.
+    pub file: Name,
 }
 
 impl Cause {
@@ -79,6 +100,7 @@ impl Cause {
             Self::Purpose { .. } => "purpose",
             Self::Signature { .. } => "signature",
             Self::Rule { .. } => "rule",
+            Self::Guard { .. } => "guard",
         }
     }
 
@@ -91,7 +113,8 @@ impl Cause {
                 [(department, _)] => Some(department.to_string()),
                 _ => None,
             },
-            Self::Rule { .. } => Some("the gateway".into()),
+            Self::Guard { department: Some(department), .. } => Some(department.to_string()),
+            Self::Rule { .. } | Self::Guard { department: None, .. } => Some("the gateway".into()),
             Self::Hidden { .. } | Self::Purpose { .. } => None,
         }
     }
@@ -121,6 +144,16 @@ impl fmt::Display for Cause {
                 write!(f, "the agreement '{agreement}' does not bind: {}", causes.join("; "))
             }
             Self::Rule { says } => f.write_str(says),
+            Self::Guard { department, rail, failed } => {
+                let whose = department.as_ref().map_or_else(|| "the gateway".to_owned(), |department| format!("'{department}'"));
+                match rail {
+                    None => write!(f, "no guard rail of {whose} permits this request"),
+                    Some(Rail { id, file }) if *failed => {
+                        write!(f, "the guard rail '{id}' of {whose} ({file}) cannot be evaluated for this request, so it is refused")
+                    }
+                    Some(Rail { id, file }) => write!(f, "the guard rail '{id}' of {whose} ({file}) forbids this request"),
+                }
+            }
         }
     }
 }
@@ -142,11 +175,14 @@ mod tests {
             used: Use::Join,
             agreement: name("one"),
         };
+        let rail = Some(Rail { id: name("training"), file: name("people.cedar") });
         for cause in [
             used,
             Cause::Known { dataset: DatasetName::new(name("a"), name("b")) },
             Cause::Rule { says: "no".into() },
             Cause::Hidden { column: None },
+            Cause::Guard { department: None, rail: None, failed: false },
+            Cause::Guard { department: Some(name("dwp")), rail, failed: true },
         ] {
             assert_eq!(toml::from_str::<Cause>(&toml::to_string(&cause).unwrap()).unwrap(), cause);
         }
@@ -163,6 +199,10 @@ mod tests {
         let unsigned = Cause::Signature { agreement: name("one"), lacking };
         assert_eq!(unsigned.owner(), None, "two parties': no one department's alone");
         assert!(unsigned.to_string().ends_with("the signature of 'dfe' is missing; the signature of 'dwp' does not verify"));
+        let rail = Some(Rail { id: name("hours"), file: name("people.cedar") });
+        let guard = Cause::Guard { department: None, rail, failed: false };
+        assert_eq!(guard.owner().as_deref(), Some("the gateway"));
+        assert_eq!(guard.to_string(), "the guard rail 'hours' of the gateway (people.cedar) forbids this request");
         let purpose = Cause::Purpose { purpose: name("p"), mission: Some(name("m")) };
         assert!(purpose.to_string().ends_with("for the purpose 'p' in the mission 'm'"));
     }

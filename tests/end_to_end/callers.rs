@@ -1,6 +1,6 @@
 //! Who may call: every door × every bad caller.
 
-mod doors;
+pub mod doors;
 
 use arrow_flight::flight_service_client::FlightServiceClient;
 use concordat::failure::Failure;
@@ -64,10 +64,9 @@ async fn every_bad_token_is_refused_at_every_door_and_recorded() {
     let good = sandbox.client().await;
     let ticket = good.flight_info(SQL).await.unwrap().endpoint.remove(0).ticket.unwrap();
     let before = refusals(&sandbox);
-    let (doors, channel) = (doors_of_gateway(), gateway(&sandbox).await);
+    let channel = gateway(&sandbox).await;
     for (what, token) in &bad {
-        for door in &doors {
-            let outcome = call(channel.clone(), door, Vec::new(), token.as_deref()).await;
+        for (door, outcome) in at_every_door(&channel, token.as_deref()).await {
             let status = outcome.err().unwrap_or_else(|| panic!("{what}: {door:?} let somebody in"));
             let refusal = from_status(&status).unwrap_or_else(|| panic!("{what} at {door:?}: a foreign status {status:?}"));
             assert_eq!(refusal.code, Code::Unauthenticated, "{what} at {door:?}: {refusal:?}");
@@ -90,7 +89,11 @@ async fn every_bad_token_is_refused_at_every_door_and_recorded() {
     sandbox.drained().await;
     // The thief's go to his own account.
     let thefts = sandbox.log("gateway").iter().filter(|e| e["caller"] == "somebody-else" && e["event"] == "caller.refused").count();
-    assert_eq!(refusals(&sandbox) - before - thefts, bad.len() * doors.len(), "every refusal stands in the log, alone or counted");
+    assert_eq!(
+        refusals(&sandbox) - before - thefts,
+        bad.len() * doors_of_gateway().len(),
+        "every refusal stands in the log, alone or counted"
+    );
 }
 
 fn flipped(token: &str) -> String {
@@ -114,14 +117,24 @@ fn doors_of_gateway() -> Vec<Door> {
     of_contract().into_iter().filter(|door| door.who == Who::User).chain(of_flight(Who::User)).collect()
 }
 
-async fn gateway(sandbox: &Sandbox) -> Channel {
+/// Makes every call of the gateway with an empty message and a good purpose.
+pub async fn at_every_door(channel: &Channel, token: Option<&str>) -> Vec<(Door, Result<Vec<u8>, tonic::Status>)> {
+    let mut outcomes = Vec::new();
+    for door in doors_of_gateway() {
+        let outcome = call(channel.clone(), &door, Vec::new(), token).await;
+        outcomes.push((door, outcome));
+    }
+    outcomes
+}
+
+pub async fn gateway(sandbox: &Sandbox) -> Channel {
     let connection = sandbox.connection();
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&connection.ca)).domain_name(&connection.server_name);
     Endpoint::from_shared(connection.gateway).unwrap().tls_config(tls).unwrap().connect().await.unwrap()
 }
 
 /// What stays open to who holds a good token and is in no agreement, and what is told there: nothing of any dataset.
-const WITHOUT_AGREEMENT: [&str; 2] = ["/concordat.v1.Gateway/Explain", "/concordat.v1.Gateway/WhoAmI"];
+pub const WITHOUT_AGREEMENT: [&str; 2] = ["/concordat.v1.Gateway/Explain", "/concordat.v1.Gateway/WhoAmI"];
 
 #[tokio::test]
 async fn a_good_token_without_an_agreement_is_refused_at_every_door_of_the_contract() {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
+use concordat_guard::ClaimGuard;
 use concordat_operate::check::Report;
 use concordat_operate::server::unix_now;
 use concordat_policy::Agreement;
@@ -13,6 +14,7 @@ use futures::future::join_all;
 use crate::config::{Config, Paths};
 use crate::estate::{Estate, forgotten};
 use crate::fetch::{Ledgers, Nodes};
+use crate::guard;
 use crate::issuers::Issuers;
 
 /// Checks what `path` names.
@@ -43,6 +45,7 @@ pub(super) async fn check(path: &Path) -> Report {
                     for cause in forgotten(&config.estate, &config.state) {
                         report.warn("revoked keys", &cause, "list it again, or reinstate it");
                     }
+                    guard_rails(&mut report, &config, &estate);
                     signatures(&mut report, &estate, chrono::Utc::now());
                     departments(&mut report, &config, &estate).await;
                 }
@@ -69,6 +72,22 @@ async fn issuers(report: &mut Report, issuers: &Issuers) {
 fn unusable(report: &mut Report, what: &str, error: &miette::Report) {
     let remedy = error.help().map_or_else(|| "correct what is named".to_owned(), |help| help.to_string());
     report.fail(what, &error.to_string(), &remedy);
+}
+
+/// Everything that is wrong with the guard rails, each where it stands.
+fn guard_rails(report: &mut Report, config: &Config, estate: &Estate) {
+    match ClaimGuard::open(config.guard.as_ref(), &guard::known(estate)) {
+        Ok(guard) => {
+            if let (Some(folder), Some(loaded)) = (guard.folder(), guard.loaded()) {
+                report.ok(format!("guard rails {}: {loaded}", folder.display()));
+            }
+        }
+        Err(damage) => {
+            for one in damage {
+                report.fail(format!("guard rails {}", one.place()), &one.cause, &one.remedy);
+            }
+        }
+    }
 }
 
 /// Whether every party has signed our copy of each agreement.

@@ -3,6 +3,9 @@
 //! file keeps a stolen key in force; while their list is damaged, no signature counts. What a list reinstates permits more, and waits
 //! for the rest.
 //!
+//! An estate brings its guard rails: they are read for its own purposes and missions, and one that they do not fit is not taken. Where
+//! only they changed, they are read for the estate that counts. So no decision sees an estate and rails that were read for another.
+//!
 //! What was planned keeps the texts that it was planned under ([`Texts`]). It runs, and what it gave is handed out, while every one of
 //! them binds.
 
@@ -13,6 +16,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use concordat_audit::{Entry, Unlogged};
+use concordat_guard::Settings;
 use concordat_operate::Fault;
 use concordat_policy::replaced::Copies;
 use concordat_policy::{Agreement, Code, Name, Refusal};
@@ -22,6 +26,7 @@ use tokio::sync::watch;
 use super::{Department, Estate};
 use crate::config::report;
 use crate::fetch::leaves;
+use crate::guard;
 use crate::plan::Plan;
 use crate::replace::replace;
 
@@ -80,18 +85,19 @@ impl Estate {
 pub(crate) struct Current {
     folder: PathBuf,
     state: PathBuf,
+    guard: Option<Settings>,
     now: watch::Sender<Arc<Estate>>,
     /// What was replaced since the log was told.
     pub(crate) replaced: Unlogged,
 }
 
 impl Current {
-    /// Reads the estate for the first time.
+    /// Reads the estate for the first time, with the guard rails where there are to be some.
     ///
     /// # Errors
-    /// As [`Estate::load`]; also when the folder of state cannot be written.
-    pub(crate) fn open(folder: &Path, state: &Path) -> miette::Result<Self> {
-        let estate = Estate::load(folder, state)?;
+    /// As [`Estate::load`]; everything wrong with the guard rails; also when the folder of state cannot be written.
+    pub(crate) fn open(folder: &Path, state: &Path, guard: Option<Settings>) -> miette::Result<Self> {
+        let estate = guard::guarded(Estate::load(folder, state)?, guard.as_ref()).map_err(|damage| guard::report(&damage))?;
         warn(folder, state);
         std::fs::create_dir_all(state).and_then(|()| remember(&estate, state)).map_err(|e| {
             miette::miette!(
@@ -101,7 +107,7 @@ impl Current {
             )
         })?;
         let now = watch::Sender::new(Arc::new(estate));
-        Ok(Self { folder: folder.to_owned(), state: state.to_owned(), now, replaced: Unlogged::default() })
+        Ok(Self { folder: folder.to_owned(), state: state.to_owned(), guard, now, replaced: Unlogged::default() })
     }
 
     /// As it is now.
@@ -109,18 +115,25 @@ impl Current {
         Arc::clone(&self.now.borrow())
     }
 
-    /// What to look at to notice a change.
+    /// What to look at to notice a change. The guard rails are among it: an estate that did not fit the old ones may fit others.
     pub(crate) fn watched(&self) -> Vec<PathBuf> {
-        ["departments.toml", "missions.toml", "purposes.toml", "agreements", "views"].map(|name| self.folder.join(name)).into()
+        let files = ["departments.toml", "missions.toml", "purposes.toml", "agreements", "views"].map(|name| self.folder.join(name));
+        files.into_iter().chain(self.guard_rails()).collect()
     }
 
-    /// Reads the estate again and goes by it. Gives a summary.
+    /// The folder of the guard rails, where there is one.
+    pub(crate) fn guard_rails(&self) -> Option<PathBuf> {
+        self.guard.as_ref().map(|settings| settings.policies.clone())
+    }
+
+    /// Reads the estate again, with its guard rails, and goes by both. Gives a summary.
     ///
     /// # Errors
     /// What is wrong: then nothing has changed but the revoked keys.
     pub(crate) fn reread(&self) -> Result<String, Fault> {
         self.reread_revoked()?;
         let next = Estate::load(&self.folder, &self.state).map_err(|report| unusable(&self.folder, &report))?;
+        let next = guard::guarded(next, self.guard.as_ref()).map_err(|damage| guard::fault(&damage))?;
         let (before, now) = (self.now(), Utc::now());
         if !alike(&before.departments, &next.departments) {
             return Err(Fault::new(
@@ -163,7 +176,9 @@ impl Current {
 
     fn go_by(&self, next: Estate) {
         let now = Utc::now();
-        self.replaced.add(self.now().copies(now).replaced_by(&next.copies(now)).iter().map(Entry::from));
+        let before = self.now();
+        self.replaced.add(before.copies(now).replaced_by(&next.copies(now)).iter().map(Entry::from));
+        self.replaced.add(guard::replaced(before.guard.loaded().as_ref(), next.guard.loaded().as_ref()));
         self.now.send_replace(Arc::new(next));
     }
 
@@ -171,6 +186,18 @@ impl Current {
         if let Err(e) = remember(&self.now(), &self.state) {
             tracing::error!(cause = %e, "which keys are revoked is in force, but cannot be kept in the folder of state");
         }
+    }
+
+    /// Reads the guard rails again, for the estate that counts, and goes by them. Gives a summary.
+    ///
+    /// # Errors
+    /// The first thing wrong with them: then nothing has changed.
+    pub(crate) fn reread_guard_rails(&self) -> Result<String, Fault> {
+        let estate = self.now();
+        let before = estate.guard.loaded();
+        let loaded = estate.guard.reload(&guard::known(&estate)).map_err(|damage| guard::fault(&damage))?;
+        self.replaced.add(guard::replaced(before.as_ref(), loaded.as_ref()));
+        Ok(loaded.map_or_else(|| "none".to_owned(), |loaded| loaded.to_string()))
     }
 
     /// Does the work while every text binds.
@@ -231,6 +258,7 @@ fn unusable(folder: &Path, report: &miette::Report) -> Fault {
 
 #[cfg(test)]
 mod tests {
+    use concordat_guard::ClaimGuard;
     use concordat_policy::{PurposeTree, Signatures};
 
     use super::*;
@@ -240,7 +268,8 @@ mod tests {
         let mut signatures = Signatures::default();
         agreements.iter().for_each(|agreement| sign(&mut signatures, agreement, without));
         let (purposes, views) = (PurposeTree::default(), Vec::new());
-        Estate { departments: Vec::new(), purposes, missions: Vec::new(), agreements, signatures, views }
+        let guard = ClaimGuard::default();
+        Estate { departments: Vec::new(), purposes, missions: Vec::new(), agreements, signatures, views, guard }
     }
 
     #[test]
@@ -271,6 +300,7 @@ mod tests {
         let current = Current {
             folder: PathBuf::new(),
             state: PathBuf::new(),
+            guard: None,
             now: watch::Sender::new(Arc::new(estate(vec![planned.clone()], &[]))),
             replaced: Unlogged::default(),
         };

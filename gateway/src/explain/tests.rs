@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use concordat_guard::ClaimGuard;
 use concordat_policy::decision::Rule;
 use concordat_policy::{Agreement, Caller, Permit, PurposeTree, Refusal, Signatures, authorize};
 use concordat_proto::v1;
@@ -49,6 +50,7 @@ fn estate(agreements: Vec<Agreement>, unsigned: &[&str]) -> Arc<Estate> {
         ],
         agreements,
         signatures,
+        guard: ClaimGuard::default(),
     })
 }
 

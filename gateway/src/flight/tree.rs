@@ -8,7 +8,7 @@ use std::time::Duration;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use concordat_policy::authorize::DatasetPermit;
 use concordat_policy::column::SUBJECT;
-use concordat_policy::{ColumnType, DatasetName, Name, Permit, Refusal, Use, authorize};
+use concordat_policy::{ColumnType, DatasetName, Name, Permit, Refusal, Use};
 use concordat_proto::schema::{subject_field, wire_type};
 use futures::future::join_all;
 
@@ -67,9 +67,8 @@ fn permits(gateway: &Gateway, known: &Known) -> Result<Vec<Permit>, Refusal> {
     let estate = gateway.estate.now();
     let stated = known.session.mission.as_ref().or(known.identity.mission());
     let missions = estate.missions.iter().map(|m| &m.id).filter(|id| stated.is_none_or(|stated| stated == *id));
-    let permit = |caller: &Caller, mission: &Name| {
-        authorize(caller, Some(mission), &estate.agreements, &estate.signatures, &estate.purposes, chrono::Utc::now()).ok()
-    };
+    let now = chrono::Utc::now();
+    let permit = |caller: &Caller, mission: &Name| pipeline::authorized(&estate, &caller.in_mission(mission), now).ok();
     if known.identity.has_purpose() || known.session.purpose.is_some() {
         let caller = known.caller()?;
         return Ok(missions.filter_map(|mission| permit(&caller, mission)).collect());

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{DateTime, Datelike as _, NaiveDate, Utc};
 use concordat_policy::{Code, Refusal};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -18,6 +19,8 @@ pub(crate) struct Verified {
     pub(crate) purpose: Option<String>,
     /// When the token expires, in Unix seconds.
     pub(crate) expires: i64,
+    /// Until when the bearer's training counts, for guard rails.
+    pub(crate) training_until: Option<DateTime<Utc>>,
 }
 
 /// How an issuer's claims become ours.
@@ -33,6 +36,7 @@ pub(super) struct Mapping {
     /// The issuer's roles by our names; others are dropped.
     pub(super) role_names: Option<BTreeMap<String, String>>,
     pub(super) purpose: ClaimPath,
+    pub(super) training_until: ClaimPath,
 }
 
 /// Where the organisation stands.
@@ -114,6 +118,12 @@ impl Mapping {
                 Some(bound) => Some(text(bound).ok_or_else(|| unusable("purpose is not a text"))?),
             },
             expires: claims.get("exp").and_then(Value::as_i64).ok_or_else(|| lacks("expiry"))?,
+            training_until: match self.training_until.find(claims) {
+                None => None,
+                Some(said) => {
+                    Some(until(said).ok_or_else(|| unusable("end of training is neither a day (2026-12-31) nor a time in Unix seconds"))?)
+                }
+            },
         })
     }
 
@@ -158,6 +168,15 @@ fn text(value: &Value) -> Option<String> {
     value.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
+/// A time in Unix seconds, or the last moment of a day in UTC. Years have four digits: guard rails know no others.
+fn until(value: &Value) -> Option<DateTime<Utc>> {
+    let time = match value.as_i64() {
+        Some(seconds) => DateTime::from_timestamp(seconds, 0)?,
+        None => value.as_str()?.parse::<NaiveDate>().ok()?.and_hms_milli_opt(23, 59, 59, 999)?.and_utc(),
+    };
+    (0..=9999).contains(&time.year()).then_some(time)
+}
+
 fn lacks(what: &str) -> Refusal {
     Refusal::new(Code::Unauthenticated, format!("the bearer token names no {what}"))
         .advice("ask the issuer to add the claim")
@@ -184,6 +203,7 @@ mod tests {
             roles_format: RolesFormat::List,
             role_names: None,
             purpose: ClaimPath::name("purpose"),
+            training_until: ClaimPath::name("training_until"),
         }
     }
 
@@ -218,10 +238,23 @@ mod tests {
             ("no roles", with("roles", Value::Null), "roles have another form"),
             ("a purpose that is no text", with("purpose", json!(["p"])), "purpose is not a text"),
             ("an empty purpose", with("purpose", json!("")), "purpose is not a text"),
+            ("training until no day", with("training_until", json!("soon")), "end of training is neither"),
+            ("training until a day that is none", with("training_until", json!("2026-02-30")), "end of training is neither"),
+            ("training beyond all years", with("training_until", json!(i64::MAX)), "end of training is neither"),
+            ("training until nothing", with("training_until", Value::Null), "end of training is neither"),
         ] {
             let message = said(&mapping(), &claims).unwrap_err();
             assert!(message.contains(says), "{what}: {message}");
         }
+    }
+
+    #[test]
+    fn training_counts_to_the_end_of_its_day() {
+        let until = |value: Value| said(&mapping(), &with("training_until", value)).unwrap().training_until.unwrap().to_rfc3339();
+        assert_eq!(said(&mapping(), &good()).unwrap().training_until, None);
+        assert_eq!(until(json!("2026-12-31")), "2026-12-31T23:59:59.999+00:00");
+        assert_eq!(until(json!("9999-12-31")), "9999-12-31T23:59:59.999+00:00");
+        assert_eq!(until(json!(1_800_000_000)), "2027-01-15T08:00:00+00:00");
     }
 
     #[test]

@@ -20,6 +20,7 @@
 //! roles_claim = "realm_access.roles"     # likewise; ["https://id.example/roles"] for a claim whose name has dots
 //! roles_format = "list"                  # or "text": separated by spaces
 //! purpose_claim = "purpose"              # the purpose to which a token is bound, where it has one
+//! training_until_claim = "training_until" # the last day of the bearer's training, or Unix seconds, for guard rails
 //! [issuer.roles]                         # its roles by our names; roles that do not stand here are dropped
 //! data-analysts = "analyst"
 //! ```
@@ -66,6 +67,7 @@ pub(crate) struct IssuerFile {
     roles_format: RolesFormat,
     roles: Option<BTreeMap<String, String>>,
     purpose_claim: Option<ClaimPath>,
+    training_until_claim: Option<ClaimPath>,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
@@ -177,6 +179,7 @@ impl IssuerFile {
                 roles_format: self.roles_format,
                 role_names: self.roles,
                 purpose: claim(self.purpose_claim, "purpose"),
+                training_until: claim(self.training_until_claim, "training_until"),
             },
             issuer: self.issuer,
             audience: self.audience,

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use chrono::Utc;
 use concordat_policy::{Permit, Refusal};
 use tokio_util::sync::CancellationToken;
 
@@ -108,5 +109,6 @@ fn others(gateway: &Gateway, caller: &Caller, own: Option<&Permit>) -> Vec<Permi
     let missions: BTreeSet<_> = estate.agreements.iter().map(|agreement| &agreement.mission).collect();
     let purposes = estate.purposes.iter().flat_map(|purpose| missions.iter().map(move |mission| (&purpose.id, *mission)));
     let callers = purposes.filter_map(|(purpose, mission)| caller.claiming(purpose, mission));
-    differing(own, callers.filter_map(|caller| authorized(gateway, &caller).ok()))
+    let now = Utc::now();
+    differing(own, callers.filter_map(|caller| authorized(&estate, &caller, now).ok()))
 }

@@ -56,6 +56,9 @@ async fn sound(report: &mut Report, config: &Config) {
         let remedy = if fault.signing_helps() { sign.as_str() } else { fault.remedy() };
         report.fail(format!("agreement '{}'", agreement.id), &cause, remedy);
     }
+    if let (Some(folder), Some(loaded)) = (config.guard.folder(), config.guard.loaded()) {
+        report.ok(format!("guard rails {}: {loaded}", folder.display()));
+    }
     for warning in &config.warnings {
         report.warn("configuration", warning, "correct it when the agreement or the dataset next changes");
     }

@@ -26,6 +26,7 @@ pub(super) struct File {
     pub(super) tls: TlsFile,
     pub(super) keys: KeysFile,
     pub(super) gateway: GatewayFile,
+    pub(super) guard: Option<concordat_guard::Settings>,
     #[serde(default)]
     pub(super) operations: Operations,
     #[serde(default)]

@@ -1,15 +1,16 @@
-//! The papers: purposes, agreements, the department's signatures and the revoked keys. A running node reads them again, against what it
-//! declares of itself and holds as keys since it started.
+//! The papers: purposes, agreements, the department's signatures, the revoked keys, and the guard rails that speak of them. A running
+//! node reads them again, against what it declares of itself and holds as keys since it started.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use concordat_guard::{ReleaseGuard, Settings};
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Agreement, Name, PurposeTree, Revocations, Signatures};
 use concordat_proto::signature::files;
 
 use super::{DatasetConfig, Finding, Findings, Loader, check};
-use crate::private;
+use crate::{guard, private};
 
 /// The papers as they were read and checked.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct Papers {
     pub agreements: Vec<Agreement>,
     /// The department's own signatures of them, and the revoked keys.
     pub signatures: Signatures,
+    /// The department's own guard rails.
+    pub guard: ReleaseGuard,
     /// What the operator should know, though the papers can be used.
     pub warnings: Vec<String>,
 }
@@ -35,6 +38,7 @@ pub struct PaperFiles {
     pub(super) state: PathBuf,
     pub(super) department: Name,
     pub(super) datasets: Vec<DatasetConfig>,
+    pub(super) guard: Option<Settings>,
     pub(super) signing: Fingerprint,
     pub(super) linkage: Fingerprint,
 }
@@ -48,7 +52,7 @@ impl PaperFiles {
         let mut loader = Loader { path: &self.config, text: "", folder: self.folder(), findings: Vec::new(), warnings: Vec::new() };
         let purposes = loader.purposes(&self.purposes);
         let agreements = loader.agreements(&self.agreements);
-        let papers = purposes.map(|purposes| loader.papers(self, purposes, agreements));
+        let papers = purposes.and_then(|purposes| loader.papers(self, purposes, agreements));
         let Loader { findings, warnings, .. } = loader;
         match papers {
             Some(papers) if findings.is_empty() => Ok(Papers { warnings, ..papers }),
@@ -68,10 +72,17 @@ impl PaperFiles {
         })
     }
 
-    /// What to look at to notice a change.
+    /// What to look at to notice a change. The guard rails are among it: papers that did not fit the old ones may fit others.
     #[must_use]
     pub fn watched(&self) -> Vec<PathBuf> {
-        [&self.agreements, &self.purposes].map(|path| self.folder().join(path)).into()
+        let files = [&self.agreements, &self.purposes].map(|path| self.folder().join(path));
+        files.into_iter().chain(self.guard_rails()).collect()
+    }
+
+    /// The folder of the guard rails, where there is one.
+    #[must_use]
+    pub fn guard_rails(&self) -> Option<PathBuf> {
+        self.guard.as_ref().map(|settings| settings.policies.clone())
     }
 
     /// Keeps which keys count as revoked, so that a list that forgets one is noticed, also by the next run.
@@ -88,8 +99,9 @@ impl PaperFiles {
 }
 
 impl Loader<'_> {
-    /// Checks agreements that were read, and finds what lies beside them. Warnings stay with the loader.
-    pub(super) fn papers(&mut self, place: &PaperFiles, purposes: PurposeTree, agreements: Vec<check::Paper>) -> Papers {
+    /// Checks agreements that were read, and finds what lies beside them; none where guard rails cannot be used, which is a finding.
+    /// Warnings stay with the loader.
+    pub(super) fn papers(&mut self, place: &PaperFiles, purposes: PurposeTree, agreements: Vec<check::Paper>) -> Option<Papers> {
         let own = check::Own {
             department: &place.department,
             datasets: &place.datasets,
@@ -102,8 +114,10 @@ impl Loader<'_> {
         for paper in &papers {
             signatures.add(&paper.agreement.id, &place.department, files::find(&paper.path, &place.department));
         }
-        let agreements = papers.into_iter().map(|paper| paper.agreement).collect();
-        Papers { purposes, agreements, signatures, warnings: Vec::new() }
+        let agreements: Vec<Agreement> = papers.into_iter().map(|paper| paper.agreement).collect();
+        let known = guard::known(&purposes, agreements.iter(), place.datasets.iter().map(|dataset| &dataset.name));
+        let guard = self.keep(guard::open(&place.department, place.guard.as_ref(), &known))?;
+        Some(Papers { purposes, agreements, signatures, guard, warnings: Vec::new() })
     }
 
     /// The keys that count as revoked; none where a list is damaged, which is a finding.

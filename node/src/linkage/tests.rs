@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use chrono::TimeDelta;
+use concordat_guard::{Known, ReleaseGuard};
 use concordat_policy::{PurposeTree, Signatures};
 
 use super::*;
@@ -34,7 +35,8 @@ impl Pair {
         let agreements = |own: &str, index: usize| {
             let suspensions = Suspensions::at(name(own), Folders::new(folders[index].path(), folders[index].path()));
             let signatures = if signed { signed_by(&agreement, own, &signing[index]) } else { Signatures::default() };
-            Agreements::new(suspensions.into(), vec![agreement.clone()], signatures, PurposeTree::parse(PURPOSES).unwrap())
+            let guard = ReleaseGuard::open(name(own), None, &Known::default()).unwrap();
+            Agreements::new(suspensions.into(), vec![agreement.clone()], signatures, PurposeTree::parse(PURPOSES).unwrap(), guard)
         };
         let open = |pair: Keypair, index: usize| LinkageKeys::open(pair, folders[index].path()).unwrap();
         Self {

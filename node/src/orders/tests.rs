@@ -1,6 +1,7 @@
 //! Each altered field of an order, and the code it is refused with.
 
 use chrono::TimeDelta;
+use concordat_guard::{Known, ReleaseGuard};
 use concordat_policy::{Comparison, PurposeTree, Value};
 use concordat_proto::order::digest;
 use concordat_proto::predicate::to_wire;
@@ -13,7 +14,8 @@ use crate::suspension::{Folders, Suspensions};
 pub(crate) fn verifier(world: &World) -> Verifier {
     let suspensions = Suspensions::at(name("dfe"), Folders::new(&world.path("state"), &world.path("log")));
     let purposes = PurposeTree::parse(PURPOSES).unwrap();
-    let agreements = Agreements::new(suspensions.into(), vec![world.agreement.clone()], world.signatures(), purposes);
+    let guard = ReleaseGuard::open(name("dfe"), None, &Known::default()).unwrap();
+    let agreements = Agreements::new(suspensions.into(), vec![world.agreement.clone()], world.signatures(), purposes, guard);
     Verifier {
         agreements: Arc::new(Current::new(agreements)),
         key: world.orders.verifying_key().unwrap(),

@@ -8,11 +8,11 @@ use concordat_proto::CONTRACT_VERSION;
 use prost::Message as _;
 use prost::bytes::{Buf as _, BufMut as _};
 use prost_types::FileDescriptorSet;
-use tonic::Status;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
+use tonic::{Request, Status};
 
 use super::with;
 
@@ -78,11 +78,16 @@ pub fn of_flight(who: Who) -> impl Iterator<Item = Door> {
     FLIGHT.into_iter().map(move |call| Door { path: format!("/arrow.flight.protocol.FlightService/{call}"), who })
 }
 
-/// Makes a call with one message, whether it takes one or a stream of them, and returns the first message of the answer.
+/// Makes a call with one message and a good purpose.
 pub async fn call(channel: Channel, door: &Door, message: Vec<u8>, token: Option<&str>) -> Result<Vec<u8>, Status> {
+    send(channel, door, with(message, token)).await
+}
+
+/// Makes a call with one message, whether it takes one or a stream of them, and returns the first message of the answer.
+pub async fn send(channel: Channel, door: &Door, request: Request<Vec<u8>>) -> Result<Vec<u8>, Status> {
     let mut client = Grpc::new(channel);
     client.ready().await.map_err(|e| Status::unavailable(e.to_string()))?;
-    let request = with(tokio_stream::iter([message]), token);
+    let request = request.map(|message| tokio_stream::iter([message]));
     let mut answer = client.streaming(request, door.path.parse::<PathAndQuery>().unwrap(), Raw).await?.into_inner();
     Ok(answer.message().await?.unwrap_or_default())
 }
