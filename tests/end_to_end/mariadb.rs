@@ -94,7 +94,8 @@ impl Mariadb {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
-    fn client(&self) -> Command {
+    /// The server's own client, signed in as root.
+    pub fn client(&self) -> Command {
         let mut command = Command::new("mariadb");
         command.args(["--no-defaults", "-N", "-B", "-u", "root", "--default-character-set=utf8mb4"]);
         command.arg(format!("--socket={}", self.socket().display()));
