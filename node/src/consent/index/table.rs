@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn what_waits_is_packed_and_unpacked() {
         arbtest::arbtest(|u| {
-            let key = Key { high: u.arbitrary()?, low: u.arbitrary()? };
+            let key = Key::from_bits(u.arbitrary::<u128>()? >> (u128::BITS - Key::BITS));
             let event = *u.choose(&[Event::Given, Event::Withdrawn, Event::Objected])?;
             let purpose = u.int_in_range(0..=u32::try_from(Choice::PURPOSES - 1).unwrap())?;
             let choice = Choice::new(purpose, event);
