@@ -292,12 +292,17 @@ pub(super) fn open_ledger(config: &Config) -> miette::Result<(Arc<Consent>, Inta
 }
 
 pub(super) fn read_identifiers(path: &Path) -> miette::Result<String> {
+    read_text(path, "the identifiers")
+}
+
+/// A file's text; `-` is standard input.
+pub(super) fn read_text(path: &Path, what: &str) -> miette::Result<String> {
     let mut text = String::new();
     let read = if path == Path::new("-") {
         io::stdin().read_to_string(&mut text)
     } else {
         File::open(path).and_then(|mut file| file.read_to_string(&mut text))
     };
-    read.into_diagnostic().wrap_err("the identifiers cannot be read")?;
+    read.into_diagnostic().wrap_err_with(|| format!("{what} cannot be read"))?;
     Ok(text)
 }

@@ -10,7 +10,7 @@ use concordat_proto::consent_receipt::ConsentReceipt;
 use miette::{IntoDiagnostic as _, Report, WrapErr as _, miette};
 use serde_json::{Value, json};
 
-use super::consent::{open_ledger, read_identifiers};
+use super::consent::{open_ledger, read_identifiers, read_text};
 use super::consent_show::{ask, told};
 use super::print;
 use crate::config::Config;
@@ -36,13 +36,12 @@ pub struct ReceiptArgs {
 
 /// Which receipts, and by whom they should be.
 #[derive(Debug, Args)]
-#[group(id = "signer", required = true, multiple = false, args = ["key", "agreement"])]
 pub struct VerifyReceiptArgs {
     /// The receipts: a file as `record` and `receipt` write it, or a JWS alone; `-` reads standard input.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// The fingerprint of the department's signing key.
-    #[arg(long, value_name = "FINGERPRINT")]
+    #[arg(long, value_name = "FINGERPRINT", required_unless_present = "agreement", conflicts_with = "agreement")]
     pub key: Option<String>,
     /// An agreement of which the department is a party: the fingerprint stands there.
     #[arg(long, value_name = "FILE")]
@@ -77,7 +76,7 @@ pub(super) fn receipt_line(line: usize, jws: &str) -> miette::Result<String> {
 
 pub(super) fn verify_receipt(args: &VerifyReceiptArgs) -> miette::Result<()> {
     let signer = signer(args)?;
-    let text = read_identifiers(&args.file)?;
+    let text = read_text(&args.file, "the receipts")?;
     let receipts = receipts(&text)?;
     if receipts.is_empty() {
         return Err(miette!("the file holds no consent receipt"));
@@ -117,7 +116,7 @@ fn receipts(text: &str) -> miette::Result<Vec<(Option<Value>, String)>> {
         return Ok(text.split_whitespace().map(|jws| (None, jws.to_owned())).collect());
     }
     let none = || miette!("the file is neither a JWS nor a JSON object with consent_receipt and jws");
-    let read = |document: Result<Value, serde_json::Error>| {
+    let read = |document: Result<Value, serde_json::Error>| -> miette::Result<(Option<Value>, String)> {
         let mut document = document.map_err(|_| none())?;
         let jws = document.get("jws").and_then(Value::as_str).ok_or_else(none)?.to_owned();
         Ok((Some(document.get_mut("consent_receipt").ok_or_else(none)?.take()), jws))
@@ -182,7 +181,10 @@ mod tests {
         for text in [jws.clone(), format!(" {jws}\n"), line.clone(), format!("{line}{line}")] {
             for (said, jws) in receipts(&text).unwrap() {
                 let valid = verified(said.as_ref(), &jws, &own).unwrap();
-                assert!(valid.starts_with("valid: given for 'opportunity' (Opportunity) at 'dfe'") && valid.contains("record dfe:0:1"), "{valid}");
+                assert!(
+                    valid.starts_with("valid: given for 'opportunity' (Opportunity) at 'dfe'") && valid.contains("record dfe:0:1"),
+                    "{valid}"
+                );
             }
         }
         let stranger = Signer::Key(Fingerprint::of(b"another key"));

@@ -157,8 +157,7 @@ fn beside(kept: &Kept) -> String {
 }
 
 fn record(kept: &Kept) -> Value {
-    let mut record =
-        json!({ "place": kept.place, "purpose": kept.purpose, "event": kept.event(), "recorded_at": kept.recorded_at });
+    let mut record = json!({ "place": kept.place, "purpose": kept.purpose, "event": kept.event(), "recorded_at": kept.recorded_at });
     let beside = [
         ("effective_from", kept.term().effective_from().map(|from| moment(from).into())),
         ("expires_at", kept.term().expires_at().map(|until| moment(until).into())),

@@ -29,11 +29,11 @@ use chrono::{SecondsFormat, Utc};
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use self::insert::Insert;
-pub(super) use self::mend::{Known, entry};
 pub use self::mend::{CorrectError, Erased};
+pub(super) use self::mend::{Known, entry};
 pub(super) use self::reading::Reading;
-pub(super) use self::record::{Row, Step, Subject};
 pub use self::record::{Acting, Details, Kept, Record, moment};
+pub(super) use self::record::{Row, Step, Subject};
 use super::journal::{self, Note};
 use super::spool::Spool;
 

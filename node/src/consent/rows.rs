@@ -15,8 +15,7 @@ use std::io;
 use super::intake::Raw;
 
 /// The columns, in the order of [`Raw`]'s fields.
-const COLUMNS: [&str; 8] =
-    ["identifier", "identifier_type", "purpose", "event", "effective_from", "expires_at", "capacity", "acted_by"];
+const COLUMNS: [&str; 8] = ["identifier", "identifier_type", "purpose", "event", "effective_from", "expires_at", "capacity", "acted_by"];
 /// How many of them, the first ones, every file has.
 const NEEDED: usize = 4;
 

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use concordat_audit::Entry;
-use concordat_policy::agreement::Fingerprint;
 use concordat_policy::Refusal;
+use concordat_policy::agreement::Fingerprint;
 use concordat_proto::v1;
 use tokio::sync::OwnedSemaphorePermit;
 

@@ -2,6 +2,7 @@
 //! what came meanwhile is read under the lock.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::Utc;
 use concordat_policy::PurposeTree;
@@ -87,7 +88,10 @@ impl Ledger {
             insert.scope(label, &found.purpose, CORRECTED)?;
             insert.correction(place, &serde_json::json!(places).to_string())?;
             // An identifier that was erased does not come back.
-            insert.record(if found.erased { Subject::Erased(&who.digest) } else { Subject::Identifier(&who.identifier) }, &Details::default())?;
+            insert.record(
+                if found.erased { Subject::Erased(&who.digest) } else { Subject::Identifier(&who.identifier) },
+                &Details::default(),
+            )?;
             drop(insert);
             let version = version(transaction)?;
             note.map_or(Ok(()), |note| note.write(transaction, Some(version)))?;
@@ -131,10 +135,13 @@ impl Ledger {
         Ok((histories, reading.version()))
     }
 
-    /// Moves everything out of the write-ahead log. Whether nobody was in the way.
+    /// Moves everything out of the write-ahead log. Whether nobody was in the way: it waits for none.
     fn without_older_copies(&self) -> Result<bool, LedgerError> {
         let writer = super::lock(&self.writer);
-        Ok(writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))? == 0)
+        writer.busy_timeout(Duration::ZERO)?;
+        let busy = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+        writer.busy_timeout(super::PATIENCE)?;
+        Ok(busy? == 0)
     }
 }
 

@@ -37,11 +37,7 @@ impl Reading {
     }
 
     /// Calls `each` for every record after place `from`, in order. A correction is told as what speaks after it.
-    pub(in crate::consent) fn since(
-        &self,
-        from: u64,
-        mut each: impl FnMut(Row<'_>) -> Result<(), LedgerError>,
-    ) -> Result<(), LedgerError> {
+    pub(in crate::consent) fn since(&self, from: u64, mut each: impl FnMut(Row<'_>) -> Result<(), LedgerError>) -> Result<(), LedgerError> {
         let mut statement = self.connection.prepare(
             "SELECT place, identifier_type, identifier, erased, purpose, event, effective_from, expires_at, speaking
              FROM records WHERE place > ?1 ORDER BY place",
@@ -119,9 +115,7 @@ pub(super) fn about(
             };
             let acting = match (row.get::<_, Option<String>>(8)?, row.get(9)?) {
                 (None, None) => None,
-                (Some(capacity), Some(by)) => {
-                    Some(Acting { capacity: Capacity::parse(&capacity).ok_or(LedgerError::Damaged(place))?, by })
-                }
+                (Some(capacity), Some(by)) => Some(Acting { capacity: Capacity::parse(&capacity).ok_or(LedgerError::Damaged(place))?, by }),
                 _ => return Err(LedgerError::Damaged(place)),
             };
             Ok(Kept {
