@@ -73,9 +73,9 @@ async fn corrections_and_erasures_are_the_departments_own_and_logged() {
     assert_eq!(ledger.correct(correct("ab100002a", 5)).await.unwrap().into_inner().consent_version, 6);
     let again = ledger.correct(correct("AB100002A", 5)).await.unwrap_err();
     assert!(again.message().contains("corrected before, at place 6"), "{again:?}");
-    let history: Vec<_> =
-        shown(&mut ledger, "AB100002A").await.records.iter().map(|r| (r.place, r.event.clone(), r.corrects, r.corrected_by)).collect();
-    assert_eq!(history, [(2, "given".into(), 0, 0), (5, "withdrawn".into(), 0, 6), (6, "corrected".into(), 5, 0)]);
+    let told = shown(&mut ledger, "AB100002A").await;
+    let history: Vec<_> = told.records.iter().map(|r| (r.place, r.event.as_str(), r.corrects, r.corrected_by)).collect();
+    assert_eq!(history, [(2, "given", 0, 0), (5, "withdrawn", 0, 6), (6, "corrected", 5, 0)]);
 
     ledger.record(v1::RecordRequest { records: vec![record("AB100001A", "objected")] }).await.unwrap();
     let erase = v1::EraseRequest { identifier_type: "nino".into(), identifiers: vec!["AB100001A".into(), "AB100008A".into()] };
