@@ -45,7 +45,7 @@ impl Department {
         let made = make(&federation(today), &folder.path().join("world"), today).unwrap();
         Sample::of(200).write(&made.layout).unwrap();
         let seed = number("CONCORDAT_KILLS_SEED", 6);
-        println!("CONCORDAT_KILLS_SEED={seed}");
+        eprintln!("CONCORDAT_KILLS_SEED={seed}");
         Self { layout: made.layout, folder, random: Seeded(seed) }
     }
 
