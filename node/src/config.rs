@@ -184,7 +184,7 @@ impl Loader<'_> {
             );
         }
         if !file.consent.receipts.fits() {
-            self.at(&["consent", "receipts"], "each text of consent receipts is 1 to 500 characters", "shorten it, or leave it out");
+            self.at(&["consent", "receipts"], "each text of consent receipts is 1 to 200 bytes long", "shorten it, or leave it out");
         }
         for (keys, cause, remedy) in [file.operations.wrong(), file.telemetry.wrong()].into_iter().flatten() {
             self.at(keys, cause, remedy);

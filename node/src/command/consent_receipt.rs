@@ -105,7 +105,7 @@ fn signer(args: &VerifyReceiptArgs) -> miette::Result<Signer> {
 fn agreement(path: &Path) -> miette::Result<Agreement> {
     let text = std::fs::read_to_string(path).into_diagnostic().wrap_err("the agreement cannot be read")?;
     Agreement::parse(&text).map_err(|problems| {
-        let first = problems.first().map(ToString::to_string).unwrap_or_default();
+        let first = problems.first().map_or("", |problem| problem.cause.as_str());
         miette!("the agreement cannot be used: {first}")
     })
 }

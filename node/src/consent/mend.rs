@@ -1,11 +1,12 @@
 //! Corrections and erasures, as administrators and the department's own systems ask for them. The rules stand in
 //! [`concordat_policy::consent::history`].
 
+use concordat_policy::PurposeTree;
+
 use super::Consent;
 use super::journal::Note;
 use super::ledger::{CorrectError, Erased, LedgerError};
 use super::show::Asked;
-use concordat_policy::PurposeTree;
 
 impl Consent {
     /// Records that the record at `place` was wrong, which must be a choice of the first person asked for. Returns the version

@@ -28,8 +28,8 @@ pub struct Notice {
     pub withdrawal: Option<String>,
 }
 
-/// The longest text of a notice, in characters.
-const LONGEST: usize = 500;
+/// The longest text of a notice, in bytes: a call answers with 200 receipts.
+const LONGEST: usize = 200;
 
 impl Notice {
     /// Whether each text is there and fits into a receipt.
@@ -37,7 +37,7 @@ impl Notice {
     pub fn fits(&self) -> bool {
         let Self { controller, contact, privacy_notice, jurisdiction, withdrawal } = self;
         let mut texts = [controller, contact, privacy_notice, jurisdiction, withdrawal].into_iter().flatten();
-        texts.all(|text| (1..=LONGEST).contains(&text.chars().count()))
+        texts.all(|text| (1..=LONGEST).contains(&text.len()))
     }
 }
 

@@ -11,7 +11,7 @@ pub(super) struct Insert<'a> {
     statement: rusqlite::CachedStatement<'a>,
     /// When they are recorded.
     pub(super) at: String,
-    /// Whether nothing is bound of a record's details.
+    /// Whether nothing is bound of a record's details, as at first: the cache of statements clears what was bound.
     plain: bool,
 }
 
@@ -23,8 +23,6 @@ impl<'a> Insert<'a> {
         )?;
         let at = timestamp();
         statement.raw_bind_parameter(6, &at)?;
-        // What an earlier use of the statement has bound.
-        [3, 7, 8, 9, 10, 11, 12].into_iter().try_for_each(|at: usize| statement.raw_bind_parameter(at, Null))?;
         Ok(Self { statement, at, plain: true })
     }
 
