@@ -91,13 +91,13 @@ pub(super) fn verify_receipt(args: &VerifyReceiptArgs) -> miette::Result<()> {
 /// Whose signature counts.
 enum Signer {
     Key(Fingerprint),
-    PartyOf(Agreement),
+    PartyOf(Box<Agreement>),
 }
 
 fn signer(args: &VerifyReceiptArgs) -> miette::Result<Signer> {
     match (&args.key, &args.agreement) {
         (Some(key), _) => Ok(Signer::Key(Fingerprint::try_from(key.clone()).map_err(Report::msg)?)),
-        (None, Some(path)) => agreement(path).map(Signer::PartyOf),
+        (None, Some(path)) => agreement(path).map(Box::new).map(Signer::PartyOf),
         (None, None) => Err(miette!("name the department's key: --key or --agreement")),
     }
 }
@@ -177,7 +177,7 @@ mod tests {
         let jws = receipt(&world);
         let line = receipt_line(3, &jws).unwrap();
         assert!(!line.contains("AB100001A") && line.contains("\"line\":3"), "{line}");
-        let own = Signer::PartyOf(world.agreement.clone());
+        let own = Signer::PartyOf(Box::new(world.agreement.clone()));
         for text in [jws.clone(), format!(" {jws}\n"), line.clone(), format!("{line}{line}")] {
             for (said, jws) in receipts(&text).unwrap() {
                 let valid = verified(said.as_ref(), &jws, &own).unwrap();

@@ -65,15 +65,16 @@ impl Index {
             Subject::Erased(digest) => hash_of(digest).ok_or(LedgerError::Digest)?,
         };
         let key = Key::of(hash);
+        let take = |table: &mut Table| match row.step {
+            Step::Choice { purpose, event, term } => table.record(key, purpose, event, term),
+            Step::Forget => table.forget(key),
+        };
         // Looked up before it is inserted, so that the common case copies no text.
-        if !self.tables.contains_key(row.identifier_type) {
-            self.tables.insert(row.identifier_type.to_owned(), Table::new(self.limits));
+        if let Some(table) = self.tables.get_mut(row.identifier_type) {
+            return take(table);
         }
-        match (self.tables.get_mut(row.identifier_type), row.step) {
-            (Some(table), Step::Choice { purpose, event, term }) => table.record(key, purpose, event, term),
-            (Some(table), Step::Forget) => table.forget(key),
-            (None, _) => Ok(()),
-        }
+        let new = || Table::new(self.limits);
+        take(self.tables.entry(row.identifier_type.to_owned()).or_insert_with(new))
     }
 
     /// Settles every record that was taken: from now on the index is at `version`.
