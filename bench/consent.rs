@@ -3,6 +3,8 @@
 //!
 //! - Imports: against the same rows, already normalised and in memory, inserted by plain rusqlite in one transaction into the
 //!   same table under the same settings of durability.
+//! - Withdrawals: how long one takes until it is acknowledged, on an idle ledger and beside 100 releases a second, each of which
+//!   catches up and looks 20,000 people up. `BENCH_WITHDRAWALS` sets how many (default 1,000).
 //! - Memory, loading, lookups: against `std::collections::HashMap`, one for each purpose, keyed by the same keyed hash with a
 //!   hasher that takes it as it is, holding the last place of each kind of record.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout, reason = "a benchmark")]
@@ -14,11 +16,12 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use concordat_node::consent::import::{Imported, Options, import};
-use concordat_node::consent::intake::Intake;
+use concordat_node::consent::intake::{Intake, Raw};
 use concordat_node::consent::{Consent, View};
 use concordat_node::pseudonym::{DomainKey, Pseudonym, Pseudonyms};
 use concordat_policy::consent::{Event, Latest};
@@ -108,8 +111,11 @@ fn plain_inserts(path: &Path, rows: &[(String, usize, Event)]) -> f64 {
     connection.pragma_update(None, "synchronous", "FULL").unwrap();
     connection
         .execute_batch(
-            "CREATE TABLE records (place INTEGER PRIMARY KEY AUTOINCREMENT, identifier_type TEXT NOT NULL, identifier TEXT NOT NULL,
-             purpose TEXT NOT NULL, event TEXT NOT NULL CHECK (event IN ('given', 'withdrawn', 'objected')), recorded_at TEXT NOT NULL) STRICT",
+            "CREATE TABLE records (place INTEGER PRIMARY KEY AUTOINCREMENT, identifier_type TEXT NOT NULL, identifier TEXT, erased TEXT,
+             purpose TEXT NOT NULL, event TEXT NOT NULL CHECK (event IN ('given', 'withdrawn', 'objected', 'corrected', 'erased')),
+             recorded_at TEXT NOT NULL, effective_from INTEGER, expires_at INTEGER, capacity TEXT, acted_by TEXT, corrects INTEGER,
+             speaking TEXT) STRICT;
+             CREATE INDEX corrections ON records (corrects) WHERE corrects IS NOT NULL",
         )
         .unwrap();
     let since = Instant::now();
@@ -220,6 +226,7 @@ async fn main() {
     println!("{subjects} subjects, {count} records");
     imports(folder.path(), subjects, count).await;
     index(&at("csv"), subjects);
+    withdrawals(&at("csv"), subjects);
 }
 
 async fn imports(folder: &Path, subjects: usize, count: usize) {
@@ -290,4 +297,74 @@ fn lookups(identifiers: &[String], mut latest: impl FnMut(&[String], &mut Vec<Ps
         agreed += out.iter().filter(|l| l.given > l.withdrawn && l.given > l.objected).count();
     }
     agreed
+}
+
+/// Releases a second, of what they do with the ledger.
+const RELEASES: u32 = 100;
+/// People whom one of them looks up.
+const PEOPLE: usize = 20_000;
+/// What a withdrawal may take at most in the 99th percentile.
+const BAR: Duration = Duration::from_millis(50);
+
+fn withdrawals(state: &Path, subjects: usize) {
+    let count: usize = std::env::var("BENCH_WITHDRAWALS").unwrap_or_else(|_| "1000".into()).parse().unwrap();
+    let consent = Consent::open(state, name("dhsc")).unwrap();
+    consent.catch_up().unwrap();
+    let idle = acknowledged(&consent, subjects, count);
+    let (ended, released) = (AtomicBool::new(false), AtomicU64::new(0));
+    let began = Instant::now();
+    let beside = std::thread::scope(|scope| {
+        // Two take turns, so that one that is late does not hold the next one up.
+        for turn in 0..2u32 {
+            let (consent, ended, released) = (&consent, &ended, &released);
+            scope.spawn(move || {
+                let identifiers: Vec<String> = (0..PEOPLE).map(|at| nino(at.wrapping_mul(0x9e37_79b1) % subjects)).collect();
+                let purposes = [name("opportunity.measure"), name("opportunity")];
+                let (mut scratch, mut out) = (Vec::new(), Vec::new());
+                for release in (turn..).step_by(2) {
+                    std::thread::sleep((Duration::from_secs(1) / RELEASES * release).saturating_sub(began.elapsed()));
+                    if ended.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let view = consent.catch_up().unwrap().snapshot.view("nino", purposes.iter());
+                    view.latest(identifiers.iter().map(String::as_str), &mut scratch, &mut out);
+                    released.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let beside = acknowledged(&consent, subjects, count);
+        ended.store(true, Ordering::Relaxed);
+        beside
+    });
+    let rate = released.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64();
+    let told = |what: &str, [half, most]: [Duration; 2]| {
+        println!("withdrawal acknowledged, {what}: p50 {:.2} ms, p99 {:.2} ms", half.as_secs_f64() * 1e3, most.as_secs_f64() * 1e3);
+    };
+    told("idle", idle);
+    told(&format!("beside {rate:.0} releases a second"), beside);
+    let [half, most] = [0, 1].map(|at| beside[at].as_secs_f64() / idle[at].as_secs_f64());
+    let within = if beside[1] <= BAR { "within" } else { "OVER" };
+    println!("beside releases against idle: p50 {half:.2} ×, p99 {most:.2} ×; p99 is {within} {} ms", BAR.as_millis());
+}
+
+/// Withdraws for so many people, one after the other: how long half of them took at most, and 99 in a hundred.
+fn acknowledged(consent: &Consent, subjects: usize, count: usize) -> [Duration; 2] {
+    let intake = Intake::of(std::iter::once(IdentifierType::Nino), PurposeTree::parse(TREE).unwrap());
+    let mut scratch = String::new();
+    let mut took: Vec<Duration> = (0..count)
+        .map(|at| {
+            let identifier = nino(at * 7 % subjects);
+            let raw =
+                Raw { identifier: &identifier, identifier_type: "nino", purpose: "opportunity", event: "withdrawn", ..Raw::default() };
+            let since = Instant::now();
+            let record = intake.record(raw, &mut scratch).unwrap();
+            consent.record(&[record]).unwrap();
+            // As people come: not all at once.
+            let took = since.elapsed();
+            std::thread::sleep(Duration::from_millis(2));
+            took
+        })
+        .collect();
+    took.sort_unstable();
+    [took[count / 2], took[count * 99 / 100]]
 }

@@ -38,6 +38,7 @@ pub use self::file::Format;
 pub use self::findings::{Finding, Findings};
 pub use self::papers::{PaperFiles, Papers};
 pub use self::reread::{Held, Paths, Pins};
+use crate::consent::receipt::Notice;
 use crate::linkage::Keypair;
 use crate::source::Source;
 
@@ -82,6 +83,8 @@ pub struct Config {
     pub consent_import: Option<PathBuf>,
     /// Whether rows of that file with invalid identifiers are left out, instead of refusing it.
     pub consent_skip_invalid: bool,
+    /// What stands in consent receipts.
+    pub notice: Notice,
     /// The purpose tree.
     pub purposes: PurposeTree,
     /// The agreements to which the department is a party.
@@ -180,6 +183,9 @@ impl Loader<'_> {
                 "add the fingerprint of the gateway's client certificate",
             );
         }
+        if !file.consent.receipts.fits() {
+            self.at(&["consent", "receipts"], "each text of consent receipts is 1 to 200 bytes long", "shorten it, or leave it out");
+        }
         for (keys, cause, remedy) in [file.operations.wrong(), file.telemetry.wrong()].into_iter().flatten() {
             self.at(keys, cause, remedy);
         }
@@ -224,6 +230,7 @@ impl Loader<'_> {
             administrators: file.administrators.certificates.into_iter().collect(),
             consent_import,
             consent_skip_invalid: file.consent.skip_invalid,
+            notice: file.consent.receipts,
             purposes,
             agreements,
             signatures,

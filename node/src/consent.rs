@@ -6,7 +6,7 @@
 //!
 //! Invariants
 //! - A record that was acknowledged before a release started is honoured by it, whichever process wrote it.
-//! - A release reads one version, from its first row to its last ([`Snapshot`]).
+//! - A release reads one version, from its first row to its last, and judges records with times at one moment ([`Snapshot`]).
 //! - A ledger that is behind the highest version ever seen (a restored backup) stops releases until it is put right, or an
 //!   administrator accepts it ([`restored`]), which begins a new [`generation`].
 //! - What commands do beside the node stands in its access log too ([`journal`]).
@@ -18,14 +18,18 @@ pub mod index;
 pub mod intake;
 pub mod journal;
 pub mod ledger;
+pub mod mend;
+pub mod receipt;
 pub mod restored;
 pub mod rows;
+mod secret;
 pub mod show;
 mod spool;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use chrono::Utc;
 use concordat_policy::{Code, Name, Refusal};
 
 pub use self::generation::Acknowledged;
@@ -34,7 +38,8 @@ use self::highest::Highest;
 use self::index::Index;
 pub use self::index::{Snapshot, View};
 use self::journal::Note;
-use self::ledger::{Ledger, LedgerError, Record, Written};
+use self::ledger::{Ledger, LedgerError, Reading, Record, Recorded, Written};
+use self::secret::Secret;
 use self::spool::Spool;
 
 /// Ledger and index.
@@ -42,6 +47,7 @@ use self::spool::Spool;
 pub struct Consent {
     department: Name,
     state: PathBuf,
+    secret: Secret,
     ledger: Ledger,
     highest: Highest,
     generation: Generation,
@@ -66,11 +72,13 @@ impl Consent {
     /// # Errors
     /// [`LedgerError`].
     pub fn open(state: &Path, department: Name) -> Result<Self, LedgerError> {
-        let ledger = Ledger::open(state)?;
-        let index = Index::new().map_err(LedgerError::Random)?;
+        let highest = Highest::at(state);
+        let secret = Secret::open(state, &highest)?;
+        let ledger = Ledger::open(state, secret.check())?;
+        let index = Index::new(Arc::clone(secret.hasher()));
         let generation = Generation::at(state);
         let read = generation.read()?;
-        Ok(Self { department, state: state.to_owned(), ledger, highest: Highest::at(state), generation, index: Mutex::new((read, index)) })
+        Ok(Self { department, state: state.to_owned(), secret, ledger, highest, generation, index: Mutex::new((read, index)) })
     }
 
     /// The ledger.
@@ -97,7 +105,7 @@ impl Consent {
         let generation = self.generation.read().map_err(Refusal::internal)?;
         if *in_generation != generation {
             // A backup was restored and acknowledged: what was read before is of another ledger.
-            (*in_generation, *index) = (generation, Index::new().map_err(|e| Refusal::internal(LedgerError::Random(e)))?);
+            (*in_generation, *index) = (generation, Index::new(Arc::clone(self.secret.hasher())));
         }
         let from = index.version();
         let seen = self.highest.read().map_err(Refusal::internal)?.max(from);
@@ -117,9 +125,14 @@ impl Consent {
         }
         // Raised before a release can state the version, so that a later restore is noticed whatever happens next.
         self.highest.raise(version).map_err(Refusal::internal)?;
-        self.ledger.since(from, version, |record| index.apply(record)).map_err(Refusal::internal)?;
-        index.advance(version).map_err(Refusal::internal)?;
-        Ok(CaughtUp { from, generation, snapshot: index.snapshot() })
+        if version > from {
+            // Version and rows of one moment: an erasure that comes now is read whole, or not at all.
+            let reading = self.ledger.reading().map_err(Refusal::internal)?;
+            self.highest.raise(reading.version()).map_err(Refusal::internal)?;
+            reading.since(from, |row| index.apply(row)).map_err(Refusal::internal)?;
+            index.advance(reading.version()).map_err(Refusal::internal)?;
+        }
+        Ok(CaughtUp { from, generation, snapshot: index.snapshot(Utc::now().timestamp()) })
     }
 
     /// Appends records. Blocks until they are durable.
@@ -127,14 +140,14 @@ impl Consent {
     /// # Errors
     /// [`LedgerError`]; [`LedgerError::Behind`] while a restored backup is neither replaced nor accepted.
     pub fn record(&self, records: &[Record]) -> Result<u64, LedgerError> {
-        self.record_noted(records, None)
+        Ok(self.record_noted(records, None)?.version)
     }
 
-    /// As [`Consent::record`], with a note of what a command does.
-    pub(crate) fn record_noted(&self, records: &[Record], note: Option<&Note>) -> Result<u64, LedgerError> {
-        let version = self.ledger.record(records, self.highest.read()?, note)?;
-        self.highest.raise(version)?;
-        Ok(version)
+    /// As [`Consent::record`], with a note of what a command does. Where the records stand.
+    pub(crate) fn record_noted(&self, records: &[Record], note: Option<&Note>) -> Result<Recorded, LedgerError> {
+        let recorded = self.ledger.record(records, self.highest.read()?, note)?;
+        self.highest.raise(recorded.version)?;
+        Ok(recorded)
     }
 
     /// Writes what an import has brought.
@@ -153,17 +166,17 @@ impl Consent {
         Ok(outcome)
     }
 
-    /// The ledger's version, unless it is behind one that was seen before.
-    fn current(&self) -> Result<u64, Refusal> {
+    /// The ledger as it is now, unless it is behind a version that was seen before.
+    fn current(&self) -> Result<Reading, Refusal> {
         let seen = self.highest.read().map_err(Refusal::internal)?;
-        let version = self.ledger.version().map_err(Refusal::internal)?;
-        if version < seen {
+        let reading = self.ledger.reading().map_err(Refusal::internal)?;
+        if reading.version() < seen {
             let message = "this department's consent ledger is older than one it has used before: choices may be missing in it";
             return Err(Refusal::new(Code::NodeRefused, message)
                 .department(&self.department)
                 .advice("the department's administrator must restore the newest ledger"));
         }
-        Ok(version)
+        Ok(reading)
     }
 }
 

@@ -30,6 +30,7 @@ use zeroize::Zeroizing;
 
 use self::store::Store;
 pub use self::store::StoreError;
+pub(crate) use self::store::unhex;
 use crate::agreements::Agreements;
 use crate::framing::framed;
 use crate::pseudonym::DomainKey;

@@ -27,6 +27,7 @@ use crate::config::{Config, Finding, Findings, PaperFiles, Pins};
 use crate::consent::import::{ImportError, Imported, Options, import};
 use crate::consent::intake::Intake;
 use crate::consent::journal::Noted;
+use crate::consent::receipt::Notice;
 use crate::consent::{Acknowledged, Consent, Snapshot};
 use crate::datasets::Datasets;
 use crate::guard;
@@ -51,6 +52,7 @@ pub struct Node {
     pub(crate) datasets: Datasets,
     pub(crate) consent: Arc<Consent>,
     pub(crate) intake: Intake,
+    pub(crate) notice: Notice,
     pub(crate) linkage: Arc<LinkageKeys>,
     pub(crate) releases: Arc<Releases>,
     pub(crate) signing: SigningKey,
@@ -119,6 +121,7 @@ impl Node {
             datasets,
             consent,
             intake,
+            notice: config.notice,
             linkage: Arc::new(linkage),
             releases: Arc::new(releases),
             signing: config.signing,

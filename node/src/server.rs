@@ -44,6 +44,9 @@ const CALLS: &[&str] = &[
     "concordat.v1.ConsentLedger/Record",
     "concordat.v1.ConsentLedger/Import",
     "concordat.v1.ConsentLedger/Show",
+    "concordat.v1.ConsentLedger/Correct",
+    "concordat.v1.ConsentLedger/Erase",
+    "concordat.v1.ConsentLedger/Receipts",
     "grpc.health.v1.Health/Check",
     "grpc.health.v1.Health/Watch",
 ];

@@ -1,6 +1,7 @@
 //! The control services. Thin: each handler asks who calls, hands on, and logs what it refuses.
 
 mod ledger;
+mod people;
 
 use std::sync::Arc;
 

@@ -1,8 +1,9 @@
 //! What a subject's recorded choices mean for one request. The semantics stand here and nowhere else.
 //!
-//! Records are ordered by their place in the department's ledger; the later record wins. A record for a purpose also speaks
-//! for every narrower one: who consents to `opportunity` consents to `opportunity.measure`, and who withdraws from
-//! `opportunity` withdraws from both. A record for a narrower purpose says nothing about a wider one.
+//! **Order is the ledger's.** Records are ordered by their place in the department's ledger, whatever times they state; the later
+//! record wins. A record for a purpose also speaks for every narrower one: who consents to `opportunity` consents to
+//! `opportunity.measure`, and who withdraws from `opportunity` withdraws from both. A record for a narrower purpose says nothing
+//! about a wider one.
 //!
 //! | basis | last relevant record | allowed |
 //! |---|---|---|
@@ -15,13 +16,38 @@
 //!
 //! Under a statutory basis, *withdrawn* changes nothing and does not undo an objection: there was no consent to withdraw.
 //! A later *given* does undo an objection.
+//!
+//! **Times** ([`Term`]) only say when a record speaks, never where it stands. A *given* or *objected* with an effective time is
+//! silent until then. A *given* that expires says *withdrawn*, at its own place, from then on. A release judges every record at
+//! the one moment of its start. In the ledger's order, with the basis consent:
+//!
+//! | records | now | allowed |
+//! |---|---|---|
+//! | *given* until June | May | yes |
+//! | *given* until June | June | no |
+//! | *given*, then *given* until June | June | no: the later one was the person's last word |
+//! | *given* from June, then *withdrawn* in May | July | no: it was recorded before the withdrawal |
+//! | *withdrawn*, then *given* from June | May, June | no, yes |
+//! | *objected*, then *given* until June (statutory, honoured) | May, June | yes, no: the objection stands again |
+//!
+//! **Acting for a subject** ([`Capacity`]): what a guardian chooses counts like the subject's own act, in the ledger's order;
+//! the record says who acted and in which capacity.
+//!
+//! **Corrections and erasure** ([`history`]): a correction names the place of a record that was wrong, which says nothing from
+//! the correction on. When a subject is erased, nothing of what it gave remains, and what kept its data back remains.
+
+pub mod history;
+mod term;
+
+pub use self::history::{Said, Spoken};
+pub use self::term::{Capacity, Term, TermError};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Basis, Name, PurposeTree};
 
 /// One event of a consent record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
     /// The subject agreed.
@@ -81,6 +107,18 @@ impl Latest {
             objected: self.objected.max(other.objected),
         }
     }
+}
+
+/// The latest records of a subject, at the moment `now` (Unix seconds), among those that `relevant` says yes to by their purpose.
+#[must_use]
+pub fn latest(spoken: &[Spoken<'_>], relevant: impl Fn(&str) -> bool, now: i64) -> Latest {
+    let mut latest = Latest::default();
+    for record in spoken.iter().filter(|record| relevant(record.purpose)) {
+        if let Some(event) = record.term.says(record.event, now) {
+            latest.record(event, record.place);
+        }
+    }
+    latest
 }
 
 /// The purposes whose records speak for a request for `requested`: itself and its ancestors.

@@ -11,7 +11,8 @@ use crate::sandbox::{Sandbox, program, refused};
 const JOINED: &str =
     "SELECT count(DISTINCT a.subject) AS n, count(h.subject) AS k FROM dfe.attainment a LEFT JOIN dhsc.health h ON h.subject = a.subject";
 
-async fn counts(sandbox: &Sandbox) -> (f64, f64, u64) {
+/// Rows of DfE, those with data of DHSC, and the version of DHSC's ledger.
+pub async fn counts(sandbox: &Sandbox) -> (f64, f64, u64) {
     let answer = sandbox.query(JOINED).await.unwrap();
     let row = rows(&answer.batches, 0).into_values().next().unwrap();
     let number = |i: usize| if let Cell::Number(n) = row[i].1 { n } else { panic!("{row:?}") };
@@ -102,7 +103,7 @@ async fn a_restored_backup_of_the_ledger_is_refused() {
 }
 
 /// `concordat consent …` at a department of the sandbox, with these identifiers on standard input.
-fn consent(sandbox: &Sandbox, department: &str, arguments: &[&str], identifiers: &str) -> std::process::Output {
+pub fn consent(sandbox: &Sandbox, department: &str, arguments: &[&str], identifiers: &str) -> std::process::Output {
     let mut child = Command::new(program())
         .arg("consent")
         .args(arguments)

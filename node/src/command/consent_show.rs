@@ -7,12 +7,14 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use concordat_audit::DigestKey;
 use concordat_policy::Refusal;
-use miette::{IntoDiagnostic as _, WrapErr as _, miette};
+use miette::{IntoDiagnostic as _, Report, WrapErr as _, miette};
 use serde_json::{Value, json};
 
 use super::consent::{open_ledger, read_identifiers};
 use crate::config::Config;
-use crate::consent::show::{AskError, Shown};
+use crate::consent::intake::Intake;
+use crate::consent::ledger::{Kept, moment};
+use crate::consent::show::{AskError, Asked, Shown};
 use crate::private;
 
 /// Whom to show.
@@ -55,29 +57,19 @@ pub(super) async fn show(args: ShowArgs) -> miette::Result<()> {
     let config = Config::load(&args.config)?;
     let (consent, intake) = open_ledger(&config)?;
     let text = read_identifiers(&args.identifiers)?;
-    let lines: Vec<(usize, &str)> = (1..).zip(text.lines().map(str::trim)).filter(|(_, line)| !line.is_empty()).collect();
-    let asked = intake.ask(&args.identifier_type, lines.iter().map(|(_, line)| *line), args.purpose.as_deref()).map_err(|e| match e {
-        AskError::Identifier(at, cause) => {
-            let line = lines.get(at - 1).map_or(at, |(line, _)| *line);
-            miette!(help = "nothing was read from the ledger", "line {line}: {cause}")
-        }
-        other => miette!(help = "nothing was read from the ledger", "{other}"),
-    })?;
+    let (lines, asked) = ask(&intake, &args.identifier_type, &text, args.purpose.as_deref())?;
     private::folder(&config.log).into_diagnostic()?;
     let key = DigestKey::of(&config.log).into_diagnostic()?;
     let digests = asked.digests(|bytes| key.digest(bytes));
-    let notes = asked.notes(&digests);
+    let notes = asked.notes("consent.shown", &digests);
     let read = tokio::task::spawn_blocking(move || {
         // Durable before anything is seen: the node moves it to its access log.
         consent.ledger().note(&notes).into_diagnostic().wrap_err("this reading cannot be noted, so nothing is shown")?;
-        consent.show(&asked).map_err(|refusal: Refusal| {
-            let help = refusal.advice.clone().unwrap_or_default();
-            miette!(help = help, "{}", refusal.operator.as_deref().unwrap_or(&refusal.message))
-        })
+        consent.show(&asked).map_err(told)
     });
     let shown = read.await.into_diagnostic()??;
     let mut out = io::stdout().lock();
-    for (((line, _), digest), shown) in lines.into_iter().zip(digests).zip(shown) {
+    for ((line, digest), shown) in lines.into_iter().zip(digests).zip(shown) {
         let subject = Subject { line, digest, shown };
         let text = match args.output {
             ShowOutput::Text => subject.text(),
@@ -88,12 +80,39 @@ pub(super) async fn show(args: ShowArgs) -> miette::Result<()> {
     Ok(())
 }
 
+/// Whom the lines of a text name, and the lines that do.
+pub(super) fn ask(intake: &Intake, identifier_type: &str, text: &str, purpose: Option<&str>) -> miette::Result<(Vec<usize>, Asked)> {
+    let lines: Vec<(usize, &str)> = (1..).zip(text.lines().map(str::trim)).filter(|(_, line)| !line.is_empty()).collect();
+    let asked = intake.ask(identifier_type, lines.iter().map(|(_, line)| *line), purpose).map_err(|e| match e {
+        AskError::Identifier(at, cause) => {
+            let line = lines.get(at - 1).map_or(at, |(line, _)| *line);
+            miette!(help = "nothing was read from the ledger", "line {line}: {cause}")
+        }
+        other => miette!(help = "nothing was read from the ledger", "{other}"),
+    })?;
+    Ok((lines.into_iter().map(|(line, _)| line).collect(), asked))
+}
+
+/// What a refusal says at the command line.
+pub(super) fn told(refusal: Refusal) -> Report {
+    let help = refusal.advice.clone().unwrap_or_default();
+    miette!(help = help, "{}", refusal.operator.as_deref().unwrap_or(&refusal.message))
+}
+
 impl Subject {
     fn text(&self) -> String {
         let mut text = format!("line {} · in the access log as {}\n", self.line, self.digest);
         for record in &self.shown.records {
             // Writing to a text does not fail.
-            let _ = writeln!(text, "  {:>10}  {}  {:<9}  {}", record.place, record.recorded_at, record.event.as_str(), record.purpose);
+            let _ = writeln!(
+                text,
+                "  {:>10}  {}  {:<9}  {}{}",
+                record.place,
+                record.recorded_at,
+                record.event(),
+                record.purpose,
+                beside(record)
+            );
         }
         if self.shown.records.is_empty() {
             text.push_str("  no records\n");
@@ -125,6 +144,31 @@ impl Subject {
     }
 }
 
-fn record(kept: &crate::consent::ledger::Kept) -> Value {
-    json!({ "place": kept.place, "purpose": kept.purpose, "event": kept.event.as_str(), "recorded_at": kept.recorded_at })
+/// What a record says beside its event.
+fn beside(kept: &Kept) -> String {
+    let mut said = Vec::new();
+    said.extend(kept.term().effective_from().map(|from| format!("from {}", moment(from))));
+    said.extend(kept.term().expires_at().map(|until| format!("until {}", moment(until))));
+    said.extend(kept.acting.as_ref().map(|acting| format!("by {} ({})", acting.by, acting.capacity.as_str())));
+    said.extend(kept.corrects().map(|place| format!("the record at {place} was wrong")));
+    said.extend(kept.corrected_by.map(|place| format!("wrong: corrected at {place}")));
+    said.extend((kept.erased && kept.event() != "erased").then(|| "kept of somebody erased".to_owned()));
+    if said.is_empty() { String::new() } else { format!("  · {}", said.join(" · ")) }
+}
+
+fn record(kept: &Kept) -> Value {
+    let mut record = json!({ "place": kept.place, "purpose": kept.purpose, "event": kept.event(), "recorded_at": kept.recorded_at });
+    let beside = [
+        ("effective_from", kept.term().effective_from().map(|from| moment(from).into())),
+        ("expires_at", kept.term().expires_at().map(|until| moment(until).into())),
+        ("capacity", kept.acting.as_ref().map(|acting| acting.capacity.as_str().into())),
+        ("acted_by", kept.acting.as_ref().map(|acting| acting.by.as_str().into())),
+        ("corrects", kept.corrects().map(Value::from)),
+        ("corrected_by", kept.corrected_by.map(Value::from)),
+        ("kept", (kept.erased && kept.event() != "erased").then(|| true.into())),
+    ];
+    if let Value::Object(fields) = &mut record {
+        fields.extend(beside.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+    }
+    record
 }

@@ -86,6 +86,9 @@ pub(super) struct ConsentFile {
     pub(super) import: Option<PathBuf>,
     #[serde(default)]
     pub(super) skip_invalid: bool,
+    /// What stands in consent receipts.
+    #[serde(default)]
+    pub(super) receipts: crate::consent::receipt::Notice,
 }
 
 /// How a source is written.

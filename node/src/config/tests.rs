@@ -68,6 +68,12 @@ fn each_contradiction_is_found_where_it_stands() {
             "name = \"results\"",
             "agreements/opportunity.toml [name = \"attainment\"] the agreement names the dataset 'dfe.attainment'",
         ),
+        (
+            "node.toml",
+            "skip_invalid = true",
+            "skip_invalid = true\nreceipts = { controller = \"\" }",
+            "] each text of consent receipts is 1 to 200 bytes long",
+        ),
         ("node.toml", "tls/ca.pem", "tls/none.pem", "tls/none.pem: cannot be read"),
         ("keys/linkage.key", "", "zz", "keys/linkage.key: is not a raw X25519 private key"),
         ("keys/gateway-order.spki", "", "AAAA", "keys/gateway-order.spki: is not an Ed25519 public key"),

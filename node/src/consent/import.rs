@@ -22,11 +22,11 @@ use concordat_policy::agreement::hex;
 use sha2::{Digest as _, Sha256};
 
 use super::Consent;
-use super::intake::{Intake, IntakeError};
+use super::intake::{Intake, IntakeError, Raw};
 use super::journal::Note;
 use super::ledger::{LedgerError, Written};
 use super::rows::{self, At, FileError, Form, RowError};
-use super::spool::{Raw, Spool, SpoolError};
+use super::spool::{Spool, SpoolError};
 
 /// Why a file was not imported; nothing of it was recorded. Holds no identifier.
 #[derive(Debug, thiserror::Error)]
@@ -296,13 +296,7 @@ impl StreamImport {
         if place > MAX_STREAM {
             return Err(StreamError::Long);
         }
-        let raw = Raw {
-            identifier: &record.identifier,
-            identifier_type: &record.identifier_type,
-            purpose: &record.purpose,
-            event: &record.event,
-        };
-        self.spool.take(raw).map_err(|e| match e {
+        self.spool.take(Raw::from(record)).map_err(|e| match e {
             SpoolError::Record(problem) => StreamError::Record(place, problem),
             SpoolError::File(e) => LedgerError::from(e).into(),
         })

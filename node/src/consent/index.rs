@@ -4,17 +4,19 @@
 //! identifier ─ keyed hash, 80 bits ─▶ table of its type (sorted) ─▶ history: which choices, for which purposes, in which order
 //! ```
 //!
-//! - Subjects stand in it by a keyed hash under a random key of this process, so that a core dump of the index alone names
-//!   nobody, and nobody can choose identifiers that collide.
+//! - Subjects stand in it by a keyed hash under the department's secret ([`super::secret`]), so that a core dump of the index alone
+//!   names nobody, nobody can choose identifiers that collide, and what is kept of erased people is found by the same hash.
 //! - Every subject has one entry per identifier type, however many purposes the records are about: 14 bytes, at most half a
 //!   byte of directory, and at most one byte of recent changes ([`table`]). What the entry points to is shared by all subjects
 //!   who made the same choices in the same order ([`history`]).
-//! - Two of n subjects share 80 bits with a probability of n²/2^81: 10^-11 for five million, 4·10^-9 for a hundred million,
-//!   anew with every start. A row's subject without records meets somebody else's with at most twice that.
+//! - Two of n subjects share 80 bits with a probability of n²/2^81: 10^-11 for five million, 4·10^-9 for a hundred million. A
+//!   row's subject without records meets somebody else's with at most twice that.
+//! - Records with times are judged at the one moment of a snapshot.
 //!
 //! A release reads a [`Snapshot`], which never changes: tables and histories are shared, and copied before they are changed
 //! while somebody reads them.
 
+mod base;
 mod history;
 mod table;
 
@@ -24,10 +26,12 @@ use std::sync::Arc;
 use concordat_policy::Name;
 use concordat_policy::consent::Latest;
 
+use self::base::Key;
 use self::history::Choice;
-use self::table::{Key, Limits, Shared, Table};
-use super::ledger::{LedgerError, Row};
-use crate::pseudonym::{DomainKey, Pseudonym, Pseudonyms};
+use self::table::{Limits, Shared, Table};
+use super::ledger::{LedgerError, Row, Step, Subject};
+use super::secret::hash_of;
+use crate::pseudonym::{Pseudonym, Pseudonyms};
 
 /// The index.
 pub(super) struct Index {
@@ -45,9 +49,8 @@ impl std::fmt::Debug for Index {
 }
 
 impl Index {
-    pub(super) fn new() -> Result<Self, getrandom::Error> {
-        let hasher = Pseudonyms::private(&DomainKey::random()?, "consent");
-        Ok(Self { version: 0, hasher: Arc::new(hasher), tables: BTreeMap::new(), limits: Limits::default() })
+    pub(super) fn new(hasher: Arc<Pseudonyms>) -> Self {
+        Self { version: 0, hasher, tables: BTreeMap::new(), limits: Limits::default() }
     }
 
     pub(super) fn version(&self) -> u64 {
@@ -57,13 +60,21 @@ impl Index {
     /// Takes one more record. Records come in the order of their places; after a failure they may come again from any place
     /// that was not settled yet ([`Index::advance`]).
     pub(super) fn apply(&mut self, row: Row<'_>) -> Result<(), LedgerError> {
-        let key = Key::of(self.hasher.one(row.identifier));
+        let hash = match row.subject {
+            Subject::Identifier(identifier) => self.hasher.one(identifier),
+            Subject::Erased(digest) => hash_of(digest).ok_or(LedgerError::Digest)?,
+        };
+        let key = Key::of(hash);
+        let take = |table: &mut Table| match row.step {
+            Step::Choice { purpose, event, term } => table.record(key, purpose, event, term),
+            Step::Forget => table.forget(key),
+        };
         // Looked up before it is inserted, so that the common case copies no text.
         if let Some(table) = self.tables.get_mut(row.identifier_type) {
-            return table.record(key, row.purpose, row.event);
+            return take(table);
         }
         let new = || Table::new(self.limits);
-        self.tables.entry(row.identifier_type.to_owned()).or_insert_with(new).record(key, row.purpose, row.event)
+        take(self.tables.entry(row.identifier_type.to_owned()).or_insert_with(new))
     }
 
     /// Settles every record that was taken: from now on the index is at `version`.
@@ -73,9 +84,10 @@ impl Index {
         Ok(())
     }
 
-    pub(super) fn snapshot(&self) -> Snapshot {
+    /// The index as it is, to be judged at the moment `now` (Unix seconds).
+    pub(super) fn snapshot(&self, now: i64) -> Snapshot {
         let tables = self.tables.iter().map(|(label, table)| (label.clone(), table.shared())).collect();
-        Snapshot { version: self.version, hasher: Arc::clone(&self.hasher), tables: Arc::new(tables) }
+        Snapshot { version: self.version, now, hasher: Arc::clone(&self.hasher), tables: Arc::new(tables) }
     }
 }
 
@@ -83,6 +95,7 @@ impl Index {
 #[derive(Clone)]
 pub struct Snapshot {
     version: u64,
+    now: i64,
     hasher: Arc<Pseudonyms>,
     tables: Arc<BTreeMap<String, Shared>>,
 }
@@ -98,6 +111,18 @@ impl Snapshot {
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// The moment at which records with times are judged, Unix seconds.
+    #[must_use]
+    pub fn now(&self) -> i64 {
+        self.now
+    }
+
+    /// The same records, judged at another moment.
+    #[must_use]
+    pub fn at(self, now: i64) -> Self {
+        Self { now, ..self }
     }
 
     /// How many subjects it holds, each counted once per identifier type.
@@ -116,13 +141,14 @@ impl Snapshot {
     pub fn view<'a>(&self, label: &str, purposes: impl Iterator<Item = &'a Name>) -> View {
         let table = self.tables.get(label).cloned();
         let relevant = table.as_ref().map(|table| table.relevant(purposes)).unwrap_or_default();
-        View { hasher: Arc::clone(&self.hasher), table, relevant }
+        View { now: self.now, hasher: Arc::clone(&self.hasher), table, relevant }
     }
 }
 
 /// What a release asks: each subject's last records over all relevant purposes.
 #[derive(Clone)]
 pub struct View {
+    now: i64,
     hasher: Arc<Pseudonyms>,
     table: Option<Shared>,
     // For each purpose of the table, whether its records count.
@@ -146,14 +172,16 @@ impl View {
             out.resize(scratch.len(), Latest::default());
             return;
         };
-        out.extend(scratch.iter().map(|hash| self.meaning(table.history(Key::of(*hash)))));
+        out.extend(scratch.iter().map(|hash| self.meaning(table, table.history(Key::of(*hash)))));
     }
 
-    fn meaning(&self, history: &[Choice]) -> Latest {
+    fn meaning(&self, table: &Shared, history: &[Choice]) -> Latest {
         let mut latest = Latest::default();
         for (choice, place) in history.iter().zip(1..) {
-            if self.relevant.get(choice.purpose()).is_some_and(|relevant| *relevant) {
-                latest.record(choice.event(), place);
+            if let Some((purpose, event)) = table.says(*choice, self.now)
+                && self.relevant.get(purpose).is_some_and(|relevant| *relevant)
+            {
+                latest.record(event, place);
             }
         }
         latest

@@ -1,14 +1,24 @@
-//! The consent ledger: every record in the order it was made, in SQLite (WAL, synchronous). Nothing is ever changed or removed.
+//! The consent ledger: every record in the order it was made, in SQLite (WAL, synchronous). Nothing is ever changed or removed,
+//! but for the identifiers of people who are erased ([`mend`]): places, their number and the version stay.
 //!
 //! | column | |
 //! |---|---|
 //! | `place` | the record's place, from 1; the ledger's version is the last one |
 //! | `identifier_type` | the type's label |
-//! | `identifier` | normalised |
-//! | `purpose`, `event` | as in [`concordat_policy::consent`] |
+//! | `identifier` | normalised; none where it was erased |
+//! | `erased` | the digest that stands in its stead, in what an erasure keeps; none in all other records |
+//! | `purpose`, `event` | as in [`concordat_policy::consent`], and `corrected`, `erased` |
 //! | `recorded_at` | RFC 3339, UTC |
+//! | `effective_from`, `expires_at` | Unix seconds; mostly none |
+//! | `capacity`, `acted_by` | who acted for the subject; mostly none |
+//! | `corrects`, `speaking` | of a correction: the place that was wrong, and those of the subject that still speak (JSON) |
 //!
 //! Reading and writing have connections of their own: releases read on while a long import is written.
+
+mod insert;
+mod mend;
+mod reading;
+mod record;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,10 +26,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use chrono::{SecondsFormat, Utc};
-use concordat_policy::Name;
-use concordat_policy::consent::Event;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
+use self::insert::Insert;
+pub use self::mend::{CorrectError, Erased};
+pub(super) use self::mend::{Known, entry};
+pub(super) use self::reading::Reading;
+pub use self::record::{Acting, Details, Kept, Record, moment};
+pub(super) use self::record::{Row, Step, Subject};
 use super::journal::{self, Note};
 use super::spool::Spool;
 
@@ -35,6 +49,9 @@ pub enum LedgerError {
     /// A row that no version of this program wrote.
     #[error("the consent ledger holds a damaged record at place {0}")]
     Damaged(u64),
+    /// A digest in an identifier's stead that is none.
+    #[error("the consent ledger holds a damaged digest of somebody erased")]
+    Digest,
     /// More than numbers can count.
     #[error("the consent index cannot hold more {0}; nothing is released until the ledger is split")]
     Full(&'static str),
@@ -50,6 +67,12 @@ pub enum LedgerError {
          with `concordat-node acknowledge-restore` and record again"
     )]
     Behind,
+    /// The secret under which people were erased is gone or another.
+    #[error(
+        "the consent ledger holds people who were erased under another secret than state/consent.secret, so what they objected to would \
+         be forgotten: restore that file from the backup; nothing is released or recorded until then"
+    )]
+    Secret,
     /// The ledger is not what an administrator was shown.
     #[error("the ledger changed meanwhile; look again")]
     Moved,
@@ -64,45 +87,15 @@ impl From<rusqlite::Error> for LedgerError {
     }
 }
 
-/// One consent record. `Debug` hides the identifier.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Record {
-    /// The label of the identifier's type.
-    pub identifier_type: String,
-    /// The identifier, normalised.
-    pub identifier: String,
-    /// The purpose.
-    pub purpose: Name,
-    /// What happened.
-    pub event: Event,
-}
-
-impl std::fmt::Debug for Record {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Record({} for {})", self.event.as_str(), self.purpose)
-    }
-}
-
-/// A record as it is read, without copies.
-#[derive(Clone, Copy)]
-pub(super) struct Row<'a> {
-    pub(super) identifier_type: &'a str,
-    pub(super) identifier: &'a str,
-    pub(super) purpose: &'a str,
-    pub(super) event: Event,
-}
-
-/// One record of somebody's history.
+/// What was recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
-    /// Its place in the ledger.
-    pub place: u64,
-    /// The purpose, which may have left the purpose tree since.
-    pub purpose: String,
-    /// What happened.
-    pub event: Event,
+pub struct Recorded {
+    /// The place of the first record; the others follow it.
+    pub first: u64,
+    /// The ledger's version after them.
+    pub version: u64,
     /// RFC 3339, UTC.
-    pub recorded_at: String,
+    pub at: String,
 }
 
 /// What an import did.
@@ -117,10 +110,22 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS records (
         place INTEGER PRIMARY KEY AUTOINCREMENT,
         identifier_type TEXT NOT NULL,
-        identifier TEXT NOT NULL,
+        identifier TEXT,
+        erased TEXT,
         purpose TEXT NOT NULL,
-        event TEXT NOT NULL CHECK (event IN ('given', 'withdrawn', 'objected')),
-        recorded_at TEXT NOT NULL
+        event TEXT NOT NULL CHECK (event IN ('given', 'withdrawn', 'objected', 'corrected', 'erased')),
+        recorded_at TEXT NOT NULL,
+        effective_from INTEGER,
+        expires_at INTEGER,
+        capacity TEXT,
+        acted_by TEXT,
+        corrects INTEGER,
+        speaking TEXT
+    ) STRICT;
+    CREATE INDEX IF NOT EXISTS corrections ON records (corrects) WHERE corrects IS NOT NULL;
+    CREATE TABLE IF NOT EXISTS erasures (
+        only INTEGER PRIMARY KEY CHECK (only = 1),
+        secret TEXT NOT NULL
     ) STRICT;
     CREATE TABLE IF NOT EXISTS imports (
         digest TEXT PRIMARY KEY,
@@ -138,24 +143,29 @@ const KEPT_LOG: i64 = 64 << 20;
 #[derive(Debug)]
 pub struct Ledger {
     path: PathBuf,
+    /// What tells this department's secret from another ([`super::secret::Secret::check`]).
+    secret: String,
     reader: Mutex<Connection>,
     writer: Mutex<Connection>,
 }
 
 impl Ledger {
-    /// Opens (or creates) the ledger under `state`.
+    /// Opens (or creates) the ledger under `state`, with what tells the department's secret from another.
     ///
     /// # Errors
     /// [`LedgerError`].
-    pub fn open(state: &Path) -> Result<Self, LedgerError> {
+    pub(super) fn open(state: &Path, secret: String) -> Result<Self, LedgerError> {
         let path = state.join("consent.sqlite");
         let (writer, reader) = (connect(&path)?, connect(&path)?);
         writer.pragma_update(None, "journal_mode", "WAL")?;
         writer.pragma_update(None, "synchronous", "FULL")?;
         writer.pragma_update(None, "journal_size_limit", KEPT_LOG)?;
+        // What is erased is overwritten.
+        writer.pragma_update(None, "secure_delete", true)?;
         writer.execute_batch(SCHEMA)?;
         writer.execute_batch(journal::SCHEMA)?;
-        Ok(Self { path, reader: Mutex::new(reader), writer: Mutex::new(writer) })
+        same_secret(&reader, &secret)?;
+        Ok(Self { path, secret, reader: Mutex::new(reader), writer: Mutex::new(writer) })
     }
 
     /// The place of the last record; 0 when there is none.
@@ -176,22 +186,21 @@ impl Ledger {
     }
 
     /// Appends records to a ledger that is not behind the version `least` and, where a command does so beside the node, a `note` of
-    /// it, all or none. Returns the version after them.
-    ///
-    /// # Errors
-    /// [`LedgerError`].
-    pub fn record(&self, records: &[Record], least: u64, note: Option<&Note>) -> Result<u64, LedgerError> {
+    /// it, all or none.
+    pub(super) fn record(&self, records: &[Record], least: u64, note: Option<&Note>) -> Result<Recorded, LedgerError> {
         self.write(|transaction| {
             not_behind(transaction, least)?;
+            let before = version(transaction)?;
             let mut insert = Insert::new(transaction)?;
             for record in records {
-                insert.scope(&record.identifier_type, &record.purpose, record.event)?;
-                insert.record(&record.identifier)?;
+                insert.scope(&record.identifier_type, record.purpose.as_str(), record.event.as_str())?;
+                insert.record(Subject::Identifier(&record.identifier), &record.details)?;
             }
+            let at = insert.at.clone();
             drop(insert);
             let version = version(transaction)?;
             note.map_or(Ok(()), |note| note.write(transaction, Some(version)))?;
-            Ok(version)
+            Ok(Recorded { first: before + 1, version, at })
         })
     }
 
@@ -221,11 +230,11 @@ impl Ledger {
             }
             let mut insert = Insert::new(transaction)?;
             let mut count = 0u64;
-            spool.read(|scope, identifier| {
+            spool.read(|scope, identifier, details| {
                 if let Some(scope) = scope {
-                    insert.scope(&scope.identifier_type, &scope.purpose, scope.event)?;
+                    insert.scope(&scope.identifier_type, scope.purpose.as_str(), scope.event.as_str())?;
                 }
-                insert.record(identifier)?;
+                insert.record(Subject::Identifier(identifier), details)?;
                 count += 1;
                 if count.is_multiple_of(1 << 14) {
                     written(count);
@@ -241,53 +250,6 @@ impl Ledger {
             note.map_or(Ok(()), |note| note.write(transaction, Some(version)))?;
             Ok(Written::Now { version })
         })
-    }
-
-    /// Calls `each` for every record after place `from`, up to `to`, in order.
-    pub(super) fn since(&self, from: u64, to: u64, mut each: impl FnMut(Row<'_>) -> Result<(), LedgerError>) -> Result<(), LedgerError> {
-        if from >= to {
-            return Ok(());
-        }
-        // A connection of its own: what is asked in between need not wait for five million records.
-        let connection = connect(&self.path)?;
-        let mut statement = connection.prepare_cached(
-            "SELECT place, identifier_type, identifier, purpose, event FROM records WHERE place > ?1 AND place <= ?2 ORDER BY place",
-        )?;
-        let mut rows = statement.query(params![from.cast_signed(), to.cast_signed()])?;
-        while let Some(row) = rows.next()? {
-            let place = row.get::<_, i64>(0)?.cast_unsigned();
-            let text = |column: usize| row.get_ref(column)?.as_str().map_err(|_| LedgerError::Damaged(place));
-            let event = Event::parse(text(4)?).ok_or(LedgerError::Damaged(place))?;
-            each(Row { identifier_type: text(1)?, identifier: text(2)?, purpose: text(3)?, event })?;
-        }
-        Ok(())
-    }
-
-    /// Calls `each` with every record up to place `to` about an identifier of that type, in order; it keeps those it looks for.
-    /// Reads the whole ledger: it is in the order of places only.
-    pub(super) fn about(
-        &self,
-        identifier_type: &str,
-        to: u64,
-        mut each: impl FnMut(&str, &dyn Fn() -> Result<Kept, LedgerError>) -> Result<(), LedgerError>,
-    ) -> Result<(), LedgerError> {
-        // A connection of its own, so that releases need not wait for it.
-        let connection = connect(&self.path)?;
-        let mut statement = connection.prepare(
-            "SELECT identifier, place, purpose, event, recorded_at FROM records WHERE identifier_type = ?1 AND place <= ?2 ORDER BY place",
-        )?;
-        let mut rows = statement.query(params![identifier_type, to.cast_signed()])?;
-        while let Some(row) = rows.next()? {
-            let kept = || {
-                let place = row.get::<_, i64>(1)?.cast_unsigned();
-                let event = row.get_ref(3)?.as_str().ok().and_then(Event::parse).ok_or(LedgerError::Damaged(place))?;
-                Ok(Kept { place, purpose: row.get(2)?, event, recorded_at: row.get(4)? })
-            };
-            let identifier =
-                row.get_ref(0)?.as_str().map_err(|_| LedgerError::Damaged(row.get::<_, i64>(1).map_or(0, i64::cast_unsigned)))?;
-            each(identifier, &kept)?;
-        }
-        Ok(())
     }
 
     /// Writes in one transaction: all, or nothing when `work` fails or this process ends.
@@ -344,37 +306,15 @@ fn version(connection: &Connection) -> Result<u64, LedgerError> {
     Ok(last.map_or(0, i64::cast_unsigned))
 }
 
+/// What was erased can be found again under this secret only.
+fn same_secret(connection: &Connection, secret: &str) -> Result<(), LedgerError> {
+    let known: Option<String> = connection.query_row("SELECT secret FROM erasures", [], |row| row.get(0)).optional()?;
+    if known.is_none_or(|known| known == secret) { Ok(()) } else { Err(LedgerError::Secret) }
+}
+
 /// What was imported under a name.
 fn imported(connection: &Connection, name: &str) -> Result<Option<String>, LedgerError> {
     Ok(connection.query_row("SELECT file FROM imports WHERE digest = ?1", params![name], |row| row.get(0)).optional()?)
-}
-
-/// Inserts records one by one. What they share is bound once.
-struct Insert<'a> {
-    statement: rusqlite::CachedStatement<'a>,
-}
-
-impl<'a> Insert<'a> {
-    fn new(transaction: &'a Transaction<'_>) -> Result<Self, LedgerError> {
-        let mut statement = transaction
-            .prepare_cached("INSERT INTO records (identifier_type, identifier, purpose, event, recorded_at) VALUES (?1, ?2, ?3, ?4, ?5)")?;
-        statement.raw_bind_parameter(5, timestamp())?;
-        Ok(Self { statement })
-    }
-
-    /// What the next records are about.
-    fn scope(&mut self, identifier_type: &str, purpose: &Name, event: Event) -> Result<(), LedgerError> {
-        self.statement.raw_bind_parameter(1, identifier_type)?;
-        self.statement.raw_bind_parameter(3, purpose.as_str())?;
-        self.statement.raw_bind_parameter(4, event.as_str())?;
-        Ok(())
-    }
-
-    fn record(&mut self, identifier: &str) -> Result<(), LedgerError> {
-        self.statement.raw_bind_parameter(2, identifier)?;
-        self.statement.raw_execute()?;
-        Ok(())
-    }
 }
 
 pub(super) fn timestamp() -> String {

@@ -77,7 +77,7 @@ mod tests {
     use concordat_policy::{Code, Name};
 
     use super::*;
-    use crate::consent::ledger::Record;
+    use crate::consent::ledger::{Details, Record};
 
     fn open(state: &Path) -> Consent {
         Consent::open(state, Name::parse("dfe").unwrap()).unwrap()
@@ -85,7 +85,8 @@ mod tests {
 
     fn record(consent: &Consent, event: Event) -> u64 {
         let purpose = Name::parse("p").unwrap();
-        consent.record(&[Record { identifier_type: "nino".into(), identifier: "A".into(), purpose, event }]).unwrap()
+        let details = Details::default();
+        consent.record(&[Record { identifier_type: "nino".into(), identifier: "A".into(), purpose, event, details }]).unwrap()
     }
 
     /// Puts the ledger of `backup` in the place of the one in `state`, as it was after one record.

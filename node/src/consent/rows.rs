@@ -1,5 +1,6 @@
 //! Reads consent records from a CSV or Parquet file with the columns `identifier`, `purpose`, `event` and, where the department
-//! has identifiers of several types, `identifier_type`. Other columns are not looked at.
+//! has identifiers of several types, `identifier_type`. It may have `effective_from` and `expires_at` (RFC 3339, whole seconds),
+//! and `capacity` and `acted_by`: empty where a record does not say it. Other columns are not looked at.
 //!
 //! A CSV record is one line of at most 64 KiB: a field that holds a line break is refused, because a quotation mark that was
 //! forgotten would else swallow the records that follow.
@@ -11,10 +12,12 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 
-use super::spool::Raw;
+use super::intake::Raw;
 
 /// The columns, in the order of [`Raw`]'s fields.
-const COLUMNS: [&str; 4] = ["identifier", "identifier_type", "purpose", "event"];
+const COLUMNS: [&str; 8] = ["identifier", "identifier_type", "purpose", "event", "effective_from", "expires_at", "capacity", "acted_by"];
+/// How many of them, the first ones, every file has.
+const NEEDED: usize = 4;
 
 /// Where a record stands in its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,8 +98,8 @@ pub(super) fn read<E: From<FileError>>(
 }
 
 /// Where the columns stand among `names`.
-fn positions<'a>(names: impl Iterator<Item = &'a str>, only_type: Option<&str>) -> Result<[Option<usize>; 4], FileError> {
-    let mut found = [None; 4];
+fn positions<'a>(names: impl Iterator<Item = &'a str>, only_type: Option<&str>) -> Result<[Option<usize>; 8], FileError> {
+    let mut found = [None; 8];
     for (at, name) in names.enumerate() {
         for (column, found) in COLUMNS.iter().zip(&mut found) {
             if *column == name && found.replace(at).is_some() {
@@ -104,7 +107,7 @@ fn positions<'a>(names: impl Iterator<Item = &'a str>, only_type: Option<&str>) 
             }
         }
     }
-    for (column, found) in COLUMNS.iter().zip(found) {
+    for (column, found) in COLUMNS.iter().zip(found).take(NEEDED) {
         match found {
             None if *column != "identifier_type" => return Err(FileError::Column(column)),
             None if only_type.is_none() => return Err(FileError::NoType),
@@ -112,4 +115,10 @@ fn positions<'a>(names: impl Iterator<Item = &'a str>, only_type: Option<&str>) 
         }
     }
     Ok(found)
+}
+
+/// A record of the columns' values, in their order.
+fn raw<'a>(values: [&'a str; 8]) -> Raw<'a> {
+    let [identifier, identifier_type, purpose, event, effective_from, expires_at, capacity, acted_by] = values;
+    Raw { identifier, identifier_type, purpose, event, effective_from, expires_at, capacity, acted_by }
 }

@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 
-use concordat_policy::consent::{Latest, allows, relevant};
+use chrono::Utc;
+use concordat_policy::consent::history::speaking;
+use concordat_policy::consent::{Said, Spoken, allows, latest, relevant};
 use concordat_policy::{Basis, Code, Name, Refusal};
 
 use super::Consent;
 use super::intake::{Intake, IntakeError};
 use super::journal::Note;
-use super::ledger::Kept;
+use super::ledger::{Kept, Known, Subject, entry};
 
 /// The most people who are shown at once.
 pub const MAX_SUBJECTS: usize = 1000;
@@ -78,7 +80,7 @@ pub enum AskError {
 }
 
 impl Intake {
-    /// Checks whom to show, and for which purpose; for all of the tree if for none.
+    /// Checks whom to ask for, and for which purpose; for all of the tree if for none.
     ///
     /// # Errors
     /// [`AskError`].
@@ -132,19 +134,31 @@ impl Asked {
         })
     }
 
-    /// Notes in the journal that a command shows these people.
-    pub(crate) fn notes(&self, digests: &[String]) -> Vec<Note> {
+    /// Notes in the journal that a command shows these people, or makes their receipts: `event` says which.
+    pub(crate) fn notes(&self, event: &'static str, digests: &[String]) -> Vec<Note> {
         let note = |fields: Vec<(&'static str, serde_json::Value)>| {
-            fields.into_iter().fold(Note::new("consent.shown"), |note, (name, value)| note.field(name, value))
+            fields.into_iter().fold(Note::new(event), |note, (name, value)| note.field(name, value))
         };
         self.entries(digests).map(note).collect()
     }
 
-    fn standing(&self, purpose: &Purpose, records: &[Kept]) -> Standing {
-        let mut latest = Latest::default();
-        for record in records.iter().filter(|record| purpose.relevant.iter().any(|name| name.as_str() == record.purpose)) {
-            latest.record(record.event, record.place);
-        }
+    /// The people, with what stands in the stead of those who were erased.
+    pub(super) fn people(&self, digest: impl Fn(&str) -> String) -> Vec<Known> {
+        self.identifiers.iter().map(|identifier| Known { identifier: identifier.clone(), digest: digest(identifier) }).collect()
+    }
+
+    /// The identifiers, normalised, in the order in which they were asked for.
+    pub(super) fn identifiers(&self) -> &[String] {
+        &self.identifiers
+    }
+
+    /// The label of the identifiers' type.
+    pub(super) fn label(&self) -> &str {
+        &self.label
+    }
+
+    fn standing(purpose: &Purpose, spoken: &[Spoken<'_>], now: i64) -> Standing {
+        let latest = latest(spoken, |of| purpose.relevant.iter().any(|name| name.as_str() == of), now);
         let statutory = Basis::Statutory { power: String::new(), honours_objections: true };
         Standing {
             purpose: purpose.name.clone(),
@@ -155,8 +169,9 @@ impl Asked {
     }
 
     /// Whether a record counts for what was asked.
-    fn counts(&self, purpose: &str) -> bool {
-        self.only.is_none() || self.purposes.iter().flat_map(|p| &p.relevant).any(|name| name.as_str() == purpose)
+    fn counts(&self, kept: &Kept) -> bool {
+        let speaks = || self.purposes.iter().flat_map(|p| &p.relevant).any(|name| name.as_str() == kept.purpose);
+        self.only.is_none() || kept.said == Said::Erased || speaks()
     }
 }
 
@@ -167,21 +182,27 @@ impl Consent {
     /// As [`Consent::catch_up`]: a ledger that is behind is not shown as if it were whole; [`Code::LimitExceeded`] for somebody
     /// with very many records.
     pub fn show(&self, asked: &Asked) -> Result<Vec<Shown>, Refusal> {
-        let version = self.current()?;
-        let mut places: HashMap<&str, usize> = HashMap::new();
+        let reading = self.current()?;
+        let people = asked.people(|identifier| self.secret.digest(identifier));
+        let (mut places, mut digests): (HashMap<&str, usize>, HashMap<&str, usize>) = Default::default();
         let mut shown: Vec<Shown> = Vec::new();
-        for identifier in &asked.identifiers {
-            places.entry(identifier).or_insert_with(|| {
+        for known in &people {
+            let place = *places.entry(&known.identifier).or_insert_with(|| {
                 shown.push(Shown::default());
                 shown.len() - 1
             });
+            digests.insert(&known.digest, place);
         }
         let mut too_many = false;
-        let read = self.ledger.about(&asked.label, version, |identifier, kept| {
-            if let Some(shown) = places.get(identifier).and_then(|place| shown.get_mut(*place)) {
+        let read = reading.about(&asked.label, 0, |subject, kept| {
+            let place = match subject {
+                Subject::Identifier(identifier) => places.get(identifier),
+                Subject::Erased(digest) => digests.get(digest),
+            };
+            if let Some(shown) = place.and_then(|place| shown.get_mut(*place)) {
                 let kept = kept()?;
                 too_many |= shown.records.len() >= MAX_RECORDS;
-                if asked.counts(&kept.purpose) && !too_many {
+                if asked.counts(&kept) && !too_many {
                     shown.records.push(kept);
                 }
             }
@@ -192,8 +213,10 @@ impl Consent {
             let message = format!("somebody has more than {MAX_RECORDS} records, more than can be shown at once");
             return Err(Refusal::new(Code::LimitExceeded, message).department(&self.department).advice("ask for one purpose"));
         }
+        let now = Utc::now().timestamp();
         for shown in &mut shown {
-            shown.standing = asked.purposes.iter().map(|purpose| asked.standing(purpose, &shown.records)).collect();
+            let spoken = speaking(shown.records.iter().map(entry));
+            shown.standing = asked.purposes.iter().map(|purpose| Asked::standing(purpose, &spoken, now)).collect();
         }
         let of = |identifier: &String| places.get(identifier.as_str()).and_then(|place| shown.get(*place)).cloned().unwrap_or_default();
         Ok(asked.identifiers.iter().map(of).collect())

@@ -1,16 +1,21 @@
 //! Catch-up, versions, imports and restored backups.
 
+mod linearizable;
+mod people;
+
 use concordat_policy::consent::{Event, Latest};
 
 use super::import::{ImportError, Imported, Options, RowProblem, import};
 use super::intake::{Intake, IntakeError};
+use super::ledger::Details;
 use super::rows::{At, FileError, RowError};
 use super::*;
 use crate::config::Config;
 use crate::fixture::{World, name};
 
 fn record(identifier: &str, purpose: &str, event: Event) -> Record {
-    Record { identifier_type: "nino".into(), identifier: identifier.into(), purpose: name(purpose), event }
+    let details = Details::default();
+    Record { identifier_type: "nino".into(), identifier: identifier.into(), purpose: name(purpose), event, details }
 }
 
 /// The events of a subject's last records, in the order in which they were made.
@@ -238,8 +243,8 @@ fn what_the_ledger_holds_of_somebody_is_shown_with_its_meaning() {
     importing.consent.record(&records).unwrap();
     let asked = importing.intake.ask("nino", ["ab100001a", "AB100003A", "AB100001A"].into_iter(), Some("opportunity.measure")).unwrap();
     let shown = importing.consent.show(&asked).unwrap();
-    let events: Vec<_> = shown[0].records.iter().map(|kept| (kept.place, kept.purpose.as_str(), kept.event)).collect();
-    assert_eq!(events, [(1, "opportunity", Event::Given), (3, "opportunity.measure", Event::Withdrawn)]);
+    let events: Vec<_> = shown[0].records.iter().map(|kept| (kept.place, kept.purpose.as_str(), kept.event())).collect();
+    assert_eq!(events, [(1, "opportunity", "given"), (3, "opportunity.measure", "withdrawn")]);
     assert_eq!(shown[0].standing.len(), 1);
     let standing = &shown[0].standing[0];
     assert_eq!((standing.last, standing.under_consent, standing.honouring_objections), (Some(3), false, true));
@@ -259,5 +264,3 @@ fn what_the_ledger_holds_of_somebody_is_shown_with_its_meaning() {
     assert!(importing.intake.ask("upn", std::iter::once("AB100001A"), None).is_err());
     assert!(importing.intake.ask("nino", std::iter::once("AB100001A"), Some("surprise")).is_err());
 }
-
-use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! The external sort, whole releases of the fixture's world, and how they end.
 
+mod withdrawals;
+
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -14,6 +16,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use super::*;
 use crate::config::{Config, Format};
 use crate::consent::Consent;
+use crate::consent::intake::Raw;
 use crate::datasets::Witness;
 use crate::fixture::{World, name};
 use crate::node::Node;
@@ -135,6 +138,10 @@ async fn a_million_rows_sort_in_seconds() {
     assert_eq!(rows(&partitions).len(), 1_000_000);
 }
 
+fn withdrawn(identifier: &str) -> Raw<'_> {
+    Raw { identifier, identifier_type: "nino", purpose: "opportunity.measure", event: "withdrawn", ..Raw::default() }
+}
+
 async fn node(world: &World) -> Arc<Node> {
     Node::open(Config::load(&world.path("node.toml")).unwrap()).await.unwrap()
 }
@@ -171,7 +178,7 @@ async fn only_consented_subjects_leave_and_a_withdrawal_counts_at_once() {
 
     // Another process records a withdrawal; the next order honours it.
     let other = Consent::open(&world.path("state"), name("dfe")).unwrap();
-    let record = node.intake.record("AB 10 00 01 A", "nino", "opportunity.measure", "withdrawn", &mut String::new()).unwrap();
+    let record = node.intake.record(withdrawn("AB 10 00 01 A"), &mut String::new()).unwrap();
     other.record(&[record]).unwrap();
     let release = node.order(&world.order(&world.request(now), now), certificate(), now).await.unwrap();
     assert_eq!(scores(&all(&release).await), [None, Some(4.5)]);

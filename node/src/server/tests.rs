@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::fixture::{self, World, name};
 
 mod consent;
+mod people;
 
 struct Running {
     world: World,
@@ -161,6 +162,10 @@ async fn strangers_get_nowhere() {
         assert_eq!(code(&import.unwrap_err()), Some(Code::Unauthenticated), "{what}");
         let show = ledger.show(v1::ShowRequest::default()).await;
         assert_eq!(code(&show.map(drop).unwrap_err()), Some(Code::Unauthenticated), "{what}");
+        assert_eq!(code(&ledger.correct(v1::CorrectRequest::default()).await.unwrap_err()), Some(Code::Unauthenticated), "{what}");
+        assert_eq!(code(&ledger.erase(v1::EraseRequest::default()).await.unwrap_err()), Some(Code::Unauthenticated), "{what}");
+        let receipts = ledger.receipts(v1::ReceiptsRequest::default()).await;
+        assert_eq!(code(&receipts.map(drop).unwrap_err()), Some(Code::Unauthenticated), "{what}");
     }
 }
 
@@ -200,6 +205,7 @@ async fn administrators_record_consent_and_the_gateway_reads_descriptions() {
         identifier_type: "nino".into(),
         purpose: "opportunity".into(),
         event: "withdrawn".into(),
+        ..Default::default()
     };
     let answer = ledger.record(v1::RecordRequest { records: vec![record("ab 10 00 01 a")] }).await.unwrap().into_inner();
     assert_eq!(answer.consent_version, 6);

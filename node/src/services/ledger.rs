@@ -13,13 +13,14 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Control;
 use crate::consent::import::{StreamError, StreamImport};
-use crate::consent::intake::IntakeError;
-use crate::consent::ledger::LedgerError;
-use crate::consent::show::Shown;
+use crate::consent::intake::{IntakeError, Raw};
+use crate::consent::ledger::{LedgerError, Record};
 use crate::release::blocking;
 
 /// The most consent records in one message.
 const MAX_RECORDS: usize = 10_000;
+/// The most records of a call whose receipts are in its answer.
+pub(super) const MAX_RECEIPTS: usize = 200;
 /// How long the next message of an import may take.
 const NEXT: Duration = Duration::from_secs(30);
 
@@ -27,7 +28,7 @@ const NEXT: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub(super) struct Turns {
     import: Arc<Semaphore>,
-    show: Arc<Semaphore>,
+    pub(super) show: Arc<Semaphore>,
 }
 
 impl Default for Turns {
@@ -37,17 +38,17 @@ impl Default for Turns {
 }
 
 impl Control {
-    fn invalid(&self, cause: impl Into<String>) -> Refusal {
+    pub(super) fn invalid(&self, cause: impl Into<String>) -> Refusal {
         Refusal::new(Code::Invalid, cause).department(&self.0.department)
     }
 
-    fn busy(&self, what: &str) -> Refusal {
+    pub(super) fn busy(&self, what: &str) -> Refusal {
         Refusal::new(Code::LimitExceeded, format!("another {what} is under way at this department's node"))
             .department(&self.0.department)
             .advice("ask again in a minute")
     }
 
-    fn ledger(&self, error: LedgerError) -> Refusal {
+    pub(super) fn ledger(&self, error: LedgerError) -> Refusal {
         match error {
             LedgerError::Busy => self.busy("writer of the consent ledger"),
             LedgerError::Behind => Refusal::new(
@@ -67,17 +68,25 @@ impl Control {
         }
         let mut scratch = String::new();
         let records = request.records.iter().enumerate().map(|(index, record)| {
-            let taken = self.0.intake.record(&record.identifier, &record.identifier_type, &record.purpose, &record.event, &mut scratch);
+            let taken = self.0.intake.record(Raw::from(record), &mut scratch);
             taken.map_err(|cause: IntakeError| self.invalid(format!("records[{index}]: {cause}; nothing was recorded")))
         });
         let records = records.collect::<Result<Vec<_>, _>>()?;
         let count = records.len();
         let intent = Entry::new("consent.intended").field("records", count).field("certificate", administrator.as_str());
         self.0.log(intent).await?;
-        let (consent, control) = (Arc::clone(&self.0.consent), self.clone());
-        let version = blocking(move || consent.record(&records).map_err(|e| control.ledger(e))).await?;
+        let control = self.clone();
+        let (version, receipts) = blocking(move || control.record_now(&records)).await?;
         self.0.log(Entry::new("consent.recorded").field("records", count).field("consent_version", version)).await?;
-        Ok(v1::RecordResponse { consent_version: version })
+        Ok(v1::RecordResponse { consent_version: version, receipts })
+    }
+
+    /// Writes the records. The ledger's version after them, and their receipts.
+    fn record_now(&self, records: &[Record]) -> Result<(u64, Vec<String>), Refusal> {
+        let receipts = self.receipts()?;
+        let recorded = self.0.consent.record_noted(records, None).map_err(|e| self.ledger(e))?;
+        let told = if records.len() > MAX_RECEIPTS { &[][..] } else { records };
+        Ok((recorded.version, receipts.of(told, &recorded).map_err(Refusal::internal)?))
     }
 
     async fn import_consent(
@@ -154,20 +163,6 @@ impl Control {
             other => self.invalid(other.to_string()),
         }
     }
-
-    async fn show_consent(&self, request: v1::ShowRequest, certificate: Option<Fingerprint>) -> Result<Vec<Shown>, Refusal> {
-        let administrator = self.0.callers.administrator(certificate)?;
-        let _turn = self.1.show.try_acquire().map_err(|_| self.busy("reading of the whole ledger"))?;
-        let purpose = Some(request.purpose.as_str()).filter(|purpose| !purpose.is_empty());
-        let identifiers = request.identifiers.iter().map(String::as_str);
-        let asked = self.0.intake.ask(&request.identifier_type, identifiers, purpose).map_err(|e| self.invalid(e.to_string()))?;
-        for fields in asked.entries(&asked.digests(|bytes| self.0.log.digest(bytes))) {
-            let entry = fields.into_iter().fold(Entry::new("consent.shown"), |entry, (name, value)| entry.field(name, value));
-            self.0.log(entry.field("certificate", administrator.as_str())).await?;
-        }
-        let consent = Arc::clone(&self.0.consent);
-        blocking(move || consent.show(&asked)).await
-    }
 }
 
 /// Names go into the log and the ledger.
@@ -175,29 +170,10 @@ fn id_ok(id: &str) -> bool {
     (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
-fn message((index, shown): (u32, Shown)) -> v1::SubjectRecords {
-    let record = |kept: crate::consent::ledger::Kept| v1::KeptRecord {
-        place: kept.place,
-        purpose: kept.purpose,
-        event: kept.event.as_str().into(),
-        recorded_at: kept.recorded_at,
-    };
-    let standing = |standing: crate::consent::show::Standing| v1::Standing {
-        purpose: standing.purpose.to_string(),
-        last: standing.last.unwrap_or(0),
-        under_consent: standing.under_consent,
-        honouring_objections: standing.honouring_objections,
-    };
-    v1::SubjectRecords {
-        index,
-        records: shown.records.into_iter().map(record).collect(),
-        standing: shown.standing.into_iter().map(standing).collect(),
-    }
-}
-
 #[tonic::async_trait]
 impl v1::consent_ledger_server::ConsentLedger for Control {
     type ShowStream = BoxStream<'static, Result<v1::SubjectRecords, Status>>;
+    type ReceiptsStream = BoxStream<'static, Result<v1::SubjectReceipts, Status>>;
 
     async fn record(&self, request: Request<v1::RecordRequest>) -> Result<Response<v1::RecordResponse>, Status> {
         let certificate = peer::certificate(&request);
@@ -211,11 +187,31 @@ impl v1::consent_ledger_server::ConsentLedger for Control {
         self.answer("consent.refused", certificate.as_ref(), outcome).await
     }
 
+    async fn correct(&self, request: Request<v1::CorrectRequest>) -> Result<Response<v1::CorrectResponse>, Status> {
+        let certificate = peer::certificate(&request);
+        let outcome = self.correct_consent(request.into_inner(), certificate.clone()).await;
+        self.answer("consent.refused", certificate.as_ref(), outcome).await
+    }
+
+    async fn erase(&self, request: Request<v1::EraseRequest>) -> Result<Response<v1::EraseResponse>, Status> {
+        let certificate = peer::certificate(&request);
+        let outcome = self.erase_consent(request.into_inner(), certificate.clone()).await;
+        self.answer("consent.refused", certificate.as_ref(), outcome).await
+    }
+
+    async fn receipts(&self, request: Request<v1::ReceiptsRequest>) -> Result<Response<Self::ReceiptsStream>, Status> {
+        let certificate = peer::certificate(&request);
+        let outcome = self.consent_receipts(request.into_inner(), certificate.clone()).await;
+        let made: Result<Self::ReceiptsStream, Refusal> =
+            outcome.map(|made| Box::pin(stream::iter(made.into_iter().map(Ok))) as Self::ReceiptsStream);
+        self.answer("consent.refused", certificate.as_ref(), made).await
+    }
+
     async fn show(&self, request: Request<v1::ShowRequest>) -> Result<Response<Self::ShowStream>, Status> {
         let certificate = peer::certificate(&request);
         let outcome = self.show_consent(request.into_inner(), certificate.clone()).await;
         let shown: Result<Self::ShowStream, Refusal> =
-            outcome.map(|shown| Box::pin(stream::iter((0..).zip(shown).map(message).map(Ok))) as Self::ShowStream);
+            outcome.map(|shown| Box::pin(stream::iter(shown.into_iter().map(Ok))) as Self::ShowStream);
         self.answer("consent.refused", certificate.as_ref(), shown).await
     }
 }

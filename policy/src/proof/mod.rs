@@ -9,6 +9,7 @@
 //! world's seed, and `CONCORDAT_PROOF_SEED=… CONCORDAT_PROOF_REQUESTS=1` shows it again.
 
 mod apart;
+mod choices;
 mod compare;
 mod evaluator;
 mod laws;

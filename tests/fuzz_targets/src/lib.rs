@@ -9,7 +9,7 @@
 //! | `predicate` | a predicate's protobuf | what is accepted is within the limits, and is written and read again the same |
 //! | `agreement` | TOML | an accepted agreement keeps its own rules and is the same when its text is written anew; a problem names a line of the text |
 //! | `token` | header and claims, or a token | only what an independent reading of the claims permits is accepted, and nothing that we did not sign |
-//! | `receipt` | claims | an accepted receipt is signed and read again the same |
+//! | `receipt` | claims | an accepted receipt, of a release or of a consent record, is signed and read again the same |
 //! | `signature` | header and payload, or a file | an accepted signature of an agreement has the one header, five members and a key that we hold, and counts only for its text |
 #![allow(
     clippy::unwrap_used,

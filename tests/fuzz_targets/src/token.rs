@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! token:   mode │ length of the header │ header, JSON │ claims, JSON        (mode 0: the rest is a token as it came)
-//! receipt: claims, JSON
+//! receipt: claims, JSON, of a release receipt and of a consent receipt
 //! ```
 
 use std::sync::LazyLock;
@@ -12,6 +12,8 @@ use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublic
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use concordat_policy::Name;
+use concordat_policy::agreement::Fingerprint;
+use concordat_proto::consent_receipt::{self, ConsentReceipt};
 use concordat_proto::receipt::{AUDIENCE, LIFETIME, Receipt, TYPE};
 use concordat_proto::token::{Bearer, BearerType, Begins, Expected, LEEWAY, SigningKey, VerifyingKey, verify, verify_bearer};
 use serde_json::{Map, Value, json};
@@ -113,6 +115,7 @@ fn holds(header: &[u8], claims: &[u8], accepted: &Map<String, Value>, bearer: Op
 
 /// The target.
 pub fn receipt(data: &[u8]) {
+    consent_receipt(data);
     let department = Name::parse("dwp").unwrap();
     let token = signed(json!({ "alg": "EdDSA", "typ": TYPE }).to_string().as_bytes(), data);
     let Ok(receipt) = Receipt::verify(&token, &department, &KEY.verifying, NOW) else { return };
@@ -122,6 +125,15 @@ pub fn receipt(data: &[u8]) {
     assert_eq!(Receipt::verify(&again, &department, &KEY.verifying, NOW), Ok(receipt), "a receipt is read again as another one");
     let other = Name::parse("dfe").unwrap();
     assert!(Receipt::verify(&token, &other, &KEY.verifying, NOW).is_err(), "the receipt of another department");
+}
+
+/// The same claims as a consent receipt, which people bring as files.
+fn consent_receipt(data: &[u8]) {
+    let jws = signed(json!({ "alg": "EdDSA", "typ": consent_receipt::TYPE }).to_string().as_bytes(), data);
+    let Ok((receipt, key)) = ConsentReceipt::read(&jws) else { return };
+    assert_eq!(key, Fingerprint::of(KEY.signing.public_spki()), "it counts for a key that did not sign it");
+    let again = receipt.clone().sign(&KEY.signing).expect("a receipt can be signed");
+    assert_eq!(ConsentReceipt::read(&again), Ok((receipt, key)), "a consent receipt is read again as another one");
 }
 
 fn claims(change: &[(&str, Value)]) -> Value {
@@ -169,5 +181,17 @@ pub(crate) fn receipt_seeds() -> Vec<Vec<u8>> {
         log_entry: 3,
     };
     let other = Receipt { rows: u64::MAX, consent_version: u64::MAX, freshness: i64::MIN, partition: u32::MAX, ..receipt.clone() };
-    [receipt, other].iter().map(|receipt| serde_json::to_vec(receipt).unwrap()).collect()
+    let consent = json!({
+        "schema_version": consent_receipt::SCHEMA, "record_id": "dwp:0:17", "pii_principal_id": "00ff",
+        "pii_processing": { "language": "en", "purposes": [{
+            "purpose": "opportunity", "title": "Opportunity", "lawful_basis": "consent", "pii_controllers": ["dwp"], "jurisdiction": "GB",
+            "withdrawal_method": "Write to us.", "privacy_rights": "UK GDPR Art. 7(3)",
+        }]},
+        "event": [{ "event_time": "2027-01-15T08:00:00Z", "event_type": "explicit", "event_state": "given", "entity_id": "pii_principal",
+            "validity_duration": "2028-01-15T08:00:00Z" }],
+        "party_identification": [{ "party_id": "dwp", "party_name": "Work and Pensions", "party_role": "pii_controller" }],
+        "issued_at": "2027-01-15T08:00:00Z", "key": BASE64_URL_SAFE_NO_PAD.encode(KEY.signing.public_spki()),
+    });
+    let releases = [receipt, other].map(|receipt| serde_json::to_vec(&receipt).unwrap());
+    releases.into_iter().chain([consent.to_string().into_bytes()]).collect()
 }

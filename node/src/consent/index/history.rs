@@ -1,24 +1,32 @@
 //! Histories: which choices a subject has made, the last one of each kind for each purpose, in the order in which they were made.
 //!
 //! Whether a subject's data may be used depends on which of these choices came later, never on their absolute places in the
-//! ledger. There are few such histories (*given*; *given*, then *withdrawn*; …) and many subjects, so each is kept once.
+//! ledger. There are few such histories (*given*; *given*, then *withdrawn*; …) and many subjects, so each is kept once. Choices
+//! with times are rare: each different one is kept beside the histories, and has a number.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use concordat_policy::consent::Event;
+use concordat_policy::consent::{Event, Term};
 
 use super::super::ledger::LedgerError;
 
-/// One kind of choice for one purpose, which a number stands for.
+/// One kind of choice for one purpose, or one choice with times, which a number stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Choice(u32);
 
+/// The mark of choices with times.
+const TIMED: u32 = 1 << 31;
+/// In a waiting record: the number is that of a special choice.
+const SPECIAL: u32 = 3;
+
 impl Choice {
-    /// Bits of a choice.
+    /// Bits of a choice without times, and of what stands for any other while it waits.
     pub(super) const BITS: u32 = 22;
     /// How many purposes can be told apart.
     pub(super) const PURPOSES: usize = 1 << (Self::BITS - 2);
+    /// Forgets all choices before it. Stands in no history.
+    pub(super) const FORGET: Self = Self(u32::MAX);
 
     /// `purpose` is less than [`Choice::PURPOSES`].
     pub(super) fn new(purpose: u32, event: Event) -> Self {
@@ -28,6 +36,26 @@ impl Choice {
             Event::Objected => 2,
         };
         Self(purpose << 2 | event)
+    }
+
+    /// The choice with times of this number.
+    pub(super) fn timed(number: u32) -> Option<Self> {
+        Some(Self(TIMED | number)).filter(|choice| number < TIMED && *choice != Self::FORGET)
+    }
+
+    /// Its number, if it has times.
+    pub(super) fn number(self) -> Option<usize> {
+        (self.0 & TIMED != 0 && self != Self::FORGET).then_some((self.0 & !TIMED) as usize)
+    }
+
+    /// What waits in the stead of the special choice at `place`, which is less than [`Choice::PURPOSES`].
+    pub(super) fn special(place: u32) -> Self {
+        Self(place << 2 | SPECIAL)
+    }
+
+    /// The place of the special choice that this one waits for.
+    pub(super) fn is_special(self) -> Option<usize> {
+        (self.0 & TIMED == 0 && self.0 & 3 == SPECIAL).then_some((self.0 >> 2) as usize)
     }
 
     pub(super) fn bits(self) -> u32 {
@@ -51,8 +79,20 @@ impl Choice {
     }
 }
 
+/// A choice with times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Timed {
+    pub(super) purpose: u32,
+    pub(super) event: Event,
+    pub(super) term: Term,
+}
+
 /// Makes `choice` the last of `history`, in which each stands at most once.
 pub(super) fn append(history: &mut Vec<Choice>, choice: Choice) {
+    if choice == Choice::FORGET {
+        history.clear();
+        return;
+    }
     history.retain(|earlier| *earlier != choice);
     history.push(choice);
 }

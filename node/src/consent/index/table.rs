@@ -5,147 +5,20 @@
 //!                              └─ many ─▶ merged with recent into a new base (sorted, never changed)
 //! ```
 //!
-//! A base is three arrays in the order of the keys (8, 2 and 4 bytes a subject) and a directory: where the keys with the same
-//! first bits begin. Keys are uniform, so that each stretch holds some eight to sixteen of them, which one or two cache lines
-//! hold. A merge reads the old base from end to end and leaves out the histories that nobody has any more.
+//! A merge reads the old base ([`super::base`]) from end to end and leaves out the histories that nobody has any more.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use concordat_policy::Name;
-use concordat_policy::consent::Event;
+use concordat_policy::consent::{Event, Term};
 
 use super::super::ledger::LedgerError;
-use super::history::{Choice, Histories, Number, Texts, append};
-use crate::pseudonym::Pseudonym;
-
-/// 80 bits of a subject's keyed hash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key {
-    high: u64,
-    low: u16,
-}
-
-impl Key {
-    const BITS: u32 = 80;
-
-    pub(super) fn of(hash: Pseudonym) -> Self {
-        Self::from_bits(u128::from_be_bytes(hash) >> (128 - Self::BITS))
-    }
-
-    fn bits(self) -> u128 {
-        u128::from(self.high) << 16 | u128::from(self.low)
-    }
-
-    fn from_bits(bits: u128) -> Self {
-        #[expect(clippy::cast_possible_truncation, reason = "the key is cut into its two parts")]
-        let (high, low) = ((bits >> 16) as u64, bits as u16);
-        Self { high, low }
-    }
-}
-
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.high);
-    }
-}
-
-/// Keys are uniform already.
-#[derive(Default)]
-pub(super) struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        // Keys are written by `write_u64`; anything else would still hash, only slowly.
-        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
-    }
-    fn write_u64(&mut self, value: u64) {
-        self.0 = value;
-    }
-}
+use super::base::{AsItIs, Base, Key, Making};
+use super::history::{Choice, Histories, Number, Texts, Timed, append};
 
 type Recent = HashMap<Key, Number, BuildHasherDefault<AsItIs>>;
-
-/// Sorted, and never changed.
-#[derive(Default)]
-struct Base {
-    high: Box<[u64]>,
-    low: Box<[u16]>,
-    numbers: Box<[Number]>,
-    /// Where each stretch begins, and where the last one ends.
-    starts: Box<[u32]>,
-    /// The bits of `high` that do not choose the stretch.
-    shift: u32,
-}
-
-impl Base {
-    fn len(&self) -> usize {
-        self.high.len()
-    }
-
-    fn find(&self, key: Key) -> Option<Number> {
-        let stretch = usize::try_from(key.high >> self.shift).ok()?;
-        let (start, end) = (*self.starts.get(stretch)? as usize, *self.starts.get(stretch + 1)? as usize);
-        let before = self.high.get(start..end)?.iter().take_while(|high| **high < key.high).count();
-        // Different keys with the same first 64 bits stand side by side.
-        let mut at = start + before;
-        while at < end && *self.high.get(at)? == key.high {
-            if *self.low.get(at)? == key.low {
-                return self.numbers.get(at).copied();
-            }
-            at += 1;
-        }
-        None
-    }
-
-    fn key(&self, at: usize) -> Option<Key> {
-        Some(Key { high: *self.high.get(at)?, low: *self.low.get(at)? })
-    }
-
-    fn bytes(&self) -> usize {
-        size_of_val(&*self.high) + size_of_val(&*self.low) + size_of_val(&*self.numbers) + size_of_val(&*self.starts)
-    }
-}
-
-/// A base in the making: keys come in ascending order.
-struct Making {
-    high: Vec<u64>,
-    low: Vec<u16>,
-    numbers: Vec<Number>,
-}
-
-impl Making {
-    fn with_capacity(most: usize) -> Self {
-        Self { high: Vec::with_capacity(most), low: Vec::with_capacity(most), numbers: Vec::with_capacity(most) }
-    }
-
-    fn push(&mut self, key: Key, number: Number) {
-        self.high.push(key.high);
-        self.low.push(key.low);
-        self.numbers.push(number);
-    }
-
-    fn done(self) -> Result<Base, LedgerError> {
-        let full = |_| LedgerError::Full("subjects of one identifier type");
-        // Eight to sixteen keys a stretch.
-        let bits = (self.high.len() / 8).max(2).ilog2();
-        let shift = u64::BITS - bits;
-        let mut starts = Vec::with_capacity((1 << bits) + 1);
-        for (at, high) in self.high.iter().enumerate() {
-            let at = u32::try_from(at).map_err(full)?;
-            while starts.len() as u64 <= high >> shift {
-                starts.push(at);
-            }
-        }
-        let end = u32::try_from(self.high.len()).map_err(full)?;
-        starts.resize((1 << bits) + 1, end);
-        Ok(Base { high: self.high.into(), low: self.low.into(), numbers: self.numbers.into(), starts: starts.into(), shift })
-    }
-}
 
 /// What readers hold.
 #[derive(Clone, Default)]
@@ -154,6 +27,8 @@ pub(super) struct Shared {
     /// Everything of the subjects in it; what the base holds of them counts no more.
     recent: Arc<Recent>,
     texts: Arc<Texts>,
+    /// Choices with times, by number. Only ever added to.
+    timed: Arc<Vec<Timed>>,
     purposes: Arc<Vec<String>>,
 }
 
@@ -166,6 +41,13 @@ impl Shared {
     /// The subject's history; empty for who has none.
     pub(super) fn history(&self, key: Key) -> &[Choice] {
         self.number(key).map_or(&[], |number| self.texts.get(number))
+    }
+
+    /// What a choice says at `now`, and for which purpose by its number.
+    pub(super) fn says(&self, choice: Choice, now: i64) -> Option<(usize, Event)> {
+        let Some(number) = choice.number() else { return Some((choice.purpose(), choice.event())) };
+        let timed = self.timed.get(number)?;
+        Some((timed.purpose as usize, timed.term.says(timed.event, now)?))
     }
 
     /// For each purpose by its number, whether it is one of `purposes`.
@@ -191,7 +73,7 @@ impl Shared {
     pub(super) fn bytes(&self) -> usize {
         // A hash table fills at most seven eighths of its places, and each has a byte of its own.
         let recent = self.recent.capacity() * 8 / 7 * (size_of::<(Key, Number)>() + 1);
-        self.base.bytes() + recent + self.texts.bytes()
+        self.base.bytes() + recent + self.texts.bytes() + self.timed.capacity() * size_of::<Timed>()
     }
 }
 
@@ -217,6 +99,10 @@ const SEQUENCE: u32 = u128::BITS - Key::BITS - Choice::BITS;
 pub(super) struct Table {
     shared: Shared,
     histories: Histories,
+    /// The numbers of choices with times.
+    numbers: HashMap<Timed, u32>,
+    /// Those among the waiting choices that their bits cannot hold.
+    specials: Vec<Choice>,
     /// From the highest bit: key, sequence, choice. Sorted as numbers, each subject's records stand together and in order.
     pending: Vec<u128>,
     limits: Limits,
@@ -232,11 +118,46 @@ impl Table {
     }
 
     /// Takes one more record. Readers see it once it is settled.
-    pub(super) fn record(&mut self, key: Key, purpose: &str, event: Event) -> Result<(), LedgerError> {
-        let choice = Choice::new(self.purpose(purpose)?, event);
+    pub(super) fn record(&mut self, key: Key, purpose: &str, event: Event, term: Term) -> Result<(), LedgerError> {
+        let purpose = self.purpose(purpose)?;
+        if term.is_plain() {
+            return self.wait(key, Choice::new(purpose, event));
+        }
+        let timed = self.timed(Timed { purpose, event, term })?;
+        self.special(key, timed)
+    }
+
+    /// Forgets what the subject chose before.
+    pub(super) fn forget(&mut self, key: Key) -> Result<(), LedgerError> {
+        self.special(key, Choice::FORGET)
+    }
+
+    fn special(&mut self, key: Key, choice: Choice) -> Result<(), LedgerError> {
+        if self.specials.len() >= Choice::PURPOSES {
+            self.merge()?;
+        }
+        let place = u32::try_from(self.specials.len()).map_err(|_| LedgerError::Full("waiting choices"))?;
+        self.specials.push(choice);
+        self.wait(key, Choice::special(place))
+    }
+
+    fn wait(&mut self, key: Key, choice: Choice) -> Result<(), LedgerError> {
         let sequence = (self.pending.len() as u128) << Choice::BITS;
         self.pending.push(key.bits() << (SEQUENCE + Choice::BITS) | sequence | u128::from(choice.bits()));
         if self.pending.len() >= (self.limits.many)(self.shared.base.len()) { self.merge() } else { Ok(()) }
+    }
+
+    /// The choice that stands for one with times.
+    fn timed(&mut self, timed: Timed) -> Result<Choice, LedgerError> {
+        let full = || LedgerError::Full("different times of choices");
+        if let Some(number) = self.numbers.get(&timed) {
+            return Choice::timed(*number).ok_or_else(full);
+        }
+        let number = u32::try_from(self.shared.timed.len()).map_err(|_| full())?;
+        let choice = Choice::timed(number).ok_or_else(full)?;
+        Arc::make_mut(&mut self.shared.timed).push(timed);
+        self.numbers.insert(timed, number);
+        Ok(choice)
     }
 
     /// Brings all records that were taken to where readers find them.
@@ -250,11 +171,11 @@ impl Table {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let pending = std::mem::take(&mut self.pending);
+        let (pending, specials) = (std::mem::take(&mut self.pending), std::mem::take(&mut self.specials));
         let (base, histories) = (&self.shared.base, &mut self.histories);
         let changed = Arc::make_mut(&mut self.shared.recent);
         // What was taken over before a failure does no harm: the same records come again, in the same order.
-        let outcome = pending.into_iter().map(parts).try_for_each(|(key, choice)| {
+        let outcome = pending.into_iter().map(|record| parts(record, &specials)).try_for_each(|(key, choice)| {
             let before = changed.get(&key).copied().or_else(|| base.find(key)).unwrap_or(0);
             changed.insert(key, histories.after(before, choice)?);
             Ok(())
@@ -273,7 +194,7 @@ impl Table {
 
     /// Makes a new base of the old one, the recent changes and the records that wait.
     fn merge(&mut self) -> Result<(), LedgerError> {
-        let mut pending = std::mem::take(&mut self.pending);
+        let (mut pending, specials) = (std::mem::take(&mut self.pending), std::mem::take(&mut self.specials));
         pending.sort_unstable();
         let mut recent: Vec<(Key, Number)> = self.shared.recent.iter().map(|(key, number)| (*key, *number)).collect();
         recent.sort_unstable();
@@ -283,17 +204,18 @@ impl Table {
         let (mut bases, mut recents, mut records) = (0, recent.iter().copied().peekable(), pending.iter().copied().peekable());
         loop {
             let base = old.key(bases);
-            let (change, record) = (recents.peek().map(|(key, _)| *key), records.peek().map(|record| parts(*record).0));
+            let (change, record) = (recents.peek().map(|(key, _)| *key), records.peek().map(|record| key_of(*record)));
             let Some(key) = [base, change, record].into_iter().flatten().min() else { break };
             let mut number = 0;
             if base == Some(key) {
-                number = old.numbers.get(bases).copied().unwrap_or(0);
+                number = old.number(bases);
                 bases += 1;
             }
             if let Some((_, changed)) = recents.next_if(|(changed, _)| *changed == key) {
                 number = changed;
             }
-            let choices = std::iter::from_fn(|| records.next_if(|record| parts(*record).0 == key)).map(|record| parts(record).1);
+            let own = std::iter::from_fn(|| records.next_if(|record| key_of(*record) == key));
+            let choices = own.map(|record| parts(record, &specials).1);
             making.push(key, moved.after(number, choices)?);
         }
         self.shared.base = Arc::new(making.done()?);
@@ -306,10 +228,16 @@ impl Table {
     }
 }
 
-fn parts(record: u128) -> (Key, Choice) {
+fn key_of(record: u128) -> Key {
+    Key::from_bits(record >> (SEQUENCE + Choice::BITS))
+}
+
+fn parts(record: u128, specials: &[Choice]) -> (Key, Choice) {
     #[expect(clippy::cast_possible_truncation, reason = "the choice is the lowest 22 bits")]
-    let choice = Choice::from_bits(record as u32 & ((1 << Choice::BITS) - 1));
-    (Key::from_bits(record >> (SEQUENCE + Choice::BITS)), choice)
+    let waiting = Choice::from_bits(record as u32 & ((1 << Choice::BITS) - 1));
+    // Each special choice is there as long as the record that waits for it.
+    let choice = waiting.is_special().and_then(|place| specials.get(place)).copied().unwrap_or(waiting);
+    (key_of(record), choice)
 }
 
 /// Histories that move to new numbers, those that are still somebody's.
@@ -356,33 +284,21 @@ impl<'a> Moved<'a> {
 mod tests {
     use super::*;
 
-    /// Keys that share their first 64 bits, or all bits that choose a stretch, are told apart.
-    #[test]
-    fn keys_side_by_side_are_told_apart() {
-        let near = |high: u64| (0..5u16).map(move |low| Key { high, low: low * 7 });
-        let keys: Vec<Key> = [0, 1, 2, 1 << 40, (1 << 40) + 1, u64::MAX - 1, u64::MAX].into_iter().flat_map(near).collect();
-        for count in 0..=keys.len() {
-            let mut making = Making::with_capacity(0);
-            keys[..count].iter().zip(1..).for_each(|(key, number)| making.push(*key, number));
-            let base = making.done().unwrap();
-            for (key, number) in keys.iter().zip(1..) {
-                assert_eq!(base.find(*key), (number as usize <= count).then_some(number), "{key:?} of {count}");
-                assert_eq!(base.find(Key { low: key.low + 1, ..*key }), None);
-            }
-            assert_eq!(base.find(Key { high: 1 << 63, low: 0 }), None);
-        }
-    }
-
     #[test]
     fn what_waits_is_packed_and_unpacked() {
         arbtest::arbtest(|u| {
-            let key = Key { high: u.arbitrary()?, low: u.arbitrary()? };
+            let key = Key::from_bits(u.arbitrary::<u128>()? >> (u128::BITS - Key::BITS));
             let event = *u.choose(&[Event::Given, Event::Withdrawn, Event::Objected])?;
             let purpose = u.int_in_range(0..=u32::try_from(Choice::PURPOSES - 1).unwrap())?;
             let choice = Choice::new(purpose, event);
             let record = key.bits() << (SEQUENCE + Choice::BITS) | u128::from(u.int_in_range(0..=(1u32 << 26) - 1)?) << Choice::BITS;
-            assert_eq!(parts(record | u128::from(choice.bits())), (key, choice));
+            assert_eq!(parts(record | u128::from(choice.bits()), &[]), (key, choice));
             assert_eq!((choice.event(), choice.purpose()), (event, purpose as usize));
+            assert_eq!((choice.number(), choice.is_special()), (None, None));
+            let place = u.int_in_range(0..=2u32)?;
+            let specials = [Choice::FORGET, Choice::timed(0).unwrap(), Choice::timed(u.int_in_range(0..=(1 << 31) - 2)?).unwrap()];
+            assert_eq!(parts(record | u128::from(Choice::special(place).bits()), &specials), (key, specials[place as usize]));
+            assert_eq!(Choice::special(purpose).is_special(), Some(purpose as usize));
             Ok(())
         });
     }

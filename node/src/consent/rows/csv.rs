@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 
-use super::{At, FileError, Raw, RowError, positions};
+use super::{At, FileError, Raw, RowError, positions, raw};
 
 /// The longest line, in bytes.
 const LONGEST: u64 = 64 << 10;
@@ -31,22 +31,22 @@ pub(super) fn read<E: From<FileError>>(
                 continue;
             }
         };
-        let mut values: [Cow<'_, str>; 4] = Default::default();
+        let mut values: [Cow<'_, str>; 8] = Default::default();
         let split = split(line, |at, value| {
             if let Some((_, slot)) = positions.iter().zip(&mut values).find(|(position, _)| **position == Some(at)) {
                 *slot = value;
             }
         });
-        let [identifier, identifier_type, purpose, event] = &values;
-        let raw = match split {
+        let row = match split {
             Ok(found) if found != fields => Err(RowError::Fields(found, fields)),
             Ok(_) => {
-                let identifier_type = only_type.filter(|_| positions[1].is_none()).unwrap_or(identifier_type);
-                Ok(Raw { identifier, identifier_type, purpose, event })
+                let row = raw(values.each_ref().map(AsRef::as_ref));
+                let only_type = only_type.filter(|_| positions[1].is_none());
+                Ok(Raw { identifier_type: only_type.unwrap_or(row.identifier_type), ..row })
             }
             Err(error) => Err(error),
         };
-        each(at, raw)?;
+        each(at, row)?;
     }
     Ok(())
 }

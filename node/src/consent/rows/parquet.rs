@@ -8,7 +8,7 @@ use arrow::datatypes::DataType;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::{At, COLUMNS, FileError, Raw, RowError, positions};
+use super::{At, COLUMNS, FileError, Raw, RowError, positions, raw};
 
 /// Rows that are read at once.
 const BATCH: usize = 8192;
@@ -27,15 +27,18 @@ pub(super) fn read<E: From<FileError>>(
     let mut record = 0;
     for batch in reader {
         let batch = batch.map_err(|_| FileError::Parquet)?;
-        let [identifier, identifier_type, purpose, event] = COLUMNS.map(|name| text(&batch, name));
-        let (identifier, purpose, event) = (identifier?, purpose?, event?);
-        // Absent only where there is one type: `positions` has seen to that.
-        let identifier_type = if positions[1].is_some() { Some(identifier_type?) } else { None };
+        // Absent only where `positions` lets it be.
+        let column = |(name, position): (&str, Option<usize>)| position.map(|_| text(&batch, name)).transpose();
+        let columns: Vec<Option<StringArray>> = COLUMNS.into_iter().zip(positions).map(column).collect::<Result<_, _>>()?;
         for row in 0..batch.num_rows() {
             record += 1;
-            let identifier_type = identifier_type.as_ref().map_or(only_type.unwrap_or_default(), |column| value(column, row));
-            let (identifier, purpose, event) = (value(&identifier, row), value(&purpose, row), value(&event, row));
-            each(At::Record(record), Ok(Raw { identifier, identifier_type, purpose, event }))?;
+            let mut values = [""; 8];
+            for (slot, column) in values.iter_mut().zip(&columns) {
+                *slot = column.as_ref().map_or("", |column| value(column, row));
+            }
+            let found = raw(values);
+            let only_type = only_type.filter(|_| positions[1].is_none());
+            each(At::Record(record), Ok(Raw { identifier_type: only_type.unwrap_or(found.identifier_type), ..found }))?;
         }
     }
     Ok(())

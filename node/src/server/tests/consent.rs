@@ -11,7 +11,13 @@ async fn ledger(running: &Running) -> Ledger {
 }
 
 fn record(identifier: &str, event: &str) -> v1::ConsentRecord {
-    v1::ConsentRecord { identifier: identifier.into(), identifier_type: "nino".into(), purpose: "opportunity".into(), event: event.into() }
+    v1::ConsentRecord {
+        identifier: identifier.into(),
+        identifier_type: "nino".into(),
+        purpose: "opportunity".into(),
+        event: event.into(),
+        ..Default::default()
+    }
 }
 
 fn part(id: &str, records: &[v1::ConsentRecord], total: u64) -> v1::ImportRequest {
@@ -132,7 +138,7 @@ async fn what_is_shown_stands_in_the_log_without_identifiers() {
 /// What commands note beside the node is in its log before the next release.
 #[tokio::test(flavor = "multi_thread")]
 async fn notes_of_commands_move_to_the_log_once() {
-    use crate::command::{Command, ConsentCommand, EventArg, RecordArgs, ShowArgs, ShowOutput, run};
+    use crate::command::{ActingArgs, Command, ConsentCommand, EventArg, RecordArgs, ShowArgs, ShowOutput, TimeArgs, run};
     let running = Running::new().await;
     running.world.write("people.txt", "AB100002A\n");
     let (config, identifiers) = (running.world.path("node.toml"), running.world.path("people.txt"));
@@ -141,6 +147,8 @@ async fn notes_of_commands_move_to_the_log_once() {
         identifier_type: "nino".into(),
         purpose: "health".into(),
         event: EventArg::Objected,
+        times: TimeArgs::default(),
+        acting: ActingArgs::default(),
         identifiers: identifiers.clone(),
     };
     run(Command::Consent(ConsentCommand::Record(record))).await.unwrap();

@@ -1,0 +1,202 @@
+//! Corrections and erasures. What they look for is read before the ledger is locked, so that nobody's withdrawal waits for it;
+//! what came meanwhile is read under the lock.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::Utc;
+use concordat_policy::PurposeTree;
+use concordat_policy::consent::history::{kept, speaking};
+use concordat_policy::consent::{Said, Spoken};
+use rusqlite::{Transaction, params};
+
+use super::reading::about;
+use super::record::{CORRECTED, Details, ERASED, Kept, Subject};
+use super::{Insert, Ledger, LedgerError, Note, not_behind, same_secret, version};
+
+/// A subject, by the identifier and by what stands in its stead.
+#[derive(Clone, PartialEq, Eq)]
+pub(in crate::consent) struct Known {
+    pub(in crate::consent) identifier: String,
+    pub(in crate::consent) digest: String,
+}
+
+impl Known {
+    pub(in crate::consent) fn is(&self, subject: Subject<'_>) -> bool {
+        match subject {
+            Subject::Identifier(identifier) => identifier == self.identifier,
+            Subject::Erased(digest) => digest == self.digest,
+        }
+    }
+}
+
+/// Why nothing was corrected.
+#[derive(Debug, thiserror::Error)]
+pub enum CorrectError {
+    /// Another person's record, or none.
+    #[error("the ledger holds no choice of this person at that place")]
+    Absent,
+    /// Corrected before.
+    #[error("the record at that place was corrected before, at place {0}")]
+    Corrected(u64),
+    /// Erased since.
+    #[error("the person was erased after that record was made")]
+    Erased,
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// What was erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Erased {
+    /// The ledger's version after it.
+    pub version: u64,
+    /// People of whom the ledger held something.
+    pub subjects: usize,
+    /// Whether the ledger's file holds no older copies of what was erased: else they go once nobody reads the ledger.
+    pub wiped: bool,
+}
+
+impl Ledger {
+    /// Records that the record at `place`, which is about `who`, was wrong, in a ledger that is not behind the version `least`.
+    /// Returns the version after it.
+    pub(in crate::consent) fn correct(
+        &self,
+        label: &str,
+        who: &Known,
+        place: u64,
+        least: u64,
+        note: Option<&Note>,
+    ) -> Result<u64, CorrectError> {
+        let (mut history, read) = self.histories(label, std::slice::from_ref(who))?;
+        let mut wrong = Ok(());
+        let written = self.write(|transaction| {
+            not_behind(transaction, least)?;
+            add(transaction, label, read, std::slice::from_ref(who), &mut history)?;
+            let records = history.remove(&0).unwrap_or_default();
+            let found = match correctable(&records, place) {
+                Ok(found) => found,
+                Err(why) => {
+                    wrong = Err(why);
+                    return Ok(0);
+                }
+            };
+            let all = || records.iter().map(entry).chain([(u64::MAX, found.purpose.as_str(), Said::Corrected(place))]);
+            let places: Vec<u64> = speaking(all()).into_iter().map(|record| record.place).collect();
+            let mut insert = Insert::new(transaction)?;
+            insert.scope(label, &found.purpose, CORRECTED)?;
+            insert.correction(place, &serde_json::json!(places).to_string())?;
+            // An identifier that was erased does not come back.
+            insert.record(
+                if found.erased { Subject::Erased(&who.digest) } else { Subject::Identifier(&who.identifier) },
+                &Details::default(),
+            )?;
+            drop(insert);
+            let version = version(transaction)?;
+            note.map_or(Ok(()), |note| note.write(transaction, Some(version)))?;
+            Ok(version)
+        });
+        wrong.and(written.map_err(Into::into))
+    }
+
+    /// Takes the identifiers of `people` out of a ledger that is not behind the version `least`, and keeps what holds their data
+    /// back under the digests in their stead: all of them, or none.
+    pub(in crate::consent) fn erase(
+        &self,
+        label: &str,
+        people: &[Known],
+        tree: &PurposeTree,
+        least: u64,
+        note: Option<&Note>,
+    ) -> Result<Erased, LedgerError> {
+        let (mut histories, read) = self.histories(label, people)?;
+        let (version, subjects) = self.write(|transaction| {
+            not_behind(transaction, least)?;
+            same_secret(transaction, &self.secret)?;
+            transaction.execute("INSERT OR IGNORE INTO erasures (only, secret) VALUES (1, ?1)", params![self.secret])?;
+            add(transaction, label, read, people, &mut histories)?;
+            for (who, records) in &histories {
+                let digest = people.get(*who).map_or("", |known| known.digest.as_str());
+                erase_one(transaction, label, digest, tree, records)?;
+            }
+            let version = version(transaction)?;
+            note.map_or(Ok(()), |note| note.write(transaction, Some(version)))?;
+            Ok((version, histories.len()))
+        })?;
+        Ok(Erased { version, subjects, wiped: self.without_older_copies()? })
+    }
+
+    /// The records of each of `people` of whom there are some, by position, and the version that was read.
+    fn histories(&self, label: &str, people: &[Known]) -> Result<(BTreeMap<usize, Vec<Kept>>, u64), LedgerError> {
+        let reading = self.reading()?;
+        let mut histories = BTreeMap::new();
+        add(reading.connection(), label, 0, people, &mut histories)?;
+        Ok((histories, reading.version()))
+    }
+
+    /// Moves everything out of the write-ahead log. Whether nobody was in the way: it waits for none.
+    fn without_older_copies(&self) -> Result<bool, LedgerError> {
+        let writer = super::lock(&self.writer);
+        writer.busy_timeout(Duration::ZERO)?;
+        let busy = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+        writer.busy_timeout(super::PATIENCE)?;
+        Ok(busy? == 0)
+    }
+}
+
+/// Adds the records after place `from`.
+fn add(
+    connection: &rusqlite::Connection,
+    label: &str,
+    from: u64,
+    people: &[Known],
+    histories: &mut BTreeMap<usize, Vec<Kept>>,
+) -> Result<(), LedgerError> {
+    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+    for (at, known) in people.iter().enumerate() {
+        places.entry(&known.identifier).or_insert(at);
+        places.entry(&known.digest).or_insert(at);
+    }
+    about(connection, label, from, &mut |subject, kept| {
+        let (Subject::Identifier(text) | Subject::Erased(text)) = subject;
+        let Some(at) = places.get(text).filter(|at| people.get(**at).is_some_and(|known| known.is(subject))) else { return Ok(()) };
+        histories.entry(*at).or_default().push(kept()?);
+        Ok(())
+    })
+}
+
+/// The record at `place`, if it can be corrected.
+fn correctable(records: &[Kept], place: u64) -> Result<&Kept, CorrectError> {
+    let found = records.iter().find(|kept| kept.place == place && matches!(kept.said, Said::Choice(..))).ok_or(CorrectError::Absent)?;
+    if let Some(by) = records.iter().find(|kept| kept.corrects() == Some(place)) {
+        return Err(CorrectError::Corrected(by.place));
+    }
+    if records.iter().any(|kept| kept.said == Said::Erased && kept.place > place) {
+        return Err(CorrectError::Erased);
+    }
+    Ok(found)
+}
+
+fn erase_one(transaction: &Transaction<'_>, label: &str, digest: &str, tree: &PurposeTree, records: &[Kept]) -> Result<(), LedgerError> {
+    let spoken: Vec<Spoken<'_>> = speaking(records.iter().map(entry));
+    let keep = kept(tree, &spoken, Utc::now().timestamp());
+    let sql = "UPDATE records SET identifier = NULL, erased = NULL, capacity = NULL, acted_by = NULL, speaking = NULL WHERE place = ?1";
+    let mut blank = transaction.prepare_cached(sql)?;
+    for record in records {
+        blank.execute(params![record.place.cast_signed()])?;
+    }
+    let mut insert = Insert::new(transaction)?;
+    insert.scope(label, "", ERASED)?;
+    insert.record(Subject::Erased(digest), &Details::default())?;
+    for (purpose, event) in keep {
+        insert.scope(label, &purpose, event.as_str())?;
+        insert.record(Subject::Erased(digest), &Details::default())?;
+    }
+    Ok(())
+}
+
+/// As the policy reads a record.
+pub(in crate::consent) fn entry(kept: &Kept) -> (u64, &str, Said) {
+    (kept.place, &kept.purpose, kept.said)
+}

@@ -1,0 +1,94 @@
+//! Receipts, corrections and erasures over the wire.
+
+use concordat_policy::agreement::Fingerprint;
+use concordat_proto::consent_receipt::ConsentReceipt;
+
+use super::*;
+
+type Ledger = ConsentLedgerClient<Channel>;
+
+async fn ledger(running: &Running) -> Ledger {
+    ConsentLedgerClient::new(running.connect(Some(&running.world.administrator)).await.unwrap())
+}
+
+fn record(identifier: &str, event: &str) -> v1::ConsentRecord {
+    v1::ConsentRecord {
+        identifier: identifier.into(),
+        identifier_type: "nino".into(),
+        purpose: "opportunity".into(),
+        event: event.into(),
+        ..Default::default()
+    }
+}
+
+async fn shown(ledger: &mut Ledger, identifier: &str) -> v1::SubjectRecords {
+    let ask = v1::ShowRequest { identifier_type: "nino".into(), identifiers: vec![identifier.into()], purpose: String::new() };
+    let mut shown: Vec<_> = ledger.show(ask).await.unwrap().into_inner().try_collect().await.unwrap();
+    shown.remove(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_record_is_answered_with_a_receipt_and_times_are_kept() {
+    let running = Running::new().await;
+    let mut ledger = ledger(&running).await;
+    let given = v1::ConsentRecord {
+        expires_at: "2090-01-01T00:00:00Z".into(),
+        capacity: "parent".into(),
+        acted_by: "case 17".into(),
+        ..record("AB100007A", "given")
+    };
+    let records = vec![given, record("AB100007A", "withdrawn")];
+    let answer = ledger.record(v1::RecordRequest { records: records.clone() }).await.unwrap().into_inner();
+    assert_eq!((answer.consent_version, answer.receipts.len()), (7, 2));
+    let key = Fingerprint::of(running.node.signing.public_spki());
+    let events: Vec<_> = answer.receipts.iter().map(|jws| ConsentReceipt::read(jws).unwrap()).collect();
+    assert!(events.iter().all(|(_, signer)| *signer == key));
+    assert_eq!(events[0].0.event[0].entity_id, "parent: case 17");
+    assert_eq!((events[1].0.record_id.as_str(), events[1].0.event[0].event_state.as_str()), ("dfe:0:7", "withdrawn"));
+    let kept = shown(&mut ledger, "AB100007A").await.records.remove(0);
+    assert_eq!((kept.expires_at.as_str(), kept.capacity.as_str(), kept.acted_by.as_str()), ("2090-01-01T00:00:00Z", "parent", "case 17"));
+    let bad = v1::ConsentRecord { expires_at: "2090-01-01".into(), ..record("AB100007A", "given") };
+    let refused = ledger.record(v1::RecordRequest { records: vec![bad] }).await.unwrap_err();
+    assert!(code(&refused) == Some(Code::Invalid) && refused.message().contains("records[0]: expires_at is no time"), "{refused:?}");
+    // Of many, on demand.
+    let many = ledger.record(v1::RecordRequest { records: vec![record("AB100007A", "given"); 201] }).await.unwrap().into_inner();
+    assert!(many.receipts.is_empty());
+    let ask = v1::ReceiptsRequest { identifier_type: "nino".into(), identifiers: vec!["AB100007A".into()], purpose: String::new() };
+    let made: Vec<v1::SubjectReceipts> = ledger.receipts(ask).await.unwrap().into_inner().try_collect().await.unwrap();
+    assert_eq!((made.len(), made[0].receipts.len()), (1, 200), "the last ones");
+    let last = ConsentReceipt::read(made[0].receipts.last().unwrap()).unwrap().0;
+    assert_eq!(last.record_id, format!("dfe:0:{}", many.consent_version));
+    let log = std::fs::read_to_string(running.world.path("log/log.jsonl")).unwrap();
+    assert!(log.contains("consent.receipted") && !log.contains("AB100007A") && !log.contains("case 17"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn corrections_and_erasures_are_the_departments_own_and_logged() {
+    let running = Running::new().await;
+    let mut ledger = ledger(&running).await;
+    let correct = |identifier: &str, place| v1::CorrectRequest { identifier_type: "nino".into(), identifier: identifier.into(), place };
+    // Of AB100002A: given at 2, withdrawn for the measure at 5.
+    let other = ledger.correct(correct("AB100001A", 5)).await.unwrap_err();
+    assert!(code(&other) == Some(Code::Invalid) && other.message().contains("no choice of this person"), "{other:?}");
+    assert_eq!(ledger.correct(correct("ab100002a", 5)).await.unwrap().into_inner().consent_version, 6);
+    let again = ledger.correct(correct("AB100002A", 5)).await.unwrap_err();
+    assert!(again.message().contains("corrected before, at place 6"), "{again:?}");
+    let told = shown(&mut ledger, "AB100002A").await;
+    let history: Vec<_> = told.records.iter().map(|r| (r.place, r.event.as_str(), r.corrects, r.corrected_by)).collect();
+    assert_eq!(history, [(2, "given", 0, 0), (5, "withdrawn", 0, 6), (6, "corrected", 5, 0)]);
+
+    ledger.record(v1::RecordRequest { records: vec![record("AB100001A", "objected")] }).await.unwrap();
+    let erase = v1::EraseRequest { identifier_type: "nino".into(), identifiers: vec!["AB100001A".into(), "AB100008A".into()] };
+    let erased = ledger.erase(erase).await.unwrap().into_inner();
+    assert_eq!((erased.consent_version, erased.subjects), (9, 1));
+    let left = shown(&mut ledger, "AB100001A").await;
+    let history: Vec<_> = left.records.iter().map(|r| (r.place, r.event.as_str(), r.kept)).collect();
+    assert_eq!(history, [(8, "erased", false), (9, "objected", true)]);
+    let standing = left.standing.iter().find(|standing| standing.purpose == "opportunity").unwrap();
+    assert_eq!((standing.under_consent, standing.honouring_objections), (false, false));
+    let log = std::fs::read_to_string(running.world.path("log/log.jsonl")).unwrap();
+    let events: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |event: &str| events.iter().filter(|entry| entry["event"] == event).count();
+    assert_eq!((of("consent.corrected"), of("consent.erased"), of("consent.refused")), (1, 1, 2));
+    assert!(!log.to_uppercase().contains("AB100001A"));
+}
