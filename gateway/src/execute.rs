@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -15,7 +16,7 @@ use futures::TryStreamExt as _;
 use crate::Gateway;
 use crate::delivery::Held;
 use crate::estate::{Estate, Texts};
-use crate::fetch::{Errand, Source, leaves};
+use crate::fetch::{Applied, Errand, Source, leaves};
 use crate::limits::{Allowance, Key, QueryMemory};
 use crate::plan::{Plan, ReleaseSpec, refusal_of};
 use crate::record::{Opened, unavailable};
@@ -39,6 +40,8 @@ pub(crate) struct Protected {
     /// Their texts.
     pub(crate) texts: Texts,
     pub(crate) sources: Vec<Source>,
+    /// On which versions of the departments' consent ledgers it rests.
+    pub(crate) consent: Vec<Applied>,
     /// What was permitted, for the log.
     pub(crate) decision: Decision,
     /// Its place and its memory.
@@ -50,7 +53,7 @@ pub(crate) struct Protected {
 /// however it ends.
 ///
 /// # Errors
-/// [`Code::Denied`] when an agreement left meanwhile; [`Code::LimitExceeded`] beyond memory, deadline or answer size; node refusals
+/// [`Code::Denied`] when an agreement left meanwhile; [`Code::Outdated`] where consent records as new as they must be were not applied; [`Code::LimitExceeded`] beyond memory, deadline or answer size; node refusals
 /// that name the department. Never a part.
 #[tracing::instrument(name = "execute", skip_all)]
 pub(crate) async fn execute(
@@ -73,7 +76,7 @@ pub(crate) async fn execute(
     let ran = stop.unless(gateway.estate.while_agreed(&texts, run)).await;
     let ran = ran.map_err(|refusal| explain(if stop.is_late() { awaiting(refusal, &specs) } else { refusal }));
     gateway.limits.charge(&Key::of(&opened.caller), &released(&specs)).await?;
-    let Ran { batches, sources, held } = ran?;
+    let Ran { batches, sources, consent, held } = ran?;
     drop(under);
     place.executed();
     Ok(Protected {
@@ -89,6 +92,7 @@ pub(crate) async fn execute(
         agreements: specs.iter().map(|s| s.permit.agreement.to_string()).collect(),
         texts,
         sources,
+        consent,
         decision: plan.decision(permit),
         held: Box::new((place, held)),
         _only_here: (),
@@ -106,16 +110,20 @@ pub(crate) fn agreements_of<'e>(estate: &'e Estate, plan: &Plan) -> Result<Vec<&
 struct Ran {
     batches: Vec<RecordBatch>,
     sources: Vec<Source>,
+    consent: Vec<Applied>,
     /// The answer's memory.
     held: MemoryReservation,
 }
 
 async fn run(gateway: &Gateway, agreements: &[Agreement], opened: &Opened, plan: &Plan, memory: Arc<QueryMemory>) -> Result<Ran, Refusal> {
-    let errand = Errand { query_id: &opened.query_id, caller: &opened.caller, agreements };
-    let specs = gateway.fetcher.place(plan.physical(), &errand).await?;
+    let errand = Errand { query_id: &opened.query_id, caller: &opened.caller, started: Instant::now(), agreements };
+    let (specs, lists) = gateway.fetcher.place(plan.physical(), &errand).await?;
     let most = gateway.limits.settings.answer_mib << 20;
     let (batches, held) = gateway.workers.run(drain(plan.physical().clone(), plan.task(), memory, most)).await??;
-    Ok(Ran { batches, sources: receipts(&specs).await?, held })
+    let sources = receipts(&specs).await?;
+    let consent = Applied::together(&sources, &lists);
+    opened.caller.at_least().check(consent.iter().map(|applied| (applied.department.as_str(), applied.consent_version)))?;
+    Ok(Ran { batches, sources, consent, held })
 }
 
 /// Runs the plan to its end. Its rows are held in memory that is counted until the answer has been read.

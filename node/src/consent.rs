@@ -18,6 +18,7 @@ pub mod index;
 pub mod intake;
 pub mod journal;
 pub mod ledger;
+pub mod reach;
 pub mod restored;
 pub mod rows;
 pub mod show;
