@@ -49,6 +49,11 @@ impl AtLeast {
         self
     }
 
+    /// Whether a version is asked for of this department's ledger.
+    pub(crate) fn names(&self, department: &Name) -> bool {
+        self.0.contains_key(department)
+    }
+
     /// Whether an answer that rests on these versions is new enough.
     ///
     /// # Errors

@@ -3,8 +3,8 @@
 
 mod reading;
 
-use concordat_policy::agreement::hex;
 use concordat_policy::Name;
+use concordat_policy::agreement::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -119,7 +119,8 @@ mod tests {
     fn what_is_added_is_never_taken_for_what_is_removed() {
         let [one, two] = [[1u8; 16], [2u8; 16]];
         let changes = |added: &[Pseudonym], removed: &[Pseudonym]| Changes { added: added.to_vec(), removed: removed.to_vec() }.digest();
-        let digests = [changes(&[one, two], &[]), changes(&[one], &[two]), changes(&[], &[one, two]), changes(&[], &[]), changes(&[two], &[one])];
+        let digests =
+            [changes(&[one, two], &[]), changes(&[one], &[two]), changes(&[], &[one, two]), changes(&[], &[]), changes(&[two], &[one])];
         for (at, digest) in digests.iter().enumerate() {
             assert!(!digests.iter().take(at).any(|earlier| earlier == digest));
         }

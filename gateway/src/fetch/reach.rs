@@ -2,11 +2,11 @@
 //! basis, in memory only, brought up to date by what changed since the ledger's version that it states.
 //!
 //! ```text
-//! a department that the query reads   →  asked after the query started, else the query is refused
-//! any other party of the agreement    →  asked at most `max_consent_age` ago, else asked now, else the query is refused
+//! a department that the query reads, or of which the caller wants a version  →  asked after the query started
+//! any other party of the agreement                                           →  asked at most `max_consent_age` ago, else asked now
 //! ```
 //!
-//! A list is used with its node's signed statement only, and only for the data of other departments: what a department recorded for its
+//! What cannot be had refuses the query. A list is used with its node's signed statement only, and only for the data of other departments: what a department recorded for its
 //! own data its node has applied. No node learns of another's list, nor how many rows it removed. A new epoch has a key of its own here;
 //! of a new generation, or under new rules, the node sends the whole list.
 
@@ -146,7 +146,8 @@ impl Fetcher {
                     agreement_digest: agreement.digest.clone(),
                     basis: v1::Basis::from(&spec.permit.dataset.basis),
                 };
-                let need = if read.contains(department) { Need::Since(errand.started) } else { Need::Within(agreement.max_consent_age) };
+                let now = read.contains(department) || errand.caller.at_least().names(department);
+                let need = if now { Need::Since(errand.started) } else { Need::Within(agreement.max_consent_age) };
                 wanted.insert(key.clone(), (agreement, need));
                 keys.push(key);
             }

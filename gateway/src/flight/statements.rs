@@ -85,7 +85,8 @@ impl Statements {
         let owner = caller.owner();
         let bytes = statements.iter().map(Statement::size).sum();
         let info = FlightInfo::new().try_with_schema(&described.schema).map_err(Refusal::internal)?;
-        let id = self.waiting.keep(&caller.identity_owner(), bytes, Announced { statements, described, at_least: caller.at_least().clone() })?;
+        let id =
+            self.waiting.keep(&caller.identity_owner(), bytes, Announced { statements, described, at_least: caller.at_least().clone() })?;
         let handle = seal.close(Kind::Ticket, &id, &owner, now() + TICKET.as_secs().cast_signed());
         let ticket = TicketStatementQuery { statement_handle: handle.into() };
         let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket.as_any().encode_to_vec()));

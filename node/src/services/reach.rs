@@ -11,7 +11,7 @@ use chrono::Utc;
 use concordat_audit::Entry;
 use concordat_policy::agreement::{Fingerprint, WithdrawalReach, hex};
 use concordat_policy::consent::relevant;
-use concordat_policy::{Agreement, Basis, Code, Dataset, LinkageDomain, Name, Refusal};
+use concordat_policy::{Agreement, Basis, Code, Dataset, IdentifierType, LinkageDomain, Name, Refusal};
 use concordat_proto::order::ID_BYTES;
 use concordat_proto::reach::{Changes, Statement};
 use concordat_proto::receipt::{AUDIENCE, LIFETIME, Receipt, Standing};
@@ -48,7 +48,7 @@ struct Permitted {
     domain: LinkageDomain,
     basis: Basis,
     /// Of the data that is reached, each type once.
-    identifiers: Vec<concordat_policy::IdentifierType>,
+    identifiers: Vec<IdentifierType>,
     /// Whose records speak.
     relevant: Vec<Name>,
     certificate: Fingerprint,
@@ -91,7 +91,7 @@ impl Control {
         let Some(basis) = reached.first().map(|dataset| dataset.basis.clone()) else {
             return Err(agreements.denied(format!("no choice reaches other parties' data on that basis under '{}'", agreement.id)));
         };
-        let mut identifiers: Vec<concordat_policy::IdentifierType> = Vec::new();
+        let mut identifiers: Vec<IdentifierType> = Vec::new();
         for dataset in reached {
             if identifiers.iter().all(|known| known.label() != dataset.identifier.label()) {
                 identifiers.push(dataset.identifier.clone());
@@ -112,7 +112,7 @@ impl Control {
         let (linkage, consent) = (Arc::clone(&node.linkage), Arc::clone(&node.consent));
         let (changes, permitted) = blocking(move || {
             let key = linkage.key(&permitted.agreements, &permitted.agreement, &permitted.domain)?;
-            let kind = |identifier: &concordat_policy::IdentifierType| Kind {
+            let kind = |identifier: &IdentifierType| Kind {
                 label: identifier.label(),
                 pseudonyms: Pseudonyms::derive(&key, &permitted.domain, identifier),
                 view: snapshot.view(&identifier.label(), permitted.relevant.iter()),
@@ -174,7 +174,7 @@ impl v1::consent_reach_server::ConsentReach for Control {
         let answer = permitted.map(|permitted| {
             let changed = async move {
                 match control.changed(permitted, &control.2).await {
-                    Ok((changes, statement)) => Ok(stream::iter(changes.messages(statement).map(Ok))),
+                    Ok((changes, statement)) => Ok(stream::iter(changes.messages(statement).map(Ok::<_, Status>))),
                     Err(refusal) => Err(status(&control.0.refused("reach.refused", refusal, known.as_ref(), None).await, None)),
                 }
             };

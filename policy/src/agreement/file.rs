@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use super::rows::{ConditionFile, MAX_CONDITIONS};
 use super::{
-    Agreement, Basis, ConsentAge, Dataset, FLOOR_OF_MINIMUM_SUBJECTS, Fingerprint, Limits, Linkage, Party, Recipient, WithdrawalReach, column_name_ok,
+    Agreement, Basis, ConsentAge, Dataset, FLOOR_OF_MINIMUM_SUBJECTS, Fingerprint, Limits, Linkage, Party, Recipient, WithdrawalReach,
+    column_name_ok,
 };
 use crate::column::{ColumnRule, SUBJECT, Use};
 use crate::identifier::{IdentifierSpec, IdentifierType};

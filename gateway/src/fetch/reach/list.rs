@@ -88,7 +88,8 @@ pub(crate) fn without(batch: RecordBatch, lists: &[Arc<List>]) -> Result<RecordB
 mod tests {
     use std::collections::BTreeSet;
 
-    use arrow::array::{AsArray as _, DictionaryArray, Int64Array};
+    use arrow::array::{ArrayRef, AsArray as _, DictionaryArray, Int64Array};
+    use arrow::buffer::Buffer;
     use arrow::datatypes::{Int32Type, Int64Type};
 
     use super::*;
@@ -128,17 +129,17 @@ mod tests {
         arbtest::arbtest(|u| {
             let mut subjects = numbers(u, 9)?;
             subjects.sort_unstable();
-            let lists: Vec<BTreeSet<u8>> = (0..u.int_in_range(0..=3)?).map(|_| Ok(numbers(u, 9)?.into_iter().collect())).collect::<Result<_, _>>()?;
+            let mut lists: Vec<BTreeSet<u8>> = Vec::new();
+            for _ in 0..u.int_in_range(0..=3)? {
+                lists.push(numbers(u, 9)?.into_iter().collect());
+            }
             let own: Vec<Arc<List>> = lists.iter().map(|of| Arc::new(list(of))).collect();
-            let column = FixedSizeBinaryArray::try_from_sparse_iter_with_size(subjects.iter().map(|n| Some(pseudonym(*n))), 16).unwrap();
+            let bytes: Vec<u8> = subjects.iter().flat_map(|n| pseudonym(*n)).collect();
+            let column: ArrayRef = Arc::new(FixedSizeBinaryArray::try_new(16, Buffer::from_vec(bytes), None).unwrap());
             let words: DictionaryArray<Int32Type> = subjects.iter().map(|n| Some(if n % 2 == 0 { "even" } else { "odd" })).collect();
-            let values = Int64Array::from_iter_values(subjects.iter().map(|n| i64::from(*n)));
-            let batch = RecordBatch::try_from_iter([
-                ("subject", Arc::new(column) as arrow::array::ArrayRef),
-                ("word", Arc::new(words)),
-                ("value", Arc::new(values)),
-            ])
-            .unwrap();
+            let words: ArrayRef = Arc::new(words);
+            let values: ArrayRef = Arc::new(Int64Array::from_iter_values(subjects.iter().map(|n| i64::from(*n))));
+            let batch = RecordBatch::try_from_iter([("subject", column), ("word", words), ("value", values)]).unwrap();
             let left = without(batch, &own).unwrap();
             let left: Vec<i64> = left.column(2).as_primitive::<Int64Type>().values().to_vec();
             let expected: Vec<i64> = subjects.iter().filter(|n| !lists.iter().any(|l| l.contains(n))).map(|n| i64::from(*n)).collect();
@@ -149,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_batch_without_pseudonyms_is_refused_and_not_passed_on() {
-        let values: arrow::array::ArrayRef = Arc::new(Int64Array::from(vec![1]));
+        let values: ArrayRef = Arc::new(Int64Array::from(vec![1]));
         let batch = RecordBatch::try_from_iter([("value", values)]).unwrap();
         assert!(without(batch.clone(), &[Arc::default()]).is_err());
         assert!(without(batch, &[]).is_ok());

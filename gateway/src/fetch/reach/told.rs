@@ -57,7 +57,8 @@ impl Fetcher {
         let mut messages = nodes.call(department, nodes.reach(department)?.changes(request)).await?;
         let mut reading = Reading::new(self.most_reached);
         let token = loop {
-            let message = next(department, &mut messages).await?.ok_or_else(|| wrong(department, "ended a list without a statement", ""))?;
+            let message =
+                next(department, &mut messages).await?.ok_or_else(|| wrong(department, "ended a list without a statement", ""))?;
             if let Some(token) = reading.take(message).map_err(|e| unreadable(department, e))? {
                 break token;
             }
@@ -121,8 +122,7 @@ fn unreadable(department: &Name, error: ReachError) -> Refusal {
 }
 
 fn wrong(department: &Name, what: &str, operator: impl std::fmt::Display) -> Refusal {
-    faulty(department, what, operator)
-        .advice("tell the department: its node, or something in its place, sends what the contract forbids")
+    faulty(department, what, operator).advice("tell the department: its node, or something in its place, sends what the contract forbids")
 }
 
 #[cfg(test)]
