@@ -14,7 +14,7 @@ const MOST: usize = 64;
 
 /// Versions by department.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AtLeast(BTreeMap<Name, u64>);
+pub(crate) struct AtLeast(BTreeMap<Name, u64>);
 
 impl AtLeast {
     /// Reads `dfe=12,dwp=4`.

@@ -7,7 +7,7 @@
 //! - Whoever withdrew at another department, where the agreement says that it reaches this one, is in no row of what is joined.
 //! - Every number that reaches a caller passed `Protect`, or the agreement permits the use `output`.
 
-pub mod at_least;
+mod at_least;
 pub mod authenticate;
 pub mod command;
 pub mod config;
