@@ -74,9 +74,17 @@ impl Fetcher {
         errand: &Errand<'_>,
     ) -> Result<(Vec<Arc<ReleaseSpec>>, Vec<Applied>), Refusal> {
         let specs = leaves(plan)?;
+        let domains = || specs.iter().map(|spec| domain(spec)).collect::<Result<Vec<_>, _>>();
+        let before = domains()?;
         self.share_keys(&specs, errand.agreements).await?;
         let orders = try_join_all(specs.iter().map(|spec| self.order(spec, errand)));
         let (_, applied) = try_join(orders, self.withhold(&specs, errand)).await?;
+        // Pseudonyms of two epochs never match: neither would releases, nor who is to be removed from them.
+        if domains()? != before {
+            return Err(
+                Refusal::new(Code::Outdated, "a new epoch of the linkage domain began while the orders were placed").advice("ask again")
+            );
+        }
         Ok((specs, applied))
     }
 

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! What cannot be had refuses the query. A list is used with its node's signed statement only, and only for the data of other departments: what a department recorded for its
-//! own data its node has applied. No node learns of another's list, nor how many rows it removed. A new epoch has a key of its own here;
+//! own data its node has applied. A list and the same department's release are each of the moment at which they were made; both are
+//! after the query's start, and the answer states the earlier. No node learns of another's list, nor how many rows it removed. A new epoch has a key of its own here;
 //! of a new generation, or under new rules, the node sends the whole list.
 
 mod list;
@@ -204,12 +205,17 @@ impl Fetcher {
     }
 
     /// Brings up to date, ahead of need, what queries of the last hour asked for and what was asked for in half the time that an
-    /// agreement allows; forgets the other lists, and those of agreements that `agreements` does not hold any more.
+    /// agreement allows; forgets the other lists, those of past epochs, and those of agreements that `agreements` does not hold any more.
     pub(crate) async fn refresh_lists(&self, agreements: &[Agreement]) {
-        let mut due = Vec::new();
+        let (now, mut due) = (chrono::Utc::now(), Vec::new());
         self.lists.all().retain(|key, slot| {
             let agreement = agreements.iter().find(|agreement| agreement.id == key.agreement && agreement.digest == key.agreement_digest);
-            let Some(agreement) = agreement.filter(|_| lock(&slot.used).elapsed() < IDLE) else { return false };
+            let current = |agreement: &&Agreement| {
+                let Key { domain: LinkageDomain { mission, purpose, .. }, .. } = key;
+                LinkageDomain::at(mission.clone(), purpose.clone(), agreement.linkage.epoch_days, now).as_ref() == Some(&key.domain)
+            };
+            let wanted = agreement.filter(|_| lock(&slot.used).elapsed() < IDLE).filter(current);
+            let Some(agreement) = wanted else { return false };
             let half = agreement.max_consent_age.duration() / 2;
             if slot.held().is_some_and(|held| held.asked.elapsed() > half) {
                 due.push((key.clone(), Arc::clone(slot), agreement));
