@@ -6,10 +6,11 @@
 //! any other party of the agreement                                           →  asked at most `max_consent_age` ago, else asked now
 //! ```
 //!
-//! What cannot be had refuses the query. A list is used with its node's signed statement only, and only for the data of other departments: what a department recorded for its
-//! own data its node has applied. A list and the same department's release are each of the moment at which they were made; both are
-//! after the query's start, and the answer states the earlier. No node learns of another's list, nor how many rows it removed. A new epoch has a key of its own here;
-//! of a new generation, or under new rules, the node sends the whole list.
+//! What cannot be had refuses the query. A list is used with its node's signed statement only, and only for the data of other
+//! departments: what a department recorded for its own data its node has applied. A list and the same department's release are each of
+//! the moment at which they were made; both are after the query's start, and the answer states the earlier. No node learns of another's
+//! list, nor how many rows it removed. A new epoch has a key of its own here; of a new generation, or under new rules, the node sends the
+//! whole list.
 
 mod list;
 mod told;
@@ -154,10 +155,7 @@ impl Fetcher {
             }
             of_specs.push((spec, keys));
         }
-        let asked = wanted.into_iter().map(async |(key, (agreement, need))| {
-            let held = self.held(&key, agreement, need).await?;
-            Ok::<_, Refusal>((key, held))
-        });
+        let asked = wanted.into_iter().map(|(key, (agreement, need))| self.held(key, agreement, need));
         let held: HashMap<Key, Held> = try_join_all(asked).await?.into_iter().collect();
         for (spec, keys) in of_specs {
             let lists = keys.iter().filter_map(|key| held.get(key)).map(|held| Arc::clone(&held.list)).collect::<Vec<_>>();
@@ -173,20 +171,22 @@ impl Fetcher {
         Ok(held.iter().map(applied).collect())
     }
 
-    async fn held(&self, key: &Key, agreement: &Agreement, need: Need) -> Result<Held, Refusal> {
-        let slot = self.lists.slot(key);
+    /// A list that is as new as it must be.
+    async fn held(&self, key: Key, agreement: &Agreement, need: Need) -> Result<(Key, Held), Refusal> {
+        let slot = self.lists.slot(&key);
         if let Some(held) = slot.held().filter(|held| need.met(held)) {
-            return Ok(held);
+            return Ok((key, held));
         }
         let _turn = slot.turn.lock().await;
         // Whoever had the turn before may have asked late enough.
         if let Some(held) = slot.held().filter(|held| need.met(held)) {
-            return Ok(held);
+            return Ok((key, held));
         }
-        self.bring_up(&slot, key, agreement).await.map_err(|refusal| match need {
+        let brought = self.bring_up(&slot, &key, agreement).await.map_err(|refusal| match need {
             Need::Within(age) => outdated(&key.department, age, refusal),
             Need::Since(_) => refusal,
-        })
+        });
+        brought.map(|held| (key, held))
     }
 
     /// Asks the department for what changed. The caller has the turn.
@@ -222,15 +222,16 @@ impl Fetcher {
             }
             true
         });
-        let asked = due.into_iter().map(async |(key, slot, agreement)| {
-            // Somebody asks already.
-            let Ok(_turn) = slot.turn.try_lock() else { return };
-            if let Err(refusal) = self.bring_up(&slot, &key, agreement).await {
-                let (department, cause) = (key.department.as_str(), refusal.operator.as_deref().unwrap_or(&refusal.message));
-                tracing::warn!(department, cause, "what a department recorded could not be brought up to date");
-            }
-        });
-        join_all(asked).await;
+        join_all(due.into_iter().map(|(key, slot, agreement)| self.refresh(key, slot, agreement))).await;
+    }
+
+    async fn refresh(&self, key: Key, slot: Arc<Slot>, agreement: &Agreement) {
+        // Somebody asks already.
+        let Ok(_turn) = slot.turn.try_lock() else { return };
+        if let Err(refusal) = self.bring_up(&slot, &key, agreement).await {
+            let (department, cause) = (key.department.as_str(), refusal.operator.as_deref().unwrap_or(&refusal.message));
+            tracing::warn!(department, cause, "what a department recorded could not be brought up to date");
+        }
     }
 }
 
