@@ -16,7 +16,7 @@ use futures::TryStreamExt as _;
 use crate::Gateway;
 use crate::delivery::Held;
 use crate::estate::{Estate, Texts};
-use crate::fetch::{Applied, Errand, Source, leaves};
+use crate::fetch::{Applied, Awaited, Errand, Source, leaves};
 use crate::limits::{Allowance, Key, QueryMemory};
 use crate::plan::{Plan, ReleaseSpec, refusal_of};
 use crate::record::{Opened, unavailable};
@@ -72,9 +72,17 @@ pub(crate) async fn execute(
     let specs = leaves(plan.physical())?;
     let Allowance { mut place, memory, answer } = allowance;
     let explain = |refusal| answer.explain(memory.explain(refusal));
-    let run = run(gateway, &estate.agreements, opened, &plan, answer.clone());
+    let awaited = Awaited::default();
+    let errand = Errand {
+        query_id: &opened.query_id,
+        caller: &opened.caller,
+        started: Instant::now(),
+        awaited: &awaited,
+        agreements: &estate.agreements,
+    };
+    let run = run(gateway, &errand, &plan, answer.clone());
     let ran = stop.unless(gateway.estate.while_agreed(&texts, run)).await;
-    let ran = ran.map_err(|refusal| explain(if stop.is_late() { awaiting(refusal, &specs) } else { refusal }));
+    let ran = ran.map_err(|refusal| explain(if stop.is_late() { awaiting(refusal, &specs, &awaited) } else { refusal }));
     gateway.limits.charge(&Key::of(&opened.caller), &released(&specs)).await?;
     let Ran { batches, sources, consent, held } = ran?;
     drop(under);
@@ -115,14 +123,13 @@ struct Ran {
     held: MemoryReservation,
 }
 
-async fn run(gateway: &Gateway, agreements: &[Agreement], opened: &Opened, plan: &Plan, memory: Arc<QueryMemory>) -> Result<Ran, Refusal> {
-    let errand = Errand { query_id: &opened.query_id, caller: &opened.caller, started: Instant::now(), agreements };
-    let (specs, lists) = gateway.fetcher.place(plan.physical(), &errand).await?;
+async fn run(gateway: &Gateway, errand: &Errand<'_>, plan: &Plan, memory: Arc<QueryMemory>) -> Result<Ran, Refusal> {
+    let (specs, lists) = gateway.fetcher.place(plan.physical(), errand).await?;
     let most = gateway.limits.settings.answer_mib << 20;
     let (batches, held) = gateway.workers.run(drain(plan.physical().clone(), plan.task(), memory, most)).await??;
     let sources = receipts(&specs).await?;
     let consent = Applied::together(&sources, &lists);
-    opened.caller.at_least().check(consent.iter().map(|applied| (applied.department.as_str(), applied.consent_version)))?;
+    errand.caller.at_least().check(consent.iter().map(|applied| (applied.department.as_str(), applied.consent_version)))?;
     Ok(Ran { batches, sources, consent, held })
 }
 
@@ -158,14 +165,16 @@ fn released(specs: &[Arc<ReleaseSpec>]) -> BTreeMap<String, u64> {
     released
 }
 
-/// Names the departments for whose releases a query that took too long was still waiting.
-fn awaiting(refusal: Refusal, specs: &[Arc<ReleaseSpec>]) -> Refusal {
-    let awaited: BTreeSet<&Name> = specs.iter().filter_map(|spec| spec.placed()?.awaited()).collect();
+/// Names the departments for whose releases, or lists of withdrawals, a query that took too long was still waiting.
+fn awaiting(refusal: Refusal, specs: &[Arc<ReleaseSpec>], lists: &Awaited) -> Refusal {
+    let lists = lists.departments();
+    let releases: BTreeSet<&Name> = specs.iter().filter_map(|spec| spec.placed()?.awaited()).collect();
+    let (awaited, what) = if lists.is_empty() { (releases, "releases") } else { (lists.iter().collect(), "lists of withdrawals") };
     if awaited.is_empty() || refusal.code != Code::LimitExceeded || refusal.department.is_some() {
         return refusal;
     }
     let names: Vec<String> = awaited.iter().map(|department| format!("'{department}'")).collect();
-    let message = format!("{}; releases of {} had not come to their end", refusal.message, names.join(", "));
+    let message = format!("{}; {what} of {} had not come to their end", refusal.message, names.join(", "));
     let department = (names.len() == 1).then(|| awaited.first().map(ToString::to_string)).flatten();
     Refusal { message, department, ..refusal }
 }

@@ -33,7 +33,7 @@ use crate::plan::{ReleaseExec, ReleaseSpec};
 pub(crate) use keys::Relay;
 pub(crate) use ledgers::Ledgers;
 pub(crate) use nodes::Nodes;
-pub(crate) use reach::{Applied, List, Lists, without};
+pub(crate) use reach::{Applied, Awaited, List, Lists, without};
 use release::Expected;
 pub(crate) use release::{Placed, Source};
 use request::encoded;
@@ -58,6 +58,7 @@ pub(crate) struct Errand<'a> {
     pub(crate) caller: &'a Caller,
     /// What was recorded before counts.
     pub(crate) started: Instant,
+    pub(crate) awaited: &'a Awaited,
     pub(crate) agreements: &'a [Agreement],
 }
 

@@ -81,6 +81,28 @@ struct Slot {
     turn: tokio::sync::Mutex<()>,
 }
 
+/// Which departments a query is waiting for, to tell whose choices reach the others' data. What is dropped meanwhile stays in it.
+#[derive(Debug, Default)]
+pub(crate) struct Awaited(Mutex<Vec<Name>>);
+
+impl Awaited {
+    /// The departments.
+    pub(crate) fn departments(&self) -> BTreeSet<Name> {
+        lock(&self.0).iter().cloned().collect()
+    }
+
+    fn begin(&self, department: &Name) {
+        lock(&self.0).push(department.clone());
+    }
+
+    fn end(&self, department: &Name) {
+        let mut all = lock(&self.0);
+        if let Some(at) = all.iter().position(|awaited| awaited == department) {
+            all.swap_remove(at);
+        }
+    }
+}
+
 /// All lists.
 #[derive(Debug, Default)]
 pub(crate) struct Lists(Mutex<HashMap<Key, Arc<Slot>>>);
@@ -155,7 +177,7 @@ impl Fetcher {
             }
             of_specs.push((spec, keys));
         }
-        let asked = wanted.into_iter().map(|(key, (agreement, need))| self.held(key, agreement, need));
+        let asked = wanted.into_iter().map(|(key, (agreement, need))| self.awaited(key, agreement, need, errand));
         let held: HashMap<Key, Held> = try_join_all(asked).await?.into_iter().collect();
         for (spec, keys) in of_specs {
             let lists = keys.iter().filter_map(|key| held.get(key)).map(|held| Arc::clone(&held.list)).collect::<Vec<_>>();
@@ -171,22 +193,28 @@ impl Fetcher {
         Ok(held.iter().map(applied).collect())
     }
 
+    async fn awaited(&self, key: Key, agreement: &Agreement, need: Need, errand: &Errand<'_>) -> Result<(Key, Held), Refusal> {
+        errand.awaited.begin(&key.department);
+        let held = self.held(&key, agreement, need).await;
+        errand.awaited.end(&key.department);
+        held.map(|held| (key, held))
+    }
+
     /// A list that is as new as it must be.
-    async fn held(&self, key: Key, agreement: &Agreement, need: Need) -> Result<(Key, Held), Refusal> {
-        let slot = self.lists.slot(&key);
+    async fn held(&self, key: &Key, agreement: &Agreement, need: Need) -> Result<Held, Refusal> {
+        let slot = self.lists.slot(key);
         if let Some(held) = slot.held().filter(|held| need.met(held)) {
-            return Ok((key, held));
+            return Ok(held);
         }
         let _turn = slot.turn.lock().await;
         // Whoever had the turn before may have asked late enough.
         if let Some(held) = slot.held().filter(|held| need.met(held)) {
-            return Ok((key, held));
+            return Ok(held);
         }
-        let brought = self.bring_up(&slot, &key, agreement).await.map_err(|refusal| match need {
+        self.bring_up(&slot, key, agreement).await.map_err(|refusal| match need {
             Need::Within(age) => outdated(&key.department, age, refusal),
             Need::Since(_) => refusal,
-        });
-        brought.map(|held| (key, held))
+        })
     }
 
     /// Asks the department for what changed. The caller has the turn.
