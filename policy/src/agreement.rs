@@ -198,6 +198,12 @@ impl Agreement {
         others.filter(move |_| reached)
     }
 
+    /// The other parties' data that choices reach which `department` recorded.
+    pub fn reached_from<'a>(&'a self, department: &'a Name) -> impl Iterator<Item = &'a Dataset> {
+        let reach = self.withdrawals == WithdrawalReach::AllParties;
+        self.datasets.iter().filter(move |dataset| reach && dataset.name.department != *department && dataset.basis.honours())
+    }
+
     /// The dataset, if the agreement names it.
     #[must_use]
     pub fn dataset(&self, name: &DatasetName) -> Option<&Dataset> {
@@ -271,6 +277,13 @@ mod tests {
         let ignores = Agreement::parse(&ignores.replacen("power = ", "honours_objections = false\npower = ", 1)).unwrap();
         assert_eq!(ignores.reaching(&ignores.datasets[0]).count(), 0, "a basis that honours no choice honours none from elsewhere");
         assert_eq!(ignores.max_consent_age.to_string(), "15 minutes");
+        for agreement in [&ignores, &Agreement::parse(GOOD).unwrap()] {
+            for party in &agreement.parties {
+                let reached = agreement.reached_from(&party.department).map(|dataset| &dataset.name);
+                let reaching = |dataset: &&Dataset| agreement.reaching(dataset).any(|department| *department == party.department);
+                assert!(reached.eq(agreement.datasets.iter().filter(reaching).map(|dataset| &dataset.name)), "the two say the same");
+            }
+        }
     }
 
     #[test]

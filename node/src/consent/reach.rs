@@ -7,7 +7,7 @@
 //! Nobody is named who never withdrew or objected: of a subject who only agreed, nothing is told.
 
 use concordat_policy::consent::{Event, Latest, reaches};
-use concordat_policy::{Basis, Name};
+use concordat_policy::{Basis, Dataset, IdentifierType, Name};
 use concordat_proto::reach::Changes;
 
 use super::Consent;
@@ -34,6 +34,17 @@ impl std::fmt::Debug for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Kind({})", self.label)
     }
+}
+
+/// Of what types the identifiers of some data are, each once.
+pub fn identifiers<'a>(data: impl Iterator<Item = &'a Dataset>) -> Vec<IdentifierType> {
+    let mut types: Vec<IdentifierType> = Vec::new();
+    for dataset in data {
+        if types.iter().all(|known| known.label() != dataset.identifier.label()) {
+            types.push(dataset.identifier.clone());
+        }
+    }
+    types
 }
 
 impl Consent {

@@ -24,7 +24,7 @@ use tonic::{Request, Response, Status};
 
 use super::Control;
 use crate::agreements::Agreements;
-use crate::consent::reach::Kind;
+use crate::consent::reach::{Kind, identifiers};
 use crate::framing::framed;
 use crate::node::status;
 use crate::pseudonym::Pseudonyms;
@@ -85,18 +85,12 @@ impl Control {
                 .advice("the parties must agree on withdrawals = \"all_parties\""));
         }
         let domain = agreements.domain(&agreement, request.domain.as_ref(), now)?;
-        let of_basis = |dataset: &&Dataset| v1::Basis::from(&dataset.basis) == request.basis() && dataset.basis.honours();
-        let reached: Vec<&Dataset> =
-            agreement.datasets.iter().filter(|dataset| dataset.name.department != self.0.department).filter(of_basis).collect();
+        let of_basis = |dataset: &&Dataset| v1::Basis::from(&dataset.basis) == request.basis();
+        let reached: Vec<&Dataset> = agreement.reached_from(&self.0.department).filter(of_basis).collect();
         let Some(basis) = reached.first().map(|dataset| dataset.basis.clone()) else {
             return Err(agreements.denied(format!("no choice reaches other parties' data on that basis under '{}'", agreement.id)));
         };
-        let mut identifiers: Vec<IdentifierType> = Vec::new();
-        for dataset in reached {
-            if identifiers.iter().all(|known| known.label() != dataset.identifier.label()) {
-                identifiers.push(dataset.identifier.clone());
-            }
-        }
+        let identifiers = identifiers(reached.into_iter());
         let relevant = relevant(agreements.purposes(), &domain.purpose).cloned().collect();
         Ok(Permitted { request, agreements, agreement, domain, basis, identifiers, relevant, certificate })
     }
