@@ -55,7 +55,7 @@ async fn of_how_many_people_the_gateway_is_told_is_counted_where_the_agreement_s
     let of_reach = |shown: Preview| -> Vec<(String, &'static str, u64)> {
         shown.reach.into_iter().map(|reach| (reach.purpose, reach.basis, reach.subjects)).collect()
     };
-    assert_eq!(of_reach(of(&world, "opportunity-2026", None).await.unwrap()), []);
+    assert!(of_reach(of(&world, "opportunity-2026", None).await.unwrap()).is_empty());
     let other = "basis = \"statutory\"\npower = \"Digital Economy Act 2017 s.35\"";
     world.agree(other, "basis = \"consent\"\nconsent_text = \"May we?\"");
     world.agree("mission = ", "withdrawals = \"all_parties\"\nmission = ");
