@@ -2,7 +2,8 @@
 //!
 //! Whatever it says: the query is refused within its deadline by an error that names the department and what it did, the gateway
 //! is the same process afterwards, answers a query of another department at the same time, and has grown by no more than
-//! [`GROWTH_MIB`]. A new lie is a variant of [`Lie`] and a line of [`Lie::ALL`], or of [`Saying`] and [`SAYINGS`]. The version of
+//! [`GROWTH_MIB`]. A new lie is a variant of [`Lie`] and a line of [`Lie::ALL`], or of [`Saying`] and [`SAYINGS`]; what it tells of
+//! whose choices reach other parties' data is in [`lists`]. The version of
 //! the impostor's consent ledger, in its descriptions and receipts, is `Impostor::consent_version`.
 
 mod lists;
