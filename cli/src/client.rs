@@ -188,6 +188,8 @@ pub struct Answer {
 #[derive(Debug, Clone)]
 pub struct Client {
     connection: Connection,
+    /// The least versions of departments' consent ledgers, as the gateway reads them.
+    at_least: Option<String>,
     flight: FlightServiceClient<Channel>,
     gateway: GatewayClient<Channel>,
 }
@@ -216,7 +218,15 @@ impl Client {
             flight: FlightServiceClient::new(channel.clone()).max_decoding_message_size(MAX_BATCH_MESSAGE),
             gateway: GatewayClient::new(channel).max_decoding_message_size(MAX_CONTROL_MESSAGE),
             connection,
+            at_least: None,
         })
+    }
+
+    /// The same client, which takes no answer that rests on an older version of these departments' consent ledgers:
+    /// `department=version` each.
+    #[must_use]
+    pub fn at_least(self, versions: &[String]) -> Self {
+        Self { at_least: (!versions.is_empty()).then(|| versions.join(",")), ..self }
     }
 
     /// Asks one question in SQL.
@@ -315,6 +325,7 @@ impl Client {
             ("authorization", self.connection.token.as_ref().map(|token| format!("Bearer {token}"))),
             (status::PURPOSE, self.connection.purpose.clone()),
             (status::MISSION, self.connection.mission.clone()),
+            (status::AT_LEAST, self.at_least.clone()),
             // The trace that the caller's own program belongs to, as W3C names the variable.
             (TRACEPARENT, std::env::var("TRACEPARENT").ok().filter(|header| is_traceparent(header))),
         ];

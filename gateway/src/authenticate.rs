@@ -7,10 +7,11 @@ use std::ops::Deref;
 
 use chrono::{DateTime, Utc};
 use concordat_policy::{Code, Name, Refusal, authorize};
-use concordat_proto::status::{MISSION, PURPOSE};
+use concordat_proto::status::{AT_LEAST, MISSION, PURPOSE};
 use serde_json::json;
 use tonic::metadata::MetadataMap;
 
+use crate::at_least::AtLeast;
 use crate::issuers::{Issuers, Verified};
 
 /// An authenticated user, before a purpose is settled. Only [`Identity::authenticate`] makes one.
@@ -27,6 +28,8 @@ pub struct Identity {
     /// The purpose and the mission that this request declares by header.
     declared: Option<Name>,
     mission: Option<Name>,
+    /// What this request demands of its answer by header.
+    at_least: AtLeast,
     circumstances: Circumstances,
 }
 
@@ -47,6 +50,7 @@ pub struct Caller {
     mission: Option<Name>,
     /// Whether the token is bound to the purpose: then there is no other to claim.
     bound: bool,
+    at_least: AtLeast,
     circumstances: Circumstances,
 }
 
@@ -96,6 +100,16 @@ impl Caller {
         &self.issuer
     }
 
+    /// The least versions of consent ledgers on which the caller wants the answer to rest.
+    pub(crate) fn at_least(&self) -> &AtLeast {
+        &self.at_least
+    }
+
+    /// The same caller, who demanded `more` before.
+    pub(crate) fn demanding(self, more: &AtLeast) -> Self {
+        Self { at_least: self.at_least.and(more), ..self }
+    }
+
     /// What guard rails may ask about.
     pub(crate) fn circumstances(&self) -> Circumstances {
         self.circumstances
@@ -103,7 +117,7 @@ impl Caller {
 }
 
 impl Identity {
-    /// Authenticates a request by its metadata: `authorization`, `x-concordat-purpose`, `x-concordat-mission`. `address` is that of
+    /// Authenticates a request by its metadata: `authorization`, `x-concordat-purpose`, `x-concordat-mission`, `x-concordat-at-least`. `address` is that of
     /// its connection.
     ///
     /// # Errors
@@ -126,6 +140,7 @@ impl Identity {
             bound: purpose.map(|p| name(&p, "token's purpose")).transpose()?,
             declared: header(metadata, PURPOSE)?.map(|p| name(p, "declared purpose")).transpose()?,
             mission: header(metadata, MISSION)?.map(|m| name(m, "mission")).transpose()?,
+            at_least: header(metadata, AT_LEAST)?.map(AtLeast::parse).transpose()?.unwrap_or_default(),
             circumstances: Circumstances { training_until, address },
         })
     }
@@ -188,7 +203,8 @@ impl Identity {
         let bound = self.bound.is_some();
         let purpose = settled(self.declared.or(purpose), self.bound)?;
         let known = authorize::Caller { subject: self.subject, organisation: self.organisation, roles: self.roles, purpose };
-        Ok(Caller { issuer: self.issuer, known, mission: self.mission.or(mission), bound, circumstances: self.circumstances })
+        let (mission, at_least, circumstances) = (self.mission.or(mission), self.at_least, self.circumstances);
+        Ok(Caller { issuer: self.issuer, known, mission, bound, at_least, circumstances })
     }
 
     /// The caller under a purpose and mission, whatever the request declares; `None` where the token is bound to another purpose.
@@ -261,6 +277,7 @@ mod tests {
             bound,
             declared: Some(name("p")),
             mission: None,
+            at_least: AtLeast::default(),
             circumstances: Circumstances::default(),
         };
         let free = identity(None).with_purpose((None, None)).unwrap();

@@ -18,8 +18,8 @@ use crate::record::Closed;
 pub(crate) struct Answer {
     pub(crate) schema: SchemaRef,
     pub(crate) batches: Vec<RecordBatch>,
-    /// What stands behind the answer: query id, mission, purpose, sources with consent versions and freshness, what was
-    /// withheld, log entry. Travels as the application metadata of the stream's schema message.
+    /// What stands behind the answer: query id, mission, purpose, sources with consent versions and freshness, versions of all
+    /// consent ledgers that it rests on, what was withheld, log entry. Travels as the application metadata of the stream's schema message.
     pub(crate) summary: Value,
     /// The texts of agreements that it rests on.
     pub(crate) texts: Texts,
@@ -50,6 +50,7 @@ pub(crate) fn deliver(closed: Closed) -> Result<Answer, Refusal> {
         "purpose": protected.purpose,
         "agreements": protected.agreements,
         "sources": protected.sources,
+        "consent": protected.consent,
         "minimum_subjects": protected.minimum,
         "withheld": withheld,
         "log_entry": entry,

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -15,7 +16,7 @@ use futures::TryStreamExt as _;
 use crate::Gateway;
 use crate::delivery::Held;
 use crate::estate::{Estate, Texts};
-use crate::fetch::{Errand, Source, leaves};
+use crate::fetch::{Applied, Awaited, Errand, Source, leaves};
 use crate::limits::{Allowance, Key, QueryMemory};
 use crate::plan::{Plan, ReleaseSpec, refusal_of};
 use crate::record::{Opened, unavailable};
@@ -39,6 +40,8 @@ pub(crate) struct Protected {
     /// Their texts.
     pub(crate) texts: Texts,
     pub(crate) sources: Vec<Source>,
+    /// On which versions of the departments' consent ledgers it rests.
+    pub(crate) consent: Vec<Applied>,
     /// What was permitted, for the log.
     pub(crate) decision: Decision,
     /// Its place and its memory.
@@ -50,7 +53,7 @@ pub(crate) struct Protected {
 /// however it ends.
 ///
 /// # Errors
-/// [`Code::Denied`] when an agreement left meanwhile; [`Code::LimitExceeded`] beyond memory, deadline or answer size; node refusals
+/// [`Code::Denied`] when an agreement left meanwhile; [`Code::Outdated`] where consent records as new as they must be were not applied; [`Code::LimitExceeded`] beyond memory, deadline or answer size; node refusals
 /// that name the department. Never a part.
 #[tracing::instrument(name = "execute", skip_all)]
 pub(crate) async fn execute(
@@ -69,11 +72,19 @@ pub(crate) async fn execute(
     let specs = leaves(plan.physical())?;
     let Allowance { mut place, memory, answer } = allowance;
     let explain = |refusal| answer.explain(memory.explain(refusal));
-    let run = run(gateway, &estate.agreements, opened, &plan, answer.clone());
+    let awaited = Awaited::default();
+    let errand = Errand {
+        query_id: &opened.query_id,
+        caller: &opened.caller,
+        started: Instant::now(),
+        awaited: &awaited,
+        agreements: &estate.agreements,
+    };
+    let run = run(gateway, &errand, &plan, answer.clone());
     let ran = stop.unless(gateway.estate.while_agreed(&texts, run)).await;
-    let ran = ran.map_err(|refusal| explain(if stop.is_late() { awaiting(refusal, &specs) } else { refusal }));
+    let ran = ran.map_err(|refusal| explain(if stop.is_late() { awaiting(refusal, &specs, &awaited) } else { refusal }));
     gateway.limits.charge(&Key::of(&opened.caller), &released(&specs)).await?;
-    let Ran { batches, sources, held } = ran?;
+    let Ran { batches, sources, consent, held } = ran?;
     drop(under);
     place.executed();
     Ok(Protected {
@@ -89,6 +100,7 @@ pub(crate) async fn execute(
         agreements: specs.iter().map(|s| s.permit.agreement.to_string()).collect(),
         texts,
         sources,
+        consent,
         decision: plan.decision(permit),
         held: Box::new((place, held)),
         _only_here: (),
@@ -106,16 +118,19 @@ pub(crate) fn agreements_of<'e>(estate: &'e Estate, plan: &Plan) -> Result<Vec<&
 struct Ran {
     batches: Vec<RecordBatch>,
     sources: Vec<Source>,
+    consent: Vec<Applied>,
     /// The answer's memory.
     held: MemoryReservation,
 }
 
-async fn run(gateway: &Gateway, agreements: &[Agreement], opened: &Opened, plan: &Plan, memory: Arc<QueryMemory>) -> Result<Ran, Refusal> {
-    let errand = Errand { query_id: &opened.query_id, caller: &opened.caller, agreements };
-    let specs = gateway.fetcher.place(plan.physical(), &errand).await?;
+async fn run(gateway: &Gateway, errand: &Errand<'_>, plan: &Plan, memory: Arc<QueryMemory>) -> Result<Ran, Refusal> {
+    let (specs, lists) = gateway.fetcher.place(plan.physical(), errand).await?;
     let most = gateway.limits.settings.answer_mib << 20;
     let (batches, held) = gateway.workers.run(drain(plan.physical().clone(), plan.task(), memory, most)).await??;
-    Ok(Ran { batches, sources: receipts(&specs).await?, held })
+    let sources = receipts(&specs).await?;
+    let consent = Applied::together(&sources, &lists);
+    errand.caller.at_least().check(consent.iter().map(|applied| (applied.department.as_str(), applied.consent_version)))?;
+    Ok(Ran { batches, sources, consent, held })
 }
 
 /// Runs the plan to its end. Its rows are held in memory that is counted until the answer has been read.
@@ -150,14 +165,16 @@ fn released(specs: &[Arc<ReleaseSpec>]) -> BTreeMap<String, u64> {
     released
 }
 
-/// Names the departments for whose releases a query that took too long was still waiting.
-fn awaiting(refusal: Refusal, specs: &[Arc<ReleaseSpec>]) -> Refusal {
-    let awaited: BTreeSet<&Name> = specs.iter().filter_map(|spec| spec.placed()?.awaited()).collect();
+/// Names the departments for whose releases, or lists of withdrawals, a query that took too long was still waiting.
+fn awaiting(refusal: Refusal, specs: &[Arc<ReleaseSpec>], lists: &Awaited) -> Refusal {
+    let lists = lists.departments();
+    let releases: BTreeSet<&Name> = specs.iter().filter_map(|spec| spec.placed()?.awaited()).collect();
+    let (awaited, what) = if lists.is_empty() { (releases, "releases") } else { (lists.iter().collect(), "lists of withdrawals") };
     if awaited.is_empty() || refusal.code != Code::LimitExceeded || refusal.department.is_some() {
         return refusal;
     }
     let names: Vec<String> = awaited.iter().map(|department| format!("'{department}'")).collect();
-    let message = format!("{}; releases of {} had not come to their end", refusal.message, names.join(", "));
+    let message = format!("{}; {what} of {} had not come to their end", refusal.message, names.join(", "));
     let department = (names.len() == 1).then(|| awaited.first().map(ToString::to_string)).flatten();
     Refusal { message, department, ..refusal }
 }

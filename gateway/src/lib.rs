@@ -4,8 +4,10 @@
 //! Read `pipeline.rs` first. Invariants
 //! - It never sees an identifier and never holds a key of a linkage domain.
 //! - A result is complete and receipted, or it is a refusal that names the department and the cause.
+//! - Whoever withdrew at another department, where the agreement says that it reaches this one, is in no row of what is joined.
 //! - Every number that reaches a caller passed `Protect`, or the agreement permits the use `output`.
 
+mod at_least;
 pub mod authenticate;
 pub mod command;
 pub mod config;
@@ -41,7 +43,7 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use detached::Detached;
-use fetch::{Fetcher, Ledgers, Nodes, Relay};
+use fetch::{Fetcher, Ledgers, Lists, Nodes, Relay};
 use issuers::Issuers;
 use limits::Limits;
 use miette::{IntoDiagnostic as _, miette};
@@ -87,7 +89,15 @@ impl Gateway {
         let cores = std::thread::available_parallelism().map_or(2, |n| u32::try_from(n.get()).unwrap_or(2));
         let observed = Observed::new();
         let most_rows = config.limits.release_rows;
-        let fetcher = Fetcher { nodes, relay: Relay::default(), order_key: config.order_key, most_rows, observed: observed.clone() };
+        let fetcher = Fetcher {
+            nodes,
+            relay: Relay::default(),
+            lists: Lists::default(),
+            order_key: config.order_key,
+            most_rows,
+            most_reached: config.limits.reach_subjects,
+            observed: observed.clone(),
+        };
         let limits = Limits::open(config.limits, &config.state).map_err(|e| {
             miette!(
                 help = "repair or remove rows.json: without it the rows used today count anew",

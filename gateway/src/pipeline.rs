@@ -138,6 +138,7 @@ pub(crate) async fn collect(gateway: &Gateway, caller: Caller, ticket: &[u8]) ->
         let permit = authorized(&gateway.estate.now(), &caller, Utc::now())?;
         still_permitted(&permit, &found.1)?;
         still_agreed(gateway, &found.1.texts)?;
+        caller.at_least().check_kept(&found.1.summary)?;
         Ok(found)
     });
     let (query_id, answer) = match found {

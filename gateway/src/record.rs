@@ -214,6 +214,7 @@ impl Opened {
                     "department": s.department, "dataset": s.dataset, "rows": s.rows,
                     "consent_version": s.consent_version, "consent_generation": s.consent_generation, "freshness": s.freshness,
                 })).collect::<Vec<_>>(),
+                "consent": protected.consent,
                 "columns": protected.decision.columns,
                 "tables": protected.decision.tables,
                 "rules": protected.decision.rules,

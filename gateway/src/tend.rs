@@ -1,5 +1,5 @@
 //! What has to be done now and then, and before the gateway ends: counted refusals are recorded, lapsed answers dropped, and the log is
-//! told what was replaced of the estate.
+//! told what was replaced of the estate. Lists of whose choices reach other departments' data are brought up to date ahead of need.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,6 +27,7 @@ impl Gateway {
                 ticks.tick().await;
                 gateway.detached.sweep(Instant::now());
                 gateway.tell_log();
+                gateway.refresh_lists();
                 // While the log cannot be written, refusals are counted on.
                 if unrecorded.is_empty() {
                     unrecorded = gateway.limits.refusals.ended(Instant::now(), false);
@@ -34,6 +35,12 @@ impl Gateway {
                 unrecorded = gateway.recorded(unrecorded).await;
             }
         }))
+    }
+
+    /// Has the lists of those whose choices reach other departments' data brought up to date.
+    fn refresh_lists(self: &Arc<Self>) {
+        let gateway = self.clone();
+        tokio::spawn(async move { gateway.fetcher.refresh_lists(&gateway.estate.now().agreements).await });
     }
 
     /// Has the log told what was replaced of the estate. Until it is, nothing is opened.

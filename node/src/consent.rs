@@ -20,6 +20,7 @@ pub mod journal;
 pub mod ledger;
 pub mod mend;
 pub mod receipt;
+pub mod reach;
 pub mod restored;
 pub mod rows;
 mod secret;

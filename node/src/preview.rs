@@ -1,5 +1,5 @@
 //! What would leave under one agreement, found out without sending anything: the source is read in full, and each row is judged by
-//! the same workers as in a release. No row is kept, no pseudonym is made, nothing is spilled.
+//! the same workers as in a release. No row is kept, nothing is spilled, and pseudonyms are made only to be counted.
 //!
 //! An order names some of the columns and may narrow the rows; what is shown is the most that could leave.
 
@@ -10,10 +10,11 @@ use concordat_policy::agreement::Dataset;
 use concordat_policy::consent::relevant;
 use concordat_policy::purpose::Purpose;
 use concordat_policy::{Agreement, Basis, Code, Name, Refusal};
-use concordat_proto::receipt;
+use concordat_proto::{receipt, v1};
 use serde::Serialize;
 
 use crate::config::{Config, DatasetConfig};
+use crate::consent::reach::{Kind, identifiers};
 use crate::consent::{CaughtUp, Consent, Snapshot};
 use crate::datasets::{Datasets, Selection};
 use crate::node::streams;
@@ -62,8 +63,22 @@ pub struct Preview {
     pub releases_per_day: Option<u32>,
     /// The version of the consent ledger that was applied.
     pub consent_version: u64,
+    /// Of whom the gateway is told, so that it removes them from the other parties' data; empty where the agreement does not say so.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reach: Vec<ReachPreview>,
     /// The department's own datasets.
     pub datasets: Vec<DatasetPreview>,
+}
+
+/// Of how many people the gateway is told, as pseudonyms, that they withdrew or objected. Exact: for the department only.
+#[derive(Debug, Serialize)]
+pub struct ReachPreview {
+    /// For this purpose.
+    pub purpose: String,
+    /// `consent` or `statutory`: of the data that is reached.
+    pub basis: &'static str,
+    /// How many.
+    pub subjects: u64,
 }
 
 /// Who may receive answers.
@@ -156,12 +171,52 @@ pub async fn preview(config: &Config, datasets: &Datasets, agreement: &str, purp
         }));
     }
     let (state, department) = (config.state.clone(), config.department.clone());
-    let consent = blocking(move || Consent::open(&state, department).map_err(Refusal::internal)?.catch_up()).await?;
+    let (ledger, consent) = blocking(move || {
+        let ledger = Consent::open(&state, department).map_err(Refusal::internal)?;
+        let caught_up = ledger.catch_up()?;
+        Ok((Arc::new(ledger), caught_up))
+    })
+    .await?;
     let mut shown = head(config, agreement, &consent.snapshot, Utc::now());
     for dataset in agreement.datasets.iter().filter(|dataset| dataset.name.department == config.department) {
         shown.datasets.push(one(config, datasets, dataset, &purposes, &consent).await?);
     }
+    shown.reach = reach(config, agreement, &purposes, &ledger, &consent.snapshot).await?;
     Ok(shown)
+}
+
+/// Whom the gateway would be told of, from nothing.
+async fn reach(
+    config: &Config,
+    agreement: &Agreement,
+    purposes: &[&Purpose],
+    ledger: &Arc<Consent>,
+    consent: &Snapshot,
+) -> Result<Vec<ReachPreview>, Refusal> {
+    let mut shown = Vec::new();
+    for (name, wanted) in [("consent", v1::Basis::Consent), ("statutory", v1::Basis::StatutoryHonouringObjections)] {
+        let of_basis = |dataset: &&Dataset| v1::Basis::from(&dataset.basis) == wanted;
+        let reached: Vec<&Dataset> = agreement.reached_from(&config.department).filter(of_basis).collect();
+        let Some(basis) = reached.first().map(|dataset| dataset.basis.clone()) else { continue };
+        let identifiers = identifiers(reached.into_iter());
+        for purpose in purposes {
+            let relevant: Vec<Name> = relevant(&config.purposes, &purpose.id).cloned().collect();
+            let mut kinds = Vec::new();
+            for identifier in &identifiers {
+                let (label, pseudonyms) = (identifier.label(), nobodys()?);
+                kinds.push(Kind { view: consent.view(&label, relevant.iter()), label, pseudonyms });
+            }
+            let (ledger, now, basis) = (Arc::clone(ledger), consent.now(), basis.clone());
+            let told = blocking(move || ledger.reach(None, now, &basis, &relevant, kinds).map_err(Refusal::internal)).await?;
+            shown.push(ReachPreview { purpose: purpose.id.to_string(), basis: name, subjects: told.added.len() as u64 });
+        }
+    }
+    Ok(shown)
+}
+
+/// Pseudonyms by a key that nobody has: they are counted and forgotten.
+fn nobodys() -> Result<Pseudonyms, Refusal> {
+    Ok(Pseudonyms::private(&DomainKey::random().map_err(Refusal::internal)?, "preview"))
 }
 
 /// Every purpose for which this department would answer under the agreement.
@@ -199,6 +254,7 @@ fn head(config: &Config, agreement: &Agreement, consent: &Snapshot, now: DateTim
         rows_per_day: agreement.limits.rows_per_day,
         releases_per_day: agreement.limits.releases_per_day,
         consent_version: consent.version(),
+        reach: Vec::new(),
         datasets: Vec::new(),
     }
 }
@@ -238,11 +294,11 @@ async fn one(
     })
 }
 
-/// The rules of a release for one purpose. The key of pseudonyms is one that nobody has: none are made.
+/// The rules of a release for one purpose. No pseudonym is made.
 fn rules(config: &Config, agreed: &Dataset, purpose: &Name, selection: &Selection, consent: &CaughtUp) -> Result<Arc<Rules>, Refusal> {
     Ok(Arc::new(Rules {
         identifier: agreed.identifier.clone(),
-        pseudonyms: Pseudonyms::private(&DomainKey::random().map_err(Refusal::internal)?, "preview"),
+        pseudonyms: nobodys()?,
         basis: agreed.basis.clone(),
         consent: consent.snapshot.view(&agreed.identifier.label(), relevant(&config.purposes, purpose)),
         standing: receipt::Standing { generation: consent.generation, version: consent.snapshot.version() },

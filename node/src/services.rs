@@ -2,6 +2,7 @@
 
 mod ledger;
 mod people;
+mod reach;
 
 use std::sync::Arc;
 
@@ -19,13 +20,13 @@ use crate::release::blocking;
 
 /// Every control service.
 #[derive(Debug, Clone)]
-pub struct Control(pub(crate) Arc<Node>, ledger::Turns);
+pub struct Control(pub(crate) Arc<Node>, ledger::Turns, reach::Turn);
 
 impl Control {
     /// The services of `node`. Copies share their limits.
     #[must_use]
     pub fn new(node: Arc<Node>) -> Self {
-        Self(node, ledger::Turns::default())
+        Self(node, ledger::Turns::default(), reach::Turn::default())
     }
 
     /// Logs a refusal as `event` and turns it into the caller's status.

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use self::file::File;
 pub use self::rows::{Condition, Test};
-pub use self::terms::{Limits, WithdrawalReach};
+pub use self::terms::{ConsentAge, Limits, WithdrawalReach};
 use crate::column::{ColumnRule, SUBJECT, Use};
 pub use crate::fingerprint::{Fingerprint, hex};
 use crate::identifier::IdentifierType;
@@ -63,6 +63,14 @@ pub enum Basis {
         /// Whether a subject's objection is honoured.
         honours_objections: bool,
     },
+}
+
+impl Basis {
+    /// Whether some choice of a subject's keeps the data from being used.
+    #[must_use]
+    pub fn honours(&self) -> bool {
+        !matches!(self, Self::Statutory { honours_objections: false, .. })
+    }
 }
 
 /// How pseudonyms of the agreement are made.
@@ -146,6 +154,8 @@ pub struct Agreement {
     pub limits: Limits,
     /// How far a withdrawal reaches.
     pub withdrawals: WithdrawalReach,
+    /// Where a withdrawal reaches other parties' data: how old what a party recorded may be when a query does not read its data.
+    pub max_consent_age: ConsentAge,
     /// How pseudonyms are made.
     pub linkage: Linkage,
     /// The parties.
@@ -178,6 +188,20 @@ impl Agreement {
     #[must_use]
     pub fn party(&self, department: &Name) -> Option<&Party> {
         self.parties.iter().find(|party| party.department == *department)
+    }
+
+    /// The parties whose subjects' withdrawals and objections reach `dataset` from elsewhere: all but its owner, where the agreement
+    /// says so and the dataset's basis honours them.
+    pub fn reaching<'a>(&'a self, dataset: &'a Dataset) -> impl Iterator<Item = &'a Name> {
+        let reached = self.withdrawals == WithdrawalReach::AllParties && dataset.basis.honours();
+        let others = self.parties.iter().map(|party| &party.department).filter(|party| **party != dataset.name.department);
+        others.filter(move |_| reached)
+    }
+
+    /// The other parties' data that choices reach which `department` recorded.
+    pub fn reached_from<'a>(&'a self, department: &'a Name) -> impl Iterator<Item = &'a Dataset> {
+        let reach = self.withdrawals == WithdrawalReach::AllParties;
+        self.datasets.iter().filter(move |dataset| reach && dataset.name.department != *department && dataset.basis.honours())
     }
 
     /// The dataset, if the agreement names it.
@@ -219,7 +243,7 @@ mod tests {
         assert_eq!(Agreement::parse(&conditions).unwrap().datasets[0].rows.len(), 2, "what it shows can be written");
         assert!(draft.valid_until < NaiveDate::from_ymd_opt(2001, 1, 1).unwrap());
         let fields = "id title mission purposes valid_from valid_until review_on benefits minimum_subjects limits requests_per_minute \
-                      concurrent_queries rows_per_day releases_per_day withdrawals linkage keyholder epoch_days party department signing_key linkage_key recipient \
+                      concurrent_queries rows_per_day releases_per_day withdrawals max_consent_age linkage keyholder epoch_days party department signing_key linkage_key recipient \
                       organisation roles dataset name identifier type pattern uses basis power honours_objections consent_text columns \
                       classification values rows is is_not is_in at_least at_most more_than less_than known_to";
         for field in fields.split_whitespace() {
@@ -240,6 +264,29 @@ mod tests {
     }
 
     #[test]
+    fn who_reaches_a_dataset() {
+        let reaching = |terms: &str, dataset: usize| {
+            let agreement = Agreement::parse(&GOOD.replacen("id = \"one\"", &format!("id = \"one\"\n{terms}"), 1)).unwrap();
+            agreement.reaching(&agreement.datasets[dataset]).map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(reaching("", 1), [""; 0], "only where the agreement says so");
+        assert_eq!(reaching("withdrawals = \"own_department\"", 1), [""; 0]);
+        assert_eq!(reaching("withdrawals = \"all_parties\"", 0), ["dwp"], "never its owner: its node has applied them");
+        assert_eq!(reaching("withdrawals = \"all_parties\"\nmax_consent_age = \"1h\"", 1), ["dfe"]);
+        let ignores = GOOD.replacen("id = \"one\"", "id = \"one\"\nwithdrawals = \"all_parties\"", 1);
+        let ignores = Agreement::parse(&ignores.replacen("power = ", "honours_objections = false\npower = ", 1)).unwrap();
+        assert_eq!(ignores.reaching(&ignores.datasets[0]).count(), 0, "a basis that honours no choice honours none from elsewhere");
+        assert_eq!(ignores.max_consent_age.to_string(), "15 minutes");
+        for agreement in [&ignores, &Agreement::parse(GOOD).unwrap()] {
+            for party in &agreement.parties {
+                let reached = agreement.reached_from(&party.department).map(|dataset| &dataset.name);
+                let reaching = |dataset: &&Dataset| agreement.reaching(dataset).any(|department| *department == party.department);
+                assert!(reached.eq(agreement.datasets.iter().filter(reaching).map(|dataset| &dataset.name)), "the two say the same");
+            }
+        }
+    }
+
+    #[test]
     fn each_mistake_is_named_with_its_line_and_remedy() {
         for (from, to, line, cause) in [
             ("valid_until = \"2026-12-31\"", "valid_until = \"2025-12-31\"", 6, "ends before it begins"),
@@ -250,7 +297,9 @@ mod tests {
             ("id = \"one\"", "id = \"one\"\nminimum_subjects = 2", 2, "least allowed"),
             ("id = \"one\"", "id = \"Öne\"", 1, "a name is"),
             ("id = \"one\"", "id = \"one\"\nsurprise = 1", 2, "unknown field"),
-            ("id = \"one\"", "id = \"one\"\nwithdrawals = \"every_department\"", 2, "expected `own_department`"),
+            ("id = \"one\"", "id = \"one\"\nwithdrawals = \"every_department\"", 2, "expected `own_department` or `all_parties`"),
+            ("id = \"one\"", "id = \"one\"\nwithdrawals = \"all_parties\"\nmax_consent_age = \"2d\"", 3, "an age is 1 second"),
+            ("id = \"one\"", "id = \"one\"\nmax_consent_age = \"5m\"", 2, "says nothing unless withdrawals reach"),
             ("id = \"one\"", "id = \"one\"\nlimits = { releases_per_day = 0 }", 2, "a limit of 0"),
             ("signing_key = \"sha256:0", "signing_key = \"sha1:0", 11, "fingerprint"),
             ("department = \"dwp\"\nname", "department = \"hmrc\"\nname", 34, "not a party"),

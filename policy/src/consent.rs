@@ -35,6 +35,8 @@
 //!
 //! **Corrections and erasure** ([`history`]): a correction names the place of a record that was wrong, which says nothing from
 //! the correction on. When a subject is erased, nothing of what it gave remains, and what kept its data back remains.
+//!
+//! What was recorded at one department reaches another's data only where the agreement says so: [`reaches`].
 
 pub mod history;
 mod term;
@@ -136,6 +138,21 @@ pub fn allows(basis: &Basis, latest: Latest) -> bool {
     }
 }
 
+/// Whether a choice that one department recorded reaches data of another, which are used on `basis`. Only where an agreement says so.
+///
+/// It counts there as it would count if it had been recorded there, but for silence: somebody of whom the recording department knows
+/// nothing, or who only agreed there, is kept from nothing. A *withdrawn* reaches data used on consent and not data used under a
+/// power; an *objected* reaches both, unless the power honours none. It is undone where it was recorded: the ledgers of two departments
+/// have no common order, so a *given* elsewhere cannot be known to be later.
+#[must_use]
+pub fn reaches(basis: &Basis, latest: Latest) -> bool {
+    match basis {
+        Basis::Consent { .. } => latest.withdrawn.max(latest.objected) > latest.given,
+        Basis::Statutory { honours_objections: true, .. } => latest.objected > latest.given,
+        Basis::Statutory { honours_objections: false, .. } => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Event::{Given, Objected, Withdrawn};
@@ -183,6 +200,44 @@ mod tests {
             }
             let basis = Basis::Consent { text: String::new() };
             assert!(!allows(&basis, latest));
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn what_reaches_elsewhere_is_a_choice_that_counts_at_home() {
+        let [consent, honours, ignores] = [
+            Basis::Consent { text: String::new() },
+            Basis::Statutory { power: String::new(), honours_objections: true },
+            Basis::Statutory { power: String::new(), honours_objections: false },
+        ];
+        let latest = |events: &[Event]| {
+            let mut latest = Latest::default();
+            events.iter().zip(1..).for_each(|(event, place)| latest.record(*event, place));
+            latest
+        };
+        for (events, expected) in [
+            (&[][..], [false; 3]),
+            (&[Given], [false; 3]),
+            (&[Withdrawn], [true, false, false]),
+            (&[Given, Withdrawn], [true, false, false]),
+            (&[Withdrawn, Given], [false; 3]),
+            (&[Objected], [true, true, false]),
+            (&[Objected, Withdrawn], [true, true, false]),
+            (&[Objected, Given, Withdrawn], [true, false, false]),
+        ] {
+            for (basis, expected) in [&consent, &honours, &ignores].into_iter().zip(expected) {
+                assert_eq!(reaches(basis, latest(events)), expected, "{events:?} to data on {basis:?}");
+            }
+        }
+        arbtest::arbtest(|u| {
+            let events: Vec<u8> = u.arbitrary()?;
+            let events: Vec<Event> = events.iter().map(|e| [Given, Withdrawn, Objected][usize::from(e % 3)]).collect();
+            for basis in [&consent, &honours, &ignores] {
+                let latest = latest(&events);
+                let chose = events.iter().any(|event| *event != Given);
+                assert_eq!(reaches(basis, latest), chose && !allows(basis, latest), "{events:?} on {basis:?}");
+            }
             Ok(())
         });
     }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use crate::agreement::WithdrawalReach;
 use crate::column::{SUBJECT, Use};
 use crate::{Agreement, Basis, ColumnRule, Dataset, DatasetName};
 
@@ -100,6 +101,7 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, String> {
         minimum_subjects,
         limits,
         withdrawals,
+        max_consent_age,
         linkage,
         parties,
         recipients,
@@ -127,6 +129,7 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, String> {
         ("rows_per_day", limits.rows_per_day.map(|n| n.to_string())),
         ("releases_per_day", limits.releases_per_day.map(|n| n.to_string())),
         ("withdrawals", Some(withdrawals.to_string())),
+        ("max_consent_age", (*withdrawals == WithdrawalReach::AllParties).then(|| max_consent_age.to_string())),
         ("keyholder", Some(linkage.keyholder.to_string())),
         ("epoch_days", Some(linkage.epoch_days.to_string())),
     ];

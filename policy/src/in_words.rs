@@ -53,6 +53,11 @@ pub fn describe(agreement: &Agreement) -> String {
             WithdrawalReach::OwnDepartment => {
                 "and objections reach the data of the department that recorded them, in every release ordered afterwards".into()
             }
+            WithdrawalReach::AllParties => format!(
+                "and objections reach the data of every party, in every query that starts afterwards; where a query does not read a \
+                 party's data, those of its last {} may be missing",
+                agreement.max_consent_age
+            ),
         },
     );
     for party in &agreement.parties {
@@ -159,6 +164,14 @@ mod tests {
             &format!("known_to = [\"other-unit\", \"treasury\"]\nrows = [{{ column = \"amount\", at_least = 1 }}, {{ column = \"amount\", less_than = 1000 }}]\n{rows}"),
         );
         insta::assert_snapshot!(describe(&Agreement::parse(&text).unwrap()));
+    }
+
+    #[test]
+    fn how_far_withdrawals_reach_can_be_read() {
+        let text = AGREEMENT.replacen("id = \"one\"", "id = \"one\"\nwithdrawals = \"all_parties\"\nmax_consent_age = \"60s\"", 1);
+        let shown = describe(&Agreement::parse(&text).unwrap());
+        assert!(shown.contains("  withdrawals and objections reach the data of every party, in every query"), "{shown}");
+        assert!(shown.contains("those of its last 1 minute may be missing"), "{shown}");
     }
 
     #[test]

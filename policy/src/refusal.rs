@@ -34,6 +34,8 @@ pub enum Code {
     NodeFaulty,
     /// A department's node refused the order.
     NodeRefused,
+    /// A department's consent records, as new as they must be, could not be applied.
+    Outdated,
     /// A stated limit (memory, rows, time, size) was reached.
     LimitExceeded,
     /// The caller cancelled, or left.
@@ -46,7 +48,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, for tables and tests.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Unauthenticated,
         Self::Denied,
         Self::Invalid,
@@ -57,6 +59,7 @@ impl Code {
         Self::NodeTimeout,
         Self::NodeFaulty,
         Self::NodeRefused,
+        Self::Outdated,
         Self::LimitExceeded,
         Self::Cancelled,
         Self::LogUnavailable,
@@ -77,6 +80,7 @@ impl Code {
             Self::NodeTimeout => "node_timeout",
             Self::NodeFaulty => "node_faulty",
             Self::NodeRefused => "node_refused",
+            Self::Outdated => "outdated",
             Self::LimitExceeded => "limit_exceeded",
             Self::Cancelled => "cancelled",
             Self::LogUnavailable => "log_unavailable",

@@ -1,10 +1,10 @@
 //! The contract between gateway, nodes and clients: generated code, and the one place where wire types become domain types.
 //!
 //! Also what both ends must do alike: the strict JWT wrapper ([`token`]), release orders ([`order`]), release receipts
-//! ([`receipt`]), consent receipts ([`consent_receipt`]), signatures of agreements and where they lie ([`signature`]), the Arrow
-//! schema of a release ([`schema`]), the identity behind a TLS connection ([`peer`]), the contract's versions ([`version`]) and the
-//! one table of codes and gRPC statuses ([`status`]); and how a release's stream, whose every byte is hostile until it has been
-//! checked, is read ([`release_stream`]).
+//! ([`receipt`]), consent receipts ([`consent_receipt`]), statements of whose choices reach other parties' data ([`reach`]),
+//! signatures of agreements and where they lie ([`signature`]), the Arrow schema of a release ([`schema`]), the identity behind a
+//! TLS connection ([`peer`]), the contract's versions ([`version`]) and the one table of codes and gRPC statuses ([`status`]); and
+//! how a release's stream, whose every byte is hostile until it has been checked, is read ([`release_stream`]).
 
 pub mod consent_receipt;
 #[cfg(test)]
@@ -12,6 +12,7 @@ mod contract;
 pub mod order;
 pub mod peer;
 pub mod predicate;
+pub mod reach;
 pub mod receipt;
 pub mod release_stream;
 pub mod schema;

@@ -16,6 +16,7 @@
 //! | `internal` | INTERNAL | 21 | XX000 | a fault of the service |
 //! | `not_offered` | UNIMPLEMENTED | 22 | 0A000 | an operation of the protocol that the service does not have |
 //! | `cancelled` | CANCELLED | 23 | 57014 | the caller cancelled, or left before the answer began |
+//! | `outdated` | FAILED_PRECONDITION | 24 | YD002 | a department's consent records, as new as they must be, could not be applied |
 //!
 //! The code itself, the SQLSTATE, the department and the query id travel as metadata, so that nobody parses sentences. Flight SQL
 //! has no field for a SQLSTATE, and ADBC's driver leaves its own at `00000`; it hands every metadata entry on as a detail of the
@@ -35,6 +36,8 @@ pub const DEPARTMENT: &str = "x-concordat-department";
 pub const QUERY_ID: &str = "x-concordat-query-id";
 /// Request metadata: the purpose of the request.
 pub const PURPOSE: &str = "x-concordat-purpose";
+/// Request metadata: the least version of departments' consent ledgers on which an answer may rest, `dfe=12,dwp=4`.
+pub const AT_LEAST: &str = "x-concordat-at-least";
 /// Request metadata: the mission of the request, where the purpose leads to several.
 pub const MISSION: &str = "x-concordat-mission";
 
@@ -72,6 +75,9 @@ pub const fn row(code: Code) -> Row {
         Code::LogUnavailable => (tonic::Code::Unavailable, 20, "58030", "the access log cannot be written, so nothing may leave"),
         Code::Internal => (tonic::Code::Internal, 21, "XX000", "a fault of the service"),
         Code::NotOffered => (tonic::Code::Unimplemented, 22, "0A000", "an operation of the protocol that the service does not have"),
+        Code::Outdated => {
+            (tonic::Code::FailedPrecondition, 24, "YD002", "a department's consent records, as new as they must be, could not be applied")
+        }
         Code::Cancelled => (tonic::Code::Cancelled, 23, "57014", "the caller cancelled, or left before the answer began"),
     };
     Row { code, grpc, exit, sqlstate, meaning }

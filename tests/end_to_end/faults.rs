@@ -4,7 +4,7 @@ mod departments;
 mod machines;
 mod matrix;
 mod peer;
-mod proxy;
+pub mod proxy;
 mod restored;
 mod versions;
 

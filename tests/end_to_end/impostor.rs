@@ -2,9 +2,11 @@
 //!
 //! Whatever it says: the query is refused within its deadline by an error that names the department and what it did, the gateway
 //! is the same process afterwards, answers a query of another department at the same time, and has grown by no more than
-//! [`GROWTH_MIB`]. A new lie is a variant of [`Lie`] and a line of [`Lie::ALL`], or of [`Saying`] and [`SAYINGS`]. The version of
+//! [`GROWTH_MIB`]. A new lie is a variant of [`Lie`] and a line of [`Lie::ALL`], or of [`Saying`] and [`SAYINGS`]; what it tells of
+//! whose choices reach other parties' data is in [`lists`]. The version of
 //! the impostor's consent ledger, in its descriptions and receipts, is `Impostor::consent_version`.
 
+mod lists;
 mod node;
 mod sayings;
 
@@ -13,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use concordat::client::Answer;
 use concordat::failure::Failure;
+use concordat::federation::Layout;
 use concordat_policy::Code;
 
 use crate::sandbox::{Sandbox, refused, until};
@@ -59,10 +62,16 @@ struct World {
 
 impl World {
     async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// The same, after `files` has changed the files.
+    async fn with(files: impl FnOnce(&Layout)) -> Self {
         let mut sandbox = Sandbox::with(
             300,
             |f| (f.limits.deadline_seconds, f.limits.caller_requests_per_minute) = (Some(DEADLINE), Some(100_000)),
             |layout| {
+                files(layout);
                 let file = layout.gateway().join("gateway.toml");
                 let text = std::fs::read_to_string(&file).unwrap();
                 std::fs::write(file, text.replacen("[limits]\n", &format!("[limits]\nrelease_rows = {MOST_ROWS}\n"), 1)).unwrap();

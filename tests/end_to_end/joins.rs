@@ -4,7 +4,7 @@ use crate::oracle::{Oracle, agree};
 use crate::sandbox::Sandbox;
 
 /// Statements that both engines take: name, number of key columns, SQL.
-const STATEMENTS: &[(&str, usize, &str)] = &[
+pub const STATEMENTS: &[(&str, usize, &str)] = &[
     (
         "one dataset",
         1,

@@ -37,6 +37,7 @@ mod provider;
 mod purposes;
 mod python;
 mod raw;
+mod reach;
 mod rereading;
 mod sandbox;
 mod sign_in;

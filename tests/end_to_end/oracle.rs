@@ -19,21 +19,45 @@ pub struct Oracle {
     pub left_out: usize,
 }
 
+/// Records that were made after a department's file was imported: department, event, identifiers. For `opportunity`.
+pub type Later<'a> = &'a [(&'a str, &'a str, Vec<String>)];
+
 impl Oracle {
     pub async fn over(layout: &Layout) -> Self {
+        Self::of(layout, &[], false).await
+    }
+
+    /// Where each department's withdrawals and objections reach all the others' data.
+    pub async fn reached(layout: &Layout, later: Later<'_>) -> Self {
+        Self::of(layout, later, true).await
+    }
+
+    async fn of(layout: &Layout, later: Later<'_>, reach: bool) -> Self {
         let session = SessionContext::new();
         let mut left_out = 0;
+        let mut all: BTreeMap<String, Choices> = BTreeMap::new();
         for department in layout.departments().unwrap() {
             let folder = layout.node(&department);
-            let config: toml::Value = toml::from_str(&std::fs::read_to_string(folder.join("node.toml")).unwrap()).unwrap();
-            let choices = choices(&session, &folder, &config).await;
+            let mut choices = choices(&session, &folder, &config(&folder)).await;
+            for (_, event, identifiers) in later.iter().filter(|(of, ..)| *of == department) {
+                identifiers.iter().for_each(|identifier| choices.record(identifier.clone(), event));
+            }
+            all.insert(department, choices);
+        }
+        for department in layout.departments().unwrap() {
+            let folder = layout.node(&department);
+            let config = config(&folder);
+            let allowed = |subject: &str| {
+                let elsewhere = || all.iter().any(|(other, choices)| *other != department && choices.reach(&department, subject));
+                all[&department].allow(&department, subject) && !(reach && elsewhere())
+            };
             session.sql(&format!("CREATE SCHEMA {department}")).await.unwrap();
             for dataset in config["dataset"].as_array().unwrap() {
                 let raw = read(&session, &folder.join(text(dataset, "source")), text(dataset, "format")).await.collect().await.unwrap();
                 let identifier = text(&dataset["identifier"], "column");
                 let mut kept = Vec::new();
                 for batch in raw {
-                    let batch = eligible(&batch, identifier, dataset, &|subject| choices.allow(&department, subject));
+                    let batch = eligible(&batch, identifier, dataset, &allowed);
                     left_out += batch.1;
                     kept.push(batch.0);
                 }
@@ -47,6 +71,10 @@ impl Oracle {
     pub async fn query(&self, sql: &str) -> Vec<RecordBatch> {
         self.session.sql(sql).await.unwrap().collect().await.unwrap()
     }
+}
+
+fn config(folder: &Path) -> toml::Value {
+    toml::from_str(&std::fs::read_to_string(folder.join("node.toml")).unwrap()).unwrap()
 }
 
 fn text<'a>(value: &'a toml::Value, key: &str) -> &'a str {
@@ -98,6 +126,7 @@ fn nino(raw: &str) -> Option<String> {
 #[derive(Default)]
 struct Choices {
     agreed: BTreeSet<String>,
+    withdrawn: BTreeSet<String>,
     objected: BTreeSet<String>,
 }
 
@@ -105,6 +134,25 @@ impl Choices {
     fn allow(&self, department: &str, subject: &str) -> bool {
         // The sample's agreement: DHSC's data on consent, everybody else's on a power that honours objections.
         if department == "dhsc" { self.agreed.contains(subject) } else { !self.objected.contains(subject) }
+    }
+
+    /// Whether what was recorded here keeps the subject from the data of another department: on consent, a withdrawal too.
+    fn reach(&self, department: &str, subject: &str) -> bool {
+        self.objected.contains(subject) || department == "dhsc" && self.withdrawn.contains(subject)
+    }
+
+    fn record(&mut self, subject: String, event: &str) {
+        self.agreed.remove(&subject);
+        match event {
+            "given" => {
+                self.objected.remove(&subject);
+                self.withdrawn.remove(&subject);
+                self.agreed.insert(subject);
+            }
+            "objected" => drop(self.objected.insert(subject)),
+            "withdrawn" => drop(self.withdrawn.insert(subject)),
+            other => panic!("an event '{other}'"),
+        }
     }
 }
 
@@ -121,16 +169,7 @@ async fn choices(session: &SessionContext, folder: &Path, config: &toml::Value) 
                 continue;
             }
             let Some(subject) = nino(&value(&identifiers)) else { continue };
-            choices.agreed.remove(&subject);
-            match value(&events).as_str() {
-                "given" => {
-                    choices.objected.remove(&subject);
-                    choices.agreed.insert(subject);
-                }
-                "objected" => drop(choices.objected.insert(subject)),
-                "withdrawn" => {}
-                other => panic!("an event '{other}'"),
-            }
+            choices.record(subject, &value(&events));
         }
     }
     choices

@@ -24,6 +24,9 @@ Examples:
 Tables are department.dataset; `concordat catalogue` lists them with their columns and permitted uses. Datasets join on subject,
 the person's pseudonym. Answers are summaries: numbers that rest on too few people are withheld, and the answer says so.
 
+Consent: --at-least dhsc=1207 refuses an answer that does not honour what DHSC had recorded up to version 1207 of its ledger. What
+recording a withdrawal prints, and member 'consent' of every answer, are such versions.
+
 Parameters: --param x=London gives $x a value of the type that is expected there, --param x= the empty text, --param x null.
 
 Output: table rounds numbers; the others are exact. csv has empty cells for withheld values and says why in the column 'withheld';
@@ -37,6 +40,9 @@ pub(crate) struct Query {
     /// The value of a parameter $NAME of --sql; may be given several times
     #[arg(long = "param", value_name = "NAME=VALUE", requires = "sql")]
     parameters: Vec<String>,
+    /// Refuse an answer that rests on an older version of a department's consent ledger; may be given several times
+    #[arg(long, value_name = "DEPARTMENT=VERSION", value_parser = least)]
+    at_least: Vec<String>,
     /// Let the query run on by itself, and print the id with which `concordat result` picks its answer up
     #[arg(long, conflicts_with_all = ["parameters", "output", "to"])]
     detach: bool,
@@ -58,6 +64,16 @@ struct Question {
     sql: Option<String>,
 }
 
+/// A department and a version, as the gateway takes them.
+fn least(text: &str) -> std::result::Result<String, String> {
+    let (department, version) = text.split_once('=').unwrap_or_default();
+    let number = version.bytes().all(|b| b.is_ascii_digit()) && version.parse::<u64>().is_ok();
+    if number && concordat_policy::Name::parse(department).is_ok() {
+        return Ok(text.to_owned());
+    }
+    Err("write department=version, as `concordat consent withdraw` tells it: dhsc=1207".into())
+}
+
 /// A view's name stands in SQL, so it must be one.
 pub(crate) fn view_name(text: &str) -> std::result::Result<String, String> {
     let ok = !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
@@ -69,14 +85,14 @@ pub(crate) async fn run(query: Query) -> Result<()> {
     let parameters = Parameters::parse(&query.parameters)?;
     let sql = question.view.as_deref().map_or_else(|| question.sql.clone().unwrap_or_default(), of_view);
     if query.detach {
-        let id = query.target.connect().await?.detach(&sql).await?;
+        let id = query.target.connect().await?.at_least(&query.at_least).detach(&sql).await?;
         out::progress(&format!("pick the answer up with: {} result {id}", super::program()));
         return out::result(&format!("{id}\n"));
     }
     let format = query.delivery.format(query.target.saved_output()?)?;
     let progress = query.delivery.watch();
     progress.stage(Stage::Connecting);
-    let client = query.target.connect().await?;
+    let client = query.target.connect().await?.at_least(&query.at_least);
     let reading = client.ask(&sql, &parameters, progress.clone()).await?;
     query.delivery.deliver(question.view.as_deref(), reading, format, &progress).await
 }
@@ -98,6 +114,14 @@ pub(crate) fn print(view: Option<&str>, answer: &Answer, format: Format) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_are_numbers_of_departments() {
+        assert_eq!(least("dhsc=1207").as_deref(), Ok("dhsc=1207"));
+        for bad in ["", "dhsc", "dhsc=", "=7", "dhsc=-7", "dhsc=+7", "dhsc=7,dfe=8", "d hsc=7"] {
+            assert!(least(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn view_names_hold_no_sql() {

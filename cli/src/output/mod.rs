@@ -185,6 +185,10 @@ fn statements(summary: &Value) -> Vec<String> {
     lines.extend(list("rules").iter().filter_map(Value::as_str).map(|rule| format!("rule: {rule}")));
     let named = list("sources").iter().filter_map(|s| Some(format!("{}.{}", text(s, "department")?, text(s, "dataset")?)));
     let named = named.collect::<Vec<_>>().join(", ");
+    // Of departments whose data was not read.
+    let reached = list("consent").iter().filter(|of| of.get("as_of").is_some()).filter_map(|of| text(of, "department"));
+    let reached = reached.collect::<Vec<_>>().join(", ");
+    lines.extend((!reached.is_empty()).then(|| format!("also without people who withdrew or objected at: {reached}")));
     let parts = [
         (!named.is_empty()).then(|| format!("from {named}")),
         text(summary, "query_id").map(|id| format!("query {id}")),

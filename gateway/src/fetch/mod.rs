@@ -1,11 +1,12 @@
 //! Fetching releases: an order per leaf of the plan, the sorted streams that answer it, and the receipts without which nothing
-//! that came is used.
+//! that came is used. Beside them, the lists of those whose choices reach from one department to another's data ([`reach`]).
 
 mod clocks;
 mod flight;
 mod keys;
 mod ledgers;
 mod nodes;
+mod reach;
 mod recovery;
 mod release;
 mod request;
@@ -14,6 +15,7 @@ mod trouble;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use concordat_policy::{Agreement, Code, LinkageDomain, Name, Refusal};
 use concordat_proto::order::{Confirmation, ISSUER, MAX_LIFETIME, Order, digest};
@@ -22,7 +24,7 @@ use concordat_proto::v1;
 use concordat_proto::version::GIVES_BACK;
 use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
 use datafusion::physical_plan::ExecutionPlan;
-use futures::future::try_join_all;
+use futures::future::{try_join, try_join_all};
 use prost::Message as _;
 
 use crate::authenticate::Caller;
@@ -31,6 +33,7 @@ use crate::plan::{ReleaseExec, ReleaseSpec};
 pub(crate) use keys::Relay;
 pub(crate) use ledgers::Ledgers;
 pub(crate) use nodes::Nodes;
+pub(crate) use reach::{Applied, Awaited, List, Lists, without};
 use release::Expected;
 pub(crate) use release::{Placed, Source};
 use request::encoded;
@@ -40,9 +43,12 @@ pub(crate) use request::{orderable, request};
 pub(crate) struct Fetcher {
     pub(crate) nodes: Nodes,
     pub(crate) relay: Relay,
+    pub(crate) lists: Lists,
     pub(crate) order_key: SigningKey,
     /// The most rows of one release.
     pub(crate) most_rows: u64,
+    /// The most subjects on one list.
+    pub(crate) most_reached: usize,
     pub(crate) observed: Observed,
 }
 
@@ -50,20 +56,37 @@ pub(crate) struct Fetcher {
 pub(crate) struct Errand<'a> {
     pub(crate) query_id: &'a str,
     pub(crate) caller: &'a Caller,
+    /// What was recorded before counts.
+    pub(crate) started: Instant,
+    pub(crate) awaited: &'a Awaited,
     pub(crate) agreements: &'a [Agreement],
 }
 
 impl Fetcher {
-    /// Places one order for each leaf of `plan`, which is [`orderable`], after the departments concerned hold the linkage key. All
-    /// or none: if one node refuses, the others' orders are given back.
+    /// Places one order for each leaf of `plan`, which is [`orderable`], after the departments concerned hold the linkage key, and
+    /// fetches who is to be removed from what comes: where the ledgers of that stood. All or none: if one node refuses, the others'
+    /// orders are given back.
     ///
     /// # Errors
     /// Refusals that name the department.
-    pub(crate) async fn place(&self, plan: &Arc<dyn ExecutionPlan>, errand: &Errand<'_>) -> Result<Vec<Arc<ReleaseSpec>>, Refusal> {
+    pub(crate) async fn place(
+        &self,
+        plan: &Arc<dyn ExecutionPlan>,
+        errand: &Errand<'_>,
+    ) -> Result<(Vec<Arc<ReleaseSpec>>, Vec<Applied>), Refusal> {
         let specs = leaves(plan)?;
+        let domains = || specs.iter().map(|spec| domain(spec)).collect::<Result<Vec<_>, _>>();
+        let before = domains()?;
         self.share_keys(&specs, errand.agreements).await?;
-        try_join_all(specs.iter().map(|spec| self.order(spec, errand))).await?;
-        Ok(specs)
+        let orders = try_join_all(specs.iter().map(|spec| self.order(spec, errand)));
+        let (_, applied) = try_join(orders, self.withhold(&specs, errand)).await?;
+        // Pseudonyms of two epochs never match: neither would releases, nor who is to be removed from them.
+        if domains()? != before {
+            return Err(
+                Refusal::new(Code::Outdated, "a new epoch of the linkage domain began while the orders were placed").advice("ask again")
+            );
+        }
+        Ok((specs, applied))
     }
 
     async fn share_keys(&self, specs: &[Arc<ReleaseSpec>], agreements: &[Agreement]) -> Result<(), Refusal> {

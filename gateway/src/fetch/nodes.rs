@@ -13,6 +13,7 @@ use concordat_policy::{Agreement, Code, Name, Refusal};
 use concordat_proto::receipt::Standing;
 use concordat_proto::status::from_status;
 use concordat_proto::token::VerifyingKey;
+use concordat_proto::v1::consent_reach_client::ConsentReachClient;
 use concordat_proto::v1::linkage_keys_client::LinkageKeysClient;
 use concordat_proto::v1::node_client::NodeClient;
 use concordat_proto::v1::{DescribeRequest, Description};
@@ -136,6 +137,11 @@ impl Nodes {
     /// The key service of a node.
     pub(crate) fn keys(&self, department: &Name) -> Result<LinkageKeysClient<Traced>, Refusal> {
         Ok(LinkageKeysClient::new(self.node(department)?.channel()).max_decoding_message_size(MAX_CONTROL_MESSAGE))
+    }
+
+    /// The service of a node that tells whose choices reach other departments' data.
+    pub(super) fn reach(&self, department: &Name) -> Result<ConsentReachClient<Traced>, Refusal> {
+        Ok(ConsentReachClient::new(self.node(department)?.channel()).max_decoding_message_size(MAX_CONTROL_MESSAGE))
     }
 
     /// An order that is about to be sent to a node over `flight`. See [`Sent::new`].

@@ -193,7 +193,8 @@ impl Placed {
 }
 
 impl Source {
-    fn standing(&self) -> Standing {
+    /// Where the ledger stood.
+    pub(super) fn standing(&self) -> Standing {
         Standing { generation: self.consent_generation, version: self.consent_version }
     }
 }

@@ -19,6 +19,7 @@ use tracing::Instrument as _;
 use super::kept::{Id, Kept, Limits};
 use super::seal::{Kind, Seal};
 use crate::Gateway;
+use crate::at_least::AtLeast;
 use crate::authenticate::Caller;
 use crate::deliver::Answer;
 use crate::delivery::Held;
@@ -39,6 +40,8 @@ pub(super) struct Statements {
 struct Announced {
     statements: Vec<Statement>,
     described: Described,
+    /// What the caller demanded of the answer when it was announced.
+    at_least: AtLeast,
 }
 
 /// What became of a request to cancel.
@@ -82,7 +85,8 @@ impl Statements {
         let owner = caller.owner();
         let bytes = statements.iter().map(Statement::size).sum();
         let info = FlightInfo::new().try_with_schema(&described.schema).map_err(Refusal::internal)?;
-        let id = self.waiting.keep(&caller.identity_owner(), bytes, Announced { statements, described })?;
+        let id =
+            self.waiting.keep(&caller.identity_owner(), bytes, Announced { statements, described, at_least: caller.at_least().clone() })?;
         let handle = seal.close(Kind::Ticket, &id, &owner, now() + TICKET.as_secs().cast_signed());
         let ticket = TicketStatementQuery { statement_handle: handle.into() };
         let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket.as_any().encode_to_vec()));
@@ -119,6 +123,7 @@ impl Statements {
             Ok(taken) => taken,
             Err(refusal) => return Err(pipeline::refused_unopened(gateway, &caller, refusal).await),
         };
+        let caller = caller.demanding(&announced.at_least);
         let stop = CancellationToken::new();
         self.running().insert(id, stop.clone());
         // Who leaves before the answer begins cancels it.

@@ -7,6 +7,7 @@
 //! deadline_seconds = 120          # planning and execution of one query
 //! answer_mib = 256                # size of one answer
 //! release_rows = 1000000000       # rows of one release; a department that sends more is stopped
+//! reach_subjects = 10000000        # subjects whose withdrawals one department tells of; 16 bytes of memory each
 //! unread_seconds = 60             # an answer that its caller does not read for so long is dropped
 //! concurrent_queries = 8          # at a time; more wait
 //! waiting_queries = 64            # that may wait, a quarter of them of one caller
@@ -50,6 +51,8 @@ pub struct Settings {
     pub answer_mib: usize,
     /// Rows of one release.
     pub release_rows: u64,
+    /// Subjects whose choices one department tells of, for one linkage domain, agreement and basis.
+    pub reach_subjects: usize,
     /// Seconds after which an answer that nobody reads is dropped.
     pub unread_seconds: u64,
     /// Queries at a time.
@@ -116,6 +119,7 @@ impl Default for Settings {
             deadline_seconds: 120,
             answer_mib: 256,
             release_rows: 1_000_000_000,
+            reach_subjects: 10_000_000,
             unread_seconds: 60,
             concurrent_queries: 8,
             waiting_queries: 64,

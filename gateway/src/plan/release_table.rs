@@ -5,6 +5,8 @@
 //! | `subject` | `FixedSizeBinary(16)`, not null, ascending |
 //! | each column with some permitted use | its wire type, nullable |
 //!
+//! Rows of subjects whose choices reach from other departments are removed here, below every join, aggregate and count.
+//!
 //! What it offers the planner is little, on purpose: no statistics (else a side may be collected), no predicate on the
 //! pseudonym (it would carry one department's pseudonyms to another), no runtime filters, no limits.
 
@@ -35,7 +37,7 @@ use futures::StreamExt as _;
 
 use super::predicate::typed;
 use super::shape::refuse;
-use crate::fetch::Placed;
+use crate::fetch::{List, Placed, without};
 
 /// One dataset, as far as the permit lets it be seen.
 #[derive(Debug)]
@@ -125,6 +127,7 @@ impl TableProvider for ReleaseTable {
             predicate,
             partitions: self.partitions,
             placed: OnceLock::new(),
+            withheld: OnceLock::new(),
         };
         let wanted = Arc::new(self.schema.project(projection)?);
         Ok(Arc::new(ReleaseExec::try_new(Arc::new(spec), wanted)?))
@@ -146,6 +149,8 @@ pub(crate) struct ReleaseSpec {
     /// The number of partitions.
     pub(crate) partitions: u32,
     placed: OnceLock<Placed>,
+    /// Who is removed from what comes.
+    withheld: OnceLock<Vec<Arc<List>>>,
 }
 
 impl ReleaseSpec {
@@ -163,6 +168,11 @@ impl ReleaseSpec {
     /// Notes the order that was placed.
     pub(crate) fn place(&self, placed: Placed) -> Result<(), Refusal> {
         self.placed.set(placed).map_err(|_| Refusal::internal("an order was placed twice"))
+    }
+
+    /// Notes who is removed from what comes, by other departments' lists.
+    pub(crate) fn withhold(&self, lists: Vec<Arc<List>>) -> Result<(), Refusal> {
+        self.withheld.set(lists).map_err(|_| Refusal::internal("the lists of a release were set twice"))
     }
 
     /// The placed order.
@@ -251,8 +261,16 @@ impl ExecutionPlan for ReleaseExec {
     }
     fn execute(&self, partition: usize, _context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let Some(placed) = self.spec.placed() else { return refuse(Refusal::internal("a release was read before its order was placed")) };
+        // Every release has its lists, be they none: without them nobody knows who is to be removed.
+        let Some(withheld) = self.spec.withheld.get().cloned() else {
+            return refuse(Refusal::internal("a release was read before it was known who is removed from it"));
+        };
         let positions = self.positions.clone();
-        let batches = placed.read(partition)?.map(move |batch| Ok(batch?.project(&positions)?));
+        let batches = placed.read(partition)?.map(move |batch| {
+            // Whole, and before anything reads it: the pseudonym need not be among the columns that are wanted.
+            let batch = without(batch?, &withheld).or_else(refuse)?;
+            Ok(batch.project(&positions)?)
+        });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), batches)))
     }
 }

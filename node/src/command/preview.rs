@@ -131,8 +131,15 @@ fn text(shown: &Preview) -> String {
     }
     line("withheld", format!("by the gateway: numbers that rest on fewer than {} subjects", shown.minimum_subjects));
     line("consent", format!("as of version {} of the ledger", shown.consent_version));
+    for reach in &shown.reach {
+        let data = if reach.basis == "consent" { "that are used on consent" } else { "that are used under a power" };
+        let told =
+            format!("the gateway is told of {} people, as pseudonyms, and removes them from other parties' data {data}", reach.subjects);
+        line("reach", format!("for '{}' {told}", reach.purpose));
+    }
     if shown.datasets.is_empty() {
-        text.push_str("\nNo dataset of this department stands in it: nothing leaves.\n");
+        let nothing = if shown.reach.is_empty() { "nothing leaves" } else { "no row leaves" };
+        let _ = writeln!(text, "\nNo dataset of this department stands in it: {nothing}.");
     }
     shown.datasets.iter().for_each(|dataset| dataset_text(&mut text, dataset));
     text.push_str("\nNothing was sent. An order may ask for fewer columns and rows than these.\n");

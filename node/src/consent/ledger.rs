@@ -123,6 +123,8 @@ const SCHEMA: &str = "
         speaking TEXT
     ) STRICT;
     CREATE INDEX IF NOT EXISTS corrections ON records (corrects) WHERE corrects IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS beginnings ON records (effective_from) WHERE effective_from IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS endings ON records (expires_at) WHERE expires_at IS NOT NULL;
     CREATE TABLE IF NOT EXISTS erasures (
         only INTEGER PRIMARY KEY CHECK (only = 1),
         secret TEXT NOT NULL

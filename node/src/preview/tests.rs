@@ -50,6 +50,21 @@ async fn only_rows_of_the_agreements_condition_are_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_how_many_people_the_gateway_is_told_is_counted_where_the_agreement_says_so() {
+    let (mut world, _node) = world().await;
+    let of_reach = |shown: Preview| -> Vec<(String, &'static str, u64)> {
+        shown.reach.into_iter().map(|reach| (reach.purpose, reach.basis, reach.subjects)).collect()
+    };
+    assert!(of_reach(of(&world, "opportunity-2026", None).await.unwrap()).is_empty());
+    let other = "basis = \"statutory\"\npower = \"Digital Economy Act 2017 s.35\"";
+    world.agree(other, "basis = \"consent\"\nconsent_text = \"May we?\"");
+    world.agree("mission = ", "withdrawals = \"all_parties\"\nmission = ");
+    let shown = of_reach(of(&world, "opportunity-2026", None).await.unwrap());
+    let expected = [("opportunity", 0), ("opportunity.measure", 1)].map(|(purpose, subjects)| (purpose.to_owned(), "consent", subjects));
+    assert_eq!(shown, expected, "who withdrew from the narrower purpose only is told of for that one only");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn columns_tell_what_leaves_and_for_whom() {
     let (world, _node) = world().await;
     let shown = of(&world, "opportunity-2026", None).await.unwrap();

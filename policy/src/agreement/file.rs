@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use super::rows::{ConditionFile, MAX_CONDITIONS};
 use super::{
-    Agreement, Basis, Dataset, FLOOR_OF_MINIMUM_SUBJECTS, Fingerprint, Limits, Linkage, Party, Recipient, WithdrawalReach, column_name_ok,
+    Agreement, Basis, ConsentAge, Dataset, FLOOR_OF_MINIMUM_SUBJECTS, Fingerprint, Limits, Linkage, Party, Recipient, WithdrawalReach,
+    column_name_ok,
 };
 use crate::column::{ColumnRule, SUBJECT, Use};
 use crate::identifier::{IdentifierSpec, IdentifierType};
@@ -36,6 +37,8 @@ pub(super) struct File {
     limits: Limits,
     #[serde(default)]
     withdrawals: WithdrawalReach,
+    #[serde(default)]
+    max_consent_age: Option<ConsentAge>,
     linkage: Linkage,
     #[serde(default)]
     party: Vec<Party>,
@@ -111,6 +114,13 @@ impl File {
         if [requests_per_minute, concurrent_queries, releases_per_day].contains(&Some(0)) {
             problem("limits", "a limit of 0 requests, queries or releases permits nothing".into(), "raise it, or leave it out");
         }
+        if self.max_consent_age.is_some() && self.withdrawals == WithdrawalReach::OwnDepartment {
+            problem(
+                "max_consent_age",
+                "max_consent_age says nothing unless withdrawals reach other departments".into(),
+                "set withdrawals = \"all_parties\", or leave it out",
+            );
+        }
         if !(1..=3660).contains(&self.linkage.epoch_days) {
             problem("epoch_days", "an epoch is 1 to 3660 days long".into(), "use 90, the default, unless there is a reason");
         }
@@ -173,6 +183,7 @@ impl File {
             minimum_subjects: self.minimum_subjects,
             limits: self.limits,
             withdrawals: self.withdrawals,
+            max_consent_age: self.max_consent_age.unwrap_or_default(),
             linkage: self.linkage,
             parties: self.party,
             recipients: self.recipient,

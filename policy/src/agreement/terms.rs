@@ -1,8 +1,10 @@
 //! Terms of a whole agreement: what may be taken under it, and how far a withdrawal reaches.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::Error as _;
 
 /// What all callers together may take under the agreement. The gateway keeps its part, with limits of its own beside it; each
 /// department keeps what is said of releases and rows for its own data, whatever the gateway says.
@@ -28,12 +30,91 @@ pub enum WithdrawalReach {
     /// the records as they were when it was ordered.
     #[default]
     OwnDepartment,
+    /// Under this agreement, the other parties' data too: the gateway removes the subject from them ([`crate::consent::reaches`]).
+    AllParties,
 }
 
 impl fmt::Display for WithdrawalReach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::OwnDepartment => "own_department",
+            Self::AllParties => "all_parties",
         })
+    }
+}
+
+/// How old what a party recorded may be where a query does not read its data: 1 second to 24 hours, written `90s`, `15m` or `2h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConsentAge(Duration);
+
+impl Default for ConsentAge {
+    fn default() -> Self {
+        Self(Duration::from_secs(15 * 60))
+    }
+}
+
+impl ConsentAge {
+    const MOST: u64 = 24 * 3600;
+
+    /// The age that is written so.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+        let unit = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            _ => return None,
+        };
+        let plain = number.bytes().all(|b| b.is_ascii_digit());
+        let seconds = number.parse::<u64>().ok().filter(|_| plain)?.checked_mul(unit)?;
+        (1..=Self::MOST).contains(&seconds).then(|| Self(Duration::from_secs(seconds)))
+    }
+
+    /// The same as a time.
+    #[must_use]
+    pub fn duration(self) -> Duration {
+        self.0
+    }
+}
+
+impl fmt::Display for ConsentAge {
+    /// `90 seconds`, `15 minutes`, `1 hour`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (number, unit) = match self.0.as_secs() {
+            seconds if seconds % 3600 == 0 => (seconds / 3600, "hour"),
+            seconds if seconds % 60 == 0 => (seconds / 60, "minute"),
+            seconds => (seconds, "second"),
+        };
+        write!(f, "{number} {unit}{}", if number == 1 { "" } else { "s" })
+    }
+}
+
+impl<'de> Deserialize<'de> for ConsentAge {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| D::Error::custom("an age is 1 second to 24 hours, written \"90s\", \"15m\" or \"2h\""))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_written_with_their_unit() {
+        for (text, seconds, words) in [
+            ("1s", 1, "1 second"),
+            ("90s", 90, "90 seconds"),
+            ("15m", 900, "15 minutes"),
+            ("60m", 3600, "1 hour"),
+            ("24h", 86_400, "24 hours"),
+        ] {
+            let age = ConsentAge::parse(text).unwrap();
+            assert_eq!((age.duration().as_secs(), age.to_string().as_str()), (seconds, words));
+        }
+        for bad in ["", "s", "15", "0m", "25h", "-1m", "+1m", "1.5h", "1d", "15 m", "99999999999999999999h", "15\u{b5}", "\u{b5}m"] {
+            assert_eq!(ConsentAge::parse(bad), None, "{bad}");
+        }
     }
 }

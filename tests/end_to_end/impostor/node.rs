@@ -13,6 +13,7 @@ use arrow_flight::{
 use base64::Engine as _;
 use concordat_proto::token::SigningKey;
 use concordat_proto::v1;
+use concordat_proto::v1::consent_reach_server::{ConsentReach, ConsentReachServer};
 use concordat_proto::v1::linkage_keys_server::{LinkageKeys, LinkageKeysServer};
 use concordat_proto::v1::node_server::{Node, NodeServer};
 use futures::{Stream, StreamExt as _};
@@ -20,6 +21,7 @@ use prost::Message as _;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::lists::Listing;
 use super::sayings::{Order, Saying, Then};
 use crate::sandbox::Sandbox;
 
@@ -28,6 +30,8 @@ use crate::sandbox::Sandbox;
 pub struct Impostor {
     /// What the next orders are answered with.
     pub saying: Arc<Mutex<Saying>>,
+    /// What the next questions for a list are answered with. With one it speaks contract version 2, else 1.
+    pub listing: Arc<Mutex<Option<Listing>>>,
     /// The consent ledger's version, in descriptions and receipts.
     pub consent_version: Arc<AtomicU64>,
     /// Streams that the gateway has not let go of.
@@ -53,6 +57,7 @@ impl Impostor {
         let other = std::fs::read_to_string(sandbox.layout.issuer().join("issuer.key.pem")).unwrap();
         let impostor = Self {
             saying: Arc::new(Mutex::new(Saying::Truth)),
+            listing: Arc::default(),
             // Later than what the gateway may have heard of the node whose place it takes.
             consent_version: Arc::new(AtomicU64::new(description.consent_version + 5)),
             open: Arc::default(),
@@ -72,6 +77,7 @@ impl Impostor {
             .add_service(FlightServiceServer::new(impostor.clone()).max_encoding_message_size(usize::MAX))
             .add_service(NodeServer::new(impostor.clone()))
             .add_service(LinkageKeysServer::new(impostor.clone()))
+            .add_service(ConsentReachServer::new(impostor.clone()).max_encoding_message_size(usize::MAX))
             .serve(address);
         (impostor, tokio::spawn(server))
     }
@@ -199,7 +205,7 @@ impl Node for Impostor {
     async fn describe(&self, _: Request<v1::DescribeRequest>) -> Result<Response<v1::Description>, Status> {
         let key = if *self.saying.lock().unwrap() == Saying::AnotherKey { &self.other } else { &self.key };
         Ok(Response::new(v1::Description {
-            contract_version: 1,
+            contract_version: 1 + u32::from(self.listing.lock().unwrap().is_some()),
             department: "dwp".into(),
             signing_key: key.public_spki().to_vec(),
             linkage_key: self.linkage.clone(),
@@ -216,5 +222,20 @@ impl LinkageKeys for Impostor {
     }
     async fn accept(&self, _: Request<v1::SealedKey>) -> Result<Response<v1::AcceptResponse>, Status> {
         Ok(Response::new(v1::AcceptResponse {}))
+    }
+}
+
+#[tonic::async_trait]
+impl ConsentReach for Impostor {
+    type ChangesStream = Boxed<v1::ReachChanges>;
+
+    async fn changes(&self, request: Request<v1::ReachRequest>) -> Result<Response<Self::ChangesStream>, Status> {
+        let listing = (*self.listing.lock().unwrap()).ok_or_else(|| Status::unimplemented(""))?;
+        let open = Open::new(&self.open);
+        let stream = listing.tell(self, &request.into_inner()).map(move |message| {
+            let _held = &open;
+            Ok(message)
+        });
+        Ok(Response::new(stream.boxed()))
     }
 }

@@ -51,7 +51,8 @@ review_on = "2026-06-01"
 benefits = "Fairer chances"
 minimum_subjects = 10
 limits = { requests_per_minute = 5, rows_per_day = 7, releases_per_day = 9 }
-withdrawals = "own_department"
+withdrawals = "all_parties"
+max_consent_age = "15m"
 linkage = { keyholder = "dfe", epoch_days = 90 }
 
 [[party]]

@@ -10,6 +10,7 @@
 //! | `agreement` | TOML | an accepted agreement keeps its own rules and is the same when its text is written anew; a problem names a line of the text |
 //! | `token` | header and claims, or a token | only what an independent reading of the claims permits is accepted, and nothing that we did not sign |
 //! | `receipt` | claims | an accepted receipt, of a release or of a consent record, is signed and read again the same |
+//! | `reach` | messages of a list of whose choices reach other data | what is taken ascends, is disjoint and bounded, and is written and read again the same; memory in proportion to the messages |
 //! | `signature` | header and payload, or a file | an accepted signature of an agreement has the one header, five members and a key that we hold, and counts only for its text |
 #![allow(
     clippy::unwrap_used,
@@ -26,6 +27,7 @@ mod memory;
 pub mod mutate;
 mod order;
 mod predicate;
+mod reach;
 pub mod release_stream;
 #[cfg(test)]
 mod replay;
@@ -37,6 +39,7 @@ mod token;
 pub use agreement::agreement;
 pub use order::release_order;
 pub use predicate::predicate;
+pub use reach::reach;
 pub use release_stream::release_stream;
 pub use signature::signature;
 pub use token::{receipt, token};
@@ -50,7 +53,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "release_stream", run: release_stream, seeds: release_stream::seeds },
     Target { name: "release_order", run: release_order, seeds: order::seeds },
     Target { name: "predicate", run: predicate, seeds: predicate::seeds },
@@ -58,4 +61,5 @@ pub const TARGETS: [Target; 7] = [
     Target { name: "token", run: token, seeds: token::seeds },
     Target { name: "receipt", run: receipt, seeds: token::receipt_seeds },
     Target { name: "signature", run: signature, seeds: signature::seeds },
+    Target { name: "reach", run: reach, seeds: reach::seeds },
 ];

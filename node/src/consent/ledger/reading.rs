@@ -65,6 +65,21 @@ impl Reading {
         Ok(())
     }
 
+    /// Calls `each` for everybody of whom a choice took effect or expired after the moment `from` until the moment `now`, Unix seconds.
+    pub(in crate::consent) fn turned(&self, from: i64, now: i64, mut each: impl FnMut(&str, Subject<'_>)) -> Result<(), LedgerError> {
+        for time in ["effective_from", "expires_at"] {
+            let sql = format!("SELECT place, identifier_type, identifier, erased FROM records WHERE {time} > ?1 AND {time} <= ?2");
+            let mut statement = self.connection.prepare(&sql)?;
+            let mut rows = statement.query(params![from, now])?;
+            while let Some(row) = rows.next()? {
+                let place = row.get::<_, i64>(0)?.cast_unsigned();
+                let Some(subject) = subject(row, 2, 3)? else { continue };
+                each(row.get_ref(1)?.as_str().map_err(|_| LedgerError::Damaged(place))?, subject);
+            }
+        }
+        Ok(())
+    }
+
     /// Tells one earlier choice again.
     fn again(&self, place: u64, tell: &mut impl FnMut(Step<'_>) -> Result<(), LedgerError>) -> Result<(), LedgerError> {
         let sql = "SELECT purpose, event, effective_from, expires_at FROM records WHERE place = ?1";
