@@ -259,7 +259,7 @@ async fn an_estate_that_the_rails_do_not_fit_is_not_taken_and_rails_that_fit_it_
 
     let renamed = REGION.replace(".region", ".place");
     write(&gateway, &[("region.cedar", renamed.as_str())]);
-    until("both are taken", || said(&gateway).contains("reloaded what=\"estate\"")).await;
+    until("both are taken", || said(&gateway).contains(": reloaded what=\"estate\"")).await;
     refused(region.query(SQL).await, Code::Denied, "no agreement in force");
     refused(place.query(SQL).await, Code::Denied, "'no-regions'");
     until("the log says what is in force", || sandbox.log("gateway").iter().any(|e| e["event"] == "guard_rails.loaded")).await;
@@ -275,7 +275,7 @@ async fn purposes_that_a_departments_rails_do_not_fit_are_not_taken() {
     refused(region.query(CLAIMS).await, Code::NodeRefused, "'no-regions'");
     sandbox.query(CLAIMS).await.unwrap();
     write(&dwp, &[("own.cedar", CLOSED)]);
-    until("both are taken", || said(&dwp).contains("reloaded what=\"agreements\"")).await;
+    until("both are taken", || said(&dwp).contains(": reloaded what=\"agreements\"")).await;
     refused(region.query(CLAIMS).await, Code::NodeRefused, "does not cover the purpose");
     refused(sandbox.query(CLAIMS).await, Code::NodeRefused, "'closed' of 'dwp'");
 }
