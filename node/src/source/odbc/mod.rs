@@ -35,7 +35,7 @@ use self::read::Rows;
 pub(super) use self::session::OdbcError;
 use self::session::{Kind, Session, apart};
 use super::connection::Found;
-use super::{Declared, Ending, Relation, SourceColumn, SourceTable, TableName};
+use super::{Declared, Ending, Relation, SourceTable, TableName};
 
 /// How long signing in and describing may take: within the ten seconds in which a gateway wants an order answered.
 const OPEN: Duration = Duration::from_secs(8);
