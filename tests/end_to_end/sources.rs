@@ -358,6 +358,7 @@ async fn a_scan_takes_the_same_memory_however_large_the_table_is() {
     let (postgres, mariadb) = (Postgres::start(), Mariadb::start());
     into_postgres(&postgres, &data);
     into_mariadb(&mariadb, &data);
+    #[cfg(feature = "odbc")]
     postgres.sql("postgres", "CREATE TABLE office.copied AS SELECT * FROM office.claims; GRANT SELECT ON office.copied TO reader");
     let double = |table: &str| format!("INSERT INTO {table} SELECT * FROM {table};").repeat(7);
     type Change<'a> = &'a dyn Fn(&Layout);
