@@ -12,6 +12,7 @@
 //! | memory | the driver fetches into at most 8 MiB (a single row if that is larger), and two batches wait |
 //! | sent to the database | the columns; conditions stay with the engine, because what they mean differs between databases |
 //! | a scan that is dropped | ends with the next rows: ODBC's own cancelling has no safe call in `odbc-api` |
+//! | a driver that does not come back | keeps one of 64 places until its statement's time is up |
 //! | one state | [`session`]: one statement, in a transaction that ends with a rollback |
 //!
 //! The department's administrator wrote the query and chose the driver, so both are trusted as `node.toml` is. SQL Server has no read-only

@@ -16,6 +16,7 @@ use std::time::Duration;
 use odbc_api::buffers::{BufferDesc, ColumnarDynBuffer};
 use odbc_api::handles::{Statement, StatementImpl};
 use odbc_api::{Connection, ConnectionOptions, Cursor as _, CursorImpl, Error, environment};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::keywords::OdbcSettings;
 
@@ -23,6 +24,8 @@ use super::keywords::OdbcSettings;
 const LOGIN_SECONDS: u32 = 4;
 /// How long a statement may take, in seconds.
 const STATEMENT_SECONDS: usize = 600;
+/// Connections at a time, with those whose statement nobody waits for any more: their number must not grow with a slow database.
+static PLACES: Semaphore = Semaphore::const_new(64);
 /// The longest name or right that a catalogue tells, in units of UTF-16.
 const LONGEST_NAME: usize = 512;
 
@@ -97,6 +100,7 @@ pub(super) type RowsOf<'c> = CursorImpl<StatementImpl<'c>>;
 pub(super) struct Session {
     // Taken when it ends.
     connection: Option<Connection<'static>>,
+    place: Option<SemaphorePermit<'static>>,
     pub(super) kind: Kind,
     quote: char,
 }
@@ -104,11 +108,14 @@ pub(super) struct Session {
 impl Session {
     /// Connects and opens a transaction. Blocks.
     pub(super) fn begin(settings: &OdbcSettings) -> Result<Self, OdbcError> {
+        let place = PLACES
+            .try_acquire()
+            .map_err(|_| OdbcError::Driver("64 connections by ODBC are open: the database is too slow for the orders"))?;
         let given = settings.connection_string().map_err(OdbcError::File)?;
         let options = ConnectionOptions { login_timeout_sec: Some(LOGIN_SECONDS), packet_size: None };
         let connection = environment()?.connect_with_connection_string(&given, options)?;
         let kind = Kind::of(&connection.database_management_system_name()?);
-        let mut session = Self { connection: Some(connection), kind, quote: '"' };
+        let mut session = Self { connection: Some(connection), place: Some(place), kind, quote: '"' };
         session.quote = session
             .connection()
             .identifier_quote_char()?
@@ -205,11 +212,13 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
+            let place = self.place.take();
             let leave = move || {
                 // By hand, because dropping it panics with the driver's own words when the server is gone.
                 let mut handle = connection.into_handle();
                 let _ = handle.rollback();
                 let _ = handle.disconnect();
+                drop(place);
             };
             // A server may let itself be waited for.
             let _ = std::thread::Builder::new().name("odbc end".into()).spawn(leave);
