@@ -13,6 +13,7 @@ mod connections;
 mod file;
 mod findings;
 mod keys;
+mod odbc;
 mod papers;
 mod reread;
 

@@ -2,6 +2,8 @@
 
 mod mysql;
 mod objects;
+#[cfg(feature = "odbc")]
+mod odbc;
 mod reading;
 mod signing_in;
 
@@ -207,7 +209,7 @@ async fn the_same_data_gives_the_same_answer_whatever_holds_it() {
     let header = data.columns.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(",");
     type Change<'a> = Box<dyn Fn(&Layout) + 'a>;
     let csv = format!("{header}\n{}", data.rows);
-    let kinds: [(&str, Change); 7] = [
+    let kinds: [(&str, Change); _] = [
         ("parquet", Box::new(|_| {})),
         (
             "csv",
@@ -228,6 +230,20 @@ async fn the_same_data_gives_the_same_answer_whatever_holds_it() {
         ("mariadb", Box::new(|layout| into_the_mariadb(layout, &mariadb))),
         ("parquet in a store", Box::new(|layout| into_the_store(layout, &store, None))),
         ("csv in a store", Box::new(|layout| into_the_store(layout, &store, Some(&csv)))),
+        #[cfg(feature = "odbc")]
+        (
+            "postgresql by odbc",
+            Box::new(|layout| odbc::into_odbc(layout, &odbc::keywords(&postgres), "office.claims", Some(crate::postgres::PASSWORD))),
+        ),
+        #[cfg(feature = "odbc")]
+        (
+            "sqlite by odbc",
+            Box::new(|layout| {
+                let file = layout.node("dwp").join("claims.db");
+                into_sqlite(&file, &data);
+                odbc::into_odbc(layout, &format!("Driver={{SQLite3}};Database={};StepAPI=1", file.display()), "claims", None);
+            }),
+        ),
     ];
     for (kind, change) in kinds {
         let sandbox = Sandbox::with(PEOPLE, |_| {}, change).await;
@@ -342,12 +358,18 @@ async fn a_scan_takes_the_same_memory_however_large_the_table_is() {
     let (postgres, mariadb) = (Postgres::start(), Mariadb::start());
     into_postgres(&postgres, &data);
     into_mariadb(&mariadb, &data);
+    #[cfg(feature = "odbc")]
+    postgres.sql("postgres", "CREATE TABLE office.copied AS SELECT * FROM office.claims; GRANT SELECT ON office.copied TO reader");
     let double = |table: &str| format!("INSERT INTO {table} SELECT * FROM {table};").repeat(7);
     type Change<'a> = &'a dyn Fn(&Layout);
     type Grow<'a> = &'a dyn Fn();
-    let kinds: [(&str, Change, Grow); 2] = [
+    let kinds: [(&str, Change, Grow); _] = [
         ("postgresql", &|layout| into_the_office(layout, &postgres), &|| drop(postgres.sql("postgres", &double("office.claims")))),
         ("mariadb", &|layout| into_the_mariadb(layout, &mariadb), &|| drop(mariadb.sql(&format!("USE office; {}", double("claims"))))),
+        #[cfg(feature = "odbc")]
+        ("odbc", &|layout| odbc::into_odbc(layout, &odbc::keywords(&postgres), "office.copied", Some(crate::postgres::PASSWORD)), &|| {
+            drop(postgres.sql("postgres", &double("office.copied")));
+        }),
     ];
     for (kind, change, grow) in kinds {
         let sandbox = Sandbox::with(20_000, |_| {}, change).await;

@@ -13,8 +13,8 @@ use crate::init::{Proposed, Subject, Wanted, Written, files, init};
 /// What a node is made from.
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// Where the data is: a CSV or Parquet file, a folder of them, postgresql://role@host:port/database, mysql://user@host:port/database or sqlite:file. It is
-    /// only read, and stays where it is.
+    /// Where the data is: a CSV or Parquet file, a folder of them, postgresql://role@host:port/database, mysql://user@host:port/database, sqlite:file or,
+    /// where this program has ODBC, odbc:Driver={…};Server=…;UID=…. It is only read, and stays where it is.
     #[arg(long, value_name = "FOLDER|FILE|URL")]
     pub from: String,
     /// With a database: a file of mode 0600 that holds the role's password.

@@ -16,8 +16,7 @@ use crate::source::settings::{Host, Settings, Tls};
 use crate::source::{Files, Objects, Relation, Source, Store, TableName};
 
 /// The addresses of databases that can be read.
-const FORMS: &str =
-    "use postgresql://role@host:port/database, mysql://user@host:port/database, sqlite:file or s3://access-key@host:port/bucket";
+const FORMS: &str = "use postgresql://role@host:port/database, mysql://user@host:port/database, sqlite:file, odbc:Driver=… or s3://access-key@host:port/bucket";
 
 /// The connections by name; `None` for one that was found wrong.
 pub(super) type Connections = BTreeMap<Name, Option<Reached>>;
@@ -77,6 +76,7 @@ impl Loader<'_> {
             Some(("mysql" | "mariadb", _)) => self.settings(index, file, MYSQL).map(|(s, _)| Server::Mysql(Arc::new(s))),
             Some(("s3", _)) => return self.store(index, file).map(|store| Reached::Store(Arc::new(store))),
             Some(("sqlite", path)) => self.sqlite(index, file, path),
+            Some(("odbc", keywords)) => self.odbc(index, file, keywords),
             _ => {
                 self.at(&["connection", index, "url"], "no database of this kind can be read", FORMS);
                 None

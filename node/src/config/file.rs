@@ -108,7 +108,7 @@ pub(super) struct ConnectionFile {
     pub(super) name: Name,
     /// `postgresql://role@host:port/database`, `postgresql://role@/database?host=/folder/of/the/socket`,
     /// `mysql://user@host:port/database`, `mysql://user@/database?socket=/path/of/the/socket`, `sqlite:file`,
-    /// `s3://access-key@host:port/bucket?region=…`.
+    /// `s3://access-key@host:port/bucket?region=…`, `odbc:Driver={…};Server=…;UID=…`.
     pub(super) url: String,
     #[serde(default)]
     pub(super) password_file: Option<PathBuf>,

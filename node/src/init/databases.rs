@@ -17,7 +17,7 @@ const NAME: &str = "database";
 /// How a database is reached.
 #[derive(Debug, Clone, Default)]
 pub struct Reached {
-    /// `postgresql://role@host:port/database`, `mysql://user@host:port/database` or `sqlite:file`, without a password.
+    /// `postgresql://role@host:port/database`, `mysql://user@host:port/database`, `sqlite:file` or `odbc:Driver={…};…`, without a password.
     pub url: String,
     /// A file of mode 0600 that holds the password.
     pub password_file: Option<PathBuf>,
@@ -41,7 +41,7 @@ pub struct Offer {
 /// Whether `from` is an address of a database; else it is a path.
 #[must_use]
 pub fn is_address(from: &str) -> bool {
-    from.contains("://") || from.starts_with("sqlite:")
+    from.contains("://") || from.starts_with("sqlite:") || from.starts_with("odbc:")
 }
 
 /// Every table and view that the role may read.
@@ -104,8 +104,8 @@ impl Reached {
 fn table(connection: &Arc<Connection>, found: SourceTable) -> Table {
     let name = found.name.to_string();
     Table {
-        // The usual schema says nothing.
-        name: name.strip_prefix("public.").unwrap_or(&name).to_owned(),
+        // The usual schemas say nothing.
+        name: name.strip_prefix("public.").or_else(|| name.strip_prefix("dbo.")).unwrap_or(&name).to_owned(),
         place: format!("{} {name}", connection.address()),
         source: vec![("connection", quoted(NAME)), ("table", quoted(&name))],
         columns: found.columns.into_iter().map(column).collect(),

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use chrono::Utc;
 
+#[cfg(feature = "odbc")]
+use super::odbc::{self, OdbcSettings};
 use super::settings::{Host, Settings};
 use super::table::Table;
 use super::{Declared, Ending, Opened, Reading, Relation, SourceColumn, SourceError, SourceTable, State, mysql, postgres, session, sqlite};
@@ -27,6 +29,9 @@ pub enum Server {
     Mysql(Arc<Settings>),
     /// A file of SQLite.
     Sqlite(PathBuf),
+    /// What an ODBC driver reaches.
+    #[cfg(feature = "odbc")]
+    Odbc(Arc<OdbcSettings>),
 }
 
 /// A table or query in an open transaction.
@@ -50,6 +55,8 @@ impl Connection {
                 (Host::Socket(folder), _) => format!("{} (port {})/{}", folder.display(), settings.port, settings.database),
             },
             Server::Sqlite(path) => path.display().to_string(),
+            #[cfg(feature = "odbc")]
+            Server::Odbc(settings) => format!("ODBC {}", settings.keywords.driver()),
         }
     }
 
@@ -58,6 +65,8 @@ impl Connection {
             Server::Postgres(settings) => postgres::open(settings, &self.name, relation).await.map_err(|e| self.failed(&e))?,
             Server::Mysql(settings) => mysql::open(settings, &self.name, relation, declared).await.map_err(|e| self.failed(&e))?,
             Server::Sqlite(path) => sqlite::open(&self.name, path, relation, declared).await?,
+            #[cfg(feature = "odbc")]
+            Server::Odbc(settings) => odbc::open(settings, &self.name, relation, declared).await.map_err(|e| self.failed(&e))?,
         };
         // The snapshot is a moment old: the columns were asked for in it.
         let freshness = Utc::now().timestamp();
@@ -79,6 +88,8 @@ impl Connection {
             Server::Mysql(settings) => mysql::excess(settings).await.map_err(|e| self.failed(&e)),
             // Opened read-only by SQLite itself.
             Server::Sqlite(_) => Ok(Vec::new()),
+            #[cfg(feature = "odbc")]
+            Server::Odbc(settings) => odbc::excess(settings, relation).await.map_err(|e| self.failed(&e)),
         }
     }
 
@@ -87,6 +98,8 @@ impl Connection {
             Server::Postgres(settings) => postgres::tables(settings).await.map_err(|e| self.failed(&e)),
             Server::Mysql(settings) => mysql::tables(settings).await.map_err(|e| self.failed(&e)),
             Server::Sqlite(path) => sqlite::tables(&self.name, path).await,
+            #[cfg(feature = "odbc")]
+            Server::Odbc(settings) => odbc::tables(settings).await.map_err(|e| self.failed(&e)),
         }
     }
 

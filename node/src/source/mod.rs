@@ -6,6 +6,7 @@
 //! | objects of a store that speaks S3: CSV, Parquet | [`objects`]: the engine's own readers, in ranges | each is read as it was listed, by its tag | the newest object's change |
 //! | PostgreSQL: a table or query | [`postgres`]: binary `COPY`, decoded straight into Arrow | one transaction, `READ ONLY REPEATABLE READ`, committed after the last row | when the snapshot was taken |
 //! | MariaDB, MySQL: a table or query | [`mysql`]: one prepared `SELECT` | one transaction, `READ ONLY`, `REPEATABLE READ`, of a consistent snapshot | when the snapshot was taken |
+//! | SQL Server, Oracle, others: a table or query, with the feature `odbc` | `odbc`: one `SELECT`, fetched in columns | one statement, as its database promises it | when the columns were looked at |
 //! | SQLite: a table or query | [`sqlite`]: one statement | one read transaction | when the snapshot was taken |
 //!
 //! ```text
@@ -19,7 +20,7 @@
 //!   texts, which quote values, only the code is kept.
 //! - A condition is handed to a database only where its SQL selects at least the rows for which it is true ([`sql`]); the engine
 //!   evaluates it again.
-//! - A scan that is dropped stops at the database too.
+//! - A scan that is dropped stops at the database too; by ODBC, with its next rows.
 //!
 //! To add a kind of database: implement [`Reading`] for one open transaction and give [`connection::Server`] a variant.
 //!
@@ -31,6 +32,8 @@ pub mod connection;
 mod files;
 mod mysql;
 mod objects;
+#[cfg(feature = "odbc")]
+mod odbc;
 mod postgres;
 pub mod settings;
 pub(crate) mod sql;
@@ -51,6 +54,8 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 pub use self::connection::Connection;
 pub use self::files::{Files, SourceFile, freshness};
 pub use self::objects::{Objects, Store};
+#[cfg(feature = "odbc")]
+pub use self::odbc::{Keywords, OdbcSettings};
 pub(crate) use self::table::{Reading, Wanted};
 
 /// Rows of a batch of a scan.

@@ -1,6 +1,6 @@
 //! How a database server is reached, and as whom: the same for every kind.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use concordat_operate::Fault;
 use concordat_operate::certificate::{self, Files, Identity, certificates, provider};
@@ -72,14 +72,18 @@ impl Settings {
     /// # Errors
     /// When the file cannot be read, or others could, or is empty.
     pub fn password(&self) -> Result<Option<Zeroizing<String>>, Fault> {
-        let Some(path) = &self.password_file else { return Ok(None) };
-        let text = certificate::private(path).map_err(|fault| Fault {
-            cause: fault.cause.replace("a private key", "a password"),
-            remedy: fault.remedy.replace("the key", "the password"),
-            ..fault
-        })?;
-        let first = text.lines().next().filter(|line| !line.is_empty() && !line.contains('\0'));
-        let first = first.ok_or_else(|| Fault::new(path.display(), "holds no password in its first line", "put it there, alone"))?;
-        Ok(Some(Zeroizing::new(first.to_owned())))
+        self.password_file.as_deref().map(password).transpose()
     }
+}
+
+/// The password in the first line of a file.
+pub(super) fn password(path: &Path) -> Result<Zeroizing<String>, Fault> {
+    let text = certificate::private(path).map_err(|fault| Fault {
+        cause: fault.cause.replace("a private key", "a password"),
+        remedy: fault.remedy.replace("the key", "the password"),
+        ..fault
+    })?;
+    let first = text.lines().next().filter(|line| !line.is_empty() && !line.contains('\0'));
+    let first = first.ok_or_else(|| Fault::new(path.display(), "holds no password in its first line", "put it there, alone"))?;
+    Ok(Zeroizing::new(first.to_owned()))
 }
