@@ -69,7 +69,7 @@ pub(crate) async fn execute(
     let specs = leaves(plan.physical())?;
     let Allowance { mut place, memory, answer } = allowance;
     let explain = |refusal| answer.explain(memory.explain(refusal));
-    let run = run(gateway, &estate.agreements, opened, &plan, answer.clone());
+    let run = run(gateway, &estate, opened, &plan, answer.clone());
     let ran = stop.unless(gateway.estate.while_agreed(&texts, run)).await;
     let ran = ran.map_err(|refusal| explain(if stop.is_late() { awaiting(refusal, &specs) } else { refusal }));
     gateway.limits.charge(&Key::of(&opened.caller), &released(&specs)).await?;
@@ -110,8 +110,9 @@ struct Ran {
     held: MemoryReservation,
 }
 
-async fn run(gateway: &Gateway, agreements: &[Agreement], opened: &Opened, plan: &Plan, memory: Arc<QueryMemory>) -> Result<Ran, Refusal> {
-    let errand = Errand { query_id: &opened.query_id, caller: &opened.caller, agreements };
+async fn run(gateway: &Gateway, estate: &Estate, opened: &Opened, plan: &Plan, memory: Arc<QueryMemory>) -> Result<Ran, Refusal> {
+    let Estate { agreements, signatures, .. } = estate;
+    let errand = Errand { query_id: &opened.query_id, caller: &opened.caller, agreements, signatures };
     let specs = gateway.fetcher.place(plan.physical(), &errand).await?;
     let most = gateway.limits.settings.answer_mib << 20;
     let (batches, held) = gateway.workers.run(drain(plan.physical().clone(), plan.task(), memory, most)).await??;

@@ -7,6 +7,7 @@ mod consent;
 mod consent_show;
 mod init;
 mod preview;
+mod succeed;
 mod suspend;
 
 use std::io;
@@ -23,6 +24,7 @@ use self::acknowledge::AcknowledgeArgs;
 pub use self::agreement::{AgreementCommand, EndArgs, SignArgs, sign};
 pub use self::consent::{ConsentCommand, EventArg, ImportArgs, RecordArgs, WithdrawArgs};
 pub use self::consent_show::{ShowArgs, ShowOutput};
+pub use self::succeed::{NewKeys, SucceedArgs, succeed};
 use crate::config::Config;
 use crate::node::Node;
 use crate::server;
@@ -54,7 +56,7 @@ pub enum Command {
         after_help = "Example:\n  concordat-node preview --agreement opportunity --config node.toml\n\nThe sources are read in full, and consent and identifiers are judged by the code of a release. Works beside a running node, and\nis entered into the access log."
     )]
     Preview(preview::PreviewArgs),
-    /// Sign the agreements that the department holds, and end them.
+    /// Sign the agreements that the department holds, end them, and replace the key that signs.
     #[command(subcommand)]
     Agreement(AgreementCommand),
     /// Stop everything at once, or everything under one agreement, by this department's own decision.

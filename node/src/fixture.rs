@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use concordat_policy::agreement::{Fingerprint, hex};
 use concordat_policy::{Agreement, LinkageDomain, Name, Signatures};
 use concordat_proto::order::{Confirmation, ISSUER, Order, digest};
-use concordat_proto::signature::{self, files};
+use concordat_proto::signature::{self, files, kept};
 use concordat_proto::token::SigningKey;
 use concordat_proto::v1;
 use prost::Message as _;
@@ -236,7 +236,8 @@ impl World {
     /// What lies beside the agreement.
     pub(crate) fn signatures(&self) -> Signatures {
         let file = self.path("agreements/opportunity.toml");
-        let mut signatures = Signatures::new(files::revoked(&self.path("agreements")).unwrap());
+        let mut signatures =
+            Signatures::new(files::revoked(&self.path("agreements")).unwrap(), kept::seen(&self.path("agreements"), None).unwrap());
         signatures.add(&self.agreement.id, &name("dfe"), files::find(&file, &name("dfe")));
         signatures
     }

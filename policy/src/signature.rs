@@ -15,7 +15,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::fingerprint::Fingerprint;
-use crate::{Agreement, Cause, Code, Name, Refusal, Revocations};
+use crate::succession::Keys;
+use crate::{Agreement, Cause, Code, Name, Refusal, Revocations, Seen};
 
 /// How far two clocks may differ, in seconds.
 const CLOCKS: i64 = 30;
@@ -63,14 +64,17 @@ pub enum Fault {
     /// The key is not the party's.
     #[error("is made with another key than the agreement names")]
     Key,
+    /// The key has a successor, and the signature was not seen while it was the party's.
+    #[error("is made with a key that was replaced, and was not seen here before")]
+    Replaced,
     /// The key is revoked.
     #[error("is made with a revoked key")]
     Revoked,
     /// It was made in the future.
     #[error("was made more than {CLOCKS} s in the future")]
     Future,
-    /// The agreement names a revoked key of the party, to which linkage keys would go.
-    #[error("is void: the linkage key that the agreement names of it is revoked")]
+    /// A key of the party is revoked: one to which linkage keys would go, or one that led to the present one.
+    #[error("is void: another key that the agreement names of it, or that leads to its present one, is revoked")]
     Void,
     /// Nobody can tell whether its key is revoked.
     #[error("cannot be relied on: the list of revoked keys is damaged")]
@@ -82,7 +86,7 @@ impl Fault {
     #[must_use]
     pub fn signing_helps(&self) -> bool {
         match self {
-            Self::Missing | Self::Malformed(_) | Self::Forged | Self::Department | Self::Agreement | Self::Text => true,
+            Self::Missing | Self::Malformed(_) | Self::Forged | Self::Department | Self::Agreement | Self::Text | Self::Replaced => true,
             Self::Unreadable(_) | Self::Key | Self::Revoked | Self::Future | Self::Void | Self::Doubtful => false,
         }
     }
@@ -97,7 +101,10 @@ impl Fault {
                 "ask the department for its .sig again, or to sign anew; the file's name tells whose it should be"
             }
             Self::Text => "compare the file with the one that was signed; a changed text needs a new signature of every party",
-            Self::Key => "sign with the key whose fingerprint the agreement names, or have the parties agree the new one",
+            Self::Key => {
+                "sign with the key whose fingerprint the agreement names, or put the succession that leads to the new one beside it"
+            }
+            Self::Replaced => "the department signs this very file anew with its present key; the text stays as it is",
             Self::Revoked | Self::Void => "the parties must agree the department's new key, and sign anew",
             Self::Future => "correct this machine's clock or the signer's, or sign again",
             Self::Doubtful => "whoever keeps the list corrects revoked.toml; `check` names file and line",
@@ -106,30 +113,44 @@ impl Fault {
 }
 
 impl Statement {
-    /// Whether it counts as the signature of `agreement` by `department`.
+    /// Whether it counts as the signature of `agreement` by `department` where `seen` was seen.
     ///
     /// # Errors
     /// The first [`Fault`] found.
-    pub fn judge(&self, agreement: &Agreement, department: &Name, revoked: &Revocations, now: DateTime<Utc>) -> Result<(), Fault> {
+    pub fn judge(
+        &self,
+        agreement: &Agreement,
+        department: &Name,
+        revoked: &Revocations,
+        seen: &Seen,
+        now: DateTime<Utc>,
+    ) -> Result<(), Fault> {
         let party = agreement.party(department).filter(|_| self.department == *department).ok_or(Fault::Department)?;
         let latest = now.checked_add_signed(TimeDelta::seconds(CLOCKS)).unwrap_or(now);
+        let is_revoked = |key: &Fingerprint| revoked.of(key).is_some();
+        let keys = seen.successions().keys(agreement, party, revoked, now);
+        let signed = keys.signed(&self.key, seen.first(self).unwrap_or(now));
         let checks = [
             (self.agreement == agreement.id, Fault::Agreement),
-            (revoked.of(&self.key).is_none(), Fault::Revoked),
-            (revoked.of(&party.linkage_key).is_none(), Fault::Void),
-            (self.key == party.signing_key, Fault::Key),
+            (!is_revoked(&self.key), Fault::Revoked),
+            (!keys.any_linkage(is_revoked), Fault::Void),
+            (signed.is_some(), Fault::Key),
+            (!keys.any_signing(is_revoked), Fault::Void),
             (self.sha256 == agreement.digest, Fault::Text),
             (self.signed_at <= latest, Fault::Future),
+            (signed == Some(true), Fault::Replaced),
         ];
         checks.into_iter().find(|(good, _)| !good).map_or(Ok(()), |(_, fault)| Err(fault))
     }
 }
 
-/// What lies beside agreements: each party's statement, or why there is none to judge; and which keys are revoked.
+/// What lies beside agreements: each party's statement, or why there is none to judge; which keys are revoked, and what was seen of
+/// signatures and successions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Signatures {
     found: BTreeMap<(Name, Name), Result<Statement, Fault>>,
     revoked: Revocations,
+    seen: Seen,
     /// The list of revoked keys is damaged: no signature counts.
     doubtful: bool,
 }
@@ -137,8 +158,8 @@ pub struct Signatures {
 impl Signatures {
     /// None yet.
     #[must_use]
-    pub fn new(revoked: Revocations) -> Self {
-        Self { found: BTreeMap::new(), revoked, doubtful: false }
+    pub fn new(revoked: Revocations, seen: Seen) -> Self {
+        Self { found: BTreeMap::new(), revoked, seen, doubtful: false }
     }
 
     /// The same signatures where `more` counts as revoked too. `None` is a list that is damaged: none of them counts until there is
@@ -146,7 +167,7 @@ impl Signatures {
     #[must_use]
     pub fn revoking(&self, more: Option<Revocations>) -> Self {
         let doubtful = more.is_none();
-        Self { found: self.found.clone(), revoked: self.revoked.clone().and(more.unwrap_or_default()), doubtful }
+        Self { revoked: self.revoked.clone().and(more.unwrap_or_default()), doubtful, ..self.clone() }
     }
 
     /// Adds what was found as the signature of one agreement by one department.
@@ -164,7 +185,33 @@ impl Signatures {
         if self.doubtful {
             return Err(Fault::Doubtful);
         }
-        statement.judge(agreement, department, &self.revoked, now).map(|()| statement.signed_at)
+        statement.judge(agreement, department, &self.revoked, &self.seen, now).map(|()| statement.signed_at)
+    }
+
+    /// Takes notice of every signature that counts now: of those not seen before, it is the time at which they were first.
+    pub fn witness<'a>(&mut self, agreements: impl IntoIterator<Item = &'a Agreement>, now: DateTime<Utc>) {
+        for agreement in agreements {
+            for party in &agreement.parties {
+                if self.judge(agreement, &party.department, now).is_ok()
+                    && let Some(Ok(statement)) = self.found.get(&(agreement.id.clone(), party.department.clone()))
+                {
+                    self.seen.saw(statement, now);
+                }
+            }
+        }
+    }
+
+    /// What was seen of signatures and successions.
+    #[must_use]
+    pub fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
+    /// A party's keys at `now`; `None` where the department is no party.
+    #[must_use]
+    pub fn keys<'a>(&'a self, agreement: &'a Agreement, department: &Name, now: DateTime<Utc>) -> Option<Keys<'a>> {
+        let party = agreement.party(department)?;
+        Some(self.seen.successions().keys(agreement, party, &self.revoked, now))
     }
 
     /// The keys that count as revoked.
@@ -173,11 +220,16 @@ impl Signatures {
         &self.revoked
     }
 
-    /// The party of which the agreement names a revoked key: nothing may be signed by it any more, nor sealed to it.
+    /// The party of which a key is revoked that the agreement names, or that succeeded one: nothing may be signed by it any more, nor
+    /// sealed to it.
     #[must_use]
-    pub fn compromised<'a>(&self, agreement: &'a Agreement) -> Option<&'a Name> {
+    pub fn compromised<'a>(&self, agreement: &'a Agreement, now: DateTime<Utc>) -> Option<&'a Name> {
         let revoked = |key: &Fingerprint| self.revoked.of(key).is_some();
-        let party = agreement.parties.iter().find(|party| revoked(&party.signing_key) || revoked(&party.linkage_key));
+        let keys = |party| self.seen.successions().keys(agreement, party, &self.revoked, now);
+        let party = agreement.parties.iter().find(|party| {
+            let keys = keys(party);
+            keys.any_signing(revoked) || keys.any_linkage(revoked)
+        });
         party.map(|party| &party.department)
     }
 
@@ -211,7 +263,8 @@ impl Signatures {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{AGREEMENT, name, signed};
+    use crate::succession::Succession;
+    use crate::testing::{AGREEMENT, name, print, signed};
 
     fn now() -> DateTime<Utc> {
         "2026-06-01T12:00:00Z".parse().unwrap()
@@ -253,10 +306,11 @@ mod tests {
         for (what, change, expected) in cases {
             let mut statement = good();
             change(&mut statement);
-            let judged = statement.judge(&agreement(), &name("dfe"), &Revocations::default(), now());
+            let judged = statement.judge(&agreement(), &name("dfe"), &Revocations::default(), &Seen::default(), now());
             assert_eq!(judged.err(), *expected, "{what}");
         }
-        assert_eq!(good().judge(&agreement(), &name("dwp"), &Revocations::default(), now()), Err(Fault::Department));
+        let other = good().judge(&agreement(), &name("dwp"), &Revocations::default(), &Seen::default(), now());
+        assert_eq!(other, Err(Fault::Department));
     }
 
     #[test]
@@ -265,7 +319,7 @@ mod tests {
         for since in ["2020-01-01T00:00:00Z", "2026-06-02T00:00:00Z", "2090-01-01T00:00:00Z"] {
             let text = format!("[[key]]\nfingerprint = \"{key}\"\nreason = \"stolen\"\nsince = \"{since}\"\n");
             let revoked = Revocations::parse(&text).unwrap();
-            assert_eq!(good().judge(&agreement(), &name("dfe"), &revoked, now()), Err(Fault::Revoked), "{since}");
+            assert_eq!(good().judge(&agreement(), &name("dfe"), &revoked, &Seen::default(), now()), Err(Fault::Revoked), "{since}");
         }
     }
 
@@ -288,6 +342,77 @@ mod tests {
         for (what, more, lacking) in [("another", list("key", two), 2), ("a reinstatement", list("reinstated", one), 1)] {
             assert_eq!(revoked.revoking(Some(more)).lacking(&agreement, now()).len(), lacking, "{what}");
         }
+    }
+
+    /// The same, signed long before.
+    fn early() -> Statement {
+        Statement { signed_at: now() - TimeDelta::days(90), ..good() }
+    }
+
+    /// The key `0` of `dfe` is followed by the key `2`, from the time of [`now`] on.
+    fn succeeded() -> Seen {
+        let mut seen = Seen::default();
+        let succession = Succession { department: name("dfe"), key: print("0"), next: print("2"), from: now(), linkage: None };
+        seen.succeeds(succession).unwrap();
+        seen
+    }
+
+    #[test]
+    fn a_replaced_key_signs_no_more_and_what_was_seen_before_stays_signed() {
+        let agreement = agreement();
+        let day = TimeDelta::days(1);
+        let by = |key: &str, text: &str| Statement { key: print(key), sha256: text.into(), ..early() };
+        let (old, new, another) = (by("0", &agreement.digest), by("2", &agreement.digest), by("0", "another text"));
+        let judged = |statement: &Statement, seen: &Seen, at: DateTime<Utc>| {
+            statement.judge(&agreement, &name("dfe"), &Revocations::default(), seen, at).err()
+        };
+        let unseen = succeeded();
+        // Before, as if there were none.
+        assert_eq!((judged(&old, &unseen, now() - day), judged(&new, &unseen, now() - day)), (None, Some(Fault::Key)));
+        // From then on: whatever time it states.
+        assert_eq!(judged(&old, &unseen, now()), Some(Fault::Replaced));
+        assert_eq!(judged(&new, &unseen, now()), None);
+        let mut before = succeeded();
+        before.saw(&old, now() - day);
+        assert_eq!(judged(&old, &before, now() + day * 300), None);
+        assert_eq!(judged(&another, &before, now()), Some(Fault::Text));
+        let mut late = succeeded();
+        late.saw(&old, now());
+        assert_eq!(judged(&old, &late, now()), Some(Fault::Replaced));
+        // Revoked later, nothing of it counts: neither what it signed nor the successor that it named.
+        for key in ["0", "2"] {
+            let list = format!("[[key]]\nfingerprint = \"{}\"\nreason = \"r\"\nsince = \"2027-01-01T00:00:00Z\"\n", print(key));
+            let revoked = Revocations::parse(&list).unwrap();
+            for statement in [&old, &new] {
+                let fault = statement.judge(&agreement, &name("dfe"), &revoked, &before, now()).unwrap_err();
+                let expected = if statement.key == print(key) { Fault::Revoked } else { Fault::Void };
+                assert_eq!(fault, expected, "{key}: {statement:?}");
+            }
+            assert_eq!(Signatures::new(revoked, before.clone()).compromised(&agreement, now()), Some(&name("dfe")), "{key}");
+        }
+    }
+
+    #[test]
+    fn what_counts_is_witnessed_once_and_nothing_else() {
+        let agreement = agreement();
+        let mut signatures = Signatures::new(Revocations::default(), succeeded());
+        signatures.add(&agreement.id, &name("dfe"), Ok(early()));
+        signatures.add(&agreement.id, &name("dwp"), Err(Fault::Forged));
+        let before = now() - TimeDelta::days(1);
+        for at in [before, before + TimeDelta::hours(1)] {
+            signatures.witness([&agreement], at);
+            assert_eq!(signatures.seen().first(&early()), Some(before));
+        }
+        assert_eq!(signatures.seen().news(&Seen::default()).len(), 2, "the succession and one signature");
+        assert_eq!(signatures.lacking(&agreement, now()), [(name("dwp"), Fault::Forged)], "seen in time");
+        // Where it was not, it is not witnessed either.
+        let mut late = Signatures::new(Revocations::default(), succeeded());
+        late.add(&agreement.id, &name("dfe"), Ok(early()));
+        late.witness([&agreement], now());
+        assert_eq!(late.seen(), &succeeded());
+        assert_eq!(late.lacking(&agreement, now())[0], (name("dfe"), Fault::Replaced));
+        let keys = late.keys(&agreement, &name("dfe"), now()).unwrap();
+        assert!(keys.signs(&print("2")) && late.keys(&agreement, &name("dft"), now()).is_none());
     }
 
     #[test]

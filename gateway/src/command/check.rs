@@ -92,6 +92,9 @@ fn guard_rails(report: &mut Report, config: &Config, estate: &Estate) {
 
 /// Whether every party has signed our copy of each agreement.
 fn signatures(report: &mut Report, estate: &Estate, now: DateTime<Utc>) {
+    for succession in estate.signatures.seen().successions().iter() {
+        report.ok(succession.to_string());
+    }
     for agreement in &estate.agreements {
         let what = format!("agreement '{}'", agreement.id);
         let lacking = estate.signatures.lacking(agreement, now);

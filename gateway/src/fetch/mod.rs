@@ -15,7 +15,7 @@ mod trouble;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use concordat_policy::{Agreement, Code, LinkageDomain, Name, Refusal};
+use concordat_policy::{Agreement, Code, LinkageDomain, Name, Refusal, Signatures};
 use concordat_proto::order::{Confirmation, ISSUER, MAX_LIFETIME, Order, digest};
 use concordat_proto::token::SigningKey;
 use concordat_proto::v1;
@@ -51,6 +51,7 @@ pub(crate) struct Errand<'a> {
     pub(crate) query_id: &'a str,
     pub(crate) caller: &'a Caller,
     pub(crate) agreements: &'a [Agreement],
+    pub(crate) signatures: &'a Signatures,
 }
 
 impl Fetcher {
@@ -80,7 +81,7 @@ impl Fetcher {
     async fn order(&self, spec: &Arc<ReleaseSpec>, errand: &Errand<'_>) -> Result<(), Refusal> {
         let department = &spec.dataset().department;
         let agreement = agreement(errand.agreements, &spec.permit.agreement)?;
-        let key = self.nodes.signing_key(department, agreement).await?;
+        let key = self.nodes.signing_key(department, agreement, errand.signatures).await?;
         let spoken = self.nodes.spoken(department).await?;
         let jti = uuid::Uuid::now_v7().to_string();
         let command = self.signed(spec, errand, &jti, spoken)?;

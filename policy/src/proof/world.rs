@@ -10,7 +10,7 @@ use super::evaluator::{Agreement, Ask, Basis, Dataset, Party, Purpose, Recipient
 use crate::column::SUBJECT;
 use crate::fingerprint::{Fingerprint, hex};
 use crate::signature::{Fault, Statement};
-use crate::{Name, PurposeTree, Revocations, Signatures, Use};
+use crate::{Name, PurposeTree, Revocations, Seen, Signatures, Use};
 
 pub(super) const DEPARTMENTS: [&str; 3] = ["dfe", "dwp", "hmrc"];
 pub(super) const DATASETS: [&str; 3] = ["claims", "homes", "people"];
@@ -303,7 +303,7 @@ pub(super) fn read(world: &World) -> Read {
         let key = Fingerprint::of(key.as_bytes());
         let _ = writeln!(revoked, "[[key]]\nfingerprint = \"{key}\"\nreason = \"stolen\"\nsince = \"2026-01-01T00:00:00Z\"");
     }
-    let mut signatures = Signatures::new(Revocations::parse(&revoked).unwrap());
+    let mut signatures = Signatures::new(Revocations::parse(&revoked).unwrap(), Seen::default());
     let name = |text: &str| Name::parse(text).unwrap();
     for Signature { beside, of, says } in &world.signatures {
         let found = match says {
