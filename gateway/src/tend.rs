@@ -1,16 +1,19 @@
-//! What has to be done now and then, and before the gateway ends: counted refusals are recorded, lapsed answers dropped, and the log is
-//! told what was replaced of the estate.
+//! What has to be done now and then, and before the gateway ends: counted refusals are recorded, lapsed answers dropped, the log is
+//! told what was replaced of the estate, and agreements are carried between departments.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use concordat_audit::Entry;
+use tokio::time::MissedTickBehavior;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::Gateway;
 
 /// How often.
 const PERIOD: Duration = Duration::from_secs(5);
+/// How often departments are asked for agreements that they offer to others.
+const ROUND: Duration = Duration::from_secs(10);
 /// How long queries may take to close their entries when the gateway ends.
 const ENDING: Duration = Duration::from_secs(5);
 /// How long nodes may take to take orders back.
@@ -32,6 +35,19 @@ impl Gateway {
                     unrecorded = gateway.limits.refusals.ended(Instant::now(), false);
                 }
                 unrecorded = gateway.recorded(unrecorded).await;
+            }
+        }))
+    }
+
+    /// Carries agreements between departments as long as the returned handle is kept.
+    pub(crate) fn carry(self: &Arc<Self>) -> AbortOnDropHandle<()> {
+        let gateway = self.clone();
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + ROUND, ROUND);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                gateway.courier.round(&gateway.fetcher.nodes, &gateway.estate.now(), &gateway.log).await;
             }
         }))
     }

@@ -11,6 +11,7 @@ use concordat_guard::ReleaseGuard;
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::signature::Fault;
 use concordat_policy::{Agreement, Code, LinkageDomain, Name, PurposeTree, Refusal, Revocations, Seen, Signatures};
+use concordat_proto::signature::offer::Offer;
 use concordat_proto::v1;
 
 pub use self::current::Current;
@@ -68,6 +69,14 @@ impl Agreements {
     /// Whether linkage keys are sealed to this key of a party at `now`.
     pub(crate) fn links(&self, agreement: &Agreement, department: &Name, key: &Fingerprint, now: DateTime<Utc>) -> bool {
         self.signatures.keys(agreement, department, now).is_some_and(|keys| keys.links(key))
+    }
+
+    /// Whether another party's signature of an agreement that is not held would count.
+    ///
+    /// # Errors
+    /// Why it would not.
+    pub(crate) fn would_count(&self, offer: &Offer, now: DateTime<Utc>) -> Result<(), Fault> {
+        self.signatures.would_count(&offer.statement, &offer.agreement, now)
     }
 
     /// Every agreement.

@@ -5,6 +5,7 @@ mod agreement;
 pub(crate) mod check;
 mod consent;
 mod consent_show;
+mod inbox;
 mod init;
 mod preview;
 mod succeed;
@@ -24,6 +25,7 @@ use self::acknowledge::AcknowledgeArgs;
 pub use self::agreement::{AgreementCommand, EndArgs, SignArgs, sign};
 pub use self::consent::{ConsentCommand, EventArg, ImportArgs, RecordArgs, WithdrawArgs};
 pub use self::consent_show::{ShowArgs, ShowOutput};
+pub use self::inbox::{AcceptArgs, InboxArgs, WaitingArgs};
 pub use self::succeed::{NewKeys, SucceedArgs, succeed};
 use crate::config::Config;
 use crate::node::Node;
@@ -56,7 +58,7 @@ pub enum Command {
         after_help = "Example:\n  concordat-node preview --agreement opportunity --config node.toml\n\nThe sources are read in full, and consent and identifiers are judged by the code of a release. Works beside a running node, and\nis entered into the access log."
     )]
     Preview(preview::PreviewArgs),
-    /// Sign the agreements that the department holds, end them, and replace the key that signs.
+    /// Sign the agreements that the department holds, send them to other parties, end them, and replace the key that signs.
     #[command(subcommand)]
     Agreement(AgreementCommand),
     /// Stop everything at once, or everything under one agreement, by this department's own decision.

@@ -37,6 +37,7 @@ pub(crate) use self::connections::connection;
 pub use self::file::Format;
 pub use self::findings::{Finding, Findings};
 pub use self::papers::{PaperFiles, Papers};
+pub(crate) use self::papers::{inbox, outbox};
 pub use self::reread::{Held, Paths, Pins};
 use crate::linkage::Keypair;
 use crate::source::Source;

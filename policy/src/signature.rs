@@ -201,6 +201,17 @@ impl Signatures {
         }
     }
 
+    /// Whether a statement would count for an agreement that does not lie here.
+    ///
+    /// # Errors
+    /// Why it would not.
+    pub fn would_count(&self, statement: &Statement, agreement: &Agreement, now: DateTime<Utc>) -> Result<(), Fault> {
+        if self.doubtful {
+            return Err(Fault::Doubtful);
+        }
+        statement.judge(agreement, &statement.department, &self.revoked, &self.seen, now)
+    }
+
     /// What was seen of signatures and successions.
     #[must_use]
     pub fn seen(&self) -> &Seen {

@@ -14,6 +14,7 @@
 
 pub mod files;
 pub mod kept;
+pub mod offer;
 pub mod succession;
 
 use base64::Engine as _;

@@ -3,7 +3,7 @@
 //! | version | what came with it |
 //! |---|---|
 //! | 1 | the first |
-//! | 2 | a consent ledger has a generation: in a node's `Description`, and in the receipts of releases ordered in version 2; an order can be given back (`Releases`) |
+//! | 2 | a consent ledger has a generation: in a node's `Description`, and in the receipts of releases ordered in version 2; an order can be given back (`Releases`); signed agreements travel (`Agreements`) |
 //!
 //! ```text
 //! gateway ── Describe, own version ──▶ node        refused, unless the versions are at most one apart

@@ -41,4 +41,5 @@ mod sign_in;
 mod sources;
 mod statements;
 mod store;
+mod succession;
 mod veto;

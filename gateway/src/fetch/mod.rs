@@ -2,6 +2,7 @@
 //! that came is used.
 
 mod clocks;
+mod courier;
 mod flight;
 mod keys;
 mod ledgers;
@@ -28,6 +29,7 @@ use prost::Message as _;
 use crate::authenticate::Caller;
 use crate::observe::Observed;
 use crate::plan::{ReleaseExec, ReleaseSpec};
+pub(crate) use courier::Courier;
 pub(crate) use keys::Relay;
 pub(crate) use ledgers::Ledgers;
 pub(crate) use nodes::Nodes;

@@ -14,6 +14,7 @@ use concordat_policy::{Agreement, Code, Name, Refusal, Signatures};
 use concordat_proto::receipt::Standing;
 use concordat_proto::status::from_status;
 use concordat_proto::token::VerifyingKey;
+use concordat_proto::v1::agreements_client::AgreementsClient;
 use concordat_proto::v1::linkage_keys_client::LinkageKeysClient;
 use concordat_proto::v1::node_client::NodeClient;
 use concordat_proto::v1::{DescribeRequest, Description};
@@ -137,6 +138,11 @@ impl Nodes {
     /// The key service of a node.
     pub(crate) fn keys(&self, department: &Name) -> Result<LinkageKeysClient<Traced>, Refusal> {
         Ok(LinkageKeysClient::new(self.node(department)?.channel()).max_decoding_message_size(MAX_CONTROL_MESSAGE))
+    }
+
+    /// The service of a node by which agreements travel.
+    pub(super) fn agreements(&self, department: &Name) -> Result<AgreementsClient<Traced>, Refusal> {
+        Ok(AgreementsClient::new(self.node(department)?.channel()).max_decoding_message_size(MAX_CONTROL_MESSAGE))
     }
 
     /// An order that is about to be sent to a node over `flight`. See [`Sent::new`].

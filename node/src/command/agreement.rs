@@ -15,6 +15,7 @@ use concordat_proto::signature::{self, files, kept};
 use concordat_proto::token::SigningKey;
 use zeroize::Zeroizing;
 
+use super::inbox::{self, AcceptArgs, InboxArgs, WaitingArgs};
 use super::succeed::{self, SucceedArgs};
 use super::{eprint, print, suspend};
 use crate::config::Paths;
@@ -40,6 +41,25 @@ pub enum AgreementCommand {
         after_help = "Example:\n  openssl genpkey -algorithm ed25519 -out keys/next.signing.key.pem && chmod 600 keys/next.signing.key.pem\n  concordat-node agreement succeed --next keys/next.signing.key.pem --from 2026-12-01T06:00:00Z --config node.toml\n\nThe statement is signed with both keys and written among the agreements, DEPARTMENT.KEY.succession: give it to the gateway's operator\nand to the other parties before that time. At that time, put the new key where [keys] names it and restart the node. What programs\nsaw signed before stays signed. A key that may have been stolen is no routine: list it in revoked.toml."
     )]
     Succeed(SucceedArgs),
+    /// Offer an agreement that this department has signed to the other parties, by way of the gateway.
+    #[command(
+        after_help = "Example:\n  concordat-node agreement propose opportunity --config node.toml\n\nSign it first. The gateway fetches the text and this department's signature from the running node within ten seconds, and hands both\nto the other parties' nodes and its own operator, where they wait for people: nothing comes into force by it."
+    )]
+    Propose(WaitingArgs),
+    /// List the agreements that other parties have sent, and who has signed them.
+    #[command(after_help = "Example:\n  concordat-node agreement inbox --config node.toml")]
+    Inbox(InboxArgs),
+    /// Show an agreement that another party has sent in plain words, and whose keys are known.
+    #[command(after_help = "Example:\n  concordat-node agreement review opportunity --config node.toml")]
+    Review(WaitingArgs),
+    /// Put an agreement that another party has sent into force here: sign it, and send the signature back.
+    #[command(
+        after_help = "Example:\n  concordat-node agreement accept opportunity --config node.toml\n\nShows in plain words who would give which columns for which uses, why and until when, and asks. The text is put among the agreements,\nbyte for byte, with this department's signature, which the gateway hands to the other parties."
+    )]
+    Accept(AcceptArgs),
+    /// Take an agreement out of what others have sent, and of what this department offers. What is in force stays so.
+    #[command(after_help = "Example:\n  concordat-node agreement discard opportunity --config node.toml")]
+    Discard(WaitingArgs),
 }
 
 /// What is signed.
@@ -78,6 +98,11 @@ pub(super) async fn run(command: AgreementCommand) -> miette::Result<()> {
         AgreementCommand::Sign(args) => sign_held(&args),
         AgreementCommand::End(args) => end(args).await,
         AgreementCommand::Succeed(args) => succeed::of_node(&args),
+        AgreementCommand::Propose(args) => inbox::propose(&args),
+        AgreementCommand::Inbox(args) => inbox::list(&args),
+        AgreementCommand::Review(args) => inbox::review(&args),
+        AgreementCommand::Accept(args) => inbox::accept(&args),
+        AgreementCommand::Discard(args) => inbox::discard(&args),
     }
 }
 
@@ -126,7 +151,7 @@ fn sign_held(args: &SignArgs) -> miette::Result<()> {
 }
 
 /// The file of the agreement with this id.
-fn held(paths: &Paths, id: &str) -> Result<PathBuf, Fault> {
+pub(super) fn held(paths: &Paths, id: &str) -> Result<PathBuf, Fault> {
     let folder = &paths.agreements;
     let unreadable = |e: io::Error| Fault::new(folder.display(), format!("cannot be read: {e}"), "run this as the node's user, or as root");
     let mut known = Vec::new();
@@ -152,19 +177,33 @@ fn held(paths: &Paths, id: &str) -> Result<PathBuf, Fault> {
 pub fn sign(file: &Path, department: &Name, key: &Path, yes: bool) -> Result<PathBuf, Fault> {
     let unusable = |e: io::Error| Fault::new(file.display(), format!("cannot be read: {e}"), "correct the path or its permissions");
     let file = absolute(file).map_err(unusable)?;
-    let agreement = agreement(&file)?;
-    let folder = file.parent().unwrap_or(Path::new("/"));
+    let content = signed(&file, &file, (department, key), yes)?;
+    let path = files::beside(&file, department);
+    write(&path, content.as_bytes())?;
+    Ok(path)
+}
+
+/// Writes a file among the agreements, whole or not at all.
+pub(super) fn write(path: &Path, content: &[u8]) -> Result<(), Fault> {
+    let unwritten = |e: io::Error| Fault::new(path.display(), format!("cannot be written: {e}"), "correct the folder's permissions");
+    private::replace_public(path, content).map_err(unwritten)
+}
+
+/// The signature of an agreement that lies at `place`, or is to, and the text of which is in `file`, once somebody agrees to it.
+pub(super) fn signed(file: &Path, place: &Path, (department, key): (&Name, &Path), yes: bool) -> Result<String, Fault> {
+    let agreement = agreement(file)?;
+    let folder = place.parent().unwrap_or(Path::new("/"));
     let (revoked, seen) = lists(folder)?;
     let now = Utc::now();
     let found = Signatures::new(revoked.clone(), seen.clone());
     let keys = found.keys(&agreement, department, now).ok_or_else(|| no_party(&agreement, department))?;
     let key = department_key(&keys, department, key)?;
-    if aside(&files::beside(&file, department)).exists() {
+    if aside(&files::beside(place, department)).exists() {
         let remedy = "an agreement that has ended is over for good: the parties agree a new one, under an id of its own";
         return Err(Fault::new(file.display(), format!("'{department}' has ended it"), remedy));
     }
     eprint(&in_words::describe(&agreement));
-    if let Ok(before) = files::find(&file, department)
+    if let Ok(before) = files::find(place, department)
         && before.sha256 == agreement.digest
     {
         eprint(&format!("'{department}' signed this very text at {} already.", before.signed_at));
@@ -180,14 +219,11 @@ pub fn sign(file: &Path, department: &Name, key: &Path, yes: bool) -> Result<Pat
     // What is written must be what others will accept.
     let statement = signature::read(content.as_bytes()).map_err(|fault| failed(format!("the new signature {fault}")))?;
     statement.judge(&agreement, department, &revoked, &seen, now).map_err(|fault| failed(format!("the new signature {fault}")))?;
-    let path = files::beside(&file, department);
-    let unwritten = |e: io::Error| Fault::new(path.display(), format!("cannot be written: {e}"), "correct the folder's permissions");
-    private::replace_public(&path, content.as_bytes()).map_err(unwritten)?;
-    Ok(path)
+    Ok(content)
 }
 
 /// The agreement in a file, whole and sound.
-fn agreement(file: &Path) -> Result<Agreement, Fault> {
+pub(super) fn agreement(file: &Path) -> Result<Agreement, Fault> {
     let unreadable = |e: io::Error| Fault::new(file.display(), format!("cannot be read: {e}"), "correct the path or its permissions");
     let text = std::fs::read_to_string(file).map_err(unreadable)?;
     Agreement::parse(&text).map_err(|problems| {

@@ -184,8 +184,8 @@ mod tests {
         std::fs::create_dir_all(&before.state).unwrap();
         assert_eq!(before.papers.keep(&seen).unwrap().len(), 1);
         let (stated, next) = state(&world, Utc::now());
-        let findings = config().unwrap_err().to_string();
-        assert!(findings.contains("the agreement states another signing_key of 'dfe'"), "{findings}");
+        let findings = config().unwrap_err().findings;
+        assert!(findings[0].cause().contains("the agreement states another signing_key of 'dfe'"), "{findings:?}");
         world.write("keys/signing.key.pem", &next);
         assert_eq!(config().unwrap().unsigned(Utc::now()).count(), 0);
         // A program that never saw it needs a new signature, of the same text.

@@ -9,6 +9,7 @@ use concordat_guard::{ReleaseGuard, Settings};
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::seen::News;
 use concordat_policy::{Agreement, Name, PurposeTree, Revocations, Seen, Signatures};
+use concordat_proto::signature::offer::Texts;
 use concordat_proto::signature::{files, kept};
 
 use super::{DatasetConfig, Finding, Findings, Loader, check};
@@ -27,6 +28,16 @@ pub struct Papers {
     pub guard: ReleaseGuard,
     /// What the operator should know, though the papers can be used.
     pub warnings: Vec<String>,
+}
+
+/// In a folder of state, where agreements wait that other parties signed.
+pub(crate) fn inbox(state: &Path) -> Texts {
+    Texts::at(state.join("inbox"))
+}
+
+/// In a folder of state, where agreements wait that this department signed and offers to the others.
+pub(crate) fn outbox(state: &Path) -> Texts {
+    Texts::at(state.join("outbox"))
 }
 
 /// Where the papers lie, and what they are checked against.
@@ -72,6 +83,18 @@ impl PaperFiles {
             let finding = |problem| Finding::problem(&damaged.path, &damaged.text, problem);
             Findings { findings: damaged.problems.into_iter().map(finding).collect() }
         })
+    }
+
+    /// Where agreements wait that other parties signed.
+    #[must_use]
+    pub fn inbox(&self) -> Texts {
+        inbox(&self.folder().join(&self.state))
+    }
+
+    /// Where agreements wait that this department signed and offers to the others.
+    #[must_use]
+    pub fn outbox(&self) -> Texts {
+        outbox(&self.folder().join(&self.state))
     }
 
     /// What to look at to notice a change. The guard rails are among it: papers that did not fit the old ones may fit others.

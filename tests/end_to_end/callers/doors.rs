@@ -28,11 +28,12 @@ pub enum Who {
 }
 
 /// Each service of the contract.
-const SERVICES: [(&str, Who); 5] = [
+const SERVICES: [(&str, Who); 6] = [
     ("concordat.v1.Gateway", Who::User),
     ("concordat.v1.Node", Who::Gateway),
     ("concordat.v1.LinkageKeys", Who::Gateway),
     ("concordat.v1.Releases", Who::Gateway),
+    ("concordat.v1.Agreements", Who::Gateway),
     ("concordat.v1.ConsentLedger", Who::Administrator),
 ];
 
