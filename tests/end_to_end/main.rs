@@ -42,4 +42,5 @@ mod sources;
 mod statements;
 mod store;
 mod succession;
+mod travelling;
 mod veto;
