@@ -121,7 +121,7 @@ impl Seen {
 
     /// Adds a signature that counts at `now`, unless it was seen before.
     pub fn saw(&mut self, statement: &Statement, now: DateTime<Utc>) {
-        self.signatures.entry(statement.into()).or_insert(now);
+        self.signatures.entry(statement.into()).and_modify(|first| *first = now.min(*first)).or_insert(now);
     }
 
     /// When a signature was first seen; `None` where it never was.

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use concordat_policy::Name;
 use concordat_policy::Agreement;
+use concordat_policy::Name;
 use concordat_proto::signature::files::beside;
 use concordat_proto::v1;
 use concordat_proto::v1::agreements_client::AgreementsClient;
@@ -88,7 +88,12 @@ async fn a_text_is_proposed_countersigned_and_put_in_place_by_each_department_al
     ] {
         until(&format!("{of} logs {event}"), || entries(&sandbox, of, event) == count).await;
     }
-    sandbox.client_with(|c| c.purpose = Some("health.prevention".into())).await.query("SELECT count(*) AS n FROM dwp.claims").await.unwrap();
+    sandbox
+        .client_with(|c| c.purpose = Some("health.prevention".into()))
+        .await
+        .query("SELECT count(*) AS n FROM dwp.claims")
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

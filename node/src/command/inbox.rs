@@ -93,7 +93,13 @@ pub(super) fn accept(args: &AcceptArgs) -> miette::Result<()> {
     let waiting = one(&inbox(&paths.state), &paths, &args.agreement)?;
     let id = waiting.agreement.id.as_str();
     let place = match held(&paths, id) {
-        Err(_) => paths.agreements.join(format!("{id}.toml")),
+        Err(_) => {
+            let place = paths.agreements.join(format!("{id}.toml"));
+            if place.exists() {
+                return Err(Fault::new(place.display(), "is another file", "correct it or take it away; nothing is written over").into());
+            }
+            place
+        }
         Ok(place) if agreement(&place)?.digest == waiting.agreement.digest => place,
         Ok(place) => {
             let remedy =

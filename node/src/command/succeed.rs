@@ -69,7 +69,8 @@ pub(super) fn of_node(args: &SucceedArgs) -> miette::Result<()> {
 /// agrees, or the statement cannot be written.
 pub fn succeed(folder: &Path, department: &Name, keys: &NewKeys<'_>, from: DateTime<Utc>, yes: bool) -> Result<PathBuf, Fault> {
     let (key, next) = (private_key(keys.key)?, private_key(keys.next)?);
-    let linkage = keys.linkage.map(|(key, next)| Ok(NextLinkage { key: linkage_key(key)?, next: linkage_key(next)? })).transpose()?;
+    let linkage =
+        keys.linkage.map(|(key, next)| Ok::<_, Fault>(NextLinkage { key: linkage_key(key)?, next: linkage_key(next)? })).transpose()?;
     let now = Utc::now();
     if from < now - TimeDelta::seconds(CLOCKS) {
         let remedy = "state a time to come: what was signed since a time in the past would count no more";

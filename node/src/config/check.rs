@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use chrono::{DateTime, Utc};
 use concordat_policy::agreement::{Dataset, Fingerprint};
-use concordat_policy::succession::Keys;
-use concordat_policy::{Agreement, Name, PurposeTree};
+use concordat_policy::{Agreement, Name, PurposeTree, Signatures};
 
 use super::{DatasetConfig, Finding};
 
@@ -22,8 +22,9 @@ pub(super) struct Own<'a> {
     pub(super) datasets: &'a [DatasetConfig],
     pub(super) signing: &'a Fingerprint,
     pub(super) linkage: &'a Fingerprint,
-    /// Its keys at this time, by an agreement and by the successions since; `None` where it is no party.
-    pub(super) keys: &'a dyn for<'k> Fn(&'k Agreement) -> Option<Keys<'k>>,
+    /// What was seen of successions since the agreements were made.
+    pub(super) signatures: &'a Signatures,
+    pub(super) now: DateTime<Utc>,
     pub(super) purposes: &'a PurposeTree,
 }
 
@@ -63,7 +64,7 @@ impl Paper {
     }
 
     fn check_keys(&self, index: usize, own: &Own<'_>, findings: &mut Vec<Finding>) {
-        let Some(keys) = (own.keys)(&self.agreement) else { return };
+        let Some(keys) = own.signatures.keys(&self.agreement, own.department, own.now) else { return };
         let index = index.to_string();
         for (key, agreed, actual) in
             [("signing_key", keys.signs(own.signing), own.signing), ("linkage_key", keys.links(own.linkage), own.linkage)]

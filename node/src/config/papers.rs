@@ -142,7 +142,8 @@ impl Loader<'_> {
             datasets: &place.datasets,
             signing: &place.signing,
             linkage: &place.linkage,
-            keys: &|agreement| signatures.keys(agreement, &place.department, now),
+            signatures: &signatures,
+            now,
             purposes: &purposes,
         };
         let papers = check::agreements(agreements, &own, &mut self.findings, &mut self.warnings);
