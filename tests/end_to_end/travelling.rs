@@ -61,7 +61,10 @@ async fn a_text_is_proposed_countersigned_and_put_in_place_by_each_department_al
     let listed = at(&dwp, "node", &["agreement", "inbox"]).text();
     assert!(listed.contains("healthier-life-") && listed.contains("from dhsc, signed by dhsc"), "{listed}");
     let read = at(&dwp, "node", &["agreement", "review", "healthier-life"]).text();
-    assert!(read.starts_with("Agreement 'healthier-life'") && read.contains("the keys of 'dhsc' are those that the agreement"), "{read}");
+    assert!(
+        read.starts_with("Agreement 'healthier-life'") && read.contains("the keys of 'dhsc' are its present ones by the agreement"),
+        "{read}"
+    );
     let asked = at(&dwp, "node", &["agreement", "accept", "healthier-life"]);
     assert!(asked.exit != 0 && asked.stderr.contains("--yes") && !place.exists(), "{}", asked.stderr);
 

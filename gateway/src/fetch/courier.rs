@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use concordat_audit::{Entry, Log, LogError};
-use concordat_policy::{Name, Refusal};
+use concordat_policy::{Code, Name, Refusal};
 use concordat_proto::signature::offer::{MAX_KNOWN, MAX_OFFERED, New, Offer, Texts};
 use concordat_proto::v1::OfferedRequest;
 use tonic::Status;
@@ -29,6 +29,8 @@ const MAX_SETTLED: usize = 4096;
 pub(crate) struct Courier {
     inbox: Texts,
     settled: Mutex<HashMap<(String, Name), Settled>>,
+    /// Departments that refused to say what they offer, and when: each asking stands in their logs.
+    refused: Mutex<HashMap<Name, Instant>>,
 }
 
 /// How far a delivery is.
@@ -52,16 +54,23 @@ impl Settled {
 impl Courier {
     /// Keeps what passes in a folder of `state`.
     pub(crate) fn new(state: &Path) -> Self {
-        Self { inbox: Texts::at(state.join("inbox")), settled: Mutex::default() }
+        Self { inbox: Texts::at(state.join("inbox")), settled: Mutex::default(), refused: Mutex::default() }
     }
 
     /// Asks every department once what it offers, and hands that on. Who does not answer is asked again in the next round.
     pub(crate) async fn round(&self, nodes: &Nodes, estate: &Estate, log: &Log) {
         for department in &estate.departments {
+            let refused = lock(&self.refused).get(&department.id).copied();
+            if refused.is_some_and(|at| at.elapsed() < AGAIN) {
+                continue;
+            }
             let offers = match self.offered(nodes, &department.id).await {
                 Ok(offers) => offers,
                 Err(refusal) => {
                     tracing::debug!(department = department.id.as_str(), cause = %refusal, "what it offers was not told");
+                    if refusal.code == Code::NodeRefused {
+                        lock(&self.refused).insert(department.id.clone(), Instant::now());
+                    }
                     continue;
                 }
             };
@@ -193,8 +202,12 @@ impl Courier {
     }
 
     fn settled(&self) -> MutexGuard<'_, HashMap<(String, Name), Settled>> {
-        self.settled.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.settled)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn about(event: &'static str, offer: &Offer) -> Entry {

@@ -84,7 +84,7 @@ pub(super) fn review(args: &WaitingArgs) -> miette::Result<()> {
     for (department, at) in signers(&held, &paths)? {
         let _ = writeln!(text, "signed by '{department}' at {at}");
     }
-    text.push_str(&keys(&held.agreement, &paths));
+    text.push_str(&keys(&held.agreement, &paths)?);
     print(&text)
 }
 
@@ -107,7 +107,7 @@ pub(super) fn accept(args: &AcceptArgs) -> miette::Result<()> {
             return Err(Fault::new(place.display(), format!("this department holds another text of '{id}'"), remedy).into());
         }
     };
-    super::eprint(&keys(&waiting.agreement, &paths));
+    super::eprint(&keys(&waiting.agreement, &paths)?);
     let content = signed(&waiting.file, &place, (&paths.department, &paths.signing), args.yes)?;
     let text = std::fs::read_to_string(&waiting.file).into_diagnostic()?;
     // What people read is what is put in place.
@@ -206,16 +206,22 @@ fn signers<'h>(held: &'h Held, paths: &Paths) -> Result<Vec<(&'h Name, String)>,
     Ok(held.agreement.parties.iter().filter_map(|party| signer(&party.department)).collect())
 }
 
-/// For each other party, whether an agreement that this department holds names the same keys: a text names its parties' keys itself.
-fn keys(proposed: &Agreement, paths: &Paths) -> String {
+/// For each other party, whether its keys are its present ones by an agreement that this department holds: a text names its parties'
+/// keys itself.
+fn keys(proposed: &Agreement, paths: &Paths) -> Result<String, Fault> {
+    let (revoked, seen) = lists(&paths.agreements)?;
+    let (signatures, now) = (Signatures::new(revoked, seen), Utc::now());
     let entries = std::fs::read_dir(&paths.agreements).into_iter().flatten().flatten().map(|entry| entry.path());
     let agreed = entries.filter(|path| files::is_agreement(path)).filter_map(|path| agreement(&path).ok());
     let agreed: Vec<Agreement> = agreed.filter(|agreed| agreed.party(&paths.department).is_some()).collect();
     let mut text = String::new();
     for party in proposed.parties.iter().filter(|party| party.department != paths.department) {
-        let same = agreed.iter().find(|agreed| agreed.party(&party.department) == Some(party));
+        let same = agreed.iter().find(|agreed| {
+            let keys = signatures.keys(agreed, &party.department, now);
+            keys.is_some_and(|keys| keys.signs(&party.signing_key) && keys.links(&party.linkage_key))
+        });
         let _ = match same {
-            Some(same) => writeln!(text, "the keys of '{}' are those that the agreement '{}' names", party.department, same.id),
+            Some(same) => writeln!(text, "the keys of '{}' are its present ones by the agreement '{}'", party.department, same.id),
             None => writeln!(
                 text,
                 "no agreement here names these keys of '{}': confirm their fingerprints with that department, by another way than this",
@@ -223,7 +229,7 @@ fn keys(proposed: &Agreement, paths: &Paths) -> String {
             ),
         };
     }
-    text
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -263,7 +269,7 @@ mod tests {
         assert!(propose(&which("another")).is_err() && !place.exists() && outbox(&paths.state).held().unwrap().is_empty());
         let held = one(&inbox(&paths.state), &paths, "another").unwrap();
         assert_eq!(signers(&held, &paths).unwrap().len(), 1);
-        assert!(keys(&held.agreement, &paths).contains("no agreement here names these keys of 'dwp'"));
+        assert!(keys(&held.agreement, &paths).unwrap().contains("no agreement here names these keys of 'dwp'"));
 
         accept(&args(&called(&held), true)).unwrap();
         assert_eq!(std::fs::read_to_string(&place).unwrap(), text);
