@@ -1,6 +1,7 @@
-//! What a program's log says of agreements and revoked keys that changed while it ran.
+//! What a program's log says of agreements and revoked keys that changed while it ran, and of what it saw for the first time.
 
 use concordat_policy::replaced::{Held, Replaced};
+use concordat_policy::seen::News;
 
 use crate::Entry;
 
@@ -19,6 +20,28 @@ impl From<&Replaced> for Entry {
             }
             Replaced::Revoked(key) => Self::new("key.revoked").field("key", key.as_str()),
             Replaced::Reinstated(key) => Self::new("key.reinstated").field("key", key.as_str()),
+        }
+    }
+}
+
+impl From<&News> for Entry {
+    fn from(news: &News) -> Self {
+        match news {
+            News::Signature(signed) => Self::new("signature.seen")
+                .field("department", signed.department.as_str())
+                .field("agreement", signed.agreement.as_str())
+                .field("digest", signed.sha256.as_str())
+                .field("key", signed.key.as_str()),
+            News::Succession(succession) => {
+                let linkage = succession.linkage.as_ref();
+                Self::new("key.succeeded")
+                    .field("department", succession.department.as_str())
+                    .field("key", succession.key.as_str())
+                    .field("next", succession.next.as_str())
+                    .field("linkage_key", linkage.map(|of| of.key.as_str()))
+                    .field("next_linkage_key", linkage.map(|of| of.next.as_str()))
+                    .field("from", succession.from.to_rfc3339())
+            }
         }
     }
 }

@@ -10,9 +10,10 @@ mod current;
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use chrono::Utc;
 use concordat_guard::ClaimGuard;
 use concordat_policy::{Agreement, Code, Name, Problem, PurposeTree, Refusal, Signatures};
-use concordat_proto::signature::files;
+use concordat_proto::signature::{files, kept};
 use serde::Deserialize;
 
 pub(crate) use self::current::{Current, Texts, forgotten};
@@ -101,7 +102,7 @@ struct MissionsFile {
 
 impl Estate {
     /// Reads `folder`: `departments.toml`, `purposes.toml`, `missions.toml`, `agreements/*.toml` with their signatures and
-    /// `revoked.toml`, `views/*.sql`. What `state` has seen revoked counts as revoked too. Guard rails come to it in `Current`.
+    /// `revoked.toml` and statements of succession, `views/*.sql`. What `state` has seen of these counts too. Guard rails come to it in `Current`.
     ///
     /// # Errors
     /// A report of everything wrong in the first file that is wrong.
@@ -114,12 +115,13 @@ impl Estate {
         let papers = folder.join("agreements");
         let revoked = files::revoked_ever(&papers, state);
         let (revoked, _) = revoked.map_err(|damaged| report(&damaged.path, &damaged.text, &damaged.problems))?;
+        let seen = kept::seen(&papers, Some(state)).map_err(|damaged| report(&damaged.path, &damaged.text, &damaged.problems))?;
         let mut estate = Self {
             departments: departments.department,
             purposes,
             missions: missions.mission,
             agreements: Vec::new(),
-            signatures: Signatures::new(revoked),
+            signatures: Signatures::new(revoked, seen),
             views: Vec::new(),
             guard: ClaimGuard::default(),
         };
@@ -136,6 +138,7 @@ impl Estate {
             }
             estate.agreements.push(agreement);
         }
+        estate.signatures.witness(&estate.agreements, Utc::now());
         for path in listed(&folder.join("views"), "sql")? {
             let text = read(&path)?;
             let view = View::parse(&path, &text)

@@ -79,6 +79,7 @@ pub(crate) async fn execute(
         started: Instant::now(),
         awaited: &awaited,
         agreements: &estate.agreements,
+        signatures: &estate.signatures,
     };
     let run = run(gateway, &errand, &plan, answer.clone());
     let ran = stop.unless(gateway.estate.while_agreed(&texts, run)).await;

@@ -43,7 +43,7 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use detached::Detached;
-use fetch::{Fetcher, Ledgers, Lists, Nodes, Relay};
+use fetch::{Courier, Fetcher, Ledgers, Lists, Nodes, Relay};
 use issuers::Issuers;
 use limits::Limits;
 use miette::{IntoDiagnostic as _, miette};
@@ -60,6 +60,7 @@ struct Gateway {
     estate: estate::Current,
     issuers: Issuers,
     fetcher: Fetcher,
+    courier: Courier,
     log: Log,
     /// Entries of the log that are not closed yet.
     entries: TaskTracker,
@@ -113,6 +114,7 @@ impl Gateway {
             estate,
             issuers,
             fetcher,
+            courier: Courier::new(&config.state),
             log,
             entries: TaskTracker::new(),
             ending: CancellationToken::new(),

@@ -1,16 +1,20 @@
-//! What has to be done now and then, and before the gateway ends: counted refusals are recorded, lapsed answers dropped, and the log is
-//! told what was replaced of the estate. Lists of whose choices reach other departments' data are brought up to date ahead of need.
+//! What has to be done now and then, and before the gateway ends: counted refusals are recorded, lapsed answers dropped, the log is
+//! told what was replaced of the estate, agreements are carried between departments, and lists of whose choices reach other
+//! departments' data are brought up to date ahead of need.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use concordat_audit::Entry;
+use tokio::time::MissedTickBehavior;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::Gateway;
 
 /// How often.
 const PERIOD: Duration = Duration::from_secs(5);
+/// How often departments are asked for agreements that they offer to others.
+const ROUND: Duration = Duration::from_secs(10);
 /// How long queries may take to close their entries when the gateway ends.
 const ENDING: Duration = Duration::from_secs(5);
 /// How long nodes may take to take orders back.
@@ -41,6 +45,19 @@ impl Gateway {
     fn refresh_lists(self: &Arc<Self>) {
         let gateway = self.clone();
         tokio::spawn(async move { gateway.fetcher.refresh_lists(&gateway.estate.now().agreements).await });
+    }
+
+    /// Carries agreements between departments as long as the returned handle is kept.
+    pub(crate) fn carry(self: &Arc<Self>) -> AbortOnDropHandle<()> {
+        let gateway = self.clone();
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + ROUND, ROUND);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                gateway.courier.round(&gateway.fetcher.nodes, &gateway.estate.now(), &gateway.log).await;
+            }
+        }))
     }
 
     /// Has the log told what was replaced of the estate. Until it is, nothing is opened.

@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use concordat_guard::ReleaseGuard;
+use concordat_policy::agreement::Fingerprint;
 use concordat_policy::signature::Fault;
-use concordat_policy::{Agreement, Code, LinkageDomain, Name, PurposeTree, Refusal, Revocations, Signatures};
+use concordat_policy::{Agreement, Code, LinkageDomain, Name, PurposeTree, Refusal, Revocations, Seen, Signatures};
+use concordat_proto::signature::offer::Offer;
 use concordat_proto::v1;
 
 pub use self::current::Current;
@@ -57,6 +59,24 @@ impl Agreements {
     /// The keys that count as revoked.
     pub(crate) fn revoked(&self) -> &Revocations {
         self.signatures.revoked()
+    }
+
+    /// What was seen of signatures and successions.
+    pub(crate) fn seen(&self) -> &Seen {
+        self.signatures.seen()
+    }
+
+    /// Whether linkage keys are sealed to this key of a party at `now`.
+    pub(crate) fn links(&self, agreement: &Agreement, department: &Name, key: &Fingerprint, now: DateTime<Utc>) -> bool {
+        self.signatures.keys(agreement, department, now).is_some_and(|keys| keys.links(key))
+    }
+
+    /// Whether another party's signature of an agreement that is not held would count.
+    ///
+    /// # Errors
+    /// Why it would not.
+    pub(crate) fn would_count(&self, offer: &Offer, now: DateTime<Utc>) -> Result<(), Fault> {
+        self.signatures.would_count(&offer.statement, &offer.agreement, now)
     }
 
     /// Every agreement.
@@ -139,7 +159,7 @@ impl Agreements {
     /// That the department is bound by an agreement that it holds, on whatever days that is in force.
     fn bound(&self, agreement: &Agreement, now: DateTime<Utc>) -> Result<(), Refusal> {
         self.signed(agreement, now).map_err(|fault| self.unsigned(agreement, &fault))?;
-        match self.signatures.compromised(agreement) {
+        match self.signatures.compromised(agreement, now) {
             None => Ok(()),
             Some(party) => Err(self
                 .denied(format!("the agreement '{}' names a key of '{party}' that this department has listed as revoked", agreement.id))

@@ -7,8 +7,10 @@ mod consent;
 mod consent_mend;
 mod consent_receipt;
 mod consent_show;
+mod inbox;
 mod init;
 mod preview;
+mod succeed;
 mod suspend;
 
 use std::io;
@@ -27,6 +29,8 @@ pub use self::consent::{ActingArgs, ConsentCommand, EventArg, ImportArgs, Record
 pub use self::consent_mend::{CorrectArgs, EraseArgs};
 pub use self::consent_receipt::{ReceiptArgs, VerifyReceiptArgs};
 pub use self::consent_show::{ShowArgs, ShowOutput};
+pub use self::inbox::{AcceptArgs, InboxArgs, WaitingArgs};
+pub use self::succeed::{NewKeys, SucceedArgs, succeed};
 use crate::config::Config;
 use crate::node::Node;
 use crate::server;
@@ -58,7 +62,7 @@ pub enum Command {
         after_help = "Example:\n  concordat-node preview --agreement opportunity --config node.toml\n\nThe sources are read in full, and consent and identifiers are judged by the code of a release. Works beside a running node, and\nis entered into the access log."
     )]
     Preview(preview::PreviewArgs),
-    /// Sign the agreements that the department holds, and end them.
+    /// Sign the agreements that the department holds, send them to other parties, end them, and replace the key that signs.
     #[command(subcommand)]
     Agreement(AgreementCommand),
     /// Stop everything at once, or everything under one agreement, by this department's own decision.

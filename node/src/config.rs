@@ -38,6 +38,7 @@ pub(crate) use self::connections::connection;
 pub use self::file::Format;
 pub use self::findings::{Finding, Findings};
 pub use self::papers::{PaperFiles, Papers};
+pub(crate) use self::papers::{inbox, outbox};
 pub use self::reread::{Held, Paths, Pins};
 use crate::consent::receipt::Notice;
 use crate::linkage::Keypair;

@@ -10,9 +10,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use chrono::{DateTime, Utc};
 use concordat_policy::agreement::{Fingerprint, hex};
-use concordat_policy::{Agreement, LinkageDomain, Name, Signatures};
+use concordat_policy::{Agreement, LinkageDomain, Name, Revocations, Seen, Signatures};
 use concordat_proto::order::{Confirmation, ISSUER, Order, digest};
-use concordat_proto::signature::{self, files};
+use concordat_proto::signature::{self, files, kept};
 use concordat_proto::token::SigningKey;
 use concordat_proto::v1;
 use prost::Message as _;
@@ -164,9 +164,9 @@ pub(crate) fn signature_of(agreement: &Agreement, department: &str, key: &Signin
     signature::sign(agreement, &name(department), key, "2019-06-01T00:00:00Z".parse().unwrap()).unwrap()
 }
 
-/// What a department finds beside an agreement that it signed.
-pub(crate) fn signed_by(agreement: &Agreement, department: &str, key: &SigningKey) -> Signatures {
-    let mut signatures = Signatures::default();
+/// What a department finds beside an agreement that it signed, having seen this.
+pub(crate) fn signed_by(agreement: &Agreement, department: &str, key: &SigningKey, seen: Seen) -> Signatures {
+    let mut signatures = Signatures::new(Revocations::default(), seen);
     let statement = signature::read(signature_of(agreement, department, key).as_bytes());
     signatures.add(&agreement.id, &name(department), statement);
     signatures
@@ -236,7 +236,8 @@ impl World {
     /// What lies beside the agreement.
     pub(crate) fn signatures(&self) -> Signatures {
         let file = self.path("agreements/opportunity.toml");
-        let mut signatures = Signatures::new(files::revoked(&self.path("agreements")).unwrap());
+        let mut signatures =
+            Signatures::new(files::revoked(&self.path("agreements")).unwrap(), kept::seen(&self.path("agreements"), None).unwrap());
         signatures.add(&self.agreement.id, &name("dfe"), files::find(&file, &name("dfe")));
         signatures
     }

@@ -9,7 +9,7 @@
 //!
 //! HPKE in Auth mode (RFC 9180: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20-Poly1305). `info` is the framed encoding of
 //! a label, the domain, the agreement and its digest, sender and recipient, so that a ciphertext opens for nobody else, from nobody else and
-//! for nothing else. Both public keys must have the fingerprints that stand in each side's own agreement: a relay that
+//! for nothing else. Both public keys must have the fingerprints that stand in each side's own agreement, or their successors': a relay that
 //! substitutes a key, a recipient or a sender is refused before any cryptography, and by it.
 //!
 //! A key is made once, kept in a private folder (mode 0600, durable before use) and never replaced.
@@ -122,7 +122,7 @@ impl LinkageKeys {
                 agreements.denied(format!("'{}' keeps the linkage keys of this agreement, not '{own}'", agreement.linkage.keyholder))
             );
         }
-        let recipient = party(agreements, agreement, &request.recipient, &request.recipient_key)?;
+        let recipient = party(agreements, agreement, (&request.recipient, &request.recipient_key), now)?;
         let public = Public::from_bytes(&request.recipient_key).map_err(Refusal::internal)?;
         let key = self.store.key_or_new(&domain).map_err(Refusal::internal)?;
         let mode = OpModeS::Auth((self.keypair.private.clone(), self.keypair.public.clone()));
@@ -157,7 +157,7 @@ impl LinkageKeys {
         if sealed.sender != agreement.linkage.keyholder.as_str() || sealed.sender == own.as_str() {
             return Err(agreements.denied(format!("only '{}' may send linkage keys of this agreement", agreement.linkage.keyholder)));
         }
-        let sender = party(agreements, agreement, &sealed.sender, &sealed.sender_key)?;
+        let sender = party(agreements, agreement, (&sealed.sender, &sealed.sender_key), now)?;
         let unsound = || agreements.denied("the sealed key does not open: it was altered, or made for something else");
         let sender_key = Public::from_bytes(&sealed.sender_key).map_err(|_| unsound())?;
         let encapsulated = Encapsulated::from_bytes(&sealed.encapsulated).map_err(|_| unsound())?;
@@ -181,13 +181,13 @@ impl LinkageKeys {
     }
 }
 
-/// The party that `name` is, if `key` has the fingerprint that the own agreement states for it.
-fn party(agreements: &Agreements, agreement: &Agreement, name: &str, key: &[u8]) -> Result<Name, Refusal> {
+/// The party that `name` is, if `key` has the fingerprint that the own agreement states for it, or that of its successor.
+fn party(agreements: &Agreements, agreement: &Agreement, (name, key): (&str, &[u8]), now: DateTime<Utc>) -> Result<Name, Refusal> {
     let party = agreement.parties.iter().find(|party| party.department.as_str() == name);
     let Some(party) = party else {
         return Err(agreements.denied(format!("the agreement '{}' has no such party", agreement.id)));
     };
-    if party.linkage_key != Fingerprint::of(key) {
+    if !agreements.links(agreement, &party.department, &Fingerprint::of(key), now) {
         return Err(agreements
             .denied(format!("the linkage key presented for '{}' is not the one in the agreement", party.department))
             .advice("the agreement's fingerprint decides; whoever relayed the key may have replaced it"));

@@ -103,6 +103,8 @@ impl Node {
             .ok_or_else(|| Finding::file(&config.path, "the signing key has no public half", "make a new one"))?;
         let suspensions = Arc::new(Suspensions::at(config.department.clone(), Folders::new(state, &config.log)));
         config.papers.remember(config.signatures.revoked()).map_err(|e| unusable(state, &e))?;
+        let replaced = Unlogged::default();
+        replaced.add(config.papers.keep(config.signatures.seen()).map_err(|e| unusable(state, &e))?.iter().map(Entry::from));
         let agreements = Agreements::new(suspensions, config.agreements, config.signatures, config.purposes, config.guard);
         let agreements = Arc::new(Current::new(agreements));
         let metrics = Metrics::new("concordat-node", env!("CARGO_PKG_VERSION"));
@@ -117,7 +119,7 @@ impl Node {
             department: config.department,
             agreements,
             papers: config.papers,
-            replaced: Unlogged::default(),
+            replaced,
             datasets,
             consent,
             intake,

@@ -1,4 +1,4 @@
-//! Agreements, signatures, revoked keys and purposes that change while the node runs, with the guard rails that are read for them.
+//! Agreements, signatures, successions, revoked keys and purposes that change while the node runs, with the guard rails that are read for them.
 //!
 //! ```text
 //! files change, or SIGHUP
@@ -72,8 +72,13 @@ impl Node {
     }
 
     fn remember(&self) {
-        if let Err(e) = self.papers.remember(self.agreements.now().revoked()) {
+        let agreements = self.agreements.now();
+        if let Err(e) = self.papers.remember(agreements.revoked()) {
             tracing::error!(cause = %e, "which keys are revoked is in force, but cannot be kept in the folder of state");
+        }
+        match self.papers.keep(agreements.seen()) {
+            Ok(news) => self.replaced.add(news.iter().map(Entry::from)),
+            Err(e) => tracing::error!(cause = %e, "which signatures were seen counts, but cannot be kept in the folder of state"),
         }
     }
 

@@ -15,6 +15,7 @@ pub use concordat_operate::server::ServeError;
 use concordat_operate::server::Server as Bound;
 use concordat_operate::settings::Operations;
 use concordat_policy::Code;
+use concordat_proto::v1::agreements_server::AgreementsServer;
 use concordat_proto::v1::consent_ledger_server::ConsentLedgerServer;
 use concordat_proto::v1::consent_reach_server::ConsentReachServer;
 use concordat_proto::v1::linkage_keys_server::LinkageKeysServer;
@@ -43,6 +44,8 @@ const CALLS: &[&str] = &[
     "concordat.v1.LinkageKeys/Seal",
     "concordat.v1.LinkageKeys/Accept",
     "concordat.v1.ConsentReach/Changes",
+    "concordat.v1.Agreements/Offered",
+    "concordat.v1.Agreements/Deliver",
     "concordat.v1.ConsentLedger/Record",
     "concordat.v1.ConsentLedger/Import",
     "concordat.v1.ConsentLedger/Show",
@@ -146,6 +149,11 @@ pub async fn serve(node: Arc<Node>, listen: Listen, stop: Stop) -> Result<(), Se
         )
         .add_service(
             ConsentReachServer::new(control.clone())
+                .max_decoding_message_size(MAX_CONTROL_MESSAGE)
+                .max_encoding_message_size(MAX_CONTROL_MESSAGE),
+        )
+        .add_service(
+            AgreementsServer::new(control.clone())
                 .max_decoding_message_size(MAX_CONTROL_MESSAGE)
                 .max_encoding_message_size(MAX_CONTROL_MESSAGE),
         )

@@ -1,5 +1,6 @@
 //! The control services. Thin: each handler asks who calls, hands on, and logs what it refuses.
 
+mod agreements;
 mod ledger;
 mod people;
 mod reach;

@@ -1,9 +1,15 @@
 //! What a change of an agreement means: the uses that were permitted and are not now, the reverse, and every other term that
-//! differs. Comments, spelling of the TOML and order of tables mean nothing.
+//! differs, each with whether more may be done under it, or less. Comments, spelling of the TOML and order of tables mean nothing.
+
+mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use chrono::{Datelike as _, NaiveDate};
+
+use self::turn::Measure;
+pub use self::turn::Turn;
 use crate::agreement::WithdrawalReach;
 use crate::column::{SUBJECT, Use};
 use crate::{Agreement, Basis, ColumnRule, Dataset, DatasetName};
@@ -15,8 +21,21 @@ pub struct Difference {
     pub no_longer: BTreeMap<String, BTreeSet<Use>>,
     /// Uses that only the second permits, by column.
     pub newly: BTreeMap<String, BTreeSet<Use>>,
-    /// Every other term: its name, what the first says of it, and the second.
-    pub terms: Vec<(String, Option<String>, Option<String>)>,
+    /// Every other term.
+    pub terms: Vec<Term>,
+}
+
+/// A term that differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Term {
+    /// Its name.
+    pub name: String,
+    /// What the first agreement says of it.
+    pub before: Option<String>,
+    /// What the second says.
+    pub after: Option<String>,
+    /// Whether more may be done by it, or less.
+    pub turn: Turn,
 }
 
 /// Compares two agreements, usually two versions of one.
@@ -25,8 +44,16 @@ pub fn difference(before: &Agreement, after: &Agreement) -> Difference {
     let (old, new) = (permitted(before), permitted(after));
     let (old_terms, new_terms) = (terms(before), terms(after));
     let names: BTreeSet<&String> = old_terms.keys().chain(new_terms.keys()).collect();
-    let differing = names.into_iter().map(|name| (name.clone(), old_terms.get(name).cloned(), new_terms.get(name).cloned()));
-    Difference { no_longer: without(&old, &new), newly: without(&new, &old), terms: differing.filter(|(_, old, new)| old != new).collect() }
+    let differing = names.into_iter().filter_map(|name| {
+        let (before, after) = (old_terms.get(name), new_terms.get(name));
+        let words = |said: Option<&Said>| said.map(|said| said.words.clone());
+        let both = before.into_iter().chain(after).all(|said| [&old_terms, &new_terms].iter().all(|terms| said.is_of(terms)));
+        let turn = Turn::between(before.map(|said| &said.measure), after.map(|said| &said.measure));
+        let turn = if both { turn } else { Turn::Other };
+        (before != after).then(|| Term { name: name.clone(), before: words(before), after: words(after), turn })
+    });
+    let terms = differing.collect();
+    Difference { no_longer: without(&old, &new), newly: without(&new, &old), terms }
 }
 
 impl Difference {
@@ -43,7 +70,7 @@ impl fmt::Display for Difference {
         if self.is_empty() {
             return f.write_str("Both say the same.\n");
         }
-        for (title, columns) in [("No longer permitted", &self.no_longer), ("Newly permitted", &self.newly)] {
+        for (title, columns) in [("No longer permitted (narrower)", &self.no_longer), ("Newly permitted (wider)", &self.newly)] {
             if !columns.is_empty() {
                 writeln!(f, "{title}:")?;
             }
@@ -52,13 +79,13 @@ impl fmt::Display for Difference {
             }
         }
         if !self.terms.is_empty() {
-            f.write_str("Other terms:\n")?;
+            f.write_str("Terms:\n")?;
         }
-        for (name, old, new) in &self.terms {
-            match (old, new) {
-                (Some(old), Some(new)) => writeln!(f, "  {name}: {old:?} became {new:?}")?,
-                (Some(old), None) => writeln!(f, "  {name}: {old:?} is gone")?,
-                (None, Some(new)) => writeln!(f, "  {name}: {new:?} is new")?,
+        for Term { name, before, after, turn } in &self.terms {
+            match (before, after) {
+                (Some(before), Some(after)) => writeln!(f, "  {name}: {before:?} became {after:?} ({turn})")?,
+                (Some(before), None) => writeln!(f, "  {name}: {before:?} is gone ({turn})")?,
+                (None, Some(after)) => writeln!(f, "  {name}: {after:?} is new ({turn})")?,
                 (None, None) => {}
             }
         }
@@ -87,8 +114,25 @@ fn without(all: &Permitted, other: &Permitted) -> Permitted {
         .collect()
 }
 
+/// What an agreement says of a term, for people and for comparing.
+#[derive(PartialEq)]
+struct Said {
+    words: String,
+    measure: Measure,
+}
+
+impl Said {
+    /// Whether what the term is about is there, whatever is said of it: a condition that went with its dataset permits nothing more.
+    fn is_of(&self, terms: &BTreeMap<String, Said>) -> bool {
+        match &self.measure {
+            Measure::AllOf { of, .. } => terms.contains_key(of),
+            _ => true,
+        }
+    }
+}
+
 /// Every term beside the uses. The agreement is taken apart by name, so that a field that is added is not forgotten here.
-fn terms(agreement: &Agreement) -> BTreeMap<String, String> {
+fn terms(agreement: &Agreement) -> BTreeMap<String, Said> {
     let Agreement {
         id,
         title,
@@ -109,57 +153,72 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, String> {
         digest: _,
     } = agreement;
     let mut terms = BTreeMap::new();
-    let mut term = |name: String, value: Option<String>| {
-        if let Some(value) = value {
-            terms.insert(name, value);
+    let mut term = |name: String, words: Option<String>, measure: Measure| {
+        if let Some(words) = words {
+            terms.insert(name, Said { words, measure });
         }
     };
+    let most = |n: Option<u64>| Measure::Most(n.unwrap_or(u64::MAX));
+    let day = |day: &NaiveDate| u64::from(day.num_days_from_ce().unsigned_abs());
     let own = [
-        ("id", Some(id.to_string())),
-        ("title", Some(title.clone())),
-        ("mission", Some(mission.to_string())),
-        ("purposes", Some(list(purposes))),
-        ("valid_from", Some(valid_from.to_string())),
-        ("valid_until", Some(valid_until.to_string())),
-        ("review_on", review_on.map(|day| day.to_string())),
-        ("benefits", benefits.clone()),
-        ("minimum_subjects", Some(minimum_subjects.to_string())),
-        ("requests_per_minute", limits.requests_per_minute.map(|n| n.to_string())),
-        ("concurrent_queries", limits.concurrent_queries.map(|n| n.to_string())),
-        ("rows_per_day", limits.rows_per_day.map(|n| n.to_string())),
-        ("releases_per_day", limits.releases_per_day.map(|n| n.to_string())),
-        ("withdrawals", Some(withdrawals.to_string())),
-        ("max_consent_age", (*withdrawals == WithdrawalReach::AllParties).then(|| max_consent_age.to_string())),
-        ("keyholder", Some(linkage.keyholder.to_string())),
-        ("epoch_days", Some(linkage.epoch_days.to_string())),
+        ("id", Some(id.to_string()), Measure::Words),
+        ("title", Some(title.clone()), Measure::Words),
+        ("mission", Some(mission.to_string()), Measure::Words),
+        ("purposes", Some(list(purposes)), Measure::any_of(purposes)),
+        ("valid_from", Some(valid_from.to_string()), Measure::Least(day(valid_from))),
+        ("valid_until", Some(valid_until.to_string()), Measure::Most(day(valid_until))),
+        ("review_on", review_on.map(|day| day.to_string()), Measure::Words),
+        ("benefits", benefits.clone(), Measure::Words),
+        ("minimum_subjects", Some(minimum_subjects.to_string()), Measure::Least((*minimum_subjects).into())),
+        ("requests_per_minute", limits.requests_per_minute.map(|n| n.to_string()), most(limits.requests_per_minute.map(u64::from))),
+        ("concurrent_queries", limits.concurrent_queries.map(|n| n.to_string()), most(limits.concurrent_queries.map(u64::from))),
+        ("rows_per_day", limits.rows_per_day.map(|n| n.to_string()), most(limits.rows_per_day)),
+        ("releases_per_day", limits.releases_per_day.map(|n| n.to_string()), most(limits.releases_per_day.map(u64::from))),
+        ("withdrawals", Some(withdrawals.to_string()), Measure::Words),
+        (
+            "max_consent_age",
+            (*withdrawals == WithdrawalReach::AllParties).then(|| max_consent_age.to_string()),
+            Measure::Most(max_consent_age.duration().as_secs()),
+        ),
+        ("keyholder", Some(linkage.keyholder.to_string()), Measure::Words),
+        // One person's pseudonyms match for as long.
+        ("epoch_days", Some(linkage.epoch_days.to_string()), Measure::Most(linkage.epoch_days.into())),
     ];
-    own.into_iter().for_each(|(name, value)| term(name.into(), value));
+    own.into_iter().for_each(|(name, words, measure)| term(name.into(), words, measure));
     for party in parties {
-        term(format!("party {}: signing_key", party.department), Some(party.signing_key.to_string()));
-        term(format!("party {}: linkage_key", party.department), Some(party.linkage_key.to_string()));
+        term(format!("party {}: signing_key", party.department), Some(party.signing_key.to_string()), Measure::Words);
+        term(format!("party {}: linkage_key", party.department), Some(party.linkage_key.to_string()), Measure::Words);
     }
     let organisations: BTreeSet<&String> = recipients.iter().map(|recipient| &recipient.organisation).collect();
     for organisation in organisations {
         // An organisation may stand in several tables: a caller needs the roles of one.
         let roles: BTreeSet<&String> = recipients.iter().filter(|r| r.organisation == *organisation).flat_map(|r| &r.roles).collect();
-        term(format!("recipient {organisation}: roles"), Some(list(roles)));
+        let measure = Measure::any_of(roles.iter());
+        term(format!("recipient {organisation}: roles"), Some(list(roles)), measure);
     }
     for Dataset { name, identifier, subject_uses: _, basis, columns, rows, known_to } in datasets {
         // With its pattern, where it has one of its own.
         let path = |column| path(name, column);
-        term(format!("{}: identifier", path(None)), Some(format!("{identifier:?}")));
-        term(format!("{}: basis", path(None)), Some(basis_of(basis)));
-        term(format!("{}: known_to", path(None)), (!known_to.is_empty()).then(|| list(known_to)));
+        let dataset = format!("{}: identifier", path(None));
+        term(dataset.clone(), Some(format!("{identifier:?}")), Measure::Words);
+        let measure = match basis {
+            Basis::Consent { .. } => Measure::Words,
+            Basis::Statutory { power, honours_objections } => Measure::Power { power: power.clone(), honours: *honours_objections },
+        };
+        term(format!("{}: basis", path(None)), Some(basis_of(basis)), measure);
+        term(format!("{}: known_to", path(None)), (!known_to.is_empty()).then(|| list(known_to)), Measure::any_of(known_to));
         // By column, so that one condition's change is told alone.
         for column in rows.iter().map(|condition| &condition.column).collect::<BTreeSet<_>>() {
             let tests = rows.iter().filter(|condition| condition.column == *column).map(|condition| condition.test.to_string());
-            term(format!("{}: rows only where it", path(Some(column))), Some(tests.collect::<Vec<_>>().join(", and ")));
+            let tests: BTreeSet<String> = tests.collect();
+            let words = tests.iter().cloned().collect::<Vec<_>>().join(", and ");
+            term(format!("{}: rows only where it", path(Some(column))), Some(words), Measure::AllOf { of: dataset.clone(), tests });
         }
         for (column, ColumnRule { kind, classification, uses: _, values, title }) in columns {
-            term(format!("{}: type", path(Some(column))), Some(kind.to_string()));
-            term(format!("{}: classification", path(Some(column))), Some(classification.to_string()));
-            term(format!("{}: values", path(Some(column))), values.as_ref().map(list));
-            term(format!("{}: title", path(Some(column))), title.clone());
+            term(format!("{}: type", path(Some(column))), Some(kind.to_string()), Measure::Words);
+            term(format!("{}: classification", path(Some(column))), Some(classification.to_string()), Measure::Words);
+            term(format!("{}: values", path(Some(column))), values.as_ref().map(list), Measure::Words);
+            term(format!("{}: title", path(Some(column))), title.clone(), Measure::Words);
         }
     }
     terms
@@ -187,70 +246,4 @@ fn basis_of(basis: &Basis) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::AGREEMENT;
-
-    fn between(old: &str, new: &str) -> Difference {
-        difference(&Agreement::parse(old).unwrap(), &Agreement::parse(new).unwrap())
-    }
-
-    #[test]
-    fn only_meaning_counts() {
-        assert!(between(AGREEMENT, &format!("# a comment\n{AGREEMENT}")).is_empty());
-        let reordered = AGREEMENT.replace("[\"group_by\", \"filter\"]", "[ \"filter\",\"group_by\" ]");
-        assert_ne!(reordered, AGREEMENT);
-        assert_eq!(between(AGREEMENT, &reordered).to_string(), "Both say the same.\n");
-    }
-
-    #[test]
-    fn uses_and_terms_are_told_by_dataset_and_column() {
-        let new = AGREEMENT
-            .replace("[\"group_by\", \"filter\"]", "[\"filter\", \"output\"]")
-            .replace("[\"join\"]", "[\"join\", \"aggregate\"]")
-            .replace("secret = {", "hidden = {")
-            .replace("valid_until = \"2026-12-31\"", "valid_until = \"2027-12-31\"\nreview_on = \"2026-07-01\"")
-            .replace("roles = [\"analyst\"]", "roles = [\"analyst\", \"visitor\"]")
-            .replace("consent_text = \"May we?\"", "consent_text = \"May we, please?\"");
-        insta::assert_snapshot!(between(AGREEMENT, &new).to_string(), @r#"
-        No longer permitted:
-          dfe.attainment.region: group_by
-        Newly permitted:
-          dfe.attainment.region: output
-          dwp.claims.subject: aggregate
-        Other terms:
-          dfe.attainment.hidden: classification: "special" is new
-          dfe.attainment.hidden: type: "text" is new
-          dfe.attainment.secret: classification: "special" is gone
-          dfe.attainment.secret: type: "text" is gone
-          dwp.claims: basis: "consent: May we?" became "consent: May we, please?"
-          recipient mission-unit: roles: "analyst" became "analyst, visitor"
-          review_on: "2026-07-01" is new
-          valid_until: "2026-12-31" became "2027-12-31"
-        "#);
-        let back = between(&new, AGREEMENT);
-        assert_eq!((back.newly.len(), back.no_longer.len()), (1, 2), "the reverse, reversed");
-    }
-
-    #[test]
-    fn conditions_on_rows_are_told_by_column() {
-        let with = |rows: &str| AGREEMENT.replace("[dataset.columns]\namount", &format!("rows = [{rows}]\n[dataset.columns]\namount"));
-        let (one, two) = ("{ column = \"amount\", at_least = 1 }", "{ column = \"amount\", less_than = 9 }");
-        insta::assert_snapshot!(between(AGREEMENT, &with(one)), @r#"
-        Other terms:
-          dwp.claims.amount: rows only where it: "is at least 1" is new
-        "#);
-        insta::assert_snapshot!(between(&with(&format!("{one}, {two}")), &with(two)), @r#"
-        Other terms:
-          dwp.claims.amount: rows only where it: "is at least 1, and is less than 9" became "is less than 9"
-        "#);
-    }
-
-    #[test]
-    fn an_agreement_that_is_gone_permits_nothing_more() {
-        let less = AGREEMENT.get(..AGREEMENT.rfind("[[dataset]]").unwrap()).unwrap();
-        let difference = between(AGREEMENT, less);
-        assert!(difference.newly.is_empty());
-        assert_eq!(difference.no_longer.keys().collect::<Vec<_>>(), ["dwp.claims.amount", "dwp.claims.subject"]);
-    }
-}
+mod tests;

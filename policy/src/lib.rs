@@ -28,7 +28,9 @@ pub mod purpose;
 pub mod refusal;
 pub mod replaced;
 pub mod revocation;
+pub mod seen;
 pub mod signature;
+pub mod succession;
 #[cfg(test)]
 mod testing;
 
@@ -45,4 +47,5 @@ pub use problem::Problem;
 pub use purpose::PurposeTree;
 pub use refusal::{Code, Refusal};
 pub use revocation::Revocations;
+pub use seen::Seen;
 pub use signature::Signatures;

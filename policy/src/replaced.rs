@@ -71,8 +71,8 @@ impl Copies {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Revocations;
     use crate::testing::AGREEMENT;
+    use crate::{Revocations, Seen};
 
     #[test]
     fn each_difference_is_told_once_and_nothing_else() {
@@ -81,7 +81,7 @@ mod tests {
         let two = parse(&AGREEMENT.replace("id = \"one\"", "id = \"two\""));
         let key = Fingerprint::of(b"k");
         let revokes = format!("[[key]]\nfingerprint = \"{key}\"\nreason = \"r\"\nsince = \"2026-05-01T10:00:00Z\"\n");
-        let revokes = Signatures::new(Revocations::parse(&revokes).unwrap());
+        let revokes = Signatures::new(Revocations::parse(&revokes).unwrap(), Seen::default());
         let none = Signatures::default();
         let copies =
             |agreements: &[&Agreement], signatures: &Signatures, binds: bool| Copies::of(agreements.iter().copied(), signatures, |_| binds);

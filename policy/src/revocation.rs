@@ -2,8 +2,8 @@
 //! same for a key that may be relied on again.
 //!
 //! A signature by a revoked key counts for nothing, whatever time it states, because whoever stole the key also writes the time; and
-//! an agreement that names a revoked key of any party binds nobody who has listed it. A key that is routinely replaced is not listed;
-//! but agreements name keys, so a new key needs a new text that every party signs.
+//! an agreement that names a revoked key of any party binds nobody who has listed it, nor does a succession that it signed count. A key that
+//! is routinely replaced is not listed: a succession says which one takes its place ([`crate::succession`]).
 //!
 //! A list that forgets a key (its file is gone, or an old copy came back) does not reinstate it. Each program keeps what it has seen
 //! revoked, and [`Revocations::after`] is what counts: only an entry under `[[reinstated]]` that is not older than the revocation lifts it.

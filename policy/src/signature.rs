@@ -15,7 +15,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::fingerprint::Fingerprint;
-use crate::{Agreement, Cause, Code, Name, Refusal, Revocations};
+use crate::succession::Keys;
+use crate::{Agreement, Cause, Code, Name, Refusal, Revocations, Seen};
 
 /// How far two clocks may differ, in seconds.
 const CLOCKS: i64 = 30;
@@ -63,14 +64,17 @@ pub enum Fault {
     /// The key is not the party's.
     #[error("is made with another key than the agreement names")]
     Key,
+    /// The key has a successor, and the signature was not seen while it was the party's.
+    #[error("is made with a key that was replaced, and was not seen here before")]
+    Replaced,
     /// The key is revoked.
     #[error("is made with a revoked key")]
     Revoked,
     /// It was made in the future.
     #[error("was made more than {CLOCKS} s in the future")]
     Future,
-    /// The agreement names a revoked key of the party, to which linkage keys would go.
-    #[error("is void: the linkage key that the agreement names of it is revoked")]
+    /// A key of the party is revoked: one to which linkage keys would go, or one that led to the present one.
+    #[error("is void: another key that the agreement names of it, or that leads to its present one, is revoked")]
     Void,
     /// Nobody can tell whether its key is revoked.
     #[error("cannot be relied on: the list of revoked keys is damaged")]
@@ -82,7 +86,7 @@ impl Fault {
     #[must_use]
     pub fn signing_helps(&self) -> bool {
         match self {
-            Self::Missing | Self::Malformed(_) | Self::Forged | Self::Department | Self::Agreement | Self::Text => true,
+            Self::Missing | Self::Malformed(_) | Self::Forged | Self::Department | Self::Agreement | Self::Text | Self::Replaced => true,
             Self::Unreadable(_) | Self::Key | Self::Revoked | Self::Future | Self::Void | Self::Doubtful => false,
         }
     }
@@ -97,7 +101,10 @@ impl Fault {
                 "ask the department for its .sig again, or to sign anew; the file's name tells whose it should be"
             }
             Self::Text => "compare the file with the one that was signed; a changed text needs a new signature of every party",
-            Self::Key => "sign with the key whose fingerprint the agreement names, or have the parties agree the new one",
+            Self::Key => {
+                "sign with the key whose fingerprint the agreement names, or put the succession that leads to the new one beside it"
+            }
+            Self::Replaced => "the department signs this very file anew with its present key; the text stays as it is",
             Self::Revoked | Self::Void => "the parties must agree the department's new key, and sign anew",
             Self::Future => "correct this machine's clock or the signer's, or sign again",
             Self::Doubtful => "whoever keeps the list corrects revoked.toml; `check` names file and line",
@@ -106,30 +113,44 @@ impl Fault {
 }
 
 impl Statement {
-    /// Whether it counts as the signature of `agreement` by `department`.
+    /// Whether it counts as the signature of `agreement` by `department` where `seen` was seen.
     ///
     /// # Errors
     /// The first [`Fault`] found.
-    pub fn judge(&self, agreement: &Agreement, department: &Name, revoked: &Revocations, now: DateTime<Utc>) -> Result<(), Fault> {
+    pub fn judge(
+        &self,
+        agreement: &Agreement,
+        department: &Name,
+        revoked: &Revocations,
+        seen: &Seen,
+        now: DateTime<Utc>,
+    ) -> Result<(), Fault> {
         let party = agreement.party(department).filter(|_| self.department == *department).ok_or(Fault::Department)?;
         let latest = now.checked_add_signed(TimeDelta::seconds(CLOCKS)).unwrap_or(now);
+        let is_revoked = |key: &Fingerprint| revoked.of(key).is_some();
+        let keys = seen.successions().keys(agreement, party, revoked, now);
+        let signed = keys.signed(&self.key, seen.first(self).unwrap_or(now));
         let checks = [
             (self.agreement == agreement.id, Fault::Agreement),
-            (revoked.of(&self.key).is_none(), Fault::Revoked),
-            (revoked.of(&party.linkage_key).is_none(), Fault::Void),
-            (self.key == party.signing_key, Fault::Key),
+            (!is_revoked(&self.key), Fault::Revoked),
+            (!keys.any_linkage(is_revoked), Fault::Void),
+            (signed.is_some(), Fault::Key),
+            (!keys.any_signing(is_revoked), Fault::Void),
             (self.sha256 == agreement.digest, Fault::Text),
             (self.signed_at <= latest, Fault::Future),
+            (signed == Some(true), Fault::Replaced),
         ];
         checks.into_iter().find(|(good, _)| !good).map_or(Ok(()), |(_, fault)| Err(fault))
     }
 }
 
-/// What lies beside agreements: each party's statement, or why there is none to judge; and which keys are revoked.
+/// What lies beside agreements: each party's statement, or why there is none to judge; which keys are revoked, and what was seen of
+/// signatures and successions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Signatures {
     found: BTreeMap<(Name, Name), Result<Statement, Fault>>,
     revoked: Revocations,
+    seen: Seen,
     /// The list of revoked keys is damaged: no signature counts.
     doubtful: bool,
 }
@@ -137,8 +158,8 @@ pub struct Signatures {
 impl Signatures {
     /// None yet.
     #[must_use]
-    pub fn new(revoked: Revocations) -> Self {
-        Self { found: BTreeMap::new(), revoked, doubtful: false }
+    pub fn new(revoked: Revocations, seen: Seen) -> Self {
+        Self { found: BTreeMap::new(), revoked, seen, doubtful: false }
     }
 
     /// The same signatures where `more` counts as revoked too. `None` is a list that is damaged: none of them counts until there is
@@ -146,7 +167,7 @@ impl Signatures {
     #[must_use]
     pub fn revoking(&self, more: Option<Revocations>) -> Self {
         let doubtful = more.is_none();
-        Self { found: self.found.clone(), revoked: self.revoked.clone().and(more.unwrap_or_default()), doubtful }
+        Self { revoked: self.revoked.clone().and(more.unwrap_or_default()), doubtful, ..self.clone() }
     }
 
     /// Adds what was found as the signature of one agreement by one department.
@@ -164,7 +185,44 @@ impl Signatures {
         if self.doubtful {
             return Err(Fault::Doubtful);
         }
-        statement.judge(agreement, department, &self.revoked, now).map(|()| statement.signed_at)
+        statement.judge(agreement, department, &self.revoked, &self.seen, now).map(|()| statement.signed_at)
+    }
+
+    /// Takes notice of every signature that counts now: of those not seen before, it is the time at which they were first.
+    pub fn witness<'a>(&mut self, agreements: impl IntoIterator<Item = &'a Agreement>, now: DateTime<Utc>) {
+        for agreement in agreements {
+            for party in &agreement.parties {
+                if self.judge(agreement, &party.department, now).is_ok()
+                    && let Some(Ok(statement)) = self.found.get(&(agreement.id.clone(), party.department.clone()))
+                {
+                    self.seen.saw(statement, now);
+                }
+            }
+        }
+    }
+
+    /// Whether a statement would count for an agreement that does not lie here.
+    ///
+    /// # Errors
+    /// Why it would not.
+    pub fn would_count(&self, statement: &Statement, agreement: &Agreement, now: DateTime<Utc>) -> Result<(), Fault> {
+        if self.doubtful {
+            return Err(Fault::Doubtful);
+        }
+        statement.judge(agreement, &statement.department, &self.revoked, &self.seen, now)
+    }
+
+    /// What was seen of signatures and successions.
+    #[must_use]
+    pub fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
+    /// A party's keys at `now`; `None` where the department is no party.
+    #[must_use]
+    pub fn keys<'a>(&'a self, agreement: &'a Agreement, department: &Name, now: DateTime<Utc>) -> Option<Keys<'a>> {
+        let party = agreement.party(department)?;
+        Some(self.seen.successions().keys(agreement, party, &self.revoked, now))
     }
 
     /// The keys that count as revoked.
@@ -173,11 +231,16 @@ impl Signatures {
         &self.revoked
     }
 
-    /// The party of which the agreement names a revoked key: nothing may be signed by it any more, nor sealed to it.
+    /// The party of which a key is revoked that the agreement names, or that succeeded one: nothing may be signed by it any more, nor
+    /// sealed to it.
     #[must_use]
-    pub fn compromised<'a>(&self, agreement: &'a Agreement) -> Option<&'a Name> {
+    pub fn compromised<'a>(&self, agreement: &'a Agreement, now: DateTime<Utc>) -> Option<&'a Name> {
         let revoked = |key: &Fingerprint| self.revoked.of(key).is_some();
-        let party = agreement.parties.iter().find(|party| revoked(&party.signing_key) || revoked(&party.linkage_key));
+        let keys = |party| self.seen.successions().keys(agreement, party, &self.revoked, now);
+        let party = agreement.parties.iter().find(|party| {
+            let keys = keys(party);
+            keys.any_signing(revoked) || keys.any_linkage(revoked)
+        });
         party.map(|party| &party.department)
     }
 
@@ -209,113 +272,4 @@ impl Signatures {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{AGREEMENT, name, signed};
-
-    fn now() -> DateTime<Utc> {
-        "2026-06-01T12:00:00Z".parse().unwrap()
-    }
-
-    fn agreement() -> Agreement {
-        Agreement::parse(AGREEMENT).unwrap()
-    }
-
-    /// The party `dfe`'s, as it should be.
-    fn good() -> Statement {
-        let agreement = agreement();
-        Statement {
-            department: name("dfe"),
-            agreement: agreement.id.clone(),
-            sha256: agreement.digest.clone(),
-            signed_at: now(),
-            key: agreement.parties[0].signing_key.clone(),
-        }
-    }
-
-    #[test]
-    fn each_part_of_a_statement_must_fit() {
-        type Change = fn(&mut Statement);
-        let cases: &[(&str, Change, Option<Fault>)] = &[
-            ("as it should be", |_| {}, None),
-            ("years ago", |s| s.signed_at -= TimeDelta::days(3000), None),
-            ("30 s ahead", |s| s.signed_at += TimeDelta::seconds(30), None),
-            ("31 s ahead", |s| s.signed_at += TimeDelta::seconds(31), Some(Fault::Future)),
-            ("another department", |s| s.department = name("dwp"), Some(Fault::Department)),
-            ("a stranger", |s| s.department = name("dft"), Some(Fault::Department)),
-            ("another agreement", |s| s.agreement = name("two"), Some(Fault::Agreement)),
-            ("a byte more", |s| s.sha256 = Agreement::parse(&format!("{AGREEMENT}\n")).unwrap().digest, Some(Fault::Text)),
-            ("no digest", |s| s.sha256.clear(), Some(Fault::Text)),
-            ("upper case", |s| s.sha256 = s.sha256.to_uppercase(), Some(Fault::Text)),
-            ("the other party's key", |s| s.key = agreement().parties[1].signing_key.clone(), Some(Fault::Key)),
-            ("a stranger's key", |s| s.key = Fingerprint::of(b"stranger"), Some(Fault::Key)),
-        ];
-        for (what, change, expected) in cases {
-            let mut statement = good();
-            change(&mut statement);
-            let judged = statement.judge(&agreement(), &name("dfe"), &Revocations::default(), now());
-            assert_eq!(judged.err(), *expected, "{what}");
-        }
-        assert_eq!(good().judge(&agreement(), &name("dwp"), &Revocations::default(), now()), Err(Fault::Department));
-    }
-
-    #[test]
-    fn a_revoked_key_counts_for_nothing_whatever_the_time() {
-        let key = good().key;
-        for since in ["2020-01-01T00:00:00Z", "2026-06-02T00:00:00Z", "2090-01-01T00:00:00Z"] {
-            let text = format!("[[key]]\nfingerprint = \"{key}\"\nreason = \"stolen\"\nsince = \"{since}\"\n");
-            let revoked = Revocations::parse(&text).unwrap();
-            assert_eq!(good().judge(&agreement(), &name("dfe"), &revoked, now()), Err(Fault::Revoked), "{since}");
-        }
-    }
-
-    #[test]
-    fn a_key_is_revoked_alone_and_a_damaged_list_leaves_nothing_until_it_is_mended() {
-        let (agreement, dfe) = (agreement(), name("dfe"));
-        let list = |table: &str, key: &Fingerprint| {
-            let text = format!("[[{table}]]\nfingerprint = \"{key}\"\nreason = \"r\"\nsince = \"2026-05-01T00:00:00Z\"\n");
-            Revocations::parse(&text).unwrap()
-        };
-        let sound = signed(&[&agreement]);
-        assert_eq!(sound.revoking(Some(Revocations::default())), sound);
-        let damaged = sound.revoking(None);
-        assert_eq!(damaged.lacking(&agreement, now()), [(dfe.clone(), Fault::Doubtful), (name("dwp"), Fault::Doubtful)]);
-        assert_eq!(damaged.revoking(Some(Revocations::default())), sound, "mended");
-        let (one, two) = (&agreement.parties[0].signing_key, &agreement.parties[1].signing_key);
-        let revoked = sound.revoking(Some(list("key", one)));
-        assert_eq!(revoked.lacking(&agreement, now()), [(dfe.clone(), Fault::Revoked)]);
-        assert_eq!(revoked.revoking(None).revoking(Some(Revocations::default())), revoked, "known still");
-        for (what, more, lacking) in [("another", list("key", two), 2), ("a reinstatement", list("reinstated", one), 1)] {
-            assert_eq!(revoked.revoking(Some(more)).lacking(&agreement, now()).len(), lacking, "{what}");
-        }
-    }
-
-    #[test]
-    fn nothing_found_is_missing_and_every_party_is_named() {
-        let agreement = agreement();
-        assert_eq!(Signatures::default().lacking(&agreement, now()), [(name("dfe"), Fault::Missing), (name("dwp"), Fault::Missing)]);
-        let mut signatures = signed(&[&agreement]);
-        assert_eq!(signatures.judge(&agreement, &name("dfe"), now()), Ok(DateTime::UNIX_EPOCH));
-        assert!(signatures.lacking(&agreement, now()).is_empty() && signatures.refusal(&agreement, now()).is_none());
-        signatures.add(&agreement.id, &name("dwp"), Err(Fault::Unreadable("/secret: denied".into())));
-        let refusal = signatures.refusal(&agreement, now()).unwrap();
-        assert_eq!((refusal.code, refusal.department.as_deref()), (Code::Denied, Some("dwp")));
-        assert!(refusal.message.ends_with("the agreement 'one' does not bind: the signature of 'dwp' cannot be read"), "{refusal}");
-        assert!(!refusal.to_string().contains("secret") && refusal.operator.unwrap().contains("secret"));
-        signatures.add(&agreement.id, &name("dfe"), Err(Fault::Forged));
-        let refusal = signatures.refusal(&agreement, now()).unwrap();
-        assert!(refusal.message.contains("'dfe' does not verify") && refusal.message.contains("; the signature of 'dwp' cannot be read"));
-        assert_eq!(refusal.department, None, "no one department's alone");
-    }
-
-    #[test]
-    fn signatures_of_one_agreement_are_none_of_another() {
-        let (one, two) = (agreement(), Agreement::parse(&AGREEMENT.replace("id = \"one\"", "id = \"two\"")).unwrap());
-        let signatures = signed(&[&one]);
-        assert_eq!(signatures.judge(&two, &name("dfe"), now()), Err(Fault::Missing));
-        // What was found beside one file and copied beside another.
-        let mut copied = Signatures::default();
-        copied.add(&two.id, &name("dfe"), Ok(good()));
-        assert_eq!(copied.judge(&two, &name("dfe"), now()), Err(Fault::Agreement));
-    }
-}
+mod tests;

@@ -13,6 +13,9 @@
 //! the key with this fingerprint made this statement, `concordat_policy::signature` whether it is the party's key and this text.
 
 pub mod files;
+pub mod kept;
+pub mod offer;
+pub mod succession;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -95,7 +98,7 @@ pub fn read(content: &[u8]) -> Result<Statement, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use concordat_policy::{Revocations, Signatures};
+    use concordat_policy::{Revocations, Seen, Signatures};
     use serde_json::{Map, json};
 
     fn key() -> SigningKey {
@@ -144,7 +147,7 @@ mod tests {
         }
 
         fn judge_with(&self, content: &str, revoked: Revocations) -> Result<(), Fault> {
-            let mut signatures = Signatures::new(revoked);
+            let mut signatures = Signatures::new(revoked, Seen::default());
             signatures.add(&self.agreement.id, &name("dfe"), read(content.as_bytes()));
             signatures.judge(&self.agreement, &name("dfe"), now()).map(drop)
         }

@@ -207,9 +207,11 @@ fn from_an_empty_file_to_a_draft_and_from_one_text_to_another() {
     )
     .unwrap();
     let differs = run(&["agreement", "diff", &old, &new]).text();
-    assert!(differs.contains("Newly permitted:\n  department_a.dataset.score: aggregate"), "{differs}");
-    assert!(differs.contains("minimum_subjects: \"10\" became \"12\"") && !differs.contains("No longer"), "{differs}");
-    assert!(run(&["agreement", "diff", &new, &old]).text().contains("No longer permitted:\n  department_a.dataset.score: aggregate"));
+    assert!(differs.contains("Newly permitted (wider):\n  department_a.dataset.score: aggregate"), "{differs}");
+    assert!(differs.contains("minimum_subjects: \"10\" became \"12\" (narrower)") && !differs.contains("No longer"), "{differs}");
+    assert!(
+        run(&["agreement", "diff", &new, &old]).text().contains("No longer permitted (narrower):\n  department_a.dataset.score: aggregate")
+    );
     std::fs::write(&new, text.replace("purposes = [\"mission.measure\"]", "purposes = []")).unwrap();
     let check = run(&["agreement", "check", &new]);
     assert!(check.exit == 1 && check.stderr.contains("an agreement without a purpose permits nothing"), "{}", check.stderr);

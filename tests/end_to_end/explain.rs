@@ -1,5 +1,7 @@
 //! Explained before it runs, and told again from the log: one judgement, in the same words, and nothing for who may not know.
 
+use std::time::{Duration, Instant};
+
 use concordat::failure::USAGE;
 use concordat_policy::{Code, Use};
 use concordat_proto::status::exit_code;
@@ -8,7 +10,8 @@ use concordat_proto::v1::explain_response::Decision;
 use serde_json::{Value, json};
 
 use crate::commands::{Ran, command, run};
-use crate::sandbox::{Sandbox, refused};
+use crate::limits::{Stopped, user};
+use crate::sandbox::{Sandbox, refused, until};
 
 const ROWS: &str = "SELECT region, attainment8 FROM dfe.attainment";
 const DEPARTMENTS: [&str; 5] = ["dbt", "dfe", "dhsc", "dsit", "dwp"];
@@ -216,4 +219,61 @@ async fn what_is_forbidden_and_what_is_absent_are_explained_alike() {
         assert_eq!(told[0], told[1], "{around}");
         assert!(told[0].contains("Denied"), "{around}: {}", told[0]);
     }
+}
+
+#[tokio::test]
+async fn an_explanation_whose_caller_leaves_is_recorded_as_cancelled_and_gives_its_place_back() {
+    const BUSY: &str = "SELECT count(*) AS n FROM dwp.claims";
+    let sandbox = Sandbox::with(
+        300,
+        |federation| {
+            federation.limits.concurrent_queries = Some(1);
+            federation.limits.wait_seconds = Some(60);
+        },
+        |_| {},
+    )
+    .await;
+    let (busy, asking) = (user(&sandbox, "busy").await, user(&sandbox, "asking").await);
+    busy.query(BUSY).await.unwrap();
+    let stopped = Stopped::node(&sandbox, "dwp");
+    let opened = |caller: &str, intent: &str| {
+        let of = |entry: &&Value| entry["event"] == "query.opened" && entry["caller"] == caller && entry["intent"] == intent;
+        sandbox.log("gateway").iter().filter(of).filter_map(|entry| entry["query_id"].as_str().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let before = opened("busy", "answer").len();
+    let holding = tokio::spawn({
+        let busy = busy.clone();
+        async move { busy.query(BUSY).await }
+    });
+    until("the only place is taken", || opened("busy", "answer").len() > before).await;
+    let deadline = Instant::now() + Duration::from_secs(8);
+    let (waiting, query_id) = loop {
+        let known = opened("asking", "explain").len();
+        let waiting = tokio::spawn({
+            let asking = asking.clone();
+            async move { asking.explain(ROWS).await }
+        });
+        until("the explanation is opened", || opened("asking", "explain").len() > known).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        if !waiting.is_finished() {
+            break (waiting, opened("asking", "explain").pop().unwrap());
+        }
+        // It came before the query, which gets its place now.
+        assert!(Instant::now() < deadline, "the place is never taken");
+    };
+    waiting.abort();
+    let told = |event: &'static str| {
+        let of = |entry: &Value| entry["event"] == event && entry["query_id"] == query_id.as_str();
+        sandbox.log("gateway").into_iter().filter(of).collect::<Vec<_>>()
+    };
+    until("its entry is closed", || told("query.refused").len() == 1).await;
+    assert_eq!(told("query.refused")[0]["code"], "cancelled");
+    assert!(told("query.explained").is_empty(), "nothing was explained");
+    drop(stopped);
+    let _ = holding.await.unwrap();
+    // Nobody waits before the next one any more.
+    let Some(Decision::Denied(denied)) = asking.explain(ROWS).await.unwrap().decision else { panic!("permitted") };
+    assert!(denied.proposal.is_some());
+    assert_eq!((told("query.refused").len(), told("query.explained").len()), (1, 0), "closed once");
+    hold_no_statement(&sandbox);
 }

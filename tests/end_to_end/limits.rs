@@ -15,16 +15,16 @@ use crate::sandbox::{Sandbox, program, refused};
 const ONE: &str = "SELECT region, count(*) AS n FROM dfe.attainment GROUP BY region ORDER BY region";
 const OTHER: &str = "SELECT count(*) AS n FROM dwp.claims";
 
-async fn user(sandbox: &Sandbox, subject: &str) -> Client {
+pub async fn user(sandbox: &Sandbox, subject: &str) -> Client {
     let token = sandbox.token_with(|c| c["sub"] = json!(subject));
     sandbox.client_with(|c| c.token = Some(token)).await
 }
 
 /// Stops a department's node, and lets it go on when dropped.
-struct Stopped(String);
+pub struct Stopped(String);
 
 impl Stopped {
-    fn node(sandbox: &Sandbox, department: &str) -> Self {
+    pub fn node(sandbox: &Sandbox, department: &str) -> Self {
         let id = sandbox.running.process_id(department).unwrap().to_string();
         assert!(Command::new("kill").args(["-STOP", &id]).status().unwrap().success());
         Self(id)

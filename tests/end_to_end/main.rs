@@ -44,4 +44,6 @@ mod sign_in;
 mod sources;
 mod statements;
 mod store;
+mod succession;
+mod travelling;
 mod veto;

@@ -32,7 +32,7 @@ fn the_sample_federation_parses_and_every_party_has_its_own_copies() {
             assert_eq!(read(&copy), text);
             for signer in &agreement.parties {
                 let statement = files::find(&copy, &signer.department).unwrap();
-                statement.judge(&agreement, &signer.department, &Default::default(), chrono::Utc::now()).unwrap();
+                statement.judge(&agreement, &signer.department, &Default::default(), &Default::default(), chrono::Utc::now()).unwrap();
             }
             assert_eq!(PurposeTree::parse(&read(&node.join("purposes.toml"))).unwrap(), tree);
             let keys = made.fingerprints.get(party.department.as_str()).unwrap();

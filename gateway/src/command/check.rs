@@ -8,6 +8,7 @@ use concordat_operate::check::Report;
 use concordat_operate::server::unix_now;
 use concordat_policy::Agreement;
 use concordat_policy::signature::Fault;
+use concordat_proto::signature::offer::Texts;
 use concordat_proto::v1::Description;
 use futures::future::join_all;
 
@@ -47,6 +48,7 @@ pub(super) async fn check(path: &Path) -> Report {
                     }
                     guard_rails(&mut report, &config, &estate);
                     signatures(&mut report, &estate, chrono::Utc::now());
+                    waiting(&mut report, &config.state);
                     departments(&mut report, &config, &estate).await;
                 }
                 Err(e) => unusable(&mut report, "estate", &e),
@@ -92,6 +94,9 @@ fn guard_rails(report: &mut Report, config: &Config, estate: &Estate) {
 
 /// Whether every party has signed our copy of each agreement.
 fn signatures(report: &mut Report, estate: &Estate, now: DateTime<Utc>) {
+    for succession in estate.signatures.seen().successions().iter() {
+        report.ok(succession.to_string());
+    }
     for agreement in &estate.agreements {
         let what = format!("agreement '{}'", agreement.id);
         let lacking = estate.signatures.lacking(agreement, now);
@@ -104,6 +109,19 @@ fn signatures(report: &mut Report, estate: &Estate, now: DateTime<Utc>) {
                 _ => format!("the signature of '{department}' {fault}, so nothing is asked under it"),
             };
             report.fail(&what, &cause, fault.remedy());
+        }
+    }
+}
+
+/// What passed by on its way between departments, for the operator to put into the estate.
+fn waiting(report: &mut Report, state: &Path) {
+    let folder = state.join("inbox");
+    match Texts::at(folder.clone()).held() {
+        Err(e) => report.fail(folder.display(), &format!("cannot be read: {e}"), "run this as the gateway's user"),
+        Ok(held) => {
+            for one in held {
+                report.ok(format!("waits for its signatures, and for you: {}", one.file.display()));
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The estate as it is now. Agreements, signatures, revoked keys, purposes, missions and views are replaced as a whole while the
+//! The estate as it is now. Agreements, signatures, successions, revoked keys, purposes, missions and views are replaced as a whole while the
 //! gateway runs; departments' addresses are not. Revoked keys are taken first and alone, so that nothing that is wrong with another
 //! file keeps a stolen key in force; while their list is damaged, no signature counts. What a list reinstates permits more, and waits
 //! for the rest.
@@ -20,7 +20,7 @@ use concordat_guard::Settings;
 use concordat_operate::Fault;
 use concordat_policy::replaced::Copies;
 use concordat_policy::{Agreement, Code, Name, Refusal};
-use concordat_proto::signature::files;
+use concordat_proto::signature::{files, kept};
 use tokio::sync::watch;
 
 use super::{Department, Estate};
@@ -106,8 +106,17 @@ impl Current {
                 state.join(files::REVOKED).display()
             )
         })?;
+        let replaced = Unlogged::default();
+        let news = kept::keep(state, estate.signatures.seen(), replace).map_err(|e| {
+            miette::miette!(
+                help = "correct the folder's permissions: without it, signatures by keys that were replaced do not count",
+                "{}: {e}",
+                state.join(kept::SEEN).display()
+            )
+        })?;
+        replaced.add(news.iter().map(Entry::from));
         let now = watch::Sender::new(Arc::new(estate));
-        Ok(Self { folder: folder.to_owned(), state: state.to_owned(), guard, now, replaced: Unlogged::default() })
+        Ok(Self { folder: folder.to_owned(), state: state.to_owned(), guard, now, replaced })
     }
 
     /// As it is now.
@@ -183,8 +192,13 @@ impl Current {
     }
 
     fn remember(&self) {
-        if let Err(e) = remember(&self.now(), &self.state) {
+        let estate = self.now();
+        if let Err(e) = remember(&estate, &self.state) {
             tracing::error!(cause = %e, "which keys are revoked is in force, but cannot be kept in the folder of state");
+        }
+        match kept::keep(&self.state, estate.signatures.seen(), replace) {
+            Ok(news) => self.replaced.add(news.iter().map(Entry::from)),
+            Err(e) => tracing::error!(cause = %e, "which signatures were seen counts, but cannot be kept in the folder of state"),
         }
     }
 

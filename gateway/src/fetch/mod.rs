@@ -2,6 +2,7 @@
 //! that came is used. Beside them, the lists of those whose choices reach from one department to another's data ([`reach`]).
 
 mod clocks;
+mod courier;
 mod flight;
 mod keys;
 mod ledgers;
@@ -17,7 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use concordat_policy::{Agreement, Code, LinkageDomain, Name, Refusal};
+use concordat_policy::{Agreement, Code, LinkageDomain, Name, Refusal, Signatures};
 use concordat_proto::order::{Confirmation, ISSUER, MAX_LIFETIME, Order, digest};
 use concordat_proto::token::SigningKey;
 use concordat_proto::v1;
@@ -30,6 +31,7 @@ use prost::Message as _;
 use crate::authenticate::Caller;
 use crate::observe::Observed;
 use crate::plan::{ReleaseExec, ReleaseSpec};
+pub(crate) use courier::Courier;
 pub(crate) use keys::Relay;
 pub(crate) use ledgers::Ledgers;
 pub(crate) use nodes::Nodes;
@@ -60,6 +62,7 @@ pub(crate) struct Errand<'a> {
     pub(crate) started: Instant,
     pub(crate) awaited: &'a Awaited,
     pub(crate) agreements: &'a [Agreement],
+    pub(crate) signatures: &'a Signatures,
 }
 
 impl Fetcher {
@@ -103,7 +106,7 @@ impl Fetcher {
     async fn order(&self, spec: &Arc<ReleaseSpec>, errand: &Errand<'_>) -> Result<(), Refusal> {
         let department = &spec.dataset().department;
         let agreement = agreement(errand.agreements, &spec.permit.agreement)?;
-        let key = self.nodes.signing_key(department, agreement).await?;
+        let key = self.nodes.signing_key(department, agreement, errand.signatures).await?;
         let spoken = self.nodes.spoken(department).await?;
         let jti = uuid::Uuid::now_v7().to_string();
         let command = self.signed(spec, errand, &jti, spoken)?;

@@ -4,15 +4,17 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use chrono::Utc;
 use concordat_operate::Fault;
 use concordat_operate::certificate::{Facts, Files, Identity};
 use concordat_operate::server::unix_now;
 use concordat_operate::trace::{Traced, traced};
 use concordat_policy::agreement::Fingerprint;
-use concordat_policy::{Agreement, Code, Name, Refusal};
+use concordat_policy::{Agreement, Code, Name, Refusal, Signatures};
 use concordat_proto::receipt::Standing;
 use concordat_proto::status::from_status;
 use concordat_proto::token::VerifyingKey;
+use concordat_proto::v1::agreements_client::AgreementsClient;
 use concordat_proto::v1::consent_reach_client::ConsentReachClient;
 use concordat_proto::v1::linkage_keys_client::LinkageKeysClient;
 use concordat_proto::v1::node_client::NodeClient;
@@ -144,6 +146,11 @@ impl Nodes {
         Ok(ConsentReachClient::new(self.node(department)?.channel()).max_decoding_message_size(MAX_CONTROL_MESSAGE))
     }
 
+    /// The service of a node by which agreements travel.
+    pub(super) fn agreements(&self, department: &Name) -> Result<AgreementsClient<Traced>, Refusal> {
+        Ok(AgreementsClient::new(self.node(department)?.channel()).max_decoding_message_size(MAX_CONTROL_MESSAGE))
+    }
+
     /// An order that is about to be sent to a node over `flight`. See [`Sent::new`].
     pub(super) fn sent(&self, department: &Name, flight: &Flight, order: Option<String>) -> Result<Sent, Refusal> {
         Ok(Sent::new(order, flight.channel(), self.node(department)?.returns.clone()))
@@ -239,15 +246,30 @@ impl Nodes {
         spoken_with(version).ok_or_else(|| strange_version(department, version))
     }
 
-    /// The key that signs a node's receipts, checked against the agreement.
-    pub(crate) async fn signing_key(&self, department: &Name, agreement: &Agreement) -> Result<VerifyingKey, Refusal> {
-        let description = self.describe(department).await?;
-        let party = agreement.party(department);
-        let known = party.is_some_and(|p| p.signing_key == Fingerprint::of(&description.signing_key));
+    /// The key that signs a node's receipts, checked against the agreement and the successions since.
+    pub(crate) async fn signing_key(
+        &self,
+        department: &Name,
+        agreement: &Agreement,
+        signatures: &Signatures,
+    ) -> Result<VerifyingKey, Refusal> {
+        let signs = |description: &Description| {
+            let keys = signatures.keys(agreement, department, Utc::now());
+            keys.is_some_and(|keys| keys.signs(&Fingerprint::of(&description.signing_key)))
+        };
+        let mut description = self.describe(department).await?;
+        if !signs(&description) {
+            // It may hold another key since it described itself.
+            self.node(department)?.forget();
+            description = self.describe(department).await?;
+        }
+        let known = signs(&description);
         match VerifyingKey::ed25519_spki(&description.signing_key) {
             Some(key) if known => Ok(key),
-            _ => Err(faulty(department, "signs with a key that is not the one in the agreement", &agreement.id)
-                .advice("the department must publish its new key's fingerprint in the agreement, or someone stands in for its node")),
+            _ => Err(faulty(department, "signs with a key that is not the one in the agreement", &agreement.id).advice(
+                "the department must state its new key's succession to the gateway, and hold that key from then on, or someone stands in \
+                     for its node",
+            )),
         }
     }
 }

@@ -8,18 +8,22 @@ use chrono::Utc;
 use clap::{Args, Subcommand};
 use concordat_operate::Fault;
 use concordat_policy::agreement::Fingerprint;
-use concordat_policy::{Agreement, Name, in_words};
-use concordat_proto::signature::{self, files};
+use concordat_policy::succession::Keys;
+use concordat_policy::{Agreement, Name, Revocations, Seen, Signatures, in_words};
+use concordat_proto::signature::files::Damaged;
+use concordat_proto::signature::{self, files, kept};
 use concordat_proto::token::SigningKey;
 use zeroize::Zeroizing;
 
+use super::inbox::{self, AcceptArgs, InboxArgs, WaitingArgs};
+use super::succeed::{self, SucceedArgs};
 use super::{eprint, print, suspend};
 use crate::config::Paths;
 use crate::private;
 use crate::suspension::Folders;
 use crate::suspension::book::{self, Suspension};
 
-/// What can be done with the department's agreements.
+/// What can be done with the department's agreements and the key that signs them.
 #[derive(Debug, Subcommand)]
 pub enum AgreementCommand {
     /// Sign an agreement with the department's own key: nothing is released under one that it has not signed.
@@ -32,6 +36,30 @@ pub enum AgreementCommand {
         after_help = "Example:\n  concordat-node agreement end opportunity --config node.toml --reason \"the pilot is over\"\n\nIn force from the moment it returns, whether the node runs or not: new orders are refused, running releases are cut, and callers\nare told that the department has ended the agreement. It cannot be resumed; the parties would need a new one. The department's\nsignature is set aside as FILE.DEPARTMENT.sig.ended. What may go on later is suspended instead: `suspend`."
     )]
     End(EndArgs),
+    /// State that a new key takes the place of the present one from a time on: no agreement needs a new text.
+    #[command(
+        after_help = "Example:\n  openssl genpkey -algorithm ed25519 -out keys/next.signing.key.pem && chmod 600 keys/next.signing.key.pem\n  concordat-node agreement succeed --next keys/next.signing.key.pem --from 2026-12-01T06:00:00Z --config node.toml\n\nThe statement is signed with both keys and written among the agreements, DEPARTMENT.KEY.succession: give it to the gateway's operator\nand to the other parties before that time. At that time, put the new key where [keys] names it and restart the node. What programs\nsaw signed before stays signed. A key that may have been stolen is no routine: list it in revoked.toml."
+    )]
+    Succeed(SucceedArgs),
+    /// Offer an agreement that this department has signed to the other parties, by way of the gateway.
+    #[command(
+        after_help = "Example:\n  concordat-node agreement propose opportunity --config node.toml\n\nSign it first. The gateway fetches the text and this department's signature from the running node within ten seconds, and hands both\nto the other parties' nodes and its own operator, where they wait for people: nothing comes into force by it."
+    )]
+    Propose(WaitingArgs),
+    /// List the agreements that other parties have sent, and who has signed them.
+    #[command(after_help = "Example:\n  concordat-node agreement inbox --config node.toml")]
+    Inbox(InboxArgs),
+    /// Show an agreement that another party has sent in plain words, and whose keys are known.
+    #[command(after_help = "Example:\n  concordat-node agreement review opportunity --config node.toml")]
+    Review(WaitingArgs),
+    /// Put an agreement that another party has sent into force here: sign it, and send the signature back.
+    #[command(
+        after_help = "Example:\n  concordat-node agreement accept opportunity --config node.toml\n\nShows in plain words who would give which columns for which uses, why and until when, and asks. The text is put among the agreements,\nbyte for byte, with this department's signature, which the gateway hands to the other parties."
+    )]
+    Accept(AcceptArgs),
+    /// Take an agreement out of what others have sent, and of what this department offers. What is in force stays so.
+    #[command(after_help = "Example:\n  concordat-node agreement discard opportunity --config node.toml")]
+    Discard(WaitingArgs),
 }
 
 /// What is signed.
@@ -69,6 +97,12 @@ pub(super) async fn run(command: AgreementCommand) -> miette::Result<()> {
     match command {
         AgreementCommand::Sign(args) => sign_held(&args),
         AgreementCommand::End(args) => end(args).await,
+        AgreementCommand::Succeed(args) => succeed::of_node(&args),
+        AgreementCommand::Propose(args) => inbox::propose(&args),
+        AgreementCommand::Inbox(args) => inbox::list(&args),
+        AgreementCommand::Review(args) => inbox::review(&args),
+        AgreementCommand::Accept(args) => inbox::accept(&args),
+        AgreementCommand::Discard(args) => inbox::discard(&args),
     }
 }
 
@@ -117,7 +151,7 @@ fn sign_held(args: &SignArgs) -> miette::Result<()> {
 }
 
 /// The file of the agreement with this id.
-fn held(paths: &Paths, id: &str) -> Result<PathBuf, Fault> {
+pub(super) fn held(paths: &Paths, id: &str) -> Result<PathBuf, Fault> {
     let folder = &paths.agreements;
     let unreadable = |e: io::Error| Fault::new(folder.display(), format!("cannot be read: {e}"), "run this as the node's user, or as root");
     let mut known = Vec::new();
@@ -143,23 +177,33 @@ fn held(paths: &Paths, id: &str) -> Result<PathBuf, Fault> {
 pub fn sign(file: &Path, department: &Name, key: &Path, yes: bool) -> Result<PathBuf, Fault> {
     let unusable = |e: io::Error| Fault::new(file.display(), format!("cannot be read: {e}"), "correct the path or its permissions");
     let file = absolute(file).map_err(unusable)?;
-    let agreement = agreement(&file)?;
-    let key = department_key(&agreement, department, key)?;
-    if aside(&files::beside(&file, department)).exists() {
+    let content = signed(&file, &file, (department, key), yes)?;
+    let path = files::beside(&file, department);
+    write(&path, content.as_bytes())?;
+    Ok(path)
+}
+
+/// Writes a file among the agreements, whole or not at all.
+pub(super) fn write(path: &Path, content: &[u8]) -> Result<(), Fault> {
+    let unwritten = |e: io::Error| Fault::new(path.display(), format!("cannot be written: {e}"), "correct the folder's permissions");
+    private::replace_public(path, content).map_err(unwritten)
+}
+
+/// The signature of an agreement that lies at `place`, or is to, and the text of which is in `file`, once somebody agrees to it.
+pub(super) fn signed(file: &Path, place: &Path, (department, key): (&Name, &Path), yes: bool) -> Result<String, Fault> {
+    let agreement = agreement(file)?;
+    let folder = place.parent().unwrap_or(Path::new("/"));
+    let (revoked, seen) = lists(folder)?;
+    let now = Utc::now();
+    let found = Signatures::new(revoked.clone(), seen.clone());
+    let keys = found.keys(&agreement, department, now).ok_or_else(|| no_party(&agreement, department))?;
+    let key = department_key(&keys, department, key)?;
+    if aside(&files::beside(place, department)).exists() {
         let remedy = "an agreement that has ended is over for good: the parties agree a new one, under an id of its own";
         return Err(Fault::new(file.display(), format!("'{department}' has ended it"), remedy));
     }
-    let folder = file.parent().unwrap_or(Path::new("/"));
-    let revoked = files::revoked(folder).map_err(|damaged| {
-        Fault::new(
-            damaged.path.display(),
-            "cannot be relied on, so nobody can tell which keys are revoked",
-            "correct it; nothing was signed",
-        )
-    })?;
-    let now = Utc::now();
     eprint(&in_words::describe(&agreement));
-    if let Ok(before) = files::find(&file, department)
+    if let Ok(before) = files::find(place, department)
         && before.sha256 == agreement.digest
     {
         eprint(&format!("'{department}' signed this very text at {} already.", before.signed_at));
@@ -174,15 +218,12 @@ pub fn sign(file: &Path, department: &Name, key: &Path, yes: bool) -> Result<Pat
     let content = signature::sign(&agreement, department, &key, now).map_err(failed)?;
     // What is written must be what others will accept.
     let statement = signature::read(content.as_bytes()).map_err(|fault| failed(format!("the new signature {fault}")))?;
-    statement.judge(&agreement, department, &revoked, now).map_err(|fault| failed(format!("the new signature {fault}")))?;
-    let path = files::beside(&file, department);
-    let unwritten = |e: io::Error| Fault::new(path.display(), format!("cannot be written: {e}"), "correct the folder's permissions");
-    private::replace_public(&path, content.as_bytes()).map_err(unwritten)?;
-    Ok(path)
+    statement.judge(&agreement, department, &revoked, &seen, now).map_err(|fault| failed(format!("the new signature {fault}")))?;
+    Ok(content)
 }
 
 /// The agreement in a file, whole and sound.
-fn agreement(file: &Path) -> Result<Agreement, Fault> {
+pub(super) fn agreement(file: &Path) -> Result<Agreement, Fault> {
     let unreadable = |e: io::Error| Fault::new(file.display(), format!("cannot be read: {e}"), "correct the path or its permissions");
     let text = std::fs::read_to_string(file).map_err(unreadable)?;
     Agreement::parse(&text).map_err(|problems| {
@@ -191,13 +232,47 @@ fn agreement(file: &Path) -> Result<Agreement, Fault> {
     })
 }
 
-/// The key in a file, if it is the one that the agreement names of the department.
-fn department_key(agreement: &Agreement, department: &Name, path: &Path) -> Result<SigningKey, Fault> {
+fn no_party(agreement: &Agreement, department: &Name) -> Fault {
     let parties: Vec<&str> = agreement.parties.iter().map(|party| party.department.as_str()).collect();
-    let party = agreement.party(department).ok_or_else(|| {
-        let cause = format!("'{department}' is no party of it; its parties are {}", parties.join(", "));
-        Fault::new(format!("agreement '{}'", agreement.id), cause, "name the department as the agreement does; nothing was signed")
-    })?;
+    let cause = format!("'{department}' is no party of it; its parties are {}", parties.join(", "));
+    Fault::new(format!("agreement '{}'", agreement.id), cause, "name the department as the agreement does; nothing was signed")
+}
+
+/// Which keys are revoked, and which are in succession, as a folder of agreements says.
+pub(super) fn lists(folder: &Path) -> Result<(Revocations, Seen), Fault> {
+    let unsound = |what: &'static str| {
+        move |damaged: Damaged| {
+            let cause = damaged.problems.first().map(|problem| format!(" ({})", problem.cause)).unwrap_or_default();
+            let cause = format!("cannot be relied on{cause}, so nobody can tell which keys are {what}");
+            Fault::new(damaged.path.display(), cause, "correct it; nothing was signed")
+        }
+    };
+    Ok((files::revoked(folder).map_err(unsound("revoked"))?, kept::seen(folder, None).map_err(unsound("in succession"))?))
+}
+
+/// The key in a file, if it is the one by which the department signs now.
+fn department_key(keys: &Keys<'_>, department: &Name, path: &Path) -> Result<SigningKey, Fault> {
+    let key = private_key(path)?;
+    let print = Fingerprint::of(key.public_spki());
+    if !keys.signs(&print) {
+        let agreed = keys.present().map(|(signing, _)| signing.to_string()).unwrap_or_default();
+        let cause = format!("is the key {print}; the agreement names {agreed} as the key of '{department}', or it is in succession now");
+        return Err(Fault::new(path.display(), cause, "sign with that key; nothing was signed"));
+    }
+    Ok(key)
+}
+
+/// The signing key in a file.
+pub(super) fn private_key(path: &Path) -> Result<SigningKey, Fault> {
+    let text = private_text(path)?;
+    SigningKey::from_pem(&text).ok_or_else(|| {
+        let cause = "is not an Ed25519 private key in PKCS#8 PEM";
+        Fault::new(path.display(), cause, "name the department's key; openssl genpkey -algorithm ed25519 makes a new one")
+    })
+}
+
+/// The text of a file that nobody else may read.
+pub(super) fn private_text(path: &Path) -> Result<Zeroizing<String>, Fault> {
     let fault = |cause: String, remedy: &str| Fault::new(path.display(), cause, remedy);
     let text = std::fs::read_to_string(path).map_err(|e| fault(format!("cannot be read: {e}"), "correct the path or its permissions"))?;
     let text = Zeroizing::new(text);
@@ -206,19 +281,11 @@ fn department_key(agreement: &Agreement, department: &Name, path: &Path) -> Resu
         let cause = format!("is a private key that others can read (mode {:o})", mode & 0o777);
         return Err(fault(cause, "chmod 600; if others could read it, replace the key"));
     }
-    let key = SigningKey::from_pem(&text).ok_or_else(|| {
-        fault("is not an Ed25519 private key in PKCS#8 PEM".into(), "name the key whose fingerprint stands in the agreement")
-    })?;
-    let print = Fingerprint::of(key.public_spki());
-    if print != party.signing_key {
-        let cause = format!("is the key {print}; the agreement names {} as the key of '{department}'", party.signing_key);
-        return Err(fault(cause, "sign with the agreed key, or have the parties agree this one; nothing was signed"));
-    }
-    Ok(key)
+    Ok(text)
 }
 
 /// Asks at the terminal.
-fn confirmed(department: &Name, to: &str) -> Result<(), Fault> {
+pub(super) fn confirmed(department: &Name, to: &str) -> Result<(), Fault> {
     if !io::stdin().is_terminal() {
         return Err(Fault::new("terminal", "nobody sits there who could agree", "add --yes to agree to what is shown above"));
     }
@@ -248,7 +315,7 @@ mod tests {
         let written = sign(&file, &name("dfe"), &paths.signing, true).unwrap();
         assert_eq!(written, world.path("agreements/opportunity.toml.dfe.sig"));
         let statement = files::find(&file, &name("dfe")).unwrap();
-        assert_eq!(statement.judge(&world.agreement, &name("dfe"), &Default::default(), Utc::now()), Ok(()));
+        assert_eq!(statement.judge(&world.agreement, &name("dfe"), &Default::default(), &Default::default(), Utc::now()), Ok(()));
         // Nobody sits at a terminal.
         assert!(sign(&file, &name("dfe"), &paths.signing, false).unwrap_err().remedy.contains("--yes"));
     }

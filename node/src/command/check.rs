@@ -40,6 +40,9 @@ async fn sound(report: &mut Report, config: &Config) {
     let (department, agreements) = (&config.department, config.agreements.len());
     report.ok(format!("configuration of '{department}': {agreements} agreement(s), keys as in the agreements"));
     let now = Utc::now();
+    for succession in config.signatures.seen().successions().iter() {
+        report.ok(succession.to_string());
+    }
     for agreement in &config.agreements {
         if let Ok(at) = config.signatures.judge(agreement, department, now) {
             report.ok(format!(

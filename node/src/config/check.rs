@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use chrono::{DateTime, Utc};
 use concordat_policy::agreement::{Dataset, Fingerprint};
-use concordat_policy::{Agreement, Name, PurposeTree};
+use concordat_policy::{Agreement, Name, PurposeTree, Signatures};
 
 use super::{DatasetConfig, Finding};
 
@@ -21,6 +22,9 @@ pub(super) struct Own<'a> {
     pub(super) datasets: &'a [DatasetConfig],
     pub(super) signing: &'a Fingerprint,
     pub(super) linkage: &'a Fingerprint,
+    /// What was seen of successions since the agreements were made.
+    pub(super) signatures: &'a Signatures,
+    pub(super) now: DateTime<Utc>,
     pub(super) purposes: &'a PurposeTree,
 }
 
@@ -60,15 +64,17 @@ impl Paper {
     }
 
     fn check_keys(&self, index: usize, own: &Own<'_>, findings: &mut Vec<Finding>) {
-        let Some(party) = self.agreement.parties.get(index) else { return };
+        let Some(keys) = own.signatures.keys(&self.agreement, own.department, own.now) else { return };
         let index = index.to_string();
-        for (key, agreed, actual) in [("signing_key", &party.signing_key, own.signing), ("linkage_key", &party.linkage_key, own.linkage)] {
-            if agreed != actual {
+        for (key, agreed, actual) in
+            [("signing_key", keys.signs(own.signing), own.signing), ("linkage_key", keys.links(own.linkage), own.linkage)]
+        {
+            if !agreed {
                 let cause = format!("the agreement states another {key} of '{}' than this node holds ({actual})", own.department);
                 findings.push(self.finding(
                     &["party", &index, key],
                     cause,
-                    "use the key that was agreed, or have the parties agree the new fingerprint",
+                    "use the key that was agreed or, from its time on, the one in its succession: `concordat-node agreement succeed` states one",
                 ));
             }
         }

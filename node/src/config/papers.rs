@@ -1,13 +1,16 @@
-//! The papers: purposes, agreements, the department's signatures, the revoked keys, and the guard rails that speak of them. A running
+//! The papers: purposes, agreements, the department's signatures, revoked keys and successions, and the guard rails that speak of them. A running
 //! node reads them again, against what it declares of itself and holds as keys since it started.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use chrono::Utc;
 use concordat_guard::{ReleaseGuard, Settings};
 use concordat_policy::agreement::Fingerprint;
-use concordat_policy::{Agreement, Name, PurposeTree, Revocations, Signatures};
-use concordat_proto::signature::files;
+use concordat_policy::seen::News;
+use concordat_policy::{Agreement, Name, PurposeTree, Revocations, Seen, Signatures};
+use concordat_proto::signature::offer::Texts;
+use concordat_proto::signature::{files, kept};
 
 use super::{DatasetConfig, Finding, Findings, Loader, check};
 use crate::{guard, private};
@@ -25,6 +28,16 @@ pub struct Papers {
     pub guard: ReleaseGuard,
     /// What the operator should know, though the papers can be used.
     pub warnings: Vec<String>,
+}
+
+/// In a folder of state, where agreements wait that other parties signed.
+pub(crate) fn inbox(state: &Path) -> Texts {
+    Texts::at(state.join("inbox"))
+}
+
+/// In a folder of state, where agreements wait that this department signed and offers to the others.
+pub(crate) fn outbox(state: &Path) -> Texts {
+    Texts::at(state.join("outbox"))
 }
 
 /// Where the papers lie, and what they are checked against.
@@ -72,6 +85,18 @@ impl PaperFiles {
         })
     }
 
+    /// Where agreements wait that other parties signed.
+    #[must_use]
+    pub fn inbox(&self) -> Texts {
+        inbox(&self.folder().join(&self.state))
+    }
+
+    /// Where agreements wait that this department signed and offers to the others.
+    #[must_use]
+    pub fn outbox(&self) -> Texts {
+        outbox(&self.folder().join(&self.state))
+    }
+
     /// What to look at to notice a change. The guard rails are among it: papers that did not fit the old ones may fit others.
     #[must_use]
     pub fn watched(&self) -> Vec<PathBuf> {
@@ -93,6 +118,14 @@ impl PaperFiles {
         files::remember(&self.folder().join(&self.state), revoked, private::replace)
     }
 
+    /// Keeps which signatures and successions were seen, and gives what was not kept before, which is for the log.
+    ///
+    /// # Errors
+    /// When the folder of state cannot be written.
+    pub fn keep(&self, seen: &Seen) -> io::Result<Vec<News>> {
+        kept::keep(&self.folder().join(&self.state), seen, private::replace)
+    }
+
     fn folder(&self) -> &Path {
         self.config.parent().unwrap_or(Path::new("."))
     }
@@ -102,22 +135,34 @@ impl Loader<'_> {
     /// Checks agreements that were read, and finds what lies beside them; none where guard rails cannot be used, which is a finding.
     /// Warnings stay with the loader.
     pub(super) fn papers(&mut self, place: &PaperFiles, purposes: PurposeTree, agreements: Vec<check::Paper>) -> Option<Papers> {
+        let now = Utc::now();
+        let mut signatures = Signatures::new(self.revoked(&place.agreements, &place.state), self.seen(&place.agreements, &place.state));
         let own = check::Own {
             department: &place.department,
             datasets: &place.datasets,
             signing: &place.signing,
             linkage: &place.linkage,
+            signatures: &signatures,
+            now,
             purposes: &purposes,
         };
         let papers = check::agreements(agreements, &own, &mut self.findings, &mut self.warnings);
-        let mut signatures = Signatures::new(self.revoked(&place.agreements, &place.state));
         for paper in &papers {
             signatures.add(&paper.agreement.id, &place.department, files::find(&paper.path, &place.department));
         }
         let agreements: Vec<Agreement> = papers.into_iter().map(|paper| paper.agreement).collect();
+        signatures.witness(&agreements, now);
         let known = guard::known(&purposes, agreements.iter(), place.datasets.iter().map(|dataset| &dataset.name));
         let guard = self.keep(guard::open(&place.department, place.guard.as_ref(), &known))?;
         Some(Papers { purposes, agreements, signatures, guard, warnings: Vec::new() })
+    }
+
+    /// What was seen of signatures and successions; nothing where that is damaged, which is a finding.
+    fn seen(&mut self, folder: &Path, state: &Path) -> Seen {
+        kept::seen(&self.folder.join(folder), Some(&self.folder.join(state))).unwrap_or_else(|damaged| {
+            self.problems(&damaged.path, &damaged.text, damaged.problems);
+            Seen::default()
+        })
     }
 
     /// The keys that count as revoked; none where a list is damaged, which is a finding.

@@ -27,8 +27,18 @@ pub(super) const SCHEMA: &str = "
 const AT_ONCE: i64 = 1000;
 
 /// The events that commands note, as the log names them.
-const EVENTS: [&str; 7] =
-    ["consent.recorded", "consent.imported", "consent.shown", "consent.receipted", "consent.corrected", "consent.erased", "preview.made"];
+const EVENTS: [&str; 10] = [
+    "consent.recorded",
+    "consent.imported",
+    "consent.shown",
+    "consent.receipted",
+    "consent.corrected",
+    "consent.erased",
+    "preview.made",
+    "agreement.proposed",
+    "agreement.countersigned",
+    "agreement.discarded",
+];
 
 /// What a command did. Never holds an identifier.
 #[derive(Debug, Clone)]

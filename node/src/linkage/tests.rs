@@ -4,7 +4,9 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use chrono::TimeDelta;
 use concordat_guard::{Known, ReleaseGuard};
-use concordat_policy::{PurposeTree, Signatures};
+use concordat_policy::signature::Statement;
+use concordat_policy::succession::{NextLinkage, Succession};
+use concordat_policy::{PurposeTree, Seen, Signatures};
 
 use super::*;
 use crate::fixture::{PURPOSES, agreement_text, linkage_key, name, signed_by, signing_key};
@@ -21,11 +23,11 @@ struct Pair {
 impl Pair {
     /// `dfe` keeps the keys.
     fn new() -> Self {
-        Self::with(true)
+        Self::with(true, |_| Seen::default())
     }
 
-    /// Whether both have signed.
-    fn with(signed: bool) -> Self {
+    /// Whether both have signed, and what both have seen.
+    fn with(signed: bool, seen: impl Fn(&Agreement) -> Seen) -> Self {
         let folders = std::array::from_fn(|_| tempfile::tempdir().unwrap());
         let [(dfe, dwp), (stranger, _)] = [(linkage_key().0, linkage_key().0), (linkage_key().0, linkage_key().0)];
         let print = |pair: &Keypair| Fingerprint::of(&pair.public());
@@ -34,7 +36,7 @@ impl Pair {
         let agreement = Agreement::parse(&agreement_text("dfe", (&of_dfe, &print(&dfe)), (&of_dwp, &print(&dwp)))).unwrap();
         let agreements = |own: &str, index: usize| {
             let suspensions = Suspensions::at(name(own), Folders::new(folders[index].path(), folders[index].path()));
-            let signatures = if signed { signed_by(&agreement, own, &signing[index]) } else { Signatures::default() };
+            let signatures = if signed { signed_by(&agreement, own, &signing[index], seen(&agreement)) } else { Signatures::default() };
             let guard = ReleaseGuard::open(name(own), None, &Known::default()).unwrap();
             Agreements::new(suspensions.into(), vec![agreement.clone()], signatures, PurposeTree::parse(PURPOSES).unwrap(), guard)
         };
@@ -94,7 +96,7 @@ fn both_ends_hold_the_same_key_and_keep_it() {
 
 #[test]
 fn no_key_is_made_sealed_or_taken_under_an_agreement_that_the_department_has_not_signed() {
-    let (unsigned, signed) = (Pair::with(false), Pair::new());
+    let (unsigned, signed) = (Pair::with(false, |_| Seen::default()), Pair::new());
     let sealed = signed.seal(&signed.request()).unwrap();
     let taken = unsigned.dwp.0.accept(
         &v1::SealedKey { agreement_digest: unsigned.agreement().digest.clone(), ..sealed },
@@ -208,4 +210,37 @@ fn neighbouring_epochs_are_taken_at_their_boundary_only() {
         domain.epoch = domain.epoch.checked_add_signed(shift).unwrap();
         assert_eq!(pair.seal(&request).is_ok(), taken, "{seconds} s, {shift:+}");
     }
+}
+
+#[test]
+fn after_a_succession_keys_are_sealed_to_the_new_key_and_to_no_other() {
+    let (next, folder) = (linkage_key().0, tempfile::tempdir().unwrap());
+    let print = Fingerprint::of(&next.public());
+    let pair = Pair::with(true, |agreement| {
+        let dwp = agreement.party(&name("dwp")).unwrap().clone();
+        let mut seen = Seen::default();
+        let signed = Statement {
+            department: dwp.department.clone(),
+            agreement: agreement.id.clone(),
+            sha256: agreement.digest.clone(),
+            signed_at: DateTime::UNIX_EPOCH,
+            key: dwp.signing_key.clone(),
+        };
+        seen.saw(&signed, Utc::now() - TimeDelta::hours(2));
+        seen.succeeds(Succession {
+            department: dwp.department,
+            key: dwp.signing_key,
+            next: Fingerprint::of(b"next"),
+            from: Utc::now() - TimeDelta::hours(1),
+            linkage: Some(NextLinkage { key: dwp.linkage_key, next: print.clone() }),
+        })
+        .unwrap();
+        seen
+    });
+    let refusal = pair.dfe.0.seal(&pair.request(), &pair.dfe.1, pair.now).unwrap_err();
+    assert!(refusal.message.contains("is not the one in the agreement"), "{refusal}");
+    let request = v1::SealRequest { recipient_key: next.public().to_vec(), ..pair.request() };
+    let sealed = pair.dfe.0.seal(&request, &pair.dfe.1, pair.now).unwrap();
+    assert!(pair.dwp.0.accept(&sealed, &pair.dwp.1, pair.now).is_err(), "the old key opens nothing");
+    LinkageKeys::open(next, folder.path()).unwrap().accept(&sealed, &pair.dwp.1, pair.now).unwrap();
 }

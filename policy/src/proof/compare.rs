@@ -27,7 +27,7 @@ const KINDS: [&str; 10] = [
     "denied: a dataset of which only its existence is told",
 ];
 
-const FAULTS: [&str; 9] = [
+const FAULTS: [&str; 11] = [
     "is missing",
     "cannot be read",
     "does not verify: it was altered, or made up",
@@ -35,7 +35,9 @@ const FAULTS: [&str; 9] = [
     "is for another agreement",
     "signs another text",
     "is made with another key than the agreement names",
+    "is made with a key that was replaced, and was not seen here before",
     "is made with a revoked key",
+    "is void: another key that the agreement names of it, or that leads to its present one, is revoked",
     "was made more than 30 s in the future",
 ];
 

@@ -23,6 +23,27 @@ pub(super) struct World {
     pub(super) agreements: Vec<Agreement>,
     pub(super) signatures: Vec<Signature>,
     pub(super) revoked_keys: Vec<String>,
+    pub(super) successions: Vec<Succession>,
+    pub(super) sightings: Vec<Sighting>,
+}
+
+/// A department's statement that one of its keys follows another.
+#[derive(Debug, Clone)]
+pub(super) struct Succession {
+    pub(super) department: String,
+    pub(super) key: String,
+    pub(super) next: String,
+    pub(super) from_millisecond: i64,
+}
+
+/// When somebody here first saw a signature.
+#[derive(Debug, Clone)]
+pub(super) struct Sighting {
+    pub(super) department: String,
+    pub(super) agreement: String,
+    pub(super) document: u32,
+    pub(super) key: String,
+    pub(super) at_millisecond: i64,
 }
 
 #[derive(Debug, Clone)]
@@ -262,7 +283,8 @@ fn permitted_purposes(world: &World, agreement: &Agreement) -> Vec<String> {
 }
 
 /// Rule 2. A signature counts if it is the party's own statement of this very document under this identifier, with the key
-/// that the agreement names, which nobody has revoked, and made at most 30 s after now (clocks differ).
+/// that the agreement names, or one that followed it, of which nobody has revoked any, and made at most 30 s after now (clocks differ).
+/// A key that was followed by another signs only what was seen before that.
 fn lacks(world: &World, agreement: &Agreement, ask: &Ask) -> Lacks {
     let mut parties = Vec::new();
     for party in &agreement.parties {
@@ -284,8 +306,23 @@ fn lacks(world: &World, agreement: &Agreement, ask: &Ask) -> Lacks {
                     if *document != agreement.document {
                         wrong.push("signs another text");
                     }
-                    if *key != party.key {
-                        wrong.push("is made with another key than the agreement names");
+                    let keys = keys(world, agreement, party, ask);
+                    let mut seen = ask.millisecond;
+                    for sighting in &world.sightings {
+                        let of_it = sighting.department == *speaks_for && sighting.agreement == *id && sighting.document == *document;
+                        if of_it && sighting.key == *key {
+                            seen = seen.min(sighting.at_millisecond);
+                        }
+                    }
+                    match keys.iter().find(|(known, _)| known == key) {
+                        None => wrong.push("is made with another key than the agreement names"),
+                        Some((_, Some(until))) if seen >= *until => {
+                            wrong.push("is made with a key that was replaced, and was not seen here before");
+                        }
+                        Some(_) => {}
+                    }
+                    if keys.iter().any(|(known, _)| world.revoked_keys.contains(known)) {
+                        wrong.push("is void: another key that the agreement names of it, or that leads to its present one, is revoked");
                     }
                     if world.revoked_keys.contains(key) {
                         wrong.push("is made with a revoked key");
@@ -301,6 +338,26 @@ fn lacks(world: &World, agreement: &Agreement, ask: &Ask) -> Lacks {
         }
     }
     Lacks { agreement: agreement.id.clone(), parties }
+}
+
+/// A party's keys: the one that the agreement names, and those that followed it by now; each with when it was followed. A revoked key
+/// has no follower, and no key that the agreement names of somebody else is one.
+fn keys(world: &World, agreement: &Agreement, party: &Party, ask: &Ask) -> Vec<(String, Option<i64>)> {
+    let mut keys = vec![(party.key.clone(), None)];
+    loop {
+        let Some((present, until)) = keys.last_mut() else { return keys };
+        let mut follower = None;
+        for succession in &world.successions {
+            let another_names = agreement.parties.iter().any(|other| other.department != party.department && other.key == succession.next);
+            let counts = succession.department == party.department && succession.from_millisecond <= ask.millisecond && !another_names;
+            if succession.key == *present && counts && !world.revoked_keys.contains(present) {
+                follower = Some(succession);
+            }
+        }
+        let Some(follower) = follower else { return keys };
+        *until = Some(follower.from_millisecond);
+        keys.push((follower.next.clone(), None));
+    }
 }
 
 /// Those that lack the fewest signatures, and of these the first by identifier.

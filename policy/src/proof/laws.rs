@@ -199,6 +199,8 @@ fn shuffled(random: &mut Seeded, world: &World) -> World {
     random.shuffle(&mut world.purposes);
     random.shuffle(&mut world.signatures);
     random.shuffle(&mut world.revoked_keys);
+    random.shuffle(&mut world.successions);
+    random.shuffle(&mut world.sightings);
     for agreement in &mut world.agreements {
         random.shuffle(&mut agreement.purposes);
         random.shuffle(&mut agreement.parties);

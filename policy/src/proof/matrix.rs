@@ -86,7 +86,7 @@ fn estate() -> World {
     for signature in signatures.iter_mut().filter(|signature| signature.beside == "stays") {
         signature.says = Says::Nothing("does not verify: it was altered, or made up");
     }
-    World { purposes, agreements, signatures, revoked_keys: Vec::new() }
+    World { purposes, agreements, signatures, ..World::default() }
 }
 
 fn ask(organisation: &str, role: &str, purpose: &str) -> Ask {

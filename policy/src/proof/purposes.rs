@@ -28,7 +28,7 @@ pub(super) fn estate(purposes: &[Purpose], agreed: &str) -> World {
         datasets: vec![dataset],
     };
     let signatures = vec![world::signature(&agreement, &party)];
-    World { purposes: purposes.to_vec(), agreements: vec![agreement], signatures, revoked_keys: Vec::new() }
+    World { purposes: purposes.to_vec(), agreements: vec![agreement], signatures, ..World::default() }
 }
 
 fn for_purpose(purpose: &str) -> Ask {

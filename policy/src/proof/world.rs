@@ -6,11 +6,11 @@ use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 use sha2::{Digest as _, Sha256};
 
 use super::Seeded;
-use super::evaluator::{Agreement, Ask, Basis, Dataset, Party, Purpose, Recipient, Record, Says, Signature, World};
+use super::evaluator::{Agreement, Ask, Basis, Dataset, Party, Purpose, Recipient, Record, Says, Sighting, Signature, Succession, World};
 use crate::column::SUBJECT;
 use crate::fingerprint::{Fingerprint, hex};
 use crate::signature::{Fault, Statement};
-use crate::{Name, PurposeTree, Revocations, Signatures, Use};
+use crate::{Name, PurposeTree, Revocations, Seen, Signatures, Use};
 
 pub(super) const DEPARTMENTS: [&str; 3] = ["dfe", "dwp", "hmrc"];
 pub(super) const DATASETS: [&str; 3] = ["claims", "homes", "people"];
@@ -54,7 +54,49 @@ pub(super) fn world(random: &mut Seeded) -> World {
     if random.percent(10) {
         world.revoked_keys.push(format!("key of {}", random.one(&DEPARTMENTS)));
     }
+    if random.percent(25) {
+        successions(random, base, &mut world);
+    }
     world
+}
+
+/// One department's key is followed by another of its own, mostly; some signatures are made with that, some were seen.
+fn successions(random: &mut Seeded, base: NaiveDate, world: &mut World) {
+    let midnight = base.and_time(NaiveTime::MIN).and_utc();
+    let around = |random: &mut Seeded| {
+        let hours = i64::try_from(random.below(400)).unwrap() - 200;
+        (midnight + TimeDelta::hours(hours)).timestamp_millis()
+    };
+    let of: String = random.one(&DEPARTMENTS).into();
+    let another = format!("key of {}", random.one(&DEPARTMENTS));
+    let own = format!("key of {of}");
+    let next = if another == own || random.percent(90) { format!("next key of {of}") } else { another };
+    let department = if random.percent(90) { of.clone() } else { random.one(&DEPARTMENTS).into() };
+    let from_millisecond = around(random);
+    world.successions.push(Succession { department, key: own, next: next.clone(), from_millisecond });
+    if random.percent(30) {
+        let from_millisecond = around(random);
+        world.successions.push(Succession { department: of.clone(), key: next.clone(), next: "a third key".into(), from_millisecond });
+    }
+    if random.percent(20) && !world.revoked_keys.contains(&next) {
+        world.revoked_keys.push(next.clone());
+    }
+    for signature in &mut world.signatures {
+        let Says::Statement { speaks_for, agreement, document, key, .. } = &mut signature.says else { continue };
+        if *speaks_for == of && random.percent(50) {
+            *key = if random.percent(80) { next.clone() } else { "a third key".into() };
+        }
+        if random.percent(50) {
+            let at_millisecond = around(random);
+            world.sightings.push(Sighting {
+                department: speaks_for.clone(),
+                agreement: agreement.clone(),
+                document: *document,
+                key: key.clone(),
+                at_millisecond,
+            });
+        }
+    }
 }
 
 fn purposes(random: &mut Seeded) -> Vec<Purpose> {
@@ -303,8 +345,32 @@ pub(super) fn read(world: &World) -> Read {
         let key = Fingerprint::of(key.as_bytes());
         let _ = writeln!(revoked, "[[key]]\nfingerprint = \"{key}\"\nreason = \"stolen\"\nsince = \"2026-01-01T00:00:00Z\"");
     }
-    let mut signatures = Signatures::new(Revocations::parse(&revoked).unwrap());
     let name = |text: &str| Name::parse(text).unwrap();
+    let at = |millisecond: i64| DateTime::from_timestamp_millis(millisecond).unwrap();
+    let sha256 = |document: u32| hex(&Sha256::digest(texts.iter().find(|(of, _)| *of == document).map_or("another", |(_, text)| text)));
+    let mut seen = Seen::default();
+    for Succession { department, key, next, from_millisecond } in &world.successions {
+        let (key, next) = (Fingerprint::of(key.as_bytes()), Fingerprint::of(next.as_bytes()));
+        seen.succeeds(crate::succession::Succession {
+            department: name(department),
+            key,
+            next,
+            from: at(*from_millisecond),
+            linkage: None,
+        })
+        .unwrap();
+    }
+    for Sighting { department, agreement, document, key, at_millisecond } in &world.sightings {
+        let statement = Statement {
+            department: name(department),
+            agreement: name(agreement),
+            sha256: sha256(*document),
+            signed_at: DateTime::UNIX_EPOCH,
+            key: Fingerprint::of(key.as_bytes()),
+        };
+        seen.saw(&statement, at(*at_millisecond));
+    }
+    let mut signatures = Signatures::new(Revocations::parse(&revoked).unwrap(), seen);
     for Signature { beside, of, says } in &world.signatures {
         let found = match says {
             Says::Nothing("cannot be read") => Err(Fault::Unreadable("the operator's".into())),
@@ -312,8 +378,8 @@ pub(super) fn read(world: &World) -> Read {
             Says::Statement { speaks_for, agreement, document, key, at_millisecond } => Ok(Statement {
                 department: name(speaks_for),
                 agreement: name(agreement),
-                sha256: hex(&Sha256::digest(texts.iter().find(|(of, _)| of == document).map_or("another", |(_, text)| text))),
-                signed_at: DateTime::from_timestamp_millis(*at_millisecond).unwrap(),
+                sha256: sha256(*document),
+                signed_at: at(*at_millisecond),
                 key: Fingerprint::of(key.as_bytes()),
             }),
         };

@@ -2,6 +2,7 @@
 
 use chrono::DateTime;
 
+use crate::fingerprint::Fingerprint;
 use crate::signature::{Signatures, Statement};
 use crate::{Agreement, Name};
 
@@ -10,6 +11,11 @@ pub(crate) const AGREEMENT: &str = include_str!("agreement.toml");
 
 pub(crate) fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
+}
+
+/// The fingerprint of this digit, as [`AGREEMENT`] has them.
+pub(crate) fn print(digit: &str) -> Fingerprint {
+    format!("sha256:{}", digit.repeat(64)).try_into().unwrap()
 }
 
 /// As if every party had signed each agreement.

@@ -1,9 +1,10 @@
-//! Where signatures lie: beside the agreement's file, with the list of revoked keys.
+//! Where signatures lie: beside the agreement's file, with the list of revoked keys and statements of succession.
 //!
 //! ```text
 //! agreements/opportunity.toml
 //! agreements/opportunity.toml.dfe.sig     one per party
 //! agreements/revoked.toml                 optional
+//! agreements/dfe.1a2b3c4d5e6f7a8b.succession   of the key whose fingerprint begins like this; optional
 //! state/revoked.toml                      what a program has seen revoked, its own
 //! ```
 

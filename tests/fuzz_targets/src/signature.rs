@@ -7,8 +7,8 @@
 
 use chrono::{DateTime, Utc};
 use concordat_policy::agreement::Fingerprint;
-use concordat_policy::{Agreement, Revocations};
-use concordat_proto::signature::{MAX_BYTES, TYPE, read, sign};
+use concordat_policy::{Agreement, Revocations, Seen};
+use concordat_proto::signature::{MAX_BYTES, TYPE, read, sign, succession};
 use serde_json::{Value, json};
 
 use crate::token::{KEY, NOW, signed};
@@ -34,6 +34,9 @@ pub fn signature(data: &[u8]) {
             assert!(rest.len() <= MAX_BYTES);
             assert_eq!(statement.key, Fingerprint::of(KEY.signing.public_spki()), "a signature that we did not make");
         }
+        if let Ok(stated) = succession::read(rest) {
+            assert_eq!(stated.key, Fingerprint::of(KEY.signing.public_spki()), "a succession that we did not state");
+        }
         return;
     }
     let Some((length, rest)) = rest.split_first() else { return };
@@ -44,7 +47,7 @@ pub fn signature(data: &[u8]) {
     let payload: Value = serde_json::from_slice(payload).expect("a payload that is no JSON was taken");
     assert_eq!(payload.as_object().map(|members| members.len()), Some(5), "a member too many, or too few");
     let agreement = agreement();
-    if statement.judge(&agreement, &statement.department, &Revocations::default(), now()).is_ok() {
+    if statement.judge(&agreement, &statement.department, &Revocations::default(), &Seen::default(), now()).is_ok() {
         assert_eq!((payload["department"].as_str(), payload["agreement"].as_str()), (Some("dfe"), Some("a")));
         assert_eq!(payload["sha256"].as_str(), Some(agreement.digest.as_str()));
         assert!(statement.signed_at.timestamp() <= NOW + 30);
@@ -80,7 +83,7 @@ mod tests {
         let _alone = crate::replay::alone();
         let seeds = seeds();
         let good = read(&seeds[0][1..]).unwrap();
-        assert!(good.judge(&agreement(), &good.department, &Revocations::default(), now()).is_ok());
+        assert!(good.judge(&agreement(), &good.department, &Revocations::default(), &Seen::default(), now()).is_ok());
         seeds.iter().for_each(|seed| signature(seed));
     }
 }

@@ -18,19 +18,30 @@ pub(super) fn check(path: &Path, now: DateTime<Utc>) -> Result<()> {
     remarks(&mut text, &agreement, now);
     text.push_str(&signatures(&agreement, &found, now));
     out::result(&text)?;
-    match found.lacking(&agreement, now).len() {
+    let lacking = found.lacking(&agreement, now).into_iter().filter(|(_, fault)| *fault != Fault::Replaced);
+    match lacking.count() {
         0 => Ok(()),
         lacking => Err(Failure::new(format!("{lacking} of {} parties have not signed this text", agreement.parties.len()))
             .advice("each FAIL line names its remedy; nothing is shared under it before")),
     }
 }
 
-/// One line for each party's signature.
+/// One line for each succession of a party's key, and for each party's signature. What was seen before a key was replaced, only the
+/// programs know that saw it.
 pub(super) fn signatures(agreement: &Agreement, found: &Signatures, now: DateTime<Utc>) -> String {
     let mut text = String::new();
+    for succession in found.seen().successions().iter().filter(|one| agreement.party(&one.department).is_some()) {
+        let _ = writeln!(text, "ok   {succession}");
+    }
     for party in &agreement.parties {
         let _ = match found.judge(agreement, &party.department, now) {
             Ok(at) => writeln!(text, "ok   signed by '{}' at {}", party.department, at.to_rfc3339_opts(SecondsFormat::Secs, true)),
+            Err(fault @ Fault::Replaced) => writeln!(
+                text,
+                "warn the signature of '{}' is made with a key that was replaced: it counts where it was seen before; elsewhere, {}",
+                party.department,
+                fault.remedy()
+            ),
             Err(fault) => {
                 let detail = if let Fault::Unreadable(cause) = &fault { format!(": {cause}") } else { String::new() };
                 writeln!(text, "FAIL the signature of '{}' {fault}{detail}; {}", party.department, fault.remedy())

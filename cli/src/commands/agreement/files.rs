@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use concordat_policy::{Agreement, Problem, Signatures};
-use concordat_proto::signature::files;
+use concordat_proto::signature::{files, kept};
 
 use crate::failure::{Failure, Result};
 use crate::federation::layout::read;
@@ -14,11 +14,12 @@ pub(super) fn agreement(path: &Path) -> Result<Agreement> {
     Agreement::parse(&text).map_err(|problems| unsound(path, &text, &problems))
 }
 
-/// What lies beside it: each party's signature, and the revoked keys.
+/// What lies beside it: each party's signature, the revoked keys, and successions.
 pub(super) fn signatures(path: &Path, agreement: &Agreement) -> Result<Signatures> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let revoked = files::revoked(folder).map_err(|damaged| unsound(&damaged.path, &damaged.text, &damaged.problems))?;
-    let mut signatures = Signatures::new(revoked);
+    let seen = kept::seen(folder, None).map_err(|damaged| unsound(&damaged.path, &damaged.text, &damaged.problems))?;
+    let mut signatures = Signatures::new(revoked, seen);
     for party in &agreement.parties {
         signatures.add(&agreement.id, &party.department, files::find(path, &party.department));
     }

@@ -8,8 +8,9 @@ mod files;
 
 use std::path::PathBuf;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
+use concordat_node::command::NewKeys;
 use concordat_policy::difference::difference;
 use concordat_policy::{Name, in_words};
 
@@ -42,6 +43,16 @@ Shows in plain words who would give which columns for which uses, why and until 
 file, opportunity.toml.dfe.sig: the gateway needs every party's, each node its own. It signs the file's exact bytes: a changed text
 needs a new one. Beside a node: concordat-node agreement sign opportunity --config node.toml")]
     Sign(Sign),
+    /// State that a department's new key takes the place of the present one: no agreement needs a new text
+    #[command(after_help = "\
+Example:
+  concordat agreement succeed agreements --department dfe --key keys/signing.key.pem --next keys/next.signing.key.pem \\
+    --from 2026-12-01T06:00:00Z
+
+The statement is signed with both keys and written into the folder of agreements, dfe.KEY.succession; every party and the gateway put
+it beside their copies. From that time on the new key signs; what programs saw signed by the present one before stays signed. Beside a
+node: concordat-node agreement succeed --next keys/next.signing.key.pem --from 2026-12-01T06:00:00Z --config node.toml")]
+    Succeed(Succeed),
     /// Show an agreement in plain words
     #[command(after_help = "\
 Example:
@@ -89,6 +100,34 @@ pub(crate) struct Sign {
     yes: bool,
 }
 
+/// Which key takes the place of which.
+#[derive(Debug, Args)]
+pub(crate) struct Succeed {
+    /// The folder of agreements
+    folder: PathBuf,
+    /// The department, as the agreements name it
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    department: Name,
+    /// The present private signing key (Ed25519, PKCS#8 in PEM), which nobody else may read
+    #[arg(long, value_name = "KEY.pem")]
+    key: PathBuf,
+    /// The one that takes its place
+    #[arg(long, value_name = "KEY.pem")]
+    next: PathBuf,
+    /// The present private linkage key (X25519, 64 hex digits), where that is replaced too
+    #[arg(long, value_name = "KEY", requires = "next_linkage")]
+    linkage: Option<PathBuf>,
+    /// The one that takes its place
+    #[arg(long, value_name = "KEY", requires = "linkage")]
+    next_linkage: Option<PathBuf>,
+    /// From when on (RFC 3339, UTC)
+    #[arg(long, value_name = "TIME")]
+    from: DateTime<Utc>,
+    /// State it without being asked: needed where nobody sits at a terminal
+    #[arg(long)]
+    yes: bool,
+}
+
 /// Two of them.
 #[derive(Debug, Args)]
 pub(crate) struct Diff {
@@ -109,6 +148,13 @@ pub(crate) fn run(command: Agreement) -> Result<()> {
         Agreement::Sign(sign) => {
             let written = concordat_node::command::sign(&sign.file, &sign.department, &sign.key, sign.yes)?;
             out::progress(&format!("{} is written. The gateway needs every party's signature, each node its own.", written.display()));
+            Ok(())
+        }
+        Agreement::Succeed(new) => {
+            let linkage = new.linkage.as_deref().zip(new.next_linkage.as_deref());
+            let keys = NewKeys { key: &new.key, next: &new.next, linkage };
+            let written = concordat_node::command::succeed(&new.folder, &new.department, &keys, new.from, new.yes)?;
+            out::progress(&format!("{} is written. Every party and the gateway put it beside their agreements.", written.display()));
             Ok(())
         }
         Agreement::Show(File { file }) => {

@@ -1,0 +1,102 @@
+//! Agreements that travel: what this department offers to the other parties, and what they sent, which is held for its people. Nothing
+//! comes into force here: that is done by `concordat-node agreement accept`, by the department's own act.
+
+use std::collections::BTreeSet;
+
+use chrono::Utc;
+use concordat_audit::Entry;
+use concordat_policy::agreement::Fingerprint;
+use concordat_policy::{Code, Refusal};
+use concordat_proto::signature::offer::{MAX_HELD, MAX_KNOWN, MAX_OFFERED, New, Offer};
+use concordat_proto::{peer, v1};
+use futures::stream::{self, BoxStream};
+use tonic::{Request, Response, Status};
+
+use super::Control;
+use crate::private;
+use crate::release::blocking;
+
+impl Control {
+    async fn offered_since(
+        &self,
+        request: v1::OfferedRequest,
+        certificate: Option<Fingerprint>,
+    ) -> Result<Vec<v1::SignedAgreement>, Refusal> {
+        self.0.callers.gateway(certificate)?;
+        if request.known.len() > MAX_KNOWN {
+            return Err(Refusal::new(Code::Invalid, "more than 64 signatures are named as known").department(&self.0.department));
+        }
+        let known: BTreeSet<String> = request.known.into_iter().collect();
+        let (outbox, department) = (self.0.papers.outbox(), self.0.department.clone());
+        let offers = blocking(move || {
+            let held = outbox.held().map_err(Refusal::internal)?;
+            let offers = held.iter().filter_map(|held| Offer::of(&held.file, &department).ok());
+            Ok(offers.filter(|offer| !known.contains(&offer.known_as())).take(MAX_OFFERED).collect::<Vec<_>>())
+        })
+        .await?;
+        for offer in &offers {
+            self.0.log(about("agreement.offered", offer)).await?;
+        }
+        Ok(offers.into_iter().map(Offer::into_wire).collect())
+    }
+
+    async fn hold(&self, wire: v1::SignedAgreement, certificate: Option<Fingerprint>) -> Result<v1::DeliverResponse, Refusal> {
+        self.0.callers.gateway(certificate)?;
+        let (own, agreements) = (self.0.department.clone(), self.0.agreements.now());
+        let offer = Offer::read(wire).map_err(|cause| Refusal::new(Code::Invalid, cause).department(&own))?;
+        if !offer.others().any(|department| *department == own) {
+            return Err(agreements.denied("an agreement is held here where this department is a party and another one signed it"));
+        }
+        if let Err(fault) = agreements.would_count(&offer, Utc::now()) {
+            return Err(agreements
+                .denied(format!("the signature of '{}' {fault}", offer.statement.department))
+                .advice("its sender signs the very text that it offers, with the key that the text names of it"));
+        }
+        let inbox = self.0.papers.inbox();
+        let (new, offer) = blocking({
+            let inbox = inbox.clone();
+            move || Ok((inbox.new_in(&offer).map_err(Refusal::internal)?, offer))
+        })
+        .await?;
+        match new {
+            New::Nothing => return Ok(v1::DeliverResponse {}),
+            New::TooMany => {
+                let cause = format!("this department holds {MAX_HELD} proposals of '{}' already", offer.statement.department);
+                return Err(Refusal::new(Code::LimitExceeded, cause)
+                    .department(&own)
+                    .advice("ask it to accept or discard some: `concordat-node agreement inbox`"));
+            }
+            New::Text | New::Signature => {}
+        }
+        self.0.log(about("agreement.received", &offer).field("from", offer.statement.department.as_str())).await?;
+        let keep = move || inbox.keep(&offer, private::replace).map_err(Refusal::internal);
+        blocking(keep).await?;
+        Ok(v1::DeliverResponse {})
+    }
+}
+
+fn about(event: &'static str, offer: &Offer) -> Entry {
+    Entry::new(event)
+        .field("agreement", offer.agreement.id.as_str())
+        .field("agreement_digest", offer.agreement.digest.as_str())
+        .field("key", offer.statement.key.as_str())
+}
+
+#[tonic::async_trait]
+impl v1::agreements_server::Agreements for Control {
+    type OfferedStream = BoxStream<'static, Result<v1::SignedAgreement, Status>>;
+
+    async fn offered(&self, request: Request<v1::OfferedRequest>) -> Result<Response<Self::OfferedStream>, Status> {
+        let certificate = peer::certificate(&request);
+        let outcome = self.offered_since(request.into_inner(), certificate.clone()).await;
+        let offers = self.answer("agreement.refused", certificate.as_ref(), outcome).await?;
+        let stream: Self::OfferedStream = Box::pin(stream::iter(offers.into_inner().into_iter().map(Ok)));
+        Ok(Response::new(stream))
+    }
+
+    async fn deliver(&self, request: Request<v1::SignedAgreement>) -> Result<Response<v1::DeliverResponse>, Status> {
+        let certificate = peer::certificate(&request);
+        let outcome = self.hold(request.into_inner(), certificate.clone()).await;
+        self.answer("agreement.refused", certificate.as_ref(), outcome).await
+    }
+}

@@ -1,0 +1,115 @@
+//! What a change of an agreement is told as.
+
+use super::*;
+use crate::testing::AGREEMENT;
+
+fn between(old: &str, new: &str) -> Difference {
+    difference(&Agreement::parse(old).unwrap(), &Agreement::parse(new).unwrap())
+}
+
+#[test]
+fn only_meaning_counts() {
+    assert!(between(AGREEMENT, &format!("# a comment\n{AGREEMENT}")).is_empty());
+    let reordered = AGREEMENT.replace("[\"group_by\", \"filter\"]", "[ \"filter\",\"group_by\" ]");
+    assert_ne!(reordered, AGREEMENT);
+    assert_eq!(between(AGREEMENT, &reordered).to_string(), "Both say the same.\n");
+}
+
+#[test]
+fn uses_and_terms_are_told_by_dataset_and_column() {
+    let new = AGREEMENT
+        .replace("[\"group_by\", \"filter\"]", "[\"filter\", \"output\"]")
+        .replace("[\"join\"]", "[\"join\", \"aggregate\"]")
+        .replace("secret = {", "hidden = {")
+        .replace("valid_until = \"2026-12-31\"", "valid_until = \"2027-12-31\"\nreview_on = \"2026-07-01\"")
+        .replace("roles = [\"analyst\"]", "roles = [\"analyst\", \"visitor\"]")
+        .replace("consent_text = \"May we?\"", "consent_text = \"May we, please?\"");
+    insta::assert_snapshot!(between(AGREEMENT, &new).to_string(), @r#"
+    No longer permitted (narrower):
+      dfe.attainment.region: group_by
+    Newly permitted (wider):
+      dfe.attainment.region: output
+      dwp.claims.subject: aggregate
+    Terms:
+      dfe.attainment.hidden: classification: "special" is new (other)
+      dfe.attainment.hidden: type: "text" is new (other)
+      dfe.attainment.secret: classification: "special" is gone (other)
+      dfe.attainment.secret: type: "text" is gone (other)
+      dwp.claims: basis: "consent: May we?" became "consent: May we, please?" (other)
+      recipient mission-unit: roles: "analyst" became "analyst, visitor" (wider)
+      review_on: "2026-07-01" is new (other)
+      valid_until: "2026-12-31" became "2027-12-31" (wider)
+    "#);
+    let back = between(&new, AGREEMENT);
+    assert_eq!((back.newly.len(), back.no_longer.len()), (1, 2), "the reverse, reversed");
+}
+
+#[test]
+fn conditions_on_rows_are_told_by_column() {
+    let with = |rows: &str| AGREEMENT.replace("[dataset.columns]\namount", &format!("rows = [{rows}]\n[dataset.columns]\namount"));
+    let (one, two) = ("{ column = \"amount\", at_least = 1 }", "{ column = \"amount\", less_than = 9 }");
+    insta::assert_snapshot!(between(AGREEMENT, &with(one)), @r#"
+    Terms:
+      dwp.claims.amount: rows only where it: "is at least 1" is new (narrower)
+    "#);
+    insta::assert_snapshot!(between(&with(&format!("{one}, {two}")), &with(two)), @r#"
+    Terms:
+      dwp.claims.amount: rows only where it: "is at least 1, and is less than 9" became "is less than 9" (wider)
+    "#);
+}
+
+#[test]
+fn each_term_says_whether_more_may_be_done_by_it_or_less() {
+    let with = |extra: &str| AGREEMENT.replacen("mission = \"m\"", &format!("mission = \"m\"\n{extra}"), 1);
+    let changed = |from: &str, to: &str| {
+        assert!(AGREEMENT.contains(from), "{from}");
+        AGREEMENT.replacen(from, to, 1)
+    };
+    let dataset = |extra: &str| changed("[dataset.columns]\n", &format!("{extra}\n[dataset.columns]\n"));
+    let amount = "[dataset.columns]\namount";
+    for (name, old, new, turn) in [
+        ("purposes", AGREEMENT.into(), changed("[\"opportunity.measure\"]", "[\"opportunity.measure\", \"b\"]"), Turn::Wider),
+        ("purposes", AGREEMENT.into(), changed("[\"opportunity.measure\"]", "[\"b\"]"), Turn::Other),
+        ("valid_from", AGREEMENT.into(), changed("2026-01-01", "2025-12-31"), Turn::Wider),
+        ("valid_until", AGREEMENT.into(), changed("2026-12-31", "2026-12-30"), Turn::Narrower),
+        ("minimum_subjects", AGREEMENT.into(), with("minimum_subjects = 11"), Turn::Narrower),
+        ("rows_per_day", AGREEMENT.into(), with("limits = { rows_per_day = 7 }"), Turn::Narrower),
+        ("requests_per_minute", with("limits = { requests_per_minute = 7 }"), with("limits = { requests_per_minute = 8 }"), Turn::Wider),
+        ("epoch_days", AGREEMENT.into(), changed("keyholder = \"dfe\"", "keyholder = \"dfe\", epoch_days = 91"), Turn::Wider),
+        ("keyholder", AGREEMENT.into(), changed("keyholder = \"dfe\"", "keyholder = \"dwp\""), Turn::Other),
+        ("title", AGREEMENT.into(), changed("For the tests", "Of the tests"), Turn::Other),
+        ("party dwp: signing_key", AGREEMENT.into(), changed("signing_key = \"sha256:1", "signing_key = \"sha256:2"), Turn::Other),
+        ("recipient mission-unit: roles", AGREEMENT.into(), changed("[\"analyst\"]", "[]"), Turn::Narrower),
+        ("recipient x: roles", AGREEMENT.into(), format!("{AGREEMENT}[[recipient]]\norganisation = \"x\"\nroles = [\"a\"]\n"), Turn::Wider),
+        ("dfe.attainment: known_to", AGREEMENT.into(), dataset("known_to = [\"x\"]"), Turn::Wider),
+        ("dfe.attainment: basis", AGREEMENT.into(), changed("s.35\"", "s.35\"\nhonours_objections = false"), Turn::Wider),
+        ("dfe.attainment: basis", AGREEMENT.into(), changed("s.35", "s.36"), Turn::Other),
+        ("dfe.attainment.region: values", AGREEMENT.into(), changed("\"S\"]", "\"S\", \"W\"]"), Turn::Other),
+        (
+            "dwp.claims.amount: rows only where it",
+            changed(amount, &format!("rows = [{{ column = \"amount\", at_least = 1 }}]\n{amount}")),
+            changed(amount, &format!("rows = [{{ column = \"amount\", at_least = 2 }}]\n{amount}")),
+            Turn::Other,
+        ),
+    ] {
+        let said = between(&old, &new);
+        let [term] = said.terms.as_slice() else { panic!("{name}: {said}") };
+        assert_eq!((term.name.as_str(), term.turn), (name, turn), "{said}");
+        let back = match turn {
+            Turn::Wider => Turn::Narrower,
+            Turn::Narrower => Turn::Wider,
+            Turn::Other => Turn::Other,
+        };
+        assert_eq!(between(&new, &old).terms[0].turn, back, "{name}, the reverse");
+    }
+}
+
+#[test]
+fn an_agreement_that_is_gone_permits_nothing_more() {
+    let less = AGREEMENT.get(..AGREEMENT.rfind("[[dataset]]").unwrap()).unwrap();
+    let difference = between(AGREEMENT, less);
+    assert!(difference.newly.is_empty());
+    let rows = AGREEMENT.replace("[dataset.columns]\namount", "rows = [{ column = \"amount\", at_least = 1 }]\n[dataset.columns]\namount");
+    assert!(between(&rows, less).terms.iter().all(|term| term.turn == Turn::Other), "a condition that is gone with its dataset");
+    assert_eq!(difference.no_longer.keys().collect::<Vec<_>>(), ["dwp.claims.amount", "dwp.claims.subject"]);
+}

@@ -1,0 +1,85 @@
+//! Whether a term that differs lets more be done, or less. In doubt it is neither.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// Which way a term went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// More may be done than before.
+    Wider,
+    /// Less may be done.
+    Narrower,
+    /// Something else, or some more and some less.
+    Other,
+}
+
+impl fmt::Display for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Wider => "wider",
+            Self::Narrower => "narrower",
+            Self::Other => "other",
+        })
+    }
+}
+
+/// How a term is compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Measure {
+    /// By its words: a difference is another.
+    Words,
+    /// More is wider. Without the term there is no bound.
+    Most(u64),
+    /// More is narrower.
+    Least(u64),
+    /// Each is permitted: more of them is wider. Without the term there is none.
+    AnyOf(BTreeSet<String>),
+    /// Each must hold: more of them is narrower. Without the term nothing need hold of what the term `of` is about.
+    AllOf { of: String, tests: BTreeSet<String> },
+    /// A legal power; under one and the same, objections that are not honoured are wider.
+    Power { power: String, honours: bool },
+}
+
+impl Measure {
+    pub(super) fn any_of<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> Self {
+        Self::AnyOf(items.into_iter().map(|item| item.to_string()).collect())
+    }
+}
+
+impl Turn {
+    /// From one measure of a term to another; `None` where the agreement does not have the term.
+    pub(super) fn between(before: Option<&Measure>, after: Option<&Measure>) -> Self {
+        let none = BTreeSet::new();
+        match (before, after) {
+            (Some(Measure::Most(before)), Some(Measure::Most(after))) => Self::of(after > before, after < before),
+            (None, Some(Measure::Most(_))) => Self::Narrower,
+            (Some(Measure::Most(_)), None) => Self::Wider,
+            (Some(Measure::Least(before)), Some(Measure::Least(after))) => Self::of(after < before, after > before),
+            (Some(Measure::AnyOf(before)), Some(Measure::AnyOf(after))) => Self::sets(before, after),
+            (None, Some(Measure::AnyOf(after))) => Self::sets(&none, after),
+            (Some(Measure::AnyOf(before)), None) => Self::sets(before, &none),
+            (Some(Measure::AllOf { tests: before, .. }), Some(Measure::AllOf { tests: after, .. })) => Self::sets(after, before),
+            (None, Some(Measure::AllOf { tests: after, .. })) => Self::sets(after, &none),
+            (Some(Measure::AllOf { tests: before, .. }), None) => Self::sets(&none, before),
+            (Some(Measure::Power { power: one, honours: before }), Some(Measure::Power { power: other, honours: after }))
+                if one == other =>
+            {
+                Self::of(*before && !after, !before && *after)
+            }
+            _ => Self::Other,
+        }
+    }
+
+    fn of(wider: bool, narrower: bool) -> Self {
+        match (wider, narrower) {
+            (true, false) => Self::Wider,
+            (false, true) => Self::Narrower,
+            _ => Self::Other,
+        }
+    }
+
+    fn sets(before: &BTreeSet<String>, after: &BTreeSet<String>) -> Self {
+        Self::of(after.is_superset(before) && after != before, after.is_subset(before) && after != before)
+    }
+}
