@@ -119,12 +119,15 @@ mod tests {
         speaking(said.iter().zip(1..).map(|((purpose, said), place)| (place, *purpose, *said)))
     }
 
+    /// Basis, records in the ledger's order, and whether the data may be used at which moments.
+    type Case<'a> = (&'a Basis, &'a [Said], &'a [(i64, bool)]);
+
     #[test]
     fn the_tables_of_the_headers() {
         let consent = Basis::Consent { text: String::new() };
         let honours = Basis::Statutory { power: String::new(), honours_objections: true };
         let (may, june, july) = (5, 6, 7);
-        let cases: &[(&Basis, &[Said], &[(i64, bool)])] = &[
+        let cases: &[Case<'_>] = &[
             (&consent, &[until(june)], &[(may, true), (june, false)]),
             (&consent, &[plain(Given), until(june)], &[(may, true), (june, false)]),
             (&consent, &[from(Given, june), plain(Withdrawn)], &[(may, false), (july, false)]),
