@@ -200,7 +200,7 @@ impl Maps {
         let place = |place: u32| (place > 0).then_some(u64::from(place));
         out.extend(scratch.iter().map(|hash| {
             maps.iter().filter_map(|map| map.get(&Key(*hash))).fold(Latest::default(), |latest, [given, withdrawn, objected]| {
-                latest.and(Latest { given: place(*given), withdrawn: place(*withdrawn), objected: place(*objected) })
+                latest.and(Latest { given: place(*given), expired: None, withdrawn: place(*withdrawn), objected: place(*objected) })
             })
         }));
     }

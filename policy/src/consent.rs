@@ -18,8 +18,9 @@
 //! A later *given* does undo an objection.
 //!
 //! **Times** ([`Term`]) only say when a record speaks, never where it stands. A *given* or *objected* with an effective time is
-//! silent until then. A *given* that expires says *withdrawn*, at its own place, from then on. A release judges every record at
-//! the one moment of its start. In the ledger's order, with the basis consent:
+//! silent until then. A *given* that has expired ends consent as a *withdrawn* at its place would, and undoes no objection any
+//! more; but nobody has withdrawn ([`Latest::expired`]). A release judges every record at the one moment of its start. In the
+//! ledger's order, with the basis consent:
 //!
 //! | records | now | allowed |
 //! |---|---|---|
@@ -81,8 +82,10 @@ impl Event {
 /// The last records of one subject for one purpose, as places in the ledger; `None` where there is none of the kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Latest {
-    /// The last *given*.
+    /// The last *given* that has not expired.
     pub given: Option<u64>,
+    /// The last *given* that has.
+    pub expired: Option<u64>,
     /// The last *withdrawn*.
     pub withdrawn: Option<u64>,
     /// The last *objected*.
@@ -100,11 +103,27 @@ impl Latest {
         *slot = (*slot).max(Some(place));
     }
 
+    /// Takes one more record into account as it speaks at the moment `now` (Unix seconds), in any order.
+    pub fn hear(&mut self, event: Event, term: Term, place: u64, now: i64) {
+        if term.has_expired(now) {
+            self.expired = self.expired.max(Some(place));
+        } else if term.is_in_effect(now) {
+            self.record(event, place);
+        }
+    }
+
+    /// The last record of any kind.
+    #[must_use]
+    pub fn last(self) -> Option<u64> {
+        self.given.max(self.expired).max(self.withdrawn).max(self.objected)
+    }
+
     /// The later of each kind.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
             given: self.given.max(other.given),
+            expired: self.expired.max(other.expired),
             withdrawn: self.withdrawn.max(other.withdrawn),
             objected: self.objected.max(other.objected),
         }
@@ -116,9 +135,7 @@ impl Latest {
 pub fn latest(spoken: &[Spoken<'_>], relevant: impl Fn(&str) -> bool, now: i64) -> Latest {
     let mut latest = Latest::default();
     for record in spoken.iter().filter(|record| relevant(record.purpose)) {
-        if let Some(event) = record.term.says(record.event, now) {
-            latest.record(event, record.place);
-        }
+        latest.hear(record.event, record.term, record.place, now);
     }
     latest
 }
@@ -132,7 +149,7 @@ pub fn relevant<'a>(tree: &'a PurposeTree, requested: &Name) -> impl Iterator<It
 #[must_use]
 pub fn allows(basis: &Basis, latest: Latest) -> bool {
     match basis {
-        Basis::Consent { .. } => latest.given > latest.withdrawn && latest.given > latest.objected,
+        Basis::Consent { .. } => latest.given > latest.withdrawn.max(latest.objected).max(latest.expired),
         Basis::Statutory { honours_objections: true, .. } => latest.objected.is_none() || latest.given > latest.objected,
         Basis::Statutory { honours_objections: false, .. } => true,
     }

@@ -178,10 +178,10 @@ impl View {
     fn meaning(&self, table: &Shared, history: &[Choice]) -> Latest {
         let mut latest = Latest::default();
         for (choice, place) in history.iter().zip(1..) {
-            if let Some((purpose, event)) = table.says(*choice, self.now)
+            if let Some((purpose, event, term)) = table.meant(*choice)
                 && self.relevant.get(purpose).is_some_and(|relevant| *relevant)
             {
-                latest.record(event, place);
+                latest.hear(event, term, place, self.now);
             }
         }
         latest

@@ -162,7 +162,7 @@ impl Asked {
         let statutory = Basis::Statutory { power: String::new(), honours_objections: true };
         Standing {
             purpose: purpose.name.clone(),
-            last: latest.given.max(latest.withdrawn).max(latest.objected),
+            last: latest.last(),
             under_consent: allows(&Basis::Consent { text: String::new() }, latest),
             honouring_objections: allows(&statutory, latest),
         }

@@ -18,7 +18,7 @@ fn record(identifier: &str, purpose: &str, event: Event) -> Record {
     Record { identifier_type: "nino".into(), identifier: identifier.into(), purpose: name(purpose), event, details }
 }
 
-/// The events of a subject's last records, in the order in which they were made.
+/// The events of a subject's last records, in the order in which they were made; what has expired stands as withdrawn.
 fn latest(snapshot: &Snapshot, identifier: &str, purposes: &[&str]) -> Vec<Event> {
     let purposes: Vec<Name> = purposes.iter().map(|p| name(p)).collect();
     let mut out = Vec::new();
@@ -27,8 +27,8 @@ fn latest(snapshot: &Snapshot, identifier: &str, purposes: &[&str]) -> Vec<Event
 }
 
 pub(crate) fn order(latest: Latest) -> Vec<Event> {
-    let Latest { given, withdrawn, objected } = latest;
-    let mut events = [(given, Event::Given), (withdrawn, Event::Withdrawn), (objected, Event::Objected)];
+    let Latest { given, expired, withdrawn, objected } = latest;
+    let mut events = [(given, Event::Given), (expired, Event::Withdrawn), (withdrawn, Event::Withdrawn), (objected, Event::Objected)];
     events.sort_by_key(|(place, _)| *place);
     events.into_iter().filter(|(place, _)| place.is_some()).map(|(_, event)| event).collect()
 }

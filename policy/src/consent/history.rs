@@ -152,6 +152,15 @@ mod tests {
         }
     }
 
+    /// Nobody has withdrawn whose consent has run out.
+    #[test]
+    fn what_has_expired_is_no_withdrawal() {
+        let told = latest(&spoken(&[("o", plain(Objected)), ("o", until(6))]), |_| true, 6);
+        assert_eq!((told.given, told.expired, told.withdrawn, told.objected, told.last()), (None, Some(2), None, Some(1), Some(2)));
+        let given = latest(&spoken(&[("o", until(6))]), |_| true, 5);
+        assert_eq!((given.given, given.expired), (Some(1), None));
+    }
+
     #[test]
     fn what_is_kept_of_an_erased_subject() {
         let tree = PurposeTree::parse(TREE).unwrap();

@@ -55,13 +55,16 @@ impl Term {
         self == Self::default()
     }
 
-    /// What a record of `event` says at `now`: nothing before it takes effect, *withdrawn* once it has expired.
+    /// Whether it has begun to speak at `now`.
     #[must_use]
-    pub fn says(self, event: Event, now: i64) -> Option<Event> {
-        if self.effective_from.is_some_and(|from| now < from) {
-            return None;
-        }
-        Some(if self.expires_at.is_some_and(|until| until <= now) { Event::Withdrawn } else { event })
+    pub fn is_in_effect(self, now: i64) -> bool {
+        self.effective_from.is_none_or(|from| from <= now)
+    }
+
+    /// Whether it is over at `now`.
+    #[must_use]
+    pub fn has_expired(self, now: i64) -> bool {
+        self.expires_at.is_some_and(|until| until <= now)
     }
 }
 
@@ -126,12 +129,12 @@ mod tests {
 
     /// The moment itself is in effect, and has expired.
     #[test]
-    fn what_it_says_at_the_edges() {
+    fn when_it_speaks_at_the_edges() {
         let term = Term::of(Given, Some(10), Some(20)).unwrap();
-        let said: Vec<_> = [i64::MIN, 9, 10, 19, 20, i64::MAX].into_iter().map(|now| term.says(Given, now)).collect();
-        assert_eq!(said, [None, None, Some(Given), Some(Given), Some(Withdrawn), Some(Withdrawn)]);
-        let waiting = Term::of(Objected, Some(10), None).unwrap();
-        assert_eq!((waiting.says(Objected, 9), waiting.says(Objected, 10)), (None, Some(Objected)));
-        assert_eq!(Term::default().says(Withdrawn, i64::MIN), Some(Withdrawn));
+        let said: Vec<_> =
+            [i64::MIN, 9, 10, 19, 20, i64::MAX].into_iter().map(|now| (term.is_in_effect(now), term.has_expired(now))).collect();
+        assert_eq!(said, [(false, false), (false, false), (true, false), (true, false), (true, true), (true, true)]);
+        let plain = Term::default();
+        assert!([i64::MIN, 0, i64::MAX].into_iter().all(|now| plain.is_in_effect(now) && !plain.has_expired(now)));
     }
 }

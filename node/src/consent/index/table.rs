@@ -43,11 +43,10 @@ impl Shared {
         self.number(key).map_or(&[], |number| self.texts.get(number))
     }
 
-    /// What a choice says at `now`, and for which purpose by its number.
-    pub(super) fn says(&self, choice: Choice, now: i64) -> Option<(usize, Event)> {
-        let Some(number) = choice.number() else { return Some((choice.purpose(), choice.event())) };
-        let timed = self.timed.get(number)?;
-        Some((timed.purpose as usize, timed.term.says(timed.event, now)?))
+    /// A choice's purpose by its number, its event, and when it speaks.
+    pub(super) fn meant(&self, choice: Choice) -> Option<(usize, Event, Term)> {
+        let Some(number) = choice.number() else { return Some((choice.purpose(), choice.event(), Term::default())) };
+        self.timed.get(number).map(|timed| (timed.purpose as usize, timed.event, timed.term))
     }
 
     /// For each purpose by its number, whether it is one of `purposes`.

@@ -39,9 +39,7 @@ fn expected(records: &Records, kind: usize, subject: usize, purposes: &[usize], 
     for ((.., purpose, told), place) in records.iter().zip(1..).filter(|((k, s, ..), _)| (*k, *s) == (kind, subject)) {
         match told {
             None => latest = Latest::default(),
-            Some((event, term)) if purposes.contains(purpose) => {
-                term.says(*event, now).into_iter().for_each(|event| latest.record(event, place));
-            }
+            Some((event, term)) if purposes.contains(purpose) => latest.hear(*event, *term, place, now),
             Some(_) => {}
         }
     }
