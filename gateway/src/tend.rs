@@ -44,7 +44,10 @@ impl Gateway {
     /// Has the lists of those whose choices reach other departments' data brought up to date.
     fn refresh_lists(self: &Arc<Self>) {
         let gateway = self.clone();
-        tokio::spawn(async move { gateway.fetcher.refresh_lists(&gateway.estate.now().agreements).await });
+        tokio::spawn(async move {
+            let estate = gateway.estate.now();
+            gateway.fetcher.refresh_lists(&estate.agreements, &estate.signatures).await;
+        });
     }
 
     /// Carries agreements between departments as long as the returned handle is kept.

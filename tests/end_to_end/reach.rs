@@ -174,7 +174,7 @@ async fn an_answer_may_be_asked_for_that_rests_on_a_version_at_least() {
     let folder = sandbox.layout.folder().to_str().unwrap().to_owned();
     let asked = |least: &str| -> Ran {
         let arguments = ["query", "--folder", &folder, "--purpose", "opportunity.measure", "--at-least", least, "--sql", HEALTH];
-        command(&arguments).output().unwrap().into()
+        command(arguments).output().unwrap().into()
     };
     let answered = asked(&of_version(version + 1));
     assert_eq!(answered.exit, 0, "{}", answered.stderr);
@@ -217,7 +217,7 @@ async fn a_department_that_suspends_the_agreement_tells_nobody_of_its_people() {
     let sandbox = world(500, "15m").await;
     sandbox.query(HEALTH).await.unwrap();
     let config = sandbox.layout.node("dwp").join("node.toml");
-    let suspended: Ran = command(&["node", "suspend", "opportunity", "--config", config.to_str().unwrap(), "--reason", "complaint 17"])
+    let suspended: Ran = command(["node", "suspend", "opportunity", "--config", config.to_str().unwrap(), "--reason", "complaint 17"])
         .output()
         .unwrap()
         .into();

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use concordat_policy::agreement::ConsentAge;
-use concordat_policy::{Agreement, Code, LinkageDomain, Name, Refusal};
+use concordat_policy::{Agreement, Code, LinkageDomain, Name, Refusal, Signatures};
 use concordat_proto::receipt::Standing;
 use concordat_proto::v1;
 use futures::future::{join_all, try_join_all};
@@ -57,6 +57,9 @@ struct Held {
     asked: Instant,
     as_of: i64,
 }
+
+/// An agreement, and what tells which keys are its parties' now.
+type Agreed<'a> = (&'a Agreement, &'a Signatures);
 
 /// How new a list must be.
 #[derive(Debug, Clone, Copy)]
@@ -197,13 +200,13 @@ impl Fetcher {
 
     async fn awaited(&self, key: Key, agreement: &Agreement, need: Need, errand: &Errand<'_>) -> Result<(Key, Held), Refusal> {
         errand.awaited.begin(&key.department);
-        let held = self.held(&key, agreement, need).await;
+        let held = self.held(&key, (agreement, errand.signatures), need).await;
         errand.awaited.end(&key.department);
         held.map(|held| (key, held))
     }
 
     /// A list that is as new as it must be.
-    async fn held(&self, key: &Key, agreement: &Agreement, need: Need) -> Result<Held, Refusal> {
+    async fn held(&self, key: &Key, agreed: Agreed<'_>, need: Need) -> Result<Held, Refusal> {
         let slot = self.lists.slot(key);
         if let Some(held) = slot.held().filter(|held| need.met(held)) {
             return Ok(held);
@@ -213,17 +216,17 @@ impl Fetcher {
         if let Some(held) = slot.held().filter(|held| need.met(held)) {
             return Ok(held);
         }
-        self.bring_up(&slot, key, agreement).await.map_err(|refusal| match need {
+        self.bring_up(&slot, key, agreed).await.map_err(|refusal| match need {
             Need::Within(age) => outdated(&key.department, age, refusal),
             Need::Since(_) => refusal,
         })
     }
 
     /// Asks the department for what changed. The caller has the turn.
-    async fn bring_up(&self, slot: &Slot, key: &Key, agreement: &Agreement) -> Result<Held, Refusal> {
+    async fn bring_up(&self, slot: &Slot, key: &Key, agreed: Agreed<'_>) -> Result<Held, Refusal> {
         let before = slot.held();
         let (asked, as_of) = (Instant::now(), chrono::Utc::now().timestamp());
-        let told = self.told(key, agreement, before.as_ref()).await?;
+        let told = self.told(key, agreed, before.as_ref()).await?;
         let list = match before.filter(|_| told.since.is_some()) {
             None => Arc::new(List::whole(told.changes)),
             Some(before) if told.changes.added.is_empty() && told.changes.removed.is_empty() => before.list,
@@ -236,7 +239,7 @@ impl Fetcher {
 
     /// Brings up to date, ahead of need, what queries of the last hour asked for and what was asked for in half the time that an
     /// agreement allows; forgets the other lists, those of past epochs, and those of agreements that `agreements` does not hold any more.
-    pub(crate) async fn refresh_lists(&self, agreements: &[Agreement]) {
+    pub(crate) async fn refresh_lists(&self, agreements: &[Agreement], signatures: &Signatures) {
         let (now, mut due) = (chrono::Utc::now(), Vec::new());
         self.lists.all().retain(|key, slot| {
             let agreement = agreements.iter().find(|agreement| agreement.id == key.agreement && agreement.digest == key.agreement_digest);
@@ -252,13 +255,13 @@ impl Fetcher {
             }
             true
         });
-        join_all(due.into_iter().map(|(key, slot, agreement)| self.refresh(key, slot, agreement))).await;
+        join_all(due.into_iter().map(|(key, slot, agreement)| self.refresh(key, slot, (agreement, signatures)))).await;
     }
 
-    async fn refresh(&self, key: Key, slot: Arc<Slot>, agreement: &Agreement) {
+    async fn refresh(&self, key: Key, slot: Arc<Slot>, agreed: Agreed<'_>) {
         // Somebody asks already.
         let Ok(_turn) = slot.turn.try_lock() else { return };
-        if let Err(refusal) = self.bring_up(&slot, &key, agreement).await {
+        if let Err(refusal) = self.bring_up(&slot, &key, agreed).await {
             let (department, cause) = (key.department.as_str(), refusal.operator.as_deref().unwrap_or(&refusal.message));
             tracing::warn!(department, cause, "what a department recorded could not be brought up to date");
         }
@@ -330,7 +333,8 @@ mod tests {
     #[test]
     fn a_list_is_new_enough_for_a_query_or_for_an_age() {
         let before = Instant::now();
-        let held = Held { list: Arc::default(), standing: Standing::default(), rules: String::new(), judged_at: 0, asked: before, as_of: 0 };
+        let held =
+            Held { list: Arc::default(), standing: Standing::default(), rules: String::new(), judged_at: 0, asked: before, as_of: 0 };
         assert!(Need::Since(before).met(&held));
         assert!(!Need::Since(before + Duration::from_millis(1)).met(&held), "what was asked before the query started is too old");
         assert!(Need::Within(ConsentAge::default()).met(&held));

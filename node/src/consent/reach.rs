@@ -5,8 +5,8 @@
 //!     ─▶ added · removed
 //! ```
 //!
-//! Of a subject who only agreed, and whose records were never corrected, nothing is told. An agreement that has expired is a withdrawal
-//! ([`concordat_policy::consent`]), and so reaches the other parties' data.
+//! Of a subject who only agreed, and whose records were never corrected, nothing is told. That consent has expired is no withdrawal
+//! ([`concordat_policy::consent`]), and reaches nothing.
 
 use concordat_policy::consent::{Event, Latest, reaches};
 use concordat_policy::{Basis, Dataset, IdentifierType, Name};
@@ -86,10 +86,8 @@ impl Consent {
             let concerns = match row.step {
                 // What was corrected may have been the last word. A whole list is told of each record by itself.
                 Step::Forget => since.is_some(),
-                // Who is concerned has withdrawn or objected once, or agreed for a time; who was concerned may have agreed since.
-                Step::Choice { purpose, event, term } => {
-                    speaks(purpose) && (since.is_some() || event != Event::Given || term.expires_at().is_some())
-                }
+                // Who is concerned has withdrawn or objected once; who was concerned may have agreed since.
+                Step::Choice { purpose, event, .. } => speaks(purpose) && (since.is_some() || event != Event::Given),
             };
             if concerns {
                 take(row.identifier_type, row.subject, matches!(row.step, Step::Forget));

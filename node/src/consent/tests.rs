@@ -2,6 +2,7 @@
 
 mod linearizable;
 mod people;
+mod reaching;
 
 use concordat_policy::consent::{Event, Latest};
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use concordat_policy::{Agreement, Code, Name, Refusal};
+use concordat_policy::{Code, Name, Refusal};
 use concordat_proto::reach::{Changes, ReachError, Reading, Statement};
 use concordat_proto::receipt::Standing;
 use concordat_proto::token::Reason;
@@ -13,7 +13,7 @@ use tonic::Streaming;
 
 use super::super::Fetcher;
 use super::super::nodes::{failed, faulty, timeout};
-use super::{Held, Key};
+use super::{Agreed, Held, Key};
 
 /// How long a node may take to its next message. The first one of a whole list waits for the node to read its ledger.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -33,13 +33,13 @@ impl Fetcher {
     ///
     /// # Errors
     /// Refusals that name the department.
-    pub(super) async fn told(&self, key: &Key, agreement: &Agreement, held: Option<&Held>) -> Result<Told, Refusal> {
+    pub(super) async fn told(&self, key: &Key, (agreement, signatures): Agreed<'_>, held: Option<&Held>) -> Result<Told, Refusal> {
         let (nodes, department) = (&self.nodes, &key.department);
         if nodes.spoken(department).await? < REACHES {
             let what = format!("the node of department '{department}' is too old to tell whose withdrawals reach other departments' data");
             return Err(Refusal::new(Code::NodeRefused, what).department(department).advice("the department must upgrade its node"));
         }
-        let signing = nodes.signing_key(department, agreement).await?;
+        let signing = nodes.signing_key(department, agreement, signatures).await?;
         self.relay.ensure(nodes, agreement, &key.domain, std::slice::from_ref(department)).await?;
         // Whatever was seen or said before must not be newer than what is told.
         let (seen, described) = (nodes.ledgers.seen(department), nodes.standing(department).await?);

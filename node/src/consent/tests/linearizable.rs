@@ -25,9 +25,9 @@ fn what_was_acknowledged_is_in_every_reading_that_begins_afterwards() {
             let own = (writer % 2 == 1).then(open);
             scope.spawn(move || {
                 let consent = own.as_ref().unwrap_or(node);
-                for number in (writer * EACH)..((writer + 1) * EACH) {
+                for (number, known) in acknowledged.iter().enumerate().skip(writer * EACH).take(EACH) {
                     consent.record(&[record(&format!("P{number}"), "p", Event::Withdrawn)]).unwrap();
-                    acknowledged[number].store(true, Ordering::SeqCst);
+                    known.store(true, Ordering::SeqCst);
                 }
                 writing.fetch_sub(1, Ordering::SeqCst);
             });

@@ -7,7 +7,7 @@ use concordat_proto::receipt::Standing;
 use concordat_proto::v1::consent_reach_client::ConsentReachClient;
 
 use super::*;
-use crate::consent::ledger::Record;
+use crate::consent::ledger::{Details, Record};
 use crate::pseudonym::Pseudonyms;
 
 const CONSENT: i32 = v1::Basis::Consent as i32;
@@ -75,6 +75,7 @@ fn record(running: &Running, records: &[(&str, &str, Event)]) {
         identifier: (*identifier).to_owned(),
         purpose: name(purpose),
         event: *event,
+        details: Details::default(),
     };
     running.node.consent.record(&records.iter().map(record).collect::<Vec<_>>()).unwrap();
 }
