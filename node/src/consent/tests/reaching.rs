@@ -53,7 +53,7 @@ fn changes_tell_what_the_whole_list_tells_also_of_corrections_and_of_times_that_
                 let (changes, since) = told(&importing, &key, basis, held, now);
                 (reached, left) = (reached + changes.added.len(), left + changes.removed.len());
                 list.extend(changes.added);
-                changes.removed.iter().for_each(|gone| drop(list.remove(gone)));
+                list.retain(|known| !changes.removed.contains(known));
                 // Of an empty ledger the list is whole again.
                 held = (since.version > 0).then_some(since);
                 let (whole, _) = told(&importing, &key, basis, None, now);
