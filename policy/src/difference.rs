@@ -129,6 +129,7 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, String> {
         ("withdrawals", Some(withdrawals.to_string())),
         ("keyholder", Some(linkage.keyholder.to_string())),
         ("epoch_days", Some(linkage.epoch_days.to_string())),
+        ("rotation", Some(linkage.rotation.to_string())),
     ];
     own.into_iter().for_each(|(name, value)| term(name.into(), value));
     for party in parties {

@@ -35,7 +35,12 @@ pub fn describe(agreement: &Agreement) -> String {
         line("answers to", "nobody".into());
     }
     line("withheld", format!("numbers that rest on fewer than {} people", agreement.minimum_subjects));
-    line("pseudonyms", format!("{} makes their key, anew every {} days", agreement.linkage.keyholder, agreement.linkage.epoch_days));
+    let rotated = match agreement.linkage.rotation {
+        0 => String::new(),
+        rotation => format!("; rotation {rotation}: none match those of an earlier one"),
+    };
+    let linkage = &agreement.linkage;
+    line("pseudonyms", format!("{} makes their key, anew every {} days{rotated}", linkage.keyholder, linkage.epoch_days));
     let limits = agreement.limits;
     let stated = [
         limits.requests_per_minute.map(|n| format!("{n} requests a minute")),
