@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use chrono::Utc;
 use concordat_policy::{Agreement, Code, Decision, Name, Permit, Refusal};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryReservation;
@@ -111,7 +112,7 @@ struct Ran {
 }
 
 async fn run(gateway: &Gateway, agreements: &[Agreement], opened: &Opened, plan: &Plan, memory: Arc<QueryMemory>) -> Result<Ran, Refusal> {
-    let errand = Errand { query_id: &opened.query_id, caller: &opened.caller, agreements };
+    let errand = Errand { query_id: &opened.query_id, caller: &opened.caller, agreements, now: Utc::now() };
     let specs = gateway.fetcher.place(plan.physical(), &errand).await?;
     let most = gateway.limits.settings.answer_mib << 20;
     let (batches, held) = gateway.workers.run(drain(plan.physical().clone(), plan.task(), memory, most)).await??;

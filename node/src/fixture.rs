@@ -253,7 +253,7 @@ impl World {
 
     /// A request that the agreement permits.
     pub(crate) fn request(&self, now: DateTime<Utc>) -> v1::ReleaseRequest {
-        let domain = LinkageDomain::at(name("opportunity"), name("opportunity.measure"), 90, now).unwrap();
+        let domain = LinkageDomain::at(name("opportunity"), name("opportunity.measure"), &self.agreement.linkage, now).unwrap();
         v1::ReleaseRequest {
             contract_version: 1,
             query_id: "q-1".into(),

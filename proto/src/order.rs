@@ -113,11 +113,15 @@ impl From<&LinkageDomain> for v1::Domain {
     }
 }
 
-impl TryFrom<&v1::Domain> for LinkageDomain {
-    type Error = String;
-    fn try_from(domain: &v1::Domain) -> Result<Self, String> {
+impl v1::Domain {
+    /// The domain that is meant under an agreement that states `rotation`: a request names that text by its digest.
+    ///
+    /// # Errors
+    /// What is no name.
+    pub fn under(&self, rotation: u32) -> Result<LinkageDomain, String> {
         let name = |field: &str, text: &str| Name::parse(text).map_err(|e| format!("domain.{field}: {e}"));
-        Ok(Self { mission: name("mission", &domain.mission)?, purpose: name("purpose", &domain.purpose)?, epoch: domain.epoch })
+        let (mission, purpose) = (name("mission", &self.mission)?, name("purpose", &self.purpose)?);
+        Ok(LinkageDomain { mission, purpose, epoch: self.epoch, rotation })
     }
 }
 

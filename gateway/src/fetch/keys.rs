@@ -12,9 +12,17 @@ use super::nodes::Nodes;
 /// Which parties hold which domain's key, as far as this process has seen to it.
 #[derive(Default)]
 pub(crate) struct Relay {
-    delivered: Mutex<HashSet<(LinkageDomain, Name, Name)>>,
+    delivered: Mutex<HashSet<Delivery>>,
     /// One delivery at a time to each department: one that does not answer holds up nobody who does not need it.
     turns: Mutex<HashMap<Name, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// A key that was brought to a department under an agreement's text, which names the keyholder and the parties' keys.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Delivery {
+    domain: LinkageDomain,
+    agreement_digest: String,
+    department: Name,
 }
 
 impl Relay {
@@ -30,15 +38,17 @@ impl Relay {
         departments: &[Name],
     ) -> Result<(), Refusal> {
         for department in departments {
-            let key = (domain.clone(), agreement.linkage.keyholder.clone(), department.clone());
-            if lock(&self.delivered).contains(&key) {
+            let (agreement_digest, department) = (agreement.digest.clone(), department.clone());
+            let delivery = Delivery { domain: domain.clone(), agreement_digest, department };
+            let department = &delivery.department;
+            if lock(&self.delivered).contains(&delivery) {
                 continue;
             }
             let turn = lock(&self.turns).entry(department.clone()).or_default().clone();
             let _turn = turn.lock().await;
-            if !lock(&self.delivered).contains(&key) {
+            if !lock(&self.delivered).contains(&delivery) {
                 deliver(nodes, agreement, domain, department).await?;
-                lock(&self.delivered).insert(key);
+                lock(&self.delivered).insert(delivery);
             }
         }
         Ok(())
@@ -48,6 +58,11 @@ impl Relay {
     pub(crate) fn forget(&self) {
         lock(&self.delivered).clear();
     }
+
+    /// Forgets what was delivered under one agreement's text. To everybody: a keyholder that lost a key makes another one.
+    pub(crate) fn forget_under(&self, agreement_digest: &str) {
+        lock(&self.delivered).retain(|delivery| delivery.agreement_digest != agreement_digest);
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -56,7 +71,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 async fn deliver(nodes: &Nodes, agreement: &Agreement, domain: &LinkageDomain, recipient: &Name) -> Result<(), Refusal> {
     let keyholder = &agreement.linkage.keyholder;
-    let recipient_key = nodes.describe(recipient).await?.linkage_key.clone();
+    let recipient_key = nodes.describe_now(recipient).await?.linkage_key;
     let request = SealRequest {
         domain: Some(domain.into()),
         agreement: agreement.id.to_string(),

@@ -21,7 +21,7 @@ use crate::pseudonym::{DomainKey, Pseudonyms};
 use crate::source::Files;
 
 fn pseudonyms() -> Pseudonyms {
-    let domain = LinkageDomain { mission: name("m"), purpose: name("p"), epoch: 1 };
+    let domain = LinkageDomain { mission: name("m"), purpose: name("p"), epoch: 1, rotation: 0 };
     Pseudonyms::derive(&DomainKey::new([5; 32]), &domain, &IdentifierType::Uprn)
 }
 
