@@ -136,7 +136,9 @@ impl Agreements {
         if agreement.digest != digest {
             return Err(self
                 .denied(format!("the agreement '{id}' that this department holds is another text than the one in the request"))
-                .advice("the parties must hold the same file, byte for byte; compare its SHA-256. Pseudonyms of two texts need not match"));
+                .advice(
+                    "the parties must hold the same file, byte for byte; compare its SHA-256. Pseudonyms of two texts need not match",
+                ));
         }
         Ok(agreement)
     }

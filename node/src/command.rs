@@ -6,6 +6,7 @@ pub(crate) mod check;
 mod consent;
 mod consent_show;
 mod init;
+mod linkage;
 mod preview;
 mod suspend;
 
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::Utc;
 use clap::{Args, Subcommand};
+use concordat_operate::core_dumps;
 use concordat_operate::drain::Stop;
 use concordat_operate::settings::Telemetry;
 use concordat_operate::telemetry;
@@ -23,6 +25,7 @@ use self::acknowledge::AcknowledgeArgs;
 pub use self::agreement::{AgreementCommand, EndArgs, SignArgs, sign};
 pub use self::consent::{ConsentCommand, EventArg, ImportArgs, RecordArgs, WithdrawArgs};
 pub use self::consent_show::{ShowArgs, ShowOutput};
+pub use self::linkage::LinkageCommand;
 use crate::config::Config;
 use crate::node::Node;
 use crate::server;
@@ -75,6 +78,9 @@ pub enum Command {
     /// Put consent records into the ledger, and look at them. A running node honours them in the next release.
     #[command(subcommand)]
     Consent(ConsentCommand),
+    /// Show the keys of pseudonyms, begin anew with others, and encrypt them on disk.
+    #[command(subcommand)]
+    Linkage(LinkageCommand),
 }
 
 /// Where the configuration is.
@@ -98,6 +104,7 @@ pub async fn run(command: Command) -> miette::Result<()> {
 /// # Errors
 /// As [`run`].
 pub async fn run_until(command: Command, stop: Stop) -> miette::Result<()> {
+    core_dumps::off()?;
     match command {
         Command::Init(args) => init::run(args).await,
         Command::Serve(args) => serve(&args.config, stop).await,
@@ -114,6 +121,7 @@ pub async fn run_until(command: Command, stop: Stop) -> miette::Result<()> {
             preview::preview(args).await
         }
         Command::Agreement(command) => agreement::run(command).await,
+        Command::Linkage(command) => linkage::run(command).await,
         Command::Suspend(args) => suspend::suspend(args).await,
         Command::Resume(args) => suspend::resume(args).await,
         Command::Consent(command) => {

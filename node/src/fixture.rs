@@ -19,6 +19,7 @@ use prost::Message as _;
 use tempfile::TempDir;
 
 use crate::linkage::Keypair;
+use crate::node::Node;
 
 pub(crate) fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
@@ -209,6 +210,12 @@ impl World {
         write(&at("consent.csv"), CONSENT, 0o644);
         write(&at("node.toml"), &node_toml(&gateway.fingerprint, &administrator.fingerprint), 0o644);
         Self { folder, gateway, administrator, stranger, ca: ca.pem(), orders, agreement, signing }
+    }
+
+    /// Has a node make the linkage key of its orders, as the gateway does before them.
+    pub(crate) fn bring_key(&self, node: &Node) {
+        let domain = self.request(Utc::now()).domain.unwrap();
+        node.linkage.make(&domain.under(self.agreement.linkage.rotation).unwrap());
     }
 
     pub(crate) fn path(&self, path: &str) -> PathBuf {

@@ -92,7 +92,7 @@ impl Node {
         let consent = Arc::new(Consent::open(state, config.department.clone()).map_err(|e| unusable(state, &e))?);
         let consumed = Consumed::open(state).map_err(|e| unusable(state, &e))?;
         let quotas = Quotas::open(state, config.department.clone()).map_err(|e| unusable(state, &e))?;
-        let linkage = LinkageKeys::open(config.linkage, state).map_err(|e| unusable(state, &e))?;
+        let linkage = LinkageKeys::open(config.linkage, config.at_rest, state).map_err(|e| unusable(state, &e))?;
         let releases = Releases::open(config.department.clone(), &config.spill, config.release_memory, config.max_releases)
             .map_err(|e| unusable(&config.spill, &e))?;
         let verifying = config

@@ -117,7 +117,7 @@ fn sign_held(args: &SignArgs) -> miette::Result<()> {
 }
 
 /// The file of the agreement with this id.
-fn held(paths: &Paths, id: &str) -> Result<PathBuf, Fault> {
+pub(super) fn held(paths: &Paths, id: &str) -> Result<PathBuf, Fault> {
     let folder = &paths.agreements;
     let unreadable = |e: io::Error| Fault::new(folder.display(), format!("cannot be read: {e}"), "run this as the node's user, or as root");
     let mut known = Vec::new();

@@ -45,6 +45,8 @@ pub struct Paths {
     pub agreements: PathBuf,
     /// The key that signs tickets, receipts and agreements.
     pub signing: PathBuf,
+    /// The key to which linkage keys are sealed.
+    pub linkage: PathBuf,
     /// The listener's certificate, key and authorities.
     pub tls: Files,
     /// The folder of state.
@@ -64,9 +66,9 @@ impl Paths {
         let file = understood(path)?;
         let at = |relative: &Path| path.parent().unwrap_or(Path::new(".")).join(relative);
         let tls = Files { certificate: at(&file.tls.certificate), key: at(&file.tls.key), ca: Some(at(&file.tls.ca)) };
-        let (agreements, signing) = (at(&file.agreements), at(&file.keys.signing));
+        let (agreements, signing, linkage) = (at(&file.agreements), at(&file.keys.signing), at(&file.keys.linkage));
         let (state, log, spill) = (at(&file.state), at(&file.log), at(&file.spill));
-        Ok(Self { department: file.department, agreements, signing, tls, state, log, spill })
+        Ok(Self { department: file.department, agreements, signing, linkage, tls, state, log, spill })
     }
 }
 

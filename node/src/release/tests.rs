@@ -136,7 +136,9 @@ async fn a_million_rows_sort_in_seconds() {
 }
 
 async fn node(world: &World) -> Arc<Node> {
-    Node::open(Config::load(&world.path("node.toml")).unwrap()).await.unwrap()
+    let node = Node::open(Config::load(&world.path("node.toml")).unwrap()).await.unwrap();
+    world.bring_key(&node);
+    node
 }
 
 async fn all(release: &Release) -> Vec<RecordBatch> {

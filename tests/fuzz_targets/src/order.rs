@@ -6,8 +6,8 @@
 //! In the second form the claims are signed here, with the digest of the request in its place unless the mode is 1.
 
 use chrono::DateTime;
-use concordat_policy::agreement::Fingerprint;
 use concordat_policy::Name;
+use concordat_policy::agreement::Fingerprint;
 use concordat_proto::order::{Confirmation, ISSUER, MAX_LIFETIME, Order, TYPE, digest};
 use concordat_proto::token::LEEWAY;
 use concordat_proto::{predicate, v1};
