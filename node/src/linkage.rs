@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use concordat_policy::agreement::{Agreement, Fingerprint};
 use concordat_policy::{Code, LinkageDomain, Name, Refusal};
+use concordat_proto::order::NO_LINKAGE_KEY;
 use concordat_proto::v1;
 use hpke::aead::ChaCha20Poly1305;
 use hpke::kdf::HkdfSha256;
@@ -112,7 +113,7 @@ impl LinkageKeys {
     /// [`Code::NodeRefused`] when the key has not arrived yet, [`Code::Denied`] when somebody may hold it who is no party any more.
     pub fn key(&self, agreements: &Agreements, agreement: &Agreement, domain: &LinkageDomain) -> Result<DomainKey, Refusal> {
         let kept = self.store.key(domain).map_err(Refusal::internal)?.ok_or_else(|| {
-            Refusal::new(Code::NodeRefused, "this department does not hold the linkage key of the domain")
+            Refusal::new(Code::NodeRefused, NO_LINKAGE_KEY)
                 .department(agreements.department())
                 .advice(format!("ask again: the gateway then brings it from '{}'", agreement.linkage.keyholder))
         })?;

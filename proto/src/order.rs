@@ -101,6 +101,9 @@ impl Order {
     }
 }
 
+/// What a node answers that lacks the key of an order's linkage domain: the gateway then has keys brought again.
+pub const NO_LINKAGE_KEY: &str = "this department does not hold the linkage key of the domain";
+
 /// SHA-256 in hex.
 #[must_use]
 pub fn digest(bytes: &[u8]) -> String {

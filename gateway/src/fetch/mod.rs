@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use concordat_policy::{Agreement, Code, LinkageDomain, Name, Refusal};
-use concordat_proto::order::{Confirmation, ISSUER, MAX_LIFETIME, Order, digest};
+use concordat_proto::order::{Confirmation, ISSUER, MAX_LIFETIME, NO_LINKAGE_KEY, Order, digest};
 use concordat_proto::token::SigningKey;
 use concordat_proto::v1;
 use concordat_proto::version::GIVES_BACK;
@@ -95,7 +95,7 @@ impl Fetcher {
         let others: BTreeSet<&Name> = try_join_all(others).await?.into_iter().flatten().collect();
         let Some(first) = others.first() else { return Ok(()) };
         let named = others.iter().map(|department| format!("'{department}'")).collect::<Vec<_>>().join(", ");
-        let cause = format!("held by {named}: another text than the one in the request, of the agreement '{}'", agreement.id);
+        let cause = format!("the agreement '{}' is held in another text than the one in the request by {named}", agreement.id);
         Err(Refusal::new(Code::NodeRefused, cause)
             .department(first)
             .advice("whoever is behind must take the parties' newest text, signed: departments and gateway change over together"))
@@ -116,7 +116,8 @@ impl Fetcher {
         let info = self.nodes.order(department, node.order(command)).await;
         if info.as_ref().is_err_and(|refusal| refusal.code == Code::NodeRefused) {
             sent.settle();
-            // It may have lost the key: the next query has all keys brought again.
+        }
+        if info.as_ref().is_err_and(|refusal| refusal.message.contains(NO_LINKAGE_KEY)) {
             self.relay.forget_under(&spec.permit.agreement_digest);
         }
         let info = info?;
