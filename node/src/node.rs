@@ -330,6 +330,7 @@ impl Node {
             .field("mission", order.domain.mission.as_str())
             .field("purpose", order.domain.purpose.as_str())
             .field("epoch", order.domain.epoch)
+            .field("rotation", order.domain.rotation)
             .field("agreement", order.agreement.id.as_str())
             .field("agreement_digest", order.agreement.digest.as_str())
             .field("dataset", order.dataset.as_str())

@@ -12,8 +12,8 @@ const NEITHER_FILE_NOR_PIPE: u64 = 1;
 /// # Errors
 /// When the limit cannot be lowered.
 pub fn off() -> Result<(), Fault> {
-    // A service manager may have set a hard limit of 0 already.
+    // A hard limit of 0 cannot be raised; there it stays.
     setrlimit(Resource::CORE, NEITHER_FILE_NOR_PIPE, NEITHER_FILE_NOR_PIPE)
         .or_else(|_| setrlimit(Resource::CORE, 0, 0))
-        .map_err(|e| Fault::new("RLIMIT_CORE", format!("core dumps cannot be switched off: {e}"), "set LimitCORE=0 in the service's unit"))
+        .map_err(|e| Fault::new("RLIMIT_CORE", format!("core dumps cannot be switched off: {e}"), "set LimitCORE=1 in the service's unit"))
 }
