@@ -184,7 +184,7 @@ async fn a_department_that_lost_its_keys_is_brought_them_and_a_replaced_private_
 }
 
 #[tokio::test]
-async fn a_keyholder_that_lost_a_key_never_goes_on_with_another_one() {
+async fn a_keyholder_that_lost_a_key_is_never_joined_with_those_who_hold_the_first() {
     let sandbox = Sandbox::start(600).await;
     let before = rows(&sandbox.query(BOTH).await.unwrap().batches, 1);
     keys(&sandbox, "dfe").iter().for_each(|file| fs::remove_file(file).unwrap());
