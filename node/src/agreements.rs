@@ -192,6 +192,18 @@ impl Agreements {
         parties.map(|party| (party.department.clone(), party.linkage_key.clone())).collect()
     }
 
+    /// Whether a domain ended an epoch ago or more, by every agreement held here that leads to it.
+    #[must_use]
+    pub fn ended(&self, domain: &LinkageDomain, now: DateTime<Utc>) -> bool {
+        let leads = |agreement: &&Agreement| agreement.mission == domain.mission && self.covers(agreement, &domain.purpose);
+        let over = |agreement: &Agreement| {
+            let current = LinkageDomain::at(domain.mission.clone(), domain.purpose.clone(), &agreement.linkage, now);
+            current.is_some_and(|current| domain.epoch.saturating_add(1) < current.epoch)
+        };
+        let mut agreements = self.agreements.iter().filter(leads).peekable();
+        agreements.peek().is_some() && agreements.all(over)
+    }
+
     fn covers(&self, agreement: &Agreement, purpose: &Name) -> bool {
         agreement.purposes.iter().any(|agreed| self.purposes.covers(agreed, purpose))
     }

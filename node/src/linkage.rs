@@ -15,6 +15,8 @@
 //! A key is made once, when it is first sealed, kept in a private folder (durable before use; [`AtRest`] says how) and never replaced.
 //! A keyholder that lost one makes another, which nobody who holds the first accepts: the parties rotate.
 //!
+//! Keys of domains that ended an epoch ago are removed when the next one comes.
+//!
 //! Beside each key stands who may have been given it, by which linkage key. Nobody uses the key of a domain that somebody may hold
 //! who is no party any more: whoever was removed, or lost control of a linkage key, can compute no pseudonym that is still in use.
 
@@ -146,6 +148,15 @@ impl LinkageKeys {
         Ok(kept.key)
     }
 
+    /// Removes the keys of domains that ended an epoch ago or more: what cannot be read any more inverts no pseudonym.
+    fn forget_ended(&self, agreements: &Agreements, now: DateTime<Utc>) {
+        match self.store.forget(|domain| agreements.ended(domain, now)) {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(linkage.keys = count, "keys of linkage domains that have ended are removed"),
+            Err(e) => tracing::warn!(cause = %e, "keys of linkage domains that have ended cannot be removed"),
+        }
+    }
+
     /// Seals the domain's key to one party. Blocks on files.
     ///
     /// # Errors
@@ -161,6 +172,7 @@ impl LinkageKeys {
         }
         let recipient = party(agreements, agreement, &request.recipient, &request.recipient_key)?;
         let public = Public::from_bytes(&request.recipient_key).map_err(Refusal::internal)?;
+        self.forget_ended(agreements, now);
         let kept = self.store.key_or_new(&domain, &agreements.members(&domain)).map_err(Refusal::internal)?;
         let key = self.still_among_parties(agreements, agreement, &domain, kept)?;
         let mode = OpModeS::Auth((self.keypair.private.clone(), self.keypair.public.clone()));
@@ -210,6 +222,7 @@ impl LinkageKeys {
         );
         let opened = Zeroizing::new(opened.map_err(|_| unsound())?);
         let key = DomainKey::new(opened.as_slice().try_into().map_err(|_| unsound())?);
+        self.forget_ended(agreements, now);
         let kept = self.store.keep(&domain, key.clone(), &agreements.members(&domain)).map_err(Refusal::internal)?;
         if kept.key == key {
             return self.still_among_parties(agreements, agreement, &domain, kept).map(drop);

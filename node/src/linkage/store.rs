@@ -136,6 +136,18 @@ impl Store {
         Ok(shown)
     }
 
+    /// Removes the keys of domains that have ended. Gives how many that were.
+    pub(super) fn forget(&self, ended: impl Fn(&LinkageDomain) -> bool) -> Result<usize, StoreError> {
+        let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut count = 0;
+        for Shown { domain, .. } in self.list()? {
+            let Some(domain) = read(&domain).filter(&ended) else { continue };
+            fs::remove_file(self.path(&domain))?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
     /// Writes anew what lies there in clear, or as `before` kept it. Gives how many files that were.
     pub(super) fn protect(&self, before: &AtRest) -> Result<usize, StoreError> {
         let mut count = 0;
@@ -173,6 +185,19 @@ impl Store {
     fn path(&self, domain: &LinkageDomain) -> PathBuf {
         self.folder.join(format!("{}.key", hex(&Sha256::digest(domain.to_string()))))
     }
+}
+
+/// A domain as [`LinkageDomain`] is written.
+fn read(text: &str) -> Option<LinkageDomain> {
+    let (rest, number) = text.rsplit_once('/')?;
+    let (mission, purpose) = rest.split_once('/')?;
+    let (epoch, rotation) = number.split_once('.').unwrap_or((number, "0"));
+    Some(LinkageDomain {
+        mission: Name::parse(mission).ok()?,
+        purpose: Name::parse(purpose).ok()?,
+        epoch: epoch.parse().ok()?,
+        rotation: rotation.parse().ok()?,
+    })
 }
 
 /// The domain and what is kept of it.

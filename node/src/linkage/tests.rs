@@ -337,3 +337,24 @@ fn another_party_can_become_keyholder_and_the_key_stays() {
     assert!(pair.key(&pair.dwp).unwrap() == first);
     assert_eq!(pair.seal(&pair.request()).unwrap_err().code, Code::Denied, "the former one makes no keys any more");
 }
+
+#[test]
+fn keys_of_epochs_long_ended_are_removed_and_no_others() {
+    let mut pair = Pair::new();
+    let epochs = |pair: &Pair| {
+        let shown = kept(pair.folders[1].path(), &AtRest::default()).unwrap();
+        shown.iter().map(|shown| shown.domain.rsplit('/').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let first = pair.domain().epoch;
+    pair.agree(|text| rotated(text, 1));
+    pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
+    // Of another mission, of which no agreement tells when it ends.
+    let other = LinkageDomain { mission: name("another"), epoch: 1, ..pair.domain() };
+    pair.dwp.0.make(&other);
+    for later in 1..=3 {
+        pair.now += TimeDelta::days(90);
+        pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
+        let expected: Vec<String> = (first.max(first + later - 1)..=first + later).map(|epoch| format!("{epoch}.1")).collect();
+        assert_eq!(epochs(&pair), [&["1.1".to_owned()][..], &expected].concat(), "the last one and the present one");
+    }
+}
