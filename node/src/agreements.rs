@@ -21,7 +21,7 @@ use crate::suspension::Suspensions;
 const BOUNDARY: i64 = 60;
 
 /// Departments, each with the fingerprint of a linkage key.
-pub type Members = BTreeSet<(Name, Fingerprint)>;
+pub(crate) type Members = BTreeSet<(Name, Fingerprint)>;
 
 /// The agreements to which the department is a party.
 #[derive(Debug)]

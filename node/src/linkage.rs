@@ -105,8 +105,8 @@ impl LinkageKeys {
 
     /// Makes the key of a domain, as sealing it would.
     #[cfg(test)]
-    pub(crate) fn make(&self, domain: &LinkageDomain) {
-        self.store.key_or_new(domain, &Default::default()).unwrap();
+    pub(crate) fn make(&self, domain: &LinkageDomain) -> Result<(), StoreError> {
+        self.store.key_or_new(domain, &Default::default()).map(drop)
     }
 
     /// The key of `domain`, for releases. None is made here: who has lost it must not go on with another. Blocks on files.

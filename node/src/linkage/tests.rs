@@ -350,7 +350,7 @@ fn keys_of_epochs_long_ended_are_removed_and_no_others() {
     pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
     // Of another mission, of which no agreement tells when it ends.
     let other = LinkageDomain { mission: name("another"), epoch: 1, ..pair.domain() };
-    pair.dwp.0.make(&other);
+    pair.dwp.0.make(&other).unwrap();
     for later in 1..=3 {
         pair.now += TimeDelta::days(90);
         pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
