@@ -305,3 +305,11 @@ fn session(partitions: usize) -> Result<SessionContext, DataFusionError> {
         .build_arc()?;
     Ok(SessionContext::new_with_config_rt(config, runtime))
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_engine_writes_nothing_to_disk() {
+        assert!(!super::session(2).unwrap().runtime_env().disk_manager.tmp_files_enabled());
+    }
+}
