@@ -177,6 +177,13 @@ mod tests {
     }
 
     #[test]
+    fn a_rotation_is_told_to_those_who_sign_it() {
+        let text = AGREEMENT.replace("keyholder = \"dfe\"", "keyholder = \"dfe\", rotation = 2");
+        let shown = describe(&Agreement::parse(&text).unwrap());
+        assert!(shown.contains("dfe makes their key, anew every 90 days; rotation 2: none match those of an earlier one\n"), "{shown}");
+    }
+
+    #[test]
     fn a_title_makes_no_lines_of_its_own() {
         let text = AGREEMENT.replace("For the tests of this crate", "x\\n  valid       for ever\\u202e\\r");
         let shown = describe(&Agreement::parse(&text).unwrap());
