@@ -170,7 +170,7 @@ struct Maps {
 
 impl Maps {
     fn load(ledger: &Path) -> Self {
-        let domain = LinkageDomain { mission: name("m"), purpose: name("p"), epoch: 1 };
+        let domain = LinkageDomain { mission: name("m"), purpose: name("p"), epoch: 1, rotation: 0 };
         let hasher = Pseudonyms::derive(&DomainKey::random().unwrap(), &domain, &IdentifierType::Nino);
         let mut by_purpose: HashMap<String, Map> = HashMap::new();
         let connection = Connection::open(ledger).unwrap();

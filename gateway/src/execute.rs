@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use chrono::Utc;
 use concordat_policy::{Agreement, Code, Decision, Name, Permit, Refusal};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryReservation;
@@ -80,6 +81,7 @@ pub(crate) async fn execute(
         awaited: &awaited,
         agreements: &estate.agreements,
         signatures: &estate.signatures,
+        now: Utc::now(),
     };
     let run = run(gateway, &errand, &plan, answer.clone());
     let ran = stop.unless(gateway.estate.while_agreed(&texts, run)).await;

@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use chrono::Utc;
 use concordat_policy::{Code, Decision, Name, Permit, Refusal};
 use concordat_proto::{CONTRACT_VERSION, v1};
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -77,9 +78,9 @@ impl Permitted {
     /// # Errors
     /// [`Code::Internal`].
     pub(crate) fn of(permit: Permit, plan: &Plan, query_id: &str) -> Result<Self, Refusal> {
-        let mut requests = Vec::new();
+        let (mut requests, now) = (Vec::new(), Utc::now());
         for spec in leaves(plan.physical())? {
-            requests.push((spec.dataset().department.clone(), request(&spec, query_id, CONTRACT_VERSION)?));
+            requests.push((spec.dataset().department.clone(), request(&spec, query_id, CONTRACT_VERSION, now)?));
         }
         Ok(Self { decision: plan.decision(&permit), permit, requests })
     }

@@ -122,13 +122,27 @@ impl Gateway {
             partitions,
         })
     }
+}
 
-    /// Memory of one query's execution. Nothing is spilled: pseudonymous rows do not touch the disk.
-    fn runtime(&self, memory: Arc<dyn MemoryPool>) -> Result<Arc<RuntimeEnv>, Refusal> {
-        RuntimeEnvBuilder::new()
-            .with_memory_pool(memory)
-            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
-            .build_arc()
-            .map_err(Refusal::internal)
+/// Memory of one query's execution. Nothing is spilled: pseudonymous rows do not touch the disk.
+fn runtime(memory: Arc<dyn MemoryPool>) -> Result<Arc<RuntimeEnv>, Refusal> {
+    RuntimeEnvBuilder::new()
+        .with_memory_pool(memory)
+        .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
+        .build_arc()
+        .map_err(Refusal::internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use datafusion::execution::memory_pool::UnboundedMemoryPool;
+
+    #[test]
+    fn nothing_is_spilled() {
+        let runtime = super::runtime(Arc::new(UnboundedMemoryPool::default())).unwrap();
+        assert!(!runtime.disk_manager.tmp_files_enabled());
+        assert!(runtime.disk_manager.create_tmp_file("a test").is_err());
     }
 }

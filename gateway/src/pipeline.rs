@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 
 pub(crate) use self::explain::explain;
-use crate::Gateway;
 use crate::authenticate::{Caller, Identity, bearer};
 use crate::deliver::{Answer, deliver};
 use crate::estate::{Estate, Texts, View};
@@ -29,6 +28,7 @@ use crate::limits::{Allowance, Key, QueryMemory, Source};
 use crate::plan::{Plan, Statement, VIEWS, examples};
 use crate::record::{self, Intent, Opened, unavailable};
 use crate::terms::{Stop, Terms};
+use crate::{Gateway, runtime};
 
 /// A refusal, and the id under which the log has it, once there is one.
 #[derive(Debug)]
@@ -288,7 +288,7 @@ pub(crate) fn authorized(estate: &Estate, caller: &Caller, now: DateTime<Utc>) -
 pub(crate) async fn plan(gateway: &Gateway, permit: &Permit, statement: &Statement, memory: &Arc<QueryMemory>) -> Result<Plan, Refusal> {
     let estate = gateway.estate.now();
     let (permit, statement, planned_in, partitions) = (permit.clone(), statement.clone(), estate.clone(), gateway.partitions);
-    let runtime = gateway.runtime(memory.clone())?;
+    let runtime = runtime(memory.clone())?;
     let planned = gateway.workers.plan(async move { judged(&permit, &statement, &planned_in, partitions, runtime).await });
     planned.await?.map_err(|refusal| estate.with_contact(memory.explain(refusal)))
 }
@@ -304,7 +304,7 @@ pub(crate) async fn view(gateway: &Gateway, permit: &Permit, view: &View, caller
 async fn parameters(gateway: &Gateway, permit: &Permit, sql: &str, allowance: &Allowance) -> Result<Vec<DataType>, Refusal> {
     let estate = gateway.estate.now();
     let (permit, sql, planned_in, partitions) = (permit.clone(), sql.to_owned(), estate.clone(), gateway.partitions);
-    let runtime = gateway.runtime(allowance.memory.clone())?;
+    let runtime = runtime(allowance.memory.clone())?;
     let found = gateway.workers.plan(async move { Plan::parameters(&permit, &sql, &planned_in.views, partitions, runtime).await });
     found.await?.map_err(|refusal| estate.with_contact(refusal))
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use concordat_audit::Entry;
 use concordat_operate::calls::Calls;
+use concordat_operate::core_dumps;
 use concordat_operate::drain::Stop;
 use concordat_operate::readiness::{Reachability, Reason, Subject};
 use concordat_operate::reload::Reloads;
@@ -53,7 +54,7 @@ const CALLS: &[&str] = &[
 
 /// Serves until `stop`, then drains. Writes the bound address to `<state>/address`.
 pub(crate) async fn serve(config: Config, stop: Stop) -> miette::Result<()> {
-    core_dumps_off()?;
+    core_dumps::off()?;
     let telemetry = telemetry::start(super::command::PROGRAM, "gateway", "info", &config.telemetry);
     let served = served(config, stop).await;
     telemetry.end().await;
@@ -196,9 +197,4 @@ impl Subject for Readiness {
             join_all(asked).await
         })
     }
-}
-
-/// Pseudonymous rows are in memory while they are joined; a core dump would put them on disk.
-fn core_dumps_off() -> miette::Result<()> {
-    rlimit::setrlimit(rlimit::Resource::CORE, 0, 0).map_err(|e| miette!("core dumps cannot be switched off: {e}"))
 }

@@ -77,9 +77,8 @@ impl Service {
         self.gateway.fetcher.relay.forget();
         let estate = self.gateway.estate.now();
         for agreement in estate.agreements.iter().filter(|a| ids.contains(&a.id)) {
-            let domain =
-                LinkageDomain::at(permit.mission().clone(), permit.purpose().clone(), agreement.linkage.epoch_days, chrono::Utc::now())
-                    .ok_or_else(|| Refusal::internal("no linkage domain at this time"))?;
+            let domain = LinkageDomain::at(permit.mission().clone(), permit.purpose().clone(), &agreement.linkage, chrono::Utc::now())
+                .ok_or_else(|| Refusal::internal("no linkage domain at this time"))?;
             let parties: Vec<Name> = agreement.parties.iter().map(|p| p.department.clone()).collect();
             self.gateway.fetcher.relay.ensure(&self.gateway.fetcher.nodes, agreement, &domain, &parties).await?;
             served.extend(parties.into_iter().map(|p| p.to_string()));

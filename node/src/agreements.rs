@@ -4,6 +4,7 @@
 
 mod current;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -19,6 +20,9 @@ use crate::suspension::Suspensions;
 
 /// How near to an epoch's boundary the neighbouring epoch is taken too, in seconds: two clocks may stand on either side.
 const BOUNDARY: i64 = 60;
+
+/// Departments, each with the fingerprint of a linkage key.
+pub(crate) type Members = BTreeSet<(Name, Fingerprint)>;
 
 /// The agreements to which the department is a party.
 #[derive(Debug)]
@@ -151,7 +155,9 @@ impl Agreements {
         if agreement.digest != digest {
             return Err(self
                 .denied(format!("the agreement '{id}' that this department holds is another text than the one in the request"))
-                .advice("the parties must hold the same file, byte for byte; compare its SHA-256"));
+                .advice(
+                    "the parties must hold the same file, byte for byte; compare its SHA-256. Pseudonyms of two texts need not match",
+                ));
         }
         Ok(agreement)
     }
@@ -174,25 +180,51 @@ impl Agreements {
     pub fn domain(&self, agreement: &Agreement, wire: Option<&v1::Domain>, now: DateTime<Utc>) -> Result<LinkageDomain, Refusal> {
         let invalid = |cause: String| Refusal::new(Code::Invalid, cause).department(self.department());
         let wire = wire.ok_or_else(|| invalid("the request names no linkage domain".into()))?;
-        let domain = LinkageDomain::try_from(wire).map_err(invalid)?;
+        let domain = wire.under(agreement.linkage.rotation).map_err(invalid)?;
         if domain.mission != agreement.mission {
             return Err(self.denied(format!("the agreement '{}' serves the mission '{}'", agreement.id, agreement.mission)));
         }
-        let covered = self.purposes.active(&domain.purpose).is_some()
-            && agreement.purposes.iter().any(|agreed| self.purposes.covers(agreed, &domain.purpose));
-        if !covered {
+        if self.purposes.active(&domain.purpose).is_none() || !self.covers(agreement, &domain.purpose) {
             return Err(self
                 .denied(format!("the agreement '{}' does not cover the purpose '{}'", agreement.id, domain.purpose))
                 .advice("declare a purpose that the agreement names, or a narrower one that this department knows"));
         }
         let current = |shift: i64| {
             let then = now.checked_add_signed(TimeDelta::seconds(shift))?;
-            LinkageDomain::at(domain.mission.clone(), domain.purpose.clone(), agreement.linkage.epoch_days, then)
+            LinkageDomain::at(domain.mission.clone(), domain.purpose.clone(), &agreement.linkage, then)
         };
         if [0, -BOUNDARY, BOUNDARY].into_iter().any(|shift| current(shift).is_some_and(|current| current == domain)) {
             return Ok(domain);
         }
         Err(self.denied("the linkage domain's epoch is not the current one").advice("compare the clocks of gateway and department"))
+    }
+
+    /// Who may hold the key of `domain`: the parties of every agreement held here that leads to it, each by its present linkage key,
+    /// whether or not the agreement is in force or suspended: a key that was given is not taken back by that.
+    #[must_use]
+    pub fn members(&self, domain: &LinkageDomain) -> Members {
+        let leads = |agreement: &&Agreement| {
+            let same = agreement.mission == domain.mission && agreement.linkage.rotation == domain.rotation;
+            same && self.covers(agreement, &domain.purpose)
+        };
+        let parties = self.agreements.iter().filter(leads).flat_map(|agreement| &agreement.parties);
+        parties.map(|party| (party.department.clone(), party.linkage_key.clone())).collect()
+    }
+
+    /// Whether a domain ended an epoch ago or more, by every agreement held here that leads to it.
+    #[must_use]
+    pub fn ended(&self, domain: &LinkageDomain, now: DateTime<Utc>) -> bool {
+        let leads = |agreement: &&Agreement| agreement.mission == domain.mission && self.covers(agreement, &domain.purpose);
+        let over = |agreement: &Agreement| {
+            let current = LinkageDomain::at(domain.mission.clone(), domain.purpose.clone(), &agreement.linkage, now);
+            current.is_some_and(|current| domain.epoch.saturating_add(1) < current.epoch)
+        };
+        let mut agreements = self.agreements.iter().filter(leads).peekable();
+        agreements.peek().is_some() && agreements.all(over)
+    }
+
+    fn covers(&self, agreement: &Agreement, purpose: &Name) -> bool {
+        agreement.purposes.iter().any(|agreed| self.purposes.covers(agreed, purpose))
     }
 
     fn unsigned(&self, agreement: &Agreement, fault: &Fault) -> Refusal {

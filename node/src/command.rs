@@ -9,6 +9,7 @@ mod consent_receipt;
 mod consent_show;
 mod inbox;
 mod init;
+mod linkage;
 mod preview;
 mod succeed;
 mod suspend;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::Utc;
 use clap::{Args, Subcommand};
+use concordat_operate::core_dumps;
 use concordat_operate::drain::Stop;
 use concordat_operate::settings::Telemetry;
 use concordat_operate::telemetry;
@@ -30,6 +32,7 @@ pub use self::consent_mend::{CorrectArgs, EraseArgs};
 pub use self::consent_receipt::{ReceiptArgs, VerifyReceiptArgs};
 pub use self::consent_show::{ShowArgs, ShowOutput};
 pub use self::inbox::{AcceptArgs, InboxArgs, WaitingArgs};
+pub use self::linkage::LinkageCommand;
 pub use self::succeed::{NewKeys, SucceedArgs, succeed};
 use crate::config::Config;
 use crate::node::Node;
@@ -83,6 +86,9 @@ pub enum Command {
     /// Put consent records into the ledger, and look at them. A running node honours them in the next release.
     #[command(subcommand)]
     Consent(ConsentCommand),
+    /// Show the keys of pseudonyms, begin anew with others, and encrypt them on disk.
+    #[command(subcommand)]
+    Linkage(LinkageCommand),
 }
 
 /// Where the configuration is.
@@ -106,6 +112,7 @@ pub async fn run(command: Command) -> miette::Result<()> {
 /// # Errors
 /// As [`run`].
 pub async fn run_until(command: Command, stop: Stop) -> miette::Result<()> {
+    core_dumps::off()?;
     match command {
         Command::Init(args) => init::run(args).await,
         Command::Serve(args) => serve(&args.config, stop).await,
@@ -122,6 +129,7 @@ pub async fn run_until(command: Command, stop: Stop) -> miette::Result<()> {
             preview::preview(args).await
         }
         Command::Agreement(command) => agreement::run(command).await,
+        Command::Linkage(command) => linkage::run(command).await,
         Command::Suspend(args) => suspend::suspend(args).await,
         Command::Resume(args) => suspend::resume(args).await,
         Command::Consent(command) => {

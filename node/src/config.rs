@@ -40,6 +40,7 @@ pub use self::findings::{Finding, Findings};
 pub use self::papers::{PaperFiles, Papers};
 pub(crate) use self::papers::{inbox, outbox};
 pub use self::reread::{Held, Paths, Pins};
+use crate::at_rest::AtRest;
 use crate::consent::receipt::Notice;
 use crate::linkage::Keypair;
 use crate::source::Source;
@@ -73,6 +74,8 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// Signs tickets and receipts.
     pub signing: SigningKey,
+    /// How linkage keys lie on disk.
+    pub at_rest: AtRest,
     /// Opens and seals linkage keys.
     pub linkage: Keypair,
     /// The client certificates of the gateway.
@@ -157,6 +160,18 @@ impl Config {
     }
 }
 
+/// How the configuration at `path` says that linkage keys lie on disk, whatever else it says: for the command that makes it so.
+///
+/// # Errors
+/// Every [`Finding`].
+pub(crate) fn at_rest(path: &Path) -> Result<AtRest, Findings> {
+    let text = read(path)?;
+    let file: file::File = toml::from_str(&text).map_err(|e| Finding::problem(path, &text, Problem::toml(&e)))?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut loader = Loader { path, text: &text, folder, findings: Vec::new(), warnings: Vec::new() };
+    keys::at_rest(&mut loader, file.keys.at_rest.as_ref()).ok_or(Findings { findings: loader.findings })
+}
+
 pub(crate) fn read(path: &Path) -> Result<String, Findings> {
     let unreadable = |e| Finding::file(path, format!("cannot be read: {e}"), "correct the path or the file's permissions").into();
     std::fs::read_to_string(path).map_err(unreadable)
@@ -193,13 +208,14 @@ impl Loader<'_> {
         }
         let tls = keys::tls(self, &file.tls);
         let signing = keys::signing(self, &file.keys.signing);
-        let linkage = keys::linkage(self, &file.keys.linkage);
+        let at_rest = keys::at_rest(self, file.keys.at_rest.as_ref());
+        let linkage = at_rest.as_ref().and_then(|at_rest| keys::linkage(self, &file.keys.linkage, at_rest));
         let order_key = keys::order(self, &file.gateway.order_key);
         let connections = self.connections(file.connection);
         let datasets = self.datasets(file.dataset, &connections);
         let purposes = self.purposes(&file.purposes);
         let agreements = self.agreements(&file.agreements);
-        let (tls, signing, linkage, order_key, purposes) = (tls?, signing?, linkage?, order_key?, purposes?);
+        let (tls, signing, at_rest, linkage, order_key, purposes) = (tls?, signing?, at_rest?, linkage?, order_key?, purposes?);
         let papers = PaperFiles {
             config: self.path.to_owned(),
             agreements: file.agreements,
@@ -226,6 +242,7 @@ impl Loader<'_> {
             operations: file.operations,
             telemetry: file.telemetry,
             signing,
+            at_rest,
             linkage,
             gateway: file.gateway.certificates.into_iter().collect(),
             order_key,

@@ -19,6 +19,7 @@ use prost::Message as _;
 use tempfile::TempDir;
 
 use crate::linkage::Keypair;
+use crate::node::Node;
 
 pub(crate) fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
@@ -211,6 +212,12 @@ impl World {
         Self { folder, gateway, administrator, stranger, ca: ca.pem(), orders, agreement, signing }
     }
 
+    /// Has a node make the linkage key of its orders, as the gateway does before them.
+    pub(crate) fn bring_key(&self, node: &Node) {
+        let domain = self.request(Utc::now()).domain.unwrap();
+        node.linkage.make(&domain.under(self.agreement.linkage.rotation).unwrap()).unwrap();
+    }
+
     pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.folder.path().join(path)
     }
@@ -254,7 +261,7 @@ impl World {
 
     /// A request that the agreement permits.
     pub(crate) fn request(&self, now: DateTime<Utc>) -> v1::ReleaseRequest {
-        let domain = LinkageDomain::at(name("opportunity"), name("opportunity.measure"), 90, now).unwrap();
+        let domain = LinkageDomain::at(name("opportunity"), name("opportunity.measure"), &self.agreement.linkage, now).unwrap();
         v1::ReleaseRequest {
             contract_version: 1,
             query_id: "q-1".into(),

@@ -18,6 +18,7 @@
 //! Deliberately absent: SQL, and any trust in what the gateway says of agreements or keys.
 
 mod agreements;
+pub mod at_rest;
 mod callers;
 pub mod command;
 pub mod config;

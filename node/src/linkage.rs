@@ -12,15 +12,22 @@
 //! for nothing else. Both public keys must have the fingerprints that stand in each side's own agreement, or their successors': a relay that
 //! substitutes a key, a recipient or a sender is refused before any cryptography, and by it.
 //!
-//! A key is made once, kept in a private folder (mode 0600, durable before use) and never replaced.
+//! A key is made once, when it is first sealed, kept in a private folder (durable before use; [`AtRest`] says how) and never replaced.
+//! A keyholder that lost one makes another, which nobody who holds the first accepts: the parties rotate.
+//!
+//! Keys of domains that ended an epoch ago are removed when the next one comes.
+//!
+//! Beside each key stands who may have been given it, by which linkage key. Nobody uses the key of a domain that somebody may hold
+//! who is no party any more: whoever was removed, or lost control of a linkage key, can compute no pseudonym that is still in use.
 
 mod store;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use concordat_policy::agreement::{Agreement, Fingerprint};
 use concordat_policy::{Code, LinkageDomain, Name, Refusal};
+use concordat_proto::order::NO_LINKAGE_KEY;
 use concordat_proto::v1;
 use hpke::aead::ChaCha20Poly1305;
 use hpke::kdf::HkdfSha256;
@@ -28,13 +35,17 @@ use hpke::kem::X25519HkdfSha256;
 use hpke::{Deserializable as _, Kem, OpModeR, OpModeS, Serializable as _};
 use zeroize::Zeroizing;
 
+use self::store::Kept;
 use self::store::Store;
-pub use self::store::StoreError;
 pub(crate) use self::store::unhex;
+pub use self::store::{Shown, StoreError};
 use crate::agreements::Agreements;
+use crate::at_rest::AtRest;
 use crate::framing::framed;
 use crate::pseudonym::DomainKey;
 
+/// Under which the department's own private key is encrypted at rest.
+pub(crate) const KEYPAIR: &str = "linkage key of the department";
 const LABEL: &[u8] = b"concordat linkage key v1";
 
 type Private = <X25519HkdfSha256 as Kem>::PrivateKey;
@@ -57,7 +68,7 @@ impl Keypair {
     /// Reads a raw private key of 64 hex digits.
     #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {
-        let bytes = Zeroizing::new(store::unhex(text)?);
+        let bytes = Zeroizing::new(unhex(text)?);
         let private = Private::from_bytes(bytes.as_slice()).ok()?;
         let public = X25519HkdfSha256::sk_to_pk(&private);
         Some(Self { private, public })
@@ -82,8 +93,8 @@ impl LinkageKeys {
     ///
     /// # Errors
     /// [`StoreError`] when the folder cannot be made private.
-    pub fn open(keypair: Keypair, state: &Path) -> Result<Self, StoreError> {
-        Ok(Self { keypair, store: Store::open(&state.join("linkage"))? })
+    pub fn open(keypair: Keypair, at_rest: AtRest, state: &Path) -> Result<Self, StoreError> {
+        Ok(Self { keypair, store: Store::open(&folder(state), at_rest)? })
     }
 
     /// The raw public key.
@@ -92,21 +103,58 @@ impl LinkageKeys {
         self.keypair.public()
     }
 
-    /// The key of `domain`. The keyholder makes it when there is none yet. Blocks on files.
+    /// Makes the key of a domain, as sealing it would.
+    #[cfg(test)]
+    pub(crate) fn make(&self, domain: &LinkageDomain) -> Result<(), StoreError> {
+        self.store.key_or_new(domain, &Default::default()).map(drop)
+    }
+
+    /// The key of `domain`, for releases. None is made here: who has lost it must not go on with another. Blocks on files.
     ///
     /// # Errors
-    /// [`Code::NodeRefused`] when the key has not arrived yet.
+    /// [`Code::NodeRefused`] when the key has not arrived yet, [`Code::Denied`] when somebody may hold it who is no party any more.
     pub fn key(&self, agreements: &Agreements, agreement: &Agreement, domain: &LinkageDomain) -> Result<DomainKey, Refusal> {
-        let found = if agreement.linkage.keyholder == *agreements.department() {
-            self.store.key_or_new(domain).map(Some)
-        } else {
-            self.store.key(domain)
-        };
-        found.map_err(Refusal::internal)?.ok_or_else(|| {
-            Refusal::new(Code::NodeRefused, "this department does not hold the linkage key of the domain yet")
+        let kept = self.store.key(domain).map_err(Refusal::internal)?.ok_or_else(|| {
+            Refusal::new(Code::NodeRefused, NO_LINKAGE_KEY)
                 .department(agreements.department())
-                .advice(format!("have the gateway relay it from '{}'", agreement.linkage.keyholder))
-        })
+                .advice(format!("ask again: the gateway then brings it from '{}'", agreement.linkage.keyholder))
+        })?;
+        self.still_among_parties(agreements, agreement, domain, kept)
+    }
+
+    /// The key, if everybody who may have been given it is a party by that linkage key. Notes who may be given it from now on.
+    fn still_among_parties(
+        &self,
+        agreements: &Agreements,
+        agreement: &Agreement,
+        domain: &LinkageDomain,
+        kept: Kept,
+    ) -> Result<DomainKey, Refusal> {
+        let members = agreements.members(domain);
+        if let Some((department, _)) = kept.given.difference(&members).next() {
+            let how = if members.iter().any(|(member, _)| member == department) {
+                "by a linkage key that it has replaced"
+            } else {
+                "which is no party any more"
+            };
+            return Err(agreements.denied(format!("the key of the linkage domain may be held by '{department}', {how}")).advice(format!(
+                "the parties raise `rotation` in the agreement '{}' and sign it: `concordat-node linkage rotate` writes the text",
+                agreement.id
+            )));
+        }
+        if !members.is_subset(&kept.given) {
+            self.store.give(domain, &members).map_err(Refusal::internal)?;
+        }
+        Ok(kept.key)
+    }
+
+    /// Removes the keys of domains that ended an epoch ago or more: what cannot be read any more inverts no pseudonym.
+    fn forget_ended(&self, agreements: &Agreements, now: DateTime<Utc>) {
+        match self.store.forget(|domain| agreements.ended(domain, now)) {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(linkage.keys = count, "keys of linkage domains that have ended are removed"),
+            Err(e) => tracing::warn!(cause = %e, "keys of linkage domains that have ended cannot be removed"),
+        }
     }
 
     /// Seals the domain's key to one party. Blocks on files.
@@ -124,7 +172,9 @@ impl LinkageKeys {
         }
         let recipient = party(agreements, agreement, (&request.recipient, &request.recipient_key), now)?;
         let public = Public::from_bytes(&request.recipient_key).map_err(Refusal::internal)?;
-        let key = self.store.key_or_new(&domain).map_err(Refusal::internal)?;
+        self.forget_ended(agreements, now);
+        let kept = self.store.key_or_new(&domain, &agreements.members(&domain)).map_err(Refusal::internal)?;
+        let key = self.still_among_parties(agreements, agreement, &domain, kept)?;
         let mode = OpModeS::Auth((self.keypair.private.clone(), self.keypair.public.clone()));
         let info = binding(&domain, agreement, own, &recipient);
         let (encapsulated, ciphertext) =
@@ -172,13 +222,35 @@ impl LinkageKeys {
         );
         let opened = Zeroizing::new(opened.map_err(|_| unsound())?);
         let key = DomainKey::new(opened.as_slice().try_into().map_err(|_| unsound())?);
-        if self.store.keep(&domain, &key).map_err(Refusal::internal)? {
-            return Ok(());
+        self.forget_ended(agreements, now);
+        let kept = self.store.keep(&domain, key.clone(), &agreements.members(&domain)).map_err(Refusal::internal)?;
+        if kept.key == key {
+            return self.still_among_parties(agreements, agreement, &domain, kept).map(drop);
         }
-        Err(Refusal::new(Code::Replayed, "this department already holds another key of the linkage domain")
-            .department(own)
-            .advice("the parties must find out which key is right; nothing was replaced"))
+        Err(Refusal::new(Code::Replayed, "this department already holds another key of the linkage domain").department(own).advice(
+            "nothing was replaced. Where the keyholder has lost its key, the parties raise `rotation` in the agreement, and sign it",
+        ))
     }
+}
+
+/// What lies in `state`, by the names of domains. Makes nothing.
+///
+/// # Errors
+/// [`StoreError`] for the first file that cannot be read.
+pub fn kept(state: &Path, at_rest: &AtRest) -> Result<Vec<Shown>, StoreError> {
+    Store::at(&folder(state), at_rest.clone()).list()
+}
+
+/// Writes the keys anew that lie in `state` in clear, or as `before` kept them. Gives how many there were.
+///
+/// # Errors
+/// [`StoreError`] for the first file that cannot be read or replaced; it can be repeated.
+pub(crate) fn protect(state: &Path, at_rest: &AtRest, before: &AtRest) -> Result<usize, StoreError> {
+    Store::at(&folder(state), at_rest.clone()).protect(before)
+}
+
+fn folder(state: &Path) -> PathBuf {
+    state.join("linkage")
 }
 
 /// The party that `name` is, if `key` has the fingerprint that the own agreement states for it, or that of its successor.

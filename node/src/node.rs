@@ -94,7 +94,7 @@ impl Node {
         let consent = Arc::new(Consent::open(state, config.department.clone()).map_err(|e| unusable(state, &e))?);
         let consumed = Consumed::open(state).map_err(|e| unusable(state, &e))?;
         let quotas = Quotas::open(state, config.department.clone()).map_err(|e| unusable(state, &e))?;
-        let linkage = LinkageKeys::open(config.linkage, state).map_err(|e| unusable(state, &e))?;
+        let linkage = LinkageKeys::open(config.linkage, config.at_rest, state).map_err(|e| unusable(state, &e))?;
         let releases = Releases::open(config.department.clone(), &config.spill, config.release_memory, config.max_releases)
             .map_err(|e| unusable(&config.spill, &e))?;
         let verifying = config
@@ -335,6 +335,7 @@ impl Node {
             .field("mission", order.domain.mission.as_str())
             .field("purpose", order.domain.purpose.as_str())
             .field("epoch", order.domain.epoch)
+            .field("rotation", order.domain.rotation)
             .field("agreement", order.agreement.id.as_str())
             .field("agreement_digest", order.agreement.digest.as_str())
             .field("dataset", order.dataset.as_str())

@@ -16,6 +16,7 @@
 pub mod calls;
 pub mod certificate;
 pub mod check;
+pub mod core_dumps;
 pub mod drain;
 pub mod endpoint;
 mod fault;

@@ -82,6 +82,10 @@ pub struct Linkage {
     /// The length of an epoch in days.
     #[serde(default = "default_epoch_days")]
     pub epoch_days: u32,
+    /// How often the parties began anew within the epochs: a number that only rises. A higher one is another linkage domain, with
+    /// another key, which only the present parties get.
+    #[serde(default)]
+    pub rotation: u32,
 }
 
 fn default_epoch_days() -> u32 {
@@ -243,7 +247,7 @@ mod tests {
         assert_eq!(Agreement::parse(&conditions).unwrap().datasets[0].rows.len(), 2, "what it shows can be written");
         assert!(draft.valid_until < NaiveDate::from_ymd_opt(2001, 1, 1).unwrap());
         let fields = "id title mission purposes valid_from valid_until review_on benefits minimum_subjects limits requests_per_minute \
-                      concurrent_queries rows_per_day releases_per_day withdrawals max_consent_age linkage keyholder epoch_days party department signing_key linkage_key recipient \
+                      concurrent_queries rows_per_day releases_per_day withdrawals max_consent_age linkage keyholder epoch_days rotation party department signing_key linkage_key recipient \
                       organisation roles dataset name identifier type pattern uses basis power honours_objections consent_text columns \
                       classification values rows is is_not is_in at_least at_most more_than less_than known_to";
         for field in fields.split_whitespace() {
@@ -294,6 +298,7 @@ mod tests {
             ("id = \"one\"", "id = \"one\"\nreview_on = \"2027-01-01\"", 2, "is reviewed when"),
             ("keyholder = \"dfe\"", "keyholder = \"hmrc\"", 7, "is not a party"),
             ("keyholder = \"dfe\"", "keyholder = \"dfe\", epoch_days = 0", 7, "epoch"),
+            ("keyholder = \"dfe\"", "keyholder = \"dfe\", rotation = -1", 7, "invalid value"),
             ("id = \"one\"", "id = \"one\"\nminimum_subjects = 2", 2, "least allowed"),
             ("id = \"one\"", "id = \"Öne\"", 1, "a name is"),
             ("id = \"one\"", "id = \"one\"\nsurprise = 1", 2, "unknown field"),

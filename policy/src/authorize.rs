@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
+use crate::agreement::Linkage;
 use crate::column::{ColumnUses, SUBJECT, Use};
 use crate::{Agreement, Cause, Code, Dataset, DatasetName, Name, PurposeTree, Refusal, Signatures};
 
@@ -45,8 +46,8 @@ pub struct DatasetPermit {
     pub agreement_digest: String,
     /// The least number of distinct subjects behind any number that is shown.
     pub minimum_subjects: u32,
-    /// The length of an epoch of the linkage domain, in days.
-    pub epoch_days: u32,
+    /// How its pseudonyms are made.
+    pub linkage: Linkage,
     /// The agreement's rules of the dataset.
     pub dataset: Dataset,
 }
@@ -109,7 +110,7 @@ pub fn authorize(
                 agreement: agreement.id.clone(),
                 agreement_digest: agreement.digest.clone(),
                 minimum_subjects: agreement.minimum_subjects,
-                epoch_days: agreement.linkage.epoch_days,
+                linkage: agreement.linkage.clone(),
                 dataset: dataset.clone(),
             };
             match datasets.entry(dataset.name.clone()) {

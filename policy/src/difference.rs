@@ -183,6 +183,7 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, Said> {
         ("keyholder", Some(linkage.keyholder.to_string()), Measure::Words),
         // One person's pseudonyms match for as long.
         ("epoch_days", Some(linkage.epoch_days.to_string()), Measure::Most(linkage.epoch_days.into())),
+        ("rotation", Some(linkage.rotation.to_string()), Measure::Words),
     ];
     own.into_iter().for_each(|(name, words, measure)| term(name.into(), words, measure));
     for party in parties {

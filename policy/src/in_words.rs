@@ -35,7 +35,12 @@ pub fn describe(agreement: &Agreement) -> String {
         line("answers to", "nobody".into());
     }
     line("withheld", format!("numbers that rest on fewer than {} people", agreement.minimum_subjects));
-    line("pseudonyms", format!("{} makes their key, anew every {} days", agreement.linkage.keyholder, agreement.linkage.epoch_days));
+    let rotated = match agreement.linkage.rotation {
+        0 => String::new(),
+        rotation => format!("; rotation {rotation}: none match those of an earlier one"),
+    };
+    let linkage = &agreement.linkage;
+    line("pseudonyms", format!("{} makes their key, anew every {} days{rotated}", linkage.keyholder, linkage.epoch_days));
     let limits = agreement.limits;
     let stated = [
         limits.requests_per_minute.map(|n| format!("{n} requests a minute")),
@@ -182,6 +187,13 @@ mod tests {
         let shown = listed(&years);
         assert!(shown.starts_with("2000, ") && shown.ends_with(", 2019, and 3 more"), "{shown}");
         assert!(listed(&years[..20]).ends_with(", 2019"));
+    }
+
+    #[test]
+    fn a_rotation_is_told_to_those_who_sign_it() {
+        let text = AGREEMENT.replace("keyholder = \"dfe\"", "keyholder = \"dfe\", rotation = 2");
+        let shown = describe(&Agreement::parse(&text).unwrap());
+        assert!(shown.contains("dfe makes their key, anew every 90 days; rotation 2: none match those of an earlier one\n"), "{shown}");
     }
 
     #[test]

@@ -1,10 +1,20 @@
 //! Linkage domains: mission + purpose + epoch. Pseudonyms match inside one domain and never across two.
+//!
+//! ```text
+//! the agreement's [linkage], signed by every party ─▶ LinkageDomain::at(now) ─▶ opportunity/opportunity.measure/229
+//!                  rotation = 1                    ─▶                          opportunity/opportunity.measure/229.1
+//! ```
+//!
+//! An epoch ends in two ways. By time, after `epoch_days`: releases that were ordered before finish in theirs. By rotation: the
+//! parties sign a text with a higher `rotation`; what was begun under the old text ends, as under every text that was replaced. No
+//! rotation travels in a request: the agreement's digest does, so both ends read it in one and the same text.
 
 use std::fmt;
 
 use chrono::{DateTime, Utc};
 
 use crate::Name;
+use crate::agreement::Linkage;
 
 /// One linkage domain.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -15,20 +25,59 @@ pub struct LinkageDomain {
     pub purpose: Name,
     /// The number of whole epochs since 1970-01-01T00:00:00Z.
     pub epoch: u32,
+    /// How often the parties began anew, as their agreement states it.
+    pub rotation: u32,
 }
 
 impl LinkageDomain {
-    /// The domain in force at `now`, with epochs of `epoch_days` days; `None` before 1970 or for zero days.
+    /// The domain in force at `now` where `linkage` was agreed; `None` before 1970 or for epochs of zero days.
     #[must_use]
-    pub fn at(mission: Name, purpose: Name, epoch_days: u32, now: DateTime<Utc>) -> Option<Self> {
+    pub fn at(mission: Name, purpose: Name, linkage: &Linkage, now: DateTime<Utc>) -> Option<Self> {
         let days = u32::try_from(now.timestamp().div_euclid(86_400)).ok()?;
-        Some(Self { mission, purpose, epoch: days.checked_div(epoch_days)? })
+        Some(Self { mission, purpose, epoch: days.checked_div(linkage.epoch_days)?, rotation: linkage.rotation })
     }
 }
 
 impl fmt::Display for LinkageDomain {
-    /// `mission/purpose/epoch`: unambiguous, because no [`Name`] holds a slash. Keys are derived from this text.
+    /// `mission/purpose/epoch`, and `.rotation` after the first: unambiguous, because no [`Name`] holds a slash and an epoch is a
+    /// number. Keys are derived from this text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.mission, self.purpose, self.epoch)
+        write!(f, "{}/{}/{}", self.mission, self.purpose, self.epoch)?;
+        if self.rotation == 0 { Ok(()) } else { write!(f, ".{}", self.rotation) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    fn at(days: u32, rotation: u32, now: DateTime<Utc>) -> LinkageDomain {
+        let linkage = Linkage { keyholder: Name::parse("dfe").unwrap(), epoch_days: days, rotation };
+        LinkageDomain::at(Name::parse("m").unwrap(), Name::parse("p.q").unwrap(), &linkage, now).unwrap()
+    }
+
+    #[test]
+    fn every_epoch_and_every_rotation_of_it_is_another_domain() {
+        let start = DateTime::from_timestamp(90 * 229 * 86_400, 0).unwrap();
+        assert_eq!(at(90, 0, start).to_string(), "m/p.q/229");
+        assert_eq!(at(90, 1, start).to_string(), "m/p.q/229.1");
+        assert_eq!(at(90, 0, start - TimeDelta::seconds(1)).to_string(), "m/p.q/228");
+        let days = (0..360).map(|day| start + TimeDelta::days(day));
+        let domains: BTreeSet<String> = days.flat_map(|day| (0..3).map(move |rotation| at(90, rotation, day).to_string())).collect();
+        assert_eq!(domains.len(), 4 * 3, "a rotation never has the name of a later epoch");
+    }
+
+    #[test]
+    fn there_is_no_domain_before_1970_or_of_no_days() {
+        let linkage = |days| Linkage { keyholder: Name::parse("dfe").unwrap(), epoch_days: days, rotation: 0 };
+        let at = |days, seconds| {
+            let now = DateTime::from_timestamp(seconds, 0).unwrap();
+            LinkageDomain::at(Name::parse("m").unwrap(), Name::parse("p").unwrap(), &linkage(days), now)
+        };
+        assert_eq!((at(90, -1), at(0, 0)), (None, None));
     }
 }

@@ -101,6 +101,9 @@ impl Order {
     }
 }
 
+/// What a node answers that lacks the key of an order's linkage domain: the gateway then has keys brought again.
+pub const NO_LINKAGE_KEY: &str = "this department does not hold the linkage key of the domain";
+
 /// SHA-256 in hex.
 #[must_use]
 pub fn digest(bytes: &[u8]) -> String {
@@ -113,11 +116,15 @@ impl From<&LinkageDomain> for v1::Domain {
     }
 }
 
-impl TryFrom<&v1::Domain> for LinkageDomain {
-    type Error = String;
-    fn try_from(domain: &v1::Domain) -> Result<Self, String> {
+impl v1::Domain {
+    /// The domain that is meant under an agreement that states `rotation`: a request names that text by its digest.
+    ///
+    /// # Errors
+    /// What is no name.
+    pub fn under(&self, rotation: u32) -> Result<LinkageDomain, String> {
         let name = |field: &str, text: &str| Name::parse(text).map_err(|e| format!("domain.{field}: {e}"));
-        Ok(Self { mission: name("mission", &domain.mission)?, purpose: name("purpose", &domain.purpose)?, epoch: domain.epoch })
+        let (mission, purpose) = (name("mission", &self.mission)?, name("purpose", &self.purpose)?);
+        Ok(LinkageDomain { mission, purpose, epoch: self.epoch, rotation })
     }
 }
 

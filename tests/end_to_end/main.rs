@@ -27,6 +27,7 @@ mod identity;
 mod impostor;
 mod joins;
 mod limits;
+mod linkage;
 mod mariadb;
 mod operations;
 mod oracle;

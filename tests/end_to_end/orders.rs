@@ -46,8 +46,7 @@ impl Rogue {
 
     pub fn request(&self) -> v1::ReleaseRequest {
         let name = |s: &str| Name::parse(s).unwrap();
-        let domain =
-            LinkageDomain::at(name("opportunity"), name("opportunity.measure"), self.agreement.linkage.epoch_days, Utc::now()).unwrap();
+        let domain = LinkageDomain::at(name("opportunity"), name("opportunity.measure"), &self.agreement.linkage, Utc::now()).unwrap();
         v1::ReleaseRequest {
             contract_version: 1,
             query_id: "q-rogue".into(),

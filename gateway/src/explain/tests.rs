@@ -4,16 +4,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, TimeDelta};
 use concordat_guard::ClaimGuard;
 use concordat_policy::decision::Rule;
 use concordat_policy::{Agreement, Caller, Permit, PurposeTree, Refusal, Signatures, authorize};
-use concordat_proto::v1;
+use concordat_proto::{CONTRACT_VERSION, v1};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use prost::Message as _;
 use tokio_util::sync::CancellationToken;
 
 use super::{Explanation, Permitted, Proposal, Search, decides, differing, judged, told};
 use crate::estate::{Estate, View};
+use crate::fetch::{leaves, request};
 use crate::plan::tests::{AGREEMENT, agreed, name, now, sign};
 use crate::workers::Workers;
 
@@ -61,6 +63,22 @@ fn permit(estate: &Estate, purpose: &str) -> Result<Permit, Refusal> {
 
 async fn judge(estate: &Estate, permit: &Permit, sql: &str) -> Result<(), Refusal> {
     judged(permit, &sql.into(), estate, 2, Arc::new(RuntimeEnv::default())).await.map(drop)
+}
+
+/// Pseudonyms of two epochs never match: a query that stood across their boundary would be answered too small.
+#[tokio::test]
+async fn all_requests_of_a_statement_are_of_the_epoch_of_one_moment() {
+    let estate = estate(vec![agreed(AGREEMENT)], &[]);
+    let sql = "SELECT p.region, avg(c.amount) AS mean FROM a.people p JOIN b.claims c ON p.subject = c.subject GROUP BY p.region";
+    let own = permit(&estate, "p").unwrap();
+    let plan = judged(&own, &sql.into(), &estate, 2, Arc::new(RuntimeEnv::default())).await.unwrap();
+    let boundary = DateTime::from_timestamp(230 * 90 * 86_400, 0).unwrap();
+    let epochs = |at| {
+        let requests = leaves(plan.physical()).unwrap().into_iter().map(|spec| request(&spec, "q", CONTRACT_VERSION, at).unwrap());
+        requests.map(|request| request.domain.unwrap().epoch).collect::<Vec<_>>()
+    };
+    assert_eq!(epochs(boundary - TimeDelta::milliseconds(1)), [229, 229]);
+    assert_eq!(epochs(boundary), [230, 230]);
 }
 
 /// Explains a statement that is denied, as the pipeline does, and judges its proposal as it stands.

@@ -1,7 +1,7 @@
 //! Relay of linkage keys: from the keyholder, sealed to each other party, by way of this gateway, which sees ciphertext only.
 //! Both ends check the other's public key against the agreement, so that nothing put in here is believed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use concordat_policy::{Agreement, LinkageDomain, Name, Refusal};
@@ -10,15 +10,36 @@ use concordat_proto::v1::SealRequest;
 use super::nodes::Nodes;
 
 /// Which parties hold which domain's key, as far as this process has seen to it.
+///
+/// A keyholder that has lost a key makes another for the next department that needs one, and whoever holds the first does not accept
+/// that one. So whenever a key was brought to somebody, it is brought once more to each other department before its next release:
+/// pseudonyms of two keys are never joined.
 #[derive(Default)]
 pub(crate) struct Relay {
-    delivered: Mutex<HashSet<(LinkageDomain, Name, Name)>>,
+    delivered: Mutex<HashMap<Delivery, Standing>>,
     /// One delivery at a time to each department: one that does not answer holds up nobody who does not need it.
     turns: Mutex<HashMap<Name, Arc<tokio::sync::Mutex<()>>>>,
 }
 
+/// A key that was brought to a department under an agreement's text, which names the keyholder and the parties' keys.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Delivery {
+    domain: LinkageDomain,
+    agreement_digest: String,
+    department: Name,
+}
+
+/// What is known of a delivery.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Nobody was brought a key of the domain since.
+    Same,
+    /// Somebody was: it may be another.
+    Doubtful,
+}
+
 impl Relay {
-    /// Makes sure that `departments` hold the key of `domain` under `agreement`.
+    /// Makes sure that `departments` hold the key of `domain` under `agreement`, all the same one.
     ///
     /// # Errors
     /// A node's refusal, naming the department.
@@ -29,17 +50,47 @@ impl Relay {
         domain: &LinkageDomain,
         departments: &[Name],
     ) -> Result<(), Refusal> {
-        for department in departments {
-            let key = (domain.clone(), agreement.linkage.keyholder.clone(), department.clone());
-            if lock(&self.delivered).contains(&key) {
-                continue;
-            }
-            let turn = lock(&self.turns).entry(department.clone()).or_default().clone();
-            let _turn = turn.lock().await;
-            if !lock(&self.delivered).contains(&key) {
-                deliver(nodes, agreement, domain, department).await?;
-                lock(&self.delivered).insert(key);
-            }
+        let delivery = |department: &Name| Delivery {
+            domain: domain.clone(),
+            agreement_digest: agreement.digest.clone(),
+            department: department.clone(),
+        };
+        let deliveries: Vec<Delivery> = departments.iter().map(delivery).collect();
+        for delivery in &deliveries {
+            self.bring(nodes, agreement, delivery, |standing| standing.is_some()).await?;
+        }
+        for delivery in &deliveries {
+            self.bring(nodes, agreement, delivery, |standing| standing == Some(Standing::Same)).await?;
+        }
+        Ok(())
+    }
+
+    /// Brings a key to a department, unless what is known of it is enough.
+    async fn bring(
+        &self,
+        nodes: &Nodes,
+        agreement: &Agreement,
+        delivery: &Delivery,
+        enough: impl Fn(Option<Standing>) -> bool,
+    ) -> Result<(), Refusal> {
+        let known = || lock(&self.delivered).get(delivery).copied();
+        if enough(known()) {
+            return Ok(());
+        }
+        let turn = lock(&self.turns).entry(delivery.department.clone()).or_default().clone();
+        let _turn = turn.lock().await;
+        if enough(known()) {
+            return Ok(());
+        }
+        let outcome = deliver(nodes, agreement, &delivery.domain, &delivery.department).await;
+        let mut delivered = lock(&self.delivered);
+        if outcome.is_err() {
+            delivered.remove(delivery);
+            return outcome;
+        }
+        if delivered.insert(delivery.clone(), Standing::Same).is_none() {
+            let others = delivered.iter_mut().filter(|(other, _)| other.domain == delivery.domain && *other != delivery);
+            others.for_each(|(_, standing)| *standing = Standing::Doubtful);
         }
         Ok(())
     }
@@ -47,6 +98,11 @@ impl Relay {
     /// Forgets what was delivered, so that the next [`Relay::ensure`] delivers again: a node may have lost its state.
     pub(crate) fn forget(&self) {
         lock(&self.delivered).clear();
+    }
+
+    /// Forgets what was delivered under one agreement's text. To everybody: a keyholder that lost a key makes another one.
+    pub(crate) fn forget_under(&self, agreement_digest: &str) {
+        lock(&self.delivered).retain(|delivery, _| delivery.agreement_digest != agreement_digest);
     }
 }
 
@@ -56,7 +112,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 async fn deliver(nodes: &Nodes, agreement: &Agreement, domain: &LinkageDomain, recipient: &Name) -> Result<(), Refusal> {
     let keyholder = &agreement.linkage.keyholder;
-    let recipient_key = nodes.describe(recipient).await?.linkage_key.clone();
+    let recipient_key = nodes.describe_now(recipient).await?.linkage_key;
     let request = SealRequest {
         domain: Some(domain.into()),
         agreement: agreement.id.to_string(),

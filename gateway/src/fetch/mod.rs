@@ -14,12 +14,13 @@ mod request;
 mod sent;
 mod trouble;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use chrono::{DateTime, Utc};
 use concordat_policy::{Agreement, Code, LinkageDomain, Name, Refusal, Signatures};
-use concordat_proto::order::{Confirmation, ISSUER, MAX_LIFETIME, Order, digest};
+use concordat_proto::order::{Confirmation, ISSUER, MAX_LIFETIME, NO_LINKAGE_KEY, Order, digest};
 use concordat_proto::token::SigningKey;
 use concordat_proto::v1;
 use concordat_proto::version::GIVES_BACK;
@@ -63,6 +64,8 @@ pub(crate) struct Errand<'a> {
     pub(crate) awaited: &'a Awaited,
     pub(crate) agreements: &'a [Agreement],
     pub(crate) signatures: &'a Signatures,
+    /// The moment whose epoch counts for every order: pseudonyms of two would never match.
+    pub(crate) now: DateTime<Utc>,
 }
 
 impl Fetcher {
@@ -78,29 +81,42 @@ impl Fetcher {
         errand: &Errand<'_>,
     ) -> Result<(Vec<Arc<ReleaseSpec>>, Vec<Applied>), Refusal> {
         let specs = leaves(plan)?;
-        let domains = || specs.iter().map(|spec| domain(spec)).collect::<Result<Vec<_>, _>>();
-        let before = domains()?;
-        self.share_keys(&specs, errand.agreements).await?;
+        self.share_keys(&specs, errand).await?;
         let orders = try_join_all(specs.iter().map(|spec| self.order(spec, errand)));
         let (_, applied) = try_join(orders, self.withhold(&specs, errand)).await?;
-        // Pseudonyms of two epochs never match: neither would releases, nor who is to be removed from them.
-        if domains()? != before {
-            return Err(
-                Refusal::new(Code::Outdated, "a new epoch of the linkage domain began while the orders were placed").advice("ask again")
-            );
-        }
         Ok((specs, applied))
     }
 
-    async fn share_keys(&self, specs: &[Arc<ReleaseSpec>], agreements: &[Agreement]) -> Result<(), Refusal> {
+    async fn share_keys(&self, specs: &[Arc<ReleaseSpec>], errand: &Errand<'_>) -> Result<(), Refusal> {
         let mut by_agreement: BTreeMap<&Name, (&ReleaseSpec, Vec<Name>)> = BTreeMap::new();
         for spec in specs {
             by_agreement.entry(&spec.permit.agreement).or_insert_with(|| (spec, Vec::new())).1.push(spec.dataset().department.clone());
         }
         for (id, (spec, departments)) in by_agreement {
-            self.relay.ensure(&self.nodes, agreement(agreements, id)?, &domain(spec)?, &departments).await?;
+            let agreement = agreement(errand.agreements, id)?;
+            self.same_text(agreement, &departments).await?;
+            self.relay.ensure(&self.nodes, agreement, &domain(spec, errand.now)?, &departments).await?;
         }
         Ok(())
+    }
+
+    /// That every department concerned holds the agreement's text that counts here: under another one it may be in another linkage
+    /// domain. Names all that do not.
+    async fn same_text(&self, agreement: &Agreement, departments: &[Name]) -> Result<(), Refusal> {
+        let apart = |held: &v1::HeldAgreement| held.id == agreement.id.as_str() && held.digest != agreement.digest;
+        let others = departments.iter().map(async |department| {
+            // What it said a moment ago may be over.
+            let other = self.nodes.describe(department).await?.agreements.iter().any(apart)
+                && self.nodes.describe_now(department).await?.agreements.iter().any(apart);
+            Ok::<_, Refusal>(other.then_some(department))
+        });
+        let others: BTreeSet<&Name> = try_join_all(others).await?.into_iter().flatten().collect();
+        let Some(first) = others.first() else { return Ok(()) };
+        let named = others.iter().map(|department| format!("'{department}'")).collect::<Vec<_>>().join(", ");
+        let cause = format!("the agreement '{}' is held in another text than the one in the request by {named}", agreement.id);
+        Err(Refusal::new(Code::NodeRefused, cause)
+            .department(first)
+            .advice("whoever is behind must take the parties' newest text, signed: departments and gateway change over together"))
     }
 
     async fn order(&self, spec: &Arc<ReleaseSpec>, errand: &Errand<'_>) -> Result<(), Refusal> {
@@ -118,6 +134,9 @@ impl Fetcher {
         let info = self.nodes.order(department, node.order(command)).await;
         if info.as_ref().is_err_and(|refusal| refusal.code == Code::NodeRefused) {
             sent.settle();
+        }
+        if info.as_ref().is_err_and(|refusal| refusal.message.contains(NO_LINKAGE_KEY)) {
+            self.relay.forget_under(&spec.permit.agreement_digest);
         }
         let info = info?;
         let expected = Expected {
@@ -138,9 +157,9 @@ impl Fetcher {
     }
 
     fn signed(&self, spec: &ReleaseSpec, errand: &Errand<'_>, jti: &str, spoken: u32) -> Result<Vec<u8>, Refusal> {
-        let domain = domain(spec)?;
-        let request = encoded(&request(spec, errand.query_id, spoken)?)?;
-        let now = chrono::Utc::now().timestamp();
+        let domain = domain(spec, errand.now)?;
+        let request = encoded(&request(spec, errand.query_id, spoken, errand.now)?)?;
+        let now = Utc::now().timestamp();
         let order = Order {
             iss: ISSUER.into(),
             sub: errand.caller.subject.clone(),
@@ -182,6 +201,6 @@ fn agreement<'a>(agreements: &'a [Agreement], id: &Name) -> Result<&'a Agreement
     agreements.iter().find(|a| a.id == *id).ok_or_else(|| Refusal::internal(format!("agreement '{id}' is not in the estate")))
 }
 
-fn domain(spec: &ReleaseSpec) -> Result<LinkageDomain, Refusal> {
-    spec.domain(chrono::Utc::now()).ok_or_else(|| Refusal::internal("no linkage domain at this time"))
+fn domain(spec: &ReleaseSpec, now: DateTime<Utc>) -> Result<LinkageDomain, Refusal> {
+    spec.domain(now).ok_or_else(|| Refusal::internal("no linkage domain at this time"))
 }

@@ -165,7 +165,7 @@ impl Fetcher {
         let mut wanted: HashMap<Key, (&Agreement, Need)> = HashMap::new();
         let mut of_specs = Vec::new();
         for spec in specs {
-            let (agreement, domain) = (agreement(errand.agreements, &spec.permit.agreement)?, domain(spec)?);
+            let (agreement, domain) = (agreement(errand.agreements, &spec.permit.agreement)?, domain(spec, errand.now)?);
             let mut keys = Vec::new();
             for department in agreement.reaching(&spec.permit.dataset) {
                 let key = Key {
@@ -245,7 +245,7 @@ impl Fetcher {
             let agreement = agreements.iter().find(|agreement| agreement.id == key.agreement && agreement.digest == key.agreement_digest);
             let current = |agreement: &&Agreement| {
                 let Key { domain: LinkageDomain { mission, purpose, .. }, .. } = key;
-                LinkageDomain::at(mission.clone(), purpose.clone(), agreement.linkage.epoch_days, now).as_ref() == Some(&key.domain)
+                LinkageDomain::at(mission.clone(), purpose.clone(), &agreement.linkage, now).as_ref() == Some(&key.domain)
             };
             let wanted = agreement.filter(|_| lock(&slot.used).elapsed() < IDLE).filter(current);
             let Some(agreement) = wanted else { return false };

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use concordat_policy::{Agreement, Code, LinkageDomain, Name, Refusal};
 use concordat_proto::{CONTRACT_VERSION, MAX_RELEASE_REQUEST, predicate, v1};
 use prost::Message as _;
@@ -15,15 +16,15 @@ const MAX_RELEASES: usize = 4;
 /// As long as a query's id is.
 const ANY_QUERY: &str = "00000000-0000-0000-0000-000000000000";
 
-/// The request of one leaf, in the words of contract version `spoken`.
+/// The request of one leaf, in the words of contract version `spoken`, in the epoch of `now`.
 ///
 /// # Errors
 /// [`Code::Internal`] where there is no linkage domain at this time.
-pub(crate) fn request(spec: &ReleaseSpec, query_id: &str, spoken: u32) -> Result<v1::ReleaseRequest, Refusal> {
+pub(crate) fn request(spec: &ReleaseSpec, query_id: &str, spoken: u32, now: DateTime<Utc>) -> Result<v1::ReleaseRequest, Refusal> {
     Ok(v1::ReleaseRequest {
         contract_version: spoken,
         query_id: query_id.to_owned(),
-        domain: Some((&domain(spec)?).into()),
+        domain: Some((&domain(spec, now)?).into()),
         agreement: spec.permit.agreement.to_string(),
         agreement_digest: spec.permit.agreement_digest.clone(),
         dataset: spec.dataset().dataset.to_string(),
@@ -54,6 +55,7 @@ pub(super) fn encoded(request: &v1::ReleaseRequest) -> Result<Vec<u8>, Refusal> 
 /// [`Code::LimitExceeded`] for too many of one department, or one that is too long; [`Code::Invalid`] where pseudonyms would
 /// never match.
 pub(crate) fn orderable(specs: &[Arc<ReleaseSpec>], agreements: &[Agreement]) -> Result<(), Refusal> {
+    let now = Utc::now();
     let mut first: Option<(&Name, LinkageDomain)> = None;
     for spec in specs {
         let department = &spec.dataset().department;
@@ -65,19 +67,19 @@ pub(crate) fn orderable(specs: &[Arc<ReleaseSpec>], agreements: &[Agreement]) ->
             .department(department)
             .advice("read each dataset once, and use CASE or FILTER (WHERE …)"));
         }
-        let (keyholder, domain) = (&agreement(agreements, &spec.permit.agreement)?.linkage.keyholder, domain(spec)?);
+        let (keyholder, domain) = (&agreement(agreements, &spec.permit.agreement)?.linkage.keyholder, domain(spec, now)?);
         match &first {
             Some((other, linked)) if *other != keyholder || *linked != domain => {
                 return Err(Refusal::new(
                     Code::Invalid,
-                    "datasets of agreements with different keyholders or epochs cannot be joined: their pseudonyms never match",
+                    "datasets of agreements with different keyholders, epochs or rotations cannot be joined: their pseudonyms never match",
                 )
-                .advice("the parties must agree on one keyholder and epoch for the mission"));
+                .advice("the parties must agree on one keyholder, epoch_days and rotation for the mission"));
             }
             Some(_) => {}
             None => first = Some((keyholder, domain)),
         }
-        encoded(&request(spec, ANY_QUERY, CONTRACT_VERSION)?)?;
+        encoded(&request(spec, ANY_QUERY, CONTRACT_VERSION, now)?)?;
     }
     Ok(())
 }

@@ -162,7 +162,7 @@ impl ReleaseSpec {
     /// The linkage domain at `now`.
     pub(crate) fn domain(&self, now: chrono::DateTime<chrono::Utc>) -> Option<LinkageDomain> {
         let (mission, purpose) = self.mission_and_purpose.clone();
-        LinkageDomain::at(mission, purpose, self.permit.epoch_days, now)
+        LinkageDomain::at(mission, purpose, &self.permit.linkage, now)
     }
 
     /// Notes the order that was placed.

@@ -12,6 +12,7 @@ use concordat_policy::signature::Fault as SignatureFault;
 use super::suspend;
 use crate::config::{Config, Findings, Paths};
 use crate::datasets::Datasets;
+use crate::linkage;
 
 /// How far clocks may differ, in seconds.
 const CLOCKS: i64 = 30;
@@ -58,6 +59,12 @@ async fn sound(report: &mut Report, config: &Config) {
         let sign = format!("`concordat-node agreement sign {}` shows what would be signed and asks", agreement.id);
         let remedy = if fault.signing_helps() { sign.as_str() } else { fault.remedy() };
         report.fail(format!("agreement '{}'", agreement.id), &cause, remedy);
+    }
+    match linkage::kept(&config.state, &config.at_rest) {
+        Ok(kept) => report.ok(format!("linkage keys: {} of domains, {}", kept.len(), config.at_rest.title())),
+        Err(e) => {
+            report.fail("linkage keys", &e.to_string(), "correct [keys.at_rest], or restore the file; without its key a domain is lost")
+        }
     }
     if let (Some(folder), Some(loaded)) = (config.guard.folder(), config.guard.loaded()) {
         report.ok(format!("guard rails {}: {loaded}", folder.display()));

@@ -62,6 +62,18 @@ pub(super) struct TlsFile {
 pub(super) struct KeysFile {
     pub(super) signing: PathBuf,
     pub(super) linkage: PathBuf,
+    #[serde(default)]
+    pub(super) at_rest: Option<AtRestFile>,
+}
+
+/// Under what linkage keys are encrypted on disk: one of the two.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AtRestFile {
+    #[serde(default)]
+    pub(super) passphrase_file: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) command: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]

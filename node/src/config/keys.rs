@@ -9,9 +9,10 @@ use concordat_operate::certificate::{Files, Identity};
 use concordat_proto::token::{SigningKey, VerifyingKey};
 use zeroize::Zeroizing;
 
-use super::file::TlsFile;
+use super::file::{AtRestFile, TlsFile};
 use super::{Finding, Loader, read};
-use crate::linkage::Keypair;
+use crate::at_rest::{AtRest, AtRestError, Command, Passphrase};
+use crate::linkage::{KEYPAIR, Keypair};
 
 /// The listener's certificate, its key and the clients' authorities.
 pub(super) fn tls(loader: &mut Loader<'_>, file: &TlsFile) -> Option<Files> {
@@ -39,8 +40,32 @@ pub(super) fn signing(loader: &mut Loader<'_>, path: &Path) -> Option<SigningKey
     key
 }
 
-pub(super) fn linkage(loader: &mut Loader<'_>, path: &Path) -> Option<Keypair> {
+/// How linkage keys lie on disk.
+pub(super) fn at_rest(loader: &mut Loader<'_>, file: Option<&AtRestFile>) -> Option<AtRest> {
+    let Some(file) = file else { return Some(AtRest::default()) };
+    match (&file.passphrase_file, &file.command) {
+        (Some(path), None) => {
+            let path = loader.folder.join(path);
+            let read = Passphrase::read(&path);
+            read.map(AtRest::under).map_err(|(cause, remedy)| loader.findings.push(Finding::file(&path, cause, remedy))).ok()
+        }
+        (None, Some(parts)) => {
+            let command = Command::new(parts);
+            command.map(AtRest::under).map_err(|(cause, remedy)| loader.at(&["keys", "at_rest", "command"], cause, remedy)).ok()
+        }
+        _ => {
+            let remedy = "state one of the two, or leave [keys.at_rest] out: then linkage keys lie in clear, in files of mode 0600";
+            loader.at(&["keys", "at_rest"], "is either `passphrase_file` or `command`", remedy);
+            None
+        }
+    }
+}
+
+pub(super) fn linkage(loader: &mut Loader<'_>, path: &Path, at_rest: &AtRest) -> Option<Keypair> {
     let text = private(loader, path)?;
+    let opened = at_rest.open(KEYPAIR, &text);
+    let failed = |e: AtRestError| Finding::file(&loader.folder.join(path), e.to_string(), "correct [keys.at_rest], or restore the file");
+    let text = opened.map_err(failed).map_err(|finding| loader.findings.push(finding)).ok()?;
     let key = Keypair::from_hex(text.trim());
     if key.is_none() {
         loader.findings.push(Finding::file(

@@ -131,6 +131,32 @@ fn keys_must_be_the_agreed_ones_and_private() {
 }
 
 #[test]
+fn what_encrypts_linkage_keys_is_one_thing_that_can_be_used() {
+    let at_rest = |text: &str| {
+        let world = World::new();
+        world.write("long", "correct horse battery staple");
+        world.write("short", "tiny");
+        world.replace("node.toml", "linkage = \"keys/linkage.key\"\n", &format!("linkage = \"keys/linkage.key\"\nat_rest = {text}\n"));
+        findings(&world)
+    };
+    for (text, says) in [
+        ("{}", "is either `passphrase_file` or `command`"),
+        ("{ passphrase_file = \"long\", command = [\"/bin/cat\"] }", "is either `passphrase_file` or `command`"),
+        ("{ passphrase_file = \"none\" }", "none: cannot be read"),
+        ("{ passphrase_file = \"short\" }", "short: holds a passphrase of less than 16 characters"),
+        ("{ command = [\"cat\"] }", "no absolute path"),
+        ("{ passphrase_file = \"long\" }", "keys/linkage.key: is not encrypted, though [keys.at_rest] says how it should be"),
+    ] {
+        let found = at_rest(text);
+        assert!(found.iter().any(|f| f.contains(says)), "{text}: {found:?}");
+    }
+    let world = World::new();
+    world.write("keys/linkage.key", "concordat key v1\ncommand x\nAAAA\n");
+    let found = findings(&world);
+    assert!(found.iter().any(|f| f.contains("keys/linkage.key: is encrypted, and [keys.at_rest] says nothing of it")), "{found:?}");
+}
+
+#[test]
 fn an_agreement_without_the_departments_signature_is_held_and_named() {
     let world = World::new();
     let unsigned = |world: &World| {

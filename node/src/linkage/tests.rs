@@ -7,6 +7,7 @@ use concordat_guard::{Known, ReleaseGuard};
 use concordat_policy::signature::Statement;
 use concordat_policy::succession::{NextLinkage, Succession};
 use concordat_policy::{PurposeTree, Seen, Signatures};
+use concordat_proto::token::SigningKey;
 
 use super::*;
 use crate::fixture::{PURPOSES, agreement_text, linkage_key, name, signed_by, signing_key};
@@ -16,7 +17,9 @@ struct Pair {
     dfe: (LinkageKeys, Agreements),
     dwp: (LinkageKeys, Agreements),
     stranger: LinkageKeys,
-    _folders: [tempfile::TempDir; 3],
+    signing: [SigningKey; 2],
+    folders: [tempfile::TempDir; 3],
+    text: String,
     now: DateTime<Utc>,
 }
 
@@ -28,30 +31,57 @@ impl Pair {
 
     /// Whether both have signed, and what both have seen.
     fn with(signed: bool, seen: impl Fn(&Agreement) -> Seen) -> Self {
+        Self::agreed(signed, seen, |text| text)
+    }
+
+    /// Under an agreement that `change` has changed.
+    fn agreed(signed: bool, seen: impl Fn(&Agreement) -> Seen, change: impl Fn(String) -> String) -> Self {
         let folders = std::array::from_fn(|_| tempfile::tempdir().unwrap());
         let [(dfe, dwp), (stranger, _)] = [(linkage_key().0, linkage_key().0), (linkage_key().0, linkage_key().0)];
         let print = |pair: &Keypair| Fingerprint::of(&pair.public());
         let signing = [signing_key().0, signing_key().0];
         let [of_dfe, of_dwp] = signing.each_ref().map(|key| Fingerprint::of(key.public_spki()));
-        let agreement = Agreement::parse(&agreement_text("dfe", (&of_dfe, &print(&dfe)), (&of_dwp, &print(&dwp)))).unwrap();
+        let text = change(agreement_text("dfe", (&of_dfe, &print(&dfe)), (&of_dwp, &print(&dwp))));
+        let agreement = Agreement::parse(&text).unwrap();
         let agreements = |own: &str, index: usize| {
+            let agreement = agreement.clone();
             let suspensions = Suspensions::at(name(own), Folders::new(folders[index].path(), folders[index].path()));
             let signatures = if signed { signed_by(&agreement, own, &signing[index], seen(&agreement)) } else { Signatures::default() };
             let guard = ReleaseGuard::open(name(own), None, &Known::default()).unwrap();
-            Agreements::new(suspensions.into(), vec![agreement.clone()], signatures, PurposeTree::parse(PURPOSES).unwrap(), guard)
+            Agreements::new(suspensions.into(), vec![agreement], signatures, PurposeTree::parse(PURPOSES).unwrap(), guard)
         };
-        let open = |pair: Keypair, index: usize| LinkageKeys::open(pair, folders[index].path()).unwrap();
+        let open = |pair: Keypair, index: usize| LinkageKeys::open(pair, AtRest::default(), folders[index].path()).unwrap();
         Self {
             dfe: (open(dfe, 0), agreements("dfe", 0)),
             dwp: (open(dwp, 1), agreements("dwp", 1)),
             stranger: open(stranger, 2),
             now: Utc::now(),
-            _folders: folders,
+            signing,
+            folders,
+            text,
         }
     }
 
+    /// Both departments take another text, which both have signed. Keys and folders stay.
+    fn agree(&mut self, change: impl Fn(&str) -> String) {
+        self.text = change(&self.text);
+        let agreement = Agreement::parse(&self.text).unwrap();
+        let next = |own: &str, index: usize| {
+            let (folder, guard) = (self.folders[index].path(), ReleaseGuard::open(name(own), None, &Known::default()).unwrap());
+            let suspensions = Suspensions::at(name(own), Folders::new(folder, folder));
+            let signatures = signed_by(&agreement, own, &self.signing[index], Seen::default());
+            Agreements::new(suspensions.into(), vec![agreement.clone()], signatures, PurposeTree::parse(PURPOSES).unwrap(), guard)
+        };
+        let (dfe, dwp) = (next("dfe", 0), next("dwp", 1));
+        (self.dfe.1, self.dwp.1) = (dfe, dwp);
+    }
+
+    fn key(&self, end: &(LinkageKeys, Agreements)) -> Result<DomainKey, Refusal> {
+        end.0.key(&end.1, self.agreement(), &self.domain())
+    }
+
     fn request(&self) -> v1::SealRequest {
-        let domain = LinkageDomain::at(name("opportunity"), name("opportunity"), 90, self.now).unwrap();
+        let domain = LinkageDomain::at(name("opportunity"), name("opportunity"), &self.agreement().linkage, self.now).unwrap();
         v1::SealRequest {
             domain: Some((&domain).into()),
             agreement: "opportunity-2026".into(),
@@ -66,7 +96,7 @@ impl Pair {
     }
 
     fn domain(&self) -> LinkageDomain {
-        LinkageDomain::try_from(self.request().domain.as_ref().unwrap()).unwrap()
+        self.request().domain.unwrap().under(self.agreement().linkage.rotation).unwrap()
     }
 
     fn seal(&self, request: &v1::SealRequest) -> Result<v1::SealedKey, Refusal> {
@@ -90,7 +120,7 @@ fn both_ends_hold_the_same_key_and_keep_it() {
     assert!(key(&pair.dfe) == key(&pair.dwp));
     // The ciphertext holds no trace of the key.
     assert!(!sealed.ciphertext.windows(8).any(|part| key(&pair.dfe).bytes().windows(8).any(|k| k == part)));
-    let file = std::fs::read_dir(pair._folders[0].path().join("linkage")).unwrap().next().unwrap().unwrap();
+    let file = std::fs::read_dir(pair.folders[0].path().join("linkage")).unwrap().next().unwrap().unwrap();
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
 }
 
@@ -108,7 +138,7 @@ fn no_key_is_made_sealed_or_taken_under_an_agreement_that_the_department_has_not
         assert!(refusal.message.contains("'opportunity-2026': its own signature is missing"), "{refusal}");
         assert!(refusal.advice.unwrap().contains("concordat-node agreement sign opportunity-2026"));
     }
-    let made = std::fs::read_dir(unsigned._folders[0].path().join("linkage")).unwrap().count();
+    let made = std::fs::read_dir(unsigned.folders[0].path().join("linkage")).unwrap().count();
     assert_eq!(made, 0, "no key was made");
 }
 
@@ -192,10 +222,11 @@ fn a_key_made_by_the_relay_is_not_accepted() {
 #[test]
 fn another_key_of_a_known_domain_is_refused() {
     let pair = Pair::new();
-    pair.dwp.0.store.keep(&pair.domain(), &DomainKey::new([1; 32])).unwrap();
+    pair.dwp.0.store.keep(&pair.domain(), DomainKey::new([1; 32]), &Default::default()).unwrap();
     let refusal = pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap_err();
     assert_eq!(refusal.code, Code::Replayed);
-    assert!(pair.dwp.0.store.key(&pair.domain()).unwrap() == Some(DomainKey::new([1; 32])));
+    assert!(refusal.advice.unwrap().contains("raise `rotation`"));
+    assert!(pair.dwp.0.store.key(&pair.domain()).unwrap().unwrap().key == DomainKey::new([1; 32]));
 }
 
 #[test]
@@ -242,5 +273,123 @@ fn after_a_succession_keys_are_sealed_to_the_new_key_and_to_no_other() {
     let request = v1::SealRequest { recipient_key: next.public().to_vec(), ..pair.request() };
     let sealed = pair.dfe.0.seal(&request, &pair.dfe.1, pair.now).unwrap();
     assert!(pair.dwp.0.accept(&sealed, &pair.dwp.1, pair.now).is_err(), "the old key opens nothing");
-    LinkageKeys::open(next, folder.path()).unwrap().accept(&sealed, &pair.dwp.1, pair.now).unwrap();
+    LinkageKeys::open(next, AtRest::default(), folder.path()).unwrap().accept(&sealed, &pair.dwp.1, pair.now).unwrap();
+}
+
+/// A third party beside the two.
+fn and_dbt(text: &str, key: &str) -> String {
+    let prints = [Fingerprint::of(b"dbt signs"), Fingerprint::of(key.as_bytes())];
+    let party = format!("[[party]]\ndepartment = \"dbt\"\nsigning_key = \"{}\"\nlinkage_key = \"{}\"\n\n", prints[0], prints[1]);
+    text.replacen("[[party]]", &format!("{party}[[party]]"), 1)
+}
+
+fn rotated(text: &str, rotation: u32) -> String {
+    text.replacen("keyholder = \"dfe\"", &format!("keyholder = \"dfe\", rotation = {rotation}"), 1)
+}
+
+#[test]
+fn a_rotation_has_another_key_and_pseudonyms_of_the_two_do_not_match() {
+    use crate::pseudonym::Pseudonyms;
+    use concordat_policy::IdentifierType;
+    let mut pair = Pair::new();
+    pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
+    let made = |pair: &Pair| Pseudonyms::derive(&pair.key(&pair.dwp).unwrap(), &pair.domain(), &IdentifierType::Nino).one("AB123456C");
+    let before = (pair.request(), pair.seal(&pair.request()).unwrap(), made(&pair));
+
+    pair.agree(|text| rotated(text, 1));
+    assert_eq!(pair.key(&pair.dwp).map(drop).unwrap_err().code, Code::NodeRefused, "the new key has not come yet");
+    // What was sealed or asked under the old text is of no use.
+    assert_eq!((pair.accept(&before.1).unwrap_err().code, pair.seal(&before.0).unwrap_err().code), (Code::Denied, Code::Denied));
+    pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
+    assert!(pair.key(&pair.dwp).unwrap() == pair.key(&pair.dfe).unwrap());
+    assert_ne!(made(&pair), before.2);
+}
+
+#[test]
+fn whoever_leaves_takes_no_key_along_that_is_still_used() {
+    let two = |text: String| and_dbt(&text, "dbt");
+    let leaves = |text: &str| {
+        let mut tables: Vec<&str> = text.split_inclusive("\n\n").collect();
+        tables.retain(|table| !table.contains("department = \"dbt\""));
+        tables.concat()
+    };
+    let mut pair = Pair::agreed(true, |_| Seen::default(), two);
+    pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
+    pair.key(&pair.dwp).unwrap();
+
+    pair.agree(leaves);
+    assert!(pair.agreement().party(&name("dbt")).is_none());
+    for refusal in [pair.key(&pair.dfe).map(drop), pair.key(&pair.dwp).map(drop), pair.seal(&pair.request()).map(drop)] {
+        let refusal = refusal.unwrap_err();
+        assert_eq!(refusal.code, Code::Denied);
+        assert!(refusal.message.contains("may be held by 'dbt', which is no party any more"), "{refusal}");
+        assert!(refusal.advice.unwrap().contains("raise `rotation` in the agreement 'opportunity-2026'"));
+    }
+    pair.agree(|text| rotated(text, 1));
+    pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
+    assert!(pair.key(&pair.dwp).unwrap() == pair.key(&pair.dfe).unwrap());
+}
+
+#[test]
+fn a_replaced_linkage_key_needs_a_rotation_and_a_new_party_does_not() {
+    let mut pair = Pair::new();
+    pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
+    let first = pair.key(&pair.dfe).unwrap();
+    pair.agree(|text| and_dbt(text, "first"));
+    assert!(pair.key(&pair.dfe).unwrap() == first && pair.key(&pair.dwp).unwrap() == first);
+    pair.agree(|text| text.replacen(&Fingerprint::of(b"first").to_string(), &Fingerprint::of(b"second").to_string(), 1));
+    let refusal = pair.key(&pair.dwp).map(drop).unwrap_err();
+    assert!(refusal.message.contains("may be held by 'dbt', by a linkage key that it has replaced"), "{refusal}");
+    pair.agree(|text| rotated(text, 1));
+    pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
+    assert!(pair.key(&pair.dwp).unwrap() != first);
+}
+
+#[test]
+fn a_keyholder_that_lost_its_key_goes_on_only_after_a_rotation() {
+    let mut pair = Pair::new();
+    pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
+    for file in std::fs::read_dir(pair.folders[0].path().join("linkage")).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    let refusal = pair.key(&pair.dfe).map(drop).unwrap_err();
+    assert_eq!(refusal.code, Code::NodeRefused, "no release is made with another key: {refusal}");
+    assert_eq!(pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap_err().code, Code::Replayed);
+    pair.agree(|text| rotated(text, 1));
+    pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
+    assert!(pair.key(&pair.dwp).unwrap() == pair.key(&pair.dfe).unwrap());
+}
+
+#[test]
+fn another_party_can_become_keyholder_and_the_key_stays() {
+    let mut pair = Pair::new();
+    pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
+    let first = pair.key(&pair.dfe).unwrap();
+    pair.agree(|text| text.replacen("keyholder = \"dfe\"", "keyholder = \"dwp\"", 1));
+    let request = v1::SealRequest { recipient: "dfe".into(), recipient_key: pair.dfe.0.public().to_vec(), ..pair.request() };
+    let sealed = pair.dwp.0.seal(&request, &pair.dwp.1, pair.now).unwrap();
+    pair.dfe.0.accept(&sealed, &pair.dfe.1, pair.now).unwrap();
+    assert!(pair.key(&pair.dwp).unwrap() == first);
+    assert_eq!(pair.seal(&pair.request()).unwrap_err().code, Code::Denied, "the former one makes no keys any more");
+}
+
+#[test]
+fn keys_of_epochs_long_ended_are_removed_and_no_others() {
+    let mut pair = Pair::new();
+    let epochs = |pair: &Pair| {
+        let shown = kept(pair.folders[1].path(), &AtRest::default()).unwrap();
+        shown.iter().map(|shown| shown.domain.rsplit('/').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let first = pair.domain().epoch;
+    pair.agree(|text| rotated(text, 1));
+    pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
+    // Of another mission, of which no agreement tells when it ends.
+    let other = LinkageDomain { mission: name("another"), epoch: 1, ..pair.domain() };
+    pair.dwp.0.make(&other).unwrap();
+    for later in 1..=3 {
+        pair.now += TimeDelta::days(90);
+        pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
+        let expected: Vec<String> = (first.max(first + later - 1)..=first + later).map(|epoch| format!("{epoch}.1")).collect();
+        assert_eq!(epochs(&pair), [&["1.1".to_owned()][..], &expected].concat(), "the last one and the present one");
+    }
 }

@@ -24,7 +24,7 @@ use crate::pseudonym::{DomainKey, Pseudonyms};
 use crate::source::Files;
 
 fn pseudonyms() -> Pseudonyms {
-    let domain = LinkageDomain { mission: name("m"), purpose: name("p"), epoch: 1 };
+    let domain = LinkageDomain { mission: name("m"), purpose: name("p"), epoch: 1, rotation: 0 };
     Pseudonyms::derive(&DomainKey::new([5; 32]), &domain, &IdentifierType::Uprn)
 }
 
@@ -143,7 +143,9 @@ fn withdrawn(identifier: &str) -> Raw<'_> {
 }
 
 async fn node(world: &World) -> Arc<Node> {
-    Node::open(Config::load(&world.path("node.toml")).unwrap()).await.unwrap()
+    let node = Node::open(Config::load(&world.path("node.toml")).unwrap()).await.unwrap();
+    world.bring_key(&node);
+    node
 }
 
 async fn all(release: &Release) -> Vec<RecordBatch> {

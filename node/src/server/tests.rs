@@ -44,6 +44,7 @@ impl Running {
         let config = Config::load(&world.path("node.toml")).unwrap();
         let listen = Listen::of(&config);
         let node = Node::open(config).await.unwrap();
+        world.bring_key(&node);
         let served = Arc::clone(&node);
         let address_file = listen.state.join("address");
         tokio::spawn(async move { serve(served, listen, Stop::when(std::future::pending())).await.unwrap() });

@@ -49,6 +49,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::DataFusionError;
 use datafusion::dataframe::DataFrame;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 pub use self::connection::Connection;
@@ -302,5 +304,17 @@ fn session(partitions: usize) -> Result<SessionContext, DataFusionError> {
         .with_collect_statistics(false)
         .set_bool("datafusion.execution.parquet.schema_force_view_types", false)
         .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false);
-    Ok(SessionContext::new_with_config(config))
+    // What a source holds is sorted and spilled by releases, in their own private folder; the engine writes nothing.
+    let runtime = RuntimeEnvBuilder::new()
+        .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
+        .build_arc()?;
+    Ok(SessionContext::new_with_config_rt(config, runtime))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_engine_writes_nothing_to_disk() {
+        assert!(!super::session(2).unwrap().runtime_env().disk_manager.tmp_files_enabled());
+    }
 }

@@ -6,8 +6,8 @@
 //! In the second form the claims are signed here, with the digest of the request in its place unless the mode is 1.
 
 use chrono::DateTime;
+use concordat_policy::Name;
 use concordat_policy::agreement::Fingerprint;
-use concordat_policy::{LinkageDomain, Name};
 use concordat_proto::order::{Confirmation, ISSUER, MAX_LIFETIME, Order, TYPE, digest};
 use concordat_proto::token::LEEWAY;
 use concordat_proto::{predicate, v1};
@@ -72,7 +72,7 @@ fn request(wire: &[u8]) {
         v1::ReleaseRequest::decode(request.encode_to_vec().as_slice()).as_ref().map(prost::Message::encode_to_vec),
         Ok(request.encode_to_vec())
     );
-    if let Some(domain) = request.domain.as_ref().and_then(|domain| LinkageDomain::try_from(domain).ok()) {
+    if let Some(domain) = request.domain.as_ref().and_then(|domain| domain.under(1).ok()) {
         assert_eq!(Some(v1::Domain::from(&domain)), request.domain);
     }
     if let Some(Ok(parsed)) = request.predicate.as_ref().map(predicate::parse) {

@@ -145,7 +145,7 @@ mod tests {
         let name = |text: &str| Name::parse(text).unwrap();
         let key = Key {
             department: name("dwp"),
-            domain: LinkageDomain { mission: name("m"), purpose: name("p"), epoch: 7 },
+            domain: LinkageDomain { mission: name("m"), purpose: name("p"), epoch: 7, rotation: 0 },
             agreement: name("a"),
             agreement_digest: "digest".into(),
             basis: v1::Basis::Consent,

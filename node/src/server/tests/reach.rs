@@ -34,15 +34,15 @@ fn agreement(running: &Running) -> Agreement {
     Agreement::parse(&std::fs::read_to_string(running.world.path("agreements/opportunity.toml")).unwrap()).unwrap()
 }
 
-fn domain() -> LinkageDomain {
-    LinkageDomain::at(name("opportunity"), name("opportunity.measure"), 90, Utc::now()).unwrap()
+fn domain(running: &Running) -> LinkageDomain {
+    LinkageDomain::at(name("opportunity"), name("opportunity.measure"), &agreement(running).linkage, Utc::now()).unwrap()
 }
 
 fn request(running: &Running, basis: i32, since: Option<&Statement>) -> v1::ReachRequest {
     let standing = since.map(|since| since.standing).unwrap_or_default();
     v1::ReachRequest {
         id: "request-1".into(),
-        domain: Some(v1::Domain::from(&domain())),
+        domain: Some(v1::Domain::from(&domain(running))),
         agreement: "opportunity-2026".into(),
         agreement_digest: agreement(running).digest,
         basis,
@@ -63,7 +63,7 @@ async fn told(running: &Running, request: v1::ReachRequest) -> Result<(Changes, 
     }
     let changes = reading.changes().unwrap();
     let statement = Statement::verify(&token.unwrap(), &name("dfe"), &running.node.verifying, Utc::now().timestamp()).unwrap();
-    assert_eq!((statement.sub.as_str(), &statement.domain), ("request-1", &domain().to_string()));
+    assert_eq!((statement.sub.as_str(), &statement.domain), ("request-1", &domain(running).to_string()));
     assert_eq!((&statement.changes_sha256, &statement.agreement_digest), (&changes.digest(), &agreement(running).digest));
     Ok((changes, statement, bytes))
 }
@@ -82,8 +82,8 @@ fn record(running: &Running, records: &[(&str, &str, Event)]) {
 
 /// The pseudonyms of some people, ascending.
 fn pseudonyms(running: &Running, identifiers: &[&str]) -> Vec<Pseudonym> {
-    let key = running.node.linkage.key(&running.node.agreements.now(), &agreement(running), &domain()).unwrap();
-    let maker = Pseudonyms::derive(&key, &domain(), &IdentifierType::Nino);
+    let key = running.node.linkage.key(&running.node.agreements.now(), &agreement(running), &domain(running)).unwrap();
+    let maker = Pseudonyms::derive(&key, &domain(running), &IdentifierType::Nino);
     let mut all: Vec<Pseudonym> = identifiers.iter().map(|identifier| maker.one(identifier)).collect();
     all.sort_unstable();
     all
