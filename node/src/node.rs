@@ -315,6 +315,7 @@ impl Node {
             identifier: dataset.identifier.clone(),
             basis: order.basis.clone(),
             columns: order.columns.clone(),
+            minimum_subjects: order.agreement.minimum_subjects,
         })
     }
 

@@ -3,7 +3,7 @@
 //! | version | what came with it |
 //! |---|---|
 //! | 1 | the first |
-//! | 2 | a consent ledger has a generation: in a node's `Description`, and in the receipts of releases ordered in version 2; an order can be given back (`Releases`) |
+//! | 2 | a consent ledger has a generation: in a node's `Description`, and in the receipts of releases ordered in version 2, which also tell denominators; an order can be given back (`Releases`) |
 //!
 //! ```text
 //! gateway ── Describe, own version ──▶ node        refused, unless the versions are at most one apart
@@ -20,6 +20,8 @@ use concordat_policy::{Code, Refusal};
 pub const CONTRACT_VERSION: u32 = 2;
 /// The first version in which a consent ledger has a generation.
 pub const GENERATIONS: u32 = 2;
+/// The first version in which receipts tell denominators.
+pub const DENOMINATORS: u32 = 2;
 /// The first version in which an order can be given back.
 pub const GIVES_BACK: u32 = 2;
 

@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, Int64Type, Schem
 use concordat_policy::agreement::Limits;
 use concordat_policy::{Basis, ColumnType, Comparison, IdentifierType, LinkageDomain, Predicate, Value};
 use concordat_proto::predicate::to_wire;
+use concordat_proto::receipt::Denominators;
 use concordat_proto::schema::{partition_of, split_points};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 
@@ -63,6 +64,7 @@ fn rules(folder: &Path) -> Rules {
         consent: consent.catch_up().unwrap().snapshot.view("uprn", std::iter::empty()),
         standing: Standing::default(),
         columns: vec![("number".into(), ColumnType::Integer), ("text".into(), ColumnType::Text)],
+        minimum_subjects: 10,
     }
 }
 
@@ -111,6 +113,8 @@ async fn spilled_and_held_rows_are_the_same_complete_and_in_order() {
     let (held, in_memory) = sort(ROWS, 1 << 30, 5).await;
     let (spilled, from_files) = sort(ROWS, 1 << 19, 5).await;
     assert_eq!((held.spilled(), held.counts()), (0, Counts { released: ROWS, ..Counts::default() }));
+    let told = Denominators { rounded_to: 10, considered: Some(ROWS), ..Denominators::default() };
+    assert_eq!([held.denominators(), spilled.denominators()], [told; 2]);
     assert!(spilled.spilled() > 4, "{} files", spilled.spilled());
     let (in_memory, from_files) = (rows(&in_memory), rows(&from_files));
     assert!(in_memory == from_files);
@@ -168,6 +172,8 @@ async fn only_consented_subjects_leave_and_a_withdrawal_counts_at_once() {
     assert_eq!(release.standing.version, 5);
     let counts = release.partition(0).await.unwrap().counts();
     assert_eq!(counts, Counts { released: 4, invalid_identifiers: 2, without_consent: 2 });
+    let few = Denominators { rounded_to: 10, ..Denominators::default() };
+    assert_eq!(release.partition(0).await.unwrap().denominators(), few, "eight rows are too few to be told");
 
     // Another process records a withdrawal; the next order honours it.
     let other = Consent::open(&world.path("state"), name("dfe")).unwrap();

@@ -12,6 +12,7 @@ use concordat_proto::receipt::Standing;
 use concordat_proto::schema::subject_field;
 use tempfile::TempDir;
 
+use super::behind::Behind;
 use super::buckets::Buckets;
 use super::runs::{Run, Runs};
 use crate::consent::View;
@@ -33,6 +34,8 @@ pub struct Rules {
     pub standing: Standing,
     /// The columns, in order.
     pub columns: Vec<(String, ColumnType)>,
+    /// How many distinct subjects must stand behind a number that is told outside.
+    pub minimum_subjects: u32,
 }
 
 impl Rules {
@@ -83,12 +86,20 @@ impl Space {
     }
 }
 
+/// What a worker leaves.
+pub(super) struct End {
+    pub(super) runs: Vec<Run>,
+    pub(super) counts: Counts,
+    pub(super) behind: Behind,
+}
+
 pub(super) struct Worker {
     rules: Arc<Rules>,
     schema: SchemaRef,
     /// Where rows go; `None` where they are only counted.
     runs: Option<Runs>,
     counts: Counts,
+    behind: Behind,
     space: Space,
 }
 
@@ -96,12 +107,14 @@ impl Worker {
     pub(super) fn new(rules: Arc<Rules>, buckets: Buckets, folder: Arc<TempDir>, memory: usize, index: usize) -> Self {
         let schema = rules.schema();
         let runs = Runs::new(Arc::clone(&schema), buckets, folder, memory, index);
-        Self { rules, schema, runs: Some(runs), counts: Counts::default(), space: Space::default() }
+        let behind = Behind::new(rules.minimum_subjects);
+        Self { rules, schema, runs: Some(runs), counts: Counts::default(), behind, space: Space::default() }
     }
 
     /// One that decides over each row as a release does, and keeps none.
     pub(super) fn counting(rules: Arc<Rules>) -> Self {
-        Self { schema: rules.schema(), rules, runs: None, counts: Counts::default(), space: Space::default() }
+        let behind = Behind::new(rules.minimum_subjects);
+        Self { schema: rules.schema(), rules, runs: None, counts: Counts::default(), behind, space: Space::default() }
     }
 
     /// Takes one batch of the scan: the identifier as text, then the columns.
@@ -109,6 +122,7 @@ impl Worker {
         self.normalise(batch)?;
         self.apply_consent();
         self.counts.released += self.space.rows.len() as u64;
+        self.behind.released(self.space.identifiers());
         if self.space.rows.is_empty() || self.runs.is_none() {
             return Ok(());
         }
@@ -119,8 +133,8 @@ impl Worker {
         self.runs.as_mut().map_or(Ok(()), |runs| runs.push(kept))
     }
 
-    pub(super) fn finish(self) -> Result<(Vec<Run>, Counts), Refusal> {
-        Ok((self.runs.map_or(Ok(Vec::new()), Runs::finish)?, self.counts))
+    pub(super) fn finish(self) -> Result<End, Refusal> {
+        Ok(End { runs: self.runs.map_or(Ok(Vec::new()), Runs::finish)?, counts: self.counts, behind: self.behind })
     }
 
     fn normalise(&mut self, batch: &RecordBatch) -> Result<(), Refusal> {
@@ -160,6 +174,8 @@ impl Worker {
                     kept.text.push_str(identifier);
                     kept.ends.push(kept.text.len());
                     kept.rows.push(*row);
+                } else {
+                    self.behind.withheld(identifier);
                 }
             }
             (self.space.text, self.space.ends, self.space.rows) = (kept.text, kept.ends, kept.rows);

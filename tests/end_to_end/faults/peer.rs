@@ -147,6 +147,7 @@ impl Peer {
             consent_generation: (spoken >= 2).then_some(script.applied.generation),
             freshness: 1,
             log_entry: 1,
+            denominators: None,
         };
         FlightData { app_metadata: receipt.sign(&self.key).unwrap().into(), ..Default::default() }
     }

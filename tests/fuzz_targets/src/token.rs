@@ -12,7 +12,7 @@ use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublic
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use concordat_policy::Name;
-use concordat_proto::receipt::{AUDIENCE, LIFETIME, Receipt, TYPE};
+use concordat_proto::receipt::{AUDIENCE, Denominators, LIFETIME, Receipt, TYPE};
 use concordat_proto::token::{Bearer, BearerType, Begins, Expected, LEEWAY, SigningKey, VerifyingKey, verify, verify_bearer};
 use serde_json::{Map, Value, json};
 
@@ -167,6 +167,7 @@ pub(crate) fn receipt_seeds() -> Vec<Vec<u8>> {
         consent_generation: None,
         freshness: NOW,
         log_entry: 3,
+        denominators: Some(Denominators { rounded_to: 10, considered: Some(100), ..Denominators::default() }),
     };
     let other = Receipt { rows: u64::MAX, consent_version: u64::MAX, freshness: i64::MIN, partition: u32::MAX, ..receipt.clone() };
     [receipt, other].iter().map(|receipt| serde_json::to_vec(receipt).unwrap()).collect()
