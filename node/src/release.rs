@@ -38,8 +38,8 @@ use tracing::Instrument as _;
 use self::buckets::Buckets;
 pub use self::partition::Partition;
 pub(crate) use self::runs::Sorted;
+pub use self::worker::{Counts, Linked, Rules};
 use self::worker::{End, Worker};
-pub use self::worker::{Counts, Rules};
 use crate::datasets::Scan;
 use crate::orders::VerifiedOrder;
 use crate::private;
@@ -170,7 +170,7 @@ impl Releases {
             let _ = sender.send(end);
         };
         let task = tokio::spawn(work.instrument(scanning));
-        let schema = Arc::new(release_schema(order.columns.iter().map(|(name, kind)| (name.as_str(), *kind))));
+        let schema = Arc::new(release_schema(order.linked, order.columns.iter().map(|(name, kind)| (name.as_str(), *kind))));
         let (id, given_back) = (order.id.clone(), Arc::clone(&admission.given_back));
         let release = Arc::new(Release {
             order,

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::column::{SUBJECT, Use};
+use crate::column::{LINKED, SUBJECT, Use};
 use crate::{Agreement, Basis, ColumnRule, Dataset, DatasetName};
 
 /// What differs between two agreements.
@@ -70,7 +70,9 @@ type Permitted = BTreeMap<String, BTreeSet<Use>>;
 /// Every use of every column that has one.
 fn permitted(agreement: &Agreement) -> Permitted {
     let of = |dataset: &Dataset| {
-        let columns = dataset.columns.iter().map(|(name, rule)| (name.as_str(), &rule.uses)).chain([(SUBJECT, &dataset.subject_uses)]);
+        let linked = dataset.linked.iter().map(|linked| (LINKED, &linked.uses));
+        let columns = dataset.columns.iter().map(|(name, rule)| (name.as_str(), &rule.uses));
+        let columns = columns.chain([(SUBJECT, &dataset.subject_uses)]).chain(linked);
         columns.map(|(column, uses)| (path(&dataset.name, Some(column)), uses.clone())).collect::<Vec<_>>()
     };
     agreement.datasets.iter().flat_map(of).filter(|(_, uses)| !uses.is_empty()).collect()
@@ -141,10 +143,11 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, String> {
         let roles: BTreeSet<&String> = recipients.iter().filter(|r| r.organisation == *organisation).flat_map(|r| &r.roles).collect();
         term(format!("recipient {organisation}: roles"), Some(list(roles)));
     }
-    for Dataset { name, identifier, subject_uses: _, basis, columns, rows, known_to } in datasets {
+    for Dataset { name, identifier, subject_uses: _, linked, basis, columns, rows, known_to } in datasets {
         // With its pattern, where it has one of its own.
         let path = |column| path(name, column);
         term(format!("{}: identifier", path(None)), Some(format!("{identifier:?}")));
+        term(format!("{}: linked", path(None)), linked.as_ref().map(|linked| format!("{:?}", linked.identifier)));
         term(format!("{}: basis", path(None)), Some(basis_of(basis)));
         term(format!("{}: known_to", path(None)), (!known_to.is_empty()).then(|| list(known_to)));
         // By column, so that one condition's change is told alone.
@@ -240,6 +243,18 @@ mod tests {
         insta::assert_snapshot!(between(&with(&format!("{one}, {two}")), &with(two)), @r#"
         Other terms:
           dwp.claims.amount: rows only where it: "is at least 1, and is less than 9" became "is less than 9"
+        "#);
+    }
+
+    #[test]
+    fn a_second_identifier_is_a_term_of_its_own_and_its_uses_are_told() {
+        let new =
+            AGREEMENT.replace("consent_text = \"May we?\"", "consent_text = \"May we?\"\nlinked = { type = \"uprn\", uses = [\"join\"] }");
+        insta::assert_snapshot!(between(AGREEMENT, &new).to_string(), @r#"
+        Newly permitted:
+          dwp.claims.linked_subject: join
+        Other terms:
+          dwp.claims: linked: "Uprn" is new
         "#);
     }
 

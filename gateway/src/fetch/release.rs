@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use arrow::array::{AsArray as _, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use arrow_flight::{FlightInfo, Ticket};
-use concordat_policy::{Code, Name, Refusal};
+use concordat_policy::{Code, DatasetName, Name, Refusal};
 use concordat_proto::receipt::{Denominators, Receipt, Standing};
 use concordat_proto::release_stream::{MAX_RECEIPT, ReleaseStream, Taken};
 use concordat_proto::schema::PSEUDONYM_BYTES;
@@ -113,6 +113,9 @@ pub(crate) struct Source {
     pub(crate) delivered: u64,
     #[serde(skip)]
     pub(crate) subjects: u64,
+    /// Of these, those that found a partner in the statement's joins, where that was counted. For the log, too.
+    #[serde(skip)]
+    pub(crate) partners: Option<u64>,
     /// What the department tells of rows that it did not release.
     #[serde(skip)]
     pub(crate) denominators: Option<Denominators>,
@@ -196,6 +199,7 @@ impl Placed {
                         rows: receipt.rows,
                         delivered: 0,
                         subjects: 0,
+                        partners: None,
                         denominators: receipt.denominators,
                     });
                 }
@@ -216,6 +220,11 @@ impl Placed {
 }
 
 impl Source {
+    /// Whether it is of this dataset.
+    pub(crate) fn is_of(&self, dataset: &DatasetName) -> bool {
+        self.department == dataset.department.as_str() && self.dataset == dataset.dataset.as_str()
+    }
+
     fn standing(&self) -> Standing {
         Standing { generation: self.consent_generation, version: self.consent_version }
     }

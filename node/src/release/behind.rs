@@ -79,7 +79,10 @@ mod tests {
     fn many_rows_of_few_people_are_not_told_and_workers_know_together_what_each_does_not() {
         let counts = Counts { released: 40, invalid_identifiers: 2, without_consent: 30 };
         let mut all = behind(3, &["a", "b", "a"], &["x", "y"]);
-        assert_eq!(all.denominators(counts), Denominators { rounded_to: 3, considered: Some(72), invalid_identifiers: None, withheld: None });
+        assert_eq!(
+            all.denominators(counts),
+            Denominators { rounded_to: 3, considered: Some(72), invalid_identifiers: None, withheld: None }
+        );
         all.add(&behind(3, &["b"], &["y"]));
         assert_eq!(all.denominators(counts).withheld, None, "nobody counts twice");
         all.add(&behind(3, &["b"], &["z", "v"]));

@@ -162,7 +162,7 @@ fn people(partition: u32, partitions: u32) -> RecordBatch {
         id
     });
     let subjects: ArrayRef = Arc::new(FixedSizeBinaryArray::try_from_iter(ids).unwrap());
-    let schema = Arc::new(release_schema([("claiming", ColumnType::Boolean)]));
+    let schema = Arc::new(release_schema(false, [("claiming", ColumnType::Boolean)]));
     RecordBatch::try_new(schema, vec![subjects, Arc::new(BooleanArray::from(vec![true; 100])) as ArrayRef]).unwrap()
 }
 
