@@ -55,7 +55,7 @@ impl Report {
             progress.done();
             return out::result(&format!("{sql}\n"));
         }
-        let reading = client.ask(&sql, &Parameters::parse(&[])?, progress.clone()).await?;
+        let reading = client.ask(&sql, &Parameters::parse::<&str>(&[])?, progress.clone()).await?;
         self.delivery.deliver(None, reading, format, &progress).await
     }
 }
