@@ -132,7 +132,7 @@ async fn either_subjects_objection_withholds_the_pair_and_neither_is_ever_shown(
     let Cell::Number(of_firm) = rows(&count, 0).into_values().next().unwrap()[0].1 else { panic!("no number") };
     object(&sandbox, "nino", &person);
     assert_eq!(first(&ask(&sandbox, pairs).await), all - 1.0, "the person's own pair");
-    object(&sandbox, "company_number", &firm.trim_start_matches('0'));
+    object(&sandbox, "company_number", firm.trim_start_matches('0'));
     assert_eq!(first(&ask(&sandbox, pairs).await), all - of_firm, "and every pair of the firm, that one among them");
     // Pseudonyms of the two kinds never match, and none is put out.
     let client = sandbox.client_with(|c| c.purpose = Some("economy.measure".into())).await;

@@ -22,9 +22,8 @@ fn counts(sources: &Value, department: &str) -> Value {
 /// The exact numbers of a department's last release, from its own log: considered, invalid, withheld, released.
 fn released(sandbox: &Sandbox, department: &str) -> [u64; 4] {
     let entry = sandbox.log(department).into_iter().rfind(|entry| entry["event"] == "release.completed").unwrap();
-    let number =
-        |key: &str| entry.get(key).or_else(|| entry["facts"].get(key)).and_then(Value::as_u64).unwrap_or_else(|| panic!("{key}: {entry}"));
-    let [invalid, withheld, left] = [number("release_invalid_identifiers"), number("release_without_consent"), number("release_rows")];
+    let number = |key: &str| entry[key].as_u64().unwrap_or_else(|| panic!("{key}: {entry}"));
+    let [invalid, withheld, left] = ["release_invalid_identifiers", "release_without_consent", "release_rows"].map(number);
     [invalid + withheld + left, invalid, withheld, left]
 }
 
@@ -91,8 +90,8 @@ async fn who_withdrew_is_neither_delivered_nor_matched_and_few_are_not_told() {
     let after = released(&sandbox, "dhsc");
     assert_eq!((after[0], after[2]), (considered, withheld + 1), "withheld, and nothing else");
     // Nine people live there; that there are any is not told either.
-    for place in ["region = 'Isles of Scilly'", "region = 'London' AND region = 'North East'"] {
-        let answer = sandbox.query(&format!("{sql} WHERE a.{place}").replace("AND region", "AND a.region")).await.unwrap();
+    for place in ["Isles of Scilly", "Nowhere"] {
+        let answer = sandbox.query(&format!("{sql} WHERE a.region = '{place}'")).await.unwrap();
         let few = counts(&answer.summary["sources"], "dfe");
         assert_eq!(
             (&few["rows"]["considered"], &few["rows"]["withheld"], &few["rows"]["delivered"]),

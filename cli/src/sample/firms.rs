@@ -77,7 +77,7 @@ impl Firm {
 
 /// The number of the firm `index`, of valid form; that a living company bears it cannot be excluded, and means nothing.
 fn company_number(index: u64) -> String {
-    format!("{:08}", (index % NUMBERS) * SCATTER % NUMBERS)
+    format!("{:08}", (index % NUMBERS + 1) * SCATTER % NUMBERS)
 }
 
 /// The datasets beside those about people, by department.
