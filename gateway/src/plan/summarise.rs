@@ -388,8 +388,10 @@ impl Rewriter<'_> {
         linked: bool,
     ) -> Result<LogicalPlan> {
         let groups: Vec<Expr> = (0..keys).map(|i| named(&format!("__k{i}"))).collect();
-        let own = || if linked { count_distinct(named("__s")) } else { count(lit(1i64)) };
-        let other = || count_distinct(named("__o"));
+        // Of bytes of any length, which DataFusion counts in less memory than those of a fixed one.
+        let distinct = |name: &str| count_distinct(cast(named(name), DataType::Binary));
+        let own = || if linked { distinct("__s") } else { count(lit(1i64)) };
+        let other = || distinct("__o");
         let mut totals = vec![own().alias("__subjects")];
         totals.extend(linked.then(|| other().alias("__others")));
         for (i, summary) in summaries.iter().enumerate() {
