@@ -7,8 +7,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::commands::{
-    adopt, agreement, catalogue, consent, default_mission, demo, departments, errors, explain, init, login, logout, query, result, shell,
-    token, up, whoami, why,
+    adopt, agreement, catalogue, consent, default_mission, demo, departments, errors, explain, init, linkage, login, logout, query, result,
+    shell, token, up, whoami, why,
 };
 use crate::failure::{Failure, LOCAL};
 use crate::run;
@@ -52,6 +52,9 @@ enum Command {
     Catalogue(catalogue::Catalogue),
     /// Choose the mission that counts where none is named, or show what is in force
     Use(default_mission::Use),
+    /// Show how well departments' records find each other
+    #[command(subcommand)]
+    Linkage(linkage::Linkage),
     /// Show whether each department answers
     Departments(departments::Departments),
     /// Sign in at the identity provider that client.toml names
@@ -119,6 +122,7 @@ async fn dispatch(command: Command) -> miette::Result<()> {
         Command::Completions(command) => shell::completions(&command, Line::command()),
         Command::Man(command) => shell::man(&command, Line::command()),
         Command::Departments(command) => departments::run(command).await,
+        Command::Linkage(command) => linkage::run(command).await,
         Command::Login(command) => login::run(command).await,
         Command::Logout(command) => logout::run(command).await,
         Command::Whoami(command) => whoami::run(command).await,

@@ -16,6 +16,7 @@ use futures::TryStreamExt as _;
 
 use crate::Gateway;
 use crate::delivery::Held;
+use crate::denominators::counts;
 use crate::estate::{Estate, Texts};
 use crate::fetch::{Applied, Awaited, Errand, Source, leaves};
 use crate::limits::{Allowance, Key, QueryMemory};
@@ -87,7 +88,8 @@ pub(crate) async fn execute(
     let ran = stop.unless(gateway.estate.while_agreed(&texts, run)).await;
     let ran = ran.map_err(|refusal| explain(if stop.is_late() { awaiting(refusal, &specs, &awaited) } else { refusal }));
     gateway.limits.charge(&Key::of(&opened.caller), &released(&specs)).await?;
-    let Ran { batches, sources, consent, held } = ran?;
+    let Ran { batches, mut sources, consent, held } = ran?;
+    denominate(&mut sources, &specs, permit, &plan);
     drop(under);
     place.executed();
     Ok(Protected {
@@ -108,6 +110,18 @@ pub(crate) async fn execute(
         held: Box::new((place, held)),
         _only_here: (),
     })
+}
+
+/// Says of each source how many rows and subjects stand behind it.
+fn denominate(sources: &mut [Source], specs: &[Arc<ReleaseSpec>], permit: &Permit, plan: &Plan) {
+    let (matched, strictest) = (plan.matched(), plan.strictest(permit));
+    for source in sources {
+        let mut read = specs.iter().filter(|spec| source.is_of(spec.dataset()));
+        if let (Some(spec), alone) = (read.next(), read.next().is_none()) {
+            source.partners = matched.get(spec.dataset()).filter(|_| alone).copied().flatten();
+            source.counts = Some(counts(source, &spec.permit, strictest));
+        }
+    }
 }
 
 /// The agreements that a plan uses.

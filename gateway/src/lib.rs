@@ -13,6 +13,7 @@ pub mod command;
 pub mod config;
 mod deliver;
 mod delivery;
+mod denominators;
 mod detached;
 pub mod estate;
 mod execute;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arrow_flight::sql::Any;
 use concordat_policy::authorize::DatasetPermit;
-use concordat_policy::column::SUBJECT;
+use concordat_policy::column::{LINKED, SUBJECT};
 use concordat_policy::{Code, DatasetName, LinkageDomain, Name, Permit, Refusal};
 use concordat_proto::status::to_status;
 use concordat_proto::v1::gateway_server::Gateway as GatewayService;
@@ -197,6 +197,14 @@ fn dataset(permit: &DatasetPermit, freshness: i64) -> Dataset {
         values: Vec::new(),
         classification: String::new(),
     };
+    let linked = permit.dataset.linked.iter().filter(|linked| !linked.uses.is_empty()).map(|linked| Column {
+        name: LINKED.into(),
+        r#type: "pseudonym".into(),
+        title: format!("pseudonym of the {}", linked.identifier),
+        uses: uses(&linked.uses),
+        values: Vec::new(),
+        classification: String::new(),
+    });
     let columns = permit.dataset.columns.iter().filter(|(_, rule)| !rule.uses.is_empty()).map(|(name, rule)| Column {
         name: name.clone(),
         r#type: rule.kind.to_string(),
@@ -209,7 +217,7 @@ fn dataset(permit: &DatasetPermit, freshness: i64) -> Dataset {
         name: permit.dataset.name.to_string(),
         agreement: permit.agreement.to_string(),
         identifier_type: permit.dataset.identifier.to_string(),
-        columns: std::iter::once(subject).chain(columns).collect(),
+        columns: std::iter::once(subject).chain(linked).chain(columns).collect(),
         minimum_subjects: permit.minimum_subjects,
         freshness,
     }

@@ -26,7 +26,7 @@ use concordat_guard::ReleaseGuard;
 use concordat_operate::certificate::Files;
 use concordat_operate::settings::{Operations, Telemetry};
 use concordat_policy::agreement::{Fingerprint, column_name_ok};
-use concordat_policy::column::SUBJECT;
+use concordat_policy::column::{LINKED, SUBJECT};
 use concordat_policy::identifier::IdentifierSpec;
 use concordat_policy::signature::Fault;
 use concordat_policy::{Agreement, Classification, ColumnType, IdentifierType, Name, Problem, PurposeTree, Signatures};
@@ -117,8 +117,19 @@ pub struct DatasetConfig {
     pub identifier_column: String,
     /// The identifier's type.
     pub identifier: IdentifierType,
+    /// The second identifier, where it is a link dataset.
+    pub linked: Option<LinkedConfig>,
     /// The columns it offers, by name.
     pub columns: BTreeMap<String, ColumnConfig>,
+}
+
+/// The second identifier of a link dataset.
+#[derive(Debug, Clone)]
+pub struct LinkedConfig {
+    /// The source's column that holds it.
+    pub column: String,
+    /// Its type.
+    pub identifier: IdentifierType,
 }
 
 /// One column as declared.
@@ -319,17 +330,20 @@ impl Loader<'_> {
                     "keep one of the two",
                 );
             }
-            let spec = IdentifierSpec { kind: file.identifier.kind, name: file.identifier.name, pattern: file.identifier.pattern };
-            let identifier = match IdentifierType::from_spec(&spec) {
-                Ok(identifier) => identifier,
-                Err(cause) => {
-                    self.at(&keys("identifier").each_ref().map(String::as_str), cause, "use a known identifier type");
-                    continue;
-                }
-            };
+            let Some(identifier) = self.identifier(&keys("identifier"), &file.identifier) else { continue };
+            let linked = file.linked.as_ref().and_then(|linked| {
+                let identifier = self.identifier(&keys("linked"), linked)?;
+                Some(LinkedConfig { column: linked.column.clone(), identifier })
+            });
+            if linked.as_ref().is_some_and(|linked| linked.identifier.label() == identifier.label()) {
+                let cause = format!("dataset '{}' links two identifiers of one type", file.name);
+                self.at(&keys("linked").each_ref().map(String::as_str), cause, "a link dataset has identifiers of two types");
+            }
+            let identifiers: Vec<&str> =
+                [Some(&file.identifier), file.linked.as_ref()].into_iter().flatten().map(|i| i.column.as_str()).collect();
             let mut columns = BTreeMap::new();
             for (name, column) in file.columns {
-                let column = self.column(&index, &name, column, &file.identifier.column);
+                let column = self.column(&index, &name, column, &identifiers);
                 columns.insert(name, column);
             }
             let Some(source) = source else { continue };
@@ -339,23 +353,31 @@ impl Loader<'_> {
                 source,
                 identifier_column: file.identifier.column,
                 identifier,
+                linked,
                 columns,
             });
         }
         datasets
     }
 
-    fn column(&mut self, index: &str, name: &str, column: file::ColumnFile, identifier: &str) -> ColumnConfig {
+    fn identifier(&mut self, keys: &[String; 3], file: &file::IdentifierFile) -> Option<IdentifierType> {
+        let spec = IdentifierSpec { kind: file.kind.clone(), name: file.name.clone(), pattern: file.pattern.clone() };
+        IdentifierType::from_spec(&spec)
+            .map_err(|cause| self.at(&keys.each_ref().map(String::as_str), cause, "use a known identifier type"))
+            .ok()
+    }
+
+    fn column(&mut self, index: &str, name: &str, column: file::ColumnFile, identifiers: &[&str]) -> ColumnConfig {
         let keys = ["dataset", index, "columns", name];
-        if !column_name_ok(name) || name == SUBJECT {
+        if !column_name_ok(name) || name == SUBJECT || name == LINKED {
             self.at(
                 &keys,
                 format!("'{name}' cannot name a column"),
-                "use 1 to 64 of a-z, 0-9 and '_', beginning with a letter, other than 'subject'; `source` holds the name in the source",
+                "use 1 to 64 of a-z, 0-9 and '_', beginning with a letter, other than 'subject' and 'linked_subject'; `source` holds the name in the source",
             );
         }
         let source = column.source.unwrap_or_else(|| name.to_owned());
-        if source == identifier {
+        if identifiers.contains(&source.as_str()) {
             self.at(
                 &keys,
                 format!("column '{name}' would release the identifier itself"),

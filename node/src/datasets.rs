@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use concordat_policy::column::SUBJECT;
+use concordat_policy::column::{LINKED, SUBJECT};
 use concordat_policy::{Code, ColumnType, DatasetName, Name, Predicate, Refusal};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, ScalarValue};
@@ -47,6 +47,8 @@ pub struct Dataset {
 pub struct Selection {
     /// The dataset's own name.
     pub dataset: Name,
+    /// Whether the second identifier of a link dataset is read: the choices of its subject count.
+    pub linked: bool,
     /// The columns, in order.
     pub columns: Vec<(String, ColumnType)>,
     /// The rows; `None` means all.
@@ -57,7 +59,7 @@ pub struct Selection {
 
 /// A scan that has begun.
 pub struct Scan {
-    /// The identifier as text (column 0), then the ordered columns, in any order of rows.
+    /// The identifier as text (column 0), then the second one if it was selected, then the ordered columns, in any order of rows.
     pub streams: Vec<SendableRecordBatchStream>,
     /// How old the data is, Unix seconds: when files last changed, or when a database's snapshot was taken.
     pub freshness: i64,
@@ -157,6 +159,10 @@ impl Dataset {
             None => frame,
         };
         let mut wanted = vec![cast(ident(&self.config.identifier_column), DataType::Utf8).alias(SUBJECT)];
+        if order.linked {
+            let linked = self.config.linked.as_ref().ok_or(unknown_column())?;
+            wanted.push(cast(ident(&linked.column), DataType::Utf8).alias(LINKED));
+        }
         for (column, kind) in &order.columns {
             wanted.push(value(source(column).ok_or(unknown_column())?, *kind).alias(column));
         }
@@ -198,16 +204,16 @@ impl Dataset {
             all.push(Unfit { keys: keys.iter().map(|key| (*key).to_owned()).collect(), cause, remedy });
         };
         let found = |name: &str| opened.columns.iter().find(|column| column.name == name);
-        let identifier = self.config.identifier_column.as_str();
-        match found(identifier).map(|column| (column, column.read_as.as_ref())) {
-            Some((_, Some(kind))) if is_text(kind) || kind.is_integer() => {}
-            Some((column, _)) => unfit(
-                &["identifier", "column"],
-                format!("the identifier is of type {}", column.native),
-                "an identifier is text or a whole number",
-            ),
-            None => {
-                unfit(&["identifier", "column"], format!("the source has no column '{identifier}'"), "name the source's column exactly")
+        let linked = self.config.linked.as_ref().map(|linked| ("linked", linked.column.as_str()));
+        for (key, identifier) in std::iter::once(("identifier", self.config.identifier_column.as_str())).chain(linked) {
+            match found(identifier).map(|column| (column, column.read_as.as_ref())) {
+                Some((_, Some(kind))) if is_text(kind) || kind.is_integer() => {}
+                Some((column, _)) => unfit(
+                    &[key, "column"],
+                    format!("the identifier is of type {}", column.native),
+                    "an identifier is text or a whole number",
+                ),
+                None => unfit(&[key, "column"], format!("the source has no column '{identifier}'"), "name the source's column exactly"),
             }
         }
         for (column, declared) in &self.config.columns {

@@ -20,10 +20,10 @@ use arrow_flight::{
 };
 use chrono::Utc;
 use concordat_audit::Entry;
-use concordat_policy::{Code, Refusal};
+use concordat_policy::{Code, DatasetName, Refusal, Use};
 use concordat_proto::order::Order;
-use concordat_proto::receipt::{self, Receipt};
-use concordat_proto::version::GENERATIONS;
+use concordat_proto::receipt::{self, Denominators, Receipt};
+use concordat_proto::version::{DENOMINATORS, GENERATIONS};
 use concordat_proto::{MAX_BATCH_MESSAGE, peer, v1};
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _};
@@ -42,8 +42,8 @@ struct Reader {
     node: Arc<Node>,
     release: Arc<Release>,
     partition: u32,
-    // Rows sent in this partition, and the release's counts: set when the last batch is out.
-    end: OnceLock<(u64, Counts)>,
+    // Rows sent in this partition, and the release's counts and what may be told of them: set when the last batch is out.
+    end: OnceLock<(u64, Counts, Denominators)>,
     answered: OnceLock<()>,
 }
 
@@ -168,7 +168,7 @@ impl Reading {
         match &batch {
             Some(batch) => self.rows += batch.num_rows() as u64,
             None => {
-                let _ = self.reader.end.set((self.rows, partition.counts()));
+                let _ = self.reader.end.set((self.rows, partition.counts(), partition.denominators()));
             }
         }
         self.partition = Some(partition);
@@ -200,8 +200,15 @@ impl Reader {
         }
     }
 
+    /// Whether the agreement lets the dataset's subjects be counted.
+    fn counts_subjects(&self) -> bool {
+        let order = &self.release.order;
+        let dataset = order.agreement.dataset(&DatasetName::new(self.node.department.clone(), order.dataset.clone()));
+        dataset.is_some_and(|dataset| dataset.subject_uses.contains(&Use::Aggregate))
+    }
+
     async fn close(&self) -> Result<String, Refusal> {
-        let (rows, counts) = *self.end.get().ok_or_else(|| Refusal::internal("a receipt before the end"))?;
+        let (rows, counts, denominators) = *self.end.get().ok_or_else(|| Refusal::internal("a receipt before the end"))?;
         let order = &self.release.order;
         self.node.agreements.permits(&order.agreement.id, &order.agreement.digest)?;
         let entry = Entry::new("release.completed")
@@ -234,6 +241,7 @@ impl Reader {
             consent_generation: (order.contract_version >= GENERATIONS).then_some(self.release.standing.generation),
             freshness: self.release.freshness,
             log_entry,
+            denominators: (order.contract_version >= DENOMINATORS && self.counts_subjects()).then_some(denominators),
         };
         receipt.sign(&self.node.signing).map_err(Refusal::internal)
     }

@@ -14,6 +14,7 @@ use chrono::{DateTime, Utc};
 use concordat_audit::{Entry, Log, LogError, Unlogged};
 use concordat_operate::metrics::{Count, Metrics};
 use concordat_policy::agreement::Fingerprint;
+use concordat_policy::column::LINKED;
 use concordat_policy::{Code, DatasetName, Name, Predicate, Refusal};
 use concordat_proto::order::MAX_LIFETIME;
 use concordat_proto::receipt::Standing;
@@ -36,7 +37,7 @@ use crate::orders::{Consumed, VerifiedOrder, Verifier};
 use crate::private;
 use crate::pseudonym::Pseudonyms;
 use crate::quota::Quotas;
-use crate::release::{Release, Releases, Rules, blocking};
+use crate::release::{Linked, Release, Releases, Rules, blocking};
 use crate::suspension::{Folders, Suspensions};
 
 /// A department's node, open and checked.
@@ -315,16 +316,24 @@ impl Node {
         let key = blocking(move || linkage.key(&agreements, &agreement, &domain)).await?;
         Ok(Rules {
             pseudonyms: Pseudonyms::derive(&key, &order.domain, &dataset.identifier),
+            linked: dataset.linked.as_ref().map(|linked| Linked {
+                identifier: linked.identifier.clone(),
+                pseudonyms: Pseudonyms::derive(&key, &order.domain, &linked.identifier),
+                consent: consent.view(&linked.identifier.label(), order.relevant.iter()),
+                released: order.linked,
+            }),
             consent: consent.view(&dataset.identifier.label(), order.relevant.iter()),
             standing,
             identifier: dataset.identifier.clone(),
             basis: order.basis.clone(),
             columns: order.columns.clone(),
+            minimum_subjects: order.agreement.minimum_subjects,
         })
     }
 
     fn intent(&self, order: &VerifiedOrder, standing: Standing, freshness: i64) -> Entry {
-        let columns: Vec<&str> = order.columns.iter().map(|(name, _)| name.as_str()).collect();
+        let columns = order.columns.iter().map(|(name, _)| name.as_str());
+        let columns: Vec<&str> = order.linked.then_some(LINKED).into_iter().chain(columns).collect();
         let filters: Vec<&str> = order.predicate.iter().flat_map(Predicate::columns).collect();
         Entry::new("release.intended")
             .query(&order.query_id)

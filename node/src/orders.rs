@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use concordat_policy::agreement::{Dataset, Fingerprint};
+use concordat_policy::column::LINKED;
 use concordat_policy::{Agreement, Basis, Code, ColumnType, DatasetName, LinkageDomain, Name, Predicate, Refusal, Use, consent};
 use concordat_proto::order::Order;
 use concordat_proto::token::VerifyingKey;
@@ -59,6 +60,10 @@ pub struct VerifiedOrder {
     pub dataset: Name,
     /// Why the law allows it.
     pub basis: Basis,
+    /// Whether it is a link dataset under this agreement: then both subjects' choices count, whichever is released.
+    pub links: bool,
+    /// Whether the pseudonym of a link dataset's second identifier is released, beside the subject's.
+    pub linked: bool,
     /// The columns to release, in order.
     pub columns: Vec<(String, ColumnType)>,
     /// The rows that are asked for; `None` means all.
@@ -84,6 +89,7 @@ impl VerifiedOrder {
         let both: Vec<Predicate> = self.condition.iter().chain(&self.predicate).cloned().collect();
         Selection {
             dataset: self.dataset.clone(),
+            linked: self.links,
             columns: self.columns.clone(),
             predicate: (!both.is_empty()).then_some(Predicate::And(both)),
             predicate_types: self.predicate_types.clone(),
@@ -125,7 +131,7 @@ impl Verifier {
         let agreement = agreements.find(&request.agreement, &request.agreement_digest, now)?;
         let domain = agreements.domain(agreement, request.domain.as_ref(), now)?;
         let dataset = self.dataset(agreement, &request)?;
-        let columns = self.columns(agreement, dataset, &request.columns)?;
+        let (linked, columns) = self.columns(agreement, dataset, &request.columns)?;
         let predicate = self.predicate(agreement, dataset, request.predicate.as_ref())?;
         if request.basis() != v1::Basis::from(&dataset.basis) {
             return Err(self.agreements.denied(format!("the agreement states another lawful basis of '{}' than the order", dataset.name)));
@@ -149,6 +155,8 @@ impl Verifier {
             agreement: agreement.clone(),
             dataset: dataset.name.dataset.clone(),
             basis: dataset.basis.clone(),
+            links: dataset.linked.is_some(),
+            linked,
             columns,
             predicate,
             condition,
@@ -196,11 +204,16 @@ impl Verifier {
             })
     }
 
-    fn columns(&self, agreement: &Agreement, dataset: &Dataset, columns: &[String]) -> Result<Vec<(String, ColumnType)>, Refusal> {
+    /// The columns, and whether the second pseudonym of a link dataset stands before them.
+    fn columns(&self, agreement: &Agreement, dataset: &Dataset, columns: &[String]) -> Result<(bool, Vec<(String, ColumnType)>), Refusal> {
         if columns.len() > MAX_COLUMNS || columns.iter().collect::<BTreeSet<_>>().len() != columns.len() {
             return Err(self.invalid("a release names at most 256 columns, each once"));
         }
-        columns
+        let (linked, columns) = match columns.split_first() {
+            Some((first, rest)) if first == LINKED && dataset.is_link() => (true, rest),
+            _ => (false, columns),
+        };
+        let columns = columns
             .iter()
             .map(|column| match dataset.columns.get(column) {
                 Some(rule) if rule.crosses_the_wire() => Ok((column.clone(), rule.kind)),
@@ -213,7 +226,8 @@ impl Verifier {
                     .advice("a column with the use 'filter' may stand in the order's predicate")),
                 None => Err(self.agreements.denied(format!("the agreement '{}' names no such column of '{}'", agreement.id, dataset.name))),
             })
-            .collect()
+            .collect::<Result<_, _>>()?;
+        Ok((linked, columns))
     }
 
     fn predicate(&self, agreement: &Agreement, dataset: &Dataset, wire: Option<&v1::Predicate>) -> Result<Option<Predicate>, Refusal> {

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use concordat_policy::agreement::Dataset;
 use concordat_policy::consent::relevant;
 use concordat_policy::purpose::Purpose;
-use concordat_policy::{Agreement, Basis, Code, Name, Refusal};
+use concordat_policy::{Agreement, Basis, Code, Name, PurposeTree, Refusal};
 use concordat_proto::{receipt, v1};
 use serde::Serialize;
 
@@ -19,7 +19,7 @@ use crate::consent::{CaughtUp, Consent, Snapshot};
 use crate::datasets::{Datasets, Selection};
 use crate::node::streams;
 use crate::pseudonym::{DomainKey, Pseudonyms};
-use crate::release::{Counts, Rules, blocking, count};
+use crate::release::{Counts, Linked, Rules, blocking, count};
 use crate::suspension::{Folders, Standing, Suspensions};
 
 /// What would leave, to whom, and why.
@@ -103,6 +103,10 @@ pub struct DatasetPreview {
     pub honours_objections: Option<bool>,
     /// The identifier's type; it leaves as a pseudonym only.
     pub identifier_type: String,
+    /// That of a link dataset's second identifier; it leaves as a pseudonym too, and the choices of both subjects count.
+    pub linked_identifier_type: Option<String>,
+    /// What may be done with that pseudonym.
+    pub linked_uses: Vec<String>,
     /// What may be done with the pseudonym.
     pub subject_uses: Vec<String>,
     /// Which rows may leave at all, in words; none where every row may.
@@ -271,7 +275,8 @@ async fn one(
     let own = own.ok_or_else(|| Refusal::internal("an agreed dataset that is not declared"))?;
     let columns = agreed.columns.iter().filter(|(_, rule)| rule.crosses_the_wire()).map(|(name, rule)| (name.clone(), rule.kind)).collect();
     let predicate_types = agreed.columns.iter().map(|(name, rule)| (name.clone(), rule.kind)).collect();
-    let selection = Selection { dataset: name.clone(), columns, predicate: agreed.row_condition(), predicate_types };
+    let selection =
+        Selection { dataset: name.clone(), linked: agreed.linked.is_some(), columns, predicate: agreed.row_condition(), predicate_types };
     let rules = purposes.iter().map(|purpose| rules(config, agreed, &purpose.id, &selection, consent)).collect::<Result<Vec<_>, _>>()?;
     let scan = datasets.scan(&selection, streams()).await?;
     let freshness = scan.freshness;
@@ -286,6 +291,8 @@ async fn one(
         basis_text: basis_text.clone(),
         honours_objections,
         identifier_type: agreed.identifier.to_string(),
+        linked_identifier_type: agreed.linked.as_ref().map(|linked| linked.identifier.to_string()),
+        linked_uses: agreed.linked.iter().flat_map(|linked| &linked.uses).map(ToString::to_string).collect(),
         subject_uses: agreed.subject_uses.iter().map(ToString::to_string).collect(),
         only_rows: agreed.rows_in_words(),
         columns: columns_of(agreed, own),
@@ -299,10 +306,22 @@ fn rules(config: &Config, agreed: &Dataset, purpose: &Name, selection: &Selectio
     Ok(Arc::new(Rules {
         identifier: agreed.identifier.clone(),
         pseudonyms: nobodys()?,
+        linked: linked(agreed, consent, &config.purposes, purpose)?,
         basis: agreed.basis.clone(),
         consent: consent.snapshot.view(&agreed.identifier.label(), relevant(&config.purposes, purpose)),
         standing: receipt::Standing { generation: consent.generation, version: consent.snapshot.version() },
         columns: selection.columns.clone(),
+        minimum_subjects: 0,
+    }))
+}
+
+fn linked(agreed: &Dataset, consent: &CaughtUp, tree: &PurposeTree, purpose: &Name) -> Result<Option<Linked>, Refusal> {
+    let Some(linked) = &agreed.linked else { return Ok(None) };
+    Ok(Some(Linked {
+        identifier: linked.identifier.clone(),
+        pseudonyms: Pseudonyms::private(&DomainKey::random().map_err(Refusal::internal)?, "preview"),
+        consent: consent.snapshot.view(&linked.identifier.label(), relevant(tree, purpose)),
+        released: false,
     }))
 }
 

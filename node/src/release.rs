@@ -12,6 +12,7 @@
 //!   that is removed with the release: when it ends, is dropped, expires, or at the node's next start.
 //! - Readers pull: a slow one holds no more than the batch it is at. When one leaves early, the release ends for all.
 
+mod behind;
 mod buckets;
 mod partition;
 mod runs;
@@ -36,10 +37,9 @@ use tracing::Instrument as _;
 
 use self::buckets::Buckets;
 pub use self::partition::Partition;
-use self::runs::Run;
 pub(crate) use self::runs::Sorted;
-use self::worker::Worker;
-pub use self::worker::{Counts, Rules};
+pub use self::worker::{Counts, Linked, Rules};
+use self::worker::{End, Worker};
 use crate::datasets::Scan;
 use crate::orders::VerifiedOrder;
 use crate::private;
@@ -170,7 +170,7 @@ impl Releases {
             let _ = sender.send(end);
         };
         let task = tokio::spawn(work.instrument(scanning));
-        let schema = Arc::new(release_schema(order.columns.iter().map(|(name, kind)| (name.as_str(), *kind))));
+        let schema = Arc::new(release_schema(order.linked, order.columns.iter().map(|(name, kind)| (name.as_str(), *kind))));
         let (id, given_back) = (order.id.clone(), Arc::clone(&admission.given_back));
         let release = Arc::new(Release {
             order,
@@ -313,10 +313,8 @@ impl Sorting {
         let share = self.memory / scan.streams.len().max(1);
         let worker = |index| vec![Worker::new(Arc::clone(&self.rules), self.buckets.clone(), Arc::clone(&self.folder), share, index)];
         let ends = work(scan, worker).await?;
-        let mut sorted = Sorted::new(self.buckets, self.folder);
-        for (runs, counts) in ends.into_iter().flatten() {
-            sorted.add(runs, counts);
-        }
+        let mut sorted = Sorted::new(self.buckets, self.folder, self.rules.minimum_subjects);
+        ends.into_iter().flatten().for_each(|end| sorted.add(end));
         Ok(sorted)
     }
 }
@@ -341,13 +339,13 @@ pub(crate) async fn count(scan: Scan, rules: &[Arc<Rules>]) -> Result<Vec<Counts
     let ends = work(scan, |_| rules.iter().map(|rules| Worker::counting(Arc::clone(rules))).collect()).await?;
     let mut sums = vec![Counts::default(); rules.len()];
     for end in ends {
-        sums.iter_mut().zip(end).for_each(|(sum, (_, counts))| sum.add(counts));
+        sums.iter_mut().zip(end).for_each(|(sum, end)| sum.add(end.counts));
     }
     Ok(sums)
 }
 
 /// Gives every batch of a scan to each worker of its stream, to the end; the source must not have changed meanwhile.
-async fn work(scan: Scan, workers: impl Fn(usize) -> Vec<Worker>) -> Result<Vec<Vec<(Vec<Run>, Counts)>>, Refusal> {
+async fn work(scan: Scan, workers: impl Fn(usize) -> Vec<Worker>) -> Result<Vec<Vec<End>>, Refusal> {
     let witness = Arc::new(scan.witness);
     let mut tasks = JoinSet::new();
     for (index, mut stream) in scan.streams.into_iter().enumerate() {

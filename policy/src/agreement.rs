@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use self::file::File;
 pub use self::rows::{Condition, Test};
 pub use self::terms::{ConsentAge, Limits, WithdrawalReach};
-use crate::column::{ColumnRule, SUBJECT, Use};
+use crate::column::{ColumnRule, LINKED, SUBJECT, Use};
 pub use crate::fingerprint::{Fingerprint, hex};
 use crate::identifier::IdentifierType;
 use crate::{DatasetName, Name, Predicate, Problem};
@@ -92,6 +92,16 @@ fn default_epoch_days() -> u32 {
     90
 }
 
+/// The second identifier of a link dataset: its rows say that the two identify one and the same, or belong together. Views join
+/// through it; only its own department sees both in clear. The choices of both subjects count: a row is withheld if either's say so.
+#[derive(Debug, Clone)]
+pub struct LinkedIdentifier {
+    /// Its type, another one than the first's: pseudonyms of two types never match.
+    pub identifier: IdentifierType,
+    /// The permitted uses of its pseudonym: `join` and `aggregate`.
+    pub uses: BTreeSet<Use>,
+}
+
 /// What the agreement says of one dataset.
 #[derive(Debug, Clone)]
 pub struct Dataset {
@@ -102,6 +112,8 @@ pub struct Dataset {
     /// The permitted uses of the pseudonym: `join`, `aggregate` (count distinct subjects), `group_by` (one row per subject
     /// inside a plan) and `output`.
     pub subject_uses: BTreeSet<Use>,
+    /// The second identifier, where it is a link dataset.
+    pub linked: Option<LinkedIdentifier>,
     /// Why the law allows it.
     pub basis: Basis,
     /// The columns and their rules.
@@ -126,10 +138,20 @@ impl Dataset {
         (!words.is_empty()).then_some(words)
     }
 
-    /// The permitted uses of a column or of [`SUBJECT`]; `None` when the agreement does not name it.
+    /// Whether its second pseudonym may be used.
+    #[must_use]
+    pub fn is_link(&self) -> bool {
+        self.linked.as_ref().is_some_and(|linked| !linked.uses.is_empty())
+    }
+
+    /// The permitted uses of a column, of [`SUBJECT`] or [`LINKED`]; `None` when the agreement does not name it.
     #[must_use]
     pub fn uses(&self, column: &str) -> Option<&BTreeSet<Use>> {
-        if column == SUBJECT { Some(&self.subject_uses) } else { self.columns.get(column).map(|rule| &rule.uses) }
+        match column {
+            SUBJECT => Some(&self.subject_uses),
+            LINKED => self.linked.as_ref().map(|linked| &linked.uses),
+            _ => self.columns.get(column).map(|rule| &rule.uses),
+        }
     }
 }
 
@@ -245,11 +267,13 @@ mod tests {
         }
         let conditions = DRAFT.replace("# rows = [", "rows = [").replace("#   {", "  {").replace("# ]", "]");
         assert_eq!(Agreement::parse(&conditions).unwrap().datasets[0].rows.len(), 2, "what it shows can be written");
+        let linked = Agreement::parse(&DRAFT.replace("# linked = {", "linked = {")).unwrap();
+        assert!(linked.datasets[0].linked.is_some() && !linked.datasets[0].is_link(), "and that permits nothing either");
         assert!(draft.valid_until < NaiveDate::from_ymd_opt(2001, 1, 1).unwrap());
         let fields = "id title mission purposes valid_from valid_until review_on benefits minimum_subjects limits requests_per_minute \
                       concurrent_queries rows_per_day releases_per_day withdrawals max_consent_age linkage keyholder epoch_days rotation party department signing_key linkage_key recipient \
                       organisation roles dataset name identifier type pattern uses basis power honours_objections consent_text columns \
-                      classification values rows is is_not is_in at_least at_most more_than less_than known_to";
+                      classification values rows is is_not is_in at_least at_most more_than less_than known_to linked";
         for field in fields.split_whitespace() {
             assert!(DRAFT.contains(field), "{field} is not explained");
         }
@@ -314,6 +338,14 @@ mod tests {
             (", values = [\"N\", \"S\"]", "", 29, "published list of values"),
             ("uses = [\"filter\"] }", "uses = [\"filter\", \"join\"] }", 40, "only the pseudonym joins"),
             ("amount = {", "subject = {", 0, "reserved"),
+            ("amount = {", "linked_subject = {", 0, "reserved"),
+            ("consent_text = \"May we?\"", "consent_text = \"May we?\"\nlinked = { type = \"nino\" }", 35, "of one type"),
+            (
+                "consent_text = \"May we?\"",
+                "consent_text = \"May we?\"\nlinked = { type = \"upn\", uses = [\"output\"] }",
+                35,
+                "only be joined on",
+            ),
             ("amount = {", "\"Amount x\" = {", 40, "a column's name"),
         ] {
             assert!(GOOD.contains(from), "{from}");

@@ -10,6 +10,9 @@ use crate::{DatasetName, Name};
 /// The name under which every dataset shows its pseudonym. Reserved: no source column may be called so.
 pub const SUBJECT: &str = "subject";
 
+/// The name under which a link dataset shows the pseudonym of its second identifier. Reserved too.
+pub const LINKED: &str = "linked_subject";
+
 /// The type of a column's values, and the Arrow type that carries it on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -118,7 +121,7 @@ impl ColumnRule {
 }
 
 /// The uses that one request makes of each column of each dataset. Columns are named as in the agreement; the pseudonym
-/// is [`SUBJECT`].
+/// is [`SUBJECT`], a link dataset's second one [`LINKED`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ColumnUses {
     uses: BTreeMap<DatasetName, BTreeMap<String, BTreeSet<Use>>>,

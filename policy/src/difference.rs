@@ -11,7 +11,7 @@ use chrono::{Datelike as _, NaiveDate};
 use self::turn::Measure;
 pub use self::turn::Turn;
 use crate::agreement::WithdrawalReach;
-use crate::column::{SUBJECT, Use};
+use crate::column::{LINKED, SUBJECT, Use};
 use crate::{Agreement, Basis, ColumnRule, Dataset, DatasetName};
 
 /// What differs between two agreements.
@@ -98,7 +98,9 @@ type Permitted = BTreeMap<String, BTreeSet<Use>>;
 /// Every use of every column that has one.
 fn permitted(agreement: &Agreement) -> Permitted {
     let of = |dataset: &Dataset| {
-        let columns = dataset.columns.iter().map(|(name, rule)| (name.as_str(), &rule.uses)).chain([(SUBJECT, &dataset.subject_uses)]);
+        let linked = dataset.linked.iter().map(|linked| (LINKED, &linked.uses));
+        let columns = dataset.columns.iter().map(|(name, rule)| (name.as_str(), &rule.uses));
+        let columns = columns.chain([(SUBJECT, &dataset.subject_uses)]).chain(linked);
         columns.map(|(column, uses)| (path(&dataset.name, Some(column)), uses.clone())).collect::<Vec<_>>()
     };
     agreement.datasets.iter().flat_map(of).filter(|(_, uses)| !uses.is_empty()).collect()
@@ -197,11 +199,13 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, Said> {
         let measure = Measure::any_of(roles.iter());
         term(format!("recipient {organisation}: roles"), Some(list(roles)), measure);
     }
-    for Dataset { name, identifier, subject_uses: _, basis, columns, rows, known_to } in datasets {
+    for Dataset { name, identifier, subject_uses: _, linked, basis, columns, rows, known_to } in datasets {
         // With its pattern, where it has one of its own.
         let path = |column| path(name, column);
         let dataset = format!("{}: identifier", path(None));
         term(dataset.clone(), Some(format!("{identifier:?}")), Measure::Words);
+        let linked = linked.as_ref().map(|linked| format!("{:?}", linked.identifier));
+        term(format!("{}: linked", path(None)), linked, Measure::Words);
         let measure = match basis {
             Basis::Consent { .. } => Measure::Words,
             Basis::Statutory { power, honours_objections } => Measure::Power { power: power.clone(), honours: *honours_objections },

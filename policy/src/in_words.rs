@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use crate::agreement::WithdrawalReach;
-use crate::column::{SUBJECT, Use};
+use crate::column::{LINKED, SUBJECT, Use};
 use crate::{Agreement, Basis, ColumnRule, Dataset};
 
 /// The most listed values of a column that are shown.
@@ -87,7 +87,11 @@ fn describe_dataset(text: &mut String, dataset: &Dataset) {
         Basis::Statutory { power, honours_objections: true } => format!("{}; objections are honoured", one_line(power)),
         Basis::Statutory { power, honours_objections: false } => format!("{}; objections are not honoured", one_line(power)),
     };
-    let _ = writeln!(text, "\n  {}, by {}\n    lawful because {basis}", dataset.name, dataset.identifier);
+    let linked = dataset.linked.as_ref().map_or_else(String::new, |linked| format!(" and {}: it links the two", linked.identifier));
+    let _ = writeln!(text, "\n  {}, by {}{linked}\n    lawful because {basis}", dataset.name, dataset.identifier);
+    if dataset.linked.is_some() {
+        let _ = writeln!(text, "    the choices of both subjects of a row count: it is withheld if either's say so");
+    }
     if let Some(rows) = dataset.rows_in_words() {
         let _ = writeln!(text, "    only rows where {rows}");
     }
@@ -96,6 +100,7 @@ fn describe_dataset(text: &mut String, dataset: &Dataset) {
         let _ = writeln!(text, "    that it exists may be known to {}", organisations.join(", "));
     }
     let mut rows = vec![[SUBJECT.to_owned(), "pseudonym".to_owned(), uses(&dataset.subject_uses)]];
+    rows.extend(dataset.linked.iter().map(|linked| [LINKED.to_owned(), "pseudonym".to_owned(), uses(&linked.uses)]));
     rows.extend(dataset.columns.iter().map(|(name, rule)| [name.clone(), kind(rule), uses_of(rule)]));
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
     let (first, second) = (width(0), width(1));
@@ -177,6 +182,19 @@ mod tests {
         let shown = describe(&Agreement::parse(&text).unwrap());
         assert!(shown.contains("  withdrawals and objections reach the data of every party, in every query"), "{shown}");
         assert!(shown.contains("those of its last 1 minute may be missing"), "{shown}");
+    }
+
+    #[test]
+    fn a_link_dataset_says_what_it_links_and_whose_choices_count() {
+        let linked = "consent_text = \"May we?\"\nlinked = { type = \"uprn\", uses = [\"join\", \"aggregate\"] }";
+        let text = describe(&Agreement::parse(&AGREEMENT.replace("consent_text = \"May we?\"", linked)).unwrap());
+        for said in [
+            "dwp.claims, by nino and uprn: it links the two\n",
+            "    the choices of both subjects of a row count: it is withheld if either's say so\n",
+            "    linked_subject  pseudonym         aggregate, join\n",
+        ] {
+            assert!(text.contains(said), "'{said}' is not in {text}");
+        }
     }
 
     #[test]

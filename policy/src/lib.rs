@@ -14,6 +14,7 @@ pub mod cause;
 pub mod column;
 pub mod consent;
 pub mod decision;
+pub mod denominator;
 pub mod difference;
 pub mod fingerprint;
 pub mod identifier;

@@ -47,6 +47,25 @@ pub struct Receipt {
     pub freshness: i64,
     /// The release's entry in the node's log.
     pub log_entry: u64,
+    /// Of the whole release, in the receipt of every partition alike. Stated where the release was ordered in contract version 2 or
+    /// later under an agreement that permits to count the dataset's subjects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denominators: Option<Denominators>,
+}
+
+/// How many of the dataset's rows met the order's conditions and the agreement's, and what became of those that were not released.
+/// Numbers as [`concordat_policy::denominator::told`] tells them; absent ones rest on fewer subjects.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Denominators {
+    /// The minimum of subjects, to whose multiples the numbers are rounded.
+    pub rounded_to: u32,
+    /// Rows that met the conditions.
+    pub considered: Option<u64>,
+    /// Of these, rows whose identifier is invalid or missing. Each counts as a subject of its own.
+    pub invalid_identifiers: Option<u64>,
+    /// Of these, rows whose subject has not agreed, has withdrawn or has objected.
+    pub withheld: Option<u64>,
 }
 
 /// Where a consent ledger stands. Compared by generation, then version: within a generation a ledger only grows, and a backup

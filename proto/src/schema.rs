@@ -3,11 +3,12 @@
 //! | field | type |
 //! |---|---|
 //! | `subject` | `FixedSizeBinary(16)`, not null, ascending (big-endian bytes) within and across partitions |
+//! | `linked_subject`, of a link dataset where it is ordered | `FixedSizeBinary(16)`, not null, in no order |
 //! | each ordered column, in order | `Dictionary(Int32, Utf8)`, `Int64`, `Float64`, `Boolean` or `Date32`, nullable |
 
 use arrow::datatypes::{DataType, Field, Schema};
 use concordat_policy::ColumnType;
-use concordat_policy::column::SUBJECT;
+use concordat_policy::column::{LINKED, SUBJECT};
 
 /// Bytes of a pseudonym.
 pub const PSEUDONYM_BYTES: usize = 16;
@@ -30,11 +31,18 @@ pub fn subject_field() -> Field {
     Field::new(SUBJECT, DataType::FixedSizeBinary(16), false)
 }
 
-/// The schema of a release of `columns`.
+/// The field of a link dataset's second pseudonym.
 #[must_use]
-pub fn release_schema<'a>(columns: impl IntoIterator<Item = (&'a str, ColumnType)>) -> Schema {
+pub fn linked_field() -> Field {
+    Field::new(LINKED, DataType::FixedSizeBinary(16), false)
+}
+
+/// The schema of a release of `columns`, with the second pseudonym of a link dataset if it is `linked`.
+#[must_use]
+pub fn release_schema<'a>(linked: bool, columns: impl IntoIterator<Item = (&'a str, ColumnType)>) -> Schema {
     let fields = columns.into_iter().map(|(name, kind)| Field::new(name, wire_type(kind), true));
-    Schema::new(std::iter::once(subject_field()).chain(fields).collect::<Vec<_>>())
+    let linked = linked.then(linked_field);
+    Schema::new(std::iter::once(subject_field()).chain(linked).chain(fields).collect::<Vec<_>>())
 }
 
 /// The lower bounds of partitions 1 to `partitions` − 1: equal parts of the 128-bit range. A pseudonym equal to a bound

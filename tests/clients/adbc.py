@@ -47,7 +47,7 @@ def test_the_tree_shows_missions_views_and_datasets_with_comments():
 def test_without_a_purpose_the_tree_shows_all_that_may_be_used_and_statements_say_what_is_missing():
     with connect(purpose=None) as connection:
         tree = connection.adbc_get_objects(depth="db_schemas").read_all().to_pylist()
-        assert [c["catalog_name"] for c in tree] == ["healthy-life", "opportunity"], tree
+        assert [c["catalog_name"] for c in tree] == ["healthy-life", "opportunity", "strong-economy"], tree
         with connection.cursor() as cursor:
             refused(lambda: cursor.execute(BY_REGION), "declares no purpose", "x-concordat-purpose")
 

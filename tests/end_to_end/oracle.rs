@@ -23,22 +23,28 @@ pub struct Oracle {
 pub type Later<'a> = &'a [(&'a str, &'a str, Vec<String>)];
 
 impl Oracle {
+    /// For `opportunity.measure`.
     pub async fn over(layout: &Layout) -> Self {
-        Self::of(layout, &[], false).await
+        Self::for_purposes(layout, &["opportunity", "opportunity.measure"]).await
+    }
+
+    /// For a purpose and its parents.
+    pub async fn for_purposes(layout: &Layout, purposes: &[&str]) -> Self {
+        Self::of(layout, purposes, &[], false).await
     }
 
     /// Where each department's withdrawals and objections reach all the others' data.
     pub async fn reached(layout: &Layout, later: Later<'_>) -> Self {
-        Self::of(layout, later, true).await
+        Self::of(layout, &["opportunity", "opportunity.measure"], later, true).await
     }
 
-    async fn of(layout: &Layout, later: Later<'_>, reach: bool) -> Self {
+    async fn of(layout: &Layout, purposes: &[&str], later: Later<'_>, reach: bool) -> Self {
         let session = SessionContext::new();
         let mut left_out = 0;
         let mut all: BTreeMap<String, Choices> = BTreeMap::new();
         for department in layout.departments().unwrap() {
             let folder = layout.node(&department);
-            let mut choices = choices(&session, &folder, &config(&folder)).await;
+            let mut choices = choices(&session, &folder, &config(&folder), purposes).await;
             for (_, event, identifiers) in later.iter().filter(|(of, ..)| *of == department) {
                 identifiers.iter().for_each(|identifier| choices.record(identifier.clone(), event));
             }
@@ -54,10 +60,9 @@ impl Oracle {
             session.sql(&format!("CREATE SCHEMA {department}")).await.unwrap();
             for dataset in config["dataset"].as_array().unwrap() {
                 let raw = read(&session, &folder.join(text(dataset, "source")), text(dataset, "format")).await.collect().await.unwrap();
-                let identifier = text(&dataset["identifier"], "column");
                 let mut kept = Vec::new();
                 for batch in raw {
-                    let batch = eligible(&batch, identifier, dataset, &allowed);
+                    let batch = eligible(&batch, dataset, &allowed);
                     left_out += batch.1;
                     kept.push(batch.0);
                 }
@@ -90,11 +95,17 @@ async fn read(session: &SessionContext, path: &Path, format: &str) -> DataFrame 
 }
 
 /// The rows whose subject is valid and allowed, under the agreed column names, and how many were left out.
-fn eligible(batch: &RecordBatch, identifier: &str, dataset: &toml::Value, allow: &dyn Fn(&str) -> bool) -> (RecordBatch, usize) {
-    let raw = cast(batch.column_by_name(identifier).unwrap(), &DataType::Utf8).unwrap();
-    let subjects: Vec<Option<String>> = raw.as_string::<i32>().iter().map(|raw| raw.and_then(nino).filter(|s| allow(s))).collect();
-    let mut fields = vec![Field::new("subject", DataType::Utf8, true)];
-    let mut columns: Vec<ArrayRef> = vec![Arc::new(StringArray::from(subjects.clone()))];
+fn eligible(batch: &RecordBatch, dataset: &toml::Value, allow: &dyn Fn(&str) -> bool) -> (RecordBatch, usize) {
+    let (mut fields, mut columns, mut keep): (_, Vec<ArrayRef>, _) = (Vec::new(), Vec::new(), vec![true; batch.num_rows()]);
+    for (name, key) in [("subject", "identifier"), ("linked_subject", "linked")] {
+        let Some(identifier) = dataset.get(key) else { continue };
+        let raw = cast(batch.column_by_name(text(identifier, "column")).unwrap(), &DataType::Utf8).unwrap();
+        let normal = if text(identifier, "type") == "company_number" { company_number } else { nino };
+        let subjects: Vec<Option<String>> = raw.as_string::<i32>().iter().map(|raw| raw.and_then(normal).filter(|s| allow(s))).collect();
+        keep.iter_mut().zip(&subjects).for_each(|(keep, subject)| *keep &= subject.is_some());
+        fields.push(Field::new(name, DataType::Utf8, true));
+        columns.push(Arc::new(StringArray::from(subjects)));
+    }
     for (name, column) in dataset["columns"].as_table().unwrap() {
         let source = column.get("source").and_then(|s| s.as_str()).unwrap_or(name);
         let array = batch.column_by_name(source).unwrap();
@@ -102,10 +113,15 @@ fn eligible(batch: &RecordBatch, identifier: &str, dataset: &toml::Value, allow:
         columns.push(array.clone());
     }
     let all = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
-    let keep: BooleanArray = subjects.iter().map(|s| Some(s.is_some())).collect();
+    let keep = BooleanArray::from(keep);
     let kept = filter_record_batch(&all, &keep).unwrap();
     let left_out = all.num_rows() - kept.num_rows();
     (kept, left_out)
+}
+
+/// A Companies House number of digits alone, or nothing.
+fn company_number(raw: &str) -> Option<String> {
+    (1..=8).contains(&raw.len()).then(|| format!("{raw:0>8}")).filter(|text| text.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// A National Insurance number as HMRC describes it, or nothing.
@@ -122,7 +138,7 @@ fn nino(raw: &str) -> Option<String> {
     ok.then_some(text)
 }
 
-/// What people chose for `opportunity.measure` and its parent, the later record counting.
+/// What people chose for a purpose and its parents, the later record counting.
 #[derive(Default)]
 struct Choices {
     agreed: BTreeSet<String>,
@@ -156,7 +172,7 @@ impl Choices {
     }
 }
 
-async fn choices(session: &SessionContext, folder: &Path, config: &toml::Value) -> Choices {
+async fn choices(session: &SessionContext, folder: &Path, config: &toml::Value, relevant: &[&str]) -> Choices {
     let mut choices = Choices::default();
     let Some(file) = config.get("consent").and_then(|c| c.get("import")).and_then(|f| f.as_str()) else { return choices };
     let format = if file.ends_with(".csv") { "csv" } else { "parquet" };
@@ -165,7 +181,7 @@ async fn choices(session: &SessionContext, folder: &Path, config: &toml::Value) 
         let (identifiers, purposes, events) = (column("identifier"), column("purpose"), column("event"));
         for row in 0..batch.num_rows() {
             let value = |array: &ArrayRef| array.as_string::<i32>().value(row).to_owned();
-            if !["opportunity", "opportunity.measure"].contains(&value(&purposes).as_str()) {
+            if !relevant.contains(&value(&purposes).as_str()) {
                 continue;
             }
             let Some(subject) = nino(&value(&identifiers)) else { continue };

@@ -164,6 +164,10 @@ Everything lies in {}: configurations, agreements, generated data, logs. Try nex
       another mission, another agreement, one shared dataset
   {program} query --view coverage{here}
       how many people each department can speak about
+  {program} query --view apprentices_of_firms --purpose economy.measure{here}
+      people and firms, joined through a link dataset that nobody but its department sees in clear
+  {program} linkage report {FIRST_VIEW} --by region{here}
+      who is missing from the joined view, and how they differ
   echo {somebody} | {program} consent record --department dhsc --purpose opportunity --event withdrawn{here}
       somebody in London withdraws; the next `query --view {FIRST_VIEW}` counts one person fewer there
   {program} query --sql 'SELECT subject, attainment8 FROM dfe.attainment'{here}

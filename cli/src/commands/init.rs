@@ -166,6 +166,7 @@ async fn dataset(given: &Given) -> Result<Dataset> {
         format: inferred.format,
         identifier_column: given.identifier_column.clone(),
         identifier: Identifier::of(&given.identifier),
+        linked: None,
         columns: inferred.columns,
     })
 }

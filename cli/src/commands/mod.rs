@@ -12,6 +12,7 @@ pub(crate) mod errors;
 pub(crate) mod explain;
 pub(crate) mod in_force;
 pub(crate) mod init;
+pub(crate) mod linkage;
 pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod query;

@@ -53,8 +53,19 @@ pub struct Dataset {
     pub identifier_column: String,
     /// The type of that identifier.
     pub identifier: Identifier,
+    /// The second identifier of a link dataset.
+    pub linked: Option<Linked>,
     /// The offered columns.
     pub columns: Vec<Column>,
+}
+
+/// The second identifier of a link dataset.
+#[derive(Debug, Clone)]
+pub struct Linked {
+    /// The source's column that holds it.
+    pub column: String,
+    /// Its type.
+    pub identifier: Identifier,
 }
 
 /// A file format.
@@ -186,6 +197,8 @@ pub struct AgreedDataset {
     pub basis: concordat_policy::Basis,
     /// The permitted uses of the pseudonym.
     pub subject_uses: Vec<Use>,
+    /// Those of a link dataset's second pseudonym.
+    pub linked_uses: Vec<Use>,
     /// The permitted uses of columns. Columns that are not named here are not part of the agreement.
     pub columns: Vec<(String, Vec<Use>)>,
 }

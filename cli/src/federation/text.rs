@@ -82,6 +82,11 @@ fn node_dataset(dataset: &Dataset) -> String {
         quoted(&dataset.identifier_column),
         identifier(&dataset.identifier).join("\n"),
     );
+    if let Some(linked) = &dataset.linked {
+        let lines = identifier(&linked.identifier).join("\n");
+        let _ =
+            write!(text, "\n[dataset.linked]   # the second identifier of a link dataset\ncolumn = {}\n{lines}\n", quoted(&linked.column));
+    }
     text.push_str("\n# Anything that is not listed here does not exist outside this department.\n[dataset.columns]\n");
     for column in &dataset.columns {
         let mut parts = column_parts(column);
@@ -189,6 +194,10 @@ fn agreed_dataset(agreement: &Agreement, agreed: &AgreedDataset, departments: &[
         .ok_or_else(|| unknown(agreement, &format!("{}.{}", agreed.department, agreed.dataset)))?;
     let mut parts = identifier(&dataset.identifier);
     parts.push(format!("uses = {}", uses(&agreed.subject_uses)));
+    let linked = dataset.linked.as_ref().map_or_else(String::new, |linked| {
+        let parts = identifier(&linked.identifier).into_iter().chain([format!("uses = {}", uses(&agreed.linked_uses))]);
+        format!("linked = {{ {} }}\n", parts.collect::<Vec<_>>().join(", "))
+    });
     let basis = match &agreed.basis {
         Basis::Consent { text } => format!("basis = \"consent\"\nconsent_text = {}", quoted(text)),
         Basis::Statutory { power, honours_objections } => {
@@ -196,7 +205,7 @@ fn agreed_dataset(agreement: &Agreement, agreed: &AgreedDataset, departments: &[
         }
     };
     let mut text = format!(
-        "\n[[dataset]]\ndepartment = {}\nname = {}\n{basis}\nidentifier = {{ {} }}\n\n[dataset.columns]\n",
+        "\n[[dataset]]\ndepartment = {}\nname = {}\n{basis}\nidentifier = {{ {} }}\n{linked}\n[dataset.columns]\n",
         quoted(&agreed.department),
         quoted(&agreed.dataset),
         parts.join(", "),

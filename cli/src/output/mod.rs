@@ -11,6 +11,7 @@
 //! The metadata has an entry for each member of the statement, `concordat.query_id`, `concordat.sources`, `concordat.withheld`,
 //! `concordat.rules`, …: texts as they are, everything else as JSON.
 
+mod counts;
 mod csv;
 mod json;
 mod sink;
@@ -177,11 +178,13 @@ fn metadata(summary: &Value) -> HashMap<String, String> {
     members.map(|(key, value)| (format!("concordat.{key}"), text(value))).collect()
 }
 
-/// What the gateway states of the answer, in lines for people: what is withheld, the rules at work, sources and log entry.
+/// What the gateway states of the answer, in lines for people: what is withheld, who is missing, the rules at work, sources and log
+/// entry.
 fn statements(summary: &Value) -> Vec<String> {
     let list = |key: &str| summary.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let mut lines: Vec<String> = list("withheld").iter().filter_map(|w| Some(format!("withheld: {}", text(w, "reason")?))).collect();
     lines.dedup();
+    lines.extend(counts::lines(list("sources")));
     lines.extend(list("rules").iter().filter_map(Value::as_str).map(|rule| format!("rule: {rule}")));
     let named = list("sources").iter().filter_map(|s| Some(format!("{}.{}", text(s, "department")?, text(s, "dataset")?)));
     let named = named.collect::<Vec<_>>().join(", ");

@@ -34,7 +34,7 @@ type Record = (String, &'static str, &'static str);
 /// Writes the department's file.
 pub(super) fn write(sample: &Sample, source: &Source, part: u64, folder: &Path) -> Result<()> {
     let path = folder.join(path(source.department));
-    let fields = ["identifier", "purpose", "event"].map(|name| Field::new(name, DataType::Utf8, false));
+    let fields = ["identifier", "identifier_type", "purpose", "event"].map(|name| Field::new(name, DataType::Utf8, false));
     let schema = Arc::new(Schema::new(fields.to_vec()));
     let mut sink = Sink::create(&path, Arc::clone(&schema))?;
     let mut records = Vec::with_capacity(BATCH);
@@ -94,6 +94,6 @@ pub(super) fn choices(on_consent: bool, person: &Person, draw: &mut Draw) -> Vec
 
 fn batch(schema: &SchemaRef, records: &[Record]) -> Result<RecordBatch> {
     let text = |field: fn(&Record) -> &str| Arc::new(records.iter().map(|r| Some(field(r))).collect::<StringArray>()) as _;
-    RecordBatch::try_new(Arc::clone(schema), vec![text(|r| &r.0), text(|r| r.1), text(|r| r.2)])
+    RecordBatch::try_new(Arc::clone(schema), vec![text(|r| &r.0), text(|_| "nino"), text(|r| r.1), text(|r| r.2)])
         .map_err(|e| Failure::new(format!("the sample's consent records do not fit their schema: {e}")))
 }

@@ -10,6 +10,8 @@ pub(super) enum Topic {
     Membership = 2,
     Identifier = 3,
     Consent = 4,
+    Firm = 5,
+    Employer = 6,
 }
 
 /// One stream of draws.

@@ -4,7 +4,7 @@ use chrono::{Days, NaiveDate};
 use concordat_policy::{Basis, Use};
 
 use super::columns::{Files, Source, sources};
-use super::consent;
+use super::{consent, firms};
 use crate::federation::describe::{
     AgreedDataset, Agreement, Caller, Column, Dataset, Department, Federation, Format, Identifier, Limits, Mission, Purpose, View,
 };
@@ -20,7 +20,7 @@ pub fn federation(today: NaiveDate) -> Federation {
         departments: sources().iter().map(department).collect(),
         purposes: purposes(),
         missions: missions(),
-        agreements: vec![opportunity(today), healthy_life(today)],
+        agreements: vec![opportunity(today), healthy_life(today), strong_economy(today)],
         views: views(),
         caller: Caller {
             subject: "analyst-1".into(),
@@ -48,12 +48,13 @@ fn department(source: &Source) -> Department {
         format: if source.files == Files::Csv { Format::Csv } else { Format::Parquet },
         identifier_column: source.source_name("nino"),
         identifier: Identifier::of("nino"),
+        linked: None,
         columns: source.columns.iter().map(column).collect(),
     };
     Department {
         id: source.department.into(),
         title: source.department_title.into(),
-        datasets: vec![dataset],
+        datasets: std::iter::once(dataset).chain(firms::datasets(source.department)).collect(),
         consent: Some(consent::path(source.department).into()),
         contact: Some(format!("data-sharing@{}.example", source.department)),
         release_memory_mib: None,
@@ -74,6 +75,8 @@ fn purposes() -> Vec<Purpose> {
         Purpose { retired: true, ..purpose("opportunity.pilot", "The pilot of 2024, which has ended", Some("opportunity")) },
         purpose("health", "Increase healthy life expectancy", None),
         purpose("health.prevention", "Find and support people at risk before they fall ill", Some("health")),
+        purpose("economy", "A strong economy", None),
+        purpose("economy.measure", "Measure what public loans to firms lead to", Some("economy")),
     ]
 }
 
@@ -90,6 +93,7 @@ fn missions() -> Vec<Mission> {
             "Increase healthy life expectancy",
             "People at high cardiovascular risk are identified and supported before a heart attack",
         ),
+        mission("strong-economy", "A strong economy", "Firms that public loans support sell further than their own town"),
     ]
 }
 
@@ -99,6 +103,8 @@ fn views() -> Vec<View> {
         ("apprenticeship_gap", include_str!("estate/apprenticeship_gap.sql")),
         ("coverage", include_str!("estate/coverage.sql")),
         ("cardiovascular_support", include_str!("estate/cardiovascular_support.sql")),
+        ("loans_and_markets", include_str!("estate/loans_and_markets.sql")),
+        ("apprentices_of_firms", include_str!("estate/apprentices_of_firms.sql")),
     ]
     .map(|(name, text)| View { name: name.into(), text: text.into() })
     .to_vec()
@@ -119,6 +125,7 @@ fn agreed(department: &str, dataset: &str, basis: Basis, columns: &[(&str, &[Use
         dataset: dataset.into(),
         basis,
         subject_uses: vec![Use::Join, Use::Aggregate, Use::GroupBy],
+        linked_uses: Vec::new(),
         columns: columns.iter().map(|(name, uses)| ((*name).to_owned(), uses.to_vec())).collect(),
     }
 }
@@ -197,4 +204,27 @@ fn healthy_life(today: NaiveDate) -> Agreement {
         agreed("dwp", "claims", statutory(), &[("claiming", SUMMARISE_AND_FILTER), ("conditionality", SUMMARISE_AND_FILTER)]),
     ];
     agreement("healthy-life", "Support before a heart attack", "health.prevention", "dhsc", today, datasets)
+}
+
+fn strong_economy(today: NaiveDate) -> Agreement {
+    let loans: &[(&str, &[Use])] = &[
+        ("region", GROUP),
+        ("sector", GROUP),
+        ("jobs", SUMMARISE),
+        ("supported", &[Use::GroupBy, Use::Aggregate, Use::Filter]),
+        ("loan_thousands", SUMMARISE),
+    ];
+    let employers = agreed("dwp", firms::EMPLOYERS, statutory(), &[]);
+    let datasets = vec![
+        agreed("dbt", firms::LOANS, statutory(), loans),
+        agreed(
+            "dsit",
+            firms::MARKETS,
+            statutory(),
+            &[("market", &[Use::GroupBy, Use::Aggregate, Use::Filter]), ("abroad_share", SUMMARISE)],
+        ),
+        AgreedDataset { linked_uses: vec![Use::Join, Use::Aggregate], ..employers },
+        agreed("dbt", "apprenticeships", statutory(), &[("started", SUMMARISE_AND_FILTER), ("completed", SUMMARISE_AND_FILTER)]),
+    ];
+    agreement("strong-economy", "What loans to firms lead to", "economy.measure", "dbt", today, datasets)
 }

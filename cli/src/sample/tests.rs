@@ -16,7 +16,8 @@ fn digest_of_everything(layout: &Layout) -> Vec<u8> {
         }
     }
     files.sort();
-    assert_eq!(files.len(), 5 + 3 + 5 + 5, "five datasets, one of them in four files, five files of consent records, five notes");
+    let what = "five datasets about people, one of them in four files, three with firms, five files of consent records, five notes";
+    assert_eq!(files.len(), 5 + 3 + 3 + 5 + 5, "{what}");
     let mut digest = Sha256::new();
     for file in files {
         digest.update(std::fs::read(file).unwrap());

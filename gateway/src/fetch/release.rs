@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray as _, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use arrow_flight::{FlightInfo, Ticket};
-use concordat_policy::{Code, Name, Refusal};
-use concordat_proto::receipt::{Receipt, Standing};
+use concordat_policy::{Code, DatasetName, Name, Refusal};
+use concordat_proto::receipt::{Denominators, Receipt, Standing};
 use concordat_proto::release_stream::{MAX_RECEIPT, ReleaseStream, Taken};
+use concordat_proto::schema::PSEUDONYM_BYTES;
 use concordat_proto::token::{Reason, VerifyingKey};
 use datafusion::common::{DataFusionError, Result as PlanResult, internal_datafusion_err};
 use futures::{Stream, StreamExt as _};
@@ -81,6 +82,9 @@ struct Progress {
     released: AtomicU64,
     /// Rows that came.
     arrived: AtomicU64,
+    /// Rows that were handed on, and the distinct subjects among them.
+    delivered: AtomicU64,
+    subjects: AtomicU64,
     /// Partitions that are being read.
     reading: AtomicUsize,
 }
@@ -99,9 +103,22 @@ pub(crate) struct Source {
     pub(crate) consent_generation: u32,
     /// When the source last changed, Unix seconds.
     pub(crate) freshness: i64,
-    /// Rows that came. For the gateway's log, never for callers.
+    /// How many rows and subjects stand behind it, as callers are told; set once it is known who found a partner.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) counts: Option<serde_json::Value>,
+    /// Rows that came, those that were handed on, and the distinct subjects among these. For the gateway's log, never for callers.
     #[serde(skip)]
     pub(crate) rows: u64,
+    #[serde(skip)]
+    pub(crate) delivered: u64,
+    #[serde(skip)]
+    pub(crate) subjects: u64,
+    /// Of these, those that found a partner in the statement's joins, where that was counted. For the log, too.
+    #[serde(skip)]
+    pub(crate) partners: Option<u64>,
+    /// What the department tells of rows that it did not release.
+    #[serde(skip)]
+    pub(crate) denominators: Option<Denominators>,
 }
 
 fn never_restored(generation: &u32) -> bool {
@@ -178,14 +195,24 @@ impl Placed {
                         consent_version: standing.version,
                         consent_generation: standing.generation,
                         freshness: receipt.freshness,
+                        counts: None,
                         rows: receipt.rows,
+                        delivered: 0,
+                        subjects: 0,
+                        partners: None,
+                        denominators: receipt.denominators,
                     });
+                }
+                Some(source) if source.denominators != receipt.denominators => {
+                    return Err(faulty(&self.expected.department, "told two numbers of rows in one release", ""));
                 }
                 Some(source) if source.standing() == standing => source.rows += receipt.rows,
                 Some(_) => return Err(faulty(&self.expected.department, "applied two versions of its consent ledger in one release", "")),
             }
         }
-        if let Some(source) = &source {
+        if let Some(source) = &mut source {
+            source.delivered = self.progress.delivered.load(Ordering::Acquire);
+            source.subjects = self.progress.subjects.load(Ordering::Acquire);
             self.expected.ledgers.note(&self.expected.department, source.standing(), &self.expected.query_id).await?;
         }
         Ok(source)
@@ -193,9 +220,32 @@ impl Placed {
 }
 
 impl Source {
+    /// Whether it is of this dataset.
+    pub(crate) fn is_of(&self, dataset: &DatasetName) -> bool {
+        self.department == dataset.department.as_str() && self.dataset == dataset.dataset.as_str()
+    }
+
     /// Where the ledger stood.
     pub(super) fn standing(&self) -> Standing {
         Standing { generation: self.consent_generation, version: self.consent_version }
+    }
+}
+
+impl Progress {
+    /// Counts the rows of a batch that is handed on, and its subjects, which ascend. `last` is that of the batch before.
+    fn deliver(&self, batch: &RecordBatch, last: &mut Option<[u8; PSEUDONYM_BYTES]>) -> Result<(), Refusal> {
+        let column = batch.columns().first().and_then(|column| column.as_fixed_size_binary_opt());
+        let column = column.ok_or_else(|| Refusal::internal("a batch without pseudonyms"))?;
+        let (mut before, mut subjects) = (last.as_ref().map(<[u8; PSEUDONYM_BYTES]>::as_slice), 0);
+        for subject in column.iter().flatten() {
+            subjects += u64::from(before != Some(subject));
+            before = Some(subject);
+        }
+        let end = before.and_then(|subject| subject.try_into().ok());
+        *last = end;
+        self.delivered.fetch_add(batch.num_rows() as u64, Ordering::AcqRel);
+        self.subjects.fetch_add(subjects, Ordering::AcqRel);
+        Ok(())
     }
 }
 
@@ -232,6 +282,7 @@ impl Expected {
         };
         let mut stream = ReleaseStream::new(self.schema.clone(), partition, self.partitions);
         let room = Arc::new(Semaphore::new(AHEAD_KIB as usize));
+        let mut last = None;
         loop {
             let message = match tokio::time::timeout(PAUSE, messages.message()).await {
                 Err(_) => return Err(timeout(&self.department)),
@@ -244,6 +295,8 @@ impl Expected {
                 Taken::Part => {}
                 Taken::Batch(batch, size) => {
                     self.count(progress, batch.num_rows() as u64)?;
+                    // Whoever is removed here is not delivered: that must stand before.
+                    progress.deliver(&batch, &mut last)?;
                     let kib = u32::try_from(size >> 10).unwrap_or(AHEAD_KIB).clamp(1, AHEAD_KIB);
                     let room = room.clone().acquire_many_owned(kib).await.map_err(Refusal::internal)?;
                     // Nobody listens when the join needed no more rows; the receipt is still wanted.

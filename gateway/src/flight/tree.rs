@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use concordat_policy::authorize::DatasetPermit;
-use concordat_policy::column::SUBJECT;
+use concordat_policy::column::{LINKED, SUBJECT};
 use concordat_policy::{ColumnType, DatasetName, Name, Permit, Refusal, Use};
-use concordat_proto::schema::{subject_field, wire_type};
+use concordat_proto::schema::{linked_field, subject_field, wire_type};
 use futures::future::join_all;
 
 use super::Known;
@@ -106,6 +106,10 @@ fn dataset_object(permit: &Permit, dataset: &DatasetPermit, fresh: &HashMap<Data
         "pseudonym",
         &format!("pseudonym of the {}; uses: {}", rules.identifier, uses(&rules.subject_uses)),
     );
+    let linked = rules.linked.iter().filter(|linked| !linked.uses.is_empty()).map(|linked| {
+        let remarks = format!("pseudonym of the {}; uses: {}", linked.identifier, uses(&linked.uses));
+        remarked(linked_field(), place, "pseudonym", &remarks)
+    });
     let columns = rules.columns.iter().filter(|(_, rule)| !rule.uses.is_empty()).map(|(name, rule)| {
         let values = rule.values.as_ref().map(|values| format!("; values: {}", values.join(", "))).unwrap_or_default();
         let title = rule.title.as_deref().unwrap_or(name);
@@ -120,7 +124,7 @@ fn dataset_object(permit: &Permit, dataset: &DatasetPermit, fresh: &HashMap<Data
     if let Some(time) = fresh.get(&rules.name).and_then(|seconds| chrono::DateTime::from_timestamp(*seconds, 0)) {
         about.insert("freshness".to_owned(), time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
     }
-    let columns = Schema::new_with_metadata(std::iter::once(subject).chain(columns).collect::<Vec<_>>(), about);
+    let columns = Schema::new_with_metadata(std::iter::once(subject).chain(linked).chain(columns).collect::<Vec<_>>(), about);
     Object {
         mission: permit.mission().clone(),
         schema: rules.name.department.to_string(),
@@ -148,7 +152,7 @@ fn view_object(permit: &Permit, view: &View, plan: &Plan) -> Object {
 /// A field with the metadata that Flight SQL names.
 fn remarked(field: Field, [mission, schema, table]: [&str; 3], kind: &str, remarks: &str) -> Field {
     let name = field.name().clone();
-    let searchable = if name == SUBJECT { "0" } else { "1" };
+    let searchable = if name == SUBJECT || name == LINKED { "0" } else { "1" };
     let entries = [
         ("CATALOG_NAME", mission),
         ("SCHEMA_NAME", schema),

@@ -149,6 +149,7 @@ impl Rewriter<'_> {
         let Shape::Rows(rows) = self.rewrite(query.subquery.subquery.as_ref().clone(), None)? else {
             return refuse(Refusal::new(Code::Disclosure, "IN (SELECT …) must select pseudonyms").advice(advice));
         };
+        rows.unlinked("IN (SELECT …)")?;
         if rows.limited {
             return refuse(
                 Refusal::new(Code::Disclosure, "people chosen by ORDER BY … LIMIT cannot be worked on: the limit could choose one person")
@@ -173,6 +174,7 @@ impl Rewriter<'_> {
         let correlated = std::mem::replace(&mut self.correlated, before);
         match shape? {
             Shape::Rows(rows) if correlated && !rows.limited => {
+                rows.unlinked("EXISTS")?;
                 read.subquery = true;
                 self.subquery_datasets.extend(rows.datasets.iter().cloned());
                 exists.subquery.subquery = self.visible_only(rows)?.into();

@@ -6,6 +6,7 @@ mod domain;
 mod edit;
 mod expression;
 mod failure;
+mod link;
 mod parameters;
 mod predicate;
 mod protect;
@@ -18,13 +19,15 @@ mod shape;
 mod statement;
 mod substitution;
 mod summarise;
+mod tally;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use concordat_policy::decision::Rule;
-use concordat_policy::{Code, ColumnUses, Decision, Permit, Refusal};
+use concordat_policy::{Code, ColumnUses, DatasetName, Decision, Permit, Refusal};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode as _};
@@ -42,6 +45,7 @@ use rewrite::Rewriter;
 pub(crate) use session::VIEWS;
 use shape::{Safe, Shape, refuse};
 pub(crate) use statement::{Statement, tables};
+use tally::Tally;
 
 use crate::estate::View;
 
@@ -58,6 +62,7 @@ pub struct Plan {
     minimum: u32,
     leaves_out: bool,
     undecided: bool,
+    tallies: Vec<Arc<Tally>>,
 }
 
 impl Plan {
@@ -95,6 +100,7 @@ impl Plan {
             minimum: rewriter.minimum,
             leaves_out: rewriter.leaves_out,
             undecided: rewriter.undecided,
+            tallies: rewriter.tallies,
         })
     }
 
@@ -138,6 +144,17 @@ impl Plan {
         agreements.sort();
         agreements.dedup();
         agreements
+    }
+
+    /// Of each dataset of the statement's joins, the distinct subjects that found a partner; known once the plan has run. Exact: for
+    /// whoever rounds it, and the log. `None` where the statement joins the dataset several times.
+    pub(crate) fn matched(&self) -> BTreeMap<DatasetName, Option<u64>> {
+        tally::matched(&self.tallies)
+    }
+
+    /// The strictest minimum of the datasets that it reads.
+    pub(crate) fn strictest(&self, permit: &Permit) -> u32 {
+        permit.minimum_subjects(self.uses.datasets())
     }
 
     /// The statement's columns, as the caller sees them.

@@ -1,7 +1,7 @@
 //! Conditions that can be stated in a release order: DataFusion expressions to typed predicates. `None` where a predicate cannot
 //! say exactly the same; then the gateway applies the condition itself, if the column may leave its department at all.
 
-use concordat_policy::column::SUBJECT;
+use concordat_policy::column::{LINKED, SUBJECT};
 use concordat_policy::predicate::{MAX_DEPTH, MAX_LIST};
 use concordat_policy::{Comparison, Predicate, Value};
 use datafusion::common::ScalarValue;
@@ -49,7 +49,7 @@ fn at(expr: &Expr, depth: usize) -> Option<Predicate> {
 /// A dataset's column; never the pseudonym: its values must not travel to another department's node.
 fn column(expr: &Expr) -> Option<String> {
     match expr {
-        Expr::Column(column) if column.name != SUBJECT => Some(column.name.clone()),
+        Expr::Column(column) if column.name != SUBJECT && column.name != LINKED => Some(column.name.clone()),
         _ => None,
     }
 }
@@ -116,6 +116,7 @@ mod tests {
             col("a").like(lit("x%")),
             col(SUBJECT).eq(lit("x")),
             col(SUBJECT).is_null(),
+            col(LINKED).eq(lit("x")),
             col("a").gt(lit(f64::NAN)),
             col("a").in_list((0..=256).map(lit).collect(), false),
         ] {

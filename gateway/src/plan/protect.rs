@@ -36,6 +36,8 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, Distribution, Exec
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use futures::TryStreamExt as _;
 
+use super::tally::TallyPlanner;
+
 /// The logical node's name.
 pub(super) const NAME: &str = "Protect";
 
@@ -311,15 +313,18 @@ fn rows_of(batch: &RecordBatch, keys: usize, like: &RecordBatch) -> Result<Vec<V
     Ok(rows.iter().map(|row| row.as_ref().to_vec()).collect())
 }
 
-/// The planner of a session, with [`Protect`] known to it.
+/// The planner of a session, with [`Protect`] and `Tally` known to it.
 #[derive(Debug)]
 pub(super) struct QueryPlanner;
 
 #[async_trait]
 impl datafusion::execution::context::QueryPlanner for QueryPlanner {
     async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn datafusion::catalog::Session) -> Result<Arc<dyn ExecutionPlan>> {
-        datafusion::physical_planner::DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(ProtectPlanner)])
-            .create_physical_plan(plan, session)
-            .await
+        datafusion::physical_planner::DefaultPhysicalPlanner::with_extension_planners(vec![
+            Arc::new(ProtectPlanner),
+            Arc::new(TallyPlanner),
+        ])
+        .create_physical_plan(plan, session)
+        .await
     }
 }

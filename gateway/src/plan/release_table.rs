@@ -3,6 +3,7 @@
 //! | column | type |
 //! |---|---|
 //! | `subject` | `FixedSizeBinary(16)`, not null, ascending |
+//! | `linked_subject`, of a link dataset | `FixedSizeBinary(16)`, not null, in no order |
 //! | each column with some permitted use | its wire type, nullable |
 //!
 //! Rows of subjects whose choices reach from other departments are removed here, below every join, aggregate and count.
@@ -15,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use concordat_policy::authorize::DatasetPermit;
-use concordat_policy::column::SUBJECT;
+use concordat_policy::column::{LINKED, SUBJECT};
 use concordat_policy::{Cause, Code, DatasetName, LinkageDomain, Permit, Predicate, Refusal};
 use concordat_proto::schema::{release_schema, split_points};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
@@ -53,7 +54,7 @@ impl ReleaseTable {
     pub(super) fn new(permit: &Permit, dataset: &DatasetPermit, partitions: u32) -> Self {
         let used = dataset.dataset.columns.iter().filter(|(_, rule)| !rule.uses.is_empty());
         Self {
-            schema: Arc::new(release_schema(used.map(|(name, rule)| (name.as_str(), rule.kind)))),
+            schema: Arc::new(release_schema(dataset.dataset.is_link(), used.map(|(name, rule)| (name.as_str(), rule.kind)))),
             label: dataset.dataset.identifier.label(),
             permit: Arc::new(dataset.clone()),
             partitions,
@@ -69,12 +70,21 @@ impl ReleaseTable {
         &self.label
     }
 
+    /// The identifier type of a link dataset's second pseudonym.
+    pub(super) fn linked_label(&self) -> Option<String> {
+        self.permit.dataset.linked.as_ref().map(|linked| linked.identifier.label())
+    }
+
     /// The columns to order, for the positions the planner wants; a column with `filter` use alone never leaves its node.
     fn ordered(&self, projection: &[usize]) -> Result<Vec<String>> {
         let mut columns = Vec::new();
         for position in projection {
             let Some(field) = self.schema.fields().get(*position) else { return plan_err!("no such column") };
             if field.name() == SUBJECT {
+                continue;
+            }
+            if field.name() == LINKED {
+                columns.insert(0, LINKED.to_owned());
                 continue;
             }
             if !self.permit.dataset.columns.get(field.name()).is_some_and(concordat_policy::ColumnRule::crosses_the_wire) {
@@ -120,7 +130,7 @@ impl TableProvider for ReleaseTable {
         let predicate = if conditions.len() > 1 { Some(Predicate::And(conditions)) } else { conditions.pop() };
         let kinds = columns.iter().filter_map(|c| self.permit.dataset.columns.get(c).map(|rule| (c.as_str(), rule.kind)));
         let spec = ReleaseSpec {
-            schema: Arc::new(release_schema(kinds)),
+            schema: Arc::new(release_schema(columns.iter().any(|column| column == LINKED), kinds)),
             permit: self.permit.clone(),
             mission_and_purpose: self.mission_and_purpose.clone(),
             columns,
@@ -137,7 +147,7 @@ impl TableProvider for ReleaseTable {
 /// What one leaf of the plan orders from a node, and the placed order once there is one.
 #[derive(Debug)]
 pub(crate) struct ReleaseSpec {
-    /// `subject` and the ordered columns.
+    /// `subject` and the ordered columns, `linked_subject` first among them.
     pub(crate) schema: SchemaRef,
     /// The obligations.
     pub(crate) permit: Arc<DatasetPermit>,

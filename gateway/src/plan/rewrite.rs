@@ -16,7 +16,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use concordat_policy::column::SUBJECT;
+use concordat_policy::column::{LINKED, SUBJECT};
 use concordat_policy::{Code, ColumnUses, DatasetName, Permit, Refusal, Use};
 use datafusion::catalog::default_table_source::source_as_provider;
 use datafusion::common::{Column, JoinConstraint, JoinType, Result};
@@ -28,8 +28,10 @@ use datafusion::logical_expr::{
 use datafusion::prelude::{coalesce, col};
 
 use super::expression::{Place, Read, not_offered, outer_reference};
+use super::link::{Carried, carried};
 use super::release_table::ReleaseTable;
-use super::shape::{Origin, Rows, Safe, Shape, SourceColumn, Visible, find, refuse};
+use super::shape::{Linked, Origin, Present, Rows, Safe, Shape, SourceColumn, Visible, find, refuse};
+use super::tally::Tally;
 
 /// The most nodes in one plan.
 const MAX_NODES: usize = 500;
@@ -49,6 +51,8 @@ pub(super) struct Rewriter<'a> {
     pub(super) leaves_out: bool,
     /// Whether a condition may meet a withheld value: it is then neither true nor false, and the row is not in the answer.
     pub(super) undecided: bool,
+    /// What counts who found a partner.
+    pub(super) tallies: Vec<Arc<Tally>>,
     nodes: usize,
     names: usize,
 }
@@ -63,6 +67,7 @@ impl<'a> Rewriter<'a> {
             minimum: 0,
             leaves_out: false,
             undecided: false,
+            tallies: Vec::new(),
             nodes: 0,
             names: 0,
         }
@@ -137,7 +142,7 @@ impl<'a> Rewriter<'a> {
             return refuse(Refusal::internal("a scan of something that is no dataset"));
         };
         let dataset = table.dataset().clone();
-        let label = table.identifier_label().to_owned();
+        let (label, linked) = (table.identifier_label().to_owned(), table.linked_label());
         self.uses.touch(&dataset);
         let plan = LogicalPlan::TableScan(scan);
         let visible: Vec<Visible> = plan
@@ -145,10 +150,12 @@ impl<'a> Rewriter<'a> {
             .columns()
             .into_iter()
             .map(|column| {
-                let origin = if column.name == SUBJECT {
-                    Origin::Subject { label: label.clone(), nullable: false, datasets: BTreeSet::from([dataset.clone()]) }
-                } else {
-                    Origin::Source((dataset.clone(), column.name.clone()))
+                let source = (dataset.clone(), column.name.clone());
+                let pseudonym = |label: &str| Origin::Subject { label: label.into(), nullable: false, columns: [source.clone()].into() };
+                let origin = match column.name.as_str() {
+                    SUBJECT => pseudonym(&label),
+                    LINKED => pseudonym(linked.as_deref().unwrap_or_default()),
+                    _ => Origin::Source(source),
                 };
                 Visible { column, origin }
             })
@@ -156,8 +163,12 @@ impl<'a> Rewriter<'a> {
         let Some(subject) = visible.iter().find(|v| v.column.name == SUBJECT).map(|v| v.column.clone()) else {
             return refuse(Refusal::internal("a dataset without a pseudonym"));
         };
-        let datasets = BTreeSet::from([dataset]);
-        Ok(Shape::Rows(Rows { plan, subject, subject_of: datasets.clone(), visible, datasets, narrowed_by: Vec::new(), limited: false }))
+        let column = visible.iter().find(|v| v.column.name == LINKED).map(|v| v.column.clone());
+        let linked = column.zip(linked).map(|(column, label)| Linked { label, column });
+        let present = vec![Present { dataset: dataset.clone(), label: label.clone(), column: None }];
+        let (subject_of, datasets) = (BTreeSet::from([dataset.clone()]), BTreeSet::from([dataset]));
+        let narrowed_by = Vec::new();
+        Ok(Shape::Rows(Rows { plan, subject, label, linked, present, subject_of, visible, datasets, narrowed_by, limited: false }))
     }
 
     fn alias(&mut self, alias: SubqueryAlias, outer: Option<&[Visible]>) -> Result<Shape> {
@@ -168,7 +179,7 @@ impl<'a> Rewriter<'a> {
                 Ok(Shape::Safe(Safe { plan, ..safe }))
             }
             Shape::Rows(mut rows) => {
-                rows.subject = requalify(&rows.subject);
+                rows.hidden().for_each(|column| *column = requalify(column));
                 rows.visible.iter_mut().for_each(|v| v.column = requalify(&v.column));
                 rows.plan = LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(rows.plan), alias.alias)?);
                 Ok(Shape::Rows(rows))
@@ -183,18 +194,21 @@ impl<'a> Rewriter<'a> {
         }
     }
 
-    fn project_rows(&mut self, rows: Rows, exprs: Vec<Expr>) -> Result<Rows> {
+    fn project_rows(&mut self, mut rows: Rows, exprs: Vec<Expr>) -> Result<Rows> {
         let (mut projected, mut origins) = (Vec::new(), Vec::new());
         for expr in exprs {
             let (expr, origin) = self.row_value(expr, &rows)?;
             projected.push(expr);
             origins.push(origin);
         }
-        let hidden = self.fresh(SUBJECT);
-        projected.push(Expr::Column(rows.subject.clone()).alias(&hidden));
+        for column in rows.hidden() {
+            let name = self.fresh(SUBJECT);
+            projected.push(Expr::Column(column.clone()).alias(&name));
+            *column = Column::new_unqualified(name);
+        }
         let plan = LogicalPlan::Projection(Projection::try_new(projected, Arc::new(rows.plan))?);
         let visible = plan.schema().columns().into_iter().zip(origins).map(|(column, origin)| Visible { column, origin }).collect();
-        Ok(Rows { plan, subject: Column::new_unqualified(hidden), visible, ..rows })
+        Ok(Rows { plan, visible, ..rows })
     }
 
     /// An expression of a SELECT list or a group key over rows, and where its value comes from.
@@ -230,19 +244,19 @@ impl<'a> Rewriter<'a> {
         if function.name() != "coalesce" || origins.len() != function.args.len() {
             return Ok(None);
         }
-        let mut datasets = BTreeSet::new();
+        let mut columns = BTreeSet::new();
         let mut first: Option<(&Origin, String)> = None;
         for origin in &origins {
-            let Origin::Subject { label, datasets: of, .. } = origin else { continue };
-            datasets.extend(of.iter().cloned());
+            let Origin::Subject { label, columns: of, .. } = origin else { continue };
+            columns.extend(of.iter().cloned());
             match &first {
                 Some((other, _)) => self.linked(other, origin)?,
                 None => first = Some((origin, label.clone())),
             }
         }
         // Never null when it covers every dataset that can supply the row's own pseudonym.
-        let nullable = !rows.subject_of.is_subset(&datasets);
-        Ok(first.map(|(_, label)| Origin::Subject { label, nullable, datasets }))
+        let nullable = !rows.subject_of.iter().all(|dataset| columns.contains(&(dataset.clone(), SUBJECT.to_owned())));
+        Ok(first.map(|(_, label)| Origin::Subject { label, nullable, columns }))
     }
 
     fn filter(&mut self, filter: Filter, outer: Option<&[Visible]>) -> Result<Shape> {
@@ -390,6 +404,7 @@ impl<'a> Rewriter<'a> {
                 v
             })
         };
+        let Carried { label, present, linked } = carried(kind, &left, &right)?;
         let keep_left = !matches!(kind, RightSemi | RightAnti);
         let keep_right = !matches!(kind, LeftSemi | LeftAnti);
         let mut visible: Vec<Visible> = Vec::new();
@@ -432,7 +447,7 @@ impl<'a> Rewriter<'a> {
             Right | RightSemi | RightAnti => right.narrowed_by,
             _ => Vec::new(),
         };
-        Ok(Rows { plan, subject, subject_of, visible, datasets, narrowed_by, limited: false })
+        Ok(Rows { plan, subject, label, linked, present, subject_of, visible, datasets, narrowed_by, limited: false })
     }
 
     fn sort(&mut self, mut sort: Sort, outer: Option<&[Visible]>) -> Result<Shape> {

@@ -19,12 +19,19 @@ pub(super) enum Shape {
     Safe(Safe),
 }
 
-/// Rows about subjects. Each row is about exactly one subject: datasets join on the pseudonym only.
+/// Rows about subjects. Each row is about exactly one subject: datasets join on the pseudonym only. Through a link dataset
+/// (`link.rs`) it is also about one of another identifier type.
 pub(super) struct Rows {
     /// The rewritten plan. May hold more columns than `visible`.
     pub(super) plan: LogicalPlan,
     /// The pseudonym of each row's subject. Never null.
     pub(super) subject: Column,
+    /// The identifier type of that pseudonym.
+    pub(super) label: String,
+    /// The pseudonym of another identifier type, where the rows come through a link dataset.
+    pub(super) linked: Option<Linked>,
+    /// The datasets that are joined, and which of them a row may lack. Empty where that is not known any more.
+    pub(super) present: Vec<Present>,
     /// The datasets whose pseudonym `subject` is.
     pub(super) subject_of: BTreeSet<DatasetName>,
     /// The columns that the statement can name.
@@ -35,6 +42,24 @@ pub(super) struct Rows {
     pub(super) narrowed_by: Vec<(SourceColumn, Column, Expr)>,
     /// Whether ORDER BY … LIMIT chose among the rows.
     pub(super) limited: bool,
+}
+
+/// A dataset among those that are joined.
+#[derive(Clone)]
+pub(super) struct Present {
+    pub(super) dataset: DatasetName,
+    /// The identifier type of its subjects.
+    pub(super) label: String,
+    /// Its pseudonym, null where it has no row; `None` where every row has one, which is [`Rows::subject`].
+    pub(super) column: Option<Column>,
+}
+
+/// A pseudonym of another identifier type than a row's subject.
+#[derive(Clone)]
+pub(super) struct Linked {
+    pub(super) label: String,
+    /// Null where an outer join found none.
+    pub(super) column: Column,
 }
 
 /// A column of [`Rows`].
@@ -53,8 +78,8 @@ pub(super) enum Origin {
         label: String,
         /// Whether an outer join can leave it null.
         nullable: bool,
-        /// Whose pseudonym it is.
-        datasets: BTreeSet<DatasetName>,
+        /// Whose pseudonym it is: the subject's, or that of a link dataset's second identifier.
+        columns: BTreeSet<SourceColumn>,
     },
     /// A dataset's column as it is.
     Source(SourceColumn),
@@ -65,12 +90,11 @@ pub(super) enum Origin {
 }
 
 impl Origin {
-    /// The source columns behind it; a pseudonym stands as [`SUBJECT`].
+    /// The source columns behind it; a pseudonym stands as [`SUBJECT`] or `linked_subject`.
     pub(super) fn sources(&self) -> BTreeSet<SourceColumn> {
         match self {
-            Self::Subject { datasets, .. } => datasets.iter().map(|d| (d.clone(), SUBJECT.to_owned())).collect(),
             Self::Source(column) => BTreeSet::from([column.clone()]),
-            Self::PerSubject { columns, .. } | Self::Derived { columns, .. } => columns.clone(),
+            Self::Subject { columns, .. } | Self::PerSubject { columns, .. } | Self::Derived { columns, .. } => columns.clone(),
         }
     }
 

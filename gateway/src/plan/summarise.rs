@@ -22,7 +22,7 @@ use concordat_policy::column::SUBJECT;
 use concordat_policy::{Code, ColumnType, Refusal, Use};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Column, Result, ScalarValue};
-use datafusion::functions_aggregate::expr_fn::{count, sum};
+use datafusion::functions_aggregate::expr_fn::{count, count_distinct, sum};
 use datafusion::logical_expr::expr::{AggregateFunction, Case, Cast, TryCast};
 use datafusion::logical_expr::{Aggregate, Expr, ExprFunctionExt as _, Extension, LogicalPlan, LogicalPlanBuilder, cast, when};
 use datafusion::prelude::{coalesce, lit};
@@ -32,7 +32,8 @@ use super::expression::{Place, Read, not_offered};
 use super::protect::Protect;
 use super::rewrite::Rewriter;
 use super::safe::{MAX_MASKED, bare};
-use super::shape::{Origin, Rows, Safe, Shape, SourceColumn, Visible, find, refuse};
+use super::shape::{Origin, Present, Rows, Safe, Shape, SourceColumn, Visible, find, refuse};
+use super::tally::{Counted, Part, Tally};
 
 /// What an aggregate computes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,6 +54,8 @@ struct Summary {
     filter: Option<Expr>,
     /// The condition of a CASE argument.
     condition: Option<Expr>,
+    /// Whether it counts the subjects of the other identifier type, of rows that come through a link dataset.
+    of_linked: bool,
 }
 
 impl Rewriter<'_> {
@@ -103,6 +106,7 @@ impl Rewriter<'_> {
 
     /// GROUP BY that includes the subject: still rows about subjects.
     fn per_subject(&mut self, aggregate: Aggregate, keys: Vec<(Expr, Origin)>, rows: Rows) -> Result<Shape> {
+        rows.unlinked("GROUP BY a pseudonym")?;
         let mut subject = None;
         for (position, (_, origin)) in keys.iter().enumerate() {
             self.note_key(origin)?;
@@ -129,7 +133,9 @@ impl Rewriter<'_> {
         let subject = subject.and_then(|position| columns.get(position).cloned());
         let Some(subject) = subject else { return refuse(Refusal::internal("a group by subject without subject")) };
         let visible = columns.into_iter().zip(origins).map(|(column, origin)| Visible { column, origin }).collect();
-        Ok(Shape::Rows(Rows { plan, subject, visible, ..rows }))
+        // Which of its rows had a row of the other datasets is not known any more.
+        let present = if rows.present.iter().all(|present| present.column.is_none()) { rows.present } else { Vec::new() };
+        Ok(Shape::Rows(Rows { plan, subject, visible, present, ..rows }))
     }
 
     fn per_subject_measure(&mut self, function: &AggregateFunction, rows: &Rows) -> Result<Origin> {
@@ -214,8 +220,9 @@ impl Rewriter<'_> {
         let domain = if summaries.is_empty() { None } else { key_domain(self.permit, &keys, &rows)? };
         // Even beside a published domain a key can be null or unlisted.
         self.leaves_out |= !keys.is_empty();
+        let linked = rows.linked.is_some();
         let inner = self.by_subject(&keys, &summaries, rows)?;
-        let outer = self.by_key(aggregate, keys.len(), &summaries, inner)?;
+        let outer = self.by_key(aggregate, keys.len(), &summaries, inner, linked)?;
         let mask = self.fresh("withheld");
         let protect = Protect::try_new(outer, keys.len(), summaries.len(), minimum, domain, mask)?;
         let plan = LogicalPlan::Extension(Extension { node: Arc::new(protect) });
@@ -248,10 +255,20 @@ impl Rewriter<'_> {
         };
         if measure == Measure::Rows {
             self.counted(rows);
-            return Ok(Summary { measure, argument: lit(1i64), filter, condition: None });
+            return Ok(Summary { measure, argument: lit(1i64), filter, condition: None, of_linked: false });
         }
+        let of_linked = self.label(argument, rows)?.is_some_and(|label| label != rows.label);
         let (argument, condition) = self.argument(argument, measure, rows)?;
-        Ok(Summary { measure, argument, filter, condition })
+        Ok(Summary { measure, argument, filter, condition, of_linked })
+    }
+
+    /// The identifier type of an argument that is a pseudonym.
+    fn label(&mut self, argument: &Expr, rows: &Rows) -> Result<Option<String>> {
+        let origin = match argument {
+            Expr::Column(column) => find(&rows.visible, column).map(|visible| visible.origin.clone()),
+            other => self.coalesced_subject(other, rows)?,
+        };
+        Ok(if let Some(Origin::Subject { label, .. }) = origin { Some(label) } else { None })
     }
 
     /// The argument of an aggregate: a bare column, or `CASE WHEN condition THEN (column | literal) [ELSE 0 | NULL] END`.
@@ -318,10 +335,15 @@ impl Rewriter<'_> {
         Ok(condition)
     }
 
-    /// The inner level. Columns of the result: `k0 … `, `s`, then per summary `p` (partial), `n` (values), `h` (condition hits).
+    /// The inner level. Columns of the result: `k0 … `, `s`, through a link dataset `o` (the subject of the other identifier type, or
+    /// the row's own where it has none), then per summary `p` (partial), `n` (values), `h` (condition hits).
     fn by_subject(&mut self, keys: &[(Expr, Origin)], summaries: &[Summary], rows: Rows) -> Result<LogicalPlan> {
         let mut projected: Vec<Expr> = keys.iter().enumerate().map(|(i, (key, _))| bare(key).clone().alias(format!("__k{i}"))).collect();
-        projected.push(Expr::Column(rows.subject).alias("__s"));
+        projected.push(Expr::Column(rows.subject.clone()).alias("__s"));
+        let other = rows.linked.as_ref().map(|linked| {
+            projected.push(coalesce(vec![Expr::Column(linked.column.clone()), Expr::Column(rows.subject.clone())]).alias("__o"));
+            named("__o")
+        });
         for (i, summary) in summaries.iter().enumerate() {
             projected.push(summary.argument.clone().alias(format!("__a{i}")));
             let filter = summary.filter.clone().unwrap_or_else(|| lit(true));
@@ -330,7 +352,8 @@ impl Rewriter<'_> {
             let hit = summary.condition.clone().map_or(filter.clone(), |c| filter.and(c).and(summary.argument.clone().is_not_null()));
             projected.push(decided(hit)?.alias(format!("__c{i}")));
         }
-        let groups: Vec<Expr> = (0..keys.len()).map(|i| named(&format!("__k{i}"))).chain([named("__s")]).collect();
+        let parts = joined_parts(&rows, &mut projected);
+        let groups: Vec<Expr> = (0..keys.len()).map(|i| named(&format!("__k{i}"))).chain([named("__s")]).chain(other).collect();
         let mut partials = Vec::new();
         for (i, summary) in summaries.iter().enumerate() {
             let (argument, filter, hit) = (named(&format!("__a{i}")), named(&format!("__f{i}")), named(&format!("__c{i}")));
@@ -345,13 +368,32 @@ impl Rewriter<'_> {
                 partials.push(count(lit(1i64)).filter(hit).build()?.alias(format!("__h{i}")));
             }
         }
-        LogicalPlanBuilder::from(rows.plan).project(projected)?.aggregate(groups, partials)?.build()
+        let mut plan = LogicalPlanBuilder::from(rows.plan).project(projected)?.build()?;
+        if parts.len() > 1 {
+            let tally = Arc::new(Tally::new("__s", parts));
+            self.tallies.push(tally.clone());
+            plan = LogicalPlan::Extension(Extension { node: Arc::new(Counted::new(plan, tally)) });
+        }
+        LogicalPlanBuilder::from(plan).aggregate(groups, partials)?.build()
     }
 
     /// The outer level: keys and values under the statement's own names, then the contributors of each value.
-    fn by_key(&mut self, aggregate: &Aggregate, keys: usize, summaries: &[Summary], inner: LogicalPlan) -> Result<LogicalPlan> {
+    /// Through a link dataset the contributors of a value are those of the identifier type that has fewer.
+    fn by_key(
+        &mut self,
+        aggregate: &Aggregate,
+        keys: usize,
+        summaries: &[Summary],
+        inner: LogicalPlan,
+        linked: bool,
+    ) -> Result<LogicalPlan> {
         let groups: Vec<Expr> = (0..keys).map(|i| named(&format!("__k{i}"))).collect();
-        let mut totals = vec![count(lit(1i64)).alias("__subjects")];
+        // Of bytes of any length, which DataFusion counts in less memory than those of a fixed one.
+        let distinct = |name: &str| count_distinct(cast(named(name), DataType::Binary));
+        let own = || if linked { distinct("__s") } else { count(lit(1i64)) };
+        let other = || distinct("__o");
+        let mut totals = vec![own().alias("__subjects")];
+        totals.extend(linked.then(|| other().alias("__others")));
         for (i, summary) in summaries.iter().enumerate() {
             let (n, h) = (named(&format!("__n{i}")), named(&format!("__h{i}")));
             if matches!(summary.measure, Measure::Sum | Measure::Average) {
@@ -359,13 +401,17 @@ impl Rewriter<'_> {
             }
             totals.push(sum(n.clone()).alias(format!("__tn{i}")));
             let contributes = if summary.condition.is_some() { h } else { n }.gt(lit(0i64));
-            totals.push(count(lit(1i64)).filter(contributes).build()?.alias(format!("__tc{i}")));
+            totals.push(own().filter(contributes.clone()).build()?.alias(format!("__tc{i}")));
+            if linked {
+                totals.push(other().filter(contributes).build()?.alias(format!("__to{i}")));
+            }
         }
         let outer = LogicalPlanBuilder::from(inner).aggregate(groups, totals)?;
         let mut projected = Vec::new();
         for (i, (relation, field)) in aggregate.schema.iter().enumerate() {
             let value = match i.checked_sub(keys).and_then(|j| summaries.get(j).map(|s| (j, s.measure))) {
                 None => named(&format!("__k{i}")),
+                Some((j, Measure::Subjects)) if summaries.get(j).is_some_and(|s| s.of_linked) => named(&format!("__to{j}")),
                 Some((j, Measure::Sum)) => named(&format!("__tp{j}")),
                 Some((j, Measure::Average)) => {
                     cast(named(&format!("__tp{j}")), DataType::Float64) / cast(named(&format!("__tn{j}")), DataType::Float64)
@@ -375,9 +421,33 @@ impl Rewriter<'_> {
             };
             projected.push(cast_if_needed(value, field.data_type(), i >= keys).alias_qualified(relation.cloned(), field.name()));
         }
-        let contributors = (0..summaries.len()).map(|i| named(&format!("__tc{i}"))).chain([named("__subjects")]);
-        outer.project(projected.into_iter().chain(contributors))?.build()
+        let counted = (0..summaries.len()).map(|i| (format!("__tc{i}"), format!("__to{i}")));
+        for (own, other) in counted.chain([("__subjects".to_owned(), "__others".to_owned())]) {
+            projected.push(if linked { fewer(named(&own), named(&other))?.alias(own) } else { named(&own) });
+        }
+        outer.project(projected)?.build()
     }
+}
+
+/// The datasets of a statement's joins for [`Tally`], and the pseudonyms that it reads beside the row's own.
+fn joined_parts(rows: &Rows, projected: &mut Vec<Expr>) -> Vec<Part> {
+    if rows.present.len() < 2 {
+        return Vec::new();
+    }
+    let part = |(i, present): (usize, &Present)| {
+        let column = present.column.as_ref().map(|column| {
+            let name = format!("__w{i}");
+            projected.push(Expr::Column(column.clone()).alias(&name));
+            name
+        });
+        Part { dataset: present.dataset.clone(), column, apart: present.label != rows.label }
+    };
+    rows.present.iter().enumerate().map(part).collect()
+}
+
+/// The smaller of two counts.
+fn fewer(one: Expr, other: Expr) -> Result<Expr> {
+    when(other.clone().lt(one.clone()), other).otherwise(one)
 }
 
 /// True or false, never unknown.

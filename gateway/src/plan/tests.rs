@@ -62,6 +62,13 @@ basis = "statutory"
 power = "test"
 [dataset.columns]
 speed = { type = "number", classification = "personal", uses = ["aggregate"] }
+[[dataset]]
+department = "b"
+name = "links"
+identifier = { type = "nino", uses = ["join", "aggregate"] }
+linked = { type = "uprn", uses = ["join", "aggregate"] }
+basis = "statutory"
+power = "test"
 "#;
 
 /// A party's key: a fixed seed in the fixed prefix of RFC 8410.
@@ -186,6 +193,12 @@ async fn permitted_statements_plan() {
         // A summary as a value beside summaries.
         "SELECT max(n - m) FROM (SELECT region, count(*) AS n, (SELECT count(*) FROM b.claims) AS m FROM a.people GROUP BY region) t",
         "SELECT 1 + 1",
+        // Through a link dataset.
+        "SELECT count(*) FROM b.links",
+        "SELECT p.region, count(DISTINCT p.subject), count(DISTINCT h.subject), avg(h.speed) FROM a.people p JOIN b.links l ON p.subject = l.subject JOIN b.homes h ON l.linked_subject = h.subject GROUP BY p.region",
+        "SELECT count(*), count(DISTINCT l.linked_subject) FROM a.people p LEFT JOIN b.links l ON p.subject = l.subject LEFT JOIN b.homes h ON h.subject = l.linked_subject",
+        "SELECT count(p.subject) FROM b.homes h JOIN b.links l ON l.linked_subject = h.subject LEFT JOIN a.people p ON p.subject = l.subject WHERE p.age > 3",
+        "SELECT count(*) FROM b.links l RIGHT JOIN b.homes h ON l.linked_subject = h.subject",
     ] {
         if let Err(refusal) = planned(sql).await {
             panic!("{sql}\n{refusal:?}");
@@ -292,6 +305,15 @@ async fn the_rest_is_refused_with_its_code() {
         ("SELECT score FROM a.people UNION ALL SELECT score FROM a.people", Disclosure, "UNION"),
         ("SELECT p.score FROM a.people p JOIN views.by_region r ON p.region = r.region", Disclosure, "summaries"),
         ("SELECT p.subject FROM a.people p FULL JOIN b.claims c ON p.subject = c.subject GROUP BY p.subject", Disclosure, "outer join"),
+        // A link dataset could make many of one.
+        ("SELECT count(*) FROM a.people WHERE subject IN (SELECT subject FROM b.links)", Disclosure, "link dataset"),
+        ("SELECT count(*) FROM a.people p WHERE EXISTS (SELECT 1 FROM b.links l WHERE l.subject = p.subject)", Disclosure, "link dataset"),
+        ("SELECT count(*) FROM b.homes h FULL JOIN b.links l ON l.linked_subject = h.subject", Disclosure, "link dataset"),
+        ("SELECT count(*) FROM b.homes h LEFT SEMI JOIN b.links l ON l.linked_subject = h.subject", Disclosure, "link dataset"),
+        ("SELECT avg(n) FROM (SELECT l.subject, count(*) AS n FROM b.links l GROUP BY l.subject) t", Disclosure, "link dataset"),
+        ("SELECT linked_subject FROM b.links", Denied, "b.links.linked_subject may not be used for output"),
+        ("SELECT count(*) FROM b.links WHERE linked_subject = subject", Disclosure, "pseudonym"),
+        ("SELECT count(*) FROM a.people p JOIN b.links l ON p.subject = l.linked_subject", Invalid, "never match"),
         // Not offered.
         ("SELECT count(*) FROM a.people p JOIN b.homes h ON p.subject = h.subject", Invalid, "never match"),
         ("SELECT count(*) FROM a.people p FULL JOIN b.claims c USING (subject)", Invalid, "USING"),
@@ -363,6 +385,18 @@ async fn sorted_streams_are_merged_and_protect_stands_above_the_aggregate() {
     let plan = planned(sql).await.unwrap();
     let shown = displayable(plan.physical().as_ref()).indent(false).to_string();
     insta::assert_snapshot!(shown);
+}
+
+/// Each number rests on as many people as homes, and who is counted as matched is counted below the aggregate.
+#[tokio::test]
+async fn through_a_link_dataset_the_subjects_of_both_types_are_counted() {
+    let sql = "SELECT count(DISTINCT h.subject) AS homes, avg(h.speed) AS mean FROM a.people p JOIN b.links l ON p.subject = l.subject JOIN b.homes h ON l.linked_subject = h.subject";
+    let plan = planned(sql).await.unwrap();
+    let shown = displayable(plan.physical().as_ref()).indent(false).to_string();
+    for part in ["count(DISTINCT", "__o", "TallyExec: a.people, b.links, b.homes", "columns=[\"linked_subject\"]"] {
+        assert!(shown.contains(part), "'{part}' is not in {shown}");
+    }
+    assert!(plan.matched().is_empty(), "nothing was read yet");
 }
 
 #[tokio::test]

@@ -159,6 +159,10 @@ fn dataset_text(text: &mut String, dataset: &DatasetPreview) {
     let mut rows = vec![["column", "type", "classification", "uses", "leaves"].map(str::to_owned)];
     let pseudonym = format!("pseudonym of {}", dataset.identifier_type);
     rows.push(["subject".into(), pseudonym, "personal".into(), list(&dataset.subject_uses), "yes".into()]);
+    if let Some(linked) = &dataset.linked_identifier_type {
+        let uses = list(&dataset.linked_uses);
+        rows.push(["linked_subject".into(), format!("pseudonym of {linked}"), "personal".into(), uses, "yes".into()]);
+    }
     rows.extend(dataset.columns.iter().map(column));
     table(text, &rows);
     text.push('\n');

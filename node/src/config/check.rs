@@ -97,6 +97,14 @@ impl Paper {
             let cause = format!("'{name}' is agreed by identifier {}, and declared by {}", agreed.identifier, declared.identifier);
             finding(&["identifier"], cause, "pseudonyms would not match: make the two the same");
         }
+        if let Some(linked) = &agreed.linked {
+            let own = declared.linked.as_ref().map(|linked| &linked.identifier);
+            if own.is_none_or(|own| own.label() != linked.identifier.label()) {
+                let own = own.map_or_else(|| "no second identifier".to_owned(), ToString::to_string);
+                let cause = format!("'{name}' is agreed to link to identifier {}, and declares {own}", linked.identifier);
+                finding(&["linked"], cause, "declare [dataset.linked] in node.toml, or correct the agreement");
+            }
+        }
         for (column, rule) in &agreed.columns {
             let Some(own) = declared.columns.get(column) else {
                 finding(

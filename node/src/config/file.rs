@@ -158,6 +158,9 @@ pub(super) struct DatasetFile {
     #[serde(default)]
     pub(super) query: Option<String>,
     pub(super) identifier: IdentifierFile,
+    /// The second identifier of a link dataset.
+    #[serde(default)]
+    pub(super) linked: Option<IdentifierFile>,
     #[serde(default)]
     pub(super) columns: BTreeMap<String, ColumnFile>,
 }

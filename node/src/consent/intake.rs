@@ -97,7 +97,8 @@ impl Intake {
     /// From the declared datasets and the purpose tree.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        Self::of(config.datasets.iter().map(|dataset| dataset.identifier.clone()), config.purposes.clone())
+        let linked = config.datasets.iter().filter_map(|dataset| Some(dataset.linked.as_ref()?.identifier.clone()));
+        Self::of(config.datasets.iter().map(|dataset| dataset.identifier.clone()).chain(linked), config.purposes.clone())
     }
 
     /// From types of identifiers and a purpose tree.

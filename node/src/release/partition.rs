@@ -8,6 +8,7 @@ use arrow::array::{Array as _, ArrayRef, RecordBatch};
 use arrow::compute::{cast, interleave_record_batch};
 use arrow::datatypes::SchemaRef;
 use concordat_policy::{Code, Refusal};
+use concordat_proto::receipt::Denominators;
 
 use super::runs::{BucketReader, Sorted};
 use super::worker::Counts;
@@ -43,6 +44,12 @@ impl Partition {
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.reader.sorted().counts()
+    }
+
+    /// What may be told of them outside of the department.
+    #[must_use]
+    pub fn denominators(&self) -> Denominators {
+        self.reader.sorted().denominators()
     }
 
     /// The next batch; `None` at the end. Blocks.

@@ -13,10 +13,12 @@ use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::FileReader;
 use arrow::ipc::writer::FileWriter;
 use concordat_policy::{Code, Refusal};
+use concordat_proto::receipt::Denominators;
 use tempfile::TempDir;
 
+use super::behind::Behind;
 use super::buckets::Buckets;
-use super::worker::Counts;
+use super::worker::{Counts, End};
 
 /// The rows of some batches, in the order of their buckets.
 struct ByBucket {
@@ -150,6 +152,7 @@ pub(crate) struct Sorted {
     buckets: Buckets,
     runs: Vec<Run>,
     counts: Counts,
+    behind: Behind,
     // Removed when the last reader is gone.
     _folder: Arc<TempDir>,
 }
@@ -161,18 +164,24 @@ impl std::fmt::Debug for Sorted {
 }
 
 impl Sorted {
-    pub(super) fn new(buckets: Buckets, folder: Arc<TempDir>) -> Self {
-        Self { buckets, runs: Vec::new(), counts: Counts::default(), _folder: folder }
+    pub(super) fn new(buckets: Buckets, folder: Arc<TempDir>, minimum_subjects: u32) -> Self {
+        Self { buckets, runs: Vec::new(), counts: Counts::default(), behind: Behind::new(minimum_subjects), _folder: folder }
     }
 
-    pub(super) fn add(&mut self, runs: Vec<Run>, counts: Counts) {
-        self.runs.extend(runs);
-        self.counts.add(counts);
+    pub(super) fn add(&mut self, end: End) {
+        self.runs.extend(end.runs);
+        self.counts.add(end.counts);
+        self.behind.add(&end.behind);
     }
 
     /// What was released and withheld, in the whole release.
     pub(crate) fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// What may be told of them outside of the department.
+    pub(crate) fn denominators(&self) -> Denominators {
+        self.behind.denominators(self.counts)
     }
 
     #[cfg(test)]

@@ -8,15 +8,16 @@ use std::time::Instant;
 use arrow::array::{Array as _, AsArray as _, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, Int64Type, Schema};
 use concordat_policy::agreement::Limits;
-use concordat_policy::{Basis, ColumnType, Comparison, IdentifierType, LinkageDomain, Predicate, Value};
+use concordat_policy::{Basis, ColumnType, Comparison, IdentifierType, LinkageDomain, Predicate, PurposeTree, Value};
 use concordat_proto::predicate::to_wire;
+use concordat_proto::receipt::Denominators;
 use concordat_proto::schema::{partition_of, split_points};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 
 use super::*;
 use crate::config::{Config, Format};
 use crate::consent::Consent;
-use crate::consent::intake::Raw;
+use crate::consent::intake::{Intake, Raw};
 use crate::datasets::Witness;
 use crate::fixture::{World, name};
 use crate::node::Node;
@@ -62,17 +63,19 @@ fn rules(folder: &Path) -> Rules {
     Rules {
         identifier: IdentifierType::Uprn,
         pseudonyms: pseudonyms(),
+        linked: None,
         basis: Basis::Statutory { power: "power".into(), honours_objections: true },
         consent: consent.catch_up().unwrap().snapshot.view("uprn", std::iter::empty()),
         standing: Standing::default(),
         columns: vec![("number".into(), ColumnType::Integer), ("text".into(), ColumnType::Text)],
+        minimum_subjects: 10,
     }
 }
 
 async fn sort(rows: u64, memory: usize, partitions: u32) -> (Arc<Sorted>, Vec<Vec<RecordBatch>>) {
     let folder = tempfile::tempdir().unwrap();
     let rules = rules(folder.path());
-    let schema = Arc::new(release_schema(rules.columns.iter().map(|(name, kind)| (name.as_str(), *kind))));
+    let schema = Arc::new(release_schema(false, rules.columns.iter().map(|(name, kind)| (name.as_str(), *kind))));
     let spill = tempfile::tempdir().unwrap();
     let sorting = Sorting { folder: Arc::new(spill), memory, buckets: Buckets::new(partitions), rules: Arc::new(rules) };
     let sorted = Arc::new(sorting.run(scan(rows, 2, folder.path())).await.unwrap());
@@ -114,6 +117,8 @@ async fn spilled_and_held_rows_are_the_same_complete_and_in_order() {
     let (held, in_memory) = sort(ROWS, 1 << 30, 5).await;
     let (spilled, from_files) = sort(ROWS, 1 << 19, 5).await;
     assert_eq!((held.spilled(), held.counts()), (0, Counts { released: ROWS, ..Counts::default() }));
+    let told = Denominators { rounded_to: 10, considered: Some(ROWS), ..Denominators::default() };
+    assert_eq!([held.denominators(), spilled.denominators()], [told; 2]);
     assert!(spilled.spilled() > 4, "{} files", spilled.spilled());
     let (in_memory, from_files) = (rows(&in_memory), rows(&from_files));
     assert!(in_memory == from_files);
@@ -127,6 +132,57 @@ async fn spilled_and_held_rows_are_the_same_complete_and_in_order() {
         })
         .collect();
     assert!(in_memory.into_iter().map(|(subject, number, text)| (subject, (number, text))).eq(expected));
+}
+
+/// A link dataset of UPRNs and NINOs, its rows numbered from 1.
+fn link(folder: &Path) -> Scan {
+    let text = |values: [&str; 6]| Arc::new(StringArray::from(values.to_vec())) as arrow::array::ArrayRef;
+    let homes = text(["1", "2", "3", "4", "5", "x"]);
+    let people = text(["ab000001c", "nobody", "AB000003C", "AB000004C", "AB 00 00 05 C", "AB000006C"]);
+    let numbers: arrow::array::ArrayRef = Arc::new(Int64Array::from_iter_values(1..=6));
+    let batch = RecordBatch::try_from_iter([("subject", homes), ("linked_subject", people), ("number", numbers)]).unwrap();
+    let file = folder.join("source.csv");
+    std::fs::write(&file, "x").unwrap();
+    let stream = RecordBatchStreamAdapter::new(batch.schema(), futures::stream::iter([Ok(batch)]));
+    Scan {
+        streams: vec![Box::pin(stream) as datafusion::execution::SendableRecordBatchStream],
+        freshness: 0,
+        witness: Witness::of(Files { path: file, format: Format::Csv }),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn either_subjects_objection_withholds_a_link_and_both_leave_as_pseudonyms() {
+    let [folder, other, spill] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+    let consent = Consent::open(folder.path(), name("dfe")).unwrap();
+    let purposes = PurposeTree::parse("purpose = [{ id = \"p\", title = \"P\" }]").unwrap();
+    let intake = Intake::of([IdentifierType::Uprn, IdentifierType::Nino].into_iter(), purposes);
+    for (identifier, kind) in [("3", "uprn"), ("AB000004C", "nino")] {
+        consent.record(&[intake.record(identifier, kind, "p", "objected", &mut String::new()).unwrap()]).unwrap();
+    }
+    let (snapshot, purpose) = (consent.catch_up().unwrap().snapshot, name("p"));
+    let domain = LinkageDomain { mission: name("m"), purpose: name("p"), epoch: 1 };
+    let people = || Pseudonyms::derive(&DomainKey::new([5; 32]), &domain, &IdentifierType::Nino);
+    let records = |kind: &str| snapshot.view(kind, std::iter::once(&purpose));
+    let linked = Linked { identifier: IdentifierType::Nino, pseudonyms: people(), consent: records("nino"), released: true };
+    let columns = vec![("number".into(), ColumnType::Integer)];
+    let rules = Rules { linked: Some(linked), consent: records("uprn"), columns, ..rules(other.path()) };
+    let schema = Arc::new(release_schema(true, [("number", ColumnType::Integer)]));
+    let sorting = Sorting { folder: Arc::new(spill), memory: 1 << 20, buckets: Buckets::new(2), rules: Arc::new(rules) };
+    let sorted = Arc::new(sorting.run(link(folder.path())).await.unwrap());
+    assert_eq!(sorted.counts(), Counts { released: 2, invalid_identifiers: 2, without_consent: 2 });
+    let mut left = BTreeMap::new();
+    for partition in 0..2 {
+        let mut partition = Partition::new(Arc::clone(&sorted), Arc::clone(&schema), partition);
+        while let Some(batch) = partition.next_batch().unwrap() {
+            let [homes, people] = [0, 1].map(|column| batch.column(column).as_fixed_size_binary().clone());
+            for (row, number) in batch.column(2).as_primitive::<Int64Type>().iter().enumerate() {
+                left.insert(number.unwrap(), (homes.value(row).to_vec(), people.value(row).to_vec()));
+            }
+        }
+    }
+    let pair = |home: &str, person: &str| (pseudonyms().one(home).to_vec(), people().one(person).to_vec());
+    assert_eq!(left, BTreeMap::from([(1, pair("1", "AB000001C")), (5, pair("5", "AB000005C"))]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,6 +233,8 @@ async fn only_consented_subjects_leave_and_a_withdrawal_counts_at_once() {
     assert_eq!(release.standing.version, 5);
     let counts = release.partition(0).await.unwrap().counts();
     assert_eq!(counts, Counts { released: 4, invalid_identifiers: 2, without_consent: 2 });
+    let few = Denominators { rounded_to: 10, ..Denominators::default() };
+    assert_eq!(release.partition(0).await.unwrap().denominators(), few, "eight rows are too few to be told");
 
     // Another process records a withdrawal; the next order honours it.
     let other = Consent::open(&world.path("state"), name("dfe")).unwrap();

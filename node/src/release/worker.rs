@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray as _, FixedSizeBinaryArray, RecordBatch, UInt32Array};
+use arrow::array::{Array as _, ArrayRef, AsArray as _, FixedSizeBinaryArray, RecordBatch, StringArray, UInt32Array};
 use arrow::buffer::Buffer;
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use concordat_policy::consent::{Latest, allows};
 use concordat_policy::{Basis, ColumnType, IdentifierType, Refusal};
 use concordat_proto::receipt::Standing;
-use concordat_proto::schema::subject_field;
+use concordat_proto::schema::{linked_field, subject_field};
 use tempfile::TempDir;
 
+use super::behind::Behind;
 use super::buckets::Buckets;
 use super::runs::{Run, Runs};
 use crate::consent::View;
@@ -25,6 +26,8 @@ pub struct Rules {
     pub identifier: IdentifierType,
     /// Makes the pseudonyms.
     pub pseudonyms: Pseudonyms,
+    /// The second identifier, of a link dataset.
+    pub linked: Option<Linked>,
     /// The lawful basis.
     pub basis: Basis,
     /// The subjects' records, for all relevant purposes.
@@ -33,13 +36,29 @@ pub struct Rules {
     pub standing: Standing,
     /// The columns, in order.
     pub columns: Vec<(String, ColumnType)>,
+    /// How many distinct subjects must stand behind a number that is told outside.
+    pub minimum_subjects: u32,
+}
+
+/// What decides over the second identifier of a link dataset.
+#[derive(Debug)]
+pub struct Linked {
+    /// Its type.
+    pub identifier: IdentifierType,
+    /// Makes its pseudonyms.
+    pub pseudonyms: Pseudonyms,
+    /// Its subjects' records, for all relevant purposes. A row is withheld if either subject's say so.
+    pub consent: View,
+    /// Whether its pseudonym is released.
+    pub released: bool,
 }
 
 impl Rules {
     /// The schema of rows inside the node: as on the wire, with plain text.
     pub(super) fn schema(&self) -> SchemaRef {
         let columns = self.columns.iter().map(|(name, kind)| Field::new(name, storage_type(*kind), true));
-        Arc::new(Schema::new(std::iter::once(subject_field()).chain(columns).collect::<Vec<_>>()))
+        let linked = self.linked.as_ref().filter(|linked| linked.released).map(|_| linked_field());
+        Arc::new(Schema::new(std::iter::once(subject_field()).chain(linked).chain(columns).collect::<Vec<_>>()))
     }
 }
 
@@ -62,25 +81,58 @@ impl Counts {
     }
 }
 
-/// Working space that is used again for every batch.
+/// Normalised identifiers, one after the other, and where each ends.
 #[derive(Default)]
-struct Space {
-    one: String,
-    // The normalised identifiers, one after the other, and where each ends.
+struct Identifiers {
     text: String,
     ends: Vec<usize>,
-    rows: Vec<u32>,
-    hashes: Vec<Pseudonym>,
-    latest: Vec<Latest>,
-    pseudonyms: Vec<Pseudonym>,
 }
 
-impl Space {
-    fn identifiers(&self) -> impl Iterator<Item = &str> {
+impl Identifiers {
+    fn clear(&mut self) {
+        self.text.clear();
+        self.ends.clear();
+    }
+
+    fn push(&mut self, identifier: &str) {
+        self.text.push_str(identifier);
+        self.ends.push(self.text.len());
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &str> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         // Every end lies on a boundary of characters: whole identifiers were appended.
         starts.zip(&self.ends).map(|(start, end)| self.text.get(start..*end).unwrap_or_default())
     }
+
+    /// Those for which `keep` is true.
+    fn kept(&self, keep: &[bool]) -> Self {
+        let mut kept = Self::default();
+        self.iter().zip(keep).filter(|(_, keep)| **keep).for_each(|(identifier, _)| kept.push(identifier));
+        kept
+    }
+}
+
+/// Working space that is used again for every batch.
+#[derive(Default)]
+struct Space {
+    one: String,
+    other: String,
+    subjects: Identifiers,
+    // Of a link dataset, as many as subjects; else none.
+    linked: Identifiers,
+    rows: Vec<u32>,
+    hashes: Vec<Pseudonym>,
+    latest: Vec<Latest>,
+    allowed: Vec<bool>,
+    pseudonyms: Vec<Pseudonym>,
+}
+
+/// What a worker leaves.
+pub(super) struct End {
+    pub(super) runs: Vec<Run>,
+    pub(super) counts: Counts,
+    pub(super) behind: Behind,
 }
 
 pub(super) struct Worker {
@@ -89,6 +141,7 @@ pub(super) struct Worker {
     /// Where rows go; `None` where they are only counted.
     runs: Option<Runs>,
     counts: Counts,
+    behind: Behind,
     space: Space,
 }
 
@@ -96,47 +149,50 @@ impl Worker {
     pub(super) fn new(rules: Arc<Rules>, buckets: Buckets, folder: Arc<TempDir>, memory: usize, index: usize) -> Self {
         let schema = rules.schema();
         let runs = Runs::new(Arc::clone(&schema), buckets, folder, memory, index);
-        Self { rules, schema, runs: Some(runs), counts: Counts::default(), space: Space::default() }
+        let behind = Behind::new(rules.minimum_subjects);
+        Self { rules, schema, runs: Some(runs), counts: Counts::default(), behind, space: Space::default() }
     }
 
     /// One that decides over each row as a release does, and keeps none.
     pub(super) fn counting(rules: Arc<Rules>) -> Self {
-        Self { schema: rules.schema(), rules, runs: None, counts: Counts::default(), space: Space::default() }
+        let behind = Behind::new(rules.minimum_subjects);
+        Self { schema: rules.schema(), rules, runs: None, counts: Counts::default(), behind, space: Space::default() }
     }
 
-    /// Takes one batch of the scan: the identifier as text, then the columns.
+    /// Takes one batch of the scan: the identifier as text, that of a link dataset's second one, then the columns.
     pub(super) fn take(&mut self, batch: &RecordBatch) -> Result<(), Refusal> {
         self.normalise(batch)?;
         self.apply_consent();
         self.counts.released += self.space.rows.len() as u64;
+        self.behind.released(self.space.subjects.iter());
         if self.space.rows.is_empty() || self.runs.is_none() {
             return Ok(());
         }
-        let mut pseudonyms = std::mem::take(&mut self.space.pseudonyms);
-        self.rules.pseudonyms.make(self.space.identifiers(), &mut pseudonyms);
-        self.space.pseudonyms = pseudonyms;
         let kept = self.rows(batch)?;
         self.runs.as_mut().map_or(Ok(()), |runs| runs.push(kept))
     }
 
-    pub(super) fn finish(self) -> Result<(Vec<Run>, Counts), Refusal> {
-        Ok((self.runs.map_or(Ok(Vec::new()), Runs::finish)?, self.counts))
+    pub(super) fn finish(self) -> Result<End, Refusal> {
+        Ok(End { runs: self.runs.map_or(Ok(Vec::new()), Runs::finish)?, counts: self.counts, behind: self.behind })
     }
 
     fn normalise(&mut self, batch: &RecordBatch) -> Result<(), Refusal> {
-        let space = &mut self.space;
-        space.text.clear();
-        space.ends.clear();
+        let (space, rules) = (&mut self.space, &self.rules);
+        space.subjects.clear();
+        space.linked.clear();
         space.rows.clear();
-        let identifiers = batch
-            .columns()
-            .first()
-            .and_then(|column| column.as_string_opt::<i32>())
-            .ok_or_else(|| Refusal::internal("the scan gave no identifiers"))?;
-        for (row, identifier) in (0u32..).zip(identifiers) {
-            if identifier.is_some_and(|raw| self.rules.identifier.normalise(raw, &mut space.one)) {
-                space.text.push_str(&space.one);
-                space.ends.push(space.text.len());
+        let linked = rules.linked.as_ref().map(|linked| Ok::<_, Refusal>((linked, identifiers(batch, 1)?))).transpose()?;
+        for (row, identifier) in (0u32..).zip(identifiers(batch, 0)?) {
+            let valid = identifier.is_some_and(|raw| rules.identifier.normalise(raw, &mut space.one))
+                && linked.as_ref().is_none_or(|(linked, others)| {
+                    let other = usize::try_from(row).ok().filter(|row| others.is_valid(*row)).map(|row| others.value(row));
+                    other.is_some_and(|raw| linked.identifier.normalise(raw, &mut space.other))
+                });
+            if valid {
+                space.subjects.push(&space.one);
+                if linked.is_some() {
+                    space.linked.push(&space.other);
+                }
                 space.rows.push(row);
             } else {
                 self.counts.invalid_identifiers += 1;
@@ -145,40 +201,57 @@ impl Worker {
         Ok(())
     }
 
-    /// Keeps the rows of subjects whose records allow it.
+    /// Keeps the rows of subjects whose records allow it. In a link dataset, the records of both.
     fn apply_consent(&mut self) {
-        if matches!(self.rules.basis, Basis::Statutory { honours_objections: false, .. }) {
+        let (space, rules) = (&mut self.space, &self.rules);
+        if matches!(rules.basis, Basis::Statutory { honours_objections: false, .. }) {
             return;
         }
-        let (mut hashes, mut latest) = (std::mem::take(&mut self.space.hashes), std::mem::take(&mut self.space.latest));
-        self.rules.consent.latest(self.space.identifiers(), &mut hashes, &mut latest);
-        let before = self.space.rows.len();
-        if latest.iter().any(|latest| !allows(&self.rules.basis, *latest)) {
-            let mut kept = Space::default();
-            for ((identifier, row), latest) in self.space.identifiers().zip(&self.space.rows).zip(&latest) {
-                if allows(&self.rules.basis, *latest) {
-                    kept.text.push_str(identifier);
-                    kept.ends.push(kept.text.len());
-                    kept.rows.push(*row);
-                }
-            }
-            (self.space.text, self.space.ends, self.space.rows) = (kept.text, kept.ends, kept.rows);
+        rules.consent.latest(space.subjects.iter(), &mut space.hashes, &mut space.latest);
+        space.allowed.clear();
+        space.allowed.extend(space.latest.iter().map(|latest| allows(&rules.basis, *latest)));
+        if let Some(linked) = &rules.linked {
+            linked.consent.latest(space.linked.iter(), &mut space.hashes, &mut space.latest);
+            let both = space.allowed.iter_mut().zip(&space.latest);
+            both.for_each(|(allowed, latest)| *allowed &= allows(&rules.basis, *latest));
         }
-        self.counts.without_consent += (before - self.space.rows.len()) as u64;
-        (self.space.hashes, self.space.latest) = (hashes, latest);
+        let before = space.rows.len();
+        if space.allowed.contains(&false) {
+            let withheld = space.subjects.iter().zip(&space.allowed).filter(|(_, allowed)| !**allowed);
+            withheld.for_each(|(subject, _)| self.behind.withheld(subject));
+            let allowed = std::mem::take(&mut space.allowed);
+            (space.subjects, space.linked) = (space.subjects.kept(&allowed), space.linked.kept(&allowed));
+            let mut keep = allowed.iter();
+            space.rows.retain(|_| keep.next().is_some_and(|keep| *keep));
+            space.allowed = allowed;
+        }
+        self.counts.without_consent += (before - space.rows.len()) as u64;
     }
 
     /// The kept rows under their pseudonyms.
-    fn rows(&self, batch: &RecordBatch) -> Result<RecordBatch, Refusal> {
-        let flat: Vec<u8> = self.space.pseudonyms.as_flattened().to_vec();
-        let subjects = FixedSizeBinaryArray::try_new(16, Buffer::from_vec(flat), None).map_err(Refusal::internal)?;
-        let mut columns: Vec<ArrayRef> = vec![Arc::new(subjects)];
-        let whole = self.space.rows.len() == batch.num_rows();
-        let indices = UInt32Array::from(if whole { Vec::new() } else { self.space.rows.clone() });
-        for (column, field) in batch.columns().iter().skip(1).zip(self.schema.fields().iter().skip(1)) {
+    fn rows(&mut self, batch: &RecordBatch) -> Result<RecordBatch, Refusal> {
+        let (space, rules) = (&mut self.space, &self.rules);
+        let mut columns: Vec<ArrayRef> = Vec::new();
+        let released = rules.linked.as_ref().filter(|linked| linked.released).map(|linked| (&linked.pseudonyms, &space.linked));
+        for (pseudonyms, identifiers) in std::iter::once((&rules.pseudonyms, &space.subjects)).chain(released) {
+            pseudonyms.make(identifiers.iter(), &mut space.pseudonyms);
+            let flat: Vec<u8> = space.pseudonyms.as_flattened().to_vec();
+            let subjects = FixedSizeBinaryArray::try_new(16, Buffer::from_vec(flat), None).map_err(Refusal::internal)?;
+            columns.push(Arc::new(subjects));
+        }
+        let (read, pseudonyms) = (1 + usize::from(rules.linked.is_some()), columns.len());
+        let whole = space.rows.len() == batch.num_rows();
+        let indices = UInt32Array::from(if whole { Vec::new() } else { space.rows.clone() });
+        for (column, field) in batch.columns().iter().skip(read).zip(self.schema.fields().iter().skip(pseudonyms)) {
             debug_assert!(!matches!(field.data_type(), DataType::Dictionary(..)));
             columns.push(if whole { Arc::clone(column) } else { take(column, &indices, None).map_err(Refusal::internal)? });
         }
         RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(Refusal::internal)
     }
+}
+
+/// The identifiers in a column of the scan.
+fn identifiers(batch: &RecordBatch, column: usize) -> Result<&StringArray, Refusal> {
+    let column = batch.columns().get(column).and_then(|column| column.as_string_opt::<i32>());
+    column.ok_or_else(|| Refusal::internal("the scan gave no identifiers"))
 }

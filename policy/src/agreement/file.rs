@@ -7,10 +7,10 @@ use serde::Deserialize;
 
 use super::rows::{ConditionFile, MAX_CONDITIONS};
 use super::{
-    Agreement, Basis, ConsentAge, Dataset, FLOOR_OF_MINIMUM_SUBJECTS, Fingerprint, Limits, Linkage, Party, Recipient, WithdrawalReach,
-    column_name_ok,
+    Agreement, Basis, ConsentAge, Dataset, FLOOR_OF_MINIMUM_SUBJECTS, Fingerprint, Limits, Linkage, LinkedIdentifier, Party, Recipient,
+    WithdrawalReach, column_name_ok,
 };
-use crate::column::{ColumnRule, SUBJECT, Use};
+use crate::column::{ColumnRule, LINKED, SUBJECT, Use};
 use crate::identifier::{IdentifierSpec, IdentifierType};
 use crate::{DatasetName, Name, Problem};
 
@@ -54,6 +54,8 @@ struct DatasetFile {
     department: Name,
     name: Name,
     identifier: IdentifierFile,
+    #[serde(default)]
+    linked: Option<IdentifierFile>,
     basis: BasisKind,
     #[serde(default)]
     power: Option<String>,
@@ -193,13 +195,31 @@ impl File {
     }
 }
 
+impl IdentifierFile {
+    fn read(&self, dataset: &DatasetName, problems: &mut Vec<Problem>) -> Result<IdentifierType, ()> {
+        let spec = IdentifierSpec { kind: self.kind.clone(), name: self.name.clone(), pattern: self.pattern.clone() };
+        let unknown = |cause| Problem::at(&spec.kind, format!("dataset '{dataset}': {cause}"), "use a known identifier type");
+        IdentifierType::from_spec(&spec).map_err(|cause| problems.push(unknown(cause)))
+    }
+}
+
 impl DatasetFile {
     fn check(self) -> Result<Dataset, Vec<Problem>> {
         let mut problems = Vec::new();
         let name = DatasetName::new(self.department, self.name);
-        let spec = IdentifierSpec { kind: self.identifier.kind, name: self.identifier.name, pattern: self.identifier.pattern };
-        let identifier = IdentifierType::from_spec(&spec)
-            .map_err(|cause| problems.push(Problem::at(&spec.kind, format!("dataset '{name}': {cause}"), "use a known identifier type")));
+        let identifier = self.identifier.read(&name, &mut problems);
+        let linked = self.linked.map(|linked| linked.read(&name, &mut problems).map(|identifier| (identifier, linked.uses))).transpose();
+        if let (Ok(one), Ok(Some((other, uses)))) = (&identifier, &linked) {
+            let mut problem = |cause: &str, remedy: &str| {
+                problems.push(Problem::at(name.dataset.as_str(), format!("dataset '{name}', linked: {cause}"), remedy));
+            };
+            if one.label() == other.label() {
+                problem("both identifiers are of one type", "a link dataset has identifiers of two types");
+            }
+            if uses.iter().any(|used| !matches!(used, Use::Join | Use::Aggregate)) {
+                problem("a second pseudonym may only be joined on and counted", "leave 'join' and 'aggregate'");
+            }
+        }
         if self.identifier.uses.contains(&Use::Filter) {
             problems.push(Problem::at(
                 name.dataset.as_str(),
@@ -225,7 +245,7 @@ impl DatasetFile {
             let mut problem = |cause: &str, remedy: &str| {
                 problems.push(Problem::at(column, format!("dataset '{name}', column '{column}': {cause}"), remedy));
             };
-            if column == SUBJECT {
+            if column == SUBJECT || column == LINKED {
                 problem("this name is reserved for the pseudonym", "give the column another name");
             }
             if !column_name_ok(column) {
@@ -259,10 +279,11 @@ impl DatasetFile {
                 }
             }
         }
-        match (identifier, basis) {
-            (Ok(identifier), Some(basis)) if problems.is_empty() => {
+        match (identifier, linked, basis) {
+            (Ok(identifier), Ok(linked), Some(basis)) if problems.is_empty() => {
+                let linked = linked.map(|(identifier, uses)| LinkedIdentifier { identifier, uses });
                 let (subject_uses, columns, known_to) = (self.identifier.uses, self.columns, self.known_to);
-                Ok(Dataset { name, identifier, subject_uses, basis, columns, rows, known_to })
+                Ok(Dataset { name, identifier, subject_uses, linked, basis, columns, rows, known_to })
             }
             _ => Err(problems),
         }

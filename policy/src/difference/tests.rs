@@ -113,3 +113,10 @@ fn an_agreement_that_is_gone_permits_nothing_more() {
     assert!(between(&rows, less).terms.iter().all(|term| term.turn == Turn::Other), "a condition that is gone with its dataset");
     assert_eq!(difference.no_longer.keys().collect::<Vec<_>>(), ["dwp.claims.amount", "dwp.claims.subject"]);
 }
+
+#[test]
+fn a_second_identifier_is_a_term_of_its_own_and_its_uses_are_told() {
+    let new =
+        AGREEMENT.replace("consent_text = \"May we?\"", "consent_text = \"May we?\"\nlinked = { type = \"uprn\", uses = [\"join\"] }");
+    insta::assert_snapshot!(between(AGREEMENT, &new).to_string(), @"");
+}

@@ -12,7 +12,7 @@ use super::{MAX_BODY, MAX_EMPTY, MAX_RECEIPT, ReleaseMessage, ReleaseStream, Str
 use crate::schema::release_schema;
 
 fn schema() -> SchemaRef {
-    Arc::new(release_schema([("n", ColumnType::Integer), ("t", ColumnType::Text)]))
+    Arc::new(release_schema(false, [("n", ColumnType::Integer), ("t", ColumnType::Text)]))
 }
 
 fn batch(first: u128, rows: usize, text: &str) -> RecordBatch {
@@ -93,7 +93,7 @@ fn batches_without_rows_and_dictionaries_without_batches_are_few() {
 
 #[test]
 fn dictionaries_together_are_bounded() {
-    let ordered: SchemaRef = Arc::new(release_schema([("s", ColumnType::Text), ("t", ColumnType::Text)]));
+    let ordered: SchemaRef = Arc::new(release_schema(false, [("s", ColumnType::Text), ("t", ColumnType::Text)]));
     let mut text = StringDictionaryBuilder::<Int32Type>::new();
     text.append_value("x".repeat(MAX_BODY / 2));
     let text: ArrayRef = Arc::new(text.finish());

@@ -147,6 +147,7 @@ impl Peer {
             consent_generation: (spoken >= 2).then_some(script.applied.generation),
             freshness: 1,
             log_entry: 1,
+            denominators: None,
         };
         FlightData { app_metadata: receipt.sign(&self.key).unwrap().into(), ..Default::default() }
     }
@@ -161,7 +162,7 @@ fn people(partition: u32, partitions: u32) -> RecordBatch {
         id
     });
     let subjects: ArrayRef = Arc::new(FixedSizeBinaryArray::try_from_iter(ids).unwrap());
-    let schema = Arc::new(release_schema([("claiming", ColumnType::Boolean)]));
+    let schema = Arc::new(release_schema(false, [("claiming", ColumnType::Boolean)]));
     RecordBatch::try_new(schema, vec![subjects, Arc::new(BooleanArray::from(vec![true; 100])) as ArrayRef]).unwrap()
 }
 

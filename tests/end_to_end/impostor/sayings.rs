@@ -126,6 +126,7 @@ impl Saying {
             consent_generation: None,
             freshness: 1,
             log_entry: 1,
+            denominators: None,
         };
         let key = if self == Self::ForgedReceipt { &by.other } else { &by.key };
         let token = if self == Self::LongReceipt { "x".repeat(1 << 20) } else { receipt.sign(key).unwrap() };

@@ -1,7 +1,7 @@
 //! Agreements: files that another department's lawyer wrote.
 
 use concordat_policy::agreement::{Agreement, FLOOR_OF_MINIMUM_SUBJECTS};
-use concordat_policy::column::{SUBJECT, Use};
+use concordat_policy::column::{LINKED, SUBJECT, Use};
 use sha2::{Digest as _, Sha256};
 
 /// The target.
@@ -29,7 +29,10 @@ fn holds(agreement: &Agreement, text: &str) {
         assert!(agreement.party(&dataset.name.department).is_some(), "a dataset of nobody");
         assert_eq!(agreement.datasets.iter().filter(|d| d.name == dataset.name).count(), 1);
         assert!(!dataset.subject_uses.contains(&Use::Filter));
-        assert!(!dataset.columns.contains_key(SUBJECT));
+        assert!(!dataset.columns.contains_key(SUBJECT) && !dataset.columns.contains_key(LINKED));
+        let linked = dataset.linked.as_ref();
+        assert!(linked.is_none_or(|linked| linked.identifier.label() != dataset.identifier.label()), "a link of one type");
+        assert!(linked.is_none_or(|linked| linked.uses.iter().all(|used| matches!(used, Use::Join | Use::Aggregate))));
         assert!(dataset.rows.iter().all(|condition| dataset.columns.contains_key(&condition.column)), "a condition on no column");
         let read = dataset.row_condition().map_or(0, |condition| condition.columns().len());
         assert_eq!(read == 0, dataset.rows.is_empty(), "a condition is lost");

@@ -28,7 +28,7 @@ pub struct Honest {
 
 impl Honest {
     pub fn schema(&self) -> Schema {
-        release_schema(self.columns.iter().map(|(name, kind)| (name.as_str(), *kind)))
+        release_schema(false, self.columns.iter().map(|(name, kind)| (name.as_str(), *kind)))
     }
 
     /// Rows, the pseudonyms counting up from `first`.

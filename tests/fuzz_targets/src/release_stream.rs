@@ -56,7 +56,7 @@ impl Input {
     pub fn schema(&self) -> SchemaRef {
         let named = self.kinds.iter().enumerate().map(|(i, kind)| (format!("c{i}"), kind_of(*kind)));
         let columns: Vec<(String, ColumnType)> = named.collect();
-        Arc::new(release_schema(columns.iter().map(|(name, kind)| (name.as_str(), *kind))))
+        Arc::new(release_schema(false, columns.iter().map(|(name, kind)| (name.as_str(), *kind))))
     }
 
     fn partition(&self) -> usize {

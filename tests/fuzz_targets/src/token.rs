@@ -14,7 +14,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use concordat_policy::Name;
 use concordat_policy::agreement::Fingerprint;
 use concordat_proto::consent_receipt::{self, ConsentReceipt};
-use concordat_proto::receipt::{AUDIENCE, LIFETIME, Receipt, TYPE};
+use concordat_proto::receipt::{AUDIENCE, Denominators, LIFETIME, Receipt, TYPE};
 use concordat_proto::token::{Bearer, BearerType, Begins, Expected, LEEWAY, SigningKey, VerifyingKey, verify, verify_bearer};
 use serde_json::{Map, Value, json};
 
@@ -179,6 +179,7 @@ pub(crate) fn receipt_seeds() -> Vec<Vec<u8>> {
         consent_generation: None,
         freshness: NOW,
         log_entry: 3,
+        denominators: Some(Denominators { rounded_to: 10, considered: Some(100), ..Denominators::default() }),
     };
     let other = Receipt { rows: u64::MAX, consent_version: u64::MAX, freshness: i64::MIN, partition: u32::MAX, ..receipt.clone() };
     let consent = json!({

@@ -19,6 +19,7 @@ pub(super) fn agreement(init: &Init, federation: &Federation, today: NaiveDate) 
             dataset: dataset.name.clone(),
             basis: Basis::Statutory { power: POWER_TO_BE_NAMED.into(), honours_objections: true },
             subject_uses: Vec::new(),
+            linked_uses: Vec::new(),
             columns: dataset.columns.iter().map(|column| (column.name.clone(), Vec::new())).collect(),
         })
     });

@@ -76,7 +76,7 @@ impl<'p> Scope<'p> {
 
     fn has(&self, dataset: &DatasetName, column: &str) -> bool {
         let agreed = self.permit.dataset(dataset).map(|permit| &permit.dataset);
-        agreed.is_some_and(|agreed| column == SUBJECT || agreed.columns.get(column).is_some_and(|rule| !rule.uses.is_empty()))
+        agreed.is_some_and(|agreed| column == SUBJECT || agreed.uses(column).is_some_and(|uses| !uses.is_empty()))
     }
 }
 

@@ -1,0 +1,198 @@
+//! The statement of a linkage report, made from what the catalogue says of a view and its datasets.
+//!
+//! ```text
+//! counted   by value of the column: subjects, those with a partner in every other dataset, those without      (protected)
+//! shown     matched and unmatched where both are shown: one of them beside the subjects would tell the other
+//! totals    over the values that are shown
+//! ```
+
+use std::collections::BTreeSet;
+
+use concordat_proto::v1::{CatalogueResponse, Column, Dataset};
+
+use crate::failure::{Failure, Result};
+
+/// The type that the catalogue gives to pseudonyms.
+const PSEUDONYM: &str = "pseudonym";
+
+/// The statement for `view`, by the column `by`.
+///
+/// # Errors
+/// When the view or the column is not one that the caller may use so, or a dataset identifies its subjects as no other does.
+pub(super) fn statement(catalogue: &CatalogueResponse, view: &str, by: &str) -> Result<String> {
+    let datasets = datasets(catalogue, view)?;
+    let (first, column) = column(&datasets, by)?;
+    let others: Vec<&Dataset> = datasets.iter().copied().filter(|dataset| dataset.name != first.name).collect();
+    if others.is_empty() {
+        return Err(Failure::usage(format!("the view '{view}' reads one dataset only: there is nobody to be found elsewhere")));
+    }
+    let (joins, aliases) = joins(first, others)?;
+    let matched = aliases.iter().map(|alias| format!("{alias}.subject IS NOT NULL")).collect::<Vec<_>>().join(" AND ");
+    Ok(format!(
+        "WITH counted AS (
+  SELECT d0.{column} AS part, count(DISTINCT d0.subject) AS subjects,
+    count(DISTINCT d0.subject) FILTER (WHERE {matched}) AS matched,
+    count(DISTINCT d0.subject) FILTER (WHERE NOT ({matched})) AS unmatched
+  FROM {name} d0{joins}
+  GROUP BY d0.{column}
+), shown AS (
+  SELECT part, subjects, CASE WHEN unmatched IS NOT NULL THEN matched END AS matched,
+    CASE WHEN matched IS NOT NULL THEN unmatched END AS unmatched
+  FROM counted
+), totals AS (
+  SELECT sum(matched) AS matched, sum(unmatched) AS unmatched FROM shown WHERE matched > 0 AND unmatched > 0
+)
+SELECT s.part AS {column}, s.subjects,
+  CAST(s.matched AS DOUBLE) / (s.matched + s.unmatched) AS match_rate,
+  CAST(s.matched AS DOUBLE) / t.matched AS share_of_matched,
+  CAST(s.unmatched AS DOUBLE) / t.unmatched AS share_of_unmatched,
+  CAST(s.matched AS DOUBLE) / t.matched - CAST(s.unmatched AS DOUBLE) / t.unmatched AS difference
+FROM shown s CROSS JOIN totals t
+ORDER BY s.part",
+        name = first.name,
+    ))
+}
+
+/// The datasets that a view reads, also through other views.
+fn datasets<'c>(catalogue: &'c CatalogueResponse, view: &str) -> Result<Vec<&'c Dataset>> {
+    let (mut pending, mut views, mut names) = (vec![view.to_owned()], BTreeSet::new(), BTreeSet::new());
+    while let Some(next) = pending.pop() {
+        let Some(known) = catalogue.views.iter().find(|known| known.name == next) else {
+            return Err(Failure::usage(format!("there is no view '{next}' that you may use for this purpose"))
+                .advice("`concordat catalogue` lists them"));
+        };
+        if views.insert(next) {
+            let words = words(&known.sql);
+            pending.extend(words.iter().filter_map(|word| word.strip_prefix("views.")).map(str::to_owned));
+            names.extend(words);
+        }
+    }
+    Ok(catalogue.datasets.iter().filter(|dataset| names.contains(&dataset.name)).collect())
+}
+
+/// The words of a statement that could name a table, without comments and quotes.
+fn words(sql: &str) -> BTreeSet<String> {
+    let lines = sql.lines().map(|line| line.split("--").next().unwrap_or_default().replace('"', "").to_lowercase());
+    let part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    lines.flat_map(|line| line.split(|c: char| !part(c)).map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+/// The dataset and the column that `by` names.
+fn column<'d>(datasets: &[&'d Dataset], by: &str) -> Result<(&'d Dataset, &'d str)> {
+    let groups = |column: &&Column| column.r#type != PSEUDONYM && column.uses.iter().any(|used| used == "group_by");
+    let all =
+        || datasets.iter().flat_map(|dataset| dataset.columns.iter().filter(groups).map(move |column| (*dataset, column.name.as_str())));
+    let full = |(dataset, column): (&Dataset, &str)| format!("{}.{column}", dataset.name);
+    let found: Vec<_> = all().filter(|(dataset, column)| *column == by || full((*dataset, *column)) == by).collect();
+    match found.as_slice() {
+        [one] => Ok(*one),
+        [] => {
+            let list = all().map(full).collect::<Vec<_>>().join(", ");
+            Err(Failure::usage(format!("'{by}' is no column of the view's datasets that may be grouped by")).advice(if list.is_empty() {
+                "there is none".to_owned()
+            } else {
+                format!("choose one of {list}")
+            }))
+        }
+        several => {
+            let list = several.iter().copied().map(full).collect::<Vec<_>>().join(" or ");
+            Err(Failure::usage(format!("several datasets of the view have a column '{by}'")).advice(format!("say {list}")))
+        }
+    }
+}
+
+/// The other datasets joined to the first, each on a pseudonym of the same kind, and their aliases.
+fn joins(first: &Dataset, mut others: Vec<&Dataset>) -> Result<(String, Vec<String>)> {
+    let (mut joins, mut aliases) = (String::new(), Vec::new());
+    let mut known: Vec<(String, &str)> = pseudonyms(first).map(|column| (format!("d0.{}", column.name), column.title.as_str())).collect();
+    while !others.is_empty() {
+        let fits = |dataset: &Dataset| {
+            let pairs = pseudonyms(dataset)
+                .flat_map(|own| known.iter().filter(move |(_, title)| *title == own.title).map(move |there| (there, own)));
+            pairs.map(|((there, _), own)| (there.clone(), own.name.clone())).next()
+        };
+        let Some((place, (there, own))) = others.iter().enumerate().find_map(|(place, &dataset)| Some((place, fits(dataset)?))) else {
+            let names = others.iter().map(|dataset| dataset.name.as_str()).collect::<Vec<_>>().join(", ");
+            return Err(Failure::usage(format!("{names}: identify their subjects as no other dataset of the view does"))
+                .advice("report on a view that joins them through a link dataset"));
+        };
+        let (dataset, alias) = (others.remove(place), format!("d{}", aliases.len() + 1));
+        joins.push_str(&format!("\n  LEFT JOIN {} {alias} ON {alias}.{own} = {there}", dataset.name));
+        known.extend(pseudonyms(dataset).map(|column| (format!("{alias}.{}", column.name), column.title.as_str())));
+        aliases.push(alias);
+    }
+    Ok((joins, aliases))
+}
+
+/// The pseudonyms of a dataset that may be joined on. What they are pseudonyms of stands in their titles.
+fn pseudonyms(dataset: &Dataset) -> impl Iterator<Item = &Column> {
+    dataset.columns.iter().filter(|column| column.r#type == PSEUDONYM && column.uses.iter().any(|used| used == "join"))
+}
+
+#[cfg(test)]
+mod tests {
+    use concordat_proto::v1::View;
+
+    use super::*;
+
+    fn column_of(name: &str, kind: &str, title: &str, uses: &[&str]) -> Column {
+        let uses = uses.iter().map(|used| (*used).to_owned()).collect();
+        Column { name: name.into(), r#type: kind.into(), title: title.into(), uses, ..Default::default() }
+    }
+
+    fn dataset(name: &str, of: &str, linked: Option<&str>, groups: &[&str]) -> Dataset {
+        let mut columns = vec![column_of("subject", PSEUDONYM, of, &["join", "aggregate"])];
+        columns.extend(linked.map(|of| column_of("linked_subject", PSEUDONYM, of, &["join"])));
+        columns.extend(groups.iter().map(|name| column_of(name, "text", "", &["group_by"])));
+        columns.push(column_of("secret", "text", "", &["filter"]));
+        Dataset { name: name.into(), columns, ..Default::default() }
+    }
+
+    fn catalogue() -> CatalogueResponse {
+        let view = |name: &str, sql: &str| View { name: name.into(), sql: sql.into(), ..Default::default() };
+        CatalogueResponse {
+            views: vec![
+                view("joined", "SELECT 1 -- FROM d.absent\nFROM a.people p JOIN \"B\".claims c ON p.subject=c.subject"),
+                view("outer_view", "SELECT count(*) FROM views.joined JOIN c.homes"),
+                view("linked", "SELECT 1 FROM a.people,c.homes,d.links"),
+                view("alone", "SELECT count(*) FROM a.people"),
+            ],
+            datasets: vec![
+                dataset("a.people", "nino", None, &["region", "sector"]),
+                dataset("b.claims", "nino", None, &["sector"]),
+                dataset("c.homes", "uprn", None, &["tenure"]),
+                dataset("d.links", "nino", Some("uprn"), &[]),
+                dataset("d.absent", "nino", None, &["region"]),
+            ],
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn datasets_join_on_the_pseudonym_that_they_share() {
+        let sql = statement(&catalogue(), "joined", "region").unwrap();
+        assert!(sql.contains("FROM a.people d0\n  LEFT JOIN b.claims d1 ON d1.subject = d0.subject\n  GROUP BY d0.region"), "{sql}");
+        assert!(sql.contains("FILTER (WHERE NOT (d1.subject IS NOT NULL))") && !sql.contains("absent"), "{sql}");
+        let linked = statement(&catalogue(), "linked", "c.homes.tenure").unwrap();
+        let joins =
+            "FROM c.homes d0\n  LEFT JOIN d.links d1 ON d1.linked_subject = d0.subject\n  LEFT JOIN a.people d2 ON d2.subject = d1.subject";
+        assert!(linked.contains(joins), "{linked}");
+        assert!(linked.contains("(WHERE d1.subject IS NOT NULL AND d2.subject IS NOT NULL) AS matched"), "{linked}");
+    }
+
+    #[test]
+    fn what_cannot_be_reported_says_what_can() {
+        for (view, by, says) in [
+            ("absent", "region", "no view 'absent'"),
+            ("alone", "region", "one dataset only"),
+            ("joined", "secret", "choose one of a.people.region, a.people.sector, b.claims.sector"),
+            ("joined", "sector", "say a.people.sector or b.claims.sector"),
+            ("outer_view", "region", "c.homes: identify their subjects as no other"),
+        ] {
+            let failure = statement(&catalogue(), view, by).unwrap_err();
+            let text = format!("{} {}", failure.message, failure.advice.clone().unwrap_or_default());
+            assert!(text.contains(says), "{view} by {by}: {text}");
+        }
+        assert!(statement(&catalogue(), "joined", "b.claims.sector").unwrap().contains("FROM b.claims d0"));
+    }
+}

@@ -1,0 +1,362 @@
+//! `Tally`: counts, below the aggregate, for each dataset of the statement's joins the distinct subjects that found a partner.
+//! Rows pass as they are.
+//!
+//! ```text
+//! Aggregate by keys, subject
+//!   Tally a.people, b.claims
+//!     Projection keys, subject, arguments, pseudonyms of datasets that may be missing      (summarise.rs)
+//!       Join …
+//! ```
+//! A subject of a dataset has found a partner where it stands in a row beside another dataset's row, after every condition of the
+//! statement. Rows that come ordered by their subject, as merged releases do, are counted in constant memory; others keep each
+//! pseudonym once, in memory that is counted. What was found is exact, and for whoever rounds it ([`crate::denominators`]).
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use concordat_policy::DatasetName;
+use datafusion::arrow::array::{Array as _, AsArray as _, FixedSizeBinaryArray, RecordBatch};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DFSchemaRef, DataFusionError, Result, internal_datafusion_err};
+use datafusion::config::ConfigOptions;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
+use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::filter_pushdown::{FilterDescription, FilterPushdownPhase};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties as _, PlanProperties};
+use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
+use futures::TryStreamExt as _;
+
+/// A pseudonym.
+type Pseudonym = [u8; 16];
+
+/// One dataset of the counted rows.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Part {
+    pub(super) dataset: DatasetName,
+    /// The column with its pseudonym, null where it has no row; `None` where every row has one, which is the row's own.
+    pub(super) column: Option<String>,
+    /// Whether the pseudonym is of another identifier type than the row's own.
+    pub(super) apart: bool,
+}
+
+/// What is counted, and what was found.
+#[derive(Debug)]
+pub(super) struct Tally {
+    /// The column with the row's own pseudonym.
+    subject: String,
+    parts: Vec<Part>,
+    found: Mutex<Found>,
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    /// Partitions, and those of them that were read to their end.
+    partitions: usize,
+    ended: usize,
+    counts: Vec<u64>,
+    /// Where rows are not ordered: who was counted, per part.
+    seen: Vec<HashSet<Pseudonym>>,
+    /// The memory of `seen`.
+    held: Vec<MemoryReservation>,
+}
+
+impl Tally {
+    pub(super) fn new(subject: &str, parts: Vec<Part>) -> Self {
+        Self { subject: subject.to_owned(), parts, found: Mutex::default() }
+    }
+
+    /// The distinct subjects of each dataset that found a partner; nothing while not all rows were read.
+    fn matched(&self) -> Vec<(&DatasetName, u64)> {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if found.partitions == 0 || found.ended != found.partitions {
+            return Vec::new();
+        }
+        let of = |index: usize| match found.seen.get(index) {
+            Some(seen) => seen.len() as u64,
+            None => found.counts.get(index).copied().unwrap_or(0),
+        };
+        self.parts.iter().enumerate().map(|(index, part)| (&part.dataset, of(index))).collect()
+    }
+}
+
+/// What the tallies of one plan found, by dataset. One that was counted twice is in it as `None`: it is not known which is meant.
+pub(super) fn matched(tallies: &[Arc<Tally>]) -> BTreeMap<DatasetName, Option<u64>> {
+    let mut all: BTreeMap<DatasetName, Option<u64>> = BTreeMap::new();
+    for (dataset, count) in tallies.iter().flat_map(|tally| tally.matched()) {
+        all.entry(dataset.clone()).and_modify(|known| *known = None).or_insert(Some(count));
+    }
+    all
+}
+
+/// The logical node.
+#[derive(Debug, Clone)]
+pub(super) struct Counted {
+    input: LogicalPlan,
+    tally: Arc<Tally>,
+}
+
+impl Counted {
+    pub(super) fn new(input: LogicalPlan, tally: Arc<Tally>) -> Self {
+        Self { input, tally }
+    }
+
+    /// The columns that counting reads, by name.
+    fn read(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.tally.subject.as_str()).chain(self.tally.parts.iter().filter_map(|part| part.column.as_deref()))
+    }
+}
+
+impl PartialEq for Counted {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.tally, &other.tally) && self.input == other.input
+    }
+}
+impl Eq for Counted {}
+impl Hash for Counted {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.input, &self.tally.subject, &self.tally.parts).hash(state);
+    }
+}
+impl PartialOrd for Counted {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        self.input.partial_cmp(&other.input)
+    }
+}
+
+impl UserDefinedLogicalNodeCore for Counted {
+    fn name(&self) -> &str {
+        "Tally"
+    }
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+    fn schema(&self) -> &DFSchemaRef {
+        self.input.schema()
+    }
+    fn expressions(&self) -> Vec<Expr> {
+        Vec::new()
+    }
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tally: {}", named(&self.tally))
+    }
+    fn with_exprs_and_inputs(&self, _exprs: Vec<Expr>, inputs: Vec<LogicalPlan>) -> Result<Self> {
+        let input = inputs.into_iter().next().ok_or_else(|| internal_datafusion_err!("Tally without input"))?;
+        Ok(Self { input, tally: self.tally.clone() })
+    }
+    fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
+        let own = self.read().filter_map(|name| self.input.schema().index_of_column_by_name(None, name));
+        let mut needed: Vec<usize> = output_columns.iter().copied().chain(own).collect();
+        needed.sort_unstable();
+        needed.dedup();
+        Some(vec![needed])
+    }
+}
+
+fn named(tally: &Tally) -> String {
+    tally.parts.iter().map(|part| part.dataset.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// Plans [`Counted`].
+#[derive(Debug)]
+pub(super) struct TallyPlanner;
+
+#[async_trait]
+impl ExtensionPlanner for TallyPlanner {
+    async fn plan_extension(
+        &self,
+        _planner: &dyn PhysicalPlanner,
+        node: &dyn UserDefinedLogicalNode,
+        _logical: &[&LogicalPlan],
+        inputs: &[Arc<dyn ExecutionPlan>],
+        _session: &dyn datafusion::catalog::Session,
+        _context: &datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext,
+    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        let (Some(counted), [input]) = (node.as_any().downcast_ref::<Counted>(), inputs) else { return Ok(None) };
+        Ok(Some(Arc::new(TallyExec { input: input.clone(), tally: counted.tally.clone() })))
+    }
+}
+
+/// The operator.
+#[derive(Debug)]
+struct TallyExec {
+    input: Arc<dyn ExecutionPlan>,
+    tally: Arc<Tally>,
+}
+
+impl TallyExec {
+    /// Whether each subject's rows come one after the other, all in one partition: releases are ranges of pseudonyms in order, and
+    /// joins on the same pseudonym keep both.
+    fn ordered(&self) -> Result<bool> {
+        if self.tally.parts.iter().any(|part| part.apart) {
+            return Ok(false);
+        }
+        let position = self.input.schema().index_of(&self.tally.subject)?;
+        let by_subject = PhysicalSortExpr::new(Arc::new(Column::new(&self.tally.subject, position)) as _, Default::default());
+        self.input.equivalence_properties().ordering_satisfy([by_subject])
+    }
+}
+
+impl DisplayAs for TallyExec {
+    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TallyExec: {}", named(&self.tally))
+    }
+}
+
+impl ExecutionPlan for TallyExec {
+    fn name(&self) -> &str {
+        "TallyExec"
+    }
+    fn properties(&self) -> &Arc<PlanProperties> {
+        self.input.properties()
+    }
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![true]
+    }
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        _options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let input = children.into_iter().next().ok_or_else(|| internal_datafusion_err!("Tally without input"))?;
+        Ok(Arc::new(Self { input, tally: self.tally.clone() }))
+    }
+    // Required by the trait although deprecated in favour of the method above.
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+    fn apply_expressions(&self, _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+    fn gather_filters_for_pushdown(
+        &self,
+        _phase: FilterPushdownPhase,
+        parent_filters: Vec<Arc<dyn PhysicalExpr>>,
+        _config: &ConfigOptions,
+    ) -> Result<FilterDescription> {
+        Ok(FilterDescription::all_unsupported(&parent_filters, &self.children()))
+    }
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        {
+            let mut found = self.tally.found.lock().unwrap_or_else(PoisonError::into_inner);
+            found.partitions = self.input.output_partitioning().partition_count();
+            found.counts.resize(self.tally.parts.len(), 0);
+        }
+        let held = MemoryConsumer::new("tally").register(context.memory_pool());
+        let counting = Counting::new(self.tally.clone(), &self.input, self.ordered()?, held)?;
+        let input = self.input.execute(partition, context)?;
+        let batches = futures::stream::try_unfold((input, counting), |(mut input, mut counting)| async move {
+            let Some(batch) = input.try_next().await? else {
+                counting.end();
+                return Ok::<_, DataFusionError>(None);
+            };
+            counting.take(&batch)?;
+            Ok(Some((batch, (input, counting))))
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.input.schema(), batches)))
+    }
+}
+
+/// Counts one partition.
+struct Counting {
+    tally: Arc<Tally>,
+    /// The row's own pseudonym, and per part its column, if it has one.
+    subject: usize,
+    columns: Vec<Option<usize>>,
+    ordered: bool,
+    /// Of ordered rows: the subject at hand, and which parts have found a partner of it.
+    current: Option<(Pseudonym, Vec<bool>)>,
+    counts: Vec<u64>,
+    seen: Vec<HashSet<Pseudonym>>,
+    held: MemoryReservation,
+}
+
+/// What a pseudonym in a set takes, by a generous estimate.
+const BYTES: usize = 40;
+
+impl Counting {
+    fn new(tally: Arc<Tally>, input: &Arc<dyn ExecutionPlan>, ordered: bool, held: MemoryReservation) -> Result<Self> {
+        let schema = input.schema();
+        let position = |name: &str| schema.index_of(name);
+        let columns = tally.parts.iter().map(|part| part.column.as_deref().map(position).transpose()).collect::<Result<Vec<_>, _>>()?;
+        let (subject, parts) = (position(&tally.subject)?, tally.parts.len());
+        let seen = if ordered { Vec::new() } else { vec![HashSet::new(); parts] };
+        Ok(Self { tally, subject, columns, ordered, current: None, counts: vec![0; parts], seen, held })
+    }
+
+    fn take(&mut self, batch: &RecordBatch) -> Result<()> {
+        let own = pseudonyms(batch, self.subject)?;
+        let column = |position: &Option<usize>| position.map(|position| pseudonyms(batch, position)).transpose();
+        let parts = self.columns.iter().map(column).collect::<Result<Vec<_>>>()?;
+        for row in 0..batch.num_rows() {
+            let subject = bytes(own, row)?;
+            let present = |part: &Option<&FixedSizeBinaryArray>| part.is_none_or(|column| column.is_valid(row));
+            let partnered = parts.iter().filter(|&part| present(part)).count() > 1;
+            if self.ordered && self.current.as_ref().is_none_or(|(current, _)| *current != subject) {
+                self.close();
+                self.current = Some((subject, vec![false; parts.len()]));
+            }
+            if !partnered {
+                continue;
+            }
+            for (index, part) in parts.iter().enumerate().filter(|&(_, part)| present(part)) {
+                if let Some((_, matched)) = &mut self.current {
+                    matched.iter_mut().skip(index).take(1).for_each(|matched| *matched = true);
+                } else if let Some(seen) = self.seen.get_mut(index) {
+                    let pseudonym = part.map_or(Ok(subject), |column| bytes(column, row))?;
+                    if !seen.contains(&pseudonym) {
+                        self.held.try_grow(BYTES)?;
+                        seen.insert(pseudonym);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts the subject at hand.
+    fn close(&mut self) {
+        if let Some((_, matched)) = self.current.take() {
+            self.counts.iter_mut().zip(matched).for_each(|(count, matched)| *count += u64::from(matched));
+        }
+    }
+
+    /// The partition was read to its end.
+    fn end(mut self) {
+        self.close();
+        let mut found = self.tally.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.ended += 1;
+        found.counts.iter_mut().zip(&self.counts).for_each(|(all, own)| *all += own);
+        if !self.ordered {
+            found.seen.resize(self.seen.len(), HashSet::new());
+            found.seen.iter_mut().zip(std::mem::take(&mut self.seen)).for_each(|(all, own)| all.extend(own));
+            found.held.push(self.held);
+        }
+    }
+}
+
+fn pseudonyms(batch: &RecordBatch, position: usize) -> Result<&FixedSizeBinaryArray> {
+    let column = batch.columns().get(position).and_then(|column| column.as_fixed_size_binary_opt());
+    column.ok_or_else(|| internal_datafusion_err!("Tally over something that is no pseudonym"))
+}
+
+fn bytes(column: &FixedSizeBinaryArray, row: usize) -> Result<Pseudonym> {
+    column.value(row).try_into().map_err(|_| internal_datafusion_err!("a pseudonym of another length"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+//! Who is missing from the number: denominators beside every answer, and the linkage report, against plain evaluators.
+
+use serde_json::{Value, json};
+
+use crate::commands::run;
+use crate::consent::record;
+use crate::oracle::{Cell, Oracle, rows};
+use crate::sandbox::Sandbox;
+
+const MINIMUM: u64 = 10;
+
+/// As callers are told a count: to the nearest ten, and not at all below ten.
+fn told(count: u64) -> Value {
+    if count < MINIMUM { Value::Null } else { json!((count + 5) / 10 * 10) }
+}
+
+/// What an answer says of one source.
+fn counts(sources: &Value, department: &str) -> Value {
+    sources.as_array().unwrap().iter().find(|s| s["department"] == department).unwrap()["counts"].clone()
+}
+
+/// The exact numbers of a department's last release, from its own log: considered, invalid, withheld, released.
+fn released(sandbox: &Sandbox, department: &str) -> [u64; 4] {
+    let entry = sandbox.log(department).into_iter().rfind(|entry| entry["event"] == "release.completed").unwrap();
+    let number = |key: &str| entry[key].as_u64().unwrap_or_else(|| panic!("{key}: {entry}"));
+    let [invalid, withheld, left] = ["release_invalid_identifiers", "release_without_consent", "release_rows"].map(number);
+    [invalid + withheld + left, invalid, withheld, left]
+}
+
+/// The only number of the oracle's answer.
+async fn number(oracle: &Oracle, sql: &str) -> u64 {
+    let row = rows(&oracle.query(sql).await, 0).into_values().next().unwrap();
+    let Cell::Number(number) = row[0].1 else { panic!("{row:?}") };
+    number as u64
+}
+
+/// What the gateway's log says of the sources of its last answer.
+fn logged(sandbox: &Sandbox, department: &str) -> (u64, u64) {
+    let closed = sandbox.log("gateway").into_iter().rfind(|entry| entry["event"] == "query.closed").unwrap();
+    let source = closed["facts"]["sources"].as_array().unwrap().iter().find(|s| s["department"] == department).unwrap().clone();
+    (source["subjects"].as_u64().unwrap(), source["matched"].as_u64().unwrap())
+}
+
+#[tokio::test]
+async fn every_answer_says_what_became_of_the_rows_and_who_found_a_partner() {
+    let sandbox = Sandbox::start(20_000).await;
+    let oracle = Oracle::over(&sandbox.layout).await;
+    let partners =
+        number(&oracle, "SELECT count(DISTINCT a.subject) AS n FROM dfe.attainment a JOIN dwp.claims c ON c.subject = a.subject").await;
+    let claims = number(&oracle, "SELECT count(*) AS n FROM dwp.claims").await;
+    for sql in [
+        "SELECT a.region, count(DISTINCT a.subject) AS n FROM dfe.attainment a JOIN dwp.claims c ON c.subject = a.subject GROUP BY a.region",
+        "SELECT count(*) AS n FROM dfe.attainment a LEFT JOIN dwp.claims c ON c.subject = a.subject",
+        "SELECT count(*) AS n FROM dfe.attainment a RIGHT JOIN dwp.claims c ON c.subject = a.subject",
+        "SELECT count(*) AS n FROM dfe.attainment a FULL JOIN dwp.claims c ON c.subject = a.subject",
+        "SELECT count(*) AS n FROM (SELECT a.subject, c.months_claiming FROM dfe.attainment a LEFT JOIN dwp.claims c ON c.subject = a.subject) AS t",
+    ] {
+        let answer = sandbox.query(sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+        for department in ["dfe", "dwp"] {
+            let [considered, invalid, withheld, left] = released(&sandbox, department);
+            assert!(invalid > MINIMUM && withheld > MINIMUM, "{department}: policy leaves people out");
+            let rows = json!({
+                "rounded_to": MINIMUM, "considered": told(considered), "invalid_identifiers": told(invalid),
+                "withheld": told(withheld), "delivered": told(left),
+            });
+            let subjects = json!({ "rounded_to": MINIMUM, "delivered": told(left), "matched": told(partners) });
+            assert_eq!(counts(&answer.summary["sources"], department), json!({ "rows": rows, "subjects": subjects }), "{sql}");
+            assert_eq!(logged(&sandbox, department), (left, partners), "{sql}");
+        }
+        assert_eq!(released(&sandbox, "dwp")[3], claims);
+    }
+    // A dataset alone has no partners; one that is read twice has two numbers, and neither is told as the other.
+    let alone = sandbox.query("SELECT count(*) AS n FROM dfe.attainment").await.unwrap();
+    assert_eq!(counts(&alone.summary["sources"], "dfe")["subjects"].get("matched"), None);
+    let twice = "SELECT count(*) AS n FROM dfe.attainment a JOIN dwp.claims c ON c.subject = a.subject";
+    let twice = sandbox.query(&format!("SELECT x.n - y.n AS d FROM ({twice}) x CROSS JOIN ({twice} WHERE c.claiming) y")).await.unwrap();
+    assert_eq!(counts(&twice.summary["sources"], "dfe")["subjects"].get("matched"), None);
+}
+
+#[tokio::test]
+async fn who_withdrew_is_neither_delivered_nor_matched_and_few_are_not_told() {
+    let sandbox = Sandbox::start(3_000).await;
+    let sql = "SELECT count(*) AS n FROM dfe.attainment a JOIN dhsc.health h ON h.subject = a.subject";
+    sandbox.query(sql).await.unwrap();
+    let (before, matched) = logged(&sandbox, "dhsc");
+    let [considered, _, withheld, _] = released(&sandbox, "dhsc");
+    record(&sandbox, "dhsc", "opportunity", "withdrawn", &sandbox.sample.somebody().unwrap());
+    sandbox.query(sql).await.unwrap();
+    assert_eq!(logged(&sandbox, "dhsc"), (before - 1, matched - 1));
+    let after = released(&sandbox, "dhsc");
+    assert_eq!((after[0], after[2]), (considered, withheld + 1), "withheld, and nothing else");
+    // Nine people live there; that there are any is not told either.
+    for place in ["Isles of Scilly", "Nowhere"] {
+        let answer = sandbox.query(&format!("{sql} WHERE a.region = '{place}'")).await.unwrap();
+        let few = counts(&answer.summary["sources"], "dfe");
+        assert_eq!(
+            (&few["rows"]["considered"], &few["rows"]["withheld"], &few["rows"]["delivered"]),
+            (&Value::Null, &Value::Null, &Value::Null)
+        );
+        assert_eq!((&few["subjects"]["delivered"], few["subjects"].get("matched")), (&Value::Null, Some(&Value::Null)), "{place}");
+    }
+}
+
+#[tokio::test]
+async fn people_and_files_are_told_who_is_missing() {
+    let sandbox = Sandbox::start(2_000).await;
+    let table = run(&sandbox, &["query", "--view", "coverage"]);
+    assert!(table.exit == 0, "{}", table.stderr);
+    for said in ["dfe.attainment: 1,", "rows considered", "withheld by people's choices", "with a partner (to the nearest 10)"] {
+        assert!(table.stderr.contains(said), "'{said}' is not in {}", table.stderr);
+    }
+    let json = run(&sandbox, &["query", "--view", "coverage", "--output", "json"]).json();
+    assert!(counts(&json["answer"]["sources"], "dfe")["rows"]["considered"].as_u64().unwrap() > 1_000, "{json}");
+}
+
+/// One value of the column, as the report must show it.
+#[derive(Debug)]
+struct Line {
+    subjects: u64,
+    matched: u64,
+    unmatched: u64,
+}
+
+#[tokio::test]
+async fn a_linkage_report_equals_a_plain_evaluator() {
+    let sandbox = Sandbox::start(20_000).await;
+    let oracle = Oracle::over(&sandbox.layout).await;
+    let plain = "SELECT a.region, count(DISTINCT a.subject) AS s, count(DISTINCT CASE WHEN c.subject IS NOT NULL AND h.subject IS NOT NULL \
+                 AND p.subject IS NOT NULL AND b.subject IS NOT NULL THEN a.subject END) AS m FROM dfe.attainment a \
+                 LEFT JOIN dwp.claims c ON c.subject = a.subject LEFT JOIN dhsc.health h ON h.subject = a.subject \
+                 LEFT JOIN dbt.apprenticeships p ON p.subject = a.subject LEFT JOIN dsit.connectivity b ON b.subject = a.subject GROUP BY a.region";
+    let mut expected = Vec::new();
+    for row in rows(&oracle.query(plain).await, 1).into_values() {
+        let [(_, Cell::Text(region)), (_, Cell::Number(subjects)), (_, Cell::Number(matched))] = &row[..] else { panic!("{row:?}") };
+        let (subjects, matched) = (*subjects as u64, *matched as u64);
+        expected.push((region.clone(), Line { subjects, matched, unmatched: subjects - matched }));
+    }
+    let shown = |line: &Line| line.matched >= MINIMUM && line.unmatched >= MINIMUM;
+    let total = |of: fn(&Line) -> u64| expected.iter().filter(|(_, line)| shown(line)).map(|(_, line)| of(line)).sum::<u64>() as f64;
+    let (matched, unmatched) = (total(|line| line.matched), total(|line| line.unmatched));
+    let report = run(&sandbox, &["linkage", "report", "opportunity_by_region", "--by", "region", "--output", "json"]).json();
+    let reported = report["rows"].as_array().unwrap();
+    let mut compared = 0;
+    for (region, line) in &expected {
+        let row = reported.iter().find(|row| row["region"] == *region).unwrap_or_else(|| panic!("{region} is missing: {report}"));
+        let near = |key: &str, number: f64| (row[key].as_f64().unwrap_or_else(|| panic!("{key}: {row}")) - number).abs() < 1e-9;
+        if !shown(line) {
+            for key in ["match_rate", "share_of_matched", "share_of_unmatched", "difference"] {
+                assert_eq!(row[key], Value::Null, "{region}: {row}");
+            }
+            continue;
+        }
+        let (m, u) = (line.matched as f64, line.unmatched as f64);
+        assert_eq!(row["subjects"], line.subjects, "{region}");
+        assert!(near("match_rate", m / (m + u)) && near("share_of_matched", m / matched), "{row} {line:?}");
+        assert!(near("share_of_unmatched", u / unmatched) && near("difference", m / matched - u / unmatched), "{row} {line:?}");
+        compared += 1;
+    }
+    assert!(compared >= 8 && reported.iter().any(|row| row["region"] == "Isles of Scilly"), "{report}");
+    // A query like any other: in the log, for its purpose, and refused where the agreement permits no such use.
+    let log = sandbox.log("gateway");
+    let closed = log.iter().rfind(|entry| entry["event"] == "query.closed").unwrap();
+    assert_eq!(closed["facts"]["minimum_subjects"], MINIMUM, "{closed}");
+    for (by, says) in [("attainment8", "may be grouped by"), ("absent", "choose one of")] {
+        let refused = run(&sandbox, &["linkage", "report", "opportunity_by_region", "--by", by]);
+        assert!(refused.exit != 0 && refused.stderr.contains(says), "{by}: {}", refused.stderr);
+    }
+    let sql =
+        run(&sandbox, &["linkage", "report", "apprentices_of_firms", "--by", "supported", "--purpose", "economy.measure", "--sql"]).text();
+    assert!(sql.contains("LEFT JOIN dwp.employers") && sql.contains("linked_subject = d0.subject"), "{sql}");
+}
