@@ -14,6 +14,7 @@
 use concordat_policy::Use;
 use concordat_policy::authorize::DatasetPermit;
 use concordat_policy::denominator::told;
+use concordat_proto::receipt::Denominators;
 use serde_json::{Value, json};
 
 use crate::fetch::Source;
@@ -27,7 +28,7 @@ pub(crate) fn counts(source: &Source, permit: &DatasetPermit, strictest: u32) ->
     if let Some(department) = &source.denominators {
         rows = json!({
             "rounded_to": department.rounded_to,
-            "considered": department.considered,
+            "considered": considered(source, department),
             "invalid_identifiers": department.invalid_identifiers,
             "withheld": department.withheld,
         });
@@ -40,6 +41,15 @@ pub(crate) fn counts(source: &Source, permit: &DatasetPermit, strictest: u32) ->
     json!({ "rows": rows, "subjects": subjects })
 }
 
+/// Without the rows that were removed here: whoever withdrew elsewhere stands in no number.
+fn considered(source: &Source, department: &Denominators) -> Option<u64> {
+    let rows = department.considered?;
+    if source.removed == 0 {
+        return Some(rows);
+    }
+    told(rows.saturating_sub(source.removed), source.subjects, department.rounded_to)
+}
+
 fn insert(object: &mut Value, key: &str, count: Option<u64>) {
     if let Some(object) = object.as_object_mut() {
         object.insert(key.to_owned(), count.into());
@@ -49,7 +59,6 @@ fn insert(object: &mut Value, key: &str, count: Option<u64>) {
 #[cfg(test)]
 mod tests {
     use concordat_policy::{Agreement, DatasetName};
-    use concordat_proto::receipt::Denominators;
 
     use super::*;
     use crate::plan::tests::{AGREEMENT, agreed, name};
@@ -59,7 +68,8 @@ mod tests {
             agreement: agreement.id.clone(),
             agreement_digest: agreement.digest.clone(),
             minimum_subjects: agreement.minimum_subjects,
-            epoch_days: 90,
+            linkage: agreement.linkage.clone(),
+            reached: false,
             dataset: agreement.dataset(&DatasetName::new(name("a"), name("people"))).unwrap().clone(),
         }
     }
@@ -74,6 +84,7 @@ mod tests {
             freshness: 0,
             counts: None,
             rows: 2 * subjects,
+            removed: 0,
             delivered: 2 * subjects,
             subjects,
             partners,
@@ -91,6 +102,17 @@ mod tests {
         let few = counts(&source(9, Some(9), None), &permit, 10);
         let nothing = json!({ "rounded_to": 10, "delivered": null });
         assert_eq!(few, json!({ "rows": nothing, "subjects": { "rounded_to": 10, "delivered": null, "matched": null } }));
+    }
+
+    #[test]
+    fn whoever_was_removed_was_never_considered() {
+        let department = Denominators { rounded_to: 10, considered: Some(280), invalid_identifiers: None, withheld: Some(20) };
+        let considered = |removed, subjects| {
+            let source = Source { removed, ..source(subjects, None, Some(department.clone())) };
+            counts(&source, &permit(&agreed(AGREEMENT)), 10)["rows"]["considered"].clone()
+        };
+        assert_eq!([considered(0, 124), considered(3, 124), considered(7, 124)], [json!(280), json!(280), json!(270)]);
+        assert_eq!(considered(271, 9), Value::Null);
     }
 
     #[test]

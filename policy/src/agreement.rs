@@ -301,6 +301,10 @@ mod tests {
         assert_eq!(reaching("withdrawals = \"own_department\"", 1), [""; 0]);
         assert_eq!(reaching("withdrawals = \"all_parties\"", 0), ["dwp"], "never its owner: its node has applied them");
         assert_eq!(reaching("withdrawals = \"all_parties\"\nmax_consent_age = \"1h\"", 1), ["dfe"]);
+        let unused =
+            DRAFT.replace("# linked = {", "linked = {").replacen("# withdrawals = \"own_department\"", "withdrawals = \"all_parties\"", 1);
+        let problems = Agreement::parse(&unused).unwrap_err();
+        assert!(problems.iter().any(|problem| problem.cause.contains("linked: who withdrew elsewhere")), "{problems:?}");
         let ignores = GOOD.replacen("id = \"one\"", "id = \"one\"\nwithdrawals = \"all_parties\"", 1);
         let ignores = Agreement::parse(&ignores.replacen("power = ", "honours_objections = false\npower = ", 1)).unwrap();
         assert_eq!(ignores.reaching(&ignores.datasets[0]).count(), 0, "a basis that honours no choice honours none from elsewhere");

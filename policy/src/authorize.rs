@@ -48,6 +48,8 @@ pub struct DatasetPermit {
     pub minimum_subjects: u32,
     /// How its pseudonyms are made.
     pub linkage: Linkage,
+    /// Whether choices that other parties recorded reach it.
+    pub reached: bool,
     /// The agreement's rules of the dataset.
     pub dataset: Dataset,
 }
@@ -111,6 +113,7 @@ pub fn authorize(
                 agreement_digest: agreement.digest.clone(),
                 minimum_subjects: agreement.minimum_subjects,
                 linkage: agreement.linkage.clone(),
+                reached: agreement.reaching(dataset).next().is_some(),
                 dataset: dataset.clone(),
             };
             match datasets.entry(dataset.name.clone()) {

@@ -36,7 +36,7 @@ pub(crate) use courier::Courier;
 pub(crate) use keys::Relay;
 pub(crate) use ledgers::Ledgers;
 pub(crate) use nodes::Nodes;
-pub(crate) use reach::{Applied, Awaited, List, Lists, without};
+pub(crate) use reach::{Applied, Awaited, List, Lists};
 use release::Expected;
 pub(crate) use release::{Placed, Source};
 use request::encoded;
@@ -95,7 +95,11 @@ impl Fetcher {
         for (id, (spec, departments)) in by_agreement {
             let agreement = agreement(errand.agreements, id)?;
             self.same_text(agreement, &departments).await?;
-            self.relay.ensure(&self.nodes, agreement, &domain(spec, errand.now)?, &departments).await?;
+            // Also to those whose lists are used: pseudonyms of two keys never match.
+            let tell = specs.iter().filter(|spec| spec.permit.agreement == *id).flat_map(|spec| agreement.reaching(&spec.permit.dataset));
+            let concerned: BTreeSet<Name> = departments.iter().chain(tell).cloned().collect();
+            let concerned: Vec<Name> = concerned.into_iter().collect();
+            self.relay.ensure(&self.nodes, agreement, &domain(spec, errand.now)?, &concerned).await?;
         }
         Ok(())
     }

@@ -27,6 +27,7 @@ use tracing::{Instrument as _, Span};
 use super::flight::Flight;
 use super::ledgers::Ledgers;
 use super::nodes::{failed, faulty, timeout};
+use super::reach::{List, without};
 use super::sent::Sent;
 use crate::observe::Observed;
 
@@ -82,6 +83,8 @@ struct Progress {
     released: AtomicU64,
     /// Rows that came.
     arrived: AtomicU64,
+    /// Rows that were removed, because the choices of their subjects reach the data from elsewhere.
+    removed: AtomicU64,
     /// Rows that were handed on, and the distinct subjects among them.
     delivered: AtomicU64,
     subjects: AtomicU64,
@@ -106,9 +109,12 @@ pub(crate) struct Source {
     /// How many rows and subjects stand behind it, as callers are told; set once it is known who found a partner.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) counts: Option<serde_json::Value>,
-    /// Rows that came, those that were handed on, and the distinct subjects among these. For the gateway's log, never for callers.
+    /// Rows that came; those that were removed, because the choices of their subjects reach the data from elsewhere; those that were
+    /// handed on, and the distinct subjects among these. For the gateway's log, never for callers.
     #[serde(skip)]
     pub(crate) rows: u64,
+    #[serde(skip)]
+    pub(crate) removed: u64,
     #[serde(skip)]
     pub(crate) delivered: u64,
     #[serde(skip)]
@@ -144,14 +150,18 @@ impl Placed {
     }
 
     /// Starts to read a partition. The reader runs on its own to the receipt, even when the join needs no more rows.
-    pub(crate) fn read(&self, partition: usize) -> PlanResult<impl Stream<Item = PlanResult<RecordBatch>> + Send + use<>> {
+    pub(crate) fn read(
+        &self,
+        partition: usize,
+        withheld: Vec<Arc<List>>,
+    ) -> PlanResult<impl Stream<Item = PlanResult<RecordBatch>> + Send + use<>> {
         let ticket = self.tickets.lock().unwrap_or_else(PoisonError::into_inner).get_mut(partition).and_then(Option::take);
         let ticket = ticket.ok_or_else(|| internal_datafusion_err!("partition {partition} was read twice or does not exist"))?;
         let (sender, receiver) = mpsc::channel(AHEAD);
         let (expected, node, progress) = (self.expected.clone(), self.node.clone(), self.progress.clone());
         progress.reading.fetch_add(1, Ordering::AcqRel);
         let reading = async move {
-            let outcome = expected.stream(&node, ticket, partition, &progress, &sender).await;
+            let outcome = expected.stream(&node, ticket, partition, &withheld, &progress, &sender).await;
             if let Ok(receipt) = &outcome {
                 progress.released.fetch_add(receipt.rows, Ordering::AcqRel);
                 progress.reading.fetch_sub(1, Ordering::AcqRel);
@@ -197,6 +207,7 @@ impl Placed {
                         freshness: receipt.freshness,
                         counts: None,
                         rows: receipt.rows,
+                        removed: 0,
                         delivered: 0,
                         subjects: 0,
                         partners: None,
@@ -211,6 +222,7 @@ impl Placed {
             }
         }
         if let Some(source) = &mut source {
+            source.removed = self.progress.removed.load(Ordering::Acquire);
             source.delivered = self.progress.delivered.load(Ordering::Acquire);
             source.subjects = self.progress.subjects.load(Ordering::Acquire);
             self.expected.ledgers.note(&self.expected.department, source.standing(), &self.expected.query_id).await?;
@@ -272,6 +284,7 @@ impl Expected {
         node: &Flight,
         ticket: Ticket,
         partition: usize,
+        withheld: &[Arc<List>],
         progress: &Progress,
         sender: &mpsc::Sender<Waiting>,
     ) -> Result<Receipt, Refusal> {
@@ -295,7 +308,10 @@ impl Expected {
                 Taken::Part => {}
                 Taken::Batch(batch, size) => {
                     self.count(progress, batch.num_rows() as u64)?;
-                    // Whoever is removed here is not delivered: that must stand before.
+                    // Whole, and before anything reads or counts it: its pseudonyms need not be among the columns that are wanted.
+                    let arrived = batch.num_rows();
+                    let batch = without(batch, withheld)?;
+                    progress.removed.fetch_add((arrived - batch.num_rows()) as u64, Ordering::AcqRel);
                     progress.deliver(&batch, &mut last)?;
                     let kib = u32::try_from(size >> 10).unwrap_or(AHEAD_KIB).clamp(1, AHEAD_KIB);
                     let room = room.clone().acquire_many_owned(kib).await.map_err(Refusal::internal)?;

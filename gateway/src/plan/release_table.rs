@@ -38,7 +38,7 @@ use futures::StreamExt as _;
 
 use super::predicate::typed;
 use super::shape::refuse;
-use crate::fetch::{List, Placed, without};
+use crate::fetch::{List, Placed};
 
 /// One dataset, as far as the permit lets it be seen.
 #[derive(Debug)]
@@ -96,6 +96,10 @@ impl ReleaseTable {
                 );
             }
             columns.push(field.name().clone());
+        }
+        // Whoever is linked may have withdrawn elsewhere: without the pseudonym, nobody could be removed by it.
+        if self.permit.reached && self.permit.dataset.is_link() && columns.first().is_none_or(|column| column != LINKED) {
+            columns.insert(0, LINKED.to_owned());
         }
         Ok(columns)
     }
@@ -276,11 +280,7 @@ impl ExecutionPlan for ReleaseExec {
             return refuse(Refusal::internal("a release was read before it was known who is removed from it"));
         };
         let positions = self.positions.clone();
-        let batches = placed.read(partition)?.map(move |batch| {
-            // Whole, and before anything reads it: the pseudonym need not be among the columns that are wanted.
-            let batch = without(batch?, &withheld).or_else(refuse)?;
-            Ok(batch.project(&positions)?)
-        });
+        let batches = placed.read(partition, withheld)?.map(move |batch| Ok(batch?.project(&positions)?));
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), batches)))
     }
 }

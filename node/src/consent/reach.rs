@@ -41,9 +41,11 @@ impl std::fmt::Debug for Kind {
 /// Of what types the identifiers of some data are, each once.
 pub fn identifiers<'a>(data: impl Iterator<Item = &'a Dataset>) -> Vec<IdentifierType> {
     let mut types: Vec<IdentifierType> = Vec::new();
-    for dataset in data {
-        if types.iter().all(|known| known.label() != dataset.identifier.label()) {
-            types.push(dataset.identifier.clone());
+    for identifier in
+        data.flat_map(|dataset| std::iter::once(&dataset.identifier).chain(dataset.linked.as_ref().map(|linked| &linked.identifier)))
+    {
+        if types.iter().all(|known| known.label() != identifier.label()) {
+            types.push(identifier.clone());
         }
     }
     types

@@ -170,6 +170,14 @@ impl File {
                 Err(found) => problems.extend(found),
             }
         }
+        if self.withdrawals == WithdrawalReach::AllParties {
+            for Dataset { name, .. } in datasets.iter().filter(|dataset| dataset.linked.is_some() && !dataset.is_link()) {
+                let cause = format!(
+                    "dataset '{name}', linked: who withdrew elsewhere can be removed by a pseudonym that is released, and this is not"
+                );
+                problems.push(Problem::at(name.dataset.as_str(), cause, "permit it uses = [\"join\"], or leave `linked` out"));
+            }
+        }
         if !problems.is_empty() {
             return Err(problems);
         }

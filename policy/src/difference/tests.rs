@@ -118,5 +118,10 @@ fn an_agreement_that_is_gone_permits_nothing_more() {
 fn a_second_identifier_is_a_term_of_its_own_and_its_uses_are_told() {
     let new =
         AGREEMENT.replace("consent_text = \"May we?\"", "consent_text = \"May we?\"\nlinked = { type = \"uprn\", uses = [\"join\"] }");
-    insta::assert_snapshot!(between(AGREEMENT, &new).to_string(), @"");
+    insta::assert_snapshot!(between(AGREEMENT, &new).to_string(), @r#"
+    Newly permitted (wider):
+      dwp.claims.linked_subject: join
+    Terms:
+      dwp.claims: linked: "Uprn" is new (other)
+    "#);
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array as _, BooleanArray, FixedSizeBinaryArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use concordat_policy::Refusal;
+use concordat_policy::column::LINKED;
 use concordat_proto::reach::{Changes, Pseudonym};
 use zeroize::Zeroizing;
 
@@ -52,7 +53,7 @@ impl List {
 }
 
 /// The rows of a release's batch whose subjects are on none of the lists. Its first column is the pseudonym, ascending: that was checked
-/// when it came.
+/// when it came. A link dataset has a second one, `linked_subject`, in no order.
 ///
 /// # Errors
 /// [`concordat_policy::Code::Internal`] for another batch.
@@ -73,6 +74,18 @@ pub(crate) fn without(batch: RecordBatch, lists: &[Arc<List>]) -> Result<RecordB
             let Some(next) = listed.peek() else { break };
             if next.as_slice() == subject
                 && let Some(keep) = keep.get_or_insert_with(|| vec![true; subjects.len()]).get_mut(row)
+            {
+                *keep = false;
+            }
+        }
+    }
+    if let Some(linked) = batch.column_by_name(LINKED) {
+        let linked =
+            linked.as_any().downcast_ref::<FixedSizeBinaryArray>().filter(|linked| linked.null_count() == 0).ok_or_else(strange)?;
+        for (row, subject) in linked.iter().enumerate() {
+            let subject = subject.ok_or_else(strange)?;
+            if lists.iter().any(|list| !list.between(subject, subject).is_empty())
+                && let Some(keep) = keep.get_or_insert_with(|| vec![true; linked.len()]).get_mut(row)
             {
                 *keep = false;
             }
@@ -139,11 +152,18 @@ mod tests {
             let words: DictionaryArray<Int32Type> = subjects.iter().map(|n| Some(if n % 2 == 0 { "even" } else { "odd" })).collect();
             let words: ArrayRef = Arc::new(words);
             let values: ArrayRef = Arc::new(Int64Array::from_iter_values(subjects.iter().map(|n| i64::from(*n))));
-            let batch = RecordBatch::try_from_iter([("subject", column), ("word", words), ("value", values)]).unwrap();
-            let left = without(batch, &own).unwrap();
-            let left: Vec<i64> = left.column(2).as_primitive::<Int64Type>().values().to_vec();
-            let expected: Vec<i64> = subjects.iter().filter(|n| !lists.iter().any(|l| l.contains(n))).map(|n| i64::from(*n)).collect();
-            assert_eq!(left, expected, "{subjects:?} without {lists:?}");
+            let listed = |n: &u8| lists.iter().any(|l| l.contains(n));
+            let link: Option<Vec<u8>> = u.arbitrary::<bool>()?.then(|| subjects.iter().map(|n| n * 7 % 10).collect());
+            let mut columns = vec![("subject", column), ("word", words), ("value", values)];
+            if let Some(linked) = &link {
+                let bytes: Vec<u8> = linked.iter().flat_map(|n| pseudonym(*n)).collect();
+                columns.insert(1, (LINKED, Arc::new(FixedSizeBinaryArray::try_new(16, Buffer::from_vec(bytes), None).unwrap())));
+            }
+            let left = without(RecordBatch::try_from_iter(columns).unwrap(), &own).unwrap();
+            let left: Vec<i64> = left.column_by_name("value").unwrap().as_primitive::<Int64Type>().values().to_vec();
+            let stays = |row: &usize| !listed(&subjects[*row]) && !link.as_ref().is_some_and(|linked| listed(&linked[*row]));
+            let expected: Vec<i64> = (0..subjects.len()).filter(stays).map(|row| i64::from(subjects[row])).collect();
+            assert_eq!(left, expected, "{subjects:?}, linked {link:?}, without {lists:?}");
             Ok(())
         });
     }
