@@ -108,7 +108,7 @@ mod tests {
     fn whoever_was_removed_was_never_considered() {
         let department = Denominators { rounded_to: 10, considered: Some(280), invalid_identifiers: None, withheld: Some(20) };
         let considered = |removed, subjects| {
-            let source = Source { removed, ..source(subjects, None, Some(department.clone())) };
+            let source = Source { removed, ..source(subjects, None, Some(department)) };
             counts(&source, &permit(&agreed(AGREEMENT)), 10)["rows"]["considered"].clone()
         };
         assert_eq!([considered(0, 124), considered(3, 124), considered(7, 124)], [json!(280), json!(280), json!(270)]);

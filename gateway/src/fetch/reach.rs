@@ -318,7 +318,13 @@ mod tests {
             consent_version: standing.version,
             consent_generation: standing.generation,
             freshness: 1,
+            counts: None,
             rows: 1,
+            removed: 0,
+            delivered: 1,
+            subjects: 1,
+            partners: None,
+            denominators: None,
         };
         let sources = [source("dfe", at(0, 9)), source("dwp", at(1, 2))];
         let lists = [Applied::new("dfe", at(0, 8), None), Applied::new("dwp", at(1, 3), None), Applied::new("dhsc", at(0, 4), Some(77))];

@@ -11,6 +11,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 pub(super) type SourceColumn = (DatasetName, String);
 
 /// A node's output.
+#[expect(clippy::large_enum_variant, reason = "there is one of each node of a plan")]
 pub(super) enum Shape {
     /// Rows about subjects: nothing of it may reach the caller except through an aggregate and `Protect`, or where the
     /// agreement permits the use `output`.

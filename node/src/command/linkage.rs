@@ -178,7 +178,7 @@ fn rotated(text: &str, before: &Agreement, keyholder: &Name) -> Option<(String, 
         let after = Agreement::parse(&text).ok()?;
         let differs = difference(before, &after);
         let else_alike = differs.no_longer.is_empty() && differs.newly.is_empty();
-        let terms = differs.terms.iter().all(|(name, _, _)| name == "rotation" || name == "keyholder");
+        let terms = differs.terms.iter().all(|term| term.name == "rotation" || term.name == "keyholder");
         (after.linkage == wanted && else_alike && terms).then_some((text, after))
     })
 }

@@ -158,10 +158,11 @@ async fn either_subjects_objection_withholds_a_link_and_both_leave_as_pseudonyms
     let purposes = PurposeTree::parse("purpose = [{ id = \"p\", title = \"P\" }]").unwrap();
     let intake = Intake::of([IdentifierType::Uprn, IdentifierType::Nino].into_iter(), purposes);
     for (identifier, kind) in [("3", "uprn"), ("AB000004C", "nino")] {
-        consent.record(&[intake.record(identifier, kind, "p", "objected", &mut String::new()).unwrap()]).unwrap();
+        let raw = Raw { identifier, identifier_type: kind, purpose: "p", event: "objected", ..Raw::default() };
+        consent.record(&[intake.record(raw, &mut String::new()).unwrap()]).unwrap();
     }
     let (snapshot, purpose) = (consent.catch_up().unwrap().snapshot, name("p"));
-    let domain = LinkageDomain { mission: name("m"), purpose: name("p"), epoch: 1 };
+    let domain = LinkageDomain { mission: name("m"), purpose: name("p"), epoch: 1, rotation: 0 };
     let people = || Pseudonyms::derive(&DomainKey::new([5; 32]), &domain, &IdentifierType::Nino);
     let records = |kind: &str| snapshot.view(kind, std::iter::once(&purpose));
     let linked = Linked { identifier: IdentifierType::Nino, pseudonyms: people(), consent: records("nino"), released: true };
