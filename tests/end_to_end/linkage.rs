@@ -174,8 +174,10 @@ async fn a_department_that_lost_its_keys_is_brought_them_and_a_replaced_private_
     }
     fs::write(sandbox.copy("dwp", "opportunity"), &next).unwrap();
     sandbox.sign("dwp", "opportunity");
-    // The other agreement that names the key; nothing is asked under it here.
-    fs::remove_file(sandbox.copy("dwp", "healthy-life")).unwrap();
+    // The other agreements that name the key; nothing is asked under them here.
+    for other in ["healthy-life", "strong-economy"] {
+        fs::remove_file(sandbox.copy("dwp", other)).unwrap();
+    }
     sandbox.running.restart_node("dwp").await.unwrap();
     refused(sandbox.query(BOTH).await, Code::NodeRefused, "may be held by 'dwp', by a linkage key that it has replaced");
     take_all(&sandbox, &PARTIES, &rotated(&next, 1)).await;

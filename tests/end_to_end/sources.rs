@@ -73,13 +73,16 @@ async fn copied(layout: &Layout, department: &str) -> Copied {
     Copied { columns, rows: String::from_utf8(csv).unwrap() }
 }
 
-/// Has a department's dataset read something else than its files.
+/// Has a department's first dataset read something else than its files.
 fn instead(layout: &Layout, department: &str, source: &str, connection: &str) {
     let path = layout.node(department).join("node.toml");
     let text = std::fs::read_to_string(&path).unwrap();
-    let lines = text.lines().filter(|line| !line.starts_with("format = "));
-    let lines = lines.map(|line| if line.starts_with("source = ") { source.to_owned() } else { line.to_owned() });
-    std::fs::write(path, lines.collect::<Vec<_>>().join("\n") + "\n" + connection).unwrap();
+    let mut lines: Vec<&str> = text.lines().collect();
+    let first = |lines: &[&str], start: &str| lines.iter().position(|line| line.starts_with(start)).unwrap();
+    lines.remove(first(&lines, "format = "));
+    let at = first(&lines, "source = ");
+    lines[at] = source;
+    std::fs::write(path, lines.join("\n") + "\n" + connection).unwrap();
 }
 
 fn into_postgres(postgres: &Postgres, data: &Copied) {
