@@ -29,6 +29,7 @@ async fn counts_are_those_of_the_release_by_purpose() {
     assert_eq!(counts, [("opportunity", 4, 2, 2), ("opportunity.measure", 4, 2, 2)]);
 
     let now = Utc::now();
+    world.bring_key(&node);
     let release = node.order(&world.order(&world.request(now), now), Some(world.gateway.fingerprint.clone()), now).await.unwrap();
     let released = release.partition(0).await.unwrap().counts();
     assert_eq!((released.released, released.without_consent, released.invalid_identifiers), (4, 2, 2));
