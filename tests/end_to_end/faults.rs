@@ -93,7 +93,7 @@ async fn a_node_whose_log_fills_up_stops_releasing() {
                     "{}\n",
                     serde_json::json!({ "entry": entry, "time": "2026-01-01T00:00:00.000Z", "event": "filler", "x": "y".repeat(400) })
                 );
-                if text.len() + line.len() > LIMIT - 900 {
+                if text.len() + line.len() > LIMIT - 2_600 {
                     break;
                 }
                 text.push_str(&line);
