@@ -116,10 +116,10 @@ fn in_postgres(rows: u64) -> String {
 
 fn in_mariadb(rows: u64) -> String {
     format!(
-        "CREATE TABLE office.people (id VARCHAR(9) NOT NULL, region VARCHAR(10), score DOUBLE, cohort INT, fsm BOOLEAN, born DATE); \
-         INSERT INTO office.people SELECT CONCAT('AB', LPAD(seq, 7, '0')), ELT(1 + seq % 4, 'London', 'Wales', 'North East', 'Scotland'), \
+        "USE office; CREATE TABLE people (id VARCHAR(9) NOT NULL, region VARCHAR(10), score DOUBLE, cohort INT, fsm BOOLEAN, born DATE); \
+         INSERT INTO people SELECT CONCAT('AB', LPAD(seq, 7, '0')), ELT(1 + seq % 4, 'London', 'Wales', 'North East', 'Scotland'), \
          (seq % 997) / 7e0, 2000 + seq % 25, seq % 3 = 0, DATE '1990-01-01' + INTERVAL (seq % 9000) DAY FROM seq_1_to_{rows}; \
-         ANALYZE TABLE office.people;"
+         ANALYZE TABLE people;"
     )
 }
 
