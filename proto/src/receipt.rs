@@ -48,7 +48,7 @@ pub struct Receipt {
     /// The release's entry in the node's log.
     pub log_entry: u64,
     /// Of the whole release, in the receipt of every partition alike. Stated where the release was ordered in contract version 2 or
-    /// later under an agreement that permits to count the dataset's subjects.
+    /// later under an agreement that permits to count the dataset's subjects; never of a link dataset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub denominators: Option<Denominators>,
 }
