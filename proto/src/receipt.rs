@@ -62,7 +62,7 @@ pub struct Denominators {
     pub rounded_to: u32,
     /// Rows that met the conditions.
     pub considered: Option<u64>,
-    /// Of these, rows whose identifier is invalid or missing. Each counts as a subject of its own.
+    /// Of these, rows whose identifier is invalid or missing. Each different text counts as a subject, missing ones as one together.
     pub invalid_identifiers: Option<u64>,
     /// Of these, rows whose subject has not agreed, has withdrawn or has objected.
     pub withheld: Option<u64>,
