@@ -23,7 +23,8 @@ use crate::fetch::Source;
 /// What is told of one source. `strictest` is the statement's minimum, `link` the link dataset that it reads, if it reads one.
 pub(crate) fn counts(source: &Source, permit: &DatasetPermit, strictest: u32, link: Option<&DatasetName>) -> Value {
     if let Some(link) = link {
-        return json!({ "not_told": format!("the statement reads the link dataset '{link}', through which a count could rest on few subjects") });
+        let why = format!("the statement reads the link dataset '{link}', through which a count could rest on few subjects");
+        return json!({ "not_told": why });
     }
     if !permit.dataset.subject_uses.contains(&Use::Aggregate) {
         return json!({ "not_told": format!("agreement '{}' does not let its subjects be counted", permit.agreement) });

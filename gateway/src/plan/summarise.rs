@@ -392,7 +392,8 @@ impl Rewriter<'_> {
         let distinct = |name: &str| count_distinct(cast(named(name), DataType::Binary));
         // DISTINCT is said again beside the FILTER: DataFusion's builder forgets that of the expression that it begins with.
         let distinct_where = |name: &str, condition: Expr| distinct(name).filter(condition).distinct().build();
-        let mut totals = vec![if linked { distinct("__s") } else { count(lit(1i64)) }.alias("__subjects")];
+        let subjects = if linked { distinct("__s") } else { count(lit(1i64)) };
+        let mut totals = vec![subjects.alias("__subjects")];
         totals.extend(linked.then(|| distinct("__o").alias("__others")));
         for (i, summary) in summaries.iter().enumerate() {
             let (n, h) = (named(&format!("__n{i}")), named(&format!("__h{i}")));
