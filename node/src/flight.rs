@@ -43,7 +43,7 @@ struct Reader {
     release: Arc<Release>,
     partition: u32,
     // Rows sent in this partition, and the release's counts and what may be told of them: set when the last batch is out.
-    end: OnceLock<(u64, Counts, Denominators)>,
+    end: OnceLock<(u64, Counts, Option<Denominators>)>,
     answered: OnceLock<()>,
 }
 
@@ -241,7 +241,7 @@ impl Reader {
             consent_generation: (order.contract_version >= GENERATIONS).then_some(self.release.standing.generation),
             freshness: self.release.freshness,
             log_entry,
-            denominators: (order.contract_version >= DENOMINATORS && self.counts_subjects()).then_some(denominators),
+            denominators: denominators.filter(|_| order.contract_version >= DENOMINATORS && self.counts_subjects()),
         };
         receipt.sign(&self.node.signing).map_err(Refusal::internal)
     }

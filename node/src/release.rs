@@ -313,7 +313,7 @@ impl Sorting {
         let share = self.memory / scan.streams.len().max(1);
         let worker = |index| vec![Worker::new(Arc::clone(&self.rules), self.buckets.clone(), Arc::clone(&self.folder), share, index)];
         let ends = work(scan, worker).await?;
-        let mut sorted = Sorted::new(self.buckets, self.folder, self.rules.minimum_subjects);
+        let mut sorted = Sorted::new(self.buckets, self.folder, &self.rules);
         ends.into_iter().flatten().for_each(|end| sorted.add(end));
         Ok(sorted)
     }

@@ -48,7 +48,7 @@ pub struct Receipt {
     /// The release's entry in the node's log.
     pub log_entry: u64,
     /// Of the whole release, in the receipt of every partition alike. Stated where the release was ordered in contract version 2 or
-    /// later under an agreement that permits to count the dataset's subjects.
+    /// later under an agreement that permits to count the dataset's subjects; never of a link dataset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub denominators: Option<Denominators>,
 }
@@ -62,7 +62,7 @@ pub struct Denominators {
     pub rounded_to: u32,
     /// Rows that met the conditions.
     pub considered: Option<u64>,
-    /// Of these, rows whose identifier is invalid or missing. Each counts as a subject of its own.
+    /// Of these, rows whose identifier is invalid or missing. Each different text counts as a subject, missing ones as one together.
     pub invalid_identifiers: Option<u64>,
     /// Of these, rows whose subject has not agreed, has withdrawn or has objected.
     pub withheld: Option<u64>,

@@ -320,7 +320,6 @@ mod tests {
             freshness: 1,
             counts: None,
             rows: 1,
-            removed: 0,
             delivered: 1,
             subjects: 1,
             partners: None,

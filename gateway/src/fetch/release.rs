@@ -83,8 +83,6 @@ struct Progress {
     released: AtomicU64,
     /// Rows that came.
     arrived: AtomicU64,
-    /// Rows that were removed, because the choices of their subjects reach the data from elsewhere.
-    removed: AtomicU64,
     /// Rows that were handed on, and the distinct subjects among them.
     delivered: AtomicU64,
     subjects: AtomicU64,
@@ -109,12 +107,10 @@ pub(crate) struct Source {
     /// How many rows and subjects stand behind it, as callers are told; set once it is known who found a partner.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) counts: Option<serde_json::Value>,
-    /// Rows that came; those that were removed, because the choices of their subjects reach the data from elsewhere; those that were
-    /// handed on, and the distinct subjects among these. For the gateway's log, never for callers.
+    /// Rows that came; those that were handed on, without those whose subjects' choices reach the data from elsewhere, and the distinct
+    /// subjects among these. Exact: not for callers.
     #[serde(skip)]
     pub(crate) rows: u64,
-    #[serde(skip)]
-    pub(crate) removed: u64,
     #[serde(skip)]
     pub(crate) delivered: u64,
     #[serde(skip)]
@@ -207,7 +203,6 @@ impl Placed {
                         freshness: receipt.freshness,
                         counts: None,
                         rows: receipt.rows,
-                        removed: 0,
                         delivered: 0,
                         subjects: 0,
                         partners: None,
@@ -222,7 +217,6 @@ impl Placed {
             }
         }
         if let Some(source) = &mut source {
-            source.removed = self.progress.removed.load(Ordering::Acquire);
             source.delivered = self.progress.delivered.load(Ordering::Acquire);
             source.subjects = self.progress.subjects.load(Ordering::Acquire);
             self.expected.ledgers.note(&self.expected.department, source.standing(), &self.expected.query_id).await?;
@@ -309,9 +303,7 @@ impl Expected {
                 Taken::Batch(batch, size) => {
                     self.count(progress, batch.num_rows() as u64)?;
                     // Whole, and before anything reads or counts it: its pseudonyms need not be among the columns that are wanted.
-                    let arrived = batch.num_rows();
                     let batch = without(batch, withheld)?;
-                    progress.removed.fetch_add((arrived - batch.num_rows()) as u64, Ordering::AcqRel);
                     progress.deliver(&batch, &mut last)?;
                     let kib = u32::try_from(size >> 10).unwrap_or(AHEAD_KIB).clamp(1, AHEAD_KIB);
                     let room = room.clone().acquire_many_owned(kib).await.map_err(Refusal::internal)?;

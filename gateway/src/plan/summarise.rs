@@ -390,10 +390,11 @@ impl Rewriter<'_> {
         let groups: Vec<Expr> = (0..keys).map(|i| named(&format!("__k{i}"))).collect();
         // Of bytes of any length, which DataFusion counts in less memory than those of a fixed one.
         let distinct = |name: &str| count_distinct(cast(named(name), DataType::Binary));
-        let own = || if linked { distinct("__s") } else { count(lit(1i64)) };
-        let other = || distinct("__o");
-        let mut totals = vec![own().alias("__subjects")];
-        totals.extend(linked.then(|| other().alias("__others")));
+        // DISTINCT is said again beside the FILTER: DataFusion's builder forgets that of the expression that it begins with.
+        let distinct_where = |name: &str, condition: Expr| distinct(name).filter(condition).distinct().build();
+        let subjects = if linked { distinct("__s") } else { count(lit(1i64)) };
+        let mut totals = vec![subjects.alias("__subjects")];
+        totals.extend(linked.then(|| distinct("__o").alias("__others")));
         for (i, summary) in summaries.iter().enumerate() {
             let (n, h) = (named(&format!("__n{i}")), named(&format!("__h{i}")));
             if matches!(summary.measure, Measure::Sum | Measure::Average) {
@@ -401,9 +402,11 @@ impl Rewriter<'_> {
             }
             totals.push(sum(n.clone()).alias(format!("__tn{i}")));
             let contributes = if summary.condition.is_some() { h } else { n }.gt(lit(0i64));
-            totals.push(own().filter(contributes.clone()).build()?.alias(format!("__tc{i}")));
             if linked {
-                totals.push(other().filter(contributes).build()?.alias(format!("__to{i}")));
+                totals.push(distinct_where("__s", contributes.clone())?.alias(format!("__tc{i}")));
+                totals.push(distinct_where("__o", contributes)?.alias(format!("__to{i}")));
+            } else {
+                totals.push(count(lit(1i64)).filter(contributes).build()?.alias(format!("__tc{i}")));
             }
         }
         let outer = LogicalPlanBuilder::from(inner).aggregate(groups, totals)?;

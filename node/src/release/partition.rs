@@ -46,9 +46,9 @@ impl Partition {
         self.reader.sorted().counts()
     }
 
-    /// What may be told of them outside of the department.
+    /// What may be told of them outside of the department; nothing of a link dataset.
     #[must_use]
-    pub fn denominators(&self) -> Denominators {
+    pub fn denominators(&self) -> Option<Denominators> {
         self.reader.sorted().denominators()
     }
 

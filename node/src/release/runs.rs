@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use super::behind::Behind;
 use super::buckets::Buckets;
-use super::worker::{Counts, End};
+use super::worker::{Counts, End, Rules};
 
 /// The rows of some batches, in the order of their buckets.
 struct ByBucket {
@@ -153,6 +153,8 @@ pub(crate) struct Sorted {
     runs: Vec<Run>,
     counts: Counts,
     behind: Behind,
+    /// Whether anything may be told of the counts: not of a link dataset, whose rows can rest on few subjects of either type.
+    told: bool,
     // Removed when the last reader is gone.
     _folder: Arc<TempDir>,
 }
@@ -164,8 +166,9 @@ impl std::fmt::Debug for Sorted {
 }
 
 impl Sorted {
-    pub(super) fn new(buckets: Buckets, folder: Arc<TempDir>, minimum_subjects: u32) -> Self {
-        Self { buckets, runs: Vec::new(), counts: Counts::default(), behind: Behind::new(minimum_subjects), _folder: folder }
+    pub(super) fn new(buckets: Buckets, folder: Arc<TempDir>, rules: &Rules) -> Self {
+        let (behind, told) = (Behind::new(rules.minimum_subjects), rules.linked.is_none());
+        Self { buckets, runs: Vec::new(), counts: Counts::default(), behind, told, _folder: folder }
     }
 
     pub(super) fn add(&mut self, end: End) {
@@ -180,8 +183,8 @@ impl Sorted {
     }
 
     /// What may be told of them outside of the department.
-    pub(crate) fn denominators(&self) -> Denominators {
-        self.behind.denominators(self.counts)
+    pub(crate) fn denominators(&self) -> Option<Denominators> {
+        self.told.then(|| self.behind.denominators(self.counts))
     }
 
     #[cfg(test)]

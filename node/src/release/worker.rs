@@ -196,6 +196,7 @@ impl Worker {
                 space.rows.push(row);
             } else {
                 self.counts.invalid_identifiers += 1;
+                self.behind.invalid(identifier);
             }
         }
         Ok(())

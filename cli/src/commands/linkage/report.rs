@@ -27,7 +27,7 @@ Starts from the people of the column's dataset, and looks for each in every othe
 
 It is a query of its own, under the view's agreements: with their minimum, in the log, for the declared purpose. The column must be
 one that may be grouped by. Rates are withheld where fewer people than the minimum were found, or were not; such values are not in
-the shares' totals.")]
+the shares' totals. A view that reads a link dataset has no report: there one person can be both found and not found.")]
 pub(crate) struct Report {
     /// An outcome view of the estate
     #[arg(value_name = "VIEW", value_parser = view_name)]

@@ -5,6 +5,8 @@
 //! shown     matched and unmatched where both are shown: one of them beside the subjects would tell the other
 //! totals    over the values that are shown
 //! ```
+//! A view that reads a link dataset has no report: one subject is linked to several there, of which some are found and some are not, so
+//! that it would count among those who were found and again among those who were not.
 
 use std::collections::BTreeSet;
 
@@ -18,9 +20,15 @@ const PSEUDONYM: &str = "pseudonym";
 /// The statement for `view`, by the column `by`.
 ///
 /// # Errors
-/// When the view or the column is not one that the caller may use so, or a dataset identifies its subjects as no other does.
+/// When the view or the column is not one that the caller may use so, the view reads a link dataset, or a dataset identifies its
+/// subjects otherwise than the column's.
 pub(super) fn statement(catalogue: &CatalogueResponse, view: &str, by: &str) -> Result<String> {
     let datasets = datasets(catalogue, view)?;
+    if let Some(link) = datasets.iter().find(|dataset| is_link(dataset)) {
+        let why = "through it one person can be both found and not found, and would be counted twice";
+        return Err(Failure::usage(format!("there is no report on the view '{view}', which reads the link dataset {}: {why}", link.name))
+            .advice("report on a view whose datasets identify people alike"));
+    }
     let (first, column) = column(&datasets, by)?;
     let others: Vec<&Dataset> = datasets.iter().copied().filter(|dataset| dataset.name != first.name).collect();
     if others.is_empty() {
@@ -101,32 +109,33 @@ fn column<'d>(datasets: &[&'d Dataset], by: &str) -> Result<(&'d Dataset, &'d st
     }
 }
 
-/// The other datasets joined to the first, each on a pseudonym of the same kind, and their aliases.
-fn joins(first: &Dataset, mut others: Vec<&Dataset>) -> Result<(String, Vec<String>)> {
+/// The other datasets joined to the first, each on its pseudonym, and their aliases.
+fn joins(first: &Dataset, others: Vec<&Dataset>) -> Result<(String, Vec<String>)> {
+    let own = kind(first);
+    let (alike, apart): (Vec<&Dataset>, Vec<&Dataset>) = others.into_iter().partition(|dataset| own.is_some() && kind(dataset) == own);
+    if !apart.is_empty() {
+        let names = apart.iter().map(|dataset| dataset.name.as_str()).collect::<Vec<_>>().join(", ");
+        return Err(Failure::usage(format!("{names}: cannot be joined with {}, which identifies its subjects otherwise", first.name))
+            .advice("report on a view whose datasets identify people alike"));
+    }
     let (mut joins, mut aliases) = (String::new(), Vec::new());
-    let mut known: Vec<(String, &str)> = pseudonyms(first).map(|column| (format!("d0.{}", column.name), column.title.as_str())).collect();
-    while !others.is_empty() {
-        let fits = |dataset: &Dataset| {
-            let pairs = pseudonyms(dataset)
-                .flat_map(|own| known.iter().filter(move |(_, title)| *title == own.title).map(move |there| (there, own)));
-            pairs.map(|((there, _), own)| (there.clone(), own.name.clone())).next()
-        };
-        let Some((place, (there, own))) = others.iter().enumerate().find_map(|(place, &dataset)| Some((place, fits(dataset)?))) else {
-            let names = others.iter().map(|dataset| dataset.name.as_str()).collect::<Vec<_>>().join(", ");
-            return Err(Failure::usage(format!("{names}: identify their subjects as no other dataset of the view does"))
-                .advice("report on a view that joins them through a link dataset"));
-        };
-        let (dataset, alias) = (others.remove(place), format!("d{}", aliases.len() + 1));
-        joins.push_str(&format!("\n  LEFT JOIN {} {alias} ON {alias}.{own} = {there}", dataset.name));
-        known.extend(pseudonyms(dataset).map(|column| (format!("{alias}.{}", column.name), column.title.as_str())));
+    for (place, dataset) in (1..).zip(alike) {
+        let alias = format!("d{place}");
+        joins.push_str(&format!("\n  LEFT JOIN {} {alias} ON {alias}.subject = d0.subject", dataset.name));
         aliases.push(alias);
     }
     Ok((joins, aliases))
 }
 
-/// The pseudonyms of a dataset that may be joined on. What they are pseudonyms of stands in their titles.
-fn pseudonyms(dataset: &Dataset) -> impl Iterator<Item = &Column> {
-    dataset.columns.iter().filter(|column| column.r#type == PSEUDONYM && column.uses.iter().any(|used| used == "join"))
+/// Whether it has a second pseudonym.
+fn is_link(dataset: &Dataset) -> bool {
+    dataset.columns.iter().filter(|column| column.r#type == PSEUDONYM).count() > 1
+}
+
+/// What a dataset's pseudonym is of, where it may be joined on: that stands in its title.
+fn kind(dataset: &Dataset) -> Option<&str> {
+    let pseudonym = dataset.columns.iter().find(|column| column.r#type == PSEUDONYM)?;
+    pseudonym.uses.iter().any(|used| used == "join").then_some(pseudonym.title.as_str())
 }
 
 #[cfg(test)]
@@ -155,6 +164,7 @@ mod tests {
                 view("joined", "SELECT 1 -- FROM d.absent\nFROM a.people p JOIN \"B\".claims c ON p.subject=c.subject"),
                 view("outer_view", "SELECT count(*) FROM views.joined JOIN c.homes"),
                 view("linked", "SELECT 1 FROM a.people,c.homes,d.links"),
+                view("three", "SELECT 1 FROM a.people,b.claims,e.pupils"),
                 view("alone", "SELECT count(*) FROM a.people"),
             ],
             datasets: vec![
@@ -163,6 +173,7 @@ mod tests {
                 dataset("c.homes", "uprn", None, &["tenure"]),
                 dataset("d.links", "nino", Some("uprn"), &[]),
                 dataset("d.absent", "nino", None, &["region"]),
+                dataset("e.pupils", "nino", None, &[]),
             ],
             ..Default::default()
         }
@@ -173,11 +184,11 @@ mod tests {
         let sql = statement(&catalogue(), "joined", "region").unwrap();
         assert!(sql.contains("FROM a.people d0\n  LEFT JOIN b.claims d1 ON d1.subject = d0.subject\n  GROUP BY d0.region"), "{sql}");
         assert!(sql.contains("FILTER (WHERE NOT (d1.subject IS NOT NULL))") && !sql.contains("absent"), "{sql}");
-        let linked = statement(&catalogue(), "linked", "c.homes.tenure").unwrap();
+        let three = statement(&catalogue(), "three", "region").unwrap();
         let joins =
-            "FROM c.homes d0\n  LEFT JOIN d.links d1 ON d1.linked_subject = d0.subject\n  LEFT JOIN a.people d2 ON d2.subject = d1.subject";
-        assert!(linked.contains(joins), "{linked}");
-        assert!(linked.contains("(WHERE d1.subject IS NOT NULL AND d2.subject IS NOT NULL) AS matched"), "{linked}");
+            "FROM a.people d0\n  LEFT JOIN b.claims d1 ON d1.subject = d0.subject\n  LEFT JOIN e.pupils d2 ON d2.subject = d0.subject";
+        assert!(three.contains(joins), "{three}");
+        assert!(three.contains("(WHERE d1.subject IS NOT NULL AND d2.subject IS NOT NULL) AS matched"), "{three}");
     }
 
     #[test]
@@ -187,7 +198,9 @@ mod tests {
             ("alone", "region", "one dataset only"),
             ("joined", "secret", "choose one of a.people.region, a.people.sector, b.claims.sector"),
             ("joined", "sector", "say a.people.sector or b.claims.sector"),
-            ("outer_view", "region", "c.homes: identify their subjects as no other"),
+            ("outer_view", "region", "c.homes: cannot be joined with a.people"),
+            ("linked", "region", "reads the link dataset d.links"),
+            ("linked", "c.homes.tenure", "would be counted twice"),
         ] {
             let failure = statement(&catalogue(), view, by).unwrap_err();
             let text = format!("{} {}", failure.message, failure.advice.clone().unwrap_or_default());
