@@ -168,7 +168,10 @@ impl Agreements {
         match self.signatures.compromised(agreement, now) {
             None => Ok(()),
             Some(party) => Err(self
-                .denied(format!("the agreement '{}' names a key of '{party}' that this department has listed as revoked", agreement.id))
+                .denied(format!(
+                    "the agreement '{}' names a key of '{party}' that this department has listed as revoked, or another party by what replaced it",
+                    agreement.id
+                ))
                 .advice("the parties must agree that department's new key, and sign anew")),
         }
     }
