@@ -7,10 +7,11 @@ mod current;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use concordat_guard::ReleaseGuard;
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::signature::Fault;
+use concordat_policy::succession::Keys;
 use concordat_policy::{Agreement, Code, LinkageDomain, Name, PurposeTree, Refusal, Revocations, Seen, Signatures};
 use concordat_proto::signature::offer::Offer;
 use concordat_proto::v1;
@@ -202,16 +203,41 @@ impl Agreements {
         Err(self.denied("the linkage domain's epoch is not the current one").advice("compare the clocks of gateway and department"))
     }
 
-    /// Who may hold the key of `domain`: the parties of every agreement held here that leads to it, each by its present linkage key,
-    /// whether or not the agreement is in force or suspended: a key that was given is not taken back by that.
+    /// Who may use the key of `domain` at `now`: the parties of every agreement that leads to it, is in force and binds this department,
+    /// suspended or not, each by its present linkage key.
     #[must_use]
-    pub fn members(&self, domain: &LinkageDomain) -> Members {
+    pub fn members(&self, domain: &LinkageDomain, now: DateTime<Utc>) -> Members {
+        self.parties(domain, now, |agreement| agreement.in_force(now) && self.bound(agreement, now).is_ok())
+    }
+
+    /// Whom a keyholder may have given the key of `domain` by `now`: the same of every agreement that this department has signed and that
+    /// was in force at any time since the domain's epoch began. What this department neither holds nor has signed is unknown to it.
+    #[must_use]
+    pub fn once_members(&self, domain: &LinkageDomain, now: DateTime<Utc>) -> Members {
+        self.parties(domain, now, |agreement| {
+            let days = u64::from(domain.epoch).saturating_mul(u64::from(agreement.linkage.epoch_days));
+            let began = NaiveDate::default().checked_add_days(Days::new(days));
+            let since = agreement.valid_from <= now.date_naive() && began.is_none_or(|began| began <= agreement.valid_until);
+            (agreement.in_force(now) || since) && self.signed(agreement, now).is_ok()
+        })
+    }
+
+    /// The parties, each by its present linkage key, of the agreements that lead to `domain` and meet a condition.
+    fn parties(&self, domain: &LinkageDomain, now: DateTime<Utc>, counts: impl Fn(&Agreement) -> bool) -> Members {
         let leads = |agreement: &&Agreement| {
             let same = agreement.mission == domain.mission && agreement.linkage.rotation == domain.rotation;
-            same && self.covers(agreement, &domain.purpose)
+            same && self.covers(agreement, &domain.purpose) && counts(agreement)
         };
-        let parties = self.agreements.iter().filter(leads).flat_map(|agreement| &agreement.parties);
-        parties.map(|party| (party.department.clone(), party.linkage_key.clone())).collect()
+        let mut members = Members::new();
+        for agreement in self.agreements.iter().filter(leads) {
+            for party in &agreement.parties {
+                let keys = self.signatures.keys(agreement, &party.department, now);
+                if let Some((_, linkage)) = keys.as_ref().and_then(Keys::present) {
+                    members.insert((party.department.clone(), linkage.clone()));
+                }
+            }
+        }
+        members
     }
 
     /// Whether a domain ended an epoch ago or more, by every agreement held here that leads to it.

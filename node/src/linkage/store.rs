@@ -200,7 +200,7 @@ fn read(text: &str) -> Option<LinkageDomain> {
     })
 }
 
-/// The domain and what is kept of it.
+/// The domain and what is kept of it. A file that names nobody who may hold the key is damaged: nothing would be known of who does.
 fn parsed(text: &str) -> Option<(&str, Kept)> {
     let mut lines = text.lines();
     let domain = lines.next()?;
@@ -209,7 +209,7 @@ fn parsed(text: &str) -> Option<(&str, Kept)> {
         let (department, key) = line.split_once(' ')?;
         Some((Name::parse(department).ok()?, Fingerprint::try_from(key.to_owned()).ok()?))
     };
-    let given = lines.map(member).collect::<Option<Members>>()?;
+    let given = lines.map(member).collect::<Option<Members>>().filter(|given| !given.is_empty())?;
     Some((domain, Kept { key, given }))
 }
 
