@@ -7,7 +7,7 @@ mod current;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use concordat_guard::ReleaseGuard;
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::signature::Fault;
@@ -215,9 +215,8 @@ impl Agreements {
     #[must_use]
     pub fn once_members(&self, domain: &LinkageDomain, now: DateTime<Utc>) -> Members {
         self.parties(domain, now, |agreement| {
-            let days = u64::from(domain.epoch).saturating_mul(u64::from(agreement.linkage.epoch_days));
-            let began = NaiveDate::default().checked_add_days(Days::new(days));
-            let since = agreement.valid_from <= now.date_naive() && began.is_none_or(|began| began <= agreement.valid_until);
+            let lasted = domain.days(&agreement.linkage).is_none_or(|days| days.start <= agreement.valid_until);
+            let since = agreement.valid_from <= now.date_naive() && lasted;
             (agreement.in_force(now) || since) && self.signed(agreement, now).is_ok()
         })
     }
@@ -240,16 +239,17 @@ impl Agreements {
         members
     }
 
-    /// Whether a domain ended an epoch ago or more, by every agreement held here that leads to it.
+    /// Whether a domain ended an epoch ago or more, by every agreement held here that leads to it; where none does any more, whether it
+    /// has ended at all, on the day that was noted with its key.
     #[must_use]
-    pub fn ended(&self, domain: &LinkageDomain, now: DateTime<Utc>) -> bool {
+    pub fn ended(&self, domain: &LinkageDomain, end: NaiveDate, now: DateTime<Utc>) -> bool {
         let leads = |agreement: &&Agreement| agreement.mission == domain.mission && self.covers(agreement, &domain.purpose);
         let over = |agreement: &Agreement| {
             let current = LinkageDomain::at(domain.mission.clone(), domain.purpose.clone(), &agreement.linkage, now);
             current.is_some_and(|current| domain.epoch.saturating_add(1) < current.epoch)
         };
         let mut agreements = self.agreements.iter().filter(leads).peekable();
-        agreements.peek().is_some() && agreements.all(over)
+        if agreements.peek().is_some() { agreements.all(over) } else { end <= now.date_naive() }
     }
 
     fn covers(&self, agreement: &Agreement, purpose: &Name) -> bool {

@@ -15,7 +15,8 @@
 //! A key is made once, when it is first sealed, kept in a private folder (durable before use; [`AtRest`] says how) and never replaced.
 //! A keyholder that lost one makes another, which nobody who holds the first accepts: the parties rotate.
 //!
-//! Keys of domains that ended an epoch ago are removed when the next one comes.
+//! Keys of domains that ended an epoch ago are removed when the next one comes, at the start, and when agreements are read again; those
+//! of domains to which no agreement leads any more once their epoch has ended.
 //!
 //! Beside each key stands who may have been given it, by which linkage key. Nobody uses the key of a domain that somebody may hold
 //! who is no party any more of an agreement that binds, or by a linkage key that was replaced, in the text or by a succession: whoever
@@ -25,7 +26,7 @@ mod store;
 
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use concordat_policy::agreement::{Agreement, Fingerprint};
 use concordat_policy::{Code, LinkageDomain, Name, Refusal};
 use concordat_proto::order::NO_LINKAGE_KEY;
@@ -108,7 +109,7 @@ impl LinkageKeys {
     #[cfg(test)]
     pub(crate) fn make(&self, domain: &LinkageDomain, agreement: &Agreement) -> Result<(), StoreError> {
         let parties = agreement.parties.iter().map(|party| (party.department.clone(), party.linkage_key.clone()));
-        self.store.key_or_new(domain, &parties.collect()).map(drop)
+        self.store.key_or_new(domain, &parties.collect(), end(agreement, domain)).map(drop)
     }
 
     /// The key of `domain`, for releases. None is made here: who has lost it must not go on with another. Blocks on files.
@@ -161,9 +162,10 @@ impl LinkageKeys {
         Ok(kept.key)
     }
 
-    /// Removes the keys of domains that ended an epoch ago or more: what cannot be read any more inverts no pseudonym.
-    fn forget_ended(&self, agreements: &Agreements, now: DateTime<Utc>) {
-        match self.store.forget(|domain| agreements.ended(domain, now)) {
+    /// Removes the keys of domains that have ended ([`Agreements::ended`]): what cannot be read any more inverts no pseudonym. Blocks on
+    /// files.
+    pub(crate) fn forget_ended(&self, agreements: &Agreements, now: DateTime<Utc>) {
+        match self.store.forget(|domain, end| agreements.ended(domain, end, now)) {
             Ok(0) => {}
             Ok(count) => tracing::info!(linkage.keys = count, "keys of linkage domains that have ended are removed"),
             Err(e) => tracing::warn!(cause = %e, "keys of linkage domains that have ended cannot be removed"),
@@ -186,7 +188,8 @@ impl LinkageKeys {
         let recipient = party(agreements, agreement, (&request.recipient, &request.recipient_key), now)?;
         let public = Public::from_bytes(&request.recipient_key).map_err(Refusal::internal)?;
         self.forget_ended(agreements, now);
-        let kept = self.store.key_or_new(&domain, &agreements.members(&domain, now)).map_err(Refusal::internal)?;
+        let members = agreements.members(&domain, now);
+        let kept = self.store.key_or_new(&domain, &members, end(agreement, &domain)).map_err(Refusal::internal)?;
         let key = self.still_among_parties(agreements, agreement, &domain, kept, now)?;
         let mode = OpModeS::Auth((self.keypair.private.clone(), self.keypair.public.clone()));
         let info = binding(&domain, agreement, own, &recipient);
@@ -236,7 +239,8 @@ impl LinkageKeys {
         let opened = Zeroizing::new(opened.map_err(|_| unsound())?);
         let key = DomainKey::new(opened.as_slice().try_into().map_err(|_| unsound())?);
         self.forget_ended(agreements, now);
-        let kept = self.store.keep(&domain, key.clone(), &agreements.once_members(&domain, now)).map_err(Refusal::internal)?;
+        let new = Kept { key: key.clone(), given: agreements.once_members(&domain, now), end: end(agreement, &domain) };
+        let kept = self.store.keep(&domain, new).map_err(Refusal::internal)?;
         if kept.key == key {
             return self.still_among_parties(agreements, agreement, &domain, kept, now).map(drop);
         }
@@ -260,6 +264,11 @@ pub fn kept(state: &Path, at_rest: &AtRest) -> Result<Vec<Shown>, StoreError> {
 /// [`StoreError`] for the first file that cannot be read or replaced; it can be repeated.
 pub(crate) fn protect(state: &Path, at_rest: &AtRest, before: &AtRest) -> Result<usize, StoreError> {
     Store::at(&folder(state), at_rest.clone()).protect(before)
+}
+
+/// The first day after a domain's epoch; one that never comes where no date is late enough.
+fn end(agreement: &Agreement, domain: &LinkageDomain) -> NaiveDate {
+    domain.days(&agreement.linkage).map_or(NaiveDate::MAX, |days| days.end)
 }
 
 fn folder(state: &Path) -> PathBuf {

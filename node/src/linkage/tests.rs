@@ -76,7 +76,7 @@ impl Pair {
         let next = |own: &str, index: usize| {
             let (folder, guard) = (self.folders[index].path(), ReleaseGuard::open(name(own), None, &Known::default()).unwrap());
             let suspensions = Suspensions::at(name(own), Folders::new(folder, folder));
-            let mut signatures = Signatures::new(Revocations::default(), seen(&agreements[0]));
+            let mut signatures = Signatures::new(Revocations::default(), agreements.first().map_or_else(Seen::default, &seen));
             for (agreement, _) in agreements.iter().zip(texts).filter(|(_, (_, signed))| *signed) {
                 let statement = signature::read(signature_of(agreement, own, &self.signing[index]).as_bytes());
                 signatures.add(&agreement.id, &name(own), statement);
@@ -233,7 +233,8 @@ fn a_key_made_by_the_relay_is_not_accepted() {
 #[test]
 fn another_key_of_a_known_domain_is_refused() {
     let pair = Pair::new();
-    pair.dwp.0.store.keep(&pair.domain(), DomainKey::new([1; 32]), &pair.dwp.1.members(&pair.domain(), pair.now)).unwrap();
+    let given = pair.dwp.1.members(&pair.domain(), pair.now);
+    pair.dwp.0.store.keep(&pair.domain(), Kept { key: DomainKey::new([1; 32]), given, end: NaiveDate::MAX }).unwrap();
     let refusal = pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap_err();
     assert_eq!(refusal.code, Code::Replayed);
     assert!(refusal.advice.unwrap().contains("raise `rotation`"));
@@ -414,11 +415,25 @@ fn who_is_a_party_only_of_what_is_over_or_was_not_signed_takes_no_key_along_eith
 }
 
 #[test]
+fn keys_of_domains_to_which_no_agreement_leads_are_removed_when_they_end() {
+    let mut pair = Pair::new();
+    pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
+    let files = |pair: &Pair| kept(pair.folders[1].path(), &AtRest::default()).unwrap().len();
+    let end = DateTime::from_timestamp((i64::from(pair.domain().epoch) + 1) * 90 * 86_400, 0).unwrap();
+    // As a department that was removed, and has taken the text away.
+    pair.hold(&[], |_| Seen::default());
+    pair.dwp.0.forget_ended(&pair.dwp.1, end - TimeDelta::seconds(1));
+    assert_eq!(files(&pair), 1);
+    pair.dwp.0.forget_ended(&pair.dwp.1, end);
+    assert_eq!(files(&pair), 0);
+}
+
+#[test]
 fn a_key_file_that_names_nobody_is_damaged() {
     let pair = Pair::new();
-    pair.dfe.0.store.keep(&pair.domain(), DomainKey::new([1; 32]), &Members::new()).unwrap();
+    pair.dfe.0.store.keep(&pair.domain(), Kept { key: DomainKey::new([1; 32]), given: Members::new(), end: NaiveDate::MAX }).unwrap();
     assert!(matches!(pair.dfe.0.store.key(&pair.domain()), Err(StoreError::Damaged(_))));
-    assert_eq!(pair.key(&pair.dfe).map(drop).unwrap_err().code, Refusal::internal("x").code);
+    assert_eq!(pair.key(&pair.dfe).map(drop).unwrap_err().code, Code::Internal);
 }
 
 #[test]
@@ -459,13 +474,15 @@ fn keys_of_epochs_long_ended_are_removed_and_no_others() {
     let first = pair.domain().epoch;
     pair.agree(|text| rotated(text, 1));
     pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
-    // Of another mission, of which no agreement tells when it ends.
-    let other = LinkageDomain { mission: name("another"), epoch: 1, ..pair.domain() };
-    pair.dwp.0.make(&other, pair.agreement()).unwrap();
+    // Of another mission, to which no agreement leads: one that is over, and one that is not.
+    for epoch in [1, 9_999] {
+        pair.dwp.0.make(&LinkageDomain { mission: name("another"), epoch, ..pair.domain() }, pair.agreement()).unwrap();
+    }
+    assert!(epochs(&pair).contains(&"1.1".to_owned()));
     for later in 1..=3 {
         pair.now += TimeDelta::days(90);
         pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
         let expected: Vec<String> = (first.max(first + later - 1)..=first + later).map(|epoch| format!("{epoch}.1")).collect();
-        assert_eq!(epochs(&pair), [&["1.1".to_owned()][..], &expected].concat(), "the last one and the present one");
+        assert_eq!(epochs(&pair), [&["9999.1".to_owned()][..], &expected].concat(), "the last one and the present one");
     }
 }
