@@ -7,10 +7,11 @@ mod current;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use concordat_guard::ReleaseGuard;
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::signature::Fault;
+use concordat_policy::succession::Keys;
 use concordat_policy::{Agreement, Code, LinkageDomain, Name, PurposeTree, Refusal, Revocations, Seen, Signatures};
 use concordat_proto::signature::offer::Offer;
 use concordat_proto::v1;
@@ -168,7 +169,10 @@ impl Agreements {
         match self.signatures.compromised(agreement, now) {
             None => Ok(()),
             Some(party) => Err(self
-                .denied(format!("the agreement '{}' names a key of '{party}' that this department has listed as revoked", agreement.id))
+                .denied(format!(
+                    "the agreement '{}' names a key of '{party}' that this department has listed as revoked, or another party by what replaced it",
+                    agreement.id
+                ))
                 .advice("the parties must agree that department's new key, and sign anew")),
         }
     }
@@ -199,28 +203,53 @@ impl Agreements {
         Err(self.denied("the linkage domain's epoch is not the current one").advice("compare the clocks of gateway and department"))
     }
 
-    /// Who may hold the key of `domain`: the parties of every agreement held here that leads to it, each by its present linkage key,
-    /// whether or not the agreement is in force or suspended: a key that was given is not taken back by that.
+    /// Who may use the key of `domain` at `now`: the parties of every agreement that leads to it, is in force and binds this department,
+    /// suspended or not, each by its present linkage key.
     #[must_use]
-    pub fn members(&self, domain: &LinkageDomain) -> Members {
-        let leads = |agreement: &&Agreement| {
-            let same = agreement.mission == domain.mission && agreement.linkage.rotation == domain.rotation;
-            same && self.covers(agreement, &domain.purpose)
-        };
-        let parties = self.agreements.iter().filter(leads).flat_map(|agreement| &agreement.parties);
-        parties.map(|party| (party.department.clone(), party.linkage_key.clone())).collect()
+    pub fn members(&self, domain: &LinkageDomain, now: DateTime<Utc>) -> Members {
+        self.parties(domain, now, |agreement| agreement.in_force(now) && self.bound(agreement, now).is_ok())
     }
 
-    /// Whether a domain ended an epoch ago or more, by every agreement held here that leads to it.
+    /// Whom a keyholder may have given the key of `domain` by `now`: the same of every agreement that this department has signed and that
+    /// was in force at any time since the domain's epoch began. What this department neither holds nor has signed is unknown to it.
     #[must_use]
-    pub fn ended(&self, domain: &LinkageDomain, now: DateTime<Utc>) -> bool {
+    pub fn once_members(&self, domain: &LinkageDomain, now: DateTime<Utc>) -> Members {
+        self.parties(domain, now, |agreement| {
+            let lasted = domain.days(&agreement.linkage).is_none_or(|days| days.start <= agreement.valid_until);
+            let since = agreement.valid_from <= now.date_naive() && lasted;
+            (agreement.in_force(now) || since) && self.signed(agreement, now).is_ok()
+        })
+    }
+
+    /// The parties, each by its present linkage key, of the agreements that lead to `domain` and meet a condition.
+    fn parties(&self, domain: &LinkageDomain, now: DateTime<Utc>, counts: impl Fn(&Agreement) -> bool) -> Members {
+        let leads = |agreement: &&Agreement| {
+            let same = agreement.mission == domain.mission && agreement.linkage.rotation == domain.rotation;
+            same && self.covers(agreement, &domain.purpose) && counts(agreement)
+        };
+        let mut members = Members::new();
+        for agreement in self.agreements.iter().filter(leads) {
+            for party in &agreement.parties {
+                let keys = self.signatures.keys(agreement, &party.department, now);
+                if let Some((_, linkage)) = keys.as_ref().and_then(Keys::present) {
+                    members.insert((party.department.clone(), linkage.clone()));
+                }
+            }
+        }
+        members
+    }
+
+    /// Whether a domain ended an epoch ago or more, by every agreement held here that leads to it; where none does any more, whether it
+    /// has ended at all, on the day that was noted with its key.
+    #[must_use]
+    pub fn ended(&self, domain: &LinkageDomain, end: NaiveDate, now: DateTime<Utc>) -> bool {
         let leads = |agreement: &&Agreement| agreement.mission == domain.mission && self.covers(agreement, &domain.purpose);
         let over = |agreement: &Agreement| {
             let current = LinkageDomain::at(domain.mission.clone(), domain.purpose.clone(), &agreement.linkage, now);
             current.is_some_and(|current| domain.epoch.saturating_add(1) < current.epoch)
         };
         let mut agreements = self.agreements.iter().filter(leads).peekable();
-        agreements.peek().is_some() && agreements.all(over)
+        if agreements.peek().is_some() { agreements.all(over) } else { end <= now.date_naive() }
     }
 
     fn covers(&self, agreement: &Agreement, purpose: &Name) -> bool {

@@ -215,7 +215,7 @@ impl World {
     /// Has a node make the linkage key of its orders, as the gateway does before them.
     pub(crate) fn bring_key(&self, node: &Node) {
         let domain = self.request(Utc::now()).domain.unwrap();
-        node.linkage.make(&domain.under(self.agreement.linkage.rotation).unwrap()).unwrap();
+        node.linkage.make(&domain.under(self.agreement.linkage.rotation).unwrap(), &self.agreement).unwrap();
     }
 
     pub(crate) fn path(&self, path: &str) -> PathBuf {

@@ -15,16 +15,18 @@
 //! A key is made once, when it is first sealed, kept in a private folder (durable before use; [`AtRest`] says how) and never replaced.
 //! A keyholder that lost one makes another, which nobody who holds the first accepts: the parties rotate.
 //!
-//! Keys of domains that ended an epoch ago are removed when the next one comes.
+//! Keys of domains that ended an epoch ago are removed when the next one comes, at the start, and when agreements are read again; those
+//! of domains to which no agreement leads any more once their epoch has ended.
 //!
 //! Beside each key stands who may have been given it, by which linkage key. Nobody uses the key of a domain that somebody may hold
-//! who is no party any more: whoever was removed, or lost control of a linkage key, can compute no pseudonym that is still in use.
+//! who is no party any more of an agreement that binds, or by a linkage key that was replaced, in the text or by a succession: whoever
+//! was removed, or lost control of a linkage key, can compute no pseudonym that is still in use.
 
 mod store;
 
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use concordat_policy::agreement::{Agreement, Fingerprint};
 use concordat_policy::{Code, LinkageDomain, Name, Refusal};
 use concordat_proto::order::NO_LINKAGE_KEY;
@@ -103,54 +105,67 @@ impl LinkageKeys {
         self.keypair.public()
     }
 
-    /// Makes the key of a domain, as sealing it would.
+    /// Makes the key of a domain for the parties of an agreement, as sealing it would.
     #[cfg(test)]
-    pub(crate) fn make(&self, domain: &LinkageDomain) -> Result<(), StoreError> {
-        self.store.key_or_new(domain, &Default::default()).map(drop)
+    pub(crate) fn make(&self, domain: &LinkageDomain, agreement: &Agreement) -> Result<(), StoreError> {
+        let parties = agreement.parties.iter().map(|party| (party.department.clone(), party.linkage_key.clone()));
+        self.store.key_or_new(domain, &parties.collect(), end(agreement, domain)).map(drop)
     }
 
     /// The key of `domain`, for releases. None is made here: who has lost it must not go on with another. Blocks on files.
     ///
     /// # Errors
     /// [`Code::NodeRefused`] when the key has not arrived yet, [`Code::Denied`] when somebody may hold it who is no party any more.
-    pub fn key(&self, agreements: &Agreements, agreement: &Agreement, domain: &LinkageDomain) -> Result<DomainKey, Refusal> {
+    pub fn key(
+        &self,
+        agreements: &Agreements,
+        agreement: &Agreement,
+        domain: &LinkageDomain,
+        now: DateTime<Utc>,
+    ) -> Result<DomainKey, Refusal> {
         let kept = self.store.key(domain).map_err(Refusal::internal)?.ok_or_else(|| {
             Refusal::new(Code::NodeRefused, NO_LINKAGE_KEY)
                 .department(agreements.department())
                 .advice(format!("ask again: the gateway then brings it from '{}'", agreement.linkage.keyholder))
         })?;
-        self.still_among_parties(agreements, agreement, domain, kept)
+        self.still_among_parties(agreements, agreement, domain, kept, now)
     }
 
-    /// The key, if everybody who may have been given it is a party by that linkage key. Notes who may be given it from now on.
+    /// The key, if everybody who may have been given it is a party by that linkage key. First notes who may be given it from now on and,
+    /// where another department seals it, who may have been meanwhile.
     fn still_among_parties(
         &self,
         agreements: &Agreements,
         agreement: &Agreement,
         domain: &LinkageDomain,
         kept: Kept,
+        now: DateTime<Utc>,
     ) -> Result<DomainKey, Refusal> {
-        let members = agreements.members(domain);
-        if let Some((department, _)) = kept.given.difference(&members).next() {
+        let members = agreements.members(domain, now);
+        let own = agreement.linkage.keyholder == *agreements.department();
+        let new = if own { members.clone() } else { agreements.once_members(domain, now) };
+        if !new.is_subset(&kept.given) {
+            self.store.give(domain, &new).map_err(Refusal::internal)?;
+        }
+        let mut given = kept.given.union(&new);
+        if let Some((department, _)) = given.find(|one| !members.contains(*one)) {
             let how = if members.iter().any(|(member, _)| member == department) {
                 "by a linkage key that it has replaced"
             } else {
-                "which is no party any more"
+                "which is no party any more of an agreement that is in force"
             };
             return Err(agreements.denied(format!("the key of the linkage domain may be held by '{department}', {how}")).advice(format!(
                 "the parties raise `rotation` in the agreement '{}' and sign it: `concordat-node linkage rotate` writes the text",
                 agreement.id
             )));
         }
-        if !members.is_subset(&kept.given) {
-            self.store.give(domain, &members).map_err(Refusal::internal)?;
-        }
         Ok(kept.key)
     }
 
-    /// Removes the keys of domains that ended an epoch ago or more: what cannot be read any more inverts no pseudonym.
-    fn forget_ended(&self, agreements: &Agreements, now: DateTime<Utc>) {
-        match self.store.forget(|domain| agreements.ended(domain, now)) {
+    /// Removes the keys of domains that have ended ([`Agreements::ended`]): what cannot be read any more inverts no pseudonym. Blocks on
+    /// files.
+    pub(crate) fn forget_ended(&self, agreements: &Agreements, now: DateTime<Utc>) {
+        match self.store.forget(|domain, end| agreements.ended(domain, end, now)) {
             Ok(0) => {}
             Ok(count) => tracing::info!(linkage.keys = count, "keys of linkage domains that have ended are removed"),
             Err(e) => tracing::warn!(cause = %e, "keys of linkage domains that have ended cannot be removed"),
@@ -173,8 +188,9 @@ impl LinkageKeys {
         let recipient = party(agreements, agreement, (&request.recipient, &request.recipient_key), now)?;
         let public = Public::from_bytes(&request.recipient_key).map_err(Refusal::internal)?;
         self.forget_ended(agreements, now);
-        let kept = self.store.key_or_new(&domain, &agreements.members(&domain)).map_err(Refusal::internal)?;
-        let key = self.still_among_parties(agreements, agreement, &domain, kept)?;
+        let members = agreements.members(&domain, now);
+        let kept = self.store.key_or_new(&domain, &members, end(agreement, &domain)).map_err(Refusal::internal)?;
+        let key = self.still_among_parties(agreements, agreement, &domain, kept, now)?;
         let mode = OpModeS::Auth((self.keypair.private.clone(), self.keypair.public.clone()));
         let info = binding(&domain, agreement, own, &recipient);
         let (encapsulated, ciphertext) =
@@ -223,9 +239,10 @@ impl LinkageKeys {
         let opened = Zeroizing::new(opened.map_err(|_| unsound())?);
         let key = DomainKey::new(opened.as_slice().try_into().map_err(|_| unsound())?);
         self.forget_ended(agreements, now);
-        let kept = self.store.keep(&domain, key.clone(), &agreements.members(&domain)).map_err(Refusal::internal)?;
+        let new = Kept { key: key.clone(), given: agreements.once_members(&domain, now), end: end(agreement, &domain) };
+        let kept = self.store.keep(&domain, new).map_err(Refusal::internal)?;
         if kept.key == key {
-            return self.still_among_parties(agreements, agreement, &domain, kept).map(drop);
+            return self.still_among_parties(agreements, agreement, &domain, kept, now).map(drop);
         }
         Err(Refusal::new(Code::Replayed, "this department already holds another key of the linkage domain").department(own).advice(
             "nothing was replaced. Where the keyholder has lost its key, the parties raise `rotation` in the agreement, and sign it",
@@ -247,6 +264,11 @@ pub fn kept(state: &Path, at_rest: &AtRest) -> Result<Vec<Shown>, StoreError> {
 /// [`StoreError`] for the first file that cannot be read or replaced; it can be repeated.
 pub(crate) fn protect(state: &Path, at_rest: &AtRest, before: &AtRest) -> Result<usize, StoreError> {
     Store::at(&folder(state), at_rest.clone()).protect(before)
+}
+
+/// The first day after a domain's epoch; one that never comes where no date is late enough.
+fn end(agreement: &Agreement, domain: &LinkageDomain) -> NaiveDate {
+    domain.days(&agreement.linkage).map_or(NaiveDate::MAX, |days| days.end)
 }
 
 fn folder(state: &Path) -> PathBuf {

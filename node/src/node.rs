@@ -313,7 +313,7 @@ impl Node {
         let dataset = order.agreement.dataset(&name).ok_or_else(|| Refusal::internal("a verified order without its dataset"))?;
         let (linkage, agreements) = (Arc::clone(&self.linkage), self.agreements.now());
         let (agreement, domain) = (order.agreement.clone(), order.domain.clone());
-        let key = blocking(move || linkage.key(&agreements, &agreement, &domain)).await?;
+        let key = blocking(move || linkage.key(&agreements, &agreement, &domain, Utc::now())).await?;
         Ok(Rules {
             pseudonyms: Pseudonyms::derive(&key, &order.domain, &dataset.identifier),
             linked: dataset.linked.as_ref().map(|linked| Linked {

@@ -40,6 +40,7 @@ impl Node {
         let summary = format!("{} agreement(s), {signed} signed by this department", next.iter().count());
         self.go_by(next);
         self.remember();
+        self.linkage.forget_ended(&self.agreements.now(), now);
         Ok(summary)
     }
 

@@ -10,8 +10,9 @@
 //! rotation travels in a request: the agreement's digest does, so both ends read it in one and the same text.
 
 use std::fmt;
+use std::ops::Range;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Days, NaiveDate, Utc};
 
 use crate::Name;
 use crate::agreement::Linkage;
@@ -35,6 +36,14 @@ impl LinkageDomain {
     pub fn at(mission: Name, purpose: Name, linkage: &Linkage, now: DateTime<Utc>) -> Option<Self> {
         let days = u32::try_from(now.timestamp().div_euclid(86_400)).ok()?;
         Some(Self { mission, purpose, epoch: days.checked_div(linkage.epoch_days)?, rotation: linkage.rotation })
+    }
+
+    /// The days of its epoch where `linkage` was agreed; `None` where they are too late for a date.
+    #[must_use]
+    pub fn days(&self, linkage: &Linkage) -> Option<Range<NaiveDate>> {
+        let day = |epoch: u64| NaiveDate::default().checked_add_days(Days::new(epoch.checked_mul(linkage.epoch_days.into())?));
+        let epoch = u64::from(self.epoch);
+        Some(day(epoch)?..day(epoch.checked_add(1)?)?)
     }
 }
 
@@ -69,6 +78,16 @@ mod tests {
         let days = (0..360).map(|day| start + TimeDelta::days(day));
         let domains: BTreeSet<String> = days.flat_map(|day| (0..3).map(move |rotation| at(90, rotation, day).to_string())).collect();
         assert_eq!(domains.len(), 4 * 3, "a rotation never has the name of a later epoch");
+    }
+
+    #[test]
+    fn an_epoch_has_the_days_on_which_its_domain_is_in_force() {
+        let linkage = Linkage { keyholder: Name::parse("dfe").unwrap(), epoch_days: 90, rotation: 0 };
+        let start = DateTime::from_timestamp(90 * 229 * 86_400, 0).unwrap();
+        let domain = at(90, 0, start);
+        let days = domain.days(&linkage).unwrap();
+        assert_eq!((days.start, days.end), (start.date_naive(), (start + TimeDelta::days(90)).date_naive()));
+        assert_eq!(LinkageDomain { epoch: u32::MAX, ..domain }.days(&linkage), None);
     }
 
     #[test]

@@ -73,8 +73,9 @@ pub enum Fault {
     /// It was made in the future.
     #[error("was made more than {CLOCKS} s in the future")]
     Future,
-    /// A key of the party is revoked: one to which linkage keys would go, or one that led to the present one.
-    #[error("is void: another key that the agreement names of it, or that leads to its present one, is revoked")]
+    /// A key of the party is revoked: one to which linkage keys would go, or one that led to the present one. Or it has no present
+    /// one: the agreement names another party by what took its place.
+    #[error("is void: another key of it is revoked that counts here, or the agreement names another party by a key that took its place")]
     Void,
     /// Nobody can tell whether its key is revoked.
     #[error("cannot be relied on: the list of revoked keys is damaged")]
@@ -135,7 +136,7 @@ impl Statement {
             (!is_revoked(&self.key), Fault::Revoked),
             (!keys.any_linkage(is_revoked), Fault::Void),
             (signed.is_some(), Fault::Key),
-            (!keys.any_signing(is_revoked), Fault::Void),
+            (keys.present().is_some() && !keys.any_signing(is_revoked), Fault::Void),
             (self.sha256 == agreement.digest, Fault::Text),
             (self.signed_at <= latest, Fault::Future),
             (signed == Some(true), Fault::Replaced),
@@ -231,15 +232,15 @@ impl Signatures {
         &self.revoked
     }
 
-    /// The party of which a key is revoked that the agreement names, or that succeeded one: nothing may be signed by it any more, nor
-    /// sealed to it.
+    /// The party of which a key is revoked that the agreement names, or that succeeded one, or that has no present key: nothing may be
+    /// signed by it any more, nor sealed to it.
     #[must_use]
     pub fn compromised<'a>(&self, agreement: &'a Agreement, now: DateTime<Utc>) -> Option<&'a Name> {
         let revoked = |key: &Fingerprint| self.revoked.of(key).is_some();
         let keys = |party| self.seen.successions().keys(agreement, party, &self.revoked, now);
         let party = agreement.parties.iter().find(|party| {
             let keys = keys(party);
-            keys.any_signing(revoked) || keys.any_linkage(revoked)
+            keys.present().is_none() || keys.any_signing(revoked) || keys.any_linkage(revoked)
         });
         party.map(|party| &party.department)
     }

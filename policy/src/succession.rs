@@ -11,7 +11,8 @@
 //! Invariants
 //! - A key has one successor and succeeds one key; no succession leads back. Else nobody could tell which key counts.
 //! - What a revoked key stated is void, and so is an agreement of which any key that leads to the present one is revoked.
-//! - A key that the agreement names of another party is taken from nobody.
+//! - A key that the agreement names of another party is taken from nobody; and what replaced a key ends it all the same, in every text.
+//!   Else whoever found an old key could keep it in force by a text that names its successor elsewhere. Such a party has no present key.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -94,9 +95,9 @@ pub struct Successions(BTreeMap<Fingerprint, Succession>);
 /// The keys of a party at some time: those that the agreement names, and those that took their place since.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keys<'a> {
-    /// Signing keys, the present one last; of the others, until when each was it.
+    /// Signing keys, the present one last, where there is one; of the others, until when each was it.
     signing: Vec<(&'a Fingerprint, Option<DateTime<Utc>>)>,
-    /// Linkage keys, the present one last.
+    /// Linkage keys, the present one last, where there is a present signing key.
     linkage: Vec<&'a Fingerprint>,
 }
 
@@ -147,7 +148,7 @@ impl Successions {
         self.0.get(key)
     }
 
-    /// The keys of a party of `agreement` at `now`.
+    /// The keys of a party of `agreement` at `now`. It has no present one where the agreement names another party by what took its place.
     #[must_use]
     pub fn keys<'a>(&'a self, agreement: &Agreement, party: &'a Party, revoked: &Revocations, now: DateTime<Utc>) -> Keys<'a> {
         let others = || agreement.parties.iter().filter(|other| other.department != party.department);
@@ -156,15 +157,13 @@ impl Successions {
         let mut linkage = vec![&party.linkage_key];
         while let Some(succession) = self.0.get(key) {
             let next_linkage = succession.linkage.as_ref().filter(|of| linkage.last().is_some_and(|present| **present == of.key));
-            let counts = succession.department == party.department
-                && succession.from <= now
-                && revoked.of(key).is_none()
-                && !another_names(&succession.next)
-                && !next_linkage.is_some_and(|of| another_names(&of.next));
-            if !counts {
+            if succession.department != party.department || succession.from > now || revoked.of(key).is_some() {
                 break;
             }
             signing.push((key, Some(succession.from)));
+            if another_names(&succession.next) || next_linkage.is_some_and(|of| another_names(&of.next)) {
+                return Keys { signing, linkage };
+            }
             linkage.extend(next_linkage.map(|of| &of.next));
             key = &succession.next;
         }
@@ -177,19 +176,20 @@ impl Keys<'_> {
     /// Whether this key signs now.
     #[must_use]
     pub fn signs(&self, key: &Fingerprint) -> bool {
-        self.signing.last().is_some_and(|(present, _)| *present == key)
+        self.present().is_some_and(|(present, _)| present == key)
     }
 
     /// Whether linkage keys are sealed to this one now.
     #[must_use]
     pub fn links(&self, key: &Fingerprint) -> bool {
-        self.linkage.last().is_some_and(|present| *present == key)
+        self.present().is_some_and(|(_, present)| present == key)
     }
 
-    /// The key that signs now, and that to which linkage keys are sealed.
+    /// The key that signs now, and that to which linkage keys are sealed; `None` where what took their place is another party's.
     #[must_use]
     pub fn present(&self) -> Option<(&Fingerprint, &Fingerprint)> {
-        self.signing.last().map(|(key, _)| *key).zip(self.linkage.last().copied())
+        let (key, _) = self.signing.last().filter(|(_, until)| until.is_none())?;
+        Some(*key).zip(self.linkage.last().copied())
     }
 
     /// Whether what was first seen at `seen`, signed by this key, is signed by the party; `None` where the key never was the party's.
@@ -289,20 +289,29 @@ mod tests {
     fn nobody_takes_another_partys_key_or_place() {
         let agreement = Agreement::parse(AGREEMENT).unwrap();
         let now = at("2026-06-01T00:00:00Z");
+        let dfe = agreement.party(&name("dfe")).unwrap();
+        let mut successions = Successions::default();
+        successions.add(Succession { department: name("dwp"), ..succession("0", "2", "2026-05-01T00:00:00Z") }).unwrap();
+        let keys = successions.keys(&agreement, dfe, &Revocations::default(), now);
+        assert_eq!(keys.present(), Some((&print("0"), &print("0"))), "another department's statement");
         for (what, new) in [
-            ("another department's statement", Succession { department: name("dwp"), ..succession("0", "2", "2026-05-01T00:00:00Z") }),
             ("the other party's signing key", succession("0", "1", "2026-05-01T00:00:00Z")),
             ("the other party's linkage key", linking("0", "2", ("0", "1"))),
         ] {
             let mut successions = Successions::default();
             successions.add(new).unwrap();
-            let keys = successions.keys(&agreement, agreement.party(&name("dfe")).unwrap(), &Revocations::default(), now);
-            assert!(keys.signs(&print("0")) && keys.links(&print("0")), "{what}: {keys:?}");
+            let keys = successions.keys(&agreement, dfe, &Revocations::default(), at("2026-04-30T23:59:59Z"));
+            assert_eq!(keys.present(), Some((&print("0"), &print("0"))), "{what}: not yet");
+            let keys = successions.keys(&agreement, dfe, &Revocations::default(), now);
+            assert_eq!(keys.present(), None, "{what}: {keys:?}");
+            for key in ["0", "1", "2"] {
+                assert!(!keys.signs(&print(key)) && !keys.links(&print(key)), "{what}: {keys:?}");
+            }
         }
         // Of another linkage key than the agreement names, it says nothing.
         let mut successions = Successions::default();
         successions.add(linking("0", "2", ("7", "6"))).unwrap();
-        let keys = successions.keys(&agreement, agreement.party(&name("dfe")).unwrap(), &Revocations::default(), now);
+        let keys = successions.keys(&agreement, dfe, &Revocations::default(), now);
         assert_eq!(keys.present(), Some((&print("2"), &print("0"))));
     }
 }

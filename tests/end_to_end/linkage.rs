@@ -43,7 +43,7 @@ fn text(sandbox: &Sandbox) -> String {
     fs::read_to_string(sandbox.copy("gateway", "opportunity")).unwrap()
 }
 
-fn rotated(text: &str, rotation: u32) -> String {
+pub fn rotated(text: &str, rotation: u32) -> String {
     assert!(text.contains("[linkage]\n"));
     text.replacen("[linkage]\n", &format!("[linkage]\nrotation = {rotation}\n"), 1)
 }
@@ -58,7 +58,7 @@ async fn take(sandbox: &Sandbox, of: &str, text: &str) {
         .await;
 }
 
-async fn take_all(sandbox: &Sandbox, parties: &[&str], text: &str) {
+pub async fn take_all(sandbox: &Sandbox, parties: &[&str], text: &str) {
     for of in parties.iter().chain(&["gateway"]) {
         take(sandbox, of, text).await;
     }

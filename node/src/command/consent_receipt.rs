@@ -1,15 +1,17 @@
-//! Makes consent receipts, and verifies them.
+//! Makes consent receipts, and verifies them: by a key, or by an agreement with the successions and revoked keys that lie beside it.
 
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, Utc};
 use clap::Args;
 use concordat_audit::DigestKey;
-use concordat_policy::Agreement;
 use concordat_policy::agreement::Fingerprint;
+use concordat_policy::{Agreement, Name, Signatures};
 use concordat_proto::consent_receipt::ConsentReceipt;
 use miette::{IntoDiagnostic as _, Report, WrapErr as _, miette};
 use serde_json::{Value, json};
 
+use super::agreement::lists;
 use super::consent::{open_ledger, read_identifiers, read_text};
 use super::consent_show::{ask, told};
 use super::print;
@@ -43,7 +45,8 @@ pub struct VerifyReceiptArgs {
     /// The fingerprint of the department's signing key.
     #[arg(long, value_name = "FINGERPRINT", required_unless_present = "agreement", conflicts_with = "agreement")]
     pub key: Option<String>,
-    /// An agreement of which the department is a party: the fingerprint stands there.
+    /// An agreement of which the department is a party: the fingerprint stands there. Statements of succession and revoked.toml beside it
+    /// count: a key that was replaced proves what it signed before that, by the signer's word.
     #[arg(long, value_name = "FILE")]
     pub agreement: Option<PathBuf>,
 }
@@ -91,23 +94,59 @@ pub(super) fn verify_receipt(args: &VerifyReceiptArgs) -> miette::Result<()> {
 /// Whose signature counts.
 enum Signer {
     Key(Fingerprint),
-    PartyOf(Box<Agreement>),
+    PartyOf(Box<Papers>),
+}
+
+/// An agreement, and what lies beside it about its parties' keys, at a time.
+struct Papers {
+    agreement: Agreement,
+    signatures: Signatures,
+    now: DateTime<Utc>,
 }
 
 fn signer(args: &VerifyReceiptArgs) -> miette::Result<Signer> {
     match (&args.key, &args.agreement) {
         (Some(key), _) => Ok(Signer::Key(Fingerprint::try_from(key.clone()).map_err(Report::msg)?)),
-        (None, Some(path)) => agreement(path).map(Box::new).map(Signer::PartyOf),
+        (None, Some(path)) => papers(path).map(Box::new).map(Signer::PartyOf),
         (None, None) => Err(miette!("name the department's key: --key or --agreement")),
     }
 }
 
-fn agreement(path: &Path) -> miette::Result<Agreement> {
+fn papers(path: &Path) -> miette::Result<Papers> {
     let text = std::fs::read_to_string(path).into_diagnostic().wrap_err("the agreement cannot be read")?;
-    Agreement::parse(&text).map_err(|problems| {
+    let agreement = Agreement::parse(&text).map_err(|problems| {
         let first = problems.first().map_or("", |problem| problem.cause.as_str());
         miette!("the agreement cannot be used: {first}")
-    })
+    })?;
+    // A file's name alone has an empty parent, which no folder is.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let (revoked, seen) = lists(folder).map_err(|fault| miette!("{} {}", fault.place, fault.cause))?;
+    Ok(Papers { agreement, signatures: Signatures::new(revoked, seen), now: Utc::now() })
+}
+
+impl Papers {
+    /// That a key is the department's, and was it at the time that a receipt states. Gives what is to be said with that.
+    fn judge(&self, by: &Name, key: &Fingerprint, receipt: &ConsentReceipt) -> Result<&'static str, String> {
+        let keys = self.signatures.keys(&self.agreement, by, self.now);
+        let keys = keys.ok_or_else(|| format!("'{by}' is no party of the agreement"))?;
+        if self.signatures.revoked().of(key).is_some() {
+            return Err(format!("it is signed with the key {key}, which is revoked"));
+        }
+        let times = receipt.event.iter().map(|event| &event.event_time).chain([&receipt.issued_at]);
+        let times = times.map(|time| DateTime::parse_from_rfc3339(time).map(DateTime::<Utc>::from));
+        let times: Vec<DateTime<Utc>> = times.collect::<Result<_, _>>().map_err(|_| "it states no time".to_owned())?;
+        let latest = times.into_iter().max().ok_or("it states no time")?;
+        match keys.signed(key, latest) {
+            None => Err(not_the_departments(key)),
+            Some(false) => Err(format!("it is signed with the key {key}, which had been replaced by the time that it states")),
+            Some(true) if keys.signs(key) => Ok(""),
+            Some(true) => Ok("; its key was replaced since, and that it was signed before is the signer's word"),
+        }
+    }
+}
+
+fn not_the_departments(key: &Fingerprint) -> String {
+    format!("it is signed with the key {key}, which is not the department's")
 }
 
 /// The receipts of a file: what each says beside its signature, where it does, and the signature.
@@ -132,26 +171,25 @@ fn verified(said: Option<&Value>, jws: &str, signer: &Signer) -> Result<String, 
         return Err("what stands in it is not what was signed".to_owned());
     }
     let by = department(&receipt).ok_or("it names no department")?;
-    let expected = match signer {
-        Signer::Key(expected) => expected,
-        Signer::PartyOf(agreement) => {
-            let party = agreement.parties.iter().find(|party| party.department == by);
-            &party.ok_or_else(|| format!("'{by}' is no party of the agreement"))?.signing_key
-        }
+    let more = match signer {
+        Signer::Key(expected) if key == *expected => "",
+        Signer::Key(_) => return Err(not_the_departments(&key)),
+        Signer::PartyOf(papers) => papers.judge(&by, &key, &receipt)?,
     };
-    if key != *expected {
-        return Err(format!("it is signed with the key {key}, which is not the department's"));
-    }
     let (event, purpose) = receipt.event.first().zip(receipt.pii_processing.purposes.first()).ok_or("it names no event")?;
     let until = event.validity_duration.as_ref().map_or(String::new(), |until| format!(", until {until}"));
     Ok(format!(
-        "valid: {} for '{}' ({}) at '{by}', recorded {}{until}; record {}\n",
+        "valid: {} for '{}' ({}) at '{by}', recorded {}{until}; record {}{more}\n",
         event.event_state, purpose.purpose, purpose.title, event.event_time, receipt.record_id
     ))
 }
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
+    use concordat_policy::succession::Succession;
+    use concordat_policy::{Revocations, Seen};
+
     use super::*;
     use crate::fixture::{World, name};
 
@@ -170,6 +208,58 @@ mod tests {
         receipts.of(&[record], &recorded).unwrap().remove(0)
     }
 
+    fn party_of(agreement: Agreement, signatures: Signatures, now: DateTime<Utc>) -> Signer {
+        Signer::PartyOf(Box::new(Papers { agreement, signatures, now }))
+    }
+
+    #[test]
+    fn a_key_counts_for_its_time_and_a_revoked_one_for_none() {
+        let world = World::new();
+        std::fs::create_dir(world.path("receipts")).unwrap();
+        let jws = receipt(&world);
+        let (own, now, hour) = (Fingerprint::of(world.signing.public_spki()), Utc::now(), TimeDelta::hours(1));
+        let (first, next) = (Fingerprint::of(b"first"), Fingerprint::of(b"next"));
+        let judged = |of: &Fingerprint, succession: Option<(&Fingerprint, &Fingerprint, DateTime<Utc>)>, revoked: &str, at| {
+            let mut agreement = world.agreement.clone();
+            agreement.parties.iter_mut().filter(|party| party.department == name("dfe")).for_each(|dfe| dfe.signing_key = of.clone());
+            let mut seen = Seen::default();
+            if let Some((key, next, from)) = succession {
+                let (key, next) = (key.clone(), next.clone());
+                seen.succeeds(Succession { department: name("dfe"), key, next, from, linkage: None }).unwrap();
+            }
+            let signatures = Signatures::new(Revocations::parse(revoked).unwrap(), seen);
+            verified(None, &jws, &party_of(agreement, signatures, at))
+        };
+        let revoked = format!("[[key]]\nfingerprint = \"{own}\"\nreason = \"r\"\nsince = \"2090-01-01T00:00:00Z\"\n");
+        // By the key that took another's place.
+        assert!(judged(&first, None, "", now).unwrap_err().contains("not the department's"));
+        assert!(judged(&first, Some((&first, &own, now - hour)), "", now).unwrap().starts_with("valid: "));
+        // By the key that was replaced.
+        let (before, after) = (Some((&own, &next, now - hour)), Some((&own, &next, now + hour)));
+        assert!(judged(&own, before, "", now).unwrap_err().contains("had been replaced by the time"));
+        assert!(!judged(&own, after, "", now).unwrap().contains("signer's word"), "not yet");
+        assert!(judged(&own, after, "", now + hour * 2).unwrap().contains("signer's word"));
+        for succession in [None, before, after] {
+            assert!(judged(&own, succession, &revoked, now).unwrap_err().contains("which is revoked"));
+        }
+    }
+
+    #[test]
+    fn what_lies_beside_the_agreement_is_read() {
+        let world = World::new();
+        let path = world.path("agreements/opportunity.toml");
+        assert!(papers(&path).unwrap().signatures.revoked().of(&Fingerprint::of(world.signing.public_spki())).is_none());
+        let print = Fingerprint::of(world.signing.public_spki());
+        let list = format!("[[key]]\nfingerprint = \"{print}\"\nreason = \"r\"\nsince = \"2026-01-01T00:00:00Z\"\n");
+        world.write("agreements/revoked.toml", &list);
+        let (next, from) = (crate::fixture::signing_key().0, "2026-05-01T00:00:00Z".parse().unwrap());
+        let content = concordat_proto::signature::succession::sign(&name("dfe"), (&world.signing, &next), None, from).unwrap();
+        world.write("agreements/dfe.next.succession", &content);
+        let papers = papers(&path).unwrap();
+        assert!(papers.signatures.revoked().of(&print).is_some());
+        assert_eq!(papers.signatures.seen().successions().iter().count(), 1);
+    }
+
     #[test]
     fn a_receipt_is_verified_as_a_whole_and_by_the_department_only() {
         let world = World::new();
@@ -177,7 +267,7 @@ mod tests {
         let jws = receipt(&world);
         let line = receipt_line(3, &jws).unwrap();
         assert!(!line.contains("AB100001A") && line.contains("\"line\":3"), "{line}");
-        let own = Signer::PartyOf(Box::new(world.agreement.clone()));
+        let own = party_of(world.agreement.clone(), Signatures::default(), Utc::now());
         for text in [jws.clone(), format!(" {jws}\n"), line.clone(), format!("{line}{line}")] {
             for (said, jws) in receipts(&text).unwrap() {
                 let valid = verified(said.as_ref(), &jws, &own).unwrap();

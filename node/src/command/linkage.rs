@@ -6,7 +6,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, Days, NaiveDate, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Args, Subcommand};
 use concordat_operate::Fault;
 use concordat_policy::agreement::Linkage;
@@ -102,23 +102,18 @@ fn shown(config: &Config, kept: &[Shown], now: DateTime<Utc>) -> String {
         let _ = writeln!(text, "\nagreement '{}': {} makes the keys; rotation {}", agreement.id, linkage.keyholder, linkage.rotation);
         for purpose in &agreement.purposes {
             let Some(domain) = LinkageDomain::at(agreement.mission.clone(), purpose.clone(), linkage, now) else { continue };
-            let until = last_day(&domain, linkage).map_or_else(String::new, |day| format!(", until {day}"));
+            let last = domain.days(linkage).and_then(|days| days.end.pred_opt());
+            let until = last.map_or_else(String::new, |day| format!(", until {day}"));
             let _ = writeln!(text, "  now {domain}{until}; each narrower purpose has a domain of its own");
         }
     }
     text.push_str(if kept.is_empty() { "\nNo key is held yet: the first query brings it.\n" } else { "\nKeys that are held:\n" });
-    for Shown { domain, given, written } in kept {
+    for Shown { domain, given, written, .. } in kept {
         let departments: Vec<&str> = given.iter().map(|(department, _)| department.as_str()).collect();
         let written = DateTime::<Utc>::from(*written).to_rfc3339_opts(SecondsFormat::Secs, true);
         let _ = writeln!(text, "  {domain}, written {written}; may be held by {}", departments.join(", "));
     }
     text
-}
-
-/// The last day of a domain's epoch.
-fn last_day(domain: &LinkageDomain, linkage: &Linkage) -> Option<NaiveDate> {
-    let days = (u64::from(domain.epoch) + 1) * u64::from(linkage.epoch_days);
-    NaiveDate::default().checked_add_days(Days::new(days))?.pred_opt()
 }
 
 fn rotate(args: &RotateArgs) -> miette::Result<()> {

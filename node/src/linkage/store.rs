@@ -1,8 +1,9 @@
 //! The files of linkage keys: one per domain, mode 0600 in a folder of mode 0700, durable before the key is used; encrypted where
 //! the configuration says so ([`AtRest`]).
 //!
-//! A file's name is the SHA-256 of its domain. It holds the domain, so that a renamed file is noticed, the key in hex, and, one a
-//! line, who may have been given it: departments, each with the fingerprint of its linkage key at that time.
+//! A file's name is the SHA-256 of its domain. It holds the domain, so that a renamed file is noticed, the key in hex, the day on which
+//! the domain's epoch ends, and, one a line, who may have been given it: departments, each with the fingerprint of its linkage key at that
+//! time.
 
 use std::fs;
 use std::io;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use chrono::NaiveDate;
 use concordat_policy::agreement::{Fingerprint, hex};
 use concordat_policy::{LinkageDomain, Name};
 use sha2::{Digest as _, Sha256};
@@ -40,11 +42,12 @@ pub enum StoreError {
     Random(#[from] getrandom::Error),
 }
 
-/// A key, and who may have been given it.
+/// A key, who may have been given it, and the first day on which its domain is over.
 #[derive(PartialEq, Eq)]
 pub(super) struct Kept {
     pub(super) key: DomainKey,
     pub(super) given: Members,
+    pub(super) end: NaiveDate,
 }
 
 /// What there is to say of one key.
@@ -54,6 +57,8 @@ pub struct Shown {
     pub domain: String,
     /// Who may have been given it.
     pub given: Members,
+    /// The first day after its epoch.
+    pub end: NaiveDate,
     /// When its file was written last.
     pub written: SystemTime,
 }
@@ -90,34 +95,33 @@ impl Store {
         if named == domain.to_string() { Ok(Some(kept)) } else { Err(StoreError::Damaged(path)) }
     }
 
-    /// The key of a domain; a new one, for `members`, where none is known.
-    pub(super) fn key_or_new(&self, domain: &LinkageDomain, members: &Members) -> Result<Kept, StoreError> {
+    /// The key of a domain; a new one, for `members` and until `end`, where none is known.
+    pub(super) fn key_or_new(&self, domain: &LinkageDomain, members: &Members, end: NaiveDate) -> Result<Kept, StoreError> {
         let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(kept) = self.key(domain)? {
             return Ok(kept);
         }
-        let kept = Kept { key: DomainKey::random()?, given: members.clone() };
+        let kept = Kept { key: DomainKey::random()?, given: members.clone(), end };
         self.write(domain, &kept)?;
         Ok(kept)
     }
 
-    /// Keeps `key`, which `members` may have been given. Gives back what is kept: another key, unchanged, where one is known.
-    pub(super) fn keep(&self, domain: &LinkageDomain, key: DomainKey, members: &Members) -> Result<Kept, StoreError> {
+    /// Keeps a key. Gives back what is kept: another key, unchanged, where one is known.
+    pub(super) fn keep(&self, domain: &LinkageDomain, new: Kept) -> Result<Kept, StoreError> {
         let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(kept) = self.key(domain)? {
             return Ok(kept);
         }
-        let kept = Kept { key, given: members.clone() };
-        self.write(domain, &kept)?;
-        Ok(kept)
+        self.write(domain, &new)?;
+        Ok(new)
     }
 
     /// Notes that `members` may be given the key too, before they are.
     pub(super) fn give(&self, domain: &LinkageDomain, members: &Members) -> Result<(), StoreError> {
         let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         match self.key(domain)? {
-            Some(Kept { key, given }) if !members.is_subset(&given) => {
-                self.write(domain, &Kept { key, given: given.union(members).cloned().collect() })
+            Some(Kept { key, given, end }) if !members.is_subset(&given) => {
+                self.write(domain, &Kept { key, given: given.union(members).cloned().collect(), end })
             }
             _ => Ok(()),
         }
@@ -130,18 +134,19 @@ impl Store {
             let text = Zeroizing::new(fs::read_to_string(&path)?);
             let text = self.at_rest.open(LABEL, &text).map_err(|e| StoreError::AtRest(path.clone(), e))?;
             let (domain, kept) = parsed(&text).ok_or_else(|| StoreError::Damaged(path.clone()))?;
-            shown.push(Shown { domain: domain.to_owned(), given: kept.given, written: fs::metadata(&path)?.modified()? });
+            let Kept { given, end, .. } = kept;
+            shown.push(Shown { domain: domain.to_owned(), given, end, written: fs::metadata(&path)?.modified()? });
         }
         shown.sort_by(|one, other| one.domain.cmp(&other.domain));
         Ok(shown)
     }
 
     /// Removes the keys of domains that have ended. Gives how many that were.
-    pub(super) fn forget(&self, ended: impl Fn(&LinkageDomain) -> bool) -> Result<usize, StoreError> {
+    pub(super) fn forget(&self, ended: impl Fn(&LinkageDomain, NaiveDate) -> bool) -> Result<usize, StoreError> {
         let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut count = 0;
-        for Shown { domain, .. } in self.list()? {
-            let Some(domain) = read(&domain).filter(&ended) else { continue };
+        for Shown { domain, end, .. } in self.list()? {
+            let Some(domain) = read(&domain).filter(|domain| ended(domain, end)) else { continue };
             fs::remove_file(self.path(&domain))?;
             count += 1;
         }
@@ -175,7 +180,7 @@ impl Store {
     fn write(&self, domain: &LinkageDomain, kept: &Kept) -> Result<(), StoreError> {
         let path = self.path(domain);
         let hexed = Zeroizing::new(hex(kept.key.bytes()));
-        let mut text = Zeroizing::new(format!("{domain}\n{}\n", hexed.as_str()));
+        let mut text = Zeroizing::new(format!("{domain}\n{}\n{}\n", hexed.as_str(), kept.end));
         kept.given.iter().for_each(|(department, key)| text.push_str(&format!("{department} {key}\n")));
         let sealed = self.at_rest.seal(LABEL, &text).map_err(|e| StoreError::AtRest(path.clone(), e))?;
         private::replace(&path, sealed.as_bytes())?;
@@ -200,17 +205,18 @@ fn read(text: &str) -> Option<LinkageDomain> {
     })
 }
 
-/// The domain and what is kept of it.
+/// The domain and what is kept of it. A file that names nobody who may hold the key is damaged: nothing would be known of who does.
 fn parsed(text: &str) -> Option<(&str, Kept)> {
     let mut lines = text.lines();
     let domain = lines.next()?;
     let key = DomainKey::new(unhex(lines.next()?)?);
+    let end = lines.next()?.parse().ok()?;
     let member = |line: &str| {
         let (department, key) = line.split_once(' ')?;
         Some((Name::parse(department).ok()?, Fingerprint::try_from(key.to_owned()).ok()?))
     };
-    let given = lines.map(member).collect::<Option<Members>>()?;
-    Some((domain, Kept { key, given }))
+    let given = lines.map(member).collect::<Option<Members>>().filter(|given| !given.is_empty())?;
+    Some((domain, Kept { key, given, end }))
 }
 
 /// 32 bytes from 64 hex digits.

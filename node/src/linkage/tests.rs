@@ -6,11 +6,13 @@ use chrono::TimeDelta;
 use concordat_guard::{Known, ReleaseGuard};
 use concordat_policy::signature::Statement;
 use concordat_policy::succession::{NextLinkage, Succession};
-use concordat_policy::{PurposeTree, Seen, Signatures};
+use concordat_policy::{PurposeTree, Revocations, Seen, Signatures};
+use concordat_proto::signature;
 use concordat_proto::token::SigningKey;
 
 use super::*;
-use crate::fixture::{PURPOSES, agreement_text, linkage_key, name, signed_by, signing_key};
+use crate::agreements::Members;
+use crate::fixture::{PURPOSES, agreement_text, linkage_key, name, signature_of, signed_by, signing_key};
 use crate::suspension::{Folders, Suspensions};
 
 struct Pair {
@@ -65,19 +67,28 @@ impl Pair {
     /// Both departments take another text, which both have signed. Keys and folders stay.
     fn agree(&mut self, change: impl Fn(&str) -> String) {
         self.text = change(&self.text);
-        let agreement = Agreement::parse(&self.text).unwrap();
+        self.hold(&[(self.text.clone(), true)], |_| Seen::default());
+    }
+
+    /// Both departments hold these texts from now on, each with whether they have signed it; the first is the one that is asked under.
+    fn hold(&mut self, texts: &[(String, bool)], seen: impl Fn(&Agreement) -> Seen) {
+        let agreements: Vec<Agreement> = texts.iter().map(|(text, _)| Agreement::parse(text).unwrap()).collect();
         let next = |own: &str, index: usize| {
             let (folder, guard) = (self.folders[index].path(), ReleaseGuard::open(name(own), None, &Known::default()).unwrap());
             let suspensions = Suspensions::at(name(own), Folders::new(folder, folder));
-            let signatures = signed_by(&agreement, own, &self.signing[index], Seen::default());
-            Agreements::new(suspensions.into(), vec![agreement.clone()], signatures, PurposeTree::parse(PURPOSES).unwrap(), guard)
+            let mut signatures = Signatures::new(Revocations::default(), agreements.first().map_or_else(Seen::default, &seen));
+            for (agreement, _) in agreements.iter().zip(texts).filter(|(_, (_, signed))| *signed) {
+                let statement = signature::read(signature_of(agreement, own, &self.signing[index]).as_bytes());
+                signatures.add(&agreement.id, &name(own), statement);
+            }
+            Agreements::new(suspensions.into(), agreements.clone(), signatures, PurposeTree::parse(PURPOSES).unwrap(), guard)
         };
         let (dfe, dwp) = (next("dfe", 0), next("dwp", 1));
         (self.dfe.1, self.dwp.1) = (dfe, dwp);
     }
 
     fn key(&self, end: &(LinkageKeys, Agreements)) -> Result<DomainKey, Refusal> {
-        end.0.key(&end.1, self.agreement(), &self.domain())
+        end.0.key(&end.1, self.agreement(), &self.domain(), self.now)
     }
 
     fn request(&self) -> v1::SealRequest {
@@ -111,12 +122,12 @@ impl Pair {
 #[test]
 fn both_ends_hold_the_same_key_and_keep_it() {
     let pair = Pair::new();
-    let missing = pair.dwp.0.key(&pair.dwp.1, pair.agreement(), &pair.domain()).unwrap_err();
+    let missing = pair.dwp.0.key(&pair.dwp.1, pair.agreement(), &pair.domain(), pair.now).unwrap_err();
     assert_eq!(missing.code, Code::NodeRefused);
     let sealed = pair.seal(&pair.request()).unwrap();
     pair.accept(&sealed).unwrap();
     pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
-    let key = |end: &(LinkageKeys, Agreements)| end.0.key(&end.1, pair.agreement(), &pair.domain()).unwrap();
+    let key = |end: &(LinkageKeys, Agreements)| end.0.key(&end.1, pair.agreement(), &pair.domain(), pair.now).unwrap();
     assert!(key(&pair.dfe) == key(&pair.dwp));
     // The ciphertext holds no trace of the key.
     assert!(!sealed.ciphertext.windows(8).any(|part| key(&pair.dfe).bytes().windows(8).any(|k| k == part)));
@@ -222,7 +233,8 @@ fn a_key_made_by_the_relay_is_not_accepted() {
 #[test]
 fn another_key_of_a_known_domain_is_refused() {
     let pair = Pair::new();
-    pair.dwp.0.store.keep(&pair.domain(), DomainKey::new([1; 32]), &Default::default()).unwrap();
+    let given = pair.dwp.1.members(&pair.domain(), pair.now);
+    pair.dwp.0.store.keep(&pair.domain(), Kept { key: DomainKey::new([1; 32]), given, end: NaiveDate::MAX }).unwrap();
     let refusal = pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap_err();
     assert_eq!(refusal.code, Code::Replayed);
     assert!(refusal.advice.unwrap().contains("raise `rotation`"));
@@ -243,31 +255,34 @@ fn neighbouring_epochs_are_taken_at_their_boundary_only() {
     }
 }
 
+/// The keys of `dwp` were replaced an hour ago, which had signed the agreement by then; the linkage key by this one.
+fn succeeded(agreement: &Agreement, next: &Fingerprint) -> Seen {
+    let dwp = agreement.party(&name("dwp")).unwrap().clone();
+    let mut seen = Seen::default();
+    let signed = Statement {
+        department: dwp.department.clone(),
+        agreement: agreement.id.clone(),
+        sha256: agreement.digest.clone(),
+        signed_at: DateTime::UNIX_EPOCH,
+        key: dwp.signing_key.clone(),
+    };
+    seen.saw(&signed, Utc::now() - TimeDelta::hours(2));
+    seen.succeeds(Succession {
+        department: dwp.department,
+        key: dwp.signing_key,
+        next: Fingerprint::of(b"next"),
+        from: Utc::now() - TimeDelta::hours(1),
+        linkage: Some(NextLinkage { key: dwp.linkage_key, next: next.clone() }),
+    })
+    .unwrap();
+    seen
+}
+
 #[test]
 fn after_a_succession_keys_are_sealed_to_the_new_key_and_to_no_other() {
     let (next, folder) = (linkage_key().0, tempfile::tempdir().unwrap());
     let print = Fingerprint::of(&next.public());
-    let pair = Pair::with(true, |agreement| {
-        let dwp = agreement.party(&name("dwp")).unwrap().clone();
-        let mut seen = Seen::default();
-        let signed = Statement {
-            department: dwp.department.clone(),
-            agreement: agreement.id.clone(),
-            sha256: agreement.digest.clone(),
-            signed_at: DateTime::UNIX_EPOCH,
-            key: dwp.signing_key.clone(),
-        };
-        seen.saw(&signed, Utc::now() - TimeDelta::hours(2));
-        seen.succeeds(Succession {
-            department: dwp.department,
-            key: dwp.signing_key,
-            next: Fingerprint::of(b"next"),
-            from: Utc::now() - TimeDelta::hours(1),
-            linkage: Some(NextLinkage { key: dwp.linkage_key, next: print.clone() }),
-        })
-        .unwrap();
-        seen
-    });
+    let pair = Pair::with(true, |agreement| succeeded(agreement, &print));
     let refusal = pair.dfe.0.seal(&pair.request(), &pair.dfe.1, pair.now).unwrap_err();
     assert!(refusal.message.contains("is not the one in the agreement"), "{refusal}");
     let request = v1::SealRequest { recipient_key: next.public().to_vec(), ..pair.request() };
@@ -305,19 +320,21 @@ fn a_rotation_has_another_key_and_pseudonyms_of_the_two_do_not_match() {
     assert_ne!(made(&pair), before.2);
 }
 
+/// Without the third party.
+fn without_dbt(text: &str) -> String {
+    let mut tables: Vec<&str> = text.split_inclusive("\n\n").collect();
+    tables.retain(|table| !table.contains("department = \"dbt\""));
+    tables.concat()
+}
+
 #[test]
 fn whoever_leaves_takes_no_key_along_that_is_still_used() {
     let two = |text: String| and_dbt(&text, "dbt");
-    let leaves = |text: &str| {
-        let mut tables: Vec<&str> = text.split_inclusive("\n\n").collect();
-        tables.retain(|table| !table.contains("department = \"dbt\""));
-        tables.concat()
-    };
     let mut pair = Pair::agreed(true, |_| Seen::default(), two);
     pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
     pair.key(&pair.dwp).unwrap();
 
-    pair.agree(leaves);
+    pair.agree(without_dbt);
     assert!(pair.agreement().party(&name("dbt")).is_none());
     for refusal in [pair.key(&pair.dfe).map(drop), pair.key(&pair.dwp).map(drop), pair.seal(&pair.request()).map(drop)] {
         let refusal = refusal.unwrap_err();
@@ -343,6 +360,80 @@ fn a_replaced_linkage_key_needs_a_rotation_and_a_new_party_does_not() {
     pair.agree(|text| rotated(text, 1));
     pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
     assert!(pair.key(&pair.dwp).unwrap() != first);
+}
+
+#[test]
+fn a_linkage_key_that_was_replaced_by_succession_needs_a_rotation_too() {
+    let mut pair = Pair::new();
+    pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
+    let (first, next) = (pair.key(&pair.dwp).unwrap(), linkage_key().0);
+    let print = Fingerprint::of(&next.public());
+    pair.dwp.0 = LinkageKeys::open(next, AtRest::default(), pair.folders[1].path()).unwrap();
+    pair.hold(&[(pair.text.clone(), true)], |agreement| succeeded(agreement, &print));
+    for refusal in [pair.key(&pair.dfe).map(drop), pair.key(&pair.dwp).map(drop), pair.seal(&pair.request()).map(drop)] {
+        let refusal = refusal.unwrap_err();
+        assert!(refusal.message.contains("may be held by 'dwp', by a linkage key that it has replaced"), "{refusal}");
+    }
+    pair.hold(&[(rotated(&pair.text, 1), true)], |agreement| succeeded(agreement, &print));
+    pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
+    assert!(pair.key(&pair.dwp).unwrap() == pair.key(&pair.dfe).unwrap() && pair.key(&pair.dwp).unwrap() != first);
+}
+
+#[test]
+fn who_is_a_party_only_of_what_is_over_or_was_not_signed_takes_no_key_along_either() {
+    let end = |text: &str, day: &str| text.replacen("2090-12-31", day, 1);
+    let mut pair = Pair::agreed(true, |_| Seen::default(), |text| and_dbt(&text, "dbt"));
+    let (without, other) = (without_dbt(&pair.text), pair.text.replace("opportunity-2026", "opportunity-2025"));
+    pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
+    pair.hold(&[(without.clone(), true), (other.clone(), true)], |_| Seen::default());
+    pair.key(&pair.dwp).unwrap();
+    for (what, other) in [("not signed", (other.clone(), false)), ("over", (end(&other, "2020-12-31"), true))] {
+        pair.hold(&[(without.clone(), true), other], |_| Seen::default());
+        for side in [&pair.dfe, &pair.dwp] {
+            let refusal = pair.key(side).map(drop).unwrap_err();
+            assert!(refusal.message.contains("may be held by 'dbt', which is no party any more"), "{what}: {refusal}");
+        }
+    }
+
+    // Of a key that is made later they have none, and are not said to.
+    let start = DateTime::from_timestamp(i64::from(pair.domain().epoch) * 90 * 86_400, 0).unwrap();
+    let day = |days: i64| (start + TimeDelta::days(days)).date_naive().to_string();
+    for (what, last, signed, accepted) in [
+        ("not signed", "2090-12-31".to_owned(), false, Ok(())),
+        ("over before the epoch", day(-1), true, Ok(())),
+        // The keyholder knows whom it gave the key; the other party only whom it may have been given to.
+        ("over since", day(0), true, Err(Code::Denied)),
+    ] {
+        let mut pair = Pair::new();
+        pair.now = start + TimeDelta::days(10);
+        let other = end(&and_dbt(&pair.text, "dbt").replace("opportunity-2026", "opportunity-2025"), &last);
+        pair.hold(&[(pair.text.clone(), true), (other, signed)], |_| Seen::default());
+        let sealed = pair.seal(&pair.request()).unwrap();
+        assert_eq!(pair.accept(&sealed).map_err(|refusal| refusal.code), accepted, "{what}");
+        pair.key(&pair.dfe).unwrap();
+    }
+}
+
+#[test]
+fn keys_of_domains_to_which_no_agreement_leads_are_removed_when_they_end() {
+    let mut pair = Pair::new();
+    pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
+    let files = |pair: &Pair| kept(pair.folders[1].path(), &AtRest::default()).unwrap().len();
+    let end = DateTime::from_timestamp((i64::from(pair.domain().epoch) + 1) * 90 * 86_400, 0).unwrap();
+    // As a department that was removed, and has taken the text away.
+    pair.hold(&[], |_| Seen::default());
+    pair.dwp.0.forget_ended(&pair.dwp.1, end - TimeDelta::seconds(1));
+    assert_eq!(files(&pair), 1);
+    pair.dwp.0.forget_ended(&pair.dwp.1, end);
+    assert_eq!(files(&pair), 0);
+}
+
+#[test]
+fn a_key_file_that_names_nobody_is_damaged() {
+    let pair = Pair::new();
+    pair.dfe.0.store.keep(&pair.domain(), Kept { key: DomainKey::new([1; 32]), given: Members::new(), end: NaiveDate::MAX }).unwrap();
+    assert!(matches!(pair.dfe.0.store.key(&pair.domain()), Err(StoreError::Damaged(_))));
+    assert_eq!(pair.key(&pair.dfe).map(drop).unwrap_err().code, Code::Internal);
 }
 
 #[test]
@@ -383,13 +474,15 @@ fn keys_of_epochs_long_ended_are_removed_and_no_others() {
     let first = pair.domain().epoch;
     pair.agree(|text| rotated(text, 1));
     pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
-    // Of another mission, of which no agreement tells when it ends.
-    let other = LinkageDomain { mission: name("another"), epoch: 1, ..pair.domain() };
-    pair.dwp.0.make(&other).unwrap();
+    // Of another mission, to which no agreement leads: one that is over, and one that is not.
+    for epoch in [1, 9_999] {
+        pair.dwp.0.make(&LinkageDomain { mission: name("another"), epoch, ..pair.domain() }, pair.agreement()).unwrap();
+    }
+    assert!(epochs(&pair).contains(&"1.1".to_owned()));
     for later in 1..=3 {
         pair.now += TimeDelta::days(90);
         pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
         let expected: Vec<String> = (first.max(first + later - 1)..=first + later).map(|epoch| format!("{epoch}.1")).collect();
-        assert_eq!(epochs(&pair), [&["1.1".to_owned()][..], &expected].concat(), "the last one and the present one");
+        assert_eq!(epochs(&pair), [&["9999.1".to_owned()][..], &expected].concat(), "the last one and the present one");
     }
 }

@@ -107,7 +107,7 @@ impl Control {
         let _turn = if since.is_none() { Some(turn.acquire_owned().await.map_err(Refusal::internal)?) } else { None };
         let (linkage, consent) = (Arc::clone(&node.linkage), Arc::clone(&node.consent));
         let (changes, permitted) = blocking(move || {
-            let key = linkage.key(&permitted.agreements, &permitted.agreement, &permitted.domain)?;
+            let key = linkage.key(&permitted.agreements, &permitted.agreement, &permitted.domain, Utc::now())?;
             let kind = |identifier: &IdentifierType| Kind {
                 label: identifier.label(),
                 pseudonyms: Pseudonyms::derive(&key, &permitted.domain, identifier),

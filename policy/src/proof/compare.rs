@@ -37,7 +37,7 @@ const FAULTS: [&str; 11] = [
     "is made with another key than the agreement names",
     "is made with a key that was replaced, and was not seen here before",
     "is made with a revoked key",
-    "is void: another key that the agreement names of it, or that leads to its present one, is revoked",
+    "is void: another key of it is revoked that counts here, or the agreement names another party by a key that took its place",
     "was made more than 30 s in the future",
 ];
 

@@ -321,8 +321,9 @@ fn lacks(world: &World, agreement: &Agreement, ask: &Ask) -> Lacks {
                         }
                         Some(_) => {}
                     }
-                    if keys.iter().any(|(known, _)| world.revoked_keys.contains(known)) {
-                        wrong.push("is void: another key that the agreement names of it, or that leads to its present one, is revoked");
+                    let no_present_key = keys.iter().all(|(_, until)| until.is_some());
+                    if no_present_key || keys.iter().any(|(known, _)| world.revoked_keys.contains(known)) {
+                        wrong.push("is void: another key of it is revoked that counts here, or the agreement names another party by a key that took its place");
                     }
                     if world.revoked_keys.contains(key) {
                         wrong.push("is made with a revoked key");
@@ -341,21 +342,26 @@ fn lacks(world: &World, agreement: &Agreement, ask: &Ask) -> Lacks {
 }
 
 /// A party's keys: the one that the agreement names, and those that followed it by now; each with when it was followed. A revoked key
-/// has no follower, and no key that the agreement names of somebody else is one.
+/// has no follower. A key that the agreement names of somebody else is none of the party's: what it followed ended then, and the party
+/// has no present key.
 fn keys(world: &World, agreement: &Agreement, party: &Party, ask: &Ask) -> Vec<(String, Option<i64>)> {
     let mut keys = vec![(party.key.clone(), None)];
     loop {
         let Some((present, until)) = keys.last_mut() else { return keys };
         let mut follower = None;
         for succession in &world.successions {
-            let another_names = agreement.parties.iter().any(|other| other.department != party.department && other.key == succession.next);
-            let counts = succession.department == party.department && succession.from_millisecond <= ask.millisecond && !another_names;
+            let counts = succession.department == party.department && succession.from_millisecond <= ask.millisecond;
             if succession.key == *present && counts && !world.revoked_keys.contains(present) {
                 follower = Some(succession);
             }
         }
         let Some(follower) = follower else { return keys };
         *until = Some(follower.from_millisecond);
+        for other in &agreement.parties {
+            if other.department != party.department && other.key == follower.next {
+                return keys;
+            }
+        }
         keys.push((follower.next.clone(), None));
     }
 }

@@ -181,3 +181,22 @@ fn signatures_of_one_agreement_are_none_of_another() {
     copied.add(&two.id, &name("dfe"), Ok(good()));
     assert_eq!(copied.judge(&two, &name("dfe"), now()), Err(Fault::Agreement));
 }
+
+#[test]
+fn a_replaced_key_signs_no_text_that_names_another_party_by_its_successor() {
+    // Whoever found the key `0` of `dfe` and an accomplice write a new text: there `dfe` has that key, and `dwp` its successor.
+    for replaced in ["signing_key", "linkage_key"] {
+        let of_dwp = format!("{replaced} = \"{}\"", print("1"));
+        assert!(AGREEMENT.contains(&of_dwp), "{of_dwp}");
+        let text = AGREEMENT.replace(&of_dwp, &format!("{replaced} = \"{}\"", print("2")));
+        let agreement = Agreement::parse(&text).unwrap();
+        let stolen = Statement { sha256: agreement.digest.clone(), ..good() };
+        let judged = |seen: &Seen, at| stolen.judge(&agreement, &name("dfe"), &Revocations::default(), seen, at);
+        let mut seen = succeeded();
+        assert_eq!(judged(&seen, now()), Err(Fault::Void), "{replaced}");
+        seen.saw(&stolen, now() - TimeDelta::days(1));
+        assert_eq!(judged(&seen, now()), Err(Fault::Void), "{replaced}: seen before");
+        let signatures = Signatures::new(Revocations::default(), seen);
+        assert_eq!(signatures.compromised(&agreement, now()), Some(&name("dfe")), "{replaced}");
+    }
+}

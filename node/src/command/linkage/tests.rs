@@ -49,7 +49,7 @@ fn keys_are_shown_by_their_domains_and_encrypted_on_demand() {
     let now = Utc::now();
     let keys = |config: Config| linkage::LinkageKeys::open(config.linkage, config.at_rest, &world.path("state")).unwrap();
     let domain = LinkageDomain::at(named("opportunity"), named("opportunity.measure"), &world.agreement.linkage, now).unwrap();
-    keys(Config::load(&config).unwrap()).make(&domain).unwrap();
+    keys(Config::load(&config).unwrap()).make(&domain, &world.agreement).unwrap();
     let shown = |config: Config| {
         let kept = linkage::kept(&config.state, &config.at_rest).unwrap();
         shown(&config, &kept, now)

@@ -82,7 +82,7 @@ fn record(running: &Running, records: &[(&str, &str, Event)]) {
 
 /// The pseudonyms of some people, ascending.
 fn pseudonyms(running: &Running, identifiers: &[&str]) -> Vec<Pseudonym> {
-    let key = running.node.linkage.key(&running.node.agreements.now(), &agreement(running), &domain(running)).unwrap();
+    let key = running.node.linkage.key(&running.node.agreements.now(), &agreement(running), &domain(running), Utc::now()).unwrap();
     let maker = Pseudonyms::derive(&key, &domain(running), &IdentifierType::Nino);
     let mut all: Vec<Pseudonym> = identifiers.iter().map(|identifier| maker.one(identifier)).collect();
     all.sort_unstable();
