@@ -18,7 +18,7 @@
 //! The department's administrator wrote the query and chose the driver, so both are trusted as `node.toml` is. SQL Server has no read-only
 //! transaction: what keeps a query from writing there is the rollback, and an account that may only read ([`rights`] says when it may more).
 //!
-//! Deliberately absent: TLS and certificates of our own. The driver has them, and `keywords` refuses what would turn them off.
+//! Deliberately absent: TLS and certificates of our own. The driver has them, and `keywords` refuses what would turn them off or does not tell.
 
 mod columns;
 mod decode;
