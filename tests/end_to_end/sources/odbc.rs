@@ -263,7 +263,7 @@ async fn rights_beyond_reading_are_told_where_the_database_can_be_asked() {
     let connection = reached(&format!("Driver={{SQLite3}};Database={}", file.path().display()), None);
     let other = Source::Database(connection, Relation::Table(TableName { schema: None, name: "t".into() }));
     let told = other.excess().await.unwrap();
-    assert!(told.len() == 2 && told.iter().all(|told| told.contains("cannot be told")), "{told:?}");
+    assert!(told.iter().filter(|told| told.contains("cannot be told")).count() == 2, "{told:?}");
     let opened = other.open(&|_| None, 1).await.unwrap();
     assert_eq!(shown(&opened.frame.collect().await.unwrap()), [["1", "Grüße 😀"], ["2", "-"]]);
     assert!(opened.state.is_one());
