@@ -229,6 +229,16 @@ async fn a_departments_own_forbids_stop_its_releases_and_nobody_elses() {
     let (good, lines) = check("node", &dwp);
     assert!(!good && lines.contains("own.cedar:1:1: "), "{lines}");
 
+    // A file that a failed deployment left empty, or none at all, lifts nothing.
+    write(&dwp, &[("own.cedar", "")]);
+    hang_up(&sandbox, "dwp");
+    until("the empty file is reported", || said(&dwp).contains("own.cedar: holds no guard rail")).await;
+    refused(region.query(CLAIMS).await, Code::NodeRefused, "'no-regions'");
+    std::fs::remove_file(dwp.join("guard/own.cedar")).unwrap();
+    hang_up(&sandbox, "dwp");
+    until("the empty folder is reported", || said(&dwp).contains("guard: holds no *.cedar file")).await;
+    refused(region.query(CLAIMS).await, Code::NodeRefused, "'no-regions'");
+
     write(&dwp, &[("own.cedar", CLOSED)]);
     hang_up(&sandbox, "dwp");
     until("the log says what is in force", || sandbox.log("dwp").iter().any(|e| e["event"] == "guard_rails.loaded")).await;
