@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use concordat::federation::Layout;
 use concordat_policy::Code;
+use concordat_proto::v1::DetachedState;
 use serde_json::json;
 
 use crate::commands::{Ran, command, run};
+use crate::limits::{self, Stopped};
 use crate::sandbox::{Sandbox, program, refused, until};
 
 const SQL: &str = "SELECT count(*) AS persons FROM dfe.attainment";
@@ -205,6 +207,25 @@ async fn an_error_of_evaluation_and_another_network_deny() {
     hang_up(&sandbox, "gateway");
     until("the rails are reloaded", || said(&sandbox.layout.gateway()).contains("reloaded what=\"guard rails\"")).await;
     refused(client.query(SQL).await, Code::Denied, "'elsewhere'");
+}
+
+#[tokio::test]
+async fn a_query_that_waited_is_judged_when_it_has_its_place() {
+    let one = |f: &mut concordat::federation::describe::Federation| f.limits.caller_concurrent_queries = Some(1);
+    let sandbox = Sandbox::with(300, one, at_gateway(&[("people.cedar", PEOPLE), ("more.cedar", HERE)])).await;
+    let token = trained(&sandbox);
+    let owner = sandbox.client_with(|c| c.token = Some(token)).await;
+    owner.query(CLAIMS).await.unwrap();
+    let stopped = Stopped::node(&sandbox, "dwp");
+    let (first, second) = (owner.detach(CLAIMS).await.unwrap(), owner.detach(CLAIMS).await.unwrap());
+    limits::until(&owner, &first, DetachedState::Running).await;
+    limits::until(&owner, &second, DetachedState::Queued).await;
+    write(&sandbox.layout.gateway(), &[("more.cedar", CLOSED)]);
+    hang_up(&sandbox, "gateway");
+    until("the rails are reloaded", || said(&sandbox.layout.gateway()).contains("reloaded what=\"guard rails\"")).await;
+    drop(stopped);
+    refused(owner.result(&second).await, Code::Denied, "'closed'");
+    owner.cancel_detached(&first).await.unwrap();
 }
 
 #[tokio::test]
