@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Control;
+use crate::agreements::Agreements;
 use crate::consent::import::{StreamError, StreamImport};
 use crate::consent::intake::{IntakeError, Raw};
 use crate::consent::ledger::{LedgerError, Record};
@@ -66,9 +67,10 @@ impl Control {
         if request.records.is_empty() || request.records.len() > MAX_RECORDS {
             return Err(self.invalid("a call records 1 to 10,000 consent records"));
         }
-        let mut scratch = String::new();
+        let (mut scratch, agreements) = (String::new(), self.0.agreements.now());
+        let intake = self.0.intake(&agreements);
         let records = request.records.iter().enumerate().map(|(index, record)| {
-            let taken = self.0.intake.record(Raw::from(record), &mut scratch);
+            let taken = intake.record(Raw::from(record), &mut scratch);
             taken.map_err(|cause: IntakeError| self.invalid(format!("records[{index}]: {cause}; nothing was recorded")))
         });
         let records = records.collect::<Result<Vec<_>, _>>()?;
@@ -76,14 +78,14 @@ impl Control {
         let intent = Entry::new("consent.intended").field("records", count).field("certificate", administrator.as_str());
         self.0.log(intent).await?;
         let control = self.clone();
-        let (version, receipts) = blocking(move || control.record_now(&records)).await?;
+        let (version, receipts) = blocking(move || control.record_now(&records, &agreements)).await?;
         self.0.log(Entry::new("consent.recorded").field("records", count).field("consent_version", version)).await?;
         Ok(v1::RecordResponse { consent_version: version, receipts })
     }
 
     /// Writes the records. The ledger's version after them, and their receipts.
-    fn record_now(&self, records: &[Record]) -> Result<(u64, Vec<String>), Refusal> {
-        let receipts = self.receipts()?;
+    fn record_now(&self, records: &[Record], agreements: &Agreements) -> Result<(u64, Vec<String>), Refusal> {
+        let receipts = self.receipts(agreements)?;
         let recorded = self.0.consent.record_noted(records, None).map_err(|e| self.ledger(e))?;
         let told = if records.len() > MAX_RECEIPTS { &[][..] } else { records };
         Ok((recorded.version, receipts.of(told, &recorded).map_err(Refusal::internal)?))
@@ -96,7 +98,7 @@ impl Control {
     ) -> Result<v1::ImportResponse, Refusal> {
         let administrator = self.0.callers.administrator(certificate)?;
         let turn = Arc::clone(&self.1.import).try_acquire_owned().map_err(|_| self.busy("import"))?;
-        let (consent, intake, control) = (Arc::clone(&self.0.consent), self.0.intake.clone(), self.clone());
+        let (consent, intake, control) = (Arc::clone(&self.0.consent), self.0.intake(&self.0.agreements.now()), self.clone());
         let mut import = blocking(move || StreamImport::new(consent, intake).map_err(|e| control.stream(e))).await?;
         let (mut id, mut total) = (String::new(), 0);
         while let Some(message) = self.next(&mut messages).await? {

@@ -92,3 +92,25 @@ async fn corrections_and_erasures_are_the_departments_own_and_logged() {
     assert_eq!((of("consent.corrected"), of("consent.erased"), of("consent.refused")), (1, 1, 2));
     assert!(!log.to_uppercase().contains("AB100001A"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn purposes_that_were_replaced_count_for_records_showing_and_erasure_too() {
+    let running = Running::new().await;
+    let mut ledger = ledger(&running).await;
+    let objected = || v1::RecordRequest {
+        records: vec![v1::ConsentRecord { purpose: "opportunity.later".into(), ..record("AB100001A", "objected") }],
+    };
+    let unknown = ledger.record(objected()).await.unwrap_err();
+    assert!(unknown.message().contains("the purpose is not in this department's purpose tree"), "{unknown:?}");
+    let later = "},\n  { id = \"opportunity.later\", title = \"Later\", parent = \"opportunity\" },\n]";
+    running.world.write("purposes.toml", &fixture::PURPOSES.replace("},\n]", later));
+    running.node.reread().unwrap();
+    assert_eq!(ledger.record(objected()).await.unwrap().into_inner().receipts.len(), 1);
+    let standing = |shown: &v1::SubjectRecords| shown.standing.iter().any(|standing| standing.purpose == "opportunity.later");
+    assert!(standing(&shown(&mut ledger, "AB100001A").await));
+    let erase = v1::EraseRequest { identifier_type: "nino".into(), identifiers: vec!["AB100001A".into()] };
+    ledger.erase(erase).await.unwrap();
+    let left = shown(&mut ledger, "AB100001A").await;
+    let kept = |r: &v1::KeptRecord| r.kept && r.event == "objected" && r.purpose == "opportunity.later";
+    assert!(left.records.iter().any(kept), "{left:?}");
+}
