@@ -147,7 +147,7 @@ async fn run(gateway: &Gateway, errand: &Errand<'_>, plan: &Plan, memory: Arc<Qu
     let (batches, held) = gateway.workers.run(drain(plan.physical().clone(), plan.task(), memory, most)).await??;
     let sources = receipts(&specs).await?;
     let consent = Applied::together(&sources, &lists);
-    errand.caller.at_least().check(consent.iter().map(|applied| (applied.department.as_str(), applied.consent_version)))?;
+    errand.caller.at_least().check(consent.iter().map(|applied| (applied.department.as_str(), applied.standing())))?;
     Ok(Ran { batches, sources, consent, held })
 }
 

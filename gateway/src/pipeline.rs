@@ -112,9 +112,8 @@ pub(crate) async fn prepare(gateway: &Gateway, caller: Caller, sql: &str) -> Res
     let opened = open(gateway, caller, Intent::Describe, &sql.into()).await?;
     let refused = refused_as(&opened);
     let prepared = async {
-        let permit = permit(gateway, &opened)?;
         let terms = Terms::of_caller_who_waits(gateway, CancellationToken::new());
-        let allowance = terms.admit(&gateway.limits, &opened.caller).await?;
+        let (permit, allowance) = admitted(gateway, &opened, &terms).await?;
         let stop = terms.stop();
         let types = stop.unless(parameters(gateway, &permit, sql, &allowance)).await?;
         let statement = Statement { sql: sql.to_owned(), parameters: examples(&types) };
@@ -263,11 +262,18 @@ struct Judged {
 
 /// Decides about a statement: may its caller ask at all, may it be asked. No order is placed.
 async fn judge(gateway: &Gateway, opened: &Opened, statement: &Statement, terms: &Terms) -> Result<Judged, Refusal> {
-    let permit = permit(gateway, opened)?;
-    let allowance = terms.admit(&gateway.limits, &opened.caller).await?;
+    let (permit, allowance) = admitted(gateway, opened, terms).await?;
     let stop = terms.stop();
     let plan = stop.unless(plan(gateway, &permit, statement, &allowance.memory)).await?;
     Ok(Judged { permit, plan, allowance, stop })
+}
+
+/// Waits for a place, which who may not ask does not take. What lets a query run was decided when it has its place: by then the first
+/// decision can be a day old, and agreements, guard rails and the hour are others.
+async fn admitted(gateway: &Gateway, opened: &Opened, terms: &Terms) -> Result<(Permit, Allowance), Refusal> {
+    permit(gateway, opened)?;
+    let allowance = terms.admit(&gateway.limits, &opened.caller).await?;
+    Ok((permit(gateway, opened)?, allowance))
 }
 
 /// Decides whether the caller may ask at all.

@@ -56,7 +56,8 @@ struct Checked {
     about: About,
 }
 
-/// Reads the `*.cedar` files of `folder`.
+/// Reads the `*.cedar` files of `folder`. That there are none, or that one holds no rail, is damage: it is what a deployment that failed
+/// leaves behind, and a department without its forbids would release more.
 ///
 /// # Errors
 /// All [`Damage`].
@@ -66,6 +67,9 @@ pub(crate) fn read(folder: &Path, side: Side, known: &Known) -> Result<Rails, Ve
     let (mut rails, mut damage): (Vec<Checked>, Vec<Damage>) = (Vec::new(), Vec::new());
     let mut digest = Sha256::new();
     let paths = listed(folder).map_err(|one| vec![one])?;
+    if paths.is_empty() {
+        damage.push(Damage::of(folder, "holds no *.cedar file", "put the guard rails there; to have none, remove [guard]"));
+    }
     for path in &paths {
         match file(path, side, known, &validator, &mut digest) {
             Ok(checked) => rails.extend(checked),
@@ -120,6 +124,8 @@ fn file(path: &Path, side: Side, known: &Known, validator: &Validator, digest: &
     let mut damage = Vec::new();
     if parsed.templates().next().is_some() {
         damage.push(Damage::of(path, "holds a template (?principal or ?resource), which nothing fills in", "write the rule without it"));
+    } else if parsed.policies().next().is_none() {
+        damage.push(Damage::of(path, "holds no guard rail", "write one, or remove the file"));
     }
     let (mut rails, mut set) = (Vec::new(), PolicySet::new());
     for (offset, policy) in placed(&parsed, &text) {

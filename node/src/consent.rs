@@ -31,7 +31,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::Utc;
+use concordat_policy::agreement::hex;
 use concordat_policy::{Code, Name, Refusal};
+use sha2::{Digest as _, Sha256};
 
 pub use self::generation::Acknowledged;
 use self::generation::Generation;
@@ -42,6 +44,7 @@ use self::journal::Note;
 use self::ledger::{Ledger, LedgerError, Reading, Record, Recorded, Written};
 use self::secret::Secret;
 use self::spool::Spool;
+use crate::framing::framed;
 
 /// Ledger and index.
 #[derive(Debug)]
@@ -151,6 +154,20 @@ impl Consent {
         Ok(recorded)
     }
 
+    /// As [`Consent::record`], under the name that the sender gave the call: its records are made once. Whether they had been made
+    /// before, and where they stand; `None` where the name stands for others.
+    ///
+    /// # Errors
+    /// As [`Consent::record`].
+    pub(crate) fn record_once(&self, id: &str, records: &[Record]) -> Result<Option<(bool, Recorded)>, LedgerError> {
+        let (name, description) = (format!("call:{id}"), self.secret.records(&hash(records)));
+        let outcome = self.ledger.record_once(&name, &description, records, self.highest.read()?)?;
+        if let Some((false, recorded)) = &outcome {
+            self.highest.raise(recorded.version)?;
+        }
+        Ok(outcome)
+    }
+
     /// Writes what an import has brought.
     fn write_import(
         &self,
@@ -179,6 +196,22 @@ impl Consent {
         }
         Ok(reading)
     }
+}
+
+/// What tells records from others, in order.
+fn hash(records: &[Record]) -> String {
+    let mut hasher = Sha256::new();
+    for record in records {
+        let details = spool::written(&record.details);
+        hasher.update(framed(&[
+            record.identifier_type.as_bytes(),
+            record.purpose.as_str().as_bytes(),
+            record.event.as_str().as_bytes(),
+            record.identifier.as_bytes(),
+            &details,
+        ]));
+    }
+    hex(&hasher.finalize())
 }
 
 #[cfg(test)]

@@ -52,7 +52,8 @@ pub struct Node {
     pub(crate) replaced: Unlogged,
     pub(crate) datasets: Datasets,
     pub(crate) consent: Arc<Consent>,
-    pub(crate) intake: Intake,
+    /// With the purpose tree of the start: see [`Node::intake`].
+    intake: Intake,
     pub(crate) notice: Notice,
     pub(crate) linkage: Arc<LinkageKeys>,
     pub(crate) releases: Arc<Releases>,
@@ -152,7 +153,7 @@ impl Node {
                 if let ImportError::Malformed(_, rows) = &e { rows.remedy() } else { "correct the file; nothing of it was recorded" };
             Finding::file(path, e.to_string(), remedy)
         };
-        match import(Arc::clone(&self.consent), self.intake.clone(), path.to_owned(), options).await.map_err(refused)? {
+        match import(Arc::clone(&self.consent), self.intake(&self.agreements.now()), path.to_owned(), options).await.map_err(refused)? {
             Imported::Before => {}
             Imported::Now { records, invalid, .. } => {
                 tracing::info!(consent.records = records, consent.invalid = invalid, "consent records imported");
@@ -161,6 +162,11 @@ impl Node {
             }
         }
         Ok(())
+    }
+
+    /// How records come in while these agreements, and the purpose tree beside them, are in force.
+    pub(crate) fn intake(&self, agreements: &Agreements) -> Intake {
+        self.intake.under(agreements.purposes())
     }
 
     /// The first entry of this run. A ledger that is behind does not keep the node from starting: it answers, and says so.

@@ -36,7 +36,8 @@ pub const DEPARTMENT: &str = "x-concordat-department";
 pub const QUERY_ID: &str = "x-concordat-query-id";
 /// Request metadata: the purpose of the request.
 pub const PURPOSE: &str = "x-concordat-purpose";
-/// Request metadata: the least version of departments' consent ledgers on which an answer may rest, `dfe=12,dwp=4`.
+/// Request metadata: the least version of departments' consent ledgers on which an answer may rest, `dfe=12,dwp=1.4`:
+/// `department=version`, or `department=generation.version` after a restored backup.
 pub const AT_LEAST: &str = "x-concordat-at-least";
 /// Request metadata: the mission of the request, where the purpose leads to several.
 pub const MISSION: &str = "x-concordat-mission";

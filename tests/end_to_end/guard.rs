@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use concordat::federation::Layout;
 use concordat_policy::Code;
+use concordat_proto::v1::DetachedState;
 use serde_json::json;
 
 use crate::commands::{Ran, command, run};
+use crate::limits::{self, Stopped};
 use crate::sandbox::{Sandbox, program, refused, until};
 
 const SQL: &str = "SELECT count(*) AS persons FROM dfe.attainment";
@@ -208,6 +210,24 @@ async fn an_error_of_evaluation_and_another_network_deny() {
 }
 
 #[tokio::test]
+async fn a_query_that_waited_is_judged_when_it_has_its_place() {
+    let one = |f: &mut concordat::federation::describe::Federation| f.limits.caller_concurrent_queries = Some(1);
+    let sandbox = Sandbox::with(300, one, at_gateway(&[("people.cedar", PEOPLE), ("more.cedar", HERE)])).await;
+    let token = trained(&sandbox);
+    let owner = sandbox.client_with(|c| c.token = Some(token)).await;
+    owner.query(CLAIMS).await.unwrap();
+    let stopped = Stopped::node(&sandbox, "dwp");
+    let (first, second) = (owner.detach(CLAIMS).await.unwrap(), owner.detach(CLAIMS).await.unwrap());
+    limits::until(&owner, &first, DetachedState::Running).await;
+    limits::until(&owner, &second, DetachedState::Queued).await;
+    write(&sandbox.layout.gateway(), &[("more.cedar", CLOSED)]);
+    hang_up(&sandbox, "gateway");
+    until("the rails are reloaded", || said(&sandbox.layout.gateway()).contains("reloaded what=\"guard rails\"")).await;
+    drop(stopped);
+    refused(owner.result(&second).await, Code::Denied, "'closed'");
+}
+
+#[tokio::test]
 async fn a_departments_own_forbids_stop_its_releases_and_nobody_elses() {
     let sandbox = Sandbox::with(300, |_| {}, at_dwp).await;
     let dwp = sandbox.layout.node("dwp");
@@ -228,6 +248,16 @@ async fn a_departments_own_forbids_stop_its_releases_and_nobody_elses() {
     refused(region.query(CLAIMS).await, Code::NodeRefused, "'no-regions'");
     let (good, lines) = check("node", &dwp);
     assert!(!good && lines.contains("own.cedar:1:1: "), "{lines}");
+
+    // A file that a failed deployment left empty, or none at all, lifts nothing.
+    write(&dwp, &[("own.cedar", "")]);
+    hang_up(&sandbox, "dwp");
+    until("the empty file is reported", || said(&dwp).contains("own.cedar: holds no guard rail")).await;
+    refused(region.query(CLAIMS).await, Code::NodeRefused, "'no-regions'");
+    std::fs::remove_file(dwp.join("guard/own.cedar")).unwrap();
+    hang_up(&sandbox, "dwp");
+    until("the empty folder is reported", || said(&dwp).contains("guard: holds no *.cedar file")).await;
+    refused(region.query(CLAIMS).await, Code::NodeRefused, "'no-regions'");
 
     write(&dwp, &[("own.cedar", CLOSED)]);
     hang_up(&sandbox, "dwp");

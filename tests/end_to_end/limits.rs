@@ -117,7 +117,7 @@ async fn one_caller_cannot_take_all_places() {
 }
 
 /// Waits until a detached query is in a state.
-async fn until(client: &Client, id: &str, wanted: DetachedState) {
+pub async fn until(client: &Client, id: &str, wanted: DetachedState) {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let state = client.detached(id, 1).await.unwrap().state();

@@ -25,7 +25,8 @@ Tables are department.dataset; `concordat catalogue` lists them with their colum
 the person's pseudonym. Answers are summaries: numbers that rest on too few people are withheld, and the answer says so.
 
 Consent: --at-least dhsc=1207 refuses an answer that does not honour what DHSC had recorded up to version 1207 of its ledger. What
-recording a withdrawal prints, and member 'consent' of every answer, are such versions.
+recording a withdrawal prints, and member 'consent' of every answer, are such versions. They count within a generation of the ledger:
+after DHSC acknowledged a restored backup, --at-least dhsc=1.1207 is version 1207 of generation 1, and dhsc=1207 is refused.
 
 Parameters: --param x=London gives $x a value of the type that is expected there, --param x= the empty text, --param x null.
 
@@ -41,7 +42,7 @@ pub(crate) struct Query {
     #[arg(long = "param", value_name = "NAME=VALUE", requires = "sql")]
     parameters: Vec<String>,
     /// Refuse an answer that rests on an older version of a department's consent ledger; may be given several times
-    #[arg(long, value_name = "DEPARTMENT=VERSION", value_parser = least)]
+    #[arg(long, value_name = "DEPARTMENT=[GENERATION.]VERSION", value_parser = least)]
     at_least: Vec<String>,
     /// Let the query run on by itself, and print the id with which `concordat result` picks its answer up
     #[arg(long, conflicts_with_all = ["parameters", "output", "to"])]
@@ -67,11 +68,13 @@ struct Question {
 /// A department and a version, as the gateway takes them.
 fn least(text: &str) -> std::result::Result<String, String> {
     let (department, version) = text.split_once('=').unwrap_or_default();
-    let number = version.bytes().all(|b| b.is_ascii_digit()) && version.parse::<u64>().is_ok();
+    let (generation, version) = version.split_once('.').unwrap_or(("0", version));
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    let number = digits(generation) && digits(version) && generation.parse::<u32>().is_ok() && version.parse::<u64>().is_ok();
     if number && concordat_policy::Name::parse(department).is_ok() {
         return Ok(text.to_owned());
     }
-    Err("write department=version, as `concordat consent withdraw` tells it: dhsc=1207".into())
+    Err("write department=version, as `concordat consent withdraw` tells it: dhsc=1207, or dhsc=1.1207 of generation 1".into())
 }
 
 /// A view's name stands in SQL, so it must be one.

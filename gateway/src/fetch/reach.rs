@@ -137,7 +137,7 @@ impl Applied {
         Self { department: department.to_owned(), consent_version: version, consent_generation: generation, as_of }
     }
 
-    fn standing(&self) -> Standing {
+    pub(crate) fn standing(&self) -> Standing {
         Standing { generation: self.consent_generation, version: self.consent_version }
     }
 

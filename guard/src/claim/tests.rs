@@ -130,11 +130,19 @@ fn a_refusal_names_rail_file_owner_and_way_out() {
 }
 
 #[test]
-fn without_a_folder_nothing_is_narrowed_and_an_empty_one_permits_nothing() {
+fn without_a_folder_nothing_is_narrowed_and_an_empty_one_is_a_mistake() {
     let none = ClaimGuard::open(None, &known()).unwrap();
     assert_eq!((decided(&none, &Asks::well(), wednesday()), none.loaded(), none.reload(&known()).unwrap()), (String::new(), None, None));
-    assert_eq!(decided(&open(&[]).unwrap(), &Asks::well(), wednesday()), "-");
-    assert_eq!(decided(&open(&[("readme.txt", "not a rail")]).unwrap(), &Asks::well(), wednesday()), "-");
+    let none_of_them = [("readme.txt", "not a rail")];
+    for empty in [&none_of_them[..0], &none_of_them[..]] {
+        assert!(
+            open(empty).unwrap_err().ends_with("guard: holds no *.cedar file; put the guard rails there; to have none, remove [guard]")
+        );
+    }
+    for nothing in ["", "\n", "// all that is left of a rail"] {
+        let found = open(&[("people.cedar", PEOPLE), ("z.cedar", nothing)]).unwrap_err();
+        assert_eq!(found, "guard/z.cedar: holds no guard rail; write one, or remove the file");
+    }
 }
 
 /// Cedar leaves the failing `forbid` out and would permit.
@@ -220,17 +228,24 @@ fn a_mistake_in_one_file_leaves_the_old_rails_in_force() {
     let after = guard.reload(&known()).unwrap().unwrap();
     assert!(after.digest != before.digest && after.rails == 3);
     assert_eq!(decided(&guard, &Asks::well(), wednesday()), "none");
+    write(folder.path(), &[("circumstances.cedar", "")]);
+    assert!(guard.reload(&known()).is_err());
+    for file in ["circumstances.cedar", "people.cedar"] {
+        std::fs::remove_file(folder.path().join("guard").join(file)).unwrap();
+    }
+    assert!(guard.reload(&known()).is_err());
+    assert_eq!(decided(&guard, &Asks::well(), wednesday()), "none");
     std::fs::remove_dir_all(folder.path().join("guard")).unwrap();
     assert!(guard.reload(&known()).is_err());
     assert_eq!(decided(&guard, &Asks::well(), wednesday()), "none");
 }
 
-/// Set A forbids by two rails in two files, set B permits: a mixture would forbid by one of them alone, which no set does.
+/// Set A forbids by two rails in two files, those of set B never match: a mixture would forbid by the second alone, which no set does.
 #[test]
 fn a_reload_is_atomic_under_load() {
-    let forbid = |id: &str| format!("@id(\"{id}\") @advice(\"wait\")\nforbid(principal, action, resource) when {{ context.hour >= 0 }};");
-    let (first, second) = (forbid("a-first"), forbid("b-second"));
-    let nothing = "// nothing";
+    let forbid = |id: &str, when: &str| format!("@id(\"{id}\") @advice(\"wait\")\nforbid(principal, action, resource) when {{ {when} }};");
+    let (first, second) = (forbid("a-first", "context.hour >= 0"), forbid("b-second", "context.hour >= 0"));
+    let (never, neither) = (forbid("a-first", "context.hour < 0"), forbid("b-second", "context.hour < 0"));
     let folder = folder(&[("people.cedar", PEOPLE), ("a.cedar", &first), ("b.cedar", &second)]);
     let guard = ClaimGuard::open(Some(&settings(folder.path())), &known()).unwrap();
     let (stop, asks) = (AtomicBool::new(false), Asks::well());
@@ -251,7 +266,7 @@ fn a_reload_is_atomic_under_load() {
             })
             .collect();
         for round in 0..40 {
-            let (a, b) = if round % 2 == 0 { (nothing, nothing) } else { (first.as_str(), second.as_str()) };
+            let (a, b) = if round % 2 == 0 { (never.as_str(), neither.as_str()) } else { (first.as_str(), second.as_str()) };
             write(folder.path(), &[("a.cedar", a), ("b.cedar", b)]);
             guard.reload(&known()).unwrap();
             // A file that cannot be used changes nothing, however often it is tried.

@@ -64,7 +64,8 @@ fn a_departments_forbids_stop_orders_and_name_it() {
 
 #[test]
 fn nothing_but_forbids_that_can_match_is_taken() {
-    assert!(open(&[]).is_ok());
+    assert!(open(&[]).unwrap_err().contains("holds no *.cedar file"));
+    assert!(open(&[("own.cedar", "")]).unwrap_err().contains("own.cedar: holds no guard rail"));
     for (text, says) in [
         ("@id(\"a\")\npermit(principal, action, resource);", "a department's guard rails only forbid"),
         ("@id(\"a\") @advice(\"b\")\nforbid(principal, action, resource == Dataset::\"clams\");", "name a dataset of this node"),

@@ -272,7 +272,7 @@ async fn record(args: RecordArgs) -> miette::Result<()> {
         records.push(taken.map_err(|cause: IntakeError| miette!(help = "nothing was recorded", "line {line}: {cause}"))?);
         lines.push(line);
     }
-    let count = records.len();
+    let (count, generation) = (records.len(), consent.generation().into_diagnostic()?);
     let note = Note::new("consent.recorded").field("records", count).field("purpose", args.purpose).field("consent_event", event);
     let write = move || {
         let receipts = Receipts::new(&consent, intake.purposes(), &config.notice, &config.signing).into_diagnostic()?;
@@ -280,9 +280,15 @@ async fn record(args: RecordArgs) -> miette::Result<()> {
         Ok::<_, Report>((receipts.of(&records, &recorded).map_err(Report::msg), recorded.version))
     };
     let (receipts, version) = tokio::task::spawn_blocking(write).await.into_diagnostic()??;
-    eprint(&format!("{count} record(s) written; the ledger is at version {version}"));
+    eprint(&format!("{count} record(s) written; {}", at(generation, version)));
     let receipts = receipts.wrap_err("everything is recorded; its receipts could not be made: use consent receipt")?;
     lines.into_iter().zip(receipts).try_for_each(|(line, receipt)| print(&receipt_line(line, &receipt)?))
+}
+
+/// Where the ledger is; with the generation, within which a version counts, once a backup was restored.
+pub(super) fn at(generation: u32, version: u64) -> String {
+    let of = if generation == 0 { String::new() } else { format!(" of generation {generation} ({generation}.{version})") };
+    format!("the ledger is at version {version}{of}")
 }
 
 pub(super) fn open_ledger(config: &Config) -> miette::Result<(Arc<Consent>, Intake)> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use miette::{IntoDiagnostic as _, miette};
 
-use super::consent::{open_ledger, read_identifiers};
+use super::consent::{at, open_ledger, read_identifiers};
 use super::consent_show::ask;
 use super::eprint;
 use crate::config::Config;
@@ -52,11 +52,11 @@ pub(super) async fn correct(args: CorrectArgs) -> miette::Result<()> {
     if lines.len() != 1 {
         return Err(miette!(help = "nothing was corrected", "a correction is about one person: give one identifier"));
     }
-    let place = args.place;
+    let (place, generation) = (args.place, consent.generation().into_diagnostic()?);
     let note = Note::new("consent.corrected").field("corrects", place);
     let version = tokio::task::spawn_blocking(move || consent.correct(&asked, place, Some(&note))).await.into_diagnostic()?;
     let version = version.map_err(|e| miette!(help = "nothing was corrected; `consent show` tells places", "{e}"))?;
-    eprint(&format!("corrected: the record at place {place} says nothing any more; the ledger is at version {version}"));
+    eprint(&format!("corrected: the record at place {place} says nothing any more; {}", at(generation, version)));
     Ok(())
 }
 
@@ -68,11 +68,12 @@ pub(super) async fn erase(args: EraseArgs) -> miette::Result<()> {
         confirmed(config.department.as_str(), lines.len(), &args.identifiers)?;
     }
     let note = Note::new("consent.erased").field("subjects", asked.subjects());
+    let generation = consent.generation().into_diagnostic()?;
     let work = move || consent.erase(&asked, intake.purposes(), Some(&note));
     let erased = tokio::task::spawn_blocking(work).await.into_diagnostic()?.into_diagnostic()?;
     let unknown = lines.len().saturating_sub(erased.subjects);
     let unknown = if unknown == 0 { String::new() } else { format!("; the ledger held nothing of {unknown}") };
-    eprint(&format!("{} erased{unknown}; the ledger is at version {}", erased.subjects, erased.version));
+    eprint(&format!("{} erased{unknown}; {}", erased.subjects, at(generation, erased.version)));
     if !erased.wiped {
         eprint("its file still holds older copies, because somebody reads it: they go with a later write");
     }

@@ -26,6 +26,9 @@ pub struct InitArgs {
     /// With a database on this machine's own loopback: without TLS.
     #[arg(long)]
     pub plaintext: bool,
+    /// By ODBC: the driver protects the connection, or reads a file. Needed where the keywords alone do not tell.
+    #[arg(long)]
+    pub protected_by_driver: bool,
     /// The department's name, as agreements write it, for example dfe.
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub department: Name,
@@ -48,7 +51,13 @@ pub(super) async fn run(args: InitArgs) -> miette::Result<()> {
     let server_name = args.server_name.unwrap_or_else(|| format!("{}.node.concordat.internal", args.department));
     let mut wanted = Wanted { department: args.department, folder: args.out, server_name, connection: None };
     let (tables, unreadable) = if databases::is_address(&args.from) {
-        let reached = Reached { url: args.from, password_file: args.password_file, ca: args.tls_ca, plaintext: args.plaintext };
+        let reached = Reached {
+            url: args.from,
+            password_file: args.password_file,
+            ca: args.tls_ca,
+            plaintext: args.plaintext,
+            protected_by_driver: args.protected_by_driver,
+        };
         let offer = databases::tables(&reached).await?;
         wanted.connection = Some(offer.connection);
         (offer.tables, offer.unreadable)

@@ -71,6 +71,10 @@ impl Loader<'_> {
 
     fn reached(&mut self, index: &str, file: &ConnectionFile) -> Option<Reached> {
         let name = file.name.to_string();
+        if file.protected_by_driver && !file.url.starts_with("odbc:") {
+            let cause = "only a connection by ODBC is protected by its driver";
+            self.at(&["connection", index, "protected_by_driver"], cause, "remove it");
+        }
         let server = match file.url.split_once(':') {
             Some(("postgresql" | "postgres", _)) => self.settings(index, file, POSTGRES).map(|(s, _)| Server::Postgres(Arc::new(s))),
             Some(("mysql" | "mariadb", _)) => self.settings(index, file, MYSQL).map(|(s, _)| Server::Mysql(Arc::new(s))),

@@ -129,6 +129,9 @@ pub(super) struct ConnectionFile {
     /// Do without TLS, to this machine only.
     #[serde(default)]
     pub(super) plaintext: bool,
+    /// By ODBC: the department says that the driver protects the connection, or reads a file.
+    #[serde(default)]
+    pub(super) protected_by_driver: bool,
 }
 
 #[derive(Deserialize)]

@@ -12,7 +12,8 @@ impl Loader<'_> {
             let remedy = "remove it, and say in `url` what the driver needs to protect the connection";
             self.untold(index, key, format!("a connection by ODBC has no `{key}`"), remedy);
         }
-        let keywords = Keywords::parse(keywords).map_err(|(cause, remedy)| self.untold(index, "url", cause, remedy)).ok()?;
+        let keywords =
+            Keywords::parse(keywords, file.protected_by_driver).map_err(|(cause, remedy)| self.untold(index, "url", cause, remedy)).ok()?;
         let settings = OdbcSettings { keywords, password_file: file.password_file.as_ref().map(|path| self.folder.join(path)) };
         if let Err(fault) = settings.password() {
             self.findings.push(Finding::file(std::path::Path::new(&fault.place), &fault.cause, &fault.remedy));
@@ -53,13 +54,16 @@ mod tests {
     #[cfg(feature = "odbc")]
     #[test]
     fn secrets_stand_in_a_file_of_their_own_and_are_not_shown() {
-        assert!(found("url = \"odbc:DSN=office;UID=reader\"").is_empty());
+        assert!(found("url = \"odbc:DSN=office;UID=reader\"\nprotected_by_driver = true").is_empty());
+        assert!(found("url = \"odbc:Driver=PostgreSQL Unicode;Servername=/run/postgresql;UID=reader\"").is_empty());
         for (text, says) in [
             ("url = \"odbc:DSN=office;PWD=4711\"", "keyword PWD holds a secret"),
             ("url = \"odbc:UID=4711\"", "neither Driver nor DSN"),
-            ("url = \"odbc:DSN=office\"\nplaintext = true", "has no `plaintext`"),
-            ("url = \"odbc:DSN=office\"\ntls = { ca = \"ca.pem\" }", "has no `tls`"),
-            ("url = \"odbc:DSN=office\"\npassword_file = \"/nowhere/4712\"", "cannot be read"),
+            ("url = \"odbc:DSN=office\"", "data source"),
+            ("url = \"odbc:Driver=FreeTDS;Server=a\"", "nothing tells"),
+            ("url = \"odbc:DSN=office\"\nprotected_by_driver = true\nplaintext = true", "has no `plaintext`"),
+            ("url = \"odbc:DSN=office\"\nprotected_by_driver = true\ntls = { ca = \"ca.pem\" }", "has no `tls`"),
+            ("url = \"odbc:DSN=office\"\nprotected_by_driver = true\npassword_file = \"/nowhere/4712\"", "cannot be read"),
         ] {
             let found = found(text);
             assert!(found.len() == 1 && found[0].0.contains(says) && !format!("{found:?}").contains("4711"), "{text}: {found:?}");

@@ -107,6 +107,12 @@ impl Intake {
         Self { types: types.map(|kind| (kind.to_string(), kind)).collect(), purposes }
     }
 
+    /// The same identifiers with another purpose tree.
+    #[must_use]
+    pub(crate) fn under(&self, purposes: &PurposeTree) -> Self {
+        Self { types: self.types.clone(), purposes: purposes.clone() }
+    }
+
     /// The only type of identifiers, where there is just one.
     #[must_use]
     pub fn only_type(&self) -> Option<&str> {

@@ -192,17 +192,41 @@ impl Ledger {
     pub(super) fn record(&self, records: &[Record], least: u64, note: Option<&Note>) -> Result<Recorded, LedgerError> {
         self.write(|transaction| {
             not_behind(transaction, least)?;
-            let before = version(transaction)?;
-            let mut insert = Insert::new(transaction)?;
-            for record in records {
-                insert.scope(&record.identifier_type, record.purpose.as_str(), record.event.as_str())?;
-                insert.record(Subject::Identifier(&record.identifier), &record.details)?;
+            let recorded = append(transaction, records)?;
+            note.map_or(Ok(()), |note| note.write(transaction, Some(recorded.version)))?;
+            Ok(recorded)
+        })
+    }
+
+    /// Appends records, which `description` tells from others, and keeps `name`, all or none; nothing when that name was used before.
+    /// Whether it was, and where its records stand; `None` where it stands for others.
+    pub(super) fn record_once(
+        &self,
+        name: &str,
+        description: &str,
+        records: &[Record],
+        least: u64,
+    ) -> Result<Option<(bool, Recorded)>, LedgerError> {
+        self.write(|transaction| {
+            not_behind(transaction, least)?;
+            let known: Option<(String, i64, String)> = transaction
+                .query_row("SELECT file, records, recorded_at FROM imports WHERE digest = ?1", params![name], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                })
+                .optional()?;
+            if let Some((known, count, at)) = known {
+                let same = known.split_once(' ').filter(|(_, known)| *known == description);
+                let first: Option<u64> = same.and_then(|(first, _)| first.parse().ok());
+                let recorded = |first: u64| Recorded { first, version: first.saturating_add(count.cast_unsigned()).saturating_sub(1), at };
+                return Ok(first.map(|first| (true, recorded(first))));
             }
-            let at = insert.at.clone();
-            drop(insert);
-            let version = version(transaction)?;
-            note.map_or(Ok(()), |note| note.write(transaction, Some(version)))?;
-            Ok(Recorded { first: before + 1, version, at })
+            let recorded = append(transaction, records)?;
+            let count = (recorded.version + 1).saturating_sub(recorded.first);
+            transaction.execute(
+                "INSERT INTO imports (digest, file, records, recorded_at) VALUES (?1, ?2, ?3, ?4)",
+                params![name, format!("{} {description}", recorded.first), count.cast_signed(), recorded.at],
+            )?;
+            Ok(Some((false, recorded)))
         })
     }
 
@@ -292,6 +316,18 @@ fn in_transaction<T>(connection: &mut Connection, work: impl FnOnce(&Transaction
     let done = work(&transaction)?;
     transaction.commit()?;
     Ok(done)
+}
+
+fn append(transaction: &Transaction<'_>, records: &[Record]) -> Result<Recorded, LedgerError> {
+    let before = version(transaction)?;
+    let mut insert = Insert::new(transaction)?;
+    for record in records {
+        insert.scope(&record.identifier_type, record.purpose.as_str(), record.event.as_str())?;
+        insert.record(Subject::Identifier(&record.identifier), &record.details)?;
+    }
+    let at = insert.at.clone();
+    drop(insert);
+    Ok(Recorded { first: before + 1, version: version(transaction)?, at })
 }
 
 /// Places that were used before are not used again.

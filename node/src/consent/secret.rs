@@ -77,6 +77,11 @@ impl Secret {
         hex(&Pseudonyms::private(&self.key, &format!("consent receipt {label}")).one(identifier))
     }
 
+    /// Tells some records from others, by a hash of theirs: without the secret nobody can try whose they are.
+    pub(super) fn records(&self, hash: &str) -> String {
+        hex(&Pseudonyms::private(&self.key, "consent call").one(hash))
+    }
+
     /// Tells this secret from another.
     pub(super) fn check(&self) -> String {
         hex(&Pseudonyms::private(&self.key, "consent secret").one("check"))

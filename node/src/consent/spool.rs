@@ -158,7 +158,7 @@ impl Spool {
 const NEVER: i64 = i64::MIN;
 
 /// Details as they wait: two times, the capacity by its number from 1, and who acted.
-fn written(details: &Details) -> Vec<u8> {
+pub(super) fn written(details: &Details) -> Vec<u8> {
     let mut bytes = Vec::new();
     for time in [details.term.effective_from(), details.term.expires_at()] {
         bytes.extend_from_slice(&time.unwrap_or(NEVER).to_le_bytes());

@@ -25,6 +25,8 @@ pub struct Reached {
     pub ca: Option<PathBuf>,
     /// Without TLS, to this machine's own loopback only.
     pub plaintext: bool,
+    /// By ODBC: the driver protects the connection, or reads a file.
+    pub protected_by_driver: bool,
 }
 
 /// What a database offers.
@@ -96,6 +98,9 @@ impl Reached {
         }
         if self.plaintext {
             text.push_str("plaintext = true\n");
+        }
+        if self.protected_by_driver {
+            text.push_str("protected_by_driver = true\n");
         }
         Ok(text)
     }

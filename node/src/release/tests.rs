@@ -240,7 +240,7 @@ async fn only_consented_subjects_leave_and_a_withdrawal_counts_at_once() {
 
     // Another process records a withdrawal; the next order honours it.
     let other = Consent::open(&world.path("state"), name("dfe")).unwrap();
-    let record = node.intake.record(withdrawn("AB 10 00 01 A"), &mut String::new()).unwrap();
+    let record = node.intake(&node.agreements.now()).record(withdrawn("AB 10 00 01 A"), &mut String::new()).unwrap();
     other.record(&[record]).unwrap();
     let release = node.order(&world.order(&world.request(now), now), certificate(), now).await.unwrap();
     assert_eq!(scores(&all(&release).await), [None, Some(4.5)]);

@@ -209,9 +209,13 @@ async fn administrators_record_consent_and_the_gateway_reads_descriptions() {
         event: "withdrawn".into(),
         ..Default::default()
     };
-    let answer = ledger.record(v1::RecordRequest { records: vec![record("ab 10 00 01 a")] }).await.unwrap().into_inner();
+    let answer =
+        ledger.record(v1::RecordRequest { records: vec![record("ab 10 00 01 a")], ..Default::default() }).await.unwrap().into_inner();
     assert_eq!(answer.consent_version, 6);
-    let refused = ledger.record(v1::RecordRequest { records: vec![record("AB100003A"), record("secret person")] }).await.unwrap_err();
+    let refused = ledger
+        .record(v1::RecordRequest { records: vec![record("AB100003A"), record("secret person")], ..Default::default() })
+        .await
+        .unwrap_err();
     assert_eq!(code(&refused), Some(Code::Invalid));
     assert!(
         refused.message().contains("records[1]: the identifier is not a valid nino") && !refused.message().contains("secret"),

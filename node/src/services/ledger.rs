@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Control;
+use crate::agreements::Agreements;
 use crate::consent::import::{StreamError, StreamImport};
 use crate::consent::intake::{IntakeError, Raw};
 use crate::consent::ledger::{LedgerError, Record};
@@ -66,27 +67,44 @@ impl Control {
         if request.records.is_empty() || request.records.len() > MAX_RECORDS {
             return Err(self.invalid("a call records 1 to 10,000 consent records"));
         }
-        let mut scratch = String::new();
+        let id = request.id;
+        if !id.is_empty() && !id_ok(&id) {
+            return Err(self.invalid("a call's id, where it has one, is of 1 to 64 letters, digits, '-', '_' and '.'"));
+        }
+        let (mut scratch, agreements) = (String::new(), self.0.agreements.now());
+        let intake = self.0.intake(&agreements);
         let records = request.records.iter().enumerate().map(|(index, record)| {
-            let taken = self.0.intake.record(Raw::from(record), &mut scratch);
+            let taken = intake.record(Raw::from(record), &mut scratch);
             taken.map_err(|cause: IntakeError| self.invalid(format!("records[{index}]: {cause}; nothing was recorded")))
         });
         let records = records.collect::<Result<Vec<_>, _>>()?;
         let count = records.len();
+        let named = |entry: Entry| if id.is_empty() { entry } else { entry.field("request", id.as_str()) };
         let intent = Entry::new("consent.intended").field("records", count).field("certificate", administrator.as_str());
-        self.0.log(intent).await?;
-        let control = self.clone();
-        let (version, receipts) = blocking(move || control.record_now(&records)).await?;
-        self.0.log(Entry::new("consent.recorded").field("records", count).field("consent_version", version)).await?;
-        Ok(v1::RecordResponse { consent_version: version, receipts })
+        self.0.log(named(intent)).await?;
+        let (control, name) = (self.clone(), id.clone());
+        let answer = blocking(move || control.record_now(&name, &records, &agreements)).await?;
+        let entry = Entry::new("consent.recorded").field("records", count).field("consent_version", answer.consent_version);
+        let entry = if answer.recorded_before { entry.field("recorded_before", true) } else { entry };
+        self.0.log(named(entry)).await?;
+        Ok(answer)
     }
 
-    /// Writes the records. The ledger's version after them, and their receipts.
-    fn record_now(&self, records: &[Record]) -> Result<(u64, Vec<String>), Refusal> {
-        let receipts = self.receipts()?;
-        let recorded = self.0.consent.record_noted(records, None).map_err(|e| self.ledger(e))?;
+    /// Writes the records, once where the call has an id.
+    fn record_now(&self, id: &str, records: &[Record], agreements: &Agreements) -> Result<v1::RecordResponse, Refusal> {
+        let receipts = self.receipts(agreements)?;
+        let consent = &self.0.consent;
+        let recorded = if id.is_empty() {
+            consent.record_noted(records, None).map(|recorded| Some((false, recorded)))
+        } else {
+            consent.record_once(id, records)
+        };
+        let (recorded_before, recorded) = recorded
+            .map_err(|e| self.ledger(e))?
+            .ok_or_else(|| self.invalid("other records were recorded under this call's id; nothing was recorded"))?;
         let told = if records.len() > MAX_RECEIPTS { &[][..] } else { records };
-        Ok((recorded.version, receipts.of(told, &recorded).map_err(Refusal::internal)?))
+        let receipts = receipts.of(told, &recorded).map_err(Refusal::internal)?;
+        Ok(v1::RecordResponse { consent_version: recorded.version, receipts, recorded_before })
     }
 
     async fn import_consent(
@@ -96,7 +114,7 @@ impl Control {
     ) -> Result<v1::ImportResponse, Refusal> {
         let administrator = self.0.callers.administrator(certificate)?;
         let turn = Arc::clone(&self.1.import).try_acquire_owned().map_err(|_| self.busy("import"))?;
-        let (consent, intake, control) = (Arc::clone(&self.0.consent), self.0.intake.clone(), self.clone());
+        let (consent, intake, control) = (Arc::clone(&self.0.consent), self.0.intake(&self.0.agreements.now()), self.clone());
         let mut import = blocking(move || StreamImport::new(consent, intake).map_err(|e| control.stream(e))).await?;
         let (mut id, mut total) = (String::new(), 0);
         while let Some(message) = self.next(&mut messages).await? {

@@ -11,6 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Control;
 use super::ledger::MAX_RECEIPTS;
+use crate::agreements::Agreements;
 use crate::consent::ledger::{CorrectError, Kept, moment};
 use crate::consent::receipt::Receipts;
 use crate::consent::show::{Asked, Shown, Standing};
@@ -21,10 +22,10 @@ impl Control {
         Arc::clone(&self.1.show).try_acquire_owned().map_err(|_| self.busy("reading of the whole ledger"))
     }
 
-    /// Checks whom to ask for.
-    fn asked(&self, identifier_type: &str, identifiers: &[String], purpose: &str) -> Result<Asked, Refusal> {
+    /// Checks whom to ask for. What is asked, and what becomes of it, goes by one purpose tree: that beside `agreements`.
+    fn asked(&self, agreements: &Agreements, identifier_type: &str, identifiers: &[String], purpose: &str) -> Result<Asked, Refusal> {
         let purpose = Some(purpose).filter(|purpose| !purpose.is_empty());
-        let asked = self.0.intake.ask(identifier_type, identifiers.iter().map(String::as_str), purpose);
+        let asked = self.0.intake(agreements).ask(identifier_type, identifiers.iter().map(String::as_str), purpose);
         asked.map_err(|e| self.invalid(e.to_string()))
     }
 
@@ -38,8 +39,8 @@ impl Control {
     }
 
     /// Makes receipts. Fails before anything is recorded.
-    pub(super) fn receipts(&self) -> Result<Receipts<'_>, Refusal> {
-        Receipts::new(&self.0.consent, self.0.intake.purposes(), &self.0.notice, &self.0.signing).map_err(|e| self.ledger(e))
+    pub(super) fn receipts<'a>(&'a self, agreements: &'a Agreements) -> Result<Receipts<'a>, Refusal> {
+        Receipts::new(&self.0.consent, agreements.purposes(), &self.0.notice, &self.0.signing).map_err(|e| self.ledger(e))
     }
 
     pub(super) async fn show_consent(
@@ -49,7 +50,7 @@ impl Control {
     ) -> Result<Vec<v1::SubjectRecords>, Refusal> {
         let administrator = self.0.callers.administrator(certificate)?;
         let _turn = self.turn()?;
-        let asked = self.asked(&request.identifier_type, &request.identifiers, &request.purpose)?;
+        let asked = self.asked(&self.0.agreements.now(), &request.identifier_type, &request.identifiers, &request.purpose)?;
         self.looked("consent.shown", &asked, &administrator).await?;
         let consent = Arc::clone(&self.0.consent);
         let shown = blocking(move || consent.show(&asked)).await?;
@@ -62,13 +63,13 @@ impl Control {
         certificate: Option<Fingerprint>,
     ) -> Result<Vec<v1::SubjectReceipts>, Refusal> {
         let administrator = self.0.callers.administrator(certificate)?;
-        let turn = self.turn()?;
-        let asked = self.asked(&request.identifier_type, &request.identifiers, &request.purpose)?;
+        let (turn, agreements) = (self.turn()?, self.0.agreements.now());
+        let asked = self.asked(&agreements, &request.identifier_type, &request.identifiers, &request.purpose)?;
         self.looked("consent.receipted", &asked, &administrator).await?;
         let control = self.clone();
         let made = move || {
             let _turn = turn;
-            control.receipts()?.on_demand(&asked)
+            control.receipts(&agreements)?.on_demand(&asked)
         };
         let last = |mut receipts: Vec<String>| receipts.split_off(receipts.len().saturating_sub(MAX_RECEIPTS));
         let message = |(index, receipts)| v1::SubjectReceipts { index, receipts: last(receipts) };
@@ -82,7 +83,7 @@ impl Control {
     ) -> Result<v1::CorrectResponse, Refusal> {
         let administrator = self.0.callers.administrator(certificate)?;
         let turn = self.turn()?;
-        let asked = self.asked(&request.identifier_type, std::slice::from_ref(&request.identifier), "")?;
+        let asked = self.asked(&self.0.agreements.now(), &request.identifier_type, std::slice::from_ref(&request.identifier), "")?;
         let place = request.place;
         self.0.log(Entry::new("consent.intended").field("corrects", place).field("certificate", administrator.as_str())).await?;
         let control = self.clone();
@@ -104,14 +105,14 @@ impl Control {
         certificate: Option<Fingerprint>,
     ) -> Result<v1::EraseResponse, Refusal> {
         let administrator = self.0.callers.administrator(certificate)?;
-        let turn = self.turn()?;
-        let asked = self.asked(&request.identifier_type, &request.identifiers, "")?;
+        let (turn, agreements) = (self.turn()?, self.0.agreements.now());
+        let asked = self.asked(&agreements, &request.identifier_type, &request.identifiers, "")?;
         let intent = Entry::new("consent.intended").field("erases", asked.subjects());
         self.0.log(intent.field("certificate", administrator.as_str())).await?;
         let control = self.clone();
         let erase = move || {
             let _turn = turn;
-            control.0.consent.erase(&asked, control.0.intake.purposes(), None).map_err(|e| control.ledger(e))
+            control.0.consent.erase(&asked, agreements.purposes(), None).map_err(|e| control.ledger(e))
         };
         let erased = blocking(erase).await?;
         let entry = Entry::new("consent.erased").field("subjects", erased.subjects).field("wiped", erased.wiped);

@@ -80,6 +80,15 @@ async fn yesterdays_backup_of_a_whole_node_is_refused_until_it_is_acknowledged()
     let accepted = acknowledge(&sandbox, "dhsc", &["--yes"]);
     assert!(accepted.status.success(), "{accepted:?}");
     assert_eq!(version(&sandbox).await, (first, Some(1)), "the running node honours it at once");
+    // A version of the generation before says nothing now, however small it is.
+    for (least, vouched) in [(format!("dhsc={first}"), false), (format!("dhsc=1.{first}"), true), ("dhsc=2.0".to_owned(), false)] {
+        let outcome = sandbox.client().await.at_least(std::slice::from_ref(&least)).query(HEALTH).await;
+        if vouched {
+            outcome.unwrap();
+        } else {
+            refused(outcome, Code::Outdated, "of generation 1 of the consent ledger of 'dhsc'");
+        }
+    }
     let log = sandbox.log("gateway");
     let entry = of(&log, "ledger.restored")[0];
     assert_eq!((&entry["seen_generation"], &entry["generation"], &entry["version"]), (&0.into(), &1.into(), &first.into()), "{entry}");

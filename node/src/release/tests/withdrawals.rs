@@ -27,7 +27,8 @@ async fn a_withdrawal_that_was_acknowledged_before_an_order_counts_in_its_releas
                 // One writes through the node, the others beside it.
                 let other = (writer > 0).then(|| Consent::open(&state, name("dfe")).unwrap());
                 for number in (0..PEOPLE).filter(|number| number % WRITERS == writer) {
-                    let record = node.intake.record(withdrawn(&format!("AB1000{number:02}A")), &mut String::new()).unwrap();
+                    let record =
+                        node.intake(&node.agreements.now()).record(withdrawn(&format!("AB1000{number:02}A")), &mut String::new()).unwrap();
                     other.as_ref().unwrap_or(&node.consent).record(&[record]).unwrap();
                     acknowledged[number].store(true, Ordering::SeqCst);
                 }

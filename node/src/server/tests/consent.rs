@@ -170,8 +170,12 @@ async fn notes_of_commands_move_to_the_log_once() {
         (&notes[0]["records"], &notes[0]["consent_event"], &notes[0]["consent_version"]),
         (&1.into(), &"objected".into(), &6.into())
     );
-    let expected =
-        running.node.intake.ask("nino", std::iter::once("ab 10 00 02 a"), None).unwrap().digests(|bytes| running.node.log.digest(bytes));
+    let expected = running
+        .node
+        .intake(&running.node.agreements.now())
+        .ask("nino", std::iter::once("ab 10 00 02 a"), None)
+        .unwrap()
+        .digests(|bytes| running.node.log.digest(bytes));
     assert_eq!(notes[1]["subjects"], serde_json::json!(expected), "the digest that the node's own log would write");
     assert!(notes[1]["uid"].is_u64());
     // A restored ledger gives numbers out again: those notes are others.

@@ -38,7 +38,7 @@ async fn each_record_is_answered_with_a_receipt_and_times_are_kept() {
         ..record("AB100007A", "given")
     };
     let records = vec![given, record("AB100007A", "withdrawn")];
-    let answer = ledger.record(v1::RecordRequest { records: records.clone() }).await.unwrap().into_inner();
+    let answer = ledger.record(v1::RecordRequest { records: records.clone(), ..Default::default() }).await.unwrap().into_inner();
     assert_eq!((answer.consent_version, answer.receipts.len()), (7, 2));
     let key = Fingerprint::of(running.node.signing.public_spki());
     let events: Vec<_> = answer.receipts.iter().map(|jws| ConsentReceipt::read(jws).unwrap()).collect();
@@ -48,10 +48,14 @@ async fn each_record_is_answered_with_a_receipt_and_times_are_kept() {
     let kept = shown(&mut ledger, "AB100007A").await.records.remove(0);
     assert_eq!((kept.expires_at.as_str(), kept.capacity.as_str(), kept.acted_by.as_str()), ("2090-01-01T00:00:00Z", "parent", "case 17"));
     let bad = v1::ConsentRecord { expires_at: "2090-01-01".into(), ..record("AB100007A", "given") };
-    let refused = ledger.record(v1::RecordRequest { records: vec![bad] }).await.unwrap_err();
+    let refused = ledger.record(v1::RecordRequest { records: vec![bad], ..Default::default() }).await.unwrap_err();
     assert!(code(&refused) == Some(Code::Invalid) && refused.message().contains("records[0]: expires_at is no time"), "{refused:?}");
     // Of many, on demand.
-    let many = ledger.record(v1::RecordRequest { records: vec![record("AB100007A", "given"); 201] }).await.unwrap().into_inner();
+    let many = ledger
+        .record(v1::RecordRequest { records: vec![record("AB100007A", "given"); 201], ..Default::default() })
+        .await
+        .unwrap()
+        .into_inner();
     assert!(many.receipts.is_empty());
     let ask = v1::ReceiptsRequest { identifier_type: "nino".into(), identifiers: vec!["AB100007A".into()], purpose: String::new() };
     let made: Vec<v1::SubjectReceipts> = ledger.receipts(ask).await.unwrap().into_inner().try_collect().await.unwrap();
@@ -77,7 +81,7 @@ async fn corrections_and_erasures_are_the_departments_own_and_logged() {
     let history: Vec<_> = told.records.iter().map(|r| (r.place, r.event.as_str(), r.corrects, r.corrected_by)).collect();
     assert_eq!(history, [(2, "given", 0, 0), (5, "withdrawn", 0, 6), (6, "corrected", 5, 0)]);
 
-    ledger.record(v1::RecordRequest { records: vec![record("AB100001A", "objected")] }).await.unwrap();
+    ledger.record(v1::RecordRequest { records: vec![record("AB100001A", "objected")], ..Default::default() }).await.unwrap();
     let erase = v1::EraseRequest { identifier_type: "nino".into(), identifiers: vec!["AB100001A".into(), "AB100008A".into()] };
     let erased = ledger.erase(erase).await.unwrap().into_inner();
     assert_eq!((erased.consent_version, erased.subjects), (9, 1));
@@ -91,4 +95,56 @@ async fn corrections_and_erasures_are_the_departments_own_and_logged() {
     let of = |event: &str| events.iter().filter(|entry| entry["event"] == event).count();
     assert_eq!((of("consent.corrected"), of("consent.erased"), of("consent.refused")), (1, 1, 2));
     assert!(!log.to_uppercase().contains("AB100001A"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn purposes_that_were_replaced_count_for_records_showing_and_erasure_too() {
+    let running = Running::new().await;
+    let mut ledger = ledger(&running).await;
+    let objected = || v1::RecordRequest {
+        records: vec![v1::ConsentRecord { purpose: "opportunity.later".into(), ..record("AB100001A", "objected") }],
+        ..Default::default()
+    };
+    let unknown = ledger.record(objected()).await.unwrap_err();
+    assert!(unknown.message().contains("the purpose is not in this department's purpose tree"), "{unknown:?}");
+    let later = "},\n  { id = \"opportunity.later\", title = \"Later\", parent = \"opportunity\" },\n]";
+    running.world.write("purposes.toml", &fixture::PURPOSES.replace("},\n]", later));
+    running.node.reread().unwrap();
+    assert_eq!(ledger.record(objected()).await.unwrap().into_inner().receipts.len(), 1);
+    let standing = |shown: &v1::SubjectRecords| shown.standing.iter().any(|standing| standing.purpose == "opportunity.later");
+    assert!(standing(&shown(&mut ledger, "AB100001A").await));
+    let erase = v1::EraseRequest { identifier_type: "nino".into(), identifiers: vec!["AB100001A".into()] };
+    ledger.erase(erase).await.unwrap();
+    let left = shown(&mut ledger, "AB100001A").await;
+    let kept = |r: &v1::KeptRecord| r.kept && r.event == "objected" && r.purpose == "opportunity.later";
+    assert!(left.records.iter().any(kept), "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_repeated_under_its_id_records_nothing_anew() {
+    let running = Running::new().await;
+    let mut ledger = ledger(&running).await;
+    let call = |id: &str, event: &str| v1::RecordRequest { records: vec![record("AB100007A", event)], id: id.into() };
+    let first = ledger.record(call("case-17", "given")).await.unwrap().into_inner();
+    assert!(!first.recorded_before && first.receipts.len() == 1);
+    let withdrawn = ledger.record(call("case-18", "withdrawn")).await.unwrap().into_inner();
+    assert_eq!(withdrawn.consent_version, first.consent_version + 1);
+    let again = ledger.record(call("case-17", "given")).await.unwrap().into_inner();
+    assert_eq!((again.consent_version, again.recorded_before), (first.consent_version, true), "as the answer that was lost");
+    let read = |answer: &v1::RecordResponse| ConsentReceipt::read(&answer.receipts[0]).unwrap().0.record_id;
+    assert_eq!(read(&again), read(&first));
+    assert_eq!(running.node.consent.ledger().version().unwrap(), withdrawn.consent_version, "the late 'given' does not count");
+    let other = ledger.record(call("case-17", "objected")).await.unwrap_err();
+    assert!(code(&other) == Some(Code::Invalid) && other.message().contains("other records were recorded under"), "{other:?}");
+    let odd = ledger.record(call("case 17", "given")).await.unwrap_err();
+    assert!(code(&odd) == Some(Code::Invalid) && odd.message().contains("a call's id"), "{odd:?}");
+    // Without an id, each call records.
+    ledger.record(call("", "given")).await.unwrap();
+    let last = ledger.record(call("", "given")).await.unwrap().into_inner();
+    assert_eq!((last.consent_version, last.recorded_before), (withdrawn.consent_version + 2, false));
+    let log = std::fs::read_to_string(running.world.path("log/log.jsonl")).unwrap();
+    let entries: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |entry: &&serde_json::Value| entry["event"] == "consent.recorded" && entry["request"] == "case-17";
+    let before: Vec<bool> = entries.iter().filter(of).map(|entry| entry["recorded_before"] == true).collect();
+    assert_eq!(before, [false, true]);
 }

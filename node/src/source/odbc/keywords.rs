@@ -2,9 +2,17 @@
 //!
 //! The driver manager and the driver read the string once more, so it is taken only in the one form that all of them read alike, and
 //! the password is added between braces, where nothing in it can end its value. `Debug` and errors show the driver's name only.
+//!
+//! A driver that is left to itself may do without protection, so what is not known to protect is refused:
+//!
+//! | named by | taken with |
+//! |---|---|
+//! | Microsoft's driver of SQL Server, by its name or library | `Encrypt=yes`, `true`, `mandatory` or `strict` |
+//! | the driver `psqlodbc` of PostgreSQL, by its name or library | `SSLmode=verify-full` or `verify-ca`, or a Unix socket as its one server |
+//! | any other driver, a data source (`DSN`, `FILEDSN`), and those two otherwise | the department's word: `protected_by_driver = true` |
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use concordat_operate::Fault;
 use zeroize::Zeroizing;
@@ -39,11 +47,11 @@ impl fmt::Debug for Keywords {
 type Wrong = (String, &'static str);
 
 impl Keywords {
-    /// Reads `keyword=value;keyword={value}`.
+    /// Reads `keyword=value;keyword={value}`. `by_driver`: the department says that the driver protects the connection, or reads a file.
     ///
     /// # Errors
-    /// [`Wrong`]: for what cannot be read in one way only, for secrets, for what would leave the connection unprotected.
-    pub fn parse(text: &str) -> Result<Self, Wrong> {
+    /// [`Wrong`]: for what cannot be read in one way only, for secrets, for what would or could leave the connection unprotected.
+    pub fn parse(text: &str, by_driver: bool) -> Result<Self, Wrong> {
         let pairs = pairs(text).ok_or_else(|| ("the connection string cannot be read".to_owned(), FORM))?;
         for (place, (keyword, value)) in pairs.iter().enumerate() {
             if pairs.iter().take(place).any(|(other, _)| other.eq_ignore_ascii_case(keyword)) {
@@ -51,12 +59,15 @@ impl Keywords {
             }
             sound(keyword, value)?;
         }
-        let find = |wanted: &str| pairs.iter().find(|(keyword, _)| keyword.eq_ignore_ascii_case(wanted)).map(|(_, value)| value);
+        let find = |wanted: &str| find(&pairs, wanted);
         let driver = find("DSN").or_else(|| find("DRIVER")).filter(|name| !name.is_empty());
         let driver = driver.ok_or_else(|| ("the connection string names neither Driver nor DSN".to_owned(), FORM))?;
-        // Older drivers of SQL Server encrypt only when they are asked to. What a data source says stands in the driver manager's files.
-        if driver.to_ascii_lowercase().contains("sql server") && find("ENCRYPT").is_none() {
-            return Err(("the keyword Encrypt is missing".into(), "add Encrypt=yes: the server then proves itself by its certificate"));
+        let kind = find("DRIVER").map_or(Driver::Other, |named| Driver::of(named));
+        if let Some((keyword, _)) = pairs.iter().find(|(keyword, _)| kind == Driver::Postgres && hides(keyword)) {
+            return Err((format!("the keyword {keyword} can take back what the others say"), "remove it, and say SSLmode in full"));
+        }
+        if !by_driver {
+            protected(kind, &pairs)?;
         }
         Ok(Self { text: text.trim().trim_end_matches(';').to_owned(), driver: driver.clone() })
     }
@@ -93,21 +104,93 @@ fn braced(value: &str) -> Zeroizing<String> {
     Zeroizing::new(if plain { value.to_owned() } else { format!("{{{}}}", value.replace('}', "}}")) })
 }
 
+type Pair<'t> = (&'t str, String);
+
+fn find<'p>(pairs: &'p [Pair<'_>], wanted: &str) -> Option<&'p String> {
+    pairs.iter().find(|(keyword, _)| keyword.eq_ignore_ascii_case(wanted)).map(|(_, value)| value)
+}
+
+/// A driver whose keywords are known here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Driver {
+    SqlServer,
+    Postgres,
+    Other,
+}
+
+impl Driver {
+    /// By the name that its maker gives it, or by its library.
+    fn of(named: &str) -> Self {
+        let name = named.to_ascii_lowercase();
+        if name.starts_with('/') {
+            let library = Path::new(&name).file_name().and_then(std::ffi::OsStr::to_str).unwrap_or_default();
+            return match library {
+                _ if library.starts_with("libmsodbcsql") => Self::SqlServer,
+                _ if library.starts_with("psqlodbc") => Self::Postgres,
+                _ => Self::Other,
+            };
+        }
+        match name.as_str() {
+            "postgresql" | "postgresql unicode" | "postgresql ansi" => Self::Postgres,
+            _ if name.starts_with("odbc driver ") && name.ends_with(" for sql server") => Self::SqlServer,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Keywords of `psqlodbc` that stand for others, in short or for libpq.
+fn hides(keyword: &str) -> bool {
+    ["CA", "CX", "PQOPT"].iter().any(|hiding| keyword.eq_ignore_ascii_case(hiding))
+}
+
+/// That the keywords themselves ask for protection. A value that would turn it off was refused before.
+fn protected(kind: Driver, pairs: &[Pair<'_>]) -> Result<(), Wrong> {
+    if find(pairs, "DSN").or_else(|| find(pairs, "FILEDSN")).is_some() {
+        return Err((
+            "what a data source says stands in files of the driver manager, and nothing tells whether it protects the connection".into(),
+            "see that it does, and add protected_by_driver = true; or name Driver in place of the data source",
+        ));
+    }
+    match kind {
+        Driver::SqlServer if find(pairs, "ENCRYPT").is_none() => {
+            Err(("the keyword Encrypt is missing".into(), "add Encrypt=yes: the server then proves itself by its certificate"))
+        }
+        Driver::Postgres if find(pairs, "SSLMODE").is_none() && !by_socket(pairs) => Err((
+            "the keyword SSLmode is missing".into(),
+            "add SSLmode=verify-full; a Unix socket needs none; to this machine's own loopback, protected_by_driver = true would do",
+        )),
+        Driver::SqlServer | Driver::Postgres => Ok(()),
+        Driver::Other => Err((
+            "nothing tells whether this driver protects the connection".into(),
+            "see that it encrypts and has the server prove itself, or that it reads a file, and add protected_by_driver = true",
+        )),
+    }
+}
+
+/// Whether PostgreSQL is reached by a Unix socket and by nothing else: both keywords name the server, and commas part several.
+fn by_socket(pairs: &[Pair<'_>]) -> bool {
+    let mut servers = ["SERVERNAME", "SERVER"].into_iter().filter_map(|keyword| find(pairs, keyword));
+    servers.next().is_some_and(|server| server.starts_with('/') && !server.contains(',')) && servers.next().is_none()
+}
+
 fn sound(keyword: &str, value: &str) -> Result<(), Wrong> {
     let (name, value) = (keyword.to_ascii_lowercase(), value.to_ascii_lowercase());
     if name == "pass" || ["pwd", "passw", "secret", "token"].iter().any(|part| name.contains(part)) {
         let cause = format!("the keyword {keyword} holds a secret, which everybody who reads this file would know");
         return Err((cause, "put the password into a file of mode 0600, name that in `password_file`, and replace the password"));
     }
-    let off = ["no", "false", "0", "optional", "disabled"].contains(&value.as_str());
+    let is = |values: &[&str]| values.contains(&value.as_str());
     match name.as_str() {
         "savefile" => Err((format!("the keyword {keyword} has the driver manager write the connection into a file"), "remove it")),
-        "encrypt" if off => Err((format!("the keyword {keyword} does without encryption"), "use Encrypt=yes or Encrypt=strict")),
-        "trustservercertificate" if !off => Err((
+        "encrypt" if !is(&["yes", "true", "mandatory", "strict"]) => {
+            Err((format!("the keyword {keyword} does without encryption"), "use Encrypt=yes or Encrypt=strict"))
+        }
+        "trustservercertificate" if !is(&["no", "false", "0"]) => Err((
             format!("the keyword {keyword} takes any server for the right one"),
             "remove it, and have the authority of the server's certificate trusted by this machine",
         )),
-        "sslmode" if !value.starts_with("verify") => {
+        // The latter two are of MySQL's kind.
+        "sslmode" if !is(&["verify-full", "verify-ca", "verify_identity", "verify_ca"]) => {
             Err((format!("the keyword {keyword} takes any server for the right one"), "use SSLmode=verify-full; a Unix socket needs none"))
         }
         _ => Ok(()),
@@ -115,7 +198,7 @@ fn sound(keyword: &str, value: &str) -> Result<(), Wrong> {
 }
 
 /// The keywords and their values; `None` for what could be read in two ways.
-fn pairs(text: &str) -> Option<Vec<(&str, String)>> {
+fn pairs(text: &str) -> Option<Vec<Pair<'_>>> {
     let mut pairs = Vec::new();
     let mut rest = text.trim();
     if text.chars().any(char::is_control) {
@@ -175,7 +258,7 @@ mod tests {
             ("Driver=Oracle;DBQ=(DESCRIPTION=(ADDRESS=(PROTOCOL=TCPS)));UID=reader", "Oracle"),
             ("Driver=PostgreSQL Unicode;SSLmode=verify-full", "PostgreSQL Unicode"),
         ] {
-            assert_eq!(Keywords::parse(text).unwrap().driver(), driver, "{text}");
+            assert_eq!(Keywords::parse(text, true).unwrap().driver(), driver, "{text}");
         }
         for (text, says) in [
             ("", "neither Driver nor DSN"),
@@ -199,10 +282,52 @@ mod tests {
             ("DSN=a;Encrypt=Optional", "does without encryption"),
             ("DSN=a;TrustServerCertificate=yes", "takes any server"),
             ("DSN=a;SSLmode=require", "takes any server"),
-            ("Driver={ODBC Driver 17 for SQL Server};Server=a", "keyword Encrypt is missing"),
+            ("DSN=a;Encrypt=n", "does without encryption"),
+            ("DSN=a;TrustServerCertificate=y", "takes any server"),
+            ("DSN=a;SSLmode=verify", "takes any server"),
+            ("Driver=PostgreSQL;Servername=db;SSLmode=verify-full;CA=d", "keyword CA"),
+            ("Driver=PostgreSQL Unicode;Servername=/run;cx=1", "keyword cx"),
+            ("Driver=/usr/lib/psqlodbcw.so;Servername=/run;pqopt={host=db}", "keyword pqopt"),
         ] {
-            let (cause, remedy) = Keywords::parse(text).unwrap_err();
+            let (cause, remedy) = Keywords::parse(text, true).unwrap_err();
             assert!(cause.contains(says) && !cause.contains("4711") && !remedy.is_empty(), "{text}: {cause}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_to_protect_needs_the_departments_word() {
+        for text in [
+            "Driver={ODBC Driver 18 for SQL Server};Server=a;Encrypt=yes",
+            "Driver={ODBC Driver 17 for SQL Server};Server=a;Encrypt=Mandatory",
+            "Driver=/opt/microsoft/msodbcsql18/lib64/libmsodbcsql-18.3.so.2.1;Server=a;Encrypt=strict",
+            "Driver=PostgreSQL Unicode;Servername=db;SSLmode=verify-full",
+            "Driver=/usr/lib/odbc/psqlodbcw.so;Server=db;SSLmode=verify-ca",
+            "Driver=PostgreSQL;Servername=/run/postgresql;UID=reader",
+        ] {
+            assert!(Keywords::parse(text, false).is_ok(), "{text}");
+        }
+        for (text, says) in [
+            ("Driver={ODBC Driver 17 for SQL Server};Server=a", "keyword Encrypt is missing"),
+            ("Driver=/opt/libmsodbcsql-18.3.so.2.1;Server=a", "keyword Encrypt is missing"),
+            ("Driver=PostgreSQL Unicode;Servername=db;UID=reader", "keyword SSLmode is missing"),
+            ("Driver=/usr/lib/odbc/psqlodbcw.so;Servername=db", "keyword SSLmode is missing"),
+            ("Driver=PostgreSQL Unicode;UID=reader", "keyword SSLmode is missing"),
+            ("Driver=PostgreSQL Unicode;Servername=localhost", "keyword SSLmode is missing"),
+            ("Driver=PostgreSQL Unicode;Servername={/run,db}", "keyword SSLmode is missing"),
+            ("Driver=PostgreSQL Unicode;Servername=/run;Server=db", "keyword SSLmode is missing"),
+            ("DSN=office", "data source"),
+            ("DSN=office;Driver=PostgreSQL Unicode;SSLmode=verify-full", "data source"),
+            ("Driver=PostgreSQL Unicode;SSLmode=verify-full;FileDSN=/tmp/a", "data source"),
+            ("Driver=FreeTDS;Server=a;Encrypt=yes", "nothing tells"),
+            ("Driver={SQL Server};Server=a;Encrypt=yes", "nothing tells"),
+            ("Driver={MariaDB ODBC 3.1 Driver};Server=a", "nothing tells"),
+            ("Driver=Oracle;DBQ=a", "nothing tells"),
+            ("Driver=SQLite3;Database=a.db", "nothing tells"),
+            ("Driver=/usr/lib/odbc/libsqlite3odbc.so;Database=a.db", "nothing tells"),
+        ] {
+            let (cause, remedy) = Keywords::parse(text, false).unwrap_err();
+            assert!(cause.contains(says) && !remedy.is_empty(), "{text}: {cause}");
+            assert!(Keywords::parse(text, true).is_ok(), "{text}");
         }
     }
 
@@ -211,7 +336,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o600)).unwrap();
-        let keywords = Keywords::parse("DSN=office;UID=reader;").unwrap();
+        let keywords = Keywords::parse("DSN=office;UID=reader;", true).unwrap();
         let settings = OdbcSettings { keywords: keywords.clone(), password_file: Some(file.path().to_owned()) };
         for password in ["simple1", "a;Encrypt=no", "a};Encrypt=no", "{a}", "}", "}}", "{", "a b", " a ", "a=b", "+%41", "é'\"\\", "{};{}"]
         {

@@ -18,7 +18,7 @@
 //! The department's administrator wrote the query and chose the driver, so both are trusted as `node.toml` is. SQL Server has no read-only
 //! transaction: what keeps a query from writing there is the rollback, and an account that may only read ([`rights`] says when it may more).
 //!
-//! Deliberately absent: TLS and certificates of our own. The driver has them, and `keywords` refuses what would turn them off.
+//! Deliberately absent: TLS and certificates of our own. The driver has them, and `keywords` refuses what would turn them off or does not tell.
 
 mod columns;
 mod decode;
@@ -64,10 +64,18 @@ pub(super) async fn open(
     Ok(Found { columns: all, reading: Arc::new(rows), ending })
 }
 
-/// What the account may do beside reading, as far as its kind of database tells.
+/// What the account may do beside reading, as far as its kind of database tells; and whether a statement could go on for ever.
 pub(super) async fn excess(settings: &Arc<OdbcSettings>, relation: &Relation) -> Result<Vec<String>, OdbcError> {
     let (settings, relation) = (Arc::clone(settings), relation.clone());
-    apart(OPEN, move || rights::excess(&Session::begin(&settings)?, &relation)).await
+    apart(OPEN, move || {
+        let session = Session::begin(&settings)?;
+        let mut told = rights::excess(&session, &relation)?;
+        if !session.limits_time()? {
+            told.push("the driver takes no limit of a statement's time: a slow statement keeps one of 64 places until it ends".into());
+        }
+        Ok(told)
+    })
+    .await
 }
 
 /// Every table and view that the driver lists, with the columns that a statement would give.

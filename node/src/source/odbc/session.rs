@@ -114,8 +114,9 @@ impl Session {
         let given = settings.connection_string().map_err(OdbcError::File)?;
         let options = ConnectionOptions { login_timeout_sec: Some(LOGIN_SECONDS), packet_size: None };
         let connection = environment()?.connect_with_connection_string(&given, options)?;
-        let kind = Kind::of(&connection.database_management_system_name()?);
-        let mut session = Self { connection: Some(connection), place: Some(place), kind, quote: '"' };
+        // Before anything is asked: only a session ends a connection without the driver's words.
+        let mut session = Self { connection: Some(connection), place: Some(place), kind: Kind::Other, quote: '"' };
+        session.kind = Kind::of(&session.connection().database_management_system_name()?);
         session.quote = session
             .connection()
             .identifier_quote_char()?
@@ -170,9 +171,14 @@ impl Session {
     /// Begins a statement that gives rows.
     pub(super) fn rows(&self, statement: &str) -> Result<RowsOf<'_>, OdbcError> {
         let mut prepared = self.connection().preallocate()?;
-        // A driver that knows no limit has none: an order's own time ends the scan with its next rows.
+        // A driver that knows no limit has none, which `check` tells: an order's own time ends the scan with its next rows.
         let _ = prepared.set_query_timeout_sec(STATEMENT_SECONDS);
         prepared.into_cursor(statement, ())?.ok_or(OdbcError::Driver("the statement gives no rows"))
+    }
+
+    /// Whether the driver takes a limit of a statement's time.
+    pub(super) fn limits_time(&self) -> Result<bool, OdbcError> {
+        Ok(self.connection().preallocate()?.set_query_timeout_sec(STATEMENT_SECONDS).is_ok())
     }
 
     /// The rows of a statement whose columns are short texts. A null is an empty text.
