@@ -73,8 +73,8 @@ impl Consent {
         Ok(!self.ledger.reading()?.nameless(version)?)
     }
 
-    /// What changed for data used on `basis`; everybody who is concerned, where there was no list ([`Consent::follows`]). `relevant` are the purposes whose
-    /// records speak. The views of `kinds` are judged at `now`. Blocks.
+    /// What changed for data used on `basis`; everybody who is concerned, where there was no list that can be followed
+    /// ([`Consent::follows`]). `relevant` are the purposes whose records speak. The views of `kinds` are judged at `now`. Blocks.
     ///
     /// # Errors
     /// [`LedgerError`].

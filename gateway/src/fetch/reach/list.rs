@@ -1,4 +1,5 @@
-//! A list: pseudonyms in ascending order, wiped when it is dropped, in the room that was taken for it; and a release's rows without those on lists.
+//! A list: pseudonyms in ascending order, wiped when it is dropped, in the room that was taken for it; and a release's rows without those
+//! on lists.
 
 use std::sync::Arc;
 
