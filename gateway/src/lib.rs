@@ -94,7 +94,7 @@ impl Gateway {
         let fetcher = Fetcher {
             nodes,
             relay: Relay::default(),
-            lists: Lists::default(),
+            lists: Lists::new(config.limits.reach_mib << 20),
             order_key: config.order_key,
             most_rows,
             most_reached: config.limits.reach_subjects,

@@ -12,7 +12,7 @@ use concordat::federation::{Layout, sign_again};
 use concordat_policy::Code;
 
 use crate::commands::{Ran, command};
-use crate::consent::record;
+use crate::consent::{consent, record};
 use crate::faults::proxy::Proxy;
 use crate::joins::STATEMENTS;
 use crate::oracle::{Cell, Oracle, agree, rows};
@@ -140,6 +140,21 @@ async fn a_choice_counts_in_the_next_query_wherever_it_reaches_and_the_answer_sa
     let log = sandbox.log("gateway");
     let facts = log.iter().rev().find(|entry| entry["event"] == "query.closed").unwrap()["facts"].clone();
     assert_eq!(facts["consent"].as_array().unwrap().len(), 5, "{facts}");
+}
+
+#[tokio::test]
+async fn whoever_is_erased_stays_withheld_elsewhere_also_by_a_gateway_that_knows_no_list() {
+    let mut sandbox = world(3_000, "15m").await;
+    let somebody = sandbox.sample.somebody().unwrap();
+    let before = counts(&sandbox.query(THREE).await.unwrap());
+    let withheld: Vec<f64> = before.iter().map(|n| n - 1.0).collect();
+    record(&sandbox, "dhsc", "opportunity", "objected", &somebody);
+    assert_eq!(counts(&sandbox.query(THREE).await.unwrap()), withheld);
+    let erased = consent(&sandbox, "dhsc", &["erase", "--yes"], &somebody);
+    assert!(erased.status.success(), "{erased:?}");
+    assert_eq!(counts(&sandbox.query(THREE).await.unwrap()), withheld, "by what changed");
+    sandbox.running.restart_gateway().await.unwrap();
+    assert_eq!(counts(&sandbox.query(THREE).await.unwrap()), withheld, "by the whole list");
 }
 
 #[tokio::test]

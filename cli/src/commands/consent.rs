@@ -52,7 +52,8 @@ Example:
   echo 'AB123456C' | concordat consent erase --department dhsc --yes
 
 What they had given is gone: nothing of them is used on consent. Objections and withdrawals in force are kept under a keyed
-digest in the identifier's stead. Places and version of the ledger stay. Backups, datasets and receipts are not touched.")]
+digest in the identifier's stead, and the identifier with them, encrypted: they go on reaching other departments' data, where
+agreements say so. Places and version of the ledger stay. Backups, datasets and receipts are not touched.")]
     Erase(Erase),
     /// Make consent receipts of what the ledger holds of some people
     #[command(after_help = "\

@@ -17,6 +17,8 @@ use super::nodes::Nodes;
 #[derive(Default)]
 pub(crate) struct Relay {
     delivered: Mutex<HashMap<Delivery, Standing>>,
+    /// How often a key of each domain was brought to somebody to whom none had been brought.
+    rounds: Mutex<HashMap<LinkageDomain, u64>>,
     /// One delivery at a time to each department: one that does not answer holds up nobody who does not need it.
     turns: Mutex<HashMap<Name, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -83,16 +85,28 @@ impl Relay {
             return Ok(());
         }
         let outcome = deliver(nodes, agreement, &delivery.domain, &delivery.department).await;
-        let mut delivered = lock(&self.delivered);
-        if outcome.is_err() {
-            delivered.remove(delivery);
-            return outcome;
+        if outcome.is_ok() {
+            self.brought(delivery);
+        } else {
+            lock(&self.delivered).remove(delivery);
         }
+        outcome
+    }
+
+    /// Notes that a key was brought. Where none was before it may be another than the others hold, and than lists were made under.
+    fn brought(&self, delivery: &Delivery) {
+        let mut delivered = lock(&self.delivered);
         if delivered.insert(delivery.clone(), Standing::Same).is_none() {
+            *lock(&self.rounds).entry(delivery.domain.clone()).or_default() += 1;
             let others = delivered.iter_mut().filter(|(other, _)| other.domain == delivery.domain && *other != delivery);
             others.for_each(|(_, standing)| *standing = Standing::Doubtful);
         }
-        Ok(())
+    }
+
+    /// As long as it stays the same, pseudonyms of the domain are made with one key, as far as this process has seen to it: what was
+    /// made under an earlier one is not used with what comes now.
+    pub(crate) fn round(&self, domain: &LinkageDomain) -> u64 {
+        lock(&self.rounds).get(domain).copied().unwrap_or_default()
     }
 
     /// Forgets what was delivered, so that the next [`Relay::ensure`] delivers again: a node may have lost its state.
@@ -125,4 +139,27 @@ async fn deliver(nodes: &Nodes, agreement: &Agreement, domain: &LinkageDomain, r
         nodes.call(recipient, nodes.keys(recipient)?.accept(sealed)).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_brought_where_none_was_begins_a_round_of_its_domain() {
+        let relay = Relay::default();
+        let name = |text: &str| Name::parse(text).unwrap();
+        let domain = |epoch| LinkageDomain { mission: name("m"), purpose: name("p"), epoch, rotation: 0 };
+        let to = |department: &str| Delivery { domain: domain(7), agreement_digest: "a".into(), department: name(department) };
+        let brought = |department: &str| {
+            relay.brought(&to(department));
+            relay.round(&domain(7))
+        };
+        assert_eq!(relay.round(&domain(7)), 0);
+        assert_eq!([brought("dfe"), brought("dwp"), brought("dwp"), brought("dfe")], [1, 2, 2, 2], "brought once more it is the same");
+        relay.forget_under("a");
+        assert_eq!([brought("dfe"), brought("dwp")], [3, 4]);
+        relay.forget();
+        assert_eq!((brought("dfe"), relay.round(&domain(8))), (5, 0));
+    }
 }

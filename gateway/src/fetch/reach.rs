@@ -10,9 +10,11 @@
 //! departments: what a department recorded for its own data its node has applied. A list and the same department's release are each of
 //! the moment at which they were made; both are after the query's start, and the answer states the earlier. No node learns of another's
 //! list, nor how many rows it removed. A new epoch has a key of its own here; of a new generation, or under new rules, the node sends the
-//! whole list.
+//! whole list. Where a linkage key was brought to somebody, it may be another: the domain's lists are asked for anew, as a whole.
+//! All lists together take bounded memory ([`room`]): the idlest make room, and where none does the query is refused.
 
 mod list;
+mod room;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -26,6 +28,7 @@ use concordat_proto::v1;
 use futures::future::{join_all, try_join_all};
 
 pub(crate) use self::list::{List, without};
+use self::room::{Memory, Room};
 use super::{Errand, Fetcher, Source, agreement, domain};
 use crate::plan::ReleaseSpec;
 
@@ -56,6 +59,8 @@ struct Held {
     /// Before it was asked for, by two clocks.
     asked: Instant,
     as_of: i64,
+    /// Of the key that its pseudonyms are made with ([`super::Relay::round`]).
+    round: u64,
 }
 
 /// An agreement, and what tells which keys are its parties' now.
@@ -109,8 +114,11 @@ impl Awaited {
 }
 
 /// All lists.
-#[derive(Debug, Default)]
-pub(crate) struct Lists(Mutex<HashMap<Key, Arc<Slot>>>);
+#[derive(Debug)]
+pub(crate) struct Lists {
+    slots: Mutex<HashMap<Key, Arc<Slot>>>,
+    memory: Memory,
+}
 
 /// Where the consent ledger of a department stood that an answer rests on.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -208,12 +216,13 @@ impl Fetcher {
     /// A list that is as new as it must be.
     async fn held(&self, key: &Key, agreed: Agreed<'_>, need: Need) -> Result<Held, Refusal> {
         let slot = self.lists.slot(key);
-        if let Some(held) = slot.held().filter(|held| need.met(held)) {
+        let enough = |held: &Held| need.met(held) && held.round == self.relay.round(&key.domain);
+        if let Some(held) = slot.held().filter(enough) {
             return Ok(held);
         }
         let _turn = slot.turn.lock().await;
         // Whoever had the turn before may have asked late enough.
-        if let Some(held) = slot.held().filter(|held| need.met(held)) {
+        if let Some(held) = slot.held().filter(enough) {
             return Ok(held);
         }
         self.bring_up(&slot, key, agreed).await.map_err(|refusal| match need {
@@ -226,13 +235,16 @@ impl Fetcher {
     async fn bring_up(&self, slot: &Slot, key: &Key, agreed: Agreed<'_>) -> Result<Held, Refusal> {
         let before = slot.held();
         let (asked, as_of) = (Instant::now(), chrono::Utc::now().timestamp());
-        let told = self.told(key, agreed, before.as_ref()).await?;
+        let mut told = self.told(key, agreed, before.as_ref()).await?;
         let list = match before.filter(|_| told.since.is_some()) {
-            None => Arc::new(List::whole(told.changes)),
+            None => Arc::new(List::whole(told.changes).within(told.room)),
             Some(before) if told.changes.added.is_empty() && told.changes.removed.is_empty() => before.list,
-            Some(before) => Arc::new(before.list.after(&told.changes)),
+            Some(before) => {
+                self.lists.extend(&key.department, &mut told.room, before.list.bytes_after(&told.changes))?;
+                Arc::new(before.list.after(&told.changes).within(told.room))
+            }
         };
-        let held = Held { list, standing: told.standing, rules: told.rules, judged_at: told.judged_at, asked, as_of };
+        let held = Held { list, standing: told.standing, rules: told.rules, judged_at: told.judged_at, asked, as_of, round: told.round };
         *lock(&slot.held) = Some(held.clone());
         Ok(held)
     }
@@ -269,8 +281,42 @@ impl Fetcher {
 }
 
 impl Lists {
+    /// Lists that take at most so many bytes in all.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { slots: Mutex::default(), memory: Memory::new(most) }
+    }
+
     fn all(&self) -> MutexGuard<'_, HashMap<Key, Arc<Slot>>> {
-        lock(&self.0)
+        lock(&self.slots)
+    }
+
+    fn room(&self) -> Room {
+        self.memory.room()
+    }
+
+    /// Takes more room for a list of `department`, if need be that of lists which nobody uses.
+    fn extend(&self, department: &Name, room: &mut Room, bytes: usize) -> Result<(), Refusal> {
+        while !room.grow(bytes) {
+            if !self.drop_idlest() {
+                let most = self.memory.most() >> 20;
+                let what = format!(
+                    "the lists of whose withdrawals reach other departments' data would take more than {most} MiB, the gateway's limit, \
+                     with the one of department '{department}'"
+                );
+                return Err(Refusal::new(Code::LimitExceeded, what)
+                    .department(department)
+                    .advice("try again when fewer queries run; the gateway's operator can raise reach_mib"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops the list that was not used for longest, among those that nobody uses or asks for now. Whether there was one.
+    fn drop_idlest(&self) -> bool {
+        let mut all = self.all();
+        let idle = all.iter().filter(|(_, slot)| slot.idle());
+        let idlest = idle.min_by_key(|(_, slot)| *lock(&slot.used)).map(|(key, _)| key.clone());
+        idlest.is_some_and(|key| all.remove(&key).is_some())
     }
 
     fn slot(&self, key: &Key) -> Arc<Slot> {
@@ -282,6 +328,12 @@ impl Lists {
 }
 
 impl Slot {
+    /// Whether it holds memory for a list that nobody uses or asks for now.
+    fn idle(&self) -> bool {
+        let free = |held: &Held| held.list.bytes() > 0 && Arc::strong_count(&held.list) == 1;
+        self.turn.try_lock().is_ok() && lock(&self.held).as_ref().is_some_and(free)
+    }
+
     fn held(&self) -> Option<Held> {
         lock(&self.held).clone()
     }
@@ -307,6 +359,8 @@ fn outdated(department: &Name, age: ConsentAge, cause: Refusal) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use concordat_proto::reach::Changes;
+
     use super::*;
 
     #[test]
@@ -338,11 +392,56 @@ mod tests {
     #[test]
     fn a_list_is_new_enough_for_a_query_or_for_an_age() {
         let before = Instant::now();
-        let held =
-            Held { list: Arc::default(), standing: Standing::default(), rules: String::new(), judged_at: 0, asked: before, as_of: 0 };
+        let held = Held {
+            list: Arc::default(),
+            standing: Standing::default(),
+            rules: String::new(),
+            judged_at: 0,
+            asked: before,
+            as_of: 0,
+            round: 0,
+        };
         assert!(Need::Since(before).met(&held));
         assert!(!Need::Since(before + Duration::from_millis(1)).met(&held), "what was asked before the query started is too old");
         assert!(Need::Within(ConsentAge::default()).met(&held));
+    }
+
+    #[test]
+    fn the_idlest_list_makes_room_and_none_that_is_used() {
+        let name = |text: &str| Name::parse(text).unwrap();
+        let key = |department: &str| Key {
+            department: name(department),
+            domain: LinkageDomain { mission: name("m"), purpose: name("p"), epoch: 7, rotation: 0 },
+            agreement: name("a"),
+            agreement_digest: "digest".into(),
+            basis: v1::Basis::Consent,
+        };
+        let lists = Lists::new(100);
+        let keep = |department: &str| {
+            let mut room = lists.room();
+            lists.extend(&name(department), &mut room, 48)?;
+            let changes = Changes { added: (0..3u128).map(u128::to_be_bytes).collect(), removed: Vec::new() };
+            let list = Arc::new(List::whole(changes).within(room));
+            let (standing, asked) = (Standing::default(), Instant::now());
+            let slot = lists.slot(&key(department));
+            *lock(&slot.held) =
+                Some(Held { list: Arc::clone(&list), standing, rules: String::new(), judged_at: 0, asked, as_of: 0, round: 0 });
+            Ok::<_, Refusal>(list)
+        };
+        let known = |department: &str| lists.all().contains_key(&key(department));
+        drop(keep("dfe").unwrap());
+        let used = keep("dwp").unwrap();
+        let also = keep("dhsc").unwrap();
+        assert_eq!([known("dfe"), known("dwp"), known("dhsc")], [false, true, true], "who was used before makes room");
+        let refusal = keep("dbt").unwrap_err();
+        assert_eq!((refusal.code, refusal.department.as_deref()), (Code::LimitExceeded, Some("dbt")));
+        assert!(refusal.advice.unwrap().contains("reach_mib"));
+        drop((used, also));
+        drop(keep("dbt").unwrap());
+        assert_eq!([known("dwp"), known("dhsc"), known("dbt")], [false, true, true]);
+        drop(lists.slot(&key("dhsc")));
+        keep("dfe").unwrap();
+        assert_eq!([known("dhsc"), known("dbt"), known("dfe")], [true, false, true]);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! answer_mib = 256                # size of one answer
 //! release_rows = 1000000000       # rows of one release; a department that sends more is stopped
 //! reach_subjects = 10000000        # subjects whose withdrawals one department tells of; 16 bytes of memory each
+//! reach_mib = 1024                # memory of all lists of such subjects; twice as much per list while it comes
 //! unread_seconds = 60             # an answer that its caller does not read for so long is dropped
 //! concurrent_queries = 8          # at a time; more wait
 //! waiting_queries = 64            # that may wait, a quarter of them of one caller
@@ -53,6 +54,8 @@ pub struct Settings {
     pub release_rows: u64,
     /// Subjects whose choices one department tells of, for one linkage domain, agreement and basis.
     pub reach_subjects: usize,
+    /// MiB that all lists of such subjects may take together.
+    pub reach_mib: usize,
     /// Seconds after which an answer that nobody reads is dropped.
     pub unread_seconds: u64,
     /// Queries at a time.
@@ -120,6 +123,7 @@ impl Default for Settings {
             answer_mib: 256,
             release_rows: 1_000_000_000,
             reach_subjects: 10_000_000,
+            reach_mib: 1024,
             unread_seconds: 60,
             concurrent_queries: 8,
             waiting_queries: 64,
@@ -169,6 +173,7 @@ impl Settings {
             ("memory_mib", self.memory_mib),
             ("total_memory_mib", self.total_memory_mib),
             ("answer_mib", self.answer_mib),
+            ("reach_mib", self.reach_mib),
             ("answers_mib", self.detached.answers_mib),
             ("answers_per_caller_mib", self.detached.answers_per_caller_mib),
         ];
@@ -230,6 +235,7 @@ mod tests {
             ("concurrent_queries = 0", "concurrent_queries"),
             ("memory_mib = 4096", "memory_mib"),
             ("answer_mib = 99999999999", "answer_mib"),
+            ("reach_mib = 99999999999", "reach_mib"),
             ("wait_seconds = 100000", "wait_seconds"),
             ("unread_seconds = 0", "unread_seconds"),
             ("[detached]\nkeep_minutes = 100000", "keep_minutes"),

@@ -52,7 +52,7 @@ pub enum ConsentCommand {
     Correct(CorrectArgs),
     /// Erase people: their identifiers go from the ledger, and what they objected to goes on holding their data back.
     #[command(
-        after_help = "Example:\n  concordat-node consent erase --config node.toml --identifier-type nino --identifiers people.txt --yes\n\nWhat they had given is gone: nothing of them is released on consent. Objections and withdrawals in force are kept under a keyed\ndigest in the identifier's stead. Places and version of the ledger stay. Backups, logs of other systems, the datasets\nthemselves and receipts that people hold are not touched."
+        after_help = "Example:\n  concordat-node consent erase --config node.toml --identifier-type nino --identifiers people.txt --yes\n\nWhat they had given is gone: nothing of them is released on consent. Objections and withdrawals in force are kept under a keyed\ndigest in the identifier's stead, and with them the identifier, encrypted under state/consent.secret: they go on\nreaching other departments' data, where agreements say so. Places and version of the ledger stay. Backups, logs of other systems, the datasets\nthemselves and receipts that people hold are not touched."
     )]
     Erase(EraseArgs),
     /// Make consent receipts of what the ledger holds of one or more people, one JSON object a line.

@@ -85,7 +85,10 @@ fn confirmed(department: &str, people: usize, identifiers: &Path) -> miette::Res
     if identifiers == Path::new("-") || !io::stdin().is_terminal() {
         return Err(miette!(help = "add --yes; nothing was erased", "nobody can be asked whether {people} person(s) are to be erased"));
     }
-    eprint(&format!("What the ledger holds of {people} person(s) is erased for good. Type the department's name ({department}) to do it:"));
+    eprint(&format!(
+        "What the ledger holds of {people} person(s) is erased for good, but for objections and withdrawals in force and, encrypted, whose they \
+         are. Type the department's name ({department}) to do it:"
+    ));
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).into_diagnostic()?;
     if answer.trim() == department { Ok(()) } else { Err(miette!("nothing was erased")) }

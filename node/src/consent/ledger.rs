@@ -1,5 +1,5 @@
 //! The consent ledger: every record in the order it was made, in SQLite (WAL, synchronous). Nothing is ever changed or removed,
-//! but for the identifiers of people who are erased ([`mend`]): places, their number and the version stay.
+//! but for what is kept of the identifiers of people who are erased ([`mend`]): places, their number and the version stay.
 //!
 //! | column | |
 //! |---|---|
@@ -7,6 +7,7 @@
 //! | `identifier_type` | the type's label |
 //! | `identifier` | normalised; none where it was erased |
 //! | `erased` | the digest that stands in its stead, in what an erasure keeps; none in all other records |
+//! | `sealed` | beside such a digest: the identifier, encrypted, where a no is kept; empty of who only agreed; else none |
 //! | `purpose`, `event` | as in [`concordat_policy::consent`], and `corrected`, `erased` |
 //! | `recorded_at` | RFC 3339, UTC |
 //! | `effective_from`, `expires_at` | Unix seconds; mostly none |
@@ -52,6 +53,9 @@ pub enum LedgerError {
     /// A digest in an identifier's stead that is none.
     #[error("the consent ledger holds a damaged digest of somebody erased")]
     Digest,
+    /// What is kept of an erased identifier.
+    #[error("the consent ledger holds the identifier of somebody erased in a form that state/consent.secret does not open")]
+    Sealed,
     /// More than numbers can count.
     #[error("the consent index cannot hold more {0}; nothing is released until the ledger is split")]
     Full(&'static str),
@@ -112,6 +116,7 @@ const SCHEMA: &str = "
         identifier_type TEXT NOT NULL,
         identifier TEXT,
         erased TEXT,
+        sealed BLOB,
         purpose TEXT NOT NULL,
         event TEXT NOT NULL CHECK (event IN ('given', 'withdrawn', 'objected', 'corrected', 'erased')),
         recorded_at TEXT NOT NULL,

@@ -5,7 +5,7 @@ use concordat_policy::PurposeTree;
 
 use super::Consent;
 use super::journal::Note;
-use super::ledger::{CorrectError, Erased, LedgerError};
+use super::ledger::{CorrectError, Erased, Known, LedgerError};
 use super::show::Asked;
 
 impl Consent {
@@ -17,19 +17,23 @@ impl Consent {
     pub(crate) fn correct(&self, asked: &Asked, place: u64, note: Option<&Note>) -> Result<u64, CorrectError> {
         let people = asked.people(|identifier| self.secret.digest(identifier));
         let who = people.first().ok_or(CorrectError::Absent)?;
-        let version = self.ledger.correct(asked.label(), who, place, self.highest.read().map_err(LedgerError::from)?, note)?;
+        let seal = |who: &Known| self.secret.sealed(asked.label(), who);
+        let least = self.highest.read().map_err(LedgerError::from)?;
+        let version = self.ledger.correct(asked.label(), who, place, least, note, &seal)?;
         self.highest.raise(version).map_err(LedgerError::from)?;
         Ok(version)
     }
 
-    /// Erases the people asked for: their identifiers go from the ledger, what keeps their data back stays. Reads the whole ledger.
+    /// Erases the people asked for: their identifiers go from the ledger, what keeps their data back stays; where something does, an
+    /// encrypted identifier stays with it, so that it goes on reaching other departments' data. Reads the whole ledger.
     /// Blocks until it is durable.
     ///
     /// # Errors
     /// [`LedgerError`].
     pub(crate) fn erase(&self, asked: &Asked, tree: &PurposeTree, note: Option<&Note>) -> Result<Erased, LedgerError> {
         let people = asked.people(|identifier| self.secret.digest(identifier));
-        let erased = self.ledger.erase(asked.label(), &people, tree, self.highest.read()?, note)?;
+        let seal = |who: &Known| self.secret.sealed(asked.label(), who);
+        let erased = self.ledger.erase(asked.label(), &people, tree, self.highest.read()?, note, &seal)?;
         self.highest.raise(erased.version)?;
         Ok(erased)
     }

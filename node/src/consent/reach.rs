@@ -5,6 +5,10 @@
 //!     ─▶ added · removed
 //! ```
 //!
+//! Somebody erased is told of like everybody else as long as a withdrawal or objection is kept: erasing nobody permits elsewhere what
+//! was withheld. Where nothing is kept any more of somebody who may have been told of, whoever follows is told the whole list
+//! ([`Consent::follows`]).
+//!
 //! Of a subject who only agreed, and whose records were never corrected, nothing is told. That consent has expired is no withdrawal
 //! ([`concordat_policy::consent`]), and reaches nothing.
 
@@ -61,8 +65,16 @@ pub struct Since {
 }
 
 impl Consent {
-    /// What changed for data used on `basis`; everybody who is concerned, where there was no list. `relevant` are the purposes whose
-    /// records speak. The views of `kinds` are judged at `now`. Blocks.
+    /// Whether a list that stood at `version` can be followed by what changed since. Blocks.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn follows(&self, version: u64) -> Result<bool, LedgerError> {
+        Ok(!self.ledger.reading()?.nameless(version)?)
+    }
+
+    /// What changed for data used on `basis`; everybody who is concerned, where there was no list that can be followed
+    /// ([`Consent::follows`]). `relevant` are the purposes whose records speak. The views of `kinds` are judged at `now`. Blocks.
     ///
     /// # Errors
     /// [`LedgerError`].
@@ -75,9 +87,7 @@ impl Consent {
         kinds: Vec<Kind>,
     ) -> Result<Changes, LedgerError> {
         let mut gathering: Vec<Gathering> = kinds.into_iter().map(|kind| Gathering::new(kind, basis.clone())).collect();
-        let mut take = |identifier_type: &str, subject: Subject<'_>, corrected: bool| {
-            // Whoever was erased has no pseudonym elsewhere any more.
-            let Subject::Identifier(identifier) = subject else { return };
+        let mut take = |identifier_type: &str, identifier: &str, corrected: bool| {
             if let Some(gathering) = gathering.iter_mut().find(|gathering| gathering.kind.label == identifier_type) {
                 gathering.take(identifier, corrected);
             }
@@ -92,12 +102,24 @@ impl Consent {
                 Step::Choice { purpose, event, .. } => speaks(purpose) && (since.is_some() || event != Event::Given),
             };
             if concerns {
-                take(row.identifier_type, row.subject, matches!(row.step, Step::Forget));
+                let corrected = matches!(row.step, Step::Forget);
+                match (row.subject, row.sealed) {
+                    (Subject::Identifier(identifier), _) => take(row.identifier_type, identifier, corrected),
+                    (Subject::Erased(digest), Some(sealed)) => {
+                        take(row.identifier_type, &self.secret.opened(row.identifier_type, digest, sealed)?, corrected);
+                    }
+                    (Subject::Erased(_), None) => {}
+                }
             }
             Ok(())
         })?;
         if let Some(since) = since {
-            reading.turned(since.moment, now, |identifier_type, subject| take(identifier_type, subject, false))?;
+            reading.turned(since.moment, now, |identifier_type, subject| {
+                // What is kept of somebody erased has no times.
+                if let Subject::Identifier(identifier) = subject {
+                    take(identifier_type, identifier, false);
+                }
+            })?;
         }
         let mut changes = Changes::default();
         for mut gathering in gathering {

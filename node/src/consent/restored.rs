@@ -163,7 +163,8 @@ mod tests {
         let shown = consent.loss().unwrap();
         // Whoever writes beside this program does not ask.
         let file = rusqlite::Connection::open(state.path().join("consent.sqlite")).unwrap();
-        file.execute("INSERT INTO records SELECT NULL, identifier_type, identifier, purpose, event, recorded_at FROM records", []).unwrap();
+        let columns = "identifier_type, identifier, purpose, event, recorded_at";
+        file.execute(&format!("INSERT INTO records ({columns}) SELECT {columns} FROM records"), []).unwrap();
         assert!(matches!(consent.acknowledge_restore(&shown, 0), Err(LedgerError::Moved)));
         assert!(consent.catch_up().is_err());
         assert_eq!(consent.loss().unwrap().generation, 0);

@@ -1,8 +1,12 @@
 //! The department's secret of its consent ledger: `state/consent.secret` (mode 0600), made at the first use and never replaced.
 //!
 //! Under it subjects stand in the index, so that nobody can choose identifiers that collide, and what is kept of erased people
-//! stands in the ledger under 80 bits of the same keyed hash: whoever holds secret and ledger can try identifiers one by one, and
-//! nobody can do more. Consent receipts name people by another hash under it.
+//! stands in the ledger under 80 bits of the same keyed hash. Consent receipts name people by another hash under it.
+//!
+//! Where something is kept of somebody erased, so is the identifier, encrypted under a key that is derived from the secret
+//! (AES-256-GCM, bound to type and digest): their objection goes on reaching other departments' data, where agreements say so, and
+//! pseudonyms are made of identifiers only. [`super::reach`] alone opens it. Whoever holds secret and ledger can read it, who could
+//! also try the identifiers one by one: there are few (some 10^9 NINOs). Nobody can do more.
 //!
 //! Where the ledger holds erased people, a secret that is gone or another is an error, never a new beginning: their objections
 //! would be forgotten.
@@ -12,16 +16,24 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use concordat_policy::agreement::hex;
+use hkdf::Hkdf;
+use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::highest::Highest;
-use super::ledger::LedgerError;
+use super::ledger::{Known, LedgerError};
+use crate::framing::framed;
 use crate::private;
 use crate::pseudonym::{DomainKey, Pseudonym, Pseudonyms};
 
 /// Bytes of a hash that stand for a subject.
 const KEPT: usize = 10;
+/// Names the key and the use of what is kept of an erased identifier.
+const ERASED: &[u8] = b"concordat erased v1";
+/// Bytes of a nonce.
+const NONCE: usize = 12;
 
 pub(super) struct Secret {
     key: DomainKey,
@@ -72,6 +84,32 @@ impl Secret {
         hex(self.hasher.one(identifier).get(..KEPT).unwrap_or_default())
     }
 
+    /// The identifier of somebody erased, as it is kept.
+    pub(super) fn sealed(&self, label: &str, who: &Known) -> Result<Vec<u8>, LedgerError> {
+        let mut nonce = [0; NONCE];
+        getrandom::fill(&mut nonce).map_err(LedgerError::Random)?;
+        let mut sealed = who.identifier.as_bytes().to_vec();
+        self.cipher()?
+            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), bound(label, &who.digest), &mut sealed)
+            .map_err(|_| LedgerError::Sealed)?;
+        Ok([nonce.as_slice(), &sealed].concat())
+    }
+
+    /// The identifier that was kept of somebody erased.
+    pub(super) fn opened(&self, label: &str, digest: &str, sealed: &[u8]) -> Result<Zeroizing<String>, LedgerError> {
+        let (nonce, sealed) = sealed.split_first_chunk::<NONCE>().ok_or(LedgerError::Sealed)?;
+        let mut sealed = Zeroizing::new(sealed.to_vec());
+        let opened = self.cipher()?.open_in_place(Nonce::assume_unique_for_key(*nonce), bound(label, digest), &mut sealed);
+        let opened = opened.map_err(|_| LedgerError::Sealed)?;
+        String::from_utf8(opened.to_vec()).map(Zeroizing::new).map_err(|_| LedgerError::Sealed)
+    }
+
+    fn cipher(&self) -> Result<LessSafeKey, LedgerError> {
+        let mut key = Zeroizing::new([0u8; 32]);
+        Hkdf::<Sha256>::new(None, self.key.bytes()).expand(&framed(&[ERASED]), key.as_mut_slice()).map_err(|_| LedgerError::Sealed)?;
+        UnboundKey::new(&AES_256_GCM, key.as_slice()).map(LessSafeKey::new).map_err(|_| LedgerError::Sealed)
+    }
+
     /// What people are named by in their receipts.
     pub(super) fn reference(&self, label: &str, identifier: &str) -> String {
         hex(&Pseudonyms::private(&self.key, &format!("consent receipt {label}")).one(identifier))
@@ -86,6 +124,11 @@ impl Secret {
     pub(super) fn check(&self) -> String {
         hex(&Pseudonyms::private(&self.key, "consent secret").one("check"))
     }
+}
+
+/// What is kept of one person is never taken for another's.
+fn bound(label: &str, digest: &str) -> Aad<Vec<u8>> {
+    Aad::from(framed(&[ERASED, label.as_bytes(), digest.as_bytes()]))
 }
 
 /// The hash of which a digest has the first bits; the others are zero.
@@ -124,6 +167,25 @@ mod tests {
         assert_eq!(std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions()) & 0o777, 0o600);
         fs::write(&path, "damaged\n").unwrap();
         assert!(open().unwrap_err().to_string().contains("consent.secret is damaged"));
+    }
+
+    #[test]
+    fn what_is_kept_of_an_identifier_opens_for_its_own_person_and_secret_only() {
+        let (one, other) = (Secret::of(DomainKey::new([1; 32])), Secret::of(DomainKey::new([2; 32])));
+        let who = Known { identifier: "AB100001A".into(), digest: one.digest("AB100001A") };
+        let sealed = one.sealed("nino", &who).unwrap();
+        assert_eq!(one.opened("nino", &who.digest, &sealed).unwrap().as_str(), "AB100001A");
+        assert_ne!(one.sealed("nino", &who).unwrap(), sealed, "two erasures look unlike each other");
+        let altered: Vec<u8> = sealed.iter().enumerate().map(|(at, byte)| if at == 20 { byte ^ 1 } else { *byte }).collect();
+        for opened in [
+            other.opened("nino", &who.digest, &sealed),
+            one.opened("upn", &who.digest, &sealed),
+            one.opened("nino", &one.digest("AB100002A"), &sealed),
+            one.opened("nino", &who.digest, &altered),
+            one.opened("nino", &who.digest, &[]),
+        ] {
+            assert!(matches!(opened, Err(LedgerError::Sealed)));
+        }
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::agreements::Agreements;
 use crate::consent::reach::{Kind, Since, identifiers};
 use crate::framing::framed;
 use crate::node::status;
-use crate::pseudonym::Pseudonyms;
+use crate::pseudonym::{DomainKey, Pseudonyms};
 use crate::release::blocking;
 
 /// Whole lists, which read the whole ledger, are made one at a time.
@@ -55,21 +55,23 @@ struct Permitted {
 }
 
 impl Permitted {
-    /// What decides whom the department tells, beside its ledger.
-    fn rules(&self) -> String {
-        let labels = self.identifiers.iter().map(|identifier| identifier.label());
-        let texts: Vec<String> = labels.chain([String::new()]).chain(self.relevant.iter().map(ToString::to_string)).collect();
-        hex(&Sha256::digest(framed(&texts.iter().map(String::as_bytes).collect::<Vec<_>>())))
-    }
-
-    /// From where on the gateway is told what changed; nothing where it gets the whole list.
-    fn since(&self, standing: Standing, now: i64) -> Option<Standing> {
+    /// From where on the gateway is told what changed by these rules; nothing where it gets the whole list.
+    fn since(&self, standing: Standing, now: i64, rules: &str) -> Option<Standing> {
         let since = Standing { generation: self.request.since_generation, version: self.request.since_version };
         let known = since.version > 0 && since.generation == standing.generation && since <= standing;
         // A clock that was set back makes a moment the future's.
         let moment = (1..=now).contains(&self.request.since_moment);
-        (known && moment && self.request.since_rules == self.rules()).then_some(since)
+        (known && moment && self.request.since_rules == rules).then_some(since)
     }
+}
+
+/// What decides whom the department tells and under which pseudonyms, beside its ledger: a list that was made under another key is
+/// not followed by changes. A value under the key, of which nobody learns the key.
+fn rules(identifiers: &[IdentifierType], relevant: &[Name], key: &DomainKey) -> String {
+    let labels = identifiers.iter().map(IdentifierType::label);
+    let check = hex(&Pseudonyms::private(key, "reach rules").one("check"));
+    let texts: Vec<String> = labels.chain([String::new()]).chain(relevant.iter().map(ToString::to_string)).chain([check]).collect();
+    hex(&Sha256::digest(framed(&texts.iter().map(String::as_bytes).collect::<Vec<_>>())))
 }
 
 impl Control {
@@ -102,12 +104,22 @@ impl Control {
         node.log_replaced().await?;
         // Whatever was acknowledged before the request came is in it.
         let (snapshot, standing) = node.caught_up().await?;
-        let (judged_at, since) = (snapshot.now(), permitted.since(standing, snapshot.now()));
+        let judged_at = snapshot.now();
+        let (linkage, consent) = (Arc::clone(&node.linkage), Arc::clone(&node.consent));
+        let (key, rules, since, permitted) = blocking(move || {
+            let key = linkage.key(&permitted.agreements, &permitted.agreement, &permitted.domain, Utc::now())?;
+            let rules = rules(&permitted.identifiers, &permitted.relevant, &key);
+            let since = match permitted.since(standing, judged_at, &rules) {
+                Some(since) if consent.follows(since.version).map_err(Refusal::internal)? => Some(since),
+                _ => None,
+            };
+            Ok((key, rules, since, permitted))
+        })
+        .await?;
         let turn = Arc::clone(&turn.0);
         let _turn = if since.is_none() { Some(turn.acquire_owned().await.map_err(Refusal::internal)?) } else { None };
-        let (linkage, consent) = (Arc::clone(&node.linkage), Arc::clone(&node.consent));
+        let consent = Arc::clone(&node.consent);
         let (changes, permitted) = blocking(move || {
-            let key = linkage.key(&permitted.agreements, &permitted.agreement, &permitted.domain, Utc::now())?;
             let kind = |identifier: &IdentifierType| Kind {
                 label: identifier.label(),
                 pseudonyms: Pseudonyms::derive(&key, &permitted.domain, identifier),
@@ -151,7 +163,7 @@ impl Control {
             since,
             standing,
             judged_at,
-            rules: permitted.rules(),
+            rules,
             changes_sha256: changes.digest(),
         };
         let statement = statement.sign(&node.signing).map_err(Refusal::internal)?;
@@ -178,5 +190,25 @@ impl v1::consent_reach_server::ConsentReach for Control {
             Box::pin(stream::once(changed).try_flatten()) as Self::ChangesStream
         });
         self.answer("reach.refused", certificate.as_ref(), answer).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_by_other_types_purposes_or_keys_is_told_anew() {
+        let names = |texts: &[&str]| texts.iter().map(|text| Name::parse(text).unwrap()).collect::<Vec<_>>();
+        let (one, other) = (DomainKey::new([1; 32]), DomainKey::new([2; 32]));
+        let all = [
+            rules(&[IdentifierType::Nino], &names(&["o"]), &one),
+            rules(&[IdentifierType::Nino], &names(&["o"]), &other),
+            rules(&[IdentifierType::Nino], &names(&["o", "p"]), &one),
+            rules(&[], &names(&["o"]), &one),
+        ];
+        for (at, rules) in all.iter().enumerate() {
+            assert!(!all.iter().take(at).any(|earlier| earlier == rules), "{at}");
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! A list: pseudonyms in ascending order, wiped when it is dropped; and a release's rows without those on lists.
+//! A list: pseudonyms in ascending order, wiped when it is dropped, in the room that was taken for it; and a release's rows without those
+//! on lists.
 
 use std::sync::Arc;
 
@@ -9,9 +10,14 @@ use concordat_policy::column::LINKED;
 use concordat_proto::reach::{Changes, Pseudonym};
 use zeroize::Zeroizing;
 
+use super::room::Room;
+
 /// Pseudonyms in ascending order.
 #[derive(Default)]
-pub(crate) struct List(Zeroizing<Vec<Pseudonym>>);
+pub(crate) struct List {
+    all: Zeroizing<Vec<Pseudonym>>,
+    room: Option<Room>,
+}
 
 impl std::fmt::Debug for List {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -22,15 +28,32 @@ impl std::fmt::Debug for List {
 impl List {
     /// A list that was sent whole.
     pub(super) fn whole(changes: Changes) -> Self {
-        Self(Zeroizing::new(changes.added))
+        Self { all: Zeroizing::new(changes.added), room: None }
+    }
+
+    /// The list, in the room that was taken for it: what it does not need is given back.
+    pub(super) fn within(mut self, mut room: Room) -> Self {
+        room.shrink(self.all.capacity().saturating_mul(size_of::<Pseudonym>()));
+        self.room = Some(room);
+        self
+    }
+
+    /// How many bytes the list may take after changes.
+    pub(super) fn bytes_after(&self, changes: &Changes) -> usize {
+        self.all.len().saturating_add(changes.added.len()).saturating_mul(size_of::<Pseudonym>())
+    }
+
+    /// Bytes that are free when it is dropped.
+    pub(super) fn bytes(&self) -> usize {
+        self.room.as_ref().map_or(0, Room::bytes)
     }
 
     /// The list after changes. What is removed need not be in it.
     pub(super) fn after(&self, changes: &Changes) -> Self {
         // All room at once: growing would leave a copy behind that nobody wipes.
-        let mut all = Zeroizing::new(Vec::with_capacity(self.0.len() + changes.added.len()));
+        let mut all = Zeroizing::new(Vec::with_capacity(self.all.len() + changes.added.len()));
         let (mut added, mut removed) = (changes.added.iter().peekable(), changes.removed.iter().peekable());
-        for known in self.0.iter() {
+        for known in self.all.iter() {
             while let Some(new) = added.next_if(|new| *new < known) {
                 all.push(*new);
             }
@@ -41,14 +64,14 @@ impl List {
             }
         }
         all.extend(added);
-        Self(all)
+        Self { all, room: None }
     }
 
     /// Those from `first` to `last`.
     fn between(&self, first: &[u8], last: &[u8]) -> &[Pseudonym] {
-        let start = self.0.partition_point(|pseudonym| pseudonym.as_slice() < first);
-        let end = self.0.partition_point(|pseudonym| pseudonym.as_slice() <= last);
-        self.0.get(start..end).unwrap_or_default()
+        let start = self.all.partition_point(|pseudonym| pseudonym.as_slice() < first);
+        let end = self.all.partition_point(|pseudonym| pseudonym.as_slice() <= last);
+        self.all.get(start..end).unwrap_or_default()
     }
 }
 
@@ -129,9 +152,12 @@ mod tests {
                 let added: BTreeSet<u8> = numbers(u, 20)?.into_iter().collect();
                 let removed: BTreeSet<u8> = numbers(u, 20)?.into_iter().filter(|n| !added.contains(n)).collect();
                 let all = |of: &BTreeSet<u8>| of.iter().copied().map(pseudonym).collect();
-                own = own.after(&Changes { added: all(&added), removed: all(&removed) });
+                let changes = Changes { added: all(&added), removed: all(&removed) };
+                let most = own.bytes_after(&changes);
+                own = own.after(&changes);
+                assert!(own.all.capacity() * size_of::<Pseudonym>() <= most);
                 model = model.union(&added).copied().filter(|n| !removed.contains(n)).collect();
-                assert!(*own.0 == *list(&model).0);
+                assert!(*own.all == *list(&model).all);
             }
             Ok(())
         });

@@ -13,6 +13,7 @@ use tonic::Streaming;
 
 use super::super::Fetcher;
 use super::super::nodes::{failed, faulty, timeout};
+use super::room::Room;
 use super::{Agreed, Held, Key};
 
 /// How long a node may take to its next message. The first one of a whole list waits for the node to read its ledger.
@@ -26,10 +27,14 @@ pub(super) struct Told {
     pub(super) standing: Standing,
     pub(super) rules: String,
     pub(super) judged_at: i64,
+    /// For the list that comes of it.
+    pub(super) room: Room,
+    /// Of the key that its pseudonyms are made with.
+    pub(super) round: u64,
 }
 
 impl Fetcher {
-    /// Asks a department what changed since `held`.
+    /// Asks a department what changed since `held`; for everything, where that was of another key.
     ///
     /// # Errors
     /// Refusals that name the department.
@@ -41,6 +46,8 @@ impl Fetcher {
         }
         let signing = nodes.signing_key(department, agreement, signatures).await?;
         self.relay.ensure(nodes, agreement, &key.domain, std::slice::from_ref(department)).await?;
+        let round = self.relay.round(&key.domain);
+        let held = held.filter(|held| held.round == round);
         // Whatever was seen or said before must not be newer than what is told.
         let (seen, described) = (nodes.ledgers.seen(department), nodes.standing(department).await?);
         let since = held.map(|held| held.standing).unwrap_or_default();
@@ -57,10 +64,12 @@ impl Fetcher {
         };
         let id = request.id.clone();
         let mut messages = nodes.call(department, nodes.reach(department)?.changes(request)).await?;
-        let mut reading = Reading::new(self.most_reached);
+        let (mut reading, mut room) = (Reading::new(self.most_reached), self.lists.room());
         let token = loop {
             let message =
                 next(department, &mut messages).await?.ok_or_else(|| wrong(department, "ended a list without a statement", ""))?;
+            // What grows has room for twice what it holds.
+            self.lists.extend(department, &mut room, 2 * (message.added.len() + message.removed.len()))?;
             if let Some(token) = reading.take(message).map_err(|e| unreadable(department, e))? {
                 break token;
             }
@@ -86,7 +95,8 @@ impl Fetcher {
             return Err(wrong(department, what, format!("{standing} after {described}")));
         }
         nodes.ledgers.note(department, standing, &id).await?;
-        Ok(Told { changes, since: statement.since, standing, rules: statement.rules, judged_at: statement.judged_at })
+        let Statement { since, rules, judged_at, .. } = statement;
+        Ok(Told { changes, since, standing, rules, judged_at, room, round })
     }
 }
 
@@ -151,7 +161,8 @@ mod tests {
             basis: v1::Basis::Consent,
         };
         let at = |generation, version| Standing { generation, version };
-        let held = |standing| Held { list: Arc::default(), standing, rules: "r".into(), judged_at: 0, asked: Instant::now(), as_of: 0 };
+        let held =
+            |standing| Held { list: Arc::default(), standing, rules: "r".into(), judged_at: 0, asked: Instant::now(), as_of: 0, round: 0 };
         let changes = Changes { added: vec![[1; 16]], removed: vec![[2; 16]] };
         let statement = Statement {
             iss: "node:dwp".into(),

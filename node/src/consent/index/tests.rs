@@ -31,7 +31,7 @@ fn apply(index: &mut Index, (kind, subject, purpose, told): Told) {
     // Whether the identifier stands in the row, or what is kept in its stead, the subject is the same.
     let subject = if subject.is_multiple_of(5) { Subject::Erased(&digest) } else { Subject::Identifier(&identifier) };
     let step = told.map_or(Step::Forget, |(event, term)| Step::Choice { purpose: PURPOSES[purpose], event, term });
-    index.apply(Row { identifier_type: TYPES[kind], subject, step }).unwrap();
+    index.apply(Row { identifier_type: TYPES[kind], subject, sealed: None, step }).unwrap();
 }
 
 fn expected(records: &Records, kind: usize, subject: usize, purposes: &[usize], now: i64) -> Latest {

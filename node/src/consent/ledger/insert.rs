@@ -19,7 +19,7 @@ impl<'a> Insert<'a> {
     pub(super) fn new(transaction: &'a Transaction<'_>) -> Result<Self, LedgerError> {
         let mut statement = transaction.prepare_cached(
             "INSERT INTO records (identifier_type, identifier, erased, purpose, event, recorded_at, effective_from, expires_at, capacity,
-             acted_by, corrects, speaking) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+             acted_by, corrects, speaking, sealed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         )?;
         let at = timestamp();
         statement.raw_bind_parameter(6, &at)?;
@@ -38,6 +38,12 @@ impl<'a> Insert<'a> {
     pub(super) fn correction(&mut self, place: u64, speaking: &str) -> Result<(), LedgerError> {
         self.statement.raw_bind_parameter(11, place.cast_signed())?;
         self.statement.raw_bind_parameter(12, speaking)?;
+        Ok(())
+    }
+
+    /// What the next records, about somebody erased, keep of the identifier.
+    pub(super) fn sealed(&mut self, sealed: Option<&[u8]>) -> Result<(), LedgerError> {
+        self.statement.raw_bind_parameter(13, sealed)?;
         Ok(())
     }
 

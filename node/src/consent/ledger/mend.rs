@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::Utc;
 use concordat_policy::PurposeTree;
 use concordat_policy::consent::history::{kept, speaking};
-use concordat_policy::consent::{Said, Spoken};
+use concordat_policy::consent::{Event, Said, Spoken};
 use rusqlite::{Transaction, params};
 
 use super::reading::about;
@@ -29,6 +29,9 @@ impl Known {
         }
     }
 }
+
+/// Encrypts the identifier of somebody erased.
+type Seal<'a> = &'a dyn Fn(&Known) -> Result<Vec<u8>, LedgerError>;
 
 /// Why nothing was corrected.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +63,7 @@ pub struct Erased {
 
 impl Ledger {
     /// Records that the record at `place`, which is about `who`, was wrong, in a ledger that is not behind the version `least`.
-    /// Returns the version after it.
+    /// Returns the version after it. Where nothing is kept any more of somebody erased, their identifier is not kept either.
     pub(in crate::consent) fn correct(
         &self,
         label: &str,
@@ -68,6 +71,7 @@ impl Ledger {
         place: u64,
         least: u64,
         note: Option<&Note>,
+        seal: Seal<'_>,
     ) -> Result<u64, CorrectError> {
         let (mut history, read) = self.histories(label, std::slice::from_ref(who))?;
         let mut wrong = Ok(());
@@ -84,7 +88,14 @@ impl Ledger {
             };
             let all = || records.iter().map(entry).chain([(u64::MAX, found.purpose.as_str(), Said::Corrected(place))]);
             let places: Vec<u64> = speaking(all()).into_iter().map(|record| record.place).collect();
+            let keeps = records.iter().any(|record| record.erased && places.contains(&record.place));
+            if !keeps {
+                unseal(transaction, &records)?;
+            }
             let mut insert = Insert::new(transaction)?;
+            if found.erased && keeps {
+                insert.sealed(Some(seal(who)?.as_slice()))?;
+            }
             insert.scope(label, &found.purpose, CORRECTED)?;
             insert.correction(place, &serde_json::json!(places).to_string())?;
             // An identifier that was erased does not come back.
@@ -101,7 +112,7 @@ impl Ledger {
     }
 
     /// Takes the identifiers of `people` out of a ledger that is not behind the version `least`, and keeps what holds their data
-    /// back under the digests in their stead: all of them, or none.
+    /// back under the digests in their stead, with the identifiers as `seal` makes them: all of them, or none.
     pub(in crate::consent) fn erase(
         &self,
         label: &str,
@@ -109,6 +120,7 @@ impl Ledger {
         tree: &PurposeTree,
         least: u64,
         note: Option<&Note>,
+        seal: Seal<'_>,
     ) -> Result<Erased, LedgerError> {
         let (mut histories, read) = self.histories(label, people)?;
         let (version, subjects) = self.write(|transaction| {
@@ -117,8 +129,9 @@ impl Ledger {
             transaction.execute("INSERT OR IGNORE INTO erasures (only, secret) VALUES (1, ?1)", params![self.secret])?;
             add(transaction, label, read, people, &mut histories)?;
             for (who, records) in &histories {
-                let digest = people.get(*who).map_or("", |known| known.digest.as_str());
-                erase_one(transaction, label, digest, tree, records)?;
+                if let Some(known) = people.get(*who) {
+                    erase_one(transaction, label, known, tree, records, seal)?;
+                }
             }
             let version = version(transaction)?;
             note.map_or(Ok(()), |note| note.write(transaction, Some(version)))?;
@@ -178,20 +191,45 @@ fn correctable(records: &[Kept], place: u64) -> Result<&Kept, CorrectError> {
     Ok(found)
 }
 
-fn erase_one(transaction: &Transaction<'_>, label: &str, digest: &str, tree: &PurposeTree, records: &[Kept]) -> Result<(), LedgerError> {
+/// Of the identifiers of those erased among `records`, nothing is kept any more.
+fn unseal(transaction: &Transaction<'_>, records: &[Kept]) -> Result<(), LedgerError> {
+    let mut unseal = transaction.prepare_cached("UPDATE records SET sealed = NULL WHERE place = ?1")?;
+    for record in records.iter().filter(|record| record.erased) {
+        unseal.execute(params![record.place.cast_signed()])?;
+    }
+    Ok(())
+}
+
+fn erase_one(
+    transaction: &Transaction<'_>,
+    label: &str,
+    who: &Known,
+    tree: &PurposeTree,
+    records: &[Kept],
+    seal: Seal<'_>,
+) -> Result<(), LedgerError> {
     let spoken: Vec<Spoken<'_>> = speaking(records.iter().map(entry));
     let keep = kept(tree, &spoken, Utc::now().timestamp());
-    let sql = "UPDATE records SET identifier = NULL, erased = NULL, capacity = NULL, acted_by = NULL, speaking = NULL WHERE place = ?1";
+    let sql = "UPDATE records SET identifier = NULL, erased = NULL, sealed = NULL, capacity = NULL, acted_by = NULL, speaking = NULL
+         WHERE place = ?1";
     let mut blank = transaction.prepare_cached(sql)?;
     for record in records {
         blank.execute(params![record.place.cast_signed()])?;
     }
+    let only_agreed = records.iter().all(|record| matches!(record.said, Said::Choice(Event::Given, _)));
+    let sealed = match (keep.is_empty(), only_agreed) {
+        (false, _) => Some(seal(who)?),
+        // Nobody was ever told of them.
+        (true, true) => Some(Vec::new()),
+        (true, false) => None,
+    };
     let mut insert = Insert::new(transaction)?;
+    insert.sealed(sealed.as_deref())?;
     insert.scope(label, "", ERASED)?;
-    insert.record(Subject::Erased(digest), &Details::default())?;
+    insert.record(Subject::Erased(&who.digest), &Details::default())?;
     for (purpose, event) in keep {
         insert.scope(label, &purpose, event.as_str())?;
-        insert.record(Subject::Erased(digest), &Details::default())?;
+        insert.record(Subject::Erased(&who.digest), &Details::default())?;
     }
     Ok(())
 }

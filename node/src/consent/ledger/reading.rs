@@ -39,7 +39,7 @@ impl Reading {
     /// Calls `each` for every record after place `from`, in order. A correction is told as what speaks after it.
     pub(in crate::consent) fn since(&self, from: u64, mut each: impl FnMut(Row<'_>) -> Result<(), LedgerError>) -> Result<(), LedgerError> {
         let mut statement = self.connection.prepare(
-            "SELECT place, identifier_type, identifier, erased, purpose, event, effective_from, expires_at, speaking
+            "SELECT place, identifier_type, identifier, erased, purpose, event, effective_from, expires_at, speaking, sealed
              FROM records WHERE place > ?1 ORDER BY place",
         )?;
         let mut rows = statement.query(params![from.cast_signed()])?;
@@ -48,7 +48,9 @@ impl Reading {
             let Some(subject) = subject(row, 2, 3)? else { continue };
             let text = |column: usize| row.get_ref(column)?.as_str().map_err(|_| LedgerError::Damaged(place));
             let (identifier_type, event) = (text(1)?, text(5)?);
-            let mut tell = |step: Step<'_>| each(Row { identifier_type, subject, step });
+            // Nothing of it where nobody can be told of.
+            let sealed = row.get_ref(9)?.as_blob_or_null().map_err(|_| LedgerError::Damaged(place))?.filter(|sealed| !sealed.is_empty());
+            let mut tell = |step: Step<'_>| each(Row { identifier_type, subject, sealed, step });
             match event {
                 ERASED => tell(Step::Forget)?,
                 CORRECTED => {
@@ -63,6 +65,13 @@ impl Reading {
             }
         }
         Ok(())
+    }
+
+    /// Whether after place `from` somebody was erased, or corrected when erased, who may have been told of before, and of whose
+    /// identifier nothing is kept.
+    pub(in crate::consent) fn nameless(&self, from: u64) -> Result<bool, LedgerError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM records WHERE place > ?1 AND erased IS NOT NULL AND sealed IS NULL)";
+        Ok(self.connection.query_row(sql, params![from.cast_signed()], |row| row.get(0))?)
     }
 
     /// Calls `each` for everybody of whom a choice took effect or expired after the moment `from` until the moment `now`, Unix seconds.

@@ -63,6 +63,8 @@ pub(in crate::consent) enum Subject<'a> {
 pub(in crate::consent) struct Row<'a> {
     pub(in crate::consent) identifier_type: &'a str,
     pub(in crate::consent) subject: Subject<'a>,
+    /// Of somebody erased: the identifier, if it is kept ([`crate::consent::secret`]).
+    pub(in crate::consent) sealed: Option<&'a [u8]>,
     pub(in crate::consent) step: Step<'a>,
 }
 
