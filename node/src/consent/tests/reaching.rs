@@ -88,7 +88,9 @@ fn changes_tell_what_the_whole_list_tells_also_of_corrections_of_the_erased_and_
             }
         }
         Ok(())
-    });
+    })
+    .size_min(256)
+    .budget_ms(5_000);
     assert!(
         reached > 0 && left > 0 && kept > 0 && followed > 0,
         "{reached} told, {left} taken back, {kept} on a list when somebody was erased, {followed} times of changes"
