@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use chrono::{SecondsFormat, Utc};
 use clap::Args;
 use concordat_operate::Fault;
+use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Agreement, Name, Signatures, in_words};
 use concordat_proto::signature::offer::{Held, MAX_HELD, New, Offer, Texts};
 use concordat_proto::signature::{self, files};
@@ -108,7 +109,7 @@ pub(super) fn accept(args: &AcceptArgs) -> miette::Result<()> {
         }
     };
     super::eprint(&keys(&waiting.agreement, &paths)?);
-    let content = signed(&waiting.file, &place, (&paths.department, &paths.signing), args.yes)?;
+    let content = signed(&waiting.file, &place, (&paths.department, &paths.signing), Some(&paths.state), args.yes)?;
     let text = std::fs::read_to_string(&waiting.file).into_diagnostic()?;
     // What people read is what is put in place.
     let signed = signature::read(content.as_bytes()).ok();
@@ -144,7 +145,7 @@ pub(super) fn discard(args: &WaitingArgs) -> miette::Result<()> {
 fn offer(paths: &Paths, file: &Path, event: &'static str) -> miette::Result<()> {
     let unfit = |cause: String| Fault::new(file.display(), cause, "sign it first: `concordat-node agreement sign`; nothing was offered");
     let offer = Offer::of(file, &paths.department).map_err(unfit)?;
-    let (revoked, seen) = lists(&paths.agreements)?;
+    let (revoked, seen) = lists(&paths.agreements, Some(&paths.state))?;
     Signatures::new(revoked, seen)
         .would_count(&offer.statement, &offer.agreement, Utc::now())
         .map_err(|fault| unfit(format!("this department's signature {fault}")))?;
@@ -196,7 +197,7 @@ fn which(text: &str, found: &BTreeSet<String>) -> miette::Report {
 
 /// Who has signed this very text, with a key that counts as the text names it, and when.
 fn signers<'h>(held: &'h Held, paths: &Paths) -> Result<Vec<(&'h Name, String)>, Fault> {
-    let (revoked, seen) = lists(&paths.agreements)?;
+    let (revoked, seen) = lists(&paths.agreements, Some(&paths.state))?;
     let signatures = Signatures::new(revoked, seen);
     let signer = |department: &'h Name| {
         let statement = files::find(&held.file, department).ok().filter(|statement| statement.department == *department)?;
@@ -206,16 +207,26 @@ fn signers<'h>(held: &'h Held, paths: &Paths) -> Result<Vec<(&'h Name, String)>,
     Ok(held.agreement.parties.iter().filter_map(|party| signer(&party.department)).collect())
 }
 
-/// For each other party, whether its keys are its present ones by an agreement that this department holds: a text names its parties'
-/// keys itself.
+/// For each other party, whether its keys are its present ones by an agreement that this department has signed: a text names its parties'
+/// keys itself, and one that merely lies here proves nothing. No revoked key is anybody's.
 fn keys(proposed: &Agreement, paths: &Paths) -> Result<String, Fault> {
-    let (revoked, seen) = lists(&paths.agreements)?;
-    let (signatures, now) = (Signatures::new(revoked, seen), Utc::now());
+    let (revoked, seen) = lists(&paths.agreements, Some(&paths.state))?;
+    let (mut signatures, now) = (Signatures::new(revoked, seen), Utc::now());
     let entries = std::fs::read_dir(&paths.agreements).into_iter().flatten().flatten().map(|entry| entry.path());
-    let agreed = entries.filter(|path| files::is_agreement(path)).filter_map(|path| agreement(&path).ok());
-    let agreed: Vec<Agreement> = agreed.filter(|agreed| agreed.party(&paths.department).is_some()).collect();
+    let mut agreed: Vec<Agreement> = Vec::new();
+    for path in entries.filter(|path| files::is_agreement(path)) {
+        let Ok(held) = agreement(&path) else { continue };
+        signatures.add(&held.id, &paths.department, files::find(&path, &paths.department));
+        agreed.push(held);
+    }
+    agreed.retain(|agreed| signatures.judge(agreed, &paths.department, now).is_ok());
+    let revoked = |key: &Fingerprint| signatures.revoked().of(key).is_some();
     let mut text = String::new();
     for party in proposed.parties.iter().filter(|party| party.department != paths.department) {
+        if revoked(&party.signing_key) || revoked(&party.linkage_key) {
+            let _ = writeln!(text, "a key that it names of '{}' is revoked: do not accept it", party.department);
+            continue;
+        }
         let same = agreed.iter().find(|agreed| {
             let keys = signatures.keys(agreed, &party.department, now);
             keys.is_some_and(|keys| keys.signs(&party.signing_key) && keys.links(&party.linkage_key))
@@ -224,7 +235,7 @@ fn keys(proposed: &Agreement, paths: &Paths) -> Result<String, Fault> {
             Some(same) => writeln!(text, "the keys of '{}' are its present ones by the agreement '{}'", party.department, same.id),
             None => writeln!(
                 text,
-                "no agreement here names these keys of '{}': confirm their fingerprints with that department, by another way than this",
+                "no agreement that this department has signed names these keys of '{}': confirm their fingerprints with that department, by another way than this",
                 party.department
             ),
         };
@@ -234,7 +245,6 @@ fn keys(proposed: &Agreement, paths: &Paths) -> Result<String, Fault> {
 
 #[cfg(test)]
 mod tests {
-    use concordat_policy::agreement::Fingerprint;
     use concordat_proto::signature::kept;
 
     use super::*;
@@ -269,7 +279,7 @@ mod tests {
         assert!(propose(&which("another")).is_err() && !place.exists() && outbox(&paths.state).held().unwrap().is_empty());
         let held = one(&inbox(&paths.state), &paths, "another").unwrap();
         assert_eq!(signers(&held, &paths).unwrap().len(), 1);
-        assert!(keys(&held.agreement, &paths).unwrap().contains("no agreement here names these keys of 'dwp'"));
+        assert!(keys(&held.agreement, &paths).unwrap().contains("names these keys of 'dwp': confirm"));
 
         accept(&args(&called(&held), true)).unwrap();
         assert_eq!(std::fs::read_to_string(&place).unwrap(), text);
@@ -284,6 +294,22 @@ mod tests {
         discard(&which("another")).unwrap();
         assert!(place.exists() && one(&inbox(&paths.state), &paths, "another").is_err());
         assert!(outbox(&paths.state).held().unwrap().is_empty());
+    }
+
+    #[test]
+    fn only_what_this_department_signed_vouches_for_keys_and_for_no_revoked_ones() {
+        let world = World::new();
+        let paths = Paths::read(&world.path("node.toml")).unwrap();
+        let said = || keys(&world.agreement, &paths).unwrap();
+        assert!(said().contains("the keys of 'dwp' are its present ones by the agreement 'opportunity-2026'"), "{}", said());
+        world.unsign();
+        assert!(said().contains("no agreement that this department has signed names these keys of 'dwp'"), "{}", said());
+        world.resign();
+        // The list is gone, but the node has seen it.
+        let key = Fingerprint::of(b"l");
+        let list = format!("[[key]]\nfingerprint = \"{key}\"\nreason = \"stolen\"\nsince = \"2026-05-01T10:00:00Z\"\n");
+        world.write("state/revoked.toml", &list);
+        assert_eq!(said(), "a key that it names of 'dwp' is revoked: do not accept it\n");
     }
 
     #[test]
