@@ -102,6 +102,10 @@ async fn a_text_is_proposed_countersigned_and_put_in_place_by_each_department_al
         .query("SELECT count(*) AS n FROM dwp.claims")
         .await
         .unwrap();
+    // What has ended is offered no longer.
+    let ended = at(&dhsc, "node", &["agreement", "end", "healthier-life", "--yes"]);
+    assert_eq!(ended.exit, 0, "{}{}", ended.text(), ended.stderr);
+    assert_eq!(std::fs::read_dir(dhsc.join("state/outbox")).unwrap().count(), 0);
 }
 
 #[tokio::test]

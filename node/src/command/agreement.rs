@@ -126,6 +126,9 @@ async fn end(args: EndArgs) -> miette::Result<()> {
         std::fs::rename(&path, &aside).map_err(kept)?;
         print(&format!("This department's signature is set aside: {}\n", aside.display()))?;
     }
+    if in_force {
+        inbox::withdraw(&paths, &args.agreement)?;
+    }
     ended
 }
 

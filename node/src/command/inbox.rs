@@ -75,6 +75,9 @@ pub(super) fn list(args: &InboxArgs) -> miette::Result<()> {
             in_words::one_line(&held.agreement.title)
         );
     }
+    for folder in unreadable(&inbox(&paths.state), &paths)? {
+        let _ = writeln!(text, "{}: cannot be read as an agreement; `discard` takes it away by this name", folder_name(&folder));
+    }
     print(if text.is_empty() { "Nothing waits.\n" } else { &text })
 }
 
@@ -128,17 +131,36 @@ pub(super) fn accept(args: &AcceptArgs) -> miette::Result<()> {
 
 pub(super) fn discard(args: &WaitingArgs) -> miette::Result<()> {
     let paths = Paths::read(&args.config)?;
-    let mut found = Vec::new();
+    let (mut found, mut broken) = (Vec::new(), Vec::new());
     for texts in [inbox(&paths.state), outbox(&paths.state)] {
         found.extend(waiting(&texts, &paths)?.into_iter().filter(|held| is(held, &args.agreement)));
+        broken.extend(unreadable(&texts, &paths)?.into_iter().filter(|folder| folder_name(folder) == args.agreement));
     }
-    let texts: BTreeSet<String> = found.iter().map(called).collect();
-    let (Some(first), 1) = (found.first(), texts.len()) else { return Err(which(&args.agreement, &texts)) };
-    note(&paths, "agreement.discarded", &first.agreement)?;
-    for held in &found {
-        std::fs::remove_dir_all(&held.folder).into_diagnostic().wrap_err("it cannot be taken away")?;
+    let texts: BTreeSet<String> = found.iter().map(called).chain(broken.iter().map(|folder| folder_name(folder))).collect();
+    let (Some(name), 1) = (texts.first(), texts.len()) else { return Err(which(&args.agreement, &texts)) };
+    match found.first() {
+        Some(first) => {
+            note(&paths, "agreement.discarded", &first.agreement)?;
+            let kept = inbox(&paths.state).discard(&first.agreement.digest, private::replace);
+            kept.into_diagnostic().wrap_err("it cannot be written down that it was discarded")?;
+        }
+        None => noted(&paths, Note::new("agreement.discarded").field("folder", name.as_str()))?,
     }
-    print(&format!("Discarded: {}.\n", called(first)))
+    for folder in found.iter().map(|held| &held.folder).chain(&broken) {
+        std::fs::remove_dir_all(folder).into_diagnostic().wrap_err("it cannot be taken away")?;
+    }
+    print(&format!("Discarded: {}.\n", in_words::one_line(name)))
+}
+
+/// Offers an agreement that has ended no longer.
+pub(super) fn withdraw(paths: &Paths, id: &str) -> Result<(), Fault> {
+    for held in waiting(&outbox(&paths.state), paths)?.into_iter().filter(|held| held.agreement.id.as_str() == id) {
+        let kept = |e: std::io::Error| {
+            Fault::new(held.folder.display(), format!("cannot be taken away: {e}"), "the agreement has ended all the same")
+        };
+        std::fs::remove_dir_all(&held.folder).map_err(kept)?;
+    }
+    Ok(())
 }
 
 /// Puts an agreement with this department's signature where the gateway fetches it.
@@ -155,24 +177,41 @@ fn offer(paths: &Paths, file: &Path, event: &'static str) -> miette::Result<()> 
         return Err(Fault::new(paths.state.display(), format!("{MAX_HELD} agreements are offered already"), remedy).into());
     }
     note(paths, event, &offer.agreement)?;
-    texts.keep(&offer, private::replace).into_diagnostic().wrap_err("it cannot be offered")
+    texts.keep(&offer, private::replace).into_diagnostic().wrap_err("it cannot be offered")?;
+    // Others' signatures of it are welcome again.
+    inbox(&paths.state).welcome(&offer.agreement.digest).into_diagnostic().wrap_err("others' signatures of it cannot be taken")
 }
 
 /// Has the access log told: a running node does it now, else the next one that starts.
 fn note(paths: &Paths, event: &'static str, agreement: &Agreement) -> miette::Result<()> {
+    noted(paths, Note::new(event).field("agreement", agreement.id.as_str()).field("agreement_digest", agreement.digest.as_str()))
+}
+
+fn noted(paths: &Paths, note: Note) -> miette::Result<()> {
     private::folder(&paths.state).into_diagnostic().wrap_err("the state folder cannot be used")?;
-    let note = Note::new(event).field("agreement", agreement.id.as_str()).field("agreement_digest", agreement.digest.as_str());
     let consent = Consent::open(&paths.state, paths.department.clone()).into_diagnostic()?;
     consent.ledger().note(&[note]).into_diagnostic().wrap_err("it cannot be recorded, so nothing was done")
 }
 
 fn waiting(texts: &Texts, paths: &Paths) -> Result<Vec<Held>, Fault> {
-    texts.held().map_err(|e| Fault::new(paths.state.display(), format!("cannot be read: {e}"), "run this as the node's user, or as root"))
+    texts.held().map_err(|e| closed(paths, &e))
+}
+
+fn unreadable(texts: &Texts, paths: &Paths) -> Result<Vec<PathBuf>, Fault> {
+    texts.unreadable().map_err(|e| closed(paths, &e))
+}
+
+fn closed(paths: &Paths, e: &std::io::Error) -> Fault {
+    Fault::new(paths.state.display(), format!("cannot be read: {e}"), "run this as the node's user, or as root")
 }
 
 /// What tells a text from others of the same agreement.
 fn called(held: &Held) -> String {
-    held.folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    folder_name(&held.folder)
+}
+
+fn folder_name(folder: &Path) -> String {
+    folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 fn is(held: &Held, text: &str) -> bool {
@@ -291,9 +330,21 @@ mod tests {
         assert_eq!(offered.agreement.digest, agreement.digest);
         let consent = Consent::open(&paths.state, name("dfe")).unwrap();
         assert_eq!(consent.ledger().notes(None).unwrap().len(), 1);
+        let again = Offer::of(&held.file, &name("dwp")).unwrap();
         discard(&which("another")).unwrap();
         assert!(place.exists() && one(&inbox(&paths.state), &paths, "another").is_err());
         assert!(outbox(&paths.state).held().unwrap().is_empty());
+        assert_eq!(inbox(&paths.state).new_in(&again).unwrap(), New::Nothing, "it does not come back");
+        // Unless this department offers it itself; and what has ended is offered no longer.
+        propose(&which("another")).unwrap();
+        assert_eq!(inbox(&paths.state).new_in(&again).unwrap(), New::Text);
+        withdraw(&paths, "another").unwrap();
+        assert!(outbox(&paths.state).held().unwrap().is_empty());
+        // A folder that a crash left, or an older version, is shown and goes by its name.
+        world.write("state/inbox/revoked-0123456789abcdef/revoked.toml", &text);
+        assert_eq!(unreadable(&inbox(&paths.state), &paths).unwrap().len(), 1);
+        discard(&which("revoked-0123456789abcdef")).unwrap();
+        assert!(unreadable(&inbox(&paths.state), &paths).unwrap().is_empty());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use concordat_guard::{ReleaseGuard, Settings};
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::seen::News;
 use concordat_policy::{Agreement, Name, Problem, PurposeTree, Revocations, Seen, Signatures};
-use concordat_proto::signature::offer::Texts;
+use concordat_proto::signature::offer::{MAX_HELD_IN_ALL, Texts};
 use concordat_proto::signature::{files, kept};
 
 use super::{DatasetConfig, Finding, Findings, Loader, check};
@@ -32,7 +32,7 @@ pub struct Papers {
 
 /// In a folder of state, where agreements wait that other parties signed.
 pub(crate) fn inbox(state: &Path) -> Texts {
-    Texts::at(state.join("inbox"))
+    Texts::at(state.join("inbox")).at_most(MAX_HELD_IN_ALL)
 }
 
 /// In a folder of state, where agreements wait that this department signed and offers to the others.
