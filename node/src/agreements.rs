@@ -66,6 +66,11 @@ impl Agreements {
         self.signatures.revoked()
     }
 
+    /// The department's signatures, the revoked keys, and what was seen.
+    pub(crate) fn signatures(&self) -> &Signatures {
+        &self.signatures
+    }
+
     /// What was seen of signatures and successions.
     pub(crate) fn seen(&self) -> &Seen {
         self.signatures.seen()

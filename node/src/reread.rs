@@ -29,7 +29,7 @@ impl Node {
     /// What is wrong with the first file that cannot be used: then nothing has changed but the revoked keys.
     pub(crate) fn reread(&self) -> Result<String, Fault> {
         self.reread_revoked()?;
-        let papers = self.papers.read().map_err(|findings| first(&findings))?;
+        let papers = self.papers.read_after(self.agreements.now().signatures()).map_err(|findings| first(&findings))?;
         for warning in &papers.warnings {
             tracing::warn!(cause = warning.as_str(), "agreements");
         }

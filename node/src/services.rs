@@ -21,13 +21,13 @@ use crate::release::blocking;
 
 /// Every control service.
 #[derive(Debug, Clone)]
-pub struct Control(pub(crate) Arc<Node>, ledger::Turns, reach::Turn);
+pub struct Control(pub(crate) Arc<Node>, ledger::Turns, reach::Turn, agreements::Turn);
 
 impl Control {
     /// The services of `node`. Copies share their limits.
     #[must_use]
     pub fn new(node: Arc<Node>) -> Self {
-        Self(node, ledger::Turns::default(), reach::Turn::default())
+        Self(node, ledger::Turns::default(), reach::Turn::default(), agreements::Turn::default())
     }
 
     /// Logs a refusal as `event` and turns it into the caller's status.

@@ -78,6 +78,12 @@ impl Standing {
         matches!(self, Self::Known { everything: false, agreements, .. } if !agreements.contains(agreement))
     }
 
+    /// Whether it is known that `agreement` has not ended, suspended or not.
+    #[must_use]
+    pub(crate) fn goes_on(&self, agreement: &Name) -> bool {
+        matches!(self, Self::Known { ended, .. } if !ended.contains(agreement))
+    }
+
     fn unknown(&self) -> Option<&str> {
         match self {
             Self::Unknown(cause) => Some(cause),

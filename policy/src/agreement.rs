@@ -321,6 +321,7 @@ mod tests {
     #[test]
     fn each_mistake_is_named_with_its_line_and_remedy() {
         for (from, to, line, cause) in [
+            ("id = \"one\"", "id = \"revoked\"", 1, "no agreement is called 'revoked'"),
             ("valid_until = \"2026-12-31\"", "valid_until = \"2025-12-31\"", 6, "ends before it begins"),
             ("purposes = [\"opportunity.measure\"]", "purposes = []", 4, "without a purpose"),
             ("id = \"one\"", "id = \"one\"\nreview_on = \"2027-01-01\"", 2, "is reviewed when"),

@@ -119,6 +119,20 @@ impl Seen {
         self.successions.add(succession)
     }
 
+    /// Adds what `before` had seen, as it first saw it.
+    ///
+    /// # Errors
+    /// As [`Successions::add`]: the two do not fit together, and this is to be thrown away.
+    pub fn recall(&mut self, before: &Self) -> Result<(), Conflict> {
+        for succession in before.successions.iter() {
+            self.successions.add(succession.clone())?;
+        }
+        for (signed, at) in &before.signatures {
+            self.signatures.entry(signed.clone()).and_modify(|first| *first = (*at).min(*first)).or_insert(*at);
+        }
+        Ok(())
+    }
+
     /// Adds a signature that counts at `now`, unless it was seen before.
     pub fn saw(&mut self, statement: &Statement, now: DateTime<Utc>) {
         self.signatures.entry(statement.into()).and_modify(|first| *first = now.min(*first)).or_insert(now);
@@ -177,6 +191,15 @@ mod tests {
         assert_eq!(Seen::parse(&text).unwrap(), seen, "{text}");
         assert_eq!(seen.news(&Seen::default()), [News::Signature((&statement).into()), News::Succession(succession)]);
         assert!(seen.news(&seen).is_empty());
+        // What another reading saw later, or not at all, is recalled as it was first seen; what contradicts it is not taken.
+        let mut later = Seen::default();
+        later.saw(&statement, day(9));
+        later.recall(&seen).unwrap();
+        assert_eq!(later, seen);
+        let mut other = Seen::default();
+        let key = seen.successions().iter().next().unwrap();
+        other.succeeds(Succession { next: print("3"), ..key.clone() }).unwrap();
+        assert_eq!(other.recall(&seen), Err(Conflict::Twice));
         for bad in [format!("{text}{}", text.split("[[succession]]").next().unwrap()), "x = 1".into(), text.replace("sha256:2", "sha1:2")] {
             assert!(Seen::parse(&bad).is_err(), "{bad}");
         }

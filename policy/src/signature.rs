@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::fingerprint::Fingerprint;
-use crate::succession::Keys;
+use crate::succession::{Conflict, Keys};
 use crate::{Agreement, Cause, Code, Name, Refusal, Revocations, Seen};
 
 /// How far two clocks may differ, in seconds.
@@ -169,6 +169,17 @@ impl Signatures {
     pub fn revoking(&self, more: Option<Revocations>) -> Self {
         let doubtful = more.is_none();
         Self { revoked: self.revoked.clone().and(more.unwrap_or_default()), doubtful, ..self.clone() }
+    }
+
+    /// What was loaded anew where `before` counts in a running program: what that has seen counts still, and what it takes as revoked,
+    /// but for what the list `listed` reinstates. So nothing is forgotten that the folder of state could not keep.
+    ///
+    /// # Errors
+    /// A [`Conflict`] of successions: then what was loaded is not to be used.
+    pub fn after(mut self, before: &Self, listed: Revocations) -> Result<Self, Conflict> {
+        self.seen.recall(&before.seen)?;
+        self.revoked = self.revoked.and(listed.after(&before.revoked));
+        Ok(self)
     }
 
     /// Adds what was found as the signature of one agreement by one department.

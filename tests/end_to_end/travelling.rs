@@ -76,7 +76,12 @@ async fn a_text_is_proposed_countersigned_and_put_in_place_by_each_department_al
         waits(&gateway).is_some_and(|file| ["dhsc", "dwp"].iter().all(|party| beside(&file, &name(party)).exists()))
     })
     .await;
-    let check: Ran = command(["agreement", "check", waits(&gateway).unwrap().to_str().unwrap()]).output().unwrap().into();
+    let waiting = waits(&gateway).unwrap();
+    let alone: Ran = command(["agreement", "check", waiting.to_str().unwrap()]).output().unwrap().into();
+    assert!(alone.exit == 1 && alone.text().contains("FAIL revoked keys and successions were not looked at"), "{}", alone.text());
+    let (estate, state) = (sandbox.layout.estate(), gateway.join("state"));
+    let by = ["--estate", estate.to_str().unwrap(), "--state", state.to_str().unwrap()];
+    let check: Ran = command([&["agreement", "check", waiting.to_str().unwrap()][..], &by].concat()).output().unwrap().into();
     assert_eq!(check.exit, 0, "{}{}", check.text(), check.stderr);
     assert!(!sandbox.copy("gateway", "healthier-life").exists(), "that is the operator's to do");
     assert!(at(&gateway, "gateway", &["check"]).text().contains("waits for its signatures, and for you"));
@@ -97,6 +102,10 @@ async fn a_text_is_proposed_countersigned_and_put_in_place_by_each_department_al
         .query("SELECT count(*) AS n FROM dwp.claims")
         .await
         .unwrap();
+    // What has ended is offered no longer.
+    let ended = at(&dhsc, "node", &["agreement", "end", "healthier-life", "--yes"]);
+    assert_eq!(ended.exit, 0, "{}{}", ended.text(), ended.stderr);
+    assert_eq!(std::fs::read_dir(dhsc.join("state/outbox")).unwrap().count(), 0);
 }
 
 #[tokio::test]

@@ -122,6 +122,9 @@ fn waiting(report: &mut Report, state: &Path) {
             for one in held {
                 report.ok(format!("waits for its signatures, and for you: {}", one.file.display()));
             }
+            for broken in Texts::at(folder).unreadable().unwrap_or_default() {
+                report.warn(broken.display(), "cannot be read as an agreement", "take the folder away");
+            }
         }
     }
 }

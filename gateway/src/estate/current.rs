@@ -144,6 +144,7 @@ impl Current {
         let next = Estate::load(&self.folder, &self.state).map_err(|report| unusable(&self.folder, &report))?;
         let next = guard::guarded(next, self.guard.as_ref()).map_err(|damage| guard::fault(&damage))?;
         let (before, now) = (self.now(), Utc::now());
+        let next = self.after(next, &before, now)?;
         if !alike(&before.departments, &next.departments) {
             return Err(Fault::new(
                 self.folder.join("departments.toml").display(),
@@ -157,6 +158,19 @@ impl Current {
         self.go_by(next);
         self.remember();
         Ok(summary)
+    }
+
+    /// What was loaded, with what was seen and counts as revoked until now, whether the folder of state could keep it or not.
+    fn after(&self, mut next: Estate, before: &Estate, now: DateTime<Utc>) -> Result<Estate, Fault> {
+        let papers = self.folder.join("agreements");
+        let listed =
+            files::revoked(&papers).map_err(|damaged| unusable(&self.folder, &report(&damaged.path, &damaged.text, &damaged.problems)))?;
+        next.signatures = next
+            .signatures
+            .after(&before.signatures, listed)
+            .map_err(|conflict| Fault::new(papers.display(), format!("a succession there {conflict}"), conflict.remedy()))?;
+        next.signatures.witness(&next.agreements, now);
+        Ok(next)
     }
 
     /// Takes the revoked keys, whatever else is at fault.

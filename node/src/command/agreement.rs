@@ -126,6 +126,9 @@ async fn end(args: EndArgs) -> miette::Result<()> {
         std::fs::rename(&path, &aside).map_err(kept)?;
         print(&format!("This department's signature is set aside: {}\n", aside.display()))?;
     }
+    if in_force {
+        inbox::withdraw(&paths, &args.agreement)?;
+    }
     ended
 }
 
@@ -145,7 +148,7 @@ fn sign_held(args: &SignArgs) -> miette::Result<()> {
     // An unsigned agreement is no reason why the rest of the configuration should be sound already.
     let paths = Paths::read(&args.config)?;
     let file = held(&paths, &args.agreement)?;
-    let signature = sign(&file, &paths.department, &paths.signing, args.yes)?;
+    let signature = sign(&file, &paths.department, &paths.signing, Some(&paths.state), args.yes)?;
     let taken = "A running node takes it within two seconds; `concordat-node check` tells if not.";
     print(&format!("{} is written. Give it to the gateway's operator and to the other parties.\n{taken}\n", signature.display()))
 }
@@ -169,15 +172,16 @@ pub(super) fn held(paths: &Paths, id: &str) -> Result<PathBuf, Fault> {
     Err(Fault::new(folder.display(), format!("no agreement '{id}'; there is: {known}"), "put the agreement's file there, then sign it"))
 }
 
-/// Shows what is signed, asks unless `yes`, and writes the signature beside the file, whole or not at all. Gives its path.
+/// Shows what is signed, asks unless `yes`, and writes the signature beside the file, whole or not at all. Gives its path. At a node
+/// `state` is its folder of state: what it has seen of revoked keys and successions counts too.
 ///
 /// # Errors
 /// When the file is no agreement, the department is no party, the key is not the one that the agreement names or others can read
-/// it, nobody agrees, or the signature cannot be written.
-pub fn sign(file: &Path, department: &Name, key: &Path, yes: bool) -> Result<PathBuf, Fault> {
+/// it, a key of another party is revoked, nobody agrees, or the signature cannot be written.
+pub fn sign(file: &Path, department: &Name, key: &Path, state: Option<&Path>, yes: bool) -> Result<PathBuf, Fault> {
     let unusable = |e: io::Error| Fault::new(file.display(), format!("cannot be read: {e}"), "correct the path or its permissions");
     let file = absolute(file).map_err(unusable)?;
-    let content = signed(&file, &file, (department, key), yes)?;
+    let content = signed(&file, &file, (department, key), state, yes)?;
     let path = files::beside(&file, department);
     write(&path, content.as_bytes())?;
     Ok(path)
@@ -190,14 +194,24 @@ pub(super) fn write(path: &Path, content: &[u8]) -> Result<(), Fault> {
 }
 
 /// The signature of an agreement that lies at `place`, or is to, and the text of which is in `file`, once somebody agrees to it.
-pub(super) fn signed(file: &Path, place: &Path, (department, key): (&Name, &Path), yes: bool) -> Result<String, Fault> {
+pub(super) fn signed(
+    file: &Path,
+    place: &Path,
+    (department, key): (&Name, &Path),
+    state: Option<&Path>,
+    yes: bool,
+) -> Result<String, Fault> {
     let agreement = agreement(file)?;
     let folder = place.parent().unwrap_or(Path::new("/"));
-    let (revoked, seen) = lists(folder)?;
+    let (revoked, seen) = lists(folder, state)?;
     let now = Utc::now();
     let found = Signatures::new(revoked.clone(), seen.clone());
     let keys = found.keys(&agreement, department, now).ok_or_else(|| no_party(&agreement, department))?;
     let key = department_key(&keys, department, key)?;
+    if let Some(party) = found.compromised(&agreement, now) {
+        let cause = format!("a key that it names of '{party}', or that leads to its present one, is revoked");
+        return Err(Fault::new(file.display(), cause, "the parties must agree that department's new key; nothing was signed"));
+    }
     if aside(&files::beside(place, department)).exists() {
         let remedy = "an agreement that has ended is over for good: the parties agree a new one, under an id of its own";
         return Err(Fault::new(file.display(), format!("'{department}' has ended it"), remedy));
@@ -238,8 +252,9 @@ fn no_party(agreement: &Agreement, department: &Name) -> Fault {
     Fault::new(format!("agreement '{}'", agreement.id), cause, "name the department as the agreement does; nothing was signed")
 }
 
-/// Which keys are revoked, and which are in succession, as a folder of agreements says.
-pub(super) fn lists(folder: &Path) -> Result<(Revocations, Seen), Fault> {
+/// Which keys are revoked, and which are in succession, as a folder of agreements says, and as a folder of state has seen it where there
+/// is one: a list or a statement that is gone is not forgotten.
+pub(super) fn lists(folder: &Path, state: Option<&Path>) -> Result<(Revocations, Seen), Fault> {
     let unsound = |what: &'static str| {
         move |damaged: Damaged| {
             let cause = damaged.problems.first().map(|problem| format!(" ({})", problem.cause)).unwrap_or_default();
@@ -247,7 +262,11 @@ pub(super) fn lists(folder: &Path) -> Result<(Revocations, Seen), Fault> {
             Fault::new(damaged.path.display(), cause, "correct it; nothing was signed")
         }
     };
-    Ok((files::revoked(folder).map_err(unsound("revoked"))?, kept::seen(folder, None).map_err(unsound("in succession"))?))
+    let revoked = match state {
+        Some(state) => files::revoked_ever(folder, state).map(|(revoked, _)| revoked),
+        None => files::revoked(folder),
+    };
+    Ok((revoked.map_err(unsound("revoked"))?, kept::seen(folder, state).map_err(unsound("in succession"))?))
 }
 
 /// The key in a file, if it is the one by which the department signs now.
@@ -312,12 +331,12 @@ mod tests {
         assert_eq!(held(&paths, "opportunity-2026").unwrap(), file);
         let absent = held(&paths, "other").unwrap_err();
         assert!(absent.cause.contains("no agreement 'other'; there is: opportunity-2026"), "{absent:?}");
-        let written = sign(&file, &name("dfe"), &paths.signing, true).unwrap();
+        let written = sign(&file, &name("dfe"), &paths.signing, None, true).unwrap();
         assert_eq!(written, world.path("agreements/opportunity.toml.dfe.sig"));
         let statement = files::find(&file, &name("dfe")).unwrap();
         assert_eq!(statement.judge(&world.agreement, &name("dfe"), &Default::default(), &Default::default(), Utc::now()), Ok(()));
         // Nobody sits at a terminal.
-        assert!(sign(&file, &name("dfe"), &paths.signing, false).unwrap_err().remedy.contains("--yes"));
+        assert!(sign(&file, &name("dfe"), &paths.signing, None, false).unwrap_err().remedy.contains("--yes"));
     }
 
     #[test]
@@ -337,18 +356,26 @@ mod tests {
             (&file, "dfe", world.path("none.pem"), "cannot be read"),
             (&world.path("agreements/broken.toml"), "dfe", own.clone(), "line 1: "),
         ] {
-            let fault = sign(file, &name(department), &key, true).unwrap_err();
+            let fault = sign(file, &name(department), &key, None, true).unwrap_err();
             assert!(fault.cause.contains(says), "{says}: {fault:?}");
         }
         let print = Fingerprint::of(world.signing.public_spki());
         let list = format!("[[key]]\nfingerprint = \"{print}\"\nreason = \"stolen\"\nsince = \"2026-05-01T10:00:00Z\"\n");
-        for (list, says) in [(list.as_str(), "is made with a revoked key"), ("rubbish", "cannot be relied on")] {
+        for (list, says) in [
+            (list.as_str(), "a key that it names of 'dfe', or that leads to its present one, is revoked"),
+            ("rubbish", "cannot be relied on"),
+        ] {
             world.write("agreements/revoked.toml", list);
-            assert!(sign(&file, &name("dfe"), &own, true).unwrap_err().cause.contains(says), "{says}");
+            assert!(sign(&file, &name("dfe"), &own, None, true).unwrap_err().cause.contains(says), "{says}");
         }
+        // Another party's, and one that only the node has seen revoked.
         std::fs::remove_file(world.path("agreements/revoked.toml")).unwrap();
+        let state = world.path("state");
+        world.write("state/revoked.toml", &list.replace(print.as_str(), Fingerprint::of(b"l").as_str()));
+        let fault = sign(&file, &name("dfe"), &own, Some(&state), true).unwrap_err();
+        assert!(fault.cause.contains("a key that it names of 'dwp'"), "{fault:?}");
         std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(sign(&file, &name("dfe"), &own, true).unwrap_err().cause.contains("others can read"));
+        assert!(sign(&file, &name("dfe"), &own, None, true).unwrap_err().cause.contains("others can read"));
         assert!(!world.path("agreements/opportunity.toml.dfe.sig").exists());
     }
 }

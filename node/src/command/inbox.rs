@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use chrono::{SecondsFormat, Utc};
 use clap::Args;
 use concordat_operate::Fault;
+use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Agreement, Name, Signatures, in_words};
 use concordat_proto::signature::offer::{Held, MAX_HELD, New, Offer, Texts};
 use concordat_proto::signature::{self, files};
@@ -74,6 +75,9 @@ pub(super) fn list(args: &InboxArgs) -> miette::Result<()> {
             in_words::one_line(&held.agreement.title)
         );
     }
+    for folder in unreadable(&inbox(&paths.state), &paths)? {
+        let _ = writeln!(text, "{}: cannot be read as an agreement; `discard` takes it away by this name", folder_name(&folder));
+    }
     print(if text.is_empty() { "Nothing waits.\n" } else { &text })
 }
 
@@ -108,7 +112,7 @@ pub(super) fn accept(args: &AcceptArgs) -> miette::Result<()> {
         }
     };
     super::eprint(&keys(&waiting.agreement, &paths)?);
-    let content = signed(&waiting.file, &place, (&paths.department, &paths.signing), args.yes)?;
+    let content = signed(&waiting.file, &place, (&paths.department, &paths.signing), Some(&paths.state), args.yes)?;
     let text = std::fs::read_to_string(&waiting.file).into_diagnostic()?;
     // What people read is what is put in place.
     let signed = signature::read(content.as_bytes()).ok();
@@ -127,24 +131,43 @@ pub(super) fn accept(args: &AcceptArgs) -> miette::Result<()> {
 
 pub(super) fn discard(args: &WaitingArgs) -> miette::Result<()> {
     let paths = Paths::read(&args.config)?;
-    let mut found = Vec::new();
+    let (mut found, mut broken) = (Vec::new(), Vec::new());
     for texts in [inbox(&paths.state), outbox(&paths.state)] {
         found.extend(waiting(&texts, &paths)?.into_iter().filter(|held| is(held, &args.agreement)));
+        broken.extend(unreadable(&texts, &paths)?.into_iter().filter(|folder| folder_name(folder) == args.agreement));
     }
-    let texts: BTreeSet<String> = found.iter().map(called).collect();
-    let (Some(first), 1) = (found.first(), texts.len()) else { return Err(which(&args.agreement, &texts)) };
-    note(&paths, "agreement.discarded", &first.agreement)?;
-    for held in &found {
-        std::fs::remove_dir_all(&held.folder).into_diagnostic().wrap_err("it cannot be taken away")?;
+    let texts: BTreeSet<String> = found.iter().map(called).chain(broken.iter().map(|folder| folder_name(folder))).collect();
+    let (Some(name), 1) = (texts.first(), texts.len()) else { return Err(which(&args.agreement, &texts)) };
+    match found.first() {
+        Some(first) => {
+            note(&paths, "agreement.discarded", &first.agreement)?;
+            let kept = inbox(&paths.state).discard(&first.agreement.digest, private::replace);
+            kept.into_diagnostic().wrap_err("it cannot be written down that it was discarded")?;
+        }
+        None => noted(&paths, Note::new("agreement.discarded").field("folder", name.as_str()))?,
     }
-    print(&format!("Discarded: {}.\n", called(first)))
+    for folder in found.iter().map(|held| &held.folder).chain(&broken) {
+        std::fs::remove_dir_all(folder).into_diagnostic().wrap_err("it cannot be taken away")?;
+    }
+    print(&format!("Discarded: {}.\n", in_words::one_line(name)))
+}
+
+/// Offers an agreement that has ended no longer.
+pub(super) fn withdraw(paths: &Paths, id: &str) -> Result<(), Fault> {
+    for held in waiting(&outbox(&paths.state), paths)?.into_iter().filter(|held| held.agreement.id.as_str() == id) {
+        let kept = |e: std::io::Error| {
+            Fault::new(held.folder.display(), format!("cannot be taken away: {e}"), "the agreement has ended all the same")
+        };
+        std::fs::remove_dir_all(&held.folder).map_err(kept)?;
+    }
+    Ok(())
 }
 
 /// Puts an agreement with this department's signature where the gateway fetches it.
 fn offer(paths: &Paths, file: &Path, event: &'static str) -> miette::Result<()> {
     let unfit = |cause: String| Fault::new(file.display(), cause, "sign it first: `concordat-node agreement sign`; nothing was offered");
     let offer = Offer::of(file, &paths.department).map_err(unfit)?;
-    let (revoked, seen) = lists(&paths.agreements)?;
+    let (revoked, seen) = lists(&paths.agreements, Some(&paths.state))?;
     Signatures::new(revoked, seen)
         .would_count(&offer.statement, &offer.agreement, Utc::now())
         .map_err(|fault| unfit(format!("this department's signature {fault}")))?;
@@ -154,24 +177,41 @@ fn offer(paths: &Paths, file: &Path, event: &'static str) -> miette::Result<()> 
         return Err(Fault::new(paths.state.display(), format!("{MAX_HELD} agreements are offered already"), remedy).into());
     }
     note(paths, event, &offer.agreement)?;
-    texts.keep(&offer, private::replace).into_diagnostic().wrap_err("it cannot be offered")
+    texts.keep(&offer, private::replace).into_diagnostic().wrap_err("it cannot be offered")?;
+    // Others' signatures of it are welcome again.
+    inbox(&paths.state).welcome(&offer.agreement.digest).into_diagnostic().wrap_err("others' signatures of it cannot be taken")
 }
 
 /// Has the access log told: a running node does it now, else the next one that starts.
 fn note(paths: &Paths, event: &'static str, agreement: &Agreement) -> miette::Result<()> {
+    noted(paths, Note::new(event).field("agreement", agreement.id.as_str()).field("agreement_digest", agreement.digest.as_str()))
+}
+
+fn noted(paths: &Paths, note: Note) -> miette::Result<()> {
     private::folder(&paths.state).into_diagnostic().wrap_err("the state folder cannot be used")?;
-    let note = Note::new(event).field("agreement", agreement.id.as_str()).field("agreement_digest", agreement.digest.as_str());
     let consent = Consent::open(&paths.state, paths.department.clone()).into_diagnostic()?;
     consent.ledger().note(&[note]).into_diagnostic().wrap_err("it cannot be recorded, so nothing was done")
 }
 
 fn waiting(texts: &Texts, paths: &Paths) -> Result<Vec<Held>, Fault> {
-    texts.held().map_err(|e| Fault::new(paths.state.display(), format!("cannot be read: {e}"), "run this as the node's user, or as root"))
+    texts.held().map_err(|e| closed(paths, &e))
+}
+
+fn unreadable(texts: &Texts, paths: &Paths) -> Result<Vec<PathBuf>, Fault> {
+    texts.unreadable().map_err(|e| closed(paths, &e))
+}
+
+fn closed(paths: &Paths, e: &std::io::Error) -> Fault {
+    Fault::new(paths.state.display(), format!("cannot be read: {e}"), "run this as the node's user, or as root")
 }
 
 /// What tells a text from others of the same agreement.
 fn called(held: &Held) -> String {
-    held.folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    folder_name(&held.folder)
+}
+
+fn folder_name(folder: &Path) -> String {
+    folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 fn is(held: &Held, text: &str) -> bool {
@@ -196,7 +236,7 @@ fn which(text: &str, found: &BTreeSet<String>) -> miette::Report {
 
 /// Who has signed this very text, with a key that counts as the text names it, and when.
 fn signers<'h>(held: &'h Held, paths: &Paths) -> Result<Vec<(&'h Name, String)>, Fault> {
-    let (revoked, seen) = lists(&paths.agreements)?;
+    let (revoked, seen) = lists(&paths.agreements, Some(&paths.state))?;
     let signatures = Signatures::new(revoked, seen);
     let signer = |department: &'h Name| {
         let statement = files::find(&held.file, department).ok().filter(|statement| statement.department == *department)?;
@@ -206,16 +246,26 @@ fn signers<'h>(held: &'h Held, paths: &Paths) -> Result<Vec<(&'h Name, String)>,
     Ok(held.agreement.parties.iter().filter_map(|party| signer(&party.department)).collect())
 }
 
-/// For each other party, whether its keys are its present ones by an agreement that this department holds: a text names its parties'
-/// keys itself.
+/// For each other party, whether its keys are its present ones by an agreement that this department has signed: a text names its parties'
+/// keys itself, and one that merely lies here proves nothing. No revoked key is anybody's.
 fn keys(proposed: &Agreement, paths: &Paths) -> Result<String, Fault> {
-    let (revoked, seen) = lists(&paths.agreements)?;
-    let (signatures, now) = (Signatures::new(revoked, seen), Utc::now());
+    let (revoked, seen) = lists(&paths.agreements, Some(&paths.state))?;
+    let (mut signatures, now) = (Signatures::new(revoked, seen), Utc::now());
     let entries = std::fs::read_dir(&paths.agreements).into_iter().flatten().flatten().map(|entry| entry.path());
-    let agreed = entries.filter(|path| files::is_agreement(path)).filter_map(|path| agreement(&path).ok());
-    let agreed: Vec<Agreement> = agreed.filter(|agreed| agreed.party(&paths.department).is_some()).collect();
+    let mut agreed: Vec<Agreement> = Vec::new();
+    for path in entries.filter(|path| files::is_agreement(path)) {
+        let Ok(held) = agreement(&path) else { continue };
+        signatures.add(&held.id, &paths.department, files::find(&path, &paths.department));
+        agreed.push(held);
+    }
+    agreed.retain(|agreed| signatures.judge(agreed, &paths.department, now).is_ok());
+    let revoked = |key: &Fingerprint| signatures.revoked().of(key).is_some();
     let mut text = String::new();
     for party in proposed.parties.iter().filter(|party| party.department != paths.department) {
+        if revoked(&party.signing_key) || revoked(&party.linkage_key) {
+            let _ = writeln!(text, "a key that it names of '{}' is revoked: do not accept it", party.department);
+            continue;
+        }
         let same = agreed.iter().find(|agreed| {
             let keys = signatures.keys(agreed, &party.department, now);
             keys.is_some_and(|keys| keys.signs(&party.signing_key) && keys.links(&party.linkage_key))
@@ -224,7 +274,7 @@ fn keys(proposed: &Agreement, paths: &Paths) -> Result<String, Fault> {
             Some(same) => writeln!(text, "the keys of '{}' are its present ones by the agreement '{}'", party.department, same.id),
             None => writeln!(
                 text,
-                "no agreement here names these keys of '{}': confirm their fingerprints with that department, by another way than this",
+                "no agreement that this department has signed names these keys of '{}': confirm their fingerprints with that department, by another way than this",
                 party.department
             ),
         };
@@ -234,7 +284,6 @@ fn keys(proposed: &Agreement, paths: &Paths) -> Result<String, Fault> {
 
 #[cfg(test)]
 mod tests {
-    use concordat_policy::agreement::Fingerprint;
     use concordat_proto::signature::kept;
 
     use super::*;
@@ -269,7 +318,7 @@ mod tests {
         assert!(propose(&which("another")).is_err() && !place.exists() && outbox(&paths.state).held().unwrap().is_empty());
         let held = one(&inbox(&paths.state), &paths, "another").unwrap();
         assert_eq!(signers(&held, &paths).unwrap().len(), 1);
-        assert!(keys(&held.agreement, &paths).unwrap().contains("no agreement here names these keys of 'dwp'"));
+        assert!(keys(&held.agreement, &paths).unwrap().contains("names these keys of 'dwp': confirm"));
 
         accept(&args(&called(&held), true)).unwrap();
         assert_eq!(std::fs::read_to_string(&place).unwrap(), text);
@@ -281,9 +330,37 @@ mod tests {
         assert_eq!(offered.agreement.digest, agreement.digest);
         let consent = Consent::open(&paths.state, name("dfe")).unwrap();
         assert_eq!(consent.ledger().notes(None).unwrap().len(), 1);
+        let again = Offer::of(&held.file, &name("dwp")).unwrap();
         discard(&which("another")).unwrap();
         assert!(place.exists() && one(&inbox(&paths.state), &paths, "another").is_err());
         assert!(outbox(&paths.state).held().unwrap().is_empty());
+        assert_eq!(inbox(&paths.state).new_in(&again).unwrap(), New::Nothing, "it does not come back");
+        // Unless this department offers it itself; and what has ended is offered no longer.
+        propose(&which("another")).unwrap();
+        assert_eq!(inbox(&paths.state).new_in(&again).unwrap(), New::Text);
+        withdraw(&paths, "another").unwrap();
+        assert!(outbox(&paths.state).held().unwrap().is_empty());
+        // A folder that a crash left, or an older version, is shown and goes by its name.
+        world.write("state/inbox/revoked-0123456789abcdef/revoked.toml", &text);
+        assert_eq!(unreadable(&inbox(&paths.state), &paths).unwrap().len(), 1);
+        discard(&which("revoked-0123456789abcdef")).unwrap();
+        assert!(unreadable(&inbox(&paths.state), &paths).unwrap().is_empty());
+    }
+
+    #[test]
+    fn only_what_this_department_signed_vouches_for_keys_and_for_no_revoked_ones() {
+        let world = World::new();
+        let paths = Paths::read(&world.path("node.toml")).unwrap();
+        let said = || keys(&world.agreement, &paths).unwrap();
+        assert!(said().contains("the keys of 'dwp' are its present ones by the agreement 'opportunity-2026'"), "{}", said());
+        world.unsign();
+        assert!(said().contains("no agreement that this department has signed names these keys of 'dwp'"), "{}", said());
+        world.resign();
+        // The list is gone, but the node has seen it.
+        let key = Fingerprint::of(b"l");
+        let list = format!("[[key]]\nfingerprint = \"{key}\"\nreason = \"stolen\"\nsince = \"2026-05-01T10:00:00Z\"\n");
+        world.write("state/revoked.toml", &list);
+        assert_eq!(said(), "a key that it names of 'dwp' is revoked: do not accept it\n");
     }
 
     #[test]

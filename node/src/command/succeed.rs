@@ -54,7 +54,7 @@ pub(super) fn of_node(args: &SucceedArgs) -> miette::Result<()> {
     let paths = Paths::read(&args.config)?;
     let linkage = args.next_linkage.as_deref().map(|next| (paths.linkage.as_path(), next));
     let keys = NewKeys { key: &paths.signing, next: &args.next, linkage };
-    let written = succeed(&paths.agreements, &paths.department, &keys, args.from, args.yes)?;
+    let written = succeed(&paths.agreements, Some(&paths.state), &paths.department, &keys, args.from, args.yes)?;
     print(&format!(
         "{} is written. Give it to the gateway's operator and to the other parties before that time.\n\
          At that time, put the new key where [keys] names it, and restart the node: it does not start with the old one from then on.\n",
@@ -63,11 +63,19 @@ pub(super) fn of_node(args: &SucceedArgs) -> miette::Result<()> {
 }
 
 /// Shows what is stated, asks unless `yes`, and writes the statement into a folder of agreements, whole or not at all. Gives its path.
+/// At a node `state` is its folder of state: what it has seen of revoked keys and successions counts too.
 ///
 /// # Errors
 /// When a key cannot be read or others can read it, is revoked, or has a successor already; when the time has passed; when nobody
 /// agrees, or the statement cannot be written.
-pub fn succeed(folder: &Path, department: &Name, keys: &NewKeys<'_>, from: DateTime<Utc>, yes: bool) -> Result<PathBuf, Fault> {
+pub fn succeed(
+    folder: &Path,
+    state: Option<&Path>,
+    department: &Name,
+    keys: &NewKeys<'_>,
+    from: DateTime<Utc>,
+    yes: bool,
+) -> Result<PathBuf, Fault> {
     let (key, next) = (private_key(keys.key)?, private_key(keys.next)?);
     let linkage =
         keys.linkage.map(|(key, next)| Ok::<_, Fault>(NextLinkage { key: linkage_key(key)?, next: linkage_key(next)? })).transpose()?;
@@ -76,7 +84,7 @@ pub fn succeed(folder: &Path, department: &Name, keys: &NewKeys<'_>, from: DateT
         let remedy = "state a time to come: what was signed since a time in the past would count no more";
         return Err(Fault::new("--from", format!("{from} has passed"), remedy));
     }
-    let (revoked, mut seen) = lists(folder)?;
+    let (revoked, mut seen) = lists(folder, state)?;
     let failed = |cause: String| Fault::new(folder.display(), cause, "nothing was stated");
     let content = succession::sign(department, (&key, &next), linkage, from).map_err(failed)?;
     // What is written must be what others will accept.
@@ -147,10 +155,10 @@ mod tests {
         let (next, next_linkage, linkage) = (world.path("keys/next.pem"), world.path("keys/next.linkage"), world.path("keys/linkage.key"));
         let keys = NewKeys { key: &own, next: &next, linkage: Some((&linkage, &next_linkage)) };
         let soon = Utc::now() + TimeDelta::hours(1);
-        let stated = |keys: &NewKeys<'_>, from| succeed(&agreements, &name("dfe"), keys, from, true);
+        let stated = |keys: &NewKeys<'_>, from| succeed(&agreements, None, &name("dfe"), keys, from, true);
         let late = stated(&keys, Utc::now() - TimeDelta::hours(1)).unwrap_err();
         assert!(late.cause.contains("has passed"), "{late:?}");
-        assert!(succeed(&agreements, &name("dfe"), &keys, soon, false).unwrap_err().remedy.contains("--yes"));
+        assert!(succeed(&agreements, None, &name("dfe"), &keys, soon, false).unwrap_err().remedy.contains("--yes"));
         let itself = NewKeys { key: &own, next: &own, linkage: None };
         assert!(stated(&itself, soon).unwrap_err().cause.contains("leads back"));
         let path = stated(&keys, soon).unwrap();
@@ -167,7 +175,14 @@ mod tests {
         assert_eq!(config.unsigned(Utc::now()).count(), 0);
         assert_eq!(config.unsigned(soon + TimeDelta::seconds(1)).count(), 0, "it was seen before");
 
+        // The node has seen it: that its file goes makes no room for another.
+        let state = world.path("state");
+        std::fs::create_dir_all(&state).unwrap();
+        kept::keep(&state, &kept::seen(&agreements, None).unwrap(), private::replace).unwrap();
         std::fs::remove_file(path).unwrap();
+        let another = NewKeys { key: &own, next: &other, linkage: None };
+        let twice = succeed(&agreements, Some(&state), &name("dfe"), &another, soon, true).unwrap_err();
+        assert!(twice.cause.contains("is not the only one of its key"), "{twice:?}");
         let list = format!("[[key]]\nfingerprint = \"{}\"\nreason = \"stolen\"\nsince = \"2026-05-01T10:00:00Z\"\n", read.key);
         world.write("agreements/revoked.toml", &list);
         assert!(stated(&keys, soon).unwrap_err().cause.contains("is revoked"));
@@ -193,7 +208,7 @@ mod tests {
         std::fs::remove_dir_all(&before.state).unwrap();
         let unseen = config().unwrap();
         assert_eq!(unseen.unsigned(Utc::now()).next().unwrap().1, SignatureFault::Replaced);
-        super::super::sign(&file, &name("dfe"), &world.path("keys/signing.key.pem"), true).unwrap();
+        super::super::sign(&file, &name("dfe"), &world.path("keys/signing.key.pem"), None, true).unwrap();
         assert_eq!(files::find(&file, &name("dfe")).unwrap().key, stated.next);
         assert_eq!(config().unwrap().unsigned(Utc::now()).count(), 0);
         // The old key signs nothing any more.

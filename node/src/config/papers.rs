@@ -8,8 +8,8 @@ use chrono::Utc;
 use concordat_guard::{ReleaseGuard, Settings};
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::seen::News;
-use concordat_policy::{Agreement, Name, PurposeTree, Revocations, Seen, Signatures};
-use concordat_proto::signature::offer::Texts;
+use concordat_policy::{Agreement, Name, Problem, PurposeTree, Revocations, Seen, Signatures};
+use concordat_proto::signature::offer::{MAX_HELD_IN_ALL, Texts};
 use concordat_proto::signature::{files, kept};
 
 use super::{DatasetConfig, Finding, Findings, Loader, check};
@@ -32,7 +32,7 @@ pub struct Papers {
 
 /// In a folder of state, where agreements wait that other parties signed.
 pub(crate) fn inbox(state: &Path) -> Texts {
-    Texts::at(state.join("inbox"))
+    Texts::at(state.join("inbox")).at_most(MAX_HELD_IN_ALL)
 }
 
 /// In a folder of state, where agreements wait that this department signed and offers to the others.
@@ -71,6 +71,26 @@ impl PaperFiles {
             Some(papers) if findings.is_empty() => Ok(Papers { warnings, ..papers }),
             _ => Err(Findings { findings }),
         }
+    }
+
+    /// Reads the papers where `before` counts in a running node: what that has seen and takes as revoked counts still, whether the
+    /// folder of state could keep it or not.
+    ///
+    /// # Errors
+    /// Every finding: then nothing of them may be used.
+    pub fn read_after(&self, before: &Signatures) -> Result<Papers, Findings> {
+        let mut papers = self.read()?;
+        let folder = self.folder().join(&self.agreements);
+        let finding = |path: &Path, text: &str, problems: Vec<Problem>| Findings {
+            findings: problems.into_iter().map(|problem| Finding::problem(path, text, problem)).collect(),
+        };
+        let listed = files::revoked(&folder).map_err(|damaged| finding(&damaged.path, &damaged.text, damaged.problems))?;
+        papers.signatures = papers
+            .signatures
+            .after(before, listed)
+            .map_err(|conflict| finding(&folder, "", vec![Problem::at("", format!("a succession there {conflict}"), conflict.remedy())]))?;
+        papers.signatures.witness(&papers.agreements, Utc::now());
+        Ok(papers)
     }
 
     /// Reads which keys count as revoked, and nothing else.

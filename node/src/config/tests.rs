@@ -31,6 +31,21 @@ fn a_sound_world_loads() {
 }
 
 #[test]
+fn what_a_running_node_takes_as_revoked_stays_so_where_it_could_not_be_kept() {
+    let world = World::new();
+    let print = concordat_policy::agreement::Fingerprint::of(b"s");
+    let list = format!("[[key]]\nfingerprint = \"{print}\"\nreason = \"stolen\"\nsince = \"2026-05-01T10:00:00Z\"\n");
+    world.write("agreements/revoked.toml", &list);
+    let config = Config::load(&world.path("node.toml")).unwrap();
+    assert_eq!(config.signatures.revoked().keys().count(), 1);
+    std::fs::remove_file(world.path("agreements/revoked.toml")).unwrap();
+    assert_eq!(config.papers.read().unwrap().signatures.revoked().keys().count(), 0, "nobody kept it");
+    assert_eq!(config.papers.read_after(&config.signatures).unwrap().signatures.revoked(), config.signatures.revoked());
+    world.write("agreements/revoked.toml", &list.replace("[[key]]", "[[reinstated]]"));
+    assert_eq!(config.papers.read_after(&config.signatures).unwrap().signatures.revoked().keys().count(), 0);
+}
+
+#[test]
 fn each_contradiction_is_found_where_it_stands() {
     let cases: &[(&str, &str, &str, &str)] = &[
         ("node.toml", "state = \"state\"", "state = \"state\"\nsurprise = 1", "node.toml [surprise = 1] unknown field `surprise`"),

@@ -4,6 +4,7 @@ mod reach;
 mod rereading;
 mod signing;
 mod suspending;
+mod travelling;
 
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::flight_service_client::FlightServiceClient;

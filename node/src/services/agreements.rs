@@ -2,19 +2,30 @@
 //! comes into force here: that is done by `concordat-node agreement accept`, by the department's own act.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use concordat_audit::Entry;
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Code, Refusal};
-use concordat_proto::signature::offer::{MAX_HELD, MAX_KNOWN, MAX_OFFERED, New, Offer};
+use concordat_proto::signature::offer::{MAX_HELD, MAX_HELD_IN_ALL, MAX_KNOWN, MAX_OFFERED, New, Offer};
 use concordat_proto::{peer, v1};
 use futures::stream::{self, BoxStream};
+use tokio::sync::Mutex;
 use tonic::{Request, Response, Status};
 
 use super::Control;
+use crate::node::status;
 use crate::private;
 use crate::release::blocking;
+
+/// How long after a refusal by a bound on what is held the next one is logged.
+const LOGGED_AGAIN: Duration = Duration::from_secs(3600);
+
+/// Texts are taken one at a time, so that no bound on what is held is passed by two at once; and when a refusal by one was logged last.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Turn(Arc<Mutex<Option<Instant>>>);
 
 impl Control {
     async fn offered_since(
@@ -27,11 +38,14 @@ impl Control {
             return Err(Refusal::new(Code::Invalid, "more than 64 signatures are named as known").department(&self.0.department));
         }
         let known: BTreeSet<String> = request.known.into_iter().collect();
-        let (outbox, department) = (self.0.papers.outbox(), self.0.department.clone());
+        let node = Arc::clone(&self.0);
         let offers = blocking(move || {
-            let held = outbox.held().map_err(Refusal::internal)?;
-            let offers = held.iter().filter_map(|held| Offer::of(&held.file, &department).ok());
-            Ok(offers.filter(|offer| !known.contains(&offer.known_as())).take(MAX_OFFERED).collect::<Vec<_>>())
+            let (now, agreements, standing) = (Utc::now(), node.agreements.now(), node.agreements.suspensions().look());
+            let held = node.papers.outbox().held().map_err(Refusal::internal)?;
+            let offers = held.iter().filter(|held| standing.goes_on(&held.agreement.id));
+            let offers = offers.filter_map(|held| Offer::of(&held.file, &node.department).ok());
+            let counts = |offer: &Offer| !known.contains(&offer.known_as()) && agreements.would_count(offer, now).is_ok();
+            Ok(offers.filter(counts).take(MAX_OFFERED).collect::<Vec<_>>())
         })
         .await?;
         for offer in &offers {
@@ -40,7 +54,8 @@ impl Control {
         Ok(offers.into_iter().map(Offer::into_wire).collect())
     }
 
-    async fn hold(&self, wire: v1::SignedAgreement, certificate: Option<Fingerprint>) -> Result<v1::DeliverResponse, Refusal> {
+    /// Holds a text for people. `Some` is a refusal that is not logged again.
+    async fn hold(&self, wire: v1::SignedAgreement, certificate: Option<Fingerprint>) -> Result<Option<Refusal>, Refusal> {
         self.0.callers.gateway(certificate)?;
         let (own, agreements) = (self.0.department.clone(), self.0.agreements.now());
         let offer = Offer::read(wire).map_err(|cause| Refusal::new(Code::Invalid, cause).department(&own))?;
@@ -52,26 +67,41 @@ impl Control {
                 .denied(format!("the signature of '{}' {fault}", offer.statement.department))
                 .advice("its sender signs the very text that it offers, with the key that the text names of it"));
         }
+        let mut turn = Arc::clone(&self.3.0).lock_owned().await;
         let inbox = self.0.papers.inbox();
         let (new, offer) = blocking({
             let inbox = inbox.clone();
             move || Ok((inbox.new_in(&offer).map_err(Refusal::internal)?, offer))
         })
         .await?;
-        match new {
-            New::Nothing => return Ok(v1::DeliverResponse {}),
-            New::TooMany => {
-                let cause = format!("this department holds {MAX_HELD} proposals of '{}' already", offer.statement.department);
-                return Err(Refusal::new(Code::LimitExceeded, cause)
-                    .department(&own)
-                    .advice("ask it to accept or discard some: `concordat-node agreement inbox`"));
+        let limit = match new {
+            New::Nothing => return Ok(None),
+            New::Text | New::Signature => None,
+            New::TooMany => Some((
+                format!("this department holds {MAX_HELD} proposals of '{}' or {MAX_HELD_IN_ALL} in all", offer.statement.department),
+                "ask it to accept or discard some: `concordat-node agreement inbox`",
+            )),
+            New::TooSoon => Some((
+                format!("'{}' has signed this text otherwise, and it changed less than an hour ago", offer.statement.department),
+                "offer the new signature again after that hour",
+            )),
+        };
+        if let Some((cause, advice)) = limit {
+            let refusal = Refusal::new(Code::LimitExceeded, cause).department(&own).advice(advice);
+            if turn.is_some_and(|logged| logged.elapsed() < LOGGED_AGAIN) {
+                return Ok(Some(refusal));
             }
-            New::Text | New::Signature => {}
+            *turn = Some(Instant::now());
+            return Err(refusal);
         }
         self.0.log(about("agreement.received", &offer).field("from", offer.statement.department.as_str())).await?;
-        let keep = move || inbox.keep(&offer, private::replace).map_err(Refusal::internal);
+        let keep = move || {
+            // Nobody else's turn comes before it is kept, whether the caller waits or not.
+            let _turn = turn;
+            inbox.keep(&offer, private::replace).map_err(Refusal::internal)
+        };
         blocking(keep).await?;
-        Ok(v1::DeliverResponse {})
+        Ok(None)
     }
 }
 
@@ -97,6 +127,13 @@ impl v1::agreements_server::Agreements for Control {
     async fn deliver(&self, request: Request<v1::SignedAgreement>) -> Result<Response<v1::DeliverResponse>, Status> {
         let certificate = peer::certificate(&request);
         let outcome = self.hold(request.into_inner(), certificate.clone()).await;
-        self.answer("agreement.refused", certificate.as_ref(), outcome).await
+        match outcome {
+            Ok(None) => Ok(Response::new(v1::DeliverResponse {})),
+            Ok(Some(refusal)) => {
+                self.0.outcome(refusal.code.as_str());
+                Err(status(&refusal, None))
+            }
+            Err(refusal) => self.answer("agreement.refused", certificate.as_ref(), Err(refusal)).await,
+        }
     }
 }

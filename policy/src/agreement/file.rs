@@ -14,6 +14,9 @@ use crate::column::{ColumnRule, LINKED, SUBJECT, Use};
 use crate::identifier::{IdentifierSpec, IdentifierType};
 use crate::{DatasetName, Name, Problem};
 
+/// Files have the names of their agreements, and `revoked.toml` is the list of revoked keys.
+const RESERVED: &str = "revoked";
+
 fn default_minimum_subjects() -> u32 {
     10
 }
@@ -96,6 +99,10 @@ impl File {
     pub(super) fn check(self, digest: String) -> Result<Agreement, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut problem = |near: &str, cause: String, remedy: &str| problems.push(Problem::at(near, cause, remedy));
+        if self.id.as_str() == RESERVED {
+            let cause = "no agreement is called 'revoked': its file would have the name of the list of revoked keys, and be read as none";
+            problem("id", cause.into(), "give it another id");
+        }
         if self.valid_until < self.valid_from {
             problem("valid_until", "the agreement ends before it begins".into(), "set valid_until to a day on or after valid_from");
         }

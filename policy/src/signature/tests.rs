@@ -130,6 +130,23 @@ fn a_replaced_key_signs_no_more_and_what_was_seen_before_stays_signed() {
     }
 }
 
+/// The folder of state could not be written, and the files are gone.
+#[test]
+fn what_a_running_program_has_seen_counts_although_it_was_not_kept() {
+    let text = format!("[[key]]\nfingerprint = \"{}\"\nreason = \"stolen\"\nsince = \"2026-05-01T10:00:00Z\"\n", print("9"));
+    let running = Signatures::new(Revocations::parse(&text).unwrap(), succeeded());
+    let loaded = || Signatures::new(Revocations::default(), Seen::default());
+    let next = loaded().after(&running, Revocations::default()).unwrap();
+    assert_eq!((next.seen(), next.revoked()), (running.seen(), running.revoked()));
+    let reinstated = Revocations::parse(&text.replace("[[key]]", "[[reinstated]]")).unwrap();
+    let next = loaded().after(&running, reinstated).unwrap();
+    assert_eq!(next.revoked(), &Revocations::default(), "the list lifts it by name");
+    let mut other = Seen::default();
+    let known = running.seen().successions().iter().next().unwrap();
+    other.succeeds(Succession { next: print("8"), ..known.clone() }).unwrap();
+    assert!(Signatures::new(Revocations::default(), other).after(&running, Revocations::default()).is_err());
+}
+
 #[test]
 fn what_counts_is_witnessed_once_and_nothing_else() {
     let agreement = agreement();

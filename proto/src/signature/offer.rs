@@ -4,12 +4,14 @@
 //! ```text
 //! state/inbox/opportunity-1a2b3c4d5e6f7a8b/opportunity.toml            byte for byte
 //!                                          opportunity.toml.dfe.sig    one per party that has signed so far
-//!                                          from                        the department that sent the text first
+//!                                          from                        the department that sent the text first; written last
+//!             .discarded-SHA256                                         a text that a person discarded: it is not held again
 //! ```
 //! Nothing here is in force: programs go by their folders of agreements alone.
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use concordat_policy::signature::Statement;
 use concordat_policy::{Agreement, Name};
@@ -28,6 +30,14 @@ pub const MAX_OFFERED: usize = 32;
 pub const MAX_KNOWN: usize = 64;
 /// The most texts that are held of those that one department was the first to send.
 pub const MAX_HELD: usize = 16;
+/// The most texts that a node holds of what all others sent: who sent a text first is only said.
+pub const MAX_HELD_IN_ALL: usize = 64;
+/// The most parties of an agreement that travels: each may send a signature.
+pub const MAX_PARTIES: usize = 64;
+/// How long a text lies unchanged before a signature of it is replaced by another one of the same party.
+const UNCHANGED: Duration = Duration::from_secs(3600);
+/// How the names begin of files that say which texts were discarded.
+const DISCARDED: &str = ".discarded-";
 /// The name of the file that says who sent a text first.
 const FROM: &str = "from";
 
@@ -56,6 +66,9 @@ impl Offer {
             let first = problems.first().map(|problem| problem.cause.clone()).unwrap_or_default();
             format!("the text is no agreement: {first}")
         })?;
+        if agreement.parties.len() > MAX_PARTIES {
+            return Err(format!("an agreement that travels has at most {MAX_PARTIES} parties"));
+        }
         let statement = read(&wire.signature).map_err(|fault| format!("the signature {fault}"))?;
         if statement.department.as_str() != wire.department {
             return Err("the signature is another department's than is said".into());
@@ -93,7 +106,10 @@ impl Offer {
 
 /// A folder of texts that travel.
 #[derive(Debug, Clone)]
-pub struct Texts(PathBuf);
+pub struct Texts {
+    path: PathBuf,
+    most: usize,
+}
 
 /// A text in such a folder.
 #[derive(Debug)]
@@ -117,15 +133,23 @@ pub enum New {
     Signature,
     /// Nothing.
     Nothing,
-    /// The text, and its sender was the first to send as many as are held.
+    /// The text, and as many are held as may be: of those that its sender was the first to send, or of all.
     TooMany,
+    /// Another signature of a party whose signature is held, less than an hour after something of this text was written.
+    TooSoon,
 }
 
 impl Texts {
     /// The folder at `path`; it need not exist.
     #[must_use]
     pub fn at(path: PathBuf) -> Self {
-        Self(path)
+        Self { path, most: usize::MAX }
+    }
+
+    /// The same, for at most as many texts in all.
+    #[must_use]
+    pub fn at_most(self, most: usize) -> Self {
+        Self { most, ..self }
     }
 
     /// What would be new here.
@@ -133,14 +157,22 @@ impl Texts {
     /// # Errors
     /// When the folder cannot be read.
     pub fn new_in(&self, offer: &Offer) -> io::Result<New> {
-        let file = self.file(&offer.agreement);
-        if file.exists() {
-            let known = std::fs::read(beside(&file, &offer.statement.department)).is_ok_and(|known| known == offer.signature);
-            return Ok(if known { New::Nothing } else { New::Signature });
+        if self.discarded(&offer.agreement.digest).exists() {
+            return Ok(New::Nothing);
         }
-        let sender = offer.statement.department.as_str();
-        let held = self.folders()?.into_iter().filter(|folder| from(folder) == sender).count();
-        Ok(if held < MAX_HELD { New::Text } else { New::TooMany })
+        let folder = self.folder(&offer.agreement);
+        let file = file_in(&folder, &offer.agreement);
+        // What a crash left half is begun anew.
+        if file.exists() && folder.join(FROM).exists() {
+            return Ok(match std::fs::read(beside(&file, &offer.statement.department)) {
+                Ok(known) if known == offer.signature => New::Nothing,
+                Ok(_) if changed_lately(&folder) => New::TooSoon,
+                _ => New::Signature,
+            });
+        }
+        let (folders, sender) = (self.folders()?, offer.statement.department.as_str());
+        let of_sender = folders.iter().filter(|folder| from(folder) == sender).count();
+        Ok(if of_sender < MAX_HELD && folders.len() < self.most { New::Text } else { New::TooMany })
     }
 
     /// Keeps an offer. `replace` writes a file durably and as a whole.
@@ -148,14 +180,36 @@ impl Texts {
     /// # Errors
     /// When it cannot be written.
     pub fn keep(&self, offer: &Offer, replace: impl Fn(&Path, &[u8]) -> io::Result<()>) -> io::Result<()> {
-        let (file, department) = (self.file(&offer.agreement), &offer.statement.department);
-        let folder = file.parent().unwrap_or(&self.0);
-        std::fs::create_dir_all(folder)?;
+        let (folder, department) = (self.folder(&offer.agreement), &offer.statement.department);
+        let file = file_in(&folder, &offer.agreement);
+        std::fs::create_dir_all(&folder)?;
         if !file.exists() {
-            replace(&folder.join(FROM), department.as_str().as_bytes())?;
             replace(&file, offer.text.as_bytes())?;
         }
-        replace(&beside(&file, department), &offer.signature)
+        replace(&beside(&file, department), &offer.signature)?;
+        // Last: what has it is whole.
+        let from = folder.join(FROM);
+        if from.exists() { Ok(()) } else { replace(&from, department.as_str().as_bytes()) }
+    }
+
+    /// Has a text not held again that was discarded, by the digest of its agreement. Where nothing ever came, nothing comes back.
+    /// `replace` writes a file durably and as a whole.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub fn discard(&self, digest: &str, replace: impl Fn(&Path, &[u8]) -> io::Result<()>) -> io::Result<()> {
+        if self.path.is_dir() { replace(&self.discarded(digest), &[]) } else { Ok(()) }
+    }
+
+    /// Has a text held again when it comes, though it was discarded.
+    ///
+    /// # Errors
+    /// When the folder cannot be changed.
+    pub fn welcome(&self, digest: &str) -> io::Result<()> {
+        match std::fs::remove_file(self.discarded(digest)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
     }
 
     /// Every text, by the names of their folders. What cannot be read is left out.
@@ -163,28 +217,52 @@ impl Texts {
     /// # Errors
     /// When the folder cannot be read.
     pub fn held(&self) -> io::Result<Vec<Held>> {
-        let held = |folder: PathBuf| {
-            let file = std::fs::read_dir(&folder).ok()?.flatten().map(|entry| entry.path()).find(|path| files::is_agreement(path))?;
-            let agreement = Agreement::parse(&std::fs::read_to_string(&file).ok()?).ok()?;
-            Some(Held { from: from(&folder), folder, file, agreement })
-        };
-        Ok(self.folders()?.into_iter().filter_map(held).collect())
+        Ok(self.folders()?.into_iter().filter_map(held_in).collect())
+    }
+
+    /// The folders of which nobody can tell what they hold.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn unreadable(&self) -> io::Result<Vec<PathBuf>> {
+        Ok(self.folders()?.into_iter().filter(|folder| held_in(folder.clone()).is_none()).collect())
     }
 
     fn folders(&self) -> io::Result<Vec<PathBuf>> {
-        let mut folders = match std::fs::read_dir(&self.0) {
+        let mut folders = match std::fs::read_dir(&self.path) {
             Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(e) => return Err(e),
         };
+        folders.retain(|path| path.is_dir());
         folders.sort();
         Ok(folders)
     }
 
-    fn file(&self, agreement: &Agreement) -> PathBuf {
+    fn folder(&self, agreement: &Agreement) -> PathBuf {
         let digest: String = agreement.digest.chars().take(16).collect();
-        self.0.join(format!("{}-{digest}", agreement.id)).join(format!("{}.toml", agreement.id))
+        self.path.join(format!("{}-{digest}", agreement.id))
     }
+
+    fn discarded(&self, digest: &str) -> PathBuf {
+        self.path.join(format!("{DISCARDED}{digest}"))
+    }
+}
+
+fn file_in(folder: &Path, agreement: &Agreement) -> PathBuf {
+    folder.join(format!("{}.toml", agreement.id))
+}
+
+fn held_in(folder: PathBuf) -> Option<Held> {
+    let file = std::fs::read_dir(&folder).ok()?.flatten().map(|entry| entry.path()).find(|path| files::is_agreement(path))?;
+    let agreement = Agreement::parse(&std::fs::read_to_string(&file).ok()?).ok()?;
+    Some(Held { from: from(&folder), folder, file, agreement })
+}
+
+/// Whether a file was written into a folder less than [`UNCHANGED`] ago.
+fn changed_lately(folder: &Path) -> bool {
+    let changed = std::fs::metadata(folder).and_then(|folder| folder.modified());
+    changed.is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age < UNCHANGED))
 }
 
 fn from(folder: &Path) -> String {
@@ -262,7 +340,38 @@ mod tests {
         }
         assert_eq!(texts.new_in(&offer("more", "dfe")).unwrap(), New::TooMany);
         assert_eq!(texts.new_in(&offer("more", "dwp")).unwrap(), New::Text, "another department's are its own");
-        assert_eq!(texts.new_in(&offer("one", "dfe")).unwrap(), New::Signature, "of what is held");
+        // Another signature of what is held, once an hour.
+        assert_eq!(texts.new_in(&offer("one", "dfe")).unwrap(), New::TooSoon);
+        let an_hour_ago = SystemTime::now() - UNCHANGED;
+        std::fs::File::open(&held.folder).unwrap().set_modified(an_hour_ago).unwrap();
+        assert_eq!(texts.new_in(&offer("one", "dfe")).unwrap(), New::Signature);
         assert_eq!(texts.held().unwrap().len(), MAX_HELD);
+        let bounded = texts.clone().at_most(MAX_HELD);
+        assert_eq!(bounded.new_in(&offer("more", "dwp")).unwrap(), New::TooMany, "whoever is said to have sent it");
+        assert_eq!(bounded.new_in(&countersigned).unwrap(), New::Nothing);
+    }
+
+    #[test]
+    fn what_was_discarded_does_not_come_back_and_what_is_broken_has_a_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let texts = Texts::at(folder.path().join("inbox"));
+        let write = |path: &Path, bytes: &[u8]| std::fs::write(path, bytes);
+        let offer = Offer::read(wire(&text("one"), "dfe")).unwrap();
+        let digest = offer.agreement.digest.clone();
+        texts.discard(&digest, write).unwrap();
+        assert_eq!(texts.new_in(&offer).unwrap(), New::Text, "nothing had come");
+        texts.keep(&offer, write).unwrap();
+        let [held] = texts.held().unwrap().try_into().unwrap();
+        // As a crash could leave it: the text is begun anew.
+        std::fs::remove_file(held.folder.join(FROM)).unwrap();
+        assert_eq!(texts.new_in(&offer).unwrap(), New::Text);
+        std::fs::remove_file(&held.file).unwrap();
+        assert_eq!((texts.unreadable().unwrap(), texts.held().unwrap().len()), (vec![held.folder.clone()], 0));
+        std::fs::remove_dir_all(&held.folder).unwrap();
+        texts.discard(&digest, write).unwrap();
+        assert_eq!((texts.new_in(&offer).unwrap(), texts.unreadable().unwrap().len()), (New::Nothing, 0));
+        texts.welcome(&digest).unwrap();
+        texts.welcome(&digest).unwrap();
+        assert_eq!(texts.new_in(&offer).unwrap(), New::Text);
     }
 }

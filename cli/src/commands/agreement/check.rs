@@ -7,19 +7,29 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use concordat_policy::signature::Fault;
 use concordat_policy::{Agreement, Basis, Signatures};
 
-use super::files;
+use super::files::{self, Gateway};
 use crate::failure::{Failure, Result};
 use crate::out;
 
-pub(super) fn check(path: &Path, now: DateTime<Utc>) -> Result<()> {
+/// What is said of a text in an inbox that is judged by what lies beside it.
+pub(super) const OVERLOOKED: &str = "FAIL revoked keys and successions were not looked at: they do not lie in an inbox; at the gateway, add \
+     --estate and --state as gateway.toml names them\n";
+
+pub(super) fn check(path: &Path, gateway: Option<Gateway<'_>>, now: DateTime<Utc>) -> Result<()> {
     let agreement = files::agreement(path)?;
-    let found = files::signatures(path, &agreement)?;
+    let found = files::signatures(path, &agreement, gateway)?;
     let mut text = format!("ok   {}: agreement '{}', sha256 {}\n", path.display(), agreement.id, agreement.digest);
     remarks(&mut text, &agreement, now);
-    text.push_str(&signatures(&agreement, &found, now));
+    text.push_str(&signatures(&agreement, &found, gateway, now));
+    let overlooked = gateway.is_none() && files::in_an_inbox(path);
+    if overlooked {
+        text.push_str(OVERLOOKED);
+    }
     out::result(&text)?;
-    let lacking = found.lacking(&agreement, now).into_iter().filter(|(_, fault)| *fault != Fault::Replaced);
+    let lacking = found.lacking(&agreement, now).into_iter().filter(|(_, fault)| gateway.is_some() || *fault != Fault::Replaced);
     match lacking.count() {
+        0 if overlooked => Err(Failure::new("revoked keys and successions were not looked at, so nobody can tell whether it is signed")
+            .advice("at the gateway, add --estate and --state as gateway.toml names them; at a node: `concordat-node agreement review`")),
         0 => Ok(()),
         lacking => Err(Failure::new(format!("{lacking} of {} parties have not signed this text", agreement.parties.len()))
             .advice("each FAIL line names its remedy; nothing is shared under it before")),
@@ -27,8 +37,8 @@ pub(super) fn check(path: &Path, now: DateTime<Utc>) -> Result<()> {
 }
 
 /// One line for each succession of a party's key, and for each party's signature. What was seen before a key was replaced, only the
-/// programs know that saw it.
-pub(super) fn signatures(agreement: &Agreement, found: &Signatures, now: DateTime<Utc>) -> String {
+/// programs know that saw it: a gateway, where one is named.
+pub(super) fn signatures(agreement: &Agreement, found: &Signatures, gateway: Option<Gateway<'_>>, now: DateTime<Utc>) -> String {
     let mut text = String::new();
     for succession in found.seen().successions().iter().filter(|one| agreement.party(&one.department).is_some()) {
         let _ = writeln!(text, "ok   {succession}");
@@ -36,7 +46,7 @@ pub(super) fn signatures(agreement: &Agreement, found: &Signatures, now: DateTim
     for party in &agreement.parties {
         let _ = match found.judge(agreement, &party.department, now) {
             Ok(at) => writeln!(text, "ok   signed by '{}' at {}", party.department, at.to_rfc3339_opts(SecondsFormat::Secs, true)),
-            Err(fault @ Fault::Replaced) => writeln!(
+            Err(fault @ Fault::Replaced) if gateway.is_none() => writeln!(
                 text,
                 "warn the signature of '{}' is made with a key that was replaced: it counts where it was seen before; elsewhere, {}",
                 party.department,

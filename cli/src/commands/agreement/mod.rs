@@ -30,10 +30,12 @@ Fill it in with an editor, then: concordat agreement check opportunity.toml")]
     #[command(after_help = "\
 Example:
   concordat agreement check opportunity.toml
+  concordat agreement check state/inbox/opportunity-1a2b3c4d5e6f7a8b/opportunity.toml --estate estate --state state
 
-Signatures are looked for beside the file, opportunity.toml.DEPARTMENT.sig, as is revoked.toml, the list of revoked keys. Exits 0
-when the file is a sound agreement that every party has signed.")]
-    Check(File),
+Signatures are looked for beside the file, opportunity.toml.DEPARTMENT.sig, as are revoked.toml, the list of revoked keys, and
+statements of succession. Neither lies in an inbox: with --estate and --state those of the gateway count instead, and without them
+what waits in an inbox does not pass. Exits 0 when the file is a sound agreement that every party has signed.")]
+    Check(Check),
     /// Sign an agreement in a department's name, with its key
     #[command(after_help = "\
 Example:
@@ -72,6 +74,19 @@ Comments, spelling and order mean nothing and are not shown.")]
 pub(crate) struct File {
     /// The agreement's file
     file: PathBuf,
+}
+
+/// One agreement, and by whose lists it is judged.
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The agreement's file
+    file: PathBuf,
+    /// The gateway's folder of departments, agreements and views: its revoked keys and successions count, not those beside the file
+    #[arg(long, value_name = "FOLDER", requires = "state")]
+    estate: Option<PathBuf>,
+    /// The gateway's folder of state: what it has seen of keys and signatures counts too
+    #[arg(long, value_name = "FOLDER", requires = "estate")]
+    state: Option<PathBuf>,
 }
 
 /// A new one.
@@ -144,23 +159,28 @@ fn name(text: &str) -> std::result::Result<Name, String> {
 pub(crate) fn run(command: Agreement) -> Result<()> {
     match command {
         Agreement::New(new) => draft::write(&new.file, &new.id),
-        Agreement::Check(File { file }) => check::check(&file, Utc::now()),
+        Agreement::Check(Check { file, estate, state }) => {
+            let gateway = estate.as_deref().zip(state.as_deref()).map(|(estate, state)| files::Gateway { estate, state });
+            check::check(&file, gateway, Utc::now())
+        }
         Agreement::Sign(sign) => {
-            let written = concordat_node::command::sign(&sign.file, &sign.department, &sign.key, sign.yes)?;
+            let written = concordat_node::command::sign(&sign.file, &sign.department, &sign.key, None, sign.yes)?;
             out::progress(&format!("{} is written. The gateway needs every party's signature, each node its own.", written.display()));
             Ok(())
         }
         Agreement::Succeed(new) => {
             let linkage = new.linkage.as_deref().zip(new.next_linkage.as_deref());
             let keys = NewKeys { key: &new.key, next: &new.next, linkage };
-            let written = concordat_node::command::succeed(&new.folder, &new.department, &keys, new.from, new.yes)?;
+            let written = concordat_node::command::succeed(&new.folder, None, &new.department, &keys, new.from, new.yes)?;
             out::progress(&format!("{} is written. Every party and the gateway put it beside their agreements.", written.display()));
             Ok(())
         }
         Agreement::Show(File { file }) => {
             let agreement = files::agreement(&file)?;
-            let signatures = files::signatures(&file, &agreement)?;
-            out::result(&format!("{}{}", in_words::describe(&agreement), check::signatures(&agreement, &signatures, Utc::now())))
+            let signatures = files::signatures(&file, &agreement, None)?;
+            let overlooked = if files::in_an_inbox(&file) { check::OVERLOOKED } else { "" };
+            let signed = check::signatures(&agreement, &signatures, None, Utc::now());
+            out::result(&format!("{}{signed}{overlooked}", in_words::describe(&agreement)))
         }
         Agreement::Diff(Diff { before, after }) => {
             out::result(&difference(&files::agreement(&before)?, &files::agreement(&after)?).to_string())

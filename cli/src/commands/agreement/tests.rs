@@ -14,9 +14,13 @@ fn federation(folder: &Path) -> Layout {
     make(&crate::sample::federation(today), &folder.join("world"), today).unwrap().layout
 }
 
+fn check_of(file: &Path) -> Agreement {
+    Agreement::Check(Check { file: file.to_owned(), estate: None, state: None })
+}
+
 fn lacking(file: &Path) -> Vec<(String, Fault)> {
     let agreement = files::agreement(file).unwrap();
-    let signatures = files::signatures(file, &agreement).unwrap();
+    let signatures = files::signatures(file, &agreement, None).unwrap();
     signatures.lacking(&agreement, Utc::now()).into_iter().map(|(department, fault)| (department.to_string(), fault)).collect()
 }
 
@@ -30,11 +34,11 @@ fn a_draft_is_sound_permits_nothing_and_is_never_written_over() {
     assert_eq!(agreement.id.as_str(), "fairness");
     assert!(!agreement.in_force(Utc::now()));
     run(Agreement::Show(File { file: file.clone() })).unwrap();
-    let failure = run(Agreement::Check(File { file: file.clone() })).unwrap_err();
+    let failure = run(check_of(&file)).unwrap_err();
     assert!(failure.exit == LOCAL && failure.message.contains("2 of 2 parties have not signed"), "{failure:?}");
     assert!(run(Agreement::New(new())).is_err(), "nothing is written over");
     std::fs::write(&file, "id = \"a\"\nsurprise = 1\n").unwrap();
-    let failure = run(Agreement::Check(File { file: file.clone() })).unwrap_err();
+    let failure = run(check_of(&file)).unwrap_err();
     assert!(failure.message.contains("new.toml:2: unknown field"), "{failure:?}");
 }
 
@@ -43,7 +47,7 @@ fn signing_a_changed_text_anew_makes_it_bind_again() {
     let folder = tempfile::tempdir().unwrap();
     let layout = federation(folder.path());
     let file = layout.estate().join("agreements/healthy-life.toml");
-    run(Agreement::Check(File { file: file.clone() })).unwrap();
+    run(check_of(&file)).unwrap();
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, format!("{text}# a remark\n")).unwrap();
     assert_eq!(lacking(&file), [("dhsc".into(), Fault::Text), ("dwp".into(), Fault::Text)]);
@@ -56,7 +60,7 @@ fn signing_a_changed_text_anew_makes_it_bind_again() {
     sign("dwp", "dwp").unwrap();
     assert_eq!(lacking(&file), [("dhsc".into(), Fault::Text)]);
     sign("dhsc", "dhsc").unwrap();
-    run(Agreement::Check(File { file: file.clone() })).unwrap();
+    run(check_of(&file)).unwrap();
 
     // A revoked key, and a list of them that cannot be read.
     let key = files::agreement(&file).unwrap().party(&name("dwp").unwrap()).unwrap().signing_key.clone();
@@ -64,7 +68,7 @@ fn signing_a_changed_text_anew_makes_it_bind_again() {
     std::fs::write(&list, format!("[[key]]\nfingerprint = \"{key}\"\nreason = \"lost\"\nsince = \"2026-05-01T10:00:00Z\"\n")).unwrap();
     assert_eq!(lacking(&file), [("dwp".into(), Fault::Revoked)]);
     std::fs::write(&list, "rubbish").unwrap();
-    assert!(run(Agreement::Check(File { file })).unwrap_err().message.contains("revoked.toml:1"));
+    assert!(run(check_of(&file)).unwrap_err().message.contains("revoked.toml:1"));
 }
 
 #[test]
@@ -82,4 +86,31 @@ fn signatures_of_one_agreement_do_not_sign_another() {
     let found = lacking(&file);
     assert_eq!(found[0], ("dhsc".into(), Fault::Missing));
     assert!(matches!(&found[1].1, Fault::Malformed(cause) if cause.contains("4 KiB")), "{found:?}");
+}
+
+/// Neither the list of revoked keys nor a succession lies in an inbox.
+#[test]
+fn what_waits_in_an_inbox_passes_by_the_gateways_lists_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = federation(folder.path());
+    let (estate, state) = (layout.estate(), folder.path().join("state"));
+    let waits = state.join("inbox/healthy-life-0123456789abcdef");
+    std::fs::create_dir_all(&waits).unwrap();
+    let (placed, file) = (estate.join("agreements/healthy-life.toml"), waits.join("healthy-life.toml"));
+    std::fs::copy(&placed, &file).unwrap();
+    for department in ["dhsc", "dwp"] {
+        let department = name(department).unwrap();
+        std::fs::copy(lying::beside(&placed, &department), lying::beside(&file, &department)).unwrap();
+    }
+    let alone = run(check_of(&file)).unwrap_err();
+    assert!(alone.exit == LOCAL && alone.message.contains("were not looked at"), "{alone:?}");
+    let check =
+        |state: &Path| run(Agreement::Check(Check { file: file.clone(), estate: Some(estate.clone()), state: Some(state.to_owned()) }));
+    check(&state).unwrap();
+    assert!(check(&folder.path().join("elsewhere")).unwrap_err().message.contains("is no folder"));
+    // The gateway has seen the key revoked, and its list is gone.
+    let key = files::agreement(&file).unwrap().party(&name("dwp").unwrap()).unwrap().signing_key.clone();
+    let list = format!("[[key]]\nfingerprint = \"{key}\"\nreason = \"lost\"\nsince = \"2026-05-01T10:00:00Z\"\n");
+    std::fs::write(state.join(lying::REVOKED), list).unwrap();
+    assert!(check(&state).unwrap_err().message.contains("1 of 2 parties have not signed"));
 }

@@ -7,7 +7,7 @@ use super::*;
 use crate::suspension::book::{Act, Outcome, Wanted, change};
 use crate::suspension::{Folders, Person};
 
-fn act(world: &World, act: Act, agreement: Option<&str>) -> u64 {
+pub(super) fn act(world: &World, act: Act, agreement: Option<&str>) -> u64 {
     let (agreement, held) = (agreement.map(name), BTreeSet::new());
     let wanted = Wanted { act, agreement: agreement.as_ref(), by: &Person::here().unwrap(), reason: Some("why"), held: Some(&held) };
     match change(&Folders::new(&world.path("state"), &world.path("log")), &wanted).unwrap().0 {
