@@ -120,7 +120,7 @@ fn papers(path: &Path) -> miette::Result<Papers> {
     })?;
     // A file's name alone has an empty parent, which no folder is.
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let (revoked, seen) = lists(folder).map_err(|fault| miette!("{} {}", fault.place, fault.cause))?;
+    let (revoked, seen) = lists(folder, None).map_err(|fault| miette!("{} {}", fault.place, fault.cause))?;
     Ok(Papers { agreement, signatures: Signatures::new(revoked, seen), now: Utc::now() })
 }
 
