@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use arrow::datatypes::DataType;
 use concordat_node::config::Format;
 use concordat_node::source::connection::Server;
-use concordat_node::source::settings::{Host, Settings, Tls};
+use concordat_node::source::settings::{Host, Settings};
 use concordat_node::source::{Connection, Objects, Relation, Source, TableName};
 use futures::StreamExt as _;
 use mariadb::Mariadb;
@@ -56,7 +56,7 @@ async fn main() {
     let elephant = Source::Database(office(Server::Postgres(Arc::new(as_postgres_reader(&postgres)))), people(Some("public")));
     let seal = Source::Database(office(Server::Mysql(Arc::new(as_mariadb_reader(&mariadb)))), people(Some("office")));
     let lite = Source::Database(office(Server::Sqlite(file.clone())), people(None));
-    let lake = |format, key: &str| Source::Objects(Arc::new(place(&store)), Objects { key: key.into(), format });
+    let lake = |format, key: &str| Source::Objects(Arc::new(store.source()), Objects { key: key.into(), format });
     let mut measured = Vec::new();
 
     psql(&postgres);
@@ -147,18 +147,6 @@ fn as_mariadb_reader(mariadb: &Mariadb) -> Settings {
         password_file: Some(password_file),
         tls: None,
     }
-}
-
-fn place(store: &Store) -> concordat_node::source::Store {
-    let settings = Settings {
-        host: Host::Name("localhost".into()),
-        port: store.port,
-        user: KEY.into(),
-        database: BUCKET.into(),
-        password_file: Some(store.path("secret")),
-        tls: Some(Tls { ca: store.path("ca.pem"), identity: None }),
-    };
-    concordat_node::source::Store { name: "lake".into(), settings, region: "us-east-1".into() }
 }
 
 /// The source's rows as a file.

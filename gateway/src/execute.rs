@@ -55,8 +55,8 @@ pub(crate) struct Protected {
 /// however it ends.
 ///
 /// # Errors
-/// [`Code::Denied`] when an agreement left meanwhile; [`Code::Outdated`] where consent records as new as they must be were not applied; [`Code::LimitExceeded`] beyond memory, deadline or answer size; node refusals
-/// that name the department. Never a part.
+/// [`Code::Denied`] when an agreement left meanwhile; [`Code::Outdated`] where consent records as new as they must be were not applied;
+/// [`Code::LimitExceeded`] beyond memory, deadline or answer size; node refusals that name the department. Never a part.
 #[tracing::instrument(name = "execute", skip_all)]
 pub(crate) async fn execute(
     gateway: &Gateway,

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use concordat::federation::Authority;
+use concordat_node::source::Store as Source;
+use concordat_node::source::settings::{Host, Settings, Tls};
 use tempfile::TempDir;
 
 use crate::postgres::secret;
@@ -111,6 +113,19 @@ impl Store {
             filer.write_all(head.as_bytes()).and_then(|()| filer.write_all(content)).and_then(|()| filer.read_to_string(&mut answer));
         told.map_err(|e| e.to_string())?;
         if answer.starts_with("HTTP/1.1 2") { Ok(()) } else { Err(answer) }
+    }
+
+    /// The store as a node reads it.
+    pub fn source(&self) -> Source {
+        let settings = Settings {
+            host: Host::Name("localhost".into()),
+            port: self.port,
+            user: KEY.into(),
+            database: BUCKET.into(),
+            password_file: Some(self.path("secret")),
+            tls: Some(Tls { ca: self.path("ca.pem"), identity: None }),
+        };
+        Source { name: "lake".into(), settings, region: "us-east-1".into() }
     }
 
     /// A file beside the store: `ca.pem`, `secret`.

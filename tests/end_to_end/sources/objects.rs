@@ -5,24 +5,12 @@ use std::sync::Arc;
 use chrono::Utc;
 use concordat::federation::Authority;
 use concordat_node::config::Format;
-use concordat_node::source::settings::{Host, Settings, Tls};
+use concordat_node::source::settings::{Settings, Tls};
 use concordat_node::source::{Objects, Opened, Source, SourceError};
 
 use super::reading::shown;
 use crate::postgres::secret;
-use crate::store::{BUCKET, KEY, Store};
-
-fn place(store: &Store) -> concordat_node::source::Store {
-    let settings = Settings {
-        host: Host::Name("localhost".into()),
-        port: store.port,
-        user: KEY.into(),
-        database: BUCKET.into(),
-        password_file: Some(store.path("secret")),
-        tls: Some(Tls { ca: store.path("ca.pem"), identity: None }),
-    };
-    concordat_node::source::Store { name: "lake".into(), settings, region: "us-east-1".into() }
-}
+use crate::store::Store;
 
 async fn open(place: concordat_node::source::Store, key: &str) -> Result<Opened, String> {
     let source = Source::Objects(Arc::new(place), Objects { key: key.into(), format: Format::Csv });
@@ -47,7 +35,7 @@ async fn keys_folders_and_patterns() {
         ("year=2026/part-?.csv", &["2", "3"]),
         ("year=2026/it's 100%.csv", &["4"]),
     ] {
-        let opened = open(place(&store), key).await.unwrap_or_else(|e| panic!("{key}: {e}"));
+        let opened = open(store.source(), key).await.unwrap_or_else(|e| panic!("{key}: {e}"));
         assert!((opened.freshness - Utc::now().timestamp()).abs() < 60, "{key}");
         let mut ids: Vec<_> = shown(&opened.frame.collect().await.unwrap()).into_iter().map(|row| row[0].clone()).collect();
         ids.sort();
@@ -61,7 +49,7 @@ async fn keys_folders_and_patterns() {
         ("year=2026/", "another header row"),
         ("../secret", "cannot be read"),
     ] {
-        let error = open(place(&store), key).await.map(|_| ()).unwrap_err();
+        let error = open(store.source(), key).await.map(|_| ()).unwrap_err();
         assert!(error.starts_with("connection 'lake'") && error.contains(says), "{key}: {error}");
     }
 }
@@ -73,7 +61,7 @@ async fn an_object_that_changes_while_it_is_read_fails_the_scan() {
     for key in ["n/1.csv", "n/2.csv"] {
         store.write(key, rows(1));
     }
-    let opened = open(place(&store), "n/").await.unwrap();
+    let opened = open(store.source(), "n/").await.unwrap();
     assert_eq!(opened.frame.clone().count().await.unwrap(), 400_000);
     // Of the same length.
     store.write("n/2.csv", rows(2));
@@ -87,7 +75,7 @@ async fn an_object_that_changes_while_it_is_read_fails_the_scan() {
 async fn secrets_and_authorities() {
     let store = Store::start();
     store.write("a.csv", "id\n1\n");
-    let sound = place(&store);
+    let sound = store.source();
     open(sound.clone(), "a.csv").await.unwrap();
     let file = |name: &str, text: &str| {
         let path = store.path(name);
