@@ -34,6 +34,17 @@ pub(crate) fn order(latest: Latest) -> Vec<Event> {
     events.into_iter().filter(|(place, _)| place.is_some()).map(|(_, event)| event).collect()
 }
 
+/// It may be somebody's objection: the ledger is not used without it.
+#[test]
+fn a_record_whose_identifier_is_damaged_is_not_taken_for_an_erased_one() {
+    let state = tempfile::tempdir().unwrap();
+    Consent::open(state.path(), name("dfe")).unwrap().record(&[record("A", "p", Event::Objected), record("B", "p", Event::Given)]).unwrap();
+    let file = rusqlite::Connection::open(state.path().join("consent.sqlite")).unwrap();
+    file.execute("UPDATE records SET identifier = CAST(x'ff' AS TEXT) WHERE place = 1", []).unwrap();
+    let refusal = Consent::open(state.path(), name("dfe")).unwrap().catch_up().unwrap_err();
+    assert!(refusal.operator.as_deref().is_some_and(|cause| cause.contains("damaged record at place 1")), "{refusal:?}");
+}
+
 #[test]
 fn records_of_other_processes_are_honoured_and_snapshots_never_change() {
     let state = tempfile::tempdir().unwrap();

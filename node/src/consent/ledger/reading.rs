@@ -45,7 +45,7 @@ impl Reading {
         let mut rows = statement.query(params![from.cast_signed()])?;
         while let Some(row) = rows.next()? {
             let place = row.get::<_, i64>(0)?.cast_unsigned();
-            let Some(subject) = subject(row, 2, 3)? else { continue };
+            let Some(subject) = subject(row, place, 2, 3)? else { continue };
             let text = |column: usize| row.get_ref(column)?.as_str().map_err(|_| LedgerError::Damaged(place));
             let (identifier_type, event) = (text(1)?, text(5)?);
             // Nothing of it where nobody can be told of.
@@ -82,7 +82,7 @@ impl Reading {
             let mut rows = statement.query(params![from, now])?;
             while let Some(row) = rows.next()? {
                 let place = row.get::<_, i64>(0)?.cast_unsigned();
-                let Some(subject) = subject(row, 2, 3)? else { continue };
+                let Some(subject) = subject(row, place, 2, 3)? else { continue };
                 each(row.get_ref(1)?.as_str().map_err(|_| LedgerError::Damaged(place))?, subject);
             }
         }
@@ -126,9 +126,9 @@ pub(super) fn about(
     )?;
     let mut rows = statement.query(params![identifier_type, from.cast_signed()])?;
     while let Some(row) = rows.next()? {
-        let Some(subject) = subject(row, 0, 1)? else { continue };
+        let place = row.get::<_, i64>(2)?.cast_unsigned();
+        let Some(subject) = subject(row, place, 0, 1)? else { continue };
         let kept = || {
-            let place = row.get::<_, i64>(2)?.cast_unsigned();
             let said = match row.get_ref(4)?.as_str().map_err(|_| LedgerError::Damaged(place))? {
                 ERASED => Said::Erased,
                 CORRECTED => Said::Corrected(row.get::<_, Option<i64>>(10)?.ok_or(LedgerError::Damaged(place))?.cast_unsigned()),
@@ -164,9 +164,9 @@ fn corrections(connection: &Connection) -> Result<BTreeMap<u64, u64>, LedgerErro
     Ok(places.collect::<Result<_, _>>()?)
 }
 
-/// Whom a row is about; nobody, where its identifier was erased.
-fn subject<'a>(row: &'a rusqlite::Row<'_>, identifier: usize, erased: usize) -> Result<Option<Subject<'a>>, LedgerError> {
-    let text = |column: usize| row.get_ref(column).map(|value| value.as_str().ok());
+/// Whom a row is about; nobody, where its identifier was erased. What is no text is damage: the record may be somebody's withdrawal.
+fn subject<'a>(row: &'a rusqlite::Row<'_>, place: u64, identifier: usize, erased: usize) -> Result<Option<Subject<'a>>, LedgerError> {
+    let text = |column: usize| row.get_ref(column)?.as_str_or_null().map_err(|_| LedgerError::Damaged(place));
     Ok(match text(identifier)? {
         Some(identifier) => Some(Subject::Identifier(identifier)),
         None => text(erased)?.map(Subject::Erased),
