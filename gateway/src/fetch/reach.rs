@@ -140,7 +140,11 @@ impl Fetcher {
             None => Arc::new(List::whole(told.changes).within(told.room)),
             Some(before) if told.changes.added.is_empty() && told.changes.removed.is_empty() => before.list,
             Some(before) => {
-                self.lists.extend(&key.department, &mut told.room, before.list.bytes_after(&told.changes))?;
+                if let Err(refusal) = self.lists.extend(&key.department, &mut told.room, before.list.bytes_after(&told.changes)) {
+                    // Its own room is given back, so that the next query can have it whole.
+                    *lock(&slot.held) = None;
+                    return Err(refusal);
+                }
                 Arc::new(before.list.after(&told.changes).within(told.room))
             }
         };
