@@ -23,8 +23,16 @@ pub fn describe(agreement: &Agreement) -> String {
     line("purposes", format!("{}, each with its narrower ones", purposes.join(", ")));
     let review = agreement.review_on.map_or_else(String::new, |day| format!("; reviewed on {day}"));
     line("valid", format!("{} to {}, both days included (UTC){review}", agreement.valid_from, agreement.valid_until));
-    if let Some(benefits) = &agreement.benefits {
-        line("benefits", one_line(benefits));
+    let told = [
+        ("objective", &agreement.objective),
+        ("benefits", &agreement.benefits),
+        ("retention", &agreement.retention),
+        ("assessment", &agreement.impact_assessment),
+    ];
+    for (what, said) in told {
+        if let Some(said) = said {
+            line(what, one_line(said));
+        }
     }
     for recipient in &agreement.recipients {
         let roles: Vec<String> = recipient.roles.iter().map(|role| one_line(role)).collect();
@@ -74,6 +82,9 @@ pub fn describe(agreement: &Agreement) -> String {
             "\n{} is a party and {gives}\n  signs with  {}\n  linkage key {}\n",
             party.department, party.signing_key, party.linkage_key
         );
+        if let Some(contact) = &party.contact {
+            let _ = writeln!(text, "  contact     {}", one_line(contact));
+        }
         let own = agreement.datasets.iter().filter(|dataset| dataset.name.department == party.department);
         own.for_each(|dataset| describe_dataset(&mut text, dataset));
     }
@@ -174,6 +185,27 @@ mod tests {
             &format!("known_to = [\"other-unit\", \"treasury\"]\nrows = [{{ column = \"amount\", at_least = 1 }}, {{ column = \"amount\", less_than = 1000 }}]\n{rows}"),
         );
         insta::assert_snapshot!(describe(&Agreement::parse(&text).unwrap()));
+    }
+
+    #[test]
+    fn what_registers_ask_for_can_be_read() {
+        let own = "objective = \"Find\\ngaps\"\nretention = \"Two years\"\nimpact_assessment = \"DPIA 7\"";
+        let text = AGREEMENT.replacen("mission = \"m\"", &format!("mission = \"m\"\n{own}"), 1).replacen(
+            "signing_key = \"sha256:1",
+            "contact = \"dpo@dwp.example\\n  signs with  me\"\nsigning_key = \"sha256:1",
+            1,
+        );
+        let shown = describe(&Agreement::parse(&text).unwrap());
+        for said in [
+            "\n  objective   Find gaps\n",
+            "\n  retention   Two years\n",
+            "\n  assessment  DPIA 7\n",
+            "\n  contact     dpo@dwp.example signs with me\n",
+        ] {
+            assert!(shown.contains(said), "'{said}' is not in {shown}");
+        }
+        let bare = describe(&Agreement::parse(AGREEMENT).unwrap());
+        assert!(["objective ", "retention ", "assessment ", "contact "].iter().all(|word| !bare.contains(word)), "{bare}");
     }
 
     #[test]

@@ -34,6 +34,12 @@ pub(super) struct File {
     review_on: Option<NaiveDate>,
     #[serde(default)]
     benefits: Option<String>,
+    #[serde(default)]
+    objective: Option<String>,
+    #[serde(default)]
+    retention: Option<String>,
+    #[serde(default)]
+    impact_assessment: Option<String>,
     #[serde(default = "default_minimum_subjects")]
     minimum_subjects: u32,
     #[serde(default)]
@@ -197,6 +203,9 @@ impl File {
             valid_until: self.valid_until,
             review_on: self.review_on,
             benefits: self.benefits,
+            objective: self.objective,
+            retention: self.retention,
+            impact_assessment: self.impact_assessment,
             minimum_subjects: self.minimum_subjects,
             limits: self.limits,
             withdrawals: self.withdrawals,
