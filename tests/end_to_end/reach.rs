@@ -110,7 +110,10 @@ async fn answers_equal_plain_datafusion_without_those_who_withdrew_elsewhere() {
         let changed = own.iter().filter(|entry| !entry["since"].is_null()).map(|entry| entry["added"].as_u64().unwrap());
         let most = changed.max();
         let recorded = later.iter().any(|(of, ..)| *of == department);
-        assert!(if recorded { most.is_some_and(|most| (1..=200).contains(&most)) } else { most.is_none() }, "{department} sent changes only");
+        assert!(
+            if recorded { most.is_some_and(|most| (1..=200).contains(&most)) } else { most.is_none() },
+            "{department} sent changes only"
+        );
     }
 }
 

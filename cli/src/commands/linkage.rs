@@ -26,7 +26,9 @@ pub(crate) enum Linkage {
         of: Ledger,
     },
     /// Write an agreement's next text, with which pseudonyms begin anew once every party has signed it
-    #[command(after_help = "Example:\n  concordat linkage rotate opportunity --department dwp --out opportunity.toml\n\n`concordat node linkage rotate --help` says what happens then.")]
+    #[command(
+        after_help = "Example:\n  concordat linkage rotate opportunity --department dwp --out opportunity.toml\n\n`concordat node linkage rotate --help` says what happens then."
+    )]
     Rotate(Rotate),
 }
 

@@ -111,7 +111,20 @@ async fn every_type_is_read_exactly_or_refused_by_name() {
         ("am", "public.mood[]", &text, "[\"glad\"]"),
         ("Odd \"name\"", "text", &text, "odd"),
     ];
-    let refused = ["interval", "money", "xml", "public.pair", "int4range", "inet", "time without time zone", "bit(3)", "jsonb[]", "oid", "numeric", "numeric(16,2)"];
+    let refused = [
+        "interval",
+        "money",
+        "xml",
+        "public.pair",
+        "int4range",
+        "inet",
+        "time without time zone",
+        "bit(3)",
+        "jsonb[]",
+        "oid",
+        "numeric",
+        "numeric(16,2)",
+    ];
     for ((name, native, read_as, _), column) in expected.iter().zip(&opened.columns) {
         assert_eq!((*name, *native, *read_as), (column.name.as_str(), column.native.as_str(), &column.read_as));
     }
