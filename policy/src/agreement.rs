@@ -283,7 +283,7 @@ mod tests {
                       objective retention impact_assessment contact \
                       concurrent_queries rows_per_day releases_per_day withdrawals max_consent_age linkage keyholder epoch_days rotation party department signing_key linkage_key recipient \
                       organisation roles dataset name identifier type pattern uses basis power honours_objections consent_text columns \
-                      classification values rows is is_not is_in at_least at_most more_than less_than known_to linked";
+                      classification values rows is is_not is_in at_least at_most more_than less_than known_to linked listed";
         let uncommented = ["objective = ", "retention = ", "impact_assessment = ", "contact = "];
         let told = uncommented.iter().fold(DRAFT.to_owned(), |text, field| text.replacen(&format!("# {field}"), field, 1));
         let told = Agreement::parse(&told).unwrap();
@@ -357,6 +357,17 @@ mod tests {
             ("consent_text = \"May we?\"", "power = \"DEA\"", 35, "lawful basis"),
             (", values = [\"N\", \"S\"]", "", 29, "published list of values"),
             ("uses = [\"filter\"] }", "uses = [\"filter\", \"join\"] }", 40, "only the pseudonym joins"),
+            ("uses = [\"filter\"] }", "uses = [\"filter\"], filter = \"listed\" }", 40, "needs the column's published list"),
+            ("uses = [\"filter\"] }", "uses = [\"filter\"], filter = \"listed\", values = [] }", 40, "values of the column's type"),
+            (
+                "uses = [\"filter\"] }",
+                "uses = [\"filter\"], filter = \"listed\", values = [\"1\", \"x\"] }",
+                40,
+                "values of the column's type",
+            ),
+            ("uses = [\"group_by\", \"filter\"]", "uses = [\"group_by\"], filter = \"listed\"", 29, "which the column does not have"),
+            ("type = \"integer\", classification", "type = \"boolean\", filter = \"listed\", classification", 40, "has two values"),
+            ("uses = [\"filter\"] }", "uses = [\"filter\"], filter = \"ranges\" }", 40, "unknown variant"),
             ("amount = {", "subject = {", 0, "reserved"),
             ("amount = {", "linked_subject = {", 0, "reserved"),
             ("consent_text = \"May we?\"", "consent_text = \"May we?\"\nlinked = { type = \"nino\" }", 35, "of one type"),

@@ -146,10 +146,11 @@ fn kind(rule: &ColumnRule) -> String {
 }
 
 fn uses_of(rule: &ColumnRule) -> String {
+    let limit = if rule.filter.is_some() { "; filter only by its listed values" } else { "" };
     if rule.uses == BTreeSet::from([Use::Filter]) {
-        return "filter: decides which rows count, and never leaves the department".into();
+        return format!("filter: decides which rows count, and never leaves the department{limit}");
     }
-    uses(&rule.uses)
+    format!("{}{limit}", uses(&rule.uses))
 }
 
 fn uses(uses: &BTreeSet<Use>) -> String {
@@ -227,6 +228,13 @@ mod tests {
         ] {
             assert!(text.contains(said), "'{said}' is not in {text}");
         }
+    }
+
+    #[test]
+    fn a_limited_filter_is_told() {
+        let text = AGREEMENT.replace("\"filter\"], values", "\"filter\"], filter = \"listed\", values");
+        let shown = describe(&Agreement::parse(&text).unwrap());
+        assert!(shown.contains("  group_by, filter; filter only by its listed values\n"), "{shown}");
     }
 
     #[test]

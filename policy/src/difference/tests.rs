@@ -59,6 +59,19 @@ fn conditions_on_rows_are_told_by_column() {
 }
 
 #[test]
+fn a_limit_of_what_a_column_is_compared_with_narrows() {
+    let listed = AGREEMENT.replace("uses = [\"group_by\", \"filter\"]", "uses = [\"group_by\", \"filter\"], filter = \"listed\"");
+    insta::assert_snapshot!(between(AGREEMENT, &listed), @r#"
+    Terms:
+      dfe.attainment.region: filter: "listed" is new (narrower)
+    "#);
+    insta::assert_snapshot!(between(&listed, AGREEMENT), @r#"
+    Terms:
+      dfe.attainment.region: filter: "listed" is gone (wider)
+    "#);
+}
+
+#[test]
 fn each_term_says_whether_more_may_be_done_by_it_or_less() {
     let with = |extra: &str| AGREEMENT.replacen("mission = \"m\"", &format!("mission = \"m\"\n{extra}"), 1);
     let changed = |from: &str, to: &str| {
