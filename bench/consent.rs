@@ -5,6 +5,7 @@
 //!   same table under the same settings of durability.
 //! - Withdrawals: how long one takes until it is acknowledged, on an idle ledger and beside 100 releases a second, each of which
 //!   catches up and looks 20,000 people up. `BENCH_WITHDRAWALS` sets how many (default 1,000).
+//! - What the gateway is told of whose choices reach other departments' data: bytes and time, of 1,000 records and of all.
 //! - Memory, loading, lookups: against `std::collections::HashMap`, one for each purpose, keyed by the same keyed hash with a
 //!   hasher that takes it as it is, holding the last place of each kind of record.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout, reason = "a benchmark")]
@@ -22,10 +23,11 @@ use std::time::{Duration, Instant};
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use concordat_node::consent::import::{Imported, Options, import};
 use concordat_node::consent::intake::{Intake, Raw};
+use concordat_node::consent::reach::{Kind, Since};
 use concordat_node::consent::{Consent, View};
 use concordat_node::pseudonym::{DomainKey, Pseudonym, Pseudonyms};
 use concordat_policy::consent::{Event, Latest};
-use concordat_policy::{IdentifierType, LinkageDomain, Name, PurposeTree};
+use concordat_policy::{Basis, IdentifierType, LinkageDomain, Name, PurposeTree};
 use rusqlite::{Connection, params};
 
 const PURPOSES: [&str; 3] = ["opportunity", "opportunity.measure", "health"];
@@ -227,6 +229,7 @@ async fn main() {
     imports(folder.path(), subjects, count).await;
     index(&at("csv"), subjects);
     withdrawals(&at("csv"), subjects);
+    changes(&at("csv"));
 }
 
 async fn imports(folder: &Path, subjects: usize, count: usize) {
@@ -345,6 +348,26 @@ fn withdrawals(state: &Path, subjects: usize) {
     let [half, most] = [0, 1].map(|at| beside[at].as_secs_f64() / idle[at].as_secs_f64());
     let within = if beside[1] <= BAR { "within" } else { "OVER" };
     println!("beside releases against idle: p50 {half:.2} ×, p99 {most:.2} ×; p99 is {within} {} ms", BAR.as_millis());
+}
+
+/// What the gateway is told of whose choices reach other departments' data: of 1,000 records, and from nothing.
+fn changes(state: &Path) {
+    let consent = Consent::open(state, name("dhsc")).unwrap();
+    let basis = Basis::Consent { text: "I agree".into() };
+    let relevant = [name("opportunity.measure"), name("opportunity")];
+    let domain = LinkageDomain { mission: name("m"), purpose: name("opportunity.measure"), epoch: 1, rotation: 0 };
+    let snapshot = consent.catch_up().unwrap().snapshot;
+    let told = |what: &str, since: Option<Since>| {
+        let pseudonyms = Pseudonyms::derive(&DomainKey::new([7; 32]), &domain, &IdentifierType::Nino);
+        let kind = Kind { label: "nino".into(), pseudonyms, view: snapshot.view("nino", relevant.iter()) };
+        let began = Instant::now();
+        let changes = consent.reach(since, snapshot.now(), &basis, &relevant, vec![kind]).unwrap();
+        let people = changes.added.len() + changes.removed.len();
+        println!("told of {what}: {people} people, {:.1} kB, made in {:.2} s", people as f64 * 0.016, began.elapsed().as_secs_f64());
+    };
+    let last = snapshot.version();
+    told("the last 1,000 records", Some(Since { version: last.saturating_sub(1_000), moment: snapshot.now() }));
+    told(&format!("all {last} records"), None);
 }
 
 /// Withdraws for so many people, one after the other: how long half of them took at most, and 99 in a hundred.

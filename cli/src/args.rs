@@ -122,7 +122,7 @@ async fn dispatch(command: Command) -> miette::Result<()> {
         Command::Completions(command) => shell::completions(&command, Line::command()),
         Command::Man(command) => shell::man(&command, Line::command()),
         Command::Departments(command) => departments::run(command).await,
-        Command::Linkage(command) => linkage::run(command).await,
+        Command::Linkage(command) => return command.run().await,
         Command::Login(command) => login::run(command).await,
         Command::Logout(command) => logout::run(command).await,
         Command::Whoami(command) => whoami::run(command).await,

@@ -7,7 +7,7 @@ mod current;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use concordat_guard::ReleaseGuard;
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::signature::Fault;
@@ -244,17 +244,14 @@ impl Agreements {
         members
     }
 
-    /// Whether a domain ended an epoch ago or more, by every agreement held here that leads to it; where none does any more, whether it
-    /// has ended at all, on the day that was noted with its key.
+    /// Whether a domain ended, on the day `end` that was noted with its key, an epoch ago or more, by every agreement held here that leads
+    /// to it; where none does any more, whether it has ended at all.
     #[must_use]
     pub fn ended(&self, domain: &LinkageDomain, end: NaiveDate, now: DateTime<Utc>) -> bool {
         let leads = |agreement: &&Agreement| agreement.mission == domain.mission && self.covers(agreement, &domain.purpose);
-        let over = |agreement: &Agreement| {
-            let current = LinkageDomain::at(domain.mission.clone(), domain.purpose.clone(), &agreement.linkage, now);
-            current.is_some_and(|current| domain.epoch.saturating_add(1) < current.epoch)
-        };
-        let mut agreements = self.agreements.iter().filter(leads).peekable();
-        if agreements.peek().is_some() { agreements.all(over) } else { end <= now.date_naive() }
+        let epochs = self.agreements.iter().filter(leads).map(|agreement| agreement.linkage.epoch_days);
+        let wait = Days::new(epochs.max().unwrap_or_default().into());
+        end.checked_add_days(wait).is_some_and(|over| over <= now.date_naive())
     }
 
     fn covers(&self, agreement: &Agreement, purpose: &Name) -> bool {

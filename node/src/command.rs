@@ -32,7 +32,7 @@ pub use self::consent_mend::{CorrectArgs, EraseArgs};
 pub use self::consent_receipt::{ReceiptArgs, VerifyReceiptArgs};
 pub use self::consent_show::{ShowArgs, ShowOutput};
 pub use self::inbox::{AcceptArgs, InboxArgs, WaitingArgs};
-pub use self::linkage::LinkageCommand;
+pub use self::linkage::{LinkageCommand, LinkageRotateArgs, LinkageShowArgs};
 pub use self::succeed::{NewKeys, SucceedArgs, succeed};
 use crate::config::Config;
 use crate::node::Node;

@@ -26,7 +26,7 @@ mod store;
 
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use concordat_policy::agreement::{Agreement, Fingerprint};
 use concordat_policy::{Code, LinkageDomain, Name, Refusal};
 use concordat_proto::order::NO_LINKAGE_KEY;
@@ -128,7 +128,7 @@ impl LinkageKeys {
                 .department(agreements.department())
                 .advice(format!("ask again: the gateway then brings it from '{}'", agreement.linkage.keyholder))
         })?;
-        self.still_among_parties(agreements, agreement, domain, kept, now)
+        self.still_among_parties(agreements, agreement, domain, kept, begun(agreement, domain, now))
     }
 
     /// The key, if everybody who may have been given it is a party by that linkage key. First notes who may be given it from now on and,
@@ -180,6 +180,7 @@ impl LinkageKeys {
         let own = agreements.department();
         let agreement = agreements.find(&request.agreement, &request.agreement_digest, now)?;
         let domain = agreements.domain(agreement, request.domain.as_ref(), now)?;
+        let now = begun(agreement, &domain, now);
         if agreement.linkage.keyholder != *own {
             return Err(
                 agreements.denied(format!("'{}' keeps the linkage keys of this agreement, not '{own}'", agreement.linkage.keyholder))
@@ -217,6 +218,7 @@ impl LinkageKeys {
         let own = agreements.department();
         let agreement = agreements.find(&sealed.agreement, &sealed.agreement_digest, now)?;
         let domain = agreements.domain(agreement, sealed.domain.as_ref(), now)?;
+        let now = begun(agreement, &domain, now);
         if sealed.recipient != own.as_str() {
             return Err(agreements.denied("the key is sealed for another department"));
         }
@@ -269,6 +271,12 @@ pub(crate) fn protect(state: &Path, at_rest: &AtRest, before: &AtRest) -> Result
 /// The first day after a domain's epoch; one that never comes where no date is late enough.
 fn end(agreement: &Agreement, domain: &LinkageDomain) -> NaiveDate {
     domain.days(&agreement.linkage).map_or(NaiveDate::MAX, |days| days.end)
+}
+
+/// When a domain is judged: clocks differ, and whoever asks for one a moment early must not bring into it what ends with the last.
+fn begun(agreement: &Agreement, domain: &LinkageDomain, now: DateTime<Utc>) -> DateTime<Utc> {
+    let begin = domain.days(&agreement.linkage).map(|days| days.start.and_time(NaiveTime::MIN).and_utc());
+    begin.map_or(now, |begin| now.max(begin))
 }
 
 fn folder(state: &Path) -> PathBuf {

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use concordat_policy::agreement::{Dataset, Fingerprint};
 use concordat_policy::column::LINKED;
-use concordat_policy::{Agreement, Basis, Code, ColumnType, DatasetName, LinkageDomain, Name, Predicate, Refusal, Use, consent};
+use concordat_policy::predicate::COMPARE_WITH_LISTED;
+use concordat_policy::{Agreement, Basis, Cause, Code, ColumnType, DatasetName, LinkageDomain, Name, Predicate, Refusal, Use, consent};
 use concordat_proto::order::Order;
 use concordat_proto::token::VerifyingKey;
 use concordat_proto::version::{spoken_with, too_far_apart};
@@ -253,6 +254,11 @@ impl Verifier {
             }
         }
         typing::check(&predicate, |column| dataset.columns.get(column).map(|rule| rule.kind)).map_err(|cause| self.invalid(cause))?;
+        if let Some(column) = predicate.beyond_lists(&dataset.columns) {
+            let (dataset, agreement) = (dataset.name.clone(), agreement.id.clone());
+            let cause = Cause::Unlisted { dataset, column: column.to_owned(), agreement };
+            return Err(self.agreements.denied(cause.to_string()).advice(COMPARE_WITH_LISTED));
+        }
         Ok(Some(predicate))
     }
 

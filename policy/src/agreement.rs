@@ -36,6 +36,9 @@ pub struct Party {
     pub signing_key: Fingerprint,
     /// The same, of the raw 32-byte X25519 key to which linkage keys are sealed.
     pub linkage_key: Fingerprint,
+    /// Whom people and the other parties ask: the controller's contact or its data protection officer.
+    #[serde(default)]
+    pub contact: Option<String>,
 }
 
 /// Who may receive answers: an organisation and the roles of which its caller needs at least one.
@@ -174,6 +177,12 @@ pub struct Agreement {
     pub review_on: Option<NaiveDate>,
     /// What the public is expected to gain, as the register of the Digital Economy Act 2017 asks.
     pub benefits: Option<String>,
+    /// What the sharing is to achieve (ICO, data sharing code of practice: the objective in sharing the data).
+    pub objective: Option<String>,
+    /// How long recipients keep answers, and what they made of them. A promise: nothing here keeps it.
+    pub retention: Option<String>,
+    /// Where the data protection impact assessment is found.
+    pub impact_assessment: Option<String>,
     /// The least number of distinct subjects behind any number that is shown.
     pub minimum_subjects: u32,
     /// What may be taken under it.
@@ -271,9 +280,15 @@ mod tests {
         assert!(linked.datasets[0].linked.is_some() && !linked.datasets[0].is_link(), "and that permits nothing either");
         assert!(draft.valid_until < NaiveDate::from_ymd_opt(2001, 1, 1).unwrap());
         let fields = "id title mission purposes valid_from valid_until review_on benefits minimum_subjects limits requests_per_minute \
+                      objective retention impact_assessment contact \
                       concurrent_queries rows_per_day releases_per_day withdrawals max_consent_age linkage keyholder epoch_days rotation party department signing_key linkage_key recipient \
                       organisation roles dataset name identifier type pattern uses basis power honours_objections consent_text columns \
-                      classification values rows is is_not is_in at_least at_most more_than less_than known_to linked";
+                      classification values rows is is_not is_in at_least at_most more_than less_than known_to linked listed";
+        let uncommented = ["objective = ", "retention = ", "impact_assessment = ", "contact = "];
+        let told = uncommented.iter().fold(DRAFT.to_owned(), |text, field| text.replacen(&format!("# {field}"), field, 1));
+        let told = Agreement::parse(&told).unwrap();
+        let own = [&told.objective, &told.retention, &told.impact_assessment, &told.parties[0].contact];
+        assert!(own.into_iter().all(Option::is_some), "{told:?}");
         for field in fields.split_whitespace() {
             assert!(DRAFT.contains(field), "{field} is not explained");
         }
@@ -342,6 +357,17 @@ mod tests {
             ("consent_text = \"May we?\"", "power = \"DEA\"", 35, "lawful basis"),
             (", values = [\"N\", \"S\"]", "", 29, "published list of values"),
             ("uses = [\"filter\"] }", "uses = [\"filter\", \"join\"] }", 40, "only the pseudonym joins"),
+            ("uses = [\"filter\"] }", "uses = [\"filter\"], filter = \"listed\" }", 40, "needs the column's published list"),
+            ("uses = [\"filter\"] }", "uses = [\"filter\"], filter = \"listed\", values = [] }", 40, "values of the column's type"),
+            (
+                "uses = [\"filter\"] }",
+                "uses = [\"filter\"], filter = \"listed\", values = [\"1\", \"x\"] }",
+                40,
+                "values of the column's type",
+            ),
+            ("uses = [\"group_by\", \"filter\"]", "uses = [\"group_by\"], filter = \"listed\"", 29, "which the column does not have"),
+            ("type = \"integer\", classification", "type = \"boolean\", filter = \"listed\", classification", 40, "has two values"),
+            ("uses = [\"filter\"] }", "uses = [\"filter\"], filter = \"ranges\" }", 40, "unknown variant"),
             ("amount = {", "subject = {", 0, "reserved"),
             ("amount = {", "linked_subject = {", 0, "reserved"),
             ("consent_text = \"May we?\"", "consent_text = \"May we?\"\nlinked = { type = \"nino\" }", 35, "of one type"),

@@ -35,6 +35,15 @@ pub enum Cause {
         /// The agreement that permits no other use.
         agreement: Name,
     },
+    /// A column that may be compared with its listed values only is compared otherwise: its department's rule.
+    Unlisted {
+        /// Whose column.
+        dataset: DatasetName,
+        /// Which.
+        column: String,
+        /// The agreement that limits the use.
+        agreement: Name,
+    },
     /// Something that may not be used, or does not exist: the two are not told apart.
     Hidden {
         /// The column as the statement names it, where it is one. Not for logs.
@@ -95,6 +104,7 @@ impl Cause {
         match self {
             Self::Use { .. } => "use",
             Self::Kept { .. } => "kept",
+            Self::Unlisted { .. } => "unlisted",
             Self::Hidden { .. } => "hidden",
             Self::Known { .. } => "known",
             Self::Purpose { .. } => "purpose",
@@ -108,7 +118,9 @@ impl Cause {
     #[must_use]
     pub fn owner(&self) -> Option<String> {
         match self {
-            Self::Use { dataset, .. } | Self::Kept { dataset, .. } | Self::Known { dataset } => Some(dataset.department.to_string()),
+            Self::Use { dataset, .. } | Self::Kept { dataset, .. } | Self::Unlisted { dataset, .. } | Self::Known { dataset } => {
+                Some(dataset.department.to_string())
+            }
             Self::Signature { lacking, .. } => match lacking.as_slice() {
                 [(department, _)] => Some(department.to_string()),
                 _ => None,
@@ -130,6 +142,12 @@ impl fmt::Display for Cause {
                 f,
                 "{dataset}.{column} may only decide, at its department, which rows count; the condition on it cannot be stated there"
             ),
+            Self::Unlisted { dataset, column, agreement } => {
+                write!(
+                    f,
+                    "{dataset}.{column} may be used for filter only by comparison with its listed values: agreement '{agreement}' limits it"
+                )
+            }
             Self::Hidden { column: Some(column) } => write!(f, "no column '{column}' may be used here"),
             Self::Hidden { column: None } => {
                 f.write_str("a dataset, view or column of the statement may not be used for this purpose, or does not exist")
@@ -193,6 +211,9 @@ mod tests {
         let dataset = DatasetName::new(name("dwp"), name("claims"));
         let kept = Cause::Kept { dataset: dataset.clone(), column: "started".into(), agreement: name("one") };
         assert!(kept.owner().as_deref() == Some("dwp") && kept.to_string().starts_with("dwp.claims.started may only decide"));
+        let unlisted = Cause::Unlisted { dataset: dataset.clone(), column: "region".into(), agreement: name("one") };
+        assert_eq!((unlisted.as_str(), unlisted.owner().as_deref()), ("unlisted", Some("dwp")));
+        assert!(unlisted.to_string().starts_with("dwp.claims.region may be used for filter only by comparison"));
         let used = Cause::Use { dataset, column: "amount".into(), used: Use::Output, agreement: name("one") };
         assert_eq!(used.to_string(), "dwp.claims.amount may not be used for output: agreement 'one' does not permit it");
         let lacking = vec![(name("dfe"), "is missing".to_owned()), (name("dwp"), "does not verify".to_owned())];

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DatasetName, Name};
+use crate::{DatasetName, Name, Value};
 
 /// The name under which every dataset shows its pseudonym. Reserved: no source column may be called so.
 pub const SUBJECT: &str = "subject";
@@ -27,6 +27,20 @@ pub enum ColumnType {
     Boolean,
     /// `Date32`.
     Date,
+}
+
+impl ColumnType {
+    /// A value of the type, as a published list writes it; `None` where it is no such value.
+    #[must_use]
+    pub fn read(self, listed: &str) -> Option<Value> {
+        match self {
+            Self::Text => Some(Value::Text(listed.to_owned())),
+            Self::Integer => listed.parse().ok().map(Value::Integer),
+            Self::Number => listed.parse().ok().filter(|number: &f64| number.is_finite()).map(Value::Number),
+            Self::Boolean => listed.parse().ok().map(Value::Boolean),
+            Self::Date => listed.parse().ok().map(Value::Date),
+        }
+    }
 }
 
 impl fmt::Display for ColumnType {
@@ -91,6 +105,22 @@ impl fmt::Display for Use {
     }
 }
 
+/// How far the use `filter` of a column goes, where it is limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FilterLimit {
+    /// It may be compared with its listed values, for being one of them or not, and with nothing else.
+    Listed,
+}
+
+impl fmt::Display for FilterLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Listed => "listed",
+        })
+    }
+}
+
 /// What an agreement says of one column.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -107,6 +137,9 @@ pub struct ColumnRule {
     /// more than that list does.
     #[serde(default)]
     pub values: Option<Vec<String>>,
+    /// How far the use `filter` goes; absent means any condition.
+    #[serde(default)]
+    pub filter: Option<FilterLimit>,
     /// What it means, for people.
     #[serde(default)]
     pub title: Option<String>,
@@ -117,6 +150,12 @@ impl ColumnRule {
     #[must_use]
     pub fn crosses_the_wire(&self) -> bool {
         self.uses.iter().any(|u| *u != Use::Filter)
+    }
+
+    /// Whether the agreement lists `value` for it.
+    #[must_use]
+    pub fn lists(&self, value: &Value) -> bool {
+        self.values.iter().flatten().any(|listed| self.kind.read(listed).as_ref() == Some(value))
     }
 }
 

@@ -144,6 +144,9 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, Said> {
         valid_until,
         review_on,
         benefits,
+        objective,
+        retention,
+        impact_assessment,
         minimum_subjects,
         limits,
         withdrawals,
@@ -171,6 +174,9 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, Said> {
         ("valid_until", Some(valid_until.to_string()), Measure::Most(day(valid_until))),
         ("review_on", review_on.map(|day| day.to_string()), Measure::Words),
         ("benefits", benefits.clone(), Measure::Words),
+        ("objective", objective.clone(), Measure::Words),
+        ("retention", retention.clone(), Measure::Words),
+        ("impact_assessment", impact_assessment.clone(), Measure::Words),
         ("minimum_subjects", Some(minimum_subjects.to_string()), Measure::Least((*minimum_subjects).into())),
         ("requests_per_minute", limits.requests_per_minute.map(|n| n.to_string()), most(limits.requests_per_minute.map(u64::from))),
         ("concurrent_queries", limits.concurrent_queries.map(|n| n.to_string()), most(limits.concurrent_queries.map(u64::from))),
@@ -191,6 +197,7 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, Said> {
     for party in parties {
         term(format!("party {}: signing_key", party.department), Some(party.signing_key.to_string()), Measure::Words);
         term(format!("party {}: linkage_key", party.department), Some(party.linkage_key.to_string()), Measure::Words);
+        term(format!("party {}: contact", party.department), party.contact.clone(), Measure::Words);
     }
     let organisations: BTreeSet<&String> = recipients.iter().map(|recipient| &recipient.organisation).collect();
     for organisation in organisations {
@@ -219,10 +226,15 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, Said> {
             let words = tests.iter().cloned().collect::<Vec<_>>().join(", and ");
             term(format!("{}: rows only where it", path(Some(column))), Some(words), Measure::AllOf { of: dataset.clone(), tests });
         }
-        for (column, ColumnRule { kind, classification, uses: _, values, title }) in columns {
+        for (column, ColumnRule { kind, classification, uses: _, values, filter, title }) in columns {
             term(format!("{}: type", path(Some(column))), Some(kind.to_string()), Measure::Words);
             term(format!("{}: classification", path(Some(column))), Some(classification.to_string()), Measure::Words);
             term(format!("{}: values", path(Some(column))), values.as_ref().map(list), Measure::Words);
+            if let Some(limit) = filter {
+                let words = limit.to_string();
+                let measure = Measure::AllOf { of: format!("{}: type", path(Some(column))), tests: BTreeSet::from([words.clone()]) };
+                term(format!("{}: filter", path(Some(column))), Some(words), measure);
+            }
             term(format!("{}: title", path(Some(column))), title.clone(), Measure::Words);
         }
     }

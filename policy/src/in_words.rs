@@ -23,8 +23,16 @@ pub fn describe(agreement: &Agreement) -> String {
     line("purposes", format!("{}, each with its narrower ones", purposes.join(", ")));
     let review = agreement.review_on.map_or_else(String::new, |day| format!("; reviewed on {day}"));
     line("valid", format!("{} to {}, both days included (UTC){review}", agreement.valid_from, agreement.valid_until));
-    if let Some(benefits) = &agreement.benefits {
-        line("benefits", one_line(benefits));
+    let told = [
+        ("objective", &agreement.objective),
+        ("benefits", &agreement.benefits),
+        ("retention", &agreement.retention),
+        ("assessment", &agreement.impact_assessment),
+    ];
+    for (what, said) in told {
+        if let Some(said) = said {
+            line(what, one_line(said));
+        }
     }
     for recipient in &agreement.recipients {
         let roles: Vec<String> = recipient.roles.iter().map(|role| one_line(role)).collect();
@@ -74,6 +82,9 @@ pub fn describe(agreement: &Agreement) -> String {
             "\n{} is a party and {gives}\n  signs with  {}\n  linkage key {}\n",
             party.department, party.signing_key, party.linkage_key
         );
+        if let Some(contact) = &party.contact {
+            let _ = writeln!(text, "  contact     {}", one_line(contact));
+        }
         let own = agreement.datasets.iter().filter(|dataset| dataset.name.department == party.department);
         own.for_each(|dataset| describe_dataset(&mut text, dataset));
     }
@@ -135,10 +146,11 @@ fn kind(rule: &ColumnRule) -> String {
 }
 
 fn uses_of(rule: &ColumnRule) -> String {
+    let limit = if rule.filter.is_some() { "; filter only by its listed values" } else { "" };
     if rule.uses == BTreeSet::from([Use::Filter]) {
-        return "filter: decides which rows count, and never leaves the department".into();
+        return format!("filter: decides which rows count, and never leaves the department{limit}");
     }
-    uses(&rule.uses)
+    format!("{}{limit}", uses(&rule.uses))
 }
 
 fn uses(uses: &BTreeSet<Use>) -> String {
@@ -177,6 +189,27 @@ mod tests {
     }
 
     #[test]
+    fn what_registers_ask_for_can_be_read() {
+        let own = "objective = \"Find\\ngaps\"\nretention = \"Two years\"\nimpact_assessment = \"DPIA 7\"";
+        let text = AGREEMENT.replacen("mission = \"m\"", &format!("mission = \"m\"\n{own}"), 1).replacen(
+            "signing_key = \"sha256:1",
+            "contact = \"dpo@dwp.example\\n  signs with  me\"\nsigning_key = \"sha256:1",
+            1,
+        );
+        let shown = describe(&Agreement::parse(&text).unwrap());
+        for said in [
+            "\n  objective   Find gaps\n",
+            "\n  retention   Two years\n",
+            "\n  assessment  DPIA 7\n",
+            "\n  contact     dpo@dwp.example signs with me\n",
+        ] {
+            assert!(shown.contains(said), "'{said}' is not in {shown}");
+        }
+        let bare = describe(&Agreement::parse(AGREEMENT).unwrap());
+        assert!(["objective ", "retention ", "assessment ", "contact "].iter().all(|word| !bare.contains(word)), "{bare}");
+    }
+
+    #[test]
     fn how_far_withdrawals_reach_can_be_read() {
         let text = AGREEMENT.replacen("id = \"one\"", "id = \"one\"\nwithdrawals = \"all_parties\"\nmax_consent_age = \"60s\"", 1);
         let shown = describe(&Agreement::parse(&text).unwrap());
@@ -195,6 +228,13 @@ mod tests {
         ] {
             assert!(text.contains(said), "'{said}' is not in {text}");
         }
+    }
+
+    #[test]
+    fn a_limited_filter_is_told() {
+        let text = AGREEMENT.replace("\"filter\"], values", "\"filter\"], filter = \"listed\", values");
+        let shown = describe(&Agreement::parse(&text).unwrap());
+        assert!(shown.contains("  group_by, filter; filter only by its listed values\n"), "{shown}");
     }
 
     #[test]

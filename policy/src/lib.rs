@@ -38,7 +38,7 @@ mod testing;
 pub use agreement::{Agreement, Basis, Dataset};
 pub use authorize::{Caller, DatasetPermit, Permit, authorize};
 pub use cause::{Cause, Rail};
-pub use column::{Classification, ColumnRule, ColumnType, ColumnUses, Use};
+pub use column::{Classification, ColumnRule, ColumnType, ColumnUses, FilterLimit, Use};
 pub use decision::Decision;
 pub use identifier::IdentifierType;
 pub use linkage::LinkageDomain;

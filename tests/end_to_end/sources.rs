@@ -57,7 +57,7 @@ async fn copied(layout: &Layout, department: &str) -> Copied {
         let found = declared.find(|(own, column)| column.get("source").and_then(|s| s.as_str()).unwrap_or(own) == name);
         match found.map(|(_, column)| column["type"].as_str().unwrap()) {
             Some("integer") => "bigint",
-            Some("number") => "numeric",
+            Some("number") => "double precision",
             Some("boolean") => "boolean",
             Some("date") => "date",
             _ => "text",
@@ -112,7 +112,7 @@ fn into_sqlite(path: &Path, data: &Copied) {
 }
 
 fn into_mariadb(mariadb: &Mariadb, data: &Copied) {
-    let kind = |kind: &str| if kind == "numeric" { "decimal(30,10)".to_owned() } else { kind.to_owned() };
+    let kind = |kind: &str| if kind == "double precision" { "decimal(30,10)".to_owned() } else { kind.to_owned() };
     let columns: Vec<String> = data.columns.iter().map(|(name, own)| format!("`{name}` {}", kind(own))).collect();
     let value = |text: &str| match text {
         "" => "NULL".to_owned(),

@@ -267,7 +267,7 @@ impl Consent {
 }
 
 impl Ledger {
-    fn config(&self) -> PathBuf {
+    pub(super) fn config(&self) -> PathBuf {
         match (&self.config, &self.department) {
             (Some(config), _) => config.clone(),
             (None, department) => Layout::new(&self.folder).node(department.as_deref().unwrap_or_default()).join("node.toml"),

@@ -218,7 +218,7 @@ impl Courier {
         let _turn = self.keeping.lock().await;
         match self.inbox.new_in(offer) {
             // What comes too soon is offered again.
-            Ok(New::Nothing | New::TooSoon) => {}
+            Ok(New::Nothing | New::TooSoon | New::Discarded) => {}
             Ok(New::TooMany) => {
                 tracing::warn!(
                     department = offer.statement.department.as_str(),

@@ -13,83 +13,33 @@
 //! whole list. Where a linkage key was brought to somebody, it may be another: the domain's lists are asked for anew, as a whole.
 //! All lists together take bounded memory ([`room`]): the idlest make room, and where none does the query is refused.
 
+mod applied;
 mod list;
+mod lists;
 mod room;
 mod told;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use concordat_policy::agreement::ConsentAge;
 use concordat_policy::{Agreement, Code, LinkageDomain, Name, Refusal, Signatures};
-use concordat_proto::receipt::Standing;
 use concordat_proto::v1;
 use futures::future::{join_all, try_join_all};
 
+pub(crate) use self::applied::Applied;
 pub(crate) use self::list::{List, without};
-use self::room::{Memory, Room};
-use super::{Errand, Fetcher, Source, agreement, domain};
+pub(crate) use self::lists::Lists;
+use self::lists::{Held, Key, Need, Slot, lock};
+use super::{Errand, Fetcher, agreement, domain};
 use crate::plan::ReleaseSpec;
 
 /// After what time a list is forgotten that no query has asked for.
 const IDLE: Duration = Duration::from_secs(3_600);
 
-/// Which list.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
-    /// Whose ledger.
-    department: Name,
-    domain: LinkageDomain,
-    agreement: Name,
-    agreement_digest: String,
-    /// Of the data that is reached.
-    basis: v1::Basis,
-}
-
-/// A list as a department stated it.
-#[derive(Debug, Clone)]
-struct Held {
-    list: Arc<List>,
-    standing: Standing,
-    /// What the department chose by.
-    rules: String,
-    /// The moment at which it judged records with times, by its clock, Unix seconds.
-    judged_at: i64,
-    /// Before it was asked for, by two clocks.
-    asked: Instant,
-    as_of: i64,
-    /// Of the key that its pseudonyms are made with ([`super::Relay::round`]).
-    round: u64,
-}
-
 /// An agreement, and what tells which keys are its parties' now.
 type Agreed<'a> = (&'a Agreement, &'a Signatures);
-
-/// How new a list must be.
-#[derive(Debug, Clone, Copy)]
-enum Need {
-    Since(Instant),
-    Within(ConsentAge),
-}
-
-impl Need {
-    fn met(self, held: &Held) -> bool {
-        match self {
-            Self::Since(start) => held.asked >= start,
-            Self::Within(age) => held.asked.elapsed() <= age.duration(),
-        }
-    }
-}
-
-/// Where a list stands.
-#[derive(Debug)]
-struct Slot {
-    held: Mutex<Option<Held>>,
-    used: Mutex<Instant>,
-    /// Held while the department is asked. Who waits for it may find what it came for.
-    turn: tokio::sync::Mutex<()>,
-}
 
 /// Which departments a query is waiting for, to tell whose choices reach the others' data. What is dropped meanwhile stays in it.
 #[derive(Debug, Default)]
@@ -110,56 +60,6 @@ impl Awaited {
         if let Some(at) = all.iter().position(|awaited| awaited == department) {
             all.swap_remove(at);
         }
-    }
-}
-
-/// All lists.
-#[derive(Debug)]
-pub(crate) struct Lists {
-    slots: Mutex<HashMap<Key, Arc<Slot>>>,
-    memory: Memory,
-}
-
-/// Where the consent ledger of a department stood that an answer rests on.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub(crate) struct Applied {
-    /// The department.
-    pub(crate) department: String,
-    /// The least version of its ledger that was applied to any of the data.
-    pub(crate) consent_version: u64,
-    /// The ledger's generation, where the department once acknowledged that it restored a backup.
-    #[serde(skip_serializing_if = "first")]
-    pub(crate) consent_generation: u32,
-    /// Where the query did not read its data: when it stated that version, Unix seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) as_of: Option<i64>,
-}
-
-fn first(generation: &u32) -> bool {
-    *generation == 0
-}
-
-impl Applied {
-    fn new(department: &str, standing: Standing, as_of: Option<i64>) -> Self {
-        let Standing { generation, version } = standing;
-        Self { department: department.to_owned(), consent_version: version, consent_generation: generation, as_of }
-    }
-
-    pub(crate) fn standing(&self) -> Standing {
-        Standing { generation: self.consent_generation, version: self.consent_version }
-    }
-
-    /// What releases and lists together rest on: of each department the earlier.
-    pub(crate) fn together(sources: &[Source], lists: &[Self]) -> Vec<Self> {
-        let own = sources.iter().map(|source| Self::new(&source.department, source.standing(), None));
-        let mut all: BTreeMap<String, Self> = BTreeMap::new();
-        for applied in own.chain(lists.iter().cloned()) {
-            match all.get(&applied.department) {
-                Some(known) if known.standing() <= applied.standing() => {}
-                _ => drop(all.insert(applied.department.clone(), applied)),
-            }
-        }
-        all.into_values().collect()
     }
 }
 
@@ -240,7 +140,11 @@ impl Fetcher {
             None => Arc::new(List::whole(told.changes).within(told.room)),
             Some(before) if told.changes.added.is_empty() && told.changes.removed.is_empty() => before.list,
             Some(before) => {
-                self.lists.extend(&key.department, &mut told.room, before.list.bytes_after(&told.changes))?;
+                if let Err(refusal) = self.lists.extend(&key.department, &mut told.room, before.list.bytes_after(&told.changes)) {
+                    // Its own room is given back, so that the next query can have it whole.
+                    *lock(&slot.held) = None;
+                    return Err(refusal);
+                }
                 Arc::new(before.list.after(&told.changes).within(told.room))
             }
         };
@@ -280,69 +184,6 @@ impl Fetcher {
     }
 }
 
-impl Lists {
-    /// Lists that take at most so many bytes in all.
-    pub(crate) fn new(most: usize) -> Self {
-        Self { slots: Mutex::default(), memory: Memory::new(most) }
-    }
-
-    fn all(&self) -> MutexGuard<'_, HashMap<Key, Arc<Slot>>> {
-        lock(&self.slots)
-    }
-
-    fn room(&self) -> Room {
-        self.memory.room()
-    }
-
-    /// Takes more room for a list of `department`, if need be that of lists which nobody uses.
-    fn extend(&self, department: &Name, room: &mut Room, bytes: usize) -> Result<(), Refusal> {
-        while !room.grow(bytes) {
-            if !self.drop_idlest() {
-                let most = self.memory.most() >> 20;
-                let what = format!(
-                    "the lists of whose withdrawals reach other departments' data would take more than {most} MiB, the gateway's limit, \
-                     with the one of department '{department}'"
-                );
-                return Err(Refusal::new(Code::LimitExceeded, what)
-                    .department(department)
-                    .advice("try again when fewer queries run; the gateway's operator can raise reach_mib"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Drops the list that was not used for longest, among those that nobody uses or asks for now. Whether there was one.
-    fn drop_idlest(&self) -> bool {
-        let mut all = self.all();
-        let idle = all.iter().filter(|(_, slot)| slot.idle());
-        let idlest = idle.min_by_key(|(_, slot)| *lock(&slot.used)).map(|(key, _)| key.clone());
-        idlest.is_some_and(|key| all.remove(&key).is_some())
-    }
-
-    fn slot(&self, key: &Key) -> Arc<Slot> {
-        let new = || Arc::new(Slot { held: Mutex::default(), used: Mutex::new(Instant::now()), turn: tokio::sync::Mutex::default() });
-        let slot = Arc::clone(self.all().entry(key.clone()).or_insert_with(new));
-        *lock(&slot.used) = Instant::now();
-        slot
-    }
-}
-
-impl Slot {
-    /// Whether it holds memory for a list that nobody uses or asks for now.
-    fn idle(&self) -> bool {
-        let free = |held: &Held| held.list.bytes() > 0 && Arc::strong_count(&held.list) == 1;
-        self.turn.try_lock().is_ok() && lock(&self.held).as_ref().is_some_and(free)
-    }
-
-    fn held(&self) -> Option<Held> {
-        lock(&self.held).clone()
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// What the query does not read, and cannot do without. What a node did wrong, or the log could not hold, stays what it is.
 fn outdated(department: &Name, age: ConsentAge, cause: Refusal) -> Refusal {
     if !matches!(cause.code, Code::NodeUnavailable | Code::NodeTimeout | Code::NodeRefused) {
@@ -359,90 +200,7 @@ fn outdated(department: &Name, age: ConsentAge, cause: Refusal) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use concordat_proto::reach::Changes;
-
     use super::*;
-
-    #[test]
-    fn of_each_department_the_earlier_version_is_stated() {
-        let at = |generation, version| Standing { generation, version };
-        let source = |department: &str, standing: Standing| Source {
-            department: department.into(),
-            dataset: "d".into(),
-            consent_version: standing.version,
-            consent_generation: standing.generation,
-            freshness: 1,
-            counts: None,
-            rows: 1,
-            delivered: 1,
-            subjects: 1,
-            partners: None,
-            denominators: None,
-        };
-        let sources = [source("dfe", at(0, 9)), source("dwp", at(1, 2))];
-        let lists = [Applied::new("dfe", at(0, 8), None), Applied::new("dwp", at(1, 3), None), Applied::new("dhsc", at(0, 4), Some(77))];
-        let together = Applied::together(&sources, &lists);
-        let stated: Vec<_> = together.iter().map(|a| (a.department.as_str(), a.standing(), a.as_of)).collect();
-        assert_eq!(stated, [("dfe", at(0, 8), None), ("dhsc", at(0, 4), Some(77)), ("dwp", at(1, 2), None)]);
-        let json = serde_json::to_value(&together).unwrap();
-        assert_eq!(json[0], serde_json::json!({ "department": "dfe", "consent_version": 8 }));
-        assert_eq!(json[1]["as_of"], 77);
-    }
-
-    #[test]
-    fn a_list_is_new_enough_for_a_query_or_for_an_age() {
-        let before = Instant::now();
-        let held = Held {
-            list: Arc::default(),
-            standing: Standing::default(),
-            rules: String::new(),
-            judged_at: 0,
-            asked: before,
-            as_of: 0,
-            round: 0,
-        };
-        assert!(Need::Since(before).met(&held));
-        assert!(!Need::Since(before + Duration::from_millis(1)).met(&held), "what was asked before the query started is too old");
-        assert!(Need::Within(ConsentAge::default()).met(&held));
-    }
-
-    #[test]
-    fn the_idlest_list_makes_room_and_none_that_is_used() {
-        let name = |text: &str| Name::parse(text).unwrap();
-        let key = |department: &str| Key {
-            department: name(department),
-            domain: LinkageDomain { mission: name("m"), purpose: name("p"), epoch: 7, rotation: 0 },
-            agreement: name("a"),
-            agreement_digest: "digest".into(),
-            basis: v1::Basis::Consent,
-        };
-        let lists = Lists::new(100);
-        let keep = |department: &str| {
-            let mut room = lists.room();
-            lists.extend(&name(department), &mut room, 48)?;
-            let changes = Changes { added: (0..3u128).map(u128::to_be_bytes).collect(), removed: Vec::new() };
-            let list = Arc::new(List::whole(changes).within(room));
-            let (standing, asked) = (Standing::default(), Instant::now());
-            let slot = lists.slot(&key(department));
-            *lock(&slot.held) =
-                Some(Held { list: Arc::clone(&list), standing, rules: String::new(), judged_at: 0, asked, as_of: 0, round: 0 });
-            Ok::<_, Refusal>(list)
-        };
-        let known = |department: &str| lists.all().contains_key(&key(department));
-        drop(keep("dfe").unwrap());
-        let used = keep("dwp").unwrap();
-        let also = keep("dhsc").unwrap();
-        assert_eq!([known("dfe"), known("dwp"), known("dhsc")], [false, true, true], "who was used before makes room");
-        let refusal = keep("dbt").unwrap_err();
-        assert_eq!((refusal.code, refusal.department.as_deref()), (Code::LimitExceeded, Some("dbt")));
-        assert!(refusal.advice.unwrap().contains("reach_mib"));
-        drop((used, also));
-        drop(keep("dbt").unwrap());
-        assert_eq!([known("dwp"), known("dhsc"), known("dbt")], [false, true, true]);
-        drop(lists.slot(&key("dhsc")));
-        keep("dfe").unwrap();
-        assert_eq!([known("dhsc"), known("dbt"), known("dfe")], [true, false, true]);
-    }
 
     #[test]
     fn only_what_could_not_be_had_is_outdated() {

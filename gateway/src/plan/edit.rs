@@ -91,6 +91,7 @@ fn ways(refusal: &Refusal) -> Option<(Target, Vec<Way>)> {
             };
             (Target::Column(dataset, column), ways)
         }
+        Cause::Unlisted { dataset, column, .. } => (Target::Column(dataset, column), vec![DropConditions, LeaveOut]),
         Cause::Kept { dataset, column, .. } => (Target::Column(dataset, column), vec![ToWhere, DropConditions, LeaveOut]),
         Cause::Hidden { column: Some(column) } => {
             let name = column.rsplit('.').next().unwrap_or_default().to_owned();

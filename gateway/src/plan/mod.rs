@@ -7,6 +7,7 @@ mod edit;
 mod expression;
 mod failure;
 mod link;
+mod listed;
 mod parameters;
 mod predicate;
 mod protect;

@@ -29,6 +29,7 @@ use datafusion::prelude::{coalesce, col};
 
 use super::expression::{Place, Read, not_offered, outer_reference};
 use super::link::{Carried, carried};
+use super::listed::listed_only;
 use super::release_table::ReleaseTable;
 use super::shape::{Linked, Origin, Present, Rows, Safe, Shape, SourceColumn, Visible, find, refuse};
 use super::tally::Tally;
@@ -294,6 +295,7 @@ impl<'a> Rewriter<'a> {
         let mut read = Read::default();
         let place = Place { visible: &rows.visible, subqueries: true };
         let condition = self.row_expression(condition, place, &mut read)?;
+        listed_only(self.permit, &condition, &rows.visible)?;
         for (dataset, column) in &read.columns {
             self.uses.add(dataset, column, Use::Filter);
         }
@@ -374,7 +376,9 @@ impl<'a> Rewriter<'a> {
                 kept.push(condition);
             } else {
                 let mut read = Read::default();
-                kept.push(self.row_expression(condition, Place { visible: &sides, subqueries: false }, &mut read)?);
+                let condition = self.row_expression(condition, Place { visible: &sides, subqueries: false }, &mut read)?;
+                listed_only(self.permit, &condition, &sides)?;
+                kept.push(condition);
                 outer_condition(join.join_type, &read, &left.visible, &right.visible)?;
                 for (dataset, column) in read.columns {
                     self.uses.add(&dataset, &column, Use::Filter);

@@ -29,6 +29,7 @@ use datafusion::prelude::{coalesce, lit};
 
 use super::domain::key_domain;
 use super::expression::{Place, Read, not_offered};
+use super::listed::listed_only;
 use super::protect::Protect;
 use super::rewrite::Rewriter;
 use super::safe::{MAX_MASKED, bare};
@@ -329,6 +330,7 @@ impl Rewriter<'_> {
     fn counted_condition(&mut self, condition: Expr, rows: &Rows) -> Result<Expr> {
         let mut read = Read::default();
         let condition = self.row_expression(condition, Place { visible: &rows.visible, subqueries: false }, &mut read)?;
+        listed_only(self.permit, &condition, &rows.visible)?;
         for (dataset, column) in read.columns {
             self.uses.add(&dataset, &column, Use::Filter);
         }

@@ -339,6 +339,67 @@ async fn the_rest_is_refused_with_its_code() {
     }
 }
 
+/// Wherever a condition stands, a column of listed filters is compared with its listed values, or not at all.
+#[tokio::test]
+async fn a_filter_of_listed_values_compares_with_those_alone() {
+    let text = AGREEMENT
+        .replace("[\"group_by\", \"filter\"], values", "[\"group_by\", \"filter\"], filter = \"listed\", values")
+        .replace("uses = [\"output\", \"filter\"]", "uses = [\"output\", \"filter\"], filter = \"listed\", values = [\"2020\", \"2021\"]");
+    let agreement = agreed(&text);
+    let mut signatures = Signatures::default();
+    sign(&mut signatures, &agreement, &[]);
+    let permit = permitted(&[agreement], &signatures).unwrap();
+    for sql in [
+        "SELECT count(*) FROM a.people WHERE region = 'N'",
+        "SELECT count(*) FROM a.people WHERE 'N' <> region",
+        "SELECT count(*) FROM a.people WHERE region NOT IN ('N', 'S') OR region IS NULL",
+        "SELECT count(*) FROM a.people WHERE (region = 'N') IS NOT TRUE",
+        "SELECT count(*) FROM a.people WHERE NOT (year = 2020 AND age > 18)",
+        "SELECT count(*) FILTER (WHERE region = 'N' AND year IN (2020, 2021)) FROM a.people",
+        "SELECT sum(CASE WHEN region = 'N' THEN 1 ELSE 0 END) FROM a.people",
+        "SELECT count(*) FROM (SELECT region AS r FROM a.people) t WHERE r = 'N'",
+        "SELECT count(*) FROM a.people p JOIN b.claims c ON p.subject = c.subject AND (p.region = 'N' OR c.open)",
+        "SELECT region, count(*) FROM a.people GROUP BY region HAVING region > 'E'",
+    ] {
+        planned_under(permit.clone(), sql).await.unwrap_or_else(|refusal| panic!("{sql}: {refusal:?}"));
+    }
+    for sql in [
+        "SELECT count(*) FROM a.people WHERE region = 'X'",
+        "SELECT count(*) FROM a.people WHERE region IN ('N', 'X')",
+        "SELECT count(*) FROM a.people WHERE region < 'N'",
+        "SELECT count(*) FROM a.people WHERE region BETWEEN 'N' AND 'S'",
+        "SELECT count(*) FROM a.people WHERE CASE WHEN region = 'N' THEN flag ELSE true END",
+        "SELECT count(*) FILTER (WHERE region > 'N') FROM a.people",
+        "SELECT sum(CASE WHEN region > 'N' THEN 1 ELSE 0 END) FROM a.people",
+        "SELECT count(*) FROM (SELECT CASE WHEN region > 'N' THEN flag END AS x FROM a.people) t WHERE x IS NULL",
+        "SELECT count(*) FROM a.people p JOIN b.claims c ON p.subject = c.subject AND p.region > 'N'",
+        "SELECT count(*) FROM b.claims c WHERE EXISTS (SELECT 1 FROM a.people p WHERE p.subject = c.subject AND p.region > 'N')",
+    ] {
+        let refusal = planned_under(permit.clone(), sql).await.err().unwrap_or_else(|| panic!("planned: {sql}"));
+        let says = "a.people.region may be used for filter only by comparison with its listed values: agreement 'test' limits it";
+        assert!(refusal.code == Code::Denied && refusal.message == says, "{sql}\n{refusal:?}");
+        assert_eq!(refusal.department.as_deref(), Some("a"), "{sql}");
+    }
+    for sql in [
+        "SELECT count(*) FROM a.people WHERE year > 2020",
+        "SELECT count(*) FROM a.people WHERE coalesce(year, 2020) = 2020",
+        "SELECT count(*) FROM (SELECT coalesce(year, 2020) AS year FROM a.people) t WHERE year = 2020",
+        "SELECT count(*) FROM (SELECT subject, max(year) AS year FROM a.people GROUP BY subject) t WHERE year = 2020",
+        "SELECT count(*) FROM a.people p JOIN b.claims c ON p.subject = c.subject AND p.year = c.amount",
+    ] {
+        let refusal = planned_under(permit.clone(), sql).await.err().unwrap_or_else(|| panic!("planned: {sql}"));
+        assert!(refusal.message.starts_with("a.people.year may be used for filter only by comparison"), "{sql}\n{refusal:?}");
+    }
+    // Whatever the planner makes of functions of texts, none is planned.
+    for sql in [
+        "SELECT count(*) FROM a.people WHERE region LIKE 'N%'",
+        "SELECT count(*) FROM a.people WHERE upper(region) = 'N'",
+        "SELECT count(*) FROM (SELECT lower(region) AS region FROM a.people) t WHERE region = 'N'",
+    ] {
+        assert!(planned_under(permit.clone(), sql).await.is_err(), "planned: {sql}");
+    }
+}
+
 #[tokio::test]
 async fn each_party_must_have_signed() {
     let one = agreed(AGREEMENT);

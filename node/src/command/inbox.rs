@@ -141,8 +141,12 @@ pub(super) fn discard(args: &WaitingArgs) -> miette::Result<()> {
     match found.first() {
         Some(first) => {
             note(&paths, "agreement.discarded", &first.agreement)?;
-            let kept = inbox(&paths.state).discard(&first.agreement.digest, private::replace);
-            kept.into_diagnostic().wrap_err("it cannot be written down that it was discarded")?;
+            // What is only offered no longer may come back from others.
+            let waits = inbox(&paths.state);
+            if waiting(&waits, &paths)?.iter().any(|held| is(held, &args.agreement)) {
+                let kept = waits.discard(&first.agreement.digest, private::replace);
+                kept.into_diagnostic().wrap_err("it cannot be written down that it was discarded")?;
+            }
         }
         None => noted(&paths, Note::new("agreement.discarded").field("folder", name.as_str()))?,
     }
@@ -334,7 +338,7 @@ mod tests {
         discard(&which("another")).unwrap();
         assert!(place.exists() && one(&inbox(&paths.state), &paths, "another").is_err());
         assert!(outbox(&paths.state).held().unwrap().is_empty());
-        assert_eq!(inbox(&paths.state).new_in(&again).unwrap(), New::Nothing, "it does not come back");
+        assert_eq!(inbox(&paths.state).new_in(&again).unwrap(), New::Discarded, "it does not come back");
         // Unless this department offers it itself; and what has ended is offered no longer.
         propose(&which("another")).unwrap();
         assert_eq!(inbox(&paths.state).new_in(&again).unwrap(), New::Text);

@@ -27,12 +27,12 @@ use crate::private;
 pub enum LinkageCommand {
     /// Show the linkage domains of the agreements, the keys that are held, who may hold them, and how they lie on disk.
     #[command(after_help = "Example:\n  concordat-node linkage show --config node.toml\n\nNo key is shown. Works beside a running node.")]
-    Show(ShowArgs),
+    Show(LinkageShowArgs),
     /// Write an agreement's next text: with it, pseudonyms begin anew, and none match earlier ones.
     #[command(
         after_help = "Example:\n  concordat-node linkage rotate opportunity --config node.toml --out opportunity.toml\n\nWrites a file and changes nothing else: any party may propose it, and it counts when every party has signed it and the gateway\nholds it. Remove a party that leaves from the file by hand, with its datasets, before anybody signs. What was begun under the\nold text ends within two seconds of a department's taking the new one; while departments or the gateway hold different texts,\nqueries are refused, naming who holds another."
     )]
-    Rotate(RotateArgs),
+    Rotate(LinkageRotateArgs),
     /// Encrypt linkage keys on disk as `keys.at_rest` says, or no longer.
     #[command(
         after_help = "Example:\n  concordat-node linkage protect --config node.toml\n  concordat-node linkage protect --config node.toml --before node.toml.old\n\nStop the node first. The department's private key and the keys of domains are written anew, each whole or not at all; it can be\nrepeated. To change a passphrase or the way, keep the old configuration and name it with --before. Remove copies in backups."
@@ -42,7 +42,7 @@ pub enum LinkageCommand {
 
 /// Of which node.
 #[derive(Debug, Args)]
-pub struct ShowArgs {
+pub struct LinkageShowArgs {
     /// The node's configuration.
     #[arg(long, value_name = "FILE", default_value = "node.toml")]
     pub config: PathBuf,
@@ -50,7 +50,7 @@ pub struct ShowArgs {
 
 /// What is written.
 #[derive(Debug, Args)]
-pub struct RotateArgs {
+pub struct LinkageRotateArgs {
     /// The agreement's id.
     #[arg(value_name = "AGREEMENT")]
     pub agreement: String,
@@ -116,7 +116,7 @@ fn shown(config: &Config, kept: &[Shown], now: DateTime<Utc>) -> String {
     text
 }
 
-fn rotate(args: &RotateArgs) -> miette::Result<()> {
+fn rotate(args: &LinkageRotateArgs) -> miette::Result<()> {
     let paths = Paths::read(&args.config)?;
     let file = held(&paths, &args.agreement)?;
     let unreadable = |e: std::io::Error| Fault::new(file.display(), format!("cannot be read: {e}"), "correct its permissions");

@@ -6,7 +6,7 @@
 //! Where something is kept of somebody erased, so is the identifier, encrypted under a key that is derived from the secret
 //! (AES-256-GCM, bound to type and digest): their objection goes on reaching other departments' data, where agreements say so, and
 //! pseudonyms are made of identifiers only. [`super::reach`] alone opens it. Whoever holds secret and ledger can read it, who could
-//! also try the identifiers one by one: there are few (some 10^9 NINOs). Nobody can do more.
+//! also try NINOs one by one (there are some 10^9); of identifiers that cannot be guessed, this is the one way to read them.
 //!
 //! Where the ledger holds erased people, a secret that is gone or another is an error, never a new beginning: their objections
 //! would be forgotten.

@@ -257,6 +257,10 @@ fn neighbouring_epochs_are_taken_at_their_boundary_only() {
 
 /// The keys of `dwp` were replaced an hour ago, which had signed the agreement by then; the linkage key by this one.
 fn succeeded(agreement: &Agreement, next: &Fingerprint) -> Seen {
+    succeeded_at(agreement, next, Utc::now() - TimeDelta::hours(1))
+}
+
+fn succeeded_at(agreement: &Agreement, next: &Fingerprint, from: DateTime<Utc>) -> Seen {
     let dwp = agreement.party(&name("dwp")).unwrap().clone();
     let mut seen = Seen::default();
     let signed = Statement {
@@ -271,7 +275,7 @@ fn succeeded(agreement: &Agreement, next: &Fingerprint) -> Seen {
         department: dwp.department,
         key: dwp.signing_key,
         next: Fingerprint::of(b"next"),
-        from: Utc::now() - TimeDelta::hours(1),
+        from,
         linkage: Some(NextLinkage { key: dwp.linkage_key, next: next.clone() }),
     })
     .unwrap();
@@ -289,6 +293,21 @@ fn after_a_succession_keys_are_sealed_to_the_new_key_and_to_no_other() {
     let sealed = pair.dfe.0.seal(&request, &pair.dfe.1, pair.now).unwrap();
     assert!(pair.dwp.0.accept(&sealed, &pair.dwp.1, pair.now).is_err(), "the old key opens nothing");
     LinkageKeys::open(next, AtRest::default(), folder.path()).unwrap().accept(&sealed, &pair.dwp.1, pair.now).unwrap();
+}
+
+#[test]
+fn a_domain_that_is_asked_for_a_moment_early_has_the_keys_of_its_begin() {
+    let next = linkage_key().0;
+    let print = Fingerprint::of(&next.public());
+    let epoch = Pair::new().domain().epoch + 1;
+    let begin = DateTime::from_timestamp(i64::from(epoch) * 90 * 86_400, 0).unwrap();
+    let mut pair = Pair::with(true, |agreement| succeeded_at(agreement, &print, begin));
+    pair.now = begin;
+    let (old, early) = (pair.request(), begin - TimeDelta::seconds(5));
+    assert!(pair.dfe.0.seal(&old, &pair.dfe.1, early).is_err(), "a key that ends with the epoch before");
+    let request = v1::SealRequest { recipient_key: next.public().to_vec(), ..old };
+    pair.dfe.0.seal(&request, &pair.dfe.1, early).unwrap();
+    pair.key(&pair.dfe).unwrap();
 }
 
 /// A third party beside the two.

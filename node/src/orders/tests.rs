@@ -152,3 +152,31 @@ fn an_agreement_that_is_not_in_force_permits_nothing() {
         assert_eq!(code(outcome), expected, "{day}");
     }
 }
+
+/// Neither order nor a value that is not listed reaches the source, whatever the gateway let through; the owner's own condition does.
+#[test]
+fn a_filter_of_listed_values_is_kept_here_too() {
+    let mut world = World::new();
+    let free = "cohort = { type = \"integer\", classification = \"personal\", uses = [\"filter\"] }";
+    let listed = free.replace("[\"filter\"]", "[\"filter\"], filter = \"listed\", values = [\"2023\", \"2024\"]");
+    world.agree(free, &listed);
+    world.agree("[dataset.columns]\nregion", "rows = [{ column = \"cohort\", at_least = 2020 }]\n[dataset.columns]\nregion");
+    let verifier = verifier(&world);
+    let now = Utc::now();
+    let verified = |comparison, value| {
+        let mut request = world.request(now);
+        request.predicate = Some(to_wire(&Predicate::Compare { column: "cohort".into(), comparison, value: Value::Integer(value) }));
+        verifier.verify(&world.order(&request, now), &world.gateway.fingerprint, now)
+    };
+    for (comparison, value) in [(Comparison::Equal, 2024), (Comparison::NotEqual, 2023)] {
+        assert!(verified(comparison, value).unwrap().condition.is_some(), "the owner's condition stays");
+    }
+    for (comparison, value) in
+        [(Comparison::Equal, 2022), (Comparison::NotEqual, 2022), (Comparison::Less, 2024), (Comparison::Greater, 2023)]
+    {
+        let refusal = verified(comparison, value).unwrap_err();
+        let says = "dfe.attainment.cohort may be used for filter only by comparison with its listed values: agreement 'opportunity-2026'";
+        assert!(refusal.message.starts_with(says), "{refusal:?}");
+        assert_eq!((refusal.code, refusal.department.as_deref()), (Code::Denied, Some("dfe")));
+    }
+}

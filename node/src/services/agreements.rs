@@ -76,6 +76,12 @@ impl Control {
         .await?;
         let limit = match new {
             New::Nothing => return Ok(None),
+            // Whoever sends it tries again: the department may propose it yet.
+            New::Discarded => {
+                let cause = "this department's people have discarded that text";
+                let refusal = Refusal::new(Code::Denied, cause).department(&own);
+                return Ok(Some(refusal.advice("ask them to propose it themselves, if they want it after all")));
+            }
             New::Text | New::Signature => None,
             New::TooMany => Some((
                 format!("this department holds {MAX_HELD} proposals of '{}' or {MAX_HELD_IN_ALL} in all", offer.statement.department),

@@ -104,7 +104,8 @@ impl Control {
             .ok_or_else(|| self.invalid("other records were recorded under this call's id; nothing was recorded"))?;
         let told = if records.len() > MAX_RECEIPTS { &[][..] } else { records };
         let receipts = receipts.of(told, &recorded).map_err(Refusal::internal)?;
-        Ok(v1::RecordResponse { consent_version: recorded.version, receipts, recorded_before })
+        let consent_generation = self.generation()?;
+        Ok(v1::RecordResponse { consent_version: recorded.version, receipts, recorded_before, consent_generation })
     }
 
     async fn import_consent(
@@ -158,7 +159,13 @@ impl Control {
         let (before, version) = blocking(finish).await?;
         let entry = Entry::new("consent.imported").field("import", id).field("records", records).field("imported_before", before);
         self.0.log(entry.field("consent_version", version)).await?;
-        Ok(v1::ImportResponse { consent_version: version, records, imported_before: before })
+        let consent_generation = self.generation()?;
+        Ok(v1::ImportResponse { consent_version: version, records, imported_before: before, consent_generation })
+    }
+
+    /// The ledger's generation, which with a version says where it stands.
+    pub(super) fn generation(&self) -> Result<u32, Refusal> {
+        self.0.consent.generation().map_err(|e| self.ledger(e))
     }
 
     async fn next(&self, messages: &mut Streaming<v1::ImportRequest>) -> Result<Option<v1::ImportRequest>, Refusal> {

@@ -96,7 +96,7 @@ impl Control {
         };
         let version = blocking(correct).await?;
         self.0.log(Entry::new("consent.corrected").field("corrects", place).field("consent_version", version)).await?;
-        Ok(v1::CorrectResponse { consent_version: version })
+        Ok(v1::CorrectResponse { consent_version: version, consent_generation: self.generation()? })
     }
 
     pub(super) async fn erase_consent(
@@ -118,7 +118,8 @@ impl Control {
         let entry = Entry::new("consent.erased").field("subjects", erased.subjects).field("wiped", erased.wiped);
         self.0.log(entry.field("consent_version", erased.version)).await?;
         let subjects = u32::try_from(erased.subjects).map_err(Refusal::internal)?;
-        Ok(v1::EraseResponse { consent_version: erased.version, subjects, wiped: erased.wiped })
+        let consent_generation = self.generation()?;
+        Ok(v1::EraseResponse { consent_version: erased.version, subjects, wiped: erased.wiped, consent_generation })
     }
 }
 

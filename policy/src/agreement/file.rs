@@ -34,6 +34,12 @@ pub(super) struct File {
     review_on: Option<NaiveDate>,
     #[serde(default)]
     benefits: Option<String>,
+    #[serde(default)]
+    objective: Option<String>,
+    #[serde(default)]
+    retention: Option<String>,
+    #[serde(default)]
+    impact_assessment: Option<String>,
     #[serde(default = "default_minimum_subjects")]
     minimum_subjects: u32,
     #[serde(default)]
@@ -197,6 +203,9 @@ impl File {
             valid_until: self.valid_until,
             review_on: self.review_on,
             benefits: self.benefits,
+            objective: self.objective,
+            retention: self.retention,
+            impact_assessment: self.impact_assessment,
             minimum_subjects: self.minimum_subjects,
             limits: self.limits,
             withdrawals: self.withdrawals,
@@ -275,6 +284,9 @@ impl DatasetFile {
                     "add values = [...], or publish a banded column beside it",
                 );
             }
+            if let Some((cause, remedy)) = limit_at_fault(rule) {
+                problem(cause, remedy);
+            }
             if rule.uses.contains(&Use::Join) {
                 problem("only the pseudonym joins datasets", "remove 'join'");
             }
@@ -303,4 +315,25 @@ impl DatasetFile {
             _ => Err(problems),
         }
     }
+}
+
+/// What is wrong with a column's limit of the use `filter`, and what to do.
+fn limit_at_fault(rule: &ColumnRule) -> Option<(&'static str, &'static str)> {
+    rule.filter?;
+    if !rule.uses.contains(&Use::Filter) {
+        return Some((
+            "filter = \"listed\" limits the use 'filter', which the column does not have",
+            "add 'filter' to its uses, or remove the limit",
+        ));
+    }
+    if rule.kind == crate::ColumnType::Boolean {
+        return Some(("a boolean column has two values, and no list that could limit its use 'filter'", "remove filter = \"listed\""));
+    }
+    let Some(values) = &rule.values else {
+        return Some(("filter = \"listed\" needs the column's published list of values", "add values = [...], or remove the limit"));
+    };
+    (values.is_empty() || values.iter().any(|value| rule.kind.read(value).is_none())).then_some((
+        "filter = \"listed\" needs a list of values of the column's type",
+        "write numbers as in [\"1\", \"2\"], days as in [\"2026-01-31\"]",
+    ))
 }

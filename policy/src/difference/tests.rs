@@ -59,6 +59,19 @@ fn conditions_on_rows_are_told_by_column() {
 }
 
 #[test]
+fn a_limit_of_what_a_column_is_compared_with_narrows() {
+    let listed = AGREEMENT.replace("uses = [\"group_by\", \"filter\"]", "uses = [\"group_by\", \"filter\"], filter = \"listed\"");
+    insta::assert_snapshot!(between(AGREEMENT, &listed), @r#"
+    Terms:
+      dfe.attainment.region: filter: "listed" is new (narrower)
+    "#);
+    insta::assert_snapshot!(between(&listed, AGREEMENT), @r#"
+    Terms:
+      dfe.attainment.region: filter: "listed" is gone (wider)
+    "#);
+}
+
+#[test]
 fn each_term_says_whether_more_may_be_done_by_it_or_less() {
     let with = |extra: &str| AGREEMENT.replacen("mission = \"m\"", &format!("mission = \"m\"\n{extra}"), 1);
     let changed = |from: &str, to: &str| {
@@ -78,6 +91,15 @@ fn each_term_says_whether_more_may_be_done_by_it_or_less() {
         ("epoch_days", AGREEMENT.into(), changed("keyholder = \"dfe\"", "keyholder = \"dfe\", epoch_days = 91"), Turn::Wider),
         ("keyholder", AGREEMENT.into(), changed("keyholder = \"dfe\"", "keyholder = \"dwp\""), Turn::Other),
         ("title", AGREEMENT.into(), changed("For the tests", "Of the tests"), Turn::Other),
+        ("objective", AGREEMENT.into(), with("objective = \"o\""), Turn::Other),
+        ("retention", with("retention = \"a year\""), with("retention = \"for ever\""), Turn::Other),
+        ("impact_assessment", AGREEMENT.into(), with("impact_assessment = \"DPIA 7\""), Turn::Other),
+        (
+            "party dwp: contact",
+            AGREEMENT.into(),
+            changed("signing_key = \"sha256:1", "contact = \"c\"\nsigning_key = \"sha256:1"),
+            Turn::Other,
+        ),
         ("party dwp: signing_key", AGREEMENT.into(), changed("signing_key = \"sha256:1", "signing_key = \"sha256:2"), Turn::Other),
         ("recipient mission-unit: roles", AGREEMENT.into(), changed("[\"analyst\"]", "[]"), Turn::Narrower),
         ("recipient x: roles", AGREEMENT.into(), format!("{AGREEMENT}[[recipient]]\norganisation = \"x\"\nroles = [\"a\"]\n"), Turn::Wider),

@@ -133,6 +133,8 @@ pub enum New {
     Signature,
     /// Nothing.
     Nothing,
+    /// A text that a person discarded.
+    Discarded,
     /// The text, and as many are held as may be: of those that its sender was the first to send, or of all.
     TooMany,
     /// Another signature of a party whose signature is held, less than an hour after something of this text was written.
@@ -158,7 +160,7 @@ impl Texts {
     /// When the folder cannot be read.
     pub fn new_in(&self, offer: &Offer) -> io::Result<New> {
         if self.discarded(&offer.agreement.digest).exists() {
-            return Ok(New::Nothing);
+            return Ok(New::Discarded);
         }
         let folder = self.folder(&offer.agreement);
         let file = file_in(&folder, &offer.agreement);
@@ -369,7 +371,7 @@ mod tests {
         assert_eq!((texts.unreadable().unwrap(), texts.held().unwrap().len()), (vec![held.folder.clone()], 0));
         std::fs::remove_dir_all(&held.folder).unwrap();
         texts.discard(&digest, write).unwrap();
-        assert_eq!((texts.new_in(&offer).unwrap(), texts.unreadable().unwrap().len()), (New::Nothing, 0));
+        assert_eq!((texts.new_in(&offer).unwrap(), texts.unreadable().unwrap().len()), (New::Discarded, 0));
         texts.welcome(&digest).unwrap();
         texts.welcome(&digest).unwrap();
         assert_eq!(texts.new_in(&offer).unwrap(), New::Text);

@@ -62,16 +62,16 @@ CREATE TYPE mood AS ENUM ('glad', 'it''s "odd"');
 CREATE DOMAIN score AS numeric(5,2) CHECK (VALUE >= 0);
 CREATE TYPE pair AS (a int, b int);
 CREATE TABLE everything (
-  i2 smallint, i4 integer, i8 bigint, n10 numeric(10,0), n numeric, n52 score, f4 real, f8 double precision, yes boolean,
+  i2 smallint, i4 integer, i8 bigint, n10 numeric(10,0), n152 numeric(15,2), n52 score, f4 real, f8 double precision, yes boolean,
   t text, v varchar(10), c char(5), nm name, one "char", ci citext, m mood, d date, ts timestamp, tz timestamptz, u uuid, j json, jb jsonb,
   b bytea, ai int[], at text[], am mood[], "Odd ""name""" text,
-  iv interval, mo money, x xml, p pair, r int4range, ip inet, tm time, bits bit(3), aj jsonb[], o oid
+  iv interval, mo money, x xml, p pair, r int4range, ip inet, tm time, bits bit(3), aj jsonb[], o oid, n numeric, n16 numeric(16,2)
 );
 INSERT INTO everything VALUES (
-  -32768, 2147483647, -9223372036854775808, 9999999999, 12345678901234567890.12345, 1.50, 1.5, 0.1, true,
+  -32768, 2147483647, -9223372036854775808, 9999999999, 9999999999999.99, 1.50, 1.5, 0.1, true,
   'Grüße', 'v', 'ab', 'nm', 'x', 'CiText', 'it''s "odd"', '2024-02-29', '2024-01-31 09:00:00.25', '2024-07-01 09:00:00+01',
   '11111111-2222-3333-4444-555555555555', '{"a": 1}', '{"b":  2}', '\x00ff', '{1,NULL,3}', '{a,"b,c"}', '{glad}', 'odd',
-  '1 day', '1.00', '<a/>', '(1,2)', '[1,2)', '10.0.0.1', '09:00', '101', '{"{}"}', 1);
+  '1 day', '1.00', '<a/>', '(1,2)', '[1,2)', '10.0.0.1', '09:00', '101', '{"{}"}', 1, 12345678901234567890.12345, 1);
 INSERT INTO everything DEFAULT VALUES;
 GRANT SELECT ON everything TO reader;
 "#;
@@ -87,7 +87,7 @@ async fn every_type_is_read_exactly_or_refused_by_name() {
         ("i4", "integer", &integer, "2147483647"),
         ("i8", "bigint", &integer, "-9223372036854775808"),
         ("n10", "numeric(10,0)", &integer, "9999999999"),
-        ("n", "numeric", &number, "1.2345678901234567e19"),
+        ("n152", "numeric(15,2)", &number, "9999999999999.99"),
         ("n52", "numeric(5,2)", &number, "1.5"),
         ("f4", "real", &number, "1.5"),
         ("f8", "double precision", &number, "0.1"),
@@ -111,7 +111,20 @@ async fn every_type_is_read_exactly_or_refused_by_name() {
         ("am", "public.mood[]", &text, "[\"glad\"]"),
         ("Odd \"name\"", "text", &text, "odd"),
     ];
-    let refused = ["interval", "money", "xml", "public.pair", "int4range", "inet", "time without time zone", "bit(3)", "jsonb[]", "oid"];
+    let refused = [
+        "interval",
+        "money",
+        "xml",
+        "public.pair",
+        "int4range",
+        "inet",
+        "time without time zone",
+        "bit(3)",
+        "jsonb[]",
+        "oid",
+        "numeric",
+        "numeric(16,2)",
+    ];
     for ((name, native, read_as, _), column) in expected.iter().zip(&opened.columns) {
         assert_eq!((*name, *native, *read_as), (column.name.as_str(), column.native.as_str(), &column.read_as));
     }
@@ -134,8 +147,6 @@ async fn values_that_no_column_holds_fail_the_scan_and_are_not_shown() {
         ("SELECT 1 AS id, 'infinity'::date AS secret", "a value of column 'secret' is an infinite date"),
         ("SELECT 1 AS id, '-infinity'::timestamptz AS secret", "a value of column 'secret' is an infinite time"),
         ("SELECT 1 AS id, timestamp '12345-01-01 00:00:00' AS secret", "a value of column 'secret' is an infinite time"),
-        ("SELECT 1 AS id, '4711e400'::numeric AS secret", "a value of column 'secret' is infinite, or too large"),
-        ("SELECT 1 AS id, 'infinity'::numeric AS secret", "a value of column 'secret' is infinite"),
         ("SELECT 1 AS id, '-infinity'::float8 AS secret", "a value of column 'secret' is infinite"),
         ("SELECT 1 AS id, t::int AS secret FROM (SELECT 'x4711'::text AS t OFFSET 0) AS s", "SQLSTATE 22P02"),
         ("SELECT id, 4711 / (id - 1) AS secret FROM (SELECT 1 AS id OFFSET 0) AS s", "SQLSTATE 22012"),
@@ -207,11 +218,11 @@ const COMPARED: &str = r"
 CREATE EXTENSION citext;
 CREATE TYPE mood AS ENUM ('z', 'a', 'B');
 CREATE COLLATION blind (provider = icu, locale = 'und-u-ks-level1', deterministic = false);
-CREATE TABLE compared (t text COLLATE blind, c char(5), ci citext, m mood, i bigint, w numeric(10,0), f double precision, n numeric, d date, yes boolean);
+CREATE TABLE compared (t text COLLATE blind, c char(5), ci citext, m mood, i bigint, w numeric(10,0), f double precision, n numeric(15,2), d date, yes boolean);
 INSERT INTO compared
   SELECT t, t, t, m, i, w, f, n, d, yes FROM
     (VALUES ('a', 'a'::mood, 7, 7, 0.1, 0.1, date '2024-02-29', true), ('A', 'z', -1, -1, -1.5, -1.5, '0001-01-01', false), ('b', 'B', 0, 0, 0, 0, '1969-12-31', NULL),
-            ('é', 'a', 9223372036854775807, 8, 'NaN', 'NaN', '9999-12-31', true), ('it''s', 'z', -9223372036854775808, 9, '-0', 1e300, '1970-01-01', false),
+            ('é', 'a', 9223372036854775807, 8, 'NaN', 'NaN', '9999-12-31', true), ('it''s', 'z', -9223372036854775808, 9, '-0', 9999999999999.99, '1970-01-01', false),
             ('', NULL, NULL, NULL, NULL, NULL, NULL, true), (NULL, 'a', 8, NULL, 2, 2, '2000-01-01', true), ('Z', 'B', 9, 1, 1e300, 2.5, '2010-01-01', false),
             ('a\''b', 'a', 1, 2, 'NaN', 0.3, '2024-02-28', true)) AS v(t, m, i, w, f, n, d, yes);
 GRANT SELECT ON compared TO reader;

@@ -52,6 +52,9 @@ valid_from = "2026-01-01"
 valid_until = "2027-01-01"
 review_on = "2026-06-01"
 benefits = "Fairer chances"
+objective = "Find gaps"
+retention = "Two years"
+impact_assessment = "DPIA 7"
 minimum_subjects = 10
 limits = { requests_per_minute = 5, rows_per_day = 7, releases_per_day = 9 }
 withdrawals = "all_parties"
@@ -62,6 +65,7 @@ linkage = { keyholder = "dfe", epoch_days = 90 }
 department = "dfe"
 signing_key = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
 linkage_key = "sha256:1111111111111111111111111111111111111111111111111111111111111111"
+contact = "dpo@dfe.example"
 
 [[recipient]]
 organisation = "unit"

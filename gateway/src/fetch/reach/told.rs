@@ -13,8 +13,9 @@ use tonic::Streaming;
 
 use super::super::Fetcher;
 use super::super::nodes::{failed, faulty, timeout};
+use super::Agreed;
+use super::lists::{Held, Key};
 use super::room::Room;
-use super::{Agreed, Held, Key};
 
 /// How long a node may take to its next message. The first one of a whole list waits for the node to read its ledger.
 const PAUSE: Duration = Duration::from_secs(60);

@@ -60,9 +60,9 @@ async fn a_stream_is_imported_once_and_as_a_whole() {
 
     let parts = || vec![part("daily-1", good, 0), part("daily-1", std::slice::from_ref(&withdrawn), 2)];
     let answer = import(&mut ledger, parts()).await.unwrap();
-    assert_eq!(answer, v1::ImportResponse { consent_version: before + 2, records: 2, imported_before: false });
+    assert_eq!(answer, v1::ImportResponse { consent_version: before + 2, records: 2, imported_before: false, consent_generation: 0 });
     let again = import(&mut ledger, parts()).await.unwrap();
-    assert_eq!(again, v1::ImportResponse { consent_version: before + 2, records: 2, imported_before: true });
+    assert_eq!(again, v1::ImportResponse { consent_version: before + 2, records: 2, imported_before: true, consent_generation: 0 });
     let other = import(&mut ledger, vec![part("daily-1", good, 1)]).await.unwrap_err();
     assert!(other.message().contains("with other records"), "{}", other.message());
     assert!(!import(&mut ledger, vec![part("daily-2", &both, 2)]).await.unwrap().imported_before);

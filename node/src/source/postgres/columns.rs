@@ -3,7 +3,8 @@
 //! | PostgreSQL | column type of a dataset | how |
 //! |---|---|---|
 //! | `smallint` `integer` `bigint`, `numeric(p,0)` with p ≤ 18 | integer, number | as it is |
-//! | `real` `double precision`, other `numeric` | number | the nearest 64-bit number, as everywhere a decimal becomes a `number`; NaN is null; infinite or beyond its range fails |
+//! | `real` `double precision` | number | as it is; NaN is null; infinite fails |
+//! | `numeric(p,s)` with p ≤ 15 and s from 0 | number | the 64-bit number that is written with the same digits; NaN is null |
 //! | `boolean` | boolean | as it is |
 //! | `date` | date | as it is; infinite fails |
 //! | `text` `varchar` `name` `"char"` `citext`, enums | text | as it is |
@@ -15,7 +16,8 @@
 //! | arrays of booleans, numbers, dates, uuids, enums and text | text | JSON |
 //! | domains | as their base type | |
 //!
-//! Everything else (`interval`, `money`, `xml`, ranges, composite types, …) is refused by name; a `query` can cast it.
+//! Everything else (`interval`, `money`, `xml`, ranges, composite types, longer `numeric`s and those without a precision, …) is refused
+//! by name; a `query` can cast it.
 //! An identifier is a column that is read as text or as an integer.
 
 use std::fmt::Write as _;
@@ -126,7 +128,7 @@ fn column(described: &Described, found: &Type<'_>) -> Option<Column> {
         ("b", 20) => (Form::Int8, name.clone(), Some(name)),
         ("b", 700) => (Form::Float4, name.clone(), Some(name)),
         ("b", 701) => (Form::Float8, name.clone(), Some(name)),
-        ("b", 1700) => (if whole(described.modifier) { Form::Whole } else { Form::Numeric }, name.clone(), Some(name)),
+        ("b", 1700) => (numeric(described.modifier)?, name.clone(), Some(name)),
         ("b", 1082) => (Form::Date, name.clone(), Some(name)),
         ("b", 1114) => (Form::Timestamp, name, None),
         ("b", 1184) => (Form::Instant, name, None),
@@ -144,10 +146,16 @@ fn text(sql: String) -> (Form, String, Option<String>) {
     (Form::Text, sql.clone(), Some(sql))
 }
 
-/// Whether `numeric` of this modifier is a whole number that 64 bits hold: scale 0, at most 18 digits.
-fn whole(modifier: i32) -> bool {
-    let bits = modifier.wrapping_sub(4);
-    modifier >= 4 && bits & 0x7ff == 0 && (bits >> 16) & 0xffff <= 18
+/// How `numeric` of this modifier is read: whole numbers of at most 18 digits as integers, decimals of at most 15, which 64-bit numbers
+/// tell apart, as numbers. Nothing else has one form that holds it.
+fn numeric(modifier: i32) -> Option<Form> {
+    let bits = modifier.checked_sub(4).filter(|bits| *bits >= 0)?;
+    // The scale is signed, in 11 bits.
+    match (bits >> 16, bits & 0x7ff) {
+        (..=18, 0) => Some(Form::Whole),
+        (..=15, 1..=0x3ff) => Some(Form::Numeric),
+        _ => None,
+    }
 }
 
 /// Whether JSON holds a value of an array's element exactly.
@@ -165,18 +173,20 @@ mod tests {
     }
 
     #[test]
-    fn whole_numerics_are_integers_and_other_ones_numbers() {
+    fn numerics_that_64_bits_tell_apart_are_integers_and_numbers_and_no_others_are_read() {
         let numeric = |precision: i32, scale: i32| ((precision << 16) | (scale & 0x7ff)) + 4;
         for (modifier, form) in [
-            (-1, Form::Numeric),
-            (numeric(10, 0), Form::Whole),
-            (numeric(18, 0), Form::Whole),
-            (numeric(19, 0), Form::Numeric),
-            (numeric(10, 2), Form::Numeric),
-            (numeric(5, -2), Form::Numeric),
-            (i32::MIN, Form::Numeric),
+            (-1, None),
+            (numeric(10, 0), Some(Form::Whole)),
+            (numeric(18, 0), Some(Form::Whole)),
+            (numeric(19, 0), None),
+            (numeric(10, 2), Some(Form::Numeric)),
+            (numeric(15, 15), Some(Form::Numeric)),
+            (numeric(16, 2), None),
+            (numeric(5, -2), None),
+            (i32::MIN, None),
         ] {
-            assert_eq!(found(1700, "numeric", "b", None, modifier).unwrap().0, form, "{modifier}");
+            assert_eq!(found(1700, "numeric", "b", None, modifier).map(|(form, _)| form), form, "{modifier}");
         }
     }
 
