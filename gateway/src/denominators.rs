@@ -69,6 +69,7 @@ mod tests {
             agreement: agreement.id.clone(),
             agreement_digest: agreement.digest.clone(),
             minimum_subjects: agreement.minimum_subjects,
+            disclosure: agreement.disclosure.clone(),
             linkage: agreement.linkage.clone(),
             reached: false,
             dataset: agreement.dataset(&DatasetName::new(name("a"), name("people"))).unwrap().clone(),

@@ -18,7 +18,7 @@ pub use self::terms::{ConsentAge, Limits, WithdrawalReach};
 use crate::column::{ColumnRule, LINKED, SUBJECT, Use};
 pub use crate::fingerprint::{Fingerprint, hex};
 use crate::identifier::IdentifierType;
-use crate::{DatasetName, Name, Predicate, Problem};
+use crate::{DatasetName, Disclosure, Name, Predicate, Problem};
 
 /// A document for people to fill in: every field with what it means, permitting nothing, on no day of this century but its first.
 pub const DRAFT: &str = include_str!("agreement/draft.toml");
@@ -185,6 +185,8 @@ pub struct Agreement {
     pub impact_assessment: Option<String>,
     /// The least number of distinct subjects behind any number that is shown.
     pub minimum_subjects: u32,
+    /// The other disclosure rules.
+    pub disclosure: Disclosure,
     /// What may be taken under it.
     pub limits: Limits,
     /// How far a withdrawal reaches.

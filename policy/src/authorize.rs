@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 
 use crate::agreement::Linkage;
 use crate::column::{ColumnUses, SUBJECT, Use};
-use crate::{Agreement, Cause, Code, Dataset, DatasetName, Name, PurposeTree, Refusal, Signatures};
+use crate::{Agreement, Cause, Code, Dataset, DatasetName, Disclosure, Name, PurposeTree, Refusal, Signatures};
 
 /// The authenticated end user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub struct DatasetPermit {
     pub agreement_digest: String,
     /// The least number of distinct subjects behind any number that is shown.
     pub minimum_subjects: u32,
+    /// The other disclosure rules.
+    pub disclosure: Disclosure,
     /// How its pseudonyms are made.
     pub linkage: Linkage,
     /// Whether choices that other parties recorded reach it.
@@ -112,6 +114,7 @@ pub fn authorize(
                 agreement: agreement.id.clone(),
                 agreement_digest: agreement.digest.clone(),
                 minimum_subjects: agreement.minimum_subjects,
+                disclosure: agreement.disclosure.clone(),
                 linkage: agreement.linkage.clone(),
                 reached: agreement.reaching(dataset).next().is_some(),
                 dataset: dataset.clone(),
@@ -213,6 +216,14 @@ impl Permit {
     pub fn minimum_subjects<'a>(&self, datasets: impl IntoIterator<Item = &'a DatasetName>) -> u32 {
         // A dataset without a permit cannot be read, so it imposes the strictest rule there is.
         datasets.into_iter().map(|name| self.dataset(name).map_or(u32::MAX, |p| p.minimum_subjects)).max().unwrap_or(u32::MAX)
+    }
+
+    /// The disclosure rules for a result over `datasets`: of each rule the strictest owner's. Those that the permit does not name
+    /// have no say here: nothing that rests on them passes [`Self::minimum_subjects`].
+    #[must_use]
+    pub fn disclosure<'a>(&self, datasets: impl IntoIterator<Item = &'a DatasetName>) -> Disclosure {
+        let rules = datasets.into_iter().filter_map(|name| self.dataset(name)).map(|permit| permit.disclosure.clone());
+        rules.reduce(|one, other| one.strictest(&other)).unwrap_or_default()
     }
 
     /// Judges what a plan does with each column.

@@ -148,6 +148,7 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, Said> {
         retention,
         impact_assessment,
         minimum_subjects,
+        disclosure: _,
         limits,
         withdrawals,
         max_consent_age,

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::column::{ColumnRule, LINKED, SUBJECT, Use};
 use crate::identifier::{IdentifierSpec, IdentifierType};
-use crate::{DatasetName, Name, Problem};
+use crate::{DatasetName, Disclosure, Name, Problem};
 
 /// Files have the names of their agreements, and `revoked.toml` is the list of revoked keys.
 const RESERVED: &str = "revoked";
@@ -42,6 +42,8 @@ pub(super) struct File {
     impact_assessment: Option<String>,
     #[serde(default = "default_minimum_subjects")]
     minimum_subjects: u32,
+    #[serde(default)]
+    disclosure: Disclosure,
     #[serde(default)]
     limits: Limits,
     #[serde(default)]
@@ -207,6 +209,7 @@ impl File {
             retention: self.retention,
             impact_assessment: self.impact_assessment,
             minimum_subjects: self.minimum_subjects,
+            disclosure: self.disclosure,
             limits: self.limits,
             withdrawals: self.withdrawals,
             max_consent_age: self.max_consent_age.unwrap_or_default(),
