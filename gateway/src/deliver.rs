@@ -5,7 +5,9 @@ use std::sync::Arc;
 use arrow::array::{Array as _, ArrayRef, RecordBatch, StringArray, UInt64Array};
 use arrow::compute::cast;
 use arrow::datatypes::SchemaRef;
-use concordat_policy::Refusal;
+use concordat_policy::disclosure::{Margins, Telling};
+use concordat_policy::{Disclosure, Refusal};
+use concordat_protect::noise::Noise;
 use serde_json::{Value, json};
 
 use crate::delivery::Held;
@@ -35,7 +37,7 @@ pub(crate) fn deliver(closed: Closed) -> Result<Answer, Refusal> {
     let Closed { protected, query_id, entry } = closed;
     let mut cells = vec![0u64; protected.columns.fields().len()];
     let batches = protected.batches.iter().map(|batch| shown(batch, &protected, &mut cells)).collect::<Result<Vec<_>, _>>()?;
-    let reason = reason(protected.minimum);
+    let reason = reason(&protected);
     let withheld: Vec<Value> = protected
         .columns
         .fields()
@@ -59,20 +61,63 @@ pub(crate) fn deliver(closed: Closed) -> Result<Answer, Refusal> {
         let mut rules = Vec::new();
         // Both depend on the statement alone, never on the data: they say what rule was at work, not that it met anybody.
         if protected.leaves_out {
-            rules.push(format!("groups of {reason} whose keys are in no published list, if there are any, are left out, of totals too"));
+            rules.push(format!("groups of {} whose keys are in no published list, if there are any, are left out, of totals too", few(protected.minimum)));
         }
         if protected.undecided {
             rules.push(
                 "a condition on a withheld value is neither true nor false: such rows are not in the answer, nor in its totals".to_owned(),
             );
         }
+        if let Some(rules_of_values) = protected.disclosure.as_ref() {
+            rules.extend(told(rules_of_values));
+            object.insert("rounded_to".into(), rules_of_values.round_to.into());
+        }
         object.insert("rules".into(), rules.into());
     }
     Ok(Answer { schema: protected.schema.clone(), batches, summary, texts: protected.texts, held: protected.held })
 }
 
-fn reason(minimum: u32) -> String {
+/// How exactly values are told: what an analyst needs for an interval around them.
+fn told(rules: &Disclosure) -> Vec<String> {
+    let base = rules.round_to;
+    let mut told = Vec::new();
+    if base > 1 {
+        told.push(format!(
+            "counts are rounded to multiples of {base}; sums and means to 1, 2 or 5 times a power of ten, as coarse as {base} subjects \
+             who contribute what is usual"
+        ));
+    }
+    if let Some(rule) = rules.perturbation {
+        let variance = Noise::new(rule).variance();
+        told.push(format!(
+            "counts carry noise of mean 0, variance {variance:.2} and at most {} before they are rounded; sums the same in units of a mean \
+             contribution; the same contributors always get the same",
+            rule.most
+        ));
+    }
+    told
+}
+
+/// Why a value may be withheld. Which rule it was is not told: that would say how many stand behind it.
+fn reason(protected: &Protected) -> String {
+    let few = few(protected.minimum);
+    match &protected.disclosure {
+        Some(rules) if withholds_more(rules) => format!("{few}, or another rule of disclosure"),
+        _ => few,
+    }
+}
+
+fn few(minimum: u32) -> String {
     format!("fewer than {minimum} distinct subjects")
+}
+
+/// Whether a rule beside the minimum withholds values.
+fn withholds_more(rules: &Disclosure) -> bool {
+    let Disclosure { dominance, p_percent, round_to: _, complement, homogeneous, zeros: _, margins, perturbation: _ } = rules;
+    dominance.iter().any(|rule| rule.share < 100)
+        || *p_percent > 0
+        || [complement, homogeneous].contains(&&Telling::Withheld)
+        || *margins == Margins::Protected
 }
 
 /// One batch with plain text columns and, from the mask, the reasons.
@@ -99,5 +144,5 @@ fn named(mask: u64, protected: &Protected, cells: &mut [u64]) -> Option<String> 
             names.push(field.name().as_str());
         }
     }
-    (!names.is_empty()).then(|| format!("{}: {}", names.join(", "), reason(protected.minimum)))
+    (!names.is_empty()).then(|| format!("{}: {}", names.join(", "), reason(protected)))
 }

@@ -16,12 +16,11 @@ use std::time::Instant;
 use chrono::Utc;
 use concordat_policy::{Code, Decision, Name, Permit, Refusal};
 use concordat_proto::{CONTRACT_VERSION, v1};
-use datafusion::execution::runtime_env::RuntimeEnv;
 use tokio_util::sync::CancellationToken;
 
 use crate::estate::Estate;
 use crate::fetch::{leaves, orderable, request};
-use crate::plan::{Edit, Plan, Statement, edits};
+use crate::plan::{Edit, Engine, Plan, Statement, edits};
 use crate::workers::Workers;
 pub(crate) use told::told;
 
@@ -64,10 +63,9 @@ pub(crate) async fn judged(
     permit: &Permit,
     statement: &Statement,
     estate: &Estate,
-    partitions: u32,
-    runtime: Arc<RuntimeEnv>,
+    engine: Engine,
 ) -> Result<Plan, Refusal> {
-    let plan = Plan::new(permit, statement, &estate.views, partitions, runtime).await?;
+    let plan = Plan::new(permit, statement, &estate.views, engine).await?;
     orderable(&leaves(plan.physical())?, &estate.agreements)?;
     Ok(plan)
 }
@@ -100,8 +98,7 @@ pub(crate) struct Search {
     pub(crate) permit: Option<Permit>,
     /// What the caller may ask under instead: other purposes, other missions.
     pub(crate) others: Vec<Permit>,
-    pub(crate) partitions: u32,
-    pub(crate) runtime: Arc<RuntimeEnv>,
+    pub(crate) engine: Engine,
     /// When it is given up, and whether somebody still waits for it.
     pub(crate) until: Instant,
     pub(crate) wanted: CancellationToken,
@@ -172,7 +169,7 @@ impl Search {
     }
 
     async fn judge(&self, permit: &Permit, sql: &str) -> Result<(), Refusal> {
-        judged(permit, &sql.into(), &self.estate, self.partitions, self.runtime.clone()).await.map(drop)
+        judged(permit, &sql.into(), &self.estate, self.engine.clone()).await.map(drop)
     }
 
     fn late(&self) -> bool {

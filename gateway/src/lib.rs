@@ -24,6 +24,7 @@ mod guard;
 mod introduce;
 mod issuers;
 pub mod limits;
+mod noise;
 mod observe;
 mod pipeline;
 pub mod plan;
@@ -39,6 +40,7 @@ use std::sync::Arc;
 
 use concordat_audit::Log;
 use concordat_policy::Refusal;
+use concordat_protect::noise::Secret;
 use config::Config;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::MemoryPool;
@@ -70,6 +72,8 @@ struct Gateway {
     observed: Observed,
     /// Into how many ranges releases are split.
     partitions: u32,
+    /// From which noise is derived.
+    noise: Secret,
 }
 
 impl Gateway {
@@ -108,6 +112,13 @@ impl Gateway {
             )
         })?;
         let partitions = cores.clamp(2, 16);
+        let noise = noise::secret(&config.state).map_err(|e| {
+            miette!(
+                help = "repair it from a copy: another one gives other noise, and the same question twice then tells more than once",
+                "{}: {e}",
+                config.state.join(noise::FILE).display()
+            )
+        })?;
         Ok(Self {
             detached: Detached::new(config.limits.detached),
             limits,
@@ -121,7 +132,13 @@ impl Gateway {
             ending: CancellationToken::new(),
             observed,
             partitions,
+            noise,
         })
+    }
+
+    /// With what a statement is planned that has so much memory.
+    fn engine(&self, memory: Arc<dyn MemoryPool>) -> Result<Engine, Refusal> {
+        Ok(Engine { partitions: self.partitions, runtime: runtime(memory)?, noise: self.noise.clone() })
     }
 }
 

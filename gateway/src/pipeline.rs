@@ -28,7 +28,7 @@ use crate::limits::{Allowance, Key, QueryMemory, Source};
 use crate::plan::{Plan, Statement, VIEWS, examples};
 use crate::record::{self, Intent, Opened, unavailable};
 use crate::terms::{Stop, Terms};
-use crate::{Gateway, runtime};
+use crate::Gateway;
 
 /// A refusal, and the id under which the log has it, once there is one.
 #[derive(Debug)]
@@ -293,9 +293,8 @@ pub(crate) fn authorized(estate: &Estate, caller: &Caller, now: DateTime<Utc>) -
 #[tracing::instrument(name = "plan", skip_all)]
 pub(crate) async fn plan(gateway: &Gateway, permit: &Permit, statement: &Statement, memory: &Arc<QueryMemory>) -> Result<Plan, Refusal> {
     let estate = gateway.estate.now();
-    let (permit, statement, planned_in, partitions) = (permit.clone(), statement.clone(), estate.clone(), gateway.partitions);
-    let runtime = runtime(memory.clone())?;
-    let planned = gateway.workers.plan(async move { judged(&permit, &statement, &planned_in, partitions, runtime).await });
+    let (permit, statement, planned_in, engine) = (permit.clone(), statement.clone(), estate.clone(), gateway.engine(memory.clone())?);
+    let planned = gateway.workers.plan(async move { judged(&permit, &statement, &planned_in, engine).await });
     planned.await?.map_err(|refusal| estate.with_contact(memory.explain(refusal)))
 }
 
@@ -309,9 +308,8 @@ pub(crate) async fn view(gateway: &Gateway, permit: &Permit, view: &View, caller
 /// The types of a statement's parameters, found on the same threads.
 async fn parameters(gateway: &Gateway, permit: &Permit, sql: &str, allowance: &Allowance) -> Result<Vec<DataType>, Refusal> {
     let estate = gateway.estate.now();
-    let (permit, sql, planned_in, partitions) = (permit.clone(), sql.to_owned(), estate.clone(), gateway.partitions);
-    let runtime = runtime(allowance.memory.clone())?;
-    let found = gateway.workers.plan(async move { Plan::parameters(&permit, &sql, &planned_in.views, partitions, runtime).await });
+    let (permit, sql, planned_in, engine) = (permit.clone(), sql.to_owned(), estate.clone(), gateway.engine(allowance.memory.clone())?);
+    let found = gateway.workers.plan(async move { Plan::parameters(&permit, &sql, &planned_in.views, engine).await });
     found.await?.map_err(|refusal| estate.with_contact(refusal))
 }
 

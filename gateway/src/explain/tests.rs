@@ -9,14 +9,13 @@ use concordat_guard::ClaimGuard;
 use concordat_policy::decision::Rule;
 use concordat_policy::{Agreement, Caller, Permit, PurposeTree, Refusal, Signatures, authorize};
 use concordat_proto::{CONTRACT_VERSION, v1};
-use datafusion::execution::runtime_env::RuntimeEnv;
 use prost::Message as _;
 use tokio_util::sync::CancellationToken;
 
 use super::{Explanation, Permitted, Proposal, Search, decides, differing, judged, told};
 use crate::estate::{Estate, View};
 use crate::fetch::{leaves, request};
-use crate::plan::tests::{AGREEMENT, agreed, name, now, sign};
+use crate::plan::tests::{AGREEMENT, agreed, engine, name, now, sign};
 use crate::workers::Workers;
 
 const PURPOSES: &str =
@@ -62,7 +61,7 @@ fn permit(estate: &Estate, purpose: &str) -> Result<Permit, Refusal> {
 }
 
 async fn judge(estate: &Estate, permit: &Permit, sql: &str) -> Result<(), Refusal> {
-    judged(permit, &sql.into(), estate, 2, Arc::new(RuntimeEnv::default())).await.map(drop)
+    judged(permit, &sql.into(), estate, engine()).await.map(drop)
 }
 
 /// Pseudonyms of two epochs never match: a query that stood across their boundary would be answered too small.
@@ -71,7 +70,7 @@ async fn all_requests_of_a_statement_are_of_the_epoch_of_one_moment() {
     let estate = estate(vec![agreed(AGREEMENT)], &[]);
     let sql = "SELECT p.region, avg(c.amount) AS mean FROM a.people p JOIN b.claims c ON p.subject = c.subject GROUP BY p.region";
     let own = permit(&estate, "p").unwrap();
-    let plan = judged(&own, &sql.into(), &estate, 2, Arc::new(RuntimeEnv::default())).await.unwrap();
+    let plan = judged(&own, &sql.into(), &estate, engine()).await.unwrap();
     let boundary = DateTime::from_timestamp(230 * 90 * 86_400, 0).unwrap();
     let epochs = |at| {
         let requests = leaves(plan.physical()).unwrap().into_iter().map(|spec| request(&spec, "q", CONTRACT_VERSION, at).unwrap());
@@ -95,8 +94,7 @@ async fn denied(estate: &Arc<Estate>, purpose: &str, others: &[&str], sql: &str)
         purpose: name(purpose),
         others: differing(own.as_ref(), others.iter().filter_map(|purpose| permit(estate, purpose).ok())),
         permit: own,
-        partitions: 2,
-        runtime: Arc::new(RuntimeEnv::default()),
+        engine: engine(),
         until: Instant::now() + Duration::from_secs(60),
         wanted: CancellationToken::new(),
     };
@@ -221,8 +219,7 @@ async fn whoever_stops_waiting_ends_the_search() {
             purpose: name("p"),
             permit: Some(own.clone()),
             others: Vec::new(),
-            partitions: 2,
-            runtime: Arc::new(RuntimeEnv::default()),
+            engine: engine(),
             until: Instant::now() + Duration::from_secs(60),
             wanted: wanted.clone(),
         };
@@ -290,7 +287,7 @@ async fn a_permit_names_the_uses_the_strictest_rule_with_its_owner_and_the_typed
     let estate = estate(vec![agreed(first), strict], &[]);
     let own = permit(&estate, "p").unwrap();
     let sql = "SELECT p.region, avg(c.amount) AS mean FROM a.people p JOIN b.claims c ON p.subject = c.subject WHERE p.age > 18 GROUP BY p.region";
-    let plan = judged(&own, &sql.into(), &estate, 2, Arc::new(RuntimeEnv::default())).await.unwrap_or_else(|refusal| panic!("{refusal:?}"));
+    let plan = judged(&own, &sql.into(), &estate, engine()).await.unwrap_or_else(|refusal| panic!("{refusal:?}"));
     let permitted = Permitted::of(own, &plan, "id").unwrap();
     assert!(permitted.decision.columns.contains(&"a.people.age: filter".to_owned()), "{:?}", permitted.decision);
     let strictest = Rule::MinimumSubjects { subjects: 25, agreements: vec![name("strict")], departments: vec![name("b")] };

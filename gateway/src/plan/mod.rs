@@ -1,6 +1,7 @@
 //! From SQL to a plan that may run: parsed, resolved against a catalog that holds only what the permit allows, walked,
 //! protected, judged and turned into an execution plan. Nothing here touches the network.
 
+mod contributions;
 mod covered;
 mod domain;
 mod edit;
@@ -28,7 +29,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use concordat_policy::decision::Rule;
-use concordat_policy::{Code, ColumnUses, DatasetName, Decision, Permit, Refusal};
+use concordat_policy::{Code, ColumnUses, DatasetName, Decision, Disclosure, Permit, Refusal};
+use concordat_protect::noise::Secret;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode as _};
@@ -53,6 +55,17 @@ use crate::estate::View;
 /// The name of the last column of an answer in which something may be withheld: text, null where nothing is.
 pub const WITHHELD: &str = "withheld";
 
+/// With what a plan is made.
+#[derive(Clone)]
+pub(crate) struct Engine {
+    /// Into how many ranges releases are split.
+    pub(crate) partitions: u32,
+    /// Its memory.
+    pub(crate) runtime: Arc<RuntimeEnv>,
+    /// From which noise is derived, where an agreement asks for it.
+    pub(crate) noise: Secret,
+}
+
 /// A plan that may run. Only [`Plan::new`] builds one, and only after the permit has judged every use it makes of a column.
 pub struct Plan {
     physical: Arc<dyn ExecutionPlan>,
@@ -61,6 +74,8 @@ pub struct Plan {
     columns: SchemaRef,
     masked: bool,
     minimum: u32,
+    disclosure: Option<Disclosure>,
+    magnitudes: bool,
     leaves_out: bool,
     undecided: bool,
     tallies: Vec<Arc<Tally>>,
@@ -77,13 +92,12 @@ impl Plan {
         permit: &Permit,
         question: &Statement,
         views: &[View],
-        partitions: u32,
-        runtime: Arc<RuntimeEnv>,
+        engine: Engine,
     ) -> Result<Self, Refusal> {
-        let mut state = session::state(permit, partitions, runtime).map_err(refusal_of)?;
+        let mut state = session::state(permit, engine.partitions, engine.runtime).map_err(refusal_of)?;
         let plan = statement::resolve(&mut state, permit, question, views).await?;
         let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).map_err(failure::refusal_of_statement)?;
-        let mut rewriter = Rewriter::new(permit);
+        let mut rewriter = Rewriter::new(permit, engine.noise);
         let (logical, masked) = protected(&mut rewriter, plan).map_err(refusal_of)?;
         permit.judge(&rewriter.uses)?;
         substitution::bounded(&logical).map_err(refusal_of)?;
@@ -99,6 +113,8 @@ impl Plan {
             columns,
             masked,
             minimum: rewriter.minimum,
+            disclosure: rewriter.disclosure,
+            magnitudes: rewriter.magnitudes,
             leaves_out: rewriter.leaves_out,
             undecided: rewriter.undecided,
             tallies: rewriter.tallies,
@@ -113,10 +129,9 @@ impl Plan {
         permit: &Permit,
         sql: &str,
         views: &[View],
-        partitions: u32,
-        runtime: Arc<RuntimeEnv>,
+        engine: Engine,
     ) -> Result<Vec<DataType>, Refusal> {
-        let mut state = session::state(permit, partitions, runtime).map_err(refusal_of)?;
+        let mut state = session::state(permit, engine.partitions, engine.runtime).map_err(refusal_of)?;
         statement::parameter_types(&mut state, permit, sql, views).await
     }
 
@@ -171,6 +186,11 @@ impl Plan {
     /// The strictest minimum that applied; 0 when nothing is summarised.
     pub(crate) fn minimum(&self) -> u32 {
         self.minimum
+    }
+
+    /// The strictest rules beside it that applied; `None` when nothing is summarised.
+    pub(crate) fn disclosure(&self) -> Option<&Disclosure> {
+        self.disclosure.as_ref()
     }
 
     /// Whether a condition may have met a withheld value.

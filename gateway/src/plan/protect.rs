@@ -1,31 +1,32 @@
 //! `Protect`: disclosure control as an operator in the plan, directly above the aggregate.
 //!
-//! Input, one row per group: the keys, the values, the contributors of each value (`Int64`, distinct subjects), the group's
-//! subjects. Output: the keys, the values, a `UInt64` mask.
-//! - A value whose contributors are fewer than the minimum becomes null and its bit in the mask is set. Never zero.
+//! Input, one row per group: the keys, the values and what stands behind each of them (`rule.rs`, `summarise.rs`). Output: the
+//! keys, the values, a `UInt64` mask.
+//! - A value that the agreements' rules do not let be told becomes null and its bit in the mask is set. Never zero.
+//! - What is told is rounded, with noise where an agreement asks for it.
 //! - Where the keys have a published domain, every combination of it is in the output, groups without any subject among
 //!   them: a small group and an empty one look alike.
 //! - A small group whose keys are outside that domain, or for which there is none, is left out: its key could tell about
 //!   one person.
+//! - Where totals are taken to be known, further groups are withheld until no withheld value can be worked out from them.
 //!
 //! Nothing above reads anything but this output: HAVING, ORDER BY, LIMIT and arithmetic cannot see an exact small number.
 //! Filters are never pushed below it.
 //!
-//! Its place is kept for what follows: dominance, rounding, secondary suppression and the cross-query ledger.
+//! Its place is kept for what follows: the cross-query ledger and differential privacy.
+
+mod rule;
 
 use std::cmp::Ordering;
-use std::collections::HashSet;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt64Array, new_null_array};
-use datafusion::arrow::compute::{cast, concat_batches, filter_record_batch, nullif};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
-use datafusion::arrow::row::{RowConverter, SortField};
-use datafusion::common::cast::as_int64_array;
-use datafusion::common::{DFSchema, DFSchemaRef, DataFusionError, Result, internal_datafusion_err};
+use datafusion::common::{DFSchema, DFSchemaRef, Result, internal_datafusion_err};
 use datafusion::config::ConfigOptions;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore};
@@ -35,6 +36,8 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, Partitioning, PlanProperties};
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use futures::TryStreamExt as _;
+
+pub(super) use rule::{Kind, Rule, Value};
 
 use super::tally::TallyPlanner;
 
@@ -49,39 +52,17 @@ pub(super) struct Protect {
     schema: DFSchemaRef,
 }
 
-/// What is applied.
-#[derive(Debug, Clone, PartialEq)]
-struct Rule {
-    keys: usize,
-    values: usize,
-    /// The least number of distinct subjects behind a value.
-    minimum: u32,
-    /// The published combinations of the keys.
-    domain: Option<RecordBatch>,
-    mask: String,
-}
-
 impl Protect {
-    /// `input`: `keys` key columns, `values` value columns, as many `Int64` contributor columns, and the group's subjects.
-    pub(super) fn try_new(
-        input: LogicalPlan,
-        keys: usize,
-        values: usize,
-        minimum: u32,
-        domain: Option<RecordBatch>,
-        mask: String,
-    ) -> Result<Self> {
-        Self::with(input, Arc::new(Rule { keys, values, minimum, domain, mask }))
+    /// Over an input of the shape that `rule` says.
+    pub(super) fn try_new(input: LogicalPlan, rule: Rule) -> Result<Self> {
+        Self::with(input, Arc::new(rule))
     }
 
     fn with(input: LogicalPlan, rule: Arc<Rule>) -> Result<Self> {
-        if input.schema().fields().len() != rule.keys + 2 * rule.values + 1 {
-            return Err(internal_datafusion_err!("Protect over an input of another shape"));
-        }
         let mut fields: Vec<_> = input
             .schema()
             .iter()
-            .take(rule.keys + rule.values)
+            .take(rule.keys + rule.values.len())
             .map(|(relation, field)| (relation.cloned(), Arc::new(field.as_ref().clone().with_nullable(true))))
             .collect();
         fields.push((None, Arc::new(Field::new(&rule.mask, DataType::UInt64, false))));
@@ -99,7 +80,7 @@ impl Eq for Protect {}
 impl Hash for Protect {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.input.hash(state);
-        (self.rule.keys, self.rule.values, self.rule.minimum, &self.rule.mask).hash(state);
+        (self.rule.keys, self.rule.values.len(), self.rule.minimum, &self.rule.mask).hash(state);
     }
 }
 impl PartialOrd for Protect {
@@ -229,88 +210,6 @@ impl ExecutionPlan for ProtectExec {
         };
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), futures::stream::once(protected))))
     }
-}
-
-impl Rule {
-    fn apply(&self, groups: &RecordBatch, out: SchemaRef) -> Result<RecordBatch> {
-        let subjects = contributors(groups, self.keys + 2 * self.values)?;
-        let keep = self.shown(groups, subjects)?;
-        let groups = filter_record_batch(groups, &keep)?;
-        let mut masks = vec![0u64; groups.num_rows()];
-        let mut columns: Vec<ArrayRef> = groups.columns().iter().take(self.keys).cloned().collect();
-        for value in 0..self.values {
-            let behind = contributors(&groups, self.keys + self.values + value)?;
-            let few: BooleanArray = behind.iter().map(|n| Some(self.too_few(n))).collect();
-            for (mask, few) in masks.iter_mut().zip(few.values().iter()) {
-                *mask |= u64::from(few) << (self.keys + value);
-            }
-            columns.push(nullif(groups.column(self.keys + value), &few)?);
-        }
-        columns.push(Arc::new(UInt64Array::from(masks)));
-        let shown = RecordBatch::try_new(out.clone(), columns)?;
-        match &self.domain {
-            Some(domain) => Ok(concat_batches(&out, [&shown, &self.missing(domain, &shown, out.clone())?])?),
-            None => Ok(shown),
-        }
-    }
-
-    fn too_few(&self, contributors: Option<i64>) -> bool {
-        contributors.is_none_or(|n| n < i64::from(self.minimum))
-    }
-
-    /// Which groups may be shown at all.
-    fn shown(&self, groups: &RecordBatch, subjects: &Int64Array) -> Result<BooleanArray> {
-        if self.keys == 0 {
-            return Ok(vec![true; groups.num_rows()].into());
-        }
-        let published = match &self.domain {
-            Some(domain) => {
-                let (known, own) = (rows_of(domain, self.keys, groups)?, rows_of(groups, self.keys, groups)?);
-                let known: HashSet<Vec<u8>> = known.into_iter().collect();
-                own.into_iter().map(|row| known.contains(&row)).collect()
-            }
-            None => vec![false; groups.num_rows()],
-        };
-        Ok(subjects.iter().zip(published).map(|(n, published)| Some(published || !self.too_few(n))).collect())
-    }
-
-    /// The combinations of the domain that no group has: every value withheld.
-    fn missing(&self, domain: &RecordBatch, shown: &RecordBatch, out: SchemaRef) -> Result<RecordBatch> {
-        let present: HashSet<Vec<u8>> = rows_of(shown, self.keys, shown)?.into_iter().collect();
-        let absent: BooleanArray = rows_of(domain, self.keys, shown)?.into_iter().map(|row| Some(!present.contains(&row))).collect();
-        let absent = filter_record_batch(domain, &absent)?;
-        let rows = absent.num_rows();
-        let bits = (0..self.values).fold(0u64, |bits, value| bits | 1 << (self.keys + value));
-        let mut columns: Vec<ArrayRef> = Vec::new();
-        for (position, field) in out.fields().iter().enumerate() {
-            columns.push(match absent.columns().get(position) {
-                Some(key) => cast(key, field.data_type())?,
-                None if position < self.keys + self.values => new_null_array(field.data_type(), rows),
-                None => Arc::new(UInt64Array::from(vec![bits; rows])),
-            });
-        }
-        Ok(RecordBatch::try_new(out, columns)?)
-    }
-}
-
-fn contributors(batch: &RecordBatch, column: usize) -> Result<&Int64Array> {
-    let array = batch.columns().get(column).ok_or_else(|| internal_datafusion_err!("Protect lacks a contributor column"))?;
-    as_int64_array(array)
-}
-
-/// The first `keys` columns of `batch`, cast to the types of `like`, as comparable bytes.
-fn rows_of(batch: &RecordBatch, keys: usize, like: &RecordBatch) -> Result<Vec<Vec<u8>>> {
-    let mut plain = Vec::new();
-    for (own, like) in batch.columns().iter().zip(like.columns()).take(keys) {
-        let kind = match like.data_type() {
-            DataType::Dictionary(_, value) => value.as_ref().clone(),
-            other => other.clone(),
-        };
-        plain.push(cast(own, &kind)?);
-    }
-    let fields = plain.iter().map(|a| SortField::new(a.data_type().clone())).collect();
-    let rows = RowConverter::new(fields)?.convert_columns(&plain).map_err(DataFusionError::from)?;
-    Ok(rows.iter().map(|row| row.as_ref().to_vec()).collect())
 }
 
 /// The planner of a session, with [`Protect`] and `Tally` known to it.

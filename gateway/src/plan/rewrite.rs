@@ -17,7 +17,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use concordat_policy::column::{LINKED, SUBJECT};
-use concordat_policy::{Code, ColumnUses, DatasetName, Permit, Refusal, Use};
+use concordat_policy::{Code, ColumnUses, DatasetName, Disclosure, Permit, Refusal, Use};
+use concordat_protect::noise::Secret;
 use datafusion::catalog::default_table_source::source_as_provider;
 use datafusion::common::{Column, JoinConstraint, JoinType, Result};
 use datafusion::logical_expr::expr::BinaryExpr;
@@ -48,6 +49,11 @@ pub(super) struct Rewriter<'a> {
     pub(super) correlated: bool,
     /// The strictest minimum of subjects that any `Protect` applies.
     pub(super) minimum: u32,
+    /// The strictest rules that any `Protect` applies beside it, and whether to sums or means.
+    pub(super) disclosure: Option<Disclosure>,
+    pub(super) magnitudes: bool,
+    /// From which noise is derived.
+    pub(super) secret: Secret,
     /// Whether some `Protect` leaves small groups out, because their keys have no published domain.
     pub(super) leaves_out: bool,
     /// Whether a condition may meet a withheld value: it is then neither true nor false, and the row is not in the answer.
@@ -59,13 +65,16 @@ pub(super) struct Rewriter<'a> {
 }
 
 impl<'a> Rewriter<'a> {
-    pub(super) fn new(permit: &'a Permit) -> Self {
+    pub(super) fn new(permit: &'a Permit, secret: Secret) -> Self {
         Self {
             permit,
             uses: ColumnUses::default(),
             subquery_datasets: BTreeSet::new(),
             correlated: false,
             minimum: 0,
+            disclosure: None,
+            magnitudes: false,
+            secret,
             leaves_out: false,
             undecided: false,
             tallies: Vec::new(),

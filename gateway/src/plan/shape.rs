@@ -45,6 +45,14 @@ pub(super) struct Rows {
     pub(super) limited: bool,
 }
 
+impl Rows {
+    /// Those of `datasets` of which a row may have none, as far as is known.
+    pub(super) fn uncertain<'a>(&self, datasets: impl Iterator<Item = &'a DatasetName>) -> BTreeSet<DatasetName> {
+        let certain = |dataset: &DatasetName| self.present.iter().any(|p| p.dataset == *dataset && p.column.is_none());
+        datasets.filter(|dataset| !certain(dataset)).cloned().collect()
+    }
+}
+
 /// A dataset among those that are joined.
 #[derive(Clone)]
 pub(super) struct Present {

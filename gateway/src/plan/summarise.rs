@@ -12,14 +12,15 @@
 //! The contributors of a value are the distinct subjects with a non-null argument for whom the aggregate's FILTER and, in
 //! `CASE WHEN condition THEN …`, the condition hold, all in one and the same row. What would give one subject a weight of its
 //! own inside an aggregate is refused: a computed argument, several WHENs, an ELSE other than 0 or NULL; and in `rewrite.rs`,
-//! joins that multiply chosen subjects' rows. Rows that a dataset itself holds several of per subject do weigh: dominance
-//! rules have their place in `Protect`.
+//! joins that multiply chosen subjects' rows. Rows that a dataset itself holds several of per subject do weigh: `Protect` looks at
+//! how a value is spread over its contributors (`contributions.rs`). Where a full join lets a row be of either department, a value
+//! counts as many contributors as the one of them that has the fewest: no department lifts a cell with subjects it made up.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use concordat_policy::column::SUBJECT;
-use concordat_policy::{Code, ColumnType, Refusal, Use};
+use concordat_policy::{Code, ColumnType, DatasetName, Disclosure, Refusal, Use};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Column, Result, ScalarValue};
 use datafusion::functions_aggregate::expr_fn::{count, count_distinct, sum};
@@ -27,10 +28,11 @@ use datafusion::logical_expr::expr::{AggregateFunction, Case, Cast, TryCast};
 use datafusion::logical_expr::{Aggregate, Expr, ExprFunctionExt as _, Extension, LogicalPlan, LogicalPlanBuilder, cast, when};
 use datafusion::prelude::{coalesce, lit};
 
+use super::contributions::contributions;
 use super::domain::key_domain;
 use super::expression::{Place, Read, not_offered};
 use super::listed::listed_only;
-use super::protect::Protect;
+use super::protect::{Kind, Protect, Rule, Value};
 use super::rewrite::Rewriter;
 use super::safe::{MAX_MASKED, bare};
 use super::shape::{Origin, Present, Rows, Safe, Shape, SourceColumn, Visible, find, refuse};
@@ -57,6 +59,10 @@ struct Summary {
     condition: Option<Expr>,
     /// Whether it counts the subjects of the other identifier type, of rows that come through a link dataset.
     of_linked: bool,
+    /// Whether a condition, or a join, chooses its contributors among the group's subjects.
+    conditional: bool,
+    /// The datasets whose rows contribute to it, of those of which a row may have none.
+    of: BTreeSet<DatasetName>,
 }
 
 impl Rewriter<'_> {
@@ -222,10 +228,15 @@ impl Rewriter<'_> {
         // Even beside a published domain a key can be null or unlisted.
         self.leaves_out |= !keys.is_empty();
         let linked = rows.linked.is_some();
+        let disclosure = self.permit.disclosure(&rows.datasets);
+        self.disclosure = Some(self.disclosure.take().map_or_else(|| disclosure.clone(), |other| other.strictest(&disclosure)));
+        self.magnitudes |= summaries.iter().any(|summary| matches!(summary.measure, Measure::Sum | Measure::Average));
         let inner = self.by_subject(&keys, &summaries, rows)?;
-        let outer = self.by_key(aggregate, keys.len(), &summaries, inner, linked)?;
-        let mask = self.fresh("withheld");
-        let protect = Protect::try_new(outer, keys.len(), summaries.len(), minimum, domain, mask)?;
+        let (outer, values) = self.by_key(aggregate, keys.len(), &summaries, inner, linked, &disclosure)?;
+        let (mask, subjects) = (self.fresh("withheld"), outer.schema().fields().len().saturating_sub(1));
+        let secret = self.secret.clone();
+        let rule = Rule { keys: keys.len(), values, subjects, minimum, disclosure, secret, domain, mask };
+        let protect = Protect::try_new(outer, rule)?;
         let plan = LogicalPlan::Extension(Extension { node: Arc::new(protect) });
         Ok(Shape::Safe(Safe { plan, width: keys.len() + summaries.len(), masked: true }))
     }
@@ -256,11 +267,29 @@ impl Rewriter<'_> {
         };
         if measure == Measure::Rows {
             self.counted(rows);
-            return Ok(Summary { measure, argument: lit(1i64), filter, condition: None, of_linked: false });
+            let (conditional, of) = (filter.is_some(), rows.uncertain(rows.subject_of.iter()));
+            return Ok(Summary { measure, argument: lit(1i64), filter, condition: None, of_linked: false, conditional, of });
         }
+        let (chosen, of) = self.contributing(argument, rows)?;
         let of_linked = self.label(argument, rows)?.is_some_and(|label| label != rows.label);
         let (argument, condition) = self.argument(argument, measure, rows)?;
-        Ok(Summary { measure, argument, filter, condition, of_linked })
+        let conditional = chosen || filter.is_some() || condition.is_some();
+        Ok(Summary { measure, argument, filter, condition, of_linked, conditional, of })
+    }
+
+    /// Whether an argument is there for those only who found a partner, and the datasets that it comes from.
+    fn contributing(&mut self, argument: &Expr, rows: &Rows) -> Result<(bool, BTreeSet<DatasetName>)> {
+        let origin = match stripped(argument) {
+            Expr::Column(column) => find(&rows.visible, column).map(|visible| visible.origin.clone()),
+            other => self.coalesced_subject(other, rows)?,
+        };
+        let datasets = |origin: &Origin| rows.uncertain(origin.sources().iter().map(|(dataset, _)| dataset));
+        Ok(match origin {
+            Some(origin @ Origin::Subject { nullable: true, .. }) => (true, datasets(&origin)),
+            Some(origin) => (false, datasets(&origin)),
+            // A literal under a condition counts whatever row it meets.
+            None => (false, rows.uncertain(rows.subject_of.iter())),
+        })
     }
 
     /// The identifier type of an argument that is a pseudonym.
@@ -355,6 +384,7 @@ impl Rewriter<'_> {
             projected.push(decided(hit)?.alias(format!("__c{i}")));
         }
         let parts = joined_parts(&rows, &mut projected);
+        let suppliers = suppliers(&parts, summaries)?;
         let groups: Vec<Expr> = (0..keys.len()).map(|i| named(&format!("__k{i}"))).chain([named("__s")]).chain(other).collect();
         let mut partials = Vec::new();
         for (i, summary) in summaries.iter().enumerate() {
@@ -370,6 +400,9 @@ impl Rewriter<'_> {
                 partials.push(count(lit(1i64)).filter(hit).build()?.alias(format!("__h{i}")));
             }
         }
+        for (dataset, column) in suppliers {
+            partials.push(count(named(&column)).alias(present_name(&dataset)));
+        }
         let mut plan = LogicalPlanBuilder::from(rows.plan).project(projected)?.build()?;
         if parts.len() > 1 {
             let tally = Arc::new(Tally::new("__s", parts));
@@ -379,8 +412,9 @@ impl Rewriter<'_> {
         LogicalPlanBuilder::from(plan).aggregate(groups, partials)?.build()
     }
 
-    /// The outer level: keys and values under the statement's own names, then the contributors of each value.
-    /// Through a link dataset the contributors of a value are those of the identifier type that has fewer.
+    /// The outer level: keys and values under the statement's own names, then what stands behind each value, the group's subjects
+    /// last; and where each of it stands. Through a link dataset the contributors of a value are those of the identifier type that
+    /// has fewer.
     fn by_key(
         &mut self,
         aggregate: &Aggregate,
@@ -388,7 +422,8 @@ impl Rewriter<'_> {
         summaries: &[Summary],
         inner: LogicalPlan,
         linked: bool,
-    ) -> Result<LogicalPlan> {
+        rules: &Disclosure,
+    ) -> Result<(LogicalPlan, Vec<Value>)> {
         let groups: Vec<Expr> = (0..keys).map(|i| named(&format!("__k{i}"))).collect();
         // Of bytes of any length, which DataFusion counts in less memory than those of a fixed one.
         let distinct = |name: &str| count_distinct(cast(named(name), DataType::Binary));
@@ -397,41 +432,110 @@ impl Rewriter<'_> {
         let subjects = if linked { distinct("__s") } else { count(lit(1i64)) };
         let mut totals = vec![subjects.alias("__subjects")];
         totals.extend(linked.then(|| distinct("__o").alias("__others")));
-        for (i, summary) in summaries.iter().enumerate() {
+        let looked_at = Rule::looks_at_contributions(rules);
+        let (mut projected, mut behind, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        for (i, (relation, field)) in aggregate.schema.iter().enumerate().take(keys) {
+            let key = cast_if_needed(named(&format!("__k{i}")), field.data_type(), false);
+            projected.push(key.alias_qualified(relation.cloned(), field.name()));
+        }
+        let mut place = keys + summaries.len();
+        // Adds a column of what stands behind a value, and says where.
+        let mut put = |expr: Expr| {
+            behind.push(expr);
+            place += 1;
+            place - 1
+        };
+        for (i, (summary, (relation, field))) in summaries.iter().zip(aggregate.schema.iter().skip(keys)).enumerate() {
             let (n, h) = (named(&format!("__n{i}")), named(&format!("__h{i}")));
-            if matches!(summary.measure, Measure::Sum | Measure::Average) {
+            let contributes = if summary.condition.is_some() { h } else { n.clone() }.gt(lit(0i64));
+            let magnitude = matches!(summary.measure, Measure::Sum | Measure::Average);
+            if magnitude {
                 totals.push(sum(named(&format!("__p{i}"))).alias(format!("__tp{i}")));
             }
             totals.push(sum(n.clone()).alias(format!("__tn{i}")));
-            let contributes = if summary.condition.is_some() { h } else { n }.gt(lit(0i64));
+            let own = format!("__tc{i}");
+            let mut fewest = named(&own);
             if linked {
-                totals.push(distinct_where("__s", contributes.clone())?.alias(format!("__tc{i}")));
-                totals.push(distinct_where("__o", contributes)?.alias(format!("__to{i}")));
+                totals.push(distinct_where("__s", contributes.clone())?.alias(&own));
+                totals.push(distinct_where("__o", contributes.clone())?.alias(format!("__to{i}")));
+                fewest = fewer(fewest, named(&format!("__to{i}")))?;
             } else {
-                totals.push(count(lit(1i64)).filter(contributes).build()?.alias(format!("__tc{i}")));
+                totals.push(count(lit(1i64)).filter(contributes.clone()).build()?.alias(&own));
             }
-        }
-        let outer = LogicalPlanBuilder::from(inner).aggregate(groups, totals)?;
-        let mut projected = Vec::new();
-        for (i, (relation, field)) in aggregate.schema.iter().enumerate() {
-            let value = match i.checked_sub(keys).and_then(|j| summaries.get(j).map(|s| (j, s.measure))) {
-                None => named(&format!("__k{i}")),
-                Some((j, Measure::Subjects)) if summaries.get(j).is_some_and(|s| s.of_linked) => named(&format!("__to{j}")),
-                Some((j, Measure::Sum)) => named(&format!("__tp{j}")),
-                Some((j, Measure::Average)) => {
-                    cast(named(&format!("__tp{j}")), DataType::Float64) / cast(named(&format!("__tn{j}")), DataType::Float64)
+            for dataset in summary.of.iter().filter(|_| summary.of.len() > 1) {
+                let name = format!("__td{i}_{}", present_name(dataset));
+                let there = contributes.clone().and(named(&present_name(dataset)).gt(lit(0i64)));
+                totals.push(count(lit(1i64)).filter(there).build()?.alias(&name));
+                fewest = fewer(fewest, named(&name))?;
+            }
+            let value = match summary.measure {
+                Measure::Subjects if summary.of_linked => named(&format!("__to{i}")),
+                Measure::Subjects => named(&own),
+                Measure::Sum => named(&format!("__tp{i}")),
+                Measure::Average => {
+                    cast(named(&format!("__tp{i}")), DataType::Float64) / cast(named(&format!("__tn{i}")), DataType::Float64)
                 }
-                Some((j, Measure::Subjects)) => named(&format!("__tc{j}")),
-                Some((j, Measure::Rows | Measure::Values)) => coalesce(vec![named(&format!("__tn{j}")), lit(0i64)]),
+                Measure::Rows | Measure::Values => coalesce(vec![named(&format!("__tn{i}")), lit(0i64)]),
             };
-            projected.push(cast_if_needed(value, field.data_type(), i >= keys).alias_qualified(relation.cloned(), field.name()));
+            projected.push(cast_if_needed(value, field.data_type(), true).alias_qualified(relation.cloned(), field.name()));
+            let contributors = put(fewest.alias(format!("__b{i}")));
+            let number = (summary.measure == Measure::Average).then(|| put(named(&format!("__tn{i}"))));
+            let mut contributed = Vec::new();
+            if looked_at {
+                let one = match summary.measure {
+                    Measure::Subjects => lit(1f64),
+                    Measure::Rows | Measure::Values => cast(n, DataType::Float64),
+                    Measure::Sum | Measure::Average => cast(named(&format!("__p{i}")), DataType::Float64),
+                };
+                // A pair of subjects is one row of the inner level; of each kind a subject may stand in several.
+                let ways: &[(&str, bool)] = match (linked, summary.measure) {
+                    (false, _) => &[("__s", false)],
+                    (true, Measure::Subjects) if summary.of_linked => &[("__o", true)],
+                    (true, Measure::Subjects) => &[("__s", true)],
+                    (true, _) => &[("__s", true), ("__o", true)],
+                };
+                for (subject, several) in ways {
+                    let name = format!("__x{i}{subject}");
+                    let secret = rules.perturbation.is_some().then(|| self.secret.clone());
+                    let found = contributions(one.clone(), named(subject), contributes.clone(), secret, *several)?;
+                    totals.push(found.alias(&name));
+                    contributed.push(put(named(&name)));
+                }
+            }
+            let kind = match summary.measure {
+                Measure::Rows | Measure::Values | Measure::Subjects => Kind::Count,
+                Measure::Sum => Kind::Sum,
+                Measure::Average => Kind::Mean,
+            };
+            values.push(Value { kind, column: keys + i, contributors, conditional: summary.conditional, contributed, number });
         }
-        let counted = (0..summaries.len()).map(|i| (format!("__tc{i}"), format!("__to{i}")));
-        for (own, other) in counted.chain([("__subjects".to_owned(), "__others".to_owned())]) {
-            projected.push(if linked { fewer(named(&own), named(&other))?.alias(own) } else { named(&own) });
-        }
-        outer.project(projected)?.build()
+        behind.push(if linked { fewer(named("__subjects"), named("__others"))?.alias("__subjects") } else { named("__subjects") });
+        let outer = LogicalPlanBuilder::from(inner).aggregate(groups, totals)?;
+        Ok((outer.project(projected.into_iter().chain(behind))?.build()?, values))
     }
+}
+
+/// Of values to which rows of several departments contribute, the columns that say whose a row is.
+fn suppliers(parts: &[Part], summaries: &[Summary]) -> Result<Vec<(DatasetName, String)>> {
+    let needed: BTreeSet<&DatasetName> = summaries.iter().map(|summary| &summary.of).filter(|of| of.len() > 1).flatten().collect();
+    let column = |dataset: &DatasetName| parts.iter().find(|part| part.dataset == *dataset)?.column.clone();
+    let found: Vec<_> = needed.iter().filter_map(|dataset| Some(((*dataset).clone(), column(dataset)?))).collect();
+    if found.len() == needed.len() {
+        return Ok(found);
+    }
+    refuse(
+        Refusal::new(
+            Code::Disclosure,
+            "rows that may be of either department, as a full join makes them, are counted for each; after GROUP BY a subject it is not \
+             known any more whose they are",
+        )
+        .advice("summarise the joined rows directly"),
+    )
+}
+
+/// The column of the inner level that says how many of a subject's rows have one of `dataset`.
+fn present_name(dataset: &DatasetName) -> String {
+    format!("__d_{}_{}", dataset.department, dataset.dataset)
 }
 
 /// The datasets of a statement's joins for [`Tally`], and the pseudonyms that it reads beside the row's own.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Agreement, Code, Name, Permit, PurposeTree, Refusal, Signatures, authorize};
+use concordat_protect::noise::Secret;
 use concordat_proto::signature;
 use concordat_proto::token::SigningKey;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::physical_plan::displayable;
 
-use super::Plan;
+use super::{Engine, Plan};
 use crate::estate::View;
 
 pub(crate) const AGREEMENT: &str = r#"
@@ -110,6 +111,10 @@ fn permitted(agreements: &[Agreement], signatures: &Signatures) -> Result<Permit
     authorize(&caller, None, agreements, signatures, &purposes, now())
 }
 
+pub(crate) fn engine() -> Engine {
+    Engine { partitions: 2, runtime: Arc::new(RuntimeEnv::default()), noise: Secret::new([7; 16]) }
+}
+
 async fn planned(sql: &str) -> Result<Plan, Refusal> {
     let agreement = agreed(AGREEMENT);
     let mut signatures = Signatures::default();
@@ -132,7 +137,7 @@ async fn planned_under(permit: Permit, sql: &str) -> Result<Plan, Refusal> {
         view("ordered", "SELECT region, avg(score) AS mean FROM a.people GROUP BY region ORDER BY region DESC"),
         view("circle", "SELECT * FROM views.circle"),
     ];
-    Plan::new(&permit, &sql.into(), &views, 2, Arc::new(RuntimeEnv::default())).await
+    Plan::new(&permit, &sql.into(), &views, engine()).await
 }
 
 #[tokio::test]

@@ -1,0 +1,271 @@
+//! The aggregate that looks at each subject's contribution to a value: how the value is spread over its contributors and, where an
+//! agreement asks for noise, the sum of their record keys. It runs once per group and subject, above the inner level of
+//! `summarise.rs`; `Protect` reads what it finds.
+//!
+//! ```text
+//! contributions(own Float64, subject) -> FixedSizeBinary(80)     own: the subject's sum, or its number of rows
+//! shares(own Float64, subject)        -> FixedSizeBinary(80)     the same where a subject stands in several rows of the inner level
+//! ```
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use concordat_protect::Spread;
+use concordat_protect::behind::LARGEST;
+use concordat_protect::noise::{Secret, record_key};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray as _, BooleanArray, FixedSizeBinaryArray, FixedSizeBinaryBuilder};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
+use datafusion::common::{Result, ScalarValue, internal_datafusion_err};
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, Expr, ExprFunctionExt as _, GroupsAccumulator, Signature, Volatility,
+};
+
+/// Numbers of a state: absolute sum, the largest, how many are not zero, lowest, highest, record keys.
+const NUMBERS: usize = LARGEST + 5;
+const WIDTH: i32 = (NUMBERS * 8) as i32;
+
+/// What the contributors of one value add up to.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Contributed {
+    pub(super) spread: Spread,
+    /// The wrapping sum of their record keys.
+    pub(super) keys: u64,
+}
+
+impl Contributed {
+    fn add(&mut self, own: f64, subject: &[u8], secret: Option<&Secret>) {
+        self.spread.add(own);
+        if let Some(secret) = secret {
+            self.keys = self.keys.wrapping_add(record_key(secret, subject));
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.spread.merge(&other.spread);
+        self.keys = self.keys.wrapping_add(other.keys);
+    }
+
+    fn numbers(&self) -> [u64; NUMBERS] {
+        let Spread { absolute, largest, nonzero, lowest, highest } = self.spread;
+        let mut numbers = [0; NUMBERS];
+        let all = [absolute].into_iter().chain(largest).map(f64::to_bits).chain([nonzero, lowest.to_bits(), highest.to_bits(), self.keys]);
+        numbers.iter_mut().zip(all).for_each(|(kept, number)| *kept = number);
+        numbers
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        self.numbers().iter().flat_map(|number| number.to_le_bytes()).collect()
+    }
+
+    fn read(bytes: &[u8]) -> Result<Self> {
+        let mut numbers = bytes.chunks_exact(8).map(|number| number.try_into().map(u64::from_le_bytes));
+        let mut next = || numbers.next().and_then(Result::ok).ok_or_else(|| internal_datafusion_err!("contributions of another shape"));
+        let absolute = f64::from_bits(next()?);
+        let mut largest = [0.0; LARGEST];
+        for size in &mut largest {
+            *size = f64::from_bits(next()?);
+        }
+        let (nonzero, lowest, highest, keys) = (next()?, f64::from_bits(next()?), f64::from_bits(next()?), next()?);
+        Ok(Self { spread: Spread { absolute, largest, nonzero, lowest, highest }, keys })
+    }
+
+    /// What the aggregate found for the group of `row`.
+    pub(super) fn of(column: &dyn Array, row: usize) -> Result<Self> {
+        let column = column.as_fixed_size_binary_opt().ok_or_else(|| internal_datafusion_err!("contributions of another type"))?;
+        if column.is_null(row) { Ok(Self::default()) } else { Self::read(column.value(row)) }
+    }
+}
+
+/// The aggregate, of the rows where `contributes` holds; `several`: a subject may stand in several of them.
+pub(super) fn contributions(own: Expr, subject: Expr, contributes: Expr, secret: Option<Secret>, several: bool) -> Result<Expr> {
+    let function = AggregateUDF::from(Contributions { signature: Signature::any(2, Volatility::Immutable), secret, several });
+    function.call(vec![own, subject]).filter(contributes).build()
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Contributions {
+    signature: Signature,
+    secret: Option<Secret>,
+    several: bool,
+}
+
+impl AggregateUDFImpl for Contributions {
+    fn name(&self) -> &str {
+        if self.several { "shares" } else { "contributions" }
+    }
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::FixedSizeBinary(WIDTH))
+    }
+    fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
+        let kind = if self.several { DataType::Binary } else { DataType::FixedSizeBinary(WIDTH) };
+        Ok(vec![Arc::new(Field::new(format!("{}[state]", args.name), kind, true))])
+    }
+    fn accumulator(&self, _: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        Ok(if self.several {
+            Box::new(Shares { secret: self.secret.clone(), own: HashMap::new() })
+        } else {
+            Box::new(One { secret: self.secret.clone(), found: Contributed::default() })
+        })
+    }
+    fn groups_accumulator_supported(&self, _: AccumulatorArgs<'_>) -> bool {
+        !self.several
+    }
+    fn create_groups_accumulator(&self, _: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
+        Ok(Box::new(Groups { secret: self.secret.clone(), found: Vec::new() }))
+    }
+}
+
+/// Calls `each` with every row's own contribution and subject.
+fn rows<'a>(values: &'a [ArrayRef], mut each: impl FnMut(usize, f64, &'a [u8])) -> Result<()> {
+    let [own, subject] = values else { return Err(internal_datafusion_err!("contributions of two columns")) };
+    let own = own.as_primitive_opt::<Float64Type>().ok_or_else(|| internal_datafusion_err!("a contribution that is no number"))?;
+    let subject = subject.as_fixed_size_binary_opt().ok_or_else(|| internal_datafusion_err!("a subject that is no pseudonym"))?;
+    for row in 0..own.len() {
+        // Without a number or a subject nothing is contributed: the contributors are counted the same way.
+        if own.is_valid(row) && subject.is_valid(row) {
+            each(row, own.value(row), subject.value(row));
+        }
+    }
+    Ok(())
+}
+
+fn states(values: &[ArrayRef]) -> Result<&FixedSizeBinaryArray> {
+    let state = values.first().and_then(|array| array.as_fixed_size_binary_opt());
+    state.ok_or_else(|| internal_datafusion_err!("contributions of another type"))
+}
+
+/// Of one group.
+#[derive(Debug)]
+struct One {
+    secret: Option<Secret>,
+    found: Contributed,
+}
+
+impl Accumulator for One {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        rows(values, |_, own, subject| self.found.add(own, subject, self.secret.as_ref()))
+    }
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        Ok(ScalarValue::FixedSizeBinary(WIDTH, Some(self.found.bytes())))
+    }
+    fn size(&self) -> usize {
+        size_of_val(self)
+    }
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        Ok(vec![self.evaluate()?])
+    }
+    fn merge_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        for state in states(values)?.iter().flatten() {
+            self.found.merge(&Contributed::read(state)?);
+        }
+        Ok(())
+    }
+}
+
+/// Of many groups.
+struct Groups {
+    secret: Option<Secret>,
+    found: Vec<Contributed>,
+}
+
+impl Groups {
+    fn emit(&mut self, emit: EmitTo) -> Result<ArrayRef> {
+        let found = emit.take_needed(&mut self.found);
+        let mut column = FixedSizeBinaryBuilder::with_capacity(found.len(), WIDTH);
+        for group in found {
+            column.append_value(group.bytes())?;
+        }
+        Ok(Arc::new(column.finish()))
+    }
+}
+
+impl GroupsAccumulator for Groups {
+    fn update_batch(&mut self, values: &[ArrayRef], groups: &[usize], filter: Option<&BooleanArray>, total: usize) -> Result<()> {
+        self.found.resize(total, Contributed::default());
+        rows(values, |row, own, subject| {
+            let counts = filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
+            if let Some(found) = groups.get(row).filter(|_| counts).and_then(|group| self.found.get_mut(*group)) {
+                found.add(own, subject, self.secret.as_ref());
+            }
+        })
+    }
+    fn evaluate(&mut self, emit: EmitTo) -> Result<ArrayRef> {
+        self.emit(emit)
+    }
+    fn state(&mut self, emit: EmitTo) -> Result<Vec<ArrayRef>> {
+        Ok(vec![self.emit(emit)?])
+    }
+    fn merge_batch(&mut self, values: &[ArrayRef], groups: &[usize], total: usize) -> Result<()> {
+        self.found.resize(total, Contributed::default());
+        for (state, group) in states(values)?.iter().zip(groups) {
+            if let (Some(state), Some(found)) = (state, self.found.get_mut(*group)) {
+                found.merge(&Contributed::read(state)?);
+            }
+        }
+        Ok(())
+    }
+    fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
+        let length = values.first().map_or(0, |array| array.len());
+        let mut each = Self { secret: self.secret.clone(), found: Vec::new() };
+        each.update_batch(values, &(0..length).collect::<Vec<_>>(), filter, length)?;
+        Ok(vec![each.emit(EmitTo::All)?])
+    }
+    fn size(&self) -> usize {
+        self.found.capacity() * size_of::<Contributed>()
+    }
+}
+
+/// Of one group whose subjects stand in several rows: each one's own, kept until the end.
+#[derive(Debug)]
+struct Shares {
+    secret: Option<Secret>,
+    own: HashMap<[u8; 16], f64>,
+}
+
+impl Shares {
+    fn add(&mut self, subject: &[u8], own: f64) -> Result<()> {
+        let subject = subject.try_into().map_err(|_| internal_datafusion_err!("a pseudonym has 16 bytes"))?;
+        *self.own.entry(subject).or_default() += own;
+        Ok(())
+    }
+}
+
+impl Accumulator for Shares {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let mut added = Ok(());
+        rows(values, |_, own, subject| {
+            if added.is_ok() {
+                added = self.add(subject, own);
+            }
+        })?;
+        added
+    }
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        let mut found = Contributed::default();
+        self.own.iter().for_each(|(subject, own)| found.add(*own, subject, self.secret.as_ref()));
+        Ok(ScalarValue::FixedSizeBinary(WIDTH, Some(found.bytes())))
+    }
+    fn size(&self) -> usize {
+        size_of_val(self) + self.own.capacity() * 32
+    }
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        let all = self.own.iter().flat_map(|(subject, own)| subject.iter().copied().chain(own.to_le_bytes()));
+        Ok(vec![ScalarValue::Binary(Some(all.collect()))])
+    }
+    fn merge_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let states = values.first().and_then(|array| array.as_binary_opt::<i32>());
+        for state in states.ok_or_else(|| internal_datafusion_err!("shares of another type"))?.iter().flatten() {
+            for part in state.chunks_exact(24) {
+                let (subject, own) = part.split_at(16);
+                let own = own.try_into().map_err(|_| internal_datafusion_err!("a share of another size"))?;
+                self.add(subject, f64::from_le_bytes(own))?;
+            }
+        }
+        Ok(())
+    }
+}
