@@ -229,8 +229,14 @@ async fn whoever_stops_waiting_ends_the_search() {
     assert!(waited_for.on(&workers, sql.to_owned(), refusal.clone()).await.unwrap().is_some());
     // Whoever leaves says so to the search that is under way ...
     let (left, wanted) = search();
-    let left = tokio::time::timeout(Duration::ZERO, left.on(&workers, sql.to_owned(), refusal.clone())).await;
-    assert!(left.is_err() && wanted.is_cancelled());
+    let (_ends, waits) = tokio::sync::oneshot::channel::<()>();
+    tokio::select! {
+        biased;
+        // The only planner is taken, so that the search cannot end before it is left.
+        _ = workers.plan(waits) => panic!("nothing ends it"),
+        left = tokio::time::timeout(Duration::ZERO, left.on(&workers, sql.to_owned(), refusal.clone())) => assert!(left.is_err()),
+    }
+    assert!(wanted.is_cancelled());
     // ... and a search that hears it judges nothing more.
     let (unwanted, wanted) = search();
     wanted.cancel();
