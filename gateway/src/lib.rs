@@ -51,6 +51,7 @@ use issuers::Issuers;
 use limits::Limits;
 use miette::{IntoDiagnostic as _, miette};
 use observe::Observed;
+use plan::Engine;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use workers::Workers;

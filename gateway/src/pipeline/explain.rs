@@ -9,13 +9,13 @@ use concordat_policy::{Permit, Refusal};
 use tokio_util::sync::CancellationToken;
 
 use super::{Judged, Refused, authorized, judge, open, parameters, permit, refused_as};
+use crate::Gateway;
 use crate::authenticate::Caller;
 use crate::execute::agreements_of;
 use crate::explain::{Explanation, Permitted, Proposal, Search, decides, differing};
 use crate::plan::{Statement, read_as, written_out};
 use crate::record::{Intent, Opened};
 use crate::terms::Terms;
-use crate::{Gateway, runtime};
 
 /// How long the nearest permitted query is looked for.
 const SEARCH: Duration = Duration::from_secs(3);
@@ -95,8 +95,7 @@ async fn nearest(
         estate: gateway.estate.now(),
         purpose: opened.caller.purpose.clone(),
         permit: own,
-        partitions: gateway.partitions,
-        runtime: runtime(allowance.memory.clone())?,
+        engine: gateway.engine(allowance.memory.clone())?,
         until: Instant::now() + SEARCH,
         wanted: CancellationToken::new(),
     };

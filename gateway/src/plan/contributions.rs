@@ -55,7 +55,7 @@ impl Contributed {
         numbers
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub(super) fn bytes(&self) -> Vec<u8> {
         self.numbers().iter().flat_map(|number| number.to_le_bytes()).collect()
     }
 

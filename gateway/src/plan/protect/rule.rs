@@ -1,5 +1,8 @@
 //! What `Protect` does with the groups of one aggregate: which values are withheld, and how exactly the others are told.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
