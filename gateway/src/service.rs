@@ -160,6 +160,7 @@ impl Service {
             title: a.title.clone(),
             valid_until: a.valid_until.to_string(),
             minimum_subjects: a.minimum_subjects,
+            disclosure: a.disclosure.in_words(),
         });
         shown.collect()
     }

@@ -2,6 +2,7 @@
 //! bytes stands in every release order, so that two different texts never pass for the same agreement, and each party signs it
 //! ([`crate::signature`]).
 
+mod disclosed;
 mod file;
 mod rows;
 mod terms;
@@ -285,15 +286,32 @@ mod tests {
                       objective retention impact_assessment contact \
                       concurrent_queries rows_per_day releases_per_day withdrawals max_consent_age linkage keyholder epoch_days rotation party department signing_key linkage_key recipient \
                       organisation roles dataset name identifier type pattern uses basis power honours_objections consent_text columns \
+                      disclosure dominance largest share p_percent round_to complement homogeneous zeros margins perturbation variance most \
                       classification values rows is is_not is_in at_least at_most more_than less_than known_to linked listed";
-        let uncommented = ["objective = ", "retention = ", "impact_assessment = ", "contact = "];
+        assert_eq!(draft.disclosure, Disclosure::default(), "and says what an agreement means that says nothing of it");
+        let uncommented = ["objective = ", "retention = ", "impact_assessment = ", "contact = ", "perturbation = "];
         let told = uncommented.iter().fold(DRAFT.to_owned(), |text, field| text.replacen(&format!("# {field}"), field, 1));
         let told = Agreement::parse(&told).unwrap();
         let own = [&told.objective, &told.retention, &told.impact_assessment, &told.parties[0].contact];
-        assert!(own.into_iter().all(Option::is_some), "{told:?}");
+        assert!(own.into_iter().all(Option::is_some) && told.disclosure.perturbation.is_some(), "{told:?}");
         for field in fields.split_whitespace() {
             assert!(DRAFT.contains(field), "{field} is not explained");
         }
+    }
+
+    #[test]
+    fn disclosure_rules_at_their_bounds_are_taken() {
+        for rules in [
+            "dominance = { largest = 1, share = 1 }, p_percent = 0, round_to = 1",
+            "dominance = { largest = 5, share = 100 }, p_percent = 100, round_to = 100",
+            "perturbation = { variance = 2, most = 2 }",
+            "perturbation = { variance = 140, most = 20 }",
+        ] {
+            let text = GOOD.replacen("id = \"one\"", &format!("id = \"one\"\ndisclosure = {{ {rules} }}"), 1);
+            let read = Agreement::parse(&text).unwrap_or_else(|problems| panic!("{rules}: {problems:?}"));
+            assert_ne!(read.disclosure, Disclosure::default(), "{rules}");
+        }
+        assert_eq!(Agreement::parse(GOOD).unwrap().disclosure, Disclosure::default());
     }
 
     #[test]
@@ -352,6 +370,31 @@ mod tests {
             ("id = \"one\"", "id = \"one\"\nwithdrawals = \"all_parties\"\nmax_consent_age = \"2d\"", 3, "an age is 1 second"),
             ("id = \"one\"", "id = \"one\"\nmax_consent_age = \"5m\"", 2, "says nothing unless withdrawals reach"),
             ("id = \"one\"", "id = \"one\"\nlimits = { releases_per_day = 0 }", 2, "a limit of 0"),
+            (
+                "id = \"one\"",
+                "id = \"one\"\ndisclosure.dominance = { largest = 0, share = 90 }",
+                2,
+                "the largest 1 to 5 contributors, not 0",
+            ),
+            (
+                "id = \"one\"",
+                "id = \"one\"\ndisclosure.dominance = { largest = 6, share = 90 }",
+                2,
+                "the largest 1 to 5 contributors, not 6",
+            ),
+            ("id = \"one\"", "id = \"one\"\ndisclosure.dominance = { largest = 2, share = 0 }", 2, "1 to 100 percent, not 0"),
+            ("id = \"one\"", "id = \"one\"\ndisclosure.dominance = { largest = 2, share = 101 }", 2, "1 to 100 percent, not 101"),
+            ("id = \"one\"", "id = \"one\"\ndisclosure.dominance = { largest = 2 }", 2, "missing field `share`"),
+            ("id = \"one\"", "id = \"one\"\ndisclosure.p_percent = 101", 2, "p_percent is 101"),
+            ("id = \"one\"", "id = \"one\"\ndisclosure.round_to = 0", 2, "rounded to multiples of 0"),
+            ("id = \"one\"", "id = \"one\"\ndisclosure.round_to = 101", 2, "rounded to multiples of 101"),
+            ("id = \"one\"", "id = \"one\"\ndisclosure.margins = \"shown\"", 2, "expected `open` or `protected`"),
+            ("id = \"one\"", "id = \"one\"\ndisclosure.zeros = \"open\"", 2, "expected `shown` or `withheld`"),
+            ("id = \"one\"", "id = \"one\"\ndisclosure.minimum = 10", 2, "unknown field"),
+            ("id = \"one\"", "id = \"one\"\ndisclosure.perturbation = { variance = 1, most = 1 }", 2, "at most 2 to 20 subjects, not 1"),
+            ("id = \"one\"", "id = \"one\"\ndisclosure.perturbation = { variance = 1, most = 21 }", 2, "at most 2 to 20 subjects, not 21"),
+            ("id = \"one\"", "id = \"one\"\ndisclosure.perturbation = { variance = 0, most = 5 }", 2, "a variance of 1 to 10, not 0"),
+            ("id = \"one\"", "id = \"one\"\ndisclosure.perturbation = { variance = 11, most = 5 }", 2, "a variance of 1 to 10, not 11"),
             ("signing_key = \"sha256:0", "signing_key = \"sha1:0", 11, "fingerprint"),
             ("department = \"dwp\"\nname", "department = \"hmrc\"\nname", 34, "not a party"),
             ("type = \"nino\", uses = [\"join\"]", "type = \"passport\", uses = [\"join\"]", 36, "unknown identifier type"),

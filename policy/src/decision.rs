@@ -1,10 +1,13 @@
 //! A permitted statement in a form that a log may keep: which tables under which agreement, which uses of which columns, which
 //! rules. What `explain` says before a query and what `why` says of it later are the words of this module.
 
+mod rule;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::rule::{Rule, Whose};
 use crate::{Basis, ColumnUses, Dataset, Name, Permit};
 
 /// Why the law lets a table be used, without the text of a power or of a question.
@@ -72,56 +75,6 @@ impl fmt::Display for Table {
     }
 }
 
-/// A disclosure rule that applies, and whose it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "rule", rename_all = "snake_case")]
-pub enum Rule {
-    /// Numbers that rest on too few subjects are withheld: the strictest minimum of those whose data is read.
-    MinimumSubjects {
-        /// The minimum.
-        subjects: u32,
-        /// The agreements that state it.
-        agreements: Vec<Name>,
-        /// The departments whose data it protects.
-        departments: Vec<Name>,
-    },
-    /// Small groups whose keys are in no published list are left out: the gateway's.
-    SmallGroupsLeftOut,
-    /// A condition on a withheld value is neither true nor false: the gateway's.
-    ConditionsOnWithheld,
-}
-
-impl Rule {
-    /// The word that the log and programs use.
-    #[must_use]
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::MinimumSubjects { .. } => "minimum_subjects",
-            Self::SmallGroupsLeftOut => "small_groups_left_out",
-            Self::ConditionsOnWithheld => "conditions_on_withheld",
-        }
-    }
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |names: &[Name]| names.iter().map(Name::as_str).collect::<Vec<_>>().join(", ");
-        match self {
-            Self::MinimumSubjects { subjects, agreements, departments } => write!(
-                f,
-                "numbers that rest on fewer than {subjects} distinct subjects are withheld: the strictest minimum, stated by the \
-                 agreement {} for {}",
-                list(agreements),
-                list(departments)
-            ),
-            Self::SmallGroupsLeftOut => f.write_str("small groups whose keys are in no published list are left out: the gateway's rule"),
-            Self::ConditionsOnWithheld => {
-                f.write_str("rows with a condition on a withheld value are not in the answer: the gateway's rule")
-            }
-        }
-    }
-}
-
 /// The longest words about rows.
 const MAX_WORDS: usize = 500;
 
@@ -143,9 +96,10 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// The tables and uses of `uses` under `permit`, and the rules: `minimum` is the strictest that applied, 0 for none.
+    /// The tables and uses of `uses` under `permit`, and the rules: `minimum` is the strictest that applied, 0 for none; `magnitudes`
+    /// says whether sums or means are among the numbers.
     #[must_use]
-    pub fn of(permit: &Permit, uses: &ColumnUses, minimum: u32) -> Self {
+    pub fn of(permit: &Permit, uses: &ColumnUses, minimum: u32, magnitudes: bool) -> Self {
         let read: Vec<_> = uses.datasets().filter_map(|dataset| permit.dataset(dataset)).collect();
         let tables = read.iter().map(|permit| Table {
             dataset: permit.dataset.name.to_string(),
@@ -155,17 +109,12 @@ impl Decision {
         });
         let mut rules = Vec::new();
         if minimum > 0 {
-            let strictest: Vec<_> = read.iter().filter(|permit| permit.minimum_subjects == minimum).collect();
-            let sorted = |mut names: Vec<Name>| {
-                names.sort();
-                names.dedup();
-                names
-            };
-            rules.push(Rule::MinimumSubjects {
-                subjects: minimum,
-                agreements: sorted(strictest.iter().map(|permit| permit.agreement.clone()).collect()),
-                departments: sorted(strictest.iter().map(|permit| permit.dataset.name.department.clone()).collect()),
-            });
+            let strictest = read.iter().copied().filter(|permit| permit.minimum_subjects == minimum);
+            rules.push(Rule::MinimumSubjects { subjects: minimum, whose: Whose::of(strictest) });
+            let strictest = permit.disclosure(uses.datasets());
+            rules.extend(Rule::disclosed(&strictest, magnitudes, |states| {
+                Whose::of(read.iter().copied().filter(|permit| states(&permit.disclosure)))
+            }));
         }
         let columns = uses.iter().map(|(dataset, column, used)| format!("{dataset}.{column}: {used}")).collect();
         Self { tables: tables.collect(), columns, rules }
@@ -224,7 +173,7 @@ mod tests {
             tables: vec![table("dfe.attainment", BasisKind::StatutoryHonouringObjections), table("dfe.attainments", BasisKind::Consent)],
             columns: vec!["dfe.attainment.region: group_by".into(), "dfe.attainments.subject: join".into()],
             rules: vec![
-                Rule::MinimumSubjects { subjects: 10, agreements: vec![name("one")], departments: vec![name("dfe")] },
+                Rule::MinimumSubjects { subjects: 10, whose: Whose { agreements: vec![name("one")], departments: vec![name("dfe")] } },
                 Rule::SmallGroupsLeftOut,
             ],
         };

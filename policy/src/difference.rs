@@ -1,6 +1,7 @@
 //! What a change of an agreement means: the uses that were permitted and are not now, the reverse, and every other term that
 //! differs, each with whether more may be done under it, or less. Comments, spelling of the TOML and order of tables mean nothing.
 
+mod disclosed;
 mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -148,7 +149,7 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, Said> {
         retention,
         impact_assessment,
         minimum_subjects,
-        disclosure: _,
+        disclosure,
         limits,
         withdrawals,
         max_consent_age,
@@ -194,7 +195,7 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, Said> {
         ("epoch_days", Some(linkage.epoch_days.to_string()), Measure::Most(linkage.epoch_days.into())),
         ("rotation", Some(linkage.rotation.to_string()), Measure::Words),
     ];
-    own.into_iter().for_each(|(name, words, measure)| term(name.into(), words, measure));
+    own.into_iter().chain(disclosed::terms(disclosure)).for_each(|(name, words, measure)| term(name.into(), words, measure));
     for party in parties {
         term(format!("party {}: signing_key", party.department), Some(party.signing_key.to_string()), Measure::Words);
         term(format!("party {}: linkage_key", party.department), Some(party.linkage_key.to_string()), Measure::Words);

@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
+use crate::decision::{Rule, Whose};
+
 /// The rules. The default is what is in force where an agreement says nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -66,6 +68,27 @@ impl Disclosure {
             perturbation,
         }
     }
+
+    /// The rules in force, each in words for people.
+    #[must_use]
+    pub fn in_words(&self) -> Vec<String> {
+        Rule::disclosed(self, true, |_| Whose::default()).iter().map(Rule::says).collect()
+    }
+
+    /// What an agreement might have ruled and does not, in words for people.
+    #[must_use]
+    pub fn not_ruled(&self) -> Vec<&'static str> {
+        let off = [
+            (self.dominance.iter().all(|rule| rule.share >= 100), "dominance"),
+            (self.p_percent == 0, "p %"),
+            (self.homogeneous == Telling::Shown, "contributors of one value"),
+            (self.round_to <= 1, "rounding"),
+            (self.perturbation.is_none(), "noise"),
+            (self.complement == Telling::Shown, "complements"),
+            (self.margins == Margins::Open, "totals"),
+        ];
+        off.into_iter().filter_map(|(off, what)| off.then_some(what)).collect()
+    }
 }
 
 /// An (n, k) rule.
@@ -91,6 +114,17 @@ pub enum Telling {
     Withheld,
 }
 
+impl Telling {
+    /// As documents write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Shown => "shown",
+            Self::Withheld => "withheld",
+        }
+    }
+}
+
 /// What is taken to be known of totals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -101,16 +135,44 @@ pub enum Margins {
     Protected,
 }
 
+impl Margins {
+    /// As documents write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Protected => "protected",
+        }
+    }
+}
+
 /// Cell-key noise on counts and, in units of a mean contribution, on sums: the same contributors always get the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Perturbation {
-    /// The variance of the noise of a count, in subjects squared: 1 to `most` × (`most` + 1) / 3.
+    /// The variance of the noise of a count, in subjects squared: 1 to [`Self::highest_variance`].
     pub variance: u32,
-    /// The largest noise: 1 to 20.
+    /// The largest noise: [`LEAST_MOST`] to [`MOST_MOST`].
     pub most: u32,
+}
+
+/// The smallest bound of noise whose variance is a whole number.
+pub const LEAST_MOST: u32 = 2;
+
+/// The largest bound of noise.
+pub const MOST_MOST: u32 = 20;
+
+impl Perturbation {
+    /// The variance where every whole number within the bound is as likely: `most` × (`most` + 1) / 3, rounded down.
+    #[must_use]
+    pub fn highest_variance(&self) -> u32 {
+        self.most.saturating_mul(self.most.saturating_add(1)) / 3
+    }
 }
 
 fn one_dominance<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<Dominance>, D::Error> {
     Dominance::deserialize(deserializer).map(|rule| BTreeSet::from([rule]))
 }
+
+#[cfg(test)]
+mod tests;

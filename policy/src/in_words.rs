@@ -43,6 +43,13 @@ pub fn describe(agreement: &Agreement) -> String {
         line("answers to", "nobody".into());
     }
     line("withheld", format!("numbers that rest on fewer than {} people", agreement.minimum_subjects));
+    for (nth, rule) in agreement.disclosure.in_words().into_iter().enumerate() {
+        line(if nth == 0 { "disclosure" } else { "" }, rule);
+    }
+    let not_ruled = agreement.disclosure.not_ruled();
+    if !not_ruled.is_empty() {
+        line("no rule on", not_ruled.join(", "));
+    }
     let rotated = match agreement.linkage.rotation {
         0 => String::new(),
         rotation => format!("; rotation {rotation}: none match those of an earlier one"),
@@ -245,6 +252,20 @@ mod tests {
         let shown = listed(&years);
         assert!(shown.starts_with("2000, ") && shown.ends_with(", 2019, and 3 more"), "{shown}");
         assert!(listed(&years[..20]).ends_with(", 2019"));
+    }
+
+    #[test]
+    fn disclosure_rules_and_their_absence_are_told() {
+        let with = |rules: &str| {
+            let text = AGREEMENT.replacen("id = \"one\"", &format!("id = \"one\"\ndisclosure = {{ {rules} }}"), 1);
+            describe(&Agreement::parse(&text).unwrap())
+        };
+        let open =
+            with("dominance = { largest = 2, share = 100 }, p_percent = 0, round_to = 1, complement = \"shown\", margins = \"open\"");
+        let absent = "people\n  no rule on  dominance, p %, contributors of one value, rounding, noise, complements, totals\n  pseudonyms";
+        assert!(open.contains(absent), "{open}");
+        let strict = with("homogeneous = \"withheld\", zeros = \"shown\", perturbation = { variance = 2, most = 5 }");
+        assert!(strict.contains("noise") && strict.contains("shown as zero") && !strict.contains("no rule on"), "{strict}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use concordat::failure::USAGE;
-use concordat_policy::{Code, Use};
+use concordat_policy::{Code, Disclosure, Use};
 use concordat_proto::status::exit_code;
 use concordat_proto::v1::ExplainResponse;
 use concordat_proto::v1::explain_response::Decision;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::commands::{Ran, command, run};
 use crate::limits::{Stopped, user};
-use crate::sandbox::{Sandbox, refused, until};
+use crate::sandbox::{Sandbox, disclosing, refused, until};
 
 const ROWS: &str = "SELECT region, attainment8 FROM dfe.attainment";
 const DEPARTMENTS: [&str; 5] = ["dbt", "dfe", "dhsc", "dsit", "dwp"];
@@ -72,6 +72,35 @@ async fn a_permitted_query_is_explained_without_an_order_and_why_says_the_same_a
     assert_eq!(why(&sandbox, explained["query_id"].as_str().unwrap()), told);
     let answer = sandbox.query("SELECT * FROM views.opportunity_by_region").await.unwrap();
     assert_eq!(why(&sandbox, answer.summary["query_id"].as_str().unwrap()), told, "what was explained is what was done");
+}
+
+#[tokio::test]
+async fn each_disclosure_rule_in_force_is_told_before_a_query_in_the_log_in_the_catalogue_and_to_signers() {
+    let sandbox = Sandbox::with(1_000, disclosing(Disclosure::default()), |_| {}).await;
+    let sql = "SELECT region, avg(attainment8) AS mean FROM dfe.attainment GROUP BY region";
+    let explained = run(&sandbox, &["explain", sql, "--output", "json"]).json();
+    let rules = explained["rules"].as_array().unwrap_or_else(|| panic!("{explained}"));
+    for (rule, says) in [
+        ("dominance", json!({ "largest": 2, "share": 90 })),
+        ("p_percent", json!({ "percent": 10 })),
+        ("rounded", json!({ "to": 5 })),
+        ("margins", json!({})),
+    ] {
+        let mut expected = json!({ "rule": rule, "agreements": ["opportunity"], "departments": ["dfe"] });
+        expected.as_object_mut().unwrap().extend(says.as_object().unwrap().clone());
+        assert!(rules.contains(&expected), "{expected} is not in {explained}");
+    }
+    let recorded = entry(&sandbox, "query.explained", explained["query_id"].as_str().unwrap());
+    assert_eq!(recorded["facts"]["rules"], explained["rules"]);
+    let rounded = "counts are rounded to multiples of 5";
+    assert!(why(&sandbox, explained["query_id"].as_str().unwrap()).iter().any(|line| line.contains(rounded)));
+    let catalogue = run(&sandbox, &["catalogue", "--output", "json"]).json();
+    let told = catalogue["agreements"][0]["disclosure"].as_array().unwrap();
+    assert!(told.iter().any(|rule| rule.as_str().unwrap().contains(rounded)), "{catalogue}");
+    assert!(run(&sandbox, &["catalogue"]).text().contains(rounded));
+    let own = sandbox.copy("dfe", "opportunity");
+    let shown: Ran = command(["agreement", "show", own.to_str().unwrap()]).output().unwrap().into();
+    assert!(shown.text().contains(rounded) && shown.text().contains("no rule on  contributors of one value, noise"), "{}", shown.text());
 }
 
 #[tokio::test]

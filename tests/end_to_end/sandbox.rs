@@ -1,5 +1,6 @@
 //! A private world: temporary folder, own CA and identity provider, child processes on free ports.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use chrono::Utc;
@@ -9,7 +10,8 @@ use concordat::federation::describe::Caller;
 use concordat::federation::{Authority, Federation, Issuer, Layout, make, sign_again};
 use concordat::launch::Running;
 use concordat::sample::{Sample, federation};
-use concordat_policy::Code;
+use concordat_policy::disclosure::{Dominance, Margins, Telling};
+use concordat_policy::{Code, Disclosure};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -24,16 +26,19 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// The sample federation with this many people, running.
+    /// The sample federation with this many people, running. Its agreements tell numbers exactly where enough people stand behind
+    /// them ([`exact`]), so that answers can be compared with the oracle's.
     pub async fn start(people: u64) -> Self {
         Self::with(people, |_| {}, |_| {}).await
     }
 
-    /// The same, after `describe` has changed the federation's description and `files` the files made from it.
+    /// The same, after `describe` has changed the federation's description ([`disclosing`]: other rules) and `files` the files made
+    /// from it.
     pub async fn with(people: u64, describe: impl FnOnce(&mut Federation), files: impl FnOnce(&Layout)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let today = Utc::now().date_naive();
         let mut described = federation(today);
+        disclosing(exact())(&mut described);
         describe(&mut described);
         let made = make(&described, &folder.path().join("world"), today).unwrap();
         let sample = Sample::of(people);
@@ -126,6 +131,25 @@ impl Sandbox {
         let text = std::fs::read_to_string(folder.join("log/log.jsonl")).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
+}
+
+/// The least that agreements can say of disclosure beside the minimum of subjects: every number is told as it is.
+pub fn exact() -> Disclosure {
+    Disclosure {
+        dominance: BTreeSet::from([Dominance { largest: 2, share: 100 }]),
+        p_percent: 0,
+        round_to: 1,
+        complement: Telling::Shown,
+        homogeneous: Telling::Shown,
+        zeros: Telling::Withheld,
+        margins: Margins::Open,
+        perturbation: None,
+    }
+}
+
+/// For [`Sandbox::with`]: every agreement states these rules. `Disclosure::default()` are those of an agreement that states none.
+pub fn disclosing(rules: Disclosure) -> impl FnOnce(&mut Federation) {
+    move |federation| federation.agreements.iter_mut().for_each(|agreement| agreement.disclosure = rules.clone())
 }
 
 /// The `concordat` program that the suite built beside itself.

@@ -4,7 +4,7 @@ mod find;
 
 use chrono::DateTime;
 use clap::Args;
-use concordat_proto::v1::{CatalogueResponse, Column, Dataset};
+use concordat_proto::v1::{Agreement, CatalogueResponse, Column, Dataset};
 use serde_json::{Value, json};
 
 use self::find::found;
@@ -25,7 +25,7 @@ Examples:
 Lists only what your organisation, your roles and the declared purpose may use. With TERM, only what holds it, whatever its case and
 accents, and the whole value lists of the columns found. A column's uses say what SQL may do with it: group_by (GROUP BY), aggregate
 (count, sum, avg), filter (WHERE), join (ON). With filter alone, it never leaves its department. Numbers that rest on fewer people
-than an agreement's minimum are withheld.")]
+than an agreement's minimum are withheld; the other rules that protect numbers stand with the agreements that have them.")]
 pub(crate) struct Catalogue {
     /// A word to look for in names, titles, values, units and agreements
     term: Option<String>,
@@ -72,6 +72,7 @@ fn text(catalogue: &CatalogueResponse, with_values: bool) -> String {
         &["agreement", "title", "in force until"],
         catalogue.agreements.iter().map(|a| vec![a.id.clone(), a.title.clone(), a.valid_until.clone()]).collect(),
     );
+    add(&["rule for numbers", "of the agreements"], rule_rows(&catalogue.agreements));
     add(
         &["department", "title", "who to ask"],
         catalogue.departments.iter().map(|d| vec![d.id.clone(), d.title.clone(), d.contact.clone()]).collect(),
@@ -102,6 +103,20 @@ fn dataset_row(dataset: &Dataset) -> Vec<String> {
         dataset.minimum_subjects.to_string(),
         freshness(dataset).unwrap_or_default(),
     ]
+}
+
+/// Each rule once, with the agreements that have it.
+fn rule_rows(agreements: &[Agreement]) -> Vec<Vec<String>> {
+    let mut rules: Vec<(&str, Vec<&str>)> = Vec::new();
+    for Agreement { id, disclosure, .. } in agreements {
+        for rule in disclosure {
+            match rules.iter_mut().find(|(known, _)| *known == rule.as_str()) {
+                Some((_, of)) => of.push(id.as_str()),
+                None => rules.push((rule.as_str(), vec![id.as_str()])),
+            }
+        }
+    }
+    rules.into_iter().map(|(rule, of)| vec![rule.to_owned(), of.join(", ")]).collect()
 }
 
 fn column_row(dataset: &Dataset, column: &Column) -> Vec<String> {
@@ -143,10 +158,10 @@ fn to_json(catalogue: &CatalogueResponse) -> Value {
             "freshness": freshness(d), "columns": columns.collect::<Vec<_>>(),
         })
     });
-    let agreements = catalogue
-        .agreements
-        .iter()
-        .map(|a| json!({ "id": a.id, "title": a.title, "valid_until": a.valid_until, "minimum_subjects": a.minimum_subjects }));
+    let agreements = catalogue.agreements.iter().map(|a| {
+        let (until, minimum) = (&a.valid_until, a.minimum_subjects);
+        json!({ "id": a.id, "title": a.title, "valid_until": until, "minimum_subjects": minimum, "disclosure": a.disclosure })
+    });
     let departments = catalogue
         .departments
         .iter()

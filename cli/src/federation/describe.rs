@@ -174,6 +174,8 @@ pub struct Agreement {
     pub valid_until: chrono::NaiveDate,
     /// The least number of distinct subjects behind any number that is shown.
     pub minimum_subjects: u32,
+    /// The other disclosure rules.
+    pub disclosure: concordat_policy::Disclosure,
     /// The party that creates the linkage key.
     pub keyholder: String,
     /// The length of an epoch in days.

@@ -1,6 +1,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
-use concordat_policy::{Agreement, PurposeTree};
+use concordat_policy::disclosure::{Dominance, Margins, Perturbation, Telling};
+use concordat_policy::{Agreement, Disclosure, PurposeTree};
 use concordat_proto::signature::files;
 use concordat_proto::token::{Bearer, BearerType, Begins, VerifyingKey, verify_bearer};
 
@@ -41,6 +42,33 @@ fn the_sample_federation_parses_and_every_party_has_its_own_copies() {
     }
     for file in ["gateway/gateway.toml", "nodes/dfe/node.toml", "estate/departments.toml", "estate/missions.toml", "client/client.toml"] {
         toml::from_str::<toml::Table>(&read(&folder.path().join(file))).unwrap_or_else(|e| panic!("{file}: {e}"));
+    }
+}
+
+/// What an agreement says of disclosure is what its document says, and a document says what differs only.
+#[test]
+fn disclosure_rules_are_written_as_described() {
+    let default = Disclosure::default();
+    let dominance = |rules: &[(u32, u32)]| rules.iter().map(|(largest, share)| Dominance { largest: *largest, share: *share }).collect();
+    let described = |disclosure: &Disclosure| {
+        let mut federation = crate::sample::federation(today());
+        federation.agreements.iter_mut().for_each(|agreement| agreement.disclosure = disclosure.clone());
+        let folder = tempfile::tempdir().unwrap();
+        make(&federation, folder.path(), today()).map(|made| read(&made.layout.estate().join("agreements/opportunity.toml")))
+    };
+    assert!(!described(&default).unwrap().contains("disclosure"), "the default goes without saying");
+    for disclosure in [
+        Disclosure { round_to: 1, ..default.clone() },
+        Disclosure { dominance: dominance(&[(3, 85)]), homogeneous: Telling::Withheld, ..default.clone() },
+        Disclosure { perturbation: Some(Perturbation { variance: 2, most: 5 }), ..default.clone() },
+        Disclosure { p_percent: 0, complement: Telling::Shown, zeros: Telling::Shown, margins: Margins::Open, ..default.clone() },
+    ] {
+        let text = described(&disclosure).unwrap();
+        assert_eq!(Agreement::parse(&text).unwrap().disclosure, disclosure, "{text}");
+    }
+    for rules in [dominance(&[]), dominance(&[(1, 50), (2, 90)])] {
+        let failure = described(&Disclosure { dominance: rules, ..default.clone() }).unwrap_err();
+        assert!(failure.message.contains("dominance rules"), "{failure}");
     }
 }
 

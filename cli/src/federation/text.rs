@@ -1,5 +1,7 @@
 //! The configuration files as text: written for people, who read and change them afterwards.
 
+mod disclosure;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -119,7 +121,7 @@ fn column_parts(column: &Column) -> Vec<String> {
 /// An agreement's document.
 ///
 /// # Errors
-/// When it names a party, dataset or column that nobody describes.
+/// When it names a party, dataset or column that nobody describes, or has more dominance rules than one.
 pub fn agreement(agreement: &Agreement, departments: &[Department], keys: &BTreeMap<String, Fingerprints>) -> Result<String> {
     let mut text = format!(
         "id = {}\ntitle = {}\nmission = {}\npurposes = {}   # each with its narrower ones\nvalid_from = {}\nvalid_until = {}\nminimum_subjects = {}   # \
@@ -134,6 +136,7 @@ pub fn agreement(agreement: &Agreement, departments: &[Department], keys: &BTree
         quoted(&agreement.keyholder),
         agreement.epoch_days,
     );
+    text.push_str(&disclosure::disclosure(agreement)?);
     text.push_str(&agreement_limits(agreement));
     for department in parties(agreement) {
         let keys = keys.get(department).ok_or_else(|| unknown(agreement, department))?;

@@ -139,6 +139,7 @@ fn agreement(id: &str, title: &str, purpose: &str, keyholder: &str, today: Naive
         valid_from: today - Days::new(1),
         valid_until: today + Days::new(365),
         minimum_subjects: 10,
+        disclosure: Default::default(),
         keyholder: keyholder.into(),
         epoch_days: 90,
         limits: Default::default(),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta};
 use concordat_guard::ClaimGuard;
-use concordat_policy::decision::Rule;
+use concordat_policy::decision::{Rule, Whose};
 use concordat_policy::{Agreement, Caller, Permit, PurposeTree, Refusal, Signatures, authorize};
 use concordat_proto::{CONTRACT_VERSION, v1};
 use prost::Message as _;
@@ -296,7 +296,8 @@ async fn a_permit_names_the_uses_the_strictest_rule_with_its_owner_and_the_typed
     let plan = judged(&own, &sql.into(), &estate, engine()).await.unwrap_or_else(|refusal| panic!("{refusal:?}"));
     let permitted = Permitted::of(own, &plan, "id").unwrap();
     assert!(permitted.decision.columns.contains(&"a.people.age: filter".to_owned()), "{:?}", permitted.decision);
-    let strictest = Rule::MinimumSubjects { subjects: 25, agreements: vec![name("strict")], departments: vec![name("b")] };
+    let whose = Whose { agreements: vec![name("strict")], departments: vec![name("b")] };
+    let strictest = Rule::MinimumSubjects { subjects: 25, whose };
     assert_eq!(permitted.decision.rules[0], strictest, "the strictest wins, and is named");
     let told = told("id".into(), &name("p"), Explanation::Permitted(permitted));
     let Some(v1::explain_response::Decision::Permitted(permitted)) = told.decision else { panic!("denied") };

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use concordat_policy::authorize::DatasetPermit;
-use concordat_policy::decision::{Rule, Table};
+use concordat_policy::decision::{Rule, Table, Whose};
 use concordat_policy::{Basis, Cause, Decision, Name, Permit, Refusal, Use};
 use concordat_proto::v1;
 
@@ -66,16 +66,25 @@ fn of_columns<'d>(uses: impl Iterator<Item = (&'d str, &'d str)>, agreed: &Datas
 
 fn of_rule(rule: &Rule) -> v1::ExplainedRule {
     let names = |names: &[Name]| names.iter().map(ToString::to_string).collect();
-    match rule {
-        Rule::MinimumSubjects { subjects, agreements, departments } => v1::ExplainedRule {
-            rule: rule.as_str().into(),
-            subjects: *subjects,
-            agreements: names(agreements),
-            departments: names(departments),
-        },
-        Rule::SmallGroupsLeftOut | Rule::ConditionsOnWithheld => {
-            v1::ExplainedRule { rule: rule.as_str().into(), ..v1::ExplainedRule::default() }
+    let named = v1::ExplainedRule { rule: rule.as_str().into(), ..v1::ExplainedRule::default() };
+    let named = match rule.whose() {
+        Some(Whose { agreements, departments }) => {
+            v1::ExplainedRule { agreements: names(agreements), departments: names(departments), ..named }
         }
+        None => named,
+    };
+    match *rule {
+        Rule::MinimumSubjects { subjects, .. } => v1::ExplainedRule { subjects, ..named },
+        Rule::Dominance { largest, share, .. } => v1::ExplainedRule { largest, share, ..named },
+        Rule::PPercent { percent, .. } => v1::ExplainedRule { percent, ..named },
+        Rule::Rounded { to, .. } => v1::ExplainedRule { to, ..named },
+        Rule::Perturbed { variance, most, .. } => v1::ExplainedRule { variance, most, ..named },
+        Rule::Homogeneous { .. }
+        | Rule::Complement { .. }
+        | Rule::Margins { .. }
+        | Rule::ZerosShown { .. }
+        | Rule::SmallGroupsLeftOut
+        | Rule::ConditionsOnWithheld => named,
     }
 }
 

@@ -147,7 +147,7 @@ impl Plan {
 
     /// What was permitted under `permit`: tables, uses, and the rules that apply.
     pub(crate) fn decision(&self, permit: &Permit) -> Decision {
-        let mut decision = Decision::of(permit, &self.uses, self.minimum);
+        let mut decision = Decision::of(permit, &self.uses, self.minimum, true);
         decision.rules.extend(self.leaves_out.then_some(Rule::SmallGroupsLeftOut));
         decision.rules.extend(self.undecided.then_some(Rule::ConditionsOnWithheld));
         decision

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::rows::{ConditionFile, MAX_CONDITIONS};
 use super::{
     Agreement, Basis, ConsentAge, Dataset, FLOOR_OF_MINIMUM_SUBJECTS, Fingerprint, Limits, Linkage, LinkedIdentifier, Party, Recipient,
-    WithdrawalReach, column_name_ok,
+    WithdrawalReach, column_name_ok, disclosed,
 };
 use crate::column::{ColumnRule, LINKED, SUBJECT, Use};
 use crate::identifier::{IdentifierSpec, IdentifierType};
@@ -178,6 +178,7 @@ impl File {
                 );
             }
         }
+        problems.extend(disclosed::problems(&self.disclosure));
         let mut datasets = Vec::new();
         for dataset in self.dataset {
             match dataset.check() {

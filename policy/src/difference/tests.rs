@@ -45,6 +45,22 @@ fn uses_and_terms_are_told_by_dataset_and_column() {
 }
 
 #[test]
+fn disclosure_rules_read_as_they_are_written() {
+    let with = |rules: &str| AGREEMENT.replacen("mission = \"m\"", &format!("mission = \"m\"\ndisclosure = {{ {rules} }}"), 1);
+    insta::assert_snapshot!(between(AGREEMENT, &with("dominance = { largest = 1, share = 100 }, margins = \"open\", round_to = 3")), @r#"
+    Terms:
+      disclosure: dominance: "the 2 largest make at most 90 %" is gone (wider)
+      disclosure: margins: "protected" became "open" (wider)
+      disclosure: round_to: "5" became "3" (wider)
+    "#);
+    insta::assert_snapshot!(between(AGREEMENT, &with("dominance = { largest = 3, share = 85 }, perturbation = { variance = 2, most = 5 }")), @r#"
+    Terms:
+      disclosure: dominance: "the 2 largest make at most 90 %" became "the 3 largest make at most 85 %" (narrower)
+      disclosure: perturbation: "variance 2, at most 5" is new (narrower)
+    "#);
+}
+
+#[test]
 fn conditions_on_rows_are_told_by_column() {
     let with = |rows: &str| AGREEMENT.replace("[dataset.columns]\namount", &format!("rows = [{rows}]\n[dataset.columns]\namount"));
     let (one, two) = ("{ column = \"amount\", at_least = 1 }", "{ column = \"amount\", less_than = 9 }");
@@ -74,6 +90,7 @@ fn a_limit_of_what_a_column_is_compared_with_narrows() {
 #[test]
 fn each_term_says_whether_more_may_be_done_by_it_or_less() {
     let with = |extra: &str| AGREEMENT.replacen("mission = \"m\"", &format!("mission = \"m\"\n{extra}"), 1);
+    let ruled = |rules: &str| with(&format!("disclosure = {{ {rules} }}"));
     let changed = |from: &str, to: &str| {
         assert!(AGREEMENT.contains(from), "{from}");
         AGREEMENT.replacen(from, to, 1)
@@ -86,6 +103,23 @@ fn each_term_says_whether_more_may_be_done_by_it_or_less() {
         ("valid_from", AGREEMENT.into(), changed("2026-01-01", "2025-12-31"), Turn::Wider),
         ("valid_until", AGREEMENT.into(), changed("2026-12-31", "2026-12-30"), Turn::Narrower),
         ("minimum_subjects", AGREEMENT.into(), with("minimum_subjects = 11"), Turn::Narrower),
+        ("disclosure: round_to", AGREEMENT.into(), ruled("round_to = 10"), Turn::Narrower),
+        ("disclosure: p_percent", AGREEMENT.into(), ruled("p_percent = 0"), Turn::Wider),
+        ("disclosure: complement", AGREEMENT.into(), ruled("complement = \"shown\""), Turn::Wider),
+        ("disclosure: homogeneous", AGREEMENT.into(), ruled("homogeneous = \"withheld\""), Turn::Narrower),
+        ("disclosure: zeros", AGREEMENT.into(), ruled("zeros = \"shown\""), Turn::Wider),
+        ("disclosure: margins", AGREEMENT.into(), ruled("margins = \"open\""), Turn::Wider),
+        ("disclosure: dominance", AGREEMENT.into(), ruled("dominance = { largest = 2, share = 80 }"), Turn::Narrower),
+        ("disclosure: dominance", AGREEMENT.into(), ruled("dominance = { largest = 1, share = 90 }"), Turn::Wider),
+        ("disclosure: dominance", AGREEMENT.into(), ruled("dominance = { largest = 1, share = 80 }"), Turn::Other),
+        ("disclosure: dominance", AGREEMENT.into(), ruled("dominance = { largest = 3, share = 100 }"), Turn::Wider),
+        ("disclosure: perturbation", AGREEMENT.into(), ruled("perturbation = { variance = 2, most = 5 }"), Turn::Narrower),
+        (
+            "disclosure: perturbation",
+            ruled("perturbation = { variance = 2, most = 5 }"),
+            ruled("perturbation = { variance = 3, most = 4 }"),
+            Turn::Other,
+        ),
         ("rows_per_day", AGREEMENT.into(), with("limits = { rows_per_day = 7 }"), Turn::Narrower),
         ("requests_per_minute", with("limits = { requests_per_minute = 7 }"), with("limits = { requests_per_minute = 8 }"), Turn::Wider),
         ("epoch_days", AGREEMENT.into(), changed("keyholder = \"dfe\"", "keyholder = \"dfe\", epoch_days = 91"), Turn::Wider),

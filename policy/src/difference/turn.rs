@@ -33,6 +33,8 @@ pub(super) enum Measure {
     Most(u64),
     /// More is narrower.
     Least(u64),
+    /// More of each is narrower. Without the term there is none.
+    LeastOfEach(Vec<u64>),
     /// Each is permitted: more of them is wider. Without the term there is none.
     AnyOf(BTreeSet<String>),
     /// Each must hold: more of them is narrower. Without the term nothing need hold of what the term `of` is about.
@@ -56,6 +58,12 @@ impl Turn {
             (None, Some(Measure::Most(_))) => Self::Narrower,
             (Some(Measure::Most(_)), None) => Self::Wider,
             (Some(Measure::Least(before)), Some(Measure::Least(after))) => Self::of(after < before, after > before),
+            (Some(Measure::LeastOfEach(before)), Some(Measure::LeastOfEach(after))) => {
+                let pairs = || before.iter().zip(after);
+                Self::of(pairs().any(|(before, after)| after < before), pairs().any(|(before, after)| after > before))
+            }
+            (None, Some(Measure::LeastOfEach(_))) => Self::Narrower,
+            (Some(Measure::LeastOfEach(_)), None) => Self::Wider,
             (Some(Measure::AnyOf(before)), Some(Measure::AnyOf(after))) => Self::sets(before, after),
             (None, Some(Measure::AnyOf(after))) => Self::sets(&none, after),
             (Some(Measure::AnyOf(before)), None) => Self::sets(before, &none),

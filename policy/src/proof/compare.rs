@@ -8,6 +8,7 @@ use super::evaluator::{self, Answer, Ask, Basis, Lacks, World};
 use super::world::{self, Read, use_of};
 use super::{Seeded, number};
 use crate::consent::{Event, Latest, allows, relevant};
+use crate::disclosure::{Margins, Telling};
 use crate::{Caller, Cause, Code, ColumnUses, DatasetName, Decision, Name, Permit, Refusal, authorize};
 
 /// Requests that are put to one world.
@@ -119,8 +120,8 @@ fn same(expected: &Answer, ask: &Ask, read: &Read) -> Result<Vec<String>, String
     let differs = || format!("decided {decided:#?}");
     let mut kinds = Vec::new();
     let (kind, good) = match (expected, &decided) {
-        (Answer::Permitted { mission, tables, minimum }, Ok((permit, uses))) => {
-            (KINDS[0], permitted(permit, uses, mission, tables, *minimum))
+        (Answer::Permitted { mission, tables, minimum, disclosure }, Ok((permit, uses))) => {
+            (KINDS[0], permitted(permit, uses, mission, tables, *minimum) && strictest(permit, uses, disclosure))
         }
         (Answer::NoAgreement, Err(refusal)) => {
             // The very words of one for whom nothing was ever agreed.
@@ -168,12 +169,34 @@ fn same(expected: &Answer, ask: &Ask, read: &Read) -> Result<Vec<String>, String
 
 fn permitted(permit: &Permit, uses: &ColumnUses, mission: &str, tables: &[(String, String, String)], minimum: u32) -> bool {
     // What a log keeps of it names the same tables, agreements and minimum.
-    let decision = Decision::of(permit, uses, minimum);
+    let decision = Decision::of(permit, uses, minimum, true);
     let named = decision.tables.iter().map(|table| (table.dataset.clone(), table.agreement.to_string()));
     let expected = tables.iter().map(|(department, name, agreement)| (format!("{department}.{name}"), agreement.clone()));
     // Over no dataset at all the strictest rule there is.
     let strictest = if tables.is_empty() { u32::MAX } else { minimum };
     permit.mission().as_str() == mission && named.eq(expected) && permit.minimum_subjects(uses.datasets()) == strictest
+}
+
+/// Whether the rules for all that is read are these; over no dataset at all there is nothing to protect.
+fn strictest(permit: &Permit, uses: &ColumnUses, expected: &evaluator::Disclosure) -> bool {
+    if uses.datasets().next().is_none() {
+        return true;
+    }
+    let found = permit.disclosure(uses.datasets());
+    let kept_back = [
+        ("complement", found.complement == Telling::Withheld),
+        ("homogeneous", found.homogeneous == Telling::Withheld),
+        ("margins", found.margins == Margins::Protected),
+        ("zeros", found.zeros == Telling::Withheld),
+    ];
+    let found = evaluator::Disclosure {
+        dominance: found.dominance.iter().map(|rule| (rule.largest, rule.share)).collect(),
+        p_percent: found.p_percent,
+        round_to: found.round_to,
+        kept_back: kept_back.into_iter().filter_map(|(what, kept)| kept.then_some(what)).collect(),
+        noise: found.perturbation.map(|noise| (noise.variance, noise.most)),
+    };
+    found == *expected
 }
 
 /// Whether the refusal names one of the agreements, every party that it lacks in the agreement's order, of each something

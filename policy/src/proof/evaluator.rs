@@ -15,6 +15,7 @@
 //!    otherwise nothing is.
 //! 5. Each use of each column must be written in the agreement. The first that is not, by name, is told, with owner and
 //!    agreement.
+//! 6. Of what protects numbers, the strictest counts that an agreement states whose dataset is read: each rule by itself.
 
 /// Everything that a decision rests on.
 #[derive(Debug, Clone, Default)]
@@ -64,9 +65,23 @@ pub(super) struct Agreement {
     pub(super) first_day: String,
     pub(super) last_day: String,
     pub(super) minimum_subjects: u32,
+    pub(super) disclosure: Disclosure,
     pub(super) parties: Vec<Party>,
     pub(super) recipients: Vec<Recipient>,
     pub(super) datasets: Vec<Dataset>,
+}
+
+/// What numbers must not tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Disclosure {
+    /// Each as how many of the largest, and the percentage.
+    pub(super) dominance: Vec<(u32, u32)>,
+    pub(super) p_percent: u32,
+    pub(super) round_to: u32,
+    /// Of `complement`, `homogeneous`, `zeros` and `margins` those that are withheld or protected.
+    pub(super) kept_back: Vec<&'static str>,
+    /// Variance and most.
+    pub(super) noise: Option<(u32, u32)>,
 }
 
 #[derive(Debug, Clone)]
@@ -141,8 +156,9 @@ pub(super) struct Lacks {
 /// stand in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// With the datasets that are read, each with its agreement, and the strictest minimum of subjects.
-    Permitted { mission: String, tables: Vec<(String, String, String)>, minimum: u32 },
+    /// With the datasets that are read, each with its agreement, the strictest minimum of subjects and the strictest of each
+    /// disclosure rule.
+    Permitted { mission: String, tables: Vec<(String, String, String)>, minimum: u32, disclosure: Disclosure },
     /// Denied: nothing is made for the caller.
     NoAgreement,
     /// Denied: nothing that is made for the caller binds.
@@ -203,6 +219,7 @@ pub(super) fn answer(world: &World, ask: &Ask) -> Answer {
     reads.dedup();
     let mut tables = Vec::new();
     let mut minimum = 0;
+    let mut disclosure = Disclosure::default();
     for (department, name) in &reads {
         let mut found = false;
         for agreement in &binding {
@@ -210,6 +227,7 @@ pub(super) fn answer(world: &World, ask: &Ask) -> Answer {
                 found = true;
                 tables.push((department.clone(), name.clone(), agreement.id.clone()));
                 minimum = minimum.max(agreement.minimum_subjects);
+                tighten(&mut disclosure, &agreement.disclosure);
             }
         }
         if !found {
@@ -245,7 +263,33 @@ pub(super) fn answer(world: &World, ask: &Ask) -> Answer {
             }
         }
     }
-    Answer::Permitted { mission, tables, minimum }
+    Answer::Permitted { mission, tables, minimum, disclosure }
+}
+
+/// Whatever one more agreement forbids is forbidden too.
+fn tighten(rules: &mut Disclosure, more: &Disclosure) {
+    for rule in &more.dominance {
+        if !rules.dominance.contains(rule) {
+            rules.dominance.push(*rule);
+        }
+    }
+    rules.dominance.sort();
+    if more.p_percent > rules.p_percent {
+        rules.p_percent = more.p_percent;
+    }
+    if more.round_to > rules.round_to {
+        rules.round_to = more.round_to;
+    }
+    for what in &more.kept_back {
+        if !rules.kept_back.contains(what) {
+            rules.kept_back.push(what);
+        }
+    }
+    rules.kept_back.sort_unstable();
+    if let Some((variance, most)) = more.noise {
+        let (before, bound) = rules.noise.unwrap_or((0, 0));
+        rules.noise = Some((before.max(variance), bound.max(most)));
+    }
 }
 
 /// Rule 1.

@@ -220,7 +220,7 @@ fn outcome(ask: &Ask, read: &Read) -> Result<Decision, Option<Code>> {
     match decide(ask, read) {
         Some(Ok((permit, uses))) => {
             let minimum = permit.minimum_subjects(uses.datasets());
-            Ok(Decision::of(&permit, &uses, minimum))
+            Ok(Decision::of(&permit, &uses, minimum, true))
         }
         Some(Err(refusal)) => Err(Some(refusal.code)),
         None => Err(None),
@@ -298,8 +298,8 @@ fn the_strictest_minimum_is_commutative_associative_and_idempotent() {
         parts.iter().flatten().for_each(|name| uses.touch(name));
         parts.iter().rev().flatten().rev().for_each(|name| again.touch(name));
         let minimum = of(&[a, b, c]);
-        let decision = Decision::of(&permit, &uses, minimum);
-        assert!(decision == Decision::of(&permit, &again, minimum) && !decision.rules.is_empty(), "seed {seed}");
+        let decision = Decision::of(&permit, &uses, minimum, true);
+        assert!(decision == Decision::of(&permit, &again, minimum, true) && !decision.rules.is_empty(), "seed {seed}");
         // A dataset that may not be read is as strict as can be.
         assert_eq!(permit.minimum_subjects(a.iter().chain([&dataset("dft", "homes")])), u32::MAX, "seed {seed}");
         compared += 1;

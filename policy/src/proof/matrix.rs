@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use super::compare::{dataset, decide};
-use super::evaluator::{self, Agreement, Answer, Ask, Basis, Dataset, Party, Purpose, Recipient, Says, World};
+use super::evaluator::{self, Agreement, Answer, Ask, Basis, Dataset, Disclosure, Party, Purpose, Recipient, Says, World};
 use super::world::{self, USES, use_of};
 use crate::column::SUBJECT;
 use crate::{Cause, ColumnUses};
@@ -66,6 +66,7 @@ fn estate() -> World {
             first_day: "2026-01-01".into(),
             last_day: "2026-12-31".into(),
             minimum_subjects: 10,
+            disclosure: Disclosure { dominance: vec![(2, 90)], round_to: 1, ..Disclosure::default() },
             parties,
             recipients: recipients.iter().map(recipient).collect(),
             datasets: datasets.iter().map(|dataset| (*dataset).clone()).collect(),

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::Seeded;
 use super::compare::decide;
-use super::evaluator::{Agreement, Ask, Basis, Dataset, Party, Purpose, Recipient, World};
+use super::evaluator::{Agreement, Ask, Basis, Dataset, Disclosure, Party, Purpose, Recipient, World};
 use super::world::{self, look_alikes, read};
 use crate::{Code, PurposeTree};
 
@@ -23,6 +23,7 @@ pub(super) fn estate(purposes: &[Purpose], agreed: &str) -> World {
         first_day: "2026-01-01".into(),
         last_day: "2026-12-31".into(),
         minimum_subjects: 10,
+        disclosure: Disclosure { dominance: vec![(2, 90)], round_to: 1, ..Disclosure::default() },
         parties: vec![party.clone()],
         recipients: vec![Recipient { organisation: "mission-unit".into(), roles: vec!["analyst".into()] }],
         datasets: vec![dataset],

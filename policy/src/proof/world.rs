@@ -6,7 +6,9 @@ use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 use sha2::{Digest as _, Sha256};
 
 use super::Seeded;
-use super::evaluator::{Agreement, Ask, Basis, Dataset, Party, Purpose, Recipient, Record, Says, Sighting, Signature, Succession, World};
+use super::evaluator::{
+    Agreement, Ask, Basis, Dataset, Disclosure, Party, Purpose, Recipient, Record, Says, Sighting, Signature, Succession, World,
+};
 use crate::column::SUBJECT;
 use crate::fingerprint::{Fingerprint, hex};
 use crate::signature::{Fault, Statement};
@@ -147,10 +149,50 @@ fn agreement(random: &mut Seeded, document: u32, base: NaiveDate, world: &World)
         first_day: first_day.to_string(),
         last_day: (first_day + Days::new(long)).to_string(),
         minimum_subjects: u32::try_from(3 + random.below(20)).unwrap(),
+        disclosure: disclosure(random),
         parties,
         recipients,
         datasets,
     }
+}
+
+const KEPT_BACK: [&str; 4] = ["complement", "homogeneous", "margins", "zeros"];
+
+fn disclosure(random: &mut Seeded) -> Disclosure {
+    let number = |n: usize| u32::try_from(n).unwrap();
+    let mut kept_back = random.some(&KEPT_BACK, 0, KEPT_BACK.len());
+    kept_back.sort_unstable();
+    let most = number(2 + random.below(19));
+    let variance = 1 + number(random.below(usize::try_from(most * (most + 1) / 3).unwrap()));
+    Disclosure {
+        dominance: vec![(number(1 + random.below(5)), number(1 + random.below(100)))],
+        p_percent: number(random.below(101)),
+        round_to: number(1 + random.below(100)),
+        kept_back,
+        noise: random.percent(40).then_some((variance, most)),
+    }
+}
+
+/// The table of an agreement's document.
+fn written_disclosure(disclosure: &Disclosure) -> String {
+    let Disclosure { dominance, p_percent, round_to, kept_back, noise } = disclosure;
+    let mut text = format!("[disclosure]\np_percent = {p_percent}\nround_to = {round_to}\n");
+    for (largest, share) in dominance {
+        let _ = writeln!(text, "dominance = {{ largest = {largest}, share = {share} }}");
+    }
+    for what in KEPT_BACK {
+        let word = match (what, kept_back.contains(&what)) {
+            ("margins", true) => "protected",
+            ("margins", false) => "open",
+            (_, true) => "withheld",
+            (_, false) => "shown",
+        };
+        let _ = writeln!(text, "{what} = {word:?}");
+    }
+    if let Some((variance, most)) = noise {
+        let _ = writeln!(text, "perturbation = {{ variance = {variance}, most = {most} }}");
+    }
+    text
 }
 
 fn columns(random: &mut Seeded) -> Vec<(String, Vec<&'static str>)> {
@@ -390,12 +432,14 @@ pub(super) fn read(world: &World) -> Read {
 
 /// The document of an agreement.
 pub(super) fn written(agreement: &Agreement) -> String {
-    let Agreement { document, id, mission, purposes, first_day, last_day, minimum_subjects, parties, recipients, datasets } = agreement;
+    let Agreement { document, id, mission, purposes, first_day, last_day, minimum_subjects, disclosure, parties, recipients, datasets } =
+        agreement;
     let mut text = format!(
         "id = {id:?}\ntitle = \"document {document}\"\nmission = {mission:?}\npurposes = {purposes:?}\nvalid_from = {first_day:?}\n\
          valid_until = {last_day:?}\nminimum_subjects = {minimum_subjects}\nlinkage = {{ keyholder = {:?} }}\n",
         parties[0].department
     );
+    text.push_str(&written_disclosure(disclosure));
     for Party { department, key } in parties {
         let (signing, linkage) = (Fingerprint::of(key.as_bytes()), Fingerprint::of(format!("linkage {key}").as_bytes()));
         let _ = writeln!(text, "[[party]]\ndepartment = {department:?}\nsigning_key = \"{signing}\"\nlinkage_key = \"{linkage}\"");

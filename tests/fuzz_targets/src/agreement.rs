@@ -2,6 +2,7 @@
 
 use concordat_policy::agreement::{Agreement, FLOOR_OF_MINIMUM_SUBJECTS};
 use concordat_policy::column::{LINKED, SUBJECT, Use};
+use concordat_policy::disclosure::{MOST_LARGEST, MOST_MOST};
 use sha2::{Digest as _, Sha256};
 
 /// The target.
@@ -24,6 +25,10 @@ fn holds(agreement: &Agreement, text: &str) {
     assert_eq!(agreement.digest, digest);
     assert!(agreement.valid_from <= agreement.valid_until && !agreement.purposes.is_empty());
     assert!(agreement.minimum_subjects >= FLOOR_OF_MINIMUM_SUBJECTS);
+    let rules = &agreement.disclosure;
+    assert!(rules.dominance.iter().all(|rule| (1..=MOST_LARGEST).contains(&rule.largest) && (1..=100).contains(&rule.share)));
+    assert!(rules.dominance.len() == 1 && rules.p_percent <= 100 && (1..=100).contains(&rules.round_to));
+    assert!(rules.perturbation.is_none_or(|noise| noise.most <= MOST_MOST && (1..=noise.highest_variance()).contains(&noise.variance)));
     assert!(agreement.party(&agreement.linkage.keyholder).is_some());
     for dataset in &agreement.datasets {
         assert!(agreement.party(&dataset.name.department).is_some(), "a dataset of nobody");
@@ -56,6 +61,7 @@ objective = "Find gaps"
 retention = "Two years"
 impact_assessment = "DPIA 7"
 minimum_subjects = 10
+disclosure = { dominance = { largest = 1, share = 80 }, round_to = 3, zeros = "shown", perturbation = { variance = 2, most = 5 } }
 limits = { requests_per_minute = 5, rows_per_day = 7, releases_per_day = 9 }
 withdrawals = "all_parties"
 max_consent_age = "15m"

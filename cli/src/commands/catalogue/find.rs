@@ -137,8 +137,7 @@ mod tests {
             minimum_subjects: 10,
             freshness: 0,
         };
-        let agreement =
-            |id: &str| Agreement { id: id.into(), title: format!("About {id}"), valid_until: String::new(), minimum_subjects: 10 };
+        let agreement = |id: &str| Agreement { id: id.into(), title: format!("About {id}"), ..Agreement::default() };
         let department = |id: &str| Department { id: id.into(), title: format!("The {id}"), contact: format!("ask@{id}.example") };
         CatalogueResponse {
             mission: "m".into(),

@@ -1,6 +1,6 @@
 //! An explanation in words and as JSON. What the log keeps of it is told in the words of `policy`, as `concordat why` tells it.
 
-use concordat_policy::decision::{BasisKind, Rule, Table, denied_in_words};
+use concordat_policy::decision::{BasisKind, Rule, Table, Whose, denied_in_words};
 use concordat_policy::in_words::one_line;
 use concordat_policy::{Decision, Name};
 use concordat_proto::v1::explain_response::Decision as Told;
@@ -93,12 +93,24 @@ fn basis_of(table: &ExplainedTable) -> Result<BasisKind> {
     }
 }
 
-fn rule_of(rule: &ExplainedRule) -> Result<Rule> {
+fn rule_of(told: &ExplainedRule) -> Result<Rule> {
     let names = |names: &[String]| names.iter().map(|text| name(text)).collect::<Result<Vec<_>>>();
-    let minimum =
-        Rule::MinimumSubjects { subjects: rule.subjects, agreements: names(&rule.agreements)?, departments: names(&rule.departments)? };
-    let known = [minimum, Rule::SmallGroupsLeftOut, Rule::ConditionsOnWithheld];
-    known.into_iter().find(|known| known.as_str() == rule.rule).ok_or_else(|| unknown("rule"))
+    let stated = Whose { agreements: names(&told.agreements)?, departments: names(&told.departments)? };
+    let whose = || stated.clone();
+    let known = [
+        Rule::MinimumSubjects { subjects: told.subjects, whose: whose() },
+        Rule::Dominance { largest: told.largest, share: told.share, whose: whose() },
+        Rule::PPercent { percent: told.percent, whose: whose() },
+        Rule::Homogeneous { whose: whose() },
+        Rule::Rounded { to: told.to, whose: whose() },
+        Rule::Perturbed { variance: told.variance, most: told.most, whose: whose() },
+        Rule::Complement { whose: whose() },
+        Rule::Margins { whose: whose() },
+        Rule::ZerosShown { whose: whose() },
+        Rule::SmallGroupsLeftOut,
+        Rule::ConditionsOnWithheld,
+    ];
+    known.into_iter().find(|known| known.as_str() == told.rule).ok_or_else(|| unknown("rule"))
 }
 
 fn name(text: &str) -> Result<Name> {

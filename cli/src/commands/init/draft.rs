@@ -31,6 +31,7 @@ pub(super) fn agreement(init: &Init, federation: &Federation, today: NaiveDate) 
         valid_from: today - Days::new(1),
         valid_until: today + Days::new(365),
         minimum_subjects: 10,
+        disclosure: Default::default(),
         keyholder: federation.departments.first().map(|department| department.id.clone()).unwrap_or_default(),
         epoch_days: 90,
         limits: Default::default(),
@@ -51,6 +52,8 @@ pub(super) fn agreement_text(federation: &Federation, made: &Made, folder: &Path
 # - for each identifier, uses = [\"join\", \"aggregate\"] if its people may be joined with other datasets' and counted;
 # - for each column, its uses: \"group_by\" (needs a list of values), \"aggregate\" (count, sum, avg), \"filter\" (WHERE).
 #   A column with \"filter\" alone never leaves its department. Delete the columns that nobody needs;
+# - what numbers must not tell: minimum_subjects, and the rules of [disclosure], which are in force although they do not stand here;
+#   `concordat agreement new` writes a document that explains each;
 # - for each column, whether it is public, personal or special (UK GDPR Art. 9); `init` cannot know and writes personal.
 #
 # Read it as people do before they sign: concordat agreement show {folder}/agreement.toml
