@@ -45,7 +45,7 @@ fn connection(postgres: &Postgres) -> Arc<Connection> {
 }
 
 fn reached(keywords: &str, password_file: Option<std::path::PathBuf>) -> Arc<Connection> {
-    let settings = OdbcSettings { keywords: Keywords::parse(keywords, true).unwrap(), password_file };
+    let settings = OdbcSettings::new(Keywords::parse(keywords, true).unwrap(), password_file);
     Arc::new(Connection { name: "office".into(), server: Server::Odbc(Arc::new(settings)) })
 }
 
@@ -221,6 +221,21 @@ async fn a_scan_that_is_dropped_ends_with_its_next_rows_and_a_server_that_dies_f
         last = batch.map(drop);
     }
     assert!(last.is_err() && !opened.state.is_one());
+}
+
+#[tokio::test]
+async fn a_database_whose_connections_are_all_in_use_keeps_none_of_another() {
+    let postgres = Postgres::start();
+    let (slow, other) = (connection(&postgres), connection(&postgres));
+    let open = async |connection: &Arc<Connection>| source_of(Arc::clone(connection), "SELECT 1 AS id").open(&|_| None, 1).await;
+    let mut kept = Vec::new();
+    for _ in 0..64 {
+        kept.push(open(&slow).await.unwrap());
+    }
+    let error = open(&slow).await.map(drop).unwrap_err().to_string();
+    assert!(error.contains("64 connections to this database are open"), "{error}");
+    let opened = open(&other).await.unwrap();
+    assert_eq!(opened.frame.count().await.unwrap(), 1);
 }
 
 #[tokio::test]
