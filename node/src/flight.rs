@@ -23,7 +23,7 @@ use concordat_audit::Entry;
 use concordat_policy::{Code, DatasetName, Refusal, Use};
 use concordat_proto::order::Order;
 use concordat_proto::receipt::{self, Denominators, Receipt};
-use concordat_proto::version::{DENOMINATORS, GENERATIONS};
+use concordat_proto::version::{DENOMINATORS, GENERATIONS, PURPOSES};
 use concordat_proto::{MAX_BATCH_MESSAGE, peer, v1};
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _};
@@ -215,6 +215,8 @@ impl Reader {
             .query(&order.query_id)
             .field("order", order.id.as_str())
             .field("intended", self.release.log_entry)
+            .field("mission", order.domain.mission.as_str())
+            .field("purpose", order.domain.purpose.as_str())
             .field("dataset", order.dataset.as_str())
             .field("partition", self.partition)
             .field("rows", rows)
@@ -232,12 +234,14 @@ impl Reader {
             nbf: now,
             exp: now + receipt::LIFETIME,
             query_id: order.query_id.clone(),
+            // A gateway of version 1 would refuse claims that it does not know.
+            mission: (order.contract_version >= PURPOSES).then(|| order.domain.mission.clone()),
+            purpose: (order.contract_version >= PURPOSES).then(|| order.domain.purpose.clone()),
             dataset: order.dataset.to_string(),
             partition: self.partition,
             partitions: order.partitions,
             rows,
             consent_version: self.release.standing.version,
-            // A gateway of version 1 would refuse a claim that it does not know.
             consent_generation: (order.contract_version >= GENERATIONS).then_some(self.release.standing.generation),
             freshness: self.release.freshness,
             log_entry,

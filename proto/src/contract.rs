@@ -131,6 +131,10 @@ fn key() -> VerifyingKey {
     VerifyingKey::ed25519_spki(include_bytes!("../../tests/contracts/v1/key.spki")).unwrap()
 }
 
+fn key_of_version_2() -> VerifyingKey {
+    VerifyingKey::ed25519_spki(include_bytes!("../../tests/contracts/v2/key.spki")).unwrap()
+}
+
 fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
@@ -172,14 +176,17 @@ fn an_order_of_version_1_verifies_and_says_what_it_said() {
 
 #[test]
 fn a_receipt_of_version_1_verifies_and_one_for_version_1_is_like_it() {
-    let receipt = |text: &str| Receipt::verify(text.trim(), &name("dwp"), &key(), RECORDED_AT).unwrap();
-    let first = receipt(include_str!("../../tests/contracts/v1/receipt.jwt"));
+    let receipt = |text: &str, key| Receipt::verify(text.trim(), &name("dwp"), &key, RECORDED_AT).unwrap();
+    let first = receipt(include_str!("../../tests/contracts/v1/receipt.jwt"), key());
     assert_eq!((first.rows, first.standing()), (100, Standing { generation: 0, version: 12 }));
-    let second = receipt(include_str!("../../tests/contracts/v2/receipt.jwt"));
+    let second = receipt(include_str!("../../tests/contracts/v2/receipt.jwt"), key_of_version_2());
     assert_eq!((second.rows, second.standing()), (100, Standing { generation: 3, version: 12 }));
+    // Each is for a purpose in the words of its own version only.
+    let of = |receipt: &Receipt, spoken| receipt.is_for(&name("opportunity"), &name("opportunity.measure"), spoken);
+    assert_eq!([of(&first, 1), of(&first, 2), of(&second, 1), of(&second, 2)], [true, false, false, true]);
     // Read strictly, as a gateway of version 1 does, the first has no claim that it does not know.
     let claims = |receipt: &Receipt| serde_json::to_value(receipt).unwrap().as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
     let known = "aud consent_version dataset exp freshness iss log_entry nbf partition partitions query_id rows sub";
     assert!(claims(&first).iter().map(String::as_str).eq(known.split(' ')), "{:?}", claims(&first));
-    assert!(claims(&second).contains("consent_generation"));
+    assert!(["consent_generation", "mission", "purpose"].iter().all(|claim| claims(&second).contains(*claim)));
 }

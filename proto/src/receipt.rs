@@ -6,6 +6,7 @@ use concordat_policy::Name;
 use serde::{Deserialize, Serialize};
 
 use crate::token::{Expected, Reason, SigningKey, VerifyingKey, verify};
+use crate::version::PURPOSES;
 
 /// `typ` of the JWT.
 pub const TYPE: &str = "concordat-release-receipt+jwt";
@@ -30,6 +31,12 @@ pub struct Receipt {
     pub exp: i64,
     /// The query.
     pub query_id: String,
+    /// The order's mission. It and the purpose are stated where the release was ordered in contract version 2 or later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mission: Option<Name>,
+    /// The order's purpose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<Name>,
     /// The dataset's own name.
     pub dataset: String,
     /// Which partition, from 0.
@@ -92,6 +99,13 @@ impl Receipt {
         Standing { generation: self.consent_generation.unwrap_or(0), version: self.consent_version }
     }
 
+    /// Whether it states this mission and this purpose, or neither, where the release was ordered in a version without them.
+    #[must_use]
+    pub fn is_for(&self, mission: &Name, purpose: &Name, spoken: u32) -> bool {
+        let stated = spoken >= PURPOSES;
+        self.mission.as_ref() == stated.then_some(mission) && self.purpose.as_ref() == stated.then_some(purpose)
+    }
+
     /// The issuer that names a department's node.
     #[must_use]
     pub fn issuer(department: &Name) -> String {
@@ -113,5 +127,56 @@ impl Receipt {
     pub fn verify(token: &str, department: &Name, key: &VerifyingKey, now: i64) -> Result<Self, Reason> {
         let issuer = Self::issuer(department);
         verify(token, key, &Expected { typ: TYPE, issuer: &issuer, audience: AUDIENCE, max_lifetime: LIFETIME }, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_receipt_is_for_the_orders_mission_and_purpose_and_no_others() {
+        let receipt = |mission: Option<&str>, purpose: Option<&str>| Receipt {
+            iss: "node:dwp".into(),
+            sub: "order-1".into(),
+            aud: AUDIENCE.into(),
+            nbf: 1_800_000_000,
+            exp: 1_800_000_000 + LIFETIME,
+            query_id: "q".into(),
+            mission: mission.map(name),
+            purpose: purpose.map(name),
+            dataset: "claims".into(),
+            partition: 0,
+            partitions: 2,
+            rows: 100,
+            consent_version: 7,
+            consent_generation: None,
+            freshness: 1_800_000_000,
+            log_entry: 3,
+            denominators: None,
+        };
+        // What is stated, and whether it is accepted where the order was placed in version 1, and in version 2.
+        for (mission, purpose, accepted) in [
+            (Some("opportunity"), Some("opportunity.measure"), (false, true)),
+            (Some("opportunity"), Some("opportunity"), (false, false)),
+            (Some("opportunity"), Some("opportunity.measure.region"), (false, false)),
+            (Some("opportunity"), Some("health"), (false, false)),
+            (Some("health"), Some("opportunity.measure"), (false, false)),
+            (Some("opportunity"), None, (false, false)),
+            (None, Some("opportunity.measure"), (false, false)),
+            (None, None, (true, false)),
+        ] {
+            let receipt = receipt(mission, purpose);
+            let of = |spoken| receipt.is_for(&name("opportunity"), &name("opportunity.measure"), spoken);
+            assert_eq!((of(1), of(PURPOSES)), accepted, "{mission:?} {purpose:?}");
+            // As it arrives: what is not stated is not there.
+            let claims = serde_json::to_value(&receipt).unwrap();
+            assert_eq!((claims.get("mission").is_some(), claims.get("purpose").is_some()), (mission.is_some(), purpose.is_some()));
+            assert_eq!(serde_json::from_value::<Receipt>(claims).unwrap(), receipt);
+        }
     }
 }

@@ -45,6 +45,10 @@ const SAYINGS: &[(Saying, &str)] = &[
     (Saying::ForgedReceipt, "a receipt that does not verify"),
     (Saying::ReceiptOfAnotherOrder, "the receipt of another release"),
     (Saying::ReceiptOfAnotherDataset, "the receipt of another release"),
+    (Saying::ReceiptForAnotherMission, "a receipt for another mission or purpose than the order's"),
+    (Saying::ReceiptForAnotherPurpose, "a receipt for another mission or purpose than the order's"),
+    (Saying::ReceiptForANarrowerPurpose, "a receipt for another mission or purpose than the order's"),
+    (Saying::ReceiptForNoPurpose, "a receipt for another mission or purpose than the order's, or for none"),
     (Saying::StaleConsent, "an older consent ledger than one that it used before"),
     (Saying::LongReceipt, "a receipt with a body, or of more than 8 KiB"),
     (Saying::DictionariesForever, "a dictionary that replaces one which no batch has used"),
@@ -87,6 +91,13 @@ impl World {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         world
+    }
+
+    /// Has the impostor speak a version of the contract, and the gateway ask anew.
+    async fn speaks(&mut self, version: u32) {
+        self.impostor.version.store(version, Ordering::Release);
+        self.sandbox.running.restart_gateway().await.unwrap();
+        self.gateway = self.sandbox.running.process_id("gateway").unwrap();
     }
 
     async fn ask(&self, sql: &str) -> Result<Answer, Failure> {

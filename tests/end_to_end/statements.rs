@@ -98,7 +98,15 @@ async fn the_log_tells_who_asked_what_for_which_purpose_under_which_agreement() 
     let at_node = |event: &str| {
         node.iter().find(|e| e["event"] == event && e["query_id"] == id).unwrap_or_else(|| panic!("no {event} at the node")).clone()
     };
-    assert!(at_node("release.intended")["entry"].as_u64() < at_node("release.completed")["entry"].as_u64());
+    let (intended, completed) = (at_node("release.intended"), at_node("release.completed"));
+    assert!(intended["entry"].as_u64() < completed["entry"].as_u64());
+    // One purpose from the caller's header to what the receipt rests on, and one mission.
+    for stated in [&opened, &intended, &completed, &answer.summary] {
+        assert_eq!(stated["purpose"], "opportunity.measure");
+    }
+    for stated in [&closed["facts"], &intended, &completed, &answer.summary] {
+        assert_eq!(stated["mission"], "opportunity");
+    }
     // Exact numbers of rows are for departments and auditors, never for callers.
     for source in answer.summary["sources"].as_array().unwrap() {
         let counts = source["counts"]["rows"].as_object().unwrap();

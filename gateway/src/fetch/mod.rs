@@ -129,7 +129,8 @@ impl Fetcher {
         let key = self.nodes.signing_key(department, agreement, errand.signatures).await?;
         let spoken = self.nodes.spoken(department).await?;
         let jti = uuid::Uuid::now_v7().to_string();
-        let command = self.signed(spec, errand, &jti, spoken)?;
+        let domain = domain(spec, errand.now)?;
+        let command = self.signed(spec, errand, &domain, &jti, spoken)?;
         // Whatever was seen or said before the order is placed, its answer must not be older.
         let (ledger, described) = (self.nodes.ledgers.seen(department), self.nodes.standing(department).await?);
         // One client for order and tickets: both are bound to the certificate of its connection.
@@ -147,6 +148,9 @@ impl Fetcher {
             department: department.clone(),
             dataset: spec.dataset().dataset.to_string(),
             query_id: errand.query_id.to_owned(),
+            mission: domain.mission,
+            purpose: domain.purpose,
+            spoken,
             jti,
             key,
             schema: spec.schema.clone(),
@@ -160,8 +164,7 @@ impl Fetcher {
         spec.place(Placed::new(expected, &info, node, sent)?)
     }
 
-    fn signed(&self, spec: &ReleaseSpec, errand: &Errand<'_>, jti: &str, spoken: u32) -> Result<Vec<u8>, Refusal> {
-        let domain = domain(spec, errand.now)?;
+    fn signed(&self, spec: &ReleaseSpec, errand: &Errand<'_>, domain: &LinkageDomain, jti: &str, spoken: u32) -> Result<Vec<u8>, Refusal> {
         let request = encoded(&request(spec, errand.query_id, spoken, errand.now)?)?;
         let now = Utc::now().timestamp();
         let order = Order {
@@ -175,8 +178,8 @@ impl Fetcher {
             query_id: errand.query_id.to_owned(),
             caller_issuer: errand.caller.issuer().to_owned(),
             organisation: errand.caller.organisation.clone(),
-            mission: domain.mission,
-            purpose: domain.purpose,
+            mission: domain.mission.clone(),
+            purpose: domain.purpose.clone(),
             agreement: spec.permit.agreement.clone(),
             agreement_digest: spec.permit.agreement_digest.clone(),
             cnf: Confirmation { thumbprints: self.nodes.certificates().iter().map(ToString::to_string).collect() },

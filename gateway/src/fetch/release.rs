@@ -49,6 +49,10 @@ pub(super) struct Expected {
     pub(super) department: Name,
     pub(super) dataset: String,
     pub(super) query_id: String,
+    pub(super) mission: Name,
+    pub(super) purpose: Name,
+    /// The version of the contract in which it was ordered.
+    pub(super) spoken: u32,
     pub(super) jti: String,
     pub(super) key: VerifyingKey,
     pub(super) schema: SchemaRef,
@@ -350,6 +354,10 @@ impl Expected {
             && receipt.partitions == self.partitions;
         if !same {
             return Err(self.wrong("sent the receipt of another release", &receipt.sub));
+        }
+        if !receipt.is_for(&self.mission, &self.purpose, self.spoken) {
+            let stated = [&receipt.mission, &receipt.purpose].map(|name| name.as_ref().map_or("none", Name::as_str));
+            return Err(self.wrong("sent a receipt for another mission or purpose than the order's, or for none", stated.join(", ")));
         }
         if receipt.rows != rows {
             return Err(self.wrong("sent another number of rows than its receipt states", ""));

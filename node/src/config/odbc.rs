@@ -14,7 +14,7 @@ impl Loader<'_> {
         }
         let keywords =
             Keywords::parse(keywords, file.protected_by_driver).map_err(|(cause, remedy)| self.untold(index, "url", cause, remedy)).ok()?;
-        let settings = OdbcSettings { keywords, password_file: file.password_file.as_ref().map(|path| self.folder.join(path)) };
+        let settings = OdbcSettings::new(keywords, file.password_file.as_ref().map(|path| self.folder.join(path)));
         if let Err(fault) = settings.password() {
             self.findings.push(Finding::file(std::path::Path::new(&fault.place), &fault.cause, &fault.remedy));
         }

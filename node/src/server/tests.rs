@@ -17,6 +17,7 @@ use concordat_proto::v1;
 use concordat_proto::v1::consent_ledger_client::ConsentLedgerClient;
 use concordat_proto::v1::linkage_keys_client::LinkageKeysClient;
 use concordat_proto::v1::node_client::NodeClient;
+use concordat_proto::version::PURPOSES;
 use futures::TryStreamExt as _;
 use prost::Message as _;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -76,8 +77,14 @@ impl Running {
     }
 
     fn order(&self) -> FlightDescriptor {
+        self.order_in(1)
+    }
+
+    /// An order in a version of the contract.
+    fn order_in(&self, version: u32) -> FlightDescriptor {
         let now = Utc::now();
-        FlightDescriptor::new_cmd(self.world.order(&self.world.request(now), now).encode_to_vec())
+        let request = v1::ReleaseRequest { contract_version: version, ..self.world.request(now) };
+        FlightDescriptor::new_cmd(self.world.order(&request, now).encode_to_vec())
     }
 }
 
@@ -128,6 +135,19 @@ async fn an_order_is_answered_with_partitions_and_receipts() {
     // Redeemed once.
     let again = messages(&mut client, tickets[0].clone()).await.unwrap_err();
     assert_eq!(code(&again), Some(Code::Replayed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_states_the_orders_mission_and_purpose_in_the_versions_that_know_them() {
+    let running = Running::new().await;
+    let mut client = FlightServiceClient::new(running.gateway().await);
+    for version in [PURPOSES - 1, PURPOSES] {
+        let info = client.get_flight_info(running.order_in(version)).await.unwrap().into_inner();
+        let last = messages(&mut client, tickets(&info)[0].clone()).await.unwrap().pop().unwrap();
+        let token = std::str::from_utf8(&last.app_metadata).unwrap();
+        let receipt = Receipt::verify(token, &name("dfe"), &running.node.verifying, Utc::now().timestamp()).unwrap();
+        assert!(receipt.is_for(&name("opportunity"), &name("opportunity.measure"), version), "{receipt:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

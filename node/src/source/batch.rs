@@ -1,9 +1,10 @@
-//! Batches of a dataset's column types, made value by value: for sources whose rows come one at a time.
+//! Batches of a dataset's column types, made value by value: for sources whose values do not come as Arrow's.
 
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, BooleanBuilder, Date32Builder, Float64Builder, Int64Builder, RecordBatch, RecordBatchOptions, StringBuilder,
+    ArrayRef, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int64Builder, RecordBatch, RecordBatchOptions,
+    StringBuilder,
 };
 use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::common::DataFusionError;
@@ -26,6 +27,7 @@ pub(super) enum Builder {
     Boolean(BooleanBuilder),
     Integer(Int64Builder),
     Number(Float64Builder),
+    Decimal(Decimal128Builder),
     Date(Date32Builder),
     Text(StringBuilder),
 }
@@ -36,6 +38,7 @@ impl Batch {
             DataType::Boolean => Builder::Boolean(BooleanBuilder::new()),
             DataType::Int64 => Builder::Integer(Int64Builder::new()),
             DataType::Float64 => Builder::Number(Float64Builder::new()),
+            kind @ DataType::Decimal128(..) => Builder::Decimal(Decimal128Builder::new().with_data_type(kind.clone())),
             DataType::Date32 => Builder::Date(Date32Builder::new()),
             _ => Builder::Text(StringBuilder::new()),
         };
@@ -44,11 +47,16 @@ impl Batch {
     }
 
     /// Takes a row: `take` puts the value of each place into its column and tells how many bytes of text it has.
-    pub(super) fn row<E>(&mut self, mut take: impl FnMut(usize, &mut Builder) -> Result<usize, E>) -> Result<(), E> {
+    pub(super) fn row<E>(&mut self, take: impl FnMut(usize, &mut Builder) -> Result<usize, E>) -> Result<(), E> {
+        self.rows(1, take)
+    }
+
+    /// Takes so many rows: `take` puts that many values of each place into its column.
+    pub(super) fn rows<E>(&mut self, rows: usize, mut take: impl FnMut(usize, &mut Builder) -> Result<usize, E>) -> Result<(), E> {
         for (place, column) in self.columns.iter_mut().enumerate() {
             self.bytes += take(place, column)?;
         }
-        self.rows += 1;
+        self.rows += rows;
         Ok(())
     }
 
@@ -76,6 +84,7 @@ impl Builder {
             Self::Boolean(builder) => Arc::new(builder.finish()),
             Self::Integer(builder) => Arc::new(builder.finish()),
             Self::Number(builder) => Arc::new(builder.finish()),
+            Self::Decimal(builder) => Arc::new(builder.finish()),
             Self::Date(builder) => Arc::new(builder.finish()),
             Self::Text(builder) => Arc::new(builder.finish()),
         }
@@ -86,6 +95,7 @@ impl Builder {
             Self::Boolean(builder) => builder.append_null(),
             Self::Integer(builder) => builder.append_null(),
             Self::Number(builder) => builder.append_null(),
+            Self::Decimal(builder) => builder.append_null(),
             Self::Date(builder) => builder.append_null(),
             Self::Text(builder) => builder.append_null(),
         }

@@ -288,7 +288,7 @@ fn take(builder: &mut Builder, value: ValueRef<'_>) -> Result<usize, &'static st
         (Builder::Integer(_), _) => return Err("is no integer"),
         (Builder::Number(builder), ValueRef::Integer(whole)) => builder.append_value(whole as f64),
         (Builder::Number(builder), ValueRef::Real(number)) if number.is_finite() => builder.append_value(number),
-        (Builder::Number(_), _) => return Err("is no number"),
+        (Builder::Number(_) | Builder::Decimal(_), _) => return Err("is no number"),
         (Builder::Date(builder), ValueRef::Text(text)) => builder.append_value(day(text).ok_or("is no date such as 2026-01-31")?),
         (Builder::Date(_), _) => return Err("is no date such as 2026-01-31"),
         (Builder::Text(builder), ValueRef::Text(text)) => {

@@ -263,6 +263,13 @@ pub const ATTEMPTS: &[Attempts] = &[
             "SELECT max(t.m) AS s FROM (SELECT subject, max(attainment8) AS m FROM dfe.attainment GROUP BY subject) AS t",
         ],
     ),
+    // Of a column that may be put out, too.
+    (
+        Disclosure,
+        "single subjects' values",
+        "",
+        &["SELECT min(gigabit) AS s FROM dsit.connectivity", "SELECT max(gigabit) AS s FROM dsit.connectivity"],
+    ),
     (Invalid, "DISTINCT", "", &["SELECT avg(DISTINCT attainment8) AS s FROM dfe.attainment"]),
     (
         Invalid,
@@ -288,6 +295,7 @@ pub const ATTEMPTS: &[Attempts] = &[
         &[
             "SELECT sum(attainment8) OVER (PARTITION BY region) AS s FROM dfe.attainment",
             "SELECT sum(attainment8) OVER (ORDER BY attainment8 ROWS BETWEEN CURRENT ROW AND CURRENT ROW) AS s FROM dfe.attainment",
+            "SELECT max(gigabit) OVER (ORDER BY gigabit ROWS BETWEEN CURRENT ROW AND CURRENT ROW) AS s FROM dsit.connectivity",
         ],
     ),
     (

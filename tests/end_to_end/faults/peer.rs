@@ -14,7 +14,7 @@ use arrow_flight::{
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use chrono::Utc;
-use concordat_policy::{Code, ColumnType, Refusal};
+use concordat_policy::{Code, ColumnType, Name, Refusal};
 use concordat_proto::receipt::{AUDIENCE, Receipt, Standing};
 use concordat_proto::schema::release_schema;
 use concordat_proto::status::to_status;
@@ -132,6 +132,7 @@ impl Peer {
         let (request, jti) = self.order.lock().unwrap().clone().unwrap();
         let (now, script) = (Utc::now().timestamp(), self.script());
         let spoken = request.contract_version.min(script.version);
+        let domain = request.domain.filter(|_| spoken >= 2);
         let receipt = Receipt {
             iss: "node:dwp".into(),
             sub: jti,
@@ -139,6 +140,8 @@ impl Peer {
             nbf: now,
             exp: now + 60,
             query_id: request.query_id,
+            mission: domain.as_ref().map(|domain| Name::parse(&domain.mission).unwrap()),
+            purpose: domain.as_ref().map(|domain| Name::parse(&domain.purpose).unwrap()),
             dataset: "claims".into(),
             partition,
             partitions: request.partitions,

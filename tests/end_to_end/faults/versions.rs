@@ -85,6 +85,8 @@ async fn a_node_serves_gateways_one_version_behind_and_ahead_and_no_others() {
     for version in [CONTRACT_VERSION, CONTRACT_VERSION + 1] {
         let new: serde_json::Value = serde_json::from_slice(&receipt(&rogue, version).await.unwrap()).unwrap();
         assert_eq!((&new["consent_generation"], &new["rows"]), (&0.into(), &old.rows.into()));
+        let domain = rogue.request().domain.unwrap();
+        assert_eq!((&new["mission"], &new["purpose"]), (&domain.mission.into(), &domain.purpose.into()), "the order's");
     }
     let channel = rogue.channel("dwp").await;
     for version in [CONTRACT_VERSION - 1, CONTRACT_VERSION, CONTRACT_VERSION + 1] {

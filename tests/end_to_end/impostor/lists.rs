@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use concordat_policy::Code;
+use concordat_proto::CONTRACT_VERSION;
 use concordat_proto::reach::{Changes, Pseudonym, Statement};
 use concordat_proto::receipt::{AUDIENCE, Standing};
 use concordat_proto::v1;
@@ -148,12 +149,11 @@ async fn a_list_is_refused_and_its_department_named_whatever_is_wrong_with_it() 
     })
     .await;
     // A node of version 1 cannot tell.
+    world.speaks(1).await;
     let failure = refused(world.ask(JOINED).await, Code::NodeRefused, "too old to tell whose withdrawals reach");
     assert_eq!(failure.department.as_deref(), Some("dwp"));
-    *world.impostor.listing.lock().unwrap() = Some(Listing::Truth);
-    world.sandbox.running.restart_gateway().await.unwrap();
-    let gateway = world.sandbox.running.process_id("gateway").unwrap();
-    world.gateway = gateway;
+    world.speaks(CONTRACT_VERSION).await;
+    let gateway = world.gateway;
     world.impostor.says(Saying::Truth);
     world.listed(Listing::Truth).await.unwrap();
     let honest = peak(gateway);

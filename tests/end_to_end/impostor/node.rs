@@ -1,7 +1,7 @@
 //! The lying node's services.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use arrow_flight::{
     PollInfo, PutResult, SchemaResult, Ticket,
 };
 use base64::Engine as _;
+use concordat_proto::CONTRACT_VERSION;
 use concordat_proto::token::SigningKey;
 use concordat_proto::v1;
 use concordat_proto::v1::consent_reach_server::{ConsentReach, ConsentReachServer};
@@ -30,8 +31,10 @@ use crate::sandbox::Sandbox;
 pub struct Impostor {
     /// What the next orders are answered with.
     pub saying: Arc<Mutex<Saying>>,
-    /// What the next questions for a list are answered with. With one it speaks contract version 2, else 1.
+    /// What the next questions for a list are answered with.
     pub listing: Arc<Mutex<Option<Listing>>>,
+    /// The version of the contract that it speaks.
+    pub version: Arc<AtomicU32>,
     /// The consent ledger's version, in descriptions and receipts.
     pub consent_version: Arc<AtomicU64>,
     /// Streams that the gateway has not let go of.
@@ -58,6 +61,7 @@ impl Impostor {
         let impostor = Self {
             saying: Arc::new(Mutex::new(Saying::Truth)),
             listing: Arc::default(),
+            version: Arc::new(AtomicU32::new(CONTRACT_VERSION)),
             // Later than what the gateway may have heard of the node whose place it takes.
             consent_version: Arc::new(AtomicU64::new(description.consent_version + 5)),
             open: Arc::default(),
@@ -121,8 +125,9 @@ impl FlightService for Impostor {
         let saying = *self.saying.lock().unwrap();
         let number = {
             let mut orders = self.orders.lock().unwrap();
-            let (partitions, columns) = (request.partitions, request.columns);
-            orders.push((saying, Order { query_id: request.query_id, jti: jti(&order.order), partitions, columns }));
+            let (query_id, partitions, columns) = (request.query_id, request.partitions, request.columns);
+            let v1::Domain { mission, purpose, .. } = request.domain.unwrap();
+            orders.push((saying, Order { query_id, jti: jti(&order.order), mission, purpose, partitions, columns }));
             orders.len() - 1
         };
         let tickets = match saying {
@@ -205,7 +210,7 @@ impl Node for Impostor {
     async fn describe(&self, _: Request<v1::DescribeRequest>) -> Result<Response<v1::Description>, Status> {
         let key = if *self.saying.lock().unwrap() == Saying::AnotherKey { &self.other } else { &self.key };
         Ok(Response::new(v1::Description {
-            contract_version: 1 + u32::from(self.listing.lock().unwrap().is_some()),
+            contract_version: self.version.load(Ordering::Acquire),
             department: "dwp".into(),
             signing_key: key.public_spki().to_vec(),
             linkage_key: self.linkage.clone(),

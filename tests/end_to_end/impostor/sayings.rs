@@ -8,7 +8,7 @@ use arrow::array::{Array as _, FixedSizeBinaryArray, RecordBatch};
 use arrow_flight::{FlightData, FlightDescriptor};
 use concordat_fuzz_targets::lies::{Honest, Lie, ROWS, rows_of};
 use concordat_fuzz_targets::release_stream::encode;
-use concordat_policy::ColumnType;
+use concordat_policy::{ColumnType, Name};
 use concordat_proto::receipt::{AUDIENCE, Receipt};
 use concordat_proto::release_stream::ReleaseMessage;
 use concordat_proto::schema::split_points;
@@ -27,6 +27,11 @@ pub enum Saying {
     ForgedReceipt,
     ReceiptOfAnotherOrder,
     ReceiptOfAnotherDataset,
+    ReceiptForAnotherMission,
+    ReceiptForAnotherPurpose,
+    /// A purpose beneath the order's.
+    ReceiptForANarrowerPurpose,
+    ReceiptForNoPurpose,
     StaleConsent,
     LongReceipt,
     RowsAfterReceipt,
@@ -51,6 +56,8 @@ pub enum Saying {
 pub struct Order {
     pub query_id: String,
     pub jti: String,
+    pub mission: String,
+    pub purpose: String,
     pub partitions: u32,
     pub columns: Vec<String>,
 }
@@ -111,6 +118,14 @@ impl Saying {
     fn receipt(self, by: &Impostor, order: &Order, partition: u32) -> ReleaseMessage {
         let now = chrono::Utc::now().timestamp();
         let version = by.consent_version.load(Ordering::Acquire);
+        // Version 1 knows neither.
+        let known = by.version.load(Ordering::Acquire) >= 2;
+        let mission = if self == Self::ReceiptForAnotherMission { "opportunity" } else { order.mission.as_str() };
+        let purpose = match self {
+            Self::ReceiptForAnotherPurpose => "opportunity.measure".to_owned(),
+            Self::ReceiptForANarrowerPurpose => format!("{}.region", order.purpose),
+            _ => order.purpose.clone(),
+        };
         let receipt = Receipt {
             iss: "node:dwp".into(),
             sub: if self == Self::ReceiptOfAnotherOrder { "another".into() } else { order.jti.clone() },
@@ -118,6 +133,8 @@ impl Saying {
             nbf: now,
             exp: now + 60,
             query_id: order.query_id.clone(),
+            mission: known.then(|| Name::parse(mission).unwrap()),
+            purpose: (known && self != Self::ReceiptForNoPurpose).then(|| Name::parse(&purpose).unwrap()),
             dataset: if self == Self::ReceiptOfAnotherDataset { "pensions".into() } else { "claims".into() },
             partition,
             partitions: order.partitions,

@@ -1,20 +1,19 @@
 //! What is read of MariaDB, how exactly, and who gets in.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arrow::datatypes::DataType;
 use chrono::Utc;
 use concordat::federation::Authority;
 use concordat_node::source::connection::Server;
 use concordat_node::source::settings::{Host, Settings, Tls};
-use concordat_node::source::{Connection, Opened, Relation, Source, SourceError, TableName, inspect};
+use concordat_node::source::{Connection, Opened, Relation, Source, SourceError, inspect};
 use concordat_operate::certificate::Files;
 use datafusion::datasource::MemTable;
 use datafusion::prelude::{DataFrame, SessionContext, ident, lit, not};
-use futures::StreamExt as _;
 
-use super::reading::{conditions, number, shown};
+use super::reading::{conditions, dropped, number, one_snapshot, shown, source_of};
 use crate::mariadb::Mariadb;
 use crate::postgres::{PASSWORD, secret};
 
@@ -34,11 +33,7 @@ fn connection(mariadb: &Mariadb) -> Arc<Connection> {
 }
 
 fn source(mariadb: &Mariadb, relation: &str) -> Source {
-    let relation = match TableName::parse(relation) {
-        Some(table) if !relation.contains(' ') => Relation::Table(table),
-        _ => Relation::Query(relation.into()),
-    };
-    Source::Database(connection(mariadb), relation)
+    source_of(connection(mariadb), relation)
 }
 
 async fn open(mariadb: &Mariadb, relation: &str) -> Opened {
@@ -234,29 +229,12 @@ async fn a_scan_reads_one_snapshot_and_one_that_is_dropped_ends_at_the_server() 
     // What the server would cut off, or close, for others.
     mariadb.sql("SET GLOBAL sql_select_limit = 500, GLOBAL completion_type = 2");
     let opened = open(&mariadb, "counted").await;
-    let mut stream = opened.frame.execute_stream().await.unwrap();
-    let mut rows = shown(&[stream.next().await.unwrap().unwrap()]);
-    mariadb.sql("USE office; UPDATE counted SET generation = 1; INSERT INTO counted VALUES (0, 1)");
-    while let Some(batch) = stream.next().await {
-        rows.extend(shown(&[batch.unwrap()]));
-    }
-    assert_eq!(rows.len(), 200_000);
-    assert!(rows.iter().all(|row| row[1] == "0") && opened.state.is_one());
+    one_snapshot(opened, || drop(mariadb.sql("USE office; UPDATE counted SET generation = 1; INSERT INTO counted VALUES (0, 1)"))).await;
 
     let running = || mariadb.sql("SELECT count(*) FROM information_schema.PROCESSLIST WHERE USER = 'reader'");
     for slow in ["SELECT 1 AS id FROM (SELECT sleep(500) AS s) AS s", "SELECT a.id AS id, sleep(0.0001) AS t FROM counted a, counted b"] {
-        let opened = open(&mariadb, slow).await;
-        let mut stream = opened.frame.execute_stream().await.unwrap();
-        let _ = tokio::time::timeout(Duration::from_millis(300), stream.next()).await;
-        assert_eq!(running(), "1", "{slow}");
-        let dropped = Instant::now();
-        drop(stream);
-        while running() != "0" {
-            // Of itself it would run for minutes. It is looked at several times, over new connections.
-            assert!(dropped.elapsed() < Duration::from_secs(5), "still running: {slow}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        assert!(!opened.state.is_one());
+        // Of itself it would run for minutes. It is looked at several times, over new connections.
+        dropped(open(&mariadb, slow).await, slow, running, Duration::from_secs(5)).await;
     }
 }
 

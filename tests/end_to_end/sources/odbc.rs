@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arrow::datatypes::DataType;
 use concordat::federation::Layout;
@@ -12,7 +12,7 @@ use concordat_node::source::{Connection, Keywords, OdbcSettings, Opened, Relatio
 use datafusion::prelude::{ident, lit};
 use futures::StreamExt as _;
 
-use super::reading::shown;
+use super::reading::{dropped, one_snapshot, shown, source_of};
 use super::{instead, with_claims_in};
 use crate::postgres::{PASSWORD, Postgres, secret};
 use crate::sandbox::program;
@@ -45,16 +45,12 @@ fn connection(postgres: &Postgres) -> Arc<Connection> {
 }
 
 fn reached(keywords: &str, password_file: Option<std::path::PathBuf>) -> Arc<Connection> {
-    let settings = OdbcSettings { keywords: Keywords::parse(keywords, true).unwrap(), password_file };
+    let settings = OdbcSettings::new(Keywords::parse(keywords, true).unwrap(), password_file);
     Arc::new(Connection { name: "office".into(), server: Server::Odbc(Arc::new(settings)) })
 }
 
 fn source(postgres: &Postgres, relation: &str) -> Source {
-    let relation = match TableName::parse(relation) {
-        Some(table) if !relation.contains(' ') => Relation::Table(table),
-        _ => Relation::Query(relation.into()),
-    };
-    Source::Database(connection(postgres), relation)
+    source_of(connection(postgres), relation)
 }
 
 async fn open(postgres: &Postgres, relation: &str) -> Opened {
@@ -205,14 +201,7 @@ async fn a_scan_reads_one_snapshot_whatever_is_written_meanwhile() {
         "CREATE TABLE counted AS SELECT g AS id, 0 AS generation FROM generate_series(1, 200000) g; GRANT SELECT ON counted TO reader",
     );
     let opened = open(&postgres, "public.counted").await;
-    let mut stream = opened.frame.execute_stream().await.unwrap();
-    let mut rows = shown(&[stream.next().await.unwrap().unwrap()]);
-    postgres.sql("postgres", "UPDATE counted SET generation = 1; INSERT INTO counted VALUES (0, 1)");
-    while let Some(batch) = stream.next().await {
-        rows.extend(shown(&[batch.unwrap()]));
-    }
-    assert_eq!(rows.len(), 200_000);
-    assert!(rows.iter().all(|row| row[1] == "0") && opened.state.is_one());
+    one_snapshot(opened, || drop(postgres.sql("postgres", "UPDATE counted SET generation = 1; INSERT INTO counted VALUES (0, 1)"))).await;
 }
 
 #[tokio::test]
@@ -220,18 +209,8 @@ async fn a_scan_that_is_dropped_ends_with_its_next_rows_and_a_server_that_dies_f
     let mut postgres = Postgres::start();
     postgres.sql("postgres", "CREATE TABLE small AS SELECT g FROM generate_series(1, 1000) g; GRANT SELECT ON small TO reader");
     let slow = "SELECT a.g AS id, pg_sleep(0.0001)::text AS t FROM small a, small b, small c";
-    let opened = open(&postgres, slow).await;
-    let mut stream = opened.frame.execute_stream().await.unwrap();
-    let _ = tokio::time::timeout(Duration::from_millis(300), stream.next()).await;
     let running = || postgres.sql("postgres", "SELECT count(*) FROM pg_stat_activity WHERE usename = 'reader'");
-    assert_eq!(running(), "1");
-    let dropped = Instant::now();
-    drop(stream);
-    while running() != "0" {
-        assert!(dropped.elapsed() < Duration::from_secs(5), "still running");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert!(!opened.state.is_one());
+    dropped(open(&postgres, slow).await, slow, running, Duration::from_secs(5)).await;
 
     let opened = open(&postgres, slow).await;
     let mut stream = opened.frame.execute_stream().await.unwrap();
@@ -242,6 +221,21 @@ async fn a_scan_that_is_dropped_ends_with_its_next_rows_and_a_server_that_dies_f
         last = batch.map(drop);
     }
     assert!(last.is_err() && !opened.state.is_one());
+}
+
+#[tokio::test]
+async fn a_database_whose_connections_are_all_in_use_keeps_none_of_another() {
+    let postgres = Postgres::start();
+    let (slow, other) = (connection(&postgres), connection(&postgres));
+    let open = async |connection: &Arc<Connection>| source_of(Arc::clone(connection), "SELECT 1 AS id").open(&|_| None, 1).await;
+    let mut kept = Vec::new();
+    for _ in 0..64 {
+        kept.push(open(&slow).await.unwrap());
+    }
+    let error = open(&slow).await.map(drop).unwrap_err().to_string();
+    assert!(error.contains("64 connections to this database are open"), "{error}");
+    let opened = open(&other).await.unwrap();
+    assert_eq!(opened.frame.count().await.unwrap(), 1);
 }
 
 #[tokio::test]

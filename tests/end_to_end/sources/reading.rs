@@ -32,12 +32,17 @@ pub fn connection(postgres: &Postgres) -> Arc<Connection> {
     Arc::new(Connection { name: "office".into(), server: Server::Postgres(Arc::new(settings)) })
 }
 
-fn source(postgres: &Postgres, relation: &str) -> Source {
+/// A table, or a query, which has a space.
+pub fn source_of(connection: Arc<Connection>, relation: &str) -> Source {
     let relation = match TableName::parse(relation) {
         Some(table) if !relation.contains(' ') => Relation::Table(table),
         _ => Relation::Query(relation.into()),
     };
-    Source::Database(connection(postgres), relation)
+    Source::Database(connection, relation)
+}
+
+fn source(postgres: &Postgres, relation: &str) -> Source {
+    source_of(connection(postgres), relation)
 }
 
 async fn open(postgres: &Postgres, relation: &str) -> Opened {
@@ -54,6 +59,32 @@ pub fn shown(batches: &[RecordBatch]) -> Vec<Vec<String>> {
         (0..batch.num_rows()).map(|row| (0..batch.num_columns()).map(|column| cell(batch, column, row)).collect()).collect::<Vec<_>>()
     };
     batches.iter().flat_map(rows).collect()
+}
+
+/// Reads 200,000 rows of the generation 0 to their end, although `change` puts others in their place after the first batch.
+pub async fn one_snapshot(opened: Opened, change: impl FnOnce()) {
+    let mut stream = opened.frame.execute_stream().await.unwrap();
+    let mut rows = shown(&[stream.next().await.unwrap().unwrap()]);
+    change();
+    while let Some(batch) = stream.next().await {
+        rows.extend(shown(&[batch.unwrap()]));
+    }
+    assert_eq!(rows.len(), 200_000);
+    assert!(rows.iter().all(|row| row[1] == "0") && opened.state.is_one());
+}
+
+/// Begins to read what takes long and lets go of it: nothing of it is `running` at the server soon afterwards.
+pub async fn dropped(opened: Opened, slow: &str, running: impl Fn() -> String, soon: Duration) {
+    let mut stream = opened.frame.execute_stream().await.unwrap();
+    let _ = tokio::time::timeout(Duration::from_millis(300), stream.next()).await;
+    assert_eq!(running(), "1", "{slow}");
+    let dropped = Instant::now();
+    drop(stream);
+    while running() != "0" {
+        assert!(dropped.elapsed() < soon, "still running: {slow}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(!opened.state.is_one());
 }
 
 const TYPES: &str = r#"
@@ -279,14 +310,7 @@ async fn a_scan_reads_one_snapshot_whatever_is_written_meanwhile() {
         "CREATE TABLE counted AS SELECT g AS id, 0 AS generation FROM generate_series(1, 200000) g; GRANT SELECT ON counted TO reader",
     );
     let opened = open(&postgres, "public.counted").await;
-    let mut stream = opened.frame.execute_stream().await.unwrap();
-    let mut rows = shown(&[stream.next().await.unwrap().unwrap()]);
-    postgres.sql("postgres", "UPDATE counted SET generation = 1; INSERT INTO counted VALUES (0, 1)");
-    while let Some(batch) = stream.next().await {
-        rows.extend(shown(&[batch.unwrap()]));
-    }
-    assert_eq!(rows.len(), 200_000);
-    assert!(rows.iter().all(|row| row[1] == "0") && opened.state.is_one());
+    one_snapshot(opened, || drop(postgres.sql("postgres", "UPDATE counted SET generation = 1; INSERT INTO counted VALUES (0, 1)"))).await;
 }
 
 #[tokio::test]
@@ -297,16 +321,6 @@ async fn a_scan_that_is_dropped_ends_at_the_server_within_a_second() {
         "SELECT 1 AS id FROM (SELECT pg_sleep(600)) AS s",
         "SELECT g AS id, pg_sleep(0.0001)::text AS t FROM generate_series(1, 100000000) g",
     ] {
-        let opened = open(&postgres, slow).await;
-        let mut stream = opened.frame.execute_stream().await.unwrap();
-        let _ = tokio::time::timeout(Duration::from_millis(300), stream.next()).await;
-        assert_eq!(running(), "1", "{slow}");
-        let dropped = Instant::now();
-        drop(stream);
-        while running() != "0" {
-            assert!(dropped.elapsed() < Duration::from_secs(1), "still running: {slow}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        assert!(!opened.state.is_one());
+        dropped(open(&postgres, slow).await, slow, running, Duration::from_secs(1)).await;
     }
 }

@@ -171,6 +171,8 @@ pub(crate) fn receipt_seeds() -> Vec<Vec<u8>> {
         nbf: NOW,
         exp: NOW + LIFETIME,
         query_id: "q".into(),
+        mission: None,
+        purpose: None,
         dataset: "claims".into(),
         partition: 0,
         partitions: 2,
@@ -181,7 +183,9 @@ pub(crate) fn receipt_seeds() -> Vec<Vec<u8>> {
         log_entry: 3,
         denominators: Some(Denominators { rounded_to: 10, considered: Some(100), ..Denominators::default() }),
     };
-    let other = Receipt { rows: u64::MAX, consent_version: u64::MAX, freshness: i64::MIN, partition: u32::MAX, ..receipt.clone() };
+    let (mission, purpose) = (Name::parse("opportunity").ok(), Name::parse("opportunity.measure").ok());
+    let large = Receipt { rows: u64::MAX, consent_version: u64::MAX, freshness: i64::MIN, partition: u32::MAX, ..receipt.clone() };
+    let other = Receipt { mission, purpose, ..large };
     let consent = json!({
         "schema_version": consent_receipt::SCHEMA, "record_id": "dwp:0:17", "pii_principal_id": "00ff",
         "pii_processing": { "language": "en", "purposes": [{

@@ -216,7 +216,7 @@ fn take(builder: &mut Builder, form: Form, value: &Value) -> Result<usize, &'sta
         (Builder::Number(builder), Form::Number, Value::Float(number)) => builder.append_value(f64::from(*number)),
         (Builder::Number(builder), Form::Number, Value::Double(number)) => builder.append_value(*number),
         (Builder::Number(builder), Form::Decimal, Value::Bytes(digits)) => builder.append_value(parsed(digits).ok_or("is no number")?),
-        (Builder::Number(_), ..) => return Err("is no number"),
+        (Builder::Number(_) | Builder::Decimal(_), ..) => return Err("is no number"),
         (Builder::Date(builder), Form::Date, Value::Date(year, month, day, ..)) => {
             builder.append_value(days(*year, *month, *day).ok_or("is no day of the years 1 to 9999")?);
         }

@@ -1,140 +1,66 @@
 //! From what a driver fetched, column by column, to batches. A value that was cut off fails: by the length that the driver tells, or
 //! because it fills the room that it had.
 
-use std::sync::Arc;
-
 use chrono::{Datelike as _, NaiveDate, NaiveTime};
 use concordat_policy::agreement::hex;
-use datafusion::arrow::array::{
-    ArrayRef, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int64Builder, RecordBatch, RecordBatchOptions,
-    StringBuilder,
-};
-use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
-use datafusion::common::DataFusionError;
+use datafusion::arrow::array::StringBuilder;
 use odbc_api::buffers::{AnyColumnBufferSlice, ColumnarDynBuffer, NullableSlice};
 use odbc_api::sys::{Date, Timestamp};
 use odbc_api::{Bit, Pod};
 
 use super::columns::{Column, Form};
-use crate::source::BATCH_ROWS;
-
-/// Bytes of text after which a batch is full, whatever its rows.
-const BATCH_BYTES: usize = 8 << 20;
+use crate::source::batch::{Batch, Builder};
 
 /// Which of the fetched columns, and what is wrong with a value of it.
 pub(super) type Wrong = (usize, &'static str);
 
-/// A batch in the making.
-pub(super) struct Batch {
-    schema: SchemaRef,
-    columns: Vec<Values>,
-    rows: usize,
-    bytes: usize,
+/// Takes the first `rows` of what was fetched.
+pub(super) fn take(batch: &mut Batch, fetched: &ColumnarDynBuffer, rows: usize, columns: &[Column]) -> Result<(), Wrong> {
+    batch.rows(rows, |place, builder| {
+        let column = columns.get(place).ok_or((place, UNBOUND))?;
+        values(builder, column.form, fetched.column(place), rows).map_err(|cause| (place, cause))
+    })
 }
 
-/// A column in the making.
-enum Values {
-    Boolean(BooleanBuilder),
-    Integer(Int64Builder),
-    Number(Float64Builder),
-    Decimal(Decimal128Builder),
-    Date(Date32Builder),
-    Text(StringBuilder),
-}
-
-impl Batch {
-    pub(super) fn new(schema: SchemaRef) -> Self {
-        let values = |field: &Arc<Field>| match field.data_type() {
-            DataType::Boolean => Values::Boolean(BooleanBuilder::new()),
-            DataType::Int64 => Values::Integer(Int64Builder::new()),
-            DataType::Float64 => Values::Number(Float64Builder::new()),
-            DataType::Date32 => Values::Date(Date32Builder::new()),
-            kind @ DataType::Decimal128(..) => Values::Decimal(Decimal128Builder::new().with_data_type(kind.clone())),
-            _ => Values::Text(StringBuilder::new()),
-        };
-        let columns = schema.fields().iter().map(values).collect();
-        Self { schema, columns, rows: 0, bytes: 0 }
-    }
-
-    /// Takes the first `rows` of what was fetched.
-    pub(super) fn take(&mut self, fetched: &ColumnarDynBuffer, rows: usize, columns: &[Column]) -> Result<(), Wrong> {
-        for (place, (values, column)) in self.columns.iter_mut().zip(columns).enumerate() {
-            self.bytes += values.take(column.form, fetched.column(place), rows).map_err(|cause| (place, cause))?;
+/// Takes a column's values, and tells how many bytes of text they have.
+fn values(builder: &mut Builder, form: Form, cells: AnyColumnBufferSlice<'_>, rows: usize) -> Result<usize, &'static str> {
+    match (builder, form) {
+        (Builder::Boolean(to), Form::Boolean) => {
+            for bit in cells_of::<Bit>(cells)?.take(rows) {
+                to.append_option(bit.map(boolean).transpose()?);
+            }
         }
-        self.rows += rows;
-        Ok(())
-    }
-
-    /// Whether it is time to finish it.
-    pub(super) fn is_full(&self) -> bool {
-        self.rows >= BATCH_ROWS || self.bytes >= BATCH_BYTES
-    }
-
-    /// The batch, and a new one begins; `None` when it had no row.
-    pub(super) fn finish(&mut self) -> Result<Option<RecordBatch>, DataFusionError> {
-        let rows = std::mem::take(&mut self.rows);
-        self.bytes = 0;
-        if rows == 0 {
-            return Ok(None);
+        (Builder::Integer(to), Form::Integer) => cells_of::<i64>(cells)?.take(rows).for_each(|whole| to.append_option(whole.copied())),
+        (Builder::Integer(to), Form::Whole(precision)) => {
+            for digits in digits(form, cells)?.take(rows) {
+                let value = digits?.map(|digits| scaled(digits, precision, 0)).transpose()?;
+                to.append_option(value.map(i64::try_from).transpose().map_err(|_| "is beyond 63 bits")?);
+            }
         }
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let arrays = self.columns.iter_mut().map(Values::finish).collect();
-        Ok(Some(RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)?))
-    }
-}
-
-impl Values {
-    fn finish(&mut self) -> ArrayRef {
-        match self {
-            Self::Boolean(builder) => Arc::new(builder.finish()),
-            Self::Integer(builder) => Arc::new(builder.finish()),
-            Self::Number(builder) => Arc::new(builder.finish()),
-            Self::Decimal(builder) => Arc::new(builder.finish()),
-            Self::Date(builder) => Arc::new(builder.finish()),
-            Self::Text(builder) => Arc::new(builder.finish()),
+        (Builder::Decimal(to), Form::Decimal(precision, scale)) => {
+            for digits in digits(form, cells)?.take(rows) {
+                to.append_option(digits?.map(|digits| scaled(digits, precision, scale.unsigned_abs())).transpose()?);
+            }
         }
-    }
-
-    /// Takes a column's values, and tells how many bytes of text they have.
-    fn take(&mut self, form: Form, cells: AnyColumnBufferSlice<'_>, rows: usize) -> Result<usize, &'static str> {
-        match (self, form) {
-            (Self::Boolean(to), Form::Boolean) => {
-                for bit in cells_of::<Bit>(cells)?.take(rows) {
-                    to.append_option(bit.map(boolean).transpose()?);
-                }
+        (Builder::Number(to), Form::Number) => {
+            for number in cells_of::<f64>(cells)?.take(rows) {
+                to.append_option(number.copied().map(finite).transpose()?);
             }
-            (Self::Integer(to), Form::Integer) => cells_of::<i64>(cells)?.take(rows).for_each(|whole| to.append_option(whole.copied())),
-            (Self::Integer(to), Form::Whole(precision)) => {
-                for digits in digits(form, cells)?.take(rows) {
-                    let value = digits?.map(|digits| scaled(digits, precision, 0)).transpose()?;
-                    to.append_option(value.map(i64::try_from).transpose().map_err(|_| "is beyond 63 bits")?);
-                }
-            }
-            (Self::Decimal(to), Form::Decimal(precision, scale)) => {
-                for digits in digits(form, cells)?.take(rows) {
-                    to.append_option(digits?.map(|digits| scaled(digits, precision, scale.unsigned_abs())).transpose()?);
-                }
-            }
-            (Self::Number(to), Form::Number) => {
-                for number in cells_of::<f64>(cells)?.take(rows) {
-                    to.append_option(number.copied().map(finite).transpose()?);
-                }
-            }
-            (Self::Date(to), Form::Date) => {
-                for date in cells_of::<Date>(cells)?.take(rows) {
-                    to.append_option(date.map(|date| day(date.year, date.month, date.day)).transpose()?);
-                }
-            }
-            (Self::Date(to), Form::Midnight) => {
-                for time in cells_of::<Timestamp>(cells)?.take(rows) {
-                    to.append_option(time.map(midnight).transpose()?);
-                }
-            }
-            (Self::Text(to), form) => return texts(to, form, cells, rows),
-            _ => return Err(UNBOUND),
         }
-        Ok(0)
+        (Builder::Date(to), Form::Date) => {
+            for date in cells_of::<Date>(cells)?.take(rows) {
+                to.append_option(date.map(|date| day(date.year, date.month, date.day)).transpose()?);
+            }
+        }
+        (Builder::Date(to), Form::Midnight) => {
+            for time in cells_of::<Timestamp>(cells)?.take(rows) {
+                to.append_option(time.map(midnight).transpose()?);
+            }
+        }
+        (Builder::Text(to), form) => return texts(to, form, cells, rows),
+        _ => return Err(UNBOUND),
     }
+    Ok(0)
 }
 
 const UNBOUND: &str = "was fetched as another type than its column's";

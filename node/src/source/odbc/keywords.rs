@@ -12,28 +12,14 @@
 //! | any other driver, a data source (`DSN`, `FILEDSN`), and those two otherwise | the department's word: `protected_by_driver = true` |
 
 use std::fmt;
-use std::path::{Path, PathBuf};
-
-use concordat_operate::Fault;
-use zeroize::Zeroizing;
-
-use crate::source::settings;
+use std::path::Path;
 
 const FORM: &str = "use odbc:Driver={name of the driver};Server=…;Database=…;UID=…, or odbc:DSN=…";
-
-/// Which database, by which driver, and as whom.
-#[derive(Debug, Clone)]
-pub struct OdbcSettings {
-    /// The connection string without its password.
-    pub keywords: Keywords,
-    /// A file whose first line is the password; read anew for each connection.
-    pub password_file: Option<PathBuf>,
-}
 
 /// A connection string that holds no secret and does not ask for an unprotected connection.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Keywords {
-    text: String,
+    pub(super) text: String,
     driver: String,
 }
 
@@ -79,32 +65,7 @@ impl Keywords {
     }
 }
 
-impl OdbcSettings {
-    /// Reads the password, if there is a file of it.
-    ///
-    /// # Errors
-    /// When the file cannot be read, or others could, or is empty.
-    pub fn password(&self) -> Result<Option<Zeroizing<String>>, Fault> {
-        self.password_file.as_deref().map(settings::password).transpose()
-    }
-
-    /// What the driver is given.
-    pub(super) fn connection_string(&self) -> Result<Zeroizing<String>, Fault> {
-        let text = &self.keywords.text;
-        Ok(Zeroizing::new(match self.password()? {
-            Some(password) => format!("{text};PWD={}", *braced(&password)),
-            None => text.clone(),
-        }))
-    }
-}
-
-/// A value that ends where its brace ends. Letters and digits need none, and some drivers take them more literally so.
-fn braced(value: &str) -> Zeroizing<String> {
-    let plain = !value.is_empty() && value.chars().all(|c| c.is_ascii_alphanumeric());
-    Zeroizing::new(if plain { value.to_owned() } else { format!("{{{}}}", value.replace('}', "}}")) })
-}
-
-type Pair<'t> = (&'t str, String);
+pub(super) type Pair<'t> = (&'t str, String);
 
 fn find<'p>(pairs: &'p [Pair<'_>], wanted: &str) -> Option<&'p String> {
     pairs.iter().find(|(keyword, _)| keyword.eq_ignore_ascii_case(wanted)).map(|(_, value)| value)
@@ -198,7 +159,7 @@ fn sound(keyword: &str, value: &str) -> Result<(), Wrong> {
 }
 
 /// The keywords and their values; `None` for what could be read in two ways.
-fn pairs(text: &str) -> Option<Vec<Pair<'_>>> {
+pub(super) fn pairs(text: &str) -> Option<Vec<Pair<'_>>> {
     let mut pairs = Vec::new();
     let mut rest = text.trim();
     if text.chars().any(char::is_control) {
@@ -329,24 +290,5 @@ mod tests {
             assert!(cause.contains(says) && !remedy.is_empty(), "{text}: {cause}");
             assert!(Keywords::parse(text, true).is_ok(), "{text}");
         }
-    }
-
-    #[test]
-    fn a_password_adds_no_keyword() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o600)).unwrap();
-        let keywords = Keywords::parse("DSN=office;UID=reader;", true).unwrap();
-        let settings = OdbcSettings { keywords: keywords.clone(), password_file: Some(file.path().to_owned()) };
-        for password in ["simple1", "a;Encrypt=no", "a};Encrypt=no", "{a}", "}", "}}", "{", "a b", " a ", "a=b", "+%41", "é'\"\\", "{};{}"]
-        {
-            std::fs::write(file.path(), password).unwrap();
-            let given = settings.connection_string().unwrap();
-            let expected = [("DSN", "office"), ("UID", "reader"), ("PWD", password)];
-            assert_eq!(pairs(&given).unwrap(), expected.map(|(keyword, value)| (keyword, value.to_owned())), "{password}");
-        }
-        let without = OdbcSettings { keywords, password_file: None };
-        assert_eq!(*without.connection_string().unwrap(), "DSN=office;UID=reader");
-        assert_eq!(format!("{without:?}"), "OdbcSettings { keywords: Keywords(office, …), password_file: None }");
     }
 }

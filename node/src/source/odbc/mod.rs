@@ -12,7 +12,7 @@
 //! | memory | the driver fetches into at most 8 MiB (a single row if that is larger), and two batches wait |
 //! | sent to the database | the columns; conditions stay with the engine, because what they mean differs between databases |
 //! | a scan that is dropped | ends with the next rows: ODBC's own cancelling has no safe call in `odbc-api` |
-//! | a driver that does not come back | keeps one of 64 places until its statement's time is up |
+//! | a driver that does not come back | keeps one of its connection's 64 places ([`places`]) until its statement's time is up |
 //! | one state | [`session`]: one statement, in a transaction that ends with a rollback |
 //!
 //! The department's administrator wrote the query and chose the driver, so both are trusted as `node.toml` is. SQL Server has no read-only
@@ -23,18 +23,21 @@
 mod columns;
 mod decode;
 mod keywords;
+mod places;
 mod read;
 mod rights;
 mod session;
+mod settings;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::columns::columns;
-pub use self::keywords::{Keywords, OdbcSettings};
+pub use self::keywords::Keywords;
 use self::read::Rows;
 pub(super) use self::session::OdbcError;
 use self::session::{Kind, Session, apart};
+pub use self::settings::OdbcSettings;
 use super::connection::Found;
 use super::{Declared, Ending, Relation, SourceTable, TableName};
 
@@ -71,7 +74,10 @@ pub(super) async fn excess(settings: &Arc<OdbcSettings>, relation: &Relation) ->
         let session = Session::begin(&settings)?;
         let mut told = rights::excess(&session, &relation)?;
         if !session.limits_time()? {
-            told.push("the driver takes no limit of a statement's time: a slow statement keeps one of 64 places until it ends".into());
+            told.push(
+                "the driver takes no limit of a statement's time: a slow statement keeps one of the connection's 64 places until it ends"
+                    .into(),
+            );
         }
         Ok(told)
     })

@@ -16,8 +16,9 @@ use odbc_api::{BlockCursor, Cursor, DataType as Sql, Error};
 use tokio::sync::{mpsc, oneshot};
 
 use super::columns::{Column, described, typed};
-use super::decode::{Batch, Wrong};
+use super::decode::{self, Wrong};
 use super::session::{OdbcError, Session};
+use crate::source::batch::Batch;
 use crate::source::{Ending, Reading, SourceError, Wanted};
 
 /// Batches that wait between the driver and whoever reads them.
@@ -202,7 +203,7 @@ impl Select {
             }
             let rows = fetched.num_rows().min(left);
             left -= rows;
-            batch.take(fetched, rows, &self.columns).map_err(Broken::Value)?;
+            decode::take(&mut batch, fetched, rows, &self.columns).map_err(Broken::Value)?;
             if batch.is_full() {
                 finish(&mut batch)?;
             }

@@ -16,16 +16,14 @@ use std::time::Duration;
 use odbc_api::buffers::{BufferDesc, ColumnarDynBuffer};
 use odbc_api::handles::{Statement, StatementImpl};
 use odbc_api::{Connection, ConnectionOptions, Cursor as _, CursorImpl, Error, environment};
-use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::keywords::OdbcSettings;
+use super::places::Place;
+use super::settings::OdbcSettings;
 
 /// How long signing in may take, in seconds: well within the ten in which a gateway wants an order answered.
 const LOGIN_SECONDS: u32 = 4;
 /// How long a statement may take, in seconds.
 const STATEMENT_SECONDS: usize = 600;
-/// Connections at a time, with those whose statement nobody waits for any more: their number must not grow with a slow database.
-static PLACES: Semaphore = Semaphore::const_new(64);
 /// The longest name or right that a catalogue tells, in units of UTF-16.
 const LONGEST_NAME: usize = 512;
 
@@ -100,7 +98,7 @@ pub(super) type RowsOf<'c> = CursorImpl<StatementImpl<'c>>;
 pub(super) struct Session {
     // Taken when it ends.
     connection: Option<Connection<'static>>,
-    place: Option<SemaphorePermit<'static>>,
+    place: Option<Place>,
     pub(super) kind: Kind,
     quote: char,
 }
@@ -108,9 +106,7 @@ pub(super) struct Session {
 impl Session {
     /// Connects and opens a transaction. Blocks.
     pub(super) fn begin(settings: &OdbcSettings) -> Result<Self, OdbcError> {
-        let place = PLACES
-            .try_acquire()
-            .map_err(|_| OdbcError::Driver("64 connections by ODBC are open: the database is too slow for the orders"))?;
+        let place = settings.place().ok_or(OdbcError::Driver("64 connections to this database are open: it is too slow for the orders"))?;
         let given = settings.connection_string().map_err(OdbcError::File)?;
         let options = ConnectionOptions { login_timeout_sec: Some(LOGIN_SECONDS), packet_size: None };
         let connection = environment()?.connect_with_connection_string(&given, options)?;
