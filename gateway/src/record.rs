@@ -212,7 +212,7 @@ impl Opened {
                 "agreements": protected.agreements,
                 "sources": protected.sources.iter().map(|s| json!({
                     "department": s.department, "dataset": s.dataset, "rows": s.rows,
-                    "subjects": s.subjects, "matched": s.partners,
+                    "subjects": s.subjects, "matched": s.partners.map(|partners| partners.subjects),
                     "consent_version": s.consent_version, "consent_generation": s.consent_generation, "freshness": s.freshness,
                 })).collect::<Vec<_>>(),
                 "consent": protected.consent,

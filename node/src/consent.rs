@@ -168,16 +168,21 @@ impl Consent {
         Ok(outcome)
     }
 
-    /// Writes what an import has brought.
+    /// Whether a file with this hash was imported before.
+    fn imported(&self, digest: &str) -> Result<bool, LedgerError> {
+        Ok(self.ledger.imported(digest)? || self.ledger.imported(&self.secret.file(digest))?)
+    }
+
+    /// Writes what an import has brought, under the first of `names`, unless one of them was used before.
     fn write_import(
         &self,
-        name: &str,
+        names: &[&str],
         description: &str,
         spool: &mut Spool,
         note: Option<&Note>,
         written: impl FnMut(u64),
     ) -> Result<Written, LedgerError> {
-        let outcome = self.ledger.import(name, description, spool, self.highest.read()?, note, written)?;
+        let outcome = self.ledger.import(names, description, spool, self.highest.read()?, note, written)?;
         if let Written::Now { version } = &outcome {
             self.highest.raise(*version)?;
         }

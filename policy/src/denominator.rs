@@ -4,6 +4,9 @@
 //! then to the nearest multiple of that minimum; else it is said to rest on fewer. Nobody and a few look alike. The rounding
 //! is there because some denominators count people whose data is not used (withheld rows): a single one of them must not show
 //! in the difference of two answers.
+//!
+//! Of rows with two subjects, through a link dataset, `subjects` are those of the identifier type of which there are fewer. What is
+//! withheld is not told there: one firm's choice moves it by all of its people, and no rounding to the minimum hides that.
 
 /// A count as callers are told it; `None` where fewer than `minimum` distinct subjects stand behind it. `subjects` may stop at
 /// `minimum`.

@@ -1,5 +1,7 @@
-//! `kill -9` while consent is recorded and imported: no acknowledged record is lost, and none is applied twice. A few seeded
-//! points here; `CONCORDAT_KILLS` sets how many, `CONCORDAT_KILLS_SEED` where.
+//! `kill -9` while consent is recorded and imported, of commands here and of a node in [`node`]: no acknowledged record is lost,
+//! and none is applied twice. A few seeded points; `CONCORDAT_KILLS` sets how many, `CONCORDAT_KILLS_SEED` where.
+
+mod node;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -31,6 +33,22 @@ fn number(variable: &str, otherwise: u64) -> u64 {
     std::env::var(variable).map_or(otherwise, |text| text.parse().unwrap())
 }
 
+/// Where the kills come from, told so that a run can be repeated.
+fn seed() -> u64 {
+    let seed = number("CONCORDAT_KILLS_SEED", 6);
+    eprintln!("CONCORDAT_KILLS_SEED={seed}");
+    seed
+}
+
+/// How often each of the identifiers that begin so stands in the ledger of DHSC.
+fn recorded(layout: &Layout, prefix: &str) -> BTreeMap<String, u64> {
+    let ledger = rusqlite::Connection::open(layout.node("dhsc").join("state/consent.sqlite")).unwrap();
+    let sql = "SELECT identifier, count(*) FROM records WHERE identifier GLOB ?1 || '*' GROUP BY identifier";
+    let mut statement = ledger.prepare(sql).unwrap();
+    let rows = statement.query_map([prefix], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs()))).unwrap();
+    rows.collect::<Result<_, _>>().unwrap()
+}
+
 /// A department's folder, whose node does not run.
 struct Department {
     layout: Layout,
@@ -44,9 +62,7 @@ impl Department {
         let today = Utc::now().date_naive();
         let made = make(&federation(today), &folder.path().join("world"), today).unwrap();
         Sample::of(200).write(&made.layout).unwrap();
-        let seed = number("CONCORDAT_KILLS_SEED", 6);
-        eprintln!("CONCORDAT_KILLS_SEED={seed}");
-        Self { layout: made.layout, folder, random: Seeded(seed) }
+        Self { layout: made.layout, folder, random: Seeded(seed()) }
     }
 
     fn write(&self, name: &str, lines: impl Iterator<Item = String>) -> PathBuf {
@@ -84,15 +100,6 @@ impl Department {
         let _ = child.kill();
         child.wait().unwrap().success()
     }
-
-    /// How often each of the identifiers that begin so stands in the ledger.
-    fn recorded(&self, prefix: &str) -> BTreeMap<String, u64> {
-        let ledger = rusqlite::Connection::open(self.layout.node("dhsc").join("state/consent.sqlite")).unwrap();
-        let sql = "SELECT identifier, count(*) FROM records WHERE identifier GLOB ?1 || '*' GROUP BY identifier";
-        let mut statement = ledger.prepare(sql).unwrap();
-        let rows = statement.query_map([prefix], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs()))).unwrap();
-        rows.collect::<Result<_, _>>().unwrap()
-    }
 }
 
 fn timed(mut command: Command) -> Duration {
@@ -118,7 +125,7 @@ fn a_recording_that_is_killed_is_whole_or_absent_and_whole_where_it_was_acknowle
         .collect();
     let last = department.write("last.txt", people(kills + 1));
     timed(department.record(&last));
-    let recorded = department.recorded("ZX");
+    let recorded = recorded(&department.layout, "ZX");
     assert!(recorded.values().all(|times| *times == 1), "somebody's withdrawal was applied twice");
     for (batch, acknowledged) in (1..=kills).zip(acknowledged) {
         let found = people(batch).filter(|person| recorded.contains_key(person)).count() as u64;
@@ -143,17 +150,17 @@ fn an_import_that_is_killed_and_repeated_is_applied_once() {
     let mut usual = timed(department.import(&file(&department, 0)));
     for round in 1..=number("CONCORDAT_KILLS", 4) {
         let path = file(&department, round);
-        let before = department.recorded("Z");
+        let before = recorded(&department.layout, "Z");
         let command = department.import(&path);
         let acknowledged = department.killed(command, usual);
-        let (killed, expected) = (department.recorded("Z"), before.values().sum::<u64>());
+        let (killed, expected) = (recorded(&department.layout, "Z"), before.values().sum::<u64>());
         let found = killed.values().sum::<u64>() - expected;
         assert!(found == ROWS || (found == 0 && !acknowledged), "round {round}, acknowledged: {acknowledged}, has {found} of {ROWS}");
         let repeated = timed(department.import(&path));
         if found == 0 {
             usual = usual.max(repeated);
         }
-        let after = department.recorded("Z");
+        let after = recorded(&department.layout, "Z");
         assert_eq!(after.values().sum::<u64>(), expected + ROWS, "round {round}: once, whether or not the first one ended");
         let mut own = after.iter().filter(|(person, _)| person.starts_with(letters(round)));
         assert!(own.all(|(_, times)| *times == round / 4 + 1), "round {round}: each row as often as there were files with it");

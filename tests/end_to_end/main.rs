@@ -41,6 +41,7 @@ mod purposes;
 mod python;
 mod raw;
 mod reach;
+mod recording;
 mod rereading;
 mod sandbox;
 mod sign_in;

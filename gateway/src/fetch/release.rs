@@ -4,6 +4,7 @@
 //! batches that wait for the join, or one batch where that is larger, and the message that is being read. A message must come
 //! within [`PAUSE`], and all of them within the query's deadline, which drops [`Placed`] and with it every reader.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use arrow::array::{AsArray as _, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use arrow_flight::{FlightInfo, Ticket};
+use concordat_policy::column::LINKED;
 use concordat_policy::{Code, DatasetName, Name, Refusal};
 use concordat_proto::receipt::{Denominators, Receipt, Standing};
 use concordat_proto::release_stream::{MAX_RECEIPT, ReleaseStream, Taken};
@@ -30,6 +32,7 @@ use super::nodes::{failed, faulty, timeout};
 use super::reach::{List, without};
 use super::sent::Sent;
 use crate::observe::Observed;
+use crate::plan::{MOST_OTHERS, Matched};
 
 /// How long a node may take to its next message. The first one waits for the node's scan and sort.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -90,6 +93,8 @@ struct Progress {
     /// Rows that were handed on, and the distinct subjects among them.
     delivered: AtomicU64,
     subjects: AtomicU64,
+    /// Of a link dataset: the second pseudonyms among them, as far as it takes to know whether they are enough.
+    others: Mutex<HashSet<[u8; PSEUDONYM_BYTES]>>,
     /// Partitions that are being read.
     reading: AtomicUsize,
 }
@@ -119,9 +124,12 @@ pub(crate) struct Source {
     pub(crate) delivered: u64,
     #[serde(skip)]
     pub(crate) subjects: u64,
-    /// Of these, those that found a partner in the statement's joins, where that was counted. For the log, too.
+    /// Of a link dataset whose second pseudonyms came: the distinct ones among them, at most [`MOST_OTHERS`].
     #[serde(skip)]
-    pub(crate) partners: Option<u64>,
+    pub(crate) others: Option<u64>,
+    /// Those that found a partner in the statement's joins, where that was counted. For the log, too.
+    #[serde(skip)]
+    pub(crate) partners: Option<Matched>,
     /// What the department tells of rows that it did not release.
     #[serde(skip)]
     pub(crate) denominators: Option<Denominators>,
@@ -209,6 +217,7 @@ impl Placed {
                         rows: receipt.rows,
                         delivered: 0,
                         subjects: 0,
+                        others: None,
                         partners: None,
                         denominators: receipt.denominators,
                     });
@@ -223,6 +232,8 @@ impl Placed {
         if let Some(source) = &mut source {
             source.delivered = self.progress.delivered.load(Ordering::Acquire);
             source.subjects = self.progress.subjects.load(Ordering::Acquire);
+            let others = || self.progress.others.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
+            source.others = self.expected.schema.column_with_name(LINKED).map(|_| others());
             self.expected.ledgers.note(&self.expected.department, source.standing(), &self.expected.query_id).await?;
         }
         Ok(source)
@@ -253,6 +264,15 @@ impl Progress {
         }
         let end = before.and_then(|subject| subject.try_into().ok());
         *last = end;
+        if let Some(linked) = batch.column_by_name(LINKED).and_then(|column| column.as_fixed_size_binary_opt()) {
+            let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+            for other in linked.iter().flatten().filter_map(|other| other.try_into().ok()) {
+                if others.len() >= MOST_OTHERS {
+                    break;
+                }
+                others.insert(other);
+            }
+        }
         self.delivered.fetch_add(batch.num_rows() as u64, Ordering::AcqRel);
         self.subjects.fetch_add(subjects, Ordering::AcqRel);
         Ok(())

@@ -49,6 +49,7 @@ pub(crate) use session::VIEWS;
 use shape::{Safe, Shape, refuse};
 pub(crate) use statement::{Statement, tables};
 use tally::Tally;
+pub(crate) use tally::{MOST_OTHERS, Matched};
 
 use crate::estate::View;
 
@@ -164,7 +165,7 @@ impl Plan {
 
     /// Of each dataset of the statement's joins, the distinct subjects that found a partner; known once the plan has run. Exact: for
     /// whoever rounds it, and the log. `None` where the statement joins the dataset several times.
-    pub(crate) fn matched(&self) -> BTreeMap<DatasetName, Option<u64>> {
+    pub(crate) fn matched(&self) -> BTreeMap<DatasetName, Option<Matched>> {
         tally::matched(&self.tallies)
     }
 

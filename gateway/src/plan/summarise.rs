@@ -385,6 +385,7 @@ impl Rewriter<'_> {
         }
         let parts = joined_parts(&rows, &mut projected);
         let suppliers = suppliers(&parts, summaries)?;
+        let through = other.as_ref().map(|_| "__o");
         let groups: Vec<Expr> = (0..keys.len()).map(|i| named(&format!("__k{i}"))).chain([named("__s")]).chain(other).collect();
         let mut partials = Vec::new();
         for (i, summary) in summaries.iter().enumerate() {
@@ -405,7 +406,7 @@ impl Rewriter<'_> {
         }
         let mut plan = LogicalPlanBuilder::from(rows.plan).project(projected)?.build()?;
         if parts.len() > 1 {
-            let tally = Arc::new(Tally::new("__s", parts));
+            let tally = Arc::new(Tally::new("__s", through, parts));
             self.tallies.push(tally.clone());
             plan = LogicalPlan::Extension(Extension { node: Arc::new(Counted::new(plan, tally)) });
         }

@@ -10,6 +10,9 @@
 //! A subject of a dataset has found a partner where it stands in a row beside another dataset's row, after every condition of the
 //! statement. Rows that come ordered by their subject, as merged releases do, are counted in constant memory; others keep each
 //! pseudonym once, in memory that is counted. What was found is exact, and for whoever rounds it ([`crate::denominators`]).
+//!
+//! Through a link dataset a count of people rests on firms too, and may be shown where there are enough of both: beside each count
+//! stand the distinct subjects of the other identifier type in the same rows, as far as it takes to know whether they are enough.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashSet};
@@ -38,6 +41,19 @@ use futures::TryStreamExt as _;
 /// A pseudonym.
 type Pseudonym = [u8; 16];
 
+/// The most subjects of the other identifier type that are kept in mind. Under a larger minimum no count through a link dataset is
+/// told.
+pub(crate) const MOST_OTHERS: usize = 10_000;
+
+/// Who found a partner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Matched {
+    /// The dataset's distinct subjects.
+    pub(crate) subjects: u64,
+    /// Through a link dataset: the distinct subjects of the other identifier type beside them, at most [`MOST_OTHERS`].
+    pub(crate) others: Option<u64>,
+}
+
 /// One dataset of the counted rows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Part {
@@ -53,6 +69,8 @@ pub(super) struct Part {
 pub(super) struct Tally {
     /// The column with the row's own pseudonym.
     subject: String,
+    /// Through a link dataset: the column with the pseudonym of the other identifier type, or the row's own where it has none.
+    other: Option<String>,
     parts: Vec<Part>,
     found: Mutex<Found>,
 }
@@ -65,17 +83,19 @@ struct Found {
     counts: Vec<u64>,
     /// Where rows are not ordered: who was counted, per part.
     seen: Vec<HashSet<Pseudonym>>,
-    /// The memory of `seen`.
+    /// Through a link dataset: subjects of the other identifier type beside whoever was counted, per part.
+    others: Vec<HashSet<Pseudonym>>,
+    /// The memory of both.
     held: Vec<MemoryReservation>,
 }
 
 impl Tally {
-    pub(super) fn new(subject: &str, parts: Vec<Part>) -> Self {
-        Self { subject: subject.to_owned(), parts, found: Mutex::default() }
+    pub(super) fn new(subject: &str, other: Option<&str>, parts: Vec<Part>) -> Self {
+        Self { subject: subject.to_owned(), other: other.map(str::to_owned), parts, found: Mutex::default() }
     }
 
     /// The distinct subjects of each dataset that found a partner; nothing while not all rows were read.
-    fn matched(&self) -> Vec<(&DatasetName, u64)> {
+    fn matched(&self) -> Vec<(&DatasetName, Matched)> {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         if found.partitions == 0 || found.ended != found.partitions {
             return Vec::new();
@@ -84,13 +104,15 @@ impl Tally {
             Some(seen) => seen.len() as u64,
             None => found.counts.get(index).copied().unwrap_or(0),
         };
-        self.parts.iter().enumerate().map(|(index, part)| (&part.dataset, of(index))).collect()
+        let others = |index: usize| found.others.get(index).map_or(0, |others| others.len().min(MOST_OTHERS) as u64);
+        let matched = |index| Matched { subjects: of(index), others: self.other.is_some().then(|| others(index)) };
+        self.parts.iter().enumerate().map(|(index, part)| (&part.dataset, matched(index))).collect()
     }
 }
 
 /// What the tallies of one plan found, by dataset. One that was counted twice is in it as `None`: it is not known which is meant.
-pub(super) fn matched(tallies: &[Arc<Tally>]) -> BTreeMap<DatasetName, Option<u64>> {
-    let mut all: BTreeMap<DatasetName, Option<u64>> = BTreeMap::new();
+pub(super) fn matched(tallies: &[Arc<Tally>]) -> BTreeMap<DatasetName, Option<Matched>> {
+    let mut all: BTreeMap<DatasetName, Option<Matched>> = BTreeMap::new();
     for (dataset, count) in tallies.iter().flat_map(|tally| tally.matched()) {
         all.entry(dataset.clone()).and_modify(|known| *known = None).or_insert(Some(count));
     }
@@ -111,7 +133,8 @@ impl Counted {
 
     /// The columns that counting reads, by name.
     fn read(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(self.tally.subject.as_str()).chain(self.tally.parts.iter().filter_map(|part| part.column.as_deref()))
+        let own = std::iter::once(self.tally.subject.as_str()).chain(self.tally.other.as_deref());
+        own.chain(self.tally.parts.iter().filter_map(|part| part.column.as_deref()))
     }
 }
 
@@ -274,14 +297,16 @@ impl ExecutionPlan for TallyExec {
 /// Counts one partition.
 struct Counting {
     tally: Arc<Tally>,
-    /// The row's own pseudonym, and per part its column, if it has one.
+    /// The row's own pseudonym, that of the other identifier type, and per part its column, if it has one.
     subject: usize,
+    other: Option<usize>,
     columns: Vec<Option<usize>>,
     ordered: bool,
     /// Of ordered rows: the subject at hand, and which parts have found a partner of it.
     current: Option<(Pseudonym, Vec<bool>)>,
     counts: Vec<u64>,
     seen: Vec<HashSet<Pseudonym>>,
+    others: Vec<HashSet<Pseudonym>>,
     held: MemoryReservation,
 }
 
@@ -293,13 +318,16 @@ impl Counting {
         let schema = input.schema();
         let position = |name: &str| schema.index_of(name);
         let columns = tally.parts.iter().map(|part| part.column.as_deref().map(position).transpose()).collect::<Result<Vec<_>, _>>()?;
+        let other = tally.other.as_deref().map(position).transpose()?;
         let (subject, parts) = (position(&tally.subject)?, tally.parts.len());
-        let seen = if ordered { Vec::new() } else { vec![HashSet::new(); parts] };
-        Ok(Self { tally, subject, columns, ordered, current: None, counts: vec![0; parts], seen, held })
+        let sets = |kept: bool| if kept { vec![HashSet::new(); parts] } else { Vec::new() };
+        let (seen, others) = (sets(!ordered), sets(other.is_some()));
+        Ok(Self { tally, subject, other, columns, ordered, current: None, counts: vec![0; parts], seen, others, held })
     }
 
     fn take(&mut self, batch: &RecordBatch) -> Result<()> {
         let own = pseudonyms(batch, self.subject)?;
+        let other = self.other.map(|position| pseudonyms(batch, position)).transpose()?;
         let column = |position: &Option<usize>| position.map(|position| pseudonyms(batch, position)).transpose();
         let parts = self.columns.iter().map(column).collect::<Result<Vec<_>>>()?;
         for row in 0..batch.num_rows() {
@@ -314,6 +342,15 @@ impl Counting {
                 continue;
             }
             for (index, part) in parts.iter().enumerate().filter(|&(_, part)| present(part)) {
+                if let (Some(other), Some(others)) = (other, self.others.get_mut(index)) {
+                    // Beside a pseudonym that is of the other type itself, the row's own is the other.
+                    let apart = self.tally.parts.get(index).is_some_and(|part| part.apart);
+                    let beside = if apart { subject } else { bytes(other, row)? };
+                    if others.len() < MOST_OTHERS && !others.contains(&beside) {
+                        self.held.try_grow(BYTES)?;
+                        others.insert(beside);
+                    }
+                }
                 if let Some((_, matched)) = &mut self.current {
                     matched.iter_mut().skip(index).take(1).for_each(|matched| *matched = true);
                 } else if let Some(seen) = self.seen.get_mut(index) {
@@ -341,12 +378,16 @@ impl Counting {
         let mut found = self.tally.found.lock().unwrap_or_else(PoisonError::into_inner);
         found.ended += 1;
         found.counts.iter_mut().zip(&self.counts).for_each(|(all, own)| *all += own);
-        if !self.ordered {
-            found.seen.resize(self.seen.len(), HashSet::new());
-            found.seen.iter_mut().zip(std::mem::take(&mut self.seen)).for_each(|(all, own)| all.extend(own));
-            found.held.push(self.held);
-        }
+        together(&mut found.seen, self.seen);
+        together(&mut found.others, self.others);
+        found.held.push(self.held);
     }
+}
+
+/// Adds one partition's sets to those of all.
+fn together(all: &mut Vec<HashSet<Pseudonym>>, own: Vec<HashSet<Pseudonym>>) {
+    all.resize(all.len().max(own.len()), HashSet::new());
+    all.iter_mut().zip(own).for_each(|(all, own)| all.extend(own));
 }
 
 fn pseudonyms(batch: &RecordBatch, position: usize) -> Result<&FixedSizeBinaryArray> {

@@ -161,7 +161,7 @@ fn import_file(consent: &Consent, intake: Intake, path: &Path, mut options: Opti
     let mut file = File::open(path).map_err(unreadable)?;
     let before = file.metadata().map_err(unreadable)?;
     let digest = digest(&mut file).map_err(unreadable)?;
-    if consent.ledger().imported(&digest)? {
+    if consent.imported(&digest)? {
         return Ok(Imported::Before);
     }
     let mut told = |step| options.progress.as_mut().map_or((), |progress| progress(step));
@@ -172,7 +172,9 @@ fn import_file(consent: &Consent, intake: Intake, path: &Path, mut options: Opti
     let (name, records) = (path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(), checked.spool.records());
     let note = Note::new("consent.imported").field("records", records).field("invalid_identifiers", checked.invalid);
     let note = options.by_command.then_some(note);
-    let written = consent.write_import(&digest, &name, &mut checked.spool, note.as_ref(), |count| told(Step::Written(count, records)))?;
+    let keyed = consent.secret.file(&digest);
+    let names = [digest.as_str(), keyed.as_str()];
+    let written = consent.write_import(&names, &name, &mut checked.spool, note.as_ref(), |count| told(Step::Written(count, records)))?;
     Ok(match written {
         Written::Before { .. } => Imported::Before,
         Written::Now { .. } => Imported::Now { records, invalid: checked.invalid, first_invalid: checked.first_invalid },
@@ -308,8 +310,9 @@ impl StreamImport {
 
     /// Writes everything under the name `id`, once. Whether it was written before, and the version. Blocks.
     pub(crate) fn finish(mut self, id: &str) -> Result<(bool, u64), StreamError> {
-        let digest = self.spool.digest()?;
-        match self.consent.write_import(&format!("stream:{id}"), &digest, &mut self.spool, None, |_| ())? {
+        // Keyed: a stream may be of one person.
+        let (name, digest) = (format!("stream:{id}"), self.consent.secret.records(&self.spool.digest()?));
+        match self.consent.write_import(&[name.as_str()], &digest, &mut self.spool, None, |_| ())? {
             Written::Now { version } => Ok((false, version)),
             Written::Before { description } if description == digest => Ok((true, self.consent.ledger().version()?)),
             Written::Before { .. } => Err(StreamError::Differs),

@@ -21,6 +21,7 @@ mod mend;
 mod reading;
 mod record;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
@@ -100,6 +101,8 @@ pub struct Recorded {
     pub version: u64,
     /// RFC 3339, UTC.
     pub at: String,
+    /// Of what was recorded before: places that say nothing any more, because they were corrected since, or the person was erased.
+    pub undone: BTreeSet<u64>,
 }
 
 /// What an import did.
@@ -221,9 +224,10 @@ impl Ledger {
                 .optional()?;
             if let Some((known, count, at)) = known {
                 let same = known.split_once(' ').filter(|(_, known)| *known == description);
-                let first: Option<u64> = same.and_then(|(first, _)| first.parse().ok());
-                let recorded = |first: u64| Recorded { first, version: first.saturating_add(count.cast_unsigned()).saturating_sub(1), at };
-                return Ok(first.map(|first| (true, recorded(first))));
+                let Some(first) = same.and_then(|(first, _)| first.parse::<u64>().ok()) else { return Ok(None) };
+                let version = first.saturating_add(count.cast_unsigned()).saturating_sub(1);
+                let undone = undone(transaction, first, version)?;
+                return Ok(Some((true, Recorded { first, version, at, undone })));
             }
             let recorded = append(transaction, records)?;
             let count = (recorded.version + 1).saturating_sub(recorded.first);
@@ -243,11 +247,12 @@ impl Ledger {
         Ok(imported(&lock(&self.reader), name)?.is_some())
     }
 
-    /// Appends everything in `spool` to a ledger that is not behind the version `least` and keeps `name` and `description`, all or
-    /// none; nothing when that name was imported before. `written` is told how many records were written so far.
+    /// Appends everything in `spool` to a ledger that is not behind the version `least` and keeps the first of `names` and
+    /// `description`, all or none; nothing when any of those names was imported before. `written` is told how many records were written
+    /// so far.
     pub(super) fn import(
         &self,
-        name: &str,
+        names: &[&str],
         description: &str,
         spool: &mut Spool,
         least: u64,
@@ -256,8 +261,10 @@ impl Ledger {
     ) -> Result<Written, LedgerError> {
         self.write(|transaction| {
             not_behind(transaction, least)?;
-            if let Some(known) = imported(transaction, name)? {
-                return Ok(Written::Before { description: known });
+            for name in names {
+                if let Some(known) = imported(transaction, name)? {
+                    return Ok(Written::Before { description: known });
+                }
             }
             let mut insert = Insert::new(transaction)?;
             let mut count = 0u64;
@@ -275,7 +282,7 @@ impl Ledger {
             drop(insert);
             transaction.execute(
                 "INSERT INTO imports (digest, file, records, recorded_at) VALUES (?1, ?2, ?3, ?4)",
-                params![name, description, count.cast_signed(), timestamp()],
+                params![names.first(), description, count.cast_signed(), timestamp()],
             )?;
             let version = version(transaction)?;
             note.map_or(Ok(()), |note| note.write(transaction, Some(version)))?;
@@ -332,7 +339,23 @@ fn append(transaction: &Transaction<'_>, records: &[Record]) -> Result<Recorded,
     }
     let at = insert.at.clone();
     drop(insert);
-    Ok(Recorded { first: before + 1, version: version(transaction)?, at })
+    Ok(Recorded { first: before + 1, version: version(transaction)?, at, undone: BTreeSet::new() })
+}
+
+/// Which of the records at these places were corrected since, or are of people erased since.
+fn undone(connection: &Connection, first: u64, last: u64) -> Result<BTreeSet<u64>, LedgerError> {
+    let mut undone = BTreeSet::new();
+    for sql in [
+        "SELECT corrects FROM records WHERE corrects >= ?1 AND corrects <= ?2",
+        "SELECT place FROM records WHERE place >= ?1 AND place <= ?2 AND identifier IS NULL",
+    ] {
+        let mut statement = connection.prepare_cached(sql)?;
+        let places = statement.query_map(params![first.cast_signed(), last.cast_signed()], |row| row.get::<_, i64>(0))?;
+        for place in places {
+            undone.insert(place?.cast_unsigned());
+        }
+    }
+    Ok(undone)
 }
 
 /// Places that were used before are not used again.

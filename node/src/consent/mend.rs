@@ -5,7 +5,7 @@ use concordat_policy::PurposeTree;
 
 use super::Consent;
 use super::journal::Note;
-use super::ledger::{CorrectError, Erased, Known, LedgerError};
+use super::ledger::{CorrectError, Erased, LedgerError};
 use super::show::Asked;
 
 impl Consent {
@@ -17,9 +17,8 @@ impl Consent {
     pub(crate) fn correct(&self, asked: &Asked, place: u64, note: Option<&Note>) -> Result<u64, CorrectError> {
         let people = asked.people(|identifier| self.secret.digest(identifier));
         let who = people.first().ok_or(CorrectError::Absent)?;
-        let seal = |who: &Known| self.secret.sealed(asked.label(), who);
         let least = self.highest.read().map_err(LedgerError::from)?;
-        let version = self.ledger.correct(asked.label(), who, place, least, note, &seal)?;
+        let version = self.ledger.correct(asked.label(), who, place, least, note, &self.secret)?;
         self.highest.raise(version).map_err(LedgerError::from)?;
         Ok(version)
     }
@@ -32,8 +31,7 @@ impl Consent {
     /// [`LedgerError`].
     pub(crate) fn erase(&self, asked: &Asked, tree: &PurposeTree, note: Option<&Note>) -> Result<Erased, LedgerError> {
         let people = asked.people(|identifier| self.secret.digest(identifier));
-        let seal = |who: &Known| self.secret.sealed(asked.label(), who);
-        let erased = self.ledger.erase(asked.label(), &people, tree, self.highest.read()?, note, &seal)?;
+        let erased = self.ledger.erase(asked.label(), &people, tree, self.highest.read()?, note, &self.secret)?;
         self.highest.raise(erased.version)?;
         Ok(erased)
     }

@@ -61,9 +61,14 @@ impl<'a> Receipts<'a> {
         Ok(Self { consent, generation: consent.generation()?, purposes, notice, key })
     }
 
-    /// For each record that was just made, in order.
+    /// For each record that was just made, in order; of those that were made before by a call that is repeated now, as they were made.
+    /// An empty text for one that was corrected since, or whose person was erased: a receipt states what stands in the ledger, and
+    /// the facts of an erased person do not come back through it.
     pub(crate) fn of(&self, records: &[Record], recorded: &Recorded) -> Result<Vec<String>, String> {
         let receipt = |(record, place): (&Record, u64)| {
+            if recorded.undone.contains(&place) {
+                return Ok(String::new());
+            }
             let kept = Kept {
                 place,
                 purpose: record.purpose.to_string(),

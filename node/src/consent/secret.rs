@@ -1,7 +1,8 @@
 //! The department's secret of its consent ledger: `state/consent.secret` (mode 0600), made at the first use and never replaced.
 //!
 //! Under it subjects stand in the index, so that nobody can choose identifiers that collide, and what is kept of erased people
-//! stands in the ledger under 80 bits of the same keyed hash. Consent receipts name people by another hash under it.
+//! stands in the ledger under 80 bits of the same keyed hash. Consent receipts name people by another hash under it, and what keeps
+//! calls, streams and, once somebody was erased, files from being recorded twice is keyed by it: none of these can be tried without it.
 //!
 //! Where something is kept of somebody erased, so is the identifier, encrypted under a key that is derived from the secret
 //! (AES-256-GCM, bound to type and digest): their objection goes on reaching other departments' data, where agreements say so, and
@@ -118,6 +119,11 @@ impl Secret {
     /// Tells some records from others, by a hash of theirs: without the secret nobody can try whose they are.
     pub(super) fn records(&self, hash: &str) -> String {
         hex(&Pseudonyms::private(&self.key, "consent call").one(hash))
+    }
+
+    /// What stands in the stead of a file's hash once somebody was erased.
+    pub(super) fn file(&self, digest: &str) -> String {
+        format!("keyed:{}", hex(&Pseudonyms::private(&self.key, "consent file").one(digest)))
     }
 
     /// Tells this secret from another.

@@ -153,7 +153,8 @@ pub(crate) struct Sorted {
     runs: Vec<Run>,
     counts: Counts,
     behind: Behind,
-    /// Whether anything may be told of the counts: not of a link dataset, whose rows can rest on few subjects of either type.
+    /// Whether anything may be told of the counts: not of a link dataset, where a single firm's choice can withhold the rows of a
+    /// thousand people, more than rounding hides.
     told: bool,
     // Removed when the last reader is gone.
     _folder: Arc<TempDir>,

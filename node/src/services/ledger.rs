@@ -86,6 +86,8 @@ impl Control {
         let answer = blocking(move || control.record_now(&name, &records, &agreements)).await?;
         let entry = Entry::new("consent.recorded").field("records", count).field("consent_version", answer.consent_version);
         let entry = if answer.recorded_before { entry.field("recorded_before", true) } else { entry };
+        let undone = answer.receipts.iter().filter(|receipt| receipt.is_empty()).count();
+        let entry = if undone > 0 { entry.field("corrected_or_erased_since", undone) } else { entry };
         self.0.log(named(entry)).await?;
         Ok(answer)
     }

@@ -66,6 +66,7 @@ mod tests {
             rows: 1,
             delivered: 1,
             subjects: 1,
+            others: None,
             partners: None,
             denominators: None,
         };

@@ -13,6 +13,7 @@ use rusqlite::{Transaction, params};
 use super::reading::about;
 use super::record::{CORRECTED, Details, ERASED, Kept, Subject};
 use super::{Insert, Ledger, LedgerError, Note, not_behind, same_secret, version};
+use crate::consent::secret::Secret;
 
 /// A subject, by the identifier and by what stands in its stead.
 #[derive(Clone, PartialEq, Eq)]
@@ -29,9 +30,6 @@ impl Known {
         }
     }
 }
-
-/// Encrypts the identifier of somebody erased.
-type Seal<'a> = &'a dyn Fn(&Known) -> Result<Vec<u8>, LedgerError>;
 
 /// Why nothing was corrected.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +69,7 @@ impl Ledger {
         place: u64,
         least: u64,
         note: Option<&Note>,
-        seal: Seal<'_>,
+        secret: &Secret,
     ) -> Result<u64, CorrectError> {
         let (mut history, read) = self.histories(label, std::slice::from_ref(who))?;
         let mut wrong = Ok(());
@@ -94,7 +92,7 @@ impl Ledger {
             }
             let mut insert = Insert::new(transaction)?;
             if found.erased && keeps {
-                insert.sealed(Some(seal(who)?.as_slice()))?;
+                insert.sealed(Some(secret.sealed(label, who)?.as_slice()))?;
             }
             insert.scope(label, &found.purpose, CORRECTED)?;
             insert.correction(place, &serde_json::json!(places).to_string())?;
@@ -112,7 +110,7 @@ impl Ledger {
     }
 
     /// Takes the identifiers of `people` out of a ledger that is not behind the version `least`, and keeps what holds their data
-    /// back under the digests in their stead, with the identifiers as `seal` makes them: all of them, or none.
+    /// back under the digests in their stead, with the identifiers encrypted under `secret`: all of them, or none.
     pub(in crate::consent) fn erase(
         &self,
         label: &str,
@@ -120,7 +118,7 @@ impl Ledger {
         tree: &PurposeTree,
         least: u64,
         note: Option<&Note>,
-        seal: Seal<'_>,
+        secret: &Secret,
     ) -> Result<Erased, LedgerError> {
         let (mut histories, read) = self.histories(label, people)?;
         let (version, subjects) = self.write(|transaction| {
@@ -130,9 +128,10 @@ impl Ledger {
             add(transaction, label, read, people, &mut histories)?;
             for (who, records) in &histories {
                 if let Some(known) = people.get(*who) {
-                    erase_one(transaction, label, known, tree, records, seal)?;
+                    erase_one(transaction, label, known, tree, records, secret)?;
                 }
             }
+            key_files(transaction, secret)?;
             let version = version(transaction)?;
             note.map_or(Ok(()), |note| note.write(transaction, Some(version)))?;
             Ok((version, histories.len()))
@@ -206,7 +205,7 @@ fn erase_one(
     who: &Known,
     tree: &PurposeTree,
     records: &[Kept],
-    seal: Seal<'_>,
+    secret: &Secret,
 ) -> Result<(), LedgerError> {
     let spoken: Vec<Spoken<'_>> = speaking(records.iter().map(entry));
     let keep = kept(tree, &spoken, Utc::now().timestamp());
@@ -218,7 +217,7 @@ fn erase_one(
     }
     let only_agreed = records.iter().all(|record| matches!(record.said, Said::Choice(Event::Given, _)));
     let sealed = match (keep.is_empty(), only_agreed) {
-        (false, _) => Some(seal(who)?),
+        (false, _) => Some(secret.sealed(label, who)?),
         // Nobody was ever told of them.
         (true, true) => Some(Vec::new()),
         (true, false) => None,
@@ -230,6 +229,21 @@ fn erase_one(
     for (purpose, event) in keep {
         insert.scope(label, &purpose, event.as_str())?;
         insert.record(Subject::Erased(&who.digest), &Details::default())?;
+    }
+    Ok(())
+}
+
+/// The hash of a file that was imported tells, where the file is short, who was in it to whoever tries them all. Once somebody was
+/// erased it stands keyed, and nothing is kept of the file's name. Until then the ledger names everybody, and can do without the secret:
+/// what was imported must not be imported again for want of it.
+fn key_files(transaction: &Transaction<'_>, secret: &Secret) -> Result<(), LedgerError> {
+    // Hashes are hexadecimal. Outside of these ranges lie the senders' names for calls and streams, and what is keyed.
+    let sql = "SELECT digest FROM imports WHERE digest < 'call:' OR (digest >= 'call;' AND digest < 'g')";
+    let mut statement = transaction.prepare_cached(sql)?;
+    let files = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+    let mut key = transaction.prepare_cached("UPDATE imports SET digest = ?2, file = '' WHERE digest = ?1")?;
+    for file in files {
+        key.execute(params![file, secret.file(&file)])?;
     }
     Ok(())
 }

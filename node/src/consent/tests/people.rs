@@ -288,3 +288,66 @@ fn receipts_are_made_with_the_records_and_on_demand() {
     importing.consent.correct(&importing.ask(&["AB100001A"]), 1, None).unwrap();
     assert!(receipts().on_demand(&importing.ask(&["AB100001A"])).unwrap()[0].is_empty());
 }
+
+#[test]
+fn a_repeated_call_has_no_receipt_of_what_was_corrected_or_erased_since() {
+    let importing = Importing::new();
+    let config = Config::load(&importing.world.path("node.toml")).unwrap();
+    let receipts = Receipts::new(&importing.consent, &config.purposes, &config.notice, &config.signing).unwrap();
+    let records = [("AB100001A", Event::Given), ("AB100002A", Event::Given), ("AB100003A", Event::Objected)]
+        .map(|(identifier, event)| record(identifier, "opportunity", event));
+    let once = || importing.consent.record_once("call-1", &records).unwrap().unwrap();
+    let empty = |recorded: &Recorded| receipts.of(&records, recorded).unwrap().iter().map(String::is_empty).collect::<Vec<_>>();
+    let (before, made) = once();
+    assert_eq!((before, empty(&made)), (false, vec![false; 3]));
+    importing.consent.correct(&importing.ask(&["AB100001A"]), 1, None).unwrap();
+    importing.erase(&["AB100003A"]);
+    // What others of the same people say changes nothing of it.
+    importing.records(&[Raw { identifier: "AB100002A", event: "withdrawn", ..NINO }, Raw { identifier: "AB100003A", ..NINO }]);
+    let (before, again) = once();
+    assert_eq!((before, again.first, again.version, &again.at), (true, 1, 3, &made.at));
+    assert_eq!((again.undone.iter().copied().collect::<Vec<_>>(), empty(&again)), (vec![1, 3], vec![true, false, true]));
+}
+
+/// What is kept of imports so that they are not repeated tells nobody who was in them, once somebody was erased.
+#[tokio::test]
+async fn an_erasure_leaves_no_hash_that_tells_who_was_imported() {
+    let importing = Importing::new();
+    importing.world.write("AB100001A.csv", "identifier,purpose,event\nAB100001A,opportunity,given\n");
+    let import = async || importing.import("AB100001A.csv", false).await.unwrap();
+    assert_ne!(import().await, Imported::Before);
+    let (id, stream) = ("stream-1", || {
+        let mut stream = super::super::import::StreamImport::new(Arc::clone(&importing.consent), importing.intake.clone()).unwrap();
+        let record = concordat_proto::v1::ConsentRecord {
+            identifier: "AB100001A".into(),
+            identifier_type: "nino".into(),
+            purpose: "opportunity".into(),
+            event: "objected".into(),
+            ..Default::default()
+        };
+        stream.take(&record).unwrap();
+        stream
+    });
+    assert!(!stream().finish(id).unwrap().0);
+    let kept = || {
+        let ledger = rusqlite::Connection::open(importing.consent.state.join("consent.sqlite")).unwrap();
+        let mut statement = ledger.prepare("SELECT digest, file FROM imports ORDER BY digest").unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        rows.collect::<Result<Vec<(String, String)>, _>>().unwrap()
+    };
+    let file = hex(&<Sha256 as sha2::Digest>::digest(std::fs::read(importing.world.path("AB100001A.csv")).unwrap()));
+    assert_eq!(kept()[0], (file.clone(), "AB100001A.csv".to_owned()), "before, the ledger names everybody anyway");
+    for _ in 0..2 {
+        importing.erase(&["AB100001A"]);
+        let ledger = bytes(&importing);
+        assert!(!holds(&ledger, &file) && !holds(&ledger, "AB100001A"));
+        let kept = kept();
+        assert!(kept[0].0.starts_with("keyed:") && kept[0].1.is_empty(), "{kept:?}");
+        assert_eq!((kept.len(), kept[1].0.as_str()), (2, "stream:stream-1"));
+        // Neither comes again: what was given before would count after the objection.
+        let version = importing.version();
+        assert_eq!(import().await, Imported::Before);
+        assert!(stream().finish(id).unwrap().0);
+        assert_eq!(importing.version(), version);
+    }
+}

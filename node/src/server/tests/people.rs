@@ -138,6 +138,21 @@ async fn a_call_that_is_repeated_under_its_id_records_nothing_anew() {
     assert!(code(&other) == Some(Code::Invalid) && other.message().contains("other records were recorded under"), "{other:?}");
     let odd = ledger.record(call("case 17", "given")).await.unwrap_err();
     assert!(code(&odd) == Some(Code::Invalid) && odd.message().contains("a call's id"), "{odd:?}");
+    // A record that was corrected since has no receipt any more, and nor has one of somebody erased.
+    let both = |id: &str| v1::RecordRequest { records: vec![record("AB100007A", "given"), record("AB100008A", "objected")], id: id.into() };
+    let made = ledger.record(both("case-19")).await.unwrap().into_inner();
+    let correct = v1::CorrectRequest { identifier_type: "nino".into(), identifier: "AB100007A".into(), place: made.consent_version - 1 };
+    ledger.correct(correct).await.unwrap();
+    let corrected = ledger.record(both("case-19")).await.unwrap().into_inner();
+    let empty = |answer: &v1::RecordResponse| answer.receipts.iter().map(String::is_empty).collect::<Vec<_>>();
+    assert!(corrected.recorded_before && corrected.consent_version == made.consent_version);
+    assert_eq!((empty(&made), empty(&corrected)), (vec![false, false], vec![true, false]));
+    let erase = v1::EraseRequest { identifier_type: "nino".into(), identifiers: vec!["AB100008A".into()] };
+    ledger.erase(erase).await.unwrap();
+    let erased = ledger.record(both("case-19")).await.unwrap().into_inner();
+    assert_eq!((erased.recorded_before, empty(&erased)), (true, vec![true, true]));
+    assert!(shown(&mut ledger, "AB100008A").await.records.iter().all(|record| record.kept || record.event == "erased"));
+    let withdrawn = ledger.record(call("case-20", "withdrawn")).await.unwrap().into_inner();
     // Without an id, each call records.
     ledger.record(call("", "given")).await.unwrap();
     let last = ledger.record(call("", "given")).await.unwrap().into_inner();
@@ -147,4 +162,7 @@ async fn a_call_that_is_repeated_under_its_id_records_nothing_anew() {
     let of = |entry: &&serde_json::Value| entry["event"] == "consent.recorded" && entry["request"] == "case-17";
     let before: Vec<bool> = entries.iter().filter(of).map(|entry| entry["recorded_before"] == true).collect();
     assert_eq!(before, [false, true]);
+    let undone =
+        entries.iter().filter(|entry| entry["request"] == "case-19").filter_map(|entry| entry["corrected_or_erased_since"].as_u64());
+    assert_eq!(undone.collect::<Vec<_>>(), [1, 2]);
 }
