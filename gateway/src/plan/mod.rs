@@ -8,6 +8,7 @@ mod expression;
 mod failure;
 mod link;
 mod listed;
+mod margins;
 mod parameters;
 mod predicate;
 mod protect;
