@@ -8,6 +8,7 @@
 //!       Aggregate by keys, subject: part = sum(arg) FILTER (…), n = count(arg), hits = count(*) FILTER (condition)
 //!         Projection keys, subject, arguments, conditions
 //! ```
+//! Of GROUPING SETS, ROLLUP and CUBE the totals are made between the two levels (`margins.rs`).
 //!
 //! The contributors of a value are the distinct subjects with a non-null argument for whom the aggregate's FILTER and, in
 //! `CASE WHEN condition THEN …`, the condition hold, all in one and the same row. What would give one subject a weight of its
