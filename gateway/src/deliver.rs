@@ -61,7 +61,10 @@ pub(crate) fn deliver(closed: Closed) -> Result<Answer, Refusal> {
         let mut rules = Vec::new();
         // Both depend on the statement alone, never on the data: they say what rule was at work, not that it met anybody.
         if protected.leaves_out {
-            rules.push(format!("groups of {} whose keys are in no published list, if there are any, are left out, of totals too", few(protected.minimum)));
+            rules.push(format!(
+                "groups of {} whose keys are in no published list, if there are any, are left out, of totals too",
+                few(protected.minimum)
+            ));
         }
         if protected.undecided {
             rules.push(

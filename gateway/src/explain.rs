@@ -59,12 +59,7 @@ pub(crate) struct Proposal {
 ///
 /// # Errors
 /// As [`Plan::new`] and [`orderable`].
-pub(crate) async fn judged(
-    permit: &Permit,
-    statement: &Statement,
-    estate: &Estate,
-    engine: Engine,
-) -> Result<Plan, Refusal> {
+pub(crate) async fn judged(permit: &Permit, statement: &Statement, estate: &Estate, engine: Engine) -> Result<Plan, Refusal> {
     let plan = Plan::new(permit, statement, &estate.views, engine).await?;
     orderable(&leaves(plan.physical())?, &estate.agreements)?;
     Ok(plan)

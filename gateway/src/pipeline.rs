@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 
 pub(crate) use self::explain::explain;
+use crate::Gateway;
 use crate::authenticate::{Caller, Identity, bearer};
 use crate::deliver::{Answer, deliver};
 use crate::estate::{Estate, Texts, View};
@@ -28,7 +29,6 @@ use crate::limits::{Allowance, Key, QueryMemory, Source};
 use crate::plan::{Plan, Statement, VIEWS, examples};
 use crate::record::{self, Intent, Opened, unavailable};
 use crate::terms::{Stop, Terms};
-use crate::Gateway;
 
 /// A refusal, and the id under which the log has it, once there is one.
 #[derive(Debug)]

@@ -37,6 +37,11 @@ const STATEMENTS: &[(&str, usize, &str)] = &[
         "SELECT l.sector, count(DISTINCT l.subject) AS n, count(DISTINCT p.subject) AS people, sum(l.jobs) AS jobs FROM dbt.loans l JOIN dwp.employers e ON e.linked_subject = l.subject JOIN dbt.apprenticeships p ON p.subject = e.subject GROUP BY l.sector",
     ),
     (
+        "totals through a link",
+        2,
+        "SELECT l.sector, grouping(l.sector) AS g, count(DISTINCT l.subject) AS n, count(DISTINCT p.subject) AS people, count(*) AS pairs, avg(l.jobs) AS jobs FROM dbt.apprenticeships p JOIN dwp.employers e ON e.subject = p.subject JOIN dbt.loans l ON l.subject = e.linked_subject GROUP BY ROLLUP (l.sector)",
+    ),
+    (
         "left through a link",
         0,
         "SELECT count(DISTINCT l.subject) AS n, count(DISTINCT p.subject) AS people, count(e.subject) AS employed, count(*) AS c, avg(l.jobs) AS jobs FROM dbt.apprenticeships p LEFT JOIN dwp.employers e ON e.subject = p.subject LEFT JOIN dbt.loans l ON l.subject = e.linked_subject",

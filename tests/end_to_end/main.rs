@@ -29,6 +29,7 @@ mod joins;
 mod limits;
 mod linkage;
 mod links;
+mod margins;
 mod mariadb;
 mod missing;
 mod operations;

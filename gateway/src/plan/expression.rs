@@ -261,6 +261,9 @@ fn logical(expr: &Expr) -> bool {
 fn row_kind(expr: &Expr) -> Result<()> {
     use Operator::{Divide, Minus, Modulo, Multiply, Plus};
     match expr {
+        Expr::BinaryExpr(BinaryExpr { op, .. }) if of_bits(*op) => {
+            not_offered("over single subjects' values the operator", &op.to_string())
+        }
         Expr::BinaryExpr(BinaryExpr { op: Plus | Minus | Multiply | Divide | Modulo, .. }) | Expr::Negative(_) => refuse(
             Refusal::new(
                 Code::Disclosure,
@@ -324,7 +327,12 @@ fn operator_ok(op: Operator) -> bool {
     use Operator::{And, Divide, Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, Minus, Modulo, Multiply, NotEq, Or, Plus};
     let logic = matches!(op, And | Or | Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom);
     // No `||`: a text doubled twenty times over fills the memory while the statement is planned.
-    logic || matches!(op, Plus | Minus | Multiply | Divide | Modulo)
+    logic || of_bits(op) || matches!(op, Plus | Minus | Multiply | Divide | Modulo)
+}
+
+/// What `grouping(…)` is computed with.
+fn of_bits(op: Operator) -> bool {
+    matches!(op, Operator::BitwiseAnd | Operator::BitwiseOr | Operator::BitwiseShiftLeft | Operator::BitwiseShiftRight)
 }
 
 /// `IS [NOT] TRUE`, `FALSE` and `UNKNOWN` in terms of AND, NOT and IS NULL: release orders can say those, and DataFusion plans

@@ -9,6 +9,7 @@ mod expression;
 mod failure;
 mod link;
 mod listed;
+mod margins;
 mod parameters;
 mod predicate;
 mod protect;
@@ -89,12 +90,7 @@ impl Plan {
     /// [`Code::Invalid`] for SQL that does not parse or is not offered; [`Code::Denied`] for datasets, columns or uses that are
     /// not permitted (or do not exist: the two look the same); [`Code::Disclosure`] where a subject's value could reach the
     /// output; [`Code::LimitExceeded`] for statements beyond the size limits.
-    pub(crate) async fn new(
-        permit: &Permit,
-        question: &Statement,
-        views: &[View],
-        engine: Engine,
-    ) -> Result<Self, Refusal> {
+    pub(crate) async fn new(permit: &Permit, question: &Statement, views: &[View], engine: Engine) -> Result<Self, Refusal> {
         let mut state = session::state(permit, engine.partitions, engine.runtime).map_err(refusal_of)?;
         let plan = statement::resolve(&mut state, permit, question, views).await?;
         let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).map_err(failure::refusal_of_statement)?;
@@ -126,12 +122,7 @@ impl Plan {
     ///
     /// # Errors
     /// As [`Plan::new`], as far as names and syntax go.
-    pub(crate) async fn parameters(
-        permit: &Permit,
-        sql: &str,
-        views: &[View],
-        engine: Engine,
-    ) -> Result<Vec<DataType>, Refusal> {
+    pub(crate) async fn parameters(permit: &Permit, sql: &str, views: &[View], engine: Engine) -> Result<Vec<DataType>, Refusal> {
         let mut state = session::state(permit, engine.partitions, engine.runtime).map_err(refusal_of)?;
         statement::parameter_types(&mut state, permit, sql, views).await
     }

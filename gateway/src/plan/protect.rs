@@ -39,6 +39,7 @@ use futures::TryStreamExt as _;
 
 pub(super) use rule::{Kind, Rule, Value};
 
+use super::margins::ExpandPlanner;
 use super::tally::TallyPlanner;
 
 /// The logical node's name.
@@ -212,7 +213,7 @@ impl ExecutionPlan for ProtectExec {
     }
 }
 
-/// The planner of a session, with [`Protect`] and `Tally` known to it.
+/// The planner of a session, with [`Protect`], `Tally` and `Expand` known to it.
 #[derive(Debug)]
 pub(super) struct QueryPlanner;
 
@@ -222,6 +223,7 @@ impl datafusion::execution::context::QueryPlanner for QueryPlanner {
         datafusion::physical_planner::DefaultPhysicalPlanner::with_extension_planners(vec![
             Arc::new(ProtectPlanner),
             Arc::new(TallyPlanner),
+            Arc::new(ExpandPlanner),
         ])
         .create_physical_plan(plan, session)
         .await

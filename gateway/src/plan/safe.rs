@@ -8,11 +8,12 @@ use std::sync::Arc;
 use concordat_policy::{Code, Refusal};
 use datafusion::common::{Column, ExprSchema as _, JoinConstraint, JoinType, Result, ScalarValue};
 use datafusion::functions_aggregate::expr_fn::bit_or;
-use datafusion::logical_expr::utils::split_conjunction_owned;
+use datafusion::logical_expr::utils::{grouping_set_to_exprlist, split_conjunction_owned};
 use datafusion::logical_expr::{Aggregate, Expr, Join, LogicalPlan, LogicalPlanBuilder, Operator, Projection, binary_expr, when};
 use datafusion::prelude::{coalesce, lit};
 
 use super::expression::not_offered;
+use super::margins::Sets;
 use super::rewrite::Rewriter;
 use super::shape::{Safe, Shape, refuse};
 
@@ -114,11 +115,17 @@ impl Rewriter<'_> {
         Ok(Safe { plan, width, masked })
     }
 
-    /// An aggregate over protected values: withheld where any value that went into it was.
+    /// An aggregate over protected values: withheld where any value that went into it was. A key that a row's grouping set leaves out
+    /// is not: it is null because the row is a total.
     pub(super) fn aggregate_safe(&mut self, aggregate: Aggregate, safe: Safe) -> Result<Shape> {
         let (visible, mask) = (safe.visible(), safe.mask());
+        let sets = Sets::of(&aggregate)?;
+        let keys = grouping_set_to_exprlist(&aggregate.group_expr)?;
+        let number = sets.as_ref().map(|_| keys.len());
         let mut moved = Vec::new();
-        for (position, expr) in aggregate.group_expr.iter().chain(&aggregate.aggr_expr).enumerate() {
+        for expr in keys.into_iter().chain(&aggregate.aggr_expr) {
+            // The column with the set's number stands after the keys, and reads none.
+            let position = moved.len() + usize::from(number.is_some_and(|number| moved.len() >= number));
             let mut read = BTreeSet::new();
             match bare(expr) {
                 Expr::AggregateFunction(function) => {
@@ -146,8 +153,9 @@ impl Rewriter<'_> {
         let columns = plan.schema().columns();
         let Some((merged, columns)) = columns.split_last() else { return refuse(Refusal::internal("an aggregate without columns")) };
         let mut projected = Vec::new();
-        for (column, (from, _)) in columns.iter().zip(&moved) {
-            let from = bits(from.iter().copied())?;
+        for (position, column) in columns.iter().enumerate() {
+            let from = moved.iter().filter(|(_, to)| *to == position).flat_map(|(from, _)| from.iter().copied());
+            let from = bits(from)?;
             let value = Expr::Column(column.clone());
             projected.push(if from == 0 {
                 value
@@ -156,7 +164,11 @@ impl Rewriter<'_> {
                 when(touches(merged, from), lit(null)).otherwise(value)?.alias_qualified(column.relation.clone(), column.name.clone())
             });
         }
-        projected.push(self.moved_mask(merged, &moved)?);
+        let mut mask = self.moved_mask(merged, &moved)?;
+        if let (Some(sets), Some(number)) = (&sets, number.and_then(|number| columns.get(number))) {
+            mask = sets.of_shown_keys(mask.unalias(), number)?.alias(self.fresh("withheld"));
+        }
+        projected.push(mask);
         let plan = LogicalPlanBuilder::from(plan).project(projected)?.build()?;
         Ok(Shape::Safe(Safe { plan, width, masked }))
     }

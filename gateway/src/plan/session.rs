@@ -40,8 +40,9 @@ const SCALARS: &[&str] = &[
     "btrim",
 ];
 
-/// Aggregates offered. Over subjects' rows fewer are (`summarise.rs`); `bit_or` carries the mask and is refused to statements.
-const AGGREGATES: &[&str] = &["count", "sum", "avg", "min", "max", "bit_or"];
+/// Aggregates offered. Over subjects' rows fewer are (`summarise.rs`); `bit_or` carries the mask and is refused to statements, and
+/// `grouping` is replaced by what it reads before a statement is walked.
+const AGGREGATES: &[&str] = &["count", "sum", "avg", "min", "max", "bit_or", "grouping"];
 
 /// The session for one statement.
 pub(super) fn state(permit: &Permit, partitions: u32, runtime: Arc<RuntimeEnv>) -> Result<SessionState> {

@@ -15,6 +15,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::failure::{hidden, refusal_of, refusal_of_statement};
+use super::margins;
 use super::parameters;
 use super::repetition;
 use super::session::VIEWS;
@@ -126,6 +127,7 @@ pub(crate) fn parse(sql: &str) -> Result<Parsed, Refusal> {
         (Some(Parsed::Statement(ast)), true) => match ast.as_ref() {
             Ast::Query(query) if query.locks.is_empty() && selects(&query.body) => {
                 repetition::bounded(&ast)?;
+                margins::bounded(&ast)?;
                 Ok(Parsed::Statement(ast))
             }
             _ => Err(only_select()),

@@ -8,6 +8,7 @@
 //!       Aggregate by keys, subject: part = sum(arg) FILTER (…), n = count(arg), hits = count(*) FILTER (condition)
 //!         Projection keys, subject, arguments, conditions
 //! ```
+//! Of GROUPING SETS, ROLLUP and CUBE the totals are made between the two levels (`margins.rs`).
 //!
 //! The contributors of a value are the distinct subjects with a non-null argument for whom the aggregate's FILTER and, in
 //! `CASE WHEN condition THEN …`, the condition hold, all in one and the same row. What would give one subject a weight of its
@@ -25,6 +26,7 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Column, Result, ScalarValue};
 use datafusion::functions_aggregate::expr_fn::{count, count_distinct, sum};
 use datafusion::logical_expr::expr::{AggregateFunction, Case, Cast, TryCast};
+use datafusion::logical_expr::utils::grouping_set_to_exprlist;
 use datafusion::logical_expr::{Aggregate, Expr, ExprFunctionExt as _, Extension, LogicalPlan, LogicalPlanBuilder, cast, when};
 use datafusion::prelude::{coalesce, lit};
 
@@ -32,6 +34,7 @@ use super::contributions::contributions;
 use super::domain::key_domain;
 use super::expression::{Place, Read, not_offered};
 use super::listed::listed_only;
+use super::margins::Sets;
 use super::protect::{Kind, Protect, Rule, Value};
 use super::rewrite::Rewriter;
 use super::safe::{MAX_MASKED, bare};
@@ -67,9 +70,6 @@ struct Summary {
 
 impl Rewriter<'_> {
     pub(super) fn aggregate(&mut self, aggregate: Aggregate, input: Shape) -> Result<Shape> {
-        if aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
-            return not_offered("", "GROUPING SETS, ROLLUP or CUBE");
-        }
         match input {
             Shape::Safe(safe) => self.aggregate_safe(aggregate, safe),
             Shape::Rows(rows) if rows.limited => refuse(
@@ -78,13 +78,20 @@ impl Rewriter<'_> {
             ),
             Shape::Rows(rows) => {
                 let mut keys = Vec::new();
-                for expr in aggregate.group_expr.clone() {
-                    keys.push(self.row_value(expr, &rows)?);
+                let sets = Sets::of(&aggregate)?;
+                for expr in grouping_set_to_exprlist(&aggregate.group_expr)? {
+                    keys.push(self.row_value(expr.clone(), &rows)?);
                 }
                 if keys.iter().any(|(_, origin)| matches!(origin, Origin::Subject { .. })) {
+                    if sets.is_some() {
+                        return refuse(
+                            Refusal::new(Code::Disclosure, "a pseudonym cannot be a key in GROUPING SETS, ROLLUP or CUBE")
+                                .advice("GROUP BY the pseudonym in a subquery, and make the totals of what comes of it"),
+                        );
+                    }
                     self.per_subject(aggregate, keys, rows)
                 } else {
-                    self.protected(&aggregate, keys, rows)
+                    self.protected(&aggregate, keys, sets.as_ref(), rows)
                 }
             }
         }
@@ -205,7 +212,7 @@ impl Rewriter<'_> {
     }
 
     /// GROUP BY without the subject: two levels and `Protect`.
-    fn protected(&mut self, aggregate: &Aggregate, keys: Vec<(Expr, Origin)>, rows: Rows) -> Result<Shape> {
+    fn protected(&mut self, aggregate: &Aggregate, keys: Vec<(Expr, Origin)>, sets: Option<&Sets>, rows: Rows) -> Result<Shape> {
         for (_, origin) in &keys {
             self.note_key(origin)?;
         }
@@ -217,28 +224,36 @@ impl Rewriter<'_> {
         for expr in &aggregate.aggr_expr {
             summaries.push(self.summary(bare(expr), &rows)?);
         }
-        if keys.len() + summaries.len() > MAX_MASKED {
+        // The number of a row's grouping set is one more key.
+        let width = keys.len() + usize::from(sets.is_some());
+        if width + summaries.len() > MAX_MASKED {
             return refuse(
                 Refusal::new(Code::LimitExceeded, format!("a summary may have at most {MAX_MASKED} columns")).advice("ask for fewer"),
             );
         }
         let minimum = self.permit.minimum_subjects(&rows.datasets);
         self.minimum = self.minimum.max(minimum);
-        let domain = if summaries.is_empty() { None } else { key_domain(self.permit, &keys, &rows)? };
+        let domain = match sets {
+            _ if summaries.is_empty() => None,
+            Some(sets) => Some(sets.domain(self.permit, &keys, &rows, &aggregate.schema)?),
+            None => key_domain(self.permit, &keys, &rows)?,
+        };
         // Even beside a published domain a key can be null or unlisted.
         self.leaves_out |= !keys.is_empty();
         let linked = rows.linked.is_some();
         let disclosure = self.permit.disclosure(&rows.datasets);
         self.disclosure = Some(self.disclosure.take().map_or_else(|| disclosure.clone(), |other| other.strictest(&disclosure)));
         self.magnitudes |= summaries.iter().any(|summary| matches!(summary.measure, Measure::Sum | Measure::Average));
-        let inner = self.by_subject(&keys, &summaries, rows)?;
-        let (outer, values) = self.by_key(aggregate, keys.len(), &summaries, inner, linked, &disclosure)?;
+        let mut inner = self.by_subject(&keys, &summaries, rows)?;
+        if let Some(sets) = sets {
+            inner = sets.expanded(inner, linked)?;
+        }
+        let (outer, values) = self.by_key(aggregate, width, &summaries, inner, linked, &disclosure)?;
         let (mask, subjects) = (self.fresh("withheld"), outer.schema().fields().len().saturating_sub(1));
-        let secret = self.secret.clone();
-        let rule = Rule { keys: keys.len(), values, subjects, minimum, disclosure, secret, domain, mask };
-        let protect = Protect::try_new(outer, rule)?;
+        let (sets, secret) = (sets.cloned(), self.secret.clone());
+        let protect = Protect::try_new(outer, Rule { keys: width, sets, values, subjects, minimum, disclosure, secret, domain, mask })?;
         let plan = LogicalPlan::Extension(Extension { node: Arc::new(protect) });
-        Ok(Shape::Safe(Safe { plan, width: keys.len() + summaries.len(), masked: true }))
+        Ok(Shape::Safe(Safe { plan, width: width + summaries.len(), masked: true }))
     }
 
     /// Takes one aggregate apart and notes the uses of its columns.

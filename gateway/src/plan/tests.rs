@@ -198,6 +198,21 @@ async fn permitted_statements_plan() {
         // A summary as a value beside summaries.
         "SELECT max(n - m) FROM (SELECT region, count(*) AS n, (SELECT count(*) FROM b.claims) AS m FROM a.people GROUP BY region) t",
         "SELECT 1 + 1",
+        // Groups and their totals.
+        "SELECT region, flag, grouping(region, flag) AS g, count(*), avg(score) FROM a.people GROUP BY ROLLUP (region, flag) HAVING count(*) > 20 OR grouping(flag) = 1 ORDER BY g",
+        "SELECT region, flag, count(DISTINCT subject), sum(score) FROM a.people GROUP BY CUBE (region, flag)",
+        "SELECT region, flag, grouping(flag, region), count(*) FROM a.people GROUP BY GROUPING SETS ((region, flag), (flag), (), (flag))",
+        "SELECT flag, region, count(*) FROM a.people GROUP BY flag, ROLLUP (flag, region)",
+        "SELECT p.region, avg(c.amount) FILTER (WHERE c.open), sum(CASE WHEN c.open THEN 1 ELSE 0 END) FROM a.people p LEFT JOIN b.claims c ON p.subject = c.subject GROUP BY ROLLUP (p.region)",
+        "SELECT p.region, count(c.subject) FROM a.people p FULL JOIN b.claims c ON p.subject = c.subject GROUP BY ROLLUP (p.region)",
+        "SELECT avg(t.n) FROM (SELECT subject, region, count(*) AS n FROM a.people GROUP BY subject, region) t GROUP BY ROLLUP (t.region)",
+        "SELECT region FROM a.people GROUP BY ROLLUP (region)",
+        "SELECT count(*) FROM a.people GROUP BY GROUPING SETS (())",
+        "SELECT coalesce(region, 'all'), persons FROM (SELECT region, count(*) AS persons FROM a.people GROUP BY ROLLUP (region)) t WHERE persons > 30",
+        "SELECT region, grouping(region), sum(persons), max(mean) FROM views.by_region GROUP BY ROLLUP (region)",
+        "SELECT grouping(region), region FROM a.people GROUP BY region",
+        "SELECT count(*) & 3 FROM a.people",
+        "SELECT p.region, count(DISTINCT p.subject), count(DISTINCT h.subject), avg(h.speed) FROM a.people p JOIN b.links l ON p.subject = l.subject JOIN b.homes h ON l.linked_subject = h.subject GROUP BY CUBE (p.region)",
         // Through a link dataset.
         "SELECT count(*) FROM b.links",
         "SELECT p.region, count(DISTINCT p.subject), count(DISTINCT h.subject), avg(h.speed) FROM a.people p JOIN b.links l ON p.subject = l.subject JOIN b.homes h ON l.linked_subject = h.subject GROUP BY p.region",
@@ -215,6 +230,7 @@ async fn permitted_statements_plan() {
 async fn the_rest_is_refused_with_its_code() {
     use Code::{Denied, Disclosure, Invalid, LimitExceeded};
     let deep = format!("SELECT count(*) FROM a.people WHERE {}", vec!["age = 1"; 2500].join(" OR "));
+    let wide = format!("SELECT count(*) FROM a.people GROUP BY region, CUBE ({})", vec!["flag"; 40].join(", "));
     for (sql, code, says) in [
         // Not there, or not for this caller: one sentence.
         ("SELECT count(*) FROM a.absent", Denied, "may not be used"),
@@ -324,7 +340,20 @@ async fn the_rest_is_refused_with_its_code() {
         ("SELECT count(*) FROM a.people p FULL JOIN b.claims c USING (subject)", Invalid, "USING"),
         ("SELECT sum(score) OVER () FROM a.people", Invalid, "OVER"),
         ("SELECT rank() OVER (ORDER BY persons) FROM by_region", Invalid, ""),
-        ("SELECT region, count(*) FROM a.people GROUP BY ROLLUP (region)", Invalid, "ROLLUP"),
+        ("SELECT region, count(*) FROM a.people GROUP BY region WITH ROLLUP", Invalid, "WITH ROLLUP"),
+        ("SELECT region, count(*) FROM a.people GROUP BY ROLLUP (region, subject)", Disclosure, "pseudonym"),
+        ("SELECT count(*) FROM a.people GROUP BY GROUPING SETS ((), (subject))", Disclosure, "pseudonym"),
+        (
+            "SELECT region, count(*) FROM a.people GROUP BY GROUPING SETS ((region), (score))",
+            Denied,
+            "a.people.score may not be used for group_by",
+        ),
+        ("SELECT region, max(score) FROM a.people GROUP BY ROLLUP (region)", Disclosure, "max"),
+        ("SELECT grouping(score), count(*) FROM a.people GROUP BY ROLLUP (region)", Invalid, ""),
+        ("SELECT n, count(*) FROM (SELECT subject, count(*) AS n FROM a.people GROUP BY subject) t GROUP BY CUBE (n)", Disclosure, "key"),
+        ("SELECT count(*) FROM a.people WHERE year & 1 = 1", Invalid, "single subjects' values the operator &"),
+        ("SELECT count(*) FROM a.people GROUP BY region, CUBE (flag, year, age, score, secret, region)", LimitExceeded, "32 grouping sets"),
+        (wide.as_str(), LimitExceeded, "32 grouping sets"),
         ("WITH RECURSIVE r AS (SELECT 1 AS x UNION ALL SELECT x + 1 FROM r) SELECT * FROM r", Invalid, ""),
         ("SELECT * FROM generate_series(1, 10)", Denied, ""),
         ("SELECT * FROM circle", Invalid, "views"),
@@ -467,6 +496,26 @@ async fn through_a_link_dataset_the_subjects_of_both_types_are_counted() {
     let outer: Vec<&str> = shown.lines().filter(|line| line.contains("AggregateExec") && line.contains("__to1")).collect();
     let distinct = outer.iter().map(|line| (line.matches("count(").count(), line.matches("count(DISTINCT").count()));
     assert!(!outer.is_empty() && distinct.clone().all(|counts| counts == (6, 6)), "{shown}");
+}
+
+/// Groups and totals of millions of subjects are made in the memory of one, and each subject counts once in each of them.
+#[tokio::test]
+async fn totals_are_made_of_sorted_streams() {
+    let sql = "SELECT p.region, p.flag, grouping(p.flag) AS g, count(*), avg(c.amount) FROM a.people p JOIN b.claims c ON p.subject = c.subject GROUP BY CUBE (p.region, p.flag)";
+    let plan = planned(sql).await.unwrap();
+    let shown = displayable(plan.physical().as_ref()).indent(false).to_string();
+    let lines: Vec<&str> = shown.lines().map(str::trim_start).collect();
+    let place = |starts: &str| lines.iter().position(|line| line.starts_with(starts)).unwrap_or_else(|| panic!("{starts}: {shown}"));
+    let (protect, expand, tally) = (place("ProtectExec"), place("ExpandExec: sets=4"), place("TallyExec"));
+    assert!(protect < expand && expand < tally, "{shown}");
+    // Right above and right below, a subject's rows are put together as they come.
+    for (line, keys) in [(lines[expand - 1], "__k0, __k1, __k2, __s"), (lines[expand + 1], "__k0, __k1, __s")] {
+        let by = line.split("gby=[").nth(1).and_then(|rest| rest.split(']').next()).unwrap_or_default();
+        let names: Vec<&str> = by.split(", ").filter_map(|key| key.split(" as ").nth(1)).collect();
+        assert_eq!(names.join(", "), keys, "{shown}");
+        assert!(line.contains("mode=SinglePartitioned") && line.contains("ordering_mode=PartiallySorted"), "{line}\n{shown}");
+    }
+    assert!(!lines[expand..].iter().any(|line| line.starts_with("RepartitionExec")), "{shown}");
 }
 
 #[tokio::test]

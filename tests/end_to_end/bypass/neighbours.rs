@@ -64,6 +64,7 @@ pub const PERMITTED: &[&str] = &[
     "SELECT count(*) FILTER (WHERE claiming) AS n, avg(CASE WHEN claiming THEN 1.0 ELSE 0.0 END) AS s FROM dwp.claims",
     "SELECT region AS k, count(*) AS n FROM dfe.attainment GROUP BY 1 HAVING count(attainment8) > 5 ORDER BY n",
     "SELECT max(t.n) AS s FROM (SELECT region, count(*) AS n FROM dfe.attainment GROUP BY region) AS t",
+    "SELECT region, cohort_year, grouping(region) AS g, count(*) AS n FROM dfe.attainment GROUP BY CUBE (region, cohort_year)",
     "SELECT avg(t.m) AS s FROM (SELECT subject, sum(months_claiming) AS m FROM dwp.claims GROUP BY subject) AS t",
     "SELECT count(*) AS n FROM dfe.attainment UNION ALL SELECT count(claiming) AS n FROM dwp.claims",
     "WITH w AS (SELECT attainment8 AS a FROM dfe.attainment) SELECT avg(a) AS m FROM w",

@@ -1,7 +1,7 @@
 //! The attempts, class by class.
 
 use concordat_policy::Code;
-use concordat_policy::Code::{Denied, Disclosure, Invalid};
+use concordat_policy::Code::{Denied, Disclosure, Invalid, LimitExceeded};
 
 /// How they are refused, words of the sentence (none where they are the parser's matter), whose rule it is (empty where it is nobody's
 /// alone), and what is asked.
@@ -236,13 +236,32 @@ pub const ATTEMPTS: &[Attempts] = &[
         "",
         &["SELECT t.m, count(*) AS n FROM (SELECT subject, sum(months_claiming) AS m FROM dwp.claims GROUP BY subject) AS t GROUP BY t.m"],
     ),
-    (Invalid, "ROLLUP", "", &["SELECT region, count(*) AS n FROM dfe.attainment GROUP BY ROLLUP (region)"]),
-    (Invalid, "CUBE", "", &["SELECT region, cohort_year, count(*) AS n FROM dfe.attainment GROUP BY CUBE (region, cohort_year)"]),
     (
-        Invalid,
-        "GROUPING SETS",
+        Denied,
+        "attainment8 may not be used for group_by",
+        "dfe",
+        &[
+            "SELECT region, count(*) AS n FROM dfe.attainment GROUP BY ROLLUP (region, attainment8)",
+            "SELECT region, attainment8, count(*) AS n FROM dfe.attainment GROUP BY CUBE (region, attainment8)",
+            "SELECT region, attainment8, count(*) AS n FROM dfe.attainment GROUP BY GROUPING SETS ((region), (attainment8))",
+        ],
+    ),
+    (
+        Disclosure,
+        "pseudonym",
         "",
-        &["SELECT region, attainment8, count(*) AS n FROM dfe.attainment GROUP BY GROUPING SETS ((region), (attainment8))"],
+        &[
+            "SELECT region, count(*) AS n FROM dfe.attainment GROUP BY ROLLUP (region, subject)",
+            "SELECT count(*) AS n FROM dfe.attainment GROUP BY GROUPING SETS ((), (subject))",
+        ],
+    ),
+    (
+        LimitExceeded,
+        "grouping sets",
+        "",
+        &[
+            "SELECT count(*) AS n FROM dfe.attainment GROUP BY cohort_year, CUBE (region, free_school_meals, disadvantage_band, region, free_school_meals, disadvantage_band)",
+        ],
     ),
     // Extremes and single values dressed as summaries.
     (

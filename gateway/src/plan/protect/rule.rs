@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use concordat_policy::disclosure::{Margins, Telling};
@@ -15,12 +15,13 @@ use datafusion::arrow::array::{
     Array, ArrayRef, AsArray as _, BooleanArray, Float64Array, Int64Array, RecordBatch, UInt64Array, new_null_array,
 };
 use datafusion::arrow::compute::{cast, concat, filter, filter_record_batch};
-use datafusion::arrow::datatypes::{DataType, Float64Type, Int64Type, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Float64Type, Int64Type, SchemaRef, UInt64Type};
 use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::common::cast::as_int64_array;
 use datafusion::common::{DataFusionError, Result, internal_datafusion_err};
 
 use super::super::contributions::Contributed;
+use super::super::margins::Sets;
 use super::super::shape::refuse;
 
 /// What is applied.
@@ -28,6 +29,8 @@ use super::super::shape::refuse;
 pub(in crate::plan) struct Rule {
     /// How many of the input's first columns are keys.
     pub(in crate::plan) keys: usize,
+    /// Of grouping sets: which of a row's keys are there. The last key is then the set's number.
+    pub(in crate::plan) sets: Option<Sets>,
     pub(in crate::plan) values: Vec<Value>,
     /// The column with a group's distinct subjects.
     pub(in crate::plan) subjects: usize,
@@ -189,25 +192,51 @@ impl Rule {
         if self.disclosure.margins == Margins::Open || keys.is_empty() {
             return Ok(also);
         }
-        let mut coordinates = vec![Vec::new(); rows];
-        for key in keys {
-            let mut known: HashMap<Vec<u8>, u32> = HashMap::new();
-            for (of, value) in coordinates.iter_mut().zip(bytes_of(std::slice::from_ref(key))?) {
-                let next = u32::try_from(known.len()).unwrap_or(u32::MAX);
-                of.push(Some(*known.entry(value).or_insert(next)));
-            }
+        // The same set may stand in a statement twice.
+        let mut places: BTreeMap<Vec<Option<u32>>, Vec<usize>> = BTreeMap::new();
+        for (row, place) in self.coordinates(keys, rows)?.into_iter().enumerate() {
+            places.entry(place).or_default().push(row);
         }
+        let coordinates: Vec<Vec<Option<u32>>> = places.keys().cloned().collect();
         for judged in judged {
-            let cells: Vec<Cell> = (0..rows).map(|row| self.cell(judged, row, also.get(row) == Some(&true))).collect();
+            let one = |of: &Vec<usize>| {
+                let row = of.first().copied().unwrap_or(rows);
+                self.cell(judged, row, also.get(row) == Some(&true))
+            };
+            let cells: Vec<Cell> = places.values().map(one).collect();
             let more = margins::protect(&coordinates, &cells).or_else(|too_large| {
                 refuse(
-                    Refusal::new(Code::LimitExceeded, format!("withheld values of this result could be worked out from totals: {too_large}"))
-                        .advice("group by fewer columns, or by coarser ones; the agreement's rule 'margins' asks for it"),
+                    Refusal::new(
+                        Code::LimitExceeded,
+                        format!("withheld values of this result could be worked out from totals: {too_large}"),
+                    )
+                    .advice("group by fewer columns, or by coarser ones; the agreement's rule 'margins' asks for it"),
                 )
             })?;
-            also.iter_mut().zip(more).for_each(|(also, more)| *also |= more);
+            for row in places.values().zip(more).filter(|(_, more)| *more).flat_map(|(of, _)| of) {
+                put(&mut also, *row, true);
+            }
         }
         Ok(also)
+    }
+
+    /// Of every row and key: which value it has, `None` where it is a total over the key.
+    fn coordinates(&self, keys: &[ArrayRef], rows: usize) -> Result<Vec<Vec<Option<u32>>>> {
+        let mut coordinates = vec![Vec::new(); rows];
+        let numbers =
+            self.sets.as_ref().zip(keys.last()).map(|(sets, number)| Ok::<_, DataFusionError>((sets, cast(number, &DataType::UInt64)?)));
+        let numbers = numbers.transpose()?;
+        for (position, key) in keys.iter().take(keys.len() - usize::from(self.sets.is_some())).enumerate() {
+            let mut known: HashMap<Vec<u8>, u32> = HashMap::new();
+            for (row, (of, value)) in coordinates.iter_mut().zip(bytes_of(std::slice::from_ref(key))?).enumerate() {
+                let next = u32::try_from(known.len()).unwrap_or(u32::MAX);
+                let total = numbers
+                    .as_ref()
+                    .is_some_and(|(sets, number)| sets.leaves_out(number.as_primitive::<UInt64Type>().value(row), position));
+                of.push((!total).then(|| *known.entry(value).or_insert(next)));
+            }
+        }
+        Ok(coordinates)
     }
 
     /// A value as a part of totals: of a mean, its sum.

@@ -61,24 +61,26 @@ fn protected(rules: Disclosure, people: People<'_>, fail: u64, domain: &[&str]) 
         contributed: vec![contributed],
         number: (kind == Kind::Mean).then_some(5),
     };
-    let values =
-        vec![value(Kind::Count, 1, 5, 7), value(Kind::Count, 2, 6, 7), value(Kind::Sum, 3, 5, 8), value(Kind::Mean, 4, 5, 8)];
+    let values = vec![value(Kind::Count, 1, 5, 7), value(Kind::Count, 2, 6, 7), value(Kind::Sum, 3, 5, 8), value(Kind::Mean, 4, 5, 8)];
     let domain: Vec<_> = domain.iter().map(|region| Some(*region)).collect();
     let domain = (!domain.is_empty()).then(|| {
         let regions: ArrayRef = Arc::new(domain.into_iter().collect::<StringArray>());
         RecordBatch::try_from_iter_with_nullable([("k0", regions, true)]).unwrap()
     });
-    let rule = Rule { keys: 1, values, subjects: 5, minimum: 10, disclosure: rules, secret, domain, mask: "m".into() };
-    let fields = groups.schema().fields().iter().take(5).cloned().chain([Arc::new(Field::new("m", DataType::UInt64, false))]).collect::<Vec<_>>();
+    let rule = Rule { keys: 1, sets: None, values, subjects: 5, minimum: 10, disclosure: rules, secret, domain, mask: "m".into() };
+    let fields =
+        groups.schema().fields().iter().take(5).cloned().chain([Arc::new(Field::new("m", DataType::UInt64, false))]).collect::<Vec<_>>();
     let told = rule.apply(&groups, Arc::new(Schema::new(fields))).unwrap();
-    let masks = told.column(5).as_primitive::<datafusion::arrow::datatypes::UInt64Type>();
+    let masks = told.column(5).as_primitive::<UInt64Type>();
     let number = |column: usize, row: usize| {
         let column = cast(told.column(column), &DataType::Float64).unwrap();
         let column = column.as_primitive::<Float64Type>();
         column.is_valid(row).then(|| column.value(row))
     };
     let regions = told.column(0).as_string::<i32>();
-    (0..told.num_rows()).map(|row| (regions.value(row).into(), [1, 2, 3, 4].map(|column| number(column, row)), masks.value(row) >> 1)).collect()
+    (0..told.num_rows())
+        .map(|row| (regions.value(row).into(), [1, 2, 3, 4].map(|column| number(column, row)), masks.value(row) >> 1))
+        .collect()
 }
 
 fn incomes(n: usize) -> Vec<f64> {
