@@ -139,7 +139,7 @@ impl Plan {
 
     /// What was permitted under `permit`: tables, uses, and the rules that apply.
     pub(crate) fn decision(&self, permit: &Permit) -> Decision {
-        let mut decision = Decision::of(permit, &self.uses, self.minimum, true);
+        let mut decision = Decision::of(permit, &self.uses, self.minimum, self.magnitudes);
         decision.rules.extend(self.leaves_out.then_some(Rule::SmallGroupsLeftOut));
         decision.rules.extend(self.undecided.then_some(Rule::ConditionsOnWithheld));
         decision
