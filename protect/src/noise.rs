@@ -1,1 +1,274 @@
-//! To be written.
+//! Cell-key noise: what is added to a count is looked up by the sum of its contributors' record keys. The same contributors always get
+//! the same noise, whatever the question's words, so that asking again and averaging gain nothing; one contributor more or less gets
+//! another, so that a difference by one person drowns.
+//!
+//! ```text
+//! record key = SipHash-2-4(secret; pseudonym)      cell key = SipHash-2-4(secret; Σ record keys mod 2^64, subjects)
+//! noise      = the k at which the distribution reaches cell key / 2^64,    P(k) ∝ exp(−λ k²), |k| ≤ most
+//! ```
+//!
+//! λ is such that the variance is as agreed: of all symmetric distributions on that range with that variance it is the one of the
+//! largest entropy. Variances above the uniform distribution's (λ = 0), most × (most + 1) / 3, are taken for that.
+//!
+//! Sources: Fraser and Wooton, *A proposed method for confidentialising tabular output to protect against differencing* (UNECE, 2005);
+//! Marley and Leaver, *A method for confidentialising user-defined tables* (ISI, 2011); Aumasson and Bernstein, *SipHash* (2012).
+
+use std::fmt;
+use std::hash::Hasher;
+
+use concordat_policy::disclosure::Perturbation;
+use siphasher::sip::SipHasher24;
+
+use crate::Spread;
+
+/// Halvings after which λ is as near as an `f64` can be.
+const HALVINGS: u32 = 100;
+
+/// A λ at which there is next to no noise.
+const STEEPEST: f64 = 64.0;
+
+/// 2^64.
+const KEYS: f64 = 18_446_744_073_709_551_616.0;
+
+/// The distribution of the noise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Noise {
+    most: u32,
+    /// Of each negative k, ascending: the least key that gets a larger one. The upper half of all keys mirrors the lower, so that the
+    /// mean is zero exactly.
+    above: Vec<u64>,
+}
+
+impl Noise {
+    /// As agreed.
+    #[must_use]
+    pub fn new(agreed: Perturbation) -> Self {
+        let Perturbation { variance, most } = agreed;
+        let (mut low, mut high) = (0.0, STEEPEST);
+        for _ in 0..HALVINGS {
+            let middle = f64::midpoint(low, high);
+            let [lower, upper] = if variance_of(&weights(middle, most)) > f64::from(variance) { [middle, high] } else { [low, middle] };
+            (low, high) = (lower, upper);
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "half of all keys at most: it is one of two sides")]
+        let side: Vec<u64> = weights(low, most).iter().skip(1).map(|share| (share * KEYS) as u64).collect();
+        let mut below = 0_u64;
+        let reached = side.iter().rev().map(|keys| {
+            below = below.saturating_add(*keys);
+            below
+        });
+        let above = reached.collect();
+        Self { most, above }
+    }
+
+    /// The noise of a cell key.
+    #[must_use]
+    pub fn of(&self, key: u64) -> i64 {
+        let mirrored = key > u64::MAX / 2;
+        let lower = if mirrored { !key } else { key };
+        let place = self.above.partition_point(|above| *above <= lower);
+        let size = i64::from(self.most).saturating_sub(i64::try_from(place).unwrap_or(0));
+        if mirrored { size } else { -size }
+    }
+
+    /// Its variance, in subjects squared.
+    #[must_use]
+    pub fn variance(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "small whole numbers")]
+        self.table().into_iter().map(|(k, share)| (k * k) as f64 * share).sum()
+    }
+
+    /// Its largest size.
+    #[must_use]
+    pub fn most(&self) -> u32 {
+        self.most
+    }
+
+    /// Every noise and how often it is given, ascending.
+    #[must_use]
+    pub fn table(&self) -> Vec<(i64, f64)> {
+        let mut start = 0;
+        #[expect(clippy::cast_precision_loss, reason = "as near as an `f64` can be")]
+        let negative: Vec<f64> = self.above.iter().map(|end| (end - std::mem::replace(&mut start, *end)) as f64 / KEYS).collect();
+        let none = 1.0 - 2.0 * negative.iter().sum::<f64>();
+        let shares = negative.iter().copied().chain([none]).chain(negative.iter().rev().copied());
+        (-i64::from(self.most)..).zip(shares).collect()
+    }
+}
+
+/// Of 0, and of each k and its opposite alike.
+fn weights(steepness: f64, most: u32) -> Vec<f64> {
+    let raw: Vec<f64> = (0..=most).map(|k| (-steepness * f64::from(k) * f64::from(k)).exp()).collect();
+    let total = raw.iter().sum::<f64>() * 2.0 - 1.0;
+    raw.into_iter().map(|weight| weight / total).collect()
+}
+
+fn variance_of(weights: &[f64]) -> f64 {
+    (0_u32..).zip(weights).map(|(k, weight)| 2.0 * f64::from(k) * f64::from(k) * weight).sum()
+}
+
+/// The noise of a sum: that of a count, in units of the mean contribution that is not zero, by size.
+#[must_use]
+pub fn sum_noise(noise: i64, spread: &Spread) -> f64 {
+    if spread.nonzero == 0 {
+        return 0.0;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "small whole numbers, and a number of people")]
+    let noise = noise as f64 * (spread.absolute / spread.nonzero as f64);
+    noise
+}
+
+/// What record keys and cell keys are made under. Who has it can undo the noise.
+#[derive(Clone)]
+pub struct Secret([u8; 16]);
+
+impl Secret {
+    /// Of random bytes.
+    #[must_use]
+    pub fn new(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// A keyed hash of a message, told apart from other kinds of messages by its head.
+    fn hash(&self, head: u64, parts: [&[u8]; 2]) -> u64 {
+        let mut hasher = SipHasher24::new_with_key(&self.0);
+        hasher.write(&head.to_le_bytes());
+        parts.into_iter().for_each(|part| hasher.write(part));
+        hasher.finish()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// A subject's key. A group's are added, wrapping, each subject once.
+#[must_use]
+pub fn record_key(secret: &Secret, pseudonym: &[u8]) -> u64 {
+    secret.hash(pseudonym.len() as u64, [pseudonym, &[]])
+}
+
+/// A group's key, of the sum of its distinct contributors' record keys and their number.
+#[must_use]
+pub fn cell_key(secret: &Secret, sum_of_record_keys: u64, subjects: u64) -> u64 {
+    // No pseudonym is so long.
+    secret.hash(u64::MAX, [&sum_of_record_keys.to_le_bytes(), &subjects.to_le_bytes()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUNS: u32 = 1_000_000;
+
+    fn secret() -> Secret {
+        Secret::new(*b"sixteen bytes ok")
+    }
+
+    /// SplitMix64.
+    fn random(state: &mut u64) -> u64 {
+        *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = *state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn key_of(members: impl IntoIterator<Item = u32>) -> u64 {
+        let keys: Vec<u64> = members.into_iter().map(|member| record_key(&secret(), &member.to_be_bytes())).collect();
+        cell_key(&secret(), keys.iter().fold(0, |sum, key| sum.wrapping_add(*key)), keys.len() as u64)
+    }
+
+    #[test]
+    fn the_table_has_the_variance_that_is_agreed() {
+        for (variance, most, expected) in [
+            (1, 2, 1.0),
+            (1, 20, 1.0),
+            (2, 5, 2.0),
+            (4, 5, 4.0),
+            (10, 5, 10.0),
+            (100, 20, 100.0),
+            (140, 20, 140.0),
+            (99, 5, 10.0),
+            (0, 5, 0.0),
+        ] {
+            let noise = Noise::new(Perturbation { variance, most });
+            let table = noise.table();
+            assert!((noise.variance() - expected).abs() < 1e-9, "{} for {variance}, at most {most}", noise.variance());
+            assert!((table.iter().map(|(_, share)| share).sum::<f64>() - 1.0).abs() < 1e-12);
+            assert_eq!(table.iter().map(|(k, _)| *k).collect::<Vec<_>>(), (-i64::from(most)..=i64::from(most)).collect::<Vec<_>>());
+            assert!(table.iter().zip(table.iter().rev()).all(|(one, other)| (one.1 - other.1).abs() < 1e-15), "symmetric");
+            assert!([0, 1, 1 << 40, 1 << 62].into_iter().all(|key| noise.of(!key) == -noise.of(key) && noise.of(key) <= 0));
+            let rarest = table.iter().find(|(_, share)| *share > 0.0).map(|(k, _)| *k);
+            assert_eq!(rarest, Some(noise.of(0)));
+        }
+    }
+
+    #[test]
+    fn random_keys_get_noise_of_no_bias_and_of_the_stated_variance() {
+        for agreed in [Perturbation { variance: 2, most: 5 }, Perturbation { variance: 50, most: 20 }] {
+            let (noise, mut state) = (Noise::new(agreed), 7);
+            let drawn: Vec<f64> = (0..RUNS).map(|_| noise.of(random(&mut state)) as f64).collect();
+            let (runs, variance) = (f64::from(RUNS), noise.variance());
+            let mean = drawn.iter().sum::<f64>() / runs;
+            let found = drawn.iter().map(|k| k * k).sum::<f64>() / runs;
+            assert!(mean.abs() < 5.0 * (variance / runs).sqrt(), "{mean}");
+            assert!((found / variance - 1.0).abs() < 0.01, "{found} for {variance}");
+            assert!(drawn.iter().all(|k| k.abs() <= f64::from(noise.most())));
+        }
+    }
+
+    #[test]
+    fn the_same_contributors_get_the_same_noise_in_any_order() {
+        arbtest::arbtest(|u| {
+            let members: Vec<u32> = u.arbitrary()?;
+            assert_eq!(key_of(members.iter().copied()), key_of(members.iter().rev().copied()));
+            Ok(())
+        });
+    }
+
+    /// Groups that differ by one person have noise that is not correlated, and half of a difference's variance is each one's.
+    #[test]
+    fn one_contributor_more_gets_unrelated_noise() {
+        let noise = Noise::new(Perturbation { variance: 4, most: 6 });
+        let groups = 20_000;
+        let pairs: Vec<(f64, f64)> = (0..groups)
+            .map(|group| {
+                let members = || (0..12).map(move |member| group * 100 + member);
+                (noise.of(key_of(members())) as f64, noise.of(key_of(members().chain([group * 100 + 50]))) as f64)
+            })
+            .collect();
+        let correlation = pairs.iter().map(|(one, other)| one * other).sum::<f64>() / f64::from(groups) / noise.variance();
+        assert!(correlation.abs() < 5.0 / f64::from(groups).sqrt(), "{correlation}");
+    }
+
+    #[test]
+    fn kinds_lengths_and_secrets_tell_keys_apart() {
+        let other = Secret::new([7; 16]);
+        let mut keys = vec![
+            record_key(&secret(), b""),
+            record_key(&secret(), &[0]),
+            record_key(&secret(), &[0; 16]),
+            record_key(&secret(), &[0; 300]),
+            record_key(&secret(), &[0; 300 - 256]),
+            record_key(&other, &[0; 16]),
+            cell_key(&secret(), 0, 0),
+            cell_key(&secret(), 0, 1),
+            cell_key(&secret(), 1, 0),
+            cell_key(&other, 0, 0),
+        ];
+        keys.sort_unstable();
+        assert!(keys.windows(2).all(|pair| pair[0] != pair[1]));
+        assert_eq!(format!("{other:?}"), "Secret(…)");
+    }
+
+    #[test]
+    fn a_sum_gets_the_noise_of_so_many_mean_contributions() {
+        let mut spread = Spread::default();
+        assert_eq!(sum_noise(3, &spread), 0.0);
+        [100.0, -300.0, 0.0].into_iter().for_each(|own| spread.add(own));
+        assert_eq!((sum_noise(3, &spread), sum_noise(-1, &spread), sum_noise(0, &spread)), (600.0, -200.0, 0.0));
+    }
+}

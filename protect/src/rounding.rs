@@ -1,1 +1,211 @@
-//! To be written.
+//! Rounding: counts to multiples of a base, sums and means as coarsely.
+//!
+//! A sum is rounded in units of the base times the mean of its contributions that are not zero (by size), a mean in that divided by the
+//! number of its values; both taken up to the next 1, 2 or 5 times a power of ten. So the count of those who have a 1, the sum of a 0/1
+//! column and its mean tell no more than one another. Up, not down: a mean in a finer unit, times the number of values, would tell
+//! what the rounded count does not. The steps are few, so that the unit itself tells little of the mean contribution.
+//!
+//! Source: Hundepool et al., *Statistical Disclosure Control* (Wiley, 2012), chapter 5: conventional rounding.
+
+use crate::Spread;
+
+/// The nearest multiple of `base`, halves away from zero; as it is where the base is 0 or 1. Where the nearest is beyond what an `i64`
+/// holds, the last before it.
+#[must_use]
+pub fn count(value: i64, base: u32) -> i64 {
+    nearest(value, i128::from(base))
+}
+
+/// The unit of a sum, `None` where it is told as it is: no rounding is agreed, or nobody contributes.
+#[must_use]
+pub fn sum_unit(base: u32, spread: &Spread) -> Option<f64> {
+    mean_unit(base, spread, 1)
+}
+
+/// The unit of a mean of so many values.
+#[must_use]
+pub fn mean_unit(base: u32, spread: &Spread, values: u64) -> Option<f64> {
+    #[expect(clippy::cast_precision_loss, reason = "a number of people or rows, exact below 2^53, and steps are coarse")]
+    let (nonzero, values) = (spread.nonzero as f64, values as f64);
+    (base > 1 && nonzero > 0.0 && values > 0.0).then(|| step(f64::from(base) * (spread.absolute / nonzero) / values))
+}
+
+/// The nearest multiple of `unit`, halves away from zero.
+#[must_use]
+pub fn to_unit(value: f64, unit: f64) -> f64 {
+    if unit <= 0.0 {
+        return value;
+    }
+    // Of a unit such as 0.1 or 0.02 the reciprocal is whole, the unit itself not exact.
+    let reciprocal = unit.recip().round();
+    let whole = unit < 1.0 && (reciprocal * unit - 1.0).abs() < 1e-12;
+    let rounded = if whole { (value * reciprocal).round() / reciprocal } else { (value / unit).round() * unit };
+    // Zero has no sign: it would tell on which side the value is.
+    rounded + 0.0
+}
+
+/// As [`to_unit`], of a whole number: exact where an `f64` is not.
+#[must_use]
+pub fn sum_int(value: i64, unit: f64) -> i64 {
+    #[expect(clippy::cast_possible_truncation, reason = "saturates; a unit of 1 or more is whole")]
+    nearest(value, unit.round() as i128)
+}
+
+fn nearest(value: i64, unit: i128) -> i64 {
+    if unit <= 1 {
+        return value;
+    }
+    let exact = i128::from(value);
+    let multiples = (exact.abs() + unit / 2) / unit;
+    let rounded = |multiples: i128| multiples.checked_mul(unit * exact.signum()).and_then(|rounded| i64::try_from(rounded).ok());
+    rounded(multiples).or_else(|| rounded(multiples - 1)).unwrap_or(0)
+}
+
+/// The least of 1, 2 and 5 times powers of ten that is not below `raw`; the largest there is where that is no number.
+fn step(raw: f64) -> f64 {
+    let raw = raw.clamp(1e-300, 5e307).min(5e307);
+    #[expect(clippy::cast_possible_truncation, reason = "between -300 and 307")]
+    let power = raw.log10().floor() as i32;
+    // Powers of ten are exact up to 22, and so are quotients by them as near as an `f64` can be.
+    let tens = 10_f64.powi(power.abs());
+    let steps = [1.0, 2.0, 5.0].map(|digit| if power < 0 { digit / tens } else { digit * tens });
+    let beyond = if power < 0 { 10.0 / tens } else { 10.0 * tens };
+    // What an inexact quotient is above a step is not above it.
+    steps.into_iter().find(|step| *step >= raw * (1.0 - 1e-12)).unwrap_or(beyond)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spread(contributions: &[f64]) -> Spread {
+        let mut spread = Spread::default();
+        contributions.iter().for_each(|own| spread.add(*own));
+        spread
+    }
+
+    #[test]
+    fn counts_are_rounded_to_multiples_of_the_base() {
+        for (value, base, expected) in [
+            (0, 5, 0),
+            (2, 5, 0),
+            (3, 5, 5),
+            (7, 5, 5),
+            (8, 5, 10),
+            (-2, 5, 0),
+            (-3, 5, -5),
+            (5, 10, 10),
+            (-5, 10, -10),
+            (4, 10, 0),
+            (7, 0, 7),
+            (7, 1, 7),
+            (i64::MAX, 5, i64::MAX - 2),
+            (i64::MAX, 100, i64::MAX - 7),
+            (i64::MIN, 100, i64::MIN + 8),
+            (i64::MAX, u32::MAX, 9_223_372_034_707_292_160),
+        ] {
+            assert_eq!(count(value, base), expected, "{value} to {base}");
+        }
+    }
+
+    #[test]
+    fn a_sum_and_a_mean_of_ones_and_zeros_are_as_coarse_as_their_count() {
+        for (base, ones, zeros, sum, mean) in [
+            (5, 30, 70, Some(5.0), Some(0.05)),
+            (5, 30, 20, Some(5.0), Some(0.1)),
+            (5, 20, 4, Some(5.0), Some(0.5)),
+            (10, 30, 970, Some(10.0), Some(0.01)),
+            (3, 12, 88, Some(5.0), Some(0.05)),
+            (1, 30, 70, None, None),
+            (0, 30, 70, None, None),
+            (5, 0, 70, None, None),
+        ] {
+            let spread = spread(&[vec![1.0; ones], vec![0.0; zeros]].concat());
+            assert_eq!((sum_unit(base, &spread), mean_unit(base, &spread, (ones + zeros) as u64)), (sum, mean), "{ones} of {zeros} more");
+        }
+    }
+
+    #[test]
+    fn units_are_steps() {
+        for (raw, expected) in [
+            (1.0, 1.0),
+            (1.1, 2.0),
+            (2.1, 5.0),
+            (5.1, 10.0),
+            (999.0, 1_000.0),
+            (1_000.0, 1_000.0),
+            (1_001.0, 2_000.0),
+            (0.3, 0.5),
+            (0.6, 1.0),
+            (0.02, 0.02),
+            (0.021, 0.05),
+            (3e-9, 5e-9),
+        ] {
+            assert_eq!(step(raw), expected, "{raw}");
+        }
+        assert!([f64::INFINITY, f64::NAN, f64::MAX].into_iter().all(|raw| step(raw).is_finite() && step(raw) > 1e307));
+        assert!([0.0, f64::MIN_POSITIVE].into_iter().all(|raw| step(raw) > 0.0));
+        assert_eq!(mean_unit(5, &spread(&[1.0]), 0), None);
+    }
+
+    #[test]
+    fn rounded_numbers_are_written_as_short_as_they_are() {
+        for (value, unit, expected) in [
+            (0.3, 0.1, "0.3"),
+            (0.61, 0.2, "0.6"),
+            (0.07, 0.02, "0.08"),
+            (1.0 / 3.0, 0.05, "0.35"),
+            (1_234.5, 0.001, "1234.5"),
+            (31_234.0, 500.0, "31000"),
+            (-31_250.0, 500.0, "-31500"),
+            (-0.01, 0.05, "0"),
+            (12.3, 0.0, "12.3"),
+            (0.0000123, 0.00005, "0"),
+            (0.000_043, 0.000_05, "0.00005"),
+        ] {
+            assert_eq!(to_unit(value, unit).to_string(), expected, "{value} in {unit}");
+        }
+    }
+
+    #[test]
+    fn whole_sums_are_rounded_exactly() {
+        for (value, unit, expected) in [
+            (1_234, 500.0, 1_000),
+            (-1_250, 500.0, -1_500),
+            (7, 0.5, 7),
+            ((1 << 60) + 7, 5.0, (1 << 60) + 9),
+            (i64::MAX, 1e19, 0),
+            (i64::MAX, 1e300, 0),
+            (7, f64::NAN, 7),
+        ] {
+            assert_eq!(sum_int(value, unit), expected, "{value} in {unit}");
+        }
+    }
+
+    #[test]
+    fn a_rounded_value_is_half_a_unit_away_at_most() {
+        arbtest::arbtest(|u| {
+            let (value, base) = (u.arbitrary::<i64>()? / 2, u.int_in_range(2..=100)?);
+            let rounded = count(value, base);
+            assert!(rounded % i64::from(base) == 0 && (rounded - value).unsigned_abs() * 2 <= u64::from(base));
+            let contributions: Vec<i32> = u.arbitrary()?;
+            let contributions: Vec<f64> = contributions.into_iter().map(|own| f64::from(own) / 64.0).collect();
+            let (sum, spread) = (contributions.iter().sum::<f64>(), spread(&contributions));
+            let values = contributions.len() as u64;
+            let (Some(sums), Some(means)) = (sum_unit(base, &spread), mean_unit(base, &spread, values)) else { return Ok(()) };
+            let mean = sum / values as f64;
+            for (exact, unit) in [(sum, sums), (mean, means)] {
+                assert!((to_unit(exact, unit) - exact).abs() <= unit / 2.0 * (1.0 + 1e-9), "{exact} in {unit}");
+                assert!(unit >= 1.0 || unit.recip().round() * unit == 1.0, "{unit}");
+            }
+            // Neither is told more finely than a count is.
+            let raw = f64::from(base) * spread.absolute / spread.nonzero as f64;
+            assert!(sums >= raw * (1.0 - 1e-9) && sums <= raw * 2.5 * (1.0 + 1e-9));
+            assert!(means * values as f64 >= raw * (1.0 - 1e-9));
+            if sums >= 1.0 {
+                assert_eq!(sum_int(sum as i64, sums) as f64, to_unit((sum as i64) as f64, sums));
+            }
+            Ok(())
+        });
+    }
+}

@@ -1,0 +1,57 @@
+//! Proofs that need no solver: values are swapped between a withheld value and another place that differs from it in all keys.
+//!
+//! ```text
+//!            urban  rural
+//!     north    +1     −1      no total moves
+//!     south    −1     +1
+//! ```
+//!
+//! Most values are protected so where others are rounded. That none is found so proves nothing.
+
+use super::prove::Aim;
+use super::table::Table;
+
+/// Swaps of less are not tried, in units of the aim.
+const LEAST: f64 = 1e-3;
+
+impl Table {
+    /// A proof by swaps with one place after another.
+    pub(super) fn swap(&self, aim: &Aim) -> Option<Vec<f64>> {
+        let mut moved = vec![0.0; self.places.len()];
+        let mut rest = aim.far;
+        for other in 0..self.places.len() {
+            let Some(corners) = self.corners(aim.target, other) else { continue };
+            let sign = |odd: bool| if odd { -aim.sign } else { aim.sign };
+            let free = |(place, odd): &(usize, bool)| if *place == aim.target { rest } else { self.free(aim, *place, sign(*odd), &moved) };
+            let most = corners.iter().map(free).fold(rest, f64::min);
+            if most < aim.far * LEAST {
+                continue;
+            }
+            for (place, odd) in corners {
+                if let Some(moved) = moved.get_mut(place) {
+                    *moved += most * sign(odd);
+                }
+            }
+            rest -= most;
+            if rest <= 0.0 {
+                if let Some(moved) = moved.get_mut(aim.target) {
+                    *moved = aim.far * aim.sign;
+                }
+                return Some(moved);
+            }
+        }
+        None
+    }
+
+    /// How much further a place may move.
+    fn free(&self, aim: &Aim, number: usize, sign: f64, moved: &[f64]) -> f64 {
+        let (Some(place), Some(moved)) = (self.places.get(number), moved.get(number)) else { return 0.0 };
+        let known = place.told && !aim.unknown.contains(&number);
+        match (known, sign > 0.0) {
+            (true, true) => place.shown[1] - moved,
+            (true, false) => moved - place.shown[0],
+            (false, false) if place.nonnegative => place.value + moved,
+            (false, _) => f64::INFINITY,
+        }
+    }
+}
