@@ -119,7 +119,7 @@ pub fn sum_noise(noise: i64, spread: &Spread) -> f64 {
 }
 
 /// What record keys and cell keys are made under. Who has it can undo the noise.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret([u8; 16]);
 
 impl Secret {
