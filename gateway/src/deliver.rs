@@ -5,9 +5,8 @@ use std::sync::Arc;
 use arrow::array::{Array as _, ArrayRef, RecordBatch, StringArray, UInt64Array};
 use arrow::compute::cast;
 use arrow::datatypes::SchemaRef;
-use concordat_policy::disclosure::{Margins, Telling};
-use concordat_policy::{Disclosure, Refusal};
-use concordat_protect::noise::Noise;
+use concordat_policy::Refusal;
+use concordat_policy::decision::Rule;
 use serde_json::{Value, json};
 
 use crate::delivery::Held;
@@ -71,56 +70,24 @@ pub(crate) fn deliver(closed: Closed) -> Result<Answer, Refusal> {
                 "a condition on a withheld value is neither true nor false: such rows are not in the answer, nor in its totals".to_owned(),
             );
         }
-        if let Some(rules_of_values) = protected.disclosure.as_ref() {
-            rules.extend(told(rules_of_values));
-            object.insert("rounded_to".into(), rules_of_values.round_to.into());
-        }
+        // What an analyst needs for an interval around a value.
+        let exactness = |rule: &&Rule| matches!(rule, Rule::Rounded { .. } | Rule::Perturbed { .. });
+        rules.extend(protected.decision.rules.iter().filter(exactness).map(Rule::says));
         object.insert("rules".into(), rules.into());
     }
     Ok(Answer { schema: protected.schema.clone(), batches, summary, texts: protected.texts, held: protected.held })
 }
 
-/// How exactly values are told: what an analyst needs for an interval around them.
-fn told(rules: &Disclosure) -> Vec<String> {
-    let base = rules.round_to;
-    let mut told = Vec::new();
-    if base > 1 {
-        told.push(format!(
-            "counts are rounded to multiples of {base}; sums and means to 1, 2 or 5 times a power of ten, as coarse as {base} subjects \
-             who contribute what is usual"
-        ));
-    }
-    if let Some(rule) = rules.perturbation {
-        let variance = Noise::new(rule).variance();
-        told.push(format!(
-            "counts carry noise of mean 0, variance {variance:.2} and at most {} before they are rounded; sums the same in units of a mean \
-             contribution; the same contributors always get the same",
-            rule.most
-        ));
-    }
-    told
-}
-
 /// Why a value may be withheld. Which rule it was is not told: that would say how many stand behind it.
 fn reason(protected: &Protected) -> String {
+    use Rule::{Complement, Dominance, Homogeneous, Margins, PPercent};
     let few = few(protected.minimum);
-    match &protected.disclosure {
-        Some(rules) if withholds_more(rules) => format!("{few}, or another rule of disclosure"),
-        _ => few,
-    }
+    let others = |rule: &Rule| matches!(rule, Dominance { .. } | PPercent { .. } | Homogeneous { .. } | Complement { .. } | Margins { .. });
+    if protected.decision.rules.iter().any(others) { format!("{few}, or another rule of disclosure") } else { few }
 }
 
 fn few(minimum: u32) -> String {
     format!("fewer than {minimum} distinct subjects")
-}
-
-/// Whether a rule beside the minimum withholds values.
-fn withholds_more(rules: &Disclosure) -> bool {
-    let Disclosure { dominance, p_percent, round_to: _, complement, homogeneous, zeros: _, margins, perturbation: _ } = rules;
-    dominance.iter().any(|rule| rule.share < 100)
-        || *p_percent > 0
-        || [complement, homogeneous].contains(&&Telling::Withheld)
-        || *margins == Margins::Protected
 }
 
 /// One batch with plain text columns and, from the mask, the reasons.

@@ -8,7 +8,7 @@ use std::time::Instant;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use chrono::Utc;
-use concordat_policy::{Agreement, Code, Decision, Disclosure, Name, Permit, Refusal};
+use concordat_policy::{Agreement, Code, Decision, Name, Permit, Refusal};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
@@ -34,8 +34,6 @@ pub(crate) struct Protected {
     pub(crate) schema: SchemaRef,
     pub(crate) masked: bool,
     pub(crate) minimum: u32,
-    /// The rules beside it, of sums and means where there are any.
-    pub(crate) disclosure: Option<Disclosure>,
     pub(crate) leaves_out: bool,
     pub(crate) undecided: bool,
     pub(crate) mission: String,
@@ -100,7 +98,6 @@ pub(crate) async fn execute(
         schema: plan.answer_schema(),
         masked: plan.masked(),
         minimum: plan.minimum(),
-        disclosure: plan.disclosure().cloned(),
         leaves_out: plan.leaves_out(),
         undecided: plan.undecided(),
         mission: permit.mission().to_string(),

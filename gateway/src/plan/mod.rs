@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use concordat_policy::decision::Rule;
-use concordat_policy::{Code, ColumnUses, DatasetName, Decision, Disclosure, Permit, Refusal};
+use concordat_policy::{Code, ColumnUses, DatasetName, Decision, Permit, Refusal};
 use concordat_protect::noise::Secret;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::Result;
@@ -76,7 +76,6 @@ pub struct Plan {
     columns: SchemaRef,
     masked: bool,
     minimum: u32,
-    disclosure: Option<Disclosure>,
     magnitudes: bool,
     leaves_out: bool,
     undecided: bool,
@@ -110,7 +109,6 @@ impl Plan {
             columns,
             masked,
             minimum: rewriter.minimum,
-            disclosure: rewriter.disclosure,
             magnitudes: rewriter.magnitudes,
             leaves_out: rewriter.leaves_out,
             undecided: rewriter.undecided,
@@ -178,11 +176,6 @@ impl Plan {
     /// The strictest minimum that applied; 0 when nothing is summarised.
     pub(crate) fn minimum(&self) -> u32 {
         self.minimum
-    }
-
-    /// The strictest rules beside it that applied; `None` when nothing is summarised.
-    pub(crate) fn disclosure(&self) -> Option<&Disclosure> {
-        self.disclosure.as_ref()
     }
 
     /// Whether a condition may have met a withheld value.

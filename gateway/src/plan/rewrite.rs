@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use concordat_policy::column::{LINKED, SUBJECT};
-use concordat_policy::{Code, ColumnUses, DatasetName, Disclosure, Permit, Refusal, Use};
+use concordat_policy::{Code, ColumnUses, DatasetName, Permit, Refusal, Use};
 use concordat_protect::noise::Secret;
 use datafusion::catalog::default_table_source::source_as_provider;
 use datafusion::common::{Column, JoinConstraint, JoinType, Result};
@@ -49,8 +49,7 @@ pub(super) struct Rewriter<'a> {
     pub(super) correlated: bool,
     /// The strictest minimum of subjects that any `Protect` applies.
     pub(super) minimum: u32,
-    /// The strictest rules that any `Protect` applies beside it, and whether to sums or means.
-    pub(super) disclosure: Option<Disclosure>,
+    /// Whether some `Protect` protects sums or means.
     pub(super) magnitudes: bool,
     /// From which noise is derived.
     pub(super) secret: Secret,
@@ -72,7 +71,6 @@ impl<'a> Rewriter<'a> {
             subquery_datasets: BTreeSet::new(),
             correlated: false,
             minimum: 0,
-            disclosure: None,
             magnitudes: false,
             secret,
             leaves_out: false,

@@ -242,7 +242,6 @@ impl Rewriter<'_> {
         self.leaves_out |= !keys.is_empty();
         let linked = rows.linked.is_some();
         let disclosure = self.permit.disclosure(&rows.datasets);
-        self.disclosure = Some(self.disclosure.take().map_or_else(|| disclosure.clone(), |other| other.strictest(&disclosure)));
         self.magnitudes |= summaries.iter().any(|summary| matches!(summary.measure, Measure::Sum | Measure::Average));
         let mut inner = self.by_subject(&keys, &summaries, rows)?;
         if let Some(sets) = sets {
