@@ -19,6 +19,7 @@ mod clients;
 mod commands;
 mod consent;
 mod consent_killed;
+mod dummy;
 mod explain;
 mod faults;
 mod fields;
