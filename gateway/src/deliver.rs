@@ -57,7 +57,7 @@ pub(crate) fn deliver(closed: Closed) -> Result<Answer, Refusal> {
     });
     if let Some(object) = summary.as_object_mut() {
         let mut rules = Vec::new();
-        // Both depend on the statement alone, never on the data: they say what rule was at work, not that it met anybody.
+        // All depend on the statement alone, never on the data: they say what rule was at work, not that it met anybody.
         if protected.leaves_out {
             rules.push(format!("groups of {reason} whose keys are in no published list, if there are any, are left out, of totals too"));
         }
@@ -66,6 +66,8 @@ pub(crate) fn deliver(closed: Closed) -> Result<Answer, Refusal> {
                 "a condition on a withheld value is neither true nor false: such rows are not in the answer, nor in its totals".to_owned(),
             );
         }
+        let coded = protected.decision.tables.iter().filter_map(|table| Some((&table.dataset, table.coded.as_ref()?)));
+        rules.extend(coded.map(|(dataset, coded)| format!("values of {dataset} are coded at their department: {coded}")));
         object.insert("rules".into(), rules.into());
     }
     Ok(Answer { schema: protected.schema.clone(), batches, summary, texts: protected.texts, held: protected.held })

@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use self::file::File;
 pub use self::rows::{Condition, Test};
 pub use self::terms::{ConsentAge, Limits, WithdrawalReach};
+use crate::coded::Coded;
 use crate::column::{ColumnRule, LINKED, SUBJECT, Use};
 pub use crate::fingerprint::{Fingerprint, hex};
 use crate::identifier::IdentifierType;
@@ -139,6 +140,12 @@ impl Dataset {
     pub fn rows_in_words(&self) -> Option<String> {
         let words = self.rows.iter().map(ToString::to_string).collect::<Vec<_>>().join(", and ");
         (!words.is_empty()).then_some(words)
+    }
+
+    /// The columns that are coded.
+    #[must_use]
+    pub fn coded(&self) -> BTreeMap<String, Coded> {
+        self.columns.iter().filter_map(|(column, rule)| Some((column.clone(), rule.coded?))).collect()
     }
 
     /// Whether its second pseudonym may be used.
@@ -285,7 +292,7 @@ mod tests {
                       objective retention impact_assessment contact \
                       concurrent_queries rows_per_day releases_per_day withdrawals max_consent_age linkage keyholder epoch_days rotation party department signing_key linkage_key recipient \
                       organisation roles dataset name identifier type pattern uses basis power honours_objections consent_text columns \
-                      classification values rows is is_not is_in at_least at_most more_than less_than known_to linked listed";
+                      classification values rows is is_not is_in at_least at_most more_than less_than known_to linked listed coded";
         let uncommented = ["objective = ", "retention = ", "impact_assessment = ", "contact = "];
         let told = uncommented.iter().fold(DRAFT.to_owned(), |text, field| text.replacen(&format!("# {field}"), field, 1));
         let told = Agreement::parse(&told).unwrap();

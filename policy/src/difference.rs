@@ -227,10 +227,15 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, Said> {
             let words = tests.iter().cloned().collect::<Vec<_>>().join(", and ");
             term(format!("{}: rows only where it", path(Some(column))), Some(words), Measure::AllOf { of: dataset.clone(), tests });
         }
-        for (column, ColumnRule { kind, classification, uses: _, values, filter, title }) in columns {
+        for (column, ColumnRule { kind, classification, uses: _, values, filter, coded, title }) in columns {
             term(format!("{}: type", path(Some(column))), Some(kind.to_string()), Measure::Words);
             term(format!("{}: classification", path(Some(column))), Some(classification.to_string()), Measure::Words);
             term(format!("{}: values", path(Some(column))), values.as_ref().map(list), Measure::Words);
+            if let Some(coded) = coded {
+                let tests: BTreeSet<String> = coded.to_string().split(", ").map(str::to_owned).collect();
+                let measure = Measure::AllOf { of: format!("{}: type", path(Some(column))), tests };
+                term(format!("{}: coded", path(Some(column))), Some(coded.to_string()), measure);
+            }
             if let Some(limit) = filter {
                 let words = limit.to_string();
                 let measure = Measure::AllOf { of: format!("{}: type", path(Some(column))), tests: BTreeSet::from([words.clone()]) };

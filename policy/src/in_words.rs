@@ -146,7 +146,8 @@ fn kind(rule: &ColumnRule) -> String {
 }
 
 fn uses_of(rule: &ColumnRule) -> String {
-    let limit = if rule.filter.is_some() { "; filter only by its listed values" } else { "" };
+    let coded = rule.coded.map_or_else(String::new, |coded| format!("; coded: {coded}"));
+    let limit = format!("{}{coded}", if rule.filter.is_some() { "; filter only by its listed values" } else { "" });
     if rule.uses == BTreeSet::from([Use::Filter]) {
         return format!("filter: decides which rows count, and never leaves the department{limit}");
     }
@@ -235,6 +236,13 @@ mod tests {
         let text = AGREEMENT.replace("\"filter\"], values", "\"filter\"], filter = \"listed\", values");
         let shown = describe(&Agreement::parse(&text).unwrap());
         assert!(shown.contains("  group_by, filter; filter only by its listed values\n"), "{shown}");
+    }
+
+    #[test]
+    fn a_column_that_is_coded_is_told() {
+        let text = AGREEMENT.replace("amount = {", "amount = { coded = { at_least = 0, at_most = 9 },");
+        let shown = describe(&Agreement::parse(&text).unwrap());
+        assert!(shown.contains("never leaves the department; coded: below 0 as 0, above 9 as 9\n"), "{shown}");
     }
 
     #[test]

@@ -11,6 +11,7 @@
 pub mod agreement;
 pub mod authorize;
 pub mod cause;
+pub mod coded;
 pub mod column;
 pub mod consent;
 pub mod decision;

@@ -44,6 +44,7 @@ fn of_table(table: &Table, decision: &Decision, permit: &Permit) -> Option<v1::E
         basis_text: text.clone(),
         columns: of_columns(decision.uses_of(table), agreed),
         rows: table.rows.clone().unwrap_or_default(),
+        coded: table.coded.clone().unwrap_or_default(),
     })
 }
 

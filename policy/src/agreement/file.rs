@@ -290,6 +290,9 @@ impl DatasetFile {
             if let Some((cause, remedy)) = limit_at_fault(rule) {
                 problem(cause, remedy);
             }
+            if let Some((cause, remedy)) = rule.coded.and_then(|coded| coded.fault(rule)) {
+                problem(&cause, remedy);
+            }
             if rule.uses.contains(&Use::Join) {
                 problem("only the pseudonym joins datasets", "remove 'join'");
             }
