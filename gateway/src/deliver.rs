@@ -6,6 +6,7 @@ use arrow::array::{Array as _, ArrayRef, RecordBatch, StringArray, UInt64Array};
 use arrow::compute::cast;
 use arrow::datatypes::SchemaRef;
 use concordat_policy::Refusal;
+use concordat_policy::decision::Rule;
 use serde_json::{Value, json};
 
 use crate::delivery::Held;
@@ -66,6 +67,8 @@ pub(crate) fn deliver(closed: Closed) -> Result<Answer, Refusal> {
                 "a condition on a withheld value is neither true nor false: such rows are not in the answer, nor in its totals".to_owned(),
             );
         }
+        let few = protected.decision.rules.iter().filter(|rule| matches!(rule, Rule::RowsOfFewLeftOut { .. }));
+        rules.extend(few.map(ToString::to_string));
         let coded = protected.decision.tables.iter().filter_map(|table| Some((&table.dataset, table.coded.as_ref()?)));
         rules.extend(coded.map(|(dataset, coded)| format!("values of {dataset} are coded at their department: {coded}")));
         object.insert("rules".into(), rules.into());

@@ -90,6 +90,16 @@ pub enum Rule {
         /// The departments whose data it protects.
         departments: Vec<Name>,
     },
+    /// Rows of single subjects are in the answer only where enough subjects share them: the strictest number of those whose data is
+    /// read.
+    RowsOfFewLeftOut {
+        /// The number.
+        subjects: u32,
+        /// The agreements that state it, or whose minimum it is.
+        agreements: Vec<Name>,
+        /// The departments whose data it protects.
+        departments: Vec<Name>,
+    },
     /// Small groups whose keys are in no published list are left out: the gateway's.
     SmallGroupsLeftOut,
     /// A condition on a withheld value is neither true nor false: the gateway's.
@@ -102,6 +112,7 @@ impl Rule {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::MinimumSubjects { .. } => "minimum_subjects",
+            Self::RowsOfFewLeftOut { .. } => "rows_of_few_left_out",
             Self::SmallGroupsLeftOut => "small_groups_left_out",
             Self::ConditionsOnWithheld => "conditions_on_withheld",
         }
@@ -116,6 +127,12 @@ impl fmt::Display for Rule {
                 f,
                 "numbers that rest on fewer than {subjects} distinct subjects are withheld: the strictest minimum, stated by the \
                  agreement {} for {}",
+                list(agreements),
+                list(departments)
+            ),
+            Self::RowsOfFewLeftOut { subjects, agreements, departments } => write!(
+                f,
+                "rows that fewer than {subjects} distinct subjects share are left out: the strictest number, by the agreement {} for {}",
                 list(agreements),
                 list(departments)
             ),

@@ -207,7 +207,7 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, Said> {
         let measure = Measure::any_of(roles.iter());
         term(format!("recipient {organisation}: roles"), Some(list(roles)), measure);
     }
-    for Dataset { name, identifier, subject_uses: _, linked, basis, columns, rows, known_to } in datasets {
+    for Dataset { name, identifier, subject_uses: _, linked, basis, columns, rows, row_level, known_to } in datasets {
         // With its pattern, where it has one of its own.
         let path = |column| path(name, column);
         let dataset = format!("{}: identifier", path(None));
@@ -220,6 +220,10 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, Said> {
         };
         term(format!("{}: basis", path(None)), Some(basis_of(basis)), measure);
         term(format!("{}: known_to", path(None)), (!known_to.is_empty()).then(|| list(known_to)), Measure::any_of(known_to));
+        let of_rows = |what: &str| format!("{}: row_level {what}", path(None));
+        term(of_rows("k"), row_level.k.map(|k| k.to_string()), Measure::Least(row_level.k.unwrap_or_default().into()));
+        term(of_rows("over"), row_level.over.as_ref().map(list), Measure::Words);
+        term(of_rows("rows_per_day"), row_level.rows_per_day.map(|rows| rows.to_string()), Measure::Words);
         // By column, so that one condition's change is told alone.
         for column in rows.iter().map(|condition| &condition.column).collect::<BTreeSet<_>>() {
             let tests = rows.iter().filter(|condition| condition.column == *column).map(|condition| condition.test.to_string());

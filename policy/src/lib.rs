@@ -31,6 +31,7 @@ pub mod purpose;
 pub mod refusal;
 pub mod replaced;
 pub mod revocation;
+pub mod row_level;
 pub mod seen;
 pub mod signature;
 pub mod succession;

@@ -26,7 +26,7 @@ const NARROWER: &[(&str, &str)] = &[
 const CLAIMS_ROWS: &str = "claim_started is at most 2025-06-30";
 
 /// Changes the text of the agreement `opportunity`, and has every party sign it.
-fn agreed(layout: &Layout, changes: &[(&str, &str)]) {
+pub fn agreed(layout: &Layout, changes: &[(&str, &str)]) {
     let mut text = std::fs::read_to_string(layout.estate().join("agreements/opportunity.toml")).unwrap();
     for &(from, to) in changes {
         assert!(text.contains(from), "{from} is not in {text}");

@@ -43,6 +43,7 @@ mod python;
 mod raw;
 mod reach;
 mod rereading;
+mod rows_out;
 mod sandbox;
 mod sign_in;
 mod sources;

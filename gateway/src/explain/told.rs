@@ -68,12 +68,14 @@ fn of_columns<'d>(uses: impl Iterator<Item = (&'d str, &'d str)>, agreed: &Datas
 fn of_rule(rule: &Rule) -> v1::ExplainedRule {
     let names = |names: &[Name]| names.iter().map(ToString::to_string).collect();
     match rule {
-        Rule::MinimumSubjects { subjects, agreements, departments } => v1::ExplainedRule {
-            rule: rule.as_str().into(),
-            subjects: *subjects,
-            agreements: names(agreements),
-            departments: names(departments),
-        },
+        Rule::MinimumSubjects { subjects, agreements, departments } | Rule::RowsOfFewLeftOut { subjects, agreements, departments } => {
+            v1::ExplainedRule {
+                rule: rule.as_str().into(),
+                subjects: *subjects,
+                agreements: names(agreements),
+                departments: names(departments),
+            }
+        }
         Rule::SmallGroupsLeftOut | Rule::ConditionsOnWithheld => {
             v1::ExplainedRule { rule: rule.as_str().into(), ..v1::ExplainedRule::default() }
         }

@@ -36,6 +36,7 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, Distribution, Exec
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use futures::TryStreamExt as _;
 
+use super::sharing::SharingPlanner;
 use super::tally::TallyPlanner;
 
 /// The logical node's name.
@@ -313,7 +314,7 @@ fn rows_of(batch: &RecordBatch, keys: usize, like: &RecordBatch) -> Result<Vec<V
     Ok(rows.iter().map(|row| row.as_ref().to_vec()).collect())
 }
 
-/// The planner of a session, with [`Protect`] and `Tally` known to it.
+/// The planner of a session, with [`Protect`], `Tally` and `RowsOfFew` known to it.
 #[derive(Debug)]
 pub(super) struct QueryPlanner;
 
@@ -323,6 +324,7 @@ impl datafusion::execution::context::QueryPlanner for QueryPlanner {
         datafusion::physical_planner::DefaultPhysicalPlanner::with_extension_planners(vec![
             Arc::new(ProtectPlanner),
             Arc::new(TallyPlanner),
+            Arc::new(SharingPlanner),
         ])
         .create_physical_plan(plan, session)
         .await

@@ -90,6 +90,18 @@ fn a_bound_of_a_column_narrows() {
 }
 
 #[test]
+fn rules_of_single_rows_are_told() {
+    let output = AGREEMENT.replace("\"group_by\", \"filter\"", "\"group_by\", \"filter\", \"output\"");
+    let with = |row_level: &str| output.replacen("[dataset.columns]\n", &format!("row_level = {row_level}\n[dataset.columns]\n"), 1);
+    insta::assert_snapshot!(between(&with("{ k = 5 }"), &with("{ k = 4, over = [\"region\"], rows_per_day = 9 }")), @r#"
+    Terms:
+      dfe.attainment: row_level k: "5" became "4" (wider)
+      dfe.attainment: row_level over: "region" is new (other)
+      dfe.attainment: row_level rows_per_day: "9" is new (other)
+    "#);
+}
+
+#[test]
 fn each_term_says_whether_more_may_be_done_by_it_or_less() {
     let with = |extra: &str| AGREEMENT.replacen("mission = \"m\"", &format!("mission = \"m\"\n{extra}"), 1);
     let changed = |from: &str, to: &str| {

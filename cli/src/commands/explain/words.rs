@@ -98,7 +98,9 @@ fn rule_of(rule: &ExplainedRule) -> Result<Rule> {
     let names = |names: &[String]| names.iter().map(|text| name(text)).collect::<Result<Vec<_>>>();
     let minimum =
         Rule::MinimumSubjects { subjects: rule.subjects, agreements: names(&rule.agreements)?, departments: names(&rule.departments)? };
-    let known = [minimum, Rule::SmallGroupsLeftOut, Rule::ConditionsOnWithheld];
+    let few =
+        Rule::RowsOfFewLeftOut { subjects: rule.subjects, agreements: names(&rule.agreements)?, departments: names(&rule.departments)? };
+    let known = [minimum, few, Rule::SmallGroupsLeftOut, Rule::ConditionsOnWithheld];
     known.into_iter().find(|known| known.as_str() == rule.rule).ok_or_else(|| unknown("rule"))
 }
 
