@@ -7,8 +7,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::commands::{
-    adopt, agreement, catalogue, consent, default_mission, demo, departments, errors, explain, init, linkage, login, logout, query, result,
-    shell, token, up, whoami, why,
+    adopt, agreement, catalogue, consent, default_mission, demo, departments, dummy, errors, explain, init, linkage, login, logout, query,
+    result, shell, token, up, whoami, why,
 };
 use crate::failure::{Failure, LOCAL};
 use crate::run;
@@ -50,6 +50,8 @@ enum Command {
     /// List and search the views, datasets, columns and codes that you may use, and whom to ask
     #[command(alias = "views")]
     Catalogue(catalogue::Catalogue),
+    /// Make rows of nobody with the columns, types and codes of a dataset or view, to develop against; reads no data
+    Dummy(dummy::Dummy),
     /// Choose the mission that counts where none is named, or show what is in force
     Use(default_mission::Use),
     /// Show how well departments' records find each other
@@ -117,6 +119,7 @@ async fn dispatch(command: Command) -> miette::Result<()> {
         Command::Why(command) => why::run(&command),
         Command::Result(command) => result::run(command).await,
         Command::Catalogue(command) => catalogue::run(command).await,
+        Command::Dummy(command) => dummy::run(command).await,
         Command::Use(command) => default_mission::run(command),
         Command::Errors(command) => errors::run(&command),
         Command::Completions(command) => shell::completions(&command, Line::command()),

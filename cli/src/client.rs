@@ -1,5 +1,6 @@
 //! The client's side of the gateway: one TLS connection, one token, one declared purpose.
 
+mod columns;
 mod detached;
 mod prepared;
 mod reading;

@@ -58,7 +58,7 @@ pub(crate) fn deliver(closed: Closed) -> Result<Answer, Refusal> {
     });
     if let Some(object) = summary.as_object_mut() {
         let mut rules = Vec::new();
-        // Both depend on the statement alone, never on the data: they say what rule was at work, not that it met anybody.
+        // All depend on the statement alone, never on the data: they say what rule was at work, not that it met anybody.
         if protected.leaves_out {
             rules.push(format!(
                 "groups of {} whose keys are in no published list, if there are any, are left out, of totals too",
@@ -73,6 +73,10 @@ pub(crate) fn deliver(closed: Closed) -> Result<Answer, Refusal> {
         // What an analyst needs for an interval around a value.
         let exactness = |rule: &&Rule| matches!(rule, Rule::Rounded { .. } | Rule::Perturbed { .. });
         rules.extend(protected.decision.rules.iter().filter(exactness).map(Rule::says));
+        let few = protected.decision.rules.iter().filter(|rule| matches!(rule, Rule::RowsOfFewLeftOut { .. }));
+        rules.extend(few.map(ToString::to_string));
+        let coded = protected.decision.tables.iter().filter_map(|table| Some((&table.dataset, table.coded.as_ref()?)));
+        rules.extend(coded.map(|(dataset, coded)| format!("values of {dataset} are coded at their department: {coded}")));
         object.insert("rules".into(), rules.into());
     }
     Ok(Answer { schema: protected.schema.clone(), batches, summary, texts: protected.texts, held: protected.held })

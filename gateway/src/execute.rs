@@ -71,6 +71,9 @@ pub(crate) async fn execute(
     // It may have been replaced since the query was opened.
     gateway.estate.replaced.write(&gateway.log).await.map_err(unavailable)?;
     let under = gateway.limits.under(&agreements_of(&estate, &plan)?, true)?;
+    if let Some(out) = plan.rows_out() {
+        gateway.limits.rows_out_left(&out.quotas)?;
+    }
     let specs = leaves(plan.physical())?;
     let Allowance { mut place, memory, answer } = allowance;
     let explain = |refusal| answer.explain(memory.explain(refusal));
@@ -89,6 +92,9 @@ pub(crate) async fn execute(
     let ran = ran.map_err(|refusal| explain(if stop.is_late() { awaiting(refusal, &specs, &awaited) } else { refusal }));
     gateway.limits.charge(&Key::of(&opened.caller), &released(&specs)).await?;
     let Ran { batches, mut sources, consent, held } = ran?;
+    if let Some(out) = plan.rows_out() {
+        gateway.limits.put_out(&out.quotas, batches.iter().map(RecordBatch::num_rows).sum()).await?;
+    }
     denominate(&mut sources, &specs, permit, &plan);
     drop(under);
     place.executed();

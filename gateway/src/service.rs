@@ -195,16 +195,14 @@ fn dataset(permit: &DatasetPermit, freshness: i64) -> Dataset {
         r#type: "pseudonym".into(),
         title: format!("pseudonym of the {}", permit.dataset.identifier),
         uses: uses(&permit.dataset.subject_uses),
-        values: Vec::new(),
-        classification: String::new(),
+        ..Column::default()
     };
     let linked = permit.dataset.linked.iter().filter(|linked| !linked.uses.is_empty()).map(|linked| Column {
         name: LINKED.into(),
         r#type: "pseudonym".into(),
         title: format!("pseudonym of the {}", linked.identifier),
         uses: uses(&linked.uses),
-        values: Vec::new(),
-        classification: String::new(),
+        ..Column::default()
     });
     let columns = permit.dataset.columns.iter().filter(|(_, rule)| !rule.uses.is_empty()).map(|(name, rule)| Column {
         name: name.clone(),
@@ -213,6 +211,7 @@ fn dataset(permit: &DatasetPermit, freshness: i64) -> Dataset {
         uses: uses(&rule.uses),
         values: rule.values.clone().unwrap_or_default(),
         classification: rule.classification.to_string(),
+        coded: rule.coded.as_ref().map(ToString::to_string).unwrap_or_default(),
     });
     Dataset {
         name: permit.dataset.name.to_string(),

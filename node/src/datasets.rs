@@ -1,7 +1,8 @@
 //! The department's datasets: checked against their sources at start, scanned for releases.
 //!
 //! A scan reads the identifier and the ordered columns only, in the declared types, of the rows for which the agreement's
-//! condition and the order's predicate are true. What the source holds beside that is never touched.
+//! condition and the order's predicate are true. Columns that the agreement codes are coded here, before the predicate and before
+//! anything else sees a value. What the source holds beside that is never touched.
 
 mod expression;
 
@@ -9,6 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use concordat_policy::coded::Coded;
 use concordat_policy::column::{LINKED, SUBJECT};
 use concordat_policy::{Code, ColumnType, DatasetName, Name, Predicate, Refusal};
 use datafusion::arrow::datatypes::DataType;
@@ -16,7 +18,7 @@ use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::functions::expr_fn::isnan;
-use datafusion::logical_expr::{Expr, cast, when};
+use datafusion::logical_expr::{Expr, Operator, binary_expr, cast, when};
 use datafusion::prelude::ident;
 
 use crate::config::{ColumnConfig, Config, DatasetConfig, Finding, Findings};
@@ -51,10 +53,14 @@ pub struct Selection {
     pub linked: bool,
     /// The columns, in order.
     pub columns: Vec<(String, ColumnType)>,
-    /// The rows; `None` means all.
+    /// What every row must meet by the agreement; `None` means nothing. It meets values as the source holds them.
+    pub condition: Option<Predicate>,
+    /// The rows that are asked for; `None` means all. It meets coded values.
     pub predicate: Option<Predicate>,
-    /// The types of the columns that the predicate reads.
+    /// The types of the columns that both read.
     pub predicate_types: BTreeMap<String, ColumnType>,
+    /// The columns that are coded, by the agreement.
+    pub coded: BTreeMap<String, Coded>,
 }
 
 /// A scan that has begun.
@@ -151,20 +157,19 @@ impl Dataset {
 
     async fn streams(&self, order: &Selection, frame: DataFrame) -> Result<Vec<SendableRecordBatchStream>, SourceError> {
         let source = |column: &str| self.config.columns.get(column).map(|c| ident(&c.source));
-        let frame = match &order.predicate {
-            Some(predicate) => {
-                let typed = |column: &str| Some(value(source(column)?, *order.predicate_types.get(column)?));
-                frame.filter(expression::expression(predicate, &typed, &order.predicate_types).ok_or(unknown_column())?)?
-            }
-            None => frame,
-        };
+        let types = &order.predicate_types;
+        let held = |column: &str| value(source(column)?, *types.get(column)?, None).ok();
+        let coded = |column: &str| value(source(column)?, *types.get(column)?, order.coded.get(column)).ok();
+        let condition = order.condition.as_ref().map(|condition| expression::expression(condition, &held, types));
+        let predicate = order.predicate.as_ref().map(|predicate| expression::expression(predicate, &coded, types));
+        let frame = condition.into_iter().chain(predicate).try_fold(frame, |frame, only| frame.filter(only.ok_or(unknown_column())?))?;
         let mut wanted = vec![cast(ident(&self.config.identifier_column), DataType::Utf8).alias(SUBJECT)];
         if order.linked {
             let linked = self.config.linked.as_ref().ok_or(unknown_column())?;
             wanted.push(cast(ident(&linked.column), DataType::Utf8).alias(LINKED));
         }
         for (column, kind) in &order.columns {
-            wanted.push(value(source(column).ok_or(unknown_column())?, *kind).alias(column));
+            wanted.push(value(source(column).ok_or(unknown_column())?, *kind, order.coded.get(column))?.alias(column));
         }
         Ok(frame.select(wanted)?.execute_stream_partitioned().await?)
     }
@@ -290,14 +295,23 @@ fn unreadable(name: &DatasetName, operator: impl std::fmt::Display) -> Refusal {
 
 const CONNECTION: &str = "correct the dataset's table or query, the [[connection]], or the role's rights; the database must be running";
 
-/// A column in the type that is declared for it. A NaN is no number: it becomes null, else one row would decide every sum.
-fn value(column: Expr, kind: ColumnType) -> Expr {
-    let typed = cast(column, storage_type(kind));
-    if kind != ColumnType::Number {
-        return typed;
+/// A column in the type that is declared for it, coded where it is. A NaN is no number: it becomes null, else one row would decide
+/// every sum.
+fn value(column: Expr, kind: ColumnType, coded: Option<&Coded>) -> Result<Expr, DataFusionError> {
+    let mut typed = cast(column, storage_type(kind));
+    if kind == ColumnType::Number {
+        let null = Expr::Literal(ScalarValue::Float64(None), None);
+        typed = when(isnan(typed.clone()), null).otherwise(typed)?;
     }
-    let null = Expr::Literal(ScalarValue::Float64(None), None);
-    when(isnan(typed.clone()), null).otherwise(typed.clone()).unwrap_or(typed)
+    // A null is neither below nor above, and stays.
+    let below = coded.and_then(|coded| coded.at_least).map(|bound| (bound, Operator::Lt));
+    let above = coded.and_then(|coded| coded.at_most).map(|bound| (bound, Operator::Gt));
+    for (bound, beyond) in below.into_iter().chain(above) {
+        let bound = bound.value(kind).ok_or_else(|| DataFusionError::Plan("a bound that is no value of its column".into()))?;
+        let bound = expression::literal(&bound, kind);
+        typed = when(binary_expr(typed.clone(), beyond, bound.clone()), bound).otherwise(typed)?;
+    }
+    Ok(typed)
 }
 
 fn unknown_column() -> DataFusionError {

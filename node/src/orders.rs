@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use concordat_policy::agreement::{Dataset, Fingerprint};
+use concordat_policy::coded::Coded;
 use concordat_policy::column::LINKED;
 use concordat_policy::predicate::COMPARE_WITH_LISTED;
 use concordat_policy::{Agreement, Basis, Cause, Code, ColumnType, DatasetName, LinkageDomain, Name, Predicate, Refusal, Use, consent};
@@ -73,6 +74,8 @@ pub struct VerifiedOrder {
     pub condition: Option<Predicate>,
     /// The types of the columns that both read.
     pub predicate_types: BTreeMap<String, ColumnType>,
+    /// The columns that are coded, by the department's own copy of the agreement.
+    pub coded: BTreeMap<String, Coded>,
     /// Into how many parts the release is split.
     pub partitions: u32,
     /// The gateway's certificate.
@@ -87,13 +90,14 @@ impl VerifiedOrder {
     /// What the source is read for.
     #[must_use]
     pub fn selection(&self) -> Selection {
-        let both: Vec<Predicate> = self.condition.iter().chain(&self.predicate).cloned().collect();
         Selection {
             dataset: self.dataset.clone(),
             linked: self.links,
             columns: self.columns.clone(),
-            predicate: (!both.is_empty()).then_some(Predicate::And(both)),
+            condition: self.condition.clone(),
+            predicate: self.predicate.clone(),
             predicate_types: self.predicate_types.clone(),
+            coded: self.coded.clone(),
         }
     }
 }
@@ -162,6 +166,7 @@ impl Verifier {
             predicate,
             condition,
             predicate_types,
+            coded: dataset.coded(),
             partitions: request.partitions,
             certificate: certificate.clone(),
             request: wire.request.clone(),

@@ -136,6 +136,8 @@ pub struct ColumnPreview {
     pub leaves: bool,
     /// How many values its published list has.
     pub listed_values: Option<usize>,
+    /// Which values leave as a bound.
+    pub coded: Option<String>,
 }
 
 /// How many rows would leave for one purpose. Exact: for the department only.
@@ -275,8 +277,15 @@ async fn one(
     let own = own.ok_or_else(|| Refusal::internal("an agreed dataset that is not declared"))?;
     let columns = agreed.columns.iter().filter(|(_, rule)| rule.crosses_the_wire()).map(|(name, rule)| (name.clone(), rule.kind)).collect();
     let predicate_types = agreed.columns.iter().map(|(name, rule)| (name.clone(), rule.kind)).collect();
-    let selection =
-        Selection { dataset: name.clone(), linked: agreed.linked.is_some(), columns, predicate: agreed.row_condition(), predicate_types };
+    let selection = Selection {
+        dataset: name.clone(),
+        linked: agreed.linked.is_some(),
+        columns,
+        condition: agreed.row_condition(),
+        predicate: None,
+        predicate_types,
+        coded: agreed.coded(),
+    };
     let rules = purposes.iter().map(|purpose| rules(config, agreed, &purpose.id, &selection, consent)).collect::<Result<Vec<_>, _>>()?;
     let scan = datasets.scan(&selection, streams()).await?;
     let freshness = scan.freshness;
@@ -341,6 +350,7 @@ fn columns_of(agreed: &Dataset, own: &DatasetConfig) -> Vec<ColumnPreview> {
         uses: rule.map(|rule| rule.uses.iter().map(ToString::to_string).collect()).unwrap_or_default(),
         leaves: rule.is_some_and(concordat_policy::ColumnRule::crosses_the_wire),
         listed_values: rule.and_then(|rule| rule.values.as_ref()).map(Vec::len),
+        coded: rule.and_then(|rule| rule.coded).map(|coded| coded.to_string()),
     };
     known.chain(beside).map(shown).collect()
 }

@@ -16,9 +16,11 @@ use sha2::{Digest as _, Sha256};
 use self::file::File;
 pub use self::rows::{Condition, Test};
 pub use self::terms::{ConsentAge, Limits, WithdrawalReach};
+use crate::coded::Coded;
 use crate::column::{ColumnRule, LINKED, SUBJECT, Use};
 pub use crate::fingerprint::{Fingerprint, hex};
 use crate::identifier::IdentifierType;
+use crate::row_level::RowLevel;
 use crate::{DatasetName, Disclosure, Name, Predicate, Problem};
 
 /// A document for people to fill in: every field with what it means, permitting nothing, on no day of this century but its first.
@@ -124,6 +126,8 @@ pub struct Dataset {
     pub columns: BTreeMap<String, ColumnRule>,
     /// What a row must meet to be used at all: all of these.
     pub rows: Vec<Condition>,
+    /// What is said of rows of single subjects in answers.
+    pub row_level: RowLevel,
     /// Organisations that may know that it exists, beside those who may use it. They learn its name, and nothing of what is in it.
     pub known_to: BTreeSet<String>,
 }
@@ -140,6 +144,18 @@ impl Dataset {
     pub fn rows_in_words(&self) -> Option<String> {
         let words = self.rows.iter().map(ToString::to_string).collect::<Vec<_>>().join(", and ");
         (!words.is_empty()).then_some(words)
+    }
+
+    /// Whether rows of single subjects may stand in answers.
+    #[must_use]
+    pub fn puts_out(&self) -> bool {
+        self.subject_uses.contains(&Use::Output) || self.columns.values().any(|rule| rule.uses.contains(&Use::Output))
+    }
+
+    /// The columns that are coded.
+    #[must_use]
+    pub fn coded(&self) -> BTreeMap<String, Coded> {
+        self.columns.iter().filter_map(|(column, rule)| Some((column.clone(), rule.coded?))).collect()
     }
 
     /// Whether its second pseudonym may be used.
@@ -287,7 +303,7 @@ mod tests {
                       concurrent_queries rows_per_day releases_per_day withdrawals max_consent_age linkage keyholder epoch_days rotation party department signing_key linkage_key recipient \
                       organisation roles dataset name identifier type pattern uses basis power honours_objections consent_text columns \
                       disclosure dominance largest share p_percent round_to complement homogeneous zeros margins perturbation variance most \
-                      classification values rows is is_not is_in at_least at_most more_than less_than known_to linked listed";
+                      classification values rows is is_not is_in at_least at_most more_than less_than known_to linked listed coded row_level over";
         assert_eq!(draft.disclosure, Disclosure::default(), "and says what an agreement means that says nothing of it");
         let uncommented = ["objective = ", "retention = ", "impact_assessment = ", "contact = ", "perturbation = "];
         let told = uncommented.iter().fold(DRAFT.to_owned(), |text, field| text.replacen(&format!("# {field}"), field, 1));

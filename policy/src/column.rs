@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::coded::Coded;
 use crate::{DatasetName, Name, Value};
 
 /// The name under which every dataset shows its pseudonym. Reserved: no source column may be called so.
@@ -122,7 +123,7 @@ impl fmt::Display for FilterLimit {
 }
 
 /// What an agreement says of one column.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ColumnRule {
     /// The type of its values.
@@ -140,6 +141,9 @@ pub struct ColumnRule {
     /// How far the use `filter` goes; absent means any condition.
     #[serde(default)]
     pub filter: Option<FilterLimit>,
+    /// Bounds beyond which its numbers stand as the bound; absent means none.
+    #[serde(default)]
+    pub coded: Option<Coded>,
     /// What it means, for people.
     #[serde(default)]
     pub title: Option<String>,

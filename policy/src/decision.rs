@@ -3,6 +3,7 @@
 
 mod rule;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -66,12 +67,16 @@ pub struct Table {
     /// Which rows the agreement is about, in words; `None` for every row. A log's entry is bounded, so it is never long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<String>,
+    /// Which of the columns that are used are coded and how, in words; `None` for none. Bounded like `rows`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coded: Option<String>,
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} under the agreement '{}': {}", self.dataset, self.agreement, self.basis)?;
-        self.rows.iter().try_for_each(|rows| write!(f, "; only rows where {rows}"))
+        self.rows.iter().try_for_each(|rows| write!(f, "; only rows where {rows}"))?;
+        self.coded.iter().try_for_each(|coded| write!(f, "; coded: {coded}"))
     }
 }
 
@@ -81,6 +86,16 @@ const MAX_WORDS: usize = 500;
 fn rows_in_brief(dataset: &Dataset) -> Option<String> {
     let words = dataset.rows_in_words()?;
     Some(if words.len() > MAX_WORDS { "a condition holds, which the agreement states in full".into() } else { words })
+}
+
+/// `income below 0 as 0, above 100000 as 100000` for each column that is used and coded.
+fn coded_in_brief(dataset: &Dataset, uses: &ColumnUses) -> Option<String> {
+    let used: BTreeSet<&str> = uses.iter().filter(|(of, ..)| **of == dataset.name).map(|(_, column, _)| column).collect();
+    let coded = dataset.columns.iter().filter(|(column, _)| used.contains(column.as_str()));
+    let words: Vec<String> = coded.filter_map(|(column, rule)| Some(format!("{column} {}", rule.coded?))).collect();
+    let words = words.join("; ");
+    Some(if words.len() > MAX_WORDS { "columns are, as the agreement states in full".into() } else { words })
+        .filter(|words| !words.is_empty())
 }
 
 /// What was permitted.
@@ -106,6 +121,7 @@ impl Decision {
             agreement: permit.agreement.clone(),
             basis: BasisKind::from(&permit.dataset.basis),
             rows: rows_in_brief(&permit.dataset),
+            coded: coded_in_brief(&permit.dataset, uses),
         });
         let mut rules = Vec::new();
         if minimum > 0 {
@@ -167,8 +183,19 @@ mod tests {
     }
 
     #[test]
+    fn only_columns_that_are_used_are_said_to_be_coded() {
+        let text = AGREEMENT.replace("amount = {", "amount = { coded = { at_most = 9 },");
+        let dataset = &Agreement::parse(&text).unwrap().datasets[1];
+        let mut uses = ColumnUses::default();
+        uses.touch(&dataset.name);
+        assert_eq!(coded_in_brief(dataset, &uses), None);
+        uses.add(&dataset.name, "amount", crate::Use::Filter);
+        assert_eq!(coded_in_brief(dataset, &uses).as_deref(), Some("amount above 9 as 9"));
+    }
+
+    #[test]
     fn it_reads_as_tables_uses_and_rules() {
-        let table = |dataset: &str, basis| Table { dataset: dataset.into(), agreement: name("one"), basis, rows: None };
+        let table = |dataset: &str, basis| Table { dataset: dataset.into(), agreement: name("one"), basis, rows: None, coded: None };
         let decision = Decision {
             tables: vec![table("dfe.attainment", BasisKind::StatutoryHonouringObjections), table("dfe.attainments", BasisKind::Consent)],
             columns: vec!["dfe.attainment.region: group_by".into(), "dfe.attainments.subject: join".into()],
@@ -185,5 +212,7 @@ mod tests {
         assert_eq!(words.len(), 6);
         let narrowed = Table { rows: Some("year is at least 2020".into()), ..table("dfe.attainment", BasisKind::Consent) };
         assert!(narrowed.to_string().ends_with("people agreed; only rows where year is at least 2020"), "{narrowed}");
+        let coded = Table { coded: Some("income above 9 as 9".into()), ..narrowed };
+        assert!(coded.to_string().ends_with("at least 2020; coded: income above 9 as 9"), "{coded}");
     }
 }

@@ -208,7 +208,7 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, Said> {
         let measure = Measure::any_of(roles.iter());
         term(format!("recipient {organisation}: roles"), Some(list(roles)), measure);
     }
-    for Dataset { name, identifier, subject_uses: _, linked, basis, columns, rows, known_to } in datasets {
+    for Dataset { name, identifier, subject_uses: _, linked, basis, columns, rows, row_level, known_to } in datasets {
         // With its pattern, where it has one of its own.
         let path = |column| path(name, column);
         let dataset = format!("{}: identifier", path(None));
@@ -221,6 +221,10 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, Said> {
         };
         term(format!("{}: basis", path(None)), Some(basis_of(basis)), measure);
         term(format!("{}: known_to", path(None)), (!known_to.is_empty()).then(|| list(known_to)), Measure::any_of(known_to));
+        let of_rows = |what: &str| format!("{}: row_level {what}", path(None));
+        term(of_rows("k"), row_level.k.map(|k| k.to_string()), Measure::Least(row_level.k.unwrap_or_default().into()));
+        term(of_rows("over"), row_level.over.as_ref().map(list), Measure::Words);
+        term(of_rows("rows_per_day"), row_level.rows_per_day.map(|rows| rows.to_string()), Measure::Words);
         // By column, so that one condition's change is told alone.
         for column in rows.iter().map(|condition| &condition.column).collect::<BTreeSet<_>>() {
             let tests = rows.iter().filter(|condition| condition.column == *column).map(|condition| condition.test.to_string());
@@ -228,10 +232,15 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, Said> {
             let words = tests.iter().cloned().collect::<Vec<_>>().join(", and ");
             term(format!("{}: rows only where it", path(Some(column))), Some(words), Measure::AllOf { of: dataset.clone(), tests });
         }
-        for (column, ColumnRule { kind, classification, uses: _, values, filter, title }) in columns {
+        for (column, ColumnRule { kind, classification, uses: _, values, filter, coded, title }) in columns {
             term(format!("{}: type", path(Some(column))), Some(kind.to_string()), Measure::Words);
             term(format!("{}: classification", path(Some(column))), Some(classification.to_string()), Measure::Words);
             term(format!("{}: values", path(Some(column))), values.as_ref().map(list), Measure::Words);
+            if let Some(coded) = coded {
+                let tests: BTreeSet<String> = coded.to_string().split(", ").map(str::to_owned).collect();
+                let measure = Measure::AllOf { of: format!("{}: type", path(Some(column))), tests };
+                term(format!("{}: coded", path(Some(column))), Some(coded.to_string()), measure);
+            }
             if let Some(limit) = filter {
                 let words = limit.to_string();
                 let measure = Measure::AllOf { of: format!("{}: type", path(Some(column))), tests: BTreeSet::from([words.clone()]) };

@@ -93,13 +93,13 @@ pub fn describe(agreement: &Agreement) -> String {
             let _ = writeln!(text, "  contact     {}", one_line(contact));
         }
         let own = agreement.datasets.iter().filter(|dataset| dataset.name.department == party.department);
-        own.for_each(|dataset| describe_dataset(&mut text, dataset));
+        own.for_each(|dataset| describe_dataset(&mut text, dataset, agreement.minimum_subjects));
     }
     let _ = writeln!(text, "\nThis text is sha256 {}", agreement.digest);
     text
 }
 
-fn describe_dataset(text: &mut String, dataset: &Dataset) {
+fn describe_dataset(text: &mut String, dataset: &Dataset, minimum: u32) {
     let basis = match &dataset.basis {
         Basis::Consent { text } => format!("people agreed; they were asked: {}", one_line(text)),
         Basis::Statutory { power, honours_objections: true } => format!("{}; objections are honoured", one_line(power)),
@@ -112,6 +112,9 @@ fn describe_dataset(text: &mut String, dataset: &Dataset) {
     }
     if let Some(rows) = dataset.rows_in_words() {
         let _ = writeln!(text, "    only rows where {rows}");
+    }
+    if dataset.puts_out() {
+        let _ = writeln!(text, "    {}", dataset.row_level.in_words(minimum));
     }
     if !dataset.known_to.is_empty() {
         let organisations: Vec<String> = dataset.known_to.iter().map(|organisation| one_line(organisation)).collect();
@@ -153,7 +156,8 @@ fn kind(rule: &ColumnRule) -> String {
 }
 
 fn uses_of(rule: &ColumnRule) -> String {
-    let limit = if rule.filter.is_some() { "; filter only by its listed values" } else { "" };
+    let coded = rule.coded.map_or_else(String::new, |coded| format!("; coded: {coded}"));
+    let limit = format!("{}{coded}", if rule.filter.is_some() { "; filter only by its listed values" } else { "" });
     if rule.uses == BTreeSet::from([Use::Filter]) {
         return format!("filter: decides which rows count, and never leaves the department{limit}");
     }
@@ -242,6 +246,22 @@ mod tests {
         let text = AGREEMENT.replace("\"filter\"], values", "\"filter\"], filter = \"listed\", values");
         let shown = describe(&Agreement::parse(&text).unwrap());
         assert!(shown.contains("  group_by, filter; filter only by its listed values\n"), "{shown}");
+    }
+
+    #[test]
+    fn a_column_that_is_coded_is_told() {
+        let text = AGREEMENT.replace("amount = {", "amount = { coded = { at_least = 0, at_most = 9 },");
+        let shown = describe(&Agreement::parse(&text).unwrap());
+        assert!(shown.contains("never leaves the department; coded: below 0 as 0, above 9 as 9\n"), "{shown}");
+    }
+
+    #[test]
+    fn rows_of_single_people_are_told_where_there_can_be_any() {
+        let text = AGREEMENT.replace("\"group_by\", \"filter\"", "\"group_by\", \"filter\", \"output\"");
+        let words = "    rows of single subjects only where at least 10 share every value shown, and at most 10000 of them a day\n";
+        let shown = describe(&Agreement::parse(&text).unwrap());
+        assert_eq!(shown.matches(words).count(), 1, "{shown}");
+        assert!(!describe(&Agreement::parse(AGREEMENT).unwrap()).contains("rows of single subjects"));
     }
 
     #[test]

@@ -11,6 +11,7 @@
 pub mod agreement;
 pub mod authorize;
 pub mod cause;
+pub mod coded;
 pub mod column;
 pub mod consent;
 pub mod decision;
@@ -30,6 +31,7 @@ pub mod purpose;
 pub mod refusal;
 pub mod replaced;
 pub mod revocation;
+pub mod row_level;
 pub mod seen;
 pub mod signature;
 pub mod succession;

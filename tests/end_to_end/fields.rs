@@ -1,6 +1,8 @@
 //! What an agreement says beside the uses of columns, kept by those who are to keep it: conditions on rows, quotas by each
 //! department's own count, and who may know of a dataset.
 
+use arrow::array::{Array as _, AsArray as _};
+use arrow::datatypes::Int64Type;
 use concordat::federation::{Federation, Layout, adopt};
 use concordat_policy::Code;
 use serde_json::json;
@@ -24,7 +26,7 @@ const NARROWER: &[(&str, &str)] = &[
 const CLAIMS_ROWS: &str = "claim_started is at most 2025-06-30";
 
 /// Changes the text of the agreement `opportunity`, and has every party sign it.
-fn agreed(layout: &Layout, changes: &[(&str, &str)]) {
+pub fn agreed(layout: &Layout, changes: &[(&str, &str)]) {
     let mut text = std::fs::read_to_string(layout.estate().join("agreements/opportunity.toml")).unwrap();
     for &(from, to) in changes {
         assert!(text.contains(from), "{from} is not in {text}");
@@ -91,6 +93,47 @@ async fn only_rows_that_the_agreement_is_about_are_ever_counted() {
     assert!(why.text().contains(&line), "{}{}", why.text(), why.stderr);
     // That a column decides over rows makes no use of it permitted.
     assert!(sandbox.query(&format!("{CLAIMS} WHERE claim_started > DATE '2020-01-01'")).await.is_err());
+}
+
+#[tokio::test]
+async fn values_beyond_a_bound_stand_as_the_bound_for_numbers_and_conditions_alike() {
+    let coded: &[(&str, &str)] = &[("attainment8 = {", "attainment8 = { coded = { at_least = 30, at_most = 60 },")];
+    let sandbox = Sandbox::with(10_000, |_| {}, |layout| agreed(layout, coded)).await;
+    let oracle = Oracle::over(&sandbox.layout).await;
+    let attainment = "(SELECT subject, region, CASE WHEN attainment8 < 30 THEN 30.0 WHEN attainment8 > 60 THEN 60.0 ELSE attainment8 END \
+                      AS attainment8 FROM dfe.attainment)";
+    for (keys, sql) in [
+        (
+            1,
+            "SELECT a.region, count(DISTINCT a.subject) AS n, avg(a.attainment8) AS m, count(a.attainment8) AS k FROM {a} a GROUP BY a.region",
+        ),
+        (0, "SELECT count(DISTINCT a.subject) AS n, avg(a.attainment8) AS m FROM {a} a WHERE a.attainment8 >= 60"),
+        (0, "SELECT count(DISTINCT a.subject) AS n, avg(a.attainment8) AS m FROM {a} a WHERE a.attainment8 < 31"),
+        (
+            1,
+            "SELECT a.region, count(DISTINCT a.subject) AS n, sum(CASE WHEN a.attainment8 >= 60 THEN 1 ELSE 0 END) AS k FROM {a} a GROUP BY a.region",
+        ),
+    ] {
+        let asked = sql.replace("{a}", "dfe.attainment");
+        let answer = sandbox.query(&asked).await.unwrap_or_else(|e| panic!("{asked}: {e:?}"));
+        assert!(agree(&answer, &oracle.query(&sql.replace("{a}", attainment)).await, keys) > 0, "{asked}: nothing was compared");
+        let told = "values of dfe.attainment are coded at their department: attainment8 below 30 as 30, above 60 as 60";
+        assert!(answer.summary["rules"].as_array().unwrap().iter().any(|rule| rule == told), "{}", answer.summary["rules"]);
+    }
+    // Nobody is beyond, whatever is asked, though many are.
+    let raw = oracle.query("SELECT count(DISTINCT subject) AS n FROM dfe.attainment WHERE attainment8 > 60").await;
+    assert!(raw[0]["n"].as_primitive::<Int64Type>().value(0) > 100);
+    for condition in ["> 60", "> 60.5", "< 30", "= 72.5", "BETWEEN 61 AND 90"] {
+        let answer = sandbox.query(&format!("SELECT count(DISTINCT subject) AS n FROM dfe.attainment WHERE attainment8 {condition}")).await;
+        let answer = answer.unwrap_or_else(|e| panic!("{condition}: {e:?}"));
+        assert!(answer.batches.iter().all(|batch| batch["n"].null_count() == batch.num_rows()), "{condition}");
+    }
+
+    let catalogue = run(&sandbox, &["catalogue", "attainment8", "--output", "json"]).json();
+    let words = "below 30 as 30, above 60 as 60";
+    assert_eq!(catalogue["datasets"][0]["columns"][0]["coded"], words);
+    let explained = run(&sandbox, &["explain", "SELECT avg(attainment8) AS m FROM dfe.attainment"]).text();
+    assert!(explained.contains(&format!("; coded: attainment8 {words}\n")), "{explained}");
 }
 
 #[tokio::test]

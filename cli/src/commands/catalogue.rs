@@ -132,14 +132,16 @@ fn freshness(dataset: &Dataset) -> Option<String> {
 /// The most values that stand beside a column's title.
 const FEW: usize = 5;
 
-/// The column's title and, for a short list, its values.
+/// The column's title, for a short list its values, and how it is coded.
 fn meaning(column: &Column) -> String {
     let values = match column.values.as_slice() {
-        [] => return column.title.clone(),
+        [] => String::new(),
         values if values.len() <= FEW => format!("({})", values.join(" | ")),
         values => format!("({} values)", values.len()),
     };
-    format!("{} {values}", column.title).trim_start().to_owned()
+    let coded = if column.coded.is_empty() { String::new() } else { format!("({})", column.coded) };
+    let parts = [column.title.as_str(), &values, &coded];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 fn to_json(catalogue: &CatalogueResponse) -> Value {
@@ -150,8 +152,11 @@ fn to_json(catalogue: &CatalogueResponse) -> Value {
     let datasets = catalogue.datasets.iter().map(|d| {
         let columns = d.columns.iter().map(|c| {
             let classification = Some(&c.classification).filter(|c| !c.is_empty());
-            let (name, kind, title) = (&c.name, &c.r#type, &c.title);
-            json!({ "name": name, "type": kind, "title": title, "uses": c.uses, "values": c.values, "classification": classification })
+            let coded = Some(&c.coded).filter(|coded| !coded.is_empty());
+            json!({
+                "name": c.name, "type": c.r#type, "title": c.title, "uses": c.uses, "values": c.values,
+                "classification": classification, "coded": coded,
+            })
         });
         json!({
             "name": d.name, "agreement": d.agreement, "identifier_type": d.identifier_type, "minimum_subjects": d.minimum_subjects,

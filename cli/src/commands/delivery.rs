@@ -4,9 +4,11 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use clap::{Args, ValueEnum as _};
+use serde_json::Value;
 
-use crate::client::Reading;
+use crate::client::{Answer, Reading};
 use crate::failure::{Failure, Result};
 use crate::launch::interrupted;
 use crate::out;
@@ -89,16 +91,35 @@ impl Delivery {
         Ok(())
     }
 
+    /// Writes what is whole already, and says `notes` on standard error.
+    ///
+    /// # Errors
+    /// That it could not be written; then there is no file.
+    pub(crate) fn hand_over(&self, view: Option<&str>, whole: &Answer, format: Format, notes: &[String]) -> Result<()> {
+        let to = self.to.as_deref().map_or_else(|| Ok(Sink::stdout()), Sink::file)?;
+        let gone = to.gone();
+        let mut writing = Writing::start(format, &self.head(view, &whole.schema, &whole.summary), to)?;
+        whole.batches.iter().try_for_each(|batch| writing.write(batch.clone()))?;
+        let own = writing.finish(&whole.summary)?;
+        if !self.quiet && !gone.yes() {
+            notes.iter().chain(&own).for_each(|note| out::progress(note));
+        }
+        Ok(())
+    }
+
+    fn head<'a>(&self, view: Option<&'a str>, schema: &'a SchemaRef, summary: &'a Value) -> Head<'a> {
+        let arrow_file = self.to.as_deref().is_some_and(|path| path.extension().is_some_and(|e| e == "arrow"));
+        Head { view, schema, summary, colour: self.to.is_none() && out::colour(), arrow_file }
+    }
+
     async fn write(&self, view: Option<&str>, mut reading: Reading, format: Format, to: Sink, progress: &Progress) -> Result<Vec<String>> {
         let (schema, summary, gone) = (reading.schema().clone(), reading.summary(), to.gone());
         let on_terminal = self.to.is_none() && std::io::stdout().is_terminal();
-        let arrow_file = self.to.as_deref().is_some_and(|path| path.extension().is_some_and(|e| e == "arrow"));
-        let colour = self.to.is_none() && out::colour();
         if on_terminal && format != Format::Table {
             // Two writers on one terminal would overwrite each other.
             progress.clear();
         }
-        let mut writing = Writing::start(format, &Head { view, schema: &schema, summary: &summary, colour, arrow_file }, to)?;
+        let mut writing = Writing::start(format, &self.head(view, &schema, &summary), to)?;
         while let Some(batch) = reading.next().await? {
             writing.write(batch)?;
             if gone.yes() {

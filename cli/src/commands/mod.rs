@@ -8,6 +8,7 @@ pub(crate) mod default_mission;
 pub(crate) mod delivery;
 pub(crate) mod demo;
 pub(crate) mod departments;
+pub(crate) mod dummy;
 pub(crate) mod errors;
 pub(crate) mod explain;
 pub(crate) mod in_force;

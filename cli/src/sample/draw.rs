@@ -5,21 +5,23 @@
 
 /// What a stream of draws is about. Adding a topic never changes what another one draws.
 #[derive(Clone, Copy)]
-pub(super) enum Topic {
+pub(crate) enum Topic {
     Person = 1,
     Membership = 2,
     Identifier = 3,
     Consent = 4,
     Firm = 5,
     Employer = 6,
+    /// A column of `concordat dummy`.
+    Dummy = 7,
 }
 
 /// One stream of draws.
-pub(super) struct Draw(u64);
+pub(crate) struct Draw(u64);
 
 impl Draw {
     /// The stream of one person and topic; `part` separates departments where the topic has one stream each.
-    pub(super) fn of(seed: u64, person: u64, topic: Topic, part: u64) -> Self {
+    pub(crate) fn of(seed: u64, person: u64, topic: Topic, part: u64) -> Self {
         let mut draw = Self(seed);
         for word in [topic as u64, part, person] {
             draw.0 = draw.next().wrapping_add(word.wrapping_mul(0xD6E8_FEB8_6659_FD93));
@@ -42,12 +44,12 @@ impl Draw {
     }
 
     /// Whether something of probability `p` happens.
-    pub(super) fn chance(&mut self, p: f64) -> bool {
+    pub(crate) fn chance(&mut self, p: f64) -> bool {
         self.unit() < p
     }
 
     /// A whole number in 0..`bound` (0 for a bound of 0).
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         // The bias is at most bound / 2^64: nothing a sample shows.
         self.next().checked_rem(bound).unwrap_or(0)
     }

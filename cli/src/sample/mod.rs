@@ -9,7 +9,7 @@
 
 mod columns;
 mod consent;
-mod draw;
+pub(crate) mod draw;
 mod estate;
 mod firms;
 mod nino;

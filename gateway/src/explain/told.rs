@@ -44,6 +44,7 @@ fn of_table(table: &Table, decision: &Decision, permit: &Permit) -> Option<v1::E
         basis_text: text.clone(),
         columns: of_columns(decision.uses_of(table), agreed),
         rows: table.rows.clone().unwrap_or_default(),
+        coded: table.coded.clone().unwrap_or_default(),
     })
 }
 
@@ -74,7 +75,7 @@ fn of_rule(rule: &Rule) -> v1::ExplainedRule {
         None => named,
     };
     match *rule {
-        Rule::MinimumSubjects { subjects, .. } => v1::ExplainedRule { subjects, ..named },
+        Rule::MinimumSubjects { subjects, .. } | Rule::RowsOfFewLeftOut { subjects, .. } => v1::ExplainedRule { subjects, ..named },
         Rule::Dominance { largest, share, .. } => v1::ExplainedRule { largest, share, ..named },
         Rule::PPercent { percent, .. } => v1::ExplainedRule { percent, ..named },
         Rule::Rounded { to, .. } => v1::ExplainedRule { to, ..named },

@@ -7,6 +7,7 @@
 //! | queries at a time, waiting | the gateway's, in all and per caller | after authorisation, before planning | `places.rs` |
 //! | rows per day | the gateway's, per caller | checked with the place, charged from receipts | `rows.rs` |
 //! | requests per minute, queries at a time, rows per day | the gateway's or the agreement's, the stricter | after planning, before any order | here |
+//! | rows of single subjects per day | the agreement's, per dataset | checked before any order, charged before the answer is given | `rows.rs` |
 //! | memory | the gateway's, per query, per caller and in all | while executing and until the answer is read | `memory.rs` |
 //!
 //! Invariants
@@ -40,6 +41,7 @@ use rows::Rows;
 pub use settings::{AgreementShare, DetachedSettings, Settings, Share};
 
 use crate::authenticate::{Caller, Identity};
+use crate::plan::Quota;
 
 /// Whose limits: a user of an organisation, as an issuer names it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -201,6 +203,37 @@ impl Limits {
     pub(crate) async fn charge(&self, caller: &Key, released: &BTreeMap<String, u64>) -> Result<(), Refusal> {
         self.rows.charge(caller, released, today()).await
     }
+
+    /// Lets a query begin that puts out rows of single subjects.
+    ///
+    /// # Errors
+    /// [`Code::LimitExceeded`] when none are left today of one of `quotas`.
+    pub(crate) fn rows_out_left(&self, quotas: &[Quota]) -> Result<(), Refusal> {
+        within(quotas, self.rows.used_up(&counted(quotas), today()))
+    }
+
+    /// Charges so many rows of single subjects, and returns when that is durable. All of them may go out, or none.
+    ///
+    /// # Errors
+    /// [`Code::LimitExceeded`] when one of `quotas` has fewer left; [`Code::Internal`] when it cannot be made durable.
+    pub(crate) async fn put_out(&self, quotas: &[Quota], rows: usize) -> Result<(), Refusal> {
+        let rows = u64::try_from(rows).unwrap_or(u64::MAX);
+        within(quotas, self.rows.put_out(&counted(quotas), rows, today()).await?)
+    }
+}
+
+/// Under which name each is counted, and the most that it may reach.
+fn counted(quotas: &[Quota]) -> Vec<(String, u64)> {
+    quotas.iter().map(|quota| (format!("{} {}", quota.agreement, quota.dataset), quota.most)).collect()
+}
+
+/// The refusal where one of `quotas` is `beyond` what it may reach. How much of it others have used is not told.
+fn within(quotas: &[Quota], beyond: Option<usize>) -> Result<(), Refusal> {
+    let Some(Quota { agreement, dataset, most }) = beyond.and_then(|index| quotas.get(index)) else { return Ok(()) };
+    let message = format!(
+        "the answer has more rows of single subjects of {dataset} than are left today of the {most} that the agreement '{agreement}' lets out"
+    );
+    Err(limit(message, &format!("ask for counts, or for fewer rows; else {}", tomorrow())).department(&dataset.department))
 }
 
 /// The stricter of an agreement's own limit and the gateway's, and whose it is.

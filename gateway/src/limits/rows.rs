@@ -1,5 +1,5 @@
-//! Rows that departments released today, for each caller and under each agreement: counted from receipts, kept in a file, so
-//! that a restart does not forget them. A day is a UTC day; a clock that is set back does not open a new one.
+//! Rows that departments released today, for each caller and under each agreement, counted from receipts; and rows of single subjects
+//! that answers held, for each dataset of an agreement. Kept in a file, so that a restart does not forget them. A day is a UTC day; a clock that is set back does not open a new one.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -30,6 +30,7 @@ struct Day {
     date: NaiveDate,
     callers: BTreeMap<Key, u64>,
     agreements: BTreeMap<String, u64>,
+    put_out: BTreeMap<String, u64>,
     changes: u64,
 }
 
@@ -40,6 +41,7 @@ struct Kept {
     day: NaiveDate,
     callers: Vec<KeptCaller>,
     agreements: BTreeMap<String, u64>,
+    put_out: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -63,12 +65,13 @@ impl Rows {
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => return Err(e),
         };
-        let mut day = Day { date: today, callers: BTreeMap::new(), agreements: BTreeMap::new(), changes: 0 };
+        let mut day = Day { date: today, callers: BTreeMap::new(), agreements: BTreeMap::new(), put_out: BTreeMap::new(), changes: 0 };
         if let Some(kept) = kept.filter(|k| k.day >= today) {
             day.date = kept.day;
             let key = |c: KeptCaller| (Key { issuer: c.issuer, organisation: c.organisation, subject: c.subject }, c.rows);
             day.callers = kept.callers.into_iter().map(key).collect();
             day.agreements = kept.agreements;
+            day.put_out = kept.put_out;
         }
         Ok(Self { path, day: Mutex::new(day), saved: tokio::sync::Mutex::new(0) })
     }
@@ -103,6 +106,40 @@ impl Rows {
             day.changes += 1;
             day.changes
         });
+        self.save(change, today).await
+    }
+
+    /// Of these, which are counted each under a name with the most that it may reach: the first that has reached it.
+    pub(super) fn used_up(&self, counted: &[(String, u64)], today: NaiveDate) -> Option<usize> {
+        self.with(today, |day| counted.iter().position(|(name, most)| day.put_out.get(name).copied().unwrap_or(0) >= *most))
+    }
+
+    /// Adds rows that an answer holds under each of these names, if none goes beyond the most that it may reach, and returns when that
+    /// is durable. Otherwise adds none, and says which would.
+    ///
+    /// # Errors
+    /// [`concordat_policy::Code::Internal`] when it cannot be made durable.
+    pub(super) async fn put_out(&self, counted: &[(String, u64)], rows: u64, today: NaiveDate) -> Result<Option<usize>, Refusal> {
+        let change = self.with(today, |day| {
+            let left = |(name, most): &(String, u64)| most.saturating_sub(day.put_out.get(name).copied().unwrap_or(0));
+            if let Some(beyond) = counted.iter().position(|one| rows > left(one)) {
+                return Err(beyond);
+            }
+            for (name, _) in counted {
+                let count = day.put_out.entry(name.clone()).or_default();
+                *count = count.saturating_add(rows);
+            }
+            day.changes += 1;
+            Ok(day.changes)
+        });
+        match change {
+            Ok(change) => self.save(change, today).await.map(|()| None),
+            Err(beyond) => Ok(Some(beyond)),
+        }
+    }
+
+    /// Returns when a change is durable.
+    async fn save(&self, change: u64, today: NaiveDate) -> Result<(), Refusal> {
         let mut saved = self.saved.lock().await;
         if *saved >= change {
             return Ok(());
@@ -123,6 +160,7 @@ impl Rows {
             day.date = today;
             day.callers.clear();
             day.agreements.clear();
+            day.put_out.clear();
         }
         work(&mut day)
     }
@@ -136,7 +174,12 @@ impl Day {
             subject: key.subject.clone(),
             rows: *rows,
         };
-        Kept { day: self.date, callers: self.callers.iter().map(caller).collect(), agreements: self.agreements.clone() }
+        Kept {
+            day: self.date,
+            callers: self.callers.iter().map(caller).collect(),
+            agreements: self.agreements.clone(),
+            put_out: self.put_out.clone(),
+        }
     }
 }
 
@@ -169,6 +212,22 @@ mod tests {
         assert_eq!(Rows::open(folder.path(), day(3)).unwrap().of_caller(&key("a"), day(3)), Some(0));
         assert_eq!(again.of_caller(&key("a"), day(3)), Some(0));
         assert_eq!(again.of_agreement("x", day(3)), 0);
+    }
+
+    #[tokio::test]
+    async fn rows_that_are_put_out_never_go_beyond_what_any_owner_permits() {
+        let folder = tempfile::tempdir().unwrap();
+        let rows = Rows::open(folder.path(), day(2)).unwrap();
+        let counted = [("x a.one".to_owned(), 10), ("y b.two".to_owned(), 6)];
+        assert_eq!(rows.put_out(&counted, 5, day(2)).await.unwrap(), None);
+        assert_eq!(rows.put_out(&counted, 2, day(2)).await.unwrap(), Some(1), "one more row than the second permits");
+        assert_eq!(rows.put_out(&counted[..1], 5, day(2)).await.unwrap(), None, "nothing was added of what was refused");
+        let again = Rows::open(folder.path(), day(2)).unwrap();
+        for rows in [&rows, &again] {
+            assert_eq!((rows.used_up(&counted, day(2)), rows.used_up(&counted[1..], day(2))), (Some(0), None));
+            assert_eq!(rows.of_agreement("x a.one", day(2)), 0, "counted apart from what departments released");
+        }
+        assert_eq!(again.used_up(&counted, day(3)), None);
     }
 
     #[tokio::test]

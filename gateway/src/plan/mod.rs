@@ -16,9 +16,11 @@ mod protect;
 mod release_table;
 mod repetition;
 mod rewrite;
+mod rows_out;
 mod safe;
 mod session;
 mod shape;
+mod sharing;
 mod statement;
 mod substitution;
 mod summarise;
@@ -46,6 +48,7 @@ pub(crate) use failure::refusal_of;
 pub(crate) use parameters::{MAX_PARAMETERS, examples, read_as, written_out};
 pub(crate) use release_table::{ReleaseExec, ReleaseSpec};
 use rewrite::Rewriter;
+pub(crate) use rows_out::{Quota, RowsOut};
 pub(crate) use session::VIEWS;
 use shape::{Safe, Shape, refuse};
 pub(crate) use statement::{Statement, tables};
@@ -79,6 +82,7 @@ pub struct Plan {
     magnitudes: bool,
     leaves_out: bool,
     undecided: bool,
+    out: Option<RowsOut>,
     tallies: Vec<Arc<Tally>>,
 }
 
@@ -96,6 +100,9 @@ impl Plan {
         let mut rewriter = Rewriter::new(permit, engine.noise);
         let (logical, masked) = protected(&mut rewriter, plan).map_err(refusal_of)?;
         permit.judge(&rewriter.uses)?;
+        if let Some(refusal) = rewriter.unfit {
+            return Err(refusal);
+        }
         substitution::bounded(&logical).map_err(refusal_of)?;
         let width = logical.schema().fields().len() - usize::from(masked);
         let columns = answer_columns(&logical, width);
@@ -112,6 +119,7 @@ impl Plan {
             magnitudes: rewriter.magnitudes,
             leaves_out: rewriter.leaves_out,
             undecided: rewriter.undecided,
+            out: rewriter.out,
             tallies: rewriter.tallies,
         })
     }
@@ -138,6 +146,7 @@ impl Plan {
     /// What was permitted under `permit`: tables, uses, and the rules that apply.
     pub(crate) fn decision(&self, permit: &Permit) -> Decision {
         let mut decision = Decision::of(permit, &self.uses, self.minimum, self.magnitudes);
+        decision.rules.extend(self.out.as_ref().map(|out| out.rule.clone()));
         decision.rules.extend(self.leaves_out.then_some(Rule::SmallGroupsLeftOut));
         decision.rules.extend(self.undecided.then_some(Rule::ConditionsOnWithheld));
         decision
@@ -188,6 +197,11 @@ impl Plan {
         self.leaves_out
     }
 
+    /// What binds the rows of single subjects that it puts out, if it does.
+    pub(crate) fn rows_out(&self) -> Option<&RowsOut> {
+        self.out.as_ref()
+    }
+
     /// The schema of the answer: the statement's columns and, where something may be withheld, [`WITHHELD`].
     pub(crate) fn answer_schema(&self) -> SchemaRef {
         if !self.masked {
@@ -234,7 +248,7 @@ fn protected(rewriter: &mut Rewriter<'_>, plan: LogicalPlan) -> Result<(LogicalP
                         .advice("use count(*)"),
                 );
             }
-            let plan = rewriter.visible_only(rows)?;
+            let plan = rewriter.rows_out(rows)?;
             covered::check(&plan, true)?;
             Ok((plan, false))
         }

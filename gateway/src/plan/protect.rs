@@ -40,6 +40,7 @@ use futures::TryStreamExt as _;
 pub(super) use rule::{Kind, Rule, Value};
 
 use super::margins::ExpandPlanner;
+use super::sharing::SharingPlanner;
 use super::tally::TallyPlanner;
 
 /// The logical node's name.
@@ -213,7 +214,7 @@ impl ExecutionPlan for ProtectExec {
     }
 }
 
-/// The planner of a session, with [`Protect`], `Tally` and `Expand` known to it.
+/// The planner of a session, with [`Protect`], `Tally`, `Expand` and `RowsOfFew` known to it.
 #[derive(Debug)]
 pub(super) struct QueryPlanner;
 
@@ -224,6 +225,7 @@ impl datafusion::execution::context::QueryPlanner for QueryPlanner {
             Arc::new(ProtectPlanner),
             Arc::new(TallyPlanner),
             Arc::new(ExpandPlanner),
+            Arc::new(SharingPlanner),
         ])
         .create_physical_plan(plan, session)
         .await

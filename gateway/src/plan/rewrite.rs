@@ -32,6 +32,7 @@ use super::expression::{Place, Read, not_offered, outer_reference};
 use super::link::{Carried, carried};
 use super::listed::listed_only;
 use super::release_table::ReleaseTable;
+use super::rows_out::RowsOut;
 use super::shape::{Linked, Origin, Present, Rows, Safe, Shape, SourceColumn, Visible, find, refuse};
 use super::tally::Tally;
 
@@ -57,6 +58,12 @@ pub(super) struct Rewriter<'a> {
     pub(super) leaves_out: bool,
     /// Whether a condition may meet a withheld value: it is then neither true nor false, and the row is not in the answer.
     pub(super) undecided: bool,
+    /// The columns by which rows are ordered.
+    pub(super) sorted: BTreeSet<SourceColumn>,
+    /// What binds the rows of single subjects that are put out, if any are.
+    pub(super) out: Option<RowsOut>,
+    /// Why they may not be, if every use of a column is permitted.
+    pub(super) unfit: Option<Refusal>,
     /// What counts who found a partner.
     pub(super) tallies: Vec<Arc<Tally>>,
     nodes: usize,
@@ -75,6 +82,9 @@ impl<'a> Rewriter<'a> {
             secret,
             leaves_out: false,
             undecided: false,
+            sorted: BTreeSet::new(),
+            out: None,
+            unfit: None,
             tallies: Vec::new(),
             nodes: 0,
             names: 0,
@@ -475,6 +485,7 @@ impl<'a> Rewriter<'a> {
                     let (expr, origin) = self.row_value(key.expr.clone(), &rows)?;
                     key.expr = expr;
                     self.output(&origin.shown());
+                    self.sorted.extend(origin.shown());
                 }
                 let limited = rows.limited || sort.fetch.is_some();
                 sort.input = Arc::new(rows.plan);

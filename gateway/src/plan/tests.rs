@@ -100,7 +100,7 @@ pub(crate) fn now() -> DateTime<Utc> {
     "2026-06-01T00:00:00Z".parse().unwrap()
 }
 
-fn permitted(agreements: &[Agreement], signatures: &Signatures) -> Result<Permit, Refusal> {
+pub(super) fn permitted(agreements: &[Agreement], signatures: &Signatures) -> Result<Permit, Refusal> {
     let purposes = PurposeTree::parse(r#"purpose = [{ id = "p", title = "P" }]"#).unwrap();
     let caller = concordat_policy::Caller {
         subject: "u".into(),
@@ -122,7 +122,7 @@ async fn planned(sql: &str) -> Result<Plan, Refusal> {
     planned_under(permitted(&[agreement], &signatures).unwrap(), sql).await
 }
 
-async fn planned_under(permit: Permit, sql: &str) -> Result<Plan, Refusal> {
+pub(super) async fn planned_under(permit: Permit, sql: &str) -> Result<Plan, Refusal> {
     let view = |name: &str, sql: &str| View {
         name: name.into(),
         mission: permit.mission().clone(),

@@ -180,7 +180,8 @@ fn column(column: &ColumnPreview) -> [String; 5] {
         (false, true) => "no",
     };
     let list_of = column.listed_values.map_or_else(String::new, |count| format!(", {count} listed values"));
-    let kind = format!("{}{list_of}", column.r#type);
+    let coded = column.coded.as_ref().map_or_else(String::new, |coded| format!(", coded: {coded}"));
+    let kind = format!("{}{list_of}{coded}", column.r#type);
     [column.column.clone(), kind, format!("{}{agreed}", column.classification), list(&column.uses), leaves.to_owned()]
 }
 

@@ -47,7 +47,7 @@ fn operator(comparison: Comparison) -> Operator {
     }
 }
 
-fn literal(value: &Value, kind: ColumnType) -> Expr {
+pub(super) fn literal(value: &Value, kind: ColumnType) -> Expr {
     match (value, kind) {
         (Value::Text(text), _) => lit(text.clone()),
         // Exact: the order was refused otherwise.

@@ -4,6 +4,7 @@ use chrono::{NaiveDate, Utc};
 use concordat_policy::{Comparison, Predicate, Value};
 use concordat_proto::predicate::to_wire;
 use datafusion::arrow::array::AsArray as _;
+use datafusion::arrow::datatypes::Float64Type;
 use futures::StreamExt as _;
 
 use super::*;
@@ -73,6 +74,58 @@ async fn predicates_follow_three_valued_logic() {
     for (predicate, rows) in cases {
         assert_eq!(identifiers(&world, &datasets, predicate.as_ref()).await.len(), rows, "{predicate:?}");
     }
+}
+
+/// The scores that a scan gives for a predicate, in order; null where there is none.
+async fn scores(world: &World, datasets: &Datasets, predicate: &Predicate) -> Vec<Option<f64>> {
+    let now = Utc::now();
+    let mut request = world.request(now);
+    request.predicate = Some(to_wire(predicate));
+    let order = verifier(world).verify(&world.order(&request, now), &world.gateway.fingerprint, now).unwrap();
+    let mut found = Vec::new();
+    for mut stream in datasets.scan(&order.selection(), 2).await.unwrap().streams {
+        while let Some(batch) = stream.next().await {
+            found.extend(batch.unwrap()["score"].as_primitive::<Float64Type>().iter());
+        }
+    }
+    found.sort_by(|one, other| one.partial_cmp(other).unwrap());
+    found
+}
+
+#[tokio::test]
+async fn values_beyond_a_bound_leave_as_the_bound_and_no_predicate_tells_who_they_are() {
+    use Comparison::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual};
+    let mut world = World::new();
+    let score = "score = { type = \"number\", classification = \"personal\", uses = [\"aggregate\"] }";
+    let cohort = "cohort = { type = \"integer\", classification = \"personal\", uses = [\"filter\"] }";
+    world.agree(score, &score.replace("[\"aggregate\"]", "[\"aggregate\", \"filter\"], coded = { at_least = 2, at_most = 6.5 }"));
+    world.agree(cohort, &cohort.replace("[\"filter\"]", "[\"filter\"], coded = { at_most = 2023 }"));
+    // A NaN is nobody's largest number.
+    world.replace("data/attainment.csv", "2.5", "NaN");
+    let datasets = open(&world).await;
+    let is = |comparison, bound: f64| compare("score", comparison, Value::Number(bound));
+    let none = Predicate::IsNull { column: "score".into() };
+    let (least, most) = (Some(2.0), Some(6.5));
+    for (predicate, expected) in [
+        (Predicate::And(Vec::new()), vec![None, None, least, Some(4.5), Some(5.5), most, most, most]),
+        (is(Greater, 6.5), vec![]),
+        (is(GreaterOrEqual, 6.5), vec![most; 3]),
+        (is(Equal, 8.5), vec![]),
+        (is(Less, 2.0), vec![]),
+        (is(LessOrEqual, 2.0), vec![least]),
+        (Predicate::Not(Box::new(is(LessOrEqual, 6.5))), vec![]),
+        (Predicate::In { column: "score".into(), values: vec![Value::Number(7.5), Value::Number(4.5)] }, vec![Some(4.5)]),
+        (none.clone(), vec![None; 2]),
+        (compare("cohort", Equal, Value::Integer(2024)), vec![]),
+    ] {
+        assert_eq!(scores(&world, &datasets, &predicate).await, expected, "{predicate:?}");
+    }
+    let recent = compare("cohort", Equal, Value::Integer(2023));
+    assert_eq!(identifiers(&world, &datasets, Some(&recent)).await.len(), 7, "who is beyond stands with those at the bound");
+
+    // The agreement's own condition meets what the department holds.
+    world.agree("[dataset.columns]\nregion", "rows = [{ column = \"cohort\", at_least = 2024 }]\n[dataset.columns]\nregion");
+    assert_eq!(identifiers(&world, &datasets, Some(&recent)).await.len(), 4);
 }
 
 #[tokio::test]

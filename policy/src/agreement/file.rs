@@ -12,6 +12,7 @@ use super::{
 };
 use crate::column::{ColumnRule, LINKED, SUBJECT, Use};
 use crate::identifier::{IdentifierSpec, IdentifierType};
+use crate::row_level::RowLevel;
 use crate::{DatasetName, Disclosure, Name, Problem};
 
 /// Files have the names of their agreements, and `revoked.toml` is the list of revoked keys.
@@ -76,6 +77,8 @@ struct DatasetFile {
     honours_objections: Option<bool>,
     #[serde(default)]
     rows: Vec<ConditionFile>,
+    #[serde(default)]
+    row_level: RowLevel,
     #[serde(default)]
     known_to: BTreeSet<String>,
     #[serde(default)]
@@ -291,9 +294,15 @@ impl DatasetFile {
             if let Some((cause, remedy)) = limit_at_fault(rule) {
                 problem(cause, remedy);
             }
+            if let Some((cause, remedy)) = rule.coded.and_then(|coded| coded.fault(rule)) {
+                problem(&cause, remedy);
+            }
             if rule.uses.contains(&Use::Join) {
                 problem("only the pseudonym joins datasets", "remove 'join'");
             }
+        }
+        for (cause, remedy) in self.row_level.faults(&self.columns, self.identifier.uses.contains(&Use::Output)) {
+            problems.push(Problem::at("row_level", format!("dataset '{name}', row_level: {cause}"), remedy));
         }
         let mut rows = Vec::new();
         if self.rows.len() > MAX_CONDITIONS {
@@ -314,7 +323,7 @@ impl DatasetFile {
             (Ok(identifier), Ok(linked), Some(basis)) if problems.is_empty() => {
                 let linked = linked.map(|(identifier, uses)| LinkedIdentifier { identifier, uses });
                 let (subject_uses, columns, known_to) = (self.identifier.uses, self.columns, self.known_to);
-                Ok(Dataset { name, identifier, subject_uses, linked, basis, columns, rows, known_to })
+                Ok(Dataset { name, identifier, subject_uses, linked, basis, columns, rows, row_level: self.row_level, known_to })
             }
             _ => Err(problems),
         }

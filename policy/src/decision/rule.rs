@@ -108,6 +108,15 @@ pub enum Rule {
         #[serde(flatten)]
         whose: Whose,
     },
+    /// Rows of single subjects are in the answer only where enough subjects share them: the strictest number of those whose data is
+    /// read.
+    RowsOfFewLeftOut {
+        /// The number.
+        subjects: u32,
+        /// Whose it is, or whose minimum.
+        #[serde(flatten)]
+        whose: Whose,
+    },
     /// Small groups whose keys are in no published list are left out: the gateway's.
     SmallGroupsLeftOut,
     /// A condition on a withheld value is neither true nor false: the gateway's.
@@ -164,6 +173,7 @@ impl Rule {
             Self::Complement { .. } => "complement",
             Self::Margins { .. } => "margins",
             Self::ZerosShown { .. } => "zeros_shown",
+            Self::RowsOfFewLeftOut { .. } => "rows_of_few_left_out",
             Self::SmallGroupsLeftOut => "small_groups_left_out",
             Self::ConditionsOnWithheld => "conditions_on_withheld",
         }
@@ -181,7 +191,8 @@ impl Rule {
             | Self::Perturbed { whose, .. }
             | Self::Complement { whose }
             | Self::Margins { whose }
-            | Self::ZerosShown { whose } => Some(whose),
+            | Self::ZerosShown { whose }
+            | Self::RowsOfFewLeftOut { whose, .. } => Some(whose),
             Self::SmallGroupsLeftOut | Self::ConditionsOnWithheld => None,
         }
     }
@@ -210,6 +221,9 @@ impl Rule {
                     "counts and sums carry noise, of a count at most {most} with a variance of {variance}; the same contributors always \
                      get the same"
                 );
+            }
+            Self::RowsOfFewLeftOut { subjects, .. } => {
+                return format!("rows that fewer than {subjects} distinct subjects share are left out");
             }
             Self::Homogeneous { .. } => "sums and means of contributors who all have the same value are withheld",
             Self::Complement { .. } => {

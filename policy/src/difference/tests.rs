@@ -88,6 +88,36 @@ fn a_limit_of_what_a_column_is_compared_with_narrows() {
 }
 
 #[test]
+fn a_bound_of_a_column_narrows() {
+    let with = |coded: &str| AGREEMENT.replace("amount = {", &format!("amount = {{ coded = {coded},"));
+    let (one, both, other) = (with("{ at_most = 9 }"), with("{ at_least = 0, at_most = 9 }"), with("{ at_most = 8 }"));
+    insta::assert_snapshot!(between(AGREEMENT, &one), @r#"
+    Terms:
+      dwp.claims.amount: coded: "above 9 as 9" is new (narrower)
+    "#);
+    insta::assert_snapshot!(between(&both, &one), @r#"
+    Terms:
+      dwp.claims.amount: coded: "below 0 as 0, above 9 as 9" became "above 9 as 9" (wider)
+    "#);
+    insta::assert_snapshot!(between(&one, &other), @r#"
+    Terms:
+      dwp.claims.amount: coded: "above 9 as 9" became "above 8 as 8" (other)
+    "#);
+}
+
+#[test]
+fn rules_of_single_rows_are_told() {
+    let output = AGREEMENT.replace("\"group_by\", \"filter\"", "\"group_by\", \"filter\", \"output\"");
+    let with = |row_level: &str| output.replacen("[dataset.columns]\n", &format!("row_level = {row_level}\n[dataset.columns]\n"), 1);
+    insta::assert_snapshot!(between(&with("{ k = 5 }"), &with("{ k = 4, over = [\"region\"], rows_per_day = 9 }")), @r#"
+    Terms:
+      dfe.attainment: row_level k: "5" became "4" (wider)
+      dfe.attainment: row_level over: "region" is new (other)
+      dfe.attainment: row_level rows_per_day: "9" is new (other)
+    "#);
+}
+
+#[test]
 fn each_term_says_whether_more_may_be_done_by_it_or_less() {
     let with = |extra: &str| AGREEMENT.replacen("mission = \"m\"", &format!("mission = \"m\"\n{extra}"), 1);
     let ruled = |rules: &str| with(&format!("disclosure = {{ {rules} }}"));

@@ -72,6 +72,7 @@ fn a_decision_keeps_tables_apart_whose_names_begin_alike() {
         agreement: Name::parse("one").unwrap(),
         basis: BasisKind::Statutory,
         rows: None,
+        coded: None,
     };
     let columns = vec![format!("{}.score: output", dataset("dfe", "people.old"))];
     let decision = Decision { tables: vec![table("people"), table("people.old")], columns, rules: Vec::new() };

@@ -80,8 +80,9 @@ fn decision(permitted: &Permitted) -> Result<Decision> {
 }
 
 fn table_of(table: &ExplainedTable) -> Result<Table> {
-    let rows = Some(one_line(&table.rows)).filter(|rows| !rows.is_empty());
-    Ok(Table { dataset: table.dataset.clone(), agreement: name(&table.agreement)?, basis: basis_of(table)?, rows })
+    let said = |words: &str| Some(one_line(words)).filter(|words| !words.is_empty());
+    let (rows, coded) = (said(&table.rows), said(&table.coded));
+    Ok(Table { dataset: table.dataset.clone(), agreement: name(&table.agreement)?, basis: basis_of(table)?, rows, coded })
 }
 
 fn basis_of(table: &ExplainedTable) -> Result<BasisKind> {
@@ -107,6 +108,7 @@ fn rule_of(told: &ExplainedRule) -> Result<Rule> {
         Rule::Complement { whose: whose() },
         Rule::Margins { whose: whose() },
         Rule::ZerosShown { whose: whose() },
+        Rule::RowsOfFewLeftOut { subjects: told.subjects, whose: whose() },
         Rule::SmallGroupsLeftOut,
         Rule::ConditionsOnWithheld,
     ];
@@ -146,6 +148,7 @@ fn permitted_json(permitted: &Permitted) -> Result<Value> {
             "basis": basis_of(table)?.as_str(),
             "basis_text": table.basis_text,
             "rows": Some(&table.rows).filter(|rows| !rows.is_empty()),
+            "coded": Some(&table.coded).filter(|coded| !coded.is_empty()),
             "columns": table.columns.iter().map(column).collect::<Vec<_>>(),
         }));
     }

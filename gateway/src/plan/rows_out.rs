@@ -1,0 +1,253 @@
+//! Rows of single subjects on their way into an answer: what must be so for them to be planned at all, and the operator that leaves
+//! out those that too few share.
+//!
+//! ```text
+//! before                                  after
+//!   Limit 5                                 Limit 5
+//!     Sort year                               Sort year
+//!       Projection year, region                 RowsOfFew k=10: year, region        (sharing.rs)
+//!         Scan people                             Projection year, region, subject
+//!                                                   Scan people
+//! ```
+//! ORDER BY and LIMIT choose among the rows that stay. Which columns count, and how many subjects must share them, the agreements
+//! say ([`concordat_policy::row_level`]): of several owners the largest number counts, and each owner's columns.
+//!
+//! It does not keep two answers from being compared. Where a pseudonym stands in the answer, two answers could be put together row by
+//! row; so each must then hold every column that counts.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use concordat_policy::authorize::DatasetPermit;
+use concordat_policy::column::SUBJECT;
+use concordat_policy::decision::{Rule, Whose};
+use concordat_policy::{Code, DatasetName, Name, Permit, Refusal};
+use datafusion::common::{Column, Result};
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder, Projection};
+
+use super::rewrite::Rewriter;
+use super::shape::{Origin, Rows, SourceColumn, Visible};
+use super::sharing::RowsOfFew;
+
+/// What an answer of single subjects' rows is bound to.
+#[derive(Debug, Clone)]
+pub(crate) struct RowsOut {
+    /// The number of subjects, and whose it is.
+    pub(crate) rule: Rule,
+    /// How many rows the owners of what it shows let out.
+    pub(crate) quotas: Vec<Quota>,
+}
+
+/// How many rows of a dataset's subjects answers may hold, per UTC day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Quota {
+    pub(crate) agreement: Name,
+    pub(crate) dataset: DatasetName,
+    pub(crate) most: u64,
+}
+
+impl Rewriter<'_> {
+    /// The rows that the caller may see: cut down to what the statement can name, without those that too few subjects share.
+    pub(super) fn rows_out(&mut self, rows: Rows) -> Result<LogicalPlan> {
+        self.unfit = unordered(&self.sorted, &rows.visible).or_else(|| pseudonyms(self.permit, &rows.visible));
+        let keys = rows.visible.iter().filter(|visible| counts(self.permit, &visible.origin)).map(|visible| visible.column.clone());
+        let subjects = std::iter::once(&rows.subject).chain(rows.linked.as_ref().map(|linked| &linked.column));
+        let operator = RowsOfFew::over(least(self.permit, &rows), keys.collect(), subjects.cloned().collect());
+        self.out = Some(bound(self.permit, &rows));
+        let plan = beneath(rows.plan, operator)?;
+        LogicalPlanBuilder::from(plan).project(rows.visible.into_iter().map(|v| Expr::Column(v.column)))?.build()
+    }
+}
+
+/// How many subjects must share a row: the largest number of those whose data is read.
+fn least(permit: &Permit, rows: &Rows) -> u32 {
+    rows.datasets.iter().map(|dataset| permit.dataset(dataset).map_or(u32::MAX, DatasetPermit::row_level_k)).max().unwrap_or(u32::MAX)
+}
+
+fn bound(permit: &Permit, rows: &Rows) -> RowsOut {
+    let subjects = least(permit, rows);
+    let read: Vec<&DatasetPermit> = rows.datasets.iter().filter_map(|dataset| permit.dataset(dataset)).collect();
+    let strictest = || read.iter().filter(|permit| permit.row_level_k() == subjects);
+    let agreements: BTreeSet<Name> = strictest().map(|permit| permit.agreement.clone()).collect();
+    let departments: BTreeSet<Name> = strictest().map(|permit| permit.dataset.name.department.clone()).collect();
+    let whose = Whose { agreements: agreements.into_iter().collect(), departments: departments.into_iter().collect() };
+    let rule = Rule::RowsOfFewLeftOut { subjects, whose };
+    let shown: BTreeSet<DatasetName> = rows.visible.iter().flat_map(|v| v.origin.shown()).map(|(dataset, _)| dataset).collect();
+    let quota = |permit: &&DatasetPermit| Quota {
+        agreement: permit.agreement.clone(),
+        dataset: permit.dataset.name.clone(),
+        most: permit.row_level_rows_per_day(),
+    };
+    RowsOut { rule, quotas: read.iter().filter(|permit| shown.contains(&permit.dataset.name)).map(quota).collect() }
+}
+
+/// Whether rows are compared by a value. What is computed counts if anything of it does; a pseudonym has a rule of its own.
+fn counts(permit: &Permit, origin: &Origin) -> bool {
+    let is_over = |(dataset, column): &SourceColumn| {
+        column == SUBJECT || permit.dataset(dataset).is_none_or(|permit| permit.dataset.row_level.is_over(column))
+    };
+    match origin {
+        Origin::Subject { .. } => false,
+        Origin::Source(column) => is_over(column),
+        Origin::PerSubject { columns, present } | Origin::Derived { columns, present } => {
+            !present.is_empty() || columns.iter().any(is_over)
+        }
+    }
+}
+
+/// The columns that stand in the answer as they are.
+fn plain(visible: &[Visible]) -> BTreeSet<SourceColumn> {
+    let plain = visible.iter().filter(|visible| matches!(visible.origin, Origin::Source(_) | Origin::Subject { .. }));
+    plain.flat_map(|visible| visible.origin.sources()).collect()
+}
+
+/// The refusal of an order by what the answer does not show: the order would tell it.
+fn unordered(sorted: &BTreeSet<SourceColumn>, visible: &[Visible]) -> Option<Refusal> {
+    let plain = plain(visible);
+    let (dataset, column) = sorted.iter().find(|column| !plain.contains(*column))?;
+    let message = format!("the order of single subjects' rows would tell {dataset}.{column}, which the answer does not show as it is");
+    Some(Refusal::new(Code::Disclosure, message).advice("ORDER BY columns that stand in the answer"))
+}
+
+/// The refusal of pseudonyms in an answer that could be put together with others.
+fn pseudonyms(permit: &Permit, visible: &[Visible]) -> Option<Refusal> {
+    let plain = plain(visible);
+    let pseudonyms = visible.iter().filter(|visible| matches!(visible.origin, Origin::Subject { .. }));
+    pseudonyms.flat_map(|visible| visible.origin.sources()).find_map(|(dataset, _)| {
+        let Some(over) = permit.dataset(&dataset).and_then(|permit| permit.dataset.row_level.over.as_ref()) else {
+            let message = format!("rows with a pseudonym of {dataset} are shared by nobody, and its agreement names no columns to go by");
+            let refusal = Refusal::new(Code::Disclosure, message).department(&dataset.department);
+            return Some(refusal.advice("leave the pseudonym out; the agreement could state row_level with over = […]"));
+        };
+        let missing: Vec<&str> = over.iter().filter(|c| !plain.contains(&(dataset.clone(), (*c).clone()))).map(String::as_str).collect();
+        (!missing.is_empty()).then(|| {
+            let missing = missing.join(", ");
+            let message =
+                format!("rows with a pseudonym of {dataset} could be put together with another answer, without {missing} beside it");
+            let refusal = Refusal::new(Code::Disclosure, message).department(&dataset.department);
+            refusal.advice(format!("add {missing} to the SELECT list, or leave the pseudonym out"))
+        })
+    })
+}
+
+/// Puts the operator beneath ORDER BY and LIMIT, and beneath a SELECT list of plain columns above them.
+fn beneath(plan: LogicalPlan, operator: RowsOfFew) -> Result<LogicalPlan> {
+    match plan {
+        LogicalPlan::Limit(mut limit) => {
+            limit.input = Arc::new(beneath(limit.input.as_ref().clone(), operator)?);
+            Ok(LogicalPlan::Limit(limit))
+        }
+        LogicalPlan::Sort(mut sort) => {
+            sort.input = Arc::new(beneath(sort.input.as_ref().clone(), operator)?);
+            Ok(LogicalPlan::Sort(sort))
+        }
+        LogicalPlan::Projection(mut list) if matches!(list.input.as_ref(), LogicalPlan::Sort(_) | LogicalPlan::Limit(_)) => {
+            match operator.renamed(|column| behind(&list, column)) {
+                Some(operator) => {
+                    list.input = Arc::new(beneath(list.input.as_ref().clone(), operator)?);
+                    Ok(LogicalPlan::Projection(list))
+                }
+                None => Ok(placed(LogicalPlan::Projection(list), operator)),
+            }
+        }
+        plan => Ok(placed(plan, operator)),
+    }
+}
+
+fn placed(plan: LogicalPlan, operator: RowsOfFew) -> LogicalPlan {
+    LogicalPlan::Extension(Extension { node: Arc::new(operator.on(plan)) })
+}
+
+/// The column of a SELECT list's input that one of its own is, if it is one.
+fn behind(list: &Projection, column: &Column) -> Option<Column> {
+    let mut expr = list.expr.get(list.schema.maybe_index_of_column(column)?)?;
+    while let Expr::Alias(alias) = expr {
+        expr = &alias.expr;
+    }
+    if let Expr::Column(column) = expr { Some(column.clone()) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Plan;
+    use crate::plan::tests::{AGREEMENT, agreed, name, permitted, planned_under, sign};
+    use concordat_policy::Signatures;
+    use datafusion::physical_plan::displayable;
+
+    /// The agreement with `row_level` of people, and two more columns that may be put out: the pseudonym and the region.
+    fn permit(row_level: &str) -> Permit {
+        let text = AGREEMENT
+            .replacen("[dataset.columns]\n", &format!("{row_level}\n[dataset.columns]\n"), 1)
+            .replacen("[\"join\", \"aggregate\", \"group_by\"]", "[\"join\", \"aggregate\", \"group_by\", \"output\"]", 1)
+            .replacen("[\"group_by\", \"filter\"]", "[\"group_by\", \"filter\", \"output\"]", 1);
+        let agreement = agreed(&text);
+        let mut signatures = Signatures::default();
+        sign(&mut signatures, &agreement, &[]);
+        permitted(&[agreement], &signatures).unwrap()
+    }
+
+    async fn planned(row_level: &str, sql: &str) -> Plan {
+        planned_under(permit(row_level), sql).await.unwrap_or_else(|refusal| panic!("{sql}: {refusal:?}"))
+    }
+
+    const STATED: &str = "row_level = { k = 5, over = [\"region\"], rows_per_day = 7 }";
+
+    #[tokio::test]
+    async fn the_largest_number_counts_and_the_owners_of_what_is_shown_count_the_rows() {
+        for (row_level, sql, subjects, department, most) in [
+            ("", "SELECT year FROM a.people", 10, "a", 10_000),
+            (STATED, "SELECT year, region FROM a.people", 5, "a", 7),
+            (STATED, "SELECT p.year FROM a.people p JOIN b.claims c ON p.subject = c.subject", 10, "b", 7),
+            (STATED, "SELECT year FROM a.people WHERE subject IN (SELECT subject FROM b.claims)", 10, "b", 7),
+        ] {
+            let plan = planned(row_level, sql).await;
+            let out = plan.rows_out().unwrap();
+            let departments = vec![name(department)];
+            assert_eq!(
+                out.rule,
+                Rule::RowsOfFewLeftOut { subjects, whose: Whose { agreements: vec![name("test")], departments } },
+                "{sql}"
+            );
+            let dataset = DatasetName::new(name("a"), name("people"));
+            assert_eq!(out.quotas, [Quota { agreement: name("test"), dataset, most }], "{sql}");
+        }
+        assert!(planned("", "SELECT count(*) FROM a.people").await.rows_out().is_none());
+    }
+
+    #[tokio::test]
+    async fn rows_are_compared_by_the_columns_that_count_before_any_are_chosen() {
+        for (row_level, sql, keys) in [
+            ("", "SELECT year, region FROM a.people", 2),
+            (STATED, "SELECT year, region FROM a.people", 1),
+            (STATED, "SELECT year FROM a.people", 0),
+            (STATED, "SELECT region, region IS NULL AS absent FROM a.people", 2),
+            ("", "SELECT year FROM a.people ORDER BY year LIMIT 5", 1),
+            ("", "SELECT year AS y, region FROM a.people WHERE age > 3 ORDER BY region DESC, year LIMIT 5 OFFSET 2", 2),
+        ] {
+            let shown = displayable(planned(row_level, sql).await.physical().as_ref()).indent(false).to_string();
+            let operator = shown.lines().find(|line| line.contains("RowsOfFewExec")).unwrap_or_else(|| panic!("{sql}: {shown}"));
+            let listed = operator.split_once("keys=[").unwrap().1.trim_end_matches(']');
+            assert_eq!(listed.split(", ").filter(|key| !key.is_empty()).count(), keys, "{sql}: {shown}");
+            if let Some(sort) = shown.find("SortExec") {
+                assert!(sort < shown.find("RowsOfFewExec").unwrap(), "{sql}: {shown}");
+            }
+            assert!(!sql.contains("ORDER") || shown.contains("SortExec"), "{sql}: {shown}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_would_tell_beyond_the_rows_is_refused() {
+        for (row_level, sql, says) in [
+            ("", "SELECT year FROM a.people ORDER BY region", "the order of single subjects' rows would tell a.people.region"),
+            ("", "SELECT coalesce(year, 0) AS y FROM a.people ORDER BY year LIMIT 3", "would tell a.people.year"),
+            ("", "SELECT subject, year FROM a.people", "names no columns to go by"),
+            (STATED, "SELECT subject, year FROM a.people", "without region beside it"),
+            (STATED, "SELECT subject, region IS NULL AS absent FROM a.people", "without region beside it"),
+        ] {
+            let refusal = planned_under(permit(row_level), sql).await.err().unwrap_or_else(|| panic!("planned: {sql}"));
+            assert!(refusal.code == Code::Disclosure && refusal.message.contains(says) && refusal.advice.is_some(), "{sql}: {refusal:?}");
+        }
+        planned(STATED, "SELECT subject, year, region FROM a.people").await;
+    }
+}

@@ -1,0 +1,381 @@
+//! `RowsOfFew`: leaves out the rows that fewer than k distinct subjects share, and keeps the others as they are, in their order.
+//!
+//! Two rows are shared where the columns that count are equal in both, nulls among them. Through a link dataset, k subjects of each
+//! identifier type must share a row. Every row is read before the first one leaves; what is held is counted as the query's memory.
+
+use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::{Array as _, AsArray as _, BooleanArray, FixedSizeBinaryArray, RecordBatch};
+use datafusion::arrow::compute::{cast, filter_record_batch};
+use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::row::{RowConverter, SortField};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Column, DFSchemaRef, DataFusionError, Result, internal_datafusion_err};
+use datafusion::config::ConfigOptions;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions};
+use datafusion::physical_plan::filter_pushdown::{FilterDescription, FilterPushdownPhase};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, Partitioning, PlanProperties};
+use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
+use futures::TryStreamExt as _;
+
+/// A pseudonym.
+type Pseudonym = [u8; 16];
+
+/// What a pseudonym in a set, or a group beside its key, takes, by a generous estimate.
+const BYTES: usize = 64;
+
+/// The rule, before it stands on a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct RowsOfFew {
+    k: u32,
+    keys: Vec<Column>,
+    subjects: Vec<Column>,
+}
+
+impl RowsOfFew {
+    /// Rows are compared by `keys`; `subjects` are the pseudonyms that each row is about, one for each identifier type.
+    pub(super) fn over(k: u32, keys: Vec<Column>, subjects: Vec<Column>) -> Self {
+        Self { k, keys, subjects }
+    }
+
+    /// The same with other names; `None` where one has none.
+    pub(super) fn renamed(&self, name: impl Fn(&Column) -> Option<Column>) -> Option<Self> {
+        let keys = self.keys.iter().map(&name).collect::<Option<_>>()?;
+        Some(Self { k: self.k, keys, subjects: self.subjects.iter().map(&name).collect::<Option<_>>()? })
+    }
+
+    /// The logical node.
+    pub(super) fn on(self, input: LogicalPlan) -> Sharing {
+        Sharing { input, rule: self }
+    }
+}
+
+/// The logical node.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Sharing {
+    input: LogicalPlan,
+    rule: RowsOfFew,
+}
+
+impl PartialOrd for Sharing {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        self.input.partial_cmp(&other.input)
+    }
+}
+
+impl Sharing {
+    fn positions(&self, columns: &[Column]) -> Result<Vec<usize>> {
+        columns.iter().map(|column| self.input.schema().index_of_column(column)).collect()
+    }
+}
+
+impl UserDefinedLogicalNodeCore for Sharing {
+    fn name(&self) -> &str {
+        "RowsOfFew"
+    }
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+    fn schema(&self) -> &DFSchemaRef {
+        self.input.schema()
+    }
+    fn expressions(&self) -> Vec<Expr> {
+        Vec::new()
+    }
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RowsOfFew: k={}", self.rule.k)
+    }
+    fn with_exprs_and_inputs(&self, _exprs: Vec<Expr>, inputs: Vec<LogicalPlan>) -> Result<Self> {
+        let input = inputs.into_iter().next().ok_or_else(|| internal_datafusion_err!("RowsOfFew without input"))?;
+        Ok(self.rule.clone().on(input))
+    }
+    fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
+        let own = [&self.rule.keys, &self.rule.subjects].map(|columns| self.positions(columns).ok());
+        let [Some(keys), Some(subjects)] = own else { return None };
+        let mut needed: Vec<usize> = output_columns.iter().copied().chain(keys).chain(subjects).collect();
+        needed.sort_unstable();
+        needed.dedup();
+        Some(vec![needed])
+    }
+}
+
+/// Plans [`Sharing`].
+#[derive(Debug)]
+pub(super) struct SharingPlanner;
+
+#[async_trait]
+impl ExtensionPlanner for SharingPlanner {
+    async fn plan_extension(
+        &self,
+        _planner: &dyn PhysicalPlanner,
+        node: &dyn UserDefinedLogicalNode,
+        _logical: &[&LogicalPlan],
+        inputs: &[Arc<dyn ExecutionPlan>],
+        _session: &dyn datafusion::catalog::Session,
+        _context: &datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext,
+    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        let (Some(sharing), [input]) = (node.as_any().downcast_ref::<Sharing>(), inputs) else { return Ok(None) };
+        let rule = &sharing.rule;
+        let (keys, subjects) = (sharing.positions(&rule.keys)?, sharing.positions(&rule.subjects)?);
+        let rule = Rule { k: usize::try_from(rule.k).unwrap_or(usize::MAX), keys, subjects };
+        Ok(Some(Arc::new(SharingExec::new(input.clone(), Arc::new(rule)))))
+    }
+}
+
+/// The operator.
+#[derive(Debug)]
+struct SharingExec {
+    input: Arc<dyn ExecutionPlan>,
+    rule: Arc<Rule>,
+    properties: Arc<PlanProperties>,
+}
+
+impl SharingExec {
+    fn new(input: Arc<dyn ExecutionPlan>, rule: Arc<Rule>) -> Self {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(input.schema()),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        );
+        Self { input, rule, properties: Arc::new(properties) }
+    }
+}
+
+impl DisplayAs for SharingExec {
+    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RowsOfFewExec: k={}, keys={:?}", self.rule.k, self.rule.keys)
+    }
+}
+
+impl ExecutionPlan for SharingExec {
+    fn name(&self) -> &str {
+        "RowsOfFewExec"
+    }
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+    fn required_input_distribution(&self) -> Vec<Distribution> {
+        vec![Distribution::SinglePartition]
+    }
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        _options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let input = children.into_iter().next().ok_or_else(|| internal_datafusion_err!("RowsOfFew without input"))?;
+        Ok(Arc::new(Self::new(input, self.rule.clone())))
+    }
+    // Required by the trait although deprecated in favour of the method above.
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+    fn apply_expressions(&self, _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+    // The default would pass filters of the nodes above to the input, and who is behind a row would be counted among fewer.
+    fn gather_filters_for_pushdown(
+        &self,
+        _phase: FilterPushdownPhase,
+        parent_filters: Vec<Arc<dyn PhysicalExpr>>,
+        _config: &ConfigOptions,
+    ) -> Result<FilterDescription> {
+        Ok(FilterDescription::all_unsupported(&parent_filters, &self.children()))
+    }
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        if partition != 0 {
+            return Err(internal_datafusion_err!("RowsOfFew has one partition"));
+        }
+        let held = MemoryConsumer::new("rows of few").register(context.memory_pool());
+        let (rule, input) = (self.rule.clone(), self.input.execute(0, context)?);
+        let kept = async move { Ok::<_, DataFusionError>((rule.kept(input, &held).await?.into_iter(), held)) };
+        // The memory is given back with the last batch.
+        let batches = futures::stream::once(kept).map_ok(|kept| {
+            futures::stream::try_unfold(kept, |(mut kept, held)| async move {
+                Ok::<_, DataFusionError>(kept.next().map(|batch: RecordBatch| (batch, (kept, held))))
+            })
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), batches.try_flatten())))
+    }
+}
+
+/// What is applied: positions of columns in the input.
+#[derive(Debug)]
+struct Rule {
+    k: usize,
+    keys: Vec<usize>,
+    subjects: Vec<usize>,
+}
+
+impl Rule {
+    /// The rows that stay, once all have been read.
+    async fn kept(&self, mut input: SendableRecordBatchStream, held: &MemoryReservation) -> Result<Vec<RecordBatch>> {
+        let (mut groups, mut read) = (Groups::default(), Vec::new());
+        while let Some(batch) = input.try_next().await? {
+            held.try_grow(batch.get_array_memory_size())?;
+            let of_rows = groups.add(self, &batch, held)?;
+            read.push((batch, of_rows));
+        }
+        let kept = |(batch, of_rows): (RecordBatch, Vec<usize>)| {
+            let enough: BooleanArray = of_rows.into_iter().map(|group| Some(groups.enough(self, group))).collect();
+            filter_record_batch(&batch, &enough).map_err(DataFusionError::from)
+        };
+        read.into_iter().map(kept).collect()
+    }
+
+    /// What each row is compared by, as bytes.
+    fn keys_of(&self, batch: &RecordBatch) -> Result<Vec<Vec<u8>>> {
+        let mut columns = Vec::new();
+        for key in &self.keys {
+            let column = batch.columns().get(*key).ok_or_else(|| internal_datafusion_err!("RowsOfFew lacks a column"))?;
+            columns.push(match column.data_type() {
+                DataType::Dictionary(_, value) => cast(column, value)?,
+                _ => Arc::clone(column),
+            });
+        }
+        if columns.is_empty() {
+            return Ok(vec![Vec::new(); batch.num_rows()]);
+        }
+        let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
+        let rows = RowConverter::new(fields)?.convert_columns(&columns)?;
+        Ok(rows.iter().map(|row| row.as_ref().to_vec()).collect())
+    }
+}
+
+/// Rows that are compared alike, and who shares them, as far as it takes to know whether they are enough.
+#[derive(Default)]
+struct Groups {
+    by_key: HashMap<Vec<u8>, usize>,
+    /// By group, by kind of subject.
+    subjects: Vec<Vec<HashSet<Pseudonym>>>,
+}
+
+impl Groups {
+    /// Adds a batch; says of each row to which group it belongs.
+    fn add(&mut self, rule: &Rule, batch: &RecordBatch, held: &MemoryReservation) -> Result<Vec<usize>> {
+        let columns = rule.subjects.iter().map(|position| pseudonyms(batch, *position)).collect::<Result<Vec<_>>>()?;
+        let mut of_rows = Vec::with_capacity(batch.num_rows());
+        for (row, key) in rule.keys_of(batch)?.into_iter().enumerate() {
+            let group = match self.by_key.get(&key) {
+                Some(group) => *group,
+                None => {
+                    held.try_grow(key.len().saturating_add(BYTES))?;
+                    self.subjects.push(vec![HashSet::new(); columns.len()]);
+                    let group = self.by_key.len();
+                    self.by_key.insert(key, group);
+                    group
+                }
+            };
+            for (column, known) in columns.iter().zip(self.subjects.get_mut(group).into_iter().flatten()) {
+                // A row that an outer join left without a subject of this kind is shared by nobody of it.
+                if known.len() < rule.k && column.is_valid(row) {
+                    let subject = column.value(row).try_into().map_err(|_| internal_datafusion_err!("a pseudonym of another length"))?;
+                    if known.insert(subject) {
+                        held.try_grow(BYTES)?;
+                    }
+                }
+            }
+            of_rows.push(group);
+        }
+        Ok(of_rows)
+    }
+
+    fn enough(&self, rule: &Rule, group: usize) -> bool {
+        self.subjects.get(group).is_some_and(|kinds| !kinds.is_empty() && kinds.iter().all(|known| known.len() >= rule.k))
+    }
+}
+
+fn pseudonyms(batch: &RecordBatch, position: usize) -> Result<&FixedSizeBinaryArray> {
+    let column = batch.columns().get(position).and_then(|column| column.as_fixed_size_binary_opt());
+    column.ok_or_else(|| internal_datafusion_err!("RowsOfFew over something that is no pseudonym"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::arrow::array::{ArrayRef, Int64Array, StringArray};
+    use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool, UnboundedMemoryPool};
+
+    /// A row: region, year, its subject, and one of another identifier type.
+    type Row = (Option<&'static str>, i64, u8, Option<u8>);
+
+    fn batch(rows: &[Row]) -> RecordBatch {
+        let pseudonym = |subject: u8| [subject; 16];
+        let column = |values: Vec<Option<Pseudonym>>| {
+            Arc::new(FixedSizeBinaryArray::try_from_sparse_iter_with_size(values.into_iter(), 16).unwrap()) as ArrayRef
+        };
+        let columns: [(&str, ArrayRef); 4] = [
+            ("region", Arc::new(rows.iter().map(|row| row.0).collect::<StringArray>())),
+            ("year", Arc::new(rows.iter().map(|row| row.1).collect::<Int64Array>())),
+            ("s", column(rows.iter().map(|row| Some(pseudonym(row.2))).collect())),
+            ("o", column(rows.iter().map(|row| row.3.map(pseudonym)).collect())),
+        ];
+        RecordBatch::try_from_iter_with_nullable(columns.map(|(name, array)| (name, array, true))).unwrap()
+    }
+
+    /// The years of the rows that stay.
+    async fn years(keys: &[usize], subjects: &[usize], batches: &[&[Row]], pool: Arc<dyn MemoryPool>) -> Result<Vec<i64>> {
+        let rule = Rule { k: 3, keys: keys.to_vec(), subjects: subjects.to_vec() };
+        let batches: Vec<RecordBatch> = batches.iter().map(|rows| batch(rows)).collect();
+        let schema = batches[0].schema();
+        let input = RecordBatchStreamAdapter::new(schema, futures::stream::iter(batches.into_iter().map(Ok::<_, DataFusionError>)));
+        let held = MemoryConsumer::new("test").register(&pool);
+        let kept = rule.kept(Box::pin(input), &held).await?;
+        Ok(kept
+            .iter()
+            .flat_map(|batch| batch["year"].as_primitive::<datafusion::arrow::datatypes::Int64Type>().values().to_vec())
+            .collect())
+    }
+
+    fn all() -> Arc<dyn MemoryPool> {
+        Arc::new(UnboundedMemoryPool::default())
+    }
+
+    const ROWS: &[Row] = &[
+        (Some("N"), 1, 1, Some(1)),
+        (Some("S"), 2, 2, Some(2)),
+        (Some("N"), 3, 2, Some(2)),
+        // Many rows of one subject are one.
+        (Some("S"), 4, 3, Some(3)),
+        (Some("S"), 5, 3, Some(3)),
+        (None, 6, 4, Some(4)),
+        (None, 7, 5, Some(5)),
+    ];
+    const MORE: &[Row] = &[(Some("N"), 8, 7, Some(2)), (None, 9, 6, None)];
+
+    #[tokio::test]
+    async fn only_rows_that_enough_subjects_share_stay_in_their_order() {
+        for (keys, subjects, kept) in [
+            (vec![0], vec![2], vec![1, 3, 6, 7, 8, 9]),
+            // By nothing, all are alike; by what is unique, none.
+            (vec![], vec![2], vec![1, 2, 3, 4, 5, 6, 7, 8, 9]),
+            (vec![0, 1], vec![2], vec![]),
+            // Of both identifier types: two of them are one of the other's, and one has none.
+            (vec![0], vec![2, 3], vec![]),
+            (vec![], vec![2, 3], vec![1, 2, 3, 4, 5, 6, 7, 8, 9]),
+            // Nobody's rows are nobody's to share.
+            (vec![0], vec![], vec![]),
+        ] {
+            assert_eq!(years(&keys, &subjects, &[ROWS, MORE], all()).await.unwrap(), kept, "{keys:?} {subjects:?}");
+        }
+        assert_eq!(years(&[0], &[2], &[ROWS], all()).await.unwrap(), Vec::<i64>::new(), "two are too few");
+    }
+
+    #[tokio::test]
+    async fn what_is_held_is_counted() {
+        let small: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(64));
+        assert!(years(&[0], &[2], &[ROWS], small).await.is_err());
+    }
+}
