@@ -41,6 +41,7 @@ mod purposes;
 mod python;
 mod raw;
 mod reach;
+mod redteam;
 mod rereading;
 mod sandbox;
 mod sign_in;
