@@ -3,8 +3,8 @@
 //! Population: the people of `tables`, in thirty cells by area and sector; some cells have fewer than ten, in some one person makes
 //! nearly all of the incomes.
 //! Knowledge: the rules, and the totals by area, by sector and of all, which the attacker is told too.
-//! Target: each withheld cell of fewer than ten people, and the incomes of each in which one makes nearly all, within 10 %.
-//! Score: cells that linear programming over everything told pins down so far.
+//! Target: each cell of fewer than ten people, and the incomes of each in which one makes nearly all, within 10 %.
+//! Score: cells that are told, or that linear programming over everything told pins down so far.
 
 use std::collections::BTreeMap;
 
@@ -105,10 +105,13 @@ fn pinned(
         let exact = exact(key);
         of += 1;
         // A cell that is told at all is found.
-        let shown = told.get(key).and_then(&value).is_some();
-        let Some((from, to)) = known.bounds(place) else { continue };
+        if told.get(key).and_then(&value).is_some() {
+            right += 1;
+            continue;
+        }
+        let (from, to) = known.bounds(place).unwrap_or_else(|| panic!("{game}: a program that can always be solved"));
         narrowest = narrowest.min((to - from) / exact);
-        right += usize::from(shown || from >= 0.9 * exact && to <= 1.1 * exact);
+        right += usize::from(from >= 0.9 * exact && to <= 1.1 * exact);
     }
     assert!(of > 0, "{game}: there are targets");
     Score::none(game, right, of, format!("the narrowest is as wide as {narrowest:.2} of it; {note}"))

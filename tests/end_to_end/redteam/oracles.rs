@@ -163,7 +163,7 @@ pub async fn errors(world: &World) -> Score {
     let (mut right, mut answered) = (0, 0);
     for statement in FAILING {
         let mut ends = Vec::new();
-        for side in ["more", "less"] {
+        for side in ["eastern", "western"] {
             ends.push(match world.plain.query(&statement.replace("SIDE", side)).await {
                 Ok(answer) => format!("answered {}", answer.schema),
                 Err(failure) => format!("{:?} {} {:?}", failure.code, failure.message, failure.advice).replace(side, "SIDE"),
@@ -180,7 +180,7 @@ pub async fn errors(world: &World) -> Score {
 pub async fn time(world: &World) -> Score {
     let mut took: [Vec<Duration>; 2] = [Vec::new(), Vec::new()];
     for _ in 0..RUNS {
-        for (side, took) in ["more", "less"].into_iter().zip(&mut took) {
+        for (side, took) in ["eastern", "western"].into_iter().zip(&mut took) {
             let sql = format!("SELECT count(*) AS n, avg(amount) AS m FROM games.sides WHERE side = '{side}'");
             let begun = Instant::now();
             answer(&world.plain, &sql).await;

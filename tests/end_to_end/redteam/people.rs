@@ -140,7 +140,7 @@ pub fn cells() -> Vec<Vec<Vec<f64>>> {
 /// `sides`: reference and amount of each person of each side. One side has one person more, whose values are out of the ordinary.
 pub fn sides() -> Vec<(&'static str, String, f64)> {
     let plain = |side: &'static str| (0..30).map(move |place| (side, format!("{}", 100 + place), 7.5 + f64::from(place)));
-    plain("more").chain([("more", "x9".to_owned(), 9e24)]).chain(plain("less")).collect()
+    plain("eastern").chain([("eastern", "x9".to_owned(), 9e24)]).chain(plain("western")).collect()
 }
 
 /// The datasets' files: name and content.

@@ -216,7 +216,7 @@ fn datasets() -> Vec<Dataset> {
         dataset(
             "sides",
             vec![
-                code("side", vec!["more".into(), "less".into()]),
+                code("side", vec!["eastern".into(), "western".into()]),
                 column("reference", ColumnType::Text, None),
                 column("amount", ColumnType::Number, None),
             ],
