@@ -44,6 +44,7 @@ mod python;
 mod raw;
 mod reach;
 mod recording;
+mod redteam;
 mod rereading;
 mod rows_out;
 mod sandbox;

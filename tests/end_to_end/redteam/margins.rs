@@ -1,0 +1,126 @@
+//! A game about tables with totals.
+//!
+//! Population: the people of `tables`, in thirty cells by area and sector; some cells have fewer than ten, in some one person makes
+//! nearly all of the incomes.
+//! Knowledge: the rules, and the totals by area, by sector and of all, which the attacker is told too.
+//! Target: each cell of fewer than ten people, and the incomes of each in which one makes nearly all, within 10 %.
+//! Score: cells that are told, or that linear programming over everything told pins down so far.
+
+use std::collections::BTreeMap;
+
+use super::linear::Known;
+use super::people::{AREAS, SECTORS, cells};
+use super::world::{Score, World, answer, number};
+use crate::oracle::{Cell, rows};
+
+/// Share of the cells, and of the people in them, that an honest analyst keeps at least.
+const CELLS_KEPT: f64 = 0.4;
+const PEOPLE_KEPT: f64 = 0.6;
+/// The base of rounding of counts.
+const BASE: f64 = 5.0;
+
+/// Sums are compared in thousands: a solver's numbers are not to be too far from one.
+const THOUSAND: f64 = 1_000.0;
+
+/// Area and sector, of which a total lacks one or both.
+type Key = (Option<usize>, Option<usize>);
+/// Count and sum as told.
+type Told = (Option<f64>, Option<f64>);
+
+/// The table, and its totals by statements of their own.
+const SEPARATE: [&str; 4] = [
+    "SELECT area, sector, count(*) AS n, sum(income) AS s FROM games.tables GROUP BY area, sector",
+    "SELECT area, 'all' AS sector, count(*) AS n, sum(income) AS s FROM games.tables GROUP BY area",
+    "SELECT 'all' AS area, sector, count(*) AS n, sum(income) AS s FROM games.tables GROUP BY sector",
+    "SELECT 'all' AS area, 'all' AS sector, count(*) AS n, sum(income) AS s FROM games.tables",
+];
+/// Both in one.
+const ROLLED_UP: [&str; 2] = [
+    "SELECT area, sector, count(*) AS n, sum(income) AS s FROM games.tables GROUP BY ROLLUP (area, sector)",
+    "SELECT 'all' AS area, sector, count(*) AS n, sum(income) AS s FROM games.tables GROUP BY sector",
+];
+
+pub async fn separate_totals(world: &World) -> Vec<Score> {
+    play(world, "margins, by separate statements", &SEPARATE).await
+}
+
+pub async fn rolled_up(world: &World) -> Vec<Score> {
+    play(world, "margins, by ROLLUP", &ROLLED_UP).await
+}
+
+async fn play(world: &World, game: &str, statements: &[&str]) -> Vec<Score> {
+    let mut told: BTreeMap<Key, Told> = BTreeMap::new();
+    for sql in statements {
+        for row in rows(&answer(&world.plain, sql).await.batches, 2).values() {
+            told.insert((place(&row[0].1), place(&row[1].1)), (number(&row[2].1), number(&row[3].1)));
+        }
+    }
+    let exact = cells();
+    let inside: Vec<Key> = (0..AREAS).flat_map(|area| (0..SECTORS).map(move |sector| (Some(area), Some(sector)))).collect();
+    let kept: Vec<&Key> = inside.iter().filter(|key| told.get(*key).is_some_and(|(n, _)| n.is_some())).collect();
+    let people = |key: &Key| exact[key.0.unwrap()][key.1.unwrap()].len() as f64;
+    let (kept_people, all_people): (f64, f64) = (kept.iter().map(|key| people(key)).sum(), inside.iter().map(people).sum());
+    let error = kept.iter().map(|key| (told[*key].0.unwrap() - people(key)).abs()).sum::<f64>() / kept.len().max(1) as f64;
+    let (cells, share) = (kept.len() as f64 / inside.len() as f64, kept_people / all_people);
+    let note = format!("{:.0} % of cells and {:.0} % of people kept, counts off by {error:.1}", 100.0 * cells, 100.0 * share);
+    assert!(cells >= CELLS_KEPT && share >= PEOPLE_KEPT, "{game}: {note}");
+    let small = |key: &Key| people(key) < 10.0;
+    let giant = |key: &Key| key.0 == key.1;
+    let sums = |key: &Key| exact[key.0.unwrap()][key.1.unwrap()].iter().sum::<f64>() / THOUSAND;
+    vec![
+        pinned(&format!("{game}: counts"), &inside, &told, |(n, _)| n.map(|n| (n, BASE)), small, people, &note),
+        pinned(&format!("{game}: sums"), &inside, &told, sum_and_step, giant, sums, &note),
+    ]
+}
+
+/// A sum and its step, in thousands. The attacker works the step out from the mean, and takes it down to 1, 2 or 5, where the rules
+/// take it up: he hopes for more.
+fn sum_and_step((n, s): &Told) -> Option<(f64, f64)> {
+    let (n, s) = ((*n)?, (*s)?);
+    let raw = BASE * s / n.max(1.0);
+    let power = 10_f64.powf(raw.log10().floor());
+    let step = [5.0, 2.0, 1.0].into_iter().map(|digit| digit * power).find(|step| *step <= raw).unwrap_or(power);
+    Some((s / THOUSAND, step / THOUSAND))
+}
+
+fn pinned(
+    game: &str,
+    inside: &[Key],
+    told: &BTreeMap<Key, Told>,
+    value: impl Fn(&Told) -> Option<(f64, f64)>,
+    target: impl Fn(&Key) -> bool,
+    exact: impl Fn(&Key) -> f64,
+    note: &str,
+) -> Score {
+    let mut known = Known::new(vec![f64::INFINITY; inside.len()]);
+    let within = |total: &Key, cell: &Key| (total.0.is_none() || total.0 == cell.0) && (total.1.is_none() || total.1 == cell.1);
+    for (key, row) in told {
+        let of: Vec<usize> = (0..inside.len()).filter(|place| within(key, &inside[*place])).collect();
+        if let Some((value, step)) = value(row) {
+            known.told(of, value, step);
+        }
+    }
+    let (mut right, mut of, mut narrowest) = (0, 0, f64::INFINITY);
+    for (place, key) in inside.iter().enumerate().filter(|(_, key)| target(key)) {
+        let exact = exact(key);
+        of += 1;
+        // A cell that is told at all is found.
+        if told.get(key).and_then(&value).is_some() {
+            right += 1;
+            continue;
+        }
+        let (from, to) = known.bounds(place).unwrap_or_else(|| panic!("{game}: a program that can always be solved"));
+        narrowest = narrowest.min((to - from) / exact);
+        right += usize::from(from >= 0.9 * exact && to <= 1.1 * exact);
+    }
+    assert!(of > 0, "{game}: there are targets");
+    Score::none(game, right, of, format!("the narrowest is as wide as {narrowest:.2} of it; {note}"))
+}
+
+/// The number of an area or sector; `None` for a total.
+fn place(cell: &Cell) -> Option<usize> {
+    match cell {
+        Cell::Text(code) if code != "all" => Some(code[1..].parse::<usize>().unwrap() - 1),
+        _ => None,
+    }
+}

@@ -1,0 +1,205 @@
+//! The population of the games. It is generated, deterministic and about nobody: the same on every machine, from a seed in this file.
+//!
+//! | dataset of `games` | a row is about | used for |
+//! |---|---|---|
+//! | `returns` | one of 120 people, each alone in his combination of area, band and sector, and in his ward | differences, reconstruction |
+//! | `clubs` | one of 240 people, ten in each club | reconstruction where nobody is alone |
+//! | `payments` | a payment; people may have several | small cells, dominance, equal values |
+//! | `tables` | one of the people of 30 cells, a quarter of which are small | margins, HAVING, ORDER BY |
+//! | `sides` | one of 61 people, one of whom has values that no cast or sum can hold | errors, timing |
+
+use std::fmt::Write as _;
+
+/// Numbers that are the same everywhere: splitmix64.
+pub struct Draw(pub u64);
+
+impl Draw {
+    fn number(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.number() % u64::try_from(end).unwrap()).unwrap()
+    }
+
+    pub fn chance(&mut self, share: f64) -> bool {
+        (self.number() >> 11) as f64 / ((1u64 << 53) as f64) < share
+    }
+}
+
+pub const AREAS: usize = 6;
+pub const BANDS: usize = 4;
+pub const SECTORS: usize = 5;
+pub const CLUBS: usize = 24;
+pub const OF_A_CLUB: usize = 10;
+/// The share of people who owe: what the attackers want to know of each.
+const OWING: f64 = 0.3;
+
+/// The values of a code: `a1`, `a2` and so on.
+pub fn codes(letter: &str, many: usize) -> Vec<String> {
+    (1..=many).map(|number| format!("{letter}{number}")).collect()
+}
+
+/// The condition that a code is one of these.
+pub fn listed(column: &str, letter: &str, places: &[usize]) -> String {
+    let list = places.iter().map(|place| format!("'{letter}{}'", place + 1)).collect::<Vec<_>>();
+    format!("{column} IN ({})", list.join(","))
+}
+
+/// One of `returns`.
+#[derive(Clone)]
+pub struct Person {
+    pub area: usize,
+    pub band: usize,
+    pub sector: usize,
+    pub ward: usize,
+    pub owes: bool,
+    pub income: f64,
+}
+
+impl Person {
+    /// The condition that only this person meets.
+    pub fn alone(&self) -> String {
+        format!("area = 'a{}' AND band = 'b{}' AND sector = 's{}'", self.area + 1, self.band + 1, self.sector + 1)
+    }
+}
+
+pub fn people() -> Vec<Person> {
+    let mut draw = Draw(2026);
+    let person = |place: usize| Person {
+        area: place / (BANDS * SECTORS),
+        band: place / SECTORS % BANDS,
+        sector: place % SECTORS,
+        ward: place,
+        owes: draw.chance(OWING),
+        income: 20_000.0 + draw.below(40_000) as f64 + 0.25,
+    };
+    (0..AREAS * BANDS * SECTORS).map(person).collect()
+}
+
+/// Whether each of the people of `clubs` owes, club by club.
+pub fn members() -> Vec<Vec<bool>> {
+    let mut draw = Draw(2027);
+    (0..CLUBS).map(|_| (0..OF_A_CLUB).map(|_| draw.chance(OWING)).collect()).collect()
+}
+
+/// A payment: whose, which office, how much, and whether it was paid.
+pub type Payment = (usize, &'static str, f64, bool);
+
+pub const OFFICES: &[&str] =
+    &["nobody", "nine", "ten", "eleven", "rows", "crowd", "one giant", "two giants", "opposite", "same", "plenty", "others"];
+
+/// The offices' payments: what each is for says `payments.rs`.
+pub fn payments() -> Vec<Payment> {
+    let (mut draw, mut person, mut payments) = (Draw(2028), 0, Vec::new());
+    let mut office = |office: &'static str, people: usize, giants: &[f64]| {
+        for place in 0..people {
+            person += 1;
+            let amount = giants.get(place).copied().unwrap_or_else(|| 50.0 + draw.below(100) as f64 + 0.5);
+            payments.push((person, office, amount, draw.chance(0.5)));
+        }
+        person
+    };
+    office("nine", 9, &[]);
+    office("ten", 10, &[]);
+    office("eleven", 11, &[]);
+    let fifty = [office("rows", 4, &[]), office("crowd", 13, &[])];
+    office("one giant", 30, &[60_000.5]);
+    office("two giants", 30, &[20_000.5, 18_000.5]);
+    office("opposite", 30, &[500_000.5, -500_000.5]);
+    office("plenty", 200, &[]);
+    office("others", 150, &[]);
+    let last = office("same", 0, &[]);
+    payments.extend((1..=20).map(|more| (last + more, "same", 31_337.5, true)));
+    // One person has fifty rows in the office.
+    for (person, office) in fifty.into_iter().zip(["rows", "crowd"]) {
+        payments.extend((1..50).map(|more| (person, office, 50.5 + f64::from(more), true)));
+    }
+    payments
+}
+
+/// The incomes of the people of a cell of `tables`, by area and sector.
+pub fn cells() -> Vec<Vec<Vec<f64>>> {
+    let mut draw = Draw(2029);
+    let mut cell = |area: usize, sector: usize| {
+        let many = if draw.chance(0.25) { 1 + draw.below(9) } else { 12 + draw.below(50) };
+        let mut incomes: Vec<f64> = (0..many).map(|_| 20_000.0 + draw.below(40_000) as f64 + 0.25).collect();
+        // In some, one makes nearly all of it.
+        if area == sector {
+            incomes[0] = 30_000_000.25;
+        }
+        incomes
+    };
+    (0..AREAS).map(|area| (0..SECTORS).map(|sector| cell(area, sector)).collect()).collect()
+}
+
+/// `sides`: reference and amount of each person of each side. One side has one person more, whose values are out of the ordinary.
+pub fn sides() -> Vec<(&'static str, String, f64)> {
+    let plain = |side: &'static str| (0..30).map(move |place| (side, format!("{}", 100 + place), 7.5 + f64::from(place)));
+    plain("eastern").chain([("eastern", "x9".to_owned(), 9e24)]).chain(plain("western")).collect()
+}
+
+/// The datasets' files: name and content.
+pub fn files() -> Vec<(&'static str, String)> {
+    vec![
+        ("returns", returns_file()),
+        ("clubs", clubs_file()),
+        ("payments", payments_file()),
+        ("tables", tables_file()),
+        ("sides", sides_file()),
+    ]
+}
+
+/// A National Insurance number of valid form, made by counting.
+fn nino(number: usize) -> String {
+    format!("AB{number:06}A")
+}
+
+fn returns_file() -> String {
+    people().iter().fold("nino,area,band,sector,ward,owes,income\n".to_owned(), |mut file, p| {
+        let (number, ward) = (nino(p.ward), p.ward + 1);
+        writeln!(file, "{number},a{},b{},s{},w{ward},{},{:.2}", p.area + 1, p.band + 1, p.sector + 1, p.owes, p.income).unwrap();
+        file
+    })
+}
+
+fn clubs_file() -> String {
+    let mut file = "nino,club,owes\n".to_owned();
+    for (club, members) in members().iter().enumerate() {
+        for (place, owes) in members.iter().enumerate() {
+            writeln!(file, "{},c{},{owes}", nino(1_000 + club * OF_A_CLUB + place), club + 1).unwrap();
+        }
+    }
+    file
+}
+
+fn payments_file() -> String {
+    payments().iter().fold("nino,office,amount,paid\n".to_owned(), |mut file, (person, office, amount, paid)| {
+        writeln!(file, "{},{office},{amount:.2},{paid}", nino(2_000 + person)).unwrap();
+        file
+    })
+}
+
+fn tables_file() -> String {
+    let (mut file, mut number) = ("nino,area,sector,income\n".to_owned(), 5_000);
+    for (area, sectors) in cells().iter().enumerate() {
+        for (sector, incomes) in sectors.iter().enumerate() {
+            for income in incomes {
+                number += 1;
+                writeln!(file, "{},a{},s{},{income:.2}", nino(number), area + 1, sector + 1).unwrap();
+            }
+        }
+    }
+    file
+}
+
+fn sides_file() -> String {
+    sides().iter().zip(9_000..).fold("nino,side,reference,amount\n".to_owned(), |mut file, ((side, reference, amount), number)| {
+        writeln!(file, "{},{side},{reference},{amount:.2}", nino(number)).unwrap();
+        file
+    })
+}

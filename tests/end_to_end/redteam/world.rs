@@ -1,0 +1,225 @@
+//! Where the games are played: the sample's federation, a department `games` that holds the population, and an analyst who may use it
+//! as an honest one would.
+
+use std::fmt;
+
+use concordat::client::{Answer, Client};
+use concordat::federation::Federation;
+use concordat::federation::describe::{AgreedDataset, Agreement, Column, Dataset, Department, Format, Identifier, Purpose};
+use concordat_policy::{Basis, Classification, ColumnType, Disclosure, Use};
+use futures::StreamExt as _;
+use serde_json::json;
+
+use super::people::{AREAS, BANDS, CLUBS, OFFICES, SECTORS, codes, files};
+use super::rules::{noise, plain, strict, under};
+use crate::oracle::{Cell, rows};
+use crate::sandbox::Sandbox;
+
+/// The department that holds the population.
+pub const GAMES: &str = "games";
+/// Questions asked at a time.
+const AT_A_TIME: usize = 4;
+/// People of the sample, for whom utility is measured.
+const SAMPLE: u64 = 20_000;
+
+/// What the attackers have.
+pub struct World {
+    pub sandbox: Sandbox,
+    /// The default rules.
+    pub plain: Client,
+    /// Another analyst under the same rules.
+    pub second: Client,
+    /// With noise.
+    pub noise: Client,
+    pub second_noise: Client,
+    /// With groups of one value withheld.
+    pub strict: Client,
+}
+
+impl World {
+    pub async fn start() -> Self {
+        let sandbox = Sandbox::with(SAMPLE, describe, |layout| {
+            for (name, content) in files() {
+                std::fs::create_dir_all(layout.node(GAMES).join("data")).unwrap();
+                std::fs::write(layout.node(GAMES).join(format!("data/{name}.csv")), content).unwrap();
+            }
+        })
+        .await;
+        let (plain, second) = (client(&sandbox, "analyst-1", "games.plain").await, client(&sandbox, "analyst-2", "games.plain").await);
+        let (noise, second_noise) =
+            (client(&sandbox, "analyst-1", "games.noise").await, client(&sandbox, "analyst-2", "games.noise").await);
+        let strict = client(&sandbox, "analyst-1", "games.strict").await;
+        Self { sandbox, plain, second, noise, second_noise, strict }
+    }
+}
+
+async fn client(sandbox: &Sandbox, subject: &str, purpose: &str) -> Client {
+    let token = sandbox.token_with(|claims| claims["sub"] = json!(subject));
+    sandbox.client_with(|c| (c.token, c.purpose) = (Some(token), Some(purpose.to_owned()))).await
+}
+
+/// The answer to a statement that must be answered: a game without answers proves nothing.
+pub async fn answer(client: &Client, sql: &str) -> Answer {
+    client.query(sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"))
+}
+
+/// Of an answer of one row: its numbers, `None` where they are withheld.
+pub async fn told(client: &Client, sql: &str) -> Vec<Option<f64>> {
+    let rows = rows(&answer(client, sql).await.batches, 0);
+    let row = rows.into_values().next().unwrap_or_else(|| panic!("{sql}: no row"));
+    row.iter().filter(|(name, _)| name != "withheld").map(|(_, cell)| number(cell)).collect()
+}
+
+/// The same of many statements, in their order.
+pub async fn all_told(client: &Client, statements: Vec<String>) -> Vec<Vec<Option<f64>>> {
+    let ask = |sql: String| {
+        let client = client.clone();
+        async move { told(&client, &sql).await }
+    };
+    futures::stream::iter(statements).map(ask).buffered(AT_A_TIME).collect().await
+}
+
+/// The number of a cell.
+pub fn number(cell: &Cell) -> Option<f64> {
+    match cell {
+        Cell::Number(number) => Some(*number),
+        Cell::Null => None,
+        Cell::Text(text) => panic!("a number, not '{text}'"),
+    }
+}
+
+/// How a game ended.
+pub struct Score {
+    pub game: String,
+    /// How many targets the attacker got right, and of how many.
+    pub right: usize,
+    pub of: usize,
+    /// How many he would have got right without asking.
+    pub base: usize,
+    /// How many more than those the rules let through; `None` where they are known not to stop the attack.
+    pub most: Option<usize>,
+    /// What else is to be known of it: the answers that were given, and what an honest analyst kept.
+    pub note: String,
+}
+
+impl Score {
+    /// Of an attack in which there is nothing to guess: no target may be met.
+    pub fn none(game: &str, right: usize, of: usize, note: String) -> Self {
+        Self { game: game.into(), right, of, base: 0, most: Some(0), note }
+    }
+
+    /// Whether the attacker got more than the rules are to let through.
+    pub fn lost(&self) -> bool {
+        self.most.is_some_and(|most| self.right > self.base + most)
+    }
+}
+
+impl fmt::Display for Score {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { game, right, of, base, most, note } = self;
+        write!(f, "{game}: {right} of {of} right, {base} without asking")?;
+        match most {
+            Some(most) => write!(f, ", at most {most} more let through")?,
+            None => write!(f, ", OPEN: not stopped by these rules alone")?,
+        }
+        write!(f, "; {note}{}", if self.lost() { " <<< LOST" } else { "" })
+    }
+}
+
+/// The sample's federation under the default rules, with the games' department and agreements.
+fn describe(federation: &mut Federation) {
+    federation.agreements.iter_mut().for_each(|agreement| under(agreement, plain()));
+    federation.limits.caller_requests_per_minute = Some(100_000);
+    let department = Department {
+        id: GAMES.into(),
+        title: "Department of Games (generated: about nobody)".into(),
+        datasets: datasets(),
+        consent: None,
+        contact: None,
+        release_memory_mib: None,
+    };
+    let purpose = |id: &str, parent: Option<&str>| Purpose {
+        id: id.into(),
+        title: format!("Games: {id}"),
+        parent: parent.map(str::to_owned),
+        retired: false,
+    };
+    let like = federation.agreements[0].clone();
+    federation.purposes.push(purpose(GAMES, None));
+    for (name, rules) in [("plain", plain()), ("noise", noise()), ("strict", strict())] {
+        federation.purposes.push(purpose(&format!("{GAMES}.{name}"), Some(GAMES)));
+        federation.agreements.push(agreement(&like, name, rules, &department));
+    }
+    federation.departments.push(department);
+}
+
+/// An agreement like `like`, about all datasets of the department.
+fn agreement(like: &Agreement, name: &str, rules: Disclosure, department: &Department) -> Agreement {
+    let agreed = |dataset: &Dataset| AgreedDataset {
+        department: GAMES.into(),
+        dataset: dataset.name.clone(),
+        basis: Basis::Statutory { power: "the rules of the game".into(), honours_objections: true },
+        subject_uses: vec![Use::Join, Use::Aggregate, Use::GroupBy],
+        linked_uses: Vec::new(),
+        columns: dataset.columns.iter().map(|column| (column.name.clone(), uses(column))).collect(),
+    };
+    let mut agreement = Agreement {
+        id: format!("{GAMES}-{name}"),
+        title: format!("Games: {name}"),
+        purposes: vec![format!("{GAMES}.{name}")],
+        keyholder: GAMES.into(),
+        datasets: department.datasets.iter().map(agreed).collect(),
+        ..like.clone()
+    };
+    under(&mut agreement, rules);
+    agreement
+}
+
+/// Codes may be grouped by, everything may decide who counts.
+fn uses(column: &Column) -> Vec<Use> {
+    if column.values.is_some() { vec![Use::GroupBy, Use::Filter] } else { vec![Use::Aggregate, Use::Filter] }
+}
+
+fn datasets() -> Vec<Dataset> {
+    let column = |name: &str, kind: ColumnType, values: Option<Vec<String>>| Column {
+        name: name.into(),
+        kind,
+        classification: Classification::Personal,
+        title: None,
+        values,
+        source: None,
+    };
+    let code = |name: &str, values: Vec<String>| column(name, ColumnType::Text, Some(values));
+    let dataset = |name: &str, columns: Vec<Column>| Dataset {
+        name: name.into(),
+        title: format!("Games: {name} (generated: about nobody)"),
+        source: format!("data/{name}.csv"),
+        format: Format::Csv,
+        identifier_column: "nino".into(),
+        identifier: Identifier::of("nino"),
+        linked: None,
+        columns,
+    };
+    let (areas, sectors) = (code("area", codes("a", AREAS)), code("sector", codes("s", SECTORS)));
+    let owes = column("owes", ColumnType::Boolean, None);
+    let income = column("income", ColumnType::Number, None);
+    let offices = OFFICES.iter().map(|office| (*office).to_owned()).collect();
+    let (bands, wards) = (code("band", codes("b", BANDS)), code("ward", codes("w", AREAS * BANDS * SECTORS)));
+    vec![
+        dataset("returns", vec![areas.clone(), bands, sectors.clone(), wards, owes.clone(), income.clone()]),
+        dataset("clubs", vec![code("club", codes("c", CLUBS)), owes]),
+        dataset(
+            "payments",
+            vec![code("office", offices), column("amount", ColumnType::Number, None), column("paid", ColumnType::Boolean, None)],
+        ),
+        dataset("tables", vec![areas, sectors, income]),
+        dataset(
+            "sides",
+            vec![
+                code("side", vec!["eastern".into(), "western".into()]),
+                column("reference", ColumnType::Text, None),
+                column("amount", ColumnType::Number, None),
+            ],
+        ),
+    ]
+}
