@@ -14,8 +14,8 @@ use super::world::{Score, World, answer, number};
 use crate::oracle::{Cell, rows};
 
 /// Share of the cells, and of the people in them, that an honest analyst keeps at least.
-const CELLS_KEPT: f64 = 0.4;
-const PEOPLE_KEPT: f64 = 0.6;
+const CELLS_KEPT: f64 = 0.35;
+const PEOPLE_KEPT: f64 = 0.35;
 /// The base of rounding of counts.
 const BASE: f64 = 5.0;
 
@@ -73,13 +73,13 @@ async fn play(world: &World, game: &str, statements: &[&str]) -> Vec<Score> {
     ]
 }
 
-/// A sum and its step, in thousands. The attacker works the step out from the mean, and takes it down to 1, 2 or 5, where the rules
-/// take it up: he hopes for more.
+/// A sum and its step, in thousands. The attacker works the step out from the mean, as the rules do: the least of 1, 2 and 5 times
+/// powers of ten that is not below the base times the mean.
 fn sum_and_step((n, s): &Told) -> Option<(f64, f64)> {
     let (n, s) = ((*n)?, (*s)?);
     let raw = BASE * s / n.max(1.0);
     let power = 10_f64.powf(raw.log10().floor());
-    let step = [5.0, 2.0, 1.0].into_iter().map(|digit| digit * power).find(|step| *step <= raw).unwrap_or(power);
+    let step = [1.0, 2.0, 5.0].into_iter().map(|digit| digit * power).find(|step| *step >= raw).unwrap_or(10.0 * power);
     Some((s / THOUSAND, step / THOUSAND))
 }
 

@@ -55,8 +55,8 @@ pub async fn fifty_rows(world: &World) -> Score {
 /// Population: an office of thirteen people, twelve of whom have one row.
 /// Knowledge: that, and the office's count of people and of rows.
 /// Target: how many rows the thirteenth has, within 10 %. Score: whether rows less the twelve tell it.
-/// Counts of rows are not under the dominance rules, which are about sums and means: what they would have to judge is how often a
-/// person is counted.
+/// The dominance rules judge rows as they judge money: with four in five of them he is below both, which know nothing of what is known
+/// of the twelve.
 pub async fn rows_of_one(world: &World) -> Score {
     let told = all_told(&world.plain, vec![about("crowd", "count(*)")]).await[0][0];
     let right = told.is_some_and(|rows| (rows - 12.0 - 50.0).abs() <= 5.0);

@@ -12,11 +12,19 @@ const SUBJECTS_KEPT: f64 = 0.7;
 const COUNTS_OFF: f64 = 2.5;
 const MEANS_OFF: f64 = 0.15;
 
-/// Purposes with their parents, and their views with the number of key columns. The column after them counts subjects.
-const VIEWS: &[(&[&str], &[(&str, usize)])] = &[
-    (&["opportunity", "opportunity.measure"], &[("opportunity_by_region", 2), ("apprenticeship_gap", 1), ("coverage", 1)]),
-    (&["health", "health.prevention"], &[("cardiovascular_support", 1)]),
-    (&["economy", "economy.measure"], &[("loans_and_markets", 2), ("apprentices_of_firms", 1)]),
+/// A purpose with its parent, and its views with the number of key columns. The column after them counts subjects.
+struct Asked {
+    purposes: [&'static str; 2],
+    views: &'static [(&'static str, usize)],
+}
+
+const ASKED: [Asked; 3] = [
+    Asked {
+        purposes: ["opportunity", "opportunity.measure"],
+        views: &[("opportunity_by_region", 2), ("apprenticeship_gap", 1), ("coverage", 1)],
+    },
+    Asked { purposes: ["health", "health.prevention"], views: &[("cardiovascular_support", 1)] },
+    Asked { purposes: ["economy", "economy.measure"], views: &[("loans_and_markets", 2), ("apprentices_of_firms", 1)] },
 ];
 
 /// What became of a view's values.
@@ -76,11 +84,11 @@ pub async fn measured(world: &World) -> String {
         let kept = format!("{values:.0} % of values and {subjects:.0} % of subjects kept");
         writeln!(text, "utility of {name}: {kept}; counts off by {counts:.2}, means by {means:.1} %").unwrap();
     };
-    for (purposes, views) in VIEWS {
-        let oracle = Oracle::for_purposes(&world.sandbox.layout, purposes).await;
+    for Asked { purposes, views } in ASKED {
+        let oracle = Oracle::for_purposes(&world.sandbox.layout, &purposes).await;
         let client = world.sandbox.client_with(|c| c.purpose = Some(purposes[1].into())).await;
         let catalogue = client.catalogue().await.unwrap();
-        for (name, keys) in *views {
+        for (name, keys) in views {
             let view = catalogue.views.iter().find(|view| view.name == *name).unwrap_or_else(|| panic!("no view {name}"));
             let exact = rows(&oracle.query(&view.sql).await, *keys);
             let told = client.query(&format!("SELECT * FROM views.{name}")).await.unwrap_or_else(|e| panic!("{name}: {e:?}"));
