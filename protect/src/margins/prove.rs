@@ -16,8 +16,9 @@ const FURTHEST: f64 = 1_000.0;
 /// What is less is nothing, in the same units.
 const LEAST: f64 = 1e-5;
 
-/// How many more proofs may be looked for to tell again what was withheld, times the cells of the table.
-const ATTEMPTS: usize = 100_000;
+/// How often the solver chooses what to withhold, and how many more proofs are looked for to tell it again: so often, divided by the
+/// table's cells and by its sums. After that a swap is chosen where there is one, which withholds somewhat more and takes no time.
+const SOLVED: usize = 5_000_000;
 
 /// How inexact a proof may be, in the same units.
 const INEXACT: f64 = 1e-6;
@@ -54,16 +55,17 @@ pub(super) fn protect(table: &mut Table) -> Result<(), Unproven> {
     let sides = targets.into_iter().flat_map(|target| [(target, 1.0), (target, -1.0)]);
     let aims: Vec<Aim> = sides.filter_map(|(target, sign)| aim(table, target, sign)).collect();
     let mut chosen = BTreeSet::new();
+    let mut solves = solves(table);
     let mut proven: Vec<Proven> = Vec::with_capacity(aims.len());
     for mut aim in aims {
-        let found = match proven.iter().find(|other| other.serves(&aim)) {
+        let found = match proven.iter().find(|other| other.serves(&aim) && table.holds(&aim, &other.proof)) {
             Some(other) => Some(Rc::clone(&other.proof)),
-            None => table.find(&aim)?,
+            None => table.swap(&aim).map(Rc::new),
         };
         let proof = match found {
             Some(proof) => proof,
             None => {
-                let proof = table.choose(&aim)?;
+                let proof = table.choose(&aim, &mut solves)?;
                 chosen.extend(table.withhold(&mut aim, &proof));
                 proof
             }
@@ -78,7 +80,7 @@ pub(super) fn protect(table: &mut Table) -> Result<(), Unproven> {
 fn tell_again(table: &mut Table, chosen: BTreeSet<usize>, proven: &mut [Proven]) -> Result<(), Unproven> {
     let mut chosen: Vec<usize> = chosen.into_iter().collect();
     chosen.sort_by(|one, other| size(table, *other).total_cmp(&size(table, *one)).then(one.cmp(other)));
-    let mut attempts = ATTEMPTS / table.places.len().max(1);
+    let mut attempts = solves(table);
     for place in chosen {
         table.tell(place, true);
         let concerned: Vec<usize> =
@@ -104,6 +106,10 @@ fn tell_again(table: &mut Table, chosen: BTreeSet<usize>, proven: &mut [Proven])
         }
     }
     Ok(())
+}
+
+fn solves(table: &Table) -> usize {
+    SOLVED / (table.places.len() * table.sums.len()).max(1)
 }
 
 fn size(table: &Table, place: usize) -> f64 {
@@ -150,7 +156,7 @@ struct Proven {
 }
 
 impl Proven {
-    /// Whether its proof is one of another aim too.
+    /// Whether its proof moves another's value far enough too.
     fn serves(&self, other: &Aim) -> bool {
         self.aim.unknown.is_empty() && self.proof.get(other.target).is_some_and(|moved| moved * other.sign >= other.far)
     }
@@ -167,7 +173,13 @@ impl Table {
     }
 
     /// A proof for which more must be withheld.
-    fn choose(&self, aim: &Aim) -> Result<Rc<Proof>, Unproven> {
+    fn choose(&self, aim: &Aim, solves: &mut usize) -> Result<Rc<Proof>, Unproven> {
+        if *solves == 0
+            && let Some(proof) = self.cheapest_swap(aim)
+        {
+            return Ok(Rc::new(proof));
+        }
+        *solves = solves.saturating_sub(1);
         let proof = match self.solve(aim, May::Rows)? {
             None if !aim.unknown.is_empty() => self.solve(aim, May::Totals)?,
             proof => proof,
