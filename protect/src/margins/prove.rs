@@ -16,9 +16,9 @@ const FURTHEST: f64 = 1_000.0;
 /// What is less is nothing, in the same units.
 const LEAST: f64 = 1e-5;
 
-/// How often the solver chooses what to withhold, and how many more proofs are looked for to tell it again: so often, divided by the
-/// table's cells and by its sums. After that a swap is chosen where there is one, which withholds somewhat more and takes no time.
-const SOLVED: usize = 5_000_000;
+/// The solver chooses what to withhold so often, and as many more proofs are looked for to tell it again: this, divided by the table's
+/// cells and by its sums, squared. After that a swap is chosen where there is one, which withholds somewhat more and takes no time.
+pub(super) const SOLVED: usize = 1_000_000;
 
 /// How inexact a proof may be, in the same units.
 const INEXACT: f64 = 1e-6;
@@ -48,14 +48,15 @@ pub(super) struct Aim {
 type Proof = Vec<f64>;
 
 /// Withholds until everything that a rule withholds is protected.
-pub(super) fn protect(table: &mut Table) -> Result<(), Unproven> {
+pub(super) fn protect(table: &mut Table, solved: usize) -> Result<(), Unproven> {
     let mut targets: Vec<usize> = (0..table.places.len()).filter(|place| table.places.get(*place).is_some_and(|it| it.primary)).collect();
     // The largest need most; what is withheld for them helps the others.
     targets.sort_by(|one, other| size(table, *other).total_cmp(&size(table, *one)).then(one.cmp(other)));
     let sides = targets.into_iter().flat_map(|target| [(target, 1.0), (target, -1.0)]);
     let aims: Vec<Aim> = sides.filter_map(|(target, sign)| aim(table, target, sign)).collect();
     let mut chosen = BTreeSet::new();
-    let mut solves = solves(table);
+    let attempts = (solved / (table.places.len() * table.sums.len()).max(1)).pow(2);
+    let mut solves = attempts;
     let mut proven: Vec<Proven> = Vec::with_capacity(aims.len());
     for mut aim in aims {
         let found = match proven.iter().find(|other| other.serves(&aim) && table.holds(&aim, &other.proof)) {
@@ -72,15 +73,14 @@ pub(super) fn protect(table: &mut Table) -> Result<(), Unproven> {
         };
         proven.push(Proven { aim, proof });
     }
-    tell_again(table, chosen, &mut proven)?;
+    tell_again(table, chosen, &mut proven, attempts)?;
     if proven.iter().all(|proven| table.holds(&proven.aim, &proven.proof)) { Ok(()) } else { Err(Unproven) }
 }
 
 /// Tells what was withheld for one value and is not needed for any, as others have been withheld since: the largest first.
-fn tell_again(table: &mut Table, chosen: BTreeSet<usize>, proven: &mut [Proven]) -> Result<(), Unproven> {
+fn tell_again(table: &mut Table, chosen: BTreeSet<usize>, proven: &mut [Proven], mut attempts: usize) -> Result<(), Unproven> {
     let mut chosen: Vec<usize> = chosen.into_iter().collect();
     chosen.sort_by(|one, other| size(table, *other).total_cmp(&size(table, *one)).then(one.cmp(other)));
-    let mut attempts = solves(table);
     for place in chosen {
         table.tell(place, true);
         let concerned: Vec<usize> =
@@ -106,10 +106,6 @@ fn tell_again(table: &mut Table, chosen: BTreeSet<usize>, proven: &mut [Proven])
         }
     }
     Ok(())
-}
-
-fn solves(table: &Table) -> usize {
-    SOLVED / (table.places.len() * table.sums.len()).max(1)
 }
 
 fn size(table: &Table, place: usize) -> f64 {
