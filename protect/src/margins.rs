@@ -16,21 +16,25 @@
 //! What is kept: by linear programming over that, a withheld value x lies between no closer bounds than 0.9 x and 1.1 x, and of whole
 //! numbers one less and one more at least (of a zero: from 0 to 1, or to a tenth of the smallest size in the table).
 //!
-//! How: for every withheld value, upwards and downwards, a linear program looks for other numbers that fit all of the above and in which
-//! the value is that far away: a *proof*. Where there is none, a second one looks for the cheapest values to withhold so that there is
-//! (cost: their size, so that few subjects are lost). Proofs are checked by plain arithmetic, not believed. What is withheld grows
-//! only, so that a proof once found stays one.
+//! How: for every withheld value, upwards and downwards, other numbers are looked for that fit all of the above and in which the value is
+//! that far away: a *proof*. First by swaps (`swap.rs`); then a linear program looks for the cheapest values to withhold so that there is
+//! one (cost: their size, so that few subjects are lost; none, if it can). What turns out not to be needed is told again. In the end every
+//! proof is checked by plain arithmetic, not believed.
 //!
 //! What cannot be kept by withholding: where a total that the result does not have consists of a withheld value to more than ten
-//! elevenths. Then all its parts are withheld, and the value is protected from everything else that is known. Where a proof is not
-//! found even so, or the solver fails, the whole table is withheld.
+//! elevenths. Then all its parts are withheld, and the value is protected from everything else that is known, but for another such total
+//! that a question for it would have to withhold with it. Where a proof is not found even so, or the solver fails, the whole table is
+//! withheld.
+//!
+//! How long: of 1,000 cells, typical tables a few hundredths of a second, the worst that were found (two thirds withheld) about one.
 //!
 //! What it does not do: it knows nothing of the rule by which a value is withheld. Who is told that a value is of fewer subjects than the
 //! minimum has an upper bound on it.
 //!
 //! Sources: Hundepool et al., *Statistical Disclosure Control* (Wiley, 2012), chapter 4; Kelly, Golden and Assad, *Cell suppression:
 //! disclosure protection for sensitive tabular data* (Networks 22, 1992); Fischetti and Salazar, *Models and algorithms for the
-//! two-dimensional cell suppression problem in statistical disclosure control* (Mathematical Programming 84, 1999).
+//! two-dimensional cell suppression problem in statistical disclosure control* (Mathematical Programming 84, 1999); Repsilber, the hypercube
+//! method, as in Giessing and Repsilber, *Tools and strategies to protect multiple tables with the GHQUAR cell suppression engine* (2002).
 
 mod prove;
 mod swap;
@@ -51,7 +55,7 @@ pub const MOST_KEYS: usize = 4;
 pub struct Cell {
     /// What it is, exactly.
     pub value: f64,
-    /// Half the unit that it is rounded to (`rounding::to_unit`); 0 where it is told exactly.
+    /// Half the unit that it is rounded to (`rounding::to_unit`); 0 where it is told exactly. Noise counts for nothing.
     pub half: f64,
     /// Whether it is known not to be negative.
     pub nonnegative: bool,
@@ -86,11 +90,15 @@ pub enum TooLarge {
 /// # Errors
 /// Something is withheld, and the table is larger than can be judged.
 pub fn protect(keys: &[Vec<Option<u32>>], cells: &[Cell]) -> Result<Vec<bool>, TooLarge> {
+    withhold(keys, cells, prove::SOLVED)
+}
+
+fn withhold(keys: &[Vec<Option<u32>>], cells: &[Cell], solved: usize) -> Result<Vec<bool>, TooLarge> {
     if cells.iter().all(|cell| !cell.withheld) {
         return Ok(vec![false; cells.len()]);
     }
     let told = match Table::new(keys, cells)? {
-        Some(mut table) => prove::protect(&mut table).map(|()| table.told()).unwrap_or_default(),
+        Some(mut table) => prove::protect(&mut table, solved).map(|()| table.told()).unwrap_or_default(),
         None => Vec::new(),
     };
     let told = told.into_iter().chain(std::iter::repeat(false));

@@ -16,8 +16,9 @@ const FURTHEST: f64 = 1_000.0;
 /// What is less is nothing, in the same units.
 const LEAST: f64 = 1e-5;
 
-/// How many more proofs may be looked for to tell again what was withheld, times the cells of the table.
-const ATTEMPTS: usize = 100_000;
+/// The solver chooses what to withhold so often, and as many more proofs are looked for to tell it again: this, divided by the table's
+/// cells and by its sums, squared. After that a swap is chosen where there is one, which withholds somewhat more and takes no time.
+pub(super) const SOLVED: usize = 1_000_000;
 
 /// How inexact a proof may be, in the same units.
 const INEXACT: f64 = 1e-6;
@@ -47,38 +48,39 @@ pub(super) struct Aim {
 type Proof = Vec<f64>;
 
 /// Withholds until everything that a rule withholds is protected.
-pub(super) fn protect(table: &mut Table) -> Result<(), Unproven> {
+pub(super) fn protect(table: &mut Table, solved: usize) -> Result<(), Unproven> {
     let mut targets: Vec<usize> = (0..table.places.len()).filter(|place| table.places.get(*place).is_some_and(|it| it.primary)).collect();
     // The largest need most; what is withheld for them helps the others.
     targets.sort_by(|one, other| size(table, *other).total_cmp(&size(table, *one)).then(one.cmp(other)));
     let sides = targets.into_iter().flat_map(|target| [(target, 1.0), (target, -1.0)]);
     let aims: Vec<Aim> = sides.filter_map(|(target, sign)| aim(table, target, sign)).collect();
     let mut chosen = BTreeSet::new();
+    let attempts = (solved / (table.places.len() * table.sums.len()).max(1)).pow(2);
+    let mut solves = attempts;
     let mut proven: Vec<Proven> = Vec::with_capacity(aims.len());
     for mut aim in aims {
-        let found = match proven.iter().find(|other| other.serves(&aim)) {
+        let found = match proven.iter().find(|other| other.serves(&aim) && table.holds(&aim, &other.proof)) {
             Some(other) => Some(Rc::clone(&other.proof)),
-            None => table.find(&aim)?,
+            None => table.swap(&aim).map(Rc::new),
         };
         let proof = match found {
             Some(proof) => proof,
             None => {
-                let proof = table.choose(&aim)?;
+                let proof = table.choose(&aim, &mut solves)?;
                 chosen.extend(table.withhold(&mut aim, &proof));
                 proof
             }
         };
         proven.push(Proven { aim, proof });
     }
-    tell_again(table, chosen, &mut proven)?;
+    tell_again(table, chosen, &mut proven, attempts)?;
     if proven.iter().all(|proven| table.holds(&proven.aim, &proven.proof)) { Ok(()) } else { Err(Unproven) }
 }
 
 /// Tells what was withheld for one value and is not needed for any, as others have been withheld since: the largest first.
-fn tell_again(table: &mut Table, chosen: BTreeSet<usize>, proven: &mut [Proven]) -> Result<(), Unproven> {
+fn tell_again(table: &mut Table, chosen: BTreeSet<usize>, proven: &mut [Proven], mut attempts: usize) -> Result<(), Unproven> {
     let mut chosen: Vec<usize> = chosen.into_iter().collect();
     chosen.sort_by(|one, other| size(table, *other).total_cmp(&size(table, *one)).then(one.cmp(other)));
-    let mut attempts = ATTEMPTS / table.places.len().max(1);
     for place in chosen {
         table.tell(place, true);
         let concerned: Vec<usize> =
@@ -150,7 +152,7 @@ struct Proven {
 }
 
 impl Proven {
-    /// Whether its proof is one of another aim too.
+    /// Whether its proof moves another's value far enough too.
     fn serves(&self, other: &Aim) -> bool {
         self.aim.unknown.is_empty() && self.proof.get(other.target).is_some_and(|moved| moved * other.sign >= other.far)
     }
@@ -167,7 +169,13 @@ impl Table {
     }
 
     /// A proof for which more must be withheld.
-    fn choose(&self, aim: &Aim) -> Result<Rc<Proof>, Unproven> {
+    fn choose(&self, aim: &Aim, solves: &mut usize) -> Result<Rc<Proof>, Unproven> {
+        if *solves == 0
+            && let Some(proof) = self.cheapest_swap(aim)
+        {
+            return Ok(Rc::new(proof));
+        }
+        *solves = solves.saturating_sub(1);
         let proof = match self.solve(aim, May::Rows)? {
             None if !aim.unknown.is_empty() => self.solve(aim, May::Totals)?,
             proof => proof,

@@ -43,6 +43,31 @@ impl Table {
         None
     }
 
+    /// A proof by the one swap for which the least must be withheld: the hypercube method.
+    pub(super) fn cheapest_swap(&self, aim: &Aim) -> Option<Vec<f64>> {
+        let still = vec![0.0; self.places.len()];
+        let sign = |odd: bool| if odd { -aim.sign } else { aim.sign };
+        let cost = |corners: &Vec<(usize, bool)>| {
+            let costs = corners.iter().filter(|(place, _)| *place != aim.target).map(|(number, odd)| {
+                let place = self.places.get(*number)?;
+                let free = self.free(aim, *number, sign(*odd), &still) >= aim.far;
+                let withheld = !place.nonnegative || sign(*odd) > 0.0 || place.value >= aim.far;
+                if free { Some(0.0) } else { withheld.then(|| place.value.abs() + 1.0) }
+            });
+            costs.sum::<Option<f64>>()
+        };
+        let swaps = (0..self.places.len()).filter_map(|other| self.corners(aim.target, other));
+        let priced = swaps.filter_map(|corners| cost(&corners).map(|cost| (cost, corners)));
+        let (_, cheapest) = priced.min_by(|(one, _), (other, _)| one.total_cmp(other))?;
+        let mut moved = still;
+        for (place, odd) in cheapest {
+            if let Some(moved) = moved.get_mut(place) {
+                *moved = aim.far * sign(odd);
+            }
+        }
+        Some(moved)
+    }
+
     /// How much further a place may move.
     fn free(&self, aim: &Aim, number: usize, sign: f64, moved: &[f64]) -> f64 {
         let (Some(place), Some(moved)) = (self.places.get(number), moved.get(number)) else { return 0.0 };

@@ -133,12 +133,15 @@ impl Random {
     }
 }
 
-/// Sizes of keys, the largest value, in how many parts a whole is told (1: whole numbers), of how many cells one is absent (0: none).
+/// Sizes of keys, the largest value, in how many parts a whole is told (1: whole numbers), of how many cells one is absent (0: none),
+/// whether there are negative values.
+#[derive(Clone)]
 struct Shape {
     sizes: Vec<u32>,
     largest: u64,
     parts: f64,
     absent: u64,
+    signed: bool,
 }
 
 impl Shape {
@@ -149,7 +152,8 @@ impl Shape {
             keys = keys.iter().flat_map(|head| (0..*size).map(move |key| [head.as_slice(), &[Some(key)]].concat())).collect();
         }
         keys.retain(|_| self.absent == 0 || random.below(self.absent) > 0);
-        let mut truth: Vec<f64> = keys.iter().map(|_| random.below(self.largest) as f64 / self.parts).collect();
+        let lowest = if self.signed { self.largest as f64 / 2.0 } else { 0.0 };
+        let mut truth: Vec<f64> = keys.iter().map(|_| (random.below(self.largest) as f64 - lowest) / self.parts).collect();
         let finest = keys.clone();
         for totals in 1..1_u32 << self.sizes.len() {
             if random.below(3) > 0 {
@@ -161,18 +165,18 @@ impl Shape {
                 keys.push(row);
             }
         }
-        let primary: Vec<bool> = truth.iter().map(|value| *value < minimum || random.below(25) == 0).collect();
-        Told { withheld: primary.clone(), keys, truth, unit, primary }
+        let primary: Vec<bool> = truth.iter().map(|value| value.abs() < minimum || random.below(25) == 0).collect();
+        Told { withheld: primary.clone(), keys, truth, unit, signed: self.signed, primary }
     }
 }
 
 /// Protects it; `None` where everything is withheld.
-fn protected(mut told: Told) -> Option<Told> {
+fn protected(mut told: Told, solved: usize) -> Option<Told> {
     let cells: Vec<Cell> = (told.truth.iter().zip(&told.primary))
-        .map(|(value, withheld)| Cell { value: *value, half: told.unit / 2.0, nonnegative: true, withheld: *withheld })
+        .map(|(value, withheld)| Cell { value: *value, half: told.unit / 2.0, nonnegative: !told.signed, withheld: *withheld })
         .collect();
-    let extra = protect(&told.keys, &cells).unwrap();
-    assert_eq!(extra, protect(&told.keys, &cells).unwrap(), "deterministic");
+    let extra = withhold(&told.keys, &cells, solved).unwrap();
+    assert_eq!(extra, withhold(&told.keys, &cells, solved).unwrap(), "deterministic");
     assert!(extra.iter().zip(&told.primary).all(|(extra, primary)| !(*extra && *primary)), "in addition");
     told.withheld = extra.iter().zip(&told.primary).map(|(extra, primary)| *extra || *primary).collect();
     told.withheld.iter().any(|withheld| !withheld).then_some(told)
@@ -181,48 +185,63 @@ fn protected(mut told: Told) -> Option<Told> {
 #[test]
 fn an_attacker_with_a_solver_pins_nothing_down() {
     let mut random = Random(1);
-    for (sizes, tables) in [(vec![6], 150), (vec![4, 5], 100), (vec![3, 3, 3], 40)] {
-        for (unit, largest, parts, absent) in
-            [(0.0, 60, 1.0, 0), (5.0, 60, 1.0, 0), (10.0, 90, 1.0, 4), (0.0, 90, 1.0, 4), (0.0, 6_000, 64.0, 0), (2.0, 6_000, 64.0, 5)]
-        {
-            let shape = Shape { sizes: sizes.clone(), largest, parts, absent };
-            let (mut cells, mut primary, mut kept, mut hopeless) = (0, 0, 0, 0);
-            for _ in 0..tables {
-                let told = shape.table(&mut random, 10.0, unit);
-                cells += told.keys.len();
-                primary += told.primary.iter().filter(|primary| **primary).count();
-                let Some(told) = protected(told) else { continue };
-                kept += told.withheld.iter().filter(|withheld| !**withheld).count();
-                for target in (0..told.keys.len()).filter(|row| told.primary[*row]) {
-                    let (value, far) = (told.truth[target], told.far(told.truth[target]));
-                    let wide = |assuming| {
-                        let (low, high) = told.bounds(target, assuming);
-                        let below = value == 0.0 || low <= value - far + 1e-4;
-                        below && if value > 0.0 { high >= value + far - 1e-4 } else { high > 0.0 }
-                    };
-                    if !wide(true) {
-                        hopeless += 1;
-                        assert!(told.hopeless(target), "{value}: {:?} {:?} {:?}", told.keys, told.truth, told.withheld);
-                        assert!(wide(false), "from what is told alone: {value}: {:?} {:?}", told.keys, told.withheld);
-                    }
-                }
+    for (sizes, tables) in [(vec![6], 60), (vec![4, 5], 40), (vec![3, 3, 3], 12)] {
+        for (unit, largest, parts, absent, signed) in [
+            (0.0, 60, 1.0, 0, false),
+            (5.0, 60, 1.0, 0, false),
+            (10.0, 90, 1.0, 4, false),
+            (0.0, 90, 1.0, 4, false),
+            (0.0, 6_000, 64.0, 0, false),
+            (2.0, 6_000, 64.0, 5, false),
+            (0.0, 120, 1.0, 0, true),
+            (5.0, 120, 1.0, 3, true),
+            (0.0, 12_000, 64.0, 3, true),
+        ] {
+            let shape = Shape { sizes: sizes.clone(), largest, parts, absent, signed };
+            for solved in [prove::SOLVED, 0] {
+                attack(&shape, unit, solved, tables, &mut random);
             }
-            println!(
-                "{sizes:?}, unit {unit}, 1/{absent} absent, parts of {parts}: of {cells} cells {primary} withheld by rule, {kept} told; \
-                 {hopeless} make a total nearly alone"
-            );
         }
     }
+}
+
+fn attack(shape: &Shape, unit: f64, solved: usize, tables: usize, random: &mut Random) {
+    let (mut cells, mut primary, mut kept, mut hopeless) = (0, 0, 0, 0);
+    for _ in 0..tables {
+        let told = shape.table(random, 10.0, unit);
+        cells += told.keys.len();
+        primary += told.primary.iter().filter(|primary| **primary).count();
+        let Some(told) = protected(told, solved) else { continue };
+        kept += told.withheld.iter().filter(|withheld| !**withheld).count();
+        for target in (0..told.keys.len()).filter(|row| told.primary[*row]) {
+            let (value, far) = (told.truth[target], told.far(told.truth[target]));
+            let wide = |assuming| {
+                let (low, high) = told.bounds(target, assuming);
+                let below = value == 0.0 || low <= value - far + 1e-4;
+                below && if value != 0.0 { high >= value + far - 1e-4 } else { high > 0.0 }
+            };
+            if !wide(true) {
+                hopeless += 1;
+                assert!(told.hopeless(target), "{value}: {:?} {:?} {:?}", told.keys, told.truth, told.withheld);
+                assert!(wide(false), "from what is told alone: {value}: {:?} {:?}", told.keys, told.withheld);
+            }
+        }
+    }
+    let Shape { sizes, parts, absent, signed, .. } = shape;
+    println!(
+        "{sizes:?}, unit {unit}, 1/{absent} absent, parts of {parts}, signed {signed}, {solved}: of {cells} cells {primary} withheld by rule, \
+         {kept} told; {hopeless} make a total nearly alone"
+    );
 }
 
 #[test]
 fn going_through_all_tables_pins_nothing_down() {
     let mut random = Random(2);
-    for (sizes, tables, largest) in [(vec![4], 150, 14), (vec![2, 3], 100, 12), (vec![3, 3], 30, 8), (vec![2, 2, 2], 60, 8)] {
+    for (sizes, tables, largest) in [(vec![4], 80, 14), (vec![2, 3], 60, 12), (vec![3, 3], 20, 8), (vec![2, 2, 2], 40, 8)] {
         for unit in [0.0, 5.0] {
-            let shape = Shape { sizes: sizes.clone(), largest, parts: 1.0, absent: 0 };
+            let shape = Shape { sizes: sizes.clone(), largest, parts: 1.0, absent: 0, signed: false };
             for _ in 0..tables {
-                let Some(told) = protected(shape.table(&mut random, 3.0, unit)) else { continue };
+                let Some(told) = protected(shape.table(&mut random, 3.0, unit), prove::SOLVED) else { continue };
                 let possible = told.possible();
                 for target in (0..told.keys.len()).filter(|row| told.primary[*row] && told.keys[*row].iter().all(Option::is_some)) {
                     let (value, possible) = (told.truth[target], &possible[target]);

@@ -12,6 +12,8 @@ pub(super) struct Told {
     pub(super) truth: Vec<f64>,
     /// The unit that values are rounded to; 0 for none.
     pub(super) unit: f64,
+    /// Whether values may be negative.
+    pub(super) signed: bool,
     /// Withheld by a rule.
     pub(super) primary: Vec<bool>,
     /// Withheld at all.
@@ -52,7 +54,7 @@ impl Told {
         let rounded = self.rounded(value);
         if self.truth.iter().all(|value| value.fract() == 0.0) {
             let range = (rounded - self.unit) as i64..=(rounded + self.unit) as i64;
-            let same: Vec<i64> = range.filter(|number| *number >= 0 && self.rounded(*number as f64) == rounded).collect();
+            let same: Vec<i64> = range.filter(|number| (self.signed || *number >= 0) && self.rounded(*number as f64) == rounded).collect();
             return (same[0] as f64, same[same.len() - 1] as f64);
         }
         (rounded - self.unit / 2.0, rounded + self.unit / 2.0)
@@ -60,7 +62,7 @@ impl Told {
 
     /// How far a value must be from what can be worked out.
     pub(super) fn far(&self, value: f64) -> f64 {
-        if self.truth.iter().all(|value| value.fract() == 0.0) { (value / 10.0).ceil().max(1.0) } else { value / 10.0 }
+        if self.truth.iter().all(|value| value.fract() == 0.0) { (value.abs() / 10.0).ceil().max(1.0) } else { value.abs() / 10.0 }
     }
 
     fn known(&self) -> Vec<Known> {
@@ -93,7 +95,7 @@ impl Told {
         let value = self.truth[target];
         let mine: BTreeSet<usize> = self.under(&self.keys[target]).into_iter().collect();
         let least = value + self.far(value) * (1.0 + 1e-4);
-        let alone = |known: &&Known| known.assumed && mine.iter().all(|row| known.rows.contains(row)) && known.high < least;
+        let alone = |known: &&Known| !self.signed && known.assumed && mine.iter().all(|row| known.rows.contains(row)) && known.high < least;
         for row in self.known().iter().filter(alone).flat_map(|known| &known.rows).filter(|_| mine.len() == 1) {
             assert!(self.withheld[*row], "a part of a total that is one value nearly");
         }
@@ -118,7 +120,7 @@ impl Told {
             let mut problem = Problem::new(direction);
             let mine = self.under(&self.keys[target]);
             let variables: Vec<(usize, Variable)> = (self.finest().into_iter())
-                .map(|row| (row, problem.add_var(if mine.contains(&row) { 1.0 } else { 0.0 }, (0.0, 1e9))))
+                .map(|row| (row, problem.add_var(if mine.contains(&row) { 1.0 } else { 0.0 }, (if self.signed { -1e9 } else { 0.0 }, 1e9))))
                 .collect();
             for Known { rows, low, high, .. } in &known {
                 let sum = || variables.iter().filter(|(row, _)| rows.contains(row)).map(|(_, variable)| (*variable, 1.0));
