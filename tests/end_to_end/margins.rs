@@ -127,9 +127,14 @@ async fn a_tiny_group_is_withheld_in_every_set_as_if_it_were_empty() {
             assert_eq!((&row[2].1, &row[3].1), (&Cell::Null, &why()), "{key}");
         }
     }
-    // A total of summaries of which one was withheld is withheld, and the region that it leaves out is not named as withheld.
+    // A total of summaries of which one was withheld is withheld.
     let sql = "SELECT region, grouping(region) AS g, sum(persons) AS persons FROM (SELECT region, count(*) AS persons FROM dfe.attainment GROUP BY region) AS t GROUP BY ROLLUP (region)";
     let all = rows(&sandbox.query(sql).await.unwrap().batches, 2);
     let total = all.values().find(|row| row[1].1 == Cell::Number(1.0)).unwrap();
     assert_eq!((&total[0].1, &total[2].1, &total[3].1), (&Cell::Null, &Cell::Null, &why()));
+    // As a key, a withheld number is named; the key that a total leaves out is not, though it is null too.
+    let sql = "SELECT t.persons, grouping(t.persons) AS g, count(*) AS regions FROM (SELECT region, count(*) AS persons FROM dfe.attainment GROUP BY region) AS t GROUP BY ROLLUP (t.persons)";
+    let all = rows(&sandbox.query(sql).await.unwrap().batches, 2);
+    let of = |set: f64| all.values().find(|row| row[0].1 == Cell::Null && row[1].1 == Cell::Number(set)).unwrap();
+    assert_eq!((&of(0.0)[3].1, &of(1.0)[3].1), (&why(), &Cell::Null));
 }
