@@ -30,7 +30,7 @@ enum May {
     Unknown,
     /// At its cost, also what is told: it is withheld then.
     Rows,
-    /// Also totals that no row has, where one cannot be known: a question for it would have to withhold another.
+    /// Also totals that no row has, where they tell the value even if all rows are withheld.
     Totals,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct Aim {
     /// 1 or −1.
     pub(super) sign: f64,
     pub(super) far: f64,
-    /// Totals that consist of it nearly: they cannot be known, else it is.
+    /// Totals that no row has and that cannot be known, else the value is, whatever is withheld.
     pub(super) unknown: BTreeSet<usize>,
 }
 
@@ -177,7 +177,7 @@ impl Table {
         }
         *solves = solves.saturating_sub(1);
         let proof = match self.solve(aim, May::Rows)? {
-            None if !aim.unknown.is_empty() => self.solve(aim, May::Totals)?,
+            None => self.solve(aim, May::Totals)?,
             proof => proof,
         };
         proof.map(Rc::new).ok_or(Unproven)

@@ -1,9 +1,10 @@
-//! Proofs that need no solver: values are swapped between a withheld value and another place that differs from it in all keys.
+//! Proofs that need no solver: values are swapped between a withheld value and another place. Totals over keys in which they differ stay.
 //!
 //! ```text
-//!            urban  rural
-//!     north    +1     −1      no total moves
-//!     south    −1     +1
+//!            urban  rural  total                  urban  rural  total
+//!     north    +1     −1     0             north    +1     −1     0
+//!     south    −1     +1     0             south     0      0     0
+//!     total     0      0     0             total    +1     −1     0    where these totals are rounded, or withheld
 //! ```
 //!
 //! Most values are protected so where others are rounded. That none is found so proves nothing.
@@ -19,8 +20,9 @@ impl Table {
     pub(super) fn swap(&self, aim: &Aim) -> Option<Vec<f64>> {
         let mut moved = vec![0.0; self.places.len()];
         let mut rest = aim.far;
+        let totals_move = self.totals_move();
         for other in 0..self.places.len() {
-            let Some(corners) = self.corners(aim.target, other) else { continue };
+            let Some(corners) = self.corners(aim.target, other, totals_move) else { continue };
             let sign = |odd: bool| if odd { -aim.sign } else { aim.sign };
             let free = |(place, odd): &(usize, bool)| if *place == aim.target { rest } else { self.free(aim, *place, sign(*odd), &moved) };
             let most = corners.iter().map(free).fold(rest, f64::min);
@@ -45,18 +47,19 @@ impl Table {
 
     /// A proof by the one swap for which the least must be withheld: the hypercube method.
     pub(super) fn cheapest_swap(&self, aim: &Aim) -> Option<Vec<f64>> {
+        let totals_move = self.totals_move();
         let still = vec![0.0; self.places.len()];
         let sign = |odd: bool| if odd { -aim.sign } else { aim.sign };
         let cost = |corners: &Vec<(usize, bool)>| {
             let costs = corners.iter().filter(|(place, _)| *place != aim.target).map(|(number, odd)| {
                 let place = self.places.get(*number)?;
                 let free = self.free(aim, *number, sign(*odd), &still) >= aim.far;
-                let withheld = !place.nonnegative || sign(*odd) > 0.0 || place.value >= aim.far;
+                let withheld = place.row && (!place.nonnegative || sign(*odd) > 0.0 || place.value >= aim.far);
                 if free { Some(0.0) } else { withheld.then(|| place.value.abs() + 1.0) }
             });
             costs.sum::<Option<f64>>()
         };
-        let swaps = (0..self.places.len()).filter_map(|other| self.corners(aim.target, other));
+        let swaps = (0..self.places.len()).filter_map(|other| self.corners(aim.target, other, totals_move));
         let priced = swaps.filter_map(|corners| cost(&corners).map(|cost| (cost, corners)));
         let (_, cheapest) = priced.min_by(|(one, _), (other, _)| one.total_cmp(other))?;
         let mut moved = still;

@@ -136,17 +136,24 @@ impl Table {
         self.places.iter().filter(|place| place.row).map(|place| place.told).collect()
     }
 
-    /// The places whose keys are some of one, some of the other's, with whether an odd number is of the other; `None`: they do not differ
-    /// in all keys, or one is missing. If those move up and these down by as much, no total moves.
-    pub(super) fn corners(&self, one: usize, other: usize) -> Option<Vec<(usize, bool)>> {
+    /// Whether a total may be other than it is.
+    pub(super) fn totals_move(&self) -> bool {
+        self.places.iter().any(|place| place.keys.contains(&None) && !place.fixed())
+    }
+
+    /// What moves where a value is swapped with another place's: the places whose keys are some of the one, some of the other's, with
+    /// whether an odd number is of the other, and the totals over keys that both have in common. If those of an even number move up and
+    /// the others down by as much, every total is the sum of its parts. `None`: a place is missing.
+    pub(super) fn corners(&self, one: usize, other: usize, totals_move: bool) -> Option<Vec<(usize, bool)>> {
         let (one, other) = (&self.places.get(one)?.keys, &self.places.get(other)?.keys);
-        if one.iter().zip(other).any(|(one, other)| one == other || one.is_none() || other.is_none()) {
+        let common = level(&one.iter().zip(other).map(|(one, other)| one.filter(|_| one == other)).collect::<Keys>());
+        if one.iter().chain(other).any(Option::is_none) || common != 0 && !totals_move {
             return None;
         }
-        let corner = |others: u8| {
+        let corner = |mixed: u8| {
             let keys = one.iter().zip(other).enumerate();
-            let keys: Keys = keys.map(|(key, (one, other))| if others & (1 << key) == 0 { *one } else { *other }).collect();
-            self.index.get(&keys).map(|place| (*place, others.count_ones() % 2 == 1))
+            let keys: Keys = keys.map(|(key, (one, other))| if mixed & (1 << key) == 0 { *one } else { *other }).collect();
+            self.index.get(&without(&keys, mixed & common)).map(|place| (*place, (mixed & !common).count_ones() % 2 == 1))
         };
         (0..1_u8 << one.len()).map(corner).collect()
     }

@@ -65,7 +65,7 @@ impl Told {
         if self.truth.iter().all(|value| value.fract() == 0.0) { (value.abs() / 10.0).ceil().max(1.0) } else { value.abs() / 10.0 }
     }
 
-    fn known(&self) -> Vec<Known> {
+    fn known(&self, withheld: &[bool]) -> Vec<Known> {
         let mut known = Vec::new();
         let mut totals = BTreeSet::new();
         for keys in &self.keys {
@@ -77,7 +77,7 @@ impl Told {
             let rows = self.under(&total);
             let sum = rows.iter().map(|row| self.truth[*row]).sum();
             match self.keys.iter().position(|keys| *keys == total) {
-                Some(row) if self.withheld[row] => {}
+                Some(row) if withheld[row] => {}
                 Some(_) => {
                     let (low, high) = self.interval(sum);
                     known.push(Known { rows, low, high, assumed: false });
@@ -90,32 +90,20 @@ impl Told {
         known
     }
 
-    /// Whether a total that no row has is that value nearly alone: if it were known, the value were. Its parts are withheld then.
-    pub(super) fn hopeless(&self, target: usize) -> bool {
-        let value = self.truth[target];
-        let mine: BTreeSet<usize> = self.under(&self.keys[target]).into_iter().collect();
-        let least = value + self.far(value) * (1.0 + 1e-4);
+    /// A total that no row has and that is one withheld value nearly alone tells it: its other parts must not be told too.
+    pub(super) fn check_parts(&self, target: usize) {
+        let (value, mine) = (self.truth[target], self.under(&self.keys[target]));
+        let least = value + self.far(value) * (1.0 - 1e-4);
+        let known = self.known(&self.withheld);
         let alone = |known: &&Known| !self.signed && known.assumed && mine.iter().all(|row| known.rows.contains(row)) && known.high < least;
-        for row in self.known().iter().filter(alone).flat_map(|known| &known.rows).filter(|_| mine.len() == 1) {
+        for row in known.iter().filter(alone).flat_map(|known| &known.rows).filter(|_| self.keys[target].iter().all(Option::is_some)) {
             assert!(self.withheld[*row], "a part of a total that is one value nearly");
         }
-        let single = self.keys[target].iter().flatten().count() > 0 && self.single(target);
-        single || self.known().iter().any(|known| alone(&known))
-    }
-
-    /// Whether a total that no row has is that value, and nothing else.
-    fn single(&self, target: usize) -> bool {
-        let keys = &self.keys[target];
-        let alike = |row: &&Vec<Option<u32>>| (0..keys.len()).all(|key| row[key].is_some() == keys[key].is_some());
-        (1..1 << keys.len()).any(|over| {
-            let total: Vec<Option<u32>> = (0..keys.len()).map(|key| keys[key].filter(|_| over >> key & 1 == 0)).collect();
-            !self.keys.contains(&total) && self.keys.iter().filter(alike).filter(|row| Self::covers(&total, row)).count() == 1
-        })
     }
 
     /// The bounds that can be worked out of a withheld value; `assuming` the totals that are not told, or from what is told alone.
-    pub(super) fn bounds(&self, target: usize, assuming: bool) -> (f64, f64) {
-        let known: Vec<Known> = self.known().into_iter().filter(|known| assuming || !known.assumed).collect();
+    pub(super) fn bounds(&self, target: usize, withheld: &[bool], assuming: bool) -> (f64, f64) {
+        let known: Vec<Known> = self.known(withheld).into_iter().filter(|known| assuming || !known.assumed).collect();
         let solve = |direction| {
             let mut problem = Problem::new(direction);
             let mine = self.under(&self.keys[target]);
@@ -134,7 +122,7 @@ impl Told {
 
     /// Of every finest row the values that it has in all tables of whole numbers that could be the truth.
     pub(super) fn possible(&self) -> Vec<BTreeSet<i64>> {
-        let (known, finest) = (self.known(), self.finest());
+        let (known, finest) = (self.known(&self.withheld), self.finest());
         let mut possible = vec![BTreeSet::new(); self.keys.len()];
         let mut table = vec![0; self.keys.len()];
         go_through(&known, &finest, 0, &mut table, &mut possible);
