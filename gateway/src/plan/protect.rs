@@ -208,7 +208,10 @@ impl ExecutionPlan for ProtectExec {
         let (rule, schema, out) = (self.rule.clone(), self.input.schema(), self.schema());
         let protected = async move {
             let batches: Vec<RecordBatch> = input.try_collect().await?;
-            rule.apply(&concat_batches(&schema, &batches)?, out)
+            let groups = concat_batches(&schema, &batches)?;
+            // Totals of a large result take a second or more.
+            let protected = tokio::task::spawn_blocking(move || rule.apply(&groups, out)).await;
+            protected.map_err(|e| internal_datafusion_err!("Protect was not finished: {e}"))?
         };
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), futures::stream::once(protected))))
     }

@@ -244,10 +244,10 @@ impl Rule {
         let at = |numbers: &[f64]| numbers.get(row).copied().unwrap_or(1.0);
         let of = judged.contributed.get(row).copied().unwrap_or_default().spread;
         let unit = self.unit(judged.value.kind, &of, at(&judged.over)).unwrap_or(0.0);
-        let most = self.disclosure.perturbation.map_or(0, |noise| i64::from(noise.most));
         Cell {
             value: judged.numbers.get(row).copied().flatten().unwrap_or(0.0) * at(&judged.over),
-            half: unit * at(&judged.over) / 2.0 + sum_noise(most, &of).abs(),
+            // Noise would hide more: it is not counted on.
+            half: unit * at(&judged.over) / 2.0,
             nonnegative: judged.value.kind == Kind::Count || of.lowest >= 0.0,
             withheld: also || judged.withheld.get(row).copied().unwrap_or(true),
         }

@@ -106,7 +106,7 @@ fn sums_and_means_are_rounded_as_coarsely_as_counts() {
     let rules = Disclosure { round_to: 5, ..exact() };
     assert_eq!(protected(rules.clone(), &[("N", &ones)], 2, &[])[0].1, [Some(105.0), Some(100.0), Some(105.0), Some(1.0)]);
     let [_, _, Some(sum), Some(mean)] = protected(rules, &[("N", &many)], 2, &[])[0].1 else { panic!("nothing is withheld") };
-    assert!(sum % 5000.0 == 0.0 && (sum - many.iter().sum::<f64>()).abs() <= 2500.0 && mean % 50.0 == 0.0, "{sum} {mean}");
+    assert!(sum % 10_000.0 == 0.0 && (sum - many.iter().sum::<f64>()).abs() <= 5000.0 && mean % 100.0 == 0.0, "{sum} {mean}");
 }
 
 #[test]
