@@ -61,7 +61,7 @@ async fn dummies_look_like_what_they_stand_for_and_rest_on_no_row() {
     assert_eq!(dummy["view"], view);
 
     // The same seed makes the same bytes; files say what they are; what is not there is said so.
-    let csv = |more: &[&str]| run(&sandbox, &[&["dummy", "dwp.claims", "--rows", "50", "--output", "csv"], more].concat()).stdout;
+    let csv = |more: &[&str]| run(&sandbox, &[&["dummy", "dwp.claims", "--rows", "50", "--output", "csv"][..], more].concat()).stdout;
     assert!(csv(&[]) == csv(&["--seed", "1"]) && csv(&[]) != csv(&["--seed", "2"]) && !csv(&[]).is_empty());
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("claims.parquet");
