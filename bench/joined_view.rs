@@ -18,8 +18,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use concordat::federation::Layout;
+use concordat_policy::Disclosure;
 use datafusion::prelude::{CsvReadOptions, ParquetReadOptions, SessionContext};
-use sandbox::Sandbox;
+use sandbox::{Sandbox, disclosing};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -49,7 +50,7 @@ async fn main() {
 async fn measure(rows: u32, runs: usize) {
     let people = (f64::from(rows) / RECORDED).ceil();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few million")]
-    let sandbox = Sandbox::with(people as u64, |_| {}, watched).await;
+    let sandbox = Sandbox::with(people as u64, disclosing(Disclosure::default()), watched).await;
     let files = files(&sandbox);
     let plain = plain(&files).await;
     let view = std::fs::read_to_string(sandbox.layout.estate().join("views/opportunity_by_region.sql")).unwrap();

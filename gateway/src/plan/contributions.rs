@@ -1,6 +1,6 @@
 //! The aggregate that looks at each subject's contribution to a value: how the value is spread over its contributors and, where an
 //! agreement asks for noise, the sum of their record keys. It runs once per group and subject, above the inner level of
-//! `summarise.rs`; `Protect` reads what it finds.
+//! `summarise/levels.rs`; `Protect` reads what it finds.
 //!
 //! ```text
 //! contributions(own Float64, subject) -> FixedSizeBinary(80)     own: the subject's sum, or its number of rows

@@ -5,7 +5,7 @@
 //!              (nino)                                  (uprn)
 //! ```
 //! A row's subject stays the one of the dataset that the joins begin with, and beside it the row carries the pseudonym of the other
-//! type. A number is shown where as many distinct subjects of *each* type stand behind it as the minimum asks (`summarise.rs`): one
+//! type. A number is shown where as many distinct subjects of *each* type stand behind it as the minimum asks (`summarise/levels.rs`): one
 //! home to which a link dataset gave ten people is not ten homes. For the same reason nothing that chooses people by a subquery may
 //! go through a link dataset, and no statement goes through two.
 

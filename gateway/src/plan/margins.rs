@@ -3,10 +3,10 @@
 //!
 //! ```text
 //! Protect                                                  the set's number is one more key
-//!   Aggregate by keys, set: …                              the outer level   (summarise.rs)
+//!   Aggregate by keys, set: …                              the outer level   (summarise/levels.rs)
 //!     Aggregate by keys, set, subject: part = sum(part)    a subject's parts of one total become one
 //!       Expand                                             each row once per set, its other keys null   (margins/expand.rs)
-//!         Aggregate by keys, subject: part = …             the inner level   (summarise.rs)
+//!         Aggregate by keys, subject: part = …             the inner level   (summarise/levels.rs)
 //! ```
 //!
 //! The set's number is DataFusion's own, so that `grouping(…)` reads it, and it tells a null that stands for a total from a key
@@ -126,7 +126,7 @@ impl Sets {
         Ok(concat_batches(&schema, &parts)?)
     }
 
-    /// The inner level of summarise.rs, once for each set, with each subject's parts of one group put together. Columns: as there,
+    /// The inner level of `summarise/levels.rs`, once for each set, with each subject's parts of one group put together. Columns: as there,
     /// the set's number after the keys as if it were the last of them.
     pub(super) fn expanded(&self, inner: LogicalPlan, linked: bool) -> Result<LogicalPlan> {
         let columns = inner.schema().columns();

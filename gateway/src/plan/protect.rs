@@ -1,6 +1,6 @@
 //! `Protect`: disclosure control as an operator in the plan, directly above the aggregate.
 //!
-//! Input, one row per group: the keys, the values and what stands behind each of them (`rule.rs`, `summarise.rs`). Output: the
+//! Input, one row per group: the keys, the values and what stands behind each of them (`rule.rs`, `summarise/levels.rs`). Output: the
 //! keys, the values, a `UInt64` mask.
 //! - A value that the agreements' rules do not let be told becomes null and its bit in the mask is set. Never zero.
 //! - What is told is rounded, with noise where an agreement asks for it.

@@ -40,7 +40,7 @@ const SCALARS: &[&str] = &[
     "btrim",
 ];
 
-/// Aggregates offered. Over subjects' rows fewer are (`summarise.rs`); `bit_or` carries the mask and is refused to statements, and
+/// Aggregates offered. Over subjects' rows fewer are (`summarise/summary.rs`); `bit_or` carries the mask and is refused to statements, and
 /// `grouping` is replaced by what it reads before a statement is walked.
 const AGGREGATES: &[&str] = &["count", "sum", "avg", "min", "max", "bit_or", "grouping"];
 

@@ -4,7 +4,7 @@
 //! ```text
 //! Aggregate by keys, subject
 //!   Tally a.people, b.claims
-//!     Projection keys, subject, arguments, pseudonyms of datasets that may be missing      (summarise.rs)
+//!     Projection keys, subject, arguments, pseudonyms of datasets that may be missing      (summarise/levels.rs)
 //!       Join …
 //! ```
 //! A subject of a dataset has found a partner where it stands in a row beside another dataset's row, after every condition of the

@@ -1,0 +1,212 @@
+//! One aggregate over subjects' rows, taken apart: what it computes, of whom, under which conditions.
+//!
+//! The contributors of a value are the distinct subjects with a non-null argument for whom the aggregate's FILTER and, in
+//! `CASE WHEN condition THEN …`, the condition hold, all in one and the same row. What would give one subject a weight of its
+//! own inside an aggregate is refused: a computed argument, several WHENs, an ELSE other than 0 or NULL.
+
+use std::collections::BTreeSet;
+
+use concordat_policy::{Code, DatasetName, Refusal, Use};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::expr::{Case, Cast, TryCast};
+use datafusion::prelude::lit;
+
+use super::super::expression::{Place, Read, not_offered};
+use super::super::listed::listed_only;
+use super::super::rewrite::Rewriter;
+use super::super::shape::{Origin, Rows, find, refuse};
+
+/// What an aggregate computes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Measure {
+    Rows,
+    Values,
+    Subjects,
+    Sum,
+    Average,
+}
+
+/// One aggregate of the statement, taken apart.
+pub(super) struct Summary {
+    pub(super) measure: Measure,
+    /// The argument; null where the row contributes nothing.
+    pub(super) argument: Expr,
+    /// FILTER.
+    pub(super) filter: Option<Expr>,
+    /// The condition of a CASE argument.
+    pub(super) condition: Option<Expr>,
+    /// Whether it counts the subjects of the other identifier type, of rows that come through a link dataset.
+    pub(super) of_linked: bool,
+    /// Whether a condition, or a join, chooses its contributors among the group's subjects.
+    pub(super) conditional: bool,
+    /// The datasets whose rows contribute to it, of those of which a row may have none.
+    pub(super) of: BTreeSet<DatasetName>,
+}
+
+impl Rewriter<'_> {
+    /// Takes one aggregate apart and notes the uses of its columns.
+    pub(super) fn summary(&mut self, expr: &Expr, rows: &Rows) -> Result<Summary> {
+        let Expr::AggregateFunction(function) = expr else { return not_offered("", "this kind of aggregate") };
+        let params = &function.params;
+        let name = function.func.name();
+        if !params.order_by.is_empty() || params.null_treatment.is_some() {
+            return not_offered("", "ORDER BY inside an aggregate");
+        }
+        let [argument] = params.args.as_slice() else { return not_offered("the aggregate", name) };
+        let filter = params.filter.as_deref().map(|f| self.counted_condition(f.clone(), rows)).transpose()?;
+        let measure = match (name, params.distinct) {
+            ("count", true) => Measure::Subjects,
+            ("count", false) if matches!(argument, Expr::Literal(v, _) if !v.is_null()) => Measure::Rows,
+            ("count", false) => Measure::Values,
+            ("sum", false) => Measure::Sum,
+            ("avg", false) => Measure::Average,
+            ("min" | "max" | "median" | "stddev" | "var", _) => {
+                return refuse(
+                    Refusal::new(Code::Disclosure, format!("{name} shows or nearly shows single subjects' values"))
+                        .advice("use avg, or count with FILTER (WHERE …) over bands"),
+                );
+            }
+            _ => return not_offered("the aggregate", &format!("{name}{}", if params.distinct { " DISTINCT" } else { "" })),
+        };
+        if measure == Measure::Rows {
+            self.counted(rows);
+            let (conditional, of) = (filter.is_some(), rows.uncertain(rows.subject_of.iter()));
+            return Ok(Summary { measure, argument: lit(1i64), filter, condition: None, of_linked: false, conditional, of });
+        }
+        let (chosen, of) = self.contributing(argument, rows)?;
+        let of_linked = self.label(argument, rows)?.is_some_and(|label| label != rows.label);
+        let (argument, condition) = self.argument(argument, measure, rows)?;
+        let conditional = chosen || filter.is_some() || condition.is_some();
+        Ok(Summary { measure, argument, filter, condition, of_linked, conditional, of })
+    }
+
+    /// Whether an argument is there for those only who found a partner, and the datasets that it comes from.
+    fn contributing(&mut self, argument: &Expr, rows: &Rows) -> Result<(bool, BTreeSet<DatasetName>)> {
+        let origin = match stripped(argument) {
+            Expr::Column(column) => find(&rows.visible, column).map(|visible| visible.origin.clone()),
+            other => self.coalesced_subject(other, rows)?,
+        };
+        let datasets = |origin: &Origin| rows.uncertain(origin.sources().iter().map(|(dataset, _)| dataset));
+        Ok(match origin {
+            Some(origin @ Origin::Subject { nullable: true, .. }) => (true, datasets(&origin)),
+            Some(origin) => (false, datasets(&origin)),
+            // A literal under a condition counts whatever row it meets.
+            None => (false, rows.uncertain(rows.subject_of.iter())),
+        })
+    }
+
+    /// The identifier type of an argument that is a pseudonym.
+    fn label(&mut self, argument: &Expr, rows: &Rows) -> Result<Option<String>> {
+        let origin = match argument {
+            Expr::Column(column) => find(&rows.visible, column).map(|visible| visible.origin.clone()),
+            other => self.coalesced_subject(other, rows)?,
+        };
+        Ok(if let Some(Origin::Subject { label, .. }) = origin { Some(label) } else { None })
+    }
+
+    /// The argument of an aggregate: a bare column, or `CASE WHEN condition THEN (column | literal) [ELSE 0 | NULL] END`.
+    fn argument(&mut self, argument: &Expr, measure: Measure, rows: &Rows) -> Result<(Expr, Option<Expr>)> {
+        match stripped(argument) {
+            Expr::Column(column) => {
+                let Some(visible) = find(&rows.visible, column) else { return computed_argument() };
+                match (&visible.origin, measure) {
+                    (Origin::Subject { .. }, Measure::Subjects | Measure::Values)
+                    | (Origin::Source(_) | Origin::PerSubject { .. }, Measure::Values | Measure::Sum | Measure::Average) => {}
+                    (_, Measure::Subjects) => {
+                        return refuse(
+                            Refusal::new(Code::Disclosure, "count(DISTINCT …) counts subjects only")
+                                .advice("write count(DISTINCT a.subject)"),
+                        );
+                    }
+                    _ => return computed_argument(),
+                }
+                for (dataset, column) in visible.origin.sources() {
+                    self.uses.add(&dataset, &column, Use::Aggregate);
+                }
+                Ok((soft(argument.clone()), None))
+            }
+            Expr::ScalarFunction(_) if matches!(measure, Measure::Subjects | Measure::Values) => {
+                let Some(origin) = self.coalesced_subject(argument, rows)? else { return computed_argument() };
+                for (dataset, column) in origin.sources() {
+                    self.uses.add(&dataset, &column, Use::Aggregate);
+                }
+                Ok((argument.clone(), None))
+            }
+            Expr::Case(case) if measure != Measure::Subjects => self.conditional(argument, case, rows),
+            _ => computed_argument(),
+        }
+    }
+
+    fn conditional(&mut self, argument: &Expr, case: &Case, rows: &Rows) -> Result<(Expr, Option<Expr>)> {
+        let ([(condition, value)], None) = (case.when_then_expr.as_slice(), &case.expr) else { return computed_argument() };
+        if !case.else_expr.as_deref().is_none_or(|e| matches!(stripped(e), Expr::Literal(v, _) if is_zero_or_null(v))) {
+            return computed_argument();
+        }
+        match stripped(value) {
+            Expr::Literal(..) => self.counted(rows),
+            Expr::Column(column) => match find(&rows.visible, column).map(|v| &v.origin) {
+                Some(Origin::Source((dataset, column))) => self.uses.add(dataset, column, Use::Aggregate),
+                _ => return computed_argument(),
+            },
+            _ => return computed_argument(),
+        }
+        let condition = self.counted_condition(condition.as_ref().clone(), rows)?;
+        let mut rebuilt = case.clone();
+        rebuilt.when_then_expr = vec![(Box::new(condition.clone()), Box::new(soft(value.as_ref().clone())))];
+        // The casts that type coercion put around the CASE stay; those inside were made soft above.
+        let rebuilt = replace_stripped(argument, Expr::Case(rebuilt));
+        Ok((soft(rebuilt), Some(condition)))
+    }
+
+    /// A condition inside an aggregate: it decides who counts, so its columns need the use `filter`.
+    fn counted_condition(&mut self, condition: Expr, rows: &Rows) -> Result<Expr> {
+        let mut read = Read::default();
+        let condition = self.row_expression(condition, Place { visible: &rows.visible, subqueries: false }, &mut read)?;
+        listed_only(self.permit, &condition, &rows.visible)?;
+        for (dataset, column) in read.columns {
+            self.uses.add(&dataset, &column, Use::Filter);
+        }
+        Ok(condition)
+    }
+}
+
+/// The expression below casts and aliases.
+fn stripped(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Alias(alias) => stripped(&alias.expr),
+        Expr::Cast(Cast { expr, .. }) | Expr::TryCast(TryCast { expr, .. }) => stripped(expr),
+        other => other,
+    }
+}
+
+/// `expr` with what [`stripped`] finds replaced.
+fn replace_stripped(expr: &Expr, with: Expr) -> Expr {
+    match expr {
+        Expr::Alias(alias) => replace_stripped(&alias.expr, with),
+        Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) => {
+            Expr::TryCast(TryCast { expr: Box::new(replace_stripped(expr, with)), field: field.clone() })
+        }
+        _ => with,
+    }
+}
+
+/// Casts that give null instead of an error, down to the first node that is no cast.
+fn soft(expr: Expr) -> Expr {
+    let inner = stripped(&expr).clone();
+    replace_stripped(&expr, inner)
+}
+
+fn is_zero_or_null(value: &ScalarValue) -> bool {
+    value.is_null() || matches!(value, ScalarValue::Int64(Some(0))) || matches!(value, ScalarValue::Float64(Some(v)) if *v == 0.0)
+}
+
+pub(super) fn computed_argument<T>() -> Result<T> {
+    refuse(
+        Refusal::new(
+            Code::Disclosure,
+            "an aggregate over subjects takes a column, or CASE WHEN condition THEN (column or literal) [ELSE 0] END",
+        )
+        .advice("compute with the protected results instead: sum(a) / sum(b) rather than sum(a / b)"),
+    )
+}
