@@ -38,6 +38,7 @@ mod oracle;
 mod orders;
 mod people;
 mod postgres;
+mod preview;
 mod provider;
 mod purposes;
 mod python;

@@ -1,6 +1,6 @@
 //! How an answer is handed over: the options that every command with an answer has, and the handing over.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -107,9 +107,24 @@ impl Delivery {
         Ok(())
     }
 
+    /// Writes a text that is whole already.
+    ///
+    /// # Errors
+    /// That it could not be written; then there is no file.
+    pub(crate) fn hand_over_text(&self, text: &str) -> Result<()> {
+        let mut to = self.to.as_deref().map_or_else(|| Ok(Sink::stdout()), Sink::file)?;
+        to.write_all(text.as_bytes()).map_err(|e| Failure::new(format!("the output cannot be written: {e}")))?;
+        to.finish()
+    }
+
+    /// Whether text may be coloured.
+    pub(crate) fn colour(&self) -> bool {
+        self.to.is_none() && out::colour()
+    }
+
     fn head<'a>(&self, view: Option<&'a str>, schema: &'a SchemaRef, summary: &'a Value) -> Head<'a> {
         let arrow_file = self.to.as_deref().is_some_and(|path| path.extension().is_some_and(|e| e == "arrow"));
-        Head { view, schema, summary, colour: self.to.is_none() && out::colour(), arrow_file }
+        Head { view, schema, summary, colour: self.colour(), arrow_file }
     }
 
     async fn write(&self, view: Option<&str>, mut reading: Reading, format: Format, to: Sink, progress: &Progress) -> Result<Vec<String>> {

@@ -1,5 +1,8 @@
 //! `concordat query`: one question, one answer.
 
+mod coarser;
+mod preview;
+
 use clap::Args;
 
 use super::delivery::Delivery;
@@ -16,6 +19,7 @@ Examples:
   concordat query --view opportunity_by_region
   concordat query --view cardiovascular_support --purpose health.prevention
   concordat query --view coverage --to coverage.parquet
+  concordat query --preview --sql \"SELECT region, cohort_year, count(*) AS persons FROM dfe.attainment GROUP BY region, cohort_year\"
   concordat query --param region=London --output csv --sql \"
     SELECT a.disadvantage_band, count(DISTINCT a.subject) AS persons, avg(c.months_claiming) AS months
     FROM dfe.attainment a JOIN dwp.claims c ON c.subject = a.subject
@@ -29,6 +33,11 @@ recording a withdrawal prints, and member 'consent' of every answer, are such ve
 after DHSC acknowledged a restored backup, --at-least dhsc=1.1207 is version 1207 of generation 1, and dhsc=1207 is refused.
 
 Parameters: --param x=London gives $x a value of the type that is expected there, --param x= the empty text, --param x null.
+
+Preview: --preview asks the question as it stands and prints how many cells of each column would be withheld and why, but no value;
+where some are and the statement groups by several plain columns, it asks once more without each of them (four at most) and says which
+of these tells the most. Nothing is told that the answers would not tell. Each is a question like any other: it is judged, protected,
+logged and counted against your quotas.
 
 Output: table rounds numbers; the others are exact. csv has empty cells for withheld values and says why in the column 'withheld';
 import its texts as texts: a spreadsheet takes one that begins with =, +, - or @ for a formula. arrow is the stream format
@@ -47,6 +56,9 @@ pub(crate) struct Query {
     /// Let the query run on by itself, and print the id with which `concordat result` picks its answer up
     #[arg(long, conflicts_with_all = ["parameters", "output", "to"])]
     detach: bool,
+    /// Say how much of the answer would be withheld, and what coarser grouping keeps more, without showing a value
+    #[arg(long, conflicts_with = "detach")]
+    preview: bool,
     #[command(flatten)]
     delivery: Delivery,
     #[command(flatten)]
@@ -91,6 +103,9 @@ pub(crate) async fn run(query: Query) -> Result<()> {
         let id = query.target.connect().await?.at_least(&query.at_least).detach(&sql).await?;
         out::progress(&format!("pick the answer up with: {} result {id}", super::program()));
         return out::result(&format!("{id}\n"));
+    }
+    if query.preview {
+        return preview::run(&query, &sql, &parameters).await;
     }
     let format = query.delivery.format(query.target.saved_output()?)?;
     let progress = query.delivery.watch();
