@@ -65,7 +65,10 @@ async fn a_preview_counts_what_is_withheld_and_finds_the_coarser_grouping_that_k
     assert_eq!((&preview["groups"], &preview["view"]), (&json!(answer.len()), &Value::Null));
     assert_eq!(preview["rules"], real["answer"]["rules"]);
     let columns = preview["columns"].as_array().unwrap();
-    assert_eq!(columns.iter().map(|c| c["column"].as_str().unwrap()).collect::<Vec<_>>(), ["region", "disadvantage_band", "persons", "total"]);
+    assert_eq!(
+        columns.iter().map(|c| c["column"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["region", "disadvantage_band", "persons", "total"]
+    );
     for column in columns {
         let (kept, withheld) = told.get(column["column"].as_str().unwrap()).copied().unwrap_or((answer.len() as u64, 0));
         assert_eq!((&column["told"], &column["withheld"]), (&json!(kept), &json!(withheld)), "{column}");

@@ -63,8 +63,10 @@ pub(in crate::plan) struct Value {
 /// What a value is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::plan) enum Kind {
-    /// A number of subjects, rows or values.
-    Count,
+    /// A number of subjects: each counts once.
+    Subjects,
+    /// A number of rows or values, of which a subject may have several.
+    Rows,
     Sum,
     Mean,
 }
@@ -155,12 +157,13 @@ impl Rule {
         let (behind, subjects) = (int(groups, value.contributors)?, int(groups, self.subjects)?);
         let number = value.number.map(|number| int(groups, number)).transpose()?;
         let count = |counts: &Int64Array, row| if counts.is_null(row) { 0 } else { u64::try_from(counts.value(row)).unwrap_or(0) };
-        // That everybody counts once is no secret.
+        let counted = matches!(value.kind, Kind::Subjects | Kind::Rows);
+        // That everybody has one row is no secret.
         let mut rules = self.disclosure.clone();
-        if value.kind == Kind::Count {
+        if counted {
             rules.homogeneous = Telling::Shown;
         }
-        let nobody = if rules.zeros == Telling::Shown { Some(0.0).filter(|_| value.kind == Kind::Count) } else { None };
+        let nobody = Some(0.0).filter(|_| counted && rules.zeros == Telling::Shown);
         let mut judged = Judged {
             value,
             numbers: vec![nobody; rows],
@@ -173,7 +176,8 @@ impl Rule {
             let behind = count(behind, row);
             let among = value.conditional.then(|| count(subjects, row));
             let of = value.contributed.iter().map(|at| Contributed::of(column(groups, *at)?, row)).collect::<Result<Vec<_>>>()?;
-            let spreads = of.iter().map(|of| Some(of.spread)).chain(of.is_empty().then_some(None));
+            let even = value.kind == Kind::Subjects || of.is_empty();
+            let spreads = of.iter().filter(|_| !even).map(|of| Some(of.spread)).chain(even.then_some(None));
             let withheld = spreads
                 .map(|spread| primary::withheld(self.minimum, &rules, &Behind { subjects: behind, among, spread }))
                 .any(|reason| reason.is_some());
@@ -248,7 +252,7 @@ impl Rule {
             value: judged.numbers.get(row).copied().flatten().unwrap_or(0.0) * at(&judged.over),
             // Noise would hide more: it is not counted on.
             half: unit * at(&judged.over) / 2.0,
-            nonnegative: judged.value.kind == Kind::Count || of.lowest >= 0.0,
+            nonnegative: matches!(judged.value.kind, Kind::Subjects | Kind::Rows) || of.lowest >= 0.0,
             withheld: also || judged.withheld.get(row).copied().unwrap_or(true),
         }
     }
@@ -257,9 +261,10 @@ impl Rule {
     fn unit(&self, kind: Kind, spread: &Spread, over: f64) -> Option<f64> {
         let base = self.disclosure.round_to;
         match kind {
-            Kind::Count if base <= 1 => None,
+            Kind::Subjects | Kind::Rows if base <= 1 => None,
+            Kind::Subjects => Some(f64::from(base)),
             // Of several rows of each subject, more coarsely.
-            Kind::Count => Some(rounding::sum_unit(base, spread).unwrap_or(0.0).max(f64::from(base))),
+            Kind::Rows => Some(rounding::sum_unit(base, spread).unwrap_or(0.0).max(f64::from(base))),
             Kind::Sum => rounding::sum_unit(base, spread),
             Kind::Mean => rounding::mean_unit(base, spread, over as u64),
         }
@@ -275,7 +280,8 @@ impl Rule {
             else {
                 return 0.0;
             };
-            sum_noise(noise.of(cell_key(&self.secret, of.keys, subjects)), &of.spread)
+            let noise = noise.of(cell_key(&self.secret, of.keys, subjects));
+            if judged.value.kind == Kind::Subjects { noise as f64 } else { sum_noise(noise, &of.spread) }
         };
         let unit = |row: usize| {
             let of = judged.contributed.get(row)?;
@@ -289,7 +295,7 @@ impl Rule {
                 let one = |(row, withheld): (usize, &bool)| -> Option<i64> {
                     let value = if row < exact.len() { exact.is_valid(row).then(|| exact.value(row)) } else { some(row).map(|_| 0) };
                     let mut value = value.filter(|_| !withheld)?.saturating_add(shift(row).round() as i64);
-                    if judged.value.kind == Kind::Count {
+                    if matches!(judged.value.kind, Kind::Subjects | Kind::Rows) {
                         value = value.max(0);
                     }
                     Some(unit(row).map_or(value, |unit| rounding::sum_int(value, unit)))

@@ -170,7 +170,8 @@ impl Rewriter<'_> {
                 }
             }
             let kind = match summary.measure {
-                Measure::Rows | Measure::Values | Measure::Subjects => Kind::Count,
+                Measure::Subjects => Kind::Subjects,
+                Measure::Rows | Measure::Values => Kind::Rows,
                 Measure::Sum => Kind::Sum,
                 Measure::Average => Kind::Mean,
             };

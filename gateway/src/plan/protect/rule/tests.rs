@@ -61,7 +61,7 @@ fn protected(rules: Disclosure, people: People<'_>, fail: u64, domain: &[&str]) 
         contributed: vec![contributed],
         number: (kind == Kind::Mean).then_some(5),
     };
-    let values = vec![value(Kind::Count, 1, 5, 7), value(Kind::Count, 2, 6, 7), value(Kind::Sum, 3, 5, 8), value(Kind::Mean, 4, 5, 8)];
+    let values = vec![value(Kind::Rows, 1, 5, 7), value(Kind::Rows, 2, 6, 7), value(Kind::Sum, 3, 5, 8), value(Kind::Mean, 4, 5, 8)];
     let domain: Vec<_> = domain.iter().map(|region| Some(*region)).collect();
     let domain = (!domain.is_empty()).then(|| {
         let regions: ArrayRef = Arc::new(domain.into_iter().collect::<StringArray>());
