@@ -26,7 +26,7 @@ use datafusion::common::{Column, Result};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder, Projection};
 
 use super::rewrite::Rewriter;
-use super::shape::{Origin, Rows, SourceColumn, Visible};
+use super::shape::{Origin, Rows, SourceColumn, Visible, refuse};
 use super::sharing::RowsOfFew;
 
 /// What an answer of single subjects' rows is bound to.
@@ -130,7 +130,8 @@ fn pseudonyms(permit: &Permit, visible: &[Visible]) -> Option<Refusal> {
     })
 }
 
-/// Puts the operator beneath ORDER BY and LIMIT, and beneath a SELECT list of plain columns above them.
+/// Puts the operator beneath ORDER BY and LIMIT, of subqueries too: how many of the rows that they choose are left out would tell where
+/// the rows of few are.
 fn beneath(plan: LogicalPlan, operator: RowsOfFew) -> Result<LogicalPlan> {
     match plan {
         LogicalPlan::Limit(mut limit) => {
@@ -141,17 +142,37 @@ fn beneath(plan: LogicalPlan, operator: RowsOfFew) -> Result<LogicalPlan> {
             sort.input = Arc::new(beneath(sort.input.as_ref().clone(), operator)?);
             Ok(LogicalPlan::Sort(sort))
         }
-        LogicalPlan::Projection(mut list) if matches!(list.input.as_ref(), LogicalPlan::Sort(_) | LogicalPlan::Limit(_)) => {
-            match operator.renamed(|column| behind(&list, column)) {
-                Some(operator) => {
-                    list.input = Arc::new(beneath(list.input.as_ref().clone(), operator)?);
-                    Ok(LogicalPlan::Projection(list))
-                }
-                None => Ok(placed(LogicalPlan::Projection(list), operator)),
-            }
+        LogicalPlan::SubqueryAlias(mut alias) if chosen(&alias.input) => {
+            let columns = alias.input.schema().columns();
+            let within = |column: &Column| columns.get(alias.schema.maybe_index_of_column(column)?).cloned();
+            let Some(operator) = operator.renamed(within) else { return computed() };
+            alias.input = Arc::new(beneath(alias.input.as_ref().clone(), operator)?);
+            Ok(LogicalPlan::SubqueryAlias(alias))
+        }
+        LogicalPlan::Projection(mut list) if chosen(&list.input) => {
+            let Some(operator) = operator.renamed(|column| behind(&list, column)) else { return computed() };
+            list.input = Arc::new(beneath(list.input.as_ref().clone(), operator)?);
+            Ok(LogicalPlan::Projection(list))
         }
         plan => Ok(placed(plan, operator)),
     }
+}
+
+/// Whether ORDER BY or LIMIT stands beneath SELECT lists and names only.
+fn chosen(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Limit(_) | LogicalPlan::Sort(_) => true,
+        LogicalPlan::Projection(list) => chosen(&list.input),
+        LogicalPlan::SubqueryAlias(alias) => chosen(&alias.input),
+        _ => false,
+    }
+}
+
+fn computed<T>() -> Result<T> {
+    refuse(
+        Refusal::new(Code::Disclosure, "what is computed from rows that a subquery's ORDER BY or LIMIT chose cannot be compared before it")
+            .advice("write ORDER BY and LIMIT in the outermost SELECT"),
+    )
 }
 
 fn placed(plan: LogicalPlan, operator: RowsOfFew) -> LogicalPlan {
@@ -223,6 +244,7 @@ mod tests {
             (STATED, "SELECT year FROM a.people", 0),
             (STATED, "SELECT region, region IS NULL AS absent FROM a.people", 2),
             ("", "SELECT year FROM a.people ORDER BY year LIMIT 5", 1),
+            ("", "SELECT year FROM (SELECT year, region FROM a.people ORDER BY year LIMIT 50) AS t", 1),
             ("", "SELECT year AS y, region FROM a.people WHERE age > 3 ORDER BY region DESC, year LIMIT 5 OFFSET 2", 2),
         ] {
             let shown = displayable(planned(row_level, sql).await.physical().as_ref()).indent(false).to_string();
@@ -241,6 +263,11 @@ mod tests {
         for (row_level, sql, says) in [
             ("", "SELECT year FROM a.people ORDER BY region", "the order of single subjects' rows would tell a.people.region"),
             ("", "SELECT coalesce(year, 0) AS y FROM a.people ORDER BY year LIMIT 3", "would tell a.people.year"),
+            (
+                "",
+                "SELECT year, coalesce(year, 0) AS y FROM (SELECT year FROM a.people ORDER BY year LIMIT 50) AS t",
+                "a subquery's ORDER BY or LIMIT chose",
+            ),
             ("", "SELECT subject, year FROM a.people", "names no columns to go by"),
             (STATED, "SELECT subject, year FROM a.people", "without region beside it"),
             (STATED, "SELECT subject, region IS NULL AS absent FROM a.people", "without region beside it"),

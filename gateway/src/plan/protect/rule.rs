@@ -266,7 +266,8 @@ impl Rule {
             // Of several rows of each subject, more coarsely.
             Kind::Rows => Some(rounding::sum_unit(base, spread).unwrap_or(0.0).max(f64::from(base))),
             Kind::Sum => rounding::sum_unit(base, spread),
-            Kind::Mean => rounding::mean_unit(base, spread, over as u64),
+            // A sum with noise, divided by an exact mean, would be the exact number of values.
+            Kind::Mean => rounding::mean_unit(base.max(self.disclosure.perturbation.map_or(0, |noise| noise.most)), spread, over as u64),
         }
     }
 

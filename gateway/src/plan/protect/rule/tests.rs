@@ -151,3 +151,11 @@ fn the_same_people_get_the_same_noise_and_others_another() {
     let sums = |own: &[f64]| protected(rules.clone(), &[("N", own)], 0, &[])[0].1[2].unwrap() - own.iter().sum::<f64>();
     assert!(sums(&many).abs() <= 6.0 * 1025.0 && sums(&more).abs() <= 6.0 * 1026.0);
 }
+
+#[test]
+fn a_sum_and_its_mean_do_not_tell_what_the_noise_of_the_count_hides() {
+    let rules = Disclosure { perturbation: Some(Perturbation { variance: 4, most: 6 }), ..exact() };
+    let [_, _, Some(sum), Some(mean)] = protected(rules, &[("N", &incomes(50))], 0, &[])[0].1 else { panic!("nothing is withheld") };
+    // Six mean contributions of 50, taken up to the next step.
+    assert!(mean % 200.0 == 0.0 && (sum / mean - 50.0).abs() > 0.01, "{sum} {mean}");
+}
