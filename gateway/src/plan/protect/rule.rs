@@ -260,14 +260,16 @@ impl Rule {
     /// To multiples of what a value is rounded; `None` for not at all.
     fn unit(&self, kind: Kind, spread: &Spread, over: f64) -> Option<f64> {
         let base = self.disclosure.round_to;
+        // The noise of a sum is its count's, in mean contributions: told exactly, one divided by the other would be without it, and a sum
+        // divided by its mean the exact number of values.
+        let coarser = base.max(self.disclosure.perturbation.map_or(0, |noise| noise.most));
         match kind {
             Kind::Subjects | Kind::Rows if base <= 1 => None,
             Kind::Subjects => Some(f64::from(base)),
             // Of several rows of each subject, more coarsely.
             Kind::Rows => Some(rounding::sum_unit(base, spread).unwrap_or(0.0).max(f64::from(base))),
-            Kind::Sum => rounding::sum_unit(base, spread),
-            // A sum with noise, divided by an exact mean, would be the exact number of values.
-            Kind::Mean => rounding::mean_unit(base.max(self.disclosure.perturbation.map_or(0, |noise| noise.most)), spread, over as u64),
+            Kind::Sum => rounding::sum_unit(coarser, spread),
+            Kind::Mean => rounding::mean_unit(coarser, spread, over as u64),
         }
     }
 
