@@ -169,7 +169,7 @@ Everything lies in {}: configurations, agreements, generated data, logs. Try nex
   {program} linkage report {FIRST_VIEW} --by region{here}
       who is missing from the joined view, and how they differ
   echo {somebody} | {program} consent record --department dhsc --purpose opportunity --event withdrawn{here}
-      somebody in London withdraws; the next `query --view {FIRST_VIEW}` counts one person fewer there
+      somebody in London withdraws; the next `query --view {FIRST_VIEW}` no longer counts them
   {program} query --sql 'SELECT subject, attainment8 FROM dfe.attainment'{here}
       refused: rows of single people never leave; the message says what would be allowed
 ",

@@ -7,7 +7,7 @@
 //! shares(own Float64, subject)        -> FixedSizeBinary(80)     the same where a subject stands in several rows of the inner level
 //! ```
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -107,7 +107,7 @@ impl AggregateUDFImpl for Contributions {
     }
     fn accumulator(&self, _: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         Ok(if self.several {
-            Box::new(Shares { secret: self.secret.clone(), own: HashMap::new() })
+            Box::new(Shares { secret: self.secret.clone(), own: BTreeMap::new() })
         } else {
             Box::new(One { secret: self.secret.clone(), found: Contributed::default() })
         })
@@ -224,7 +224,7 @@ impl GroupsAccumulator for Groups {
 #[derive(Debug)]
 struct Shares {
     secret: Option<Secret>,
-    own: HashMap<[u8; 16], f64>,
+    own: BTreeMap<[u8; 16], f64>,
 }
 
 impl Shares {
@@ -251,7 +251,7 @@ impl Accumulator for Shares {
         Ok(ScalarValue::FixedSizeBinary(WIDTH, Some(found.bytes())))
     }
     fn size(&self) -> usize {
-        size_of_val(self) + self.own.capacity() * 32
+        size_of_val(self) + self.own.len() * 48
     }
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
         let all = self.own.iter().flat_map(|(subject, own)| subject.iter().copied().chain(own.to_le_bytes()));

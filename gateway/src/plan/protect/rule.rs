@@ -52,8 +52,8 @@ pub(in crate::plan) struct Value {
     pub(in crate::plan) column: usize,
     /// Its distinct contributors, of the department and identifier type that has the fewest.
     pub(in crate::plan) contributors: usize,
-    /// Whether a condition chose them among the group's subjects.
-    pub(in crate::plan) conditional: bool,
+    /// Where a condition chose them: the distinct subjects that it chose among.
+    pub(in crate::plan) among: Option<usize>,
     /// What they contribute: several through a link dataset, one for each way to say who contributes. None where no rule asks.
     pub(in crate::plan) contributed: Vec<usize>,
     /// Of a mean: the number of values.
@@ -154,7 +154,7 @@ impl Rule {
     fn judged<'a>(&self, value: &'a Value, groups: &RecordBatch, rows: usize) -> Result<Judged<'a>> {
         let numbers = cast(column(groups, value.column)?, &DataType::Float64)?;
         let numbers = numbers.as_primitive::<Float64Type>();
-        let (behind, subjects) = (int(groups, value.contributors)?, int(groups, self.subjects)?);
+        let (behind, among) = (int(groups, value.contributors)?, value.among.map(|among| int(groups, among)).transpose()?);
         let number = value.number.map(|number| int(groups, number)).transpose()?;
         let count = |counts: &Int64Array, row| if counts.is_null(row) { 0 } else { u64::try_from(counts.value(row)).unwrap_or(0) };
         let counted = matches!(value.kind, Kind::Subjects | Kind::Rows);
@@ -174,7 +174,7 @@ impl Rule {
         };
         for row in 0..groups.num_rows() {
             let behind = count(behind, row);
-            let among = value.conditional.then(|| count(subjects, row));
+            let among = among.map(|among| count(among, row));
             let of = value.contributed.iter().map(|at| Contributed::of(column(groups, *at)?, row)).collect::<Result<Vec<_>>>()?;
             let even = value.kind == Kind::Subjects || of.is_empty();
             let spreads = of.iter().filter(|_| !even).map(|of| Some(of.spread)).chain(even.then_some(None));

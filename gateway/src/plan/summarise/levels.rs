@@ -33,7 +33,8 @@ use super::summary::{Measure, Summary};
 
 impl Rewriter<'_> {
     /// The inner level. Columns of the result: `k0 … `, `s`, through a link dataset `o` (the subject of the other identifier type, or
-    /// the row's own where it has none), then per summary `p` (partial), `n` (values), `h` (condition hits).
+    /// the row's own where it has none), then per summary `p` (partial), `n` (values), `h` (condition hits), `v` (rows that
+    /// the condition chose among).
     pub(super) fn by_subject(&mut self, keys: &[(Expr, Origin)], summaries: &[Summary], rows: Rows) -> Result<LogicalPlan> {
         let mut projected: Vec<Expr> = keys.iter().enumerate().map(|(i, (key, _))| bare(key).clone().alias(format!("__k{i}"))).collect();
         projected.push(Expr::Column(rows.subject.clone()).alias("__s"));
@@ -48,6 +49,7 @@ impl Rewriter<'_> {
             // A hit is decided row by row: the condition and the value must hold together, in one row.
             let hit = summary.condition.clone().map_or(filter.clone(), |c| filter.and(c).and(summary.argument.clone().is_not_null()));
             projected.push(decided(hit)?.alias(format!("__c{i}")));
+            projected.extend(summary.among.iter().map(|among| among.clone().alias(format!("__m{i}"))));
         }
         let parts = joined_parts(&rows, &mut projected);
         let suppliers = suppliers(&parts, summaries)?;
@@ -65,6 +67,9 @@ impl Rewriter<'_> {
             partials.push(counted.alias(format!("__n{i}")));
             if summary.condition.is_some() {
                 partials.push(count(lit(1i64)).filter(hit).build()?.alias(format!("__h{i}")));
+            }
+            if summary.among.is_some() {
+                partials.push(count(named(&format!("__m{i}"))).alias(format!("__v{i}")));
             }
         }
         for (dataset, column) in suppliers {
@@ -146,6 +151,15 @@ impl Rewriter<'_> {
             };
             projected.push(cast_if_needed(value, field.data_type(), true).alias_qualified(relation.cloned(), field.name()));
             let contributors = put(fewest.alias(format!("__b{i}")));
+            let among = match &summary.among {
+                Some(_) => {
+                    let (name, could) = (format!("__tv{i}"), named(&format!("__v{i}")).gt(lit(0i64)));
+                    let all = if linked { distinct_where("__s", could)? } else { count(lit(1i64)).filter(could).build()? };
+                    totals.push(all.alias(&name));
+                    Some(put(named(&name)))
+                }
+                None => None,
+            };
             let number = (summary.measure == Measure::Average).then(|| put(named(&format!("__tn{i}"))));
             let mut contributed = Vec::new();
             if looked_at {
@@ -175,7 +189,7 @@ impl Rewriter<'_> {
                 Measure::Sum => Kind::Sum,
                 Measure::Average => Kind::Mean,
             };
-            values.push(Value { kind, column: keys + i, contributors, conditional: summary.conditional, contributed, number });
+            values.push(Value { kind, column: keys + i, contributors, among, contributed, number });
         }
         behind.push(if linked { fewer(named("__subjects"), named("__others"))?.alias("__subjects") } else { named("__subjects") });
         let outer = LogicalPlanBuilder::from(inner).aggregate(groups, totals)?;

@@ -38,8 +38,8 @@ pub(super) struct Summary {
     pub(super) condition: Option<Expr>,
     /// Whether it counts the subjects of the other identifier type, of rows that come through a link dataset.
     pub(super) of_linked: bool,
-    /// Whether a condition, or a join, chooses its contributors among the group's subjects.
-    pub(super) conditional: bool,
+    /// Where a condition, or a join, chooses its contributors: not null in the rows of those whom it chooses among.
+    pub(super) among: Option<Expr>,
     /// The datasets whose rows contribute to it, of those of which a row may have none.
     pub(super) of: BTreeSet<DatasetName>,
 }
@@ -71,14 +71,20 @@ impl Rewriter<'_> {
         };
         if measure == Measure::Rows {
             self.counted(rows);
-            let (conditional, of) = (filter.is_some(), rows.uncertain(rows.subject_of.iter()));
-            return Ok(Summary { measure, argument: lit(1i64), filter, condition: None, of_linked: false, conditional, of });
+            let (among, of) = (filter.as_ref().map(|_| lit(1i64)), rows.uncertain(rows.subject_of.iter()));
+            return Ok(Summary { measure, argument: lit(1i64), filter, condition: None, of_linked: false, among, of });
         }
         let (chosen, of) = self.contributing(argument, rows)?;
         let of_linked = self.label(argument, rows)?.is_some_and(|label| label != rows.label);
+        let told = chosen && matches!(measure, Measure::Subjects | Measure::Values);
+        let value = conditional_value(argument).map(|value| soft(value.clone()));
         let (argument, condition) = self.argument(argument, measure, rows)?;
-        let conditional = chosen || filter.is_some() || condition.is_some();
-        Ok(Summary { measure, argument, filter, condition, of_linked, conditional, of })
+        let among = match value {
+            Some(value) => Some(value),
+            None if told => Some(lit(1i64)),
+            None => filter.as_ref().map(|_| argument.clone()),
+        };
+        Ok(Summary { measure, argument, filter, condition, of_linked, among, of })
     }
 
     /// Whether an argument is there for those only who found a partner, and the datasets that it comes from.
@@ -90,7 +96,14 @@ impl Rewriter<'_> {
         let datasets = |origin: &Origin| rows.uncertain(origin.sources().iter().map(|(dataset, _)| dataset));
         Ok(match origin {
             Some(origin @ Origin::Subject { nullable: true, .. }) => (true, datasets(&origin)),
-            Some(origin) => (false, datasets(&origin)),
+            Some(origin) => {
+                let of = origin.sources();
+                let missing = rows.uncertain(of.iter().map(|(dataset, _)| dataset));
+                (
+                    !of.is_empty() && of.iter().all(|(dataset, _)| missing.contains(dataset)) && rows.subject_of.is_disjoint(&missing),
+                    missing,
+                )
+            }
             // A literal under a condition counts whatever row it meets.
             None => (false, rows.uncertain(rows.subject_of.iter())),
         })
@@ -169,6 +182,12 @@ impl Rewriter<'_> {
         }
         Ok(condition)
     }
+}
+
+/// What a CASE gives where its condition holds.
+fn conditional_value(argument: &Expr) -> Option<&Expr> {
+    let Expr::Case(case) = stripped(argument) else { return None };
+    case.when_then_expr.first().map(|(_, value)| value.as_ref())
 }
 
 /// The expression below casts and aliases.

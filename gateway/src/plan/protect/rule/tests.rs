@@ -57,7 +57,7 @@ fn protected(rules: Disclosure, people: People<'_>, fail: u64, domain: &[&str]) 
         kind,
         column,
         contributors,
-        conditional: column == 2,
+        among: (column == 2).then_some(5),
         contributed: vec![contributed],
         number: (kind == Kind::Mean).then_some(5),
     };
