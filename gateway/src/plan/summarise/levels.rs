@@ -10,8 +10,9 @@
 //! ```
 //! Of GROUPING SETS, ROLLUP and CUBE the totals are made between the two levels (`margins.rs`). Rows that a dataset itself holds
 //! several of per subject do weigh: `Protect` looks at how a value is spread over its contributors (`contributions.rs`). Where a full
-//! join lets a row be of either department, a value counts as many contributors as the one of them that has the fewest: no department
-//! lifts a cell with subjects it made up.
+//! join lets a row be of either department, a value counts as many contributors as the one of them that has the fewest, but any: no
+//! department lifts another's few with subjects it made up. (That there are none of the other it can tell from a few: else whoever is in
+//! one department only would never be counted.)
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -138,7 +139,8 @@ impl Rewriter<'_> {
                 let name = format!("__td{i}_{}", present_name(dataset));
                 let there = contributes.clone().and(named(&present_name(dataset)).gt(lit(0i64)));
                 totals.push(count(lit(1i64)).filter(there).build()?.alias(&name));
-                fewest = fewer(fewest, named(&name))?;
+                let some = when(named(&name).gt(lit(0i64)), named(&name)).otherwise(named(&own))?;
+                fewest = fewer(fewest, some)?;
             }
             let value = match summary.measure {
                 Measure::Subjects if summary.of_linked => named(&format!("__to{i}")),
