@@ -37,7 +37,8 @@ fn tells_no_value(preview: &str, answer: &[Value]) {
     let (tokens, cells) = (tokens(preview), answer.len() as f64 * 4.0);
     let mut compared = 0;
     for (name, value) in answer.iter().flat_map(|row| row.as_object().unwrap()).filter(|(name, _)| *name != "withheld") {
-        if let Some(text) = value.as_str() {
+        // A code of one digit stands in counts too.
+        if let Some(text) = value.as_str().filter(|text| text.len() > 1) {
             assert!(!preview.contains(text), "{name} {text}: {preview}");
         }
         if let Some(number) = value.as_f64().filter(|number| *number > cells) {
