@@ -46,6 +46,12 @@ pub(super) struct Rows {
 }
 
 impl Rows {
+    /// Whether a row is known to be one that may have none of a dataset, which is joined to those whose subjects the rows are about.
+    pub(super) fn may_lack(&self, dataset: &DatasetName) -> bool {
+        let lacks = |p: &Present| p.dataset == *dataset && p.column.is_some() && p.label == self.label;
+        !self.subject_of.contains(dataset) && self.present.iter().any(lacks)
+    }
+
     /// Those of `datasets` of which a row may have none, as far as is known.
     pub(super) fn uncertain<'a>(&self, datasets: impl Iterator<Item = &'a DatasetName>) -> BTreeSet<DatasetName> {
         let certain = |dataset: &DatasetName| self.present.iter().any(|p| p.dataset == *dataset && p.column.is_none());

@@ -96,13 +96,10 @@ impl Rewriter<'_> {
         let datasets = |origin: &Origin| rows.uncertain(origin.sources().iter().map(|(dataset, _)| dataset));
         Ok(match origin {
             Some(origin @ Origin::Subject { nullable: true, .. }) => (true, datasets(&origin)),
+            Some(origin @ Origin::Subject { .. }) => (false, datasets(&origin)),
             Some(origin) => {
-                let of = origin.sources();
-                let missing = rows.uncertain(of.iter().map(|(dataset, _)| dataset));
-                (
-                    !of.is_empty() && of.iter().all(|(dataset, _)| missing.contains(dataset)) && rows.subject_of.is_disjoint(&missing),
-                    missing,
-                )
+                let of: BTreeSet<DatasetName> = origin.sources().into_iter().map(|(dataset, _)| dataset).collect();
+                (!of.is_empty() && of.iter().all(|dataset| rows.may_lack(dataset)), datasets(&origin))
             }
             // A literal under a condition counts whatever row it meets.
             None => (false, rows.uncertain(rows.subject_of.iter())),
