@@ -37,7 +37,8 @@ pub(super) struct Contributed {
 impl Contributed {
     fn add(&mut self, own: f64, subject: &[u8], secret: Option<&Secret>) {
         self.spread.add(own);
-        if let Some(secret) = secret {
+        // Who adds nothing would make the noise another one.
+        if let Some(secret) = secret.filter(|_| own != 0.0) {
             self.keys = self.keys.wrapping_add(record_key(secret, subject));
         }
     }

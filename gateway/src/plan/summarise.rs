@@ -10,7 +10,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use concordat_policy::column::SUBJECT;
+use concordat_policy::disclosure::Margins;
 use concordat_policy::{Code, ColumnType, Refusal, Use};
+use concordat_protect::margins::MOST_KEYS;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::Result;
 use datafusion::logical_expr::expr::{AggregateFunction, Cast};
@@ -200,6 +202,12 @@ impl Rewriter<'_> {
         self.leaves_out |= !keys.is_empty();
         let linked = rows.linked.is_some();
         let disclosure = self.permit.disclosure(&rows.datasets);
+        if disclosure.margins == Margins::Protected && keys.len() > MOST_KEYS {
+            return refuse(
+                Refusal::new(Code::LimitExceeded, format!("values over more than {MOST_KEYS} keys cannot be protected against totals"))
+                    .advice("group by fewer columns; the agreement's rule 'margins' asks for it"),
+            );
+        }
         self.magnitudes |= summaries.iter().any(|summary| matches!(summary.measure, Measure::Sum | Measure::Average));
         let mut inner = self.by_subject(&keys, &summaries, rows)?;
         if let Some(sets) = sets {

@@ -75,7 +75,6 @@ pub(in crate::plan) enum Kind {
 struct Judged<'a> {
     value: &'a Value,
     numbers: Vec<Option<f64>>,
-    contributors: Vec<u64>,
     contributed: Vec<Contributed>,
     /// Of a mean: how many values; 1 otherwise.
     over: Vec<f64>,
@@ -152,6 +151,7 @@ impl Rule {
 
     /// One value by the rules that look at it alone.
     fn judged<'a>(&self, value: &'a Value, groups: &RecordBatch, rows: usize) -> Result<Judged<'a>> {
+        let numbers_of = column(groups, value.column)?.data_type();
         let numbers = cast(column(groups, value.column)?, &DataType::Float64)?;
         let numbers = numbers.as_primitive::<Float64Type>();
         let (behind, among) = (int(groups, value.contributors)?, value.among.map(|among| int(groups, among)).transpose()?);
@@ -167,7 +167,6 @@ impl Rule {
         let mut judged = Judged {
             value,
             numbers: vec![nobody; rows],
-            contributors: vec![0; rows],
             contributed: vec![Contributed::default(); rows],
             over: vec![1.0; rows],
             withheld: vec![rules.zeros == Telling::Withheld; rows],
@@ -181,13 +180,19 @@ impl Rule {
             let withheld = spreads
                 .map(|spread| primary::withheld(self.minimum, &rules, &Behind { subjects: behind, among, spread }))
                 .any(|reason| reason.is_some());
+            let withheld = withheld || !counted && of.iter().any(|of| self.few_add(&of.spread)) || !whole(numbers_of, &of);
             put(&mut judged.numbers, row, numbers.is_valid(row).then(|| numbers.value(row)));
-            put(&mut judged.contributors, row, behind);
             put(&mut judged.contributed, row, of.first().copied().unwrap_or_default());
             put(&mut judged.over, row, number.map_or(1.0, |number| count(number, row) as f64));
             put(&mut judged.withheld, row, withheld);
         }
         Ok(judged)
+    }
+
+    /// Whether too few have something of a sum or mean: who has nothing of it stands behind it as they do behind an empty group.
+    fn few_add(&self, spread: &Spread) -> bool {
+        let nobody_is_told = spread.nonzero == 0 && self.disclosure.zeros == Telling::Shown;
+        spread.nonzero < u64::from(self.minimum) && !nobody_is_told
     }
 
     /// The rows that are withheld so that no withheld value can be worked out from the others and from totals.
@@ -278,12 +283,8 @@ impl Rule {
         let exact = column(groups, judged.value.column)?;
         let noise = self.disclosure.perturbation.map(Noise::new);
         let shift = |row: usize| -> f64 {
-            let (Some(noise), Some(of), Some(subjects)) =
-                (&noise, judged.contributed.get(row), judged.contributors.get(row).copied().filter(|n| *n > 0))
-            else {
-                return 0.0;
-            };
-            let noise = noise.of(cell_key(&self.secret, of.keys, subjects));
+            let (Some(noise), Some(of)) = (&noise, judged.contributed.get(row).filter(|of| of.spread.nonzero > 0)) else { return 0.0 };
+            let noise = noise.of(cell_key(&self.secret, of.keys, of.spread.nonzero));
             if judged.value.kind == Kind::Subjects { noise as f64 } else { sum_noise(noise, &of.spread) }
         };
         let unit = |row: usize| {
@@ -318,6 +319,11 @@ impl Rule {
             other => return Err(internal_datafusion_err!("a value of the type {other}, which is not protected")),
         })
     }
+}
+
+/// Whether whole numbers were added without passing what 64 bits hold.
+fn whole(kind: &DataType, of: &[Contributed]) -> bool {
+    *kind != DataType::Int64 || of.iter().all(|of| of.spread.absolute < 9e18)
 }
 
 fn put<T>(all: &mut [T], row: usize, value: T) {

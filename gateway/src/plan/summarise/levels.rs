@@ -105,7 +105,7 @@ impl Rewriter<'_> {
         let subjects = if linked { distinct("__s") } else { count(lit(1i64)) };
         let mut totals = vec![subjects.alias("__subjects")];
         totals.extend(linked.then(|| distinct("__o").alias("__others")));
-        let looked_at = Rule::looks_at_contributions(rules);
+        let always = |measure| matches!(measure, Measure::Sum | Measure::Average);
         let (mut projected, mut behind, mut values) = (Vec::new(), Vec::new(), Vec::new());
         for (i, (relation, field)) in aggregate.schema.iter().enumerate().take(keys) {
             let key = cast_if_needed(named(&format!("__k{i}")), field.data_type(), false);
@@ -164,7 +164,7 @@ impl Rewriter<'_> {
             };
             let number = (summary.measure == Measure::Average).then(|| put(named(&format!("__tn{i}"))));
             let mut contributed = Vec::new();
-            if looked_at {
+            if always(summary.measure) || Rule::looks_at_contributions(rules) {
                 let one = match summary.measure {
                     Measure::Subjects => lit(1f64),
                     Measure::Rows | Measure::Values => cast(n, DataType::Float64),
