@@ -45,7 +45,7 @@ mod tests;
 
 use table::Table;
 
-/// The most cells of a table in which a value is withheld, with the totals that the result does not have.
+/// The most cells of a table, with the totals that the result does not have.
 pub const MOST_CELLS: usize = 1_000;
 
 /// The most keys of such a table.
@@ -89,16 +89,18 @@ pub enum TooLarge {
 /// total over it. A table that contradicts itself (the same place twice, numbers that are none) is withheld.
 ///
 /// # Errors
-/// Something is withheld, and the table is larger than can be judged.
+/// The table is larger than can be judged, whether or not something is withheld.
 pub fn protect(keys: &[Vec<Option<u32>>], cells: &[Cell]) -> Result<Vec<bool>, TooLarge> {
     withhold(keys, cells, prove::SOLVED)
 }
 
 fn withhold(keys: &[Vec<Option<u32>>], cells: &[Cell], solved: usize) -> Result<Vec<bool>, TooLarge> {
+    // Its size is judged first: that something is withheld must not show in a refusal.
+    let table = Table::new(keys, cells)?;
     if cells.iter().all(|cell| !cell.withheld) {
         return Ok(vec![false; cells.len()]);
     }
-    let told = match Table::new(keys, cells)? {
+    let told = match table {
         Some(mut table) => prove::protect(&mut table, solved).map(|()| table.told()).unwrap_or_default(),
         None => Vec::new(),
     };

@@ -59,7 +59,7 @@ pub(super) struct Rewriter<'a> {
     pub(super) sorted: BTreeSet<SourceColumn>,
     /// What binds the rows of single subjects that are put out, if any are.
     pub(super) out: Option<RowsOut>,
-    /// Why they may not be, if every use of a column is permitted.
+    /// Why the statement is refused even if every use of a column is permitted.
     pub(super) unfit: Option<Refusal>,
     /// What counts who found a partner.
     pub(super) tallies: Vec<Arc<Tally>>,

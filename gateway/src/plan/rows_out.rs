@@ -49,7 +49,8 @@ pub(crate) struct Quota {
 impl Rewriter<'_> {
     /// The rows that the caller may see: cut down to what the statement can name, without those that too few subjects share.
     pub(super) fn rows_out(&mut self, rows: Rows) -> Result<LogicalPlan> {
-        self.unfit = unordered(&self.sorted, &rows.visible).or_else(|| pseudonyms(self.permit, &rows.visible));
+        self.unfit =
+            self.unfit.take().or_else(|| unordered(&self.sorted, &rows.visible)).or_else(|| pseudonyms(self.permit, &rows.visible));
         let keys = rows.visible.iter().filter(|visible| counts(self.permit, &visible.origin)).map(|visible| visible.column.clone());
         let subjects = std::iter::once(&rows.subject).chain(rows.linked.as_ref().map(|linked| &linked.column));
         let operator = RowsOfFew::over(least(self.permit, &rows), keys.collect(), subjects.cloned().collect());

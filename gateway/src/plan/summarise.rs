@@ -128,7 +128,8 @@ impl Rewriter<'_> {
                 other => (other, false),
             };
             match bare {
-                Expr::Literal(..) if !widened => {
+                // Of another function it would be a weight of the statement's own choice.
+                Expr::Literal(..) if !widened && function.func.name() == "count" => {
                     self.counted(rows);
                     present.extend(rows.datasets.iter().cloned());
                 }

@@ -258,6 +258,13 @@ async fn the_rest_is_refused_with_its_code() {
         ("SELECT sum(CASE WHEN flag THEN score ELSE 1000 END) FROM a.people", Disclosure, "takes a column"),
         ("SELECT sum(CASE WHEN flag THEN 1 WHEN region = 'N' THEN 1000 END) FROM a.people", Disclosure, "takes a column"),
         ("SELECT sum(v) FROM (SELECT CASE WHEN flag THEN score ELSE 0 END AS v FROM a.people) t", Disclosure, "takes a column"),
+        // Nor choose how it is rounded, or whom a cast leaves out.
+        ("SELECT sum(CASE WHEN flag THEN 0.96 END) FROM a.people", Disclosure, "counts each row as 1 or 100"),
+        ("SELECT sum(w) FROM (SELECT subject, max(0.96) AS w FROM a.people GROUP BY subject) t", Disclosure, "takes a column"),
+        ("SELECT count(CASE WHEN flag THEN 1 ELSE 0 END) FROM a.people", Disclosure, "takes a column"),
+        ("SELECT count(CAST(score AS TINYINT)) FROM a.people", Disclosure, "a cast inside an aggregate"),
+        ("SELECT sum(CASE WHEN flag THEN CAST(score AS SMALLINT) END) FROM a.people", Disclosure, "a cast inside an aggregate"),
+        ("SELECT sum(CAST(CASE WHEN flag THEN score END AS SMALLINT)) FROM a.people", Disclosure, "a cast inside an aggregate"),
         ("SELECT max(score) FROM a.people", Disclosure, "max"),
         ("SELECT min(amount) FROM b.claims", Disclosure, "min"),
         ("SELECT count(DISTINCT score) FROM a.people", Disclosure, "counts subjects"),

@@ -52,8 +52,8 @@ pub(in crate::plan) struct Value {
     pub(in crate::plan) column: usize,
     /// Its distinct contributors, of the department and identifier type that has the fewest.
     pub(in crate::plan) contributors: usize,
-    /// Where a condition chose them: the distinct subjects that it chose among.
-    pub(in crate::plan) among: Option<usize>,
+    /// Where a condition chose them: the distinct subjects whom it could have chosen and did not, of the identifier type that has fewer.
+    pub(in crate::plan) others: Option<usize>,
     /// What they contribute: several through a link dataset, one for each way to say who contributes. None where no rule asks.
     pub(in crate::plan) contributed: Vec<usize>,
     /// Of a mean: the number of values.
@@ -154,7 +154,7 @@ impl Rule {
         let numbers_of = column(groups, value.column)?.data_type();
         let numbers = cast(column(groups, value.column)?, &DataType::Float64)?;
         let numbers = numbers.as_primitive::<Float64Type>();
-        let (behind, among) = (int(groups, value.contributors)?, value.among.map(|among| int(groups, among)).transpose()?);
+        let (behind, others) = (int(groups, value.contributors)?, value.others.map(|others| int(groups, others)).transpose()?);
         let number = value.number.map(|number| int(groups, number)).transpose()?;
         let count = |counts: &Int64Array, row| if counts.is_null(row) { 0 } else { u64::try_from(counts.value(row)).unwrap_or(0) };
         let counted = matches!(value.kind, Kind::Subjects | Kind::Rows);
@@ -173,7 +173,7 @@ impl Rule {
         };
         for row in 0..groups.num_rows() {
             let behind = count(behind, row);
-            let among = among.map(|among| count(among, row));
+            let among = others.map(|others| behind.saturating_add(count(others, row)));
             let of = value.contributed.iter().map(|at| Contributed::of(column(groups, *at)?, row)).collect::<Result<Vec<_>>>()?;
             let even = value.kind == Kind::Subjects || of.is_empty();
             let spreads = of.iter().filter(|_| !even).map(|of| Some(of.spread)).chain(even.then_some(None));

@@ -105,7 +105,6 @@ impl Rewriter<'_> {
         let subjects = if linked { distinct("__s") } else { count(lit(1i64)) };
         let mut totals = vec![subjects.alias("__subjects")];
         totals.extend(linked.then(|| distinct("__o").alias("__others")));
-        let always = |measure| matches!(measure, Measure::Sum | Measure::Average);
         let (mut projected, mut behind, mut values) = (Vec::new(), Vec::new(), Vec::new());
         for (i, (relation, field)) in aggregate.schema.iter().enumerate().take(keys) {
             let key = cast_if_needed(named(&format!("__k{i}")), field.data_type(), false);
@@ -153,18 +152,26 @@ impl Rewriter<'_> {
             };
             projected.push(cast_if_needed(value, field.data_type(), true).alias_qualified(relation.cloned(), field.name()));
             let contributors = put(fewest.alias(format!("__b{i}")));
-            let among = match &summary.among {
+            let others = match &summary.among {
                 Some(_) => {
-                    let (name, could) = (format!("__tv{i}"), named(&format!("__v{i}")).gt(lit(0i64)));
-                    let all = if linked { distinct_where("__s", could)? } else { count(lit(1i64)).filter(could).build()? };
-                    totals.push(all.alias(&name));
-                    Some(put(named(&name)))
+                    let could = named(&format!("__v{i}")).gt(lit(0i64));
+                    let (all, of_other) = (format!("__tv{i}"), format!("__tw{i}"));
+                    if linked {
+                        totals.push(distinct_where("__s", could.clone())?.alias(&all));
+                        totals.push(distinct_where("__o", could)?.alias(&of_other));
+                        let left = [(all, own.clone()), (of_other, format!("__to{i}"))].map(|(all, own)| named(&all) - named(&own));
+                        let [one, other] = left;
+                        Some(put(fewer(one, other)?.alias(format!("__r{i}"))))
+                    } else {
+                        totals.push(count(lit(1i64)).filter(could).build()?.alias(&all));
+                        Some(put((named(&all) - named(&own)).alias(format!("__r{i}"))))
+                    }
                 }
                 None => None,
             };
             let number = (summary.measure == Measure::Average).then(|| put(named(&format!("__tn{i}"))));
             let mut contributed = Vec::new();
-            if always(summary.measure) || Rule::looks_at_contributions(rules) {
+            if magnitude || Rule::looks_at_contributions(rules) {
                 let one = match summary.measure {
                     Measure::Subjects => lit(1f64),
                     Measure::Rows | Measure::Values => cast(n, DataType::Float64),
@@ -191,7 +198,7 @@ impl Rewriter<'_> {
                 Measure::Sum => Kind::Sum,
                 Measure::Average => Kind::Mean,
             };
-            values.push(Value { kind, column: keys + i, contributors, among, contributed, number });
+            values.push(Value { kind, column: keys + i, contributors, others, contributed, number });
         }
         behind.push(if linked { fewer(named("__subjects"), named("__others"))?.alias("__subjects") } else { named("__subjects") });
         let outer = LogicalPlanBuilder::from(inner).aggregate(groups, totals)?;

@@ -6,7 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use concordat_policy::{Code, DatasetName, Refusal, Use};
+use concordat_policy::{Code, ColumnType, DatasetName, Refusal, Use};
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::expr::{Case, Cast, TryCast};
@@ -131,6 +132,9 @@ impl Rewriter<'_> {
                     }
                     _ => return computed_argument(),
                 }
+                if !cast_to(argument, &|to| self.keeps(&visible.origin, to)) {
+                    self.unfit.get_or_insert_with(chooses);
+                }
                 for (dataset, column) in visible.origin.sources() {
                     self.uses.add(&dataset, &column, Use::Aggregate);
                 }
@@ -143,6 +147,8 @@ impl Rewriter<'_> {
                 }
                 Ok((argument.clone(), None))
             }
+            // With ELSE 0 it would count who does not meet the condition.
+            Expr::Case(case) if measure == Measure::Values && case.else_expr.as_deref().is_some_and(|e| !is_null(e)) => computed_argument(),
             Expr::Case(case) if measure != Measure::Subjects => self.conditional(argument, case, rows),
             _ => computed_argument(),
         }
@@ -153,13 +159,26 @@ impl Rewriter<'_> {
         if !case.else_expr.as_deref().is_none_or(|e| matches!(stripped(e), Expr::Literal(v, _) if is_zero_or_null(v))) {
             return computed_argument();
         }
-        match stripped(value) {
-            Expr::Literal(..) => self.counted(rows),
+        let number = |to: &DataType| matches!(to, DataType::Int64 | DataType::Float64);
+        let kept = match stripped(value) {
+            Expr::Literal(literal, _) => {
+                self.counted(rows);
+                if !is_null(value) && !WEIGHTS.iter().any(|weight| literal == weight) {
+                    self.unfit.get_or_insert_with(weighs);
+                }
+                cast_to(value, &number) && cast_to(argument, &number)
+            }
             Expr::Column(column) => match find(&rows.visible, column).map(|v| &v.origin) {
-                Some(Origin::Source((dataset, column))) => self.uses.add(dataset, column, Use::Aggregate),
+                Some(origin @ Origin::Source((dataset, column))) => {
+                    self.uses.add(dataset, column, Use::Aggregate);
+                    cast_to(value, &|to| self.keeps(origin, to)) && cast_to(argument, &|to| self.keeps(origin, to))
+                }
                 _ => return computed_argument(),
             },
             _ => return computed_argument(),
+        };
+        if !kept {
+            self.unfit.get_or_insert_with(chooses);
         }
         let condition = self.counted_condition(condition.as_ref().clone(), rows)?;
         let mut rebuilt = case.clone();
@@ -167,6 +186,20 @@ impl Rewriter<'_> {
         // The casts that type coercion put around the CASE stay; those inside were made soft above.
         let rebuilt = replace_stripped(argument, Expr::Case(rebuilt));
         Ok((soft(rebuilt), Some(condition)))
+    }
+
+    /// Whether a cast gives every value of a column: what gives null instead decides who counts, as a condition does.
+    fn keeps(&self, origin: &Origin, to: &DataType) -> bool {
+        let Origin::Source((dataset, column)) = origin else {
+            return matches!(origin, Origin::PerSubject { .. }) && *to == DataType::Float64;
+        };
+        let rule = self.permit.dataset(dataset).and_then(|p| p.dataset.columns.get(column));
+        rule.is_some_and(|rule| match rule.kind {
+            ColumnType::Integer | ColumnType::Boolean => matches!(to, DataType::Int64 | DataType::Float64),
+            ColumnType::Number => *to == DataType::Float64,
+            ColumnType::Text => *to == DataType::Utf8,
+            ColumnType::Date => *to == DataType::Date32,
+        })
     }
 
     /// A condition inside an aggregate: it decides who counts, so its columns need the use `filter`.
@@ -179,6 +212,36 @@ impl Rewriter<'_> {
         }
         Ok(condition)
     }
+}
+
+/// What a CASE may count each row as. Others would choose how its sum is rounded: several together tell the number exactly.
+const WEIGHTS: &[ScalarValue] =
+    &[ScalarValue::Int64(Some(1)), ScalarValue::Int64(Some(100)), ScalarValue::Float64(Some(1.0)), ScalarValue::Float64(Some(100.0))];
+
+/// Whether every cast around an expression is to a type that `keeps` its values.
+fn cast_to(expr: &Expr, keeps: &dyn Fn(&DataType) -> bool) -> bool {
+    match expr {
+        Expr::Alias(alias) => cast_to(&alias.expr, keeps),
+        Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) => keeps(field.data_type()) && cast_to(expr, keeps),
+        _ => true,
+    }
+}
+
+fn is_null(expr: &Expr) -> bool {
+    matches!(stripped(expr), Expr::Literal(value, _) if value.is_null())
+}
+
+fn chooses() -> Refusal {
+    Refusal::new(Code::Disclosure, "a cast inside an aggregate that can give nothing instead of a value decides who counts")
+        .advice("aggregate the column as it is, and cast the protected result")
+}
+
+fn weighs() -> Refusal {
+    Refusal::new(
+        Code::Disclosure,
+        "a CASE inside an aggregate counts each row as 1 or 100: another number would choose how its sum is rounded",
+    )
+    .advice("write THEN 1, and multiply the protected result")
 }
 
 /// What a CASE gives where its condition holds.

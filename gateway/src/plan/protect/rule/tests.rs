@@ -49,6 +49,7 @@ fn protected(rules: Disclosure, people: People<'_>, fail: u64, domain: &[&str]) 
         ("mean", Arc::new(people.iter().map(|(_, own)| sum(own) / own.len() as f64).collect::<Float64Array>())),
         ("all", all),
         ("chosen", some),
+        ("others", Arc::new(people.iter().map(|_| i64::try_from(fail).unwrap()).collect::<Int64Array>())),
         ("counted", bytes(&counted)),
         ("added", bytes(&added)),
     ];
@@ -57,11 +58,11 @@ fn protected(rules: Disclosure, people: People<'_>, fail: u64, domain: &[&str]) 
         kind,
         column,
         contributors,
-        among: (column == 2).then_some(5),
+        others: (column == 2).then_some(7),
         contributed: vec![contributed],
         number: (kind == Kind::Mean).then_some(5),
     };
-    let values = vec![value(Kind::Rows, 1, 5, 7), value(Kind::Rows, 2, 6, 7), value(Kind::Sum, 3, 5, 8), value(Kind::Mean, 4, 5, 8)];
+    let values = vec![value(Kind::Rows, 1, 5, 8), value(Kind::Rows, 2, 6, 8), value(Kind::Sum, 3, 5, 9), value(Kind::Mean, 4, 5, 9)];
     let domain: Vec<_> = domain.iter().map(|region| Some(*region)).collect();
     let domain = (!domain.is_empty()).then(|| {
         let regions: ArrayRef = Arc::new(domain.into_iter().collect::<StringArray>());
@@ -113,11 +114,14 @@ fn sums_and_means_are_rounded_as_coarsely_as_counts() {
 fn one_rule_withholds_where_the_others_would_tell() {
     let many = incomes(40);
     let firm: Vec<f64> = std::iter::once(1e6).chain(incomes(39)).collect();
+    let few: Vec<f64> = [vec![5.0; 9], vec![0.0; 31]].concat();
     let zeros = |rules| protected(rules, &[("N", &many)], 0, &["N", "W"])[1].clone();
     for (rules, people, fail, mask) in [
         (Disclosure { dominance: [Dominance { largest: 1, share: 80 }].into(), ..exact() }, &firm, 10, 0b1100),
         (Disclosure { dominance: [Dominance { largest: 1, share: 80 }].into(), ..exact() }, &many, 10, 0),
         (Disclosure { p_percent: 10, ..exact() }, &firm, 10, 0b1100),
+        // Few have anything of it.
+        (exact(), &few, 10, 0b1100),
         (Disclosure { complement: Telling::Withheld, ..exact() }, &many, 9, 0b10),
         (Disclosure { complement: Telling::Withheld, ..exact() }, &many, 0, 0b10),
         (Disclosure { complement: Telling::Withheld, ..exact() }, &many, 10, 0),
