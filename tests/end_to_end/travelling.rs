@@ -58,8 +58,10 @@ async fn a_text_is_proposed_countersigned_and_put_in_place_by_each_department_al
     let place = sandbox.copy("dwp", "healthier-life");
     assert!(!place.exists(), "nothing is in force by it");
     assert_eq!(std::fs::read_to_string(waits(&dwp).unwrap()).unwrap(), text, "byte for byte");
-    let listed = at(&dwp, "node", &["agreement", "inbox"]).text();
-    assert!(listed.contains("healthier-life-") && listed.contains("from dhsc, signed by dhsc"), "{listed}");
+    // Whose it is is written last.
+    let listed = || at(&dwp, "node", &["agreement", "inbox"]).text();
+    until("the inbox says whose it is", || listed().contains("from dhsc, signed by dhsc")).await;
+    assert!(listed().contains("healthier-life-"), "{}", listed());
     let read = at(&dwp, "node", &["agreement", "review", "healthier-life"]).text();
     assert!(
         read.starts_with("Agreement 'healthier-life'") && read.contains("the keys of 'dhsc' are its present ones by the agreement"),

@@ -116,7 +116,7 @@ impl Rewriter<'_> {
         Ok(if let Some(Origin::Subject { label, .. }) = origin { Some(label) } else { None })
     }
 
-    /// The argument of an aggregate: a bare column, or `CASE WHEN condition THEN (column | literal) [ELSE 0 | NULL] END`.
+    /// The argument of an aggregate: a bare column, or `CASE WHEN condition THEN (column | 1 | 100) [ELSE 0 | NULL] END`.
     fn argument(&mut self, argument: &Expr, measure: Measure, rows: &Rows) -> Result<(Expr, Option<Expr>)> {
         match stripped(argument) {
             Expr::Column(column) => {
@@ -284,7 +284,7 @@ pub(super) fn computed_argument<T>() -> Result<T> {
     refuse(
         Refusal::new(
             Code::Disclosure,
-            "an aggregate over subjects takes a column, or CASE WHEN condition THEN (column or literal) [ELSE 0] END",
+            "an aggregate over subjects takes a column, or CASE WHEN condition THEN (column or 1 or 100) [ELSE 0] END",
         )
         .advice("compute with the protected results instead: sum(a) / sum(b) rather than sum(a / b)"),
     )
