@@ -9,13 +9,6 @@
 
 use crate::Spread;
 
-/// The nearest multiple of `base`, halves away from zero; as it is where the base is 0 or 1. Where the nearest is beyond what an `i64`
-/// holds, the last before it.
-#[must_use]
-pub fn count(value: i64, base: u32) -> i64 {
-    nearest(value, i128::from(base))
-}
-
 /// The unit of a sum, `None` where it is told as it is: no rounding is agreed, or nobody contributes.
 #[must_use]
 pub fn sum_unit(base: u32, spread: &Spread) -> Option<f64> {
@@ -44,14 +37,12 @@ pub fn to_unit(value: f64, unit: f64) -> f64 {
     rounded + 0.0
 }
 
-/// As [`to_unit`], of a whole number: exact where an `f64` is not.
+/// As [`to_unit`], of a whole number, a count for example: exact where an `f64` is not. As it is where the unit is 1 or less. Where the
+/// nearest multiple is beyond what an `i64` holds, the last before it.
 #[must_use]
-pub fn sum_int(value: i64, unit: f64) -> i64 {
+pub fn whole_to_unit(value: i64, unit: f64) -> i64 {
     #[expect(clippy::cast_possible_truncation, reason = "saturates; a unit of 1 or more is whole")]
-    nearest(value, unit.round() as i128)
-}
-
-fn nearest(value: i64, unit: i128) -> i64 {
+    let unit = unit.round() as i128;
     if unit <= 1 {
         return value;
     }
@@ -104,7 +95,7 @@ mod tests {
             (i64::MIN, 100, i64::MIN + 8),
             (i64::MAX, u32::MAX, 9_223_372_034_707_292_160),
         ] {
-            assert_eq!(count(value, base), expected, "{value} to {base}");
+            assert_eq!(whole_to_unit(value, f64::from(base)), expected, "{value} to {base}");
         }
     }
 
@@ -178,7 +169,7 @@ mod tests {
             (i64::MAX, 1e300, 0),
             (7, f64::NAN, 7),
         ] {
-            assert_eq!(sum_int(value, unit), expected, "{value} in {unit}");
+            assert_eq!(whole_to_unit(value, unit), expected, "{value} in {unit}");
         }
     }
 
@@ -186,7 +177,7 @@ mod tests {
     fn a_rounded_value_is_half_a_unit_away_at_most() {
         arbtest::arbtest(|u| {
             let (value, base) = (u.arbitrary::<i64>()? / 2, u.int_in_range(2..=100)?);
-            let rounded = count(value, base);
+            let rounded = whole_to_unit(value, f64::from(base));
             assert!(rounded % i64::from(base) == 0 && (rounded - value).unsigned_abs() * 2 <= u64::from(base));
             let contributions: Vec<i32> = u.arbitrary()?;
             let contributions: Vec<f64> = contributions.into_iter().map(|own| f64::from(own) / 64.0).collect();
@@ -203,7 +194,7 @@ mod tests {
             assert!(sums >= raw * (1.0 - 1e-9) && sums <= raw * 2.5 * (1.0 + 1e-9));
             assert!(means * values as f64 >= raw * (1.0 - 1e-9));
             if sums >= 1.0 {
-                assert_eq!(sum_int(sum as i64, sums) as f64, to_unit((sum as i64) as f64, sums));
+                assert_eq!(whole_to_unit(sum as i64, sums) as f64, to_unit((sum as i64) as f64, sums));
             }
             Ok(())
         });

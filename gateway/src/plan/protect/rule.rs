@@ -302,7 +302,7 @@ impl Rule {
                     if matches!(judged.value.kind, Kind::Subjects | Kind::Rows) {
                         value = value.max(0);
                     }
-                    Some(unit(row).map_or(value, |unit| rounding::sum_int(value, unit)))
+                    Some(unit(row).map_or(value, |unit| rounding::whole_to_unit(value, unit)))
                 };
                 Arc::new(rows.map(one).collect::<Int64Array>())
             }
