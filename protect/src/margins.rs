@@ -6,28 +6,39 @@
 //!     south     80     75    155                      south    ·      ·    155     undone by the totals
 //! ```
 //!
+//! Which ones they are is told, and must not tell what a small group holds. So it is decided from what is public, or nearly:
+//!
+//! | a value that is | enters as |
+//! |---|---|
+//! | told | what is told of it, known to half its unit |
+//! | withheld for being of few, of nobody, or of a published group that is absent | [`Cell::Few`]: nothing else, and alike |
+//! | in a group that is not shown | nothing: whether or not there is one, one of few is assumed in every line |
+//! | withheld by another rule | its size, taken up to a power of two |
+//!
 //! What the attacker is taken to know
-//! - Of every value that is told, the interval that is rounded to it; of counts and other whole numbers, that they are whole.
-//! - That values are not negative, where they are not.
-//! - That a total is the sum of its parts, along every key. A total that the result does not have is known exactly, as a later question
-//!   may ask for it: the grand total, and those over every combination of keys. Except where it is one withheld value and nothing else:
-//!   it has the same contributors, and the same rule withholds it.
+//! - Of every value that is told, the interval that is rounded to it; of whole numbers, that they are whole.
+//! - That values are not negative, where none that is told is.
+//! - That a total is the sum of its parts, along every key. A total that the result does not have may be asked for: it is known to half the
+//!   unit that it would have ([`Column::half`]), or exactly where nothing is rounded. The total over a hidden value is not known.
 //!
-//! What is kept: by linear programming over that, a withheld value x lies between no closer bounds than 0.9 x and 1.1 x, and of whole
-//! numbers one less and one more at least (of a zero: from 0 to 1, or to a tenth of the smallest size in the table).
+//! What is kept: by linear programming over that, a withheld value x is not held within 0.9 x and 1.1 x, and of whole numbers not within less
+//! than one on both sides. Where nothing is rounded neither bound is closer. Where values are, their roundings can add up so that one bound is
+//! closer; and if all of them go the same way as far as they can, that nobody is in a group can show. A test counts how rare that is.
 //!
-//! How: for every withheld value, upwards and downwards, other numbers are looked for that fit all of the above and in which the value is
-//! that far away: a *proof*. First by swaps (`swap.rs`); then a linear program looks for the cheapest values to withhold so that there is
-//! one (cost: their size, so that few subjects are lost; none, if it can). What turns out not to be needed is told again. In the end every
-//! proof is checked by plain arithmetic, not believed.
+//! How: for every withheld value, upwards and downwards, differences are looked for that fit all of the above and by which the value is that
+//! far away: a *proof*. It must hold whatever the values of few are: another of them may rise in it, and never falls (there may be nobody).
+//! First by swaps (`swap.rs`); then a linear program looks for the cheapest values to withhold so that there is one (cost: their size, so that
+//! few subjects are lost; none, if it can). What turns out not to be needed is told again. In the end every proof is checked by plain
+//! arithmetic, not believed.
 //!
 //! What cannot be kept: where totals that the result does not have tell a withheld value even if all rows are withheld. That is so
-//! where one of them consists of it to more than ten elevenths: all its parts are withheld then. Here as there, the smallest of
+//! where one of them has nothing beside it that could be less, or not enough: all its parts are withheld then. Here as there, the smallest of
 //! such totals are taken not to be known, and the value is protected from everything else. A question for these totals must protect
-//! them. Where a proof is not found even so, or the solver fails, the whole table is withheld.
+//! them; one withheld value and nothing else is withheld there by the same rule. Where a proof is not found even so, the solver fails, or time
+//! is up, the whole table is withheld: a refusal would tell of it.
 //!
-//! How long, of up to 1,000 cells: typical tables a few hundredths of a second to some tenths; the worst that were found, of which four
-//! fifths are withheld by rule, one to three seconds (two keys, dense; three keys, sparse).
+//! What the pattern still tells: to a power of two the size of the largest of few in a column of sums, where that is more than as many typical
+//! contributors would have, and of each value that another rule withholds; nearly what is told of a value that is withheld in addition.
 //!
 //! What it does not do: it knows nothing of the rule by which a value is withheld. Who is told that a value is of fewer subjects than the
 //! minimum has an upper bound on it.
@@ -35,13 +46,16 @@
 //! Sources: Hundepool et al., *Statistical Disclosure Control* (Wiley, 2012), chapter 4; Kelly, Golden and Assad, *Cell suppression:
 //! disclosure protection for sensitive tabular data* (Networks 22, 1992); Fischetti and Salazar, *Models and algorithms for the
 //! two-dimensional cell suppression problem in statistical disclosure control* (Mathematical Programming 84, 1999); Repsilber, the hypercube
-//! method, as in Giessing and Repsilber, *Tools and strategies to protect multiple tables with the GHQUAR cell suppression engine* (2002).
+//! method, as in Giessing and Repsilber, *Tools and strategies to protect multiple tables with the GHQUAR cell suppression engine* (2002);
+//! Kenthapadi, Mishra and Nissim, *Simulatable auditing* (PODS 2005): a decision that rests on what is known tells nothing.
 
 mod prove;
 mod swap;
 mod table;
 #[cfg(test)]
 mod tests;
+
+use std::time::Duration;
 
 use table::Table;
 
@@ -51,17 +65,54 @@ pub const MOST_CELLS: usize = 1_000;
 /// The most keys of such a table.
 pub const MOST_KEYS: usize = 4;
 
+/// What a proof's numbers take for each cell and sum of a table, by a generous estimate.
+const BYTES: usize = 8;
+
 /// A row's value in one column.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Cell {
-    /// What it is, exactly.
-    pub value: f64,
-    /// Half the unit that it is rounded to (`rounding::to_unit`); 0 where it is told exactly. Noise counts for nothing.
+pub enum Cell {
+    /// It is told.
+    Told {
+        /// As it is told.
+        value: f64,
+        /// Half the unit that it is rounded to; 0 where it is told exactly. Noise counts for nothing.
+        half: f64,
+    },
+    /// It is withheld, and may be anything from nothing to [`Column::few`].
+    Few,
+    /// It is withheld by a rule that asks how much it is.
+    Large {
+        /// Exactly, or as it would be told.
+        value: f64,
+    },
+}
+
+/// What is public of all values of a column.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Column {
+    /// Whether they are whole numbers.
+    pub whole: bool,
+    /// The most that a value of few could be: [`most_of_few`].
+    pub few: f64,
+    /// Half the unit that a total would be rounded to; 0 where none is.
     pub half: f64,
-    /// Whether it is known not to be negative.
-    pub nonnegative: bool,
-    /// Whether it is withheld already.
-    pub withheld: bool,
+}
+
+/// The most that a value of few could be: `typical`, that of as many typical contributors as are few, unless one has more, and then the next
+/// power of two.
+#[must_use]
+pub fn most_of_few(typical: f64, values: impl IntoIterator<Item = f64>) -> f64 {
+    let most = values.into_iter().map(f64::abs).fold(0.0, f64::max);
+    if most <= typical { typical } else { coarse(most) }
+}
+
+/// The least power of two that is not below a size.
+fn coarse(size: f64) -> f64 {
+    if size <= 0.0 {
+        return 0.0;
+    }
+    let power = size.log2().ceil().exp2();
+    if power < size { power * 2.0 } else { power }
 }
 
 /// A table in which a value is withheld is too large to say what else must be.
@@ -86,24 +137,38 @@ pub enum TooLarge {
 }
 
 /// Which rows' values of one column are withheld in addition. `keys` are their places: of each key its value's number, `None` for the
-/// total over it. A table that contradicts itself (the same place twice, numbers that are none) is withheld.
+/// total over it. Rows that are not shown are not among them. `left` is how much longer it may take: when that is nothing, all are. A table that
+/// contradicts itself (the same place twice, numbers that are none) is withheld.
 ///
 /// # Errors
 /// The table is larger than can be judged, whether or not something is withheld.
-pub fn protect(keys: &[Vec<Option<u32>>], cells: &[Cell]) -> Result<Vec<bool>, TooLarge> {
-    withhold(keys, cells, prove::SOLVED)
+pub fn protect(keys: &[Vec<Option<u32>>], column: &Column, cells: &[Cell], left: &dyn Fn() -> Duration) -> Result<Vec<bool>, TooLarge> {
+    withhold(keys, column, cells, left, prove::SOLVED)
 }
 
-fn withhold(keys: &[Vec<Option<u32>>], cells: &[Cell], solved: usize) -> Result<Vec<bool>, TooLarge> {
+/// How much memory [`protect`] takes at most, in bytes, by its cells and their sums.
+///
+/// # Errors
+/// As there.
+pub fn memory(keys: &[Vec<Option<u32>>]) -> Result<usize, TooLarge> {
+    let column = Column { whole: true, few: 1.0, half: 0.0 };
+    let table = Table::new(keys, &column, &vec![Cell::Few; keys.len()], &|| Duration::ZERO)?;
+    Ok(table.map_or(0, |table| table.places.len().saturating_mul(table.sums.len()).saturating_mul(BYTES)))
+}
+
+fn withhold(
+    keys: &[Vec<Option<u32>>],
+    column: &Column,
+    cells: &[Cell],
+    left: &dyn Fn() -> Duration,
+    solved: usize,
+) -> Result<Vec<bool>, TooLarge> {
     // Its size is judged first: that something is withheld must not show in a refusal.
-    let table = Table::new(keys, cells)?;
-    if cells.iter().all(|cell| !cell.withheld) {
-        return Ok(vec![false; cells.len()]);
-    }
+    let table = Table::new(keys, column, cells, left)?.filter(|_| cells.iter().any(|cell| matches!(cell, Cell::Told { .. })));
     let told = match table {
         Some(mut table) => prove::protect(&mut table, solved).map(|()| table.told()).unwrap_or_default(),
         None => Vec::new(),
     };
     let told = told.into_iter().chain(std::iter::repeat(false));
-    Ok(cells.iter().zip(told).map(|(cell, told)| !cell.withheld && !told).collect())
+    Ok(cells.iter().zip(told).map(|(cell, told)| matches!(cell, Cell::Told { .. }) && !told).collect())
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
+use std::time::Duration;
 
 use microlp::{ComparisonOp, Error, OptimizationDirection, Problem, Variable};
 
 use super::table::{Place, Sum, Table};
 
-/// No proof was found, whatever is withheld, or the solver failed.
+/// No proof was found, whatever is withheld, the solver failed, or time is up.
 pub(super) struct Unproven;
 
 /// How far others may move, in units of how far the withheld value must: further is never of use, and numbers stay alike in size.
@@ -48,17 +49,19 @@ pub(super) struct Aim {
 type Proof = Vec<f64>;
 
 /// Withholds until everything that a rule withholds is protected.
-pub(super) fn protect(table: &mut Table, solved: usize) -> Result<(), Unproven> {
-    let mut targets: Vec<usize> = (0..table.places.len()).filter(|place| table.places.get(*place).is_some_and(|it| it.primary)).collect();
-    // The largest need most; what is withheld for them helps the others.
-    targets.sort_by(|one, other| size(table, *other).total_cmp(&size(table, *one)).then(one.cmp(other)));
-    let sides = targets.into_iter().flat_map(|target| [(target, 1.0), (target, -1.0)]);
-    let aims: Vec<Aim> = sides.filter_map(|(target, sign)| aim(table, target, sign)).collect();
+pub(super) fn protect(table: &mut Table<'_>, solved: usize) -> Result<(), Unproven> {
+    let far = |table: &Table<'_>, place: usize| table.places.get(place).and_then(|place| place.far);
+    let mut targets: Vec<(usize, f64)> = (0..table.places.len()).filter_map(|place| far(table, place).map(|far| (place, far))).collect();
+    // What must move furthest needs most; what is withheld for it helps the others.
+    targets.sort_by(|(one, far), (other, further)| further.total_cmp(far).then(one.cmp(other)));
+    let sides = targets.into_iter().flat_map(|(target, far)| [(target, far, 1.0), (target, far, -1.0)]);
+    let aims: Vec<Aim> = sides.map(|(target, far, sign)| aim(table, target, far, sign)).collect();
     let mut chosen = BTreeSet::new();
     let attempts = (solved / (table.places.len() * table.sums.len()).max(1)).pow(2);
     let mut solves = attempts;
     let mut proven: Vec<Proven> = Vec::with_capacity(aims.len());
     for mut aim in aims {
+        table.in_time()?;
         let found = match proven.iter().find(|other| other.serves(&aim) && table.holds(&aim, &other.proof)) {
             Some(other) => Some(Rc::clone(&other.proof)),
             None => table.swap(&aim).map(Rc::new),
@@ -78,10 +81,11 @@ pub(super) fn protect(table: &mut Table, solved: usize) -> Result<(), Unproven> 
 }
 
 /// Tells what was withheld for one value and is not needed for any, as others have been withheld since: the largest first.
-fn tell_again(table: &mut Table, chosen: BTreeSet<usize>, proven: &mut [Proven], mut attempts: usize) -> Result<(), Unproven> {
+fn tell_again(table: &mut Table<'_>, chosen: BTreeSet<usize>, proven: &mut [Proven], mut attempts: usize) -> Result<(), Unproven> {
     let mut chosen: Vec<usize> = chosen.into_iter().collect();
     chosen.sort_by(|one, other| size(table, *other).total_cmp(&size(table, *one)).then(one.cmp(other)));
     for place in chosen {
+        table.in_time()?;
         table.tell(place, true);
         let concerned: Vec<usize> =
             (0..).zip(&*proven).filter(|(_, it)| !table.allows(&it.aim, place, &it.proof)).map(|(at, _)| at).collect();
@@ -108,31 +112,19 @@ fn tell_again(table: &mut Table, chosen: BTreeSet<usize>, proven: &mut [Proven],
     Ok(())
 }
 
-fn size(table: &Table, place: usize) -> f64 {
-    table.places.get(place).map_or(0.0, |place| place.value.abs())
+fn size(table: &Table<'_>, place: usize) -> f64 {
+    table.places.get(place).map_or(0.0, |place| place.size)
 }
 
-/// `None`: that side needs no protection.
-fn aim(table: &mut Table, target: usize, sign: f64) -> Option<Aim> {
-    let size = size(table, target);
-    let smallest = || table.places.iter().map(|place| place.value.abs()).filter(|size| *size > 0.0).min_by(f64::total_cmp);
-    let far = if table.whole {
-        (size / 10.0).ceil().max(1.0)
-    } else if size > 0.0 {
-        size / 10.0 * (1.0 + LEAST)
-    } else {
-        smallest()? / 10.0
-    };
-    if size == 0.0 && sign < 0.0 {
-        return None;
-    }
-    let place = table.places.get(target)?;
+/// What is to be proven of one side. Where a total has too little beside the target that could be less, all its parts are withheld.
+fn aim(table: &mut Table<'_>, target: usize, far: f64, sign: f64) -> Aim {
     let mut unknown = BTreeSet::new();
     let mut rows = BTreeSet::new();
-    for (total, parts) in table.totals_of(place) {
-        let of = |parts: &[usize]| parts.iter().filter_map(|part| table.places.get(*part)).map(|part| part.value).sum::<f64>();
-        let nonnegative = parts.iter().filter_map(|part| table.places.get(*part)).all(|part| part.nonnegative);
-        if parts.len() == 1 || sign > 0.0 && nonnegative && of(&parts) < place.value + far {
+    for (total, parts) in table.totals_of(target).into_iter().filter(|_| sign > 0.0) {
+        let others = parts.iter().filter(|part| **part != target).filter_map(|part| table.places.get(*part));
+        let falls: f64 = others.map(|part| if part.told { part.falls.max(-part.shown[0]) } else { part.falls }).sum();
+        let rises = table.places.get(total).map_or(0.0, |total| total.shown[1]);
+        if falls + rises < far {
             unknown.insert(total);
             rows.extend(parts);
         }
@@ -142,7 +134,7 @@ fn aim(table: &mut Table, target: usize, sign: f64) -> Option<Aim> {
             place.told = false;
         }
     }
-    Some(Aim { target, sign, far, unknown })
+    Aim { target, sign, far, unknown }
 }
 
 /// An aim and its proof, which may be another's.
@@ -158,7 +150,19 @@ impl Proven {
     }
 }
 
-impl Table {
+impl Table<'_> {
+    /// How much longer this may take.
+    fn in_time(&self) -> Result<Duration, Unproven> {
+        Some((self.left)()).filter(|left| !left.is_zero()).ok_or(Unproven)
+    }
+
+    /// How far a place may fall that is not told. Where the target is a total of few that has something, so has a part.
+    pub(super) fn falls(&self, aim: &Aim, number: usize) -> f64 {
+        let Some(place) = self.places.get(number) else { return 0.0 };
+        let part = aim.sign < 0.0 && self.places.get(aim.target).is_some_and(|target| target.few && target.has(place));
+        if part { place.falls.max(aim.far) } else { place.falls }
+    }
+
     /// A proof, with what is withheld so far.
     fn find(&self, aim: &Aim) -> Result<Option<Rc<Proof>>, Unproven> {
         let proof = match self.swap(aim) {
@@ -186,7 +190,8 @@ impl Table {
     /// By linear programming.
     fn solve(&self, aim: &Aim, may: May) -> Result<Option<Proof>, Unproven> {
         let mut problem = Problem::new(OptimizationDirection::Minimize);
-        let largest = self.places.iter().map(|place| place.value.abs()).fold(0.0, f64::max);
+        problem.set_time_limit(self.in_time()?);
+        let largest = self.places.iter().map(|place| place.size).fold(0.0, f64::max);
         let terms: Vec<Vec<(Variable, f64)>> = self
             .places
             .iter()
@@ -196,7 +201,7 @@ impl Table {
                     let bounds = if may > May::Unknown { (aim.sign, aim.sign) } else { (aim.sign.min(0.0), aim.sign.max(0.0)) };
                     return vec![(problem.add_var(-aim.sign, bounds), 1.0)];
                 }
-                let cost = (place.value.abs() + 1.0) / (largest + 1.0) + INEXACT;
+                let cost = (place.size + 1.0) / (largest + 1.0) + INEXACT;
                 self.moves(aim, number, place, may)
                     .into_iter()
                     .map(|Move { by: [low, high], sign, costs }| (problem.add_var(if costs { cost } else { 0.0 }, (low, high)), sign))
@@ -228,7 +233,7 @@ impl Table {
             let units = (difference / aim.far).clamp(-FURTHEST, FURTHEST);
             if units.abs() < LEAST { 0.0 } else { units }
         };
-        let down = if place.nonnegative { units(-place.value) } else { -FURTHEST };
+        let down = units(-self.falls(aim, number));
         if !place.told || aim.unknown.contains(&number) {
             return vec![Move { by: [down.min(0.0), FURTHEST], sign: 1.0, costs: false }];
         }
@@ -287,11 +292,10 @@ impl Table {
     /// Whether a proof is one: everything that the attacker knows holds for it.
     fn holds(&self, aim: &Aim, proof: &Proof) -> bool {
         let inexact = aim.far * INEXACT;
-        let numbers = self
-            .places
-            .iter()
-            .zip(proof)
-            .all(|(place, moved)| moved.is_finite() && (!place.nonnegative || place.value + moved >= -inexact));
+        let falls = |(number, (place, moved)): (usize, (&Place, &f64))| {
+            moved.is_finite() && (place.told || number == aim.target || self.falls(aim, number) + moved >= -inexact)
+        };
+        let numbers = self.places.iter().zip(proof).enumerate().all(falls);
         let places = numbers && (0..self.places.len()).all(|place| self.allows(aim, place, proof));
         let moved = |place: &usize| proof.get(*place).copied().unwrap_or(f64::NAN);
         let sums = self.sums.iter().all(|Sum { total, parts }| {

@@ -15,7 +15,7 @@ use super::table::Table;
 /// Swaps of less are not tried, in units of the aim.
 const LEAST: f64 = 1e-3;
 
-impl Table {
+impl Table<'_> {
     /// A proof by swaps with one place after another.
     pub(super) fn swap(&self, aim: &Aim) -> Option<Vec<f64>> {
         let mut moved = vec![0.0; self.places.len()];
@@ -54,8 +54,8 @@ impl Table {
             let costs = corners.iter().filter(|(place, _)| *place != aim.target).map(|(number, odd)| {
                 let place = self.places.get(*number)?;
                 let free = self.free(aim, *number, sign(*odd), &still) >= aim.far;
-                let withheld = place.row && (!place.nonnegative || sign(*odd) > 0.0 || place.value >= aim.far);
-                if free { Some(0.0) } else { withheld.then(|| place.value.abs() + 1.0) }
+                let withheld = place.row && (sign(*odd) > 0.0 || place.falls >= aim.far);
+                if free { Some(0.0) } else { withheld.then(|| place.size + 1.0) }
             });
             costs.sum::<Option<f64>>()
         };
@@ -78,8 +78,8 @@ impl Table {
         match (known, sign > 0.0) {
             (true, true) => place.shown[1] - moved,
             (true, false) => moved - place.shown[0],
-            (false, false) if place.nonnegative => place.value + moved,
-            (false, _) => f64::INFINITY,
+            (false, false) => self.falls(aim, number) + moved,
+            (false, true) => f64::INFINITY,
         }
     }
 }

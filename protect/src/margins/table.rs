@@ -1,33 +1,44 @@
 //! A result as a table with all its totals, told or not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use super::{Cell, MOST_CELLS, MOST_KEYS, TooLarge};
-use crate::rounding::to_unit;
+use super::{Cell, Column, MOST_CELLS, MOST_KEYS, TooLarge, coarse};
+
+/// The value of a key that stands for all values that are not shown.
+const HIDDEN: u32 = u32::MAX;
 
 /// Of each key its value, `None` for the total over it.
 type Keys = Vec<Option<u32>>;
 
-/// A row's value, or a total that no row has. Bounds are of the difference to what it is.
+/// A row's value, one of few that is assumed where no row is, or a total that no row has. Bounds are of differences.
 pub(super) struct Place {
     keys: Keys,
     /// Whether a row has it.
     pub(super) row: bool,
-    /// Whether a rule withholds it.
-    pub(super) primary: bool,
-    /// What it is: of a total, the sum of its parts.
-    pub(super) value: f64,
-    pub(super) nonnegative: bool,
+    /// How far it must be able to move, where it is withheld by a rule.
+    pub(super) far: Option<f64>,
+    /// Whether that rule is that it is of few.
+    pub(super) few: bool,
+    /// How large it is, as far as that is public.
+    pub(super) size: f64,
     /// What the attacker knows of it.
     pub(super) told: bool,
     /// Where it is told: how far below, and above.
     pub(super) shown: [f64; 2],
+    /// How far it may fall where it is not told, whatever it is.
+    pub(super) falls: f64,
 }
 
 impl Place {
     /// The totals that are taken over others of its keys are fewer.
     fn depth(&self) -> usize {
         self.keys.iter().flatten().count()
+    }
+
+    /// Whether it is a total over another.
+    pub(super) fn has(&self, part: &Self) -> bool {
+        self.keys.contains(&None) && self.keys != part.keys && within(&self.keys, &part.keys)
     }
 
     /// The keys that it is not a total over.
@@ -47,41 +58,67 @@ pub(super) struct Sum {
     pub(super) parts: Vec<usize>,
 }
 
-pub(super) struct Table {
+pub(super) struct Table<'a> {
     /// Rows first, in their order.
     pub(super) places: Vec<Place>,
     pub(super) sums: Vec<Sum>,
     /// Sums of the same total, along the keys that lead to the same finest parts: one of them says what all say.
     pub(super) ways: Vec<Vec<usize>>,
-    /// Whether all values are whole numbers.
-    pub(super) whole: bool,
+    /// How much longer proofs may be looked for.
+    pub(super) left: &'a dyn Fn() -> Duration,
     index: BTreeMap<Keys, usize>,
 }
 
-impl Table {
+impl<'a> Table<'a> {
     /// `None`: it contradicts itself.
-    pub(super) fn new(keys: &[Keys], cells: &[Cell]) -> Result<Option<Self>, TooLarge> {
+    pub(super) fn new(keys: &[Keys], column: &Column, cells: &[Cell], left: &'a dyn Fn() -> Duration) -> Result<Option<Self>, TooLarge> {
         let width = keys.iter().map(Vec::len).max().unwrap_or_default();
         if width > MOST_KEYS {
             return Err(TooLarge::Keys { asked: width, allowed: MOST_KEYS });
         }
-        if cells.len() > MOST_CELLS {
-            return Err(TooLarge::Cells { asked: cells.len(), allowed: MOST_CELLS });
+        if keys.len() > MOST_CELLS {
+            return Err(TooLarge::Cells { asked: keys.len(), allowed: MOST_CELLS });
         }
-        let numbers = cells.iter().all(|cell| cell.value.is_finite() && cell.half.is_finite() && cell.half >= 0.0);
         let distinct: BTreeSet<&Keys> = keys.iter().collect();
+        let asked = keys.iter().flat_map(totals).collect::<BTreeSet<_>>().len();
+        if asked > MOST_CELLS {
+            return Err(TooLarge::Cells { asked, allowed: MOST_CELLS });
+        }
+        let numbers = cells.iter().all(is_number) && column.few.is_finite() && column.half.is_finite() && column.half >= 0.0;
         if !numbers || distinct.len() != cells.len() || keys.len() != cells.len() || keys.iter().any(|keys| keys.len() != width) {
             return Ok(None);
         }
-        let (places, index) = places(keys, cells);
-        if places.len() > MOST_CELLS {
-            return Err(TooLarge::Cells { asked: places.len(), allowed: MOST_CELLS });
-        }
-        let whole = cells.iter().all(|cell| cell.value.fract() == 0.0);
-        let mut table = Self { places, sums: Vec::new(), ways: Vec::new(), whole, index };
+        let mut table = Self { places: Vec::new(), sums: Vec::new(), ways: Vec::new(), left, index: BTreeMap::new() };
+        table.place(keys, column, cells);
         table.relate(keys);
-        table.evaluate(cells);
+        table.evaluate();
         Ok(Some(table))
+    }
+
+    /// The rows' places, those of few that are assumed beside them, and those of all totals.
+    fn place(&mut self, keys: &[Keys], column: &Column, cells: &[Cell]) {
+        let negative = |cell: &Cell| matches!(cell, Cell::Told { value, .. } if *value < 0.0);
+        let signed = cells.iter().any(negative);
+        for (keys, cell) in keys.iter().zip(cells) {
+            self.add(Place { row: true, ..place(keys, cell, column, signed) });
+        }
+        for hidden in keys.iter().flat_map(hidden) {
+            self.add(place(&hidden, &Cell::Few, column, signed));
+        }
+        let known: Vec<Keys> = self.index.keys().cloned().collect();
+        for keys in known.iter().flat_map(totals) {
+            let shown = half(column.half, column.whole);
+            let told = !keys.contains(&Some(HIDDEN));
+            self.add(Place { keys, row: false, far: None, few: false, size: 0.0, told, shown: [-shown, shown], falls: f64::INFINITY });
+        }
+    }
+
+    /// Unless there is one already.
+    fn add(&mut self, place: Place) {
+        if !self.index.contains_key(&place.keys) {
+            self.index.insert(place.keys.clone(), self.places.len());
+            self.places.push(place);
+        }
     }
 
     /// Finds the sums, and which of them say the same.
@@ -109,25 +146,21 @@ impl Table {
         self.sums = sums.into_iter().map(|((total, _), parts)| Sum { total, parts }).collect();
     }
 
-    /// Adds up totals, finest first, and finds what is known of every place.
-    fn evaluate(&mut self, cells: &[Cell]) {
+    /// Adds up the sizes of totals that no row has, finest first; other totals that are withheld fall with their parts.
+    fn evaluate(&mut self) {
         let mut order: Vec<usize> = (0..self.sums.len()).collect();
         order.sort_by_key(|sum| self.sums.get(*sum).and_then(|sum| self.places.get(sum.total)).map(|place| usize::MAX - place.depth()));
         let mut added = BTreeSet::new();
         for sum in order.into_iter().filter_map(|sum| self.sums.get(sum)) {
-            let parts: Vec<&Place> = sum.parts.iter().filter_map(|part| self.places.get(*part)).collect();
-            let (value, nonnegative) = (parts.iter().map(|part| part.value).sum(), parts.iter().all(|part| part.nonnegative));
-            // The same contributors: the same rule withholds it.
-            let same = parts.len() == 1 && parts.iter().all(|part| !part.told);
+            let size = sum.parts.iter().filter_map(|part| self.places.get(*part)).map(|part| part.size).sum();
             let Some(total) = self.places.get_mut(sum.total) else { continue };
-            if added.insert(sum.total) {
-                total.value = value;
-                total.nonnegative |= nonnegative && !total.row;
+            if !total.row && total.far.is_none() && added.insert(sum.total) {
+                total.size = size;
             }
-            total.told &= total.row || !same;
-        }
-        for (place, cell) in self.places.iter_mut().zip(cells) {
-            place.shown = shown(place.value, cell, self.whole);
+            if total.far.is_some() {
+                // As far as its parts may.
+                total.falls = f64::INFINITY;
+            }
         }
     }
 
@@ -158,9 +191,10 @@ impl Table {
         (0..1_u8 << one.len()).map(corner).collect()
     }
 
-    /// The totals over more keys that no row has, with all places of `of`'s kind that make them.
-    pub(super) fn totals_of(&self, of: &Place) -> Vec<(usize, Vec<usize>)> {
-        let above = self.places.iter().enumerate().filter(|(_, total)| !total.row && within(&total.keys, &of.keys));
+    /// The totals over more keys that no row has and the attacker knows, with all places of the same kind that make them.
+    pub(super) fn totals_of(&self, part: usize) -> Vec<(usize, Vec<usize>)> {
+        let Some(of) = self.places.get(part) else { return Vec::new() };
+        let above = self.places.iter().enumerate().filter(|(_, total)| !total.row && total.told && within(&total.keys, &of.keys));
         let parts = |total: &Place| {
             let alike = self.places.iter().enumerate().filter(|(_, part)| part.level() == of.level() && within(&total.keys, &part.keys));
             alike.map(|(part, _)| part).collect()
@@ -169,42 +203,51 @@ impl Table {
     }
 }
 
-/// The rows' places, and those of all totals over them.
-fn places(keys: &[Keys], cells: &[Cell]) -> (Vec<Place>, BTreeMap<Keys, usize>) {
-    let row = |(keys, cell): (&Keys, &Cell)| Place {
-        keys: keys.clone(),
-        row: true,
-        primary: cell.withheld,
-        value: cell.value,
-        nonnegative: cell.nonnegative,
-        told: !cell.withheld,
-        shown: [0.0, 0.0],
-    };
-    let mut places: Vec<Place> = keys.iter().zip(cells).map(row).collect();
-    let mut index: BTreeMap<Keys, usize> = keys.iter().cloned().zip(0..).collect();
-    for keys in keys {
-        for over in 0..1_u8 << keys.len() {
-            let keys = without(keys, over);
-            index.entry(keys).or_insert_with_key(|keys| {
-                let keys = keys.clone();
-                places.push(Place { keys, row: false, primary: false, value: 0.0, nonnegative: false, told: true, shown: [0.0, 0.0] });
-                places.len() - 1
-            });
+/// What is public of a row's value.
+fn place(keys: &Keys, cell: &Cell, column: &Column, signed: bool) -> Place {
+    let far = |size: f64| if column.whole { (size / 10.0).ceil().max(1.0) } else { size / 10.0 };
+    let bound = |falls: f64| if signed { f64::INFINITY } else { falls };
+    let withheld = |size: f64, falls| (Some(far(size)).filter(|far| *far > 0.0), size, false, [0.0, 0.0], bound(falls));
+    let (far, size, told, shown, falls) = match *cell {
+        Cell::Told { value, half: unrounded } => {
+            let half = half(unrounded, column.whole);
+            let low = if signed { -half } else { -half.min(value) };
+            (None, value.abs(), true, [low, half], bound((value - half).max(0.0)))
         }
-    }
-    (places, index)
+        // Each of them may be nobody's.
+        Cell::Few => withheld(column.few, 0.0),
+        // It is more than half of what it is taken up to.
+        Cell::Large { value } => withheld(coarse(value.abs()).max(column.few), coarse(value.abs()) / 2.0),
+    };
+    let few = matches!(cell, Cell::Few);
+    Place { keys: keys.clone(), row: false, far, few, size, told, shown, falls }
 }
 
-/// The interval of what is rounded to the same, as differences to the value.
-fn shown(value: f64, cell: &Cell, whole: bool) -> [f64; 2] {
-    if cell.half == 0.0 {
-        return [0.0, 0.0];
+/// Whole numbers that are rounded to the same are less than half a unit away, but for one at a half.
+fn half(half: f64, whole: bool) -> f64 {
+    if whole { (half - 0.5).floor().max(0.0) } else { half }
+}
+
+fn is_number(cell: &Cell) -> bool {
+    match cell {
+        Cell::Told { value, half } => value.is_finite() && half.is_finite() && *half >= 0.0,
+        Cell::Few => true,
+        Cell::Large { value } => coarse(value.abs()).is_finite(),
     }
-    // Whole numbers that are rounded to the same are less than half a unit away, but for one at a half.
-    let half = if whole { (cell.half - 0.5).floor().max(0.0) } else { cell.half };
-    let centre = to_unit(value, cell.half * 2.0);
-    let low = if cell.nonnegative { (centre - half).max(0.0) } else { centre - half };
-    [(low - value).min(0.0), (centre + half - value).max(0.0)]
+}
+
+/// A place, and all totals that it is in.
+fn totals(keys: &Keys) -> impl Iterator<Item = Keys> {
+    (0..1_u8 << keys.len().min(MOST_KEYS)).map(|over| without(keys, over))
+}
+
+/// The places beside a row where a group could be that is not shown: with another value of some of its keys.
+fn hidden(keys: &Keys) -> impl Iterator<Item = Keys> {
+    let other = |others: u8| {
+        let keys = keys.iter().enumerate();
+        keys.map(|(key, value)| if others & (1 << key) == 0 { *value } else { value.map(|_| HIDDEN) }).collect::<Keys>()
+    };
+    (1..1_u8 << keys.len().min(MOST_KEYS)).map(other).filter(|other| other.contains(&Some(HIDDEN)))
 }
 
 fn level(keys: &[Option<u32>]) -> u8 {

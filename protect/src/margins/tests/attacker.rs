@@ -14,6 +14,14 @@ pub(super) struct Told {
     pub(super) unit: f64,
     /// Whether values may be negative.
     pub(super) signed: bool,
+    /// Whether all are whole numbers.
+    pub(super) whole: bool,
+    /// Totals of less are withheld too.
+    pub(super) minimum: f64,
+    /// Rows that are in the result.
+    pub(super) shown: Vec<bool>,
+    /// Withheld for being of few, or not shown.
+    pub(super) few: Vec<bool>,
     /// Withheld by a rule.
     pub(super) primary: Vec<bool>,
     /// Withheld at all.
@@ -22,6 +30,8 @@ pub(super) struct Told {
 
 /// Between which bounds the sum of these finest rows is.
 struct Known {
+    /// The keys that all of them have.
+    keys: Vec<Option<u32>>,
     rows: Vec<usize>,
     low: f64,
     high: f64,
@@ -52,7 +62,7 @@ impl Told {
             return (value, value);
         }
         let rounded = self.rounded(value);
-        if self.truth.iter().all(|value| value.fract() == 0.0) {
+        if self.whole {
             let range = (rounded - self.unit) as i64..=(rounded + self.unit) as i64;
             let same: Vec<i64> = range.filter(|number| (self.signed || *number >= 0) && self.rounded(*number as f64) == rounded).collect();
             return (same[0] as f64, same[same.len() - 1] as f64);
@@ -62,56 +72,69 @@ impl Told {
 
     /// How far a value must be from what can be worked out.
     pub(super) fn far(&self, value: f64) -> f64 {
-        if self.truth.iter().all(|value| value.fract() == 0.0) { (value.abs() / 10.0).ceil().max(1.0) } else { value.abs() / 10.0 }
+        if self.whole { (value.abs() / 10.0).ceil().max(1.0) } else { value.abs() / 10.0 }
     }
 
+    /// What is known of which finest rows' sums. He asks for every total that the result does not have, and is told it as values are, unless
+    /// it is of few, or has one value that another rule withholds and else only such as are of few: the same rule withholds it.
     fn known(&self, withheld: &[bool]) -> Vec<Known> {
         let mut known = Vec::new();
         let mut totals = BTreeSet::new();
-        for keys in &self.keys {
+        for keys in (0..self.keys.len()).filter(|row| self.shown[*row]).map(|row| &self.keys[row]) {
             for over in 0..1 << keys.len() {
                 totals.insert((0..keys.len()).map(|key| if over >> key & 1 == 1 { None } else { keys[key] }).collect::<Vec<_>>());
             }
         }
         for total in totals {
             let rows = self.under(&total);
-            let sum = rows.iter().map(|row| self.truth[*row]).sum();
+            let sum: f64 = rows.iter().map(|row| self.truth[*row]).sum();
+            let mut large = rows.iter().filter(|row| !self.few[**row]);
+            let same = large.next().is_none_or(|row| self.primary[*row]) && large.next().is_none();
+            let (low, high) = self.interval(sum);
             match self.keys.iter().position(|keys| *keys == total) {
                 Some(row) if withheld[row] => {}
-                Some(_) => {
-                    let (low, high) = self.interval(sum);
-                    known.push(Known { rows, low, high, assumed: false });
-                }
-                // One withheld value and nothing else: the same rule withholds it.
-                None if rows.len() == 1 && self.primary[rows[0]] => {}
-                None => known.push(Known { rows, low: sum, high: sum, assumed: true }),
+                Some(_) => known.push(Known { keys: total, rows, low, high, assumed: false }),
+                None if sum.abs() < self.minimum || same => {}
+                None => known.push(Known { keys: total, rows, low, high, assumed: true }),
             }
         }
         known
     }
 
-    /// A total that no row has and that is one withheld value nearly alone tells it: its other parts must not be told too.
-    pub(super) fn check_parts(&self, target: usize) {
-        let (value, mine) = (self.truth[target], self.under(&self.keys[target]));
-        let least = value + self.far(value) * (1.0 - 1e-4);
-        let known = self.known(&self.withheld);
-        let alone = |known: &&Known| !self.signed && known.assumed && mine.iter().all(|row| known.rows.contains(row)) && known.high < least;
-        for row in known.iter().filter(alone).flat_map(|known| &known.rows).filter(|_| self.keys[target].iter().all(Option::is_some)) {
-            assert!(self.withheld[*row], "a part of a total that is one value nearly");
+    /// Whether a value is far enough from what is known of it, below and above.
+    pub(super) fn sides(&self, target: usize, (low, high): (f64, f64)) -> [bool; 2] {
+        let (value, far) = (self.truth[target], self.far(self.truth[target]));
+        if value == 0.0 {
+            return [high > 0.0 || low < 0.0; 2];
         }
+        [low <= value - far + 1e-4, high >= value + far - 1e-4]
     }
 
-    /// The bounds that can be worked out of a withheld value; `assuming` the totals that are not told, or from what is told alone.
+    /// The bounds that can be worked out of a withheld value; `assuming` the totals that are not told, or from what is told alone. Groups that
+    /// are not shown may be beside every row that is, with another value of some of its keys.
     pub(super) fn bounds(&self, target: usize, withheld: &[bool], assuming: bool) -> (f64, f64) {
         let known: Vec<Known> = self.known(withheld).into_iter().filter(|known| assuming || !known.assumed).collect();
+        let mut places: Vec<Vec<Option<u32>>> = self.finest().into_iter().map(|row| self.keys[row].clone()).collect();
+        let visible: Vec<_> = (0..self.keys.len()).filter(|row| self.shown[*row]).map(|row| self.keys[row].clone()).collect();
+        for keys in visible.iter().filter(|keys| keys.iter().all(Option::is_some)) {
+            for other in 1..1 << keys.len() {
+                let outside: Vec<_> = (0..keys.len()).map(|key| if other >> key & 1 == 1 { Some(u32::MAX) } else { keys[key] }).collect();
+                if !places.contains(&outside) {
+                    places.push(outside);
+                }
+            }
+        }
         let solve = |direction| {
             let mut problem = Problem::new(direction);
-            let mine = self.under(&self.keys[target]);
-            let variables: Vec<(usize, Variable)> = (self.finest().into_iter())
-                .map(|row| (row, problem.add_var(if mine.contains(&row) { 1.0 } else { 0.0 }, (if self.signed { -1e9 } else { 0.0 }, 1e9))))
+            let variables: Vec<(&Vec<Option<u32>>, Variable)> = places
+                .iter()
+                .map(|keys| {
+                    let mine = if Self::covers(&self.keys[target], keys) { 1.0 } else { 0.0 };
+                    (keys, problem.add_var(mine, (if self.signed { -1e9 } else { 0.0 }, 1e9)))
+                })
                 .collect();
-            for Known { rows, low, high, .. } in &known {
-                let sum = || variables.iter().filter(|(row, _)| rows.contains(row)).map(|(_, variable)| (*variable, 1.0));
+            for Known { keys: total, low, high, .. } in &known {
+                let sum = || variables.iter().filter(|(keys, _)| Self::covers(total, keys)).map(|(_, variable)| (*variable, 1.0));
                 problem.add_constraint(sum(), ComparisonOp::Ge, *low);
                 problem.add_constraint(sum(), ComparisonOp::Le, *high);
             }
