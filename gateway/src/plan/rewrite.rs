@@ -29,7 +29,7 @@ use datafusion::prelude::col;
 
 use super::expression::{Place, Read, not_offered};
 use super::release_table::ReleaseTable;
-use super::rows_out::RowsOut;
+use super::rows_out::{RowsOut, compared};
 use super::shape::{Linked, Origin, Present, Rows, Safe, Shape, SourceColumn, Visible, find, refuse};
 use super::tally::Tally;
 
@@ -181,9 +181,22 @@ impl<'a> Rewriter<'a> {
         let column = visible.iter().find(|v| v.column.name == LINKED).map(|v| v.column.clone());
         let linked = column.zip(linked).map(|(column, label)| Linked { label, column });
         let present = vec![Present { dataset: dataset.clone(), label: label.clone(), column: None }];
+        let compared = compared(self.permit, &dataset, &visible);
         let (subject_of, datasets) = (BTreeSet::from([dataset.clone()]), BTreeSet::from([dataset]));
         let narrowed_by = Vec::new();
-        Ok(Shape::Rows(Rows { plan, subject, label, linked, present, subject_of, visible, datasets, narrowed_by, limited: false }))
+        Ok(Shape::Rows(Rows {
+            plan,
+            subject,
+            label,
+            linked,
+            present,
+            subject_of,
+            visible,
+            compared,
+            datasets,
+            narrowed_by,
+            limited: false,
+        }))
     }
 
     fn alias(&mut self, alias: SubqueryAlias, outer: Option<&[Visible]>) -> Result<Shape> {
