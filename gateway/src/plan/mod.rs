@@ -97,7 +97,7 @@ impl Plan {
         let mut state = session::state(permit, engine.partitions, engine.runtime).map_err(refusal_of)?;
         let plan = statement::resolve(&mut state, permit, question, views).await?;
         let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).map_err(failure::refusal_of_statement)?;
-        let mut rewriter = Rewriter::new(permit, engine.noise);
+        let mut rewriter = Rewriter::new(permit, engine.noise, &plan).map_err(refusal_of)?;
         let (logical, masked) = protected(&mut rewriter, plan).map_err(refusal_of)?;
         permit.judge(&rewriter.uses)?;
         if let Some(refusal) = rewriter.unfit {

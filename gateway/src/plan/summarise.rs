@@ -194,7 +194,7 @@ impl Rewriter<'_> {
                 Refusal::new(Code::LimitExceeded, format!("a summary may have at most {MAX_MASKED} columns")).advice("ask for fewer"),
             );
         }
-        let minimum = self.permit.minimum_subjects(&rows.datasets);
+        let minimum = self.permit.minimum_subjects(&self.read);
         self.minimum = self.minimum.max(minimum);
         let domain = match sets {
             _ if summaries.is_empty() => None,
@@ -204,7 +204,7 @@ impl Rewriter<'_> {
         // Even beside a published domain a key can be null or unlisted.
         self.leaves_out |= !keys.is_empty();
         let linked = rows.linked.is_some();
-        let disclosure = self.permit.disclosure(&rows.datasets);
+        let disclosure = self.permit.disclosure(&self.read);
         if disclosure.margins == Margins::Protected && keys.len() > MOST_KEYS {
             return refuse(
                 Refusal::new(Code::LimitExceeded, format!("values over more than {MOST_KEYS} keys cannot be protected against totals"))

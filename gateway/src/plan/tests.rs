@@ -469,6 +469,29 @@ async fn each_party_must_have_signed() {
     }
 }
 
+/// What is said of the answer's rules holds for each of its numbers.
+#[tokio::test]
+async fn the_strictest_rules_of_a_statement_protect_every_number_of_it() {
+    let (head, datasets) = AGREEMENT.split_once("[[dataset]]").unwrap();
+    let (people, of_b) = datasets.split_once("[[dataset]]").unwrap();
+    let lenient = agreed(&format!("{head}[[dataset]]{people}"));
+    let strict = head.replace("id = \"test\"", "id = \"strict\"\nminimum_subjects = 20");
+    let strict = agreed(&format!("{strict}[[dataset]]{of_b}"));
+    let mut signatures = Signatures::default();
+    [&lenient, &strict].into_iter().for_each(|agreement| sign(&mut signatures, agreement, &[]));
+    let permit = permitted(&[lenient, strict], &signatures).unwrap();
+    for (sql, minima) in [
+        ("SELECT count(*) FROM a.people", vec![10]),
+        ("SELECT region, count(*) FROM a.people GROUP BY region UNION ALL SELECT 'all', count(*) FROM b.claims", vec![20, 20]),
+        ("SELECT count(*) FROM a.people WHERE subject IN (SELECT subject FROM b.claims)", vec![20]),
+    ] {
+        let plan = planned_under(permit.clone(), sql).await.unwrap_or_else(|refusal| panic!("{sql}: {refusal:?}"));
+        let shown = displayable(plan.physical().as_ref()).indent(false).to_string();
+        let found = shown.lines().filter_map(|line| line.split_once("ProtectExec: minimum_subjects=")?.1.trim().parse().ok());
+        assert_eq!((found.collect::<Vec<u32>>(), plan.minimum()), (minima.clone(), minima[0]), "{sql}\n{shown}");
+    }
+}
+
 #[tokio::test]
 async fn sentences_hold_no_literal() {
     for sql in [
