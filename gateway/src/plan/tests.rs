@@ -115,11 +115,15 @@ pub(crate) fn engine() -> Engine {
     Engine { partitions: 2, runtime: Arc::new(RuntimeEnv::default()), noise: Secret::new([7; 16]) }
 }
 
-async fn planned(sql: &str) -> Result<Plan, Refusal> {
-    let agreement = agreed(AGREEMENT);
+/// What an agreement that every party signed permits.
+pub(super) fn permitted_by(agreement: &Agreement) -> Permit {
     let mut signatures = Signatures::default();
-    sign(&mut signatures, &agreement, &[]);
-    planned_under(permitted(&[agreement], &signatures).unwrap(), sql).await
+    sign(&mut signatures, agreement, &[]);
+    permitted(std::slice::from_ref(agreement), &signatures).unwrap()
+}
+
+async fn planned(sql: &str) -> Result<Plan, Refusal> {
+    planned_under(permitted_by(&agreed(AGREEMENT)), sql).await
 }
 
 pub(super) async fn planned_under(permit: Permit, sql: &str) -> Result<Plan, Refusal> {
