@@ -316,6 +316,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn rows_are_alike_only_where_the_same_datasets_have_a_row() {
+        for (join, may_lack) in [("JOIN", 0), ("LEFT JOIN", 1), ("RIGHT JOIN", 1), ("FULL JOIN", 2)] {
+            let sql = format!("SELECT p.year FROM a.people p {join} b.claims c ON p.subject = c.subject");
+            let shown = displayable(planned(STATED, &sql).await.physical().as_ref()).indent(false).to_string();
+            let present = shown.split_once("present=[").and_then(|(_, rest)| rest.split_once(']')).unwrap().0;
+            assert_eq!(present.split(", ").filter(|column| !column.is_empty()).count(), may_lack, "{sql}: {shown}");
+        }
+    }
+
+    #[tokio::test]
     async fn what_would_tell_beyond_the_rows_is_refused() {
         for (row_level, sql, says) in [
             ("", "SELECT year FROM a.people ORDER BY region", "the order of single subjects' rows would tell a.people.region"),

@@ -62,7 +62,8 @@ async fn an_infinite_number_withholds_nothing_and_counts_as_absent() {
     assert!(expected.iter().filter(|(.., mean)| mean.is_some()).count() > 5, "{expected:?}");
     // Of SQLite's, a NaN is null already.
     let (csv, sqlite) = (with(&data, &["inf", "NaN", "-inf", "1e999"]), with(&data, &["9e999", "-9e999"]));
-    let changes: [(&str, Box<dyn FnOnce(&Layout) + '_>); 2] = [("csv", Box::new(as_csv(&csv))), ("sqlite", Box::new(as_sqlite(&sqlite)))];
+    type Change<'a> = Box<dyn FnOnce(&Layout) + 'a>;
+    let changes: [(&str, Change); 2] = [("csv", Box::new(as_csv(&csv))), ("sqlite", Box::new(as_sqlite(&sqlite)))];
     for (kind, change) in changes {
         let sandbox = Sandbox::with(PEOPLE, |_| {}, change).await;
         let answer = sandbox.query(SQL).await.unwrap_or_else(|e| panic!("{kind}: {e:?}"));
