@@ -15,6 +15,7 @@ mod agreements;
 mod alike;
 mod bypass;
 mod callers;
+mod cells;
 mod clients;
 mod commands;
 mod consent;

@@ -60,6 +60,12 @@ impl Protect {
         Self::with(input, Arc::new(rule))
     }
 
+    /// Of its keys and values, in order, which are values.
+    pub(super) fn values(&self) -> Vec<bool> {
+        let Rule { keys, values, .. } = self.rule.as_ref();
+        [vec![false; *keys], vec![true; values.len()]].concat()
+    }
+
     fn with(input: LogicalPlan, rule: Arc<Rule>) -> Result<Self> {
         let mut fields: Vec<_> = input
             .schema()

@@ -37,6 +37,9 @@ pub(super) struct Rows {
     pub(super) subject_of: BTreeSet<DatasetName>,
     /// The columns that the statement can name.
     pub(super) visible: Vec<Visible>,
+    /// The columns by which rows of the datasets that are joined are compared wherever they are put out, and where each stands; `None`
+    /// where the rows do not have it any more.
+    pub(super) compared: Vec<(SourceColumn, Option<Column>)>,
     /// Every dataset read below, subqueries included.
     pub(super) datasets: BTreeSet<DatasetName>,
     /// Conditions below that read one source column only: they narrow the keys a group can have.

@@ -25,6 +25,7 @@ use super::expression::not_offered;
 use super::margins::Sets;
 use super::protect::{Protect, Rule};
 use super::rewrite::Rewriter;
+use super::rows_out::still_there;
 use super::safe::{MAX_MASKED, bare};
 use super::shape::{Origin, Rows, Safe, Shape, SourceColumn, Visible, find, refuse};
 
@@ -106,10 +107,11 @@ impl Rewriter<'_> {
         let columns = plan.schema().columns();
         let subject = subject.and_then(|position| columns.get(position).cloned());
         let Some(subject) = subject else { return refuse(Refusal::internal("a group by subject without subject")) };
-        let visible = columns.into_iter().zip(origins).map(|(column, origin)| Visible { column, origin }).collect();
+        let visible: Vec<Visible> = columns.into_iter().zip(origins).map(|(column, origin)| Visible { column, origin }).collect();
         // Which of its rows had a row of the other datasets is not known any more.
         let present = if rows.present.iter().all(|present| present.column.is_none()) { rows.present } else { Vec::new() };
-        Ok(Shape::Rows(Rows { plan, subject, visible, present, ..rows }))
+        let compared = still_there(rows.compared, &visible);
+        Ok(Shape::Rows(Rows { plan, subject, visible, present, compared, ..rows }))
     }
 
     fn per_subject_measure(&mut self, function: &AggregateFunction, rows: &Rows) -> Result<Origin> {
@@ -192,7 +194,7 @@ impl Rewriter<'_> {
                 Refusal::new(Code::LimitExceeded, format!("a summary may have at most {MAX_MASKED} columns")).advice("ask for fewer"),
             );
         }
-        let minimum = self.permit.minimum_subjects(&rows.datasets);
+        let minimum = self.permit.minimum_subjects(&self.read);
         self.minimum = self.minimum.max(minimum);
         let domain = match sets {
             _ if summaries.is_empty() => None,
@@ -202,7 +204,7 @@ impl Rewriter<'_> {
         // Even beside a published domain a key can be null or unlisted.
         self.leaves_out |= !keys.is_empty();
         let linked = rows.linked.is_some();
-        let disclosure = self.permit.disclosure(&rows.datasets);
+        let disclosure = self.permit.disclosure(&self.read);
         if disclosure.margins == Margins::Protected && keys.len() > MOST_KEYS {
             return refuse(
                 Refusal::new(Code::LimitExceeded, format!("values over more than {MOST_KEYS} keys cannot be protected against totals"))

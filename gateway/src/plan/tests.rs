@@ -115,11 +115,15 @@ pub(crate) fn engine() -> Engine {
     Engine { partitions: 2, runtime: Arc::new(RuntimeEnv::default()), noise: Secret::new([7; 16]) }
 }
 
-async fn planned(sql: &str) -> Result<Plan, Refusal> {
-    let agreement = agreed(AGREEMENT);
+/// What an agreement that every party signed permits.
+pub(super) fn permitted_by(agreement: &Agreement) -> Permit {
     let mut signatures = Signatures::default();
-    sign(&mut signatures, &agreement, &[]);
-    planned_under(permitted(&[agreement], &signatures).unwrap(), sql).await
+    sign(&mut signatures, agreement, &[]);
+    permitted(std::slice::from_ref(agreement), &signatures).unwrap()
+}
+
+async fn planned(sql: &str) -> Result<Plan, Refusal> {
+    planned_under(permitted_by(&agreed(AGREEMENT)), sql).await
 }
 
 pub(super) async fn planned_under(permit: Permit, sql: &str) -> Result<Plan, Refusal> {
@@ -466,6 +470,29 @@ async fn each_party_must_have_signed() {
     {
         let refusal = planned_under(permit.clone(), sql).await.err().unwrap_or_else(|| panic!("planned: {sql}"));
         assert!(refusal.code == Code::Denied && refusal.message.contains("'two' does not bind: the signature of 'b'"), "{refusal:?}");
+    }
+}
+
+/// What is said of the answer's rules holds for each of its numbers.
+#[tokio::test]
+async fn the_strictest_rules_of_a_statement_protect_every_number_of_it() {
+    let (head, datasets) = AGREEMENT.split_once("[[dataset]]").unwrap();
+    let (people, of_b) = datasets.split_once("[[dataset]]").unwrap();
+    let lenient = agreed(&format!("{head}[[dataset]]{people}"));
+    let strict = head.replace("id = \"test\"", "id = \"strict\"\nminimum_subjects = 20");
+    let strict = agreed(&format!("{strict}[[dataset]]{of_b}"));
+    let mut signatures = Signatures::default();
+    [&lenient, &strict].into_iter().for_each(|agreement| sign(&mut signatures, agreement, &[]));
+    let permit = permitted(&[lenient, strict], &signatures).unwrap();
+    for (sql, minima) in [
+        ("SELECT count(*) FROM a.people", vec![10]),
+        ("SELECT region, count(*) FROM a.people GROUP BY region UNION ALL SELECT 'all', count(*) FROM b.claims", vec![20, 20]),
+        ("SELECT count(*) FROM a.people WHERE subject IN (SELECT subject FROM b.claims)", vec![20]),
+    ] {
+        let plan = planned_under(permit.clone(), sql).await.unwrap_or_else(|refusal| panic!("{sql}: {refusal:?}"));
+        let shown = displayable(plan.physical().as_ref()).indent(false).to_string();
+        let found = shown.lines().filter_map(|line| line.split_once("ProtectExec: minimum_subjects=")?.1.trim().parse().ok());
+        assert_eq!((found.collect::<Vec<u32>>(), plan.minimum()), (minima.clone(), minima[0]), "{sql}\n{shown}");
     }
 }
 
