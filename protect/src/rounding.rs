@@ -112,9 +112,14 @@ mod tests {
 
     #[test]
     fn a_sum_of_ones_and_zeros_is_as_coarse_as_their_count() {
-        for (base, ones, zeros, sum) in
-            [(5, 30, 70, Some(5.0)), (5, 20, 4, Some(5.0)), (10, 30, 970, Some(10.0)), (3, 12, 88, Some(5.0)), (1, 30, 70, None), (5, 0, 70, None)]
-        {
+        for (base, ones, zeros, sum) in [
+            (5, 30, 70, Some(5.0)),
+            (5, 20, 4, Some(5.0)),
+            (10, 30, 970, Some(10.0)),
+            (3, 12, 88, Some(5.0)),
+            (1, 30, 70, None),
+            (5, 0, 70, None),
+        ] {
             let spread = spread(&[vec![1.0; ones], vec![0.0; zeros]].concat());
             assert_eq!(sum_unit(base, &spread), sum, "{ones} of {zeros} more");
         }

@@ -107,11 +107,8 @@ impl<'a> Outer<'a> {
         }
         self.totals.push(sum(named(&format!("__n{i}"))).alias(format!("__tn{i}")));
         let people = self.people(&format!("c{i}"), contributes.clone())?;
-        let fewest = if summary.of.len() > 1 {
-            self.fewest(&format!("d{i}"), &people, &contributes, &summary.of)?
-        } else {
-            people.fewest()?
-        };
+        let fewest =
+            if summary.of.len() > 1 { self.fewest(&format!("d{i}"), &people, &contributes, &summary.of)? } else { people.fewest()? };
         let told = match (summary.measure, &people.other) {
             (Measure::Subjects, Some(other)) if summary.of_linked => named(other),
             (Measure::Subjects, _) => named(&people.own),

@@ -132,8 +132,7 @@ impl Rewriter<'_> {
             (Some(value), Some(filter), Some(condition)) => {
                 let of = if counts_all { Of::Value } else { Of::Both };
                 let within = when(filter.clone(), value.clone()).end()?;
-                let mut lefts =
-                    vec![left(value, filter.clone().and(condition.clone()), of)?, left(within, condition.clone(), of)?];
+                let mut lefts = vec![left(value, filter.clone().and(condition.clone()), of)?, left(within, condition.clone(), of)?];
                 if counts_all && measure == Measure::Average {
                     lefts.push(left(argument.clone(), filter.clone(), Of::Number)?);
                 }
