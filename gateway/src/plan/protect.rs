@@ -37,7 +37,7 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, Distribution, Exec
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use futures::TryStreamExt as _;
 
-pub(super) use rule::{Kind, Rule, Value};
+pub(super) use rule::{Kind, Number, Rest, Rule, Value};
 
 use super::margins::ExpandPlanner;
 use super::sharing::SharingPlanner;

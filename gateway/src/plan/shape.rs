@@ -60,6 +60,14 @@ impl Rows {
         let certain = |dataset: &DatasetName| self.present.iter().any(|p| p.dataset == *dataset && p.column.is_none());
         datasets.filter(|dataset| !certain(dataset)).cloned().collect()
     }
+
+    /// Those of `datasets` whose subjects rows may be of without being in others, as a full join makes them.
+    pub(super) fn of_either<'a>(&self, datasets: impl Iterator<Item = &'a DatasetName>) -> BTreeSet<DatasetName> {
+        if self.subject_of.len() < 2 {
+            return BTreeSet::new();
+        }
+        self.uncertain(datasets.filter(|dataset| self.subject_of.contains(*dataset)))
+    }
 }
 
 /// A dataset among those that are joined.
