@@ -29,6 +29,7 @@ mod identity;
 mod impostor;
 mod joins;
 mod limits;
+mod linearizable;
 mod linkage;
 mod links;
 mod margins;
