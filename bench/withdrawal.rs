@@ -17,9 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use concordat::federation::Layout;
 use concordat_proto::v1;
-use recording::{Ledger, ledger, withdrawn};
+use recording::{Ledger, generous, ledger, withdrawn};
 use sandbox::Sandbox;
 
 /// The department that records, and a small view of its data.
@@ -41,7 +40,7 @@ async fn main() {
         return;
     }
     let count: usize = std::env::var("BENCH_WITHDRAWALS").unwrap_or_else(|_| "1000".into()).parse().unwrap();
-    let sandbox = Sandbox::with(PEOPLE, |_| {}, generous).await;
+    let sandbox = Sandbox::with(PEOPLE, |_| {}, |layout| generous(layout, DEPARTMENT)).await;
     let mut people = 0..1_000_000;
     let mut ledger = ledger(&sandbox, DEPARTMENT).await;
     sandbox.query(VIEW).await.unwrap();
@@ -58,20 +57,6 @@ async fn main() {
     println!("beside queries against idle: p50 {half:.2} ×, p99 {most:.2} ×; {count} withdrawals each");
     assert!(rate >= 0.95 * f64::from(QUERIES), "the machine answers {rate:.0} queries a second, of {QUERIES} that are to run beside");
     assert!(beside[1] <= BAR, "beside queries the 99th percentile is over {} ms", BAR.as_millis());
-}
-
-/// Limits that 100 queries a second of one caller do not reach, at the gateway and at the node.
-fn generous(layout: &Layout) {
-    let path = layout.node(DEPARTMENT).join("node.toml");
-    let text = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(path, format!("max_releases = 64\n{text}")).unwrap();
-    let path = layout.gateway().join("gateway.toml");
-    let text = std::fs::read_to_string(&path).unwrap();
-    let limits = ["limits", "limits.caller", "limits.agreement"].map(|table| {
-        let requests = if table == "limits" { "" } else { "requests_per_minute = 60000\n" };
-        format!("\n[{table}]\nconcurrent_queries = 64\n{requests}")
-    });
-    std::fs::write(path, text + &limits.concat()).unwrap();
 }
 
 /// Withdraws for so many people, one after the other: how long half of them took at most, and 99 in a hundred.

@@ -191,6 +191,8 @@ pub struct Client {
     connection: Connection,
     /// The least versions of departments' consent ledgers, as the gateway reads them.
     at_least: Option<String>,
+    /// Whether answers are to say what became of each cell.
+    cells: bool,
     flight: FlightServiceClient<Channel>,
     gateway: GatewayClient<Channel>,
 }
@@ -220,6 +222,7 @@ impl Client {
             gateway: GatewayClient::new(channel).max_decoding_message_size(MAX_CONTROL_MESSAGE),
             connection,
             at_least: None,
+            cells: false,
         })
     }
 
@@ -228,6 +231,13 @@ impl Client {
     #[must_use]
     pub fn at_least(self, versions: &[String]) -> Self {
         Self { at_least: (!versions.is_empty()).then(|| versions.join(",")), ..self }
+    }
+
+    /// The same client; where `wanted`, its answers say of each protected value whether it is told, rounded or withheld, in a column
+    /// after the value's.
+    #[must_use]
+    pub fn cells(self, wanted: bool) -> Self {
+        Self { cells: wanted, ..self }
     }
 
     /// Asks one question in SQL.
@@ -327,6 +337,7 @@ impl Client {
             (status::PURPOSE, self.connection.purpose.clone()),
             (status::MISSION, self.connection.mission.clone()),
             (status::AT_LEAST, self.at_least.clone()),
+            (status::CELLS, self.cells.then(|| "status".to_owned())),
             // The trace that the caller's own program belongs to, as W3C names the variable.
             (TRACEPARENT, std::env::var("TRACEPARENT").ok().filter(|header| is_traceparent(header))),
         ];

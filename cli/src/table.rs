@@ -1,10 +1,13 @@
 //! Answers and lists as aligned text, for people: numbers to the right and rounded, what is withheld said so.
 
+use std::collections::BTreeSet;
+
 use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch};
 use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use concordat_proto::status::STATUS_OF;
 
 use crate::failure::{Failure, Result};
 use crate::out::thousands;
@@ -12,10 +15,15 @@ use crate::out::thousands;
 /// The column in which the gateway says why a row's numbers are withheld.
 pub(crate) const WITHHELD: &str = "withheld";
 
+/// What stands for a withheld value where its status is told.
+const UNTOLD: &str = "·";
+
 /// A table of texts.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     columns: Vec<Column>,
+    /// Lines below it.
+    below: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -35,28 +43,37 @@ impl Table {
                 column.cells.push(cell);
             }
         }
-        Self { columns }
+        Self { columns, below: Vec::new() }
     }
 
-    /// The table of an answer, without its column [`WITHHELD`]: what that names is shown as withheld in its place.
+    /// The table of an answer, without its column [`WITHHELD`]: what that names is shown as withheld in its place. Nor with columns of
+    /// statuses: where there are any, what is withheld is shown as [`UNTOLD`], and the statuses stand below.
     pub(crate) fn of_answer(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Self> {
         let failed = |e| Failure::new(format!("the answer cannot be shown: {e}"));
         let all = concat_batches(schema, batches).map_err(failed)?;
         let reasons = reasons(&all).map_err(failed)?;
-        let mut columns = Vec::new();
+        let (mut columns, mut statuses) = (Vec::new(), BTreeSet::new());
+        let withheld = if schema.fields().iter().any(|field| field.metadata().contains_key(STATUS_OF)) { UNTOLD } else { WITHHELD };
         for (field, array) in schema.fields().iter().zip(all.columns()) {
             if field.name() == WITHHELD {
+                continue;
+            }
+            if field.metadata().contains_key(STATUS_OF) {
+                statuses.extend(cells(array).map_err(failed)?);
                 continue;
             }
             let mut cells = cells(array).map_err(failed)?;
             for ((row, cell), reason) in cells.iter_mut().enumerate().zip(&reasons) {
                 if array.is_null(row) && reason.as_ref().is_some_and(|columns| columns.split(", ").any(|name| name == field.name())) {
-                    WITHHELD.clone_into(cell);
+                    withheld.clone_into(cell);
                 }
             }
             columns.push(Column { title: field.name().clone(), right: array.data_type().is_numeric(), cells });
         }
-        Ok(Self { columns })
+        let (untold, told): (Vec<String>, Vec<String>) = statuses.into_iter().partition(|status| status.starts_with(WITHHELD));
+        let mut below: Vec<String> = untold.iter().map(|status| format!("{UNTOLD} {status}")).collect();
+        below.extend((!told.is_empty()).then(|| format!("other values: {}", told.join(", "))));
+        Ok(Self { columns, below })
     }
 
     /// The table as text, with a bold head where `colour` is wanted.
@@ -80,6 +97,7 @@ impl Table {
             text.push_str(&line(cells));
             text.push('\n');
         }
+        self.below.iter().for_each(|line| text.extend([line.as_str(), "\n"]));
         text
     }
 }
@@ -128,6 +146,7 @@ fn whole(number: i64) -> String {
 mod tests {
     use super::*;
     use arrow::array::{BooleanArray, Float64Array, Int64Array, StringArray};
+    use arrow::datatypes::{Field, Schema};
     use std::sync::Arc;
 
     fn batch(reason: Option<&str>) -> RecordBatch {
@@ -163,6 +182,25 @@ Isles of Scilly  false  withheld  withheld  1.000
             let table = Table::of_answer(&batch.schema(), &[batch]).unwrap();
             assert_eq!(table.text(false).matches(WITHHELD).count(), withheld, "{reason:?}");
         }
+    }
+
+    #[test]
+    fn statuses_stand_below_and_mark_what_is_withheld() {
+        let plain = batch(Some("persons: fewer than 10 distinct subjects"));
+        let status =
+            Field::new("persons_status", DataType::Utf8, false).with_metadata([(STATUS_OF.to_owned(), "persons".to_owned())].into());
+        let why = "withheld: fewer than 10 distinct subjects, or totals would tell a withheld number";
+        let told: ArrayRef = Arc::new(StringArray::from(vec!["rounded", why]));
+        let mut fields: Vec<_> = plain.schema().fields().iter().cloned().collect();
+        let mut columns = plain.columns().to_vec();
+        fields.insert(3, Arc::new(status));
+        columns.insert(3, told);
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+        let text = Table::of_answer(&batch.schema(), &[batch]).unwrap().text(false);
+        assert!(!text.contains("persons_status"), "{text}");
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[3].starts_with("Isles of Scilly") && lines[3].contains(" · "), "{text}");
+        assert_eq!(lines[4..], [format!("· {why}").as_str(), "other values: rounded"]);
     }
 
     #[test]

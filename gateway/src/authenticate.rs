@@ -7,11 +7,12 @@ use std::ops::Deref;
 
 use chrono::{DateTime, Utc};
 use concordat_policy::{Code, Name, Refusal, authorize};
-use concordat_proto::status::{AT_LEAST, MISSION, PURPOSE};
+use concordat_proto::status::{AT_LEAST, CELLS, MISSION, PURPOSE};
 use serde_json::json;
 use tonic::metadata::MetadataMap;
 
 use crate::at_least::AtLeast;
+use crate::deliver::Cells;
 use crate::issuers::{Issuers, Verified};
 
 /// An authenticated user, before a purpose is settled. Only [`Identity::authenticate`] makes one.
@@ -30,6 +31,7 @@ pub struct Identity {
     mission: Option<Name>,
     /// What this request demands of its answer by header.
     at_least: AtLeast,
+    cells: Cells,
     circumstances: Circumstances,
 }
 
@@ -51,6 +53,7 @@ pub struct Caller {
     /// Whether the token is bound to the purpose: then there is no other to claim.
     bound: bool,
     at_least: AtLeast,
+    cells: Cells,
     circumstances: Circumstances,
 }
 
@@ -110,6 +113,16 @@ impl Caller {
         Self { at_least: self.at_least.and(more), ..self }
     }
 
+    /// Whether the caller wants to know what became of each cell.
+    pub(crate) fn cells(&self) -> Cells {
+        self.cells
+    }
+
+    /// The same caller, to whom the answer was announced so.
+    pub(crate) fn asking(self, cells: Cells) -> Self {
+        Self { cells, ..self }
+    }
+
     /// What guard rails may ask about.
     pub(crate) fn circumstances(&self) -> Circumstances {
         self.circumstances
@@ -117,8 +130,8 @@ impl Caller {
 }
 
 impl Identity {
-    /// Authenticates a request by its metadata: `authorization`, `x-concordat-purpose`, `x-concordat-mission`, `x-concordat-at-least`. `address` is that of
-    /// its connection.
+    /// Authenticates a request by its metadata: `authorization`, `x-concordat-purpose`, `x-concordat-mission`, `x-concordat-at-least`,
+    /// `x-concordat-cells`. `address` is that of its connection.
     ///
     /// # Errors
     /// [`Code::Unauthenticated`] without a valid token; [`Code::Invalid`] for headers that are no names or stand twice.
@@ -141,6 +154,7 @@ impl Identity {
             declared: header(metadata, PURPOSE)?.map(|p| name(p, "declared purpose")).transpose()?,
             mission: header(metadata, MISSION)?.map(|m| name(m, "mission")).transpose()?,
             at_least: header(metadata, AT_LEAST)?.map(AtLeast::parse).transpose()?.unwrap_or_default(),
+            cells: header(metadata, CELLS)?.map(Cells::parse).transpose()?.unwrap_or_default(),
             circumstances: Circumstances { training_until, address },
         })
     }
@@ -203,8 +217,8 @@ impl Identity {
         let bound = self.bound.is_some();
         let purpose = settled(self.declared.or(purpose), self.bound)?;
         let known = authorize::Caller { subject: self.subject, organisation: self.organisation, roles: self.roles, purpose };
-        let (mission, at_least, circumstances) = (self.mission.or(mission), self.at_least, self.circumstances);
-        Ok(Caller { issuer: self.issuer, known, mission, bound, at_least, circumstances })
+        let (mission, at_least, cells, circumstances) = (self.mission.or(mission), self.at_least, self.cells, self.circumstances);
+        Ok(Caller { issuer: self.issuer, known, mission, bound, at_least, cells, circumstances })
     }
 
     /// The caller under a purpose and mission, whatever the request declares; `None` where the token is bound to another purpose.
@@ -278,6 +292,7 @@ mod tests {
             declared: Some(name("p")),
             mission: None,
             at_least: AtLeast::default(),
+            cells: Cells::default(),
             circumstances: Circumstances::default(),
         };
         let free = identity(None).with_purpose((None, None)).unwrap();

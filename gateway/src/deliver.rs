@@ -1,4 +1,7 @@
-//! The answer as the caller gets it: the statement's columns, for each row what was withheld and why, and a summary.
+//! The answer as the caller gets it: the statement's columns, for each row what was withheld and why, of each cell its status where that
+//! was asked for, and a summary.
+
+mod cells;
 
 use std::sync::Arc;
 
@@ -9,6 +12,8 @@ use concordat_policy::Refusal;
 use concordat_policy::decision::Rule;
 use serde_json::{Value, json};
 
+pub(crate) use self::cells::Cells;
+use self::cells::Statuses;
 use crate::delivery::Held;
 use crate::estate::Texts;
 use crate::execute::Protected;
@@ -35,7 +40,8 @@ pub(crate) struct Answer {
 pub(crate) fn deliver(closed: Closed) -> Result<Answer, Refusal> {
     let Closed { protected, query_id, entry } = closed;
     let mut cells = vec![0u64; protected.columns.fields().len()];
-    let batches = protected.batches.iter().map(|batch| shown(batch, &protected, &mut cells)).collect::<Result<Vec<_>, _>>()?;
+    let statuses = Statuses::of(&protected.schema, &protected.decision);
+    let batches = protected.batches.iter().map(|batch| shown(batch, &protected, &statuses, &mut cells)).collect::<Result<Vec<_>, _>>()?;
     let reason = reason(&protected);
     let withheld: Vec<Value> = protected
         .columns
@@ -94,15 +100,16 @@ fn few(minimum: u32) -> String {
     format!("fewer than {minimum} distinct subjects")
 }
 
-/// One batch with plain text columns and, from the mask, the reasons.
-fn shown(batch: &RecordBatch, protected: &Protected, cells: &mut [u64]) -> Result<RecordBatch, Refusal> {
+/// One batch with plain text columns and, from the mask, the statuses and reasons.
+fn shown(batch: &RecordBatch, protected: &Protected, statuses: &Statuses, cells: &mut [u64]) -> Result<RecordBatch, Refusal> {
+    let mask = batch.columns().last().filter(|_| protected.masked).and_then(|m| m.as_any().downcast_ref::<UInt64Array>());
     let mut columns: Vec<ArrayRef> = Vec::new();
-    for (field, column) in protected.columns.fields().iter().zip(batch.columns()) {
+    for (place, (field, column)) in protected.columns.fields().iter().zip(batch.columns()).enumerate() {
         columns.push(cast(column, field.data_type()).map_err(Refusal::internal)?);
+        columns.extend(statuses.column(place, mask, batch.num_rows()).map(|status| Arc::new(status) as ArrayRef));
     }
     if protected.masked {
-        let mask =
-            batch.columns().last().and_then(|m| m.as_any().downcast_ref::<UInt64Array>()).ok_or_else(|| Refusal::internal("no mask"))?;
+        let mask = mask.ok_or_else(|| Refusal::internal("no mask"))?;
         let reasons: StringArray = mask.iter().map(|mask| named(mask.unwrap_or(u64::MAX), protected, cells)).collect();
         columns.push(Arc::new(reasons));
     }

@@ -20,7 +20,7 @@ use tonic::metadata::MetadataMap;
 pub(crate) use self::explain::explain;
 use crate::Gateway;
 use crate::authenticate::{Caller, Identity, bearer};
-use crate::deliver::{Answer, deliver};
+use crate::deliver::{Answer, Cells, deliver};
 use crate::estate::{Estate, Texts, View};
 use crate::execute::{agreements_of, execute};
 use crate::explain::judged;
@@ -42,11 +42,13 @@ pub(crate) struct Refused {
 pub(crate) struct Described {
     pub(crate) schema: SchemaRef,
     pub(crate) texts: Texts,
+    /// Whether the status of each cell is part of it.
+    pub(crate) cells: Cells,
 }
 
 impl Described {
-    fn of(plan: &Plan) -> Result<Self, Refusal> {
-        Ok(Self { schema: plan.answer_schema(), texts: Texts::of(plan)? })
+    fn of(plan: &Plan, cells: Cells) -> Result<Self, Refusal> {
+        Ok(Self { schema: cells.schema(plan)?, texts: Texts::of(plan)?, cells })
     }
 }
 
@@ -80,7 +82,11 @@ pub(crate) async fn answer_on(gateway: &Gateway, caller: Caller, statement: &Sta
     let refused = refused_as(&opened);
     let protected = async {
         let Judged { permit, plan, allowance, stop } = judge(gateway, &opened, statement, &terms).await?;
-        execute(gateway, &opened, &permit, plan, allowance, &stop).await
+        // Before anything is read: it may be refused.
+        let schema = opened.caller.cells().schema(&plan)?;
+        let mut protected = execute(gateway, &opened, &permit, plan, allowance, &stop).await?;
+        protected.schema = schema;
+        Ok::<_, Refusal>(protected)
     };
     let protected = protected.await;
     gateway.observed.query(&protected);
@@ -100,7 +106,7 @@ pub(crate) async fn describe(gateway: &Gateway, caller: Caller, statement: &Stat
         let terms = Terms::of_caller_who_waits(gateway, CancellationToken::new());
         let Judged { plan, .. } = judge(gateway, &opened, statement, &terms).await?;
         gateway.limits.under(&agreements_of(&gateway.estate.now(), &plan)?, false)?;
-        Described::of(&plan)
+        Described::of(&plan, opened.caller.cells())
     };
     let described = described.await;
     let (_, described) = opened.finish(described, serde_json::Value::Null).await.map_err(refused)?;
@@ -120,7 +126,7 @@ pub(crate) async fn prepare(gateway: &Gateway, caller: Caller, sql: &str) -> Res
         match stop.unless(plan(gateway, &permit, &statement, &allowance.memory)).await {
             Ok(plan) => {
                 gateway.limits.under(&agreements_of(&gateway.estate.now(), &plan)?, false)?;
-                Ok((types, Some(Described::of(&plan)?)))
+                Ok((types, Some(Described::of(&plan, opened.caller.cells())?)))
             }
             // The example is not what will stand there: what it makes of the statement decides nothing.
             Err(refusal) if !types.is_empty() && matches!(refusal.code, Code::Invalid | Code::Internal) => Ok((types, None)),

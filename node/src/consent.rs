@@ -26,13 +26,15 @@ pub mod rows;
 mod secret;
 pub mod show;
 mod spool;
+mod stated;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::Utc;
 use concordat_policy::agreement::hex;
-use concordat_policy::{Code, Name, Refusal};
+use concordat_policy::{Code, Name, PurposeTree, Refusal};
+use concordat_proto::v1;
 use sha2::{Digest as _, Sha256};
 
 pub use self::generation::Acknowledged;
@@ -40,10 +42,12 @@ use self::generation::Generation;
 use self::highest::Highest;
 use self::index::Index;
 pub use self::index::{Snapshot, View};
+use self::intake::Intake;
 use self::journal::Note;
-use self::ledger::{Ledger, LedgerError, Reading, Record, Recorded, Written};
+use self::ledger::{Call, Ledger, LedgerError, Reading, Record, Recorded, Written};
 use self::secret::Secret;
 use self::spool::Spool;
+use self::stated::Present;
 use crate::framing::framed;
 
 /// Ledger and index.
@@ -139,33 +143,72 @@ impl Consent {
         Ok(CaughtUp { from, generation, snapshot: index.snapshot(Utc::now().timestamp()) })
     }
 
-    /// Appends records. Blocks until they are durable.
+    /// Appends records whose receipts name purposes as they are written, and give no notice. Blocks until they are durable.
     ///
     /// # Errors
     /// [`LedgerError`]; [`LedgerError::Behind`] while a restored backup is neither replaced nor accepted.
     pub fn record(&self, records: &[Record]) -> Result<u64, LedgerError> {
-        Ok(self.record_noted(records, None)?.version)
+        let intake = Intake::of(std::iter::empty(), PurposeTree::default());
+        Ok(self.record_noted(&intake, records, None)?.version)
     }
 
-    /// As [`Consent::record`], with a note of what a command does. Where the records stand.
-    pub(crate) fn record_noted(&self, records: &[Record], note: Option<&Note>) -> Result<Recorded, LedgerError> {
-        let recorded = self.ledger.record(records, self.highest.read()?, note)?;
+    /// As [`Consent::record`], with what `intake` tells people, and with a note of what a command does. Where the records stand.
+    pub(crate) fn record_noted(&self, intake: &Intake, records: &[Record], note: Option<&Note>) -> Result<Recorded, LedgerError> {
+        let recorded = self.ledger.record(records, &self.present(intake)?, note)?;
         self.highest.raise(recorded.version)?;
         Ok(recorded)
     }
 
-    /// As [`Consent::record`], under the name that the sender gave the call: its records are made once. Whether they had been made
-    /// before, and where they stand; `None` where the name stands for others.
+    /// As [`Consent::record_noted`], under the name that the sender gave the call, with what was `sent`: its records are made once.
+    /// Whether they had been made before, and where they stand; `None` where the name stands for others.
     ///
     /// # Errors
     /// As [`Consent::record`].
-    pub(crate) fn record_once(&self, id: &str, records: &[Record]) -> Result<Option<(bool, Recorded)>, LedgerError> {
-        let (name, description) = (format!("call:{id}"), self.secret.records(&hash(records)));
-        let outcome = self.ledger.record_once(&name, &description, records, self.highest.read()?)?;
+    pub(crate) fn record_once(
+        &self,
+        intake: &Intake,
+        records: &[Record],
+        (id, sent): (&str, &[v1::ConsentRecord]),
+    ) -> Result<Option<(bool, Recorded)>, LedgerError> {
+        let call = Call::new(id, self.secret.records(&hash(records)), self.secret.records(&hash_of_sent(sent)));
+        let outcome = self.ledger.record_once(&call, records, &self.present(intake)?)?;
         if let Some((false, recorded)) = &outcome {
             self.highest.raise(recorded.version)?;
         }
         Ok(outcome)
+    }
+
+    /// Where the records stand of a call that was made before, just as it was `sent` again, whether or not the department can still read it.
+    ///
+    /// # Errors
+    /// As [`Consent::record`].
+    pub(crate) fn recorded_before(&self, id: &str, sent: &[v1::ConsentRecord]) -> Result<Option<Recorded>, LedgerError> {
+        let call = Call::new(id, String::new(), self.secret.records(&hash_of_sent(sent)));
+        self.ledger.recorded_before(&call, self.highest.read()?)
+    }
+
+    /// What holds now. The generation is read last: within an older one no place of a restored ledger is given out.
+    fn present<'a>(&'a self, intake: &'a Intake) -> Result<Present<'a>, LedgerError> {
+        let least = self.highest.read()?;
+        let generation = self.generation.read()?;
+        Ok(Present { least, generation, department: &self.department, purposes: intake.purposes(), notice: intake.notice() })
+    }
+
+    /// Wipes what is left of older copies of people who were erased, if nobody is in the way. The version of the last erasure where that
+    /// is done now. Blocks.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub(crate) fn wipe(&self) -> Result<Option<u64>, LedgerError> {
+        self.ledger.wipe()
+    }
+
+    /// The version of the last erasure, while there are older copies of who was erased.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub(crate) fn unwiped(&self) -> Result<Option<u64>, LedgerError> {
+        self.ledger.unwiped()
     }
 
     /// Whether a file with this hash was imported before.
@@ -182,7 +225,8 @@ impl Consent {
         note: Option<&Note>,
         written: impl FnMut(u64),
     ) -> Result<Written, LedgerError> {
-        let outcome = self.ledger.import(names, description, spool, self.highest.read()?, note, written)?;
+        let intake = spool.intake().clone();
+        let outcome = self.ledger.import(names, description, spool, &self.present(&intake)?, note, written)?;
         if let Written::Now { version } = &outcome {
             self.highest.raise(*version)?;
         }
@@ -215,6 +259,17 @@ fn hash(records: &[Record]) -> String {
             record.identifier.as_bytes(),
             &details,
         ]));
+    }
+    hex(&hasher.finalize())
+}
+
+/// What tells calls from others as they were sent.
+fn hash_of_sent(records: &[v1::ConsentRecord]) -> String {
+    let mut hasher = Sha256::new();
+    for record in records {
+        let v1::ConsentRecord { identifier, identifier_type, purpose, event, effective_from, expires_at, capacity, acted_by } = record;
+        let texts = [identifier, identifier_type, purpose, event, effective_from, expires_at, capacity, acted_by];
+        hasher.update(framed(&texts.map(|text| text.as_bytes())));
     }
     hex(&hasher.finalize())
 }

@@ -14,17 +14,16 @@ use concordat_policy::coded::Coded;
 use concordat_policy::column::{LINKED, SUBJECT};
 use concordat_policy::{Code, ColumnType, DatasetName, Name, Predicate, Refusal};
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::{DataFusionError, ScalarValue};
+use datafusion::common::DataFusionError;
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::functions::expr_fn::isnan;
 use datafusion::logical_expr::{Expr, Operator, binary_expr, cast, when};
 use datafusion::prelude::ident;
 
 use crate::config::{ColumnConfig, Config, DatasetConfig, Finding, Findings};
 #[cfg(test)]
 use crate::source::Files;
-use crate::source::{Opened, Relation, Source, SourceError, State, freshness, kind};
+use crate::source::{Opened, Relation, Source, SourceError, State, finite, freshness, kind};
 
 /// The datasets, by name.
 #[derive(Debug)]
@@ -295,13 +294,12 @@ fn unreadable(name: &DatasetName, operator: impl std::fmt::Display) -> Refusal {
 
 const CONNECTION: &str = "correct the dataset's table or query, the [[connection]], or the role's rights; the database must be running";
 
-/// A column in the type that is declared for it, coded where it is. A NaN is no number: it becomes null, else one row would decide
-/// every sum.
+/// A column in the type that is declared for it, coded where it is. A NaN or an infinity is no number: it becomes null, else one row
+/// would decide every sum.
 fn value(column: Expr, kind: ColumnType, coded: Option<&Coded>) -> Result<Expr, DataFusionError> {
     let mut typed = cast(column, storage_type(kind));
     if kind == ColumnType::Number {
-        let null = Expr::Literal(ScalarValue::Float64(None), None);
-        typed = when(isnan(typed.clone()), null).otherwise(typed)?;
+        typed = finite(typed);
     }
     // A null is neither below nor above, and stays.
     let below = coded.and_then(|coded| coded.at_least).map(|bound| (bound, Operator::Lt));

@@ -28,7 +28,6 @@ use crate::config::{Config, Finding, Findings, PaperFiles, Pins};
 use crate::consent::import::{ImportError, Imported, Options, import};
 use crate::consent::intake::Intake;
 use crate::consent::journal::Noted;
-use crate::consent::receipt::Notice;
 use crate::consent::{Acknowledged, Consent, Snapshot};
 use crate::datasets::Datasets;
 use crate::guard;
@@ -54,7 +53,6 @@ pub struct Node {
     pub(crate) consent: Arc<Consent>,
     /// With the purpose tree of the start: see [`Node::intake`].
     intake: Intake,
-    pub(crate) notice: Notice,
     pub(crate) linkage: Arc<LinkageKeys>,
     pub(crate) releases: Arc<Releases>,
     pub(crate) signing: SigningKey,
@@ -125,7 +123,6 @@ impl Node {
             datasets,
             consent,
             intake,
-            notice: config.notice,
             linkage: Arc::new(linkage),
             releases: Arc::new(releases),
             signing: config.signing,

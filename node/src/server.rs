@@ -93,6 +93,7 @@ pub async fn serve(node: Arc<Node>, listen: Listen, stop: Stop) -> Result<(), Se
     let Listen { address, tls, operations, state, config } = listen;
     let metrics = Arc::clone(&node.metrics);
     watch_log(&node);
+    watch_ledger(&node);
     take_notice::watch(&node);
     let bound = Bound::bind(address, tls, operations, &state, Arc::clone(&metrics)).await?;
     let mut reloads = Reloads::default();
@@ -168,6 +169,13 @@ pub async fn serve(node: Arc<Node>, listen: Listen, stop: Stop) -> Result<(), Se
 fn watch_log(node: &Node) {
     let (log, failures) = (node.log.clone(), node.metrics.level("log_failures", "Attempts to write the access log that failed"));
     node.metrics.before_reading(move || failures.set(&[("log", "access")], i64::try_from(log.failures()).unwrap_or(i64::MAX)));
+}
+
+/// Looks whether people's erasure is finished when metrics are read.
+fn watch_ledger(node: &Node) {
+    let what = "Whether the consent ledger's file still holds older copies of people who were erased; 1 as well where that cannot be read";
+    let (consent, unwiped) = (Arc::clone(&node.consent), node.metrics.level("consent_unwiped", what));
+    node.metrics.before_reading(move || unwiped.set(&[("ledger", "consent")], i64::from(!matches!(consent.unwiped(), Ok(None)))));
 }
 
 /// What keeps a node from releasing.

@@ -1,10 +1,12 @@
 //! What the running node notices of the department's own commands, five times a second: suspensions, which it applies to what is
 //! under way, as it does agreements that left or lapsed, and what commands noted in the ledger's journal. All go into its access log.
+//! Erasures that were not finished are finished on the way.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
+use concordat_audit::Entry;
 use concordat_policy::Refusal;
 
 use crate::node::Node;
@@ -80,6 +82,16 @@ impl Node {
             self.log(entry).await?;
             suspensions.told(&standing);
         }
-        self.move_journal().await
+        self.move_journal().await?;
+        self.wipe().await
+    }
+
+    /// Finishes an erasure that somebody who read the ledger kept from being finished.
+    async fn wipe(&self) -> Result<(), Refusal> {
+        let consent = Arc::clone(&self.consent);
+        match blocking(move || consent.wipe().map_err(Refusal::internal)).await? {
+            Some(version) => self.log(Entry::new("consent.wiped").field("consent_version", version)).await.map(drop),
+            None => Ok(()),
+        }
     }
 }

@@ -22,7 +22,7 @@ pub enum ColumnType {
     Text,
     /// `Int64`.
     Integer,
-    /// `Float64`.
+    /// `Float64`. An infinity or a NaN is no number: it counts as null.
     Number,
     /// `Boolean`.
     Boolean,

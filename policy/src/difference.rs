@@ -2,6 +2,7 @@
 //! differs, each with whether more may be done under it, or less. Comments, spelling of the TOML and order of tables mean nothing.
 
 mod disclosed;
+mod single_rows;
 mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,11 +48,12 @@ pub fn difference(before: &Agreement, after: &Agreement) -> Difference {
     let names: BTreeSet<&String> = old_terms.keys().chain(new_terms.keys()).collect();
     let differing = names.into_iter().filter_map(|name| {
         let (before, after) = (old_terms.get(name), new_terms.get(name));
-        let words = |said: Option<&Said>| said.map(|said| said.words.clone());
+        let words = |said: Option<&Said>| said.and_then(|said| said.words.clone());
         let both = before.into_iter().chain(after).all(|said| [&old_terms, &new_terms].iter().all(|terms| said.is_of(terms)));
         let turn = Turn::between(before.map(|said| &said.measure), after.map(|said| &said.measure));
         let turn = if both { turn } else { Turn::Other };
-        (before != after).then(|| Term { name: name.clone(), before: words(before), after: words(after), turn })
+        let (before, after) = (words(before), words(after));
+        (before != after).then(|| Term { name: name.clone(), before, after, turn })
     });
     let terms = differing.collect();
     Difference { no_longer: without(&old, &new), newly: without(&new, &old), terms }
@@ -117,10 +119,9 @@ fn without(all: &Permitted, other: &Permitted) -> Permitted {
         .collect()
 }
 
-/// What an agreement says of a term, for people and for comparing.
-#[derive(PartialEq)]
+/// What an agreement says of a term, for people and for comparing. Without words it is silent, and what then holds is measured.
 struct Said {
-    words: String,
+    words: Option<String>,
     measure: Measure,
 }
 
@@ -159,14 +160,20 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, Said> {
         datasets,
         digest: _,
     } = agreement;
-    let mut terms = BTreeMap::new();
+    let of_rows = |dataset: &Dataset| {
+        let dataset_path = path(&dataset.name, None);
+        let of = single_rows::terms(dataset, *minimum_subjects);
+        of.map(|(what, words, measure)| (format!("{dataset_path}: row_level {what}"), Said { words, measure }))
+    };
+    let mut terms: BTreeMap<String, Said> = datasets.iter().flat_map(of_rows).collect();
     let mut term = |name: String, words: Option<String>, measure: Measure| {
-        if let Some(words) = words {
+        if words.is_some() {
             terms.insert(name, Said { words, measure });
         }
     };
     let most = |n: Option<u64>| Measure::Most(n.unwrap_or(u64::MAX));
     let day = |day: &NaiveDate| u64::from(day.num_days_from_ce().unsigned_abs());
+    let reach = *withdrawals == WithdrawalReach::AllParties;
     let own = [
         ("id", Some(id.to_string()), Measure::Words),
         ("title", Some(title.clone()), Measure::Words),
@@ -184,12 +191,9 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, Said> {
         ("concurrent_queries", limits.concurrent_queries.map(|n| n.to_string()), most(limits.concurrent_queries.map(u64::from))),
         ("rows_per_day", limits.rows_per_day.map(|n| n.to_string()), most(limits.rows_per_day)),
         ("releases_per_day", limits.releases_per_day.map(|n| n.to_string()), most(limits.releases_per_day.map(u64::from))),
-        ("withdrawals", Some(withdrawals.to_string()), Measure::Words),
-        (
-            "max_consent_age",
-            (*withdrawals == WithdrawalReach::AllParties).then(|| max_consent_age.to_string()),
-            Measure::Most(max_consent_age.duration().as_secs()),
-        ),
+        // Whom a choice reaches is taken out of more data.
+        ("withdrawals", Some(withdrawals.to_string()), Measure::Least(reach.into())),
+        ("max_consent_age", reach.then(|| max_consent_age.to_string()), Measure::Most(max_consent_age.duration().as_secs())),
         ("keyholder", Some(linkage.keyholder.to_string()), Measure::Words),
         // One person's pseudonyms match for as long.
         ("epoch_days", Some(linkage.epoch_days.to_string()), Measure::Most(linkage.epoch_days.into())),
@@ -208,7 +212,7 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, Said> {
         let measure = Measure::any_of(roles.iter());
         term(format!("recipient {organisation}: roles"), Some(list(roles)), measure);
     }
-    for Dataset { name, identifier, subject_uses: _, linked, basis, columns, rows, row_level, known_to } in datasets {
+    for Dataset { name, identifier, subject_uses: _, linked, basis, columns, rows, row_level: _, known_to } in datasets {
         // With its pattern, where it has one of its own.
         let path = |column| path(name, column);
         let dataset = format!("{}: identifier", path(None));
@@ -221,10 +225,6 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, Said> {
         };
         term(format!("{}: basis", path(None)), Some(basis_of(basis)), measure);
         term(format!("{}: known_to", path(None)), (!known_to.is_empty()).then(|| list(known_to)), Measure::any_of(known_to));
-        let of_rows = |what: &str| format!("{}: row_level {what}", path(None));
-        term(of_rows("k"), row_level.k.map(|k| k.to_string()), Measure::Least(row_level.k.unwrap_or_default().into()));
-        term(of_rows("over"), row_level.over.as_ref().map(list), Measure::Words);
-        term(of_rows("rows_per_day"), row_level.rows_per_day.map(|rows| rows.to_string()), Measure::Words);
         // By column, so that one condition's change is told alone.
         for column in rows.iter().map(|condition| &condition.column).collect::<BTreeSet<_>>() {
             let tests = rows.iter().filter(|condition| condition.column == *column).map(|condition| condition.test.to_string());

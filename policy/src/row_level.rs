@@ -4,7 +4,7 @@
 //! ```toml
 //! row_level = { k = 5, over = ["region", "age_band"], rows_per_day = 10000 }
 //! ```
-//! `over` names the columns by which somebody could be recognised. Without it, all columns of the dataset that stand in the answer
+//! `over` names the columns by which somebody could be recognised; they count whether or not an answer shows them. Without it, all columns of the dataset that stand in the answer
 //! count as such: a department that says nothing gets the strictest reading. k-anonymity does not keep two answers from being compared;
 //! that is what the quota bounds.
 //!

@@ -5,9 +5,7 @@
 pub struct Behind {
     /// Distinct subjects who contribute to it: of the contributing department, or identifier type, that has the fewest.
     pub subjects: u64,
-    /// Where a condition inside the aggregate chose among them: the group's distinct subjects, chosen or not.
-    pub among: Option<u64>,
-    /// Of a sum or mean: how it is spread over them.
+    /// Of a sum, a mean or a number of rows: how it is spread over them.
     pub spread: Option<Spread>,
 }
 
@@ -46,6 +44,15 @@ impl Spread {
         self.place(size);
     }
 
+    /// Whether all contributions other than zero are equal, in size and sign.
+    #[must_use]
+    pub fn even(&self) -> bool {
+        let [largest, ..] = self.largest;
+        #[expect(clippy::cast_precision_loss, reason = "a number of people, exact below 2^53")]
+        let equal = self.nonzero as f64 * largest;
+        (equal - self.absolute).abs() <= 1e-9 * equal && (self.lowest >= 0.0 || self.highest <= 0.0)
+    }
+
     /// Adds those of another part of the same group: other subjects.
     pub fn merge(&mut self, other: &Self) {
         self.absolute += other.absolute;
@@ -60,6 +67,30 @@ impl Spread {
             if size > *kept {
                 std::mem::swap(kept, &mut size);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn even_contributions_are_equal_in_size_and_sign() {
+        for (contributions, even) in [
+            (vec![], true),
+            (vec![0.0; 4], true),
+            (vec![1.0; 12], true),
+            (vec![0.1; 1_000], true),
+            (vec![-7.5, 0.0, -7.5], true),
+            (vec![1.0, 1.0, 2.0], false),
+            (vec![3.0, -3.0], false),
+            (vec![f64::INFINITY, 1.0], false),
+            (vec![f64::NAN, 1.0], false),
+        ] {
+            let mut spread = Spread::default();
+            contributions.iter().for_each(|own| spread.add(*own));
+            assert_eq!(spread.even(), even, "{contributions:?}");
         }
     }
 }

@@ -3,15 +3,27 @@
 //! another, so that a difference by one person drowns.
 //!
 //! ```text
-//! record key = SipHash-2-4(secret; pseudonym)      cell key = SipHash-2-4(secret; Σ record keys mod 2^64, subjects)
-//! noise      = the k at which the distribution reaches cell key / 2^64,    P(k) ∝ exp(−λ k²), |k| ≤ most
+//! record key       = SipHash-2-4(secret; pseudonym)
+//! contribution key = SipHash-2-4(secret; record key, contribution)
+//! cell key         = SipHash-2-4(secret; Σ keys mod 2^64, subjects)
+//! noise            = the k at which the distribution reaches cell key / 2^64,    P(k) ∝ exp(−λ k²), |k| ≤ most
 //! ```
+//!
+//! A sum has two noises, both in units of its mean contribution: that of a count of its contributors, and one of a cell key of their
+//! contributions. By the first, a sum divided by a number that all of them have tells their number no better than a count does,
+//! however many columns are tried. By the second, two sums over the same people, of whom one is counted with another value or with
+//! fewer of his rows, do not differ by exactly his part: the first alone would cancel there. Where all contributions are equal in size
+//! and sign, as those of a count are, there is the first only. Statistical offices do alike: they derive the noise of a magnitude from
+//! the same keys and in proportion to contributions (Thompson, Broadfoot and Elazar). So the variance of a sum's noise is that of a
+//! count's, or twice that, times the square of the mean contribution. A mean's is that of its sum over that of its number.
 //!
 //! λ is such that the variance is as agreed: of all symmetric distributions on that range with that variance it is the one of the
 //! largest entropy. Variances above the uniform distribution's (λ = 0), most × (most + 1) / 3, are taken for that.
 //!
 //! Sources: Fraser and Wooton, *A proposed method for confidentialising tabular output to protect against differencing* (UNECE, 2005);
-//! Marley and Leaver, *A method for confidentialising user-defined tables* (ISI, 2011); Aumasson and Bernstein, *SipHash* (2012).
+//! Marley and Leaver, *A method for confidentialising user-defined tables* (ISI, 2011); Thompson, Broadfoot and Elazar, *Methodology for
+//! the automatic confidentialisation of statistical outputs from remote servers at the Australian Bureau of Statistics* (UNECE, 2013);
+//! Aumasson and Bernstein, *SipHash* (2012).
 
 use std::fmt;
 use std::hash::Hasher;
@@ -107,12 +119,14 @@ fn variance_of(weights: &[f64]) -> f64 {
     (0_u32..).zip(weights).map(|(k, weight)| 2.0 * f64::from(k) * f64::from(k) * weight).sum()
 }
 
-/// The noise of a sum: that of a count, in units of the mean contribution that is not zero, by size.
+/// The noise of a sum: that of the count of its contributors, and where contributions differ that of the contributions too, in units of
+/// the mean contribution that is not zero, by size.
 #[must_use]
-pub fn sum_noise(noise: i64, spread: &Spread) -> f64 {
+pub fn sum_noise(people: i64, contributions: i64, spread: &Spread) -> f64 {
     if spread.nonzero == 0 {
         return 0.0;
     }
+    let noise = if spread.even() { people } else { people.saturating_add(contributions) };
     #[expect(clippy::cast_precision_loss, reason = "small whole numbers, and a number of people")]
     let noise = noise as f64 * (spread.absolute / spread.nonzero as f64);
     noise
@@ -150,11 +164,28 @@ pub fn record_key(secret: &Secret, pseudonym: &[u8]) -> u64 {
     secret.hash(pseudonym.len() as u64, [pseudonym, &[]])
 }
 
-/// A group's key, of the sum of its distinct contributors' record keys and their number.
+/// The key of what a subject contributes. Alike where it is a hundred times as much: a statement may count each row as 1 or as 100, and
+/// asking both ways must not get two noises. Alike too where it differs in the last digits only, which depend on the order of addition.
 #[must_use]
-pub fn cell_key(secret: &Secret, sum_of_record_keys: u64, subjects: u64) -> u64 {
+pub fn contribution_key(secret: &Secret, record_key: u64, own: f64) -> u64 {
     // No pseudonym is so long.
-    secret.hash(u64::MAX, [&sum_of_record_keys.to_le_bytes(), &subjects.to_le_bytes()])
+    secret.hash(u64::MAX - 1, [&record_key.to_le_bytes(), &canonical(own).to_le_bytes()])
+}
+
+/// A number rounded to its first 29 bits, without factors of a hundred.
+fn canonical(own: f64) -> u64 {
+    const LAST: u64 = 1 << 24;
+    let mut kept = f64::from_bits(own.to_bits().saturating_add(LAST / 2) & !(LAST - 1));
+    while kept != 0.0 && kept.is_finite() && kept % 100.0 == 0.0 {
+        kept /= 100.0;
+    }
+    kept.to_bits()
+}
+
+/// A group's key, of the sum of its distinct contributors' record keys, or of their contributions' keys, and their number.
+#[must_use]
+pub fn cell_key(secret: &Secret, sum_of_keys: u64, subjects: u64) -> u64 {
+    secret.hash(u64::MAX, [&sum_of_keys.to_le_bytes(), &subjects.to_le_bytes()])
 }
 
 #[cfg(test)]
@@ -254,6 +285,9 @@ mod tests {
             record_key(&secret(), &[0; 300]),
             record_key(&secret(), &[0; 300 - 256]),
             record_key(&other, &[0; 16]),
+            contribution_key(&secret(), 0, 1.0),
+            contribution_key(&secret(), 1, 1.0),
+            contribution_key(&other, 0, 1.0),
             cell_key(&secret(), 0, 0),
             cell_key(&secret(), 0, 1),
             cell_key(&secret(), 1, 0),
@@ -265,10 +299,49 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_gets_the_noise_of_so_many_mean_contributions() {
+    fn a_sum_gets_the_noises_of_so_many_mean_contributions() {
         let mut spread = Spread::default();
-        assert_eq!(sum_noise(3, &spread), 0.0);
+        assert_eq!(sum_noise(3, 1, &spread), 0.0);
         [100.0, -300.0, 0.0].into_iter().for_each(|own| spread.add(own));
-        assert_eq!((sum_noise(3, &spread), sum_noise(-1, &spread), sum_noise(0, &spread)), (600.0, -200.0, 0.0));
+        assert_eq!((sum_noise(3, 0, &spread), sum_noise(-1, 2, &spread), sum_noise(0, 0, &spread)), (600.0, 200.0, 0.0));
+        // Where all have the same, that of their number alone.
+        let mut even = Spread::default();
+        [7.0, 7.0, 0.0].into_iter().for_each(|own| even.add(own));
+        assert_eq!(sum_noise(3, 5, &even), 21.0);
+    }
+
+    #[test]
+    fn another_contribution_of_one_gets_another_key_and_the_same_in_another_unit_does_not() {
+        let key = |own: f64| contribution_key(&secret(), 5, own);
+        for (one, other, same) in [
+            (1.0, 100.0, true),
+            (3.0, 30_000.0, true),
+            (0.1 + 0.2, 0.3, true),
+            (1e9, 1e9 + 1e-6, true),
+            (1.0, 1.000_001, false),
+            (1.0, 10.0, false),
+            (1.0, -1.0, false),
+            (99_999.0, 100_000.0, false),
+            (f64::INFINITY, 1.0, false),
+        ] {
+            assert_eq!(key(one) == key(other), same, "{one} {other}");
+        }
+    }
+
+    /// Two sums over the same people, of whom one is counted with another value: their difference is hidden as each of them is.
+    #[test]
+    fn sums_over_the_same_people_have_unrelated_noise_of_their_contributions() {
+        let noise = Noise::new(Perturbation { variance: 4, most: 6 });
+        let groups = 20_000_u32;
+        let of = |group: u32, coded: f64| {
+            let keys = (0..12).map(|member| {
+                let own = if member == 0 { coded } else { 3.0 + f64::from(member) };
+                contribution_key(&secret(), record_key(&secret(), &(group * 100 + member).to_be_bytes()), own)
+            });
+            noise.of(cell_key(&secret(), keys.fold(0_u64, u64::wrapping_add), 12)) as f64
+        };
+        let correlation = (0..groups).map(|group| of(group, 500.5) * of(group, 90.0)).sum::<f64>() / f64::from(groups) / noise.variance();
+        assert!(correlation.abs() < 5.0 / f64::from(groups).sqrt(), "{correlation}");
+        assert!((0..groups).all(|group| of(group, 90.0) == of(group, 90.0)));
     }
 }

@@ -4,6 +4,10 @@
 //! their sum: the (n, k) rule withholds where x1 + … + xn > k % of X; the p % rule where X − x1 − x2 < p % of x1, as then the second
 //! largest contributor, who knows himself, could estimate the largest that closely. Negative contributions count by their size, as in
 //! τ-Argus. A number that cannot be judged is withheld.
+//!
+//! A value of those whom a condition chose tells, beside the value of all, that of the rest. So the rest is judged as if it were
+//! told: by its number, and by how its part of the value is spread over it. An empty rest is few: that all of a group met a condition and
+//! that all but a few did look alike.
 
 use concordat_policy::Disclosure;
 use concordat_policy::disclosure::Telling;
@@ -15,7 +19,7 @@ use crate::{Behind, Spread};
 pub enum Reason {
     /// Too few subjects contribute to it.
     Few,
-    /// All of a group, or all but too few, meet the condition inside it.
+    /// What its condition leaves over would be withheld.
     Complement,
     /// One or a few contributors make nearly all of it.
     Dominated,
@@ -30,9 +34,17 @@ pub fn withheld(minimum: u32, rules: &Disclosure, behind: &Behind) -> Option<Rea
     if behind.subjects < u64::from(minimum) && !told_as_nobody {
         return Some(Reason::Few);
     }
-    if rules.complement == Telling::Withheld && behind.among.is_some_and(|among| few_others(minimum, among, behind.subjects)) {
-        return Some(Reason::Complement);
-    }
+    spread_withheld(rules, behind)
+}
+
+/// Whether a value is withheld for the sake of those whom its condition could have chosen and did not, of whom `rest` is known.
+#[must_use]
+pub fn rest_withheld(minimum: u32, rules: &Disclosure, rest: &Behind) -> Option<Reason> {
+    let withheld = rest.subjects < u64::from(minimum) || spread_withheld(rules, rest).is_some();
+    (rules.complement == Telling::Withheld && withheld).then_some(Reason::Complement)
+}
+
+fn spread_withheld(rules: &Disclosure, behind: &Behind) -> Option<Reason> {
     let spread = behind.spread.as_ref()?;
     if dominated(rules, spread) {
         return Some(Reason::Dominated);
@@ -40,11 +52,6 @@ pub fn withheld(minimum: u32, rules: &Disclosure, behind: &Behind) -> Option<Rea
     #[expect(clippy::float_cmp, reason = "the same value is meant, not nearly the same")]
     let same = spread.lowest == spread.highest;
     (same && rules.homogeneous == Telling::Withheld).then_some(Reason::Homogeneous)
-}
-
-/// None is few: that all of a group met a condition and that all but a few did look alike. More subjects than there are is no answer.
-fn few_others(minimum: u32, among: u64, subjects: u64) -> bool {
-    among.checked_sub(subjects).is_none_or(|others| others < u64::from(minimum))
 }
 
 fn dominated(rules: &Disclosure, spread: &Spread) -> bool {
@@ -101,25 +108,32 @@ mod tests {
     #[test]
     fn all_and_all_but_a_few_look_alike() {
         let withholding = Disclosure { complement: Telling::Withheld, ..plain() };
-        for (subjects, among, expected) in [
-            (40, None, None),
-            (40, Some(50), None),
-            (40, Some(49), Some(Reason::Complement)),
-            (40, Some(40), Some(Reason::Complement)),
-            (40, Some(39), Some(Reason::Complement)),
-            (9, Some(9), Some(Reason::Few)),
-        ] {
-            let behind = Behind { subjects, among, spread: None };
-            assert_eq!(withheld(10, &withholding, &behind), expected, "{subjects} among {among:?}");
-            assert_ne!(withheld(10, &plain(), &behind), Some(Reason::Complement));
+        // That there is nobody is told of who was chosen, not of who was not.
+        let shown = Disclosure { zeros: Telling::Shown, ..withholding.clone() };
+        for (subjects, expected) in [(0, true), (1, true), (9, true), (10, false), (40, false)] {
+            let rest = Behind { subjects, spread: None };
+            for rules in [&withholding, &shown] {
+                assert_eq!(rest_withheld(10, rules, &rest), expected.then_some(Reason::Complement), "{subjects} not chosen");
+            }
+            assert_eq!(rest_withheld(10, &plain(), &rest), None);
         }
     }
 
     #[test]
-    fn nobody_who_meets_a_condition_is_told_of_enough_people_only() {
-        let rules = Disclosure { zeros: Telling::Shown, ..Disclosure::default() };
-        for (among, expected) in [(10, None), (9, Some(Reason::Complement))] {
-            assert_eq!(withheld(10, &rules, &Behind { subjects: 0, among: Some(among), spread: None }), expected);
+    fn a_rest_is_judged_as_if_it_were_told() {
+        let giant: Vec<f64> = std::iter::once(1e6).chain(vec![1.0; 39]).collect();
+        let (dominance, homogeneous) = (BTreeSet::from([Dominance { largest: 2, share: 90 }]), Telling::Withheld);
+        let withholding = Disclosure { complement: Telling::Withheld, ..plain() };
+        for (rules, contributions, expected) in [
+            (Disclosure { dominance: dominance.clone(), ..withholding.clone() }, &giant, true),
+            (Disclosure { dominance: dominance.clone(), ..withholding.clone() }, &vec![1.0; 40], false),
+            (Disclosure { dominance, ..plain() }, &giant, false),
+            (Disclosure { p_percent: 10, ..withholding.clone() }, &giant, true),
+            (Disclosure { homogeneous, ..withholding.clone() }, &vec![7.0; 40], true),
+            (Disclosure { homogeneous, ..withholding }, &giant, false),
+        ] {
+            let rest = Behind { subjects: 40, spread: spread(contributions) };
+            assert_eq!(rest_withheld(10, &rules, &rest), expected.then_some(Reason::Complement), "{rules:?}");
         }
     }
 
@@ -149,7 +163,7 @@ mod tests {
             (vec![n2k90], 10, vec![1e308; 3], true),
         ] {
             let rules = Disclosure { dominance: rules.into_iter().collect(), p_percent, ..plain() };
-            let behind = Behind { subjects: 20, among: None, spread: spread(&contributions) };
+            let behind = Behind { subjects: 20, spread: spread(&contributions) };
             let expected = expected.then_some(Reason::Dominated);
             assert_eq!(withheld(10, &rules, &behind), expected, "{contributions:?} under {rules:?}");
         }
@@ -161,7 +175,7 @@ mod tests {
         for (contributions, expected) in
             [(vec![3.0; 20], Some(Reason::Homogeneous)), (vec![0.0; 20], Some(Reason::Homogeneous)), (vec![3.0, 3.5], None), (vec![], None)]
         {
-            let behind = Behind { subjects: 20, among: None, spread: spread(&contributions) };
+            let behind = Behind { subjects: 20, spread: spread(&contributions) };
             assert_eq!(withheld(10, &withholding, &behind), expected, "{contributions:?}");
             assert_eq!(withheld(10, &plain(), &behind), None);
         }
@@ -188,10 +202,12 @@ mod tests {
             let (one, other) = (rules(u)?, rules(u)?);
             let minimum = u.int_in_range(1..=20)?;
             let subjects = contributions.len() as u64;
-            let behind = Behind { subjects, among: Some(subjects + u.int_in_range(0..=30)?), spread: spread(&contributions) };
-            if withheld(minimum, &one, &behind).is_some() {
-                assert!(withheld(minimum, &one.strictest(&other), &behind).is_some());
-                assert!(withheld(minimum + 1, &one, &behind).is_some());
+            let behind = Behind { subjects, spread: spread(&contributions) };
+            for judge in [withheld, rest_withheld] {
+                if judge(minimum, &one, &behind).is_some() {
+                    assert!(judge(minimum, &one.strictest(&other), &behind).is_some());
+                    assert!(judge(minimum + 1, &one, &behind).is_some());
+                }
             }
             Ok(())
         });

@@ -1,9 +1,18 @@
 //! Rounding: counts to multiples of a base, sums and means as coarsely.
 //!
-//! A sum is rounded in units of the base times the mean of its contributions that are not zero (by size), a mean in that divided by the
-//! number of its values; both taken up to the next 1, 2 or 5 times a power of ten. So the count of those who have a 1, the sum of a 0/1
-//! column and its mean tell no more than one another. Up, not down: a mean in a finer unit, times the number of values, would tell
-//! what the rounded count does not. The steps are few, so that the unit itself tells little of the mean contribution.
+//! A sum is rounded in units of the base times the mean of its contributions that are not zero (by size), taken up to the next 1, 2 or 5
+//! times a power of ten. So the count of those who have a 1 and the sum of a 0/1 column tell no more than one another. Up, not down: a
+//! sum in a finer unit would tell what the rounded count does not. The steps are few, so that the unit itself tells little of the mean
+//! contribution.
+//!
+//! A mean is what is told of its sum by what is told of the number of its values. So a sum divided by its mean is the number as a count
+//! tells it, a mean times that number the sum as it is told, and no mean tells more than those two. Rounded by itself it would: each
+//! sum divided by its mean would say the exact number within a step, each in another place, and a few columns together say it exactly.
+//!
+//! How many of a group have a value at all, `count(column)` beside `count(*)`, is hidden by rounding alone: both are rounded to the same
+//! base, and whether nobody or a few lack one is not told. Who lacks a value has no part of a sum or mean, so that two of them over
+//! the same column never differ by him. A condition is another matter: it chooses by any column, and its rest is judged
+//! ([`crate::primary`]). To withhold where all have a value would withhold nearly every ordinary column.
 //!
 //! Source: Hundepool et al., *Statistical Disclosure Control* (Wiley, 2012), chapter 5: conventional rounding.
 
@@ -12,15 +21,17 @@ use crate::Spread;
 /// The unit of a sum, `None` where it is told as it is: no rounding is agreed, or nobody contributes.
 #[must_use]
 pub fn sum_unit(base: u32, spread: &Spread) -> Option<f64> {
-    mean_unit(base, spread, 1)
+    #[expect(clippy::cast_precision_loss, reason = "a number of people, exact below 2^53, and steps are coarse")]
+    let nonzero = spread.nonzero as f64;
+    (base > 1 && nonzero > 0.0).then(|| step(f64::from(base) * (spread.absolute / nonzero)))
 }
 
-/// The unit of a mean of so many values.
+/// The mean of a sum and a number of values, both as they are told; `unit` is the number's. A number that is told as nothing, and one
+/// that noise brought below it, counts as one unit.
 #[must_use]
-pub fn mean_unit(base: u32, spread: &Spread, values: u64) -> Option<f64> {
-    #[expect(clippy::cast_precision_loss, reason = "a number of people or rows, exact below 2^53, and steps are coarse")]
-    let (nonzero, values) = (spread.nonzero as f64, values as f64);
-    (base > 1 && nonzero > 0.0 && values > 0.0).then(|| step(f64::from(base) * (spread.absolute / nonzero) / values))
+pub fn mean(sum: f64, number: f64, unit: Option<f64>) -> f64 {
+    // Zero has no sign: it would tell on which side the sum is.
+    sum / number.max(unit.unwrap_or(1.0)).max(1.0) + 0.0
 }
 
 /// The nearest multiple of `unit`, halves away from zero.
@@ -100,19 +111,50 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_and_a_mean_of_ones_and_zeros_are_as_coarse_as_their_count() {
-        for (base, ones, zeros, sum, mean) in [
-            (5, 30, 70, Some(5.0), Some(0.05)),
-            (5, 30, 20, Some(5.0), Some(0.1)),
-            (5, 20, 4, Some(5.0), Some(0.5)),
-            (10, 30, 970, Some(10.0), Some(0.01)),
-            (3, 12, 88, Some(5.0), Some(0.05)),
-            (1, 30, 70, None, None),
-            (0, 30, 70, None, None),
-            (5, 0, 70, None, None),
+    fn a_sum_of_ones_and_zeros_is_as_coarse_as_their_count() {
+        for (base, ones, zeros, sum) in [
+            (5, 30, 70, Some(5.0)),
+            (5, 20, 4, Some(5.0)),
+            (10, 30, 970, Some(10.0)),
+            (3, 12, 88, Some(5.0)),
+            (1, 30, 70, None),
+            (5, 0, 70, None),
         ] {
             let spread = spread(&[vec![1.0; ones], vec![0.0; zeros]].concat());
-            assert_eq!((sum_unit(base, &spread), mean_unit(base, &spread, (ones + zeros) as u64)), (sum, mean), "{ones} of {zeros} more");
+            assert_eq!(sum_unit(base, &spread), sum, "{ones} of {zeros} more");
+        }
+    }
+
+    #[test]
+    fn a_mean_is_a_told_sum_by_a_told_number() {
+        for (sum, number, unit, expected) in [
+            (30.0, 60.0, Some(5.0), 0.5),
+            (30.0, 8.0, None, 3.75),
+            (30.0, 0.0, Some(10.0), 3.0),
+            (30.0, -5.0, Some(5.0), 6.0),
+            (30.0, -5.0, None, 30.0),
+            (-0.0, 10.0, Some(5.0), 0.0),
+        ] {
+            assert_eq!(mean(sum, number, unit).to_string(), expected.to_string(), "{sum} by {number}");
+        }
+    }
+
+    /// Of each pair of told counts, of a group and of those in it who have a value, a whole base of different numbers could lack one:
+    /// whether nobody does is never told.
+    #[test]
+    fn how_many_lack_a_value_is_told_as_coarsely_as_a_count() {
+        for base in [2, 3, 5, 10] {
+            let mut told = std::collections::BTreeMap::<(i64, i64), std::collections::BTreeSet<i64>>::new();
+            for all in 10..120 {
+                for lack in 0..=all - 10 {
+                    let unit = f64::from(base);
+                    let pair = (whole_to_unit(all, unit), whole_to_unit(all - lack, unit));
+                    told.entry(pair).or_default().insert(lack);
+                }
+            }
+            // Pairs at the ends of what was tried are not complete.
+            let complete = told.iter().filter(|((all, some), _)| (20..100).contains(all) && *some >= 20);
+            assert!(complete.clone().count() > 0 && complete.into_iter().all(|(_, lack)| lack.len() >= base as usize), "to {base}");
         }
     }
 
@@ -136,7 +178,6 @@ mod tests {
         }
         assert!([f64::INFINITY, f64::NAN, f64::MAX].into_iter().all(|raw| step(raw).is_finite() && step(raw) > 1e307));
         assert!([0.0, f64::MIN_POSITIVE].into_iter().all(|raw| step(raw) > 0.0));
-        assert_eq!(mean_unit(5, &spread(&[1.0]), 0), None);
     }
 
     #[test]
@@ -182,17 +223,16 @@ mod tests {
             let contributions: Vec<i32> = u.arbitrary()?;
             let contributions: Vec<f64> = contributions.into_iter().map(|own| f64::from(own) / 64.0).collect();
             let (sum, spread) = (contributions.iter().sum::<f64>(), spread(&contributions));
-            let values = contributions.len() as u64;
-            let (Some(sums), Some(means)) = (sum_unit(base, &spread), mean_unit(base, &spread, values)) else { return Ok(()) };
-            let mean = sum / values as f64;
-            for (exact, unit) in [(sum, sums), (mean, means)] {
-                assert!((to_unit(exact, unit) - exact).abs() <= unit / 2.0 * (1.0 + 1e-9), "{exact} in {unit}");
-                assert!(unit >= 1.0 || unit.recip().round() * unit == 1.0, "{unit}");
-            }
-            // Neither is told more finely than a count is.
+            let Some(sums) = sum_unit(base, &spread) else { return Ok(()) };
+            let told = to_unit(sum, sums);
+            assert!((told - sum).abs() <= sums / 2.0 * (1.0 + 1e-9), "{sum} in {sums}");
+            assert!(sums >= 1.0 || sums.recip().round() * sums == 1.0, "{sums}");
+            // The sum is not told more finely than a count is, and what the mean adds is the told count.
             let raw = f64::from(base) * spread.absolute / spread.nonzero as f64;
             assert!(sums >= raw * (1.0 - 1e-9) && sums <= raw * 2.5 * (1.0 + 1e-9));
-            assert!(means * values as f64 >= raw * (1.0 - 1e-9));
+            let number = whole_to_unit(contributions.len() as i64, f64::from(base)) as f64;
+            let mean = mean(told, number, Some(f64::from(base)));
+            assert!(told == 0.0 || (told / mean / number.max(f64::from(base)) - 1.0).abs() < 1e-9);
             if sums >= 1.0 {
                 assert_eq!(whole_to_unit(sum as i64, sums) as f64, to_unit((sum as i64) as f64, sums));
             }

@@ -5,6 +5,8 @@
 //! | `subject` | `FixedSizeBinary(16)`, not null, ascending (big-endian bytes) within and across partitions |
 //! | `linked_subject`, of a link dataset where it is ordered | `FixedSizeBinary(16)`, not null, in no order |
 //! | each ordered column, in order | `Dictionary(Int32, Utf8)`, `Int64`, `Float64`, `Boolean` or `Date32`, nullable |
+//!
+//! A `Float64` is finite or null.
 
 use arrow::datatypes::{DataType, Field, Schema};
 use concordat_policy::ColumnType;

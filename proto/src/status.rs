@@ -39,6 +39,10 @@ pub const PURPOSE: &str = "x-concordat-purpose";
 /// Request metadata: the least version of departments' consent ledgers on which an answer may rest, `dfe=12,dwp=1.4`:
 /// `department=version`, or `department=generation.version` after a restored backup.
 pub const AT_LEAST: &str = "x-concordat-at-least";
+/// Request metadata: `status` adds to the answer what became of each cell.
+pub const CELLS: &str = "x-concordat-cells";
+/// Metadata of an answer's column: the column of whose cells it tells the status.
+pub const STATUS_OF: &str = "concordat.status_of";
 /// Request metadata: the mission of the request, where the purpose leads to several.
 pub const MISSION: &str = "x-concordat-mission";
 

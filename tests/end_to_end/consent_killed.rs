@@ -1,6 +1,9 @@
-//! `kill -9` while consent is recorded and imported, of commands here and of a node in [`node`]: no acknowledged record is lost,
-//! and none is applied twice. A few seeded points; `CONCORDAT_KILLS` sets how many, `CONCORDAT_KILLS_SEED` where.
+//! `kill -9` while consent is recorded and imported, of commands here, of a node in [`node`], and of one in any of its calls in
+//! [`calls`]: no acknowledged record is lost, and none is applied twice. A few seeded points; `CONCORDAT_KILLS` sets how many,
+//! `CONCORDAT_KILLS_SEED` where.
 
+mod call;
+mod calls;
 mod node;
 
 use std::collections::BTreeMap;
@@ -29,7 +32,8 @@ impl Seeded {
     }
 }
 
-fn number(variable: &str, otherwise: u64) -> u64 {
+/// A number that the environment sets, or another.
+pub fn number(variable: &str, otherwise: u64) -> u64 {
     std::env::var(variable).map_or(otherwise, |text| text.parse().unwrap())
 }
 

@@ -33,6 +33,11 @@ impl Oracle {
         Self::of(layout, purposes, &[], false).await
     }
 
+    /// For `opportunity.measure`, after what was recorded later.
+    pub async fn after(layout: &Layout, later: Later<'_>) -> Self {
+        Self::of(layout, &["opportunity", "opportunity.measure"], later, false).await
+    }
+
     /// Where each department's withdrawals and objections reach all the others' data.
     pub async fn reached(layout: &Layout, later: Later<'_>) -> Self {
         Self::of(layout, &["opportunity", "opportunity.measure"], later, true).await

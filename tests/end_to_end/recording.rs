@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use concordat::federation::node_server_name;
+use concordat::federation::{Layout, node_server_name};
 use concordat_proto::v1;
 use concordat_proto::v1::consent_ledger_client::ConsentLedgerClient;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -28,4 +28,18 @@ pub async fn ledger(sandbox: &Sandbox, department: &str) -> Ledger {
 pub fn withdrawn(identifier: String, purpose: &str) -> v1::ConsentRecord {
     let (purpose, event) = (purpose.to_owned(), "withdrawn".to_owned());
     v1::ConsentRecord { identifier, identifier_type: "nino".into(), purpose, event, ..Default::default() }
+}
+
+/// Limits that many queries of one caller for a department's data do not reach, at the gateway and at the node.
+pub fn generous(layout: &Layout, department: &str) {
+    let path = layout.node(department).join("node.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(path, format!("max_releases = 64\n{text}")).unwrap();
+    let path = layout.gateway().join("gateway.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let limits = ["limits", "limits.caller", "limits.agreement"].map(|table| {
+        let requests = if table == "limits" { "" } else { "requests_per_minute = 60000\n" };
+        format!("\n[{table}]\nconcurrent_queries = 64\n{requests}")
+    });
+    std::fs::write(path, text + &limits.concat()).unwrap();
 }

@@ -13,6 +13,7 @@ mod oracles;
 mod payments;
 mod people;
 mod reconstruct;
+mod rests;
 mod rules;
 mod utility;
 mod world;
@@ -28,6 +29,9 @@ async fn no_game_is_won_and_the_views_stay_useful() {
         payments::rows_of_one(&world).await,
         payments::dominance(&world).await,
         payments::one_value(&world).await,
+        rests::dominated(&world).await,
+        rests::made_up(&world).await,
+        rests::too_large(&world).await,
         difference::by_one(&world).await,
         difference::in_one_statement(&world).await,
         difference::by_two_analysts(&world).await,

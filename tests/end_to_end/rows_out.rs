@@ -41,14 +41,14 @@ fn counted(batches: &[RecordBatch], columns: usize) -> BTreeMap<Vec<Option<Strin
 
 /// The rows of the oracle's groups that at least `least` people share, as [`counted`] has them.
 fn shared(groups: &[RecordBatch], columns: usize, least: i64) -> BTreeMap<Vec<Option<String>>, usize> {
-    let mut shared = BTreeMap::new();
+    let mut shared: BTreeMap<Vec<Option<String>>, usize> = BTreeMap::new();
     for batch in groups {
         let (rows, n) = (batch["rows"].as_primitive::<Int64Type>(), batch["n"].as_primitive::<Int64Type>());
         for (row, (key, _)) in
             (0..batch.num_rows()).flat_map(|row| counted(&[batch.slice(row, 1)], columns).into_iter().map(move |k| (row, k)))
         {
             if n.value(row) >= least {
-                shared.insert(key, usize::try_from(rows.value(row)).unwrap());
+                *shared.entry(key).or_default() += usize::try_from(rows.value(row)).unwrap();
             }
         }
     }
@@ -65,10 +65,17 @@ async fn only_rows_that_enough_people_share_go_out_and_only_so_many_a_day() {
     let oracle = Oracle::over(&sandbox.layout).await;
     let groups = |keys: &str| format!("SELECT {keys}, count(*) AS rows, count(DISTINCT subject) AS n FROM dfe.attainment GROUP BY {keys}");
 
+    // The band is not shown, and counts all the same.
     let of_regions = sandbox.query("SELECT region FROM dfe.attainment").await.unwrap();
     let mut delivered: usize = of_regions.batches.iter().map(RecordBatch::num_rows).sum();
+    let both = shared(&oracle.query(&groups("region, disadvantage_band")).await, 2, 20);
+    let mut by_region: BTreeMap<Vec<Option<String>>, usize> = BTreeMap::new();
+    for (row, rows) in both {
+        *by_region.entry(row[..1].to_vec()).or_default() += rows;
+    }
+    assert_eq!(counted(&of_regions.batches, 1), by_region);
     let all = oracle.query(&groups("region")).await;
-    assert_eq!(counted(&of_regions.batches, 1), shared(&all, 1, 20));
+    assert_ne!(by_region, shared(&all, 1, 20), "the band makes a difference");
     let few: BTreeMap<_, _> = shared(&all, 1, 0).into_iter().filter(|(region, _)| !shared(&all, 1, 20).contains_key(region)).collect();
     assert!(few.contains_key(&vec![Some("Isles of Scilly".to_owned())]), "nine people live there: {few:?}");
     let rules = of_regions.summary["rules"].to_string();
@@ -113,5 +120,27 @@ async fn a_department_that_says_nothing_of_rows_gets_the_strictest_reading() {
     let answer = sandbox.query(ROWS).await.unwrap();
     let kept = shared(&oracle.query(groups).await, 2, 10);
     assert!(!kept.is_empty());
+    assert_eq!(counted(&answer.batches, 2), kept);
+}
+
+/// Who is in one department only does not make another's people enough: rows are alike where the same departments have them.
+#[tokio::test]
+async fn after_a_full_join_no_department_lifts_the_rows_of_another() {
+    let describe = |federation: &mut Federation| {
+        for (department, column) in [("dfe", "region"), ("dwp", "claiming")] {
+            let dataset = federation.agreements[0].datasets.iter_mut().find(|d| d.department == department).unwrap();
+            dataset.columns.iter_mut().find(|(name, _)| name == column).unwrap().1.push(Use::Output);
+        }
+    };
+    let sandbox = Sandbox::with(2_000, describe, |_| {}).await;
+    let oracle = Oracle::over(&sandbox.layout).await;
+    let joined = "FROM dfe.attainment a FULL JOIN dwp.claims c ON a.subject = c.subject";
+    let by = |keys: &str| {
+        let subjects = "count(DISTINCT coalesce(a.subject, c.subject)) AS n";
+        format!("SELECT a.region, c.claiming, count(*) AS rows, {subjects} {joined} GROUP BY {keys}")
+    };
+    let answer = sandbox.query(&format!("SELECT a.region, c.claiming {joined}")).await.unwrap();
+    let kept = shared(&oracle.query(&by("a.region, c.claiming, a.subject IS NULL, c.subject IS NULL")).await, 2, 10);
+    assert!(kept.len() > 5, "{kept:?}");
     assert_eq!(counted(&answer.batches, 2), kept);
 }

@@ -1,5 +1,6 @@
 //! The departments' own databases as sources: real servers, started by the suite.
 
+mod finite;
 mod mysql;
 mod objects;
 #[cfg(feature = "odbc")]
@@ -187,11 +188,16 @@ fn into_the_office(layout: &Layout, postgres: &Postgres) {
 
 /// The claims of a sample of this many people.
 async fn data(people: u64) -> Copied {
+    data_of(people, "dwp").await
+}
+
+/// A department's first dataset of a sample of this many people.
+async fn data_of(people: u64, department: &str) -> Copied {
     let folder = tempfile::tempdir().unwrap();
     let today = chrono::Utc::now().date_naive();
     let made = concordat::federation::make(&concordat::sample::federation(today), &folder.path().join("world"), today).unwrap();
     concordat::sample::Sample::of(people).write(&made.layout).unwrap();
-    copied(&made.layout, "dwp").await
+    copied(&made.layout, department).await
 }
 
 #[tokio::test]

@@ -39,6 +39,9 @@ where some are and the statement groups by several plain columns, it asks once m
 of these tells the most. Nothing is told that the answers would not tell. Each is a question like any other: it is judged, protected,
 logged and counted against your quotas.
 
+Cells: --cells adds a column NAME_status after each protected value: told, rounded (or noisy), or withheld with every reason that can be
+the cause, without saying which. A table shows withheld values as · and the statuses below.
+
 Output: table rounds numbers; the others are exact. csv has empty cells for withheld values and says why in the column 'withheld';
 import its texts as texts: a spreadsheet takes one that begins with =, +, - or @ for a formula. arrow is the stream format
 (application/vnd.apache.arrow.stream), into a file named *.arrow the file format. arrow and parquet carry what the gateway states of the
@@ -56,6 +59,9 @@ pub(crate) struct Query {
     /// Let the query run on by itself, and print the id with which `concordat result` picks its answer up
     #[arg(long, conflicts_with_all = ["parameters", "output", "to"])]
     detach: bool,
+    /// Say of each value whether it is told, rounded or withheld, and why it can have been
+    #[arg(long, conflicts_with = "preview")]
+    cells: bool,
     /// Say how much of the answer would be withheld, and what coarser grouping keeps more, without showing a value
     #[arg(long, conflicts_with = "detach")]
     preview: bool,
@@ -100,7 +106,7 @@ pub(crate) async fn run(query: Query) -> Result<()> {
     let parameters = Parameters::parse(&query.parameters)?;
     let sql = question.view.as_deref().map_or_else(|| question.sql.clone().unwrap_or_default(), of_view);
     if query.detach {
-        let id = query.target.connect().await?.at_least(&query.at_least).detach(&sql).await?;
+        let id = query.target.connect().await?.at_least(&query.at_least).cells(query.cells).detach(&sql).await?;
         out::progress(&format!("pick the answer up with: {} result {id}", super::program()));
         return out::result(&format!("{id}\n"));
     }
@@ -110,7 +116,7 @@ pub(crate) async fn run(query: Query) -> Result<()> {
     let format = query.delivery.format(query.target.saved_output()?)?;
     let progress = query.delivery.watch();
     progress.stage(Stage::Connecting);
-    let client = query.target.connect().await?.at_least(&query.at_least);
+    let client = query.target.connect().await?.at_least(&query.at_least).cells(query.cells);
     let reading = client.ask(&sql, &parameters, progress.clone()).await?;
     query.delivery.deliver(question.view.as_deref(), reading, format, &progress).await
 }

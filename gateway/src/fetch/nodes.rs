@@ -59,6 +59,8 @@ struct Node {
     server_name: String,
     channel: RwLock<Traced>,
     described: Mutex<Option<(Instant, Arc<Description>)>>,
+    /// When it was last asked and described itself as it should. Stays when it cannot be reached any more.
+    heard: RwLock<Option<Instant>>,
     recovery: Recovery,
     clock: Offset,
     returns: Returns,
@@ -80,6 +82,7 @@ impl Nodes {
                 server_name: department.server_name.clone(),
                 channel: RwLock::new(channel),
                 described: Mutex::new(None),
+                heard: RwLock::default(),
                 recovery: Recovery::default(),
                 clock: Offset::default(),
                 returns: Returns::default(),
@@ -215,17 +218,37 @@ impl Nodes {
         Ok(fresh)
     }
 
+    /// That a node has said of itself, at most so long ago, where its consent ledger stands; else it is asked now.
+    ///
+    /// # Errors
+    /// As [`Nodes::describe`].
+    pub(super) async fn heard(&self, department: &Name, age: Duration) -> Result<(), Refusal> {
+        let node = self.node(department)?;
+        if node.heard_within(age) {
+            return Ok(());
+        }
+        node.recovery.refused(Instant::now())?;
+        let mut described = node.described.lock().await;
+        if node.heard_within(age) {
+            return Ok(());
+        }
+        let fresh = self.described(node).await?;
+        *described = Some((Instant::now(), Arc::new(fresh)));
+        Ok(())
+    }
+
     /// What a node says of itself now.
     pub(crate) async fn describe_now(&self, department: &Name) -> Result<Description, Refusal> {
         self.described(self.node(department)?).await
     }
 
     async fn described(&self, node: &Node) -> Result<Description, Refusal> {
-        let seen = self.ledgers.seen(&node.department);
+        let (asked, seen) = (Instant::now(), self.ledgers.seen(&node.department));
         let description = node.describe().await?;
         let others = self.by_department.values().filter(|other| other.department != node.department);
         clocks::judge(&node.department, node.clock.ahead(), others.filter_map(|other| other.clock.ahead()))?;
         self.ledgers.check(&node.department, seen, standing(&description)).await?;
+        *node.heard.write().unwrap_or_else(PoisonError::into_inner) = Some(asked);
         Ok(description)
     }
 
@@ -277,6 +300,10 @@ impl Nodes {
 impl Node {
     fn channel(&self) -> Traced {
         self.channel.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn heard_within(&self, age: Duration) -> bool {
+        self.heard.read().unwrap_or_else(PoisonError::into_inner).is_some_and(|asked| asked.elapsed() <= age)
     }
 
     async fn call<T>(&self, future: impl Future<Output = Result<tonic::Response<T>, Status>>) -> Result<T, Refusal> {

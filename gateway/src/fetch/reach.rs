@@ -4,6 +4,7 @@
 //! ```text
 //! a department that the query reads, or of which the caller wants a version  →  asked after the query started
 //! any other party of the agreement                                           →  asked at most `max_consent_age` ago, else asked now
+//! any other department of the agreement's mission ([`mission`])              →  where its ledger stands, as old at most, else asked now
 //! ```
 //!
 //! What cannot be had refuses the query. A list is used with its node's signed statement only, and only for the data of other
@@ -16,10 +17,11 @@
 mod applied;
 mod list;
 mod lists;
+mod mission;
 mod room;
 mod told;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -67,11 +69,12 @@ impl Fetcher {
     /// Gives every release of a query the lists of those who are to be removed from it.
     ///
     /// # Errors
-    /// [`Code::Outdated`] where what another party recorded is older than the agreement allows; refusals that name the department.
+    /// [`Code::Outdated`] where what another party recorded, or is known of another department of the mission, is older than the agreement
+    /// allows; refusals that name the department.
     pub(super) async fn withhold(&self, specs: &[Arc<ReleaseSpec>], errand: &Errand<'_>) -> Result<Vec<Applied>, Refusal> {
         let read: BTreeSet<&Name> = specs.iter().map(|spec| &spec.dataset().department).collect();
         let mut wanted: HashMap<Key, (&Agreement, Need)> = HashMap::new();
-        let mut of_specs = Vec::new();
+        let (mut of_specs, mut beside) = (Vec::new(), BTreeMap::new());
         for spec in specs {
             let (agreement, domain) = (agreement(errand.agreements, &spec.permit.agreement)?, domain(spec, errand.now)?);
             let mut keys = Vec::new();
@@ -88,8 +91,16 @@ impl Fetcher {
                 wanted.insert(key.clone(), (agreement, need));
                 keys.push(key);
             }
+            if !keys.is_empty() {
+                for department in mission::others(errand.agreements, errand.signatures, agreement, errand.now) {
+                    let age = beside.entry(department).or_insert(agreement.max_consent_age);
+                    *age = (*age).min(agreement.max_consent_age);
+                }
+            }
             of_specs.push((spec, keys));
         }
+        beside.retain(|department, _| !read.contains(department));
+        try_join_all(beside.into_iter().map(|(department, age)| self.heard(department, age, errand))).await?;
         let asked = wanted.into_iter().map(|(key, (agreement, need))| self.awaited(key, agreement, need, errand));
         let held: HashMap<Key, Held> = try_join_all(asked).await?.into_iter().collect();
         for (spec, keys) in of_specs {
@@ -104,6 +115,14 @@ impl Fetcher {
             Applied::new(key.department.as_str(), held.standing, as_of)
         };
         Ok(held.iter().map(applied).collect())
+    }
+
+    /// That where a department's ledger stands is known from long enough ago.
+    async fn heard(&self, department: &Name, age: ConsentAge, errand: &Errand<'_>) -> Result<(), Refusal> {
+        errand.awaited.begin(department);
+        let heard = self.nodes.heard(department, age.duration()).await;
+        errand.awaited.end(department);
+        heard.map_err(|refusal| unheard(department, age, refusal))
     }
 
     async fn awaited(&self, key: Key, agreement: &Agreement, need: Need, errand: &Errand<'_>) -> Result<(Key, Held), Refusal> {
@@ -184,15 +203,22 @@ impl Fetcher {
     }
 }
 
-/// What the query does not read, and cannot do without. What a node did wrong, or the log could not hold, stays what it is.
 fn outdated(department: &Name, age: ConsentAge, cause: Refusal) -> Refusal {
+    let what = format!("withdrawals and objections recorded by department '{department}' reach this data, and those known here are");
+    too_old(department, &what, age, cause)
+}
+
+fn unheard(department: &Name, age: ConsentAge, cause: Refusal) -> Refusal {
+    let what = format!("department '{department}' belongs to this query's mission, and what is known here of its consent ledger is");
+    too_old(department, &what, age, cause)
+}
+
+/// What the query does not read, and cannot do without. What a node did wrong, or the log could not hold, stays what it is.
+fn too_old(department: &Name, what: &str, age: ConsentAge, cause: Refusal) -> Refusal {
     if !matches!(cause.code, Code::NodeUnavailable | Code::NodeTimeout | Code::NodeRefused) {
         return cause;
     }
-    let message = format!(
-        "withdrawals and objections recorded by department '{department}' reach this data, and those known here are more than {age} old: {}",
-        cause.message
-    );
+    let message = format!("{what} more than {age} old: {}", cause.message);
     let advice = cause.advice.unwrap_or_else(|| "try again later; `concordat departments` shows which nodes answer".into());
     let refusal = Refusal::new(Code::Outdated, message).department(department).advice(advice);
     cause.operator.into_iter().fold(refusal, Refusal::operator)
@@ -211,6 +237,9 @@ mod tests {
             assert_eq!((refusal.code, refusal.department.as_deref()), (Code::Outdated, Some("dhsc")));
             assert!(refusal.message.contains("more than 15 minutes old: why") && refusal.operator.is_some(), "{refusal}");
         }
+        let refusal = unheard(&department, ConsentAge::default(), Refusal::new(Code::NodeTimeout, "why"));
+        assert_eq!((refusal.code, refusal.department.as_deref()), (Code::Outdated, Some("dhsc")));
+        assert!(refusal.message.contains("'dhsc' belongs to this query's mission") && refusal.message.contains("more than 15 minutes old"));
         assert_eq!(refused(Code::NodeFaulty).code, Code::NodeFaulty);
         assert_eq!(refused(Code::LogUnavailable).code, Code::LogUnavailable);
     }

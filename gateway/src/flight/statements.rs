@@ -123,7 +123,7 @@ impl Statements {
             Ok(taken) => taken,
             Err(refusal) => return Err(pipeline::refused_unopened(gateway, &caller, refusal).await),
         };
-        let caller = caller.demanding(&announced.at_least);
+        let caller = caller.demanding(&announced.at_least).asking(announced.described.cells);
         let stop = CancellationToken::new();
         self.running().insert(id, stop.clone());
         // Who leaves before the answer begins cancels it.

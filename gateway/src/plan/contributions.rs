@@ -1,10 +1,10 @@
 //! The aggregate that looks at each subject's contribution to a value: how the value is spread over its contributors and, where an
-//! agreement asks for noise, the sum of their record keys. It runs once per group and subject, above the inner level of
+//! agreement asks for noise, the sums of their keys. It runs once per group and subject, above the inner level of
 //! `summarise/levels.rs`; `Protect` reads what it finds.
 //!
 //! ```text
-//! contributions(own Float64, subject) -> FixedSizeBinary(80)     own: the subject's sum, or its number of rows
-//! shares(own Float64, subject)        -> FixedSizeBinary(80)     the same where a subject stands in several rows of the inner level
+//! contributions(own Float64, subject) -> FixedSizeBinary(88)     own: the subject's sum, or its number of rows
+//! shares(own Float64, subject)        -> FixedSizeBinary(88)     the same where a subject stands in several rows of the inner level
 //! ```
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use concordat_protect::Spread;
 use concordat_protect::behind::LARGEST;
-use concordat_protect::noise::{Secret, record_key};
+use concordat_protect::noise::{Secret, contribution_key, record_key};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray as _, BooleanArray, FixedSizeBinaryArray, FixedSizeBinaryBuilder};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
 use datafusion::common::{Result, ScalarValue, internal_datafusion_err};
@@ -22,8 +22,8 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, Expr, ExprFunctionExt as _, GroupsAccumulator, Signature, Volatility,
 };
 
-/// Numbers of a state: absolute sum, the largest, how many are not zero, lowest, highest, record keys.
-const NUMBERS: usize = LARGEST + 5;
+/// Numbers of a state: absolute sum, the largest, how many are not zero, lowest, highest, keys of people and of contributions.
+const NUMBERS: usize = LARGEST + 6;
 const WIDTH: i32 = (NUMBERS * 8) as i32;
 
 /// What the contributors of one value add up to.
@@ -31,27 +31,33 @@ const WIDTH: i32 = (NUMBERS * 8) as i32;
 pub(super) struct Contributed {
     pub(super) spread: Spread,
     /// The wrapping sum of their record keys.
-    pub(super) keys: u64,
+    pub(super) people: u64,
+    /// And of their contributions' keys.
+    pub(super) contributions: u64,
 }
 
 impl Contributed {
-    fn add(&mut self, own: f64, subject: &[u8], secret: Option<&Secret>) {
+    pub(super) fn add(&mut self, own: f64, subject: &[u8], secret: Option<&Secret>) {
         self.spread.add(own);
         // Who adds nothing would make the noise another one.
         if let Some(secret) = secret.filter(|_| own != 0.0) {
-            self.keys = self.keys.wrapping_add(record_key(secret, subject));
+            let person = record_key(secret, subject);
+            self.people = self.people.wrapping_add(person);
+            self.contributions = self.contributions.wrapping_add(contribution_key(secret, person, own));
         }
     }
 
     fn merge(&mut self, other: &Self) {
         self.spread.merge(&other.spread);
-        self.keys = self.keys.wrapping_add(other.keys);
+        self.people = self.people.wrapping_add(other.people);
+        self.contributions = self.contributions.wrapping_add(other.contributions);
     }
 
     fn numbers(&self) -> [u64; NUMBERS] {
         let Spread { absolute, largest, nonzero, lowest, highest } = self.spread;
         let mut numbers = [0; NUMBERS];
-        let all = [absolute].into_iter().chain(largest).map(f64::to_bits).chain([nonzero, lowest.to_bits(), highest.to_bits(), self.keys]);
+        let others = [nonzero, lowest.to_bits(), highest.to_bits(), self.people, self.contributions];
+        let all = [absolute].into_iter().chain(largest).map(f64::to_bits).chain(others);
         numbers.iter_mut().zip(all).for_each(|(kept, number)| *kept = number);
         numbers
     }
@@ -68,8 +74,8 @@ impl Contributed {
         for size in &mut largest {
             *size = f64::from_bits(next()?);
         }
-        let (nonzero, lowest, highest, keys) = (next()?, f64::from_bits(next()?), f64::from_bits(next()?), next()?);
-        Ok(Self { spread: Spread { absolute, largest, nonzero, lowest, highest }, keys })
+        let (nonzero, lowest, highest) = (next()?, f64::from_bits(next()?), f64::from_bits(next()?));
+        Ok(Self { spread: Spread { absolute, largest, nonzero, lowest, highest }, people: next()?, contributions: next()? })
     }
 
     /// What the aggregate found for the group of `row`.
@@ -268,5 +274,28 @@ impl Accumulator for Shares {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_read_as_it_was_written_and_who_adds_nothing_is_not_in_its_keys() {
+        let secret = Secret::new([5; 16]);
+        let of = |own: &[f64]| {
+            let mut found = Contributed::default();
+            own.iter().zip(0_u8..).for_each(|(own, subject)| found.add(*own, &[subject; 16], Some(&secret)));
+            found
+        };
+        let some = of(&[7.0, -2.5, 1.0]);
+        assert_eq!(Contributed::read(&some.bytes()).unwrap(), some);
+        assert!(Contributed::read(&some.bytes()[8..]).is_err());
+        let more = of(&[7.0, -2.5, 1.0, 0.0, 0.0]);
+        assert_eq!((some.people, some.contributions, some.spread.nonzero), (more.people, more.contributions, more.spread.nonzero));
+        // The same people, of whom one has another value.
+        let other = of(&[7.0, -2.5, 2.0]);
+        assert!(some.people == other.people && some.contributions != other.contributions);
     }
 }

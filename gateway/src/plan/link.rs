@@ -18,7 +18,8 @@ impl Rows {
     /// The columns that the statement cannot name, and that are carried along.
     pub(super) fn hidden(&mut self) -> impl Iterator<Item = &mut Column> {
         let present = self.present.iter_mut().filter_map(|present| present.column.as_mut());
-        std::iter::once(&mut self.subject).chain(present).chain(self.linked.as_mut().map(|linked| &mut linked.column))
+        let compared = self.compared.iter_mut().filter_map(|(_, column)| column.as_mut());
+        std::iter::once(&mut self.subject).chain(present).chain(self.linked.as_mut().map(|linked| &mut linked.column)).chain(compared)
     }
 
     /// Refuses rows that come through a link dataset, where they cannot be protected.

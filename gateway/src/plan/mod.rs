@@ -27,6 +27,7 @@ mod summarise;
 mod tally;
 #[cfg(test)]
 pub(crate) mod tests;
+mod values;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -77,6 +78,7 @@ pub struct Plan {
     task: Arc<TaskContext>,
     uses: ColumnUses,
     columns: SchemaRef,
+    values: Vec<bool>,
     masked: bool,
     minimum: u32,
     magnitudes: bool,
@@ -97,7 +99,7 @@ impl Plan {
         let mut state = session::state(permit, engine.partitions, engine.runtime).map_err(refusal_of)?;
         let plan = statement::resolve(&mut state, permit, question, views).await?;
         let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).map_err(failure::refusal_of_statement)?;
-        let mut rewriter = Rewriter::new(permit, engine.noise);
+        let mut rewriter = Rewriter::new(permit, engine.noise, &plan).map_err(refusal_of)?;
         let (logical, masked) = protected(&mut rewriter, plan).map_err(refusal_of)?;
         permit.judge(&rewriter.uses)?;
         if let Some(refusal) = rewriter.unfit {
@@ -106,6 +108,8 @@ impl Plan {
         substitution::bounded(&logical).map_err(refusal_of)?;
         let width = logical.schema().fields().len() - usize::from(masked);
         let columns = answer_columns(&logical, width);
+        let mut values = values::values(&logical).map_err(refusal_of)?;
+        values.truncate(width);
         // No row is read here: what fails is the statement's own, a constant that cannot be computed for example.
         let physical = state.create_physical_plan(&logical).await.map_err(failure::refusal_of_statement)?;
         let physical = yielding(physical).map_err(refusal_of)?;
@@ -114,6 +118,7 @@ impl Plan {
             task: state.task_ctx(),
             uses: rewriter.uses,
             columns,
+            values,
             masked,
             minimum: rewriter.minimum,
             magnitudes: rewriter.magnitudes,
@@ -175,6 +180,11 @@ impl Plan {
     /// The statement's columns, as the caller sees them.
     pub(crate) fn columns(&self) -> &SchemaRef {
         &self.columns
+    }
+
+    /// Of each of them, whether it is of values that passed `Protect` or are computed from such.
+    pub(crate) fn values(&self) -> &[bool] {
+        &self.values
     }
 
     /// Whether the last column of the running plan is the mask.

@@ -37,7 +37,7 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, Distribution, Exec
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use futures::TryStreamExt as _;
 
-pub(super) use rule::{Kind, Rule, Value};
+pub(super) use rule::{Kind, Number, Rest, Rule, Value};
 
 use super::margins::ExpandPlanner;
 use super::sharing::SharingPlanner;
@@ -58,6 +58,12 @@ impl Protect {
     /// Over an input of the shape that `rule` says.
     pub(super) fn try_new(input: LogicalPlan, rule: Rule) -> Result<Self> {
         Self::with(input, Arc::new(rule))
+    }
+
+    /// Of its keys and values, in order, which are values.
+    pub(super) fn values(&self) -> Vec<bool> {
+        let Rule { keys, values, .. } = self.rule.as_ref();
+        [vec![false; *keys], vec![true; values.len()]].concat()
     }
 
     fn with(input: LogicalPlan, rule: Arc<Rule>) -> Result<Self> {

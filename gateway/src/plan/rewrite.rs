@@ -23,13 +23,14 @@ use concordat_policy::column::{LINKED, SUBJECT};
 use concordat_policy::{Code, ColumnUses, DatasetName, Permit, Refusal, Use};
 use concordat_protect::noise::Secret;
 use datafusion::catalog::default_table_source::source_as_provider;
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Column, Result};
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, LogicalPlanBuilder, Projection, Sort, SubqueryAlias, TableScan};
 use datafusion::prelude::col;
 
 use super::expression::{Place, Read, not_offered};
 use super::release_table::ReleaseTable;
-use super::rows_out::RowsOut;
+use super::rows_out::{RowsOut, compared};
 use super::shape::{Linked, Origin, Present, Rows, Safe, Shape, SourceColumn, Visible, find, refuse};
 use super::tally::Tally;
 
@@ -39,6 +40,9 @@ const MAX_NODES: usize = 500;
 /// The walker and what it has noted so far.
 pub(super) struct Rewriter<'a> {
     pub(super) permit: &'a Permit,
+    /// Every dataset that the statement reads. Each number is protected by the strictest rules of all of them, as the answer says:
+    /// arithmetic above `Protect` compares numbers of different datasets.
+    pub(super) read: BTreeSet<DatasetName>,
     /// The uses of columns.
     pub(super) uses: ColumnUses,
     /// Datasets that subqueries of the node at hand read.
@@ -68,9 +72,11 @@ pub(super) struct Rewriter<'a> {
 }
 
 impl<'a> Rewriter<'a> {
-    pub(super) fn new(permit: &'a Permit, secret: Secret) -> Self {
-        Self {
+    /// Of the statement with this plan.
+    pub(super) fn new(permit: &'a Permit, secret: Secret, plan: &LogicalPlan) -> Result<Self> {
+        Ok(Self {
             permit,
+            read: read_by(plan)?,
             uses: ColumnUses::default(),
             subquery_datasets: BTreeSet::new(),
             correlated: false,
@@ -85,7 +91,7 @@ impl<'a> Rewriter<'a> {
             tallies: Vec::new(),
             nodes: 0,
             names: 0,
-        }
+        })
     }
 
     /// A column name that no statement can write.
@@ -181,9 +187,22 @@ impl<'a> Rewriter<'a> {
         let column = visible.iter().find(|v| v.column.name == LINKED).map(|v| v.column.clone());
         let linked = column.zip(linked).map(|(column, label)| Linked { label, column });
         let present = vec![Present { dataset: dataset.clone(), label: label.clone(), column: None }];
+        let compared = compared(self.permit, &dataset, &visible);
         let (subject_of, datasets) = (BTreeSet::from([dataset.clone()]), BTreeSet::from([dataset]));
         let narrowed_by = Vec::new();
-        Ok(Shape::Rows(Rows { plan, subject, label, linked, present, subject_of, visible, datasets, narrowed_by, limited: false }))
+        Ok(Shape::Rows(Rows {
+            plan,
+            subject,
+            label,
+            linked,
+            present,
+            subject_of,
+            visible,
+            compared,
+            datasets,
+            narrowed_by,
+            limited: false,
+        }))
     }
 
     fn alias(&mut self, alias: SubqueryAlias, outer: Option<&[Visible]>) -> Result<Shape> {
@@ -317,4 +336,17 @@ impl<'a> Rewriter<'a> {
         let visible = safe.visible();
         LogicalPlanBuilder::from(safe.plan).project(visible.into_iter().map(col))?.build()
     }
+}
+
+/// The datasets of a plan, those of its subqueries too.
+fn read_by(plan: &LogicalPlan) -> Result<BTreeSet<DatasetName>> {
+    let mut datasets = BTreeSet::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            let provider = source_as_provider(&scan.source)?;
+            datasets.extend(provider.downcast_ref::<ReleaseTable>().map(|table| table.dataset().clone()));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(datasets)
 }

@@ -12,6 +12,14 @@
 //! ORDER BY and LIMIT choose among the rows that stay. Which columns count, and how many subjects must share them, the agreements
 //! say ([`concordat_policy::row_level`]): of several owners the largest number counts, and each owner's columns.
 //!
+//! Columns that an agreement names in `over` count whether or not the statement shows them: else `SELECT year` would show the years of
+//! rows whose region and year few share. They are carried along beside the pseudonym (`link.rs`), fetched for it, and not put out:
+//! that is the rule's use of them and not the caller's, so it is not judged as `output`, which the agreement permits of them anyway.
+//! Where a GROUP BY the subject has lost one, the statement is refused.
+//!
+//! Rows are alike only where the same datasets have a row of their subject: after an outer join nobody lifts another department's rows
+//! with subjects that they made up.
+//!
 //! It does not keep two answers from being compared. Where a pseudonym stands in the answer, two answers could be put together row by
 //! row; so each must then hold every column that counts.
 
@@ -49,15 +57,54 @@ pub(crate) struct Quota {
 impl Rewriter<'_> {
     /// The rows that the caller may see: cut down to what the statement can name, without those that too few subjects share.
     pub(super) fn rows_out(&mut self, rows: Rows) -> Result<LogicalPlan> {
-        self.unfit =
-            self.unfit.take().or_else(|| unordered(&self.sorted, &rows.visible)).or_else(|| pseudonyms(self.permit, &rows.visible));
-        let keys = rows.visible.iter().filter(|visible| counts(self.permit, &visible.origin)).map(|visible| visible.column.clone());
-        let subjects = std::iter::once(&rows.subject).chain(rows.linked.as_ref().map(|linked| &linked.column));
-        let operator = RowsOfFew::over(least(self.permit, &rows), keys.collect(), subjects.cloned().collect());
+        let unfit = self.unfit.take().or_else(|| unordered(&self.sorted, &rows.visible));
+        self.unfit = unfit.or_else(|| pseudonyms(self.permit, &rows.visible)).or_else(|| lost(&rows));
+        let shown = rows.visible.iter().filter(|visible| counts(self.permit, &visible.origin)).map(|visible| &visible.column);
+        let keys = shown.chain(hidden(&rows)).cloned().collect();
+        let subjects = std::iter::once(&rows.subject).chain(rows.linked.as_ref().map(|linked| &linked.column)).cloned().collect();
+        let present = rows.present.iter().filter_map(|present| present.column.clone()).collect();
+        let operator = RowsOfFew::over(least(self.permit, &rows), keys, subjects, present);
         self.out = Some(bound(self.permit, &rows));
         let plan = beneath(rows.plan, operator)?;
         LogicalPlanBuilder::from(plan).project(rows.visible.into_iter().map(|v| Expr::Column(v.column)))?.build()
     }
+}
+
+/// The columns by which an agreement compares the rows of a dataset that is scanned, and where they stand.
+pub(super) fn compared(permit: &Permit, dataset: &DatasetName, visible: &[Visible]) -> Vec<(SourceColumn, Option<Column>)> {
+    let over = permit.dataset(dataset).and_then(|permit| permit.dataset.row_level.over.as_ref());
+    let named = over.into_iter().flatten().map(|column| (dataset.clone(), column.clone()));
+    still_there(named.map(|source| (source, None)).collect(), visible)
+}
+
+/// The same columns in rows that have these and no others.
+pub(super) fn still_there(compared: Vec<(SourceColumn, Option<Column>)>, visible: &[Visible]) -> Vec<(SourceColumn, Option<Column>)> {
+    let place = |source: &SourceColumn| visible.iter().find(|v| is(&v.origin, source)).map(|v| v.column.clone());
+    compared.into_iter().map(|(source, _)| (source.clone(), place(&source))).collect()
+}
+
+/// Whether it is the dataset's column as it is.
+fn is(origin: &Origin, source: &SourceColumn) -> bool {
+    matches!(origin, Origin::Source(column) if column == source)
+}
+
+/// The columns by which rows are compared and that the answer does not show as they are.
+fn hidden(rows: &Rows) -> impl Iterator<Item = &Column> {
+    let unseen = move |source: &SourceColumn| !rows.visible.iter().any(|visible| is(&visible.origin, source));
+    rows.compared.iter().filter(move |(source, _)| unseen(source)).filter_map(|(_, column)| column.as_ref())
+}
+
+/// The refusal of rows of which it is not known any more by what they are compared, or of which datasets they are.
+fn lost(rows: &Rows) -> Option<Refusal> {
+    if let Some(((dataset, column), _)) = rows.compared.iter().find(|(_, column)| column.is_none()) {
+        let message = format!("rows of {dataset} are compared by {column}, which GROUP BY a subject has left out");
+        let advice = format!("add {column} of {dataset} to the GROUP BY; the agreement's row_level names it in over");
+        return Some(Refusal::new(Code::Disclosure, message).department(&dataset.department).advice(advice));
+    }
+    rows.present.is_empty().then(|| {
+        let message = "after an outer join and GROUP BY a subject it is not known any more of which datasets a row is";
+        Refusal::new(Code::Disclosure, message).advice("show the joined rows as they are, or join without LEFT, RIGHT and FULL")
+    })
 }
 
 /// How many subjects must share a row: the largest number of those whose data is read.
@@ -197,12 +244,14 @@ mod tests {
     use concordat_policy::Signatures;
     use datafusion::physical_plan::displayable;
 
-    /// The agreement with `row_level` of people, and two more columns that may be put out: the pseudonym and the region.
+    /// The agreement with `row_level` of people, and two more columns that may be put out: the pseudonym and the region. The year may be
+    /// summarised.
     fn permit(row_level: &str) -> Permit {
         let text = AGREEMENT
             .replacen("[dataset.columns]\n", &format!("{row_level}\n[dataset.columns]\n"), 1)
             .replacen("[\"join\", \"aggregate\", \"group_by\"]", "[\"join\", \"aggregate\", \"group_by\", \"output\"]", 1)
-            .replacen("[\"group_by\", \"filter\"]", "[\"group_by\", \"filter\", \"output\"]", 1);
+            .replacen("[\"group_by\", \"filter\"]", "[\"group_by\", \"filter\", \"output\"]", 1)
+            .replacen("[\"output\", \"filter\"]", "[\"output\", \"filter\", \"aggregate\"]", 1);
         let agreement = agreed(&text);
         let mut signatures = Signatures::default();
         sign(&mut signatures, &agreement, &[]);
@@ -242,7 +291,14 @@ mod tests {
         for (row_level, sql, keys) in [
             ("", "SELECT year, region FROM a.people", 2),
             (STATED, "SELECT year, region FROM a.people", 1),
-            (STATED, "SELECT year FROM a.people", 0),
+            // What counts does so unseen, wherever the statement leaves it out.
+            (STATED, "SELECT year FROM a.people", 1),
+            (STATED, "SELECT year AS y FROM (SELECT year FROM a.people WHERE age > 3) AS t ORDER BY y LIMIT 5", 1),
+            (STATED, "SELECT y FROM (SELECT year AS y FROM (SELECT year FROM a.people ORDER BY year LIMIT 50) AS t) AS u", 1),
+            (STATED, "SELECT coalesce(region, 'none') AS r FROM a.people", 2),
+            (STATED, "SELECT p.year FROM a.people p JOIN b.claims c ON p.subject = c.subject", 1),
+            (STATED, "SELECT p.year FROM b.claims c LEFT JOIN a.people p ON p.subject = c.subject", 1),
+            (STATED, "SELECT y FROM (SELECT region, min(year) AS y FROM a.people GROUP BY subject, region) AS t", 1),
             (STATED, "SELECT region, region IS NULL AS absent FROM a.people", 2),
             ("", "SELECT year FROM a.people ORDER BY year LIMIT 5", 1),
             ("", "SELECT year FROM (SELECT year, region FROM a.people ORDER BY year LIMIT 50) AS t", 1),
@@ -260,6 +316,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn rows_are_alike_only_where_the_same_datasets_have_a_row() {
+        for (join, may_lack) in [("JOIN", 0), ("LEFT JOIN", 1), ("RIGHT JOIN", 1), ("FULL JOIN", 2)] {
+            let sql = format!("SELECT p.year FROM a.people p {join} b.claims c ON p.subject = c.subject");
+            let shown = displayable(planned(STATED, &sql).await.physical().as_ref()).indent(false).to_string();
+            let present = shown.split_once("present=[").and_then(|(_, rest)| rest.split_once(']')).unwrap().0;
+            assert_eq!(present.split(", ").filter(|column| !column.is_empty()).count(), may_lack, "{sql}: {shown}");
+        }
+    }
+
+    #[tokio::test]
     async fn what_would_tell_beyond_the_rows_is_refused() {
         for (row_level, sql, says) in [
             ("", "SELECT year FROM a.people ORDER BY region", "the order of single subjects' rows would tell a.people.region"),
@@ -272,6 +338,12 @@ mod tests {
             ("", "SELECT subject, year FROM a.people", "names no columns to go by"),
             (STATED, "SELECT subject, year FROM a.people", "without region beside it"),
             (STATED, "SELECT subject, region IS NULL AS absent FROM a.people", "without region beside it"),
+            (STATED, "SELECT min(year) AS y FROM a.people GROUP BY subject", "are compared by region"),
+            (
+                STATED,
+                "SELECT region, min(year) AS y FROM a.people p LEFT JOIN b.claims c ON p.subject = c.subject GROUP BY p.subject, region",
+                "of which datasets a row is",
+            ),
         ] {
             let refusal = planned_under(permit(row_level), sql).await.err().unwrap_or_else(|| panic!("planned: {sql}"));
             assert!(refusal.code == Code::Disclosure && refusal.message.contains(says) && refusal.advice.is_some(), "{sql}: {refusal:?}");

@@ -37,6 +37,9 @@ pub(super) struct Rows {
     pub(super) subject_of: BTreeSet<DatasetName>,
     /// The columns that the statement can name.
     pub(super) visible: Vec<Visible>,
+    /// The columns by which rows of the datasets that are joined are compared wherever they are put out, and where each stands; `None`
+    /// where the rows do not have it any more.
+    pub(super) compared: Vec<(SourceColumn, Option<Column>)>,
     /// Every dataset read below, subqueries included.
     pub(super) datasets: BTreeSet<DatasetName>,
     /// Conditions below that read one source column only: they narrow the keys a group can have.
@@ -56,6 +59,14 @@ impl Rows {
     pub(super) fn uncertain<'a>(&self, datasets: impl Iterator<Item = &'a DatasetName>) -> BTreeSet<DatasetName> {
         let certain = |dataset: &DatasetName| self.present.iter().any(|p| p.dataset == *dataset && p.column.is_none());
         datasets.filter(|dataset| !certain(dataset)).cloned().collect()
+    }
+
+    /// Those of `datasets` whose subjects rows may be of without being in others, as a full join makes them.
+    pub(super) fn of_either<'a>(&self, datasets: impl Iterator<Item = &'a DatasetName>) -> BTreeSet<DatasetName> {
+        if self.subject_of.len() < 2 {
+            return BTreeSet::new();
+        }
+        self.uncertain(datasets.filter(|dataset| self.subject_of.contains(*dataset)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! `RowsOfFew`: leaves out the rows that fewer than k distinct subjects share, and keeps the others as they are, in their order.
 //!
-//! Two rows are shared where the columns that count are equal in both, nulls among them. Through a link dataset, k subjects of each
-//! identifier type must share a row. Every row is read before the first one leaves; what is held is counted as the query's memory.
+//! Two rows are shared where the columns that count are equal in both, nulls among them, and where both have, or lack, a row of each
+//! dataset that an outer join may leave out. Through a link dataset, k subjects of each identifier type must share a row. Every row is read before the first one leaves; what is held is counted as the query's memory.
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::array::{Array as _, AsArray as _, BooleanArray, FixedSizeBinaryArray, RecordBatch};
-use datafusion::arrow::compute::{cast, filter_record_batch};
+use datafusion::arrow::compute::{cast, filter_record_batch, is_not_null};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -39,18 +39,20 @@ pub(super) struct RowsOfFew {
     k: u32,
     keys: Vec<Column>,
     subjects: Vec<Column>,
+    present: Vec<Column>,
 }
 
 impl RowsOfFew {
-    /// Rows are compared by `keys`; `subjects` are the pseudonyms that each row is about, one for each identifier type.
-    pub(super) fn over(k: u32, keys: Vec<Column>, subjects: Vec<Column>) -> Self {
-        Self { k, keys, subjects }
+    /// Rows are compared by `keys`, and by which of `present` are null, the pseudonyms of datasets that a row may lack; `subjects` are
+    /// the pseudonyms that each row is about, one for each identifier type.
+    pub(super) fn over(k: u32, keys: Vec<Column>, subjects: Vec<Column>, present: Vec<Column>) -> Self {
+        Self { k, keys, subjects, present }
     }
 
     /// The same with other names; `None` where one has none.
     pub(super) fn renamed(&self, name: impl Fn(&Column) -> Option<Column>) -> Option<Self> {
-        let keys = self.keys.iter().map(&name).collect::<Option<_>>()?;
-        Some(Self { k: self.k, keys, subjects: self.subjects.iter().map(&name).collect::<Option<_>>()? })
+        let all = |columns: &[Column]| columns.iter().map(&name).collect::<Option<Vec<Column>>>();
+        Some(Self { k: self.k, keys: all(&self.keys)?, subjects: all(&self.subjects)?, present: all(&self.present)? })
     }
 
     /// The logical node.
@@ -99,9 +101,9 @@ impl UserDefinedLogicalNodeCore for Sharing {
         Ok(self.rule.clone().on(input))
     }
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
-        let own = [&self.rule.keys, &self.rule.subjects].map(|columns| self.positions(columns).ok());
-        let [Some(keys), Some(subjects)] = own else { return None };
-        let mut needed: Vec<usize> = output_columns.iter().copied().chain(keys).chain(subjects).collect();
+        let own = [&self.rule.keys, &self.rule.subjects, &self.rule.present].map(|columns| self.positions(columns).ok());
+        let [Some(keys), Some(subjects), Some(present)] = own else { return None };
+        let mut needed: Vec<usize> = output_columns.iter().copied().chain(keys).chain(subjects).chain(present).collect();
         needed.sort_unstable();
         needed.dedup();
         Some(vec![needed])
@@ -125,8 +127,9 @@ impl ExtensionPlanner for SharingPlanner {
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         let (Some(sharing), [input]) = (node.as_any().downcast_ref::<Sharing>(), inputs) else { return Ok(None) };
         let rule = &sharing.rule;
-        let (keys, subjects) = (sharing.positions(&rule.keys)?, sharing.positions(&rule.subjects)?);
-        let rule = Rule { k: usize::try_from(rule.k).unwrap_or(usize::MAX), keys, subjects };
+        let (keys, subjects, present) =
+            (sharing.positions(&rule.keys)?, sharing.positions(&rule.subjects)?, sharing.positions(&rule.present)?);
+        let rule = Rule { k: usize::try_from(rule.k).unwrap_or(usize::MAX), keys, subjects, present };
         Ok(Some(Arc::new(SharingExec::new(input.clone(), Arc::new(rule)))))
     }
 }
@@ -153,7 +156,7 @@ impl SharingExec {
 
 impl DisplayAs for SharingExec {
     fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RowsOfFewExec: k={}, keys={:?}", self.rule.k, self.rule.keys)
+        write!(f, "RowsOfFewExec: k={}, present={:?}, keys={:?}", self.rule.k, self.rule.present, self.rule.keys)
     }
 }
 
@@ -217,6 +220,7 @@ struct Rule {
     k: usize,
     keys: Vec<usize>,
     subjects: Vec<usize>,
+    present: Vec<usize>,
 }
 
 impl Rule {
@@ -238,12 +242,16 @@ impl Rule {
     /// What each row is compared by, as bytes.
     fn keys_of(&self, batch: &RecordBatch) -> Result<Vec<Vec<u8>>> {
         let mut columns = Vec::new();
+        let column = |place: &usize| batch.columns().get(*place).ok_or_else(|| internal_datafusion_err!("RowsOfFew lacks a column"));
         for key in &self.keys {
-            let column = batch.columns().get(*key).ok_or_else(|| internal_datafusion_err!("RowsOfFew lacks a column"))?;
+            let column = column(key)?;
             columns.push(match column.data_type() {
                 DataType::Dictionary(_, value) => cast(column, value)?,
                 _ => Arc::clone(column),
             });
+        }
+        for dataset in &self.present {
+            columns.push(Arc::new(is_not_null(column(dataset)?)?));
         }
         if columns.is_empty() {
             return Ok(vec![Vec::new(); batch.num_rows()]);
@@ -327,7 +335,17 @@ mod tests {
 
     /// The years of the rows that stay.
     async fn years(keys: &[usize], subjects: &[usize], batches: &[&[Row]], pool: Arc<dyn MemoryPool>) -> Result<Vec<i64>> {
-        let rule = Rule { k: 3, keys: keys.to_vec(), subjects: subjects.to_vec() };
+        of_datasets(keys, subjects, &[], batches, pool).await
+    }
+
+    async fn of_datasets(
+        keys: &[usize],
+        subjects: &[usize],
+        present: &[usize],
+        batches: &[&[Row]],
+        pool: Arc<dyn MemoryPool>,
+    ) -> Result<Vec<i64>> {
+        let rule = Rule { k: 3, keys: keys.to_vec(), subjects: subjects.to_vec(), present: present.to_vec() };
         let batches: Vec<RecordBatch> = batches.iter().map(|rows| batch(rows)).collect();
         let schema = batches[0].schema();
         let input = RecordBatchStreamAdapter::new(schema, futures::stream::iter(batches.into_iter().map(Ok::<_, DataFusionError>)));
@@ -371,6 +389,19 @@ mod tests {
             assert_eq!(years(&keys, &subjects, &[ROWS, MORE], all()).await.unwrap(), kept, "{keys:?} {subjects:?}");
         }
         assert_eq!(years(&[0], &[2], &[ROWS], all()).await.unwrap(), Vec::<i64>::new(), "two are too few");
+    }
+
+    #[tokio::test]
+    async fn subjects_of_another_dataset_lift_no_row() {
+        // Two people of a dataset, and ten that only the other has, under one key.
+        let (own, other): (Vec<Row>, Vec<Row>) =
+            ((0..2).map(|n| (None, 1, n, Some(n))).collect(), (10..20).map(|n| (None, 2, n, None)).collect());
+        let all_years = of_datasets(&[0], &[2], &[], &[&own, &other], all()).await.unwrap();
+        assert_eq!((all_years.len(), all_years.contains(&1)), (12, true), "what it is against");
+        assert_eq!(of_datasets(&[0], &[2], &[3], &[&own, &other], all()).await.unwrap(), [2; 10]);
+        let third: Row = (None, 1, 2, Some(2));
+        let enough = of_datasets(&[0], &[2], &[3], &[&own, &other, &[third]], all()).await.unwrap();
+        assert_eq!(enough.iter().filter(|year| **year == 1).count(), 3);
     }
 
     #[tokio::test]

@@ -1,16 +1,17 @@
 //! Aggregates over subjects' rows. Those that group by the subject stay rows about subjects; of the others each aggregate is taken apart
-//! (`summary.rs`), computed in two levels (`levels.rs`), and `Protect` stands directly above.
+//! (`summary.rs`), computed in two levels (`levels.rs`, `outer.rs`), and `Protect` stands directly above.
 //!
 //! Joins that multiply chosen subjects' rows, and so give them a weight of their own, are refused in `rewrite/join.rs`.
 
 mod levels;
+mod outer;
 mod summary;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use concordat_policy::column::SUBJECT;
-use concordat_policy::disclosure::Margins;
+use concordat_policy::disclosure::{Margins, Telling};
 use concordat_policy::{Code, ColumnType, Refusal, Use};
 use concordat_protect::margins::MOST_KEYS;
 use datafusion::arrow::datatypes::DataType;
@@ -19,12 +20,14 @@ use datafusion::logical_expr::expr::{AggregateFunction, Cast};
 use datafusion::logical_expr::utils::grouping_set_to_exprlist;
 use datafusion::logical_expr::{Aggregate, Expr, Extension, LogicalPlan, LogicalPlanBuilder};
 
-use self::summary::{Measure, computed_argument};
+use self::outer::Outer;
+use self::summary::{Summary, computed_argument};
 use super::domain::key_domain;
 use super::expression::not_offered;
 use super::margins::Sets;
 use super::protect::{Protect, Rule};
 use super::rewrite::Rewriter;
+use super::rows_out::still_there;
 use super::safe::{MAX_MASKED, bare};
 use super::shape::{Origin, Rows, Safe, Shape, SourceColumn, Visible, find, refuse};
 
@@ -106,10 +109,11 @@ impl Rewriter<'_> {
         let columns = plan.schema().columns();
         let subject = subject.and_then(|position| columns.get(position).cloned());
         let Some(subject) = subject else { return refuse(Refusal::internal("a group by subject without subject")) };
-        let visible = columns.into_iter().zip(origins).map(|(column, origin)| Visible { column, origin }).collect();
+        let visible: Vec<Visible> = columns.into_iter().zip(origins).map(|(column, origin)| Visible { column, origin }).collect();
         // Which of its rows had a row of the other datasets is not known any more.
         let present = if rows.present.iter().all(|present| present.column.is_none()) { rows.present } else { Vec::new() };
-        Ok(Shape::Rows(Rows { plan, subject, visible, present, ..rows }))
+        let compared = still_there(rows.compared, &visible);
+        Ok(Shape::Rows(Rows { plan, subject, visible, present, compared, ..rows }))
     }
 
     fn per_subject_measure(&mut self, function: &AggregateFunction, rows: &Rows) -> Result<Origin> {
@@ -192,7 +196,7 @@ impl Rewriter<'_> {
                 Refusal::new(Code::LimitExceeded, format!("a summary may have at most {MAX_MASKED} columns")).advice("ask for fewer"),
             );
         }
-        let minimum = self.permit.minimum_subjects(&rows.datasets);
+        let minimum = self.permit.minimum_subjects(&self.read);
         self.minimum = self.minimum.max(minimum);
         let domain = match sets {
             _ if summaries.is_empty() => None,
@@ -202,19 +206,24 @@ impl Rewriter<'_> {
         // Even beside a published domain a key can be null or unlisted.
         self.leaves_out |= !keys.is_empty();
         let linked = rows.linked.is_some();
-        let disclosure = self.permit.disclosure(&rows.datasets);
+        let disclosure = self.permit.disclosure(&self.read);
         if disclosure.margins == Margins::Protected && keys.len() > MOST_KEYS {
             return refuse(
                 Refusal::new(Code::LimitExceeded, format!("values over more than {MOST_KEYS} keys cannot be protected against totals"))
                     .advice("group by fewer columns; the agreement's rule 'margins' asks for it"),
             );
         }
-        self.magnitudes |= summaries.iter().any(|summary| matches!(summary.measure, Measure::Sum | Measure::Average));
-        let mut inner = self.by_subject(&keys, &summaries, rows)?;
+        self.magnitudes |= summaries.iter().any(Summary::magnitude);
+        if disclosure.complement == Telling::Shown {
+            summaries.iter_mut().for_each(|summary| summary.lefts.clear());
+        }
+        let key_of: BTreeSet<_> = keys.iter().flat_map(|(_, origin)| origin.shown()).map(|(dataset, _)| dataset).collect();
+        let key_of = rows.of_either(key_of.iter());
+        let mut inner = self.by_subject(&keys, &summaries, &key_of, rows)?;
         if let Some(sets) = sets {
             inner = sets.expanded(inner, linked)?;
         }
-        let (outer, values) = self.by_key(aggregate, width, &summaries, inner, linked, &disclosure)?;
+        let (outer, values) = Outer::new(linked, &disclosure, &self.secret).over(inner, aggregate, width, &summaries, &key_of)?;
         let (mask, subjects) = (self.fresh("withheld"), outer.schema().fields().len().saturating_sub(1));
         let (sets, secret) = (sets.cloned(), self.secret.clone());
         let protect = Protect::try_new(outer, Rule { keys: width, sets, values, subjects, minimum, disclosure, secret, domain, mask })?;

@@ -115,11 +115,15 @@ pub(crate) fn engine() -> Engine {
     Engine { partitions: 2, runtime: Arc::new(RuntimeEnv::default()), noise: Secret::new([7; 16]) }
 }
 
-async fn planned(sql: &str) -> Result<Plan, Refusal> {
-    let agreement = agreed(AGREEMENT);
+/// What an agreement that every party signed permits.
+pub(super) fn permitted_by(agreement: &Agreement) -> Permit {
     let mut signatures = Signatures::default();
-    sign(&mut signatures, &agreement, &[]);
-    planned_under(permitted(&[agreement], &signatures).unwrap(), sql).await
+    sign(&mut signatures, agreement, &[]);
+    permitted(std::slice::from_ref(agreement), &signatures).unwrap()
+}
+
+async fn planned(sql: &str) -> Result<Plan, Refusal> {
+    planned_under(permitted_by(&agreed(AGREEMENT)), sql).await
 }
 
 pub(super) async fn planned_under(permit: Permit, sql: &str) -> Result<Plan, Refusal> {
@@ -205,6 +209,10 @@ async fn permitted_statements_plan() {
         "SELECT flag, region, count(*) FROM a.people GROUP BY flag, ROLLUP (flag, region)",
         "SELECT p.region, avg(c.amount) FILTER (WHERE c.open), sum(CASE WHEN c.open THEN 1 ELSE 0 END) FROM a.people p LEFT JOIN b.claims c ON p.subject = c.subject GROUP BY ROLLUP (p.region)",
         "SELECT p.region, count(c.subject) FROM a.people p FULL JOIN b.claims c ON p.subject = c.subject GROUP BY ROLLUP (p.region)",
+        "SELECT p.region, count(*) FILTER (WHERE p.flag), sum(CASE WHEN c.open THEN c.amount END) FILTER (WHERE p.flag), avg(CASE WHEN c.open THEN 1.0 ELSE 0.0 END) FILTER (WHERE p.flag) FROM a.people p FULL JOIN b.claims c ON p.subject = c.subject GROUP BY p.region",
+        "SELECT p.region, avg(c.amount) FILTER (WHERE c.open) FROM a.people p FULL JOIN b.claims c ON p.subject = c.subject GROUP BY ROLLUP (p.region)",
+        "SELECT count(DISTINCT p.subject) FILTER (WHERE p.flag), count(p.flag) FILTER (WHERE p.flag), count(c.amount) FILTER (WHERE p.flag) FROM a.people p LEFT JOIN b.claims c ON p.subject = c.subject",
+        "SELECT count(DISTINCT l.linked_subject) FILTER (WHERE p.flag), avg(CASE WHEN p.flag THEN h.speed ELSE 0 END) FILTER (WHERE p.region = 'N') FROM a.people p JOIN b.links l ON p.subject = l.subject JOIN b.homes h ON l.linked_subject = h.subject",
         "SELECT avg(t.n) FROM (SELECT subject, region, count(*) AS n FROM a.people GROUP BY subject, region) t GROUP BY ROLLUP (t.region)",
         "SELECT region FROM a.people GROUP BY ROLLUP (region)",
         "SELECT count(*) FROM a.people GROUP BY GROUPING SETS (())",
@@ -469,6 +477,29 @@ async fn each_party_must_have_signed() {
     }
 }
 
+/// What is said of the answer's rules holds for each of its numbers.
+#[tokio::test]
+async fn the_strictest_rules_of_a_statement_protect_every_number_of_it() {
+    let (head, datasets) = AGREEMENT.split_once("[[dataset]]").unwrap();
+    let (people, of_b) = datasets.split_once("[[dataset]]").unwrap();
+    let lenient = agreed(&format!("{head}[[dataset]]{people}"));
+    let strict = head.replace("id = \"test\"", "id = \"strict\"\nminimum_subjects = 20");
+    let strict = agreed(&format!("{strict}[[dataset]]{of_b}"));
+    let mut signatures = Signatures::default();
+    [&lenient, &strict].into_iter().for_each(|agreement| sign(&mut signatures, agreement, &[]));
+    let permit = permitted(&[lenient, strict], &signatures).unwrap();
+    for (sql, minima) in [
+        ("SELECT count(*) FROM a.people", vec![10]),
+        ("SELECT region, count(*) FROM a.people GROUP BY region UNION ALL SELECT 'all', count(*) FROM b.claims", vec![20, 20]),
+        ("SELECT count(*) FROM a.people WHERE subject IN (SELECT subject FROM b.claims)", vec![20]),
+    ] {
+        let plan = planned_under(permit.clone(), sql).await.unwrap_or_else(|refusal| panic!("{sql}: {refusal:?}"));
+        let shown = displayable(plan.physical().as_ref()).indent(false).to_string();
+        let found = shown.lines().filter_map(|line| line.split_once("ProtectExec: minimum_subjects=")?.1.trim().parse().ok());
+        assert_eq!((found.collect::<Vec<u32>>(), plan.minimum()), (minima.clone(), minima[0]), "{sql}\n{shown}");
+    }
+}
+
 #[tokio::test]
 async fn sentences_hold_no_literal() {
     for sql in [
@@ -500,9 +531,67 @@ async fn through_a_link_dataset_the_subjects_of_both_types_are_counted() {
     }
     assert!(plan.matched().is_empty(), "nothing was read yet");
     // The group's own two and those of each value, in every stage: where one were not DISTINCT, people would pass for homes.
-    let outer: Vec<&str> = shown.lines().filter(|line| line.contains("AggregateExec") && line.contains("__to1")).collect();
+    let outer: Vec<&str> = shown.lines().filter(|line| line.contains("AggregateExec") && line.contains("__tc1_o")).collect();
     let distinct = outer.iter().map(|line| (line.matches("count(").count(), line.matches("count(DISTINCT").count()));
     assert!(!outer.is_empty() && distinct.clone().all(|counts| counts == (6, 6)), "{shown}");
+}
+
+/// What a full join's condition leaves over, and a key of it, are counted for each department that could fill them up.
+#[tokio::test]
+async fn of_a_full_join_each_department_is_counted() {
+    let from = "FROM a.people p FULL JOIN b.claims c ON p.subject = c.subject";
+    for (select, group, counted) in [
+        ("count(*) FILTER (WHERE p.flag)", "", vec!["__tv0_0__d_a_people", "__tw0_0__d_b_claims", "__td0__d_a_people"]),
+        ("sum(c.amount) FILTER (WHERE p.flag)", "", vec!["__tv0_0__d_a_people", "__tv0_0__d_b_claims"]),
+        ("p.region, count(*)", "GROUP BY p.region", vec!["__tu__d_a_people"]),
+        ("coalesce(p.flag, c.subject IS NULL) AS k, count(p.score)", "GROUP BY 1", vec!["__tu__d_a_people", "__tu__d_b_claims"]),
+    ] {
+        let plan = planned(&format!("SELECT {select} {from} {group}")).await.unwrap();
+        let shown = displayable(plan.physical().as_ref()).indent(false).to_string();
+        for part in counted {
+            assert!(shown.contains(part), "{select}: '{part}' is not in {shown}");
+        }
+    }
+    // Of other joins nothing more is counted, and of one department's condition nothing that no other could fill up.
+    for sql in [
+        format!("SELECT p.region, avg(c.amount) FILTER (WHERE c.open) {} GROUP BY p.region", from.replace("FULL", "LEFT")),
+        format!("SELECT avg(c.amount) FILTER (WHERE c.open) {from}"),
+    ] {
+        let plan = planned(&sql).await.unwrap();
+        let shown = displayable(plan.physical().as_ref()).indent(false).to_string();
+        assert!(shown.contains("__tv0_0") && !shown.contains("__d_"), "{sql}: {shown}");
+    }
+}
+
+/// A CASE under a FILTER leaves over what the group has and what the FILTER chose, a mean with ELSE 0 also other values.
+#[tokio::test]
+async fn each_condition_leaves_a_rest_of_its_own() {
+    for (aggregate, rests) in [
+        ("count(*)", 0),
+        ("sum(score)", 0),
+        ("count(score)", 0),
+        ("count(*) FILTER (WHERE flag)", 1),
+        ("sum(CASE WHEN flag THEN score END)", 1),
+        ("avg(CASE WHEN flag THEN score ELSE 0 END)", 1),
+        ("sum(CASE WHEN flag THEN score END) FILTER (WHERE age > 3)", 2),
+        ("avg(CASE WHEN flag THEN score END) FILTER (WHERE age > 3)", 2),
+        ("avg(CASE WHEN flag THEN score ELSE 0 END) FILTER (WHERE age > 3)", 3),
+    ] {
+        let plan = planned(&format!("SELECT {aggregate} FROM a.people")).await.unwrap();
+        let shown = displayable(plan.physical().as_ref()).indent(false).to_string();
+        let found = (0..4).filter(|rest| shown.contains(&format!("as __r0_{rest}"))).count();
+        assert_eq!(found, rests, "{aggregate}: {shown}");
+    }
+}
+
+#[tokio::test]
+async fn more_keys_than_totals_can_be_protected_over_are_refused_before_anything_is_read() {
+    let by = |keys: &str| format!("SELECT {keys}, count(*) FROM a.people GROUP BY {keys}");
+    let four = "region, flag, region IS NULL, flag IS NULL";
+    planned(&by(four)).await.unwrap();
+    let Err(refusal) = planned(&by(&format!("{four}, NOT flag"))).await else { panic!("planned") };
+    assert_eq!(refusal.code, Code::LimitExceeded, "{refusal:?}");
+    assert!(refusal.message.contains("more than 4 keys") && refusal.advice.is_some(), "{refusal:?}");
 }
 
 /// Groups and totals of millions of subjects are made in the memory of one, and each subject counts once in each of them.

@@ -11,6 +11,7 @@ use concordat_policy::signature::Fault as SignatureFault;
 
 use super::suspend;
 use crate::config::{Config, Findings, Paths};
+use crate::consent::ledger::look;
 use crate::datasets::Datasets;
 use crate::linkage;
 
@@ -29,6 +30,7 @@ pub(crate) async fn check(path: &Path) -> Report {
         report.log(&paths.log);
         clock(&mut report, &paths.log);
         suspend::check(&mut report, &paths);
+        ledger(&mut report, &paths.state);
     }
     match Config::load(path) {
         Ok(config) => sound(&mut report, &config).await,
@@ -86,6 +88,19 @@ async fn sound(report: &mut Report, config: &Config) {
 fn found(report: &mut Report, what: &str, findings: &Findings) {
     for finding in &findings.findings {
         report.fault(what, &Fault::new(finding.place(), finding.cause(), finding.remedy()));
+    }
+}
+
+fn ledger(report: &mut Report, state: &Path) {
+    let what = "consent ledger";
+    match look(state) {
+        Ok(None) => report.ok("consent ledger: holds nothing of people who were erased but what holds their data back"),
+        Ok(Some(version)) => report.warn(
+            what,
+            &format!("its file still holds older copies of people erased up to version {version}"),
+            "the running node wipes them once nobody reads the ledger: start it, or end what reads the file, such as a backup",
+        ),
+        Err(e) => report.fail(what, &e.to_string(), "restore the newest ledger, or correct the folder's permissions"),
     }
 }
 

@@ -12,7 +12,7 @@ use miette::{IntoDiagnostic as _, Report, WrapErr as _, miette};
 
 use super::consent_mend::{CorrectArgs, EraseArgs, correct, erase};
 use super::consent_receipt::{ReceiptArgs, VerifyReceiptArgs, receipt, receipt_line, verify_receipt};
-use super::consent_show::{ShowArgs, show};
+use super::consent_show::{ShowArgs, show, told};
 use super::{eprint, print};
 use crate::config::Config;
 use crate::consent::Consent;
@@ -275,9 +275,8 @@ async fn record(args: RecordArgs) -> miette::Result<()> {
     let (count, generation) = (records.len(), consent.generation().into_diagnostic()?);
     let note = Note::new("consent.recorded").field("records", count).field("purpose", args.purpose).field("consent_event", event);
     let write = move || {
-        let receipts = Receipts::new(&consent, intake.purposes(), &config.notice, &config.signing).into_diagnostic()?;
-        let recorded = consent.record_noted(&records, Some(&note)).into_diagnostic()?;
-        Ok::<_, Report>((receipts.of(&records, &recorded).map_err(Report::msg), recorded.version))
+        let recorded = consent.record_noted(&intake, &records, Some(&note)).into_diagnostic()?;
+        Ok::<_, Report>((Receipts::new(&consent, &config.signing).of(&recorded).map_err(told), recorded.version))
     };
     let (receipts, version) = tokio::task::spawn_blocking(write).await.into_diagnostic()??;
     eprint(&format!("{count} record(s) written; {}", at(generation, version)));

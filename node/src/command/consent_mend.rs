@@ -69,13 +69,13 @@ pub(super) async fn erase(args: EraseArgs) -> miette::Result<()> {
     }
     let note = Note::new("consent.erased").field("subjects", asked.subjects());
     let generation = consent.generation().into_diagnostic()?;
-    let work = move || consent.erase(&asked, intake.purposes(), Some(&note));
+    let work = move || consent.erase(&asked, &intake, Some(&note));
     let erased = tokio::task::spawn_blocking(work).await.into_diagnostic()?.into_diagnostic()?;
     let unknown = lines.len().saturating_sub(erased.subjects);
     let unknown = if unknown == 0 { String::new() } else { format!("; the ledger held nothing of {unknown}") };
     eprint(&format!("{} erased{unknown}; {}", erased.subjects, at(generation, erased.version)));
     if !erased.wiped {
-        eprint("its file still holds older copies, because somebody reads it: they go with a later write");
+        eprint("its file still holds older copies, because somebody reads it: the node wipes them as soon as nobody does");
     }
     Ok(())
 }

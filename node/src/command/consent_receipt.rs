@@ -61,8 +61,7 @@ pub(super) async fn receipt(args: ReceiptArgs) -> miette::Result<()> {
     let make = move || {
         // Durable before anything is seen: the node moves it to its access log.
         consent.ledger().note(&notes).into_diagnostic().wrap_err("this reading cannot be noted, so no receipt is made")?;
-        let receipts = Receipts::new(&consent, intake.purposes(), &config.notice, &config.signing).into_diagnostic()?;
-        receipts.on_demand(&asked).map_err(told)
+        Receipts::new(&consent, &config.signing).on_demand(&asked).map_err(told)
     };
     let made = tokio::task::spawn_blocking(make).await.into_diagnostic()??;
     for (line, receipts) in lines.into_iter().zip(made) {
@@ -191,12 +190,12 @@ mod tests {
     use concordat_policy::{Revocations, Seen};
 
     use super::*;
+    use crate::consent::intake::Intake;
     use crate::fixture::{World, name};
 
     fn receipt(world: &World) -> String {
         let consent = crate::consent::Consent::open(&world.path("receipts"), name("dfe")).unwrap();
         let config = Config::load(&world.path("node.toml")).unwrap();
-        let receipts = Receipts::new(&consent, &config.purposes, &config.notice, &config.signing).unwrap();
         let record = crate::consent::ledger::Record {
             identifier_type: "nino".into(),
             identifier: "AB100001A".into(),
@@ -204,8 +203,8 @@ mod tests {
             event: concordat_policy::consent::Event::Given,
             details: crate::consent::ledger::Details::default(),
         };
-        let recorded = consent.record_noted(std::slice::from_ref(&record), None).unwrap();
-        receipts.of(&[record], &recorded).unwrap().remove(0)
+        let recorded = consent.record_noted(&Intake::new(&config), &[record], None).unwrap();
+        Receipts::new(&consent, &config.signing).of(&recorded).unwrap().remove(0)
     }
 
     fn party_of(agreement: Agreement, signatures: Signatures, now: DateTime<Utc>) -> Signer {

@@ -8,6 +8,7 @@ use concordat_policy::{IdentifierType, Name, PurposeTree};
 use concordat_proto::v1;
 
 use super::ledger::{Acting, Details, Record};
+use super::receipt::Notice;
 use super::spool::Scope;
 use crate::config::Config;
 
@@ -85,12 +86,13 @@ pub enum IntakeError {
     ActedBy,
 }
 
-/// What the department knows of identifiers and purposes.
+/// What the department knows of identifiers and purposes, and tells people with a receipt.
 #[derive(Debug, Clone)]
 pub struct Intake {
     // By the name that people use.
     types: BTreeMap<String, IdentifierType>,
     purposes: PurposeTree,
+    notice: Notice,
 }
 
 impl Intake {
@@ -98,19 +100,31 @@ impl Intake {
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let linked = config.datasets.iter().filter_map(|dataset| Some(dataset.linked.as_ref()?.identifier.clone()));
-        Self::of(config.datasets.iter().map(|dataset| dataset.identifier.clone()).chain(linked), config.purposes.clone())
+        let types = config.datasets.iter().map(|dataset| dataset.identifier.clone()).chain(linked);
+        Self { notice: config.notice.clone(), ..Self::of(types, config.purposes.clone()) }
     }
 
-    /// From types of identifiers and a purpose tree.
+    /// From types of identifiers and a purpose tree, without a notice.
     #[must_use]
     pub fn of(types: impl Iterator<Item = IdentifierType>, purposes: PurposeTree) -> Self {
-        Self { types: types.map(|kind| (kind.to_string(), kind)).collect(), purposes }
+        Self { types: types.map(|kind| (kind.to_string(), kind)).collect(), purposes, notice: Notice::default() }
     }
 
     /// The same identifiers with another purpose tree.
     #[must_use]
     pub(crate) fn under(&self, purposes: &PurposeTree) -> Self {
-        Self { types: self.types.clone(), purposes: purposes.clone() }
+        Self { purposes: purposes.clone(), ..self.clone() }
+    }
+
+    /// The same with another notice.
+    #[cfg(test)]
+    pub(crate) fn telling(self, notice: Notice) -> Self {
+        Self { notice, ..self }
+    }
+
+    /// What the department tells people.
+    pub(crate) fn notice(&self) -> &Notice {
+        &self.notice
     }
 
     /// The only type of identifiers, where there is just one.

@@ -13,15 +13,17 @@
 //! | `effective_from`, `expires_at` | Unix seconds; mostly none |
 //! | `capacity`, `acted_by` | who acted for the subject; mostly none |
 //! | `corrects`, `speaking` | of a correction: the place that was wrong, and those of the subject that still speak (JSON) |
+//! | `stated` | of a choice: the number of what its receipt states ([`super::stated`]) |
 //!
 //! Reading and writing have connections of their own: releases read on while a long import is written.
 
+mod call;
 mod insert;
 mod mend;
 mod reading;
 mod record;
+mod wipe;
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
@@ -30,14 +32,18 @@ use std::time::Duration;
 use chrono::{SecondsFormat, Utc};
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
+pub(super) use self::call::Call;
+use self::call::Known as KnownCall;
 use self::insert::Insert;
 pub use self::mend::{CorrectError, Erased};
 pub(super) use self::mend::{Known, entry};
 pub(super) use self::reading::Reading;
 pub use self::record::{Acting, Details, Kept, Record, moment};
-pub(super) use self::record::{Row, Step, Subject};
+pub(super) use self::record::{Made, Row, Step, Subject};
+pub use self::wipe::look;
 use super::journal::{self, Note};
 use super::spool::Spool;
+use super::stated::{self, Numbers, Present};
 
 /// Why the ledger failed. For the operator.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +84,18 @@ pub enum LedgerError {
          be forgotten: restore that file from the backup; nothing is released or recorded until then"
     )]
     Secret,
+    /// A ledger that was made before ledgers kept what receipts state.
+    #[error(
+        "the consent ledger was made by a version of this program whose ledgers do not keep what receipts state, so it is not used: begin a \
+         new state folder, and import its records there"
+    )]
+    Older,
+    /// A choice without what its receipt states.
+    #[error(
+        "what the receipt of the record at place {0} stated is not in the consent ledger, so no receipt of it is made: the ledger is \
+         damaged, or was written by another program; restore it from the backup"
+    )]
+    Unstated(u64),
     /// The ledger is not what an administrator was shown.
     #[error("the ledger changed meanwhile; look again")]
     Moved,
@@ -99,10 +117,14 @@ pub struct Recorded {
     pub first: u64,
     /// The ledger's version after them.
     pub version: u64,
-    /// RFC 3339, UTC.
-    pub at: String,
-    /// Of what was recorded before: places that say nothing any more, because they were corrected since, or the person was erased.
-    pub undone: BTreeSet<u64>,
+}
+
+impl Recorded {
+    /// How many records.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        usize::try_from(self.version.saturating_add(1).saturating_sub(self.first)).unwrap_or(usize::MAX)
+    }
 }
 
 /// What an import did.
@@ -128,14 +150,16 @@ const SCHEMA: &str = "
         capacity TEXT,
         acted_by TEXT,
         corrects INTEGER,
-        speaking TEXT
+        speaking TEXT,
+        stated INTEGER
     ) STRICT;
     CREATE INDEX IF NOT EXISTS corrections ON records (corrects) WHERE corrects IS NOT NULL;
     CREATE INDEX IF NOT EXISTS beginnings ON records (effective_from) WHERE effective_from IS NOT NULL;
     CREATE INDEX IF NOT EXISTS endings ON records (expires_at) WHERE expires_at IS NOT NULL;
     CREATE TABLE IF NOT EXISTS erasures (
         only INTEGER PRIMARY KEY CHECK (only = 1),
-        secret TEXT NOT NULL
+        secret TEXT NOT NULL,
+        unwiped INTEGER
     ) STRICT;
     CREATE TABLE IF NOT EXISTS imports (
         digest TEXT PRIMARY KEY,
@@ -144,6 +168,8 @@ const SCHEMA: &str = "
         recorded_at TEXT NOT NULL
     ) STRICT;";
 
+/// The ledger's file, in the state folder.
+const FILE: &str = "consent.sqlite";
 /// How long a writer waits for another process.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How large the write-ahead log may stay after an import.
@@ -165,7 +191,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`].
     pub(super) fn open(state: &Path, secret: String) -> Result<Self, LedgerError> {
-        let path = state.join("consent.sqlite");
+        let path = state.join(FILE);
         let (writer, reader) = (connect(&path)?, connect(&path)?);
         writer.pragma_update(None, "journal_mode", "WAL")?;
         writer.pragma_update(None, "synchronous", "FULL")?;
@@ -174,6 +200,8 @@ impl Ledger {
         writer.pragma_update(None, "secure_delete", true)?;
         writer.execute_batch(SCHEMA)?;
         writer.execute_batch(journal::SCHEMA)?;
+        writer.execute_batch(stated::SCHEMA)?;
+        not_older(&reader)?;
         same_secret(&reader, &secret)?;
         Ok(Self { path, secret, reader: Mutex::new(reader), writer: Mutex::new(writer) })
     }
@@ -195,47 +223,44 @@ impl Ledger {
         Ok(lock(&self.reader).query_row(last, [], |row| row.get(0)).optional()?)
     }
 
-    /// Appends records to a ledger that is not behind the version `least` and, where a command does so beside the node, a `note` of
-    /// it, all or none.
-    pub(super) fn record(&self, records: &[Record], least: u64, note: Option<&Note>) -> Result<Recorded, LedgerError> {
+    /// Appends records to a ledger that is not behind and, where a command does so beside the node, a `note` of it, all or none.
+    pub(super) fn record(&self, records: &[Record], present: &Present<'_>, note: Option<&Note>) -> Result<Recorded, LedgerError> {
         self.write(|transaction| {
-            not_behind(transaction, least)?;
-            let recorded = append(transaction, records)?;
+            not_behind(transaction, present.least)?;
+            let recorded = append(transaction, records, present)?;
             note.map_or(Ok(()), |note| note.write(transaction, Some(recorded.version)))?;
             Ok(recorded)
         })
     }
 
-    /// Appends records, which `description` tells from others, and keeps `name`, all or none; nothing when that name was used before.
-    /// Whether it was, and where its records stand; `None` where it stands for others.
+    /// Appends the records of a call, and keeps its name, all or none; nothing when that name was used before. Whether it was, and where
+    /// its records stand; `None` where it stands for others.
     pub(super) fn record_once(
         &self,
-        name: &str,
-        description: &str,
+        call: &Call,
         records: &[Record],
-        least: u64,
+        present: &Present<'_>,
     ) -> Result<Option<(bool, Recorded)>, LedgerError> {
         self.write(|transaction| {
-            not_behind(transaction, least)?;
-            let known: Option<(String, i64, String)> = transaction
-                .query_row("SELECT file, records, recorded_at FROM imports WHERE digest = ?1", params![name], |row| {
-                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-                })
-                .optional()?;
-            if let Some((known, count, at)) = known {
-                let same = known.split_once(' ').filter(|(_, known)| *known == description);
-                let Some(first) = same.and_then(|(first, _)| first.parse::<u64>().ok()) else { return Ok(None) };
-                let version = first.saturating_add(count.cast_unsigned()).saturating_sub(1);
-                let undone = undone(transaction, first, version)?;
-                return Ok(Some((true, Recorded { first, version, at, undone })));
+            not_behind(transaction, present.least)?;
+            match call.known(transaction)? {
+                KnownCall::Nothing => {}
+                KnownCall::Others => return Ok(None),
+                KnownCall::These(recorded) => return Ok(Some((true, recorded))),
             }
-            let recorded = append(transaction, records)?;
-            let count = (recorded.version + 1).saturating_sub(recorded.first);
-            transaction.execute(
-                "INSERT INTO imports (digest, file, records, recorded_at) VALUES (?1, ?2, ?3, ?4)",
-                params![name, format!("{} {description}", recorded.first), count.cast_signed(), recorded.at],
-            )?;
+            let recorded = append(transaction, records, present)?;
+            call.keep(transaction, &recorded)?;
             Ok(Some((false, recorded)))
+        })
+    }
+
+    /// Where the records of a call stand that was made before, in a ledger that is not behind the version `least`.
+    pub(super) fn recorded_before(&self, call: &Call, least: u64) -> Result<Option<Recorded>, LedgerError> {
+        let connection = self.reader();
+        not_behind(&connection, least)?;
+        Ok(match call.known(&connection)? {
+            KnownCall::These(recorded) => Some(recorded),
+            KnownCall::Nothing | KnownCall::Others => None,
         })
     }
 
@@ -247,30 +272,30 @@ impl Ledger {
         Ok(imported(&lock(&self.reader), name)?.is_some())
     }
 
-    /// Appends everything in `spool` to a ledger that is not behind the version `least` and keeps the first of `names` and
-    /// `description`, all or none; nothing when any of those names was imported before. `written` is told how many records were written
-    /// so far.
+    /// Appends everything in `spool` to a ledger that is not behind and keeps the first of `names` and `description`, all or none; nothing
+    /// when any of those names was imported before. `written` is told how many records were written so far.
     pub(super) fn import(
         &self,
         names: &[&str],
         description: &str,
         spool: &mut Spool,
-        least: u64,
+        present: &Present<'_>,
         note: Option<&Note>,
         mut written: impl FnMut(u64),
     ) -> Result<Written, LedgerError> {
         self.write(|transaction| {
-            not_behind(transaction, least)?;
+            not_behind(transaction, present.least)?;
             for name in names {
                 if let Some(known) = imported(transaction, name)? {
                     return Ok(Written::Before { description: known });
                 }
             }
-            let mut insert = Insert::new(transaction)?;
+            let (mut insert, mut numbers) = (Insert::new(transaction)?, Numbers::new(present));
             let mut count = 0u64;
             spool.read(|scope, identifier, details| {
                 if let Some(scope) = scope {
-                    insert.scope(&scope.identifier_type, scope.purpose.as_str(), scope.event.as_str())?;
+                    let stated = numbers.of(transaction, scope.purpose.as_str(), scope.event)?;
+                    insert.scope(&scope.identifier_type, scope.purpose.as_str(), scope.event.as_str(), Some(stated))?;
                 }
                 insert.record(Subject::Identifier(identifier), details)?;
                 count += 1;
@@ -297,11 +322,7 @@ impl Ledger {
 
     /// The same, unless somebody else writes now: then nothing is done, and `false` returned at once.
     pub(super) fn write_if_idle(&self, work: impl FnOnce(&Transaction<'_>) -> Result<(), LedgerError>) -> Result<bool, LedgerError> {
-        let mut connection = match self.writer.try_lock() {
-            Ok(connection) => connection,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Ok(false),
-        };
+        let Some(mut connection) = self.idle() else { return Ok(false) };
         connection.busy_timeout(Duration::ZERO)?;
         let done = in_transaction(&mut connection, work);
         connection.busy_timeout(PATIENCE)?;
@@ -309,6 +330,15 @@ impl Ledger {
             Ok(()) => Ok(true),
             Err(LedgerError::Busy) => Ok(false),
             Err(e) => Err(e),
+        }
+    }
+
+    /// The writing connection, unless somebody writes now.
+    fn idle(&self) -> Option<MutexGuard<'_, Connection>> {
+        match self.writer.try_lock() {
+            Ok(connection) => Some(connection),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
         }
     }
 
@@ -330,32 +360,27 @@ fn in_transaction<T>(connection: &mut Connection, work: impl FnOnce(&Transaction
     Ok(done)
 }
 
-fn append(transaction: &Transaction<'_>, records: &[Record]) -> Result<Recorded, LedgerError> {
+fn append(transaction: &Transaction<'_>, records: &[Record], present: &Present<'_>) -> Result<Recorded, LedgerError> {
     let before = version(transaction)?;
-    let mut insert = Insert::new(transaction)?;
+    let (mut insert, mut numbers) = (Insert::new(transaction)?, Numbers::new(present));
     for record in records {
-        insert.scope(&record.identifier_type, record.purpose.as_str(), record.event.as_str())?;
+        let stated = numbers.of(transaction, record.purpose.as_str(), record.event)?;
+        insert.scope(&record.identifier_type, record.purpose.as_str(), record.event.as_str(), Some(stated))?;
         insert.record(Subject::Identifier(&record.identifier), &record.details)?;
     }
-    let at = insert.at.clone();
     drop(insert);
-    Ok(Recorded { first: before + 1, version: version(transaction)?, at, undone: BTreeSet::new() })
+    Ok(Recorded { first: before + 1, version: version(transaction)? })
 }
 
-/// Which of the records at these places were corrected since, or are of people erased since.
-fn undone(connection: &Connection, first: u64, last: u64) -> Result<BTreeSet<u64>, LedgerError> {
-    let mut undone = BTreeSet::new();
-    for sql in [
-        "SELECT corrects FROM records WHERE corrects >= ?1 AND corrects <= ?2",
-        "SELECT place FROM records WHERE place >= ?1 AND place <= ?2 AND identifier IS NULL",
-    ] {
-        let mut statement = connection.prepare_cached(sql)?;
-        let places = statement.query_map(params![first.cast_signed(), last.cast_signed()], |row| row.get::<_, i64>(0))?;
-        for place in places {
-            undone.insert(place?.cast_unsigned());
-        }
-    }
-    Ok(undone)
+/// A ledger of this form.
+fn not_older(connection: &Connection) -> Result<(), LedgerError> {
+    let holds = |sql: &str| match connection.prepare(sql) {
+        Ok(_) => Ok(()),
+        Err(e) if e.to_string().contains("no such column") => Err(LedgerError::Older),
+        Err(e) => Err(e.into()),
+    };
+    holds("SELECT stated FROM records")?;
+    holds("SELECT unwiped FROM erasures")
 }
 
 /// Places that were used before are not used again.

@@ -1,9 +1,8 @@
 //! Corrections and erasures, as administrators and the department's own systems ask for them. The rules stand in
 //! [`concordat_policy::consent::history`].
 
-use concordat_policy::PurposeTree;
-
 use super::Consent;
+use super::intake::Intake;
 use super::journal::Note;
 use super::ledger::{CorrectError, Erased, LedgerError};
 use super::show::Asked;
@@ -29,9 +28,9 @@ impl Consent {
     ///
     /// # Errors
     /// [`LedgerError`].
-    pub(crate) fn erase(&self, asked: &Asked, tree: &PurposeTree, note: Option<&Note>) -> Result<Erased, LedgerError> {
+    pub(crate) fn erase(&self, asked: &Asked, intake: &Intake, note: Option<&Note>) -> Result<Erased, LedgerError> {
         let people = asked.people(|identifier| self.secret.digest(identifier));
-        let erased = self.ledger.erase(asked.label(), &people, tree, self.highest.read()?, note, &self.secret)?;
+        let erased = self.ledger.erase(asked.label(), &people, &self.present(intake)?, note, &self.secret)?;
         self.highest.raise(erased.version)?;
         Ok(erased)
     }

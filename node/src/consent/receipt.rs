@@ -1,16 +1,17 @@
-//! Consent receipts of this department's records ([`concordat_proto::consent_receipt`]): made when something is recorded, and on
-//! demand from the ledger.
+//! Consent receipts of this department's records ([`concordat_proto::consent_receipt`]), from what the ledger holds: made when something
+//! is recorded, and on demand. Whenever one is made, it states what held when its record was made ([`super::stated`]).
 
 use chrono::{SecondsFormat, Utc};
 use concordat_policy::consent::{Event, Said};
-use concordat_policy::{Name, PurposeTree, Refusal};
+use concordat_policy::{Code, Name, Refusal};
 use concordat_proto::consent_receipt::{ConsentReceipt, Party, Processing, ReceiptEvent, ReceiptPurpose, SCHEMA};
 use concordat_proto::token::SigningKey;
 use serde::Deserialize;
 
 use super::Consent;
-use super::ledger::{Acting, Kept, LedgerError, Record, Recorded, moment};
+use super::ledger::{Acting, Kept, LedgerError, Made, Recorded, moment};
 use super::show::{Asked, Shown};
+use super::stated::Stated;
 
 /// `[consent.receipts]` of the configuration: what the department tells people. All of it can be left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -44,49 +45,34 @@ impl Notice {
 /// What it takes to make receipts.
 pub(crate) struct Receipts<'a> {
     consent: &'a Consent,
-    generation: u32,
-    purposes: &'a PurposeTree,
-    notice: &'a Notice,
     key: &'a SigningKey,
 }
 
 impl<'a> Receipts<'a> {
-    /// Whatever could keep receipts from being made fails here, before anything is recorded.
-    pub(crate) fn new(
-        consent: &'a Consent,
-        purposes: &'a PurposeTree,
-        notice: &'a Notice,
-        key: &'a SigningKey,
-    ) -> Result<Self, LedgerError> {
-        Ok(Self { consent, generation: consent.generation()?, purposes, notice, key })
+    pub(crate) fn new(consent: &'a Consent, key: &'a SigningKey) -> Self {
+        Self { consent, key }
     }
 
     /// For each record that was just made, in order; of those that were made before by a call that is repeated now, as they were made.
     /// An empty text for one that was corrected since, or whose person was erased: a receipt states what stands in the ledger, and
     /// the facts of an erased person do not come back through it.
-    pub(crate) fn of(&self, records: &[Record], recorded: &Recorded) -> Result<Vec<String>, String> {
-        let receipt = |(record, place): (&Record, u64)| {
-            if recorded.undone.contains(&place) {
-                return Ok(String::new());
-            }
-            let kept = Kept {
-                place,
-                purpose: record.purpose.to_string(),
-                said: Said::Choice(record.event, record.details.term),
-                acting: record.details.acting.clone(),
-                recorded_at: recorded.at.clone(),
-                corrected_by: None,
-                erased: false,
-            };
-            self.sign(&self.consent.secret.reference(&record.identifier_type, &record.identifier), record.event, &kept)
+    ///
+    /// # Errors
+    /// [`Code::NodeRefused`] where the ledger does not hold what a receipt states; [`Code::Internal`] where it cannot be read.
+    pub(crate) fn of(&self, recorded: &Recorded) -> Result<Vec<String>, Refusal> {
+        let made = self.consent.ledger.made(recorded.first, recorded.version).map_err(Refusal::internal)?;
+        let receipt = |made: Option<Made>| {
+            let speaks = made.and_then(|made| if let Said::Choice(event, _) = made.kept.said { Some((event, made)) } else { None });
+            let Some((event, Made { identifier_type, identifier, kept })) = speaks else { return Ok(String::new()) };
+            self.sign(&self.consent.secret.reference(&identifier_type, &identifier), event, &kept)
         };
-        records.iter().zip(recorded.first..).map(receipt).collect()
+        made.into_iter().map(receipt).collect()
     }
 
     /// For each of those who are asked for: of every choice in the ledger that was not corrected, in order.
     ///
     /// # Errors
-    /// As [`Consent::show`].
+    /// As [`Consent::show`] and [`Receipts::of`].
     pub(crate) fn on_demand(&self, asked: &Asked) -> Result<Vec<Vec<String>>, Refusal> {
         let shown = self.consent.show(asked)?;
         let of_one = |(identifier, shown): (&String, Shown)| {
@@ -95,37 +81,40 @@ impl<'a> Receipts<'a> {
                 Said::Choice(event, _) if kept.corrected_by.is_none() => Some(self.sign(&reference, event, kept)),
                 _ => None,
             };
-            shown.records.iter().filter_map(receipt).collect::<Result<Vec<_>, String>>().map_err(Refusal::internal)
+            shown.records.iter().filter_map(receipt).collect::<Result<Vec<_>, Refusal>>()
         };
         asked.identifiers().iter().zip(shown).map(of_one).collect()
     }
 
-    fn sign(&self, reference: &str, event: Event, kept: &Kept) -> Result<String, String> {
-        self.receipt(reference, event, kept).sign(self.key)
+    fn sign(&self, reference: &str, event: Event, kept: &Kept) -> Result<String, Refusal> {
+        let stated = self.consent.ledger.stated(kept).map_err(|e| match e {
+            LedgerError::Unstated(_) => Refusal::new(Code::NodeRefused, e.to_string())
+                .department(&self.consent.department)
+                .advice("the department's administrator must restore the newest ledger"),
+            other => Refusal::internal(other),
+        })?;
+        self.receipt(reference, event, kept, stated).sign(self.key).map_err(Refusal::internal)
     }
 
-    fn receipt(&self, reference: &str, event: Event, kept: &Kept) -> ConsentReceipt {
+    fn receipt(&self, reference: &str, event: Event, kept: &Kept, stated: Stated) -> ConsentReceipt {
         let department = self.consent.department.as_str();
-        let controller = self.notice.controller.as_deref().unwrap_or(department);
-        let title = self.purposes.iter().find(|purpose| purpose.id.as_str() == kept.purpose).map(|purpose| purpose.title.as_str());
-        let withdrawal = || format!("Tell {controller} that you take it back: it counts for every use that begins afterwards.");
         let purpose = ReceiptPurpose {
             purpose: kept.purpose.clone(),
-            title: title.unwrap_or(&kept.purpose).to_owned(),
+            title: stated.title,
             lawful_basis: if event == Event::Objected { "statutory" } else { "consent" }.to_owned(),
             pii_controllers: vec![department.to_owned()],
-            jurisdiction: Some(self.notice.jurisdiction.clone().unwrap_or_else(|| "GB".to_owned())),
-            withdrawal_method: self.notice.withdrawal.clone().unwrap_or_else(withdrawal),
-            privacy_rights: rights(event).to_owned(),
+            jurisdiction: Some(stated.jurisdiction),
+            withdrawal_method: stated.withdrawal,
+            privacy_rights: stated.rights,
         };
         let term = kept.term();
         let acted = |acting: &Acting| format!("{}: {}", acting.capacity.as_str(), acting.by);
         ConsentReceipt {
             schema_version: SCHEMA.to_owned(),
-            record_id: format!("{department}:{}:{}", self.generation, kept.place),
+            record_id: format!("{department}:{}:{}", stated.generation, kept.place),
             pii_principal_id: reference.to_owned(),
             pii_processing: Processing {
-                privacy_notice: self.notice.privacy_notice.clone(),
+                privacy_notice: stated.privacy_notice,
                 language: "en".to_owned(),
                 purposes: vec![purpose],
             },
@@ -139,22 +128,14 @@ impl<'a> Receipts<'a> {
             }],
             party_identification: vec![Party {
                 party_id: department.to_owned(),
-                party_name: controller.to_owned(),
-                party_contact: self.notice.contact.clone(),
+                party_name: stated.controller,
+                party_contact: stated.contact,
                 party_role: "pii_controller".to_owned(),
             }],
             issued_at: Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true),
             // Signing enters it.
             key: String::new(),
         }
-    }
-}
-
-fn rights(event: Event) -> &'static str {
-    match event {
-        Event::Given => "You may take consent back at any time (UK GDPR Art. 7(3)), ask for your data, and have it corrected or erased.",
-        Event::Withdrawn => "You have taken consent back (UK GDPR Art. 7(3)). You may give it again.",
-        Event::Objected => "You have objected (UK GDPR Art. 21). You may take the objection back by giving consent.",
     }
 }
 

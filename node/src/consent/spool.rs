@@ -62,6 +62,10 @@ impl Spool {
         })
     }
 
+    pub(super) fn intake(&self) -> &Intake {
+        &self.intake
+    }
+
     /// How many records wait.
     pub(super) fn records(&self) -> u64 {
         self.records

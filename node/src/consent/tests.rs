@@ -3,6 +3,7 @@
 mod linearizable;
 mod people;
 mod reaching;
+mod receipts;
 
 use concordat_policy::consent::{Event, Latest};
 

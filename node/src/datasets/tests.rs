@@ -100,22 +100,23 @@ async fn values_beyond_a_bound_leave_as_the_bound_and_no_predicate_tells_who_the
     let cohort = "cohort = { type = \"integer\", classification = \"personal\", uses = [\"filter\"] }";
     world.agree(score, &score.replace("[\"aggregate\"]", "[\"aggregate\", \"filter\"], coded = { at_least = 2, at_most = 6.5 }"));
     world.agree(cohort, &cohort.replace("[\"filter\"]", "[\"filter\"], coded = { at_most = 2023 }"));
-    // A NaN is nobody's largest number.
+    // Neither a NaN nor an infinity is anybody's largest number.
     world.replace("data/attainment.csv", "2.5", "NaN");
+    world.replace("data/attainment.csv", "4.5", "-inf");
     let datasets = open(&world).await;
     let is = |comparison, bound: f64| compare("score", comparison, Value::Number(bound));
     let none = Predicate::IsNull { column: "score".into() };
     let (least, most) = (Some(2.0), Some(6.5));
     for (predicate, expected) in [
-        (Predicate::And(Vec::new()), vec![None, None, least, Some(4.5), Some(5.5), most, most, most]),
+        (Predicate::And(Vec::new()), vec![None, None, None, least, Some(5.5), most, most, most]),
         (is(Greater, 6.5), vec![]),
         (is(GreaterOrEqual, 6.5), vec![most; 3]),
         (is(Equal, 8.5), vec![]),
         (is(Less, 2.0), vec![]),
         (is(LessOrEqual, 2.0), vec![least]),
         (Predicate::Not(Box::new(is(LessOrEqual, 6.5))), vec![]),
-        (Predicate::In { column: "score".into(), values: vec![Value::Number(7.5), Value::Number(4.5)] }, vec![Some(4.5)]),
-        (none.clone(), vec![None; 2]),
+        (Predicate::In { column: "score".into(), values: vec![Value::Number(7.5), Value::Number(5.5)] }, vec![Some(5.5)]),
+        (none.clone(), vec![None; 3]),
         (compare("cohort", Equal, Value::Integer(2024)), vec![]),
     ] {
         assert_eq!(scores(&world, &datasets, &predicate).await, expected, "{predicate:?}");

@@ -12,10 +12,9 @@ use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Control;
-use crate::agreements::Agreements;
 use crate::consent::import::{StreamError, StreamImport};
-use crate::consent::intake::{IntakeError, Raw};
-use crate::consent::ledger::{LedgerError, Record};
+use crate::consent::intake::{Intake, IntakeError, Raw};
+use crate::consent::ledger::{LedgerError, Record, Recorded};
 use crate::release::blocking;
 
 /// The most consent records in one message.
@@ -71,19 +70,24 @@ impl Control {
         if !id.is_empty() && !id_ok(&id) {
             return Err(self.invalid("a call's id, where it has one, is of 1 to 64 letters, digits, '-', '_' and '.'"));
         }
-        let (mut scratch, agreements) = (String::new(), self.0.agreements.now());
-        let intake = self.0.intake(&agreements);
+        let (mut scratch, intake) = (String::new(), self.0.intake(&self.0.agreements.now()));
         let records = request.records.iter().enumerate().map(|(index, record)| {
             let taken = intake.record(Raw::from(record), &mut scratch);
             taken.map_err(|cause: IntakeError| self.invalid(format!("records[{index}]: {cause}; nothing was recorded")))
         });
-        let records = records.collect::<Result<Vec<_>, _>>()?;
-        let count = records.len();
+        let records = records.collect::<Result<Vec<_>, _>>();
+        let count = request.records.len();
         let named = |entry: Entry| if id.is_empty() { entry } else { entry.field("request", id.as_str()) };
-        let intent = Entry::new("consent.intended").field("records", count).field("certificate", administrator.as_str());
-        self.0.log(named(intent)).await?;
         let (control, name) = (self.clone(), id.clone());
-        let answer = blocking(move || control.record_now(&name, &records, &agreements)).await?;
+        let answer = match records {
+            Ok(records) => {
+                let intent = Entry::new("consent.intended").field("records", count).field("certificate", administrator.as_str());
+                self.0.log(named(intent)).await?;
+                blocking(move || control.record_now(&intake, &records, (name.as_str(), request.records.as_slice()))).await?
+            }
+            // Purposes and types of identifiers go; what was recorded under them stays, and so does its answer.
+            Err(unreadable) => blocking(move || control.repeated(unreadable, (name.as_str(), request.records.as_slice()))).await?,
+        };
         let entry = Entry::new("consent.recorded").field("records", count).field("consent_version", answer.consent_version);
         let entry = if answer.recorded_before { entry.field("recorded_before", true) } else { entry };
         let undone = answer.receipts.iter().filter(|receipt| receipt.is_empty()).count();
@@ -92,20 +96,31 @@ impl Control {
         Ok(answer)
     }
 
-    /// Writes the records, once where the call has an id.
-    fn record_now(&self, id: &str, records: &[Record], agreements: &Agreements) -> Result<v1::RecordResponse, Refusal> {
-        let receipts = self.receipts(agreements)?;
+    /// Writes the records, once where the call, as it was sent, has an id.
+    fn record_now(&self, intake: &Intake, records: &[Record], call: (&str, &[v1::ConsentRecord])) -> Result<v1::RecordResponse, Refusal> {
         let consent = &self.0.consent;
-        let recorded = if id.is_empty() {
-            consent.record_noted(records, None).map(|recorded| Some((false, recorded)))
+        let recorded = if call.0.is_empty() {
+            consent.record_noted(intake, records, None).map(|recorded| Some((false, recorded)))
         } else {
-            consent.record_once(id, records)
+            consent.record_once(intake, records, call)
         };
         let (recorded_before, recorded) = recorded
             .map_err(|e| self.ledger(e))?
             .ok_or_else(|| self.invalid("other records were recorded under this call's id; nothing was recorded"))?;
-        let told = if records.len() > MAX_RECEIPTS { &[][..] } else { records };
-        let receipts = receipts.of(told, &recorded).map_err(Refusal::internal)?;
+        self.recorded(&recorded, recorded_before)
+    }
+
+    /// Answers a call that cannot be read now as it was answered when it could; else says why it cannot be read.
+    fn repeated(&self, unreadable: Refusal, (id, sent): (&str, &[v1::ConsentRecord])) -> Result<v1::RecordResponse, Refusal> {
+        if id.is_empty() {
+            return Err(unreadable);
+        }
+        let recorded = self.0.consent.recorded_before(id, sent).map_err(|e| self.ledger(e))?;
+        self.recorded(&recorded.ok_or(unreadable)?, true)
+    }
+
+    fn recorded(&self, recorded: &Recorded, recorded_before: bool) -> Result<v1::RecordResponse, Refusal> {
+        let receipts = if recorded.count() > MAX_RECEIPTS { Vec::new() } else { self.receipts().of(recorded)? };
         let consent_generation = self.generation()?;
         Ok(v1::RecordResponse { consent_version: recorded.version, receipts, recorded_before, consent_generation })
     }

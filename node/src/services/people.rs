@@ -38,9 +38,9 @@ impl Control {
         Ok(())
     }
 
-    /// Makes receipts. Fails before anything is recorded.
-    pub(super) fn receipts<'a>(&'a self, agreements: &'a Agreements) -> Result<Receipts<'a>, Refusal> {
-        Receipts::new(&self.0.consent, agreements.purposes(), &self.0.notice, &self.0.signing).map_err(|e| self.ledger(e))
+    /// Makes receipts.
+    pub(super) fn receipts(&self) -> Receipts<'_> {
+        Receipts::new(&self.0.consent, &self.0.signing)
     }
 
     pub(super) async fn show_consent(
@@ -63,13 +63,13 @@ impl Control {
         certificate: Option<Fingerprint>,
     ) -> Result<Vec<v1::SubjectReceipts>, Refusal> {
         let administrator = self.0.callers.administrator(certificate)?;
-        let (turn, agreements) = (self.turn()?, self.0.agreements.now());
-        let asked = self.asked(&agreements, &request.identifier_type, &request.identifiers, &request.purpose)?;
+        let turn = self.turn()?;
+        let asked = self.asked(&self.0.agreements.now(), &request.identifier_type, &request.identifiers, &request.purpose)?;
         self.looked("consent.receipted", &asked, &administrator).await?;
         let control = self.clone();
         let made = move || {
             let _turn = turn;
-            control.receipts(&agreements)?.on_demand(&asked)
+            control.receipts().on_demand(&asked)
         };
         let last = |mut receipts: Vec<String>| receipts.split_off(receipts.len().saturating_sub(MAX_RECEIPTS));
         let message = |(index, receipts)| v1::SubjectReceipts { index, receipts: last(receipts) };
@@ -112,7 +112,7 @@ impl Control {
         let control = self.clone();
         let erase = move || {
             let _turn = turn;
-            control.0.consent.erase(&asked, agreements.purposes(), None).map_err(|e| control.ledger(e))
+            control.0.consent.erase(&asked, &control.0.intake(&agreements), None).map_err(|e| control.ledger(e))
         };
         let erased = blocking(erase).await?;
         let entry = Entry::new("consent.erased").field("subjects", erased.subjects).field("wiped", erased.wiped);

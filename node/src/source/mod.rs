@@ -16,6 +16,7 @@
 //! Invariants
 //! - A column's type either has one Arrow type that holds its values, or the column is not in the frame and [`SourceColumn::read_as`]
 //!   is `None`: `check` refuses it by its type's name.
+//! - An infinity or a NaN is read as it is, and becomes null where a release reads a column as a number ([`finite()`]).
 //! - A value that the Arrow type cannot hold fails the scan. Errors name the column and never the value; of a database's own error
 //!   texts, which quote values, only the code is kept.
 //! - A condition is handed to a database only where its SQL selects at least the rows for which it is true ([`sql`]); the engine
@@ -30,6 +31,7 @@
 mod batch;
 pub mod connection;
 mod files;
+mod finite;
 mod mysql;
 mod objects;
 #[cfg(feature = "odbc")]
@@ -55,6 +57,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 
 pub use self::connection::Connection;
 pub use self::files::{Files, SourceFile, freshness};
+pub use self::finite::finite;
 pub use self::objects::{Objects, Store};
 #[cfg(feature = "odbc")]
 pub use self::odbc::{Keywords, OdbcSettings};

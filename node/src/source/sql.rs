@@ -5,8 +5,10 @@
 //! translated part is true, false and unknown for exactly the same rows; where a dialect cannot promise that, it gives no words.
 
 use datafusion::arrow::datatypes::DataType;
-use datafusion::logical_expr::{BinaryExpr, Case, Cast, Expr, Operator};
+use datafusion::logical_expr::{BinaryExpr, Cast, Expr, Operator};
 use datafusion::scalar::ScalarValue;
+
+use super::finite;
 
 /// A column in a condition.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,8 +17,8 @@ pub(crate) struct Operand {
     pub(crate) column: String,
     /// The type as which it is compared, when it is not the one in which it is read.
     pub(crate) cast: Option<DataType>,
-    /// A NaN counts as null.
-    pub(crate) nan_is_null: bool,
+    /// An infinity or a NaN counts as null.
+    pub(crate) finite: bool,
 }
 
 /// How one database writes things.
@@ -74,7 +76,7 @@ fn value(expr: &Expr, dialect: &dyn Dialect) -> Option<(String, DataType)> {
     let read_as = dialect.read_as(&operand.column)?;
     let kind = operand.cast.clone().unwrap_or_else(|| read_as.clone());
     // The engine orders numbers totally, NaN and both zeros apart; only with NaN taken out does SQL do the same.
-    if (kind == DataType::Float64) != operand.nan_is_null {
+    if (kind == DataType::Float64) != operand.finite {
         return None;
     }
     let widened = *read_as == DataType::Int64 && kind == DataType::Float64;
@@ -83,24 +85,17 @@ fn value(expr: &Expr, dialect: &dyn Dialect) -> Option<(String, DataType)> {
 
 fn operand(expr: &Expr) -> Option<Operand> {
     match expr {
-        Expr::Column(column) => Some(Operand { column: column.name.clone(), cast: None, nan_is_null: false }),
+        Expr::Column(column) => Some(Operand { column: column.name.clone(), cast: None, finite: false }),
         Expr::Cast(Cast { expr, field }) => match operand(expr)? {
-            inner if inner.cast.is_none() && !inner.nan_is_null => Some(Operand { cast: Some(field.data_type().clone()), ..inner }),
+            inner if inner.cast.is_none() && !inner.finite => Some(Operand { cast: Some(field.data_type().clone()), ..inner }),
             _ => None,
         },
-        Expr::Case(case) => without_nan(case),
+        Expr::ScalarFunction(function) if function.name() == finite::NAME => match function.args.as_slice() {
+            [number] => operand(number).filter(|inner| !inner.finite).map(|inner| Operand { finite: true, ..inner }),
+            _ => None,
+        },
         _ => None,
     }
-}
-
-/// `CASE WHEN isnan(x) THEN NULL ELSE x END`.
-fn without_nan(case: &Case) -> Option<Operand> {
-    let ([(when, then)], Some(otherwise), None) = (case.when_then_expr.as_slice(), &case.else_expr, &case.expr) else { return None };
-    let Expr::ScalarFunction(function) = &**when else { return None };
-    let null = matches!(&**then, Expr::Literal(literal, _) if literal.is_null());
-    let same = function.name() == "isnan" && function.args.as_slice() == std::slice::from_ref(&**otherwise);
-    let inner = operand(otherwise).filter(|inner| null && same && !inner.nan_is_null)?;
-    Some(Operand { nan_is_null: true, ..inner })
 }
 
 fn literal(expr: &Expr, kind: &DataType, dialect: &dyn Dialect) -> Option<String> {

@@ -9,7 +9,7 @@
 //! | `BOOL` | boolean, integer | 0 and 1 |
 //! | `CHAR` `TEXT` `CLOB` `UUID` `JSON` `TIME` (also `DATETIME`) | text, date | text in UTF-8; `2026-01-31` as a date |
 //! | `DATE` alone | date, text | text |
-//! | `REAL` `FLOA` `DOUB` `NUMERIC` `DECIMAL` | number, integer | reals and integers |
+//! | `REAL` `FLOA` `DOUB` `NUMERIC` `DECIMAL` | number, integer | reals and integers; infinities are null |
 //! | nothing (an expression of a query) | as the configuration declares it, else text | as that type |
 //! | `BLOB`, anything else | refused | |
 //!
@@ -287,7 +287,7 @@ fn take(builder: &mut Builder, value: ValueRef<'_>) -> Result<usize, &'static st
         (Builder::Integer(builder), ValueRef::Integer(whole)) => builder.append_value(whole),
         (Builder::Integer(_), _) => return Err("is no integer"),
         (Builder::Number(builder), ValueRef::Integer(whole)) => builder.append_value(whole as f64),
-        (Builder::Number(builder), ValueRef::Real(number)) if number.is_finite() => builder.append_value(number),
+        (Builder::Number(builder), ValueRef::Real(number)) => builder.append_value(number),
         (Builder::Number(_) | Builder::Decimal(_), _) => return Err("is no number"),
         (Builder::Date(builder), ValueRef::Text(text)) => builder.append_value(day(text).ok_or("is no date such as 2026-01-31")?),
         (Builder::Date(_), _) => return Err("is no date such as 2026-01-31"),

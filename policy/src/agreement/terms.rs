@@ -44,7 +44,7 @@ impl fmt::Display for WithdrawalReach {
 }
 
 /// How old what a party recorded may be where a query does not read its data: 1 second to 24 hours, written `90s`, `15m` or `2h`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConsentAge(Duration);
 
 impl Default for ConsentAge {

@@ -197,6 +197,28 @@ impl Rule {
         }
     }
 
+    /// Why it withholds a number, said of the number; `None` where it withholds none.
+    #[must_use]
+    pub fn reason(&self) -> Option<String> {
+        Some(match self {
+            Self::MinimumSubjects { subjects, .. } => format!("fewer than {subjects} distinct subjects"),
+            Self::Dominance { largest: 1, share, .. } => format!("its largest contributor makes more than {share} % of it"),
+            Self::Dominance { largest, share, .. } => format!("its {largest} largest contributors make more than {share} % of it"),
+            Self::PPercent { percent, .. } => {
+                format!("its second largest contributor could estimate the largest within {percent} %")
+            }
+            Self::Homogeneous { .. } => "all of its contributors have the same value".into(),
+            Self::Complement { .. } => "all of its group meet its condition, or all but fewer than the minimum".into(),
+            Self::Margins { .. } => "totals would tell a withheld number".into(),
+            Self::Rounded { .. }
+            | Self::Perturbed { .. }
+            | Self::ZerosShown { .. }
+            | Self::RowsOfFewLeftOut { .. }
+            | Self::SmallGroupsLeftOut
+            | Self::ConditionsOnWithheld => return None,
+        })
+    }
+
     /// What it does, for people.
     #[must_use]
     pub fn says(&self) -> String {
@@ -274,6 +296,25 @@ mod tests {
             uses.add(&dataset, SUBJECT, Use::Join);
         }
         Decision::of(&permit, &uses, minimum, magnitudes).rules
+    }
+
+    #[test]
+    fn what_withholds_a_number_has_a_reason_and_what_does_not_has_none() {
+        let whose = || Whose { agreements: vec![name("one")], departments: Vec::new() };
+        for (rule, reason) in [
+            (Rule::MinimumSubjects { subjects: 12, whose: whose() }, Some("fewer than 12 distinct subjects")),
+            (Rule::Dominance { largest: 1, share: 80, whose: whose() }, Some("its largest contributor makes more than 80 % of it")),
+            (Rule::Dominance { largest: 2, share: 90, whose: whose() }, Some("its 2 largest contributors make more than 90 % of it")),
+            (Rule::PPercent { percent: 10, whose: whose() }, Some("its second largest contributor could estimate the largest within 10 %")),
+            (Rule::Homogeneous { whose: whose() }, Some("all of its contributors have the same value")),
+            (Rule::Complement { whose: whose() }, Some("all of its group meet its condition, or all but fewer than the minimum")),
+            (Rule::Margins { whose: whose() }, Some("totals would tell a withheld number")),
+            (Rule::Rounded { to: 5, whose: whose() }, None),
+            (Rule::SmallGroupsLeftOut, None),
+            (Rule::ConditionsOnWithheld, None),
+        ] {
+            assert_eq!(rule.reason().as_deref(), reason, "{rule}");
+        }
     }
 
     #[test]

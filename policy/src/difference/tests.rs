@@ -7,6 +7,14 @@ fn between(old: &str, new: &str) -> Difference {
     difference(&Agreement::parse(old).unwrap(), &Agreement::parse(new).unwrap())
 }
 
+fn reversed(turn: Turn) -> Turn {
+    match turn {
+        Turn::Wider => Turn::Narrower,
+        Turn::Narrower => Turn::Wider,
+        Turn::Other => Turn::Other,
+    }
+}
+
 #[test]
 fn only_meaning_counts() {
     assert!(between(AGREEMENT, &format!("# a comment\n{AGREEMENT}")).is_empty());
@@ -106,6 +114,21 @@ fn a_bound_of_a_column_narrows() {
 }
 
 #[test]
+fn how_far_a_withdrawal_reaches_is_wider_or_narrower() {
+    let reaching = AGREEMENT.replacen("mission = \"m\"", "mission = \"m\"\nwithdrawals = \"all_parties\"", 1);
+    insta::assert_snapshot!(between(&reaching, AGREEMENT), @r#"
+    Terms:
+      max_consent_age: "15 minutes" is gone (wider)
+      withdrawals: "all_parties" became "own_department" (wider)
+    "#);
+    insta::assert_snapshot!(between(AGREEMENT, &reaching), @r#"
+    Terms:
+      max_consent_age: "15 minutes" is new (narrower)
+      withdrawals: "own_department" became "all_parties" (narrower)
+    "#);
+}
+
+#[test]
 fn rules_of_single_rows_are_told() {
     let output = AGREEMENT.replace("\"group_by\", \"filter\"", "\"group_by\", \"filter\", \"output\"");
     let with = |row_level: &str| output.replacen("[dataset.columns]\n", &format!("row_level = {row_level}\n[dataset.columns]\n"), 1);
@@ -113,7 +136,48 @@ fn rules_of_single_rows_are_told() {
     Terms:
       dfe.attainment: row_level k: "5" became "4" (wider)
       dfe.attainment: row_level over: "region" is new (other)
-      dfe.attainment: row_level rows_per_day: "9" is new (other)
+      dfe.attainment: row_level rows_per_day: "9" is new (narrower)
+    "#);
+    let told = between(AGREEMENT, &with("{ k = 20, rows_per_day = 9 }"));
+    assert!(told.terms.iter().all(|term| term.turn == Turn::Other), "rows are let out that were not, whatever their rules: {told}");
+}
+
+#[test]
+fn where_rules_of_single_rows_are_silent_the_defaults_are_compared() {
+    // Two columns may be shown, and in the second text the pseudonym.
+    let two = AGREEMENT.replace("\"group_by\", \"filter\"", "\"output\"").replacen("uses = [\"aggregate\"]", "uses = [\"output\"]", 1);
+    let named = two.replacen("uses = [\"aggregate\", \"join\"]", "uses = [\"output\"]", 1);
+    let with = |text: &str, rules: &str| match rules {
+        "" => text.to_owned(),
+        rules => text.replacen("[dataset.columns]\n", &format!("row_level = {{ {rules} }}\n[dataset.columns]\n"), 1),
+    };
+    let both = "over = [\"region\", \"score\"]";
+    for (text, old, new, turn) in [
+        (&two, "", "k = 9", Turn::Wider),
+        (&two, "", "k = 11", Turn::Narrower),
+        (&two, "", "k = 10", Turn::Other),
+        (&two, "", "over = [\"region\"]", Turn::Wider),
+        (&two, "over = [\"region\"]", both, Turn::Narrower),
+        (&two, "over = [\"region\"]", "over = [\"score\"]", Turn::Other),
+        (&two, "", both, Turn::Other),
+        // Where `over` is stated, the pseudonym may be shown.
+        (&named, "", both, Turn::Wider),
+        (&two, "", "rows_per_day = 10001", Turn::Wider),
+        (&two, "", "rows_per_day = 9999", Turn::Narrower),
+        (&two, "", "rows_per_day = 10000", Turn::Other),
+    ] {
+        let (old, new) = (with(text, old), with(text, new));
+        for (old, new, turn) in [(&old, &new, turn), (&new, &old, reversed(turn))] {
+            let said = between(old, new);
+            let [term] = said.terms.as_slice() else { panic!("{said}") };
+            assert_eq!(term.turn, turn, "{said}");
+        }
+    }
+    let fewer = with(&two, "k = 10").replacen("mission = \"m\"", "mission = \"m\"\nminimum_subjects = 11", 1);
+    insta::assert_snapshot!(between(&fewer, &two), @r#"
+    Terms:
+      dfe.attainment: row_level k: "10" is gone (other)
+      minimum_subjects: "11" became "10" (wider)
     "#);
 }
 
@@ -181,12 +245,7 @@ fn each_term_says_whether_more_may_be_done_by_it_or_less() {
         let said = between(&old, &new);
         let [term] = said.terms.as_slice() else { panic!("{name}: {said}") };
         assert_eq!((term.name.as_str(), term.turn), (name, turn), "{said}");
-        let back = match turn {
-            Turn::Wider => Turn::Narrower,
-            Turn::Narrower => Turn::Wider,
-            Turn::Other => Turn::Other,
-        };
-        assert_eq!(between(&new, &old).terms[0].turn, back, "{name}, the reverse");
+        assert_eq!(between(&new, &old).terms[0].turn, reversed(turn), "{name}, the reverse");
     }
 }
 

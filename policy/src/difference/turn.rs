@@ -39,6 +39,10 @@ pub(super) enum Measure {
     AnyOf(BTreeSet<String>),
     /// Each must hold: more of them is narrower. Without the term nothing need hold of what the term `of` is about.
     AllOf { of: String, tests: BTreeSet<String> },
+    /// So many rows of single subjects a day: more is wider.
+    Rows(u64),
+    /// The columns by which rows of single subjects are compared: more is narrower. `None` is all.
+    Compared(Option<BTreeSet<String>>),
     /// A legal power; under one and the same, objections that are not honoured are wider.
     Power { power: String, honours: bool },
 }
@@ -70,6 +74,11 @@ impl Turn {
             (Some(Measure::AllOf { tests: before, .. }), Some(Measure::AllOf { tests: after, .. })) => Self::sets(after, before),
             (None, Some(Measure::AllOf { tests: after, .. })) => Self::sets(after, &none),
             (Some(Measure::AllOf { tests: before, .. }), None) => Self::sets(&none, before),
+            (Some(Measure::Rows(before)), Some(Measure::Rows(after))) => Self::of(after > before, after < before),
+            (Some(Measure::Compared(before)), Some(Measure::Compared(after))) => match (before, after) {
+                (Some(before), Some(after)) => Self::sets(after, before),
+                (before, after) => Self::of(before.is_none() && after.is_some(), before.is_some() && after.is_none()),
+            },
             (Some(Measure::Power { power: one, honours: before }), Some(Measure::Power { power: other, honours: after }))
                 if one == other =>
             {

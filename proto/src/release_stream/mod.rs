@@ -15,6 +15,7 @@
 //!   (a thousand columns over one buffer would be copied a thousand times), and no message keeps bytes alive that it does not use.
 //! - A dictionary belongs to one column, is used by a batch before it is replaced, and holds no null. All that are kept at a
 //!   time hold [`MAX_BODY`] bytes at most.
+//! - Numbers that are not finite are null, whatever the node made of them ([`crate::finite`]).
 //! - A panic of the decoder is caught and is the node's fault like any other; it is a gap in the guard, and has an error of its own.
 //!
 //! Why there is a guard: what arrow-ipc 59.3 alone makes of what a node can say, measured in processes of their own by
@@ -53,6 +54,7 @@ use arrow::ipc::reader::{read_dictionary, read_record_batch};
 use arrow::ipc::{self, Message, MessageHeader, MetadataVersion, root_as_message};
 use prost::bytes::Bytes;
 
+use crate::finite::finite;
 use agreed::Agreed;
 use ascending::Ascending;
 pub use error::StreamError;
@@ -164,7 +166,8 @@ impl ReleaseStream {
             }
             (MessageHeader::RecordBatch, State::Runs(running)) => {
                 let batch = running.batch(header.header_as_record_batch().ok_or(StreamError::Header)?, &message.body)?;
-                let batch = RecordBatch::try_new(self.ordered.clone(), batch.columns().to_vec()).map_err(|_| StreamError::Decoder)?;
+                let columns = batch.columns().iter().map(finite).collect();
+                let batch = RecordBatch::try_new(self.ordered.clone(), columns).map_err(|_| StreamError::Decoder)?;
                 let bytes = message.body.len() + running.bytes();
                 self.count(&batch)?;
                 Ok(Taken::Batch(batch, bytes))

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, FixedSizeBinaryArray, Int64Array, RecordBatch, StringDictionaryBuilder};
-use arrow::datatypes::{Int32Type, SchemaRef};
+use arrow::array::{ArrayRef, AsArray as _, FixedSizeBinaryArray, Float64Array, Int64Array, RecordBatch, StringDictionaryBuilder};
+use arrow::datatypes::{Float64Type, Int32Type, SchemaRef};
 use arrow::ipc::writer::{DictionaryTracker, EncodedData, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use concordat_policy::ColumnType;
 use prost::Message as _;
@@ -58,6 +58,25 @@ fn a_release_is_taken_as_it_was_sent() {
     let batches: Vec<&RecordBatch> = taken.iter().filter_map(|t| if let Taken::Batch(batch, _) = t { Some(batch) } else { None }).collect();
     assert_eq!(batches, sent.iter().collect::<Vec<_>>());
     assert!(matches!(taken.last(), Some(Taken::Receipt(token)) if token.len() == MAX_RECEIPT));
+}
+
+#[test]
+fn numbers_that_are_not_finite_arrive_as_null() {
+    let ordered: SchemaRef = Arc::new(release_schema(false, [("n", ColumnType::Number)]));
+    let numbers = [1.5, f64::INFINITY, f64::NAN, f64::NEG_INFINITY];
+    let subjects: Vec<u8> = (0..4u128).flat_map(u128::to_be_bytes).collect();
+    let columns: Vec<ArrayRef> =
+        vec![Arc::new(FixedSizeBinaryArray::new(16, subjects.into(), None)), Arc::new(Float64Array::from(numbers.to_vec()))];
+    let sent = RecordBatch::try_new(ordered.clone(), columns).unwrap();
+    let (options, mut tracker, mut context) = (IpcWriteOptions::default(), DictionaryTracker::new(false), IpcWriteContext::default());
+    let generator = IpcDataGenerator::default();
+    let message = |e: EncodedData| ReleaseMessage { header: e.ipc_message.into(), body: e.arrow_data.into(), ..Default::default() };
+    let first = message(generator.schema_to_bytes_with_dictionary_tracker(&ordered, &mut tracker, &options));
+    let rows = message(generator.encode(&sent, &mut tracker, &options, &mut context).unwrap().1);
+    let mut stream = ReleaseStream::new(ordered, 0, 1);
+    stream.take(&first).unwrap();
+    let Taken::Batch(batch, _) = stream.take(&rows).unwrap() else { panic!("no batch") };
+    assert_eq!(batch["n"].as_primitive::<Float64Type>().iter().collect::<Vec<_>>(), [Some(1.5), None, None, None]);
 }
 
 #[test]

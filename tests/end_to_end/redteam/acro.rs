@@ -37,7 +37,7 @@ fn the_primary_rules_agree_with_acro() {
     for case in &made.cases {
         let mut spread = Spread::default();
         case.contributions.iter().for_each(|own| spread.add(*own));
-        let behind = Behind { subjects: case.contributions.len() as u64, among: None, spread: Some(spread) };
+        let behind = Behind { subjects: case.contributions.len() as u64, spread: Some(spread) };
         // One rule at a time: with a minimum of none, few are not withheld before the others are looked at.
         for (place, (rule, own, acros)) in [
             ("minimum", withheld(made.threshold, &none, &behind).is_some(), case.threshold),

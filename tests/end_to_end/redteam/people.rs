@@ -7,6 +7,7 @@
 //! | `payments` | a payment; people may have several | small cells, dominance, equal values |
 //! | `tables` | one of the people of 30 cells, a quarter of which are small | margins, HAVING, ORDER BY |
 //! | `sides` | one of 61 people, one of whom has values that no cast or sum can hold | errors, timing |
+//! | `units` | one of 60 people, half of whom have more units together than 64 bits hold | large sums |
 
 use std::fmt::Write as _;
 
@@ -122,6 +123,9 @@ pub fn payments() -> Vec<Payment> {
     payments
 }
 
+/// How many units each of thirty people has, a size.
+pub const UNITS: &[(&str, i64)] = &[("large", 900_000_000_000_000_000), ("small", 7)];
+
 /// The incomes of the people of a cell of `tables`, by area and sector.
 pub fn cells() -> Vec<Vec<Vec<f64>>> {
     let mut draw = Draw(2029);
@@ -151,6 +155,7 @@ pub fn files() -> Vec<(&'static str, String)> {
         ("payments", payments_file()),
         ("tables", tables_file()),
         ("sides", sides_file()),
+        ("units", units_file()),
     ]
 }
 
@@ -200,6 +205,14 @@ fn tables_file() -> String {
 fn sides_file() -> String {
     sides().iter().zip(9_000..).fold("nino,side,reference,amount\n".to_owned(), |mut file, ((side, reference, amount), number)| {
         writeln!(file, "{},{side},{reference},{amount:.2}", nino(number)).unwrap();
+        file
+    })
+}
+
+fn units_file() -> String {
+    let people = UNITS.iter().flat_map(|one| (0..30).map(move |place| (one, place)));
+    people.zip(9_500..).fold("nino,size,units\n".to_owned(), |mut file, (((size, units), place), number)| {
+        writeln!(file, "{},{size},{}", nino(number), units + place).unwrap();
         file
     })
 }

@@ -10,7 +10,7 @@ use concordat_policy::{Basis, Classification, ColumnType, Disclosure, Use};
 use futures::StreamExt as _;
 use serde_json::json;
 
-use super::people::{AREAS, BANDS, CLUBS, OFFICES, SECTORS, codes, files};
+use super::people::{AREAS, BANDS, CLUBS, OFFICES, SECTORS, UNITS, codes, files};
 use super::rules::{noise, plain, strict, under};
 use crate::oracle::{Cell, rows};
 use crate::sandbox::Sandbox;
@@ -220,6 +220,10 @@ fn datasets() -> Vec<Dataset> {
                 column("reference", ColumnType::Text, None),
                 column("amount", ColumnType::Number, None),
             ],
+        ),
+        dataset(
+            "units",
+            vec![code("size", UNITS.iter().map(|(size, _)| (*size).to_owned()).collect()), column("units", ColumnType::Integer, None)],
         ),
     ]
 }

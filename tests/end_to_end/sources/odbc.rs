@@ -125,7 +125,6 @@ async fn values_that_no_column_holds_fail_the_scan_and_are_not_shown() {
         ("SELECT 1 AS id, repeat('4711', 300)::varchar AS secret", "a value of column 'secret' is longer than its column says"),
         ("SELECT 1 AS id, decode(repeat('4711', 70000), 'hex') AS secret", "a value of column 'secret' is longer than its column says"),
         ("SELECT 1 AS id, 4711.1234567::numeric AS secret", "a value of column 'secret' has more digits than its column says"),
-        ("SELECT 1 AS id, 'infinity'::float8 AS secret", "a value of column 'secret' is infinite"),
         ("SELECT 1 AS id, timestamp '2024-01-31 04:07:11' AS day", "a value of column 'day' has a time of day"),
         ("SELECT 1 AS id, t::int AS secret FROM (SELECT 'x4711'::text AS t OFFSET 0) AS s", "SQLSTATE 22P02"),
     ] {

@@ -8,10 +8,9 @@ use arrow::datatypes::DataType;
 use arrow::util::display::array_value_to_string;
 use concordat_node::source::connection::Server;
 use concordat_node::source::settings::{Host, Settings};
-use concordat_node::source::{Connection, Opened, Relation, Source, SourceError, TableName, inspect};
+use concordat_node::source::{Connection, Opened, Relation, Source, SourceError, TableName, finite, inspect};
 use datafusion::datasource::MemTable;
-use datafusion::functions::expr_fn::isnan;
-use datafusion::prelude::{DataFrame, Expr, SessionContext, cast, ident, lit, not, when};
+use datafusion::prelude::{DataFrame, Expr, SessionContext, cast, ident, lit, not};
 use datafusion::scalar::ScalarValue;
 use futures::StreamExt as _;
 
@@ -178,7 +177,6 @@ async fn values_that_no_column_holds_fail_the_scan_and_are_not_shown() {
         ("SELECT 1 AS id, 'infinity'::date AS secret", "a value of column 'secret' is an infinite date"),
         ("SELECT 1 AS id, '-infinity'::timestamptz AS secret", "a value of column 'secret' is an infinite time"),
         ("SELECT 1 AS id, timestamp '12345-01-01 00:00:00' AS secret", "a value of column 'secret' is an infinite time"),
-        ("SELECT 1 AS id, '-infinity'::float8 AS secret", "a value of column 'secret' is infinite"),
         ("SELECT 1 AS id, t::int AS secret FROM (SELECT 'x4711'::text AS t OFFSET 0) AS s", "SQLSTATE 22P02"),
         ("SELECT id, 4711 / (id - 1) AS secret FROM (SELECT 1 AS id OFFSET 0) AS s", "SQLSTATE 22012"),
         ("SELECT id, repeat('4711', 5000000) AS secret FROM (SELECT 1 AS id OFFSET 0) AS s", "longer than 16 MiB"),
@@ -205,8 +203,7 @@ async fn values_that_no_column_holds_fail_the_scan_and_are_not_shown() {
 
 /// A column as a release compares it.
 pub fn number(column: &str) -> Expr {
-    let typed = cast(ident(column), DataType::Float64);
-    when(isnan(typed.clone()), Expr::Literal(ScalarValue::Float64(None), None)).otherwise(typed).unwrap()
+    finite(cast(ident(column), DataType::Float64))
 }
 
 pub fn conditions() -> Vec<Expr> {
@@ -253,8 +250,8 @@ CREATE TABLE compared (t text COLLATE blind, c char(5), ci citext, m mood, i big
 INSERT INTO compared
   SELECT t, t, t, m, i, w, f, n, d, yes FROM
     (VALUES ('a', 'a'::mood, 7, 7, 0.1, 0.1, date '2024-02-29', true), ('A', 'z', -1, -1, -1.5, -1.5, '0001-01-01', false), ('b', 'B', 0, 0, 0, 0, '1969-12-31', NULL),
-            ('é', 'a', 9223372036854775807, 8, 'NaN', 'NaN', '9999-12-31', true), ('it''s', 'z', -9223372036854775808, 9, '-0', 9999999999999.99, '1970-01-01', false),
-            ('', NULL, NULL, NULL, NULL, NULL, NULL, true), (NULL, 'a', 8, NULL, 2, 2, '2000-01-01', true), ('Z', 'B', 9, 1, 1e300, 2.5, '2010-01-01', false),
+            ('é', 'a', 9223372036854775807, 8, 'NaN', 'NaN', '9999-12-31', true), ('it''s', 'z', -9223372036854775808, 9, '-Infinity', 9999999999999.99, '1970-01-01', false),
+            ('', NULL, NULL, NULL, NULL, NULL, NULL, true), (NULL, 'a', 8, NULL, 'Infinity', 2, '2000-01-01', true), ('Z', 'B', 9, 1, 1e300, 2.5, '2010-01-01', false),
             ('a\''b', 'a', 1, 2, 'NaN', 0.3, '2024-02-28', true)) AS v(t, m, i, w, f, n, d, yes);
 GRANT SELECT ON compared TO reader;
 ";
@@ -291,7 +288,7 @@ async fn projection_conditions_and_limit_reach_the_server() {
     frame.filter(condition).unwrap().select(vec![ident("d"), number("n").alias("n")]).unwrap().collect().await.unwrap();
     let log = postgres.log();
     let copy = log.lines().find(|line| line.contains("COPY (SELECT")).unwrap();
-    for part in ["COLLATE pg_catalog.\"C\") = 'it''s'", "NULLIF(\"f\"", "(\"i\" < (5)::pg_catalog.int8)"] {
+    for part in ["COLLATE pg_catalog.\"C\") = 'it''s'", "NULLIF(NULLIF(NULLIF(\"f\"", "(\"i\" < (5)::pg_catalog.int8)"] {
         assert!(copy.contains(part), "{part}: {copy}");
     }
     let list = copy.split("FROM").next().unwrap();

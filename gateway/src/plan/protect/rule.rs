@@ -1,5 +1,7 @@
 //! What `Protect` does with the groups of one aggregate: which values are withheld, and how exactly the others are told.
 
+mod judge;
+mod telling;
 #[cfg(test)]
 mod tests;
 
@@ -9,13 +11,10 @@ use std::sync::Arc;
 use concordat_policy::disclosure::{Margins, Telling};
 use concordat_policy::{Code, Disclosure, Refusal};
 use concordat_protect::margins::{self, Cell};
-use concordat_protect::noise::{Noise, Secret, cell_key, sum_noise};
-use concordat_protect::{Behind, Spread, primary, rounding};
-use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray as _, BooleanArray, Float64Array, Int64Array, RecordBatch, UInt64Array, new_null_array,
-};
+use concordat_protect::noise::Secret;
+use datafusion::arrow::array::{Array as _, ArrayRef, AsArray as _, BooleanArray, Int64Array, RecordBatch, UInt64Array};
 use datafusion::arrow::compute::{cast, concat, filter, filter_record_batch};
-use datafusion::arrow::datatypes::{DataType, Float64Type, Int64Type, SchemaRef, UInt64Type};
+use datafusion::arrow::datatypes::{DataType, SchemaRef, UInt64Type};
 use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::common::cast::as_int64_array;
 use datafusion::common::{DataFusionError, Result, internal_datafusion_err};
@@ -49,15 +48,33 @@ pub(in crate::plan) struct Rule {
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::plan) struct Value {
     pub(in crate::plan) kind: Kind,
+    /// Of a mean, its sum: what is told of it is divided by what is told of their number.
     pub(in crate::plan) column: usize,
     /// Its distinct contributors, of the department and identifier type that has the fewest.
     pub(in crate::plan) contributors: usize,
-    /// Where a condition chose them: the distinct subjects whom it could have chosen and did not, of the identifier type that has fewer.
-    pub(in crate::plan) others: Option<usize>,
     /// What they contribute: several through a link dataset, one for each way to say who contributes. None where no rule asks.
     pub(in crate::plan) contributed: Vec<usize>,
+    /// What its conditions leave over.
+    pub(in crate::plan) rests: Vec<Rest>,
     /// Of a mean: the number of values.
-    pub(in crate::plan) number: Option<usize>,
+    pub(in crate::plan) number: Option<Number>,
+}
+
+/// What a condition leaves over, and where in the input stands what is behind that.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::plan) struct Rest {
+    /// The distinct subjects whom it could have chosen and did not, of the department and identifier type that has the fewest.
+    pub(in crate::plan) others: usize,
+    /// What was not chosen of subjects, of these and of chosen ones, as [`Value::contributed`].
+    pub(in crate::plan) contributed: Vec<usize>,
+}
+
+/// How many values a mean is of: judged and told as a number of rows.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::plan) struct Number {
+    pub(in crate::plan) column: usize,
+    pub(in crate::plan) contributed: Vec<usize>,
+    pub(in crate::plan) rests: Vec<Rest>,
 }
 
 /// What a value is.
@@ -75,9 +92,14 @@ pub(in crate::plan) enum Kind {
 struct Judged<'a> {
     value: &'a Value,
     numbers: Vec<Option<f64>>,
+    /// Through a link dataset, by the identifier type by which it is told most coarsely.
     contributed: Vec<Contributed>,
     /// Of a mean: how many values; 1 otherwise.
     over: Vec<f64>,
+    /// Its noise; through a link dataset that of both identifier types.
+    shift: Vec<f64>,
+    /// Of a mean: how many values as it is told, and to multiples of what.
+    number: Vec<(i64, Option<f64>)>,
     withheld: Vec<bool>,
 }
 
@@ -149,52 +171,6 @@ impl Rule {
         columns.map(|(column, field)| Ok(cast(&filter(column, &absent)?, field.data_type())?)).collect()
     }
 
-    /// One value by the rules that look at it alone.
-    fn judged<'a>(&self, value: &'a Value, groups: &RecordBatch, rows: usize) -> Result<Judged<'a>> {
-        let numbers_of = column(groups, value.column)?.data_type();
-        let numbers = cast(column(groups, value.column)?, &DataType::Float64)?;
-        let numbers = numbers.as_primitive::<Float64Type>();
-        let (behind, others) = (int(groups, value.contributors)?, value.others.map(|others| int(groups, others)).transpose()?);
-        let number = value.number.map(|number| int(groups, number)).transpose()?;
-        let count = |counts: &Int64Array, row| if counts.is_null(row) { 0 } else { u64::try_from(counts.value(row)).unwrap_or(0) };
-        let counted = matches!(value.kind, Kind::Subjects | Kind::Rows);
-        // That everybody has one row is no secret.
-        let mut rules = self.disclosure.clone();
-        if counted {
-            rules.homogeneous = Telling::Shown;
-        }
-        let nobody = Some(0.0).filter(|_| counted && rules.zeros == Telling::Shown);
-        let mut judged = Judged {
-            value,
-            numbers: vec![nobody; rows],
-            contributed: vec![Contributed::default(); rows],
-            over: vec![1.0; rows],
-            withheld: vec![rules.zeros == Telling::Withheld; rows],
-        };
-        for row in 0..groups.num_rows() {
-            let behind = count(behind, row);
-            let among = others.map(|others| behind.saturating_add(count(others, row)));
-            let of = value.contributed.iter().map(|at| Contributed::of(column(groups, *at)?, row)).collect::<Result<Vec<_>>>()?;
-            let even = value.kind == Kind::Subjects || of.is_empty();
-            let spreads = of.iter().filter(|_| !even).map(|of| Some(of.spread)).chain(even.then_some(None));
-            let withheld = spreads
-                .map(|spread| primary::withheld(self.minimum, &rules, &Behind { subjects: behind, among, spread }))
-                .any(|reason| reason.is_some());
-            let withheld = withheld || !counted && of.iter().any(|of| self.few_add(&of.spread)) || !whole(numbers_of, &of);
-            put(&mut judged.numbers, row, numbers.is_valid(row).then(|| numbers.value(row)));
-            put(&mut judged.contributed, row, of.first().copied().unwrap_or_default());
-            put(&mut judged.over, row, number.map_or(1.0, |number| count(number, row) as f64));
-            put(&mut judged.withheld, row, withheld);
-        }
-        Ok(judged)
-    }
-
-    /// Whether too few have something of a sum or mean: who has nothing of it stands behind it as they do behind an empty group.
-    fn few_add(&self, spread: &Spread) -> bool {
-        let nobody_is_told = spread.nonzero == 0 && self.disclosure.zeros == Telling::Shown;
-        spread.nonzero < u64::from(self.minimum) && !nobody_is_told
-    }
-
     /// The rows that are withheld so that no withheld value can be worked out from the others and from totals.
     fn also_withheld(&self, keys: &[ArrayRef], judged: &[Judged<'_>], rows: usize) -> Result<Vec<bool>> {
         let mut also = vec![false; rows];
@@ -261,69 +237,6 @@ impl Rule {
             withheld: also || judged.withheld.get(row).copied().unwrap_or(true),
         }
     }
-
-    /// To multiples of what a value is rounded; `None` for not at all.
-    fn unit(&self, kind: Kind, spread: &Spread, over: f64) -> Option<f64> {
-        let base = self.disclosure.round_to;
-        // The noise of a sum is its count's, in mean contributions: told exactly, one divided by the other would be without it, and a sum
-        // divided by its mean the exact number of values.
-        let coarser = base.max(self.disclosure.perturbation.map_or(0, |noise| noise.most));
-        match kind {
-            Kind::Subjects | Kind::Rows if base <= 1 => None,
-            Kind::Subjects => Some(f64::from(base)),
-            // Of several rows of each subject, more coarsely.
-            Kind::Rows => Some(rounding::sum_unit(base, spread).unwrap_or(0.0).max(f64::from(base))),
-            Kind::Sum => rounding::sum_unit(coarser, spread),
-            Kind::Mean => rounding::mean_unit(coarser, spread, over as u64),
-        }
-    }
-
-    /// The values as they are told: nothing where withheld, the others with noise and rounded, as the agreement asks.
-    fn told(&self, judged: &Judged<'_>, groups: &RecordBatch, withheld: &[bool]) -> Result<ArrayRef> {
-        let exact = column(groups, judged.value.column)?;
-        let noise = self.disclosure.perturbation.map(Noise::new);
-        let shift = |row: usize| -> f64 {
-            let (Some(noise), Some(of)) = (&noise, judged.contributed.get(row).filter(|of| of.spread.nonzero > 0)) else { return 0.0 };
-            let noise = noise.of(cell_key(&self.secret, of.keys, of.spread.nonzero));
-            if judged.value.kind == Kind::Subjects { noise as f64 } else { sum_noise(noise, &of.spread) }
-        };
-        let unit = |row: usize| {
-            let of = judged.contributed.get(row)?;
-            self.unit(judged.value.kind, &of.spread, judged.over.get(row).copied()?)
-        };
-        let rows = withheld.iter().enumerate();
-        let some = |row: usize| judged.numbers.get(row).copied().flatten();
-        Ok(match exact.data_type() {
-            DataType::Int64 => {
-                let exact = exact.as_primitive::<Int64Type>();
-                let one = |(row, withheld): (usize, &bool)| -> Option<i64> {
-                    let value = if row < exact.len() { exact.is_valid(row).then(|| exact.value(row)) } else { some(row).map(|_| 0) };
-                    let mut value = value.filter(|_| !withheld)?.saturating_add(shift(row).round() as i64);
-                    if matches!(judged.value.kind, Kind::Subjects | Kind::Rows) {
-                        value = value.max(0);
-                    }
-                    Some(unit(row).map_or(value, |unit| rounding::whole_to_unit(value, unit)))
-                };
-                Arc::new(rows.map(one).collect::<Int64Array>())
-            }
-            DataType::Float64 => {
-                let one = |(row, withheld): (usize, &bool)| -> Option<f64> {
-                    let over = judged.over.get(row).copied().unwrap_or(1.0).max(1.0);
-                    let value = some(row).filter(|_| !withheld)? + shift(row) / over;
-                    Some(unit(row).map_or(value, |unit| rounding::to_unit(value, unit)))
-                };
-                Arc::new(rows.map(one).collect::<Float64Array>())
-            }
-            // A sum over nothing but NULL literals.
-            DataType::Null => new_null_array(&DataType::Null, withheld.len()),
-            other => return Err(internal_datafusion_err!("a value of the type {other}, which is not protected")),
-        })
-    }
-}
-
-/// Whether whole numbers were added without passing what 64 bits hold.
-fn whole(kind: &DataType, of: &[Contributed]) -> bool {
-    *kind != DataType::Int64 || of.iter().all(|of| of.spread.absolute < 9e18)
 }
 
 fn put<T>(all: &mut [T], row: usize, value: T) {

@@ -129,6 +129,8 @@ impl Rewriter<'_> {
             }
             _ => left.subject,
         };
+        let compared = [(left.compared, keep_left), (right.compared, keep_right)];
+        let compared = compared.into_iter().filter(|(_, kept)| *kept).flat_map(|(columns, _)| columns).collect();
         let datasets = left.datasets.into_iter().chain(right.datasets).collect();
         // Below the null-supplying side of an outer join a condition does not narrow the keys: its groups gain a null.
         let narrowed_by = match kind {
@@ -137,7 +139,7 @@ impl Rewriter<'_> {
             Right | RightSemi | RightAnti => right.narrowed_by,
             _ => Vec::new(),
         };
-        Ok(Rows { plan, subject, label, linked, present, subject_of, visible, datasets, narrowed_by, limited: false })
+        Ok(Rows { plan, subject, label, linked, present, subject_of, visible, compared, datasets, narrowed_by, limited: false })
     }
 }
 

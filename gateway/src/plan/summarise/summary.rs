@@ -3,14 +3,17 @@
 //! The contributors of a value are the distinct subjects with a non-null argument for whom the aggregate's FILTER and, in
 //! `CASE WHEN condition THEN …`, the condition hold, all in one and the same row. What would give one subject a weight of its
 //! own inside an aggregate is refused: a computed argument, several WHENs, an ELSE other than 0 or NULL.
+//!
+//! What a condition leaves over is said row by row: a subject may have rows that it chose and others that it did not. A CASE under a
+//! FILTER leaves over two things, of the group and of those whom the FILTER chose: a statement can ask for the whole of either.
 
 use std::collections::BTreeSet;
 
 use concordat_policy::{Code, ColumnType, DatasetName, Refusal, Use};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Result, ScalarValue};
-use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::expr::{Case, Cast, TryCast};
+use datafusion::logical_expr::{Expr, when};
 use datafusion::prelude::lit;
 
 use super::super::expression::{Place, Read, not_offered};
@@ -39,10 +42,46 @@ pub(super) struct Summary {
     pub(super) condition: Option<Expr>,
     /// Whether it counts the subjects of the other identifier type, of rows that come through a link dataset.
     pub(super) of_linked: bool,
-    /// Where a condition, or a join, chooses its contributors: not null in the rows of those whom it chooses among.
-    pub(super) among: Option<Expr>,
+    /// Where a condition, or a join, chooses its contributors: what it leaves over.
+    pub(super) lefts: Vec<Left>,
+    /// Where rows may be of either department, as a full join makes them: the datasets whose subjects alone could fill up what is left
+    /// over.
+    pub(super) fills: BTreeSet<DatasetName>,
     /// The datasets whose rows contribute to it, of those of which a row may have none.
     pub(super) of: BTreeSet<DatasetName>,
+}
+
+/// What a condition leaves over.
+pub(super) struct Left {
+    /// Not null in the rows that it chooses among.
+    pub(super) could: Expr,
+    /// The value of those of them that it does not choose, null in others.
+    pub(super) left: Expr,
+    pub(super) of: Of,
+}
+
+/// Of what something is left over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    /// Of the value, and of the number of values.
+    Both,
+    /// The value alone: with ELSE 0 a mean counts those too whom its CASE does not choose.
+    Value,
+    /// The number of values alone.
+    Number,
+}
+
+/// A condition inside an aggregate, and the datasets that it reads.
+struct Condition {
+    expr: Expr,
+    of: BTreeSet<DatasetName>,
+}
+
+impl Summary {
+    /// Whether it is a sum or a mean.
+    pub(super) fn magnitude(&self) -> bool {
+        matches!(self.measure, Measure::Sum | Measure::Average)
+    }
 }
 
 impl Rewriter<'_> {
@@ -72,20 +111,40 @@ impl Rewriter<'_> {
         };
         if measure == Measure::Rows {
             self.counted(rows);
-            let (among, of) = (filter.as_ref().map(|_| lit(1i64)), rows.uncertain(rows.subject_of.iter()));
-            return Ok(Summary { measure, argument: lit(1i64), filter, condition: None, of_linked: false, among, of });
+            let of = rows.uncertain(rows.subject_of.iter());
+            let fills = fills(rows, &of, filter.iter());
+            let filter = filter.map(|filter| filter.expr);
+            let lefts = filter.iter().map(|filter| left(lit(1i64), filter.clone(), Of::Both)).collect::<Result<_>>()?;
+            return Ok(Summary { measure, argument: lit(1i64), filter, condition: None, of_linked: false, lefts, fills, of });
         }
         let (chosen, of) = self.contributing(argument, rows)?;
         let of_linked = self.label(argument, rows)?.is_some_and(|label| label != rows.label);
         let told = chosen && matches!(measure, Measure::Subjects | Measure::Values);
-        let value = conditional_value(argument).map(|value| soft(value.clone()));
+        let (value, counts_all) = (conditional_value(argument).map(|value| soft(value.clone())), has_else(argument));
         let (argument, condition) = self.argument(argument, measure, rows)?;
-        let among = match value {
-            Some(value) => Some(value),
-            None if told => Some(lit(1i64)),
-            None => filter.as_ref().map(|_| argument.clone()),
+        let fills = fills(rows, &of, filter.iter().chain(&condition));
+        let (filter, condition) = (filter.map(|filter| filter.expr), condition.map(|condition| condition.expr));
+        let lefts = match (value, &filter, &condition) {
+            (Some(value), None, Some(condition)) => {
+                let of = if counts_all { Of::Value } else { Of::Both };
+                vec![left(value, condition.clone(), of)?]
+            }
+            (Some(value), Some(filter), Some(condition)) => {
+                let of = if counts_all { Of::Value } else { Of::Both };
+                let within = when(filter.clone(), value.clone()).end()?;
+                let mut lefts = vec![left(value, filter.clone().and(condition.clone()), of)?, left(within, condition.clone(), of)?];
+                if counts_all && measure == Measure::Average {
+                    lefts.push(left(argument.clone(), filter.clone(), Of::Number)?);
+                }
+                lefts
+            }
+            _ if told => {
+                let there = argument.clone().is_not_null();
+                vec![left(lit(1i64), filter.iter().cloned().fold(there, Expr::and), Of::Both)?]
+            }
+            _ => filter.iter().map(|filter| left(argument.clone(), filter.clone(), Of::Both)).collect::<Result<_>>()?,
         };
-        Ok(Summary { measure, argument, filter, condition, of_linked, among, of })
+        Ok(Summary { measure, argument, filter, condition, of_linked, lefts, fills, of })
     }
 
     /// Whether an argument is there for those only who found a partner, and the datasets that it comes from.
@@ -117,7 +176,7 @@ impl Rewriter<'_> {
     }
 
     /// The argument of an aggregate: a bare column, or `CASE WHEN condition THEN (column | 1 | 100) [ELSE 0 | NULL] END`.
-    fn argument(&mut self, argument: &Expr, measure: Measure, rows: &Rows) -> Result<(Expr, Option<Expr>)> {
+    fn argument(&mut self, argument: &Expr, measure: Measure, rows: &Rows) -> Result<(Expr, Option<Condition>)> {
         match stripped(argument) {
             Expr::Column(column) => {
                 let Some(visible) = find(&rows.visible, column) else { return computed_argument() };
@@ -154,7 +213,7 @@ impl Rewriter<'_> {
         }
     }
 
-    fn conditional(&mut self, argument: &Expr, case: &Case, rows: &Rows) -> Result<(Expr, Option<Expr>)> {
+    fn conditional(&mut self, argument: &Expr, case: &Case, rows: &Rows) -> Result<(Expr, Option<Condition>)> {
         let ([(condition, value)], None) = (case.when_then_expr.as_slice(), &case.expr) else { return computed_argument() };
         if !case.else_expr.as_deref().is_none_or(|e| matches!(stripped(e), Expr::Literal(v, _) if is_zero_or_null(v))) {
             return computed_argument();
@@ -182,7 +241,7 @@ impl Rewriter<'_> {
         }
         let condition = self.counted_condition(condition.as_ref().clone(), rows)?;
         let mut rebuilt = case.clone();
-        rebuilt.when_then_expr = vec![(Box::new(condition.clone()), Box::new(soft(value.as_ref().clone())))];
+        rebuilt.when_then_expr = vec![(Box::new(condition.expr.clone()), Box::new(soft(value.as_ref().clone())))];
         // The casts that type coercion put around the CASE stay; those inside were made soft above.
         let rebuilt = replace_stripped(argument, Expr::Case(rebuilt));
         Ok((soft(rebuilt), Some(condition)))
@@ -203,15 +262,29 @@ impl Rewriter<'_> {
     }
 
     /// A condition inside an aggregate: it decides who counts, so its columns need the use `filter`.
-    fn counted_condition(&mut self, condition: Expr, rows: &Rows) -> Result<Expr> {
+    fn counted_condition(&mut self, condition: Expr, rows: &Rows) -> Result<Condition> {
         let mut read = Read::default();
-        let condition = self.row_expression(condition, Place { visible: &rows.visible, subqueries: false }, &mut read)?;
-        listed_only(self.permit, &condition, &rows.visible)?;
+        let expr = self.row_expression(condition, Place { visible: &rows.visible, subqueries: false }, &mut read)?;
+        listed_only(self.permit, &expr, &rows.visible)?;
+        let mut of = read.present;
         for (dataset, column) in read.columns {
             self.uses.add(&dataset, &column, Use::Filter);
+            of.insert(dataset);
         }
-        Ok(condition)
+        Ok(Condition { expr, of })
     }
+}
+
+/// What is left over of `value` by a condition on its rows.
+fn left(value: Expr, chosen: Expr, of: Of) -> Result<Left> {
+    let left = when(chosen.is_not_true(), value.clone()).end()?;
+    Ok(Left { could: value, left, of })
+}
+
+/// The datasets that contribute to a value or that its conditions read, of those whose subjects rows may be of without others'.
+fn fills<'a>(rows: &Rows, of: &BTreeSet<DatasetName>, conditions: impl Iterator<Item = &'a Condition>) -> BTreeSet<DatasetName> {
+    let read: BTreeSet<DatasetName> = conditions.flat_map(|condition| condition.of.iter().cloned()).collect();
+    rows.of_either(of.union(&read))
 }
 
 /// What a CASE may count each row as. Others would choose how its sum is rounded: several together tell the number exactly.
@@ -248,6 +321,11 @@ fn weighs() -> Refusal {
 fn conditional_value(argument: &Expr) -> Option<&Expr> {
     let Expr::Case(case) = stripped(argument) else { return None };
     case.when_then_expr.first().map(|(_, value)| value.as_ref())
+}
+
+/// Whether an argument is a CASE that gives something where its condition does not hold.
+fn has_else(argument: &Expr) -> bool {
+    matches!(stripped(argument), Expr::Case(case) if case.else_expr.as_deref().is_some_and(|e| !is_null(e)))
 }
 
 /// The expression below casts and aliases.

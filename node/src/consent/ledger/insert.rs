@@ -9,8 +9,6 @@ use super::{LedgerError, timestamp};
 /// Inserts records one by one. What they share is bound once.
 pub(super) struct Insert<'a> {
     statement: rusqlite::CachedStatement<'a>,
-    /// When they are recorded.
-    pub(super) at: String,
     /// Whether nothing is bound of a record's details, as at first: the cache of statements clears what was bound.
     plain: bool,
 }
@@ -19,18 +17,18 @@ impl<'a> Insert<'a> {
     pub(super) fn new(transaction: &'a Transaction<'_>) -> Result<Self, LedgerError> {
         let mut statement = transaction.prepare_cached(
             "INSERT INTO records (identifier_type, identifier, erased, purpose, event, recorded_at, effective_from, expires_at, capacity,
-             acted_by, corrects, speaking, sealed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+             acted_by, corrects, speaking, sealed, stated) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )?;
-        let at = timestamp();
-        statement.raw_bind_parameter(6, &at)?;
-        Ok(Self { statement, at, plain: true })
+        statement.raw_bind_parameter(6, timestamp())?;
+        Ok(Self { statement, plain: true })
     }
 
-    /// What the next records are about.
-    pub(super) fn scope(&mut self, identifier_type: &str, purpose: &str, event: &str) -> Result<(), LedgerError> {
+    /// What the next records are about and, of choices, the number of what their receipts state.
+    pub(super) fn scope(&mut self, identifier_type: &str, purpose: &str, event: &str, stated: Option<i64>) -> Result<(), LedgerError> {
         self.statement.raw_bind_parameter(1, identifier_type)?;
         self.statement.raw_bind_parameter(4, purpose)?;
         self.statement.raw_bind_parameter(5, event)?;
+        self.statement.raw_bind_parameter(14, stated)?;
         Ok(())
     }
 

@@ -2,18 +2,18 @@
 //! what came meanwhile is read under the lock.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use chrono::Utc;
-use concordat_policy::PurposeTree;
 use concordat_policy::consent::history::{kept, speaking};
 use concordat_policy::consent::{Event, Said, Spoken};
 use rusqlite::{Transaction, params};
 
 use super::reading::about;
 use super::record::{CORRECTED, Details, ERASED, Kept, Subject};
+use super::wipe::mark;
 use super::{Insert, Ledger, LedgerError, Note, not_behind, same_secret, version};
 use crate::consent::secret::Secret;
+use crate::consent::stated::{Numbers, Present};
 
 /// A subject, by the identifier and by what stands in its stead.
 #[derive(Clone, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub struct Erased {
     pub version: u64,
     /// People of whom the ledger held something.
     pub subjects: usize,
-    /// Whether the ledger's file holds no older copies of what was erased: else they go once nobody reads the ledger.
+    /// Whether the ledger's files hold no older copies of what was erased: else the node wipes them once nobody reads the ledger.
     pub wiped: bool,
 }
 
@@ -94,7 +94,7 @@ impl Ledger {
             if found.erased && keeps {
                 insert.sealed(Some(secret.sealed(label, who)?.as_slice()))?;
             }
-            insert.scope(label, &found.purpose, CORRECTED)?;
+            insert.scope(label, &found.purpose, CORRECTED, None)?;
             insert.correction(place, &serde_json::json!(places).to_string())?;
             // An identifier that was erased does not come back.
             insert.record(
@@ -109,34 +109,36 @@ impl Ledger {
         wrong.and(written.map_err(Into::into))
     }
 
-    /// Takes the identifiers of `people` out of a ledger that is not behind the version `least`, and keeps what holds their data
+    /// Takes the identifiers of `people` out of a ledger that is not behind, and keeps what holds their data
     /// back under the digests in their stead, with the identifiers encrypted under `secret`: all of them, or none.
     pub(in crate::consent) fn erase(
         &self,
         label: &str,
         people: &[Known],
-        tree: &PurposeTree,
-        least: u64,
+        present: &Present<'_>,
         note: Option<&Note>,
         secret: &Secret,
     ) -> Result<Erased, LedgerError> {
         let (mut histories, read) = self.histories(label, people)?;
         let (version, subjects) = self.write(|transaction| {
-            not_behind(transaction, least)?;
+            not_behind(transaction, present.least)?;
             same_secret(transaction, &self.secret)?;
             transaction.execute("INSERT OR IGNORE INTO erasures (only, secret) VALUES (1, ?1)", params![self.secret])?;
             add(transaction, label, read, people, &mut histories)?;
+            let mut numbers = Numbers::new(present);
             for (who, records) in &histories {
                 if let Some(known) = people.get(*who) {
-                    erase_one(transaction, label, known, tree, records, secret)?;
+                    erase_one(transaction, (label, known), records, &mut numbers, secret)?;
                 }
             }
             key_files(transaction, secret)?;
             let version = version(transaction)?;
+            mark(transaction, version)?;
             note.map_or(Ok(()), |note| note.write(transaction, Some(version)))?;
             Ok((version, histories.len()))
         })?;
-        Ok(Erased { version, subjects, wiped: self.without_older_copies()? })
+        self.wipe()?;
+        Ok(Erased { version, subjects, wiped: self.unwiped()?.is_none() })
     }
 
     /// The records of each of `people` of whom there are some, by position, and the version that was read.
@@ -145,15 +147,6 @@ impl Ledger {
         let mut histories = BTreeMap::new();
         add(reading.connection(), label, 0, people, &mut histories)?;
         Ok((histories, reading.version()))
-    }
-
-    /// Moves everything out of the write-ahead log. Whether nobody was in the way: it waits for none.
-    fn without_older_copies(&self) -> Result<bool, LedgerError> {
-        let writer = super::lock(&self.writer);
-        writer.busy_timeout(Duration::ZERO)?;
-        let busy = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
-        writer.busy_timeout(super::PATIENCE)?;
-        Ok(busy? == 0)
     }
 }
 
@@ -201,14 +194,13 @@ fn unseal(transaction: &Transaction<'_>, records: &[Kept]) -> Result<(), LedgerE
 
 fn erase_one(
     transaction: &Transaction<'_>,
-    label: &str,
-    who: &Known,
-    tree: &PurposeTree,
+    (label, who): (&str, &Known),
     records: &[Kept],
+    numbers: &mut Numbers<'_>,
     secret: &Secret,
 ) -> Result<(), LedgerError> {
     let spoken: Vec<Spoken<'_>> = speaking(records.iter().map(entry));
-    let keep = kept(tree, &spoken, Utc::now().timestamp());
+    let keep = kept(numbers.purposes(), &spoken, Utc::now().timestamp());
     let sql = "UPDATE records SET identifier = NULL, erased = NULL, sealed = NULL, capacity = NULL, acted_by = NULL, speaking = NULL
          WHERE place = ?1";
     let mut blank = transaction.prepare_cached(sql)?;
@@ -224,10 +216,11 @@ fn erase_one(
     };
     let mut insert = Insert::new(transaction)?;
     insert.sealed(sealed.as_deref())?;
-    insert.scope(label, "", ERASED)?;
+    insert.scope(label, "", ERASED, None)?;
     insert.record(Subject::Erased(&who.digest), &Details::default())?;
     for (purpose, event) in keep {
-        insert.scope(label, &purpose, event.as_str())?;
+        let stated = numbers.of(transaction, &purpose, event)?;
+        insert.scope(label, &purpose, event.as_str(), Some(stated))?;
         insert.record(Subject::Erased(&who.digest), &Details::default())?;
     }
     Ok(())

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use concordat_policy::consent::{Capacity, Event, Said, Term};
 use rusqlite::{Connection, params};
 
-use super::record::{Acting, CORRECTED, ERASED, Kept, Row, Step, Subject};
+use super::record::{Acting, CORRECTED, ERASED, Kept, Made, Row, Step, Subject};
 use super::{Ledger, LedgerError, connect, same_secret, version};
+use crate::consent::stated::Stated;
 
 /// The ledger at one version.
 pub(in crate::consent) struct Reading {
@@ -120,41 +121,68 @@ pub(super) fn about(
     each: &mut impl FnMut(Subject<'_>, &dyn Fn() -> Result<Kept, LedgerError>) -> Result<(), LedgerError>,
 ) -> Result<(), LedgerError> {
     let corrected = corrections(connection)?;
-    let mut statement = connection.prepare(
-        "SELECT identifier, erased, place, purpose, event, recorded_at, effective_from, expires_at, capacity, acted_by, corrects
-         FROM records WHERE identifier_type = ?1 AND place > ?2 ORDER BY place",
-    )?;
+    let mut statement =
+        connection.prepare(&format!("SELECT {COLUMNS} FROM records WHERE identifier_type = ?1 AND place > ?2 ORDER BY place"))?;
     let mut rows = statement.query(params![identifier_type, from.cast_signed()])?;
     while let Some(row) = rows.next()? {
         let place = row.get::<_, i64>(2)?.cast_unsigned();
         let Some(subject) = subject(row, place, 0, 1)? else { continue };
-        let kept = || {
-            let said = match row.get_ref(4)?.as_str().map_err(|_| LedgerError::Damaged(place))? {
-                ERASED => Said::Erased,
-                CORRECTED => Said::Corrected(row.get::<_, Option<i64>>(10)?.ok_or(LedgerError::Damaged(place))?.cast_unsigned()),
-                event => {
-                    let (event, term) = choice(place, event, row.get(6)?, row.get(7)?)?;
-                    Said::Choice(event, term)
-                }
-            };
-            let acting = match (row.get::<_, Option<String>>(8)?, row.get(9)?) {
-                (None, None) => None,
-                (Some(capacity), Some(by)) => Some(Acting { capacity: Capacity::parse(&capacity).ok_or(LedgerError::Damaged(place))?, by }),
-                _ => return Err(LedgerError::Damaged(place)),
-            };
-            Ok(Kept {
-                place,
-                purpose: row.get(3)?,
-                said,
-                acting,
-                recorded_at: row.get(5)?,
-                corrected_by: corrected.get(&place).copied(),
-                erased: matches!(subject, Subject::Erased(_)),
-            })
-        };
-        each(subject, &kept)?;
+        each(subject, &|| kept(row, place, subject, corrected.get(&place).copied()))?;
     }
     Ok(())
+}
+
+/// What [`subject`] and [`kept`] read of a record.
+const COLUMNS: &str =
+    "identifier, erased, place, purpose, event, recorded_at, effective_from, expires_at, capacity, acted_by, corrects, stated";
+
+fn kept(row: &rusqlite::Row<'_>, place: u64, subject: Subject<'_>, corrected_by: Option<u64>) -> Result<Kept, LedgerError> {
+    let said = match row.get_ref(4)?.as_str().map_err(|_| LedgerError::Damaged(place))? {
+        ERASED => Said::Erased,
+        CORRECTED => Said::Corrected(row.get::<_, Option<i64>>(10)?.ok_or(LedgerError::Damaged(place))?.cast_unsigned()),
+        event => {
+            let (event, term) = choice(place, event, row.get(6)?, row.get(7)?)?;
+            Said::Choice(event, term)
+        }
+    };
+    let acting = match (row.get::<_, Option<String>>(8)?, row.get(9)?) {
+        (None, None) => None,
+        (Some(capacity), Some(by)) => Some(Acting { capacity: Capacity::parse(&capacity).ok_or(LedgerError::Damaged(place))?, by }),
+        _ => return Err(LedgerError::Damaged(place)),
+    };
+    let erased = matches!(subject, Subject::Erased(_));
+    Ok(Kept { place, purpose: row.get(3)?, said, acting, recorded_at: row.get(5)?, corrected_by, erased, stated: row.get(11)? })
+}
+
+impl Ledger {
+    /// What stands at the places `first` to `last`, in order: of what type the identifier is, whose, and the record; `None` where it says
+    /// nothing any more, because it was corrected since or its person was erased.
+    pub(in crate::consent) fn made(&self, first: u64, last: u64) -> Result<Vec<Option<Made>>, LedgerError> {
+        let connection = self.reader();
+        let mut corrected = connection.prepare_cached("SELECT 1 FROM records WHERE corrects = ?1")?;
+        let columns = format!("SELECT {COLUMNS}, identifier_type FROM records WHERE place >= ?1 AND place <= ?2 ORDER BY place");
+        let mut statement = connection.prepare_cached(&columns)?;
+        let mut rows = statement.query(params![first.cast_signed(), last.cast_signed()])?;
+        let mut made = Vec::new();
+        while let Some(row) = rows.next()? {
+            let place = row.get::<_, i64>(2)?.cast_unsigned();
+            let found = match subject(row, place, 0, 1)? {
+                Some(whose @ Subject::Identifier(identifier)) if !corrected.exists(params![place.cast_signed()])? => {
+                    let kept = kept(row, place, whose, None)?;
+                    Some(Made { identifier_type: row.get(12)?, identifier: identifier.to_owned(), kept })
+                }
+                _ => None,
+            };
+            made.push(found);
+        }
+        Ok(made)
+    }
+
+    /// What the receipt of a record states beside it.
+    pub(in crate::consent) fn stated(&self, kept: &Kept) -> Result<Stated, LedgerError> {
+        let stated = kept.stated.map(|number| Stated::read(&self.reader(), number)).transpose()?;
+        stated.flatten().ok_or(LedgerError::Unstated(kept.place))
+    }
 }
 
 /// The places that were corrected, and by which. Few: an index of its own finds them.

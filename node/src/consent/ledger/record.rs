@@ -94,6 +94,8 @@ pub struct Kept {
     pub corrected_by: Option<u64>,
     /// Whether it is about somebody erased, under a digest.
     pub erased: bool,
+    /// Of a choice: the number of what its receipt states ([`crate::consent::stated`]).
+    pub(in crate::consent) stated: Option<i64>,
 }
 
 impl Kept {
@@ -124,6 +126,14 @@ impl Kept {
             Said::Choice(..) | Said::Erased => None,
         }
     }
+}
+
+/// A record that still speaks, and whose it is.
+pub(in crate::consent) struct Made {
+    /// The label of the identifier's type.
+    pub(in crate::consent) identifier_type: String,
+    pub(in crate::consent) identifier: String,
+    pub(in crate::consent) kept: Kept,
 }
 
 /// As the ledger writes the events that are no choices.

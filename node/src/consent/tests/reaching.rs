@@ -57,7 +57,7 @@ fn changes_tell_what_the_whole_list_tells_also_of_corrections_of_the_erased_and_
                 2 => {
                     let before = whole(&importing, &key, basis, now);
                     let asked = importing.intake.ask("nino", std::iter::once(identifier), None).unwrap();
-                    importing.consent.erase(&asked, importing.intake.purposes(), None).unwrap();
+                    importing.consent.erase(&asked, &importing.intake, None).unwrap();
                     assert!(whole(&importing, &key, basis, now).is_superset(&before), "whoever was withheld stays withheld");
                     kept += before.len();
                 }
@@ -103,7 +103,7 @@ fn whoever_is_erased_stays_on_the_list_until_what_was_kept_is_wrong() {
     let (key, now) = (DomainKey::random().unwrap(), Utc::now().timestamp() + 3_600);
     let basis = Basis::Statutory { power: "an Act".into(), honours_objections: true };
     let ask = |identifier| importing.intake.ask("nino", std::iter::once(identifier), None).unwrap();
-    let erase = |identifier| importing.consent.erase(&ask(identifier), importing.intake.purposes(), None).unwrap().version;
+    let erase = |identifier| importing.consent.erase(&ask(identifier), &importing.intake, None).unwrap().version;
     let one = BTreeSet::from([Pseudonyms::private(&key, "reach").one("AB100001A")]);
     importing.consent.record(&[record("AB100001A", "opportunity", Event::Objected)]).unwrap();
     importing.consent.record(&[record("AB100002A", "opportunity", Event::Given)]).unwrap();

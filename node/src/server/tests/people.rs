@@ -166,3 +166,57 @@ async fn a_call_that_is_repeated_under_its_id_records_nothing_anew() {
         entries.iter().filter(|entry| entry["request"] == "case-19").filter_map(|entry| entry["corrected_or_erased_since"].as_u64());
     assert_eq!(undone.collect::<Vec<_>>(), [1, 2]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_is_answered_again_when_its_purpose_has_gone() {
+    let running = Running::new().await;
+    let mut ledger = ledger(&running).await;
+    let later = "},\n  { id = \"opportunity.later\", title = \"Later\", parent = \"opportunity\" },\n]";
+    running.world.write("purposes.toml", &fixture::PURPOSES.replace("},\n]", later));
+    running.node.reread().unwrap();
+    let call = |id: &str, identifier: &str| v1::RecordRequest {
+        records: vec![v1::ConsentRecord { purpose: "opportunity.later".into(), ..record(identifier, "given") }],
+        id: id.into(),
+    };
+    let first = ledger.record(call("case-17", "AB100007A")).await.unwrap().into_inner();
+    running.world.write("purposes.toml", fixture::PURPOSES);
+    running.node.reread().unwrap();
+    let again = ledger.record(call("case-17", "AB100007A")).await.unwrap().into_inner();
+    assert_eq!((again.consent_version, again.recorded_before), (first.consent_version, true));
+    let read = |answer: &v1::RecordResponse| {
+        let receipt = ConsentReceipt::read(&answer.receipts[0]).unwrap().0;
+        ConsentReceipt { issued_at: String::new(), ..receipt }
+    };
+    assert_eq!(read(&again), read(&first), "with the title that the purpose had");
+    for (id, identifier) in [("case-17", "AB100008A"), ("case-18", "AB100007A"), ("", "AB100007A")] {
+        let unknown = ledger.record(call(id, identifier)).await.unwrap_err();
+        assert!(unknown.message().contains("the purpose is not in this department's purpose tree"), "{id} {identifier}: {unknown:?}");
+    }
+    assert_eq!(running.node.consent.ledger().version().unwrap(), first.consent_version);
+    let log = std::fs::read_to_string(running.world.path("log/log.jsonl")).unwrap();
+    let before = log.lines().filter(|line| line.contains("consent.recorded") && line.contains("\"recorded_before\":true")).count();
+    assert_eq!(before, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_that_a_reader_held_up_is_finished_by_the_node_and_logged() {
+    let running = Running::new().await;
+    let mut ledger = ledger(&running).await;
+    let reading = rusqlite::Connection::open(running.world.path("state/consent.sqlite")).unwrap();
+    reading.execute_batch("BEGIN; SELECT count(*) FROM records").unwrap();
+    let erase = v1::EraseRequest { identifier_type: "nino".into(), identifiers: vec!["AB100001A".into()] };
+    let erased = ledger.erase(erase).await.unwrap().into_inner();
+    assert!(!erased.wiped);
+    let metric = || running.node.metrics.text().lines().any(|line| line.contains("consent_unwiped{") && line.ends_with(" 1"));
+    assert!(metric());
+    drop(reading);
+    let finished = format!("\"consent_version\":{}", erased.consent_version);
+    let logged = || {
+        let log = std::fs::read_to_string(running.world.path("log/log.jsonl")).unwrap();
+        log.lines().any(|line| line.contains("consent.wiped") && line.contains(&finished))
+    };
+    while !logged() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert!(!metric());
+}

@@ -6,7 +6,7 @@
 //! | `tinyint` `smallint` `integer` `bigint` | integer, number | beyond 63 bits fails |
 //! | `decimal(p,0)` `numeric(p,0)` with p ≤ 18, up to 38 where an integer is declared | integer, number | beyond 63 bits fails |
 //! | other `decimal(p,s)` `numeric(p,s)` with p ≤ 38 | number | every digit, as `Decimal128(p,s)`; a digit beyond p and s fails |
-//! | `real` `float` `double` | number | as a 64-bit number; infinity fails |
+//! | `real` `float` `double` | number | as a 64-bit number; NaN and infinities are null |
 //! | `date` | date | a day of the years 1 to 9999 |
 //! | `timestamp` (also `DATE` of Oracle) | text, date | `2026-01-31T09:00:00.5`; as a date only at midnight, else it fails |
 //! | `char` `varchar` `wchar` `wvarchar` and their long forms | text | from UTF-16; fixed lengths without their padding |

@@ -44,7 +44,7 @@ fn values(builder: &mut Builder, form: Form, cells: AnyColumnBufferSlice<'_>, ro
         }
         (Builder::Number(to), Form::Number) => {
             for number in cells_of::<f64>(cells)?.take(rows) {
-                to.append_option(number.copied().map(finite).transpose()?);
+                to.append_option(number.copied());
             }
         }
         (Builder::Date(to), Form::Date) => {
@@ -139,11 +139,6 @@ fn boolean(bit: &Bit) -> Result<bool, &'static str> {
         1 => Ok(true),
         _ => Err("is no boolean: 0 and 1 are"),
     }
-}
-
-/// A NaN becomes null when it is released; an infinity would decide every sum.
-fn finite(number: f64) -> Result<f64, &'static str> {
-    if number.is_infinite() { Err("is infinite") } else { Ok(number) }
 }
 
 const DIGITS: &str = "has more digits than its column says";

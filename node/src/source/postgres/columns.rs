@@ -3,7 +3,7 @@
 //! | PostgreSQL | column type of a dataset | how |
 //! |---|---|---|
 //! | `smallint` `integer` `bigint`, `numeric(p,0)` with p ≤ 18 | integer, number | as it is |
-//! | `real` `double precision` | number | as it is; NaN is null; infinite fails |
+//! | `real` `double precision` | number | as it is; NaN and infinities are null |
 //! | `numeric(p,s)` with p ≤ 15 and s from 0 | number | the 64-bit number that is written with the same digits; NaN is null |
 //! | `boolean` | boolean | as it is |
 //! | `date` | date | as it is; infinite fails |

@@ -177,13 +177,11 @@ fn integer(form: Form, value: &[u8]) -> Result<i64, &'static str> {
 }
 
 fn number(form: Form, value: &[u8]) -> Result<f64, &'static str> {
-    let number = match form {
+    Ok(match form {
         Form::Float4 => f32::from_be_bytes(fixed(value)?).into(),
         Form::Numeric => Decimal::read(value)?.nearest(),
         _ => f64::from_be_bytes(fixed(value)?),
-    };
-    // A decimal beyond the range is infinite too.
-    if number.is_infinite() { Err("is infinite, or too large for a number") } else { Ok(number) }
+    })
 }
 
 fn date(value: &[u8]) -> Result<i32, &'static str> {

@@ -99,7 +99,9 @@ impl Dialect for Rows {
         Some(match compared_as {
             // Bytes, whatever the column's collation; other encodings order otherwise.
             DataType::Utf8 if self.utf8 => format!("({sql} COLLATE pg_catalog.\"C\")"),
-            DataType::Float64 if operand.nan_is_null => format!("NULLIF({sql}::pg_catalog.float8, 'NaN'::pg_catalog.float8)"),
+            DataType::Float64 if operand.finite => ["NaN", "Infinity", "-Infinity"]
+                .into_iter()
+                .fold(format!("{sql}::pg_catalog.float8"), |number, none| format!("NULLIF({number}, '{none}'::pg_catalog.float8)")),
             DataType::Int64 | DataType::Boolean | DataType::Date32 => sql,
             _ => return None,
         })

@@ -101,16 +101,11 @@ fn values_that_do_not_fit_are_faults_of_their_column() {
         (Form::Int2, vec![0; 4]),
         (Form::Int8, vec![0; 7]),
         (Form::Text, vec![0xff]),
-        (Form::Float8, f64::INFINITY.to_be_bytes().to_vec()),
-        (Form::Float4, f32::NEG_INFINITY.to_be_bytes().to_vec()),
         (Form::Date, i32::MAX.to_be_bytes().to_vec()),
         (Form::Date, i32::MIN.to_be_bytes().to_vec()),
         (Form::Instant, i64::MAX.to_be_bytes().to_vec()),
         (Form::Instant, i64::MIN.to_be_bytes().to_vec()),
         (Form::Timestamp, 252_455_616_000_000_000i64.to_be_bytes().to_vec()),
-        (Form::Numeric, numeric(&[], 0, 0xD000)),
-        (Form::Numeric, numeric(&[], 0, 0xF000)),
-        (Form::Numeric, numeric(&[1], 100, 0)),
         (Form::Numeric, numeric(&[10_000], 0, 0)),
         (Form::Numeric, numeric(&[1], 0, 1)),
         (Form::Numeric, numeric(&[1, 2], 0, 0)[..11].to_vec()),
@@ -145,6 +140,12 @@ fn decimals_become_the_nearest_numbers() {
         assert_eq!(number(Form::Numeric, &negative).unwrap(), -text.parse::<f64>().unwrap(), "-{text}");
     }
     assert!(number(Form::Numeric, &numeric(&[], 0, 0xC000)).unwrap().is_nan());
+    // Null in a release, as a decimal beyond the range is.
+    let infinite = [(0xD000, f64::INFINITY), (0xF000, f64::NEG_INFINITY)];
+    infinite.into_iter().for_each(|(sign, number)| assert_eq!(super::number(Form::Numeric, &numeric(&[], 0, sign)), Ok(number)));
+    assert_eq!(number(Form::Numeric, &numeric(&[1], 100, 0)), Ok(f64::INFINITY));
+    assert_eq!(number(Form::Float8, &f64::INFINITY.to_be_bytes()), Ok(f64::INFINITY));
+    assert_eq!(number(Form::Float4, &f32::NEG_INFINITY.to_be_bytes()), Ok(f64::NEG_INFINITY));
     assert_eq!(integer(Form::Whole, &numeric(&[12, 3456], 2, 0x4000)), Ok(-1_234_560_000));
     assert_eq!(integer(Form::Whole, &numeric(&[922, 3372, 368, 5477, 5807], 4, 0)), Ok(i64::MAX));
 }

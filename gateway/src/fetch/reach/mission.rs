@@ -1,0 +1,76 @@
+//! The departments of a query's mission that the query touches in no other way: neither does it read their data, nor do their people's
+//! choices reach what it reads. Where their ledgers stand must be known all the same, and not from longer ago than the query's agreement
+//! allows: nothing of a mission goes on unnoticed while one of its departments cannot be asked.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use concordat_policy::{Agreement, Name, Signatures};
+
+/// The parties of every agreement in force of the mission of `agreement`, but for its own parties: of these, lists are asked for.
+pub(super) fn others<'a>(
+    agreements: &'a [Agreement],
+    signatures: &Signatures,
+    agreement: &Agreement,
+    now: DateTime<Utc>,
+) -> BTreeSet<&'a Name> {
+    let of_mission = agreements.iter().filter(|other| other.mission == agreement.mission && other.in_force(now));
+    let in_force = of_mission.filter(|other| signatures.refusal(other, now).is_none());
+    let parties = in_force.flat_map(|other| other.parties.iter().map(|party| &party.department));
+    parties.filter(|department| agreement.party(department).is_none()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use concordat_policy::signature::Statement;
+
+    use super::*;
+    use crate::plan::tests::{AGREEMENT, agreed, name};
+
+    /// As if every party had signed each agreement.
+    fn signed(agreements: &[Agreement]) -> Signatures {
+        let mut signatures = Signatures::default();
+        for agreement in agreements {
+            for party in &agreement.parties {
+                let statement = Statement {
+                    department: party.department.clone(),
+                    agreement: agreement.id.clone(),
+                    sha256: agreement.digest.clone(),
+                    signed_at: DateTime::UNIX_EPOCH,
+                    key: party.signing_key.clone(),
+                };
+                signatures.add(&agreement.id, &party.department, Ok(statement));
+            }
+        }
+        signatures
+    }
+
+    #[test]
+    fn who_belongs_to_the_mission_is_a_party_of_any_of_its_agreements_in_force() {
+        let own = agreed(AGREEMENT);
+        let now: DateTime<Utc> = own.valid_from.and_time(chrono::NaiveTime::MIN).and_utc();
+        // Another agreement, between one of the parties and somebody else.
+        let with = |department: &str, change: &dyn Fn(&mut Agreement)| {
+            let mut other = own.clone();
+            other.id = name("other");
+            other.parties.truncate(1);
+            let mut party = other.parties[0].clone();
+            party.department = name(department);
+            other.parties.push(party);
+            change(&mut other);
+            other
+        };
+        for (other, expected) in [
+            (with("z", &|_| ()), &["z"][..]),
+            (with("z", &|other| other.mission = name("elsewhere")), &[]),
+            (with("z", &|other| other.valid_from = other.valid_from.succ_opt().unwrap()), &[]),
+            (with(own.parties[1].department.as_str(), &|_| ()), &[]),
+        ] {
+            let agreements = [own.clone(), other];
+            let found = others(&agreements, &signed(&agreements), &own, now);
+            assert_eq!(found.into_iter().map(Name::as_str).collect::<Vec<_>>(), expected);
+        }
+        let unsigned = [own.clone(), with("z", &|_| ())];
+        assert!(others(&unsigned, &Signatures::default(), &own, now).is_empty());
+    }
+}
