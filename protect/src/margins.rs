@@ -14,6 +14,7 @@
 //! | withheld for being of few, of nobody, or of a published group that is absent | [`Cell::Few`]: nothing else, and alike |
 //! | in a group that is not shown | nothing: whether or not there is one, one of few is assumed in every line |
 //! | withheld by another rule | its size, taken up to a power of two |
+//! | withheld for the sake of another column | what would be told of it |
 //!
 //! What the attacker is taken to know
 //! - Of every value that is told, the interval that is rounded to it; of whole numbers, that they are whole.
@@ -84,6 +85,13 @@ pub enum Cell {
     Large {
         /// Exactly, or as it would be told.
         value: f64,
+    },
+    /// No rule asks that it be withheld, but its row is, for the sake of another column: it need not be protected, and helps.
+    Beside {
+        /// As it would be told.
+        value: f64,
+        /// As of what is told.
+        half: f64,
     },
 }
 

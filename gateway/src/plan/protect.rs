@@ -8,13 +8,15 @@
 //!   them: a small group and an empty one look alike.
 //! - A small group whose keys are outside that domain, or for which there is none, is left out: its key could tell about
 //!   one person.
-//! - Where totals are taken to be known, further groups are withheld until no withheld value can be worked out from them.
+//! - Where totals are taken to be known, further groups are withheld until no withheld value can be worked out from them, and all where
+//!   that takes too long (`bounds.rs`).
 //!
 //! Nothing above reads anything but this output: HAVING, ORDER BY, LIMIT and arithmetic cannot see an exact small number.
 //! Filters are never pushed below it.
 //!
 //! Its place is kept for what follows: the cross-query ledger and differential privacy.
 
+mod bounds;
 mod rule;
 
 use std::cmp::Ordering;
@@ -39,6 +41,7 @@ use futures::TryStreamExt as _;
 
 pub(super) use rule::{Kind, Number, Rest, Rule, Value};
 
+use self::bounds::Bounds;
 use super::margins::ExpandPlanner;
 use super::sharing::SharingPlanner;
 use super::tally::TallyPlanner;
@@ -210,13 +213,14 @@ impl ExecutionPlan for ProtectExec {
         if partition != 0 {
             return Err(internal_datafusion_err!("Protect has one partition"));
         }
-        let input = self.input.execute(0, context)?;
+        let input = self.input.execute(0, Arc::clone(&context))?;
         let (rule, schema, out) = (self.rule.clone(), self.input.schema(), self.schema());
         let protected = async move {
             let batches: Vec<RecordBatch> = input.try_collect().await?;
             let groups = concat_batches(&schema, &batches)?;
-            // Totals of a large result take a second or more.
-            let protected = tokio::task::spawn_blocking(move || rule.apply(&groups, out)).await;
+            // Totals of a large result take a second or more. When the query ends, nobody waits any more.
+            let (bounds, _waiting) = Bounds::begin(context.memory_pool()).await?;
+            let protected = tokio::task::spawn_blocking(move || rule.apply(&groups, out, &bounds)).await;
             protected.map_err(|e| internal_datafusion_err!("Protect was not finished: {e}"))?
         };
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), futures::stream::once(protected))))

@@ -21,6 +21,9 @@ const LEAST: f64 = 1e-5;
 /// cells and by its sums, squared. After that a swap is chosen where there is one, which withholds somewhat more and takes no time.
 pub(super) const SOLVED: usize = 1_000_000;
 
+/// From so many keys on, no proof may take a total for unknown that the result does not have.
+const STRICT: usize = 3;
+
 /// How inexact a proof may be, in the same units.
 const INEXACT: f64 = 1e-6;
 
@@ -77,6 +80,10 @@ pub(super) fn protect(table: &mut Table<'_>, solved: usize) -> Result<(), Unprov
         proven.push(Proven { aim, proof });
     }
     tell_again(table, chosen, &mut proven, attempts)?;
+    // Of several keys: what others than these totals tell then is not known well enough to tell any value.
+    if table.width() >= STRICT && proven.iter().any(|proven| !proven.aim.unknown.is_empty()) {
+        return Err(Unproven);
+    }
     if proven.iter().all(|proven| table.holds(&proven.aim, &proven.proof)) { Ok(()) } else { Err(Unproven) }
 }
 

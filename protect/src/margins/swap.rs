@@ -55,7 +55,7 @@ impl Table<'_> {
                 let place = self.places.get(*number)?;
                 let free = self.free(aim, *number, sign(*odd), &still) >= aim.far;
                 let withheld = place.row && (sign(*odd) > 0.0 || place.falls >= aim.far);
-                if free { Some(0.0) } else { withheld.then(|| place.size + 1.0) }
+                if free { Some(0.0) } else { withheld.then_some(place.size + 1.0) }
             });
             costs.sum::<Option<f64>>()
         };

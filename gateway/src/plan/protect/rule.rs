@@ -4,24 +4,24 @@ mod judge;
 mod telling;
 #[cfg(test)]
 mod tests;
+mod totals;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use concordat_policy::Disclosure;
 use concordat_policy::disclosure::{Margins, Telling};
-use concordat_policy::{Code, Disclosure, Refusal};
-use concordat_protect::margins::{self, Cell};
 use concordat_protect::noise::Secret;
-use datafusion::arrow::array::{Array as _, ArrayRef, AsArray as _, BooleanArray, Int64Array, RecordBatch, UInt64Array};
+use datafusion::arrow::array::{Array as _, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt64Array};
 use datafusion::arrow::compute::{cast, concat, filter, filter_record_batch};
-use datafusion::arrow::datatypes::{DataType, SchemaRef, UInt64Type};
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::common::cast::as_int64_array;
 use datafusion::common::{DataFusionError, Result, internal_datafusion_err};
 
 use super::super::contributions::Contributed;
 use super::super::margins::Sets;
-use super::super::shape::refuse;
+use super::bounds::Bounds;
 
 /// What is applied.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,6 +88,13 @@ pub(in crate::plan) enum Kind {
     Mean,
 }
 
+impl Kind {
+    /// Whether it is a number of something.
+    fn counted(self) -> bool {
+        matches!(self, Self::Subjects | Self::Rows)
+    }
+}
+
 /// One value of every group, then of every published group that is absent.
 struct Judged<'a> {
     value: &'a Value,
@@ -101,6 +108,8 @@ struct Judged<'a> {
     /// Of a mean: how many values as it is told, and to multiples of what.
     number: Vec<(i64, Option<f64>)>,
     withheld: Vec<bool>,
+    /// Withheld for being of few, or of nobody.
+    few: Vec<bool>,
 }
 
 impl Rule {
@@ -118,8 +127,9 @@ impl Rule {
     /// Protects all groups of an aggregate.
     ///
     /// # Errors
-    /// [`Code::LimitExceeded`] where the result is too large for its margins to be protected.
-    pub(super) fn apply(&self, groups: &RecordBatch, out: SchemaRef) -> Result<RecordBatch> {
+    /// [`LimitExceeded`](concordat_policy::Code::LimitExceeded) where the result is too large for its margins to be protected, and where
+    /// there is no memory for that.
+    pub(super) fn apply(&self, groups: &RecordBatch, out: SchemaRef, bounds: &Bounds) -> Result<RecordBatch> {
         let absent = self.absent(groups, &out)?;
         let rows = groups.num_rows() + absent.first().map_or(0, |column| column.len());
         let keys = groups.columns().iter().take(self.keys);
@@ -128,7 +138,8 @@ impl Rule {
             absent => keys.zip(absent).map(|(own, absent)| concat(&[own, absent])).collect::<std::result::Result<_, _>>()?,
         };
         let judged = self.values.iter().map(|value| self.judged(value, groups, rows)).collect::<Result<Vec<_>>>()?;
-        let also = self.also_withheld(&keys, &judged, rows)?;
+        let shown = self.shown(groups, rows)?;
+        let also = self.also_withheld(&keys, groups, &judged, &shown, bounds)?;
         let mut masks = vec![0u64; rows];
         let mut columns = keys.clone();
         for (position, judged) in judged.iter().enumerate() {
@@ -141,7 +152,7 @@ impl Rule {
         columns.push(Arc::new(UInt64Array::from(masks)));
         let columns = columns.iter().zip(out.fields()).map(|(column, field)| cast(column, field.data_type()));
         let all = RecordBatch::try_new(out.clone(), columns.collect::<std::result::Result<_, _>>()?)?;
-        Ok(filter_record_batch(&all, &self.shown(groups, rows)?)?)
+        Ok(filter_record_batch(&all, &shown)?)
     }
 
     /// Which groups may be shown at all: those of the published domain, and others where they are large enough for their keys to
@@ -169,73 +180,6 @@ impl Rule {
         let absent: BooleanArray = rows_of(domain, self.keys, groups)?.into_iter().map(|row| Some(!present.contains(&row))).collect();
         let columns = domain.columns().iter().take(self.keys).zip(out.fields());
         columns.map(|(column, field)| Ok(cast(&filter(column, &absent)?, field.data_type())?)).collect()
-    }
-
-    /// The rows that are withheld so that no withheld value can be worked out from the others and from totals.
-    fn also_withheld(&self, keys: &[ArrayRef], judged: &[Judged<'_>], rows: usize) -> Result<Vec<bool>> {
-        let mut also = vec![false; rows];
-        if self.disclosure.margins == Margins::Open || keys.is_empty() {
-            return Ok(also);
-        }
-        // The same set may stand in a statement twice.
-        let mut places: BTreeMap<Vec<Option<u32>>, Vec<usize>> = BTreeMap::new();
-        for (row, place) in self.coordinates(keys, rows)?.into_iter().enumerate() {
-            places.entry(place).or_default().push(row);
-        }
-        let coordinates: Vec<Vec<Option<u32>>> = places.keys().cloned().collect();
-        for judged in judged {
-            let one = |of: &Vec<usize>| {
-                let row = of.first().copied().unwrap_or(rows);
-                self.cell(judged, row, also.get(row) == Some(&true))
-            };
-            let cells: Vec<Cell> = places.values().map(one).collect();
-            let more = margins::protect(&coordinates, &cells).or_else(|too_large| {
-                refuse(
-                    Refusal::new(
-                        Code::LimitExceeded,
-                        format!("withheld values of this result could be worked out from totals: {too_large}"),
-                    )
-                    .advice("group by fewer columns, or by coarser ones; the agreement's rule 'margins' asks for it"),
-                )
-            })?;
-            for row in places.values().zip(more).filter(|(_, more)| *more).flat_map(|(of, _)| of) {
-                put(&mut also, *row, true);
-            }
-        }
-        Ok(also)
-    }
-
-    /// Of every row and key: which value it has, `None` where it is a total over the key.
-    fn coordinates(&self, keys: &[ArrayRef], rows: usize) -> Result<Vec<Vec<Option<u32>>>> {
-        let mut coordinates = vec![Vec::new(); rows];
-        let numbers =
-            self.sets.as_ref().zip(keys.last()).map(|(sets, number)| Ok::<_, DataFusionError>((sets, cast(number, &DataType::UInt64)?)));
-        let numbers = numbers.transpose()?;
-        for (position, key) in keys.iter().take(keys.len() - usize::from(self.sets.is_some())).enumerate() {
-            let mut known: HashMap<Vec<u8>, u32> = HashMap::new();
-            for (row, (of, value)) in coordinates.iter_mut().zip(bytes_of(std::slice::from_ref(key))?).enumerate() {
-                let next = u32::try_from(known.len()).unwrap_or(u32::MAX);
-                let total = numbers
-                    .as_ref()
-                    .is_some_and(|(sets, number)| sets.leaves_out(number.as_primitive::<UInt64Type>().value(row), position));
-                of.push((!total).then(|| *known.entry(value).or_insert(next)));
-            }
-        }
-        Ok(coordinates)
-    }
-
-    /// A value as a part of totals: of a mean, its sum.
-    fn cell(&self, judged: &Judged<'_>, row: usize, also: bool) -> Cell {
-        let at = |numbers: &[f64]| numbers.get(row).copied().unwrap_or(1.0);
-        let of = judged.contributed.get(row).copied().unwrap_or_default().spread;
-        let unit = self.unit(judged.value.kind, &of, at(&judged.over)).unwrap_or(0.0);
-        Cell {
-            value: judged.numbers.get(row).copied().flatten().unwrap_or(0.0) * at(&judged.over),
-            // Noise would hide more: it is not counted on.
-            half: unit * at(&judged.over) / 2.0,
-            nonnegative: matches!(judged.value.kind, Kind::Subjects | Kind::Rows) || of.lowest >= 0.0,
-            withheld: also || judged.withheld.get(row).copied().unwrap_or(true),
-        }
     }
 }
 

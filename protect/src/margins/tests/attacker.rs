@@ -1,5 +1,5 @@
 //! The attacker, written apart from the protector: unknown are the finest rows' values themselves, and everything known is an inequality
-//! over them. Whole tables of few numbers he goes through one by one.
+//! over them.
 
 use std::collections::BTreeSet;
 
@@ -32,7 +32,6 @@ pub(super) struct Told {
 struct Known {
     /// The keys that all of them have.
     keys: Vec<Option<u32>>,
-    rows: Vec<usize>,
     low: f64,
     high: f64,
     /// Not told, but taken to be known.
@@ -48,7 +47,7 @@ impl Told {
         (0..total.len()).all(|key| total[key].is_none_or(|value| part[key] == Some(value)))
     }
 
-    pub(super) fn under(&self, total: &[Option<u32>]) -> Vec<usize> {
+    fn under(&self, total: &[Option<u32>]) -> Vec<usize> {
         self.finest().into_iter().filter(|row| Self::covers(total, &self.keys[*row])).collect()
     }
 
@@ -71,7 +70,7 @@ impl Told {
     }
 
     /// How far a value must be from what can be worked out.
-    pub(super) fn far(&self, value: f64) -> f64 {
+    fn far(&self, value: f64) -> f64 {
         if self.whole { (value.abs() / 10.0).ceil().max(1.0) } else { value.abs() / 10.0 }
     }
 
@@ -93,9 +92,9 @@ impl Told {
             let (low, high) = self.interval(sum);
             match self.keys.iter().position(|keys| *keys == total) {
                 Some(row) if withheld[row] => {}
-                Some(_) => known.push(Known { keys: total, rows, low, high, assumed: false }),
+                Some(_) => known.push(Known { keys: total, low, high, assumed: false }),
                 None if sum.abs() < self.minimum || same => {}
-                None => known.push(Known { keys: total, rows, low, high, assumed: true }),
+                None => known.push(Known { keys: total, low, high, assumed: true }),
             }
         }
         known
@@ -142,44 +141,6 @@ impl Told {
         };
         (solve(OptimizationDirection::Minimize), solve(OptimizationDirection::Maximize))
     }
-
-    /// Of every finest row the values that it has in all tables of whole numbers that could be the truth.
-    pub(super) fn possible(&self) -> Vec<BTreeSet<i64>> {
-        let (known, finest) = (self.known(&self.withheld), self.finest());
-        let mut possible = vec![BTreeSet::new(); self.keys.len()];
-        let mut table = vec![0; self.keys.len()];
-        go_through(&known, &finest, 0, &mut table, &mut possible);
-        possible
-    }
-}
-
-/// What an unknown number may be at most where nothing bounds it.
-const MOST: i64 = 40;
-
-fn go_through(known: &[Known], finest: &[usize], place: usize, table: &mut [i64], possible: &mut [BTreeSet<i64>]) {
-    let sum = |table: &[i64], known: &Known| known.rows.iter().map(|row| table[*row]).sum::<i64>() as f64;
-    let Some(&row) = finest.get(place) else {
-        if known.iter().all(|known| sum(table, known) >= known.low) {
-            finest.iter().for_each(|row| {
-                possible[*row].insert(table[*row]);
-            });
-        }
-        return;
-    };
-    for value in 0..=MOST {
-        table[row] = value;
-        let over = known.iter().any(|known| sum(table, known) > known.high);
-        let rest: BTreeSet<usize> = finest[place + 1..].iter().copied().collect();
-        let complete = |known: &&Known| !known.rows.iter().any(|row| rest.contains(row));
-        let short = known.iter().filter(complete).any(|known| sum(table, known) < known.low);
-        if over {
-            break;
-        }
-        if !short {
-            go_through(known, finest, place + 1, table, possible);
-        }
-    }
-    table[row] = 0;
 }
 
 trait Rounding {

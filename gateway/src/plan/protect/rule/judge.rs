@@ -25,7 +25,7 @@ impl Rule {
         let numbers = numbers.as_primitive::<Float64Type>();
         let behind = int(groups, value.contributors)?;
         let number = value.number.as_ref().map(|number| Ok::<_, DataFusionError>((number, int(groups, number.column)?))).transpose()?;
-        let counted = matches!(value.kind, Kind::Subjects | Kind::Rows);
+        let counted = value.kind.counted();
         let noise = self.disclosure.perturbation.map(Noise::new);
         let nobody = Some(0.0).filter(|_| counted && self.disclosure.zeros == Telling::Shown);
         let mut judged = Judged {
@@ -36,6 +36,7 @@ impl Rule {
             shift: vec![0.0; rows],
             number: vec![(1, None); rows],
             withheld: vec![self.disclosure.zeros == Telling::Withheld; rows],
+            few: vec![self.disclosure.zeros == Telling::Withheld; rows],
         };
         for row in 0..groups.num_rows() {
             let subjects = count(behind, row);
@@ -57,6 +58,7 @@ impl Rule {
             put(&mut judged.contributed, row, self.coarsest(value.kind, &of));
             put(&mut judged.shift, row, self.shift(noise.as_ref(), value.kind, &of));
             put(&mut judged.withheld, row, withheld);
+            put(&mut judged.few, row, self.few(value.kind, subjects, &of));
         }
         Ok(judged)
     }
@@ -64,7 +66,7 @@ impl Rule {
     /// Whether a value, or the rest of one, is withheld that rests on so many subjects, who contribute `of`.
     fn withheld(&self, kind: Kind, subjects: u64, of: &[Contributed], judge: Judge) -> bool {
         let mut rules = self.disclosure.clone();
-        let counted = matches!(kind, Kind::Subjects | Kind::Rows);
+        let counted = kind.counted();
         // That everybody has one row is no secret.
         if counted {
             rules.homogeneous = Telling::Shown;
@@ -73,6 +75,12 @@ impl Rule {
         let spreads = of.iter().filter(|_| !once).map(|of| Some(of.spread)).chain(once.then_some(None));
         spreads.map(|spread| judge(self.minimum, &rules, &Behind { subjects, spread })).any(|reason| reason.is_some())
             || !counted && of.iter().any(|of| self.few_add(&of.spread))
+    }
+
+    /// Whether a value is withheld for being of few subjects, or of nobody, whatever else is withheld of it.
+    fn few(&self, kind: Kind, subjects: u64, of: &[Contributed]) -> bool {
+        primary::withheld(self.minimum, &self.disclosure, &Behind { subjects, spread: None }) == Some(primary::Reason::Few)
+            || !kind.counted() && of.iter().any(|of| self.few_add(&of.spread))
     }
 
     /// Whether a value is withheld for the sake of what its conditions leave over.

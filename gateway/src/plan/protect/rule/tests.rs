@@ -1,13 +1,23 @@
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use concordat_policy::disclosure::{Dominance, Perturbation};
-use datafusion::arrow::array::{FixedSizeBinaryArray, Float64Array, StringArray};
-use datafusion::arrow::datatypes::{Field, Float64Type, Schema};
+use datafusion::arrow::array::{AsArray as _, FixedSizeBinaryArray, Float64Array, StringArray};
+use datafusion::arrow::datatypes::{Field, Float64Type, Schema, UInt64Type};
+use datafusion::execution::memory_pool::{MemoryPool, UnboundedMemoryPool};
 
+use super::super::bounds::Waiting;
 use super::*;
 
 /// Regions, each with what every one of its people contributes.
 type People<'a> = &'a [(&'a str, &'a [f64])];
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn within(longest: Duration) -> (Bounds, Waiting) {
+    let pool: Arc<dyn MemoryPool> = Arc::new(UnboundedMemoryPool::default());
+    Bounds::of(longest, &pool)
+}
 
 fn exact() -> Disclosure {
     Disclosure {
@@ -20,8 +30,15 @@ fn exact() -> Disclosure {
     }
 }
 
+/// A region, what is told of it, and what is not.
+type Row = (String, [Option<f64>; 4], u64);
+
 /// People, their number under a condition that all but `fail` meet, and what they contribute: sum and mean.
-fn protected(rules: Disclosure, people: People<'_>, fail: u64, domain: &[&str]) -> Vec<(String, [Option<f64>; 4], u64)> {
+fn protected(rules: Disclosure, people: People<'_>, fail: u64, domain: &[&str]) -> Vec<Row> {
+    protected_within(HOUR, rules, people, fail, domain)
+}
+
+fn protected_within(longest: Duration, rules: Disclosure, people: People<'_>, fail: u64, domain: &[&str]) -> Vec<Row> {
     let secret = Secret::new([3; 16]);
     let mut subject = 0u8;
     let mut contributed = |own: &[f64]| {
@@ -69,7 +86,7 @@ fn protected(rules: Disclosure, people: People<'_>, fail: u64, domain: &[&str]) 
     let rule = Rule { keys: 1, sets: None, values, subjects: 5, minimum: 10, disclosure: rules, secret, domain, mask: "m".into() };
     let fields =
         groups.schema().fields().iter().take(5).cloned().chain([Arc::new(Field::new("m", DataType::UInt64, false))]).collect::<Vec<_>>();
-    let told = rule.apply(&groups, Arc::new(Schema::new(fields))).unwrap();
+    let told = rule.apply(&groups, Arc::new(Schema::new(fields)), &within(longest).0).unwrap();
     let masks = told.column(5).as_primitive::<UInt64Type>();
     let number = |column: usize, row: usize| {
         let column = cast(told.column(column), &DataType::Float64).unwrap();
@@ -142,6 +159,37 @@ fn a_withheld_value_cannot_be_had_from_the_total() {
     assert_eq!(withheld(Disclosure { margins: Margins::Protected, round_to: 5, ..exact() }), 1, "rounding hides it already");
 }
 
+/// Which others are withheld does not depend on whether there is anybody in a small group, or whether there is one that is not shown.
+#[test]
+fn what_else_is_withheld_tells_nothing_of_a_small_group() {
+    let (twenty, thirty) = (incomes(20), incomes(30));
+    for (round_to, domain) in [(1, vec!["N", "S", "W"]), (5, vec!["N", "S", "W"]), (1, vec![]), (5, vec![])] {
+        let rules = Disclosure { margins: Margins::Protected, round_to, ..exact() };
+        let masks = |few: &[f64]| -> Vec<(String, u64)> {
+            let all: [(&str, &[f64]); 3] = [("N", few), ("S", &twenty), ("W", &thirty)];
+            let told = protected(rules.clone(), if few.is_empty() { &all[1..] } else { &all }, 0, &domain);
+            told.into_iter().map(|(region, _, mask)| (region, mask)).collect::<BTreeSet<_>>().into_iter().collect()
+        };
+        let nobody = masks(&[]);
+        assert!(nobody.iter().any(|(_, mask)| *mask == 0), "{nobody:?}");
+        for few in 1..10 {
+            assert_eq!(masks(&incomes(few)), nobody, "{few} of few, rounded to {round_to}, of {domain:?}");
+        }
+    }
+}
+
+#[test]
+fn without_time_all_is_withheld_and_only_where_totals_are_taken_to_be_known() {
+    let (twenty, thirty) = (incomes(20), incomes(30));
+    let withheld = |margins| {
+        let rules = Disclosure { margins, round_to: 5, ..exact() };
+        let told = protected_within(Duration::ZERO, rules, &[("S", &twenty), ("W", &thirty)], 2, &["S", "W"]);
+        told.into_iter().map(|(_, values, mask)| (values.iter().all(Option::is_none), mask)).collect::<Vec<_>>()
+    };
+    assert_eq!(withheld(Margins::Protected), [(true, 0b1111); 2]);
+    assert_eq!(withheld(Margins::Open), [(false, 0); 2]);
+}
+
 #[test]
 fn the_same_people_get_the_same_noise_and_others_another() {
     let rules = Disclosure { perturbation: Some(Perturbation { variance: 4, most: 6 }), ..exact() };
@@ -207,7 +255,7 @@ fn told(rules: Disclosure, group: &Group<'_>) -> Option<f64> {
     let (values, mask) = (vec![value], "m".to_owned());
     let rule = Rule { keys: 0, sets: None, values, subjects: 1, minimum: 10, disclosure: rules, secret, domain: None, mask };
     let fields = vec![groups.schema().field(0).clone(), Field::new("m", DataType::UInt64, false)];
-    let told = rule.apply(&groups, Arc::new(Schema::new(fields))).unwrap();
+    let told = rule.apply(&groups, Arc::new(Schema::new(fields)), &within(HOUR).0).unwrap();
     let told = cast(told.column(0), &DataType::Float64).unwrap();
     let told = told.as_primitive::<Float64Type>();
     told.is_valid(0).then(|| told.value(0))

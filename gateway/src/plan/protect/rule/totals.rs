@@ -1,0 +1,139 @@
+//! Which groups are withheld so that no withheld value can be worked out from the others and from totals.
+//!
+//! What is withheld for being of few, groups of nobody and groups that are not shown all look alike here: which others are withheld
+//! beside them tells nothing of them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use concordat_policy::disclosure::Margins;
+use concordat_policy::{Code, Refusal};
+use concordat_protect::margins::{self, Cell, Column, TooLarge};
+use concordat_protect::rounding;
+use datafusion::arrow::array::{ArrayRef, AsArray as _, BooleanArray, RecordBatch};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, UInt64Type};
+use datafusion::common::{DataFusionError, Result};
+
+use super::super::super::shape::refuse;
+use super::super::bounds::Bounds;
+use super::telling::told_count;
+use super::{Judged, Kind, Rule, bytes_of, column, put};
+
+impl Rule {
+    /// The rows that are withheld in addition, of those that are shown.
+    pub(super) fn also_withheld(
+        &self,
+        keys: &[ArrayRef],
+        groups: &RecordBatch,
+        judged: &[Judged<'_>],
+        shown: &BooleanArray,
+        bounds: &Bounds,
+    ) -> Result<Vec<bool>> {
+        let rows = shown.len();
+        let mut also = vec![false; rows];
+        if self.disclosure.margins == Margins::Open || keys.is_empty() {
+            return Ok(also);
+        }
+        // The same set may stand in a statement twice.
+        let mut places: BTreeMap<Vec<Option<u32>>, Vec<usize>> = BTreeMap::new();
+        for (row, place) in self.coordinates(keys, rows)?.into_iter().enumerate().filter(|(row, _)| shown.value(*row)) {
+            places.entry(place).or_default().push(row);
+        }
+        let coordinates: Vec<Vec<Option<u32>>> = places.keys().cloned().collect();
+        bounds.reserve(margins::memory(&coordinates).or_else(too_large)?)?;
+        let left = || bounds.left();
+        for judged in judged {
+            let one = |of: &Vec<usize>| {
+                let row = of.first().copied().unwrap_or(rows);
+                self.cell(judged, row, also.get(row) == Some(&true))
+            };
+            let cells: Vec<Cell> = places.values().map(one).collect();
+            let whole = *column(groups, judged.value.column)?.data_type() == DataType::Int64;
+            let more = margins::protect(&coordinates, &self.column(judged, &cells, whole), &cells, &left).or_else(too_large)?;
+            for row in places.values().zip(more).filter(|(_, more)| *more).flat_map(|(of, _)| of) {
+                put(&mut also, *row, true);
+            }
+        }
+        Ok(also)
+    }
+
+    /// Of every row and key: which value it has, `None` where it is a total over the key.
+    fn coordinates(&self, keys: &[ArrayRef], rows: usize) -> Result<Vec<Vec<Option<u32>>>> {
+        let mut coordinates = vec![Vec::new(); rows];
+        let numbers =
+            self.sets.as_ref().zip(keys.last()).map(|(sets, number)| Ok::<_, DataFusionError>((sets, cast(number, &DataType::UInt64)?)));
+        let numbers = numbers.transpose()?;
+        for (position, key) in keys.iter().take(keys.len() - usize::from(self.sets.is_some())).enumerate() {
+            let mut known: HashMap<Vec<u8>, u32> = HashMap::new();
+            for (row, (of, value)) in coordinates.iter_mut().zip(bytes_of(std::slice::from_ref(key))?).enumerate() {
+                let next = u32::try_from(known.len()).unwrap_or(u32::MAX);
+                let total = numbers
+                    .as_ref()
+                    .is_some_and(|(sets, number)| sets.leaves_out(number.as_primitive::<UInt64Type>().value(row), position));
+                of.push((!total).then(|| *known.entry(value).or_insert(next)));
+            }
+        }
+        Ok(coordinates)
+    }
+
+    /// A value as a part of totals: of a mean, its sum. What is told of it, where it is.
+    fn cell(&self, judged: &Judged<'_>, row: usize, also: bool) -> Cell {
+        let is = |marks: &[bool]| marks.get(row).copied().unwrap_or(true);
+        if is(&judged.few) {
+            return Cell::Few;
+        }
+        let exact = judged.total(row);
+        let shift = judged.shift.get(row).copied().unwrap_or(0.0);
+        let unit = self.unit_of(judged, row);
+        let value = match judged.value.kind {
+            Kind::Subjects | Kind::Rows => told_count(exact as i64, shift, unit) as f64,
+            Kind::Sum | Kind::Mean => unit.map_or(exact + shift, |unit| rounding::to_unit(exact + shift, unit)),
+        };
+        // Where nothing is told at all, it is of nobody.
+        let half = if exact == 0.0 && judged.value.kind.counted() { 0.0 } else { unit.unwrap_or(0.0) / 2.0 };
+        match (is(&judged.withheld), also) {
+            (true, _) => Cell::Large { value },
+            (false, true) => Cell::Beside { value, half },
+            (false, false) => Cell::Told { value, half },
+        }
+    }
+
+    /// What is public of all of them. A total is told to multiples of what its least finely told part is, or of more.
+    fn column(&self, judged: &Judged<'_>, cells: &[Cell], whole: bool) -> Column {
+        let rows = 0..judged.withheld.len();
+        let told = || rows.clone().filter(|row| judged.withheld.get(*row) == Some(&false));
+        let few = rows.clone().filter(|row| judged.few.get(*row) == Some(&true)).map(|row| judged.total(row));
+        let fewest = f64::from(self.minimum.saturating_sub(1));
+        let (size, number) = told()
+            .filter_map(|row| judged.contributed.get(row))
+            .fold((0.0, 0.0), |(size, number), of| (size + of.spread.absolute, number + of.spread.nonzero as f64));
+        let (typical, half) = if judged.value.kind.counted() {
+            let base = self.disclosure.round_to;
+            (fewest, if base > 1 { f64::from(base) / 2.0 } else { 0.0 })
+        } else {
+            let finest = told().filter_map(|row| self.unit_of(judged, row)).fold(f64::INFINITY, f64::min);
+            (fewest * size / f64::max(number, 1.0), if finest.is_finite() { finest / 2.0 } else { 0.0 })
+        };
+        let whole = whole && cells.iter().all(|cell| !matches!(cell, Cell::Told { value, .. } if value.fract() != 0.0));
+        Column { whole, few: margins::most_of_few(typical, few), half }
+    }
+
+    fn unit_of(&self, judged: &Judged<'_>, row: usize) -> Option<f64> {
+        self.unit(judged.value.kind, &judged.contributed.get(row)?.spread, 1.0)
+    }
+}
+
+impl Judged<'_> {
+    /// A value as it adds up: of a mean, its sum.
+    fn total(&self, row: usize) -> f64 {
+        let at = |numbers: &[f64]| numbers.get(row).copied().unwrap_or(1.0);
+        self.numbers.get(row).copied().flatten().unwrap_or(0.0) * at(&self.over)
+    }
+}
+
+fn too_large<T>(too_large: TooLarge) -> Result<T> {
+    refuse(
+        Refusal::new(Code::LimitExceeded, format!("withheld values of this result could be worked out from totals: {too_large}"))
+            .advice("group by fewer columns, or by coarser ones; the agreement's rule 'margins' asks for it"),
+    )
+}
