@@ -62,7 +62,8 @@ impl Behind {
     /// What may be told outside of the department.
     pub(super) fn denominators(&self) -> Option<Denominators> {
         let grain = self.grain?.at_least(self.withheld.coarse().max(self.invalid.coarse()));
-        let [withheld, invalid_identifiers] = [&self.withheld, &self.invalid].map(|subjects| grain.told(subjects.count(), subjects.count()));
+        let [withheld, invalid_identifiers] =
+            [&self.withheld, &self.invalid].map(|subjects| grain.told(subjects.count(), subjects.count()));
         Some(Denominators { rounded_to: grain.unit(), invalid_identifiers, withheld })
     }
 }
