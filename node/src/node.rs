@@ -15,6 +15,7 @@ use concordat_audit::{Entry, Log, LogError, Unlogged};
 use concordat_operate::metrics::{Count, Metrics};
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::column::LINKED;
+use concordat_policy::denominator::Grain;
 use concordat_policy::{Code, DatasetName, Name, Predicate, Refusal};
 use concordat_proto::order::MAX_LIFETIME;
 use concordat_proto::receipt::Standing;
@@ -330,7 +331,7 @@ impl Node {
             identifier: dataset.identifier.clone(),
             basis: order.basis.clone(),
             columns: order.columns.clone(),
-            minimum_subjects: order.agreement.minimum_subjects,
+            grain: Grain::of(order.agreement.minimum_subjects, &order.agreement.disclosure),
         })
     }
 

@@ -109,7 +109,7 @@ async fn the_log_tells_who_asked_what_for_which_purpose_under_which_agreement() 
     }
     // Exact numbers of rows are for departments and auditors, never for callers.
     for source in answer.summary["sources"].as_array().unwrap() {
-        let counts = source["counts"]["rows"].as_object().unwrap();
+        let counts = source["counts"]["subjects"].as_object().unwrap();
         let rounded = counts.values().all(|count| count.is_null() || count.as_u64().unwrap().is_multiple_of(10));
         assert!(source.get("rows").is_none() && rounded, "{}", answer.summary);
     }
