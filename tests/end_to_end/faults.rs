@@ -98,7 +98,7 @@ async fn a_node_whose_log_fills_up_stops_releasing() {
                 }
                 text.push_str(&line);
             }
-            std::fs::write(log.join("log.jsonl"), text).unwrap();
+            std::fs::write(log.join("tail"), text).unwrap();
             let limited = format!(
                 "#!/bin/bash\ncase \"$*\" in *nodes/dwp/*) trap '' XFSZ; ulimit -f {};; esac\nexec {} \"$@\"\n",
                 LIMIT / 1024,
@@ -130,7 +130,7 @@ async fn a_node_whose_log_fills_up_stops_releasing() {
 fn full(folder: &std::path::Path) {
     let log = folder.join("log");
     std::fs::create_dir_all(&log).unwrap();
-    symlink("/dev/full", log.join("log.jsonl")).unwrap();
+    symlink("/dev/full", log.join("tail")).unwrap();
 }
 
 #[tokio::test]
