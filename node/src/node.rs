@@ -91,7 +91,7 @@ impl Node {
             private::folder(folder).map_err(|e| unusable(folder, &e))?;
         }
         let state = config.state.as_path();
-        let log = Log::open(&config.log).map_err(|e| unusable(&config.log, &e))?;
+        let log = Log::open(&config.log, &format!("concordat/{}/node", config.department)).map_err(|e| unusable(&config.log, &e))?;
         let consent = Arc::new(Consent::open(state, config.department.clone()).map_err(|e| unusable(state, &e))?);
         let consumed = Consumed::open(state).map_err(|e| unusable(state, &e))?;
         let quotas = Quotas::open(state, config.department.clone()).map_err(|e| unusable(state, &e))?;
