@@ -7,13 +7,20 @@ use serde_json::{Map, Value};
 pub struct Entry {
     pub(crate) event: &'static str,
     pub(crate) fields: Map<String, Value>,
+    pub(crate) closes: bool,
 }
 
 impl Entry {
     /// An entry for `event`, for example `query.opened`.
     #[must_use]
     pub fn new(event: &'static str) -> Self {
-        Self { event, fields: Map::new() }
+        Self { event, fields: Map::new(), closes: false }
+    }
+
+    /// Says that this closes what another entry opened: it is taken on a full disk too, in space that is kept for it.
+    #[must_use]
+    pub fn closes(self) -> Self {
+        Self { closes: true, ..self }
     }
 
     /// Adds the query id.

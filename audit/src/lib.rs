@@ -1,26 +1,59 @@
-//! The access log that the gateway and every node write: durable before anything leaves.
+//! The access log that the gateway and every node write: durable before anything leaves, and a Merkle log that nobody can edit unseen.
 //!
 //! ```text
 //! gateway:  query.opened ─▶ work ─▶ query.closed ─▶ first result byte        (or query.refused, query.explained)
 //! node:     release.intended ─▶ first byte … last byte ─▶ release.completed ─▶ receipt
+//!
+//! append ─▶ tail, synced ─▶ acknowledged          a second thread: ─▶ bundles and tiles ─▶ signed checkpoint
 //! ```
 //!
 //! Invariants
-//! - [`Log::append`] returns only after its line is on stable storage (`fdatasync`); waiting entries share one sync.
-//! - A log that failed to write refuses every entry until it can be reopened and its end is whole: no service without a log.
+//! - [`Log::append`] returns only after its entry is on stable storage (`fdatasync`); waiting entries share one sync.
+//! - A log that failed to write refuses every entry until it can be written again; a full disk takes what closes something.
+//! - No checkpoint is signed over what is not durable; within a second every entry is under one, or the log is failing.
+//! - What does not fit together (checkpoint, tiles, tail) is not opened and not written over.
 //! - One writer per folder (an exclusive file lock).
 //! - Requests stand in it as keyed digests only: an unkeyed digest of a query over identifiers could be reversed.
 //!
-//! One JSON object a line: `entry` (from 1, without gaps), `time` (RFC 3339, UTC), `event`, and the event's own fields.
+//! An entry is one JSON object: `entry` (from 1, without gaps), `time` (RFC 3339, UTC), `event`, and the event's own fields.
 //!
-//! Deliberately absent for now: the Merkle tree, checkpoints and witnesses, which will stand behind the same calls.
+//! The folder, in the forms of c2sp.org (tlog-tiles, tlog-checkpoint, signed-note), for programs that share no code with this one:
+//!
+//! | name | what |
+//! |---|---|
+//! | `checkpoint` | the latest signed checkpoint: origin, number of entries, root |
+//! | `checkpoint.cosigned` | the latest one that witnesses have signed |
+//! | `tile/<level>/<index>` | Merkle tiles of height 8; `….p/<width>` while not full. A narrower one may be gone where a wider is there |
+//! | `tile/entries/<index>` | the entries, each after its length in two big-endian bytes |
+//! | `tail` | the entries after the last full bundle, or some before: one a line, durable, the last ones under no checkpoint yet |
+//! | `log.vkey`, `log.key` | the key that verifies, and the one that signs |
+//! | `digest.key` | the key of digests in entries |
+//! | `torn-after-<number>` | what a crash left of an entry that was never acknowledged |
+//! | `lock`, `new/`, `reserve` | held by the writer; files in the making; space for a full disk |
 
+mod cosigned;
+mod digest;
+mod disk;
 mod entry;
-mod file;
+mod integrate;
+mod key;
+mod log;
+mod promise;
+mod read;
+mod recover;
 mod replaced;
+mod reserve;
+mod tail;
+mod tile;
+mod tree;
 mod unlogged;
 mod writer;
 
+pub use digest::DigestKey;
+pub use disk::is_written;
 pub use entry::Entry;
+pub use log::{Log, LogError};
+pub use promise::{Promise, promise_message};
+pub use read::{Entries, read};
+pub use tree::{Hash, leaf_hash, node_hash};
 pub use unlogged::Unlogged;
-pub use writer::{DigestKey, Log, LogError};

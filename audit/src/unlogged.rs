@@ -47,15 +47,15 @@ mod tests {
     #[tokio::test]
     async fn each_is_written_once_and_in_order() {
         let folder = tempfile::tempdir().unwrap();
-        let log = Log::open(folder.path()).unwrap();
+        let log = Log::open(folder.path(), "concordat/test/node").unwrap();
         let unlogged = Unlogged::default();
         unlogged.write(&log).await.unwrap();
         unlogged.add([Entry::new("a"), Entry::new("b")]);
         let (one, other) = tokio::join!(unlogged.write(&log), unlogged.write(&log));
         one.and(other).unwrap();
         unlogged.write(&log).await.unwrap();
-        let text = std::fs::read_to_string(folder.path().join("log.jsonl")).unwrap();
-        let events = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["event"].clone());
+        let entries = crate::read(folder.path(), 0).unwrap().map(|entry| entry.unwrap().1);
+        let events = entries.map(|entry| serde_json::from_slice::<serde_json::Value>(&entry).unwrap()["event"].clone());
         assert_eq!(events.collect::<Vec<_>>(), ["a", "b"]);
     }
 }

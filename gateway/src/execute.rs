@@ -118,15 +118,15 @@ pub(crate) async fn execute(
     })
 }
 
-/// Says of each source how many rows and subjects stand behind it.
+/// Says of each source how many subjects stand behind it.
 fn denominate(sources: &mut [Source], specs: &[Arc<ReleaseSpec>], permit: &Permit, plan: &Plan) {
-    let (matched, strictest) = (plan.matched(), plan.strictest(permit));
+    let (matched, grain) = (plan.matched(), plan.grain(permit));
     let through_link = specs.iter().any(|spec| spec.permit.dataset.linked.is_some());
     for source in sources {
         let mut read = specs.iter().filter(|spec| source.is_of(spec.dataset()));
         if let (Some(spec), alone) = (read.next(), read.next().is_none()) {
             source.partners = matched.get(spec.dataset()).filter(|_| alone).copied().flatten();
-            source.counts = Some(counts(source, &spec.permit, strictest, through_link));
+            source.counts = Some(counts(source, &spec.permit, grain.as_ref().copied().map_err(String::as_str), through_link));
         }
     }
 }

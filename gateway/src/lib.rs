@@ -82,7 +82,7 @@ impl Gateway {
         let estate = estate::Current::open(&config.estate, &config.state, config.guard)?;
         let issuers = Issuers::load(&config.issuers)?;
         issuers.watch();
-        let log = Log::open(&config.log).map_err(|e| {
+        let log = Log::open(&config.log, "concordat/gateway").map_err(|e| {
             miette!(help = "the folder must be writable, and no other gateway may use it", "{e}: {:?}", std::error::Error::source(&e))
         })?;
         let ledgers = Ledgers::open(&config.state, Some(log.clone())).map_err(|e| {

@@ -98,7 +98,7 @@ impl Drop for Closing {
 /// What closes the entry `opened`.
 fn closing(event: &'static str, opened: u64, since: Instant) -> Entry {
     let milliseconds = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-    Entry::new(event).field("opened_by", opened).field("milliseconds", milliseconds)
+    Entry::new(event).field("opened_by", opened).field("milliseconds", milliseconds).closes()
 }
 
 /// An entry that is durable in the log. Deciding and working take one, so that nothing is done unlogged.

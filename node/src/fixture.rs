@@ -222,6 +222,12 @@ impl World {
         self.folder.path().join(path)
     }
 
+    /// The node's access log, one entry a line.
+    pub(crate) fn log(&self) -> String {
+        let entries = concordat_audit::read(&self.path("log"), 0).unwrap();
+        entries.map(|entry| String::from_utf8(entry.unwrap().1).unwrap() + "\n").collect()
+    }
+
     /// Takes the department's signature away.
     pub(crate) fn unsign(&self) {
         fs::remove_file(self.path("agreements/opportunity.toml.dfe.sig")).unwrap();

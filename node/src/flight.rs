@@ -224,7 +224,8 @@ impl Reader {
             // Of the whole release, in each partition's entry.
             .field("release_rows", counts.released)
             .field("release_invalid_identifiers", counts.invalid_identifiers)
-            .field("release_without_consent", counts.without_consent);
+            .field("release_without_consent", counts.without_consent)
+            .closes();
         let log_entry = self.node.log(entry).await?;
         let now = Utc::now().timestamp();
         let receipt = Receipt {

@@ -15,6 +15,7 @@ use concordat_audit::{Entry, Log, LogError, Unlogged};
 use concordat_operate::metrics::{Count, Metrics};
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::column::LINKED;
+use concordat_policy::denominator::Grain;
 use concordat_policy::{Code, DatasetName, Name, Predicate, Refusal};
 use concordat_proto::order::MAX_LIFETIME;
 use concordat_proto::receipt::Standing;
@@ -90,7 +91,7 @@ impl Node {
             private::folder(folder).map_err(|e| unusable(folder, &e))?;
         }
         let state = config.state.as_path();
-        let log = Log::open(&config.log).map_err(|e| unusable(&config.log, &e))?;
+        let log = Log::open(&config.log, &format!("concordat/{}/node", config.department)).map_err(|e| unusable(&config.log, &e))?;
         let consent = Arc::new(Consent::open(state, config.department.clone()).map_err(|e| unusable(state, &e))?);
         let consumed = Consumed::open(state).map_err(|e| unusable(state, &e))?;
         let quotas = Quotas::open(state, config.department.clone()).map_err(|e| unusable(state, &e))?;
@@ -330,7 +331,7 @@ impl Node {
             identifier: dataset.identifier.clone(),
             basis: order.basis.clone(),
             columns: order.columns.clone(),
-            minimum_subjects: order.agreement.minimum_subjects,
+            grain: Grain::of(order.agreement.minimum_subjects, &order.agreement.disclosure),
         })
     }
 

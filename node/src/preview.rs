@@ -320,7 +320,7 @@ fn rules(config: &Config, agreed: &Dataset, purpose: &Name, selection: &Selectio
         consent: consent.snapshot.view(&agreed.identifier.label(), relevant(&config.purposes, purpose)),
         standing: receipt::Standing { generation: consent.generation, version: consent.snapshot.version() },
         columns: selection.columns.clone(),
-        minimum_subjects: 0,
+        grain: None,
     }))
 }
 

@@ -100,8 +100,8 @@ impl Report {
 
     /// A log: whole, writable, and whether a running program holds it.
     pub fn log(&mut self, folder: &Path) {
-        let path = folder.join("log.jsonl");
-        let shown = format!("log {}", path.display());
+        let path = folder.join("lock");
+        let shown = format!("log {}", folder.display());
         match std::fs::OpenOptions::new().append(true).open(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => self.ok(format!("{shown}: not begun")),
             Err(e) => self.fail(shown, &format!("cannot be opened: {e}"), "correct its owner and mode (600)"),

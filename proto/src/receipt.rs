@@ -60,18 +60,16 @@ pub struct Receipt {
     pub denominators: Option<Denominators>,
 }
 
-/// How many of the dataset's rows met the order's conditions and the agreement's, and what became of those that were not released.
-/// Numbers as [`concordat_policy::denominator::told`] tells them; absent ones rest on fewer subjects.
+/// How many subjects have rows that met the order's conditions and the agreement's and were not released. Distinct subjects, as
+/// [`concordat_policy::denominator::Grain`] tells them; null where they are too few. Not stated under an agreement that asks for noise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Denominators {
-    /// The minimum of subjects, to whose multiples the numbers are rounded.
+    /// To whose multiples they are rounded.
     pub rounded_to: u32,
-    /// Rows that met the conditions.
-    pub considered: Option<u64>,
-    /// Of these, rows whose identifier is invalid or missing. Each different text counts as a subject, missing ones as one together.
+    /// Different texts in the place of an identifier that are none. Missing ones count as one together.
     pub invalid_identifiers: Option<u64>,
-    /// Of these, rows whose subject has not agreed, has withdrawn or has objected.
+    /// Subjects who have not agreed, have withdrawn or have objected.
     pub withheld: Option<u64>,
 }
 

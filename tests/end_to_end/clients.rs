@@ -46,7 +46,7 @@ fn world(sandbox: &Sandbox) -> serde_json::Value {
         "expired": sandbox.token_with(|c| (c["nbf"], c["iat"], c["exp"]) = (json!(now - 900), json!(now - 900), json!(now - 60))),
         "other_issuer": sandbox.token_with(|c| c["iss"] = json!("https://issuer.elsewhere.example")),
         "nonsense": "abc",
-        "log": sandbox.layout.gateway().join("log/log.jsonl"),
+        "log": sandbox.layout.gateway().join("log"),
         "answers": sandbox.log("gateway").iter().filter(|e| e["intent"] == "answer").count(),
     })
 }

@@ -9,9 +9,11 @@ mod restored;
 mod versions;
 
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use concordat_audit::{Entry, Log, is_written};
 use concordat_policy::Code;
 
 use crate::sandbox::{Sandbox, refused};
@@ -84,21 +86,8 @@ async fn a_node_whose_log_fills_up_stops_releasing() {
         300,
         |_| {},
         |layout| {
-            const LIMIT: usize = 1 << 20;
-            let log = layout.node("dwp").join("log");
-            std::fs::create_dir_all(&log).unwrap();
-            let mut text = String::new();
-            for entry in 1.. {
-                let line = format!(
-                    "{}\n",
-                    serde_json::json!({ "entry": entry, "time": "2026-01-01T00:00:00.000Z", "event": "filler", "x": "y".repeat(400) })
-                );
-                if text.len() + line.len() > LIMIT - 2_600 {
-                    break;
-                }
-                text.push_str(&line);
-            }
-            std::fs::write(log.join("log.jsonl"), text).unwrap();
+            const LIMIT: u64 = 1 << 20;
+            fill(layout.node("dwp").join("log"), "concordat/dwp/node", LIMIT - 2_600);
             let limited = format!(
                 "#!/bin/bash\ncase \"$*\" in *nodes/dwp/*) trap '' XFSZ; ulimit -f {};; esac\nexec {} \"$@\"\n",
                 LIMIT / 1024,
@@ -123,14 +112,32 @@ async fn a_node_whose_log_fills_up_stops_releasing() {
     assert_eq!(failure.department.as_deref(), Some("dwp"));
     sandbox.query(ONE).await.unwrap();
     // Every entry that is in the log is whole: what was refused left nothing behind.
-    assert!(sandbox.log("dwp").len() > 1_000);
+    assert!(sandbox.log("dwp").len() > 200);
+}
+
+/// Writes a log until its tail is all but `length` bytes long, with fewer entries than its bundle holds.
+fn fill(folder: PathBuf, origin: &'static str, length: u64) {
+    let filled = std::thread::spawn(move || {
+        let log = Log::open(&folder, origin).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        loop {
+            let left = length.saturating_sub(std::fs::metadata(folder.join("tail")).unwrap().len());
+            let Some(filler @ 1..) = left.min(4_300).checked_sub(100) else { break };
+            runtime.block_on(log.append(Entry::new("filler").field("x", "y".repeat(filler as usize)))).unwrap();
+        }
+        drop(log);
+        while is_written(&folder) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+    filled.join().unwrap();
 }
 
 /// A log on a full disk.
 fn full(folder: &std::path::Path) {
     let log = folder.join("log");
     std::fs::create_dir_all(&log).unwrap();
-    symlink("/dev/full", log.join("log.jsonl")).unwrap();
+    symlink("/dev/full", log.join("tail")).unwrap();
 }
 
 #[tokio::test]

@@ -78,7 +78,7 @@ async fn a_gateway_whose_log_cannot_be_written_is_alive_and_not_ready() {
     let full = |layout: &Layout| {
         watched(layout, 10);
         std::fs::create_dir_all(layout.gateway().join("log")).unwrap();
-        std::os::unix::fs::symlink("/dev/full", layout.gateway().join("log/log.jsonl")).unwrap();
+        std::os::unix::fs::symlink("/dev/full", layout.gateway().join("log/tail")).unwrap();
     };
     let sandbox = Sandbox::with(100, |_| {}, full).await;
     let gateway = endpoint(&sandbox.layout.gateway());

@@ -9,6 +9,7 @@ mod again;
 mod difference;
 mod linear;
 mod margins;
+mod missing;
 mod oracles;
 mod payments;
 mod people;
@@ -47,6 +48,8 @@ async fn no_game_is_won_and_the_views_stay_useful() {
         oracles::smuggling(&world).await,
         oracles::errors(&world).await,
         oracles::time(&world).await,
+        missing::beside_noise(&world).await,
+        missing::invented_rows(&world).await,
         reconstruct::of_clubs(&world).await,
         reconstruct::by_lists(&world).await,
         reconstruct::by_wards(&world).await,
@@ -54,6 +57,7 @@ async fn no_game_is_won_and_the_views_stay_useful() {
     ];
     scores.extend(margins::separate_totals(&world).await);
     scores.extend(margins::rolled_up(&world).await);
+    scores.push(missing::an_objection(&world).await);
     scores.iter().for_each(|score| println!("{score}"));
     println!("{}", utility::measured(&world).await);
     let lost: Vec<String> = scores.iter().filter(|score| score.lost()).map(ToString::to_string).collect();

@@ -127,9 +127,22 @@ impl Sandbox {
 
     /// The entries of a log: `gateway` or a department's.
     pub fn log(&self, of: &str) -> Vec<Value> {
-        let folder = if of == "gateway" { self.layout.gateway() } else { self.layout.node(of) };
-        let text = std::fs::read_to_string(folder.join("log/log.jsonl")).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.log_text(of).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// As [`Sandbox::log`], one entry a line.
+    pub fn log_text(&self, of: &str) -> String {
+        let entries = concordat_audit::read(&self.folder(of).join("log"), 0).unwrap();
+        entries.map(|entry| String::from_utf8(entry.unwrap().1).unwrap() + "\n").collect()
+    }
+
+    /// What a program wrote to its standard error: the gateway or a department's node.
+    pub fn diagnostics(&self, of: &str) -> String {
+        std::fs::read_to_string(self.folder(of).join("stderr.log")).unwrap()
+    }
+
+    fn folder(&self, of: &str) -> PathBuf {
+        if of == "gateway" { self.layout.gateway() } else { self.layout.node(of) }
     }
 }
 

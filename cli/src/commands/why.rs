@@ -1,7 +1,5 @@
 //! `concordat why`: from the gateway's log on disk, why a query was answered or refused. For security teams.
 
-use std::fs::File;
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -36,7 +34,7 @@ pub(crate) struct Why {
 }
 
 pub(crate) fn run(why: &Why) -> Result<()> {
-    let entries = entries(&why.log.join("log.jsonl"), &why.query_id)?;
+    let entries = entries(&why.log, &why.query_id)?;
     if entries.is_empty() {
         return Err(Failure::new(format!("the log in {} has no entry of the query '{}'", why.log.display(), why.query_id))
             .advice("name the folder of the gateway's log, not of a node's; the query id stands in answers, refusals and explanations"));
@@ -49,16 +47,12 @@ pub(crate) fn run(why: &Why) -> Result<()> {
 }
 
 /// The entries of one query, in order.
-fn entries(path: &Path, query_id: &str) -> Result<Vec<Value>> {
-    let failed = |e: std::io::Error| Failure::file("read", path, e).advice("is it the folder of a gateway's log, and may you read it?");
+fn entries(log: &Path, query_id: &str) -> Result<Vec<Value>> {
+    let failed = |e: std::io::Error| Failure::file("read", log, e).advice("is it the folder of a gateway's log, and may you read it?");
     let mut found = Vec::new();
-    for line in BufReader::new(File::open(path).map_err(failed)?).lines() {
-        let line = line.map_err(failed)?;
-        if !line.contains(query_id) {
-            continue;
-        }
-        // The last line of a gateway that is writing may not be whole yet.
-        let Ok(entry) = serde_json::from_str::<Value>(&line) else { continue };
+    for entry in concordat_audit::read(log, 0).map_err(failed)? {
+        let (_, bytes) = entry.map_err(failed)?;
+        let Ok(entry) = serde_json::from_slice::<Value>(&bytes) else { continue };
         if entry.get("query_id").and_then(Value::as_str) == Some(query_id) {
             found.push(entry);
         }

@@ -1,5 +1,5 @@
-//! Who is missing from the number, in a line for each source: rows that its department considered and what became of them, subjects
-//! that came and found a partner. Numbers are rounded; null is fewer than the number to which they are rounded.
+//! Who is missing from the number, in a line for each source: the subjects that were considered and what became of them. Numbers are
+//! rounded; null is fewer than the number to which they are rounded.
 
 use serde_json::Value;
 
@@ -16,22 +16,18 @@ fn line(source: &Value) -> Option<String> {
     if let Some(why) = counts.get("not_told").and_then(Value::as_str) {
         return Some(format!("{name}: not counted: {why}"));
     }
-    let rows = [
-        ("considered", "rows considered"),
-        ("invalid_identifiers", "without a valid identifier"),
+    let subjects = counts.get("subjects")?;
+    let all = [
+        ("considered", "subjects considered"),
+        ("invalid_identifiers", "identifiers that are not valid"),
         ("withheld", "withheld by people's choices"),
         ("delivered", "delivered"),
+        ("matched", "with a partner"),
     ];
-    let subjects = [("delivered", "subjects"), ("matched", "with a partner")];
-    let of = |part: &str, counts: &[(&str, &str)], all: &Value| {
-        let all = all.get(part)?;
-        let told: Vec<String> = counts.iter().filter_map(|(key, what)| Some(format!("{} {what}", count(all, key)?))).collect();
-        Some(format!("{} (to the nearest {})", told.join(", "), all.get("rounded_to")?))
-    };
-    let why = counts.get("rows").and_then(|rows| rows.get("considered_not_told")).and_then(Value::as_str);
-    let why = why.map(|why| format!("rows considered are not told: {why}"));
-    let parts: Vec<String> = [of("rows", &rows, counts), of("subjects", &subjects, counts), why].into_iter().flatten().collect();
-    (!parts.is_empty()).then(|| format!("{name}: {}", parts.join("; ")))
+    let told: Vec<String> = all.iter().filter_map(|(key, what)| Some(format!("{} {what}", count(subjects, key)?))).collect();
+    let why = subjects.get("considered_not_told").and_then(Value::as_str);
+    let why = why.map_or_else(String::new, |why| format!("; subjects considered are not told: {why}"));
+    Some(format!("{name}: {} (to the nearest {}){why}", told.join(", "), subjects.get("rounded_to")?))
 }
 
 /// A count; nothing where it was not counted, or is not told for a reason of its own.
@@ -52,24 +48,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_source_says_what_became_of_its_rows() {
-        let rows = json!({ "rounded_to": 10, "considered": 71_230, "invalid_identifiers": 710, "withheld": null, "delivered": 70_510 });
-        let subjects = json!({ "rounded_to": 20, "delivered": 70_500, "matched": 54_200 });
+    fn each_source_says_what_became_of_its_subjects() {
+        let subjects = json!({
+            "rounded_to": 10, "considered": 71_230, "invalid_identifiers": 710, "withheld": null, "delivered": 70_520, "matched": 54_200,
+        });
         let source = |counts: Value| json!({ "department": "dfe", "dataset": "attainment", "counts": counts });
+        let not_told = json!({ "rounded_to": 10, "considered": null, "considered_not_told": "why", "withheld": 20, "delivered": 70 });
         let sources = [
-            source(json!({ "rows": rows, "subjects": subjects })),
-            source(json!({ "rows": { "rounded_to": 10, "delivered": null }, "subjects": { "rounded_to": 10, "delivered": null } })),
-            source(
-                json!({ "rows": { "rounded_to": 10, "considered": null, "considered_not_told": "why", "withheld": 20, "delivered": 70 } }),
-            ),
+            source(json!({ "subjects": subjects })),
+            source(json!({ "subjects": { "rounded_to": 10, "delivered": null } })),
+            source(json!({ "subjects": not_told })),
             source(json!({ "not_told": "agreement 'x' does not let its subjects be counted" })),
             json!({ "department": "dwp", "dataset": "claims" }),
         ];
         let expected = [
-            "dfe.attainment: 71,230 rows considered, 710 without a valid identifier, fewer than 10 withheld by people's choices, \
-             70,510 delivered (to the nearest 10); 70,500 subjects, 54,200 with a partner (to the nearest 20)",
-            "dfe.attainment: fewer than 10 delivered (to the nearest 10); fewer than 10 subjects (to the nearest 10)",
-            "dfe.attainment: 20 withheld by people's choices, 70 delivered (to the nearest 10); rows considered are not told: why",
+            "dfe.attainment: 71,230 subjects considered, 710 identifiers that are not valid, fewer than 10 withheld by people's choices, \
+             70,520 delivered, 54,200 with a partner (to the nearest 10)",
+            "dfe.attainment: fewer than 10 delivered (to the nearest 10)",
+            "dfe.attainment: 20 withheld by people's choices, 70 delivered (to the nearest 10); subjects considered are not told: why",
             "dfe.attainment: not counted: agreement 'x' does not let its subjects be counted",
         ];
         assert_eq!(lines(&sources), expected);

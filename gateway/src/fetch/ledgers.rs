@@ -188,7 +188,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_seen_outlives_a_restart_and_only_rises() {
         let folder = tempfile::tempdir().unwrap();
-        let log = Log::open(&folder.path().join("log")).unwrap();
+        let log = Log::open(&folder.path().join("log"), "concordat/gateway").unwrap();
         let ledgers = Ledgers::open(folder.path(), Some(log)).unwrap();
         for shown in [at(0, 5), at(0, 3), at(1, 2), at(0, 9)] {
             ledgers.note(&name("dfe"), shown, "q").await.unwrap();
@@ -202,9 +202,10 @@ mod tests {
         for _ in 0..3 {
             assert!(ledgers.check(&name("dfe"), at(1, 2), at(0, 9)).await.is_err());
         }
-        let text = std::fs::read_to_string(folder.path().join("log/log.jsonl")).unwrap();
-        let of = |event: &str| text.lines().filter(|line| line.contains(event)).count();
-        assert_eq!((of("ledger.restored"), of("ledger.refused")), (1, 1), "{text}");
+        let entries = concordat_audit::read(&folder.path().join("log"), 0).unwrap();
+        let entries: Vec<String> = entries.map(|entry| String::from_utf8(entry.unwrap().1).unwrap()).collect();
+        let of = |event: &str| entries.iter().filter(|entry| entry.contains(event)).count();
+        assert_eq!((of("ledger.restored"), of("ledger.refused")), (1, 1), "{entries:?}");
     }
 
     #[tokio::test]

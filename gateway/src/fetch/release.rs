@@ -90,8 +90,7 @@ struct Progress {
     released: AtomicU64,
     /// Rows that came.
     arrived: AtomicU64,
-    /// Rows that were handed on, and the distinct subjects among them.
-    delivered: AtomicU64,
+    /// The distinct subjects of rows that were handed on.
     subjects: AtomicU64,
     /// Of a link dataset: the second pseudonyms among them, as far as it takes to know whether they are enough.
     others: Mutex<HashSet<[u8; PSEUDONYM_BYTES]>>,
@@ -113,15 +112,13 @@ pub(crate) struct Source {
     pub(crate) consent_generation: u32,
     /// When the source last changed, Unix seconds.
     pub(crate) freshness: i64,
-    /// How many rows and subjects stand behind it, as callers are told; set once it is known who found a partner.
+    /// How many subjects stand behind it, as callers are told; set once it is known who found a partner.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) counts: Option<serde_json::Value>,
-    /// Rows that came; those that were handed on, without those whose subjects' choices reach the data from elsewhere, and the distinct
-    /// subjects among these. Exact: not for callers.
+    /// Rows that came, and the distinct subjects of those that were handed on: without those whose choices reach the data from
+    /// elsewhere. Exact: not for callers.
     #[serde(skip)]
     pub(crate) rows: u64,
-    #[serde(skip)]
-    pub(crate) delivered: u64,
     #[serde(skip)]
     pub(crate) subjects: u64,
     /// Of a link dataset whose second pseudonyms came: the distinct ones among them, at most [`MOST_OTHERS`].
@@ -130,7 +127,7 @@ pub(crate) struct Source {
     /// Those that found a partner in the statement's joins, where that was counted. For the log, too.
     #[serde(skip)]
     pub(crate) partners: Option<Matched>,
-    /// What the department tells of rows that it did not release.
+    /// What the department tells of subjects whose rows it did not release.
     #[serde(skip)]
     pub(crate) denominators: Option<Denominators>,
 }
@@ -215,7 +212,6 @@ impl Placed {
                         freshness: receipt.freshness,
                         counts: None,
                         rows: receipt.rows,
-                        delivered: 0,
                         subjects: 0,
                         others: None,
                         partners: None,
@@ -223,14 +219,13 @@ impl Placed {
                     });
                 }
                 Some(source) if source.denominators != receipt.denominators => {
-                    return Err(faulty(&self.expected.department, "told two numbers of rows in one release", ""));
+                    return Err(faulty(&self.expected.department, "told two numbers of subjects left out of one release", ""));
                 }
                 Some(source) if source.standing() == standing => source.rows += receipt.rows,
                 Some(_) => return Err(faulty(&self.expected.department, "applied two versions of its consent ledger in one release", "")),
             }
         }
         if let Some(source) = &mut source {
-            source.delivered = self.progress.delivered.load(Ordering::Acquire);
             source.subjects = self.progress.subjects.load(Ordering::Acquire);
             let others = || self.progress.others.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
             source.others = self.expected.schema.column_with_name(LINKED).map(|_| others());
@@ -253,7 +248,7 @@ impl Source {
 }
 
 impl Progress {
-    /// Counts the rows of a batch that is handed on, and its subjects, which ascend. `last` is that of the batch before.
+    /// Counts the subjects of a batch that is handed on, which ascend. `last` is that of the batch before.
     fn deliver(&self, batch: &RecordBatch, last: &mut Option<[u8; PSEUDONYM_BYTES]>) -> Result<(), Refusal> {
         let column = batch.columns().first().and_then(|column| column.as_fixed_size_binary_opt());
         let column = column.ok_or_else(|| Refusal::internal("a batch without pseudonyms"))?;
@@ -273,7 +268,6 @@ impl Progress {
                 others.insert(other);
             }
         }
-        self.delivered.fetch_add(batch.num_rows() as u64, Ordering::AcqRel);
         self.subjects.fetch_add(subjects, Ordering::AcqRel);
         Ok(())
     }

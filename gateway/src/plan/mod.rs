@@ -32,7 +32,9 @@ mod values;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use concordat_policy::authorize::DatasetPermit;
 use concordat_policy::decision::Rule;
+use concordat_policy::denominator::Grain;
 use concordat_policy::{Code, ColumnUses, DatasetName, Decision, Permit, Refusal};
 use concordat_protect::noise::Secret;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -172,9 +174,18 @@ impl Plan {
         tally::matched(&self.tallies)
     }
 
-    /// The strictest minimum of the datasets that it reads.
-    pub(crate) fn strictest(&self, permit: &Permit) -> u32 {
-        permit.minimum_subjects(self.uses.datasets())
+    /// In which grain its denominators are told: by the strictest rules of the datasets that it reads.
+    ///
+    /// # Errors
+    /// Why they are not told.
+    pub(crate) fn grain(&self, permit: &Permit) -> Result<Grain, String> {
+        let (minimum, disclosure) = (permit.minimum_subjects(self.uses.datasets()), permit.disclosure(self.uses.datasets()));
+        Grain::of(minimum, &disclosure).ok_or_else(|| {
+            let noisy = |permit: &&DatasetPermit| permit.disclosure.perturbation.is_some();
+            let whose = self.uses.datasets().filter_map(|dataset| permit.dataset(dataset)).find(noisy);
+            let whose = whose.map_or_else(|| "an agreement".to_owned(), |permit| format!("agreement '{}'", permit.agreement));
+            format!("{whose} asks for noise on counts, and these without it would undo that; ask for count(DISTINCT subject)")
+        })
     }
 
     /// The statement's columns, as the caller sees them.

@@ -106,7 +106,7 @@ fn ledger(report: &mut Report, state: &Path) {
 
 /// A log that was written in the future tells of a clock that goes back.
 fn clock(report: &mut Report, log: &Path) {
-    let written = std::fs::metadata(log.join("log.jsonl")).and_then(|m| m.modified()).unwrap_or(UNIX_EPOCH);
+    let written = std::fs::metadata(log.join("tail")).and_then(|m| m.modified()).unwrap_or(UNIX_EPOCH);
     let ahead = written.duration_since(SystemTime::now()).map_or(0, |ahead| i64::try_from(ahead.as_secs()).unwrap_or(i64::MAX));
     if ahead > CLOCKS {
         report.fail(

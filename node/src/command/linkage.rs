@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Args, Subcommand};
+use concordat_audit::is_written;
 use concordat_operate::Fault;
 use concordat_policy::agreement::Linkage;
 use concordat_policy::difference::difference;
@@ -17,7 +18,7 @@ use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
 
 use super::agreement::held;
-use super::{eprint, print, suspend};
+use super::{eprint, print};
 use crate::config::{self, Config, Paths};
 use crate::linkage::{self, KEYPAIR, Keypair, Shown};
 use crate::private;
@@ -188,7 +189,7 @@ fn value(text: &str, key: &str) -> Option<std::ops::Range<usize>> {
 
 fn protect(args: &ProtectArgs) -> miette::Result<()> {
     let paths = Paths::read(&args.config)?;
-    if suspend::runs(&paths.log) {
+    if is_written(&paths.log) {
         return Err(miette!(help = "stop it, and start it again afterwards", "the node runs, and would go on with what it has read"));
     }
     let at_rest = config::at_rest(&args.config)?;

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
+use concordat_audit::is_written;
 use concordat_operate::Fault;
 use concordat_policy::Refusal;
 use miette::{IntoDiagnostic as _, WrapErr as _, miette};
 use serde_json::json;
 
-use super::suspend::runs;
 use super::{eprint, print};
 use crate::config::Config;
 use crate::consent::Consent;
@@ -83,7 +83,7 @@ async fn record(config: &Config, shown: &Preview) -> miette::Result<()> {
     let consent = Consent::open(&config.state, config.department.clone()).into_diagnostic()?;
     let ledger = consent.ledger();
     ledger.note(&[note]).into_diagnostic().wrap_err("the preview cannot be recorded, so it is not shown")?;
-    if !runs(&config.log) {
+    if !is_written(&config.log) {
         eprint("no node runs here; the next one that starts enters this preview into its access log");
         return Ok(());
     }

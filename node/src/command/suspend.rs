@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use concordat_audit::is_written;
 use concordat_operate::Fault;
 use concordat_operate::check::Report;
 use concordat_policy::Name;
@@ -157,7 +157,7 @@ pub(super) fn standing(book: &Book) -> String {
 
 /// Waits until a running node has the change in its log.
 async fn noticed(paths: &Paths, number: u64, act: Act) -> miette::Result<String> {
-    if !runs(&paths.log) {
+    if !is_written(&paths.log) {
         return Ok("No node runs here; the next one that starts writes the change into its access log and keeps to it.\n".into());
     }
     let deadline = Instant::now() + NOTICE;
@@ -180,11 +180,6 @@ async fn noticed(paths: &Paths, number: u64, act: Act) -> miette::Result<String>
 
 fn folders(paths: &Paths) -> Folders {
     Folders::new(&paths.state, &paths.log)
-}
-
-/// Whether a node holds the log.
-pub(super) fn runs(log: &Path) -> bool {
-    File::open(log.join("log.jsonl")).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// One line of `check`.

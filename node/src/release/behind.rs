@@ -1,136 +1,206 @@
-//! The distinct subjects behind counted rows, as far as it takes to know whether they are enough, and what is told of the counts.
+//! The distinct subjects whose rows a release leaves out, and what is told of their number. Subjects, not rows: one person's choice
+//! withholds all of his rows, and must not show by their number.
+//!
+//! Subjects are counted by parts of their pseudonyms, 64 bits: equal for two of ten million with a probability of 3 in a million. Up to
+//! [`MOST_KEPT`] they are counted exactly. Beyond it every second pseudonym is dropped, by one bit of it, as often as it takes, and
+//! those that are left stand for all: memory stays bounded, and the same people give the same number in whatever order they come. What
+//! is told is then rounded to four standard errors at least, which is more than one subject moves it by.
+//!
+//! Source: Flajolet, *On adaptive sampling*, Computing 43 (1990).
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
-use concordat_policy::denominator::told;
+use concordat_policy::denominator::Grain;
 use concordat_proto::receipt::Denominators;
 
-use super::worker::Counts;
+use crate::pseudonym::{Pseudonym, Pseudonyms};
 
-/// The most subjects that are kept in mind, of each kind. Under a larger minimum next to nothing is told.
-const MOST_KEPT: usize = 10_000;
+/// The most subjects of a kind that are kept in mind: some 5 MB.
+const MOST_KEPT: usize = 1 << 18;
+/// Four standard errors of what one kept subject stands for: 4 × √[`MOST_KEPT`].
+const ERRORS: u32 = 4 << 9;
 /// How many characters of an identifier that is not valid are kept in mind. Longer ones that begin alike count once.
 const MOST_CHARACTERS: usize = 64;
 
-/// Subjects, by their normalised identifiers, until there are enough. Those without a valid one by what stands in its place:
-/// nothing and the same text may each be somebody's many times over.
+/// Subjects that are left out. Those without a valid identifier by what stands in its place: nothing and the same text may each be
+/// somebody's many times over.
 #[derive(Default)]
 pub(super) struct Behind {
-    minimum: u32,
-    released: BTreeSet<String>,
-    withheld: BTreeSet<String>,
-    invalid: BTreeSet<String>,
+    /// `None` where nothing is told, and nobody is counted.
+    grain: Option<Grain>,
+    withheld: Distinct,
+    invalid: Distinct,
 }
 
 impl Behind {
-    /// Nobody yet; `minimum` are enough.
-    pub(super) fn new(minimum: u32) -> Self {
-        Self { minimum, ..Self::default() }
-    }
-
-    /// Notes the subjects of rows that are released.
-    pub(super) fn released<'a>(&mut self, subjects: impl Iterator<Item = &'a str>) {
-        keep(&mut self.released, self.minimum, subjects);
+    /// Nobody yet.
+    pub(super) fn new(grain: Option<Grain>) -> Self {
+        Self { grain, ..Self::default() }
     }
 
     /// Notes the subject of a row that is withheld.
-    pub(super) fn withheld(&mut self, subject: &str) {
-        keep(&mut self.withheld, self.minimum, std::iter::once(subject));
+    pub(super) fn withheld(&mut self, pseudonyms: &Pseudonyms, subject: &str) {
+        if self.grain.is_some() {
+            self.withheld.note(pseudonyms.one(subject));
+        }
     }
 
     /// Notes what stands in the place of a row's identifier; nothing counts as an empty text.
-    pub(super) fn invalid(&mut self, raw: Option<&str>) {
-        let raw = raw.unwrap_or_default();
-        let end = raw.char_indices().nth(MOST_CHARACTERS).map_or(raw.len(), |(end, _)| end);
-        keep(&mut self.invalid, self.minimum, raw.get(..end).into_iter());
+    pub(super) fn invalid(&mut self, pseudonyms: &Pseudonyms, raw: Option<&str>) {
+        if self.grain.is_some() {
+            let raw = raw.unwrap_or_default();
+            let end = raw.char_indices().nth(MOST_CHARACTERS).map_or(raw.len(), |(end, _)| end);
+            self.invalid.note(pseudonyms.one(raw.get(..end).unwrap_or_default()));
+        }
     }
 
     pub(super) fn add(&mut self, other: &Self) {
-        self.released(other.released.iter().map(String::as_str));
-        other.withheld.iter().for_each(|subject| self.withheld(subject));
-        other.invalid.iter().for_each(|raw| self.invalid(Some(raw)));
+        self.withheld.add(&other.withheld);
+        self.invalid.add(&other.invalid);
     }
 
-    /// What may be told of `counts` outside of the department.
-    pub(super) fn denominators(&self, counts: Counts) -> Denominators {
-        let Counts { released, invalid_identifiers: invalid, without_consent: withheld } = counts;
-        let [others, strange] = [&self.withheld, &self.invalid].map(|subjects| subjects.len() as u64);
-        let all: BTreeSet<&String> = [&self.released, &self.withheld, &self.invalid].into_iter().flatten().collect();
-        Denominators {
-            rounded_to: self.minimum,
-            considered: told(released + invalid + withheld, all.len() as u64, self.minimum),
-            invalid_identifiers: told(invalid, strange, self.minimum),
-            withheld: told(withheld, others, self.minimum),
-        }
+    /// What may be told outside of the department.
+    pub(super) fn denominators(&self) -> Option<Denominators> {
+        let grain = self.grain?.at_least(self.withheld.coarse().max(self.invalid.coarse()));
+        let [withheld, invalid_identifiers] =
+            [&self.withheld, &self.invalid].map(|subjects| grain.told(subjects.count(), subjects.count()));
+        Some(Denominators { rounded_to: grain.unit(), invalid_identifiers, withheld })
     }
 }
 
-fn keep<'a>(kept: &mut BTreeSet<String>, minimum: u32, subjects: impl Iterator<Item = &'a str>) {
-    let most = usize::try_from(minimum).unwrap_or(MOST_KEPT).min(MOST_KEPT);
-    for subject in subjects {
-        if kept.len() >= most {
-            return;
+/// Distinct subjects.
+#[derive(Default)]
+struct Distinct {
+    kept: HashSet<u64>,
+    /// How often every second one was dropped: those that are left end in so many zero bits.
+    halved: u32,
+}
+
+impl Distinct {
+    fn note(&mut self, pseudonym: Pseudonym) {
+        let [.., a, b, c, d, e, f, g, h] = pseudonym;
+        self.keep(u64::from_be_bytes([a, b, c, d, e, f, g, h]));
+    }
+
+    fn keep(&mut self, subject: u64) {
+        if subject.trailing_zeros() >= self.halved && self.kept.insert(subject) {
+            while self.kept.len() > MOST_KEPT {
+                self.halve(self.halved.saturating_add(1));
+            }
         }
-        if !kept.contains(subject) {
-            kept.insert(subject.to_owned());
+    }
+
+    /// Drops those that end in fewer zero bits.
+    fn halve(&mut self, halved: u32) {
+        self.halved = halved;
+        self.kept.retain(|subject| subject.trailing_zeros() >= halved);
+    }
+
+    fn add(&mut self, other: &Self) {
+        if other.halved > self.halved {
+            self.halve(other.halved);
         }
+        other.kept.iter().for_each(|subject| self.keep(*subject));
+    }
+
+    /// How many there are, or about how many.
+    fn count(&self) -> u64 {
+        (self.kept.len() as u64).saturating_mul(1_u64.checked_shl(self.halved).unwrap_or(u64::MAX))
+    }
+
+    /// The least unit in which their number may be told; 0 while it is exact.
+    fn coarse(&self) -> u32 {
+        if self.halved == 0 { 0 } else { ERRORS.saturating_mul(1_u32.checked_shl(self.halved).unwrap_or(u32::MAX)) }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use concordat_policy::disclosure::{Disclosure, Perturbation};
+    use concordat_policy::{IdentifierType, LinkageDomain};
 
-    fn behind(minimum: u32, released: &[&str], withheld: &[&str]) -> Behind {
-        let mut behind = Behind::new(minimum);
-        behind.released(released.iter().copied());
-        withheld.iter().for_each(|subject| behind.withheld(subject));
+    use super::*;
+    use crate::fixture::name;
+    use crate::pseudonym::DomainKey;
+
+    fn pseudonyms() -> Pseudonyms {
+        let domain = LinkageDomain { mission: name("m"), purpose: name("p"), epoch: 1, rotation: 0 };
+        Pseudonyms::derive(&DomainKey::new([5; 32]), &domain, &IdentifierType::Nino)
+    }
+
+    fn grain(minimum: u32, round_to: u32) -> Option<Grain> {
+        Grain::of(minimum, &Disclosure { round_to, ..Disclosure::default() })
+    }
+
+    fn behind(grain: Option<Grain>, withheld: &[&str], invalid: &[Option<&str>]) -> Behind {
+        let (mut behind, pseudonyms) = (Behind::new(grain), pseudonyms());
+        withheld.iter().for_each(|subject| behind.withheld(&pseudonyms, subject));
+        invalid.iter().for_each(|raw| behind.invalid(&pseudonyms, *raw));
         behind
     }
 
-    #[test]
-    fn many_rows_of_few_people_are_not_told_and_workers_know_together_what_each_does_not() {
-        let counts = Counts { released: 40, invalid_identifiers: 2, without_consent: 30 };
-        let mut all = behind(3, &["a", "b", "a"], &["x", "y"]);
-        assert_eq!(
-            all.denominators(counts),
-            Denominators { rounded_to: 3, considered: Some(72), invalid_identifiers: None, withheld: None }
-        );
-        all.add(&behind(3, &["b"], &["y"]));
-        assert_eq!(all.denominators(counts).withheld, None, "nobody counts twice");
-        all.add(&behind(3, &["b"], &["z", "v"]));
-        assert_eq!(all.denominators(counts).withheld, Some(30));
-        assert_eq!(all.withheld.len(), 3, "no more are kept than it takes");
+    fn told(rounded_to: u32, invalid_identifiers: Option<u64>, withheld: Option<u64>) -> Option<Denominators> {
+        Some(Denominators { rounded_to, invalid_identifiers, withheld })
     }
 
     #[test]
-    fn many_rows_of_the_same_invalid_identifier_are_not_told() {
-        let counts = Counts { invalid_identifiers: 50, ..Counts::default() };
-        let mut all = behind(3, &[], &[]);
-        let long = "x".repeat(MOST_CHARACTERS);
-        for raw in [None, Some(""), Some("UNKNOWN"), Some("UNKNOWN"), None] {
-            all.invalid(raw);
+    fn many_rows_of_few_people_are_few_and_workers_know_together_what_each_does_not() {
+        let three = grain(3, 1);
+        let mut all = behind(three, &["x", "y", "x", "x"], &[]);
+        assert_eq!(all.denominators(), told(3, None, None));
+        all.add(&behind(three, &["y"], &[]));
+        assert_eq!(all.denominators(), told(3, None, None), "nobody counts twice");
+        all.add(&behind(three, &["z", "v", "v"], &[]));
+        assert_eq!(all.denominators(), told(3, None, Some(3)), "four people, whatever their rows");
+        let others = ["1", "2", "3", "4", "5", "6"];
+        assert_eq!(behind(three, &others, &[]).denominators(), told(3, None, Some(6)));
+        assert_eq!(behind(grain(3, 10), &others, &[]).denominators(), told(10, None, Some(10)), "as coarse as counts are");
+    }
+
+    #[test]
+    fn many_rows_of_the_same_invalid_identifier_are_few() {
+        let three = grain(3, 1);
+        let mut all = behind(three, &[], &[None, Some(""), Some("UNKNOWN"), Some("UNKNOWN"), None]);
+        assert_eq!(all.denominators(), told(3, None, None), "five rows of two");
+        let [one, other] = ["a", "b"].map(|end| "x".repeat(MOST_CHARACTERS) + end);
+        let long = behind(three, &[], &[Some(&one), Some(&other)]);
+        assert_eq!(long.invalid.count(), 1, "what begins alike is one");
+        all.add(&long);
+        assert_eq!(all.denominators(), told(3, Some(3), None));
+    }
+
+    #[test]
+    fn under_noise_nothing_is_told_and_nobody_kept() {
+        let noisy = Disclosure { perturbation: Some(Perturbation { variance: 1, most: 2 }), ..Disclosure::default() };
+        let behind = behind(Grain::of(3, &noisy), &["1", "2", "3", "4"], &[Some("?")]);
+        assert_eq!(behind.denominators(), None);
+        assert_eq!((behind.withheld.count(), behind.invalid.count()), (0, 0));
+    }
+
+    #[test]
+    fn of_very_many_some_stand_for_all_within_what_is_told() {
+        const MANY: u64 = 1_000_000;
+        let (pseudonyms, mut out) = (pseudonyms(), Vec::new());
+        let texts: Vec<String> = (0..MANY).map(|number| number.to_string()).collect();
+        pseudonyms.make(texts.iter().map(String::as_str), &mut out);
+        let of = |pseudonyms: &[Pseudonym]| {
+            let mut distinct = Distinct::default();
+            pseudonyms.iter().for_each(|pseudonym| distinct.note(*pseudonym));
+            distinct
+        };
+        let exact = of(&out[..MOST_KEPT]);
+        assert_eq!((exact.count(), exact.coarse()), (MOST_KEPT as u64, 0));
+        let whole = of(&out);
+        assert_eq!((whole.halved, whole.coarse()), (2, 8_192));
+        assert!(whole.kept.len() <= MOST_KEPT && whole.count().abs_diff(MANY) < 4_096, "{}", whole.count());
+        // The same people give the same, in parts that overlap and in another order.
+        let (first, last) = (&out[..700_000], &out[300_000..]);
+        for (one, other) in [(first, last), (last, first), (&out[..1_000], &out[..])] {
+            let mut parts = of(one);
+            parts.add(&of(other));
+            assert_eq!((parts.count(), parts.halved), (whole.count(), whole.halved));
         }
-        assert_eq!(all.denominators(counts), Denominators { rounded_to: 3, ..Denominators::default() }, "fifty rows of two");
-        let mut other = behind(3, &[], &[]);
-        [format!("{long}a"), format!("{long}b")].iter().for_each(|raw| other.invalid(Some(raw)));
-        assert_eq!(other.denominators(counts).invalid_identifiers, None, "what begins alike is one");
-        all.add(&other);
-        let told = all.denominators(counts);
-        assert_eq!((told.invalid_identifiers, told.considered), (Some(51), Some(51)));
-        // Together they are enough, and whoever is both is one.
-        let mut few = behind(3, &["a"], &["b", "a"]);
-        assert_eq!(few.denominators(counts).considered, None);
-        few.invalid(Some("c"));
-        assert_eq!(few.denominators(counts).considered, Some(51));
-    }
-
-    #[test]
-    fn a_minimum_beyond_what_is_kept_tells_nothing() {
-        let all: Vec<String> = (0..20_000).map(|i| i.to_string()).collect();
-        let texts: Vec<&str> = all.iter().map(String::as_str).collect();
-        let counts = Counts { released: 20_000, ..Counts::default() };
-        assert_eq!(behind(15_000, &texts, &[]).denominators(counts).considered, None);
-        assert_eq!(behind(9_000, &texts, &[]).denominators(counts).considered, Some(18_000));
+        let behind = Behind { grain: grain(10, 5), withheld: whole, invalid: Distinct::default() };
+        assert_eq!(behind.denominators(), told(8_200, None, Some(1_000_400)), "to the next multiple of 10 above 8,192");
     }
 }

@@ -46,7 +46,7 @@ impl Partition {
         self.reader.sorted().counts()
     }
 
-    /// What may be told of them outside of the department; nothing of a link dataset.
+    /// What may be told outside of the department of subjects whose rows were withheld; nothing of a link dataset.
     #[must_use]
     pub fn denominators(&self) -> Option<Denominators> {
         self.reader.sorted().denominators()

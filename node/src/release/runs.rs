@@ -153,9 +153,6 @@ pub(crate) struct Sorted {
     runs: Vec<Run>,
     counts: Counts,
     behind: Behind,
-    /// Whether anything may be told of the counts: not of a link dataset, where a single firm's choice can withhold the rows of a
-    /// thousand people, more than rounding hides.
-    told: bool,
     // Removed when the last reader is gone.
     _folder: Arc<TempDir>,
 }
@@ -168,8 +165,7 @@ impl std::fmt::Debug for Sorted {
 
 impl Sorted {
     pub(super) fn new(buckets: Buckets, folder: Arc<TempDir>, rules: &Rules) -> Self {
-        let (behind, told) = (Behind::new(rules.minimum_subjects), rules.linked.is_none());
-        Self { buckets, runs: Vec::new(), counts: Counts::default(), behind, told, _folder: folder }
+        Self { buckets, runs: Vec::new(), counts: Counts::default(), behind: Behind::new(rules.told_in()), _folder: folder }
     }
 
     pub(super) fn add(&mut self, end: End) {
@@ -183,9 +179,9 @@ impl Sorted {
         self.counts
     }
 
-    /// What may be told of them outside of the department.
+    /// What may be told outside of the department of subjects whose rows were withheld.
     pub(crate) fn denominators(&self) -> Option<Denominators> {
-        self.told.then(|| self.behind.denominators(self.counts))
+        self.behind.denominators()
     }
 
     #[cfg(test)]

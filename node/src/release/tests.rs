@@ -8,7 +8,8 @@ use std::time::Instant;
 use arrow::array::{Array as _, AsArray as _, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, Int64Type, Schema};
 use concordat_policy::agreement::Limits;
-use concordat_policy::{Basis, ColumnType, Comparison, IdentifierType, LinkageDomain, Predicate, PurposeTree, Value};
+use concordat_policy::denominator::Grain;
+use concordat_policy::{Basis, ColumnType, Comparison, Disclosure, IdentifierType, LinkageDomain, Predicate, PurposeTree, Value};
 use concordat_proto::predicate::to_wire;
 use concordat_proto::receipt::Denominators;
 use concordat_proto::schema::{partition_of, split_points};
@@ -68,7 +69,7 @@ fn rules(folder: &Path) -> Rules {
         consent: consent.catch_up().unwrap().snapshot.view("uprn", std::iter::empty()),
         standing: Standing::default(),
         columns: vec![("number".into(), ColumnType::Integer), ("text".into(), ColumnType::Text)],
-        minimum_subjects: 10,
+        grain: Grain::of(10, &Disclosure { round_to: 1, ..Disclosure::default() }),
     }
 }
 
@@ -117,7 +118,7 @@ async fn spilled_and_held_rows_are_the_same_complete_and_in_order() {
     let (held, in_memory) = sort(ROWS, 1 << 30, 5).await;
     let (spilled, from_files) = sort(ROWS, 1 << 19, 5).await;
     assert_eq!((held.spilled(), held.counts()), (0, Counts { released: ROWS, ..Counts::default() }));
-    let told = Denominators { rounded_to: 10, considered: Some(ROWS), ..Denominators::default() };
+    let told = Denominators { rounded_to: 10, ..Denominators::default() };
     assert_eq!([held.denominators(), spilled.denominators()], [Some(told); 2]);
     assert!(spilled.spilled() > 4, "{} files", spilled.spilled());
     let (in_memory, from_files) = (rows(&in_memory), rows(&from_files));

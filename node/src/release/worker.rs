@@ -7,6 +7,7 @@ use arrow::buffer::Buffer;
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use concordat_policy::consent::{Latest, allows};
+use concordat_policy::denominator::Grain;
 use concordat_policy::{Basis, ColumnType, IdentifierType, Refusal};
 use concordat_proto::receipt::Standing;
 use concordat_proto::schema::{linked_field, subject_field};
@@ -36,8 +37,8 @@ pub struct Rules {
     pub standing: Standing,
     /// The columns, in order.
     pub columns: Vec<(String, ColumnType)>,
-    /// How many distinct subjects must stand behind a number that is told outside.
-    pub minimum_subjects: u32,
+    /// In which grain it is told outside how many subjects are left out; `None` for not at all.
+    pub grain: Option<Grain>,
 }
 
 /// What decides over the second identifier of a link dataset.
@@ -54,6 +55,12 @@ pub struct Linked {
 }
 
 impl Rules {
+    /// In which grain it is told how many subjects are left out: not of a link dataset, where a single firm's choice can withhold the
+    /// rows of a thousand people.
+    pub(super) fn told_in(&self) -> Option<Grain> {
+        self.grain.filter(|_| self.linked.is_none())
+    }
+
     /// The schema of rows inside the node: as on the wire, with plain text.
     pub(super) fn schema(&self) -> SchemaRef {
         let columns = self.columns.iter().map(|(name, kind)| Field::new(name, storage_type(*kind), true));
@@ -149,13 +156,13 @@ impl Worker {
     pub(super) fn new(rules: Arc<Rules>, buckets: Buckets, folder: Arc<TempDir>, memory: usize, index: usize) -> Self {
         let schema = rules.schema();
         let runs = Runs::new(Arc::clone(&schema), buckets, folder, memory, index);
-        let behind = Behind::new(rules.minimum_subjects);
+        let behind = Behind::new(rules.told_in());
         Self { rules, schema, runs: Some(runs), counts: Counts::default(), behind, space: Space::default() }
     }
 
     /// One that decides over each row as a release does, and keeps none.
     pub(super) fn counting(rules: Arc<Rules>) -> Self {
-        let behind = Behind::new(rules.minimum_subjects);
+        let behind = Behind::new(rules.told_in());
         Self { schema: rules.schema(), rules, runs: None, counts: Counts::default(), behind, space: Space::default() }
     }
 
@@ -164,7 +171,6 @@ impl Worker {
         self.normalise(batch)?;
         self.apply_consent();
         self.counts.released += self.space.rows.len() as u64;
-        self.behind.released(self.space.subjects.iter());
         if self.space.rows.is_empty() || self.runs.is_none() {
             return Ok(());
         }
@@ -196,7 +202,7 @@ impl Worker {
                 space.rows.push(row);
             } else {
                 self.counts.invalid_identifiers += 1;
-                self.behind.invalid(identifier);
+                self.behind.invalid(&rules.pseudonyms, identifier);
             }
         }
         Ok(())
@@ -219,7 +225,7 @@ impl Worker {
         let before = space.rows.len();
         if space.allowed.contains(&false) {
             let withheld = space.subjects.iter().zip(&space.allowed).filter(|(_, allowed)| !**allowed);
-            withheld.for_each(|(subject, _)| self.behind.withheld(subject));
+            withheld.for_each(|(subject, _)| self.behind.withheld(&rules.pseudonyms, subject));
             let allowed = std::mem::take(&mut space.allowed);
             (space.subjects, space.linked) = (space.subjects.kept(&allowed), space.linked.kept(&allowed));
             let mut keep = allowed.iter();

@@ -8,6 +8,7 @@
 //! | `tables` | one of the people of 30 cells, a quarter of which are small | margins, HAVING, ORDER BY |
 //! | `sides` | one of 61 people, one of whom has values that no cast or sum can hold | errors, timing |
 //! | `units` | one of 60 people, half of whom have more units together than 64 bits hold | large sums |
+//! | `invented` of `stalls` | the people of two offices of `payments`, and forty who do not exist | rows that a department invents |
 
 use std::fmt::Write as _;
 
@@ -159,6 +160,23 @@ pub fn files() -> Vec<(&'static str, String)> {
     ]
 }
 
+/// The number of somebody of `payments`.
+pub fn payer(person: usize) -> String {
+    nino(2_000 + person)
+}
+
+/// The file of the department that lifts others' cells: the people of an office of nine and of one of two hundred, and forty whom it
+/// says are of the former and who are nobody.
+pub fn invented_file() -> String {
+    let real = payments().into_iter().filter(|(_, office, ..)| ["nine", "plenty"].contains(office));
+    let real = real.map(|(person, office, ..)| (payer(person), office));
+    let all = real.chain((0..40).map(|more| (nino(20_000 + more), "nine")));
+    all.fold("nino,office\n".to_owned(), |mut file, (number, office)| {
+        writeln!(file, "{number},{office}").unwrap();
+        file
+    })
+}
+
 /// A National Insurance number of valid form, made by counting.
 fn nino(number: usize) -> String {
     format!("AB{number:06}A")
@@ -184,7 +202,7 @@ fn clubs_file() -> String {
 
 fn payments_file() -> String {
     payments().iter().fold("nino,office,amount,paid\n".to_owned(), |mut file, (person, office, amount, paid)| {
-        writeln!(file, "{},{office},{amount:.2},{paid}", nino(2_000 + person)).unwrap();
+        writeln!(file, "{},{office},{amount:.2},{paid}", payer(*person)).unwrap();
         file
     })
 }

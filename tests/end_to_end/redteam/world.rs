@@ -10,13 +10,15 @@ use concordat_policy::{Basis, Classification, ColumnType, Disclosure, Use};
 use futures::StreamExt as _;
 use serde_json::json;
 
-use super::people::{AREAS, BANDS, CLUBS, OFFICES, SECTORS, UNITS, codes, files};
+use super::people::{AREAS, BANDS, CLUBS, OFFICES, SECTORS, UNITS, codes, files, invented_file};
 use super::rules::{noise, plain, strict, under};
 use crate::oracle::{Cell, rows};
 use crate::sandbox::Sandbox;
 
 /// The department that holds the population.
 pub const GAMES: &str = "games";
+/// One that lifts others' cells with rows that it invents.
+pub const STALLS: &str = "stalls";
 /// Questions asked at a time.
 const AT_A_TIME: usize = 4;
 /// People of the sample, for whom utility is measured.
@@ -39,9 +41,11 @@ pub struct World {
 impl World {
     pub async fn start() -> Self {
         let sandbox = Sandbox::with(SAMPLE, describe, |layout| {
-            for (name, content) in files() {
-                std::fs::create_dir_all(layout.node(GAMES).join("data")).unwrap();
-                std::fs::write(layout.node(GAMES).join(format!("data/{name}.csv")), content).unwrap();
+            let of_games = files().into_iter().map(|(name, content)| (GAMES, name, content));
+            for (department, name, content) in of_games.chain([(STALLS, "invented", invented_file())]) {
+                let folder = layout.node(department).join("data");
+                std::fs::create_dir_all(&folder).unwrap();
+                std::fs::write(folder.join(format!("{name}.csv")), content).unwrap();
             }
         })
         .await;
@@ -130,14 +134,16 @@ impl fmt::Display for Score {
 fn describe(federation: &mut Federation) {
     federation.agreements.iter_mut().for_each(|agreement| under(agreement, plain()));
     federation.limits.caller_requests_per_minute = Some(100_000);
-    let department = Department {
-        id: GAMES.into(),
-        title: "Department of Games (generated: about nobody)".into(),
-        datasets: datasets(),
+    let department = |id: &str, title: &str, datasets: Vec<Dataset>| Department {
+        id: id.into(),
+        title: format!("Department of {title} (generated: about nobody)"),
+        datasets,
         consent: None,
         contact: None,
         release_memory_mib: None,
     };
+    let (of_games, of_stalls) = datasets().into_iter().partition(|dataset| dataset.name != "invented");
+    let departments = [department(GAMES, "Games", of_games), department(STALLS, "Stalls", of_stalls)];
     let purpose = |id: &str, parent: Option<&str>| Purpose {
         id: id.into(),
         title: format!("Games: {id}"),
@@ -148,15 +154,15 @@ fn describe(federation: &mut Federation) {
     federation.purposes.push(purpose(GAMES, None));
     for (name, rules) in [("plain", plain()), ("noise", noise()), ("strict", strict())] {
         federation.purposes.push(purpose(&format!("{GAMES}.{name}"), Some(GAMES)));
-        federation.agreements.push(agreement(&like, name, rules, &department));
+        federation.agreements.push(agreement(&like, name, rules, &departments));
     }
-    federation.departments.push(department);
+    federation.departments.extend(departments);
 }
 
-/// An agreement like `like`, about all datasets of the department.
-fn agreement(like: &Agreement, name: &str, rules: Disclosure, department: &Department) -> Agreement {
-    let agreed = |dataset: &Dataset| AgreedDataset {
-        department: GAMES.into(),
+/// An agreement like `like`, about all datasets of the departments.
+fn agreement(like: &Agreement, name: &str, rules: Disclosure, departments: &[Department]) -> Agreement {
+    let agreed = |department: &Department, dataset: &Dataset| AgreedDataset {
+        department: department.id.clone(),
         dataset: dataset.name.clone(),
         basis: Basis::Statutory { power: "the rules of the game".into(), honours_objections: true },
         subject_uses: vec![Use::Join, Use::Aggregate, Use::GroupBy],
@@ -168,7 +174,7 @@ fn agreement(like: &Agreement, name: &str, rules: Disclosure, department: &Depar
         title: format!("Games: {name}"),
         purposes: vec![format!("{GAMES}.{name}")],
         keyholder: GAMES.into(),
-        datasets: department.datasets.iter().map(agreed).collect(),
+        datasets: departments.iter().flat_map(|of| of.datasets.iter().map(move |dataset| agreed(of, dataset))).collect(),
         ..like.clone()
     };
     under(&mut agreement, rules);
@@ -203,11 +209,12 @@ fn datasets() -> Vec<Dataset> {
     let (areas, sectors) = (code("area", codes("a", AREAS)), code("sector", codes("s", SECTORS)));
     let owes = column("owes", ColumnType::Boolean, None);
     let income = column("income", ColumnType::Number, None);
-    let offices = OFFICES.iter().map(|office| (*office).to_owned()).collect();
+    let offices: Vec<String> = OFFICES.iter().map(|office| (*office).to_owned()).collect();
     let (bands, wards) = (code("band", codes("b", BANDS)), code("ward", codes("w", AREAS * BANDS * SECTORS)));
     vec![
         dataset("returns", vec![areas.clone(), bands, sectors.clone(), wards, owes.clone(), income.clone()]),
         dataset("clubs", vec![code("club", codes("c", CLUBS)), owes]),
+        dataset("invented", vec![code("office", offices.clone())]),
         dataset(
             "payments",
             vec![code("office", offices), column("amount", ColumnType::Number, None), column("paid", ColumnType::Boolean, None)],

@@ -181,7 +181,7 @@ pub(crate) fn receipt_seeds() -> Vec<Vec<u8>> {
         consent_generation: None,
         freshness: NOW,
         log_entry: 3,
-        denominators: Some(Denominators { rounded_to: 10, considered: Some(100), ..Denominators::default() }),
+        denominators: Some(Denominators { rounded_to: 10, withheld: Some(100), ..Denominators::default() }),
     };
     let (mission, purpose) = (Name::parse("opportunity").ok(), Name::parse("opportunity.measure").ok());
     let large = Receipt { rows: u64::MAX, consent_version: u64::MAX, freshness: i64::MIN, partition: u32::MAX, ..receipt.clone() };

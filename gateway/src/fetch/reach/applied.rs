@@ -64,7 +64,6 @@ mod tests {
             freshness: 1,
             counts: None,
             rows: 1,
-            delivered: 1,
             subjects: 1,
             others: None,
             partners: None,

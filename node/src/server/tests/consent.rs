@@ -126,7 +126,7 @@ async fn what_is_shown_stands_in_the_log_without_identifiers() {
         let status = ledger.show(request).await.map(drop).unwrap_err();
         assert!(code(&status) == Some(Code::Invalid) && status.message().contains(says), "{}", status.message());
     }
-    let log = std::fs::read_to_string(running.world.path("log/log.jsonl")).unwrap();
+    let log = running.world.log();
     let entries: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let shows: Vec<_> = entries.iter().filter(|entry| entry["event"] == "consent.shown").collect();
     assert_eq!((shows.len(), shows[0]["subjects"].as_array().unwrap().len()), (1, 2));
@@ -155,7 +155,7 @@ async fn notes_of_commands_move_to_the_log_once() {
     let show = ShowArgs { config, identifier_type: "nino".into(), purpose: Some("health".into()), identifiers, output: ShowOutput::Json };
     run(Command::Consent(ConsentCommand::Show(show))).await.unwrap();
     let noted = || {
-        let log = std::fs::read_to_string(running.world.path("log/log.jsonl")).unwrap();
+        let log = running.world.log();
         let entries: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         entries.into_iter().filter(|entry| entry["command"] == true).collect::<Vec<_>>()
     };

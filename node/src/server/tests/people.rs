@@ -62,7 +62,7 @@ async fn each_record_is_answered_with_a_receipt_and_times_are_kept() {
     assert_eq!((made.len(), made[0].receipts.len()), (1, 200), "the last ones");
     let last = ConsentReceipt::read(made[0].receipts.last().unwrap()).unwrap().0;
     assert_eq!(last.record_id, format!("dfe:0:{}", many.consent_version));
-    let log = std::fs::read_to_string(running.world.path("log/log.jsonl")).unwrap();
+    let log = running.world.log();
     assert!(log.contains("consent.receipted") && !log.contains("AB100007A") && !log.contains("case 17"));
 }
 
@@ -90,7 +90,7 @@ async fn corrections_and_erasures_are_the_departments_own_and_logged() {
     assert_eq!(history, [(8, "erased", false), (9, "objected", true)]);
     let standing = left.standing.iter().find(|standing| standing.purpose == "opportunity").unwrap();
     assert_eq!((standing.under_consent, standing.honouring_objections), (false, false));
-    let log = std::fs::read_to_string(running.world.path("log/log.jsonl")).unwrap();
+    let log = running.world.log();
     let events: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of = |event: &str| events.iter().filter(|entry| entry["event"] == event).count();
     assert_eq!((of("consent.corrected"), of("consent.erased"), of("consent.refused")), (1, 1, 2));
@@ -157,7 +157,7 @@ async fn a_call_that_is_repeated_under_its_id_records_nothing_anew() {
     ledger.record(call("", "given")).await.unwrap();
     let last = ledger.record(call("", "given")).await.unwrap().into_inner();
     assert_eq!((last.consent_version, last.recorded_before), (withdrawn.consent_version + 2, false));
-    let log = std::fs::read_to_string(running.world.path("log/log.jsonl")).unwrap();
+    let log = running.world.log();
     let entries: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of = |entry: &&serde_json::Value| entry["event"] == "consent.recorded" && entry["request"] == "case-17";
     let before: Vec<bool> = entries.iter().filter(of).map(|entry| entry["recorded_before"] == true).collect();

@@ -146,7 +146,7 @@ async fn a_thousand_changes_are_told_in_kilobytes_and_the_log_names_nobody() {
     assert_eq!(changes.added, pseudonyms(&running, &people.iter().map(String::as_str).collect::<Vec<_>>()));
     assert!(bytes < 18_000, "{bytes} bytes");
     told(&running, request(&running, CONSENT, Some(&last))).await.unwrap();
-    let log = std::fs::read_to_string(running.world.path("log/log.jsonl")).unwrap();
+    let log = running.world.log();
     let sent: Vec<serde_json::Value> = log
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -194,6 +194,6 @@ async fn only_what_a_signed_agreement_says_is_told_and_only_to_the_gateway() {
     .await;
     let status = told(&running, request(&running, CONSENT, None)).await.unwrap_err();
     assert!(code(&status) == Some(Code::Denied) && status.message().contains("its own signature is missing"), "{}", status.message());
-    let log = std::fs::read_to_string(running.world.path("log/log.jsonl")).unwrap();
+    let log = running.world.log();
     assert!(log.contains("reach.refused") && !log.contains("reach.sent"));
 }

@@ -5,7 +5,7 @@ use concordat_policy::agreement::Fingerprint;
 use super::*;
 
 fn events(world: &World, event: &str) -> Vec<serde_json::Value> {
-    let text = std::fs::read_to_string(world.path("log/log.jsonl")).unwrap();
+    let text = world.log();
     let entries = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     entries.filter(|entry| entry["event"] == event).collect()
 }

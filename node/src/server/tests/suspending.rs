@@ -17,7 +17,7 @@ pub(super) fn act(world: &World, act: Act, agreement: Option<&str>) -> u64 {
 }
 
 fn log(world: &World) -> Vec<serde_json::Value> {
-    let text = std::fs::read_to_string(world.path("log/log.jsonl")).unwrap();
+    let text = world.log();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 

@@ -1,0 +1,226 @@
+//! The handle to a log.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+
+use chrono::{SecondsFormat, Utc};
+use tokio::sync::{oneshot, watch};
+
+use crate::Entry;
+use crate::cosigned::{self, Cosigned};
+use crate::digest::DigestKey;
+use crate::disk::Disk;
+use crate::integrate::{Integrator, Shared};
+use crate::key::LogKey;
+use crate::promise::Promise;
+use crate::recover::{Recovered, recover};
+use crate::tile::Tiles;
+use crate::tree::{self, Hash, Hashes as _};
+use crate::writer::{Waiting, Writer};
+
+/// Why an entry is not in the log. Nothing may leave the service then.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LogError {
+    /// The log cannot be opened.
+    #[error("the log in {folder} cannot be opened")]
+    Open {
+        /// Where.
+        folder: PathBuf,
+        /// The system's error, or what was found damaged.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// The entry cannot be made durable: disk full, I/O error, read-only.
+    #[error("the log cannot be written")]
+    Write(#[source] Arc<io::Error>),
+    /// The entry is longer than 65,535 bytes.
+    #[error("a log entry may be at most 65,535 bytes")]
+    TooLong,
+    /// The disk is full, and the rest of its space is for entries that close something.
+    #[error("the log's disk is full: until it has room, only what is open is closed")]
+    Full,
+    /// Entries are durable and cannot be brought into the tree.
+    #[error("the log's tree cannot be written")]
+    Behind,
+    /// More entries wait than the writer takes.
+    #[error("the log cannot keep up")]
+    Busy,
+    /// The writer has ended.
+    #[error("the log is closed")]
+    Closed,
+    /// A proof, a promise or cosignatures of what the log does not have.
+    #[error("the log has not what was asked for")]
+    Asked(#[source] Arc<io::Error>),
+}
+
+/// A handle to one log. Clones share it.
+#[derive(Clone)]
+pub struct Log {
+    queue: SyncSender<Waiting>,
+    digest_key: Arc<DigestKey>,
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Log")
+    }
+}
+
+/// Entries that may wait at once; beyond that [`LogError::Busy`] bounds memory.
+pub(crate) const QUEUE: usize = 4096;
+
+impl Log {
+    /// Opens the log `origin` in `folder` (created with mode 0700 when absent), and starts its threads. The origin is the log's name in
+    /// its checkpoints, `concordat/<organisation>/<program>`, without spaces; it stays. Blocks.
+    ///
+    /// # Errors
+    /// [`LogError::Open`], also when another process holds the log, it is another log, or something in it is damaged.
+    pub fn open(folder: &Path, origin: &str) -> Result<Self, LogError> {
+        Self::on(Disk::at(folder), origin).map_err(|source| LogError::Open { folder: folder.to_owned(), source: Arc::new(source) })
+    }
+
+    pub(crate) fn on(disk: Disk, origin: &str) -> io::Result<Self> {
+        let lock = disk.lock()?;
+        disk.prepare()?;
+        let digest_key = Arc::new(DigestKey::at(&disk.folder)?);
+        let key = LogKey::open(&disk, origin)?;
+        let Recovered { tail, checkpoint, edge, bundle, waiting } = recover(&disk, &key)?;
+        let shared = Shared::new(lock, key, disk, edge.size, &checkpoint);
+        shared.add(waiting);
+        let (queue, entries) = sync_channel(QUEUE);
+        let (writer, integrator) = (Writer::new(Arc::clone(&shared), tail), Integrator::new(Arc::clone(&shared), edge, bundle));
+        std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(&entries))?;
+        std::thread::Builder::new().name("audit-tree".into()).spawn(move || integrator.run())?;
+        Ok(Self { queue, digest_key, shared })
+    }
+
+    /// Whether the last attempt to write failed, in the tail or in the tree, or the space that is kept for a full disk was given back.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.shared.is_failing()
+    }
+
+    /// How many attempts to write failed since the log was opened.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.shared.health.failures.load(Ordering::Relaxed)
+    }
+
+    /// Appends an entry and returns its number once it is on stable storage.
+    ///
+    /// # Errors
+    /// A [`LogError`]: the entry is not in the log, and what it would have recorded must not happen.
+    pub async fn append(&self, entry: Entry) -> Result<u64, LogError> {
+        let (done, result) = oneshot::channel();
+        self.queue.try_send(Waiting { entry, done }).map_err(|e| match e {
+            TrySendError::Full(_) => LogError::Busy,
+            TrySendError::Disconnected(_) => LogError::Closed,
+        })?;
+        result.await.map_err(|_| LogError::Closed)?
+    }
+
+    /// As [`DigestKey::digest`], under this log's own key.
+    #[must_use]
+    pub fn digest(&self, bytes: &[u8]) -> String {
+        self.digest_key.digest(bytes)
+    }
+
+    /// The log's name.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        self.shared.key.origin()
+    }
+
+    /// The key that verifies the log's checkpoints and promises, as `log.vkey` has it.
+    #[must_use]
+    pub fn verifier_key(&self) -> String {
+        self.shared.key.verifier()
+    }
+
+    /// The log's signed word that the entry `number`, which [`Log::append`] returned, is in it for good. Blocks for an old entry.
+    ///
+    /// # Errors
+    /// [`LogError::Asked`] when there is no such entry.
+    pub fn promise(&self, number: u64) -> Result<Promise, LogError> {
+        let leaf = self.shared.leaf(number).map_or_else(
+            || {
+                let index = number.checked_sub(1).filter(|index| *index < self.shared.size());
+                let index = index.ok_or_else(|| asked(format!("there is no entry {number}")))?;
+                let leaves = Tiles::of(&self.shared.disk.folder).hashes(0, index, 1).map_err(of)?;
+                leaves.first().copied().ok_or_else(|| asked(format!("there is no entry {number}")))
+            },
+            Ok,
+        )?;
+        let time = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
+        Ok(Promise::sign(&self.shared.key, number.saturating_sub(1), leaf, time))
+    }
+
+    /// The latest checkpoint's text: a signed note.
+    #[must_use]
+    pub fn checkpoint(&self) -> Arc<str> {
+        Arc::clone(&self.shared.checkpoint().borrow())
+    }
+
+    /// Tells of every new checkpoint; of cosignatures that are added to one it does not.
+    #[must_use]
+    pub fn checkpoints(&self) -> watch::Receiver<Arc<str>> {
+        self.shared.checkpoint()
+    }
+
+    /// How many entries the latest checkpoint covers.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.shared.size()
+    }
+
+    /// The hashes that prove the entry at `index` (from 0) to be in the tree of `size` (RFC 6962, section 2.1.1). Blocks.
+    ///
+    /// # Errors
+    /// [`LogError::Asked`] beyond what the latest checkpoint covers, or when a tile cannot be read.
+    pub fn inclusion(&self, index: u64, size: u64) -> Result<Vec<Hash>, LogError> {
+        self.covered(size)?;
+        tree::inclusion(&Tiles::of(&self.shared.disk.folder), index, size).map_err(of)
+    }
+
+    /// The hashes that prove the tree of `from` to be the beginning of the tree of `to` (RFC 6962, section 2.1.2). Blocks.
+    ///
+    /// # Errors
+    /// As [`Log::inclusion`].
+    pub fn consistency(&self, from: u64, to: u64) -> Result<Vec<Hash>, LogError> {
+        self.covered(to)?;
+        tree::consistency(&Tiles::of(&self.shared.disk.folder), from, to).map_err(of)
+    }
+
+    /// Adds cosignature lines, which the caller has verified, to `checkpoint`: one of this log's, cosigned or not. It becomes the
+    /// `checkpoint.cosigned` of the folder unless that is newer, and where it is the latest, `checkpoint` has them too. Blocks.
+    ///
+    /// # Errors
+    /// [`LogError::Asked`] for another log's checkpoint or lines of another form; [`LogError::Write`].
+    pub fn add_cosignatures(&self, checkpoint: &str, lines: &str) -> Result<(), LogError> {
+        let signed = self.shared.key.read(checkpoint).ok_or_else(|| asked("the checkpoint is not one of this log's".into()))?;
+        if signed.size > self.shared.size() || !cosigned::are_signatures(lines) {
+            return Err(asked("cosignatures are lines of a signed note, on a checkpoint that the log has published".into()));
+        }
+        cosigned::add(&self.shared, &Cosigned { signed, checkpoint, lines }).map_err(|e| LogError::Write(Arc::new(e)))
+    }
+
+    fn covered(&self, size: u64) -> Result<(), LogError> {
+        let covered = self.shared.size();
+        if size <= covered { Ok(()) } else { Err(asked(format!("a tree of {size} entries: the latest checkpoint covers {covered}"))) }
+    }
+}
+
+fn asked(what: String) -> LogError {
+    of(io::Error::new(io::ErrorKind::InvalidInput, what))
+}
+
+fn of(error: io::Error) -> LogError {
+    LogError::Asked(Arc::new(error))
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,255 @@
+//! The log as its callers see it, and as a crash, a fault or somebody who edits it leaves it.
+
+mod damage;
+mod faults;
+mod timing;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::*;
+use crate::disk::{Faults, is_written};
+use crate::tree::leaf_hash;
+use crate::tree::tests::{naive, root};
+
+const ORIGIN: &str = "concordat/dwp/node";
+
+fn open(folder: &Path) -> Log {
+    // The threads let go of the lock shortly after the last handle is dropped.
+    for _ in 0..5_000 {
+        if !is_written(folder) {
+            return Log::open(folder, ORIGIN).unwrap_or_else(|e| panic!("{e}: {:?}", std::error::Error::source(&e)));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    panic!("the lock was not released");
+}
+
+fn opened(folder: &Path, faults: Faults) -> io::Result<Log> {
+    Log::on(Disk::with(folder, faults), ORIGIN)
+}
+
+/// Why the log in `folder` is not opened.
+fn refusal(folder: &Path) -> Option<String> {
+    Log::open(folder, ORIGIN).err().map(|e| std::error::Error::source(&e).unwrap().to_string())
+}
+
+/// Drops a log and waits until its threads have ended.
+fn close(log: Log, folder: &Path) {
+    drop(log);
+    while is_written(folder) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn entries(folder: &Path) -> Vec<Vec<u8>> {
+    let entries: Vec<_> = crate::read(folder, 0).unwrap().map(Result::unwrap).collect();
+    assert!(entries.iter().zip(0..).all(|((index, _), expected)| *index == expected));
+    entries.into_iter().map(|(_, entry)| entry).collect()
+}
+
+fn objects(folder: &Path) -> Vec<Value> {
+    entries(folder).iter().map(|entry| serde_json::from_slice(entry).unwrap()).collect()
+}
+
+/// Appends `count` small entries at once and returns their numbers.
+async fn append(log: &Log, count: usize) -> Vec<u64> {
+    let mut tasks = tokio::task::JoinSet::new();
+    for i in 0..count {
+        let log = log.clone();
+        tasks.spawn(async move { log.append(Entry::new("query.opened").field("i", i)).await.unwrap() });
+    }
+    let mut numbers = tasks.join_all().await;
+    numbers.sort_unstable();
+    numbers
+}
+
+async fn until_covered(log: &Log, size: u64) {
+    let mut checkpoints = log.checkpoints();
+    while log.size() < size {
+        tokio::time::timeout(Duration::from_secs(10), checkpoints.changed()).await.expect("a checkpoint").unwrap();
+    }
+}
+
+/// A folder with `count` entries, all under the checkpoint, its log closed.
+async fn written(count: usize) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    append(&log, count).await;
+    until_covered(&log, count as u64).await;
+    close(log, folder.path());
+    folder
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to),
+            // The reserve is made again, and large.
+            false if entry.file_name() != "reserve" => drop(std::fs::copy(entry.path(), to).unwrap()),
+            false => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn entries_are_there_when_acknowledged_and_numbered_across_restarts() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    assert_eq!(append(&log, 100).await, (1..=100).collect::<Vec<_>>());
+    assert_eq!(objects(folder.path()).len(), 100);
+    let digest = log.digest(b"x");
+    drop(log);
+    let log = open(folder.path());
+    assert_eq!(log.append(Entry::new("query.opened")).await.unwrap(), 101);
+    assert_eq!(log.digest(b"x"), digest);
+    assert_eq!(DigestKey::of(folder.path()).unwrap().digest(b"x"), digest, "while the log is open");
+    assert_eq!(objects(folder.path())[100]["entry"], 101);
+}
+
+#[tokio::test]
+async fn a_second_writer_and_another_name_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    assert!(is_written(folder.path()) && refusal(folder.path()).unwrap().contains("another process"));
+    close(log, folder.path());
+    assert!(matches!(Log::open(folder.path(), "concordat/dfe/node"), Err(LogError::Open { .. })));
+}
+
+#[tokio::test]
+async fn too_long_entries_are_refused_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let empty = log.append(Entry::new("a").field("x", "")).await.unwrap();
+    let room = crate::tile::MAX_ENTRY - entries(folder.path())[0].len();
+    assert!(matches!(log.append(Entry::new("a").field("x", "y".repeat(room + 1))).await, Err(LogError::TooLong)));
+    assert_eq!(log.append(Entry::new("a").field("x", "y".repeat(room))).await.unwrap(), empty + 1, "the longest");
+    assert_eq!(log.append(Entry::new("b").field("entry", 99)).await.unwrap(), empty + 2);
+    until_covered(&log, 3).await;
+    drop(log);
+    let log = open(folder.path());
+    assert_eq!((log.size(), objects(folder.path())[2]["entry"].clone()), (3, 3.into()));
+}
+
+#[tokio::test]
+async fn checkpoints_sign_the_root_over_all_entries_and_the_tail_forgets_full_bundles() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = open(folder.path());
+    let mut size = 0;
+    for (round, count) in [1usize, 254, 1, 1, 300, 700].into_iter().enumerate() {
+        append(&log, count).await;
+        size += count as u64;
+        until_covered(&log, size).await;
+        let entries = entries(folder.path());
+        let leaves: Vec<Hash> = entries.iter().map(|entry| leaf_hash(entry)).collect();
+        let signed = log.shared.key.read(&log.checkpoint()).unwrap();
+        assert_eq!((signed.size, signed.root), (size, naive(&leaves)), "{size}");
+        assert_eq!(std::fs::read_to_string(folder.path().join("checkpoint")).unwrap(), *log.checkpoint());
+        assert_eq!(root(&Tiles::of(folder.path()), size).unwrap(), signed.root);
+        for index in [0, 255, size / 2, size - 1].into_iter().filter(|index| *index < size) {
+            let promise = log.promise(index + 1).unwrap();
+            assert_eq!((promise.index, promise.leaf_hash), (index, leaves[index as usize]));
+            assert_eq!(climb(leaves[index as usize], index, size, &log.inclusion(index, size).unwrap()), signed.root);
+        }
+        if round % 2 == 1 {
+            drop(log);
+            log = open(folder.path());
+        }
+    }
+    log.append(Entry::new("a")).await.unwrap();
+    assert!(log.inclusion(0, size + 2).is_err() && log.consistency(3, size + 2).is_err() && log.promise(size + 2).is_err());
+    assert!(log.consistency(1, size).is_ok() && log.consistency(300, size).is_ok());
+    until_covered(&log, size + 1).await;
+    let tail = || std::fs::read_to_string(folder.path().join("tail")).unwrap().lines().count() as u64;
+    log.append(Entry::new("a")).await.unwrap();
+    close(log, folder.path());
+    assert!(tail() <= 257, "{}", tail());
+    assert!(!folder.path().join("tile/0/000.p").exists() && !folder.path().join("tile/entries/000.p").exists(), "full tiles only");
+}
+
+#[tokio::test]
+async fn a_reader_beside_the_writer_misses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let (path, count) = (folder.path().to_owned(), 3_000u64);
+    let reader = std::thread::spawn(move || {
+        let (mut next, mut rounds) = (0u64, 0);
+        while next < count {
+            rounds += 1;
+            for entry in crate::read(&path, next).unwrap() {
+                let (index, entry) = entry.unwrap();
+                assert_eq!((index, crate::tail::number(&entry)), (next, Some(next + 1)));
+                next += 1;
+            }
+        }
+        rounds
+    });
+    for _ in 0..30 {
+        append(&log, 100).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(tokio::task::spawn_blocking(|| reader.join().unwrap()).await.unwrap() > 3);
+    assert_eq!(crate::read(folder.path(), 2_990).unwrap().count(), 10);
+    assert_eq!(crate::read(folder.path(), 5_000).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn cosignatures_are_kept_though_the_log_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    append(&log, 3).await;
+    until_covered(&log, 3).await;
+    let (first, mut told) = (log.checkpoint(), log.checkpoints());
+    told.mark_unchanged();
+    log.add_cosignatures(&first, "— witness.example AAAA\n").unwrap();
+    log.add_cosignatures(&first, "— witness.example AAAA\n— other.example BBBB\n").unwrap();
+    let both = format!("{first}— witness.example AAAA\n— other.example BBBB\n");
+    assert_eq!((&*log.checkpoint(), told.has_changed().unwrap()), (both.as_str(), false));
+    append(&log, 1).await;
+    until_covered(&log, 4).await;
+    let file = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    assert_eq!((file("checkpoint.cosigned"), file("checkpoint")), (both.clone(), log.checkpoint().to_string()));
+    log.add_cosignatures(&first, "— third.example CCCC\n").unwrap();
+    assert_eq!(file("checkpoint.cosigned"), format!("{both}— third.example CCCC\n"));
+    assert_eq!(file("checkpoint"), *log.checkpoint(), "the newer one has none");
+    for lines in ["", "\n", "witness AAAA\n", "— witness AAAA", "— witness AAAA\n\n", "— a b c\n", "— a \tb\n"] {
+        assert!(matches!(log.add_cosignatures(&first, lines), Err(LogError::Asked(_))), "{lines:?}");
+    }
+    assert!(log.add_cosignatures(&first.replacen('3', "2", 1), "— a b\n").is_err());
+    close(log, folder.path());
+    assert_eq!(open(folder.path()).size(), 4);
+}
+
+/// The root that a leaf and its audit path give (RFC 9162, section 2.1.3.2).
+fn climb(leaf: Hash, index: u64, size: u64, path: &[Hash]) -> Hash {
+    let (mut at, mut last, mut hash) = (index, size - 1, leaf);
+    for sibling in path {
+        if at & 1 == 1 || at == last {
+            hash = tree::node_hash(sibling, &hash);
+            while at & 1 == 0 && at != 0 {
+                (at, last) = (at >> 1, last >> 1);
+            }
+        } else {
+            hash = tree::node_hash(&hash, sibling);
+        }
+        (at, last) = (at >> 1, last >> 1);
+    }
+    assert_eq!(last, 0);
+    hash
+}
+
+fn files(folder: &Path, under: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder.join(under)).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
+        if path.is_dir() { found.extend(files(folder, &name)) } else { found.push(name.into()) }
+    }
+    found.sort();
+    found
+}

@@ -1,0 +1,140 @@
+//! Files that were cut, changed or removed while the log was closed.
+
+use super::*;
+
+#[tokio::test]
+async fn a_torn_line_is_cut_off_and_kept_as_evidence() {
+    let folder = written(1).await;
+    let path = folder.path().join("tail");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes.extend(b"{\"entry\":2,\"ti");
+    std::fs::write(&path, bytes).unwrap();
+    let log = open(folder.path());
+    assert_eq!(log.append(Entry::new("b")).await.unwrap(), 2);
+    assert_eq!(objects(folder.path()).len(), 2);
+    assert_eq!(std::fs::read(folder.path().join("torn-after-1")).unwrap(), b"{\"entry\":2,\"ti");
+}
+
+/// Each file, cut at every byte (long ones near their ends and at every 97th): the log stands as it was, or says what is wrong.
+#[tokio::test]
+async fn a_file_cut_at_any_byte_is_noticed() {
+    let folder = written(260).await;
+    let whole = entries(folder.path());
+    let mut names: Vec<PathBuf> = files(folder.path(), "tile");
+    names.extend(["checkpoint".into(), "tail".into()]);
+    let needed = ["tile/0/001.p/4", "tile/1/000.p/1", "tile/entries/001.p/4", "checkpoint", "tail"];
+    assert!(needed.iter().all(|needed| names.contains(&PathBuf::from(needed))), "{names:?}");
+    for name in names {
+        let path = folder.path().join(&name);
+        let bytes = std::fs::read(&path).unwrap();
+        for length in (0..bytes.len()).filter(|at| *at < 70 || at + 70 > bytes.len() || at % 97 == 0) {
+            std::fs::write(&path, &bytes[..length]).unwrap();
+            match refusal(folder.path()) {
+                Some(why) => assert!(["entry", "tile/", "checkpoint"].iter().any(|what| why.contains(what)), "{}: {why}", name.display()),
+                None => {
+                    wait(folder.path());
+                    assert!(!needed.contains(&name.to_str().unwrap()), "{} cut at {length}", name.display());
+                }
+            }
+            std::fs::write(&path, &bytes).unwrap();
+        }
+    }
+    assert_eq!(refusal(folder.path()), None);
+    assert_eq!(entries(folder.path()), whole);
+}
+
+/// What no checkpoint covers yet has no other witness than the tail: of it, whole lines count, and the rest is kept as evidence.
+#[tokio::test]
+async fn a_tail_cut_after_the_checkpoint_keeps_whole_lines() {
+    let folder = written(3).await;
+    let path = folder.path().join("tail");
+    let covered = std::fs::read(&path).unwrap();
+    let line = |number: u64| format!("{{\"entry\":{number},\"event\":\"a\",\"time\":\"2026-01-01T00:00:00.000Z\"}}\n");
+    let added = format!("{}{}", line(4), line(5));
+    for length in 0..=added.len() {
+        let other = tempfile::tempdir().unwrap();
+        copy(folder.path(), other.path());
+        std::fs::write(other.path().join("tail"), [&covered, &added.as_bytes()[..length]].concat()).unwrap();
+        let log = open(other.path());
+        let left = added[..length].matches('\n').count();
+        assert_eq!(log.append(Entry::new("b")).await.unwrap(), 4 + left as u64, "{length}");
+        let torn = std::fs::read(other.path().join(format!("torn-after-{}", 3 + left))).unwrap_or_default();
+        assert_eq!(torn, &added.as_bytes()[left * line(4).len()..length]);
+    }
+}
+
+fn wait(folder: &Path) {
+    while is_written(folder) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+type Damage = fn(&Path);
+
+fn edit(path: PathBuf, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = std::fs::read(&path).unwrap();
+    change(&mut bytes);
+    std::fs::write(path, bytes).unwrap();
+}
+
+fn lines(path: PathBuf, change: impl FnOnce(&mut Vec<String>)) {
+    let mut lines: Vec<String> = std::fs::read_to_string(&path).unwrap().lines().map(|line| format!("{line}\n")).collect();
+    change(&mut lines);
+    std::fs::write(path, lines.concat()).unwrap();
+}
+
+/// Changes the last place of a word.
+fn last(bytes: &mut [u8], word: &[u8]) {
+    let at = bytes.windows(word.len()).rposition(|window| window == word).unwrap();
+    bytes[at] ^= 0x20;
+}
+
+#[tokio::test]
+async fn what_does_not_fit_together_is_refused_and_named() {
+    let folder = written(300).await;
+    let cases: [(&str, Damage, &str); 14] = [
+        ("no tail", |f| std::fs::remove_file(f.join("tail")).unwrap(), "the tail is missing"),
+        ("an empty tail", |f| std::fs::write(f.join("tail"), "").unwrap(), "entry 257 is missing"),
+        ("no checkpoint", |f| std::fs::remove_file(f.join("checkpoint")).unwrap(), "the checkpoint is missing"),
+        ("no key", |f| std::fs::remove_file(f.join("log.key")).unwrap(), "without its key"),
+        ("a line fewer at the end", |f| lines(f.join("tail"), |l| drop(l.pop())), "entry 300 is missing"),
+        ("the first line fewer", |f| lines(f.join("tail"), |l| drop(l.remove(0))), "is missing: the tail begins"),
+        ("a line fewer within", |f| lines(f.join("tail"), |l| drop(l.remove(7))), "in the tail is not what was written"),
+        ("two lines swapped", |f| lines(f.join("tail"), |l| l.swap(3, 4)), "in the tail is not what was written"),
+        ("a word changed in the tail", |f| edit(f.join("tail"), |b| last(b, b"opened")), "entry 300 in the tail is not what the tree"),
+        ("a word changed in a bundle", |f| edit(f.join("tile/entries/001.p/44"), |b| last(b, b"opened")), "entry 300 is not what"),
+        ("a bit of a leaf", |f| edit(f.join("tile/0/001.p/44"), |b| b[3 * 32] ^= 1), "entry 260 is not what"),
+        ("a bit of a higher tile", |f| edit(f.join("tile/1/000.p/1"), |b| b[3] ^= 1), "do not give the root"),
+        ("a tile removed", |f| std::fs::remove_file(f.join("tile/1/000.p/1")).unwrap(), "tile/1/000.p/1 is missing"),
+        ("a size changed", |f| lines(f.join("checkpoint"), |l| l[1] = "256\n".into()), "not what this log's key signed"),
+    ];
+    for (what, damage, says) in cases {
+        let other = tempfile::tempdir().unwrap();
+        copy(folder.path(), other.path());
+        damage(other.path());
+        let found = || ["tail", "checkpoint"].map(|name| std::fs::read(other.path().join(name)).ok());
+        let before = found();
+        let why = refusal(other.path()).unwrap_or_else(|| panic!("{what} was not noticed"));
+        assert!(why.contains(says), "{what}: {why}");
+        assert!(before == found(), "{what} was written over");
+    }
+}
+
+#[tokio::test]
+async fn an_older_checkpoint_is_signed_anew_over_the_same_entries() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    append(&log, 280).await;
+    until_covered(&log, 280).await;
+    let old = std::fs::read(folder.path().join("checkpoint")).unwrap();
+    append(&log, 20).await;
+    until_covered(&log, 300).await;
+    let root = log.shared.key.read(&log.checkpoint()).unwrap().root;
+    close(log, folder.path());
+    // As after a crash before the last checkpoint.
+    std::fs::write(folder.path().join("checkpoint"), old).unwrap();
+    let log = open(folder.path());
+    until_covered(&log, 300).await;
+    assert_eq!(log.shared.key.read(&log.checkpoint()).unwrap().root, root);
+    assert_eq!(entries(folder.path()).len(), 300);
+}
