@@ -24,7 +24,8 @@
 //!
 //! What is kept: by linear programming over that, a withheld value x is not held within 0.9 x and 1.1 x, and of whole numbers not within less
 //! than one on both sides. Where nothing is rounded neither bound is closer. Where values are, their roundings can add up so that one bound is
-//! closer; and if all of them go the same way as far as they can, that nobody is in a group can show. A test counts how rare that is.
+//! closer, of one value in twenty at most in the tests; and if all of them go the same way as far as they can, that nobody is in a group can
+//! show. What whole numbers could be is judged by linear programming, which takes more of them for possible than are.
 //!
 //! How: for every withheld value, upwards and downwards, differences are looked for that fit all of the above and by which the value is that
 //! far away: a *proof*. It must hold whatever the values of few are: another of them may rise in it, and never falls (there may be nobody).
@@ -35,7 +36,8 @@
 //! What cannot be kept: where totals that the result does not have tell a withheld value even if all rows are withheld. That is so
 //! where one of them has nothing beside it that could be less, or not enough: all its parts are withheld then. Here as there, the smallest of
 //! such totals are taken not to be known, and the value is protected from everything else. A question for these totals must protect
-//! them; one withheld value and nothing else is withheld there by the same rule. Where a proof is not found even so, the solver fails, or time
+//! them; one withheld value and nothing else is withheld there by the same rule. Of three keys or more that is not enough: what others tell
+//! of these totals holds some values, and the whole table is withheld instead. Where a proof is not found even so, the solver fails, or time
 //! is up, the whole table is withheld: a refusal would tell of it.
 //!
 //! What the pattern still tells: to a power of two the size of the largest of few in a column of sums, where that is more than as many typical

@@ -54,6 +54,7 @@ async fn no_game_is_won_and_the_views_stay_useful() {
         reconstruct::by_lists(&world).await,
         reconstruct::by_wards(&world).await,
         reconstruct::by_wards_with_noise(&world).await,
+        margins::two_worlds(&world).await,
     ];
     scores.extend(margins::separate_totals(&world).await);
     scores.extend(margins::rolled_up(&world).await);

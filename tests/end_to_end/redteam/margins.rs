@@ -1,10 +1,13 @@
-//! A game about tables with totals.
+//! Games about tables with totals.
 //!
 //! Population: the people of `tables`, in thirty cells by area and sector; some cells have fewer than ten, in some one person makes
 //! nearly all of the incomes.
 //! Knowledge: the rules, and the totals by area, by sector and of all, which the attacker is told too.
 //! Target: each cell of fewer than ten people, and the incomes of each in which one makes nearly all, within 10 %.
 //! Score: cells that are told, or that linear programming over everything told pins down so far.
+//!
+//! Another is about which cells are withheld: each cell of fewer than ten people is one target, and the attacker asks the same question in two
+//! worlds, that with its people and that without. He is right where other cells are withheld in the one than in the other.
 
 use std::collections::BTreeMap;
 
@@ -46,6 +49,29 @@ pub async fn separate_totals(world: &World) -> Vec<Score> {
 
 pub async fn rolled_up(world: &World) -> Vec<Score> {
     play(world, "margins, by ROLLUP", &ROLLED_UP).await
+}
+
+pub async fn two_worlds(world: &World) -> Score {
+    let with_all = withheld(world, &[]).await;
+    let cells: Vec<Vec<f64>> = cells().into_iter().flatten().collect();
+    let lacks = |place: usize, income: &f64| cells.iter().enumerate().all(|(other, incomes)| other == place || !incomes.contains(income));
+    let small = |(place, incomes): &(usize, &Vec<f64>)| incomes.len() < 10 && incomes.iter().all(|income| lacks(*place, income));
+    let (mut right, mut of) = (0, 0);
+    for (_, incomes) in cells.iter().enumerate().filter(small) {
+        of += 1;
+        right += usize::from(withheld(world, incomes).await != with_all);
+    }
+    assert!(of > 0, "there are small cells");
+    let told = with_all.values().filter(|withheld| !**withheld).count();
+    Score::none("margins, two worlds", right, of, format!("{told} of {} cells are told in both", with_all.len()))
+}
+
+/// Which cells' counts are withheld where nobody has these incomes.
+async fn withheld(world: &World, without: &[f64]) -> BTreeMap<String, bool> {
+    let conditions: String = without.iter().map(|income| format!(" AND income <> {income:.2}")).collect();
+    let sql = format!("SELECT area, sector, count(*) AS n FROM games.tables WHERE income <> 0.25{conditions} GROUP BY area, sector");
+    let told = rows(&answer(&world.plain, &sql).await.batches, 2);
+    told.into_iter().map(|(key, row)| (key, number(&row[2].1).is_none())).collect()
 }
 
 async fn play(world: &World, game: &str, statements: &[&str]) -> Vec<Score> {
