@@ -220,6 +220,7 @@ impl Reader {
             .field("dataset", order.dataset.as_str())
             .field("partition", self.partition)
             .field("rows", rows)
+            .field("organisation", order.organisation.as_str())
             .field("agreement", order.agreement.id.as_str())
             .field("agreement_digest", order.agreement.digest.as_str())
             .field("consent_version", self.release.standing.version)

@@ -21,7 +21,8 @@ pub(crate) fn entries(log: &Path, index: u64) -> Result<impl Iterator<Item = Res
 }
 
 fn unreadable(log: &Path, cause: impl std::fmt::Display) -> Failure {
-    Failure::file("read", log, cause).advice("is it the folder `log` of a gateway or node, and may you read it? If so, ask who runs it why it is damaged")
+    Failure::file("read", log, cause)
+        .advice("is it the folder `log` of a gateway or node, and may you read it? If so, ask who runs it why it is damaged")
 }
 
 /// The entries of one query, in order.

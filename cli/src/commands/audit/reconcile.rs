@@ -7,7 +7,7 @@
 //! | `rows`, `agreement_digest`, `consent_version`, `consent_generation`, `dataset` | both name the order, and say other things of it |
 //! | `discarded` | released for a query that was refused or has not ended: no answer rests on it. Listed, and no difference |
 //!
-//! In memory: what is not matched yet, and the orders of the period. An entry belongs to the period by the time of its query's end at
+//! In memory: what is said of each order, not the entries. An entry belongs to the period by the time of its query's end at
 //! the gateway or of its release at the node; logs are read whole, so that neither edge of the period makes a difference.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -101,7 +101,9 @@ impl Sides {
     fn gateway(&mut self, departments: &BTreeSet<&str>, entry: &Value, period: Period) {
         let query_id = of(entry, "query_id");
         match text(entry, "event") {
-            Some("query.opened") => drop(self.opened.insert(query_id)),
+            Some("query.opened") => {
+                self.opened.insert(query_id);
+            }
             Some("query.closed") => {
                 for source in entry.pointer("/facts/sources").and_then(Value::as_array).into_iter().flatten() {
                     let department = of(source, "department");
@@ -155,7 +157,8 @@ fn state(stated: &mut Stated, query_id: &str, entry: &Value, within: bool) {
     stated.rows = stated.rows.saturating_add(entry.get("rows").and_then(Value::as_u64).unwrap_or_default());
     stated.within |= within;
     for name in VERSIONS {
-        let value = entry.get(name).map_or_else(|| "absent".to_owned(), |value| value.as_str().map_or(value.to_string(), str::to_owned));
+        let value =
+            entry.get(name).map_or_else(|| "absent".to_owned(), |value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
         stated.versions.entry(name).or_default().insert(value);
     }
 }
