@@ -4,6 +4,7 @@ mod inert;
 mod list;
 pub(crate) mod read;
 mod reconcile;
+mod tail;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 use self::list::{Asked, Filter, Form, printed, rows};
 use self::read::{NodeLog, entries, of_query, text, time};
 use self::reconcile::{Difference, Period, Sides};
+use self::tail::Tail;
 use crate::failure::{Failure, Result};
 use crate::out;
 
@@ -32,6 +34,11 @@ An entry that ends a query is listed with the caller, organisation and purpose o
 Example:
   concordat audit show QUERY_ID --log concordat-demo/gateway/log --node dfe=concordat-demo/nodes/dfe/log")]
     Show(Show),
+    /// Show the last entries of a log, and with --follow those that come
+    #[command(after_help = "\
+Example:
+  concordat audit tail --log concordat-demo/gateway/log --follow --output json")]
+    Tail(Tail),
     /// Compare what nodes say they released with what the gateway says it received; exits 1 when they differ
     #[command(after_help = "\
 Example:
@@ -96,6 +103,7 @@ pub(crate) fn run(audit: &Audit) -> Result<()> {
     match audit {
         Audit::List(list) => latest(list),
         Audit::Show(show) => timeline(show),
+        Audit::Tail(tail) => tail::run(tail),
         Audit::Reconcile(reconcile) => compare(reconcile),
     }
 }
@@ -132,18 +140,14 @@ fn timeline(show: &Show) -> Result<()> {
     // Stable: each log's own order stays where times are the same.
     found.sort_by_key(|(_, entry)| time(entry));
     let first = found.first().and_then(|(_, entry)| time(entry));
-    let mut lines = Vec::new();
-    for (who, entry) in &found {
-        let after = time(entry).zip(first).map(|(time, first)| (time - first).num_milliseconds());
-        if show.output == Form::Json {
-            lines.push(inert::json(&json!({ "log": who, "after_milliseconds": after, "entry": entry })) + "\n");
-        }
-    }
+    let after = |entry: &Value| time(entry).zip(first).map(|(time, first)| (time - first).num_milliseconds());
     if show.output == Form::Json {
-        return out::result(&lines.concat());
+        let line =
+            |(who, entry): &(&str, Value)| inert::json(&json!({ "log": who, "after_milliseconds": after(entry), "entry": entry })) + "\n";
+        return out::result(&found.iter().map(line).collect::<String>());
     }
     let told = found.iter().map(|(who, entry)| {
-        let after = time(entry).zip(first).map(|(time, first)| (time - first).num_milliseconds().to_string());
+        let after = after(entry).map(|milliseconds| milliseconds.to_string());
         let field = |name: &str| entry.get(name).map_or_else(String::new, |v| v.as_str().map_or_else(|| v.to_string(), str::to_owned));
         let event = text(entry, "event").unwrap_or_default().to_owned();
         let datasets = read::datasets(entry).into_iter().collect::<Vec<_>>().join(" ");

@@ -215,7 +215,7 @@ mod tests {
     fn every_difference_is_found() {
         let same = || vec![released(|_| {}), released(|e| e["rows"] = 2.into())];
         let opened = json!({ "event": "query.opened", "query_id": "q" });
-        let cases: Vec<(&str, Vec<Value>, Vec<Value>, Vec<&str>)> = vec![
+        let cases = [
             ("the same, in two partitions", same(), vec![closed(|_| {})], vec![]),
             ("a partition is missing", vec![released(|_| {})], vec![closed(|_| {})], vec!["rows"]),
             ("an entry is missing at the node", vec![], vec![closed(|_| {})], vec!["not_released"]),
