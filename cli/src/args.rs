@@ -7,8 +7,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::commands::{
-    adopt, agreement, catalogue, consent, default_mission, demo, departments, dummy, errors, explain, init, linkage, login, logout, query,
-    result, shell, token, up, whoami, why,
+    adopt, agreement, audit, catalogue, consent, default_mission, demo, departments, dummy, errors, explain, init, linkage, login, logout,
+    query, result, shell, token, up, whoami, why,
 };
 use crate::failure::{Failure, LOCAL};
 use crate::run;
@@ -45,6 +45,9 @@ enum Command {
     Explain(explain::Explain),
     /// Say from the gateway's log why a query was answered or refused
     Why(why::Why),
+    /// Read access logs on disk, and compare the gateway's with the departments'
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Pick up the answer of a query that was detached
     Result(result::Detached),
     /// List and search the views, datasets, columns and codes that you may use, and whom to ask
@@ -117,6 +120,7 @@ async fn dispatch(command: Command) -> miette::Result<()> {
         Command::Query(command) => query::run(command).await,
         Command::Explain(command) => explain::run(command).await,
         Command::Why(command) => why::run(&command),
+        Command::Audit(command) => audit::run(&command),
         Command::Result(command) => result::run(command).await,
         Command::Catalogue(command) => catalogue::run(command).await,
         Command::Dummy(command) => dummy::run(command).await,

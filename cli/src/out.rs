@@ -6,10 +6,16 @@ use crate::failure::{Failure, Result};
 
 /// Writes a result to standard output. A reader that went away (`| head`) is not a failure.
 pub(crate) fn result(text: &str) -> Result<()> {
+    more(text).map(|_| ())
+}
+
+/// Writes a part of a result that goes on, and says whether somebody still reads.
+pub(crate) fn more(text: &str) -> Result<bool> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Failure::new(format!("standard output cannot be written: {e}"))),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(e) => Err(Failure::new(format!("standard output cannot be written: {e}"))),
     }
 }
 

@@ -211,7 +211,7 @@ impl Opened {
                 "mission": protected.mission,
                 "agreements": protected.agreements,
                 "sources": protected.sources.iter().map(|s| json!({
-                    "department": s.department, "dataset": s.dataset, "rows": s.rows,
+                    "department": s.department, "dataset": s.dataset, "order": s.order, "agreement_digest": s.agreement_digest, "rows": s.rows,
                     "subjects": s.subjects, "matched": s.partners.map(|partners| partners.subjects),
                     "consent_version": s.consent_version, "consent_generation": s.consent_generation, "freshness": s.freshness,
                 })).collect::<Vec<_>>(),

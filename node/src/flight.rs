@@ -220,7 +220,11 @@ impl Reader {
             .field("dataset", order.dataset.as_str())
             .field("partition", self.partition)
             .field("rows", rows)
+            .field("organisation", order.organisation.as_str())
+            .field("agreement", order.agreement.id.as_str())
+            .field("agreement_digest", order.agreement.digest.as_str())
             .field("consent_version", self.release.standing.version)
+            .field("consent_generation", self.release.standing.generation)
             // Of the whole release, in each partition's entry.
             .field("release_rows", counts.released)
             .field("release_invalid_identifiers", counts.invalid_identifiers)

@@ -13,6 +13,7 @@
 mod abuse;
 mod agreements;
 mod alike;
+mod audit;
 mod bypass;
 mod callers;
 mod cells;

@@ -1,6 +1,6 @@
 //! `concordat why`: from the gateway's log on disk, why a query was answered or refused. For security teams.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use concordat_policy::decision::denied_in_words;
@@ -9,6 +9,7 @@ use concordat_proto::status::row;
 use serde_json::{Value, json};
 
 use super::Output;
+use super::audit::read::of_query;
 use crate::failure::{Failure, Result};
 use crate::out;
 
@@ -34,7 +35,7 @@ pub(crate) struct Why {
 }
 
 pub(crate) fn run(why: &Why) -> Result<()> {
-    let entries = entries(&why.log, &why.query_id)?;
+    let entries = of_query(&why.log, &why.query_id)?;
     if entries.is_empty() {
         return Err(Failure::new(format!("the log in {} has no entry of the query '{}'", why.log.display(), why.query_id))
             .advice("name the folder of the gateway's log, not of a node's; the query id stands in answers, refusals and explanations"));
@@ -44,20 +45,6 @@ pub(crate) fn run(why: &Why) -> Result<()> {
         Output::Table => out::result(&format!("{}\n", lines.join("\n"))),
         Output::Json => out::result(&format!("{}\n", json!({ "query_id": why.query_id, "words": lines, "entries": entries }))),
     }
-}
-
-/// The entries of one query, in order.
-fn entries(log: &Path, query_id: &str) -> Result<Vec<Value>> {
-    let failed = |e: std::io::Error| Failure::file("read", log, e).advice("is it the folder of a gateway's log, and may you read it?");
-    let mut found = Vec::new();
-    for entry in concordat_audit::read(log, 0).map_err(failed)? {
-        let (_, bytes) = entry.map_err(failed)?;
-        let Ok(entry) = serde_json::from_slice::<Value>(&bytes) else { continue };
-        if entry.get("query_id").and_then(Value::as_str) == Some(query_id) {
-            found.push(entry);
-        }
-    }
-    Ok(found)
 }
 
 /// What a query's entries say, in lines.

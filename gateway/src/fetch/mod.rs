@@ -152,6 +152,7 @@ impl Fetcher {
             purpose: domain.purpose,
             spoken,
             jti,
+            agreement_digest: spec.permit.agreement_digest.clone(),
             key,
             schema: spec.schema.clone(),
             partitions: spec.partitions,

@@ -57,6 +57,8 @@ pub(super) struct Expected {
     /// The version of the contract in which it was ordered.
     pub(super) spoken: u32,
     pub(super) jti: String,
+    /// Of the agreement's text under which it was ordered.
+    pub(super) agreement_digest: String,
     pub(super) key: VerifyingKey,
     pub(super) schema: SchemaRef,
     pub(super) partitions: u32,
@@ -105,6 +107,11 @@ pub(crate) struct Source {
     pub(crate) department: String,
     /// Its dataset.
     pub(crate) dataset: String,
+    /// The order that it answers and the digest of its agreement's text. For the log.
+    #[serde(skip)]
+    pub(crate) order: String,
+    #[serde(skip)]
+    pub(crate) agreement_digest: String,
     /// The version of its consent ledger that was applied.
     pub(crate) consent_version: u64,
     /// The ledger's generation, where the department once acknowledged that it restored a backup.
@@ -207,6 +214,8 @@ impl Placed {
                     source = Some(Source {
                         department: self.expected.department.to_string(),
                         dataset: receipt.dataset,
+                        order: self.expected.jti.clone(),
+                        agreement_digest: self.expected.agreement_digest.clone(),
                         consent_version: standing.version,
                         consent_generation: standing.generation,
                         freshness: receipt.freshness,

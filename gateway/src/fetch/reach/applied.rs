@@ -59,6 +59,8 @@ mod tests {
         let source = |department: &str, standing: Standing| Source {
             department: department.into(),
             dataset: "d".into(),
+            order: "o".into(),
+            agreement_digest: "a".into(),
             consent_version: standing.version,
             consent_generation: standing.generation,
             freshness: 1,

@@ -1,0 +1,182 @@
+//! `concordat audit`: reads access logs on disk, and compares what both sides say. For security teams. Writes nothing, asks nobody.
+
+mod inert;
+mod list;
+pub(crate) mod read;
+mod reconcile;
+mod tail;
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use self::list::{Asked, Filter, Form, printed, rows};
+use self::read::{NodeLog, entries, of_query, text, time};
+use self::reconcile::{Difference, Period, Sides};
+use self::tail::Tail;
+use crate::failure::{Failure, Result};
+use crate::out;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Audit {
+    /// List entries of a log, the latest that are asked for
+    #[command(after_help = "\
+Example:
+  concordat audit list --log concordat-demo/gateway/log --decision deny --from 2027-04-01T00:00:00Z
+
+An entry that ends a query is listed with the caller, organisation and purpose of the one that opened it.")]
+    List(List),
+    /// Show one query as a timeline: the gateway's entries and the nodes'
+    #[command(after_help = "\
+Example:
+  concordat audit show QUERY_ID --log concordat-demo/gateway/log --node dfe=concordat-demo/nodes/dfe/log")]
+    Show(Show),
+    /// Show the last entries of a log, and with --follow those that come
+    #[command(after_help = "\
+Example:
+  concordat audit tail --log concordat-demo/gateway/log --follow --output json")]
+    Tail(Tail),
+    /// Compare what nodes say they released with what the gateway says it received; exits 1 when they differ
+    #[command(after_help = "\
+Example:
+  concordat audit reconcile --gateway concordat-demo/gateway/log --node dfe=concordat-demo/nodes/dfe/log
+
+Compares rows, dataset, the agreement's text and the consent ledger's version, order by order. Only departments whose log is
+named are compared. `discarded` is what was released for a query that was then refused: it is listed, and is no difference.")]
+    Reconcile(Reconcile),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// The folder of a gateway's or node's log
+    #[arg(long, value_name = "FOLDER")]
+    log: PathBuf,
+    #[command(flatten)]
+    filter: Filter,
+    /// The most entries
+    #[arg(long, default_value_t = 1000, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    limit: u32,
+    /// How it is printed
+    #[arg(long, value_enum, default_value = "table")]
+    output: Form,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// What an answer, a refusal or an explanation gave as its query id
+    #[arg(value_name = "QUERY_ID")]
+    query_id: String,
+    /// The folder of the gateway's log
+    #[arg(long, value_name = "FOLDER")]
+    log: PathBuf,
+    /// A department and the folder of its node's log
+    #[arg(long = "node", value_name = "DEPARTMENT=FOLDER")]
+    nodes: Vec<NodeLog>,
+    /// How it is printed
+    #[arg(long, value_enum, default_value = "table")]
+    output: Form,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reconcile {
+    /// The folder of the gateway's log
+    #[arg(long, value_name = "FOLDER")]
+    gateway: PathBuf,
+    /// A department and the folder of its node's log
+    #[arg(long = "node", value_name = "DEPARTMENT=FOLDER", required = true)]
+    nodes: Vec<NodeLog>,
+    /// Not before this time
+    #[arg(long, value_name = "TIME")]
+    from: Option<DateTime<Utc>>,
+    /// Before this time
+    #[arg(long, value_name = "TIME")]
+    to: Option<DateTime<Utc>>,
+    /// How it is printed
+    #[arg(long, value_enum, default_value = "table")]
+    output: Form,
+}
+
+pub(crate) fn run(audit: &Audit) -> Result<()> {
+    match audit {
+        Audit::List(list) => latest(list),
+        Audit::Show(show) => timeline(show),
+        Audit::Tail(tail) => tail::run(tail),
+        Audit::Reconcile(reconcile) => compare(reconcile),
+    }
+}
+
+fn latest(list: &List) -> Result<()> {
+    let (mut asked, mut found, mut left_out) = (Asked::default(), VecDeque::new(), 0_u64);
+    for entry in entries(&list.log, 0)? {
+        let entry = asked.complete(entry?.1);
+        if list.filter.takes(&entry) {
+            found.push_back(entry);
+        }
+        if found.len() as u64 > u64::from(list.limit) {
+            found.pop_front();
+            left_out = left_out.saturating_add(1);
+        }
+    }
+    out::result(&printed(list.output, true, found.make_contiguous()))?;
+    if left_out > 0 {
+        out::progress(&format!("{left_out} earlier entries are left out: --limit"));
+    }
+    Ok(())
+}
+
+fn timeline(show: &Show) -> Result<()> {
+    let logs = std::iter::once(("gateway", &show.log)).chain(show.nodes.iter().map(|node| (node.department.as_str(), &node.folder)));
+    let mut found: Vec<(&str, Value)> = Vec::new();
+    for (who, log) in logs {
+        found.extend(of_query(log, &show.query_id)?.into_iter().map(|entry| (who, entry)));
+    }
+    if found.is_empty() {
+        return Err(Failure::new(format!("no log that is named has an entry of the query '{}'", inert::inert(&show.query_id)))
+            .advice("the query id stands in answers, refusals and explanations; --log is the gateway's folder, --node a department's"));
+    }
+    // Stable: each log's own order stays where times are the same.
+    found.sort_by_key(|(_, entry)| time(entry));
+    let first = found.first().and_then(|(_, entry)| time(entry));
+    let after = |entry: &Value| time(entry).zip(first).map(|(time, first)| (time - first).num_milliseconds());
+    if show.output == Form::Json {
+        let line =
+            |(who, entry): &(&str, Value)| inert::json(&json!({ "log": who, "after_milliseconds": after(entry), "entry": entry })) + "\n";
+        return out::result(&found.iter().map(line).collect::<String>());
+    }
+    let told = found.iter().map(|(who, entry)| {
+        let after = after(entry).map(|milliseconds| milliseconds.to_string());
+        let field = |name: &str| entry.get(name).map_or_else(String::new, |v| v.as_str().map_or_else(|| v.to_string(), str::to_owned));
+        let event = text(entry, "event").unwrap_or_default().to_owned();
+        let datasets = read::datasets(entry).into_iter().collect::<Vec<_>>().join(" ");
+        vec![(*who).to_owned(), field("entry"), field("time"), after.unwrap_or_default(), event, datasets, field("rows"), field("code")]
+    });
+    out::result(&rows(show.output, true, &["log", "entry", "time", "ms", "event", "datasets", "rows", "code"], told.collect()))
+}
+
+fn compare(of: &Reconcile) -> Result<()> {
+    let (compared, found) = Sides::of(&of.gateway, &of.nodes, Period { from: of.from, to: of.to })?.compare();
+    let differ = found.iter().filter(|difference| difference.counts()).count();
+    if of.output == Form::Json {
+        let line = |d: &Difference| {
+            let value = json!({
+                "kind": d.kind, "query_id": d.query_id, "department": d.department, "dataset": d.dataset, "order": d.order,
+                "node": d.node, "gateway": d.gateway,
+            });
+            inert::json(&value) + "\n"
+        };
+        out::result(&found.iter().map(line).collect::<String>())?;
+    } else {
+        let row = |d: Difference| vec![d.kind.to_owned(), d.query_id, d.department, d.dataset, d.order, d.node, d.gateway];
+        let titles = ["kind", "query_id", "department", "dataset", "order", "node", "gateway"];
+        out::result(&rows(of.output, true, &titles, found.into_iter().map(row).collect()))?;
+    }
+    out::progress(&format!("{compared} orders compared, {differ} differences"));
+    if differ == 0 {
+        return Ok(());
+    }
+    Err(Failure::new(format!("the departments' logs and the gateway's differ in {differ} points"))
+        .advice("`concordat audit show QUERY_ID` tells what each log says; ask who runs the log that says less"))
+}

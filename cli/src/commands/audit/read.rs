@@ -1,0 +1,74 @@
+//! The entries of a log on disk, which may be being written, one after the other.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use crate::failure::{Failure, Result};
+
+/// The entries from `index` (from 0) on, each with its index. Nothing is verified; what is no JSON object is a failure.
+pub(crate) fn entries(log: &Path, index: u64) -> Result<impl Iterator<Item = Result<(u64, Value)>> + use<>> {
+    let folder = log.to_owned();
+    let read = concordat_audit::read(log, index).map_err(|e| unreadable(log, e))?;
+    Ok(read.map(move |entry| {
+        let (index, bytes) = entry.map_err(|e| unreadable(&folder, e))?;
+        let entry = serde_json::from_slice::<Value>(&bytes).ok().filter(Value::is_object);
+        let damaged = || unreadable(&folder, format!("entry {} is not what a log writes", index.saturating_add(1)));
+        Ok((index, entry.ok_or_else(damaged)?))
+    }))
+}
+
+fn unreadable(log: &Path, cause: impl std::fmt::Display) -> Failure {
+    Failure::file("read", log, cause)
+        .advice("is it the folder `log` of a gateway or node, and may you read it? If so, ask who runs it why it is damaged")
+}
+
+/// The entries of one query, in order.
+pub(crate) fn of_query(log: &Path, query_id: &str) -> Result<Vec<Value>> {
+    let mut found = Vec::new();
+    for entry in entries(log, 0)? {
+        let (_, entry) = entry?;
+        if text(&entry, "query_id") == Some(query_id) {
+            found.push(entry);
+        }
+    }
+    Ok(found)
+}
+
+/// A field that is a text.
+pub(super) fn text<'a>(entry: &'a Value, field: &str) -> Option<&'a str> {
+    entry.get(field).and_then(Value::as_str)
+}
+
+/// When the entry was made.
+pub(super) fn time(entry: &Value) -> Option<DateTime<Utc>> {
+    text(entry, "time").and_then(|time| DateTime::parse_from_rfc3339(time).ok()).map(|time| time.to_utc())
+}
+
+/// The datasets that an entry names, `department.dataset`, or without its department in a node's.
+pub(super) fn datasets(entry: &Value) -> BTreeSet<String> {
+    let sources = entry.pointer("/facts/sources").and_then(Value::as_array).into_iter().flatten();
+    let sources = sources.filter_map(|s| Some(format!("{}.{}", text(s, "department")?, text(s, "dataset")?)));
+    let tables = entry.pointer("/facts/tables").and_then(Value::as_array).into_iter().flatten();
+    let tables = tables.filter_map(|table| text(table, "dataset").map(str::to_owned));
+    sources.chain(tables).chain(text(entry, "dataset").map(str::to_owned)).collect()
+}
+
+/// `DEPARTMENT=FOLDER`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct NodeLog {
+    pub(super) department: String,
+    pub(super) folder: PathBuf,
+}
+
+impl std::str::FromStr for NodeLog {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let parts = text.split_once('=').filter(|(department, folder)| !department.is_empty() && !folder.is_empty());
+        let (department, folder) = parts.ok_or("write DEPARTMENT=FOLDER, for example dfe=/srv/dfe/log")?;
+        Ok(Self { department: department.to_owned(), folder: folder.into() })
+    }
+}
