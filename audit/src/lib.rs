@@ -21,6 +21,15 @@ mod replaced;
 mod unlogged;
 mod writer;
 
+pub mod checkpoint;
+pub mod note;
+pub mod proof;
+pub mod quorum;
+pub mod receipt;
+mod signer;
+pub mod verify;
+pub mod witness;
+
 pub use entry::Entry;
 pub use unlogged::Unlogged;
 pub use writer::{DigestKey, Log, LogError};
