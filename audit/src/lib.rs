@@ -25,9 +25,7 @@ pub mod checkpoint;
 pub mod note;
 pub mod proof;
 pub mod quorum;
-pub mod receipt;
 mod signer;
-pub mod verify;
 pub mod witness;
 
 pub use entry::Entry;

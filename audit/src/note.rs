@@ -306,7 +306,7 @@ mod tests {
         for (case, reason) in [
             ("", "no blank line"),
             ("t\n", "no blank line"),
-            ("t\n\n", "not '— name base64'"),
+            ("t\n\n", "a whole line"),
             ("t\n\n— a AAAAAAA=", "a whole line"),
             ("t\n\n- a AAAAAAA=\n", "not '— name base64'"),
             ("t\n\n— a  AAAAAAA=\n", "not '— name base64'"),
