@@ -54,6 +54,7 @@ pub mod note;
 pub mod proof;
 pub mod quorum;
 mod signer;
+pub mod verify;
 pub mod witness;
 
 pub use digest::DigestKey;
