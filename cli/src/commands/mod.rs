@@ -2,6 +2,7 @@
 
 pub(crate) mod adopt;
 pub(crate) mod agreement;
+pub(crate) mod audit;
 pub(crate) mod catalogue;
 pub(crate) mod consent;
 pub(crate) mod default_mission;
