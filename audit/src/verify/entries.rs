@@ -89,7 +89,7 @@ pub(crate) fn tail(folder: &Path, size: u64, said: &mut Said) -> Result<(u64, bo
         kept = Some((index, leaves));
     }
     let end = expected.unwrap_or(1).saturating_sub(1);
-    if end < size && !(expected.is_none() && !torn && size % 256 == 0) {
+    if end < size && !(expected.is_none() && !torn && size.is_multiple_of(256)) {
         return Err(bad(end.max(size / 256 * 256).saturating_add(1), "the tail ends before it"));
     }
     Ok((end.saturating_sub(size), torn))
