@@ -49,6 +49,14 @@ mod tree;
 mod unlogged;
 mod writer;
 
+pub mod checkpoint;
+pub mod note;
+pub mod proof;
+pub mod quorum;
+mod signer;
+pub mod verify;
+pub mod witness;
+
 pub use digest::DigestKey;
 pub use disk::is_written;
 pub use entry::Entry;

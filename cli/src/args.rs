@@ -82,6 +82,9 @@ enum Command {
     /// Record people's consent, withdrawals and objections
     #[command(subcommand)]
     Consent(consent::Consent),
+    /// Review an access log
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// List what failures mean: codes, exit codes, gRPC statuses, SQLSTATEs
     Errors(errors::Errors),
     /// Print a shell's completion script
@@ -125,6 +128,7 @@ async fn dispatch(command: Command) -> miette::Result<()> {
         Command::Catalogue(command) => catalogue::run(command).await,
         Command::Dummy(command) => dummy::run(command).await,
         Command::Use(command) => default_mission::run(command),
+        Command::Audit(command) => audit::run(&command),
         Command::Errors(command) => errors::run(&command),
         Command::Completions(command) => shell::completions(&command, Line::command()),
         Command::Man(command) => shell::man(&command, Line::command()),

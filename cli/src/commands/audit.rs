@@ -1,10 +1,11 @@
-//! `concordat audit`: reads access logs on disk, and compares what both sides say. For security teams. Writes nothing, asks nobody.
+//! `concordat audit`: reads access logs on disk, compares what both sides say, and verifies them. For security teams. Writes nothing, asks nobody.
 
 mod inert;
 mod list;
 pub(crate) mod read;
 mod reconcile;
 mod tail;
+mod verify;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -47,6 +48,8 @@ Example:
 Compares rows, dataset, the agreement's text and the consent ledger's version, order by order. Only departments whose log is
 named are compared. `discarded` is what was released for a query that was then refused: it is listed, and is no difference.")]
     Reconcile(Reconcile),
+    /// Prove that nobody edited a log: from its folder and keys alone, without any service
+    Verify(verify::Verify),
 }
 
 #[derive(Debug, Args)]
@@ -105,6 +108,7 @@ pub(crate) fn run(audit: &Audit) -> Result<()> {
         Audit::Show(show) => timeline(show),
         Audit::Tail(tail) => tail::run(tail),
         Audit::Reconcile(reconcile) => compare(reconcile),
+        Audit::Verify(verify) => verify::run(verify),
     }
 }
 
