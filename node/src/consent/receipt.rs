@@ -113,11 +113,7 @@ impl<'a> Receipts<'a> {
             schema_version: SCHEMA.to_owned(),
             record_id: format!("{department}:{}:{}", stated.generation, kept.place),
             pii_principal_id: reference.to_owned(),
-            pii_processing: Processing {
-                privacy_notice: stated.privacy_notice,
-                language: "en".to_owned(),
-                purposes: vec![purpose],
-            },
+            pii_processing: Processing { privacy_notice: stated.privacy_notice, language: "en".to_owned(), purposes: vec![purpose] },
             event: vec![ReceiptEvent {
                 event_time: kept.recorded_at.clone(),
                 event_type: "explicit".to_owned(),

@@ -274,7 +274,10 @@ fn receipts_are_made_with_the_records_and_on_demand() {
     let (event, purpose) = (&given.event[0], &given.pii_processing.purposes[0]);
     assert_eq!((given.record_id.as_str(), purpose.title.as_str(), purpose.lawful_basis.as_str()), ("dfe:0:1", "Opportunity", "consent"));
     assert_eq!((event.event_state.as_str(), event.entity_id.as_str()), ("given", "deputy: COP 3"));
-    assert_eq!((event.event_time.as_str(), event.validity_duration.as_deref()), (importing.shown("AB100001A").records[0].recorded_at.as_str(), Some("2027-06-01T00:00:00Z")));
+    assert_eq!(
+        (event.event_time.as_str(), event.validity_duration.as_deref()),
+        (importing.shown("AB100001A").records[0].recorded_at.as_str(), Some("2027-06-01T00:00:00Z"))
+    );
     let basis = &objected.pii_processing.purposes[0].lawful_basis;
     assert_eq!((basis.as_str(), objected.event[0].entity_id.as_str()), ("statutory", "pii_principal"));
     assert_ne!(given.pii_principal_id, objected.pii_principal_id);

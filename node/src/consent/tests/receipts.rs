@@ -26,7 +26,8 @@ fn a_receipt_states_what_held_when_its_record_was_made() {
     let importing = Importing::new();
     importing.record_by(&importing.intake);
     let first = importing.receipts().unwrap();
-    let (id, title) = (|receipt: &ConsentReceipt| receipt.record_id.clone(), |r: &ConsentReceipt| r.pii_processing.purposes[0].title.clone());
+    let (id, title) =
+        (|receipt: &ConsentReceipt| receipt.record_id.clone(), |r: &ConsentReceipt| r.pii_processing.purposes[0].title.clone());
     assert_eq!((id(&first[0]), title(&first[0])), ("dfe:0:1".to_owned(), "Opportunity".to_owned()));
     assert_eq!(importing.consent.acknowledge_restore(&importing.consent.loss().unwrap(), 0).unwrap(), 1);
     assert_eq!(importing.receipts().unwrap(), first, "a backup that was acknowledged since");
