@@ -122,6 +122,8 @@ mod tests {
         Source {
             department: "a".into(),
             dataset: "people".into(),
+            order: "o".into(),
+            agreement_digest: "d".into(),
             consent_version: 1,
             consent_generation: 0,
             freshness: 0,
