@@ -45,7 +45,7 @@ enum Command {
     Explain(explain::Explain),
     /// Say from the gateway's log why a query was answered or refused
     Why(why::Why),
-    /// Read access logs on disk, and compare the gateway's with the departments'
+    /// Read and verify access logs on disk, and compare the gateway's with the departments'
     #[command(subcommand)]
     Audit(audit::Audit),
     /// Pick up the answer of a query that was detached
@@ -82,9 +82,6 @@ enum Command {
     /// Record people's consent, withdrawals and objections
     #[command(subcommand)]
     Consent(consent::Consent),
-    /// Review an access log
-    #[command(subcommand)]
-    Audit(audit::Audit),
     /// List what failures mean: codes, exit codes, gRPC statuses, SQLSTATEs
     Errors(errors::Errors),
     /// Print a shell's completion script
@@ -128,7 +125,6 @@ async fn dispatch(command: Command) -> miette::Result<()> {
         Command::Catalogue(command) => catalogue::run(command).await,
         Command::Dummy(command) => dummy::run(command).await,
         Command::Use(command) => default_mission::run(command),
-        Command::Audit(command) => audit::run(&command),
         Command::Errors(command) => errors::run(&command),
         Command::Completions(command) => shell::completions(&command, Line::command()),
         Command::Man(command) => shell::man(&command, Line::command()),
