@@ -6,7 +6,7 @@ use super::world::{World, number};
 use crate::oracle::{Cell, Oracle, rows};
 
 /// The least share of values, and of the people or firms in the rows, that are told.
-const VALUES_KEPT: f64 = 0.6;
+const VALUES_KEPT: f64 = 0.7;
 const SUBJECTS_KEPT: f64 = 0.7;
 /// The largest mean absolute error: of counts, in subjects; of means and shares, in parts of the exact one.
 const COUNTS_OFF: f64 = 2.5;

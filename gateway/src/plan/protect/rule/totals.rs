@@ -3,7 +3,7 @@
 //! What is withheld for being of few, groups of nobody and groups that are not shown all look alike here: which others are withheld
 //! beside them tells nothing of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use concordat_policy::disclosure::Margins;
 use concordat_policy::{Code, Refusal};
@@ -64,13 +64,14 @@ impl Rule {
             self.sets.as_ref().zip(keys.last()).map(|(sets, number)| Ok::<_, DataFusionError>((sets, cast(number, &DataType::UInt64)?)));
         let numbers = numbers.transpose()?;
         for (position, key) in keys.iter().take(keys.len() - usize::from(self.sets.is_some())).enumerate() {
-            let mut known: HashMap<Vec<u8>, u32> = HashMap::new();
-            for (row, (of, value)) in coordinates.iter_mut().zip(bytes_of(std::slice::from_ref(key))?).enumerate() {
-                let next = u32::try_from(known.len()).unwrap_or(u32::MAX);
+            let values = bytes_of(std::slice::from_ref(key))?;
+            // By value, not by when they came: the same question withholds the same groups again.
+            let known: BTreeMap<Vec<u8>, u32> = values.iter().cloned().collect::<BTreeSet<_>>().into_iter().zip(0..).collect();
+            for (row, (of, value)) in coordinates.iter_mut().zip(values).enumerate() {
                 let total = numbers
                     .as_ref()
                     .is_some_and(|(sets, number)| sets.leaves_out(number.as_primitive::<UInt64Type>().value(row), position));
-                of.push((!total).then(|| *known.entry(value).or_insert(next)));
+                of.push(known.get(&value).copied().filter(|_| !total));
             }
         }
         Ok(coordinates)
