@@ -573,9 +573,9 @@ async fn each_condition_leaves_a_rest_of_its_own() {
         ("count(*) FILTER (WHERE flag)", 1),
         ("sum(CASE WHEN flag THEN score END)", 1),
         ("avg(CASE WHEN flag THEN score ELSE 0 END)", 1),
-        ("sum(CASE WHEN flag THEN score END) FILTER (WHERE age > 3)", 2),
-        ("avg(CASE WHEN flag THEN score END) FILTER (WHERE age > 3)", 2),
-        ("avg(CASE WHEN flag THEN score ELSE 0 END) FILTER (WHERE age > 3)", 3),
+        ("sum(CASE WHEN flag THEN score END) FILTER (WHERE region = 'N')", 2),
+        ("avg(CASE WHEN flag THEN score END) FILTER (WHERE region = 'N')", 2),
+        ("avg(CASE WHEN flag THEN score ELSE 0 END) FILTER (WHERE region = 'N')", 3),
     ] {
         let plan = planned(&format!("SELECT {aggregate} FROM a.people")).await.unwrap();
         let shown = displayable(plan.physical().as_ref()).indent(false).to_string();
