@@ -24,6 +24,16 @@ impl Bundle {
         })
         .take(self.width)
     }
+
+    /// Whether it is entries to its last byte, and of no more than a bundle has.
+    fn is_whole(&self) -> bool {
+        let (mut rest, mut count) = (self.bytes.as_slice(), 0);
+        while let Some((length, after)) = rest.split_first_chunk::<2>() {
+            let Some((_, after)) = after.split_at_checked(u16::from_be_bytes(*length).into()) else { return false };
+            (rest, count) = (after, count + 1);
+        }
+        rest.is_empty() && count <= 256
+    }
 }
 
 /// Goes through all bundles and hands them on while `next` wants them.
@@ -39,6 +49,9 @@ pub(crate) fn walk(folder: &Path, size: u64, beginnings: &[Beginning], mut next:
         let bundle = Bundle { bytes, width: usize::try_from(width).unwrap_or_default() };
         let leaves: Vec<Hash> = bundle.entries().map(leaf_hash).collect();
         let tile = tile(folder, 0, index, width).map_err(at)?;
+        if !bundle.is_whole() {
+            return Err(Finding::new(Kind::Form, first, format!("the bundle of entry {first} and those after it was cut or added to")));
+        }
         let bad = leaves.iter().zip(&tile).take_while(|(leaf, hash)| leaf == hash).count() as u64;
         if bad < width {
             let number = first.saturating_add(bad);
