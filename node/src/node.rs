@@ -316,6 +316,8 @@ impl Node {
         let name = DatasetName::new(self.department.clone(), order.dataset.clone());
         let dataset = order.agreement.dataset(&name).ok_or_else(|| Refusal::internal("a verified order without its dataset"))?;
         let (linkage, agreements) = (Arc::clone(&self.linkage), self.agreements.now());
+        // They may have been replaced since the order was verified: then that is the cause, not who holds the key.
+        agreements.find(order.agreement.id.as_str(), &order.agreement.digest, Utc::now())?;
         let (agreement, domain) = (order.agreement.clone(), order.domain.clone());
         let key = blocking(move || linkage.key(&agreements, &agreement, &domain, Utc::now())).await?;
         Ok(Rules {
