@@ -22,33 +22,12 @@ pub(super) fn others<'a>(
 
 #[cfg(test)]
 mod tests {
-    use concordat_policy::signature::Statement;
-
     use super::*;
-    use crate::plan::tests::{AGREEMENT, agreed, name};
-
-    /// As if every party had signed each agreement.
-    fn signed(agreements: &[Agreement]) -> Signatures {
-        let mut signatures = Signatures::default();
-        for agreement in agreements {
-            for party in &agreement.parties {
-                let statement = Statement {
-                    department: party.department.clone(),
-                    agreement: agreement.id.clone(),
-                    sha256: agreement.digest.clone(),
-                    signed_at: DateTime::UNIX_EPOCH,
-                    key: party.signing_key.clone(),
-                };
-                signatures.add(&agreement.id, &party.department, Ok(statement));
-            }
-        }
-        signatures
-    }
+    use crate::plan::tests::{AGREEMENT, agreed, name, now, sign};
 
     #[test]
     fn who_belongs_to_the_mission_is_a_party_of_any_of_its_agreements_in_force() {
         let own = agreed(AGREEMENT);
-        let now: DateTime<Utc> = own.valid_from.and_time(chrono::NaiveTime::MIN).and_utc();
         // Another agreement, between one of the parties and somebody else.
         let with = |department: &str, change: &dyn Fn(&mut Agreement)| {
             let mut other = own.clone();
@@ -67,10 +46,12 @@ mod tests {
             (with(own.parties[1].department.as_str(), &|_| ()), &[]),
         ] {
             let agreements = [own.clone(), other];
-            let found = others(&agreements, &signed(&agreements), &own, now);
+            let mut signatures = Signatures::default();
+            agreements.iter().for_each(|agreement| sign(&mut signatures, agreement, &[]));
+            let found = others(&agreements, &signatures, &own, now());
             assert_eq!(found.into_iter().map(Name::as_str).collect::<Vec<_>>(), expected);
         }
         let unsigned = [own.clone(), with("z", &|_| ())];
-        assert!(others(&unsigned, &Signatures::default(), &own, now).is_empty());
+        assert!(others(&unsigned, &Signatures::default(), &own, now()).is_empty());
     }
 }
