@@ -29,8 +29,8 @@
 //!
 //! How: for every withheld value, upwards and downwards, differences are looked for that fit all of the above and by which the value is that
 //! far away: a *proof*. It must hold whatever the values of few are: another of them may rise in it, and never falls (there may be nobody).
-//! First by swaps (`swap.rs`); then a linear program looks for the cheapest values to withhold so that there is one (cost: their size, so that
-//! few subjects are lost; none, if it can). What turns out not to be needed is told again. In the end every proof is checked by plain
+//! First by swaps (`swap.rs`); then a linear program looks for the cheapest values to withhold so that there is one (cost: their size
+//! for each unit that they could give, so that few are lost; none, if it can). What turns out not to be needed is told again. In the end every proof is checked by plain
 //! arithmetic, not believed.
 //!
 //! What cannot be kept: where totals that the result does not have tell a withheld value even if all rows are withheld. That is so

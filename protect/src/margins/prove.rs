@@ -208,7 +208,10 @@ impl Table<'_> {
                     let bounds = if may > May::Unknown { (aim.sign, aim.sign) } else { (aim.sign.min(0.0), aim.sign.max(0.0)) };
                     return vec![(problem.add_var(-aim.sign, bounds), 1.0)];
                 }
-                let cost = (place.size + 1.0) / (largest + 1.0) + INEXACT;
+                // What is lost with it, for each unit that it could give: the solver charges by movement, withholding does not. Of
+                // those that are alike in this, the smaller.
+                let by_room = ((place.size + 1.0) / (place.falls.min(aim.far * FURTHEST) + 1.0)).min(FURTHEST);
+                let cost = by_room + (place.size + 1.0) / (largest + 1.0) / 10.0 + INEXACT;
                 self.moves(aim, number, place, may)
                     .into_iter()
                     .map(|Move { by: [low, high], sign, costs }| (problem.add_var(if costs { cost } else { 0.0 }, (low, high)), sign))
