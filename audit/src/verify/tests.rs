@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::checkpoint::Checkpoint;
 use crate::note::{Algorithm, Note, Signer};
-use crate::{Entry, Log, is_written};
+use crate::{Entry, Log, LogError, is_written};
 
 const ORIGIN: &str = "concordat/dwp/node";
 
@@ -23,18 +23,24 @@ impl Random {
 
 /// A log of `count` entries, all under a checkpoint, whose writer has ended.
 fn written(folder: &Path, count: u64) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build().unwrap();
     let log = Log::open(folder, ORIGIN).unwrap();
     runtime.block_on(async {
         let mut tasks = tokio::task::JoinSet::new();
         for i in log.size()..count {
             let log = log.clone();
-            tasks.spawn(async move { log.append(Entry::new("query.opened").field("n", i)).await.unwrap() });
+            tasks.spawn(async move {
+                // Who writes faster than the tree grows is refused, and comes again.
+                while let Err(error) = log.append(Entry::new("query.opened").field("n", i)).await {
+                    assert!(matches!(error, LogError::Behind), "{error}");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            });
             if tasks.len() == 1000 {
-                while tasks.join_next().await.is_some() {}
+                all(&mut tasks).await;
             }
         }
-        while tasks.join_next().await.is_some() {}
+        all(&mut tasks).await;
     });
     while log.size() < count {
         std::thread::sleep(Duration::from_millis(5));
@@ -42,6 +48,12 @@ fn written(folder: &Path, count: u64) {
     drop(log);
     while is_written(folder) {
         std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+async fn all(tasks: &mut tokio::task::JoinSet<()>) {
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
     }
 }
 
