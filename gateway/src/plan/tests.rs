@@ -73,7 +73,7 @@ power = "test"
 "#;
 
 /// A party's key: a fixed seed in the fixed prefix of RFC 8410.
-fn key(department: &str) -> SigningKey {
+pub(crate) fn key(department: &str) -> SigningKey {
     let prefix: [u8; 16] = [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
     SigningKey::from_pkcs8(&[&prefix[..], &[department.as_bytes()[0]; 32]].concat()).unwrap()
 }

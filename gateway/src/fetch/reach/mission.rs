@@ -22,8 +22,10 @@ pub(super) fn others<'a>(
 
 #[cfg(test)]
 mod tests {
+    use concordat_policy::agreement::Fingerprint;
+
     use super::*;
-    use crate::plan::tests::{AGREEMENT, agreed, name, now, sign};
+    use crate::plan::tests::{AGREEMENT, agreed, key, name, now, sign};
 
     #[test]
     fn who_belongs_to_the_mission_is_a_party_of_any_of_its_agreements_in_force() {
@@ -35,6 +37,7 @@ mod tests {
             other.parties.truncate(1);
             let mut party = other.parties[0].clone();
             party.department = name(department);
+            party.signing_key = Fingerprint::of(key(department).public_spki());
             other.parties.push(party);
             change(&mut other);
             other
@@ -42,7 +45,7 @@ mod tests {
         for (other, expected) in [
             (with("z", &|_| ()), &["z"][..]),
             (with("z", &|other| other.mission = name("elsewhere")), &[]),
-            (with("z", &|other| other.valid_from = other.valid_from.succ_opt().unwrap()), &[]),
+            (with("z", &|other| other.valid_from = now().date_naive().succ_opt().unwrap()), &[]),
             (with(own.parties[1].department.as_str(), &|_| ()), &[]),
         ] {
             let agreements = [own.clone(), other];

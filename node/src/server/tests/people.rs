@@ -193,7 +193,7 @@ async fn a_call_is_answered_again_when_its_purpose_has_gone() {
         assert!(unknown.message().contains("the purpose is not in this department's purpose tree"), "{id} {identifier}: {unknown:?}");
     }
     assert_eq!(running.node.consent.ledger().version().unwrap(), first.consent_version);
-    let log = std::fs::read_to_string(running.world.path("log/log.jsonl")).unwrap();
+    let log = running.world.log();
     let before = log.lines().filter(|line| line.contains("consent.recorded") && line.contains("\"recorded_before\":true")).count();
     assert_eq!(before, 1);
 }
@@ -211,12 +211,12 @@ async fn an_erasure_that_a_reader_held_up_is_finished_by_the_node_and_logged() {
     assert!(metric());
     drop(reading);
     let finished = format!("\"consent_version\":{}", erased.consent_version);
-    let logged = || {
-        let log = std::fs::read_to_string(running.world.path("log/log.jsonl")).unwrap();
-        log.lines().any(|line| line.contains("consent.wiped") && line.contains(&finished))
+    let logged = || running.world.log().lines().any(|line| line.contains("consent.wiped") && line.contains(&finished));
+    let until = async {
+        while !logged() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
     };
-    while !logged() {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    tokio::time::timeout(std::time::Duration::from_secs(30), until).await.expect("the erasure is finished");
     assert!(!metric());
 }
