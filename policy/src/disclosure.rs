@@ -146,7 +146,8 @@ impl Margins {
     }
 }
 
-/// Cell-key noise on counts and, in units of a mean contribution, on sums: the same contributors always get the same.
+/// Cell-key noise on counts and, in units of a mean contribution, on sums: there that of the contributors and, where they contribute unlike
+/// amounts, as much again by what they contribute. The same contributors always get the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Perturbation {
