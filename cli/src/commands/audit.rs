@@ -178,6 +178,9 @@ fn compare(of: &Reconcile) -> Result<()> {
         out::result(&rows(of.output, true, &titles, found.into_iter().map(row).collect()))?;
     }
     out::progress(&format!("{compared} orders compared, {differ} differences"));
+    if compared == 0 {
+        out::progress("nothing is shown by this: no order of these departments falls into the period");
+    }
     if differ == 0 {
         return Ok(());
     }

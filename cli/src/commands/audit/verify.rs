@@ -92,7 +92,7 @@ fn words(report: &Report) -> String {
         None => text.push_str("no witnesses were asked for: give --witness to know that nobody was shown another history\n"),
     }
     if report.beyond > 0 {
-        text.push_str(&format!("{} entries after it are not signed yet\n", out::thousands(report.beyond)));
+        text.push_str(&format!("entries after it that are not signed yet: {}\n", out::thousands(report.beyond)));
     }
     if report.torn {
         text.push_str("the tail ends within an entry, which was never acknowledged\n");
