@@ -34,6 +34,9 @@ const AT_ONCE: (usize, usize) = (4096, 16 << 20);
 /// How many entries, and bytes, may be durable and not covered; beyond that the log takes no more.
 const BEHIND: (usize, usize) = (8192, 64 << 20);
 
+/// How long the writer waits for a tree that is only slow: a caller is rather served late than refused.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Of how many entries the leaf hashes are kept: all that are not covered are among them.
 const RECENT: usize = 2 * BEHIND.0;
 
@@ -83,6 +86,12 @@ struct Pending {
     closed: bool,
 }
 
+impl Pending {
+    fn are_many(&self) -> bool {
+        self.count >= BEHIND.0 || self.bytes >= BEHIND.1
+    }
+}
+
 impl Shared {
     pub(crate) fn new(lock: File, key: LogKey, disk: Disk, size: u64, checkpoint: &str) -> Arc<Self> {
         let reserve = Reserve::of(&disk);
@@ -125,8 +134,13 @@ impl Shared {
 
     /// Whether the tree cannot take entries, or so much is not covered that none should be added.
     pub(crate) fn is_behind(&self) -> bool {
-        let pending = self.pending();
-        self.health.tree.load(Ordering::Relaxed) || pending.count >= BEHIND.0 || pending.bytes >= BEHIND.1
+        self.health.tree.load(Ordering::Relaxed) || self.pending().are_many()
+    }
+
+    /// Waits for a tree that has fallen behind, unless it fails.
+    pub(crate) fn keep_pace(&self) {
+        let slow = |pending: &mut Pending| pending.are_many() && !self.health.tree.load(Ordering::Relaxed);
+        drop(self.wake.wait_timeout_while(self.pending(), PATIENCE, slow));
     }
 
     pub(crate) fn is_failing(&self) -> bool {
@@ -233,6 +247,7 @@ impl Integrator {
             let entries = self.shared.take();
             while let Err(error) = self.pass(&entries) {
                 self.shared.health.failed(&self.shared.health.tree);
+                self.shared.wake.notify_all();
                 // With the reserve given back, the tree catches up at once.
                 if !self.shared.reserve.give_back(&error) && !self.shared.pause() {
                     return;
@@ -242,6 +257,8 @@ impl Integrator {
             let mut pending = self.shared.pending();
             pending.count = pending.count.saturating_sub(entries.len());
             pending.bytes = pending.bytes.saturating_sub(entries.iter().map(|(entry, _)| entry.len()).sum());
+            drop(pending);
+            self.shared.wake.notify_all();
         }
     }
 

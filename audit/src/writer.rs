@@ -46,6 +46,7 @@ impl Writer {
 
     pub(crate) fn run(mut self, waiting: &Receiver<Waiting>) {
         while let Ok(first) = waiting.recv() {
+            self.shared.keep_pace();
             let mut group = Some(std::iter::once(first).chain(waiting.try_iter().take(QUEUE)).collect());
             while let Some(some) = group.take() {
                 group = self.commit(some);

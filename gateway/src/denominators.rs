@@ -14,6 +14,9 @@
 //! agreement does not let the dataset's subjects be counted. `considered` is not told where choices that other parties recorded reach
 //! the dataset: those whom they remove are in none of the three. Exact numbers stand in the logs only.
 //!
+//! Under a condition that the department applied, neither `withheld` nor `considered` is told. The attack: of forty people who objected,
+//! twelve meet "income over 50,000"; condition by condition that describes just those who asked to be left out.
+//!
 //! Through a link dataset a count of one type of subjects can rest on few of the other: of a thousand people who work for one firm.
 //! So there a number is told where enough subjects of *both* types stand behind it:
 //! - What is counted of a dataset before it is joined rests on its own subjects alone, and is told as in every other statement.
@@ -55,15 +58,20 @@ pub(crate) fn counts(source: &Source, permit: &DatasetPermit, grain: Result<Grai
     let mut subjects = json!({ "rounded_to": grain.unit(), "delivered": delivered });
     let not_considered = if permit.dataset.linked.is_some() {
         Some("one subject's choice can withhold many rows of a link dataset, and would show")
+    } else if source.conditional {
+        Some("how many meet a condition and are withheld would say who they are")
     } else {
         // By the agreement, never by who was removed: that nobody was is told of nobody either.
         permit.reached.then_some("choices recorded by other departments reach the data")
     };
     if let Some(department) = department {
         let again = |told: Option<u64>| told.and_then(|told| grain.told(told, told));
-        let [invalid, withheld] = [department.invalid_identifiers, department.withheld].map(again);
+        let withheld = department.withheld.filter(|_| !source.conditional);
+        let [invalid, withheld] = [department.invalid_identifiers, withheld].map(again);
         insert(&mut subjects, "invalid_identifiers", invalid);
-        insert(&mut subjects, "withheld", withheld);
+        if !source.conditional {
+            insert(&mut subjects, "withheld", withheld);
+        }
         let told = [delivered, invalid, withheld].into_iter().flatten().reduce(u64::saturating_add);
         insert(&mut subjects, "considered", told.filter(|_| not_considered.is_none()));
     }
@@ -133,6 +141,7 @@ mod tests {
             others: None,
             partners: partners.map(|subjects| Matched { subjects, others: None }),
             denominators,
+            conditional: false,
         }
     }
 
@@ -164,6 +173,17 @@ mod tests {
     fn where_noise_is_asked_for_nothing_is_told() {
         let told = counts(&source(124, Some(77), Some(STATED)), &permit(&agreed(AGREEMENT)), Err("why"), false);
         assert_eq!(told, json!({ "not_told": "why" }));
+    }
+
+    #[test]
+    fn under_a_condition_those_who_are_withheld_are_not_described() {
+        // Whatever the department states.
+        let source = Source { conditional: true, ..source(124, None, Some(STATED)) };
+        let told = counts(&source, &permit(&agreed(AGREEMENT)), grain(10, 1), false);
+        let why = "how many meet a condition and are withheld would say who they are";
+        let expected =
+            json!({ "rounded_to": 10, "considered": null, "considered_not_told": why, "invalid_identifiers": null, "delivered": 120 });
+        assert_eq!(told["subjects"], expected);
     }
 
     #[test]

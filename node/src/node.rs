@@ -334,6 +334,7 @@ impl Node {
             basis: order.basis.clone(),
             columns: order.columns.clone(),
             grain: Grain::of(order.agreement.minimum_subjects, &order.agreement.disclosure),
+            conditional: order.predicate.is_some(),
         })
     }
 

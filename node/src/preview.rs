@@ -321,6 +321,7 @@ fn rules(config: &Config, agreed: &Dataset, purpose: &Name, selection: &Selectio
         standing: receipt::Standing { generation: consent.generation, version: consent.snapshot.version() },
         columns: selection.columns.clone(),
         grain: None,
+        conditional: false,
     }))
 }
 

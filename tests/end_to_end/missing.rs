@@ -102,9 +102,17 @@ async fn who_withdrew_is_neither_delivered_nor_matched_and_few_are_not_told() {
     for place in ["Isles of Scilly", "Nowhere"] {
         let answer = sandbox.query(&format!("{sql} WHERE a.region = '{place}'")).await.unwrap();
         let few = counts(&answer.summary["sources"], "dfe")["subjects"].clone();
-        for count in ["considered", "invalid_identifiers", "withheld", "delivered", "matched"] {
+        for count in ["considered", "invalid_identifiers", "delivered", "matched"] {
             assert_eq!(few.get(count), Some(&Value::Null), "{place}: {few}");
         }
+    }
+    // Of many, those who are withheld are told of as a whole only: a condition would describe them.
+    let alone = "SELECT count(*) AS n FROM dfe.attainment a";
+    for (sql, told) in [(alone.to_owned(), true), (format!("{alone} WHERE a.region <> 'Nowhere'"), false)] {
+        let many = counts(&sandbox.query(&sql).await.unwrap().summary["sources"], "dfe")["subjects"].clone();
+        let number = |count: &str| many.get(count).is_some_and(Value::is_u64);
+        assert_eq!((number("withheld"), number("considered"), number("delivered")), (told, told, true), "{sql}: {many}");
+        assert_eq!(many["considered_not_told"].is_string(), !told, "{sql}: {many}");
     }
 }
 

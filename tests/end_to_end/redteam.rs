@@ -10,6 +10,7 @@ mod difference;
 mod linear;
 mod margins;
 mod missing;
+mod nulls;
 mod oracles;
 mod payments;
 mod people;
@@ -48,6 +49,8 @@ async fn no_game_is_won_and_the_views_stay_useful() {
         oracles::smuggling(&world).await,
         oracles::errors(&world).await,
         oracles::time(&world).await,
+        nulls::not_in(&world).await,
+        nulls::in_place_of_withheld(&world).await,
         missing::beside_noise(&world).await,
         missing::invented_rows(&world).await,
         reconstruct::of_clubs(&world).await,

@@ -153,6 +153,7 @@ impl Fetcher {
             spoken,
             jti,
             agreement_digest: spec.permit.agreement_digest.clone(),
+            conditional: spec.predicate.is_some(),
             key,
             schema: spec.schema.clone(),
             partitions: spec.partitions,

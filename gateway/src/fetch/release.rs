@@ -59,6 +59,8 @@ pub(super) struct Expected {
     pub(super) jti: String,
     /// Of the agreement's text under which it was ordered.
     pub(super) agreement_digest: String,
+    /// Whether the order has a condition.
+    pub(super) conditional: bool,
     pub(super) key: VerifyingKey,
     pub(super) schema: SchemaRef,
     pub(super) partitions: u32,
@@ -137,6 +139,9 @@ pub(crate) struct Source {
     /// What the department tells of subjects whose rows it did not release.
     #[serde(skip)]
     pub(crate) denominators: Option<Denominators>,
+    /// Whether the statement's condition chose among the department's rows, at the department.
+    #[serde(skip)]
+    pub(crate) conditional: bool,
 }
 
 fn never_restored(generation: &u32) -> bool {
@@ -225,6 +230,7 @@ impl Placed {
                         others: None,
                         partners: None,
                         denominators: receipt.denominators,
+                        conditional: self.expected.conditional,
                     });
                 }
                 Some(source) if source.denominators != receipt.denominators => {

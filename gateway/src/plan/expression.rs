@@ -10,11 +10,11 @@ use concordat_policy::{Cause, Code, DatasetName, Refusal, Use};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode as _, TreeNodeRecursion};
 use datafusion::common::{Column, Result, ScalarValue};
-use datafusion::logical_expr::expr::{BinaryExpr, Cast, Exists, InSubquery, TryCast};
+use datafusion::logical_expr::expr::{BinaryExpr, Cast, TryCast};
 use datafusion::logical_expr::{Expr, Operator};
 
 use super::rewrite::Rewriter;
-use super::shape::{Origin, Shape, SourceColumn, Visible, find, refuse};
+use super::shape::{Origin, SourceColumn, Visible, find, refuse};
 
 /// The deepest expression.
 const MAX_DEPTH: usize = 200;
@@ -117,76 +117,6 @@ impl Rewriter<'_> {
         true
     }
 
-    /// `(SELECT …)` as a value: only where every value in it is protected and it does not depend on the row.
-    fn scalar_subquery(&mut self, mut subquery: datafusion::logical_expr::Subquery) -> Result<Expr> {
-        if !subquery.outer_ref_columns.is_empty() {
-            return refuse(
-                Refusal::new(Code::Invalid, "a subquery used as a value may not refer to the enclosing query")
-                    .advice("join the datasets instead"),
-            );
-        }
-        let Shape::Safe(safe) = self.rewrite(subquery.subquery.as_ref().clone(), None)? else {
-            return refuse(
-                Refusal::new(Code::Disclosure, "a subquery used as a value must be a summary")
-                    .advice("select an aggregate in it; subjects' own values cannot be compared one by one"),
-            );
-        };
-        self.undecided |= safe.masked;
-        subquery.subquery = self.without_mask(safe)?.into();
-        Ok(Expr::ScalarSubquery(subquery))
-    }
-
-    /// `subject IN (SELECT subject …)`: a semi or anti join.
-    fn in_subquery(&mut self, mut query: InSubquery, place: Place<'_>, read: &mut Read) -> Result<Expr> {
-        let advice = "write a.subject IN (SELECT b.subject FROM …)";
-        let outer = match query.expr.as_ref() {
-            Expr::Column(column) => find(place.visible, column).map(|v| v.origin.clone()),
-            _ => None,
-        };
-        let (Some(outer @ Origin::Subject { .. }), true) = (outer, query.subquery.outer_ref_columns.is_empty()) else {
-            return refuse(Refusal::new(Code::Disclosure, "IN (SELECT …) must compare pseudonyms").advice(advice));
-        };
-        let Shape::Rows(rows) = self.rewrite(query.subquery.subquery.as_ref().clone(), None)? else {
-            return refuse(Refusal::new(Code::Disclosure, "IN (SELECT …) must select pseudonyms").advice(advice));
-        };
-        rows.unlinked("IN (SELECT …)")?;
-        if rows.limited {
-            return refuse(
-                Refusal::new(Code::Disclosure, "people chosen by ORDER BY … LIMIT cannot be worked on: the limit could choose one person")
-                    .advice("remove the LIMIT"),
-            );
-        }
-        let [Visible { origin: inner @ Origin::Subject { .. }, .. }] = rows.visible.as_slice() else {
-            return refuse(Refusal::new(Code::Disclosure, "IN (SELECT …) must select one pseudonym").advice(advice));
-        };
-        self.linked(&outer, inner)?;
-        read.subquery = true;
-        self.subquery_datasets.extend(rows.datasets.iter().cloned());
-        query.subquery.subquery = self.visible_only(rows)?.into();
-        Ok(Expr::InSubquery(query))
-    }
-
-    /// `EXISTS (SELECT … WHERE b.subject = a.subject)`: a semi or anti join. Without that condition it would tell whether
-    /// any row exists at all.
-    fn exists(&mut self, mut exists: Exists, place: Place<'_>, read: &mut Read) -> Result<Expr> {
-        let before = std::mem::take(&mut self.correlated);
-        let shape = self.rewrite(exists.subquery.subquery.as_ref().clone(), Some(place.visible));
-        let correlated = std::mem::replace(&mut self.correlated, before);
-        match shape? {
-            Shape::Rows(rows) if correlated && !rows.limited => {
-                rows.unlinked("EXISTS")?;
-                read.subquery = true;
-                self.subquery_datasets.extend(rows.datasets.iter().cloned());
-                exists.subquery.subquery = self.visible_only(rows)?.into();
-                Ok(Expr::Exists(exists))
-            }
-            _ => refuse(
-                Refusal::new(Code::Disclosure, "EXISTS must be tied to the same subject")
-                    .advice("write EXISTS (SELECT 1 FROM b WHERE b.subject = a.subject AND …)"),
-            ),
-        }
-    }
-
     /// Notes that two pseudonyms are compared; they must be of one identifier type.
     pub(super) fn linked(&mut self, left: &Origin, right: &Origin) -> Result<()> {
         let (Origin::Subject { label: l, .. }, Origin::Subject { label: r, .. }) = (left, right) else {
@@ -236,6 +166,7 @@ impl Rewriter<'_> {
                 read.insert(position);
                 return Ok(Expr::Column(column));
             }
+            Expr::ScalarSubquery(subquery) if self.beside.is_some() => return self.column_of_subquery(subquery, visible, read),
             Expr::ScalarSubquery(subquery) => return self.scalar_subquery(subquery),
             _ => {}
         }

@@ -22,6 +22,7 @@ mod session;
 mod shape;
 mod sharing;
 mod statement;
+mod subquery;
 mod substitution;
 mod summarise;
 mod tally;

@@ -49,6 +49,8 @@ pub(super) struct Rewriter<'a> {
     pub(super) subquery_datasets: BTreeSet<DatasetName>,
     /// Whether a condition ties the subquery at hand to the enclosing query's subject.
     pub(super) correlated: bool,
+    /// Subqueries in the SELECT list at hand that become columns beside its input; `None` elsewhere.
+    pub(super) beside: Option<Vec<Safe>>,
     /// The strictest minimum of subjects that any `Protect` applies.
     pub(super) minimum: u32,
     /// Whether some `Protect` protects sums or means.
@@ -80,6 +82,7 @@ impl<'a> Rewriter<'a> {
             uses: ColumnUses::default(),
             subquery_datasets: BTreeSet::new(),
             correlated: false,
+            beside: None,
             minimum: 0,
             magnitudes: false,
             secret,

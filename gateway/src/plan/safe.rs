@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use concordat_policy::{Code, Refusal};
-use datafusion::common::{Column, ExprSchema as _, JoinConstraint, JoinType, Result, ScalarValue};
+use datafusion::common::{Column, ExprSchema as _, JoinConstraint, JoinType, NullEquality, Result, ScalarValue};
 use datafusion::functions_aggregate::expr_fn::bit_or;
 use datafusion::logical_expr::utils::{grouping_set_to_exprlist, split_conjunction_owned};
 use datafusion::logical_expr::{Aggregate, Expr, Join, LogicalPlan, LogicalPlanBuilder, Operator, Projection, binary_expr, when};
@@ -23,19 +23,28 @@ pub(super) const MAX_MASKED: usize = 64;
 impl Rewriter<'_> {
     /// SELECT list: each new column is withheld where any column that it reads was.
     pub(super) fn project_safe(&mut self, safe: Safe, exprs: Vec<Expr>) -> Result<Safe> {
-        let (visible, mask) = (safe.visible(), safe.mask());
-        let width = exprs.len();
+        let (visible, width) = (safe.visible(), exprs.len());
         let (mut projected, mut moved) = (Vec::new(), Vec::new());
+        let enclosing = self.beside.replace(Vec::new());
         for (position, expr) in exprs.into_iter().enumerate() {
             let mut read = BTreeSet::new();
             projected.push(self.safe_expression(expr, &visible, &mut read)?);
             moved.push((read, position));
         }
+        let beside = std::mem::replace(&mut self.beside, enclosing).unwrap_or_default();
+        let safe = beside.into_iter().try_fold(safe, |safe, value| self.cross_joined(safe, value))?;
+        let mask = safe.mask();
         if let Some(mask) = &mask {
             projected.push(self.moved_mask(mask, &moved)?);
         }
         let plan = LogicalPlan::Projection(Projection::try_new(projected, Arc::new(safe.plan))?);
         Ok(Safe { plan, width, masked: mask.is_some() })
+    }
+
+    fn cross_joined(&mut self, left: Safe, right: Safe) -> Result<Safe> {
+        let (l, r) = (Arc::new(left.plan.clone()), Arc::new(right.plan.clone()));
+        let join = Join::try_new(l, r, vec![], None, JoinType::Inner, JoinConstraint::On, NullEquality::NullEqualsNothing, false)?;
+        self.join_safe(join, left, right)
     }
 
     /// A mask whose bit `to` is set where any of the bits `from` of `mask` is.
@@ -62,11 +71,7 @@ impl Rewriter<'_> {
         for (l, r) in join.on {
             conditions.push(binary_expr(
                 l,
-                if join.null_equality == datafusion::common::NullEquality::NullEqualsNull {
-                    Operator::IsNotDistinctFrom
-                } else {
-                    Operator::Eq
-                },
+                if join.null_equality == NullEquality::NullEqualsNull { Operator::IsNotDistinctFrom } else { Operator::Eq },
                 r,
             ));
         }

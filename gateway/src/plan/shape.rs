@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use concordat_policy::column::SUBJECT;
 use concordat_policy::{DatasetName, Refusal};
 use datafusion::common::{Column, DataFusionError, Result};
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Expr, JoinType, LogicalPlan};
+
+use super::protect::Protect;
 
 /// One column of one dataset, as the agreement names it.
 pub(super) type SourceColumn = (DatasetName, String);
@@ -153,6 +155,25 @@ impl Safe {
     /// The mask's column.
     pub(super) fn mask(&self) -> Option<Column> {
         if self.masked { self.plan.schema().columns().pop() } else { None }
+    }
+
+    /// Whether it has one row, whatever the data are.
+    pub(super) fn is_one_row(&self) -> bool {
+        is_one_row(&self.plan)
+    }
+}
+
+fn is_one_row(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
+        LogicalPlan::EmptyRelation(empty) => empty.produce_one_row,
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Sort(_) => plan.inputs().into_iter().all(is_one_row),
+        // It puts out a row for each that it takes, where rows have no keys.
+        LogicalPlan::Extension(extension) if extension.node.as_any().is::<Protect>() => plan.inputs().into_iter().all(is_one_row),
+        LogicalPlan::Join(join) if join.join_type == JoinType::Inner && join.on.is_empty() && join.filter.is_none() => {
+            plan.inputs().into_iter().all(is_one_row)
+        }
+        _ => false,
     }
 }
 

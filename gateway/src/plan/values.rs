@@ -78,6 +78,8 @@ mod tests {
                 "WITH x AS (SELECT region, count(*) AS n FROM a.people GROUP BY region) SELECT l.region, l.n, r.n FROM x l JOIN x r ON l.region = r.region WHERE l.n > 3 ORDER BY l.n LIMIT 3",
                 vec![false, true, true],
             ),
+            ("SELECT region, coalesce((SELECT count(*) FROM b.claims), 0) FROM by_region", vec![false, true]),
+            ("SELECT coalesce((SELECT sum(amount) FROM b.claims) / (SELECT count(*) FROM b.claims), 0)", vec![true]),
             ("SELECT year FROM a.people", vec![false]),
             ("SELECT 1 + 1", vec![false]),
         ] {

@@ -28,19 +28,22 @@ const MOST_CHARACTERS: usize = 64;
 pub(super) struct Behind {
     /// `None` where nothing is told, and nobody is counted.
     grain: Option<Grain>,
+    /// Whether a condition of the caller chose among the rows. Of those whose choices withhold them no number is told then: condition
+    /// by condition it would say who they are, of just those who asked to be left out.
+    conditional: bool,
     withheld: Distinct,
     invalid: Distinct,
 }
 
 impl Behind {
     /// Nobody yet.
-    pub(super) fn new(grain: Option<Grain>) -> Self {
-        Self { grain, ..Self::default() }
+    pub(super) fn new(grain: Option<Grain>, conditional: bool) -> Self {
+        Self { grain, conditional, ..Self::default() }
     }
 
     /// Notes the subject of a row that is withheld.
     pub(super) fn withheld(&mut self, pseudonyms: &Pseudonyms, subject: &str) {
-        if self.grain.is_some() {
+        if self.grain.is_some() && !self.conditional {
             self.withheld.note(pseudonyms.one(subject));
         }
     }
@@ -133,7 +136,7 @@ mod tests {
     }
 
     fn behind(grain: Option<Grain>, withheld: &[&str], invalid: &[Option<&str>]) -> Behind {
-        let (mut behind, pseudonyms) = (Behind::new(grain), pseudonyms());
+        let (mut behind, pseudonyms) = (Behind::new(grain, false), pseudonyms());
         withheld.iter().for_each(|subject| behind.withheld(&pseudonyms, subject));
         invalid.iter().for_each(|raw| behind.invalid(&pseudonyms, *raw));
         behind
@@ -170,6 +173,16 @@ mod tests {
     }
 
     #[test]
+    fn under_a_condition_nobody_is_told_of_who_is_withheld() {
+        let (mut behind, pseudonyms) = (Behind::new(grain(3, 1), true), pseudonyms());
+        for subject in ["1", "2", "3", "4"] {
+            behind.withheld(&pseudonyms, subject);
+            behind.invalid(&pseudonyms, Some(subject));
+        }
+        assert_eq!((behind.denominators(), behind.withheld.count()), (told(3, Some(3), None), 0));
+    }
+
+    #[test]
     fn under_noise_nothing_is_told_and_nobody_kept() {
         let noisy = Disclosure { perturbation: Some(Perturbation { variance: 1, most: 2 }), ..Disclosure::default() };
         let behind = behind(Grain::of(3, &noisy), &["1", "2", "3", "4"], &[Some("?")]);
@@ -200,7 +213,7 @@ mod tests {
             parts.add(&of(other));
             assert_eq!((parts.count(), parts.halved), (whole.count(), whole.halved));
         }
-        let behind = Behind { grain: grain(10, 5), withheld: whole, invalid: Distinct::default() };
+        let behind = Behind { grain: grain(10, 5), conditional: false, withheld: whole, invalid: Distinct::default() };
         assert_eq!(behind.denominators(), told(8_200, None, Some(1_000_400)), "to the next multiple of 10 above 8,192");
     }
 }

@@ -165,7 +165,13 @@ impl std::fmt::Debug for Sorted {
 
 impl Sorted {
     pub(super) fn new(buckets: Buckets, folder: Arc<TempDir>, rules: &Rules) -> Self {
-        Self { buckets, runs: Vec::new(), counts: Counts::default(), behind: Behind::new(rules.told_in()), _folder: folder }
+        Self {
+            buckets,
+            runs: Vec::new(),
+            counts: Counts::default(),
+            behind: Behind::new(rules.told_in(), rules.conditional),
+            _folder: folder,
+        }
     }
 
     pub(super) fn add(&mut self, end: End) {

@@ -70,6 +70,7 @@ fn rules(folder: &Path) -> Rules {
         standing: Standing::default(),
         columns: vec![("number".into(), ColumnType::Integer), ("text".into(), ColumnType::Text)],
         grain: Grain::of(10, &Disclosure { round_to: 1, ..Disclosure::default() }),
+        conditional: false,
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Rules {
     pub columns: Vec<(String, ColumnType)>,
     /// In which grain it is told outside how many subjects are left out; `None` for not at all.
     pub grain: Option<Grain>,
+    /// Whether the order has a condition of its own: how many subjects meet it and are withheld is then not told.
+    pub conditional: bool,
 }
 
 /// What decides over the second identifier of a link dataset.
@@ -156,13 +158,13 @@ impl Worker {
     pub(super) fn new(rules: Arc<Rules>, buckets: Buckets, folder: Arc<TempDir>, memory: usize, index: usize) -> Self {
         let schema = rules.schema();
         let runs = Runs::new(Arc::clone(&schema), buckets, folder, memory, index);
-        let behind = Behind::new(rules.told_in());
+        let behind = Behind::new(rules.told_in(), rules.conditional);
         Self { rules, schema, runs: Some(runs), counts: Counts::default(), behind, space: Space::default() }
     }
 
     /// One that decides over each row as a release does, and keeps none.
     pub(super) fn counting(rules: Arc<Rules>) -> Self {
-        let behind = Behind::new(rules.told_in());
+        let behind = Behind::new(rules.told_in(), rules.conditional);
         Self { schema: rules.schema(), rules, runs: None, counts: Counts::default(), behind, space: Space::default() }
     }
 

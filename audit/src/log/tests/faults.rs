@@ -69,6 +69,24 @@ async fn a_tree_that_cannot_be_written_refuses_and_catches_up() {
     }
 }
 
+/// Callers who write faster than the tree grows are served late.
+#[tokio::test]
+async fn a_slow_tree_refuses_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let slow = |step, path: &Path| {
+        if step == Step::Rename && path.ends_with("checkpoint") {
+            std::thread::sleep(Duration::from_millis(400));
+        }
+        Ok(())
+    };
+    let log = opened(folder.path(), Arc::new(slow)).unwrap();
+    for _ in 0..4 {
+        append(&log, 4000).await;
+    }
+    assert_eq!((log.failures(), log.is_failing()), (0, false));
+    until_covered(&log, 16_000).await;
+}
+
 /// A full disk: everything that takes space fails while the reserve is there.
 #[tokio::test]
 async fn a_full_disk_closes_what_is_open_and_takes_nothing_new() {

@@ -70,6 +70,7 @@ mod tests {
             others: None,
             partners: None,
             denominators: None,
+            conditional: false,
         };
         let sources = [source("dfe", at(0, 9)), source("dwp", at(1, 2))];
         let lists = [Applied::new("dfe", at(0, 8), None), Applied::new("dwp", at(1, 3), None), Applied::new("dhsc", at(0, 4), Some(77))];

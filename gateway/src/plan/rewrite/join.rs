@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use concordat_policy::column::SUBJECT;
 use concordat_policy::{Code, Refusal, Use};
-use datafusion::common::{Column, JoinConstraint, JoinType, Result};
+use datafusion::common::{Column, JoinConstraint, JoinType, NullEquality, Result};
 use datafusion::logical_expr::expr::BinaryExpr;
 use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, Operator};
 use datafusion::prelude::coalesce;
 
-use super::super::expression::{Place, Read, not_offered};
+use super::super::expression::{Place, Read, never_null, not_offered};
 use super::super::link::{Carried, carried};
 use super::super::listed::listed_only;
 use super::super::shape::{Origin, Rows, Shape, Visible, find, refuse};
@@ -58,6 +58,9 @@ impl Rewriter<'_> {
         for condition in conditions {
             if let Some((l, r)) = subjects_compared(&condition, &left.visible, &right.visible) {
                 self.linked(&l, &r)?;
+                if join.null_equality == NullEquality::NullEqualsNull {
+                    never_null(&l, &r, "INTERSECT, or EXCEPT,")?;
+                }
                 tied = true;
                 kept.push(condition);
             } else {
