@@ -3,14 +3,11 @@
 
 use std::io;
 
+use concordat_operate::priority::give_way;
 use concordat_policy::Refusal;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::Instrument as _;
-
-/// Their nice value, of -20 to 19; other threads of a node have 0 unless it was started with another. Linux gives a thread with this one a
-/// tenth of the time of one with 0, and everything that others leave.
-const NICE: i32 = 10;
 
 /// The threads.
 #[derive(Debug)]
@@ -61,34 +58,20 @@ pub(crate) fn streams() -> usize {
     std::thread::available_parallelism().map_or(1, |count| count.get().min(4))
 }
 
-/// Sets the priority of the calling thread: a fixed one, because a thread begins with that of the one which started it. On other systems
-/// than Linux it would be the whole process that gives way.
-fn give_way() {
-    if cfg!(target_os = "linux")
-        && let Ok(now) = rustix::process::getpriority_process(None)
-        && now < NICE
-        && let Err(error) = rustix::process::setpriority_process(None, NICE)
-    {
-        tracing::warn!(cause = %error, "a thread that releases cannot give way to those that record");
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use concordat_operate::priority::{NICE, of_thread};
+
     use super::*;
     use crate::release::blocking;
 
-    fn nice() -> i32 {
-        rustix::process::getpriority_process(None).unwrap()
-    }
-
     #[tokio::test]
     async fn what_releases_gives_way_to_what_records_wherever_it_runs() {
-        let (own, workers) = (nice(), Workers::new(1).unwrap());
-        let of_work = workers.run(async { (nice(), blocking(|| Ok(nice())).await.unwrap()) }).await.unwrap();
-        let lowered = own.max(NICE);
+        let (own, workers) = (of_thread(), Workers::new(1).unwrap());
+        let of_work = workers.run(async { (of_thread(), blocking(|| Ok(of_thread())).await.unwrap()) }).await.unwrap();
+        let lowered = own.map(|own| own.max(NICE));
         assert_eq!(of_work, (lowered, lowered));
-        assert_eq!((nice(), blocking(|| Ok(nice())).await.unwrap()), (own, own), "the server's threads stay as they were");
+        assert_eq!((of_thread(), blocking(|| Ok(of_thread())).await.unwrap()), (own, own), "the server's threads stay as they were");
     }
 
     #[tokio::test]

@@ -201,10 +201,7 @@ fn left(records: &[Kept], keep: &[(String, Event)]) -> bool {
     let same = |(record, (purpose, event)): (&Kept, &(String, Event))| {
         record.purpose == *purpose && record.said == Said::Choice(*event, Term::default())
     };
-    marker.said == Said::Erased
-        && records.iter().all(|record| record.erased)
-        && rest.len() == keep.len()
-        && rest.iter().zip(keep).all(same)
+    marker.said == Said::Erased && records.iter().all(|record| record.erased) && rest.len() == keep.len() && rest.iter().zip(keep).all(same)
 }
 
 /// Whether there was something to erase.
