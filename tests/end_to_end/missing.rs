@@ -231,9 +231,9 @@ async fn a_linkage_report_through_a_link_dataset_equals_a_plain_evaluator() {
         }
         // Of those who were found, few of either kind are few.
         let shown = |line: &Line, others: u64| line.matched.min(others) >= MINIMUM && line.unmatched >= MINIMUM;
-        let told = || expected.iter().filter(|(_, line, others)| shown(line, *others)).map(|(_, line, _)| line);
-        let (matched, unmatched) =
-            (told().map(|line| line.matched).sum::<u64>() as f64, told().map(|line| line.unmatched).sum::<u64>() as f64);
+        let told: Vec<&Line> = expected.iter().filter(|(_, line, others)| shown(line, *others)).map(|(_, line, _)| line).collect();
+        let matched = told.iter().map(|line| line.matched).sum::<u64>() as f64;
+        let unmatched = told.iter().map(|line| line.unmatched).sum::<u64>() as f64;
         let arguments = ["linkage", "report", "markets_of_apprentices", "--by", by, "--purpose", "economy.measure", "--output", "json"];
         let report = run(&sandbox, &arguments).json();
         let reported = report["rows"].as_array().unwrap_or_else(|| panic!("{of}: {report}"));
