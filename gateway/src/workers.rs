@@ -1,9 +1,10 @@
-//! Threads of their own for planning and joining, so that heavy statements never keep the listener from answering. Their
-//! stacks are large: planners recurse, and a stack that overflows ends the process.
+//! Threads of their own for planning and joining, so that heavy statements never keep the listener from answering: they give way to
+//! its own. Their stacks are large: planners recurse, and a stack that overflows ends the process.
 
 use std::io;
 use std::sync::Arc;
 
+use concordat_operate::priority::give_way;
 use concordat_policy::Refusal;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Semaphore;
@@ -28,8 +29,13 @@ pub(crate) struct Workers {
 
 impl Workers {
     pub(crate) fn new(threads: usize) -> io::Result<Self> {
-        let runtime =
-            Builder::new_multi_thread().worker_threads(threads).thread_stack_size(STACK).thread_name("query").enable_all().build()?;
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_stack_size(STACK)
+            .thread_name("query")
+            .on_thread_start(give_way)
+            .enable_all()
+            .build()?;
         Ok(Self {
             handle: runtime.handle().clone(),
             runtime: Some(runtime),

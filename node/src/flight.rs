@@ -10,7 +10,7 @@ mod ticket;
 
 use std::sync::{Arc, OnceLock};
 
-use arrow_flight::encode::{DictionaryHandling, FlightDataEncoderBuilder};
+use arrow_flight::encode::{DictionaryHandling, FlightDataEncoder, FlightDataEncoderBuilder};
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::flight_service_server::FlightService;
@@ -125,13 +125,13 @@ fn stream(reader: Reader) -> impl Stream<Item = Result<FlightData, Status>> + Se
 
 fn whole(reader: Arc<Reader>) -> impl Stream<Item = Result<FlightData, Status>> + Send + 'static {
     let last = Arc::clone(&reader);
-    FlightDataEncoderBuilder::new()
+    let encoder = FlightDataEncoderBuilder::new()
         .with_schema(Arc::clone(&reader.release.schema))
         .with_dictionary_handling(DictionaryHandling::Resend)
         // Batches are bounded where they are made: splitting them here would send a dictionary several times.
         .with_max_flight_data_size(MAX_BATCH_MESSAGE)
-        .build(batches(reader))
-        .map_err(Status::from)
+        .build(batches(Arc::clone(&reader)));
+    encoded(reader, encoder)
         .chain(futures::stream::once(async move { last.receipt().await }))
         // Nothing follows a fault: no receipt after a stream that broke off.
         .scan(false, |broken, item| {
@@ -139,6 +139,20 @@ fn whole(reader: Arc<Reader>) -> impl Stream<Item = Result<FlightData, Status>> 
             *broken |= item.as_ref().is_some_and(Result::is_err);
             std::future::ready(item)
         })
+}
+
+/// Messages, each made when it is asked for, on the threads that give way to recording.
+fn encoded(reader: Arc<Reader>, encoder: FlightDataEncoder) -> impl Stream<Item = Result<FlightData, Status>> + Send + 'static {
+    futures::stream::try_unfold(encoder, move |mut encoder| {
+        let reader = Arc::clone(&reader);
+        async move {
+            let next = async move { encoder.try_next().await.map(|next| next.map(|message| (message, encoder))) };
+            match reader.node.releases.workers().run(next).await {
+                Ok(next) => next.map_err(Status::from),
+                Err(refusal) => Err(reader.failed(refusal).await),
+            }
+        }
+    })
 }
 
 struct Reading {

@@ -39,6 +39,7 @@ use crate::pseudonym::Pseudonyms;
 use crate::quota::Quotas;
 use crate::release::{Linked, Release, Releases, Rules, blocking};
 use crate::suspension::{Folders, Suspensions};
+use crate::workers::streams;
 
 /// A department's node, open and checked.
 #[derive(Debug)]
@@ -50,7 +51,7 @@ pub struct Node {
     pub(crate) papers: PaperFiles,
     /// What was replaced of the agreements since the log was told.
     pub(crate) replaced: Unlogged,
-    pub(crate) datasets: Datasets,
+    pub(crate) datasets: Arc<Datasets>,
     pub(crate) consent: Arc<Consent>,
     /// With the purpose tree of the start: see [`Node::intake`].
     intake: Intake,
@@ -121,7 +122,7 @@ impl Node {
             agreements,
             papers: config.papers,
             replaced,
-            datasets,
+            datasets: Arc::new(datasets),
             consent,
             intake,
             linkage: Arc::new(linkage),
@@ -225,7 +226,9 @@ impl Node {
         self.consume(&order, now).await?;
         let (consent, standing) = self.caught_up().await?;
         let rules = self.rules(&order, &consent, standing).await?;
-        let scan = self.datasets.scan(&order.selection(), streams()).instrument(tracing::info_span!("open")).await?;
+        let (datasets, selection) = (Arc::clone(&self.datasets), order.selection());
+        let open = async move { datasets.scan(&selection, streams()).await };
+        let scan = self.releases.workers().run(open.instrument(tracing::info_span!("open"))).await??;
         let (quotas, agreement) = (Arc::clone(&self.quotas), order.agreement.clone());
         blocking(move || quotas.intend(&agreement, now.date_naive())).await?;
         let log_entry = self.log(self.intent(&order, standing, scan.freshness)).await?;
@@ -424,11 +427,6 @@ pub(crate) fn query_id(wire: &v1::ReleaseOrder) -> Option<String> {
     let id = v1::ReleaseRequest::decode(bounded).ok()?.query_id;
     let plain = (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     plain.then_some(id)
-}
-
-/// Streams of one scan: the processors, up to four.
-pub(crate) fn streams() -> usize {
-    std::thread::available_parallelism().map_or(1, |count| count.get().min(4))
 }
 
 fn unusable(path: &Path, error: &dyn std::fmt::Display) -> Finding {

@@ -17,10 +17,10 @@ use crate::config::{Config, DatasetConfig};
 use crate::consent::reach::{Kind, identifiers};
 use crate::consent::{CaughtUp, Consent, Snapshot};
 use crate::datasets::{Datasets, Selection};
-use crate::node::streams;
 use crate::pseudonym::{DomainKey, Pseudonyms};
 use crate::release::{Counts, Linked, Rules, blocking, count};
 use crate::suspension::{Folders, Standing, Suspensions};
+use crate::workers::streams;
 
 /// What would leave, to whom, and why.
 #[derive(Debug, Serialize)]

@@ -43,6 +43,7 @@ use self::worker::{End, Worker};
 use crate::datasets::Scan;
 use crate::orders::VerifiedOrder;
 use crate::private;
+use crate::workers::{Workers, streams};
 
 /// How long a ticket may wait to be redeemed.
 pub const TICKET_SECONDS: u64 = 60;
@@ -54,6 +55,7 @@ pub struct Releases {
     spill: PathBuf,
     memory: usize,
     permits: Arc<Semaphore>,
+    workers: Workers,
     running: Mutex<BTreeMap<String, Arc<Release>>>,
     admitted: Arc<Mutex<Vec<Admitted>>>,
 }
@@ -103,10 +105,10 @@ enum Progress {
 }
 
 impl Releases {
-    /// Prepares the spill folder: private and empty.
+    /// Prepares the spill folder, private and empty, and the threads.
     ///
     /// # Errors
-    /// When the folder cannot be made so.
+    /// When the folder cannot be made so, or there are no threads.
     pub fn open(department: Name, spill: &Path, memory: usize, most: usize) -> std::io::Result<Self> {
         private::folder(spill)?;
         for entry in std::fs::read_dir(spill)? {
@@ -121,9 +123,15 @@ impl Releases {
             spill: spill.to_owned(),
             memory,
             permits: Arc::new(Semaphore::new(most)),
+            workers: Workers::new(streams())?,
             running: Mutex::default(),
             admitted: Arc::default(),
         })
+    }
+
+    /// The threads on which releases are read and encoded.
+    pub(crate) fn workers(&self) -> &Workers {
+        &self.workers
     }
 
     /// Admits one more release, for the order `id`.
@@ -169,7 +177,7 @@ impl Releases {
             let end = charged(sorting, scan, charge).await.map_or_else(Progress::Failed, |sorted| Progress::Sorted(Arc::new(sorted)));
             let _ = sender.send(end);
         };
-        let task = tokio::spawn(work.instrument(scanning));
+        let task = self.workers.start(work.instrument(scanning));
         let schema = Arc::new(release_schema(order.linked, order.columns.iter().map(|(name, kind)| (name.as_str(), *kind))));
         let (id, given_back) = (order.id.clone(), Arc::clone(&admission.given_back));
         let release = Arc::new(Release {
@@ -180,7 +188,7 @@ impl Releases {
             log_entry,
             progress,
             redeemed: Mutex::default(),
-            task: task.abort_handle(),
+            task,
             _admission: admission,
         });
         {

@@ -23,6 +23,7 @@ mod fault;
 mod gate;
 pub mod listener;
 pub mod metrics;
+pub mod priority;
 pub mod readiness;
 pub mod reload;
 pub mod server;

@@ -1,7 +1,10 @@
 //! `kill -9` while consent is recorded and imported, of commands here, of a node in [`node`], and of one in any of its calls in
 //! [`calls`]: no acknowledged record is lost, and none is applied twice. A few seeded points; `CONCORDAT_KILLS` sets how many,
 //! `CONCORDAT_KILLS_SEED` where.
+//!
+//! Commands are killed beside the running node and while it is stopped, by turns. After each, answers are those of the oracle.
 
+mod asked;
 mod call;
 mod calls;
 mod node;
@@ -12,12 +15,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
-use concordat::federation::{Layout, make};
-use concordat::sample::{Sample, federation};
+use concordat::federation::Layout;
 use tempfile::TempDir;
 
-use crate::sandbox::program;
+use self::asked::{DEPARTMENT, PURPOSE, compare, people, stands, world};
+use crate::sandbox::{Sandbox, program};
 
 /// Random numbers that are the same everywhere: splitmix64.
 struct Seeded(u64);
@@ -44,29 +46,61 @@ fn seed() -> u64 {
     seed
 }
 
-/// How often each of the identifiers that begin so stands in the ledger of DHSC.
-fn recorded(layout: &Layout, prefix: &str) -> BTreeMap<String, u64> {
-    let ledger = rusqlite::Connection::open(layout.node("dhsc").join("state/consent.sqlite")).unwrap();
-    let sql = "SELECT identifier, count(*) FROM records WHERE identifier GLOB ?1 || '*' GROUP BY identifier";
+/// How often each of the identifiers that begin so stands in the department's ledger, after a place.
+fn recorded(layout: &Layout, prefix: &str, after: u64) -> BTreeMap<String, u64> {
+    let ledger = rusqlite::Connection::open(layout.node(DEPARTMENT).join("state/consent.sqlite")).unwrap();
+    let sql = "SELECT identifier, count(*) FROM records WHERE identifier GLOB ?1 || '*' AND place > ?2 GROUP BY identifier";
     let mut statement = ledger.prepare(sql).unwrap();
-    let rows = statement.query_map([prefix], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs()))).unwrap();
+    let counts = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs()));
+    let rows = statement.query_map(rusqlite::params![prefix, after.cast_signed()], counts).unwrap();
     rows.collect::<Result<_, _>>().unwrap()
 }
 
-/// A department's folder, whose node does not run.
+/// A department whose administrators run commands.
 struct Department {
-    layout: Layout,
+    sandbox: Sandbox,
     folder: TempDir,
     random: Seeded,
+    /// Who may still withdraw.
+    people: Vec<String>,
+    /// Who has withdrawn.
+    gone: Vec<String>,
+    /// The ledger's version at first, and after everything that was made.
+    base: u64,
+    version: u64,
 }
 
 impl Department {
-    fn new() -> Self {
+    async fn new() -> Self {
+        let sandbox = world().await;
+        let mut people = people(&sandbox).await;
+        // Strangers' identifiers begin so.
+        people.retain(|person| !person.starts_with('Z'));
+        let base = stands(&sandbox).await;
         let folder = tempfile::tempdir().unwrap();
-        let today = Utc::now().date_naive();
-        let made = make(&federation(today), &folder.path().join("world"), today).unwrap();
-        Sample::of(200).write(&made.layout).unwrap();
-        Self { layout: made.layout, folder, random: Seeded(seed()) }
+        Self { sandbox, folder, random: Seeded(seed()), people, gone: Vec::new(), base, version: base }
+    }
+
+    /// Some of whom the department has data: answers tell of their withdrawal.
+    fn some(&mut self) -> Vec<String> {
+        self.people.split_off(self.people.len() - KNOWN)
+    }
+
+    /// How often each of the strangers whose identifiers begin so was recorded.
+    fn recorded(&self, prefix: &str) -> BTreeMap<String, u64> {
+        recorded(&self.sandbox.layout, prefix, self.base)
+    }
+
+    /// These people's withdrawals were recorded, and as many records in all.
+    fn made(&mut self, people: Vec<String>, records: u64) {
+        self.gone.extend(people);
+        self.version += records;
+    }
+
+    /// Answers say what was made, and nothing else.
+    async fn agrees(&self, when: &str) {
+        assert_eq!(stands(&self.sandbox).await, self.version, "{when}: not each record once");
+        compare(&self.sandbox, &[(DEPARTMENT, "withdrawn", self.gone.clone())], when).await;
     }
 
     fn write(&self, name: &str, lines: impl Iterator<Item = String>) -> PathBuf {
@@ -79,13 +113,13 @@ impl Department {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program());
-        command.args(["node", "consent"]).args(arguments).arg("--config").arg(self.layout.node("dhsc").join("node.toml"));
+        command.args(["node", "consent"]).args(arguments).arg("--config").arg(self.sandbox.layout.node(DEPARTMENT).join("node.toml"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command
     }
 
     fn record(&self, identifiers: &Path) -> Command {
-        let what = ["record", "--identifier-type", "nino", "--purpose", "health", "--event", "withdrawn", "--identifiers"];
+        let what = ["record", "--identifier-type", "nino", "--purpose", PURPOSE, "--event", "withdrawn", "--identifiers"];
         let mut arguments = what.to_vec();
         arguments.push(identifiers.to_str().unwrap());
         self.command(&arguments)
@@ -95,16 +129,27 @@ impl Department {
         self.command(&["import", file.to_str().unwrap()])
     }
 
-    /// Kills a child somewhere between its start and a little beyond its usual end. Whether it had acknowledged its work.
-    fn killed(&mut self, mut command: Command, usual: Duration) -> bool {
+    /// Kills a command somewhere between its start and a little beyond its usual end, where `stopped` while the node is stopped. Whether
+    /// it had acknowledged its work.
+    async fn killed(&mut self, mut command: Command, usual: Duration, stopped: bool) -> bool {
+        if stopped {
+            self.sandbox.running.kill(DEPARTMENT);
+        }
         let point = Duration::from_micros(self.random.below(u64::try_from(usual.as_micros()).unwrap() * 5 / 4 + 1));
         let mut child = command.spawn().unwrap();
-        std::thread::sleep(point);
+        tokio::time::sleep(point).await;
         // Of one that has ended there is nothing to kill.
         let _ = child.kill();
-        child.wait().unwrap().success()
+        let acknowledged = child.wait().unwrap().success();
+        if stopped {
+            self.sandbox.running.restart_node(DEPARTMENT).await.unwrap();
+        }
+        acknowledged
     }
 }
+
+/// People with data in a batch or a file.
+const KNOWN: usize = 4;
 
 fn timed(mut command: Command) -> Duration {
     let since = Instant::now();
@@ -112,61 +157,76 @@ fn timed(mut command: Command) -> Duration {
     since.elapsed()
 }
 
-#[test]
-fn a_recording_that_is_killed_is_whole_or_absent_and_whole_where_it_was_acknowledged() {
-    const BATCH: u64 = 40;
-    let mut department = Department::new();
-    let people = |batch: u64| (0..BATCH).map(move |number| format!("ZX{:06}A", batch * BATCH + number));
-    let first = department.write("first.txt", people(0));
-    let usual = timed(department.record(&first));
-    let kills = number("CONCORDAT_KILLS", 4);
-    let acknowledged: Vec<bool> = (1..=kills)
-        .map(|batch| {
-            let file = department.write("batch.txt", people(batch));
-            let command = department.record(&file);
-            department.killed(command, usual)
-        })
-        .collect();
-    let last = department.write("last.txt", people(kills + 1));
-    timed(department.record(&last));
-    let recorded = recorded(&department.layout, "ZX");
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recording_that_is_killed_is_whole_or_absent_and_whole_where_it_was_acknowledged() {
+    const STRANGERS: u64 = 36;
+    let mut department = Department::new().await;
+    let strangers = |batch: u64| (0..STRANGERS).map(move |number| format!("ZX{:06}A", batch * STRANGERS + number));
+    let (kills, mut usual, mut whole) = (number("CONCORDAT_KILLS", 4), Duration::ZERO, Vec::new());
+    // The first and the last are not killed.
+    for batch in 0..=kills + 1 {
+        let people = department.some();
+        let file = department.write("batch.txt", strangers(batch).chain(people.clone()));
+        let command = department.record(&file);
+        let acknowledged = if (1..=kills).contains(&batch) {
+            department.killed(command, usual, batch % 2 == 1).await
+        } else {
+            usual = timed(command);
+            true
+        };
+        let recorded = department.recorded("ZX");
+        let found = strangers(batch).filter(|person| recorded.contains_key(person)).count() as u64;
+        let when = format!("batch {batch}, acknowledged: {acknowledged}");
+        assert!(found == STRANGERS || (found == 0 && !acknowledged), "{when}, has {found} of {STRANGERS}");
+        if found == STRANGERS {
+            department.made(people, STRANGERS + KNOWN as u64);
+            whole.push(batch);
+        }
+        department.agrees(&when).await;
+    }
+    let recorded = department.recorded("ZX");
     assert!(recorded.values().all(|times| *times == 1), "somebody's withdrawal was applied twice");
-    for (batch, acknowledged) in (1..=kills).zip(acknowledged) {
-        let found = people(batch).filter(|person| recorded.contains_key(person)).count() as u64;
-        assert!(found == BATCH || (found == 0 && !acknowledged), "batch {batch}, acknowledged: {acknowledged}, has {found} of {BATCH}");
-    }
-    for batch in [0, kills + 1] {
-        assert!(people(batch).all(|person| recorded.contains_key(&person)), "batch {batch} was acknowledged");
-    }
+    assert!(whole.into_iter().flat_map(strangers).all(|person| recorded.contains_key(&person)), "what was recorded is lost");
 }
 
-#[test]
-fn an_import_that_is_killed_and_repeated_is_applied_once() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_import_that_is_killed_and_repeated_is_applied_once() {
     const ROWS: u64 = 30_000;
-    let mut department = Department::new();
+    const RECORDS: u64 = ROWS + KNOWN as u64;
+    let mut department = Department::new().await;
     let letters = |round: u64| ["ZW", "ZX", "ZY", "ZJ"][(round % 4) as usize];
-    let file = |department: &Department, round: u64| {
+    let file = |department: &Department, round: u64, people: &[String]| {
         // Of each round another file, also where the letters come again.
         let header = [format!("identifier,purpose,event,note{round}")].into_iter();
+        let known: Vec<String> = people.iter().map(|person| format!("{person},{PURPOSE},withdrawn,")).collect();
         let rows = (0..ROWS).map(move |number| format!("{}{number:06}A,health,given,", letters(round)));
-        department.write(&format!("round{round}.csv"), header.chain(rows))
+        department.write(&format!("round{round}.csv"), header.chain(known).chain(rows))
     };
-    let mut usual = timed(department.import(&file(&department, 0)));
+    let people = department.some();
+    let mut usual = timed(department.import(&file(&department, 0, &people)));
+    department.made(people, RECORDS);
     for round in 1..=number("CONCORDAT_KILLS", 4) {
-        let path = file(&department, round);
-        let before = recorded(&department.layout, "Z");
+        let people = department.some();
+        let path = file(&department, round, &people);
+        let expected = department.recorded("Z").values().sum::<u64>();
         let command = department.import(&path);
-        let acknowledged = department.killed(command, usual);
-        let (killed, expected) = (recorded(&department.layout, "Z"), before.values().sum::<u64>());
-        let found = killed.values().sum::<u64>() - expected;
-        assert!(found == ROWS || (found == 0 && !acknowledged), "round {round}, acknowledged: {acknowledged}, has {found} of {ROWS}");
+        let acknowledged = department.killed(command, usual, round % 2 == 1).await;
+        let found = department.recorded("Z").values().sum::<u64>() - expected;
+        let when = format!("round {round}, acknowledged: {acknowledged}");
+        assert!(found == ROWS || (found == 0 && !acknowledged), "{when}, has {found} of {ROWS}");
+        if found == ROWS {
+            department.made(people.clone(), RECORDS);
+        }
+        department.agrees(&when).await;
         let repeated = timed(department.import(&path));
         if found == 0 {
+            department.made(people, RECORDS);
             usual = usual.max(repeated);
         }
-        let after = recorded(&department.layout, "Z");
-        assert_eq!(after.values().sum::<u64>(), expected + ROWS, "round {round}: once, whether or not the first one ended");
+        department.agrees(&format!("{when}, and repeated")).await;
+        let after = department.recorded("Z");
+        assert_eq!(after.values().sum::<u64>(), expected + ROWS, "{when}: once, whether or not the first one ended");
         let mut own = after.iter().filter(|(person, _)| person.starts_with(letters(round)));
-        assert!(own.all(|(_, times)| *times == round / 4 + 1), "round {round}: each row as often as there were files with it");
+        assert!(own.all(|(_, times)| *times == round / 4 + 1), "{when}: each row as often as there were files with it");
     }
 }

@@ -3,9 +3,12 @@
 //!
 //! Everybody keeps a history: when what they did began, when its answer was there, and what it said. The histories are checked together,
 //! by the clock of this process. Only withdrawals are recorded, each of somebody who had agreed, so that an answer tells how many
-//! records it rests on. `CONCORDAT_RACE_SECONDS` sets for how long they are recorded.
+//! records it rests on; [`reached`] has two departments, and people who change their minds. `CONCORDAT_RACE_SECONDS` sets for how long
+//! they are recorded.
 
 mod history;
+mod mixed;
+mod reached;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -32,9 +32,7 @@ pub fn withdrawn(identifier: String, purpose: &str) -> v1::ConsentRecord {
 
 /// Limits that many queries of one caller for a department's data do not reach, at the gateway and at the node.
 pub fn generous(layout: &Layout, department: &str) {
-    let path = layout.node(department).join("node.toml");
-    let text = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(path, format!("max_releases = 64\n{text}")).unwrap();
+    many_releases(layout, department);
     let path = layout.gateway().join("gateway.toml");
     let text = std::fs::read_to_string(&path).unwrap();
     let limits = ["limits", "limits.caller", "limits.agreement"].map(|table| {
@@ -42,4 +40,11 @@ pub fn generous(layout: &Layout, department: &str) {
         format!("\n[{table}]\nconcurrent_queries = 64\n{requests}")
     });
     std::fs::write(path, text + &limits.concat()).unwrap();
+}
+
+/// The same at the node of another department.
+pub fn many_releases(layout: &Layout, department: &str) {
+    let path = layout.node(department).join("node.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(path, format!("max_releases = 64\n{text}")).unwrap();
 }

@@ -227,6 +227,9 @@ async fn permitted_statements_plan() {
         "SELECT count(*), count(DISTINCT l.linked_subject) FROM a.people p LEFT JOIN b.links l ON p.subject = l.subject LEFT JOIN b.homes h ON h.subject = l.linked_subject",
         "SELECT count(p.subject) FROM b.homes h JOIN b.links l ON l.linked_subject = h.subject LEFT JOIN a.people p ON p.subject = l.subject WHERE p.age > 3",
         "SELECT count(*) FROM b.links l RIGHT JOIN b.homes h ON l.linked_subject = h.subject",
+        // As linkage reports ask.
+        "WITH t AS (SELECT p.region, count(DISTINCT p.subject) AS s, count(DISTINCT p.subject) FILTER (WHERE l.subject IS NOT NULL AND h.subject IS NOT NULL) AS m FROM a.people p LEFT JOIN b.links l ON l.subject = p.subject LEFT JOIN b.homes h ON h.subject = l.linked_subject GROUP BY p.region) SELECT region, s, CASE WHEN s - m >= 10 THEN m END FROM t",
+        "SELECT count(DISTINCT h.subject), count(DISTINCT h.subject) FILTER (WHERE l.subject IS NOT NULL AND p.subject IS NOT NULL) FROM b.homes h LEFT JOIN b.links l ON l.linked_subject = h.subject LEFT JOIN a.people p ON p.subject = l.subject",
     ] {
         if let Err(refusal) = planned(sql).await {
             panic!("{sql}\n{refusal:?}");

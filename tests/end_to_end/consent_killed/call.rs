@@ -30,7 +30,7 @@ pub struct Call {
 #[derive(Debug)]
 pub struct Answered {
     pub version: u64,
-    /// It had been made before. An erasure does not say.
+    /// It had been made before. An erasure does not say, and writes nothing then.
     pub before: bool,
 }
 

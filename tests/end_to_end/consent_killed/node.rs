@@ -98,7 +98,7 @@ async fn a_node_that_is_killed_while_it_records_loses_nothing_and_applies_nothin
 
     // By now every call has been answered.
     let everybody = next.load(Ordering::Relaxed);
-    let found = recorded(&sandbox.layout, "ZX");
+    let found = recorded(&sandbox.layout, "ZX", 0);
     assert!((0..everybody).map(person).all(|person| found.get(&person) == Some(&1)), "each once: {found:?}");
     let somebody: Vec<String> = cut_off.iter().map(|(first, _)| person(*first)).collect();
     let shown = consent(&sandbox, "dhsc", &["show", "--output", "json"], &somebody.join("\n"));

@@ -63,7 +63,7 @@ pub fn faults(writes: &[Write], reads: &[Read], base: u64) -> Vec<String> {
 }
 
 /// Sorts times with versions, and makes each version the highest so far.
-fn highest_by_time(versions: &mut [(u64, u64)]) {
+pub fn highest_by_time(versions: &mut [(u64, u64)]) {
     versions.sort_unstable();
     let mut highest = 0;
     for (_, version) in versions {
@@ -73,7 +73,7 @@ fn highest_by_time(versions: &mut [(u64, u64)]) {
 }
 
 /// The highest version before a time, of what [`highest_by_time`] has made; 0 where there is none.
-fn highest_before(versions: &[(u64, u64)], time: u64) -> u64 {
+pub fn highest_before(versions: &[(u64, u64)], time: u64) -> u64 {
     let earlier = versions.partition_point(|(at, _)| *at < time);
     earlier.checked_sub(1).map_or(0, |last| versions[last].1)
 }

@@ -16,6 +16,7 @@ use crate::parameters::Parameters;
 Examples:
   concordat linkage report opportunity_by_region --by region
   concordat linkage report opportunity_by_region --by dbt.apprenticeships.sector --output json
+  concordat linkage report apprentices_of_firms --by supported --purpose economy.measure
   concordat linkage report opportunity_by_region --by region --sql
 
 Starts from the people of the column's dataset, and looks for each in every other dataset of the view. By value of the column:
@@ -27,7 +28,7 @@ Starts from the people of the column's dataset, and looks for each in every othe
 
 It is a query of its own, under the view's agreements: with their minimum, in the log, for the declared purpose. The column must be
 one that may be grouped by. Rates are withheld where fewer people than the minimum were found, or were not; such values are not in
-the shares' totals. A view that reads a link dataset has no report: there one person can be both found and not found.")]
+the shares' totals. Through a link dataset somebody who is linked to several is found where one of these is in every other dataset.")]
 pub(crate) struct Report {
     /// An outcome view of the estate
     #[arg(value_name = "VIEW", value_parser = view_name)]

@@ -5,10 +5,12 @@
 //! shown     matched and unmatched where both are shown: one of them beside the subjects would tell the other
 //! totals    over the values that are shown
 //! ```
-//! A view that reads a link dataset has no report: one subject is linked to several there, of which some are found and some are not, so
-//! that it would count among those who were found and again among those who were not.
+//! Through a link dataset one subject is linked to several of the other kind, of which some are found and some are not: it is found where
+//! one of them has a partner in every other dataset. Those who were not found are the subjects without these, and no count of their own,
+//! in which it would stand too. Where they are fewer than the minimum neither is shown, also under agreements that tell what a FILTER
+//! leaves over.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use concordat_proto::v1::{CatalogueResponse, Column, Dataset};
 
@@ -20,14 +22,15 @@ const PSEUDONYM: &str = "pseudonym";
 /// The statement for `view`, by the column `by`.
 ///
 /// # Errors
-/// When the view or the column is not one that the caller may use so, the view reads a link dataset, or a dataset identifies its
-/// subjects otherwise than the column's.
+/// When the view or the column is not one that the caller may use so, the view reads two link datasets, or a dataset identifies its
+/// subjects otherwise than the column's and no link dataset leads there.
 pub(super) fn statement(catalogue: &CatalogueResponse, view: &str, by: &str) -> Result<String> {
     let datasets = datasets(catalogue, view)?;
-    if let Some(link) = datasets.iter().find(|dataset| is_link(dataset)) {
-        let why = "through it one person can be both found and not found, and would be counted twice";
-        return Err(Failure::usage(format!("there is no report on the view '{view}', which reads the link dataset {}: {why}", link.name))
-            .advice("report on a view whose datasets identify people alike"));
+    let links: Vec<&str> = datasets.iter().filter(|dataset| is_link(dataset)).map(|link| link.name.as_str()).collect();
+    if links.len() > 1 {
+        let links = links.join(" and ");
+        return Err(Failure::usage(format!("the view '{view}' reads {links}: a statement's joins go through one link dataset at most"))
+            .advice("report on a view that reads one of them"));
     }
     let (first, column) = column(&datasets, by)?;
     let others: Vec<&Dataset> = datasets.iter().copied().filter(|dataset| dataset.name != first.name).collect();
@@ -36,16 +39,25 @@ pub(super) fn statement(catalogue: &CatalogueResponse, view: &str, by: &str) -> 
     }
     let (joins, aliases) = joins(first, others)?;
     let matched = aliases.iter().map(|alias| format!("{alias}.subject IS NOT NULL")).collect::<Vec<_>>().join(" AND ");
+    let (counted, shown) = if links.is_empty() {
+        (
+            format!(",\n    count(DISTINCT d0.subject) FILTER (WHERE NOT ({matched})) AS unmatched"),
+            "CASE WHEN unmatched IS NOT NULL THEN matched END AS matched,
+    CASE WHEN matched IS NOT NULL THEN unmatched END AS unmatched"
+                .to_owned(),
+        )
+    } else {
+        let enough = format!("CASE WHEN subjects - matched >= {}", datasets.iter().map(|d| d.minimum_subjects).max().unwrap_or(1).max(1));
+        (String::new(), format!("{enough} THEN matched END AS matched,\n    {enough} THEN subjects - matched END AS unmatched"))
+    };
     Ok(format!(
         "WITH counted AS (
   SELECT d0.{column} AS part, count(DISTINCT d0.subject) AS subjects,
-    count(DISTINCT d0.subject) FILTER (WHERE {matched}) AS matched,
-    count(DISTINCT d0.subject) FILTER (WHERE NOT ({matched})) AS unmatched
+    count(DISTINCT d0.subject) FILTER (WHERE {matched}) AS matched{counted}
   FROM {name} d0{joins}
   GROUP BY d0.{column}
 ), shown AS (
-  SELECT part, subjects, CASE WHEN unmatched IS NOT NULL THEN matched END AS matched,
-    CASE WHEN matched IS NOT NULL THEN unmatched END AS unmatched
+  SELECT part, subjects, {shown}
   FROM counted
 ), totals AS (
   SELECT sum(matched) AS matched, sum(unmatched) AS unmatched FROM shown WHERE matched > 0 AND unmatched > 0
@@ -109,22 +121,31 @@ fn column<'d>(datasets: &[&'d Dataset], by: &str) -> Result<(&'d Dataset, &'d st
     }
 }
 
-/// The other datasets joined to the first, each on its pseudonym, and their aliases.
+/// The other datasets joined to the first, each on the pseudonym of its subject's kind, and their aliases. A link dataset comes first:
+/// others are joined on what it leads to.
 fn joins(first: &Dataset, others: Vec<&Dataset>) -> Result<(String, Vec<String>)> {
-    let own = kind(first);
-    let (alike, apart): (Vec<&Dataset>, Vec<&Dataset>) = others.into_iter().partition(|dataset| own.is_some() && kind(dataset) == own);
-    if !apart.is_empty() {
-        let names = apart.iter().map(|dataset| dataset.name.as_str()).collect::<Vec<_>>().join(", ");
-        return Err(Failure::usage(format!("{names}: cannot be joined with {}, which identifies its subjects otherwise", first.name))
-            .advice("report on a view whose datasets identify people alike"));
-    }
-    let (mut joins, mut aliases) = (String::new(), Vec::new());
-    for (place, dataset) in (1..).zip(alike) {
+    let mut reached: BTreeMap<&str, String> = ends(first).map(|end| (end.title.as_str(), format!("d0.{}", end.name))).collect();
+    let (links, plain): (Vec<&Dataset>, Vec<&Dataset>) = others.into_iter().partition(|dataset| is_link(dataset));
+    let (mut joins, mut aliases, mut apart) = (String::new(), Vec::new(), Vec::new());
+    for (place, dataset) in (1..).zip(links.into_iter().chain(plain)) {
         let alias = format!("d{place}");
-        joins.push_str(&format!("\n  LEFT JOIN {} {alias} ON {alias}.subject = d0.subject", dataset.name));
+        let tied = ends(dataset).find_map(|end| Some((end, reached.get(end.title.as_str())?)));
+        let Some((end, on)) = tied else {
+            apart.push(dataset.name.as_str());
+            continue;
+        };
+        joins.push_str(&format!("\n  LEFT JOIN {} {alias} ON {alias}.{} = {on}", dataset.name, end.name));
+        for end in ends(dataset) {
+            reached.entry(&end.title).or_insert_with(|| format!("{alias}.{}", end.name));
+        }
         aliases.push(alias);
     }
-    Ok((joins, aliases))
+    if apart.is_empty() {
+        return Ok((joins, aliases));
+    }
+    let names = apart.join(", ");
+    Err(Failure::usage(format!("{names}: cannot be joined with {}, which identifies its subjects otherwise", first.name))
+        .advice("report on a view whose datasets identify people alike, or that reads the link dataset between them"))
 }
 
 /// Whether it has a second pseudonym.
@@ -132,10 +153,9 @@ fn is_link(dataset: &Dataset) -> bool {
     dataset.columns.iter().filter(|column| column.r#type == PSEUDONYM).count() > 1
 }
 
-/// What a dataset's pseudonym is of, where it may be joined on: that stands in its title.
-fn kind(dataset: &Dataset) -> Option<&str> {
-    let pseudonym = dataset.columns.iter().find(|column| column.r#type == PSEUDONYM)?;
-    pseudonym.uses.iter().any(|used| used == "join").then_some(pseudonym.title.as_str())
+/// The pseudonyms that a dataset may be joined on. Of what each is stands in its title.
+fn ends(dataset: &Dataset) -> impl Iterator<Item = &Column> {
+    dataset.columns.iter().filter(|column| column.r#type == PSEUDONYM && column.uses.iter().any(|used| used == "join"))
 }
 
 #[cfg(test)]
@@ -154,7 +174,8 @@ mod tests {
         columns.extend(linked.map(|of| column_of("linked_subject", PSEUDONYM, of, &["join"])));
         columns.extend(groups.iter().map(|name| column_of(name, "text", "", &["group_by"])));
         columns.push(column_of("secret", "text", "", &["filter"]));
-        Dataset { name: name.into(), columns, ..Default::default() }
+        let minimum_subjects = if name == "d.links" { 12 } else { 10 };
+        Dataset { name: name.into(), columns, minimum_subjects, ..Default::default() }
     }
 
     fn catalogue() -> CatalogueResponse {
@@ -163,7 +184,8 @@ mod tests {
             views: vec![
                 view("joined", "SELECT 1 -- FROM d.absent\nFROM a.people p JOIN \"B\".claims c ON p.subject=c.subject"),
                 view("outer_view", "SELECT count(*) FROM views.joined JOIN c.homes"),
-                view("linked", "SELECT 1 FROM a.people,c.homes,d.links"),
+                view("linked", "SELECT 1 FROM a.people,b.claims,c.homes,d.links"),
+                view("two_links", "SELECT 1 FROM a.people,d.links,f.schools"),
                 view("three", "SELECT 1 FROM a.people,b.claims,e.pupils"),
                 view("alone", "SELECT count(*) FROM a.people"),
             ],
@@ -171,9 +193,10 @@ mod tests {
                 dataset("a.people", "nino", None, &["region", "sector"]),
                 dataset("b.claims", "nino", None, &["sector"]),
                 dataset("c.homes", "uprn", None, &["tenure"]),
-                dataset("d.links", "nino", Some("uprn"), &[]),
+                dataset("d.links", "nino", Some("uprn"), &["since"]),
                 dataset("d.absent", "nino", None, &["region"]),
                 dataset("e.pupils", "nino", None, &[]),
+                dataset("f.schools", "nino", Some("urn"), &[]),
             ],
             ..Default::default()
         }
@@ -192,6 +215,35 @@ mod tests {
     }
 
     #[test]
+    fn through_a_link_dataset_each_joins_on_the_pseudonym_of_its_kind() {
+        for (by, joins) in [
+            (
+                "region",
+                "FROM a.people d0\n  LEFT JOIN d.links d1 ON d1.subject = d0.subject\n  LEFT JOIN b.claims d2 ON d2.subject = d0.subject\n  \
+                 LEFT JOIN c.homes d3 ON d3.subject = d1.linked_subject\n  GROUP BY d0.region",
+            ),
+            (
+                "tenure",
+                "FROM c.homes d0\n  LEFT JOIN d.links d1 ON d1.linked_subject = d0.subject\n  LEFT JOIN a.people d2 ON d2.subject = \
+                 d1.subject\n  LEFT JOIN b.claims d3 ON d3.subject = d1.subject\n  GROUP BY d0.tenure",
+            ),
+            (
+                "since",
+                "FROM d.links d0\n  LEFT JOIN a.people d1 ON d1.subject = d0.subject\n  LEFT JOIN b.claims d2 ON d2.subject = \
+                 d0.subject\n  LEFT JOIN c.homes d3 ON d3.subject = d0.linked_subject\n  GROUP BY d0.since",
+            ),
+        ] {
+            let sql = statement(&catalogue(), "linked", by).unwrap();
+            assert!(sql.contains(joins), "{by}: {sql}");
+            let found = "FILTER (WHERE d1.subject IS NOT NULL AND d2.subject IS NOT NULL AND d3.subject IS NOT NULL) AS matched\n";
+            let shown = "CASE WHEN subjects - matched >= 12 THEN matched END AS matched,\n    CASE WHEN subjects - matched >= 12 THEN \
+                         subjects - matched END AS unmatched\n";
+            assert!(sql.contains(found) && sql.contains(shown), "{by}: {sql}");
+            assert!(!sql.contains("WHERE NOT"), "whoever was found once would be counted as not found: {sql}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_reported_says_what_can() {
         for (view, by, says) in [
             ("absent", "region", "no view 'absent'"),
@@ -199,8 +251,7 @@ mod tests {
             ("joined", "secret", "choose one of a.people.region, a.people.sector, b.claims.sector"),
             ("joined", "sector", "say a.people.sector or b.claims.sector"),
             ("outer_view", "region", "c.homes: cannot be joined with a.people"),
-            ("linked", "region", "reads the link dataset d.links"),
-            ("linked", "c.homes.tenure", "would be counted twice"),
+            ("two_links", "region", "reads d.links and f.schools: a statement's joins go through one link dataset"),
         ] {
             let failure = statement(&catalogue(), view, by).unwrap_err();
             let text = format!("{} {}", failure.message, failure.advice.clone().unwrap_or_default());

@@ -1,6 +1,9 @@
 //! The departments of a query's mission that the query touches in no other way: neither does it read their data, nor do their people's
 //! choices reach what it reads. Where their ledgers stand must be known all the same, and not from longer ago than the query's agreement
 //! allows: nothing of a mission goes on unnoticed while one of its departments cannot be asked.
+//!
+//! It is asked for queries only whose data some department's withdrawals reach. Of others no record elsewhere can change the answer, whatever its
+//! age: each node applies its own department's to its own data when the query starts.
 
 use std::collections::BTreeSet;
 

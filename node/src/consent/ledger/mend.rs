@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use chrono::Utc;
 use concordat_policy::consent::history::{kept, speaking};
-use concordat_policy::consent::{Event, Said, Spoken};
+use concordat_policy::consent::{Event, Said, Spoken, Term};
 use rusqlite::{Transaction, params};
 
 use super::reading::about;
@@ -110,7 +110,8 @@ impl Ledger {
     }
 
     /// Takes the identifiers of `people` out of a ledger that is not behind, and keeps what holds their data
-    /// back under the digests in their stead, with the identifiers encrypted under `secret`: all of them, or none.
+    /// back under the digests in their stead, with the identifiers encrypted under `secret`: all of them, or none. Of whom the ledger
+    /// holds what an erasure left, and nothing since, nothing is written.
     pub(in crate::consent) fn erase(
         &self,
         label: &str,
@@ -125,15 +126,17 @@ impl Ledger {
             same_secret(transaction, &self.secret)?;
             transaction.execute("INSERT OR IGNORE INTO erasures (only, secret) VALUES (1, ?1)", params![self.secret])?;
             add(transaction, label, read, people, &mut histories)?;
-            let mut numbers = Numbers::new(present);
+            let (mut numbers, mut changed) = (Numbers::new(present), false);
             for (who, records) in &histories {
                 if let Some(known) = people.get(*who) {
-                    erase_one(transaction, (label, known), records, &mut numbers, secret)?;
+                    changed |= erase_one(transaction, (label, known), records, &mut numbers, secret)?;
                 }
             }
-            key_files(transaction, secret)?;
+            changed |= key_files(transaction, secret)?;
             let version = version(transaction)?;
-            mark(transaction, version)?;
+            if changed {
+                mark(transaction, version)?;
+            }
             note.map_or(Ok(()), |note| note.write(transaction, Some(version)))?;
             Ok((version, histories.len()))
         })?;
@@ -192,15 +195,28 @@ fn unseal(transaction: &Transaction<'_>, records: &[Kept]) -> Result<(), LedgerE
     Ok(())
 }
 
+/// Whether these records are what an erasure has left that keeps this, and nothing since.
+fn left(records: &[Kept], keep: &[(String, Event)]) -> bool {
+    let Some((marker, rest)) = records.split_first() else { return false };
+    let same = |(record, (purpose, event)): (&Kept, &(String, Event))| {
+        record.purpose == *purpose && record.said == Said::Choice(*event, Term::default())
+    };
+    marker.said == Said::Erased && records.iter().all(|record| record.erased) && rest.len() == keep.len() && rest.iter().zip(keep).all(same)
+}
+
+/// Whether there was something to erase.
 fn erase_one(
     transaction: &Transaction<'_>,
     (label, who): (&str, &Known),
     records: &[Kept],
     numbers: &mut Numbers<'_>,
     secret: &Secret,
-) -> Result<(), LedgerError> {
+) -> Result<bool, LedgerError> {
     let spoken: Vec<Spoken<'_>> = speaking(records.iter().map(entry));
     let keep = kept(numbers.purposes(), &spoken, Utc::now().timestamp());
+    if left(records, &keep) {
+        return Ok(false);
+    }
     let sql = "UPDATE records SET identifier = NULL, erased = NULL, sealed = NULL, capacity = NULL, acted_by = NULL, speaking = NULL
          WHERE place = ?1";
     let mut blank = transaction.prepare_cached(sql)?;
@@ -223,22 +239,22 @@ fn erase_one(
         insert.scope(label, &purpose, event.as_str(), Some(stated))?;
         insert.record(Subject::Erased(&who.digest), &Details::default())?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The hash of a file that was imported tells, where the file is short, who was in it to whoever tries them all. Once somebody was
 /// erased it stands keyed, and nothing is kept of the file's name. Until then the ledger names everybody, and can do without the secret:
-/// what was imported must not be imported again for want of it.
-fn key_files(transaction: &Transaction<'_>, secret: &Secret) -> Result<(), LedgerError> {
+/// what was imported must not be imported again for want of it. Whether there was one.
+fn key_files(transaction: &Transaction<'_>, secret: &Secret) -> Result<bool, LedgerError> {
     // Hashes are hexadecimal. Outside of these ranges lie the senders' names for calls and streams, and what is keyed.
     let sql = "SELECT digest FROM imports WHERE digest < 'call:' OR (digest >= 'call;' AND digest < 'g')";
     let mut statement = transaction.prepare_cached(sql)?;
     let files = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
     let mut key = transaction.prepare_cached("UPDATE imports SET digest = ?2, file = '' WHERE digest = ?1")?;
-    for file in files {
-        key.execute(params![file, secret.file(&file)])?;
+    for file in &files {
+        key.execute(params![file, secret.file(file)])?;
     }
-    Ok(())
+    Ok(!files.is_empty())
 }
 
 /// As the policy reads a record.

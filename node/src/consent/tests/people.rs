@@ -177,20 +177,47 @@ fn of_the_erased_nothing_remains_but_what_holds_their_data_back() {
     let measure = shown.standing.iter().find(|standing| standing.purpose == name("opportunity.measure")).unwrap();
     assert_eq!((measure.under_consent, measure.honouring_objections), (false, false));
 
-    // Erased again, the same is kept; and the person may come back.
-    assert_eq!(importing.erase(&["AB100001A"]).version, 10);
+    // Erased again, nothing is written; and the person may come back.
+    let again = importing.erase(&["AB100001A"]);
+    assert_eq!((again.version, again.subjects, again.wiped), (7, 1, true));
     assert_eq!(importing.latest("AB100001A", 0), [Event::Objected]);
     importing.records(&[a]);
     assert_eq!(importing.latest("AB100001A", 0), [Event::Objected, Event::Given]);
     // What was kept can be wrong too; the identifier stays away with it.
     let places: Vec<u64> = importing.shown("AB100001A").records.iter().map(|kept| kept.place).collect();
-    assert_eq!(places, [8, 9, 10, 11]);
-    importing.consent.correct(&importing.ask(&["AB100001A"]), 9, None).unwrap();
+    assert_eq!(places, [5, 6, 7, 8]);
+    importing.consent.correct(&importing.ask(&["AB100001A"]), 6, None).unwrap();
     assert_eq!(importing.latest("AB100001A", 0), [Event::Given]);
-    assert!(importing.shown("AB100001A").records.iter().any(|kept| kept.corrects() == Some(9) && kept.erased));
+    assert!(importing.shown("AB100001A").records.iter().any(|kept| kept.corrects() == Some(6) && kept.erased));
     // A record from before cannot be corrected back to life.
     let gone = importing.consent.correct(&importing.ask(&["AB100001A"]), 1, None);
     assert!(matches!(gone, Err(CorrectError::Absent)), "{gone:?}");
+}
+
+#[test]
+fn an_erasure_that_is_repeated_writes_of_those_only_of_whom_something_came_since() {
+    let importing = Importing::new();
+    let (a, b) = ("AB100001A", "AB100002A");
+    let written = |identifiers: &[&str]| {
+        let before = importing.consent.ledger().version().unwrap();
+        let erased = importing.erase(identifiers);
+        assert_eq!((erased.subjects, erased.wiped), (identifiers.len(), true));
+        erased.version - before
+    };
+    importing.records(&[Raw { identifier: a, event: "objected", ..NINO }, Raw { identifier: b, ..NINO }]);
+    assert_eq!(written(&[a, b]), 3, "two erasures and an objection");
+    assert_eq!(written(&[b, a]), 0);
+    importing.records(&[Raw { identifier: b, event: "withdrawn", ..NINO }]);
+    assert_eq!(written(&[a, b]), 2, "an erasure and a withdrawal");
+    assert_eq!(written(&[a, b]), 0);
+    assert_eq!((importing.allowed(a), importing.allowed(b)), ((false, false), (false, true)));
+    // What was kept was wrong: it goes, and the correction with it.
+    let kept = importing.shown(a).records.last().unwrap().place;
+    importing.consent.correct(&importing.ask(&[a]), kept, None).unwrap();
+    assert_eq!(written(&[a]), 1, "the erasure");
+    assert_eq!(written(&[a]), 0);
+    assert_eq!(importing.shown(a).records.len(), 1);
+    assert_eq!(importing.allowed(a), (false, true));
 }
 
 /// Without the secret what was objected to would be forgotten: then nothing is released, and nothing recorded.
