@@ -34,6 +34,7 @@ mod server;
 mod service;
 mod tend;
 mod terms;
+mod witnessed;
 mod workers;
 
 use std::sync::Arc;
@@ -54,6 +55,7 @@ use observe::Observed;
 use plan::Engine;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use witnessed::{Quorum, Witnessed};
 use workers::Workers;
 
 /// Everything that answering needs.
@@ -66,6 +68,7 @@ struct Gateway {
     fetcher: Fetcher,
     courier: Courier,
     log: Log,
+    witnessed: Witnessed,
     /// Entries of the log that are not closed yet.
     entries: TaskTracker,
     /// Ready when the drain has ended: what still runs is to stop, and to say so.
@@ -84,6 +87,16 @@ impl Gateway {
         issuers.watch();
         let log = Log::open(&config.log, "concordat/gateway").map_err(|e| {
             miette!(help = "the folder must be writable, and no other gateway may use it", "{e}: {:?}", std::error::Error::source(&e))
+        })?;
+        let quorum = Quorum::of(&config.witnesses, &estate.now()).map_err(|e| {
+            miette!(help = "correct quorum in [witnesses], or leave it out: then a majority of the departments is needed", "{e}")
+        })?;
+        let witnessed = Witnessed::open(&log, &config.log, &config.state, quorum).map_err(|e| {
+            miette!(
+                help = "repair or remove it: without it nothing counts as seen by witnesses until they see the log again",
+                "{}: {e}",
+                config.state.join(witnessed::FILE).display()
+            )
         })?;
         let ledgers = Ledgers::open(&config.state, Some(log.clone())).map_err(|e| {
             miette!(
@@ -129,6 +142,7 @@ impl Gateway {
             fetcher,
             courier: Courier::new(&config.state),
             log,
+            witnessed,
             entries: TaskTracker::new(),
             ending: CancellationToken::new(),
             observed,
