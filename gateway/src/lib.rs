@@ -5,6 +5,7 @@
 //! - It never sees an identifier and never holds a key of a linkage domain.
 //! - A result is complete and receipted, or it is a refusal that names the department and the cause.
 //! - Whoever withdrew at another department, where the agreement says that it reaches this one, is in no row of what is joined.
+//! - Nothing is released under an agreement while the log has entries that a quorum of witnesses has not seen for longer than it allows.
 //! - Every number that reaches a caller passed `Protect`, or the agreement permits the use `output`.
 
 mod at_least;

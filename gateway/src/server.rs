@@ -110,7 +110,9 @@ async fn served(config: Config, stop: Stop) -> miette::Result<()> {
 /// The first entry of this run. A log that cannot be written does not keep the gateway from starting: it refuses every call,
 /// and says so.
 async fn begin(gateway: &Gateway) {
+    let quorum = gateway.witnessed.quorum();
     let entry = Entry::new("gateway.started").field("version", env!("CARGO_PKG_VERSION"));
+    let entry = entry.field("quorum", quorum.needed()).field("witnesses", quorum.witnesses());
     let entry = guard::in_force(entry, gateway.estate.now().guard.loaded().as_ref());
     if let Err(e) = gateway.log.append(entry).await {
         tracing::error!(cause = %e, source = ?std::error::Error::source(&e), "the access log cannot be written; every call is refused");

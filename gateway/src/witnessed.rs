@@ -103,6 +103,11 @@ impl Witnessed {
         self.looked().unwitnessed(Moment { wall: now, steady: Instant::now() })
     }
 
+    /// How many witnesses are needed.
+    pub(crate) fn quorum(&self) -> &Quorum {
+        &self.0.quorum
+    }
+
     /// Whether something may be released under these agreements now.
     ///
     /// # Errors

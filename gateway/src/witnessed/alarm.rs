@@ -40,7 +40,7 @@ impl Gateway {
                 let _ = tokio::time::timeout(LOOK, checkpoints.changed()).await;
                 let now = SystemTime::now();
                 let unwitnessed = gateway.witnessed.unwitnessed(now);
-                unlogged.add(alarm.turned(unwitnessed, gateway.witnessed.missing().is_some(), now, &gateway.witnessed.0.quorum));
+                unlogged.add(alarm.turned(unwitnessed, gateway.witnessed.missing().is_some(), now, gateway.witnessed.quorum()));
                 // What cannot be written now stays for the next time.
                 let _ = unlogged.write(&gateway.log).await;
                 if kept.elapsed() >= KEEP {
