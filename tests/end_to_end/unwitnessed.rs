@@ -85,7 +85,7 @@ async fn releases_stop_while_too_few_departments_see_the_log_though_the_one_that
     let asked = sandbox.log("dfe").into_iter().any(|entry| entry["query_id"] == id.as_str());
     assert!(!asked, "the department is not asked");
     refused(sandbox.client().await.explain(DFE).await, Code::Unwitnessed, "'opportunity'");
-    let why: Ran = command(["why", &id, "--log", sandbox.layout.gateway().join("log").to_str().unwrap()]).output().unwrap().into();
+    let why: Ran = command(["why", id.as_str(), "--log", sandbox.layout.gateway().join("log").to_str().unwrap()]).output().unwrap().into();
     assert!(why.text().contains("for more than 8 seconds"), "{}", why.text());
     let metrics = get(&endpoint(&sandbox.layout.gateway()), "/metrics").await.1;
     let seconds = metrics.lines().find_map(|line| line.strip_prefix("concordat_log_unwitnessed_seconds{log=\"access\"} "));
