@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -50,6 +50,8 @@ pub(crate) struct Shared {
     wake: Condvar,
     /// How many entries the latest checkpoint covers.
     size: AtomicU64,
+    /// The same, and when that checkpoint was published.
+    published: Mutex<(u64, Instant)>,
     pub(crate) health: Health,
     /// The latest checkpoint. Only changed under [`Shared::publishing`].
     checkpoint: watch::Sender<Arc<str>>,
@@ -102,6 +104,7 @@ impl Shared {
             pending: Mutex::new(Pending { last: size, ..Pending::default() }),
             wake: Condvar::new(),
             size: AtomicU64::new(size),
+            published: Mutex::new((size, Instant::now())),
             health: Health::default(),
             checkpoint: watch::Sender::new(checkpoint.into()),
             publishing: Mutex::new(()),
@@ -151,6 +154,10 @@ impl Shared {
         self.size.load(Ordering::Acquire)
     }
 
+    pub(crate) fn published(&self) -> (u64, Instant) {
+        *self.published.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The leaf hash of a recent entry.
     pub(crate) fn leaf(&self, number: u64) -> Option<Hash> {
         let pending = self.pending();
@@ -167,6 +174,7 @@ impl Shared {
         let _publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         self.disk.publish(&[(CHECKPOINT.to_owned(), text.clone().into_bytes())])?;
         self.size.store(size, Ordering::Release);
+        *self.published.lock().unwrap_or_else(PoisonError::into_inner) = (size, Instant::now());
         self.checkpoint.send_replace(text.into());
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::time::Instant;
 
 use chrono::{SecondsFormat, Utc};
 use tokio::sync::{oneshot, watch};
@@ -175,6 +176,13 @@ impl Log {
     #[must_use]
     pub fn size(&self) -> u64 {
         self.shared.size()
+    }
+
+    /// The same, and when that checkpoint was published, which is before anybody is told of it; for one that was there already, when the
+    /// log was opened.
+    #[must_use]
+    pub fn published(&self) -> (u64, Instant) {
+        self.shared.published()
     }
 
     /// The hashes that prove the entry at `index` (from 0) to be in the tree of `size` (RFC 6962, section 2.1.1). Blocks.

@@ -1,5 +1,6 @@
-//! What a program's log says of agreements and revoked keys that changed while it ran, and of what it saw for the first time.
+//! What a program's log says of agreements, purposes and revoked keys that changed while it ran, and of what it saw for the first time.
 
+use concordat_policy::purpose::Purpose;
 use concordat_policy::replaced::{Held, Replaced};
 use concordat_policy::seen::News;
 
@@ -17,6 +18,20 @@ impl From<&Replaced> for Entry {
                     .field("digest", digest(now))
                     .field("bound_before", binds(before))
                     .field("binds", binds(now))
+            }
+            Replaced::Purpose { id, before, now } => {
+                let parent = |of: &Option<Purpose>| of.as_ref().and_then(|of| of.parent.as_ref()).map(|parent| parent.as_str().to_owned());
+                let retired = |of: &Option<Purpose>| of.as_ref().is_some_and(|of| of.retired);
+                let title = |of: &Option<Purpose>| of.as_ref().map(|of| of.title.clone());
+                Self::new("purpose.replaced")
+                    .field("purpose", id.as_str())
+                    .field("was", before.is_some())
+                    .field("is", now.is_some())
+                    .field("parent_before", parent(before))
+                    .field("parent", parent(now))
+                    .field("retired_before", retired(before))
+                    .field("retired", retired(now))
+                    .field("other_title", before.is_some() && now.is_some() && title(before) != title(now))
             }
             Replaced::Revoked(key) => Self::new("key.revoked").field("key", key.as_str()),
             Replaced::Reinstated(key) => Self::new("key.reinstated").field("key", key.as_str()),

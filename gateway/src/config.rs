@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::issuers::{self, IssuerConfig, IssuerFile};
 use crate::limits::Settings;
+use crate::witnessed;
 
 /// The configuration, with its files read.
 pub struct Config {
@@ -26,6 +27,8 @@ pub struct Config {
     pub limits: Settings,
     /// `[guard]`, if there are guard rails.
     pub guard: Option<concordat_guard::Settings>,
+    /// `[witnesses]`.
+    pub(crate) witnesses: witnessed::Settings,
     /// `[operations]`.
     pub operations: Operations,
     /// `[telemetry]`.
@@ -51,6 +54,8 @@ struct File {
     nodes: NodesTls,
     orders: Orders,
     guard: Option<concordat_guard::Settings>,
+    #[serde(default)]
+    witnesses: witnessed::Settings,
     #[serde(default)]
     operations: Operations,
     #[serde(default)]
@@ -142,6 +147,7 @@ impl Config {
             estate: base.join(file.estate),
             limits: file.limits,
             guard: file.guard.map(|own| own.under(base)),
+            witnesses: file.witnesses,
             operations: file.operations,
             telemetry: file.telemetry,
             server_tls,

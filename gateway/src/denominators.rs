@@ -112,6 +112,7 @@ mod tests {
             agreement_digest: agreement.digest.clone(),
             minimum_subjects: agreement.minimum_subjects,
             disclosure: agreement.disclosure.clone(),
+            max_unwitnessed: agreement.max_unwitnessed,
             linkage: agreement.linkage.clone(),
             reached: false,
             dataset: agreement.dataset(&DatasetName::new(name(department), name(dataset))).unwrap().clone(),

@@ -6,6 +6,7 @@
 //! changes but for its guard rails; `Current` holds the one that counts now.
 
 mod current;
+mod differing;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -21,7 +22,7 @@ use crate::config::{read, report};
 use crate::plan;
 
 /// A department of the estate.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Department {
     /// Its name, the schema of its datasets in SQL.
@@ -38,7 +39,7 @@ pub struct Department {
 }
 
 /// A mission.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mission {
     /// Its name, the catalog of its datasets and views in SQL.
@@ -51,7 +52,7 @@ pub struct Mission {
 }
 
 /// An outcome view.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
     /// Its name, from the file's name.
     pub name: String,

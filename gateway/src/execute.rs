@@ -56,7 +56,7 @@ pub(crate) struct Protected {
 ///
 /// # Errors
 /// [`Code::Denied`] when an agreement left meanwhile; [`Code::Outdated`] where consent records as new as they must be were not applied;
-/// [`Code::LimitExceeded`] beyond memory, deadline or answer size; node refusals that name the department. Never a part.
+/// [`Code::Unwitnessed`] where too few witnesses have seen the log for too long; [`Code::LimitExceeded`] beyond memory, deadline or answer size; node refusals that name the department. Never a part.
 #[tracing::instrument(name = "execute", skip_all)]
 pub(crate) async fn execute(
     gateway: &Gateway,
@@ -70,7 +70,9 @@ pub(crate) async fn execute(
     estate.still(&texts, chrono::Utc::now())?;
     // It may have been replaced since the query was opened.
     gateway.estate.replaced.write(&gateway.log).await.map_err(unavailable)?;
-    let under = gateway.limits.under(&agreements_of(&estate, &plan)?, true)?;
+    let agreements = agreements_of(&estate, &plan)?;
+    gateway.witnessed.permits(&agreements)?;
+    let under = gateway.limits.under(&agreements, true)?;
     if let Some(out) = plan.rows_out() {
         gateway.limits.rows_out_left(&out.quotas)?;
     }

@@ -5,6 +5,7 @@
 //! - It never sees an identifier and never holds a key of a linkage domain.
 //! - A result is complete and receipted, or it is a refusal that names the department and the cause.
 //! - Whoever withdrew at another department, where the agreement says that it reaches this one, is in no row of what is joined.
+//! - Nothing is released under an agreement while the log has entries that a quorum of witnesses has not seen for longer than it allows.
 //! - Every number that reaches a caller passed `Protect`, or the agreement permits the use `output`.
 
 mod at_least;
@@ -34,6 +35,7 @@ mod server;
 mod service;
 mod tend;
 mod terms;
+mod witnessed;
 mod workers;
 
 use std::sync::Arc;
@@ -54,6 +56,7 @@ use observe::Observed;
 use plan::Engine;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use witnessed::{Quorum, Witnessed};
 use workers::Workers;
 
 /// Everything that answering needs.
@@ -66,6 +69,7 @@ struct Gateway {
     fetcher: Fetcher,
     courier: Courier,
     log: Log,
+    witnessed: Witnessed,
     /// Entries of the log that are not closed yet.
     entries: TaskTracker,
     /// Ready when the drain has ended: what still runs is to stop, and to say so.
@@ -84,6 +88,16 @@ impl Gateway {
         issuers.watch();
         let log = Log::open(&config.log, "concordat/gateway").map_err(|e| {
             miette!(help = "the folder must be writable, and no other gateway may use it", "{e}: {:?}", std::error::Error::source(&e))
+        })?;
+        let quorum = Quorum::of(&config.witnesses, &estate.now()).map_err(|e| {
+            miette!(help = "correct quorum in [witnesses], or leave it out: then a majority of the departments is needed", "{e}")
+        })?;
+        let witnessed = Witnessed::open(&log, &config.log, &config.state, quorum).map_err(|e| {
+            miette!(
+                help = "repair or remove it: without it nothing counts as seen by witnesses until they see the log again",
+                "{}: {e}",
+                config.state.join(witnessed::FILE).display()
+            )
         })?;
         let ledgers = Ledgers::open(&config.state, Some(log.clone())).map_err(|e| {
             miette!(
@@ -129,6 +143,7 @@ impl Gateway {
             fetcher,
             courier: Courier::new(&config.state),
             log,
+            witnessed,
             entries: TaskTracker::new(),
             ending: CancellationToken::new(),
             observed,

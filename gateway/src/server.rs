@@ -69,7 +69,7 @@ async fn served(config: Config, stop: Stop) -> miette::Result<()> {
     let metrics = Arc::clone(&gateway.observed.metrics);
     let bound = Bound::bind(listen, tls, operations, &state, Arc::clone(&metrics)).await?.ending(gateway.ending.clone());
     begin(&gateway).await;
-    let carrying = gateway.carry();
+    let (carrying, watching) = (gateway.carry(), gateway.watch_witnesses());
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<GatewayServer<Service>>().await;
     let flight = FlightServiceServer::new(Door::new(gateway.clone()).map_err(|e| miette!("{e}"))?)
@@ -102,7 +102,7 @@ async fn served(config: Config, stop: Stop) -> miette::Result<()> {
     let reloads = reloads(&gateway);
     let subject: Arc<dyn Subject> = Arc::new(Readiness(gateway.clone()));
     let served = bound.run(subject, reloads, stop, |incoming, stopping| router.serve_with_incoming_shutdown(incoming, stopping)).await;
-    drop((tending, carrying));
+    drop((tending, carrying, watching));
     gateway.drain().await;
     Ok(served?)
 }
@@ -110,7 +110,9 @@ async fn served(config: Config, stop: Stop) -> miette::Result<()> {
 /// The first entry of this run. A log that cannot be written does not keep the gateway from starting: it refuses every call,
 /// and says so.
 async fn begin(gateway: &Gateway) {
+    let quorum = gateway.witnessed.quorum();
     let entry = Entry::new("gateway.started").field("version", env!("CARGO_PKG_VERSION"));
+    let entry = entry.field("quorum", quorum.needed()).field("witnesses", quorum.witnesses());
     let entry = guard::in_force(entry, gateway.estate.now().guard.loaded().as_ref());
     if let Err(e) = gateway.log.append(entry).await {
         tracing::error!(cause = %e, source = ?std::error::Error::source(&e), "the access log cannot be written; every call is refused");
@@ -181,6 +183,10 @@ impl Subject for Readiness {
             }
             Vec::new()
         })
+    }
+
+    fn alarms(&self) -> BoxFuture<'_, Vec<Reason>> {
+        Box::pin(std::future::ready(self.0.witnessed.missing().into_iter().collect()))
     }
 
     fn departments(&self) -> BoxFuture<'_, Vec<Reachability>> {

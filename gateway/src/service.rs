@@ -161,6 +161,7 @@ impl Service {
             valid_until: a.valid_until.to_string(),
             minimum_subjects: a.minimum_subjects,
             disclosure: a.disclosure.in_words(),
+            max_unwitnessed: a.max_unwitnessed.to_string(),
         });
         shown.collect()
     }

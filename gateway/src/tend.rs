@@ -82,6 +82,7 @@ impl Gateway {
         if tokio::time::timeout(ENDING, self.entries.wait()).await.is_err() {
             tracing::error!(entries = self.entries.len(), "entries of the access log could not be closed in time");
         }
+        self.keep_witnessed().await;
         // What nodes do not take now lapses there by itself.
         self.fetcher.nodes.gave_back(TAKEN_BACK).await;
         let lost = self.recorded(self.limits.refusals.ended(Instant::now(), true)).await;

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
+use concordat_audit::Entry;
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Code, Name, Refusal};
 
@@ -26,9 +27,18 @@ impl Callers {
         Self { department, pins: RwLock::new(pins) }
     }
 
-    /// From now on takes the calls of these only, on open connections too.
-    pub fn replace(&self, pins: Pins) {
-        *self.pins.write().unwrap_or_else(PoisonError::into_inner) = pins;
+    /// From now on takes the calls of these only, on open connections too. Gives what the log needs to be told of it.
+    pub fn replace(&self, pins: Pins) -> Vec<Entry> {
+        let before = std::mem::replace(&mut *self.pins.write().unwrap_or_else(PoisonError::into_inner), pins.clone());
+        let roles = [("gateway", before.gateway, pins.gateway), ("administrator", before.administrators, pins.administrators)];
+        let differing = roles.iter().flat_map(|(role, before, now)| {
+            let role = *role;
+            let entry =
+                move |event, certificate: &Fingerprint| Entry::new(event).field("role", role).field("certificate", certificate.as_str());
+            let pinned = now.difference(before).map(move |certificate| entry("certificate.pinned", certificate));
+            pinned.chain(before.difference(now).map(move |certificate| entry("certificate.unpinned", certificate)))
+        });
+        differing.collect()
     }
 
     fn pins(&self) -> RwLockReadGuard<'_, Pins> {
@@ -82,7 +92,11 @@ mod tests {
             assert_eq!(callers.administrator(other).unwrap_err().code, Code::Unauthenticated);
         }
         let renewed = Fingerprint::of(b"g2");
-        callers.replace(pins(&renewed));
+        let entry =
+            |event, certificate: &Fingerprint| Entry::new(event).field("role", "gateway").field("certificate", certificate.as_str());
+        let told = callers.replace(pins(&renewed));
+        assert_eq!(told, [entry("certificate.pinned", &renewed), entry("certificate.unpinned", &gateway)]);
+        assert!(callers.replace(pins(&renewed)).is_empty(), "what stays is not told");
         assert_eq!(callers.gateway(Some(renewed.clone())), Ok(renewed));
         assert_eq!(callers.gateway(Some(gateway)).unwrap_err().code, Code::Unauthenticated);
     }

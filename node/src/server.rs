@@ -101,7 +101,7 @@ pub async fn serve(node: Arc<Node>, listen: Listen, stop: Stop) -> Result<(), Se
     reloads.add("pinned certificates", vec![config.clone()], move || {
         let pins = Pins::read(&config)?;
         let now = format!("{} of the gateway, {} of administrators", pins.gateway.len(), pins.administrators.len());
-        pinned.callers.replace(pins);
+        pinned.replaced.add(pinned.callers.replace(pins));
         Ok(now)
     });
     let papers = Arc::clone(&node);

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `/livez` | the process answers | |
 //! | `/readyz` | it can do its work | why not, as JSON; also while it drains |
+//! | `/readyz/alarms` | nothing needs attention | something does, though calls are answered; as JSON |
 //! | `/readyz/departments` | every department's node answers | some do not; both list all, as JSON |
 //! | `/readyz/departments/<id>` | this one answers | it does not |
 //! | `/metrics` | Prometheus text | |
@@ -52,6 +53,7 @@ impl Endpoint {
         let routes = Router::new()
             .route("/livez", get(async || "ok\n"))
             .route("/readyz", get(readyz))
+            .route("/readyz/alarms", get(alarms))
             .route("/readyz/departments", get(departments))
             .route("/readyz/departments/{id}", get(department))
             .route("/metrics", get(metrics_text))
@@ -73,6 +75,11 @@ async fn readyz(State(asked): State<Arc<Asked>>) -> Response {
     }
     let reasons = asked.readiness.reasons().await;
     answer(reasons.is_empty(), &json!({ "ready": reasons.is_empty(), "reasons": reasons }))
+}
+
+async fn alarms(State(asked): State<Arc<Asked>>) -> Response {
+    let alarms = asked.readiness.alarms().await;
+    answer(alarms.is_empty(), &json!({ "alarms": alarms }))
 }
 
 async fn departments(State(asked): State<Arc<Asked>>) -> Response {

@@ -3,7 +3,7 @@
 //! ```text
 //! settings ─▶ telemetry ─▶ listener (TLS that reloads, admission) ─▶ calls (span, count) ─▶ the program's own services
 //!                 └ reloads: files, SIGHUP      └ drain: stop accepting ─▶ let calls end ─▶ cut
-//! endpoint: /livez · /readyz · /readyz/departments · /metrics         check: ok | warn | FAIL, each with cause and remedy
+//! endpoint: /livez · /readyz · …/alarms · …/departments · /metrics    check: ok | warn | FAIL, each with cause and remedy
 //! ```
 //!
 //! Invariants

@@ -15,7 +15,7 @@ const DEPARTMENTS: Duration = Duration::from_secs(10);
 /// Why a server cannot do its work.
 #[derive(Debug, Clone, Serialize)]
 pub struct Reason {
-    /// Which part: `log`, `ledger`, `issuers`, `drain`.
+    /// Which part: `log`, `ledger`, `issuers`, `drain`, `witnesses`.
     pub what: &'static str,
     /// Why.
     pub cause: String,
@@ -39,6 +39,11 @@ pub trait Subject: Send + Sync + 'static {
     /// Everything that keeps it from its work now.
     fn reasons(&self) -> BoxFuture<'_, Vec<Reason>>;
 
+    /// What needs somebody's attention though it works.
+    fn alarms(&self) -> BoxFuture<'_, Vec<Reason>> {
+        Box::pin(std::future::ready(Vec::new()))
+    }
+
     /// Each department's node; empty for a program that calls none.
     fn departments(&self) -> BoxFuture<'_, Vec<Reachability>> {
         Box::pin(std::future::ready(Vec::new()))
@@ -49,16 +54,21 @@ pub trait Subject: Send + Sync + 'static {
 pub(crate) struct Readiness {
     subject: std::sync::Arc<dyn Subject>,
     own: Cached<Vec<Reason>>,
+    alarms: Cached<Vec<Reason>>,
     departments: Cached<Vec<Reachability>>,
 }
 
 impl Readiness {
     pub(crate) fn new(subject: std::sync::Arc<dyn Subject>) -> Self {
-        Self { subject, own: Cached::new(OWN), departments: Cached::new(DEPARTMENTS) }
+        Self { subject, own: Cached::new(OWN), alarms: Cached::new(OWN), departments: Cached::new(DEPARTMENTS) }
     }
 
     pub(crate) async fn reasons(&self) -> Vec<Reason> {
         self.own.value(|| self.subject.reasons()).await
+    }
+
+    pub(crate) async fn alarms(&self) -> Vec<Reason> {
+        self.alarms.value(|| self.subject.alarms()).await
     }
 
     pub(crate) async fn departments(&self) -> Vec<Reachability> {

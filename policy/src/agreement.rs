@@ -15,7 +15,8 @@ use sha2::{Digest as _, Sha256};
 
 use self::file::File;
 pub use self::rows::{Condition, Test};
-pub use self::terms::{ConsentAge, Limits, WithdrawalReach};
+pub(crate) use self::terms::in_words;
+pub use self::terms::{ConsentAge, Limits, MaxUnwitnessed, WithdrawalReach};
 use crate::coded::Coded;
 use crate::column::{ColumnRule, LINKED, SUBJECT, Use};
 pub use crate::fingerprint::{Fingerprint, hex};
@@ -210,6 +211,8 @@ pub struct Agreement {
     pub withdrawals: WithdrawalReach,
     /// Where a withdrawal reaches other parties' data: how old what a party recorded may be when a query does not read its data.
     pub max_consent_age: ConsentAge,
+    /// For how long the gateway's log may have entries that too few witnesses have seen while something is released.
+    pub max_unwitnessed: MaxUnwitnessed,
     /// How pseudonyms are made.
     pub linkage: Linkage,
     /// The parties.
@@ -283,6 +286,9 @@ mod tests {
     fn a_good_document_is_read_and_its_digest_is_of_its_bytes() {
         let agreement = Agreement::parse(GOOD).unwrap();
         assert_eq!((agreement.datasets.len(), agreement.minimum_subjects, agreement.linkage.epoch_days), (2, 10, 90));
+        assert_eq!(agreement.max_unwitnessed.to_string(), "4 hours");
+        let stated = Agreement::parse(&GOOD.replacen("id = \"one\"", "id = \"one\"\nmax_unwitnessed = \"90s\"", 1)).unwrap();
+        assert_eq!(stated.max_unwitnessed.to_string(), "90 seconds");
         assert_ne!(Agreement::parse(&format!("{GOOD}\n")).unwrap().digest, agreement.digest, "a byte more is another agreement");
     }
 
@@ -300,7 +306,7 @@ mod tests {
         assert!(draft.valid_until < NaiveDate::from_ymd_opt(2001, 1, 1).unwrap());
         let fields = "id title mission purposes valid_from valid_until review_on benefits minimum_subjects limits requests_per_minute \
                       objective retention impact_assessment contact \
-                      concurrent_queries rows_per_day releases_per_day withdrawals max_consent_age linkage keyholder epoch_days rotation party department signing_key linkage_key recipient \
+                      concurrent_queries rows_per_day releases_per_day withdrawals max_consent_age max_unwitnessed linkage keyholder epoch_days rotation party department signing_key linkage_key recipient \
                       organisation roles dataset name identifier type pattern uses basis power honours_objections consent_text columns \
                       disclosure dominance largest share p_percent round_to complement homogeneous zeros margins perturbation variance most \
                       classification values rows is is_not is_in at_least at_most more_than less_than known_to linked listed coded row_level over";
@@ -385,6 +391,9 @@ mod tests {
             ("id = \"one\"", "id = \"one\"\nwithdrawals = \"every_department\"", 2, "expected `own_department` or `all_parties`"),
             ("id = \"one\"", "id = \"one\"\nwithdrawals = \"all_parties\"\nmax_consent_age = \"2d\"", 3, "an age is 1 second"),
             ("id = \"one\"", "id = \"one\"\nmax_consent_age = \"5m\"", 2, "says nothing unless withdrawals reach"),
+            ("id = \"one\"", "id = \"one\"\nmax_unwitnessed = \"0s\"", 2, "max_unwitnessed is 1 second"),
+            ("id = \"one\"", "id = \"one\"\nmax_unwitnessed = \"25h\"", 2, "max_unwitnessed is 1 second"),
+            ("id = \"one\"", "id = \"one\"\nmax_unwitnessed = 4", 2, "invalid type"),
             ("id = \"one\"", "id = \"one\"\nlimits = { releases_per_day = 0 }", 2, "a limit of 0"),
             (
                 "id = \"one\"",

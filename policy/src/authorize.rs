@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
-use crate::agreement::Linkage;
+use crate::agreement::{Linkage, MaxUnwitnessed};
 use crate::column::{ColumnUses, SUBJECT, Use};
 use crate::{Agreement, Cause, Code, Dataset, DatasetName, Disclosure, Name, PurposeTree, Refusal, Signatures};
 
@@ -48,6 +48,8 @@ pub struct DatasetPermit {
     pub minimum_subjects: u32,
     /// The other disclosure rules.
     pub disclosure: Disclosure,
+    /// For how long the gateway's log may have entries that too few witnesses have seen while its data is released.
+    pub max_unwitnessed: MaxUnwitnessed,
     /// How its pseudonyms are made.
     pub linkage: Linkage,
     /// Whether choices that other parties recorded reach it.
@@ -115,6 +117,7 @@ pub fn authorize(
                 agreement_digest: agreement.digest.clone(),
                 minimum_subjects: agreement.minimum_subjects,
                 disclosure: agreement.disclosure.clone(),
+                max_unwitnessed: agreement.max_unwitnessed,
                 linkage: agreement.linkage.clone(),
                 reached: agreement.reaching(dataset).next().is_some(),
                 dataset: dataset.clone(),

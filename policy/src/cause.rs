@@ -5,9 +5,12 @@
 //! identifier too.
 
 use std::fmt;
+use std::time::Duration;
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::agreement::in_words;
 use crate::{DatasetName, Name, Use};
 
 /// The smallest cause. `Display` is the sentence of the refusal; `Serialize` is what the log keeps.
@@ -86,6 +89,17 @@ pub enum Cause {
         #[serde(default)]
         failed: bool,
     },
+    /// Too few witnesses have seen the gateway's log for longer than an agreement allows: its departments' rule.
+    Unwitnessed {
+        /// The agreement: the strictest of those that are used.
+        agreement: Name,
+        /// The departments that signed it.
+        departments: Vec<Name>,
+        /// How long it allows, in seconds.
+        max_unwitnessed_seconds: u64,
+        /// Since when the log has entries that a quorum has not seen.
+        since: DateTime<Utc>,
+    },
 }
 
 /// A guard rail, and where it stands.
@@ -111,6 +125,7 @@ impl Cause {
             Self::Signature { .. } => "signature",
             Self::Rule { .. } => "rule",
             Self::Guard { .. } => "guard",
+            Self::Unwitnessed { .. } => "unwitnessed",
         }
     }
 
@@ -127,6 +142,7 @@ impl Cause {
             },
             Self::Guard { department: Some(department), .. } => Some(department.to_string()),
             Self::Rule { .. } | Self::Guard { department: None, .. } => Some("the gateway".into()),
+            Self::Unwitnessed { departments, .. } => Some(departments.iter().map(Name::as_str).collect::<Vec<_>>().join(", ")),
             Self::Hidden { .. } | Self::Purpose { .. } => None,
         }
     }
@@ -172,6 +188,17 @@ impl fmt::Display for Cause {
                     Some(Rail { id, file }) => write!(f, "the guard rail '{id}' of {whose} ({file}) forbids this request"),
                 }
             }
+            Self::Unwitnessed { agreement, departments, max_unwitnessed_seconds, since } => {
+                let departments: Vec<&str> = departments.iter().map(Name::as_str).collect();
+                write!(
+                    f,
+                    "the gateway's access log has entries since {} that too few witnesses have seen, and the agreement '{agreement}' of {} lets \
+                     nothing be released when it is so for more than {}",
+                    since.to_rfc3339_opts(SecondsFormat::Secs, true),
+                    departments.join(", "),
+                    in_words(Duration::from_secs(*max_unwitnessed_seconds)),
+                )
+            }
         }
     }
 }
@@ -201,6 +228,12 @@ mod tests {
             Cause::Hidden { column: None },
             Cause::Guard { department: None, rail: None, failed: false },
             Cause::Guard { department: Some(name("dwp")), rail, failed: true },
+            Cause::Unwitnessed {
+                agreement: name("one"),
+                departments: vec![name("dfe"), name("dwp")],
+                max_unwitnessed_seconds: 90,
+                since: "2026-06-01T12:00:00Z".parse().unwrap(),
+            },
         ] {
             assert_eq!(toml::from_str::<Cause>(&toml::to_string(&cause).unwrap()).unwrap(), cause);
         }

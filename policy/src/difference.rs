@@ -154,6 +154,7 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, Said> {
         limits,
         withdrawals,
         max_consent_age,
+        max_unwitnessed,
         linkage,
         parties,
         recipients,
@@ -194,6 +195,7 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, Said> {
         // Whom a choice reaches is taken out of more data.
         ("withdrawals", Some(withdrawals.to_string()), Measure::Least(reach.into())),
         ("max_consent_age", reach.then(|| max_consent_age.to_string()), Measure::Most(max_consent_age.duration().as_secs())),
+        ("max_unwitnessed", Some(max_unwitnessed.to_string()), Measure::Most(max_unwitnessed.duration().as_secs())),
         ("keyholder", Some(linkage.keyholder.to_string()), Measure::Words),
         // One person's pseudonyms match for as long.
         ("epoch_days", Some(linkage.epoch_days.to_string()), Measure::Most(linkage.epoch_days.into())),

@@ -68,6 +68,13 @@ pub fn describe(agreement: &Agreement) -> String {
         line("limits", stated.join(", "));
     }
     line(
+        "unwitnessed",
+        format!(
+            "nothing is released while the gateway's log has entries that too few witnesses have seen for more than {}",
+            agreement.max_unwitnessed
+        ),
+    );
+    line(
         "withdrawals",
         match agreement.withdrawals {
             WithdrawalReach::OwnDepartment => {

@@ -37,6 +37,7 @@ pub mod signature;
 pub mod succession;
 #[cfg(test)]
 mod testing;
+pub mod witnessed;
 
 pub use agreement::{Agreement, Basis, Dataset};
 pub use authorize::{Caller, DatasetPermit, Permit, authorize};

@@ -36,6 +36,8 @@ pub enum Code {
     NodeRefused,
     /// A department's consent records, as new as they must be, could not be applied.
     Outdated,
+    /// Too few witnesses have seen the access log for longer than an agreement allows.
+    Unwitnessed,
     /// A stated limit (memory, rows, time, size) was reached.
     LimitExceeded,
     /// The caller cancelled, or left.
@@ -48,7 +50,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, for tables and tests.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Unauthenticated,
         Self::Denied,
         Self::Invalid,
@@ -60,6 +62,7 @@ impl Code {
         Self::NodeFaulty,
         Self::NodeRefused,
         Self::Outdated,
+        Self::Unwitnessed,
         Self::LimitExceeded,
         Self::Cancelled,
         Self::LogUnavailable,
@@ -81,6 +84,7 @@ impl Code {
             Self::NodeFaulty => "node_faulty",
             Self::NodeRefused => "node_refused",
             Self::Outdated => "outdated",
+            Self::Unwitnessed => "unwitnessed",
             Self::LimitExceeded => "limit_exceeded",
             Self::Cancelled => "cancelled",
             Self::LogUnavailable => "log_unavailable",

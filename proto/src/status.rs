@@ -17,6 +17,7 @@
 //! | `not_offered` | UNIMPLEMENTED | 22 | 0A000 | an operation of the protocol that the service does not have |
 //! | `cancelled` | CANCELLED | 23 | 57014 | the caller cancelled, or left before the answer began |
 //! | `outdated` | FAILED_PRECONDITION | 24 | YD002 | a department's consent records, as new as they must be, could not be applied |
+//! | `unwitnessed` | FAILED_PRECONDITION | 25 | YD003 | too few witnesses have seen the access log for longer than an agreement allows |
 //!
 //! The code itself, the SQLSTATE, the department and the query id travel as metadata, so that nobody parses sentences. Flight SQL
 //! has no field for a SQLSTATE, and ADBC's driver leaves its own at `00000`; it hands every metadata entry on as a detail of the
@@ -82,6 +83,9 @@ pub const fn row(code: Code) -> Row {
         Code::NotOffered => (tonic::Code::Unimplemented, 22, "0A000", "an operation of the protocol that the service does not have"),
         Code::Outdated => {
             (tonic::Code::FailedPrecondition, 24, "YD002", "a department's consent records, as new as they must be, could not be applied")
+        }
+        Code::Unwitnessed => {
+            (tonic::Code::FailedPrecondition, 25, "YD003", "too few witnesses have seen the access log for longer than an agreement allows")
         }
         Code::Cancelled => (tonic::Code::Cancelled, 23, "57014", "the caller cancelled, or left before the answer began"),
     };

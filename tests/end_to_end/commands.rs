@@ -156,10 +156,16 @@ async fn the_catalogue_finds_a_code_and_says_whom_to_ask() {
     assert!(datasets[0]["freshness"].as_str().unwrap().ends_with('Z'));
     assert_eq!(datasets[0]["columns"][0]["classification"], "personal");
     assert_eq!(json["agreements"][0]["id"], "opportunity");
+    assert_eq!(json["agreements"][0]["max_unwitnessed"], "4 hours");
     let whole = run(&sandbox, &["catalogue"]).text();
-    for word in
-        ["Mission opportunity", "opportunity_by_region", "dwp.claims.months_claiming", "data-sharing@dsit.example", "in force until"]
-    {
+    for word in [
+        "Mission opportunity",
+        "opportunity_by_region",
+        "dwp.claims.months_claiming",
+        "data-sharing@dsit.example",
+        "in force until",
+        "4 hours",
+    ] {
         assert!(whole.contains(word), "{word}: {whole}");
     }
     // Not for this purpose: no search finds it, and what is nowhere looks the same.

@@ -54,6 +54,7 @@ async fn a_permitted_query_is_explained_without_an_order_and_why_says_the_same_a
     assert_eq!((&rule["rule"], &rule["subjects"], &rule["agreements"]), (&json!("minimum_subjects"), &json!(10), &json!(["opportunity"])));
     let table = explained["tables"].as_array().unwrap().iter().find(|t| t["dataset"] == "dfe.attainment").unwrap();
     assert_eq!(table["basis_text"], "Digital Economy Act 2017 s.35");
+    assert_eq!(table["max_unwitnessed"], "4 hours");
     let column = table["columns"].as_array().unwrap().iter().find(|c| c["name"] == "attainment8").unwrap();
     assert_eq!((&column["needs"], &column["granted"]), (&json!(["aggregate"]), &json!(["aggregate", "filter"])));
     // No department was asked anything for it.
@@ -65,6 +66,7 @@ async fn a_permitted_query_is_explained_without_an_order_and_why_says_the_same_a
     for text in ["Digital Economy Act 2017 s.35", "May we use what you told us about your wellbeing"] {
         assert!(told.contains(text), "the power, and what people were asked: {told}");
     }
+    assert!(told.contains("log unwitnessed for at most") && told.contains("4 hours"), "{told}");
     let told: Vec<&str> = told.lines().take_while(|line| !line.is_empty()).collect();
     assert_eq!(told[0], "permitted for the purpose 'opportunity.measure' in the mission 'opportunity'");
     assert!(told.contains(&"dhsc.health under the agreement 'opportunity': people agreed"), "{told:?}");

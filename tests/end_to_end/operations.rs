@@ -4,7 +4,7 @@
 mod certificates;
 mod checks;
 mod telemetry;
-mod watch;
+pub mod watch;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;

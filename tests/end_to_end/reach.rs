@@ -21,7 +21,7 @@ use crate::sandbox::{Sandbox, refused};
 const HEALTH: &str = "SELECT count(*) AS n FROM dhsc.health";
 const THREE: &str = "SELECT count(DISTINCT a.subject) AS n, count(h.subject) AS h, count(c.subject) AS c FROM dfe.attainment a \
                      LEFT JOIN dhsc.health h ON h.subject = a.subject LEFT JOIN dwp.claims c ON c.subject = a.subject";
-const PARTIES: [&str; 5] = ["dbt", "dfe", "dhsc", "dsit", "dwp"];
+pub const PARTIES: [&str; 5] = ["dbt", "dfe", "dhsc", "dsit", "dwp"];
 
 /// Has every copy of an agreement say that withdrawals reach all parties' data.
 pub fn reaching(layout: &Layout, agreement: &str, age: &str) {

@@ -225,6 +225,23 @@ async fn cosignatures_are_kept_though_the_log_goes_on() {
     assert_eq!(open(folder.path()).size(), 4);
 }
 
+#[tokio::test]
+async fn a_checkpoint_was_published_before_anybody_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = Instant::now();
+    let log = open(folder.path());
+    let (size, opened) = log.published();
+    assert!(size == 0 && opened >= before);
+    let mut told = log.checkpoints();
+    append(&log, 2).await;
+    tokio::time::timeout(Duration::from_secs(10), told.wait_for(|text| text.contains("\n2\n"))).await.unwrap().unwrap();
+    let now = Instant::now();
+    let (size, published) = log.published();
+    assert!(size == 2 && opened < published && published <= now);
+    log.add_cosignatures(&log.checkpoint(), "— witness.example AAAA\n").unwrap();
+    assert_eq!(log.published(), (2, published), "more signatures are no other checkpoint");
+}
+
 /// The root that a leaf and its audit path give (RFC 9162, section 2.1.3.2).
 fn climb(leaf: Hash, index: u64, size: u64, path: &[Hash]) -> Hash {
     let (mut at, mut last, mut hash) = (index, size - 1, leaf);

@@ -68,10 +68,7 @@ fn text(catalogue: &CatalogueResponse, with_values: bool) -> String {
     );
     add(&["dataset", "agreement", "identifier", "minimum", "data of"], catalogue.datasets.iter().map(dataset_row).collect());
     add(&["column", "type", "uses", "meaning"], columns(catalogue).map(|(d, c)| column_row(d, c)).collect());
-    add(
-        &["agreement", "title", "in force until"],
-        catalogue.agreements.iter().map(|a| vec![a.id.clone(), a.title.clone(), a.valid_until.clone()]).collect(),
-    );
+    add(&["agreement", "title", "in force until", "log unwitnessed for at most"], catalogue.agreements.iter().map(agreement_row).collect());
     add(&["rule for numbers", "of the agreements"], rule_rows(&catalogue.agreements));
     add(
         &["department", "title", "who to ask"],
@@ -103,6 +100,11 @@ fn dataset_row(dataset: &Dataset) -> Vec<String> {
         dataset.minimum_subjects.to_string(),
         freshness(dataset).unwrap_or_default(),
     ]
+}
+
+fn agreement_row(agreement: &Agreement) -> Vec<String> {
+    let Agreement { id, title, valid_until, max_unwitnessed, .. } = agreement;
+    [id, title, valid_until, max_unwitnessed].map(String::clone).to_vec()
 }
 
 /// Each rule once, with the agreements that have it.
@@ -165,7 +167,10 @@ fn to_json(catalogue: &CatalogueResponse) -> Value {
     });
     let agreements = catalogue.agreements.iter().map(|a| {
         let (until, minimum) = (&a.valid_until, a.minimum_subjects);
-        json!({ "id": a.id, "title": a.title, "valid_until": until, "minimum_subjects": minimum, "disclosure": a.disclosure })
+        json!({
+            "id": a.id, "title": a.title, "valid_until": until, "minimum_subjects": minimum, "disclosure": a.disclosure,
+            "max_unwitnessed": a.max_unwitnessed,
+        })
     });
     let departments = catalogue
         .departments

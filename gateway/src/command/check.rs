@@ -17,6 +17,7 @@ use crate::estate::{Estate, forgotten};
 use crate::fetch::{Ledgers, Nodes};
 use crate::guard;
 use crate::issuers::Issuers;
+use crate::witnessed::Quorum;
 
 /// Checks what `path` names.
 pub(super) async fn check(path: &Path) -> Report {
@@ -48,6 +49,10 @@ pub(super) async fn check(path: &Path) -> Report {
                     }
                     guard_rails(&mut report, &config, &estate);
                     signatures(&mut report, &estate, chrono::Utc::now());
+                    match Quorum::of(&config.witnesses, &estate) {
+                        Ok(quorum) => report.ok(format!("witnesses: {quorum}")),
+                        Err(e) => report.fail("witnesses", &e.to_string(), "correct quorum in [witnesses], or leave it out"),
+                    }
                     waiting(&mut report, &config.state);
                     departments(&mut report, &config, &estate).await;
                 }

@@ -23,7 +23,7 @@ use concordat_policy::{Agreement, Code, Name, Refusal};
 use concordat_proto::signature::{files, kept};
 use tokio::sync::watch;
 
-use super::{Department, Estate};
+use super::{Department, Estate, differing};
 use crate::config::report;
 use crate::fetch::leaves;
 use crate::guard;
@@ -76,7 +76,7 @@ impl Estate {
 
     fn copies(&self, now: DateTime<Utc>) -> Copies {
         let binds = |agreement: &Agreement| self.signatures.lacking(agreement, now).is_empty();
-        Copies::of(&self.agreements, &self.signatures, binds)
+        Copies::of(&self.agreements, &self.signatures, &self.purposes, binds)
     }
 }
 
@@ -201,6 +201,7 @@ impl Current {
         let now = Utc::now();
         let before = self.now();
         self.replaced.add(before.copies(now).replaced_by(&next.copies(now)).iter().map(Entry::from));
+        self.replaced.add(differing::entries(&before, &next));
         self.replaced.add(guard::replaced(before.guard.loaded().as_ref(), next.guard.loaded().as_ref()));
         self.now.send_replace(Arc::new(next));
     }

@@ -45,6 +45,7 @@ fn of_table(table: &Table, decision: &Decision, permit: &Permit) -> Option<v1::E
         columns: of_columns(decision.uses_of(table), agreed),
         rows: table.rows.clone().unwrap_or_default(),
         coded: table.coded.clone().unwrap_or_default(),
+        max_unwitnessed: agreed.max_unwitnessed.to_string(),
     })
 }
 

@@ -36,7 +36,10 @@ pub(crate) async fn explain(gateway: &Gateway, caller: Caller, statement: &State
     let permitted = match judged.await {
         Ok(Judged { permit, plan, .. }) => {
             let estate = gateway.estate.now();
-            let under = agreements_of(&estate, &plan).and_then(|agreements| gateway.limits.under(&agreements, false));
+            let under = agreements_of(&estate, &plan).and_then(|agreements| {
+                gateway.witnessed.permits(&agreements)?;
+                gateway.limits.under(&agreements, false)
+            });
             under.and_then(|_| Permitted::of(permit, &plan, &query_id))
         }
         Err(refusal) => Err(refusal),

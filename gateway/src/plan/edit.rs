@@ -98,9 +98,12 @@ fn ways(refusal: &Refusal) -> Option<(Target, Vec<Way>)> {
             (Target::Named(name), vec![LeaveOut, DropConditions])
         }
         Cause::Rule { .. } => (Target::Anything, std::iter::once(Average).chain(singles()).collect()),
-        Cause::Hidden { column: None } | Cause::Known { .. } | Cause::Purpose { .. } | Cause::Signature { .. } | Cause::Guard { .. } => {
-            return None;
-        }
+        Cause::Hidden { column: None }
+        | Cause::Known { .. }
+        | Cause::Purpose { .. }
+        | Cause::Signature { .. }
+        | Cause::Guard { .. }
+        | Cause::Unwitnessed { .. } => return None,
     })
 }
 

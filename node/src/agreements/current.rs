@@ -93,5 +93,5 @@ impl Current {
 
 fn copies(agreements: &Agreements, now: DateTime<Utc>) -> Copies {
     let binds = |agreement: &Agreement| agreements.bound(agreement, now).is_ok();
-    Copies::of(agreements.iter(), &agreements.signatures, binds)
+    Copies::of(agreements.iter(), &agreements.signatures, agreements.purposes(), binds)
 }

@@ -191,7 +191,7 @@ fn note(paths: &Paths, event: &'static str, agreement: &Agreement) -> miette::Re
     noted(paths, Note::new(event).field("agreement", agreement.id.as_str()).field("agreement_digest", agreement.digest.as_str()))
 }
 
-fn noted(paths: &Paths, note: Note) -> miette::Result<()> {
+pub(super) fn noted(paths: &Paths, note: Note) -> miette::Result<()> {
     private::folder(&paths.state).into_diagnostic().wrap_err("the state folder cannot be used")?;
     let consent = Consent::open(&paths.state, paths.department.clone()).into_diagnostic()?;
     consent.ledger().note(&[note]).into_diagnostic().wrap_err("it cannot be recorded, so nothing was done")

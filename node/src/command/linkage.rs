@@ -18,8 +18,10 @@ use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
 
 use super::agreement::held;
+use super::inbox::noted;
 use super::{eprint, print};
 use crate::config::{self, Config, Paths};
+use crate::consent::journal::Note;
 use crate::linkage::{self, KEYPAIR, Keypair, Shown};
 use crate::private;
 
@@ -201,11 +203,15 @@ fn protect(args: &ProtectArgs) -> miette::Result<()> {
     let remedy = "name the configuration by which it was encrypted with --before; nothing was changed";
     let renewed = at_rest.renewed(&before, KEYPAIR, &text).map_err(|e| fault(e.to_string(), remedy))?;
     let changed = usize::from(renewed.is_some());
-    if let Some(renewed) = renewed {
-        let readable = at_rest.open(KEYPAIR, &renewed).is_ok_and(|text| Keypair::from_hex(text.trim()).is_some());
+    if let Some(renewed) = &renewed {
+        let readable = at_rest.open(KEYPAIR, renewed).is_ok_and(|text| Keypair::from_hex(text.trim()).is_some());
         if !readable {
             return Err(fault("is not a raw X25519 private key as 64 hex digits".into(), "restore it; nothing was changed").into());
         }
+    }
+    // The log is to have it whatever becomes of it.
+    noted(&paths, Note::new("linkage.protected").field("way", at_rest.title()))?;
+    if let Some(renewed) = renewed {
         private::replace(place, renewed.as_bytes()).map_err(|e| fault(format!("cannot be written: {e}"), "run this as the node's user"))?;
     }
     let domains = linkage::protect(&paths.state, &at_rest, &before).into_diagnostic()?;

@@ -27,7 +27,7 @@ pub(super) const SCHEMA: &str = "
 const AT_ONCE: i64 = 1000;
 
 /// The events that commands note, as the log names them.
-const EVENTS: [&str; 10] = [
+const EVENTS: [&str; 11] = [
     "consent.recorded",
     "consent.imported",
     "consent.shown",
@@ -38,6 +38,7 @@ const EVENTS: [&str; 10] = [
     "agreement.proposed",
     "agreement.countersigned",
     "agreement.discarded",
+    "linkage.protected",
 ];
 
 /// What a command did. Never holds an identifier.

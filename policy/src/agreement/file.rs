@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use super::rows::{ConditionFile, MAX_CONDITIONS};
 use super::{
-    Agreement, Basis, ConsentAge, Dataset, FLOOR_OF_MINIMUM_SUBJECTS, Fingerprint, Limits, Linkage, LinkedIdentifier, Party, Recipient,
-    WithdrawalReach, column_name_ok, disclosed,
+    Agreement, Basis, ConsentAge, Dataset, FLOOR_OF_MINIMUM_SUBJECTS, Fingerprint, Limits, Linkage, LinkedIdentifier, MaxUnwitnessed,
+    Party, Recipient, WithdrawalReach, column_name_ok, disclosed,
 };
 use crate::column::{ColumnRule, LINKED, SUBJECT, Use};
 use crate::identifier::{IdentifierSpec, IdentifierType};
@@ -51,6 +51,8 @@ pub(super) struct File {
     withdrawals: WithdrawalReach,
     #[serde(default)]
     max_consent_age: Option<ConsentAge>,
+    #[serde(default)]
+    max_unwitnessed: MaxUnwitnessed,
     linkage: Linkage,
     #[serde(default)]
     party: Vec<Party>,
@@ -217,6 +219,7 @@ impl File {
             limits: self.limits,
             withdrawals: self.withdrawals,
             max_consent_age: self.max_consent_age.unwrap_or_default(),
+            max_unwitnessed: self.max_unwitnessed,
             linkage: self.linkage,
             parties: self.party,
             recipients: self.recipient,

@@ -54,21 +54,10 @@ impl Default for ConsentAge {
 }
 
 impl ConsentAge {
-    const MOST: u64 = 24 * 3600;
-
     /// The age that is written so.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-        let unit = match unit {
-            "s" => 1,
-            "m" => 60,
-            "h" => 3600,
-            _ => return None,
-        };
-        let plain = number.bytes().all(|b| b.is_ascii_digit());
-        let seconds = number.parse::<u64>().ok().filter(|_| plain)?.checked_mul(unit)?;
-        (1..=Self::MOST).contains(&seconds).then(|| Self(Duration::from_secs(seconds)))
+        parse(text).map(Self)
     }
 
     /// The same as a time.
@@ -79,14 +68,8 @@ impl ConsentAge {
 }
 
 impl fmt::Display for ConsentAge {
-    /// `90 seconds`, `15 minutes`, `1 hour`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (number, unit) = match self.0.as_secs() {
-            seconds if seconds % 3600 == 0 => (seconds / 3600, "hour"),
-            seconds if seconds % 60 == 0 => (seconds / 60, "minute"),
-            seconds => (seconds, "second"),
-        };
-        write!(f, "{number} {unit}{}", if number == 1 { "" } else { "s" })
+        f.write_str(&in_words(self.0))
     }
 }
 
@@ -95,6 +78,71 @@ impl<'de> Deserialize<'de> for ConsentAge {
         let text = String::deserialize(deserializer)?;
         Self::parse(&text).ok_or_else(|| D::Error::custom("an age is 1 second to 24 hours, written \"90s\", \"15m\" or \"2h\""))
     }
+}
+
+/// For how long the gateway's log may have entries that too few witnesses have seen while something is released: as [`ConsentAge`] is
+/// written, 4 hours where the agreement says nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MaxUnwitnessed(Duration);
+
+impl Default for MaxUnwitnessed {
+    fn default() -> Self {
+        Self(Duration::from_secs(4 * 3600))
+    }
+}
+
+impl MaxUnwitnessed {
+    /// The time that is written so.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        parse(text).map(Self)
+    }
+
+    /// The same as a time.
+    #[must_use]
+    pub fn duration(self) -> Duration {
+        self.0
+    }
+}
+
+impl fmt::Display for MaxUnwitnessed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&in_words(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for MaxUnwitnessed {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| D::Error::custom("max_unwitnessed is 1 second to 24 hours, written \"90s\", \"15m\" or \"2h\""))
+    }
+}
+
+/// The longest time that an agreement may state here, in seconds.
+const MOST: u64 = 24 * 3600;
+
+/// A time from 1 second to [`MOST`].
+fn parse(text: &str) -> Option<Duration> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let unit = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return None,
+    };
+    let plain = number.bytes().all(|b| b.is_ascii_digit());
+    let seconds = number.parse::<u64>().ok().filter(|_| plain)?.checked_mul(unit)?;
+    (1..=MOST).contains(&seconds).then(|| Duration::from_secs(seconds))
+}
+
+/// `90 seconds`, `15 minutes`, `1 hour`.
+pub(crate) fn in_words(time: Duration) -> String {
+    let (number, unit) = match time.as_secs() {
+        seconds if seconds % 3600 == 0 => (seconds / 3600, "hour"),
+        seconds if seconds % 60 == 0 => (seconds / 60, "minute"),
+        seconds => (seconds, "second"),
+    };
+    format!("{number} {unit}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
@@ -112,9 +160,11 @@ mod tests {
         ] {
             let age = ConsentAge::parse(text).unwrap();
             assert_eq!((age.duration().as_secs(), age.to_string().as_str()), (seconds, words));
+            let unwitnessed = MaxUnwitnessed::parse(text).unwrap();
+            assert_eq!((unwitnessed.duration(), unwitnessed.to_string()), (age.duration(), age.to_string()));
         }
         for bad in ["", "s", "15", "0m", "25h", "-1m", "+1m", "1.5h", "1d", "15 m", "99999999999999999999h", "15\u{b5}", "\u{b5}m"] {
-            assert_eq!(ConsentAge::parse(bad), None, "{bad}");
+            assert_eq!((ConsentAge::parse(bad), MaxUnwitnessed::parse(bad)), (None, None), "{bad}");
         }
     }
 }

@@ -129,6 +129,20 @@ fn how_far_a_withdrawal_reaches_is_wider_or_narrower() {
 }
 
 #[test]
+fn a_log_that_may_go_unseen_for_longer_is_wider() {
+    let with = |time: &str| AGREEMENT.replacen("mission = \"m\"", &format!("mission = \"m\"\nmax_unwitnessed = \"{time}\""), 1);
+    insta::assert_snapshot!(between(AGREEMENT, &with("5h")), @r#"
+    Terms:
+      max_unwitnessed: "4 hours" became "5 hours" (wider)
+    "#);
+    insta::assert_snapshot!(between(AGREEMENT, &with("90s")), @r#"
+    Terms:
+      max_unwitnessed: "4 hours" became "90 seconds" (narrower)
+    "#);
+    insta::assert_snapshot!(between(AGREEMENT, &with("240m")), @"Both say the same.");
+}
+
+#[test]
 fn rules_of_single_rows_are_told() {
     let output = AGREEMENT.replace("\"group_by\", \"filter\"", "\"group_by\", \"filter\", \"output\"");
     let with = |row_level: &str| output.replacen("[dataset.columns]\n", &format!("row_level = {row_level}\n[dataset.columns]\n"), 1);

@@ -65,6 +65,7 @@ disclosure = { dominance = { largest = 1, share = 80 }, round_to = 3, zeros = "s
 limits = { requests_per_minute = 5, rows_per_day = 7, releases_per_day = 9 }
 withdrawals = "all_parties"
 max_consent_age = "15m"
+max_unwitnessed = "90m"
 linkage = { keyholder = "dfe", epoch_days = 90 }
 
 [[party]]

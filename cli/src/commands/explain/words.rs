@@ -34,8 +34,9 @@ fn of_permitted(purpose: &str, permitted: &Permitted) -> Result<String> {
     }
     let mut text = lines.join("\n");
     text.push_str(&format!("\n{}", table::Table::of(&["column", "needs", "the agreement grants"], rows).text(out::colour())));
-    let bases = permitted.tables.iter().map(|table| vec![table.dataset.clone(), one_line(&table.basis_text)]).collect();
-    text.push_str(&format!("\n{}", table::Table::of(&["dataset", "power, or what people were asked"], bases).text(out::colour())));
+    let base = |table: &ExplainedTable| vec![table.dataset.clone(), one_line(&table.basis_text), one_line(&table.max_unwitnessed)];
+    let titles = ["dataset", "power, or what people were asked", "log unwitnessed for at most"];
+    text.push_str(&format!("\n{}", table::Table::of(&titles, permitted.tables.iter().map(base).collect()).text(out::colour())));
     let asked = permitted.requests.iter().map(request::row).collect();
     let titles = ["node", "dataset", "columns beside the pseudonym", "rows", "parts"];
     text.push_str(&format!("\n{}", table::Table::of(&titles, asked).text(out::colour())));
@@ -149,6 +150,7 @@ fn permitted_json(permitted: &Permitted) -> Result<Value> {
             "basis_text": table.basis_text,
             "rows": Some(&table.rows).filter(|rows| !rows.is_empty()),
             "coded": Some(&table.coded).filter(|coded| !coded.is_empty()),
+            "max_unwitnessed": table.max_unwitnessed,
             "columns": table.columns.iter().map(column).collect::<Vec<_>>(),
         }));
     }

@@ -3,6 +3,7 @@
 use concordat_policy::agreement::{DRAFT, Fingerprint};
 
 use super::*;
+use crate::consent::Consent;
 use crate::fixture::{World, agreement_text, name as named};
 
 fn next(text: &str, keyholder: &str) -> (String, Agreement) {
@@ -83,4 +84,8 @@ fn keys_are_shown_by_their_domains_and_encrypted_on_demand() {
     protect(&ProtectArgs { config: config.clone(), before: Some(world.path("node.toml.old")) }).unwrap();
     assert!(shown(Config::load(&config).unwrap()).contains(&domain.to_string()));
     assert!(Config::load(&world.path("node.toml.old")).is_err());
+    let consent = Consent::open(&world.path("state"), Config::load(&config).unwrap().department).unwrap();
+    let noted = consent.ledger().notes(None).unwrap().into_iter().filter_map(|(_, entry)| entry.get("way").cloned());
+    let noted: Vec<_> = noted.collect();
+    assert!(noted.len() == 2 && noted.iter().all(|way| way.as_str().unwrap().contains("passphrase")), "for the log: {noted:?}");
 }

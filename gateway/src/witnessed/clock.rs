@@ -1,0 +1,200 @@
+//! Since when a log has entries that no quorum of witnesses has seen: moments in, a time out.
+//!
+//! ```text
+//! published 3 ──▶ published 7 ──▶ published 9          unwitnessed since 3 was published
+//!          └ a quorum has seen 3                       unwitnessed since 7 was published
+//!                                └ a quorum has seen 9 witnessed: nothing is counted until the next is published
+//! ```
+//!
+//! Entries that nobody has seen yet do not begin the time anew. Both clocks count, each where the other fails: the steady one does not
+//! go back and rests while the machine sleeps, the wall's goes back and does not rest. The longer time counts.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant, SystemTime};
+
+/// The most checkpoints that are told apart. Those beyond count as one: unseen since the first of them, until the last one is seen.
+const APART: usize = 4096;
+
+/// A moment, by both clocks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) wall: SystemTime,
+    pub(super) steady: Instant,
+}
+
+impl Moment {
+    pub(super) fn now() -> Self {
+        Self { wall: SystemTime::now(), steady: Instant::now() }
+    }
+
+    /// The moment at which the steady clock stood so; the wall's is taken to have run evenly since.
+    pub(super) fn at(self, steady: Instant) -> Self {
+        let ago = self.steady.saturating_duration_since(steady);
+        Self { wall: self.wall.checked_sub(ago).unwrap_or(self.wall), steady }
+    }
+
+    /// Where the steady clock stood when the wall's stood at `wall`; `None` for a time to come: then the wall's has gone back.
+    pub(super) fn steady_at(self, wall: SystemTime) -> Option<Instant> {
+        self.steady.checked_sub(self.wall.duration_since(wall).ok()?)
+    }
+
+    fn until(self, now: Self) -> Duration {
+        let steady = now.steady.saturating_duration_since(self.steady);
+        steady.max(now.wall.duration_since(self.wall).unwrap_or_default())
+    }
+}
+
+/// A checkpoint that no quorum has seen, or several.
+#[derive(Debug)]
+struct Unseen {
+    /// How many entries the last one covers, and when it was published.
+    size: u64,
+    until: Instant,
+    /// When the first was.
+    since: Moment,
+}
+
+/// What a quorum has seen of a log, and what it has not.
+#[derive(Debug)]
+pub(super) struct Clock {
+    seen: u64,
+    unseen: VecDeque<Unseen>,
+}
+
+impl Clock {
+    /// Of a log of which a quorum has seen so many entries.
+    pub(super) fn new(seen: u64) -> Self {
+        Self { seen, unseen: VecDeque::new() }
+    }
+
+    /// How many entries a quorum has seen.
+    pub(super) fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// A checkpoint over `size` entries was published at `until`; the first of them that is new here, at `since`.
+    pub(super) fn published(&mut self, size: u64, until: Instant, since: Moment) {
+        if size <= self.unseen.back().map_or(self.seen, |last| last.size) {
+            return;
+        }
+        let full = self.unseen.len() >= APART;
+        match self.unseen.back_mut().filter(|_| full) {
+            Some(last) => (last.size, last.until) = (size, until),
+            None => self.unseen.push_back(Unseen { size, until, since }),
+        }
+    }
+
+    /// A quorum has seen everything that was published until then.
+    pub(super) fn witnessed(&mut self, then: Instant) {
+        while let Some(first) = self.unseen.pop_front_if(|first| first.until <= then) {
+            self.seen = first.size;
+        }
+    }
+
+    /// For how long there have been entries that no quorum has seen.
+    pub(super) fn unwitnessed(&self, now: Moment) -> Duration {
+        self.unseen.front().map_or(Duration::ZERO, |first| first.since.until(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// Both clocks `seconds` after they began.
+    fn at(base: Moment, seconds: u64) -> Moment {
+        Moment { wall: base.wall + s(seconds), steady: base.steady + s(seconds) }
+    }
+
+    enum Step {
+        /// A checkpoint over so many entries is published.
+        Published(u64, u64),
+        /// A quorum has seen the one that was published then.
+        Seen(u64),
+    }
+    use Step::{Published, Seen};
+
+    #[test]
+    fn the_oldest_entry_that_no_quorum_has_seen_counts() {
+        let base = Moment::now();
+        // Steps by the second at which they happen, when it is asked, and what it tells: how long, how many entries were seen.
+        for (what, steps, asked, expected) in [
+            ("an empty log", &[][..], 100, (0, 0)),
+            ("the first entry", &[Published(1, 10)], 100, (90, 0)),
+            ("more entries begin nothing anew", &[Published(1, 10), Published(2, 20), Published(9, 99)], 100, (90, 0)),
+            ("all is seen", &[Published(1, 10), Published(2, 20), Seen(20)], 100, (0, 2)),
+            ("the rest counts from its own time", &[Published(1, 10), Published(2, 20), Published(3, 30), Seen(10)], 100, (80, 1)),
+            ("an idle log that was seen is not asked again", &[Published(1, 10), Seen(10)], 1_000_000, (0, 1)),
+            ("after long idleness the new entry counts", &[Published(1, 10), Seen(10), Published(2, 900_000)], 900_007, (7, 1)),
+            ("what was seen before it was published", &[Published(1, 10), Seen(9)], 100, (90, 0)),
+            ("late news of an old checkpoint", &[Published(1, 10), Published(2, 20), Seen(20), Published(3, 30), Seen(10)], 31, (1, 2)),
+            ("a checkpoint that is told twice", &[Published(1, 10), Seen(10), Published(1, 50)], 100, (0, 1)),
+            ("more signatures, no more entries", &[Published(1, 10), Published(1, 20), Seen(10)], 100, (0, 1)),
+        ] {
+            let mut clock = Clock::new(0);
+            for step in steps {
+                match *step {
+                    Published(size, then) => clock.published(size, at(base, then).steady, at(base, then)),
+                    Seen(then) => clock.witnessed(at(base, then).steady),
+                }
+            }
+            let (unwitnessed, seen) = expected;
+            assert_eq!((clock.unwitnessed(at(base, asked)), clock.seen()), (s(unwitnessed), seen), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_or_sleeps_makes_no_time_shorter() {
+        let base = at(Moment::now(), 0);
+        let mut clock = Clock::new(0);
+        clock.published(1, base.steady, base);
+        let now = at(base, 100);
+        for (what, moment, expected) in [
+            ("both", now, s(100)),
+            ("the wall's went back", Moment { wall: base.wall - s(7200), ..now }, s(100)),
+            ("the machine slept", Moment { steady: base.steady + s(3), ..now }, s(100)),
+            ("the wall's went ahead", Moment { wall: base.wall + s(7200), ..now }, s(7200)),
+        ] {
+            assert_eq!(clock.unwitnessed(moment), expected, "{what}");
+        }
+        assert_eq!(now.steady_at(base.wall + s(40)), Some(base.steady + s(40)));
+        assert_eq!(now.steady_at(now.wall), Some(now.steady));
+        assert_eq!(now.steady_at(now.wall + s(1)), None, "a time to come");
+        let earlier = now.at(base.steady + s(60));
+        assert_eq!((earlier.wall, earlier.steady), (base.wall + s(60), base.steady + s(60)));
+    }
+
+    #[test]
+    fn what_was_there_at_the_start_counts_from_when_it_was_logged() {
+        let start = Moment::now();
+        let mut clock = Clock::new(3);
+        clock.published(5, start.steady, Moment { wall: start.wall - s(3600), ..start });
+        assert_eq!((clock.unwitnessed(at(start, 5)), clock.seen()), (s(3605), 3));
+        // A log whose last entries lie in the future of a clock that went back: from now on.
+        let mut ahead = Clock::new(3);
+        ahead.published(5, start.steady, Moment { wall: start.wall + s(3600), ..start });
+        assert_eq!(ahead.unwitnessed(at(start, 5)), s(5));
+        clock.witnessed(start.steady);
+        assert_eq!((clock.unwitnessed(at(start, 9)), clock.seen()), (Duration::ZERO, 5));
+    }
+
+    #[test]
+    fn beyond_what_is_told_apart_nothing_counts_as_seen_too_early() {
+        let base = Moment::now();
+        let mut clock = Clock::new(0);
+        let most = APART as u64;
+        for n in 1..=most + 10 {
+            clock.published(n, at(base, n).steady, at(base, n));
+        }
+        assert_eq!(clock.unseen.len(), APART);
+        clock.witnessed(at(base, most + 9).steady);
+        assert_eq!((clock.seen(), clock.unwitnessed(at(base, most + 20))), (most - 1, s(20)), "the last ones are one");
+        clock.published(most + 11, at(base, most + 11).steady, at(base, most + 11));
+        clock.witnessed(at(base, most + 10).steady);
+        assert_eq!((clock.seen(), clock.unwitnessed(at(base, most + 20))), (most + 10, s(9)));
+    }
+}
