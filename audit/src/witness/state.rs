@@ -1,0 +1,117 @@
+//! What a witness remembers: one file, replaced as a whole, with its own SHA-256 as first line.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::checkpoint::SignedCheckpoint;
+use crate::note::VerifierKey;
+
+/// The file.
+pub(super) const STATE: &str = "witness.state";
+
+/// The largest state that is read, in bytes.
+const LARGEST: u64 = 64 << 20;
+
+/// One log and what was cosigned of it.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) key: VerifierKey,
+    pub(super) latest: SignedCheckpoint,
+    /// Those before it, the newest last, each of another size.
+    pub(super) earlier: Vec<SignedCheckpoint>,
+    /// The time of the last cosignature.
+    pub(super) time: u64,
+}
+
+impl Known {
+    /// What is earlier once `next` is the latest.
+    pub(super) fn earlier(&self, next: &SignedCheckpoint) -> Vec<SignedCheckpoint> {
+        let mut earlier = self.earlier.clone();
+        if self.latest.checkpoint().size != next.checkpoint().size {
+            earlier.push(self.latest.clone());
+        }
+        let most = earlier.len().saturating_sub(super::EARLIER);
+        earlier.split_off(most)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    key: String,
+    checkpoint: String,
+    earlier: Vec<String>,
+    time: u64,
+}
+
+/// Waits until nobody else uses the folder.
+pub(super) fn lock(folder: &Path) -> io::Result<File> {
+    let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(folder.join("witness.lock"))?;
+    lock.lock()?;
+    Ok(lock)
+}
+
+/// The state in `folder`. Each checkpoint is verified again.
+pub(super) fn read(folder: &Path) -> io::Result<Vec<Known>> {
+    let path = folder.join(STATE);
+    let damaged = |what: &str| {
+        let next = "restore it from a copy, never from nothing: this witness would cosign a fork";
+        io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}; {next}", path.display()))
+    };
+    let size = fs::metadata(&path).map_err(|e| if e.kind() == io::ErrorKind::NotFound { damaged("it is missing") } else { e })?.len();
+    if size > LARGEST {
+        return Err(damaged("it is longer than 64 MiB"));
+    }
+    let text = fs::read_to_string(&path).map_err(|e| match e.kind() {
+        io::ErrorKind::InvalidData => damaged("it was changed or torn"),
+        _ => e,
+    })?;
+    let body = text.split_once('\n').filter(|(digest, body)| *digest == hex(body.as_bytes())).map(|(_, body)| body);
+    let stored: Vec<Stored> = body.and_then(|body| serde_json::from_str(body).ok()).ok_or_else(|| damaged("it was changed or torn"))?;
+    let known = stored.into_iter().map(|stored| {
+        let key = VerifierKey::parse(&stored.key).map_err(|e| damaged(&e.to_string()))?;
+        let open = |text: &String| SignedCheckpoint::open(text.as_bytes(), &key).map_err(|e| damaged(&e.to_string()));
+        let (latest, earlier) = (open(&stored.checkpoint)?, stored.earlier.iter().map(open).collect::<io::Result<_>>()?);
+        Ok(Known { latest, earlier, time: stored.time, key })
+    });
+    known.collect()
+}
+
+/// Makes the state durable.
+pub(super) fn write(folder: &Path, known: &[Known]) -> io::Result<()> {
+    let text = |checkpoint: &SignedCheckpoint| checkpoint.note().to_string();
+    let stored: Vec<Stored> = known
+        .iter()
+        .map(|known| Stored {
+            key: known.key.to_string(),
+            checkpoint: text(&known.latest),
+            earlier: known.earlier.iter().map(text).collect(),
+            time: known.time,
+        })
+        .collect();
+    let body = serde_json::to_string(&stored)?;
+    replace(folder, STATE, format!("{}\n{body}", hex(body.as_bytes())).as_bytes())
+}
+
+pub(super) fn exists(folder: &Path) -> bool {
+    folder.join(STATE).symlink_metadata().is_ok()
+}
+
+/// Writes a file of mode 0600 durably, as a whole or not at all.
+pub(super) fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let new = folder.join(format!("{name}.new"));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&new, folder.join(name))?;
+    File::open(folder)?.sync_all()
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
