@@ -18,6 +18,7 @@
 mod keys;
 mod request;
 mod state;
+mod told;
 
 use std::cmp::Ordering;
 use std::fs;
@@ -32,6 +33,7 @@ use state::Known;
 
 pub use keys::{KeyError, Keys};
 pub use request::{AddCheckpoint, RequestError};
+pub use told::Told;
 
 /// The most files of evidence of forks, and of rollbacks; beyond that, alarms only.
 const MOST: (usize, usize) = (1000, 100);
@@ -39,8 +41,9 @@ const MOST: (usize, usize) = (1000, 100);
 /// How many checkpoints that were cosigned before the latest are remembered.
 const EARLIER: usize = 32;
 
-/// The file of the private key.
+/// The file of the private key, and of the public one.
 const KEY: &str = "witness.key";
+const PUBLIC: &str = "witness.vkey";
 
 /// Why a checkpoint is not cosigned.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -208,6 +211,10 @@ impl Witness {
             return Err(damaged(format!("it is not the key of the witness '{name}'")));
         }
         state::read(folder)?;
+        let told = format!("{}\n", signer.key());
+        if fs::read_to_string(folder.join(PUBLIC)).ok().as_deref() != Some(&told) {
+            state::replace(folder, PUBLIC, told.as_bytes())?;
+        }
         Ok(Self { folder: folder.to_owned(), signer })
     }
 
@@ -319,6 +326,18 @@ impl Witness {
         }
         state::replace(&self.folder, name, evidence.as_bytes())?;
         Ok(path)
+    }
+}
+
+/// The key that verifies what the witness in `folder` cosigns; `None` before its first start. Blocks.
+///
+/// # Errors
+/// When the file cannot be read or holds no key.
+pub fn public(folder: &Path) -> io::Result<Option<VerifierKey>> {
+    match fs::read_to_string(folder.join(PUBLIC)) {
+        Ok(text) => VerifierKey::parse(text.trim_end()).map(Some).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
     }
 }
 

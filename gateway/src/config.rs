@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::issuers::{self, IssuerConfig, IssuerFile};
 use crate::limits::Settings;
+use crate::witness::{Outside, WitnessFile};
 
 /// The configuration, with its files read.
 pub struct Config {
@@ -35,6 +36,8 @@ pub struct Config {
     /// What nodes see, and the authority by which nodes are judged.
     pub(crate) client_tls: Files,
     pub(crate) order_key: SigningKey,
+    /// Outside witnesses of the access log: `[[witness]]`.
+    pub(crate) witnesses: Vec<Outside>,
     pub(crate) issuers: Vec<IssuerConfig>,
 }
 
@@ -55,6 +58,8 @@ struct File {
     operations: Operations,
     #[serde(default)]
     telemetry: Telemetry,
+    #[serde(default)]
+    witness: Vec<WitnessFile>,
     issuer: Vec<IssuerFile>,
 }
 
@@ -125,6 +130,7 @@ impl Config {
         if let Some((keys, cause, remedy)) = file.operations.wrong().or_else(|| file.telemetry.wrong()) {
             return Err(report(path, &text, &[Problem::at(&keys.join("."), cause, remedy)]));
         }
+        let witnesses = witnesses(&file.witness).map_err(|problem| report(path, &text, &[problem]))?;
         let (server_tls, client_tls) = file.identities(base);
         let order_path = base.join(&file.orders.key);
         let order_key = SigningKey::from_pem(&secret(&order_path)?).ok_or_else(|| {
@@ -147,9 +153,23 @@ impl Config {
             server_tls,
             client_tls,
             order_key,
+            witnesses,
             issuers,
         })
     }
+}
+
+/// Checks outside witnesses. Two of one name would be one in a note.
+fn witnesses(files: &[WitnessFile]) -> Result<Vec<Outside>, Problem> {
+    let mut checked: Vec<Outside> = Vec::new();
+    for file in files {
+        let one = file.check()?;
+        if checked.iter().any(|other| other.key.name() == one.key.name() || other.key.public() == one.key.public()) {
+            return Err(Problem::at(one.key.name(), "is named twice among the witnesses, by its name or its key", "name each once"));
+        }
+        checked.push(one);
+    }
+    Ok(checked)
 }
 
 /// Reads a text file.

@@ -34,6 +34,8 @@ mod server;
 mod service;
 mod tend;
 mod terms;
+mod witness;
+mod witnessed;
 mod workers;
 
 use std::sync::Arc;
@@ -54,6 +56,8 @@ use observe::Observed;
 use plan::Engine;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use witness::Witnesses;
+use witnessed::Witnessed;
 use workers::Workers;
 
 /// Everything that answering needs.
@@ -66,6 +70,9 @@ struct Gateway {
     fetcher: Fetcher,
     courier: Courier,
     log: Log,
+    witnesses: Witnesses,
+    /// Since when a quorum of witnesses has seen the log.
+    witnessed: Witnessed,
     /// Entries of the log that are not closed yet.
     entries: TaskTracker,
     /// Ready when the drain has ended: what still runs is to stop, and to say so.
@@ -95,6 +102,13 @@ impl Gateway {
         let nodes = Nodes::new(&estate.now().departments, config.client_tls, ledgers)?;
         let cores = std::thread::available_parallelism().map_or(2, |n| u32::try_from(n.get()).unwrap_or(2));
         let observed = Observed::new();
+        let witnesses = Witnesses::open(&config.state, config.witnesses, &observed.metrics).map_err(|e| {
+            miette!(
+                help = "restore the folder from a copy: begun anew, this witness would cosign other histories",
+                "{}: {e}",
+                witness::folder(&config.state).display()
+            )
+        })?;
         let most_rows = config.limits.release_rows;
         let fetcher = Fetcher {
             nodes,
@@ -129,6 +143,8 @@ impl Gateway {
             fetcher,
             courier: Courier::new(&config.state),
             log,
+            witnesses,
+            witnessed: Witnessed::default(),
             entries: TaskTracker::new(),
             ending: CancellationToken::new(),
             observed,

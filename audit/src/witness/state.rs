@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -102,11 +102,16 @@ pub(super) fn exists(folder: &Path) -> bool {
     folder.join(STATE).symlink_metadata().is_ok()
 }
 
-/// Writes a file of mode 0600 durably, as a whole or not at all.
+/// Writes a file of mode 0600 durably, as a whole or not at all. It belongs to its folder's owner, so that a program can read what a
+/// command wrote as another user.
 pub(super) fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let new = folder.join(format!("{name}.new"));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     file.write_all(bytes)?;
+    let owner = fs::metadata(folder)?;
+    if owner.uid() != file.metadata()?.uid() {
+        fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+    }
     file.sync_all()?;
     fs::rename(&new, folder.join(name))?;
     File::open(folder)?.sync_all()

@@ -64,6 +64,7 @@ fn what_continues_is_cosigned_and_remembered_across_restarts() {
         drop(witness);
         witness = world.open().unwrap();
         assert_eq!((witness.key().to_string(), world.size()), (key, Some(size as u64)));
+        assert_eq!(public(world.folder.path()).unwrap().as_ref(), Some(witness.key()));
         known = size;
     }
     let mut note = Note::parse(world.checkpoint(100, &world.leaves).as_bytes()).unwrap();
@@ -127,8 +128,8 @@ fn what_does_not_continue_is_refused_with_the_specified_code() {
         assert_eq!(evidence.is_some(), misconduct.is_some() && misconduct != unproven, "{case}");
         if let Some(evidence) = evidence {
             let evidence: serde_json::Value = serde_json::from_slice(&fs::read(evidence).unwrap()).unwrap();
-            let [known, sent] = ["known", "sent"]
-                .map(|side| SignedCheckpoint::open(evidence[side].as_str().unwrap().as_bytes(), world.log.key()).unwrap());
+            let [known, sent] =
+                ["known", "sent"].map(|side| SignedCheckpoint::open(evidence[side].as_str().unwrap().as_bytes(), world.log.key()).unwrap());
             let (known, sent) = (known.checkpoint(), sent.checkpoint());
             assert!(misconduct != forks || (known.size == sent.size && known.root != sent.root), "{case}: it proves a fork");
         }
@@ -216,7 +217,10 @@ fn a_log_has_one_key_until_somebody_has_it_forgotten() {
     let restored = World { log: Signer::generate(ORIGIN, Algorithm::Ed25519).unwrap(), ..World::new().0 };
     let anew = restored.request(0, 10);
     let refused = witness.add_checkpoint(ORIGIN, restored.log.key(), &anew, 2).unwrap_err();
-    assert_eq!((refused.status(), refused.alarm.map(|alarm| (alarm.misconduct, alarm.sizes))), (403, Some((Misconduct::OtherKey, (40, 10)))));
+    assert_eq!(
+        (refused.status(), refused.alarm.map(|alarm| (alarm.misconduct, alarm.sizes))),
+        (403, Some((Misconduct::OtherKey, (40, 10))))
+    );
     for (origin, key) in [("concordat/dwp/node", world.log.key()), (ORIGIN, witness.key())] {
         assert_eq!(witness.add_checkpoint(origin, key, &world.request(40, 41), 2).unwrap_err().status(), 404);
     }
