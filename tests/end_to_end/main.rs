@@ -59,3 +59,4 @@ mod store;
 mod succession;
 mod travelling;
 mod veto;
+mod witness;

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tonic::{Response, Status};
 
 use super::tally::Who;
-use super::{AGAIN, Given, LOOK, Published, TRIES, log_of, next, now, witness_of};
+use super::{AGAIN, Given, LOOK, Published, SETTLE, TRIES, log_of, next, now, witness_of};
 use crate::Gateway;
 use crate::fetch::{CONTROL_TIMEOUT, failed, faulty, timeout};
 
@@ -60,14 +60,16 @@ pub(super) async fn follow(
     given: mpsc::Sender<Given>,
 ) {
     let mut node = Followed { department, known: 0, handed: None };
-    let (mut cosigned, mut pause) = (None, AGAIN.0);
-    while next(&mut rounds, LOOK).await {
+    let (mut cosigned, mut pause, mut look) = (None, AGAIN.0, LOOK);
+    while next(&mut rounds, look).await {
+        // What the node writes while it answers is under its next checkpoint: it is looked at until it rests.
+        look = LOOK;
         let round = rounds.borrow_and_update().clone();
         let mut again: Option<Duration> = None;
         if let Some(round) = round.filter(|round| cosigned != Some(round.size)) {
             match node.cosign(&gateway, &round).await {
                 Ok(line) => {
-                    cosigned = Some(round.size);
+                    (cosigned, look) = (Some(round.size), SETTLE);
                     gateway.witnesses.alarm(node.department.as_str(), "own", false);
                     gateway.witnesses.told.settled(&witness_of(&node.department));
                     let by = Who::Department(node.department.clone());
@@ -86,7 +88,8 @@ pub(super) async fn follow(
             }
         }
         match node.own(&gateway).await {
-            Ok(()) => {}
+            Ok(false) => {}
+            Ok(true) => look = SETTLE,
             Err(Trouble::NotOffered) => again = Some(LOOK),
             Err(Trouble::Told) => again = again.or(Some(pause)),
             Err(Trouble::Refused(refusal)) => {
@@ -183,8 +186,8 @@ impl Followed {
         gateway.tell(&witness, refusal.code.as_str(), refusal, entry).await;
     }
 
-    /// Cosigns the node's own log, where it has grown.
-    async fn own(&mut self, gateway: &Arc<Gateway>) -> Result<(), Trouble> {
+    /// Cosigns the node's own log. Whether it had grown.
+    async fn own(&mut self, gateway: &Arc<Gateway>) -> Result<bool, Trouble> {
         let (origin, mut client) = (log_of(&self.department), self.client(gateway)?);
         let name = origin.clone();
         let before = gateway.aside(move |gateway| known(&gateway.witnesses.folder, &name)).await?.map_err(Refusal::internal)?;
@@ -196,7 +199,7 @@ impl Followed {
         let key = VerifierKey::parse(&answer.log_key).map_err(|e| wrong(e.to_string()))?;
         let same = before.is_some_and(|(known, checkpoint)| known == key && checkpoint == shown);
         if same && self.handed == Some(shown.size) {
-            return Ok(());
+            return Ok(false);
         }
         let asked = AddCheckpoint::read(known_size.min(shown.size), &answer.proof, answer.checkpoint.clone());
         let asked = asked.map_err(|e| wrong(e.to_string()))?;
@@ -205,9 +208,9 @@ impl Followed {
         let cosigned = match outcome {
             Ok(cosigned) => cosigned,
             // One that was cosigned before: another answer is on its way, or the log went back to it and has not grown since.
-            Err(Refused { reason: Reason::Conflict { .. }, alarm: None }) => return Ok(()),
+            Err(Refused { reason: Reason::Conflict { .. }, alarm: None }) => return Ok(false),
             Err(Refused { reason: Reason::Unavailable(source), .. }) => return Err(Refusal::internal(source).into()),
-            Err(Refused { alarm: Some(alarm), reason }) => return self.distrust(gateway, &alarm, &reason).await,
+            Err(Refused { alarm: Some(alarm), reason }) => return Err(self.distrust(gateway, &alarm, &reason).await),
             Err(Refused { reason, .. }) => return Err(wrong(reason.to_string()).into()),
         };
         if gateway.fetcher.nodes.trust(&self.department) {
@@ -222,11 +225,11 @@ impl Followed {
         let cosignature = cosigned.cosignature.to_string();
         self.call(client.cosigned(CosignedRequest { checkpoint: answer.checkpoint, cosignature, witness_key })).await?;
         self.handed = Some(shown.size);
-        Ok(())
+        Ok(true)
     }
 
     /// A log that was forked or rolled back: nothing of this department is used until a person knows why.
-    async fn distrust(&self, gateway: &Gateway, alarm: &Alarm, reason: &Reason) -> Result<(), Trouble> {
+    async fn distrust(&self, gateway: &Gateway, alarm: &Alarm, reason: &Reason) -> Trouble {
         let (known, shown) = alarm.sizes;
         let kind = alarm.misconduct.as_str();
         let what = format!("shows an access log that does not continue what this gateway cosigned ({kind}: {known} entries, now {shown})");
@@ -241,6 +244,6 @@ impl Followed {
             .field("size", shown)
             .field("evidence_kept", alarm.evidence.is_some());
         gateway.tell(&alarm.origin, kind, &refusal, entry).await;
-        Err(Trouble::Told)
+        Trouble::Told
     }
 }
