@@ -142,7 +142,7 @@ pub struct Refused {
     #[source]
     pub reason: Reason,
     /// For people.
-    pub alarm: Option<Alarm>,
+    pub alarm: Option<Box<Alarm>>,
 }
 
 impl Refused {
@@ -245,7 +245,7 @@ impl Witness {
         if let Some(log) = log.filter(|log| log.key != *key) {
             let sizes = (log.latest.checkpoint().size, sent.checkpoint().size);
             let alarm = Alarm { origin: origin.to_owned(), misconduct: Misconduct::OtherKey, sizes, evidence: None };
-            return Err(Refused { reason: Reason::OtherKey { known: log.key.to_string() }, alarm: Some(alarm) });
+            return Err(Refused { reason: Reason::OtherKey { known: log.key.to_string() }, alarm: Some(Box::new(alarm)) });
         }
         self.judge(log, &sent, request)?;
         // A clock that goes back does not make a later statement the earlier one.
@@ -278,17 +278,17 @@ impl Witness {
         };
         let known = log.latest.checkpoint();
         let size = known.size;
-        let contradicted = match new.size.cmp(&size) {
-            Ordering::Greater => None,
-            Ordering::Equal => Some(&log.latest).filter(|known| known.checkpoint().root != new.root),
-            Ordering::Less => match log.earlier.iter().find(|earlier| earlier.checkpoint().size == new.size) {
-                Some(same) if same.checkpoint().root == new.root => return Err(Reason::Conflict { size }.into()),
-                Some(other) => Some(other),
-                None => return Err(self.refused(log, &log.latest, sent, Misconduct::Rollback)),
-            },
-        };
-        if let Some(other) = contradicted {
-            return Err(self.refused(log, other, sent, Misconduct::Fork));
+        match new.size.cmp(&size) {
+            Ordering::Greater => {}
+            Ordering::Equal if new.root == known.root => {}
+            Ordering::Equal => return Err(self.refused(log, &log.latest.note().to_string(), sent, Misconduct::Fork)),
+            Ordering::Less => {
+                return Err(match log.of_size(new.size) {
+                    Some((same, _)) if same.root == new.root => Reason::Conflict { size }.into(),
+                    Some((_, other)) => self.refused(log, other, sent, Misconduct::Fork),
+                    None => self.refused(log, &log.latest.note().to_string(), sent, Misconduct::Rollback),
+                });
+            }
         }
         if old != size {
             return Err(Reason::Conflict { size }.into());
@@ -296,21 +296,21 @@ impl Witness {
         verify_consistency(size, new.size, &known.root, &new.root, &request.proof).map_err(|source| {
             let misconduct = Misconduct::Unproven;
             let alarm = Alarm { origin: log.key.name().to_owned(), misconduct, sizes: (size, new.size), evidence: None };
-            Refused { reason: Reason::Proof { size, source }, alarm: Some(alarm) }
+            Refused { reason: Reason::Proof { size, source }, alarm: Some(Box::new(alarm)) }
         })
     }
 
     /// Keeps both signed checkpoints.
-    fn refused(&self, log: &Known, known: &SignedCheckpoint, sent: &SignedCheckpoint, misconduct: Misconduct) -> Refused {
+    fn refused(&self, log: &Known, known: &str, sent: &SignedCheckpoint, misconduct: Misconduct) -> Refused {
         let size = log.latest.checkpoint().size;
         let evidence = own(sent, &log.key).ok().and_then(|sent| {
-            let (known, sent) = (known.note().to_string(), sent.note().to_string());
+            let sent = sent.note().to_string();
             let name = format!("{}-{:.32}.json", misconduct.as_str(), state::hex(format!("{known}{sent}").as_bytes()));
             let told = serde_json::json!({ "log": log.key.to_string(), "misconduct": misconduct.as_str(), "known": known, "sent": sent });
             self.keep(&name, misconduct, &told.to_string()).ok()
         });
         let alarm = Alarm { origin: log.key.name().to_owned(), misconduct, sizes: (size, sent.checkpoint().size), evidence };
-        Refused { reason: Reason::Conflict { size }, alarm: Some(alarm) }
+        Refused { reason: Reason::Conflict { size }, alarm: Some(Box::new(alarm)) }
     }
 
     fn keep(&self, name: &str, misconduct: Misconduct, evidence: &str) -> io::Result<PathBuf> {

@@ -8,8 +8,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::checkpoint::SignedCheckpoint;
-use crate::note::VerifierKey;
+use crate::checkpoint::{Checkpoint, SignedCheckpoint};
+use crate::note::{Note, VerifierKey};
 
 /// The file.
 pub(super) const STATE: &str = "witness.state";
@@ -22,21 +22,27 @@ const LARGEST: u64 = 64 << 20;
 pub(super) struct Known {
     pub(super) key: VerifierKey,
     pub(super) latest: SignedCheckpoint,
-    /// Those before it, the newest last, each of another size.
-    pub(super) earlier: Vec<SignedCheckpoint>,
+    /// The notes of those before it, the newest last, each of another size. Verified when they were cosigned, and not again.
+    pub(super) earlier: Vec<String>,
     /// The time of the last cosignature.
     pub(super) time: u64,
 }
 
 impl Known {
     /// What is earlier once `next` is the latest.
-    pub(super) fn earlier(&self, next: &SignedCheckpoint) -> Vec<SignedCheckpoint> {
+    pub(super) fn earlier(&self, next: &SignedCheckpoint) -> Vec<String> {
         let mut earlier = self.earlier.clone();
         if self.latest.checkpoint().size != next.checkpoint().size {
-            earlier.push(self.latest.clone());
+            earlier.push(self.latest.note().to_string());
         }
         let most = earlier.len().saturating_sub(super::EARLIER);
         earlier.split_off(most)
+    }
+
+    /// The earlier one of this size, and its note.
+    pub(super) fn of_size(&self, size: u64) -> Option<(Checkpoint, &str)> {
+        let read = |note: &str| Checkpoint::parse(Note::parse(note.as_bytes()).ok()?.text()).ok();
+        self.earlier.iter().filter_map(|note| Some((read(note)?, note.as_str()))).find(|(earlier, _)| earlier.size == size)
     }
 }
 
@@ -56,7 +62,7 @@ pub(super) fn lock(folder: &Path) -> io::Result<File> {
     Ok(lock)
 }
 
-/// The state in `folder`. Each checkpoint is verified again.
+/// The state in `folder`. The latest checkpoints are verified again.
 pub(super) fn read(folder: &Path) -> io::Result<Vec<Known>> {
     let path = folder.join(STATE);
     let damaged = |what: &str| {
@@ -75,22 +81,20 @@ pub(super) fn read(folder: &Path) -> io::Result<Vec<Known>> {
     let stored: Vec<Stored> = body.and_then(|body| serde_json::from_str(body).ok()).ok_or_else(|| damaged("it was changed or torn"))?;
     let known = stored.into_iter().map(|stored| {
         let key = VerifierKey::parse(&stored.key).map_err(|e| damaged(&e.to_string()))?;
-        let open = |text: &String| SignedCheckpoint::open(text.as_bytes(), &key).map_err(|e| damaged(&e.to_string()));
-        let (latest, earlier) = (open(&stored.checkpoint)?, stored.earlier.iter().map(open).collect::<io::Result<_>>()?);
-        Ok(Known { latest, earlier, time: stored.time, key })
+        let latest = SignedCheckpoint::open(stored.checkpoint.as_bytes(), &key).map_err(|e| damaged(&e.to_string()))?;
+        Ok(Known { latest, earlier: stored.earlier, time: stored.time, key })
     });
     known.collect()
 }
 
 /// Makes the state durable.
 pub(super) fn write(folder: &Path, known: &[Known]) -> io::Result<()> {
-    let text = |checkpoint: &SignedCheckpoint| checkpoint.note().to_string();
     let stored: Vec<Stored> = known
         .iter()
         .map(|known| Stored {
             key: known.key.to_string(),
-            checkpoint: text(&known.latest),
-            earlier: known.earlier.iter().map(text).collect(),
+            checkpoint: known.latest.note().to_string(),
+            earlier: known.earlier.clone(),
             time: known.time,
         })
         .collect();

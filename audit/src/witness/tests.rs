@@ -149,7 +149,7 @@ fn rollbacks_leave_room_for_forks() {
         fs::write(world.folder.path().join(format!("rollback-{at}.json")), "").unwrap();
     }
     let rollback = world.add(&witness, &world.request(30, 30), 2).unwrap_err();
-    assert_eq!(rollback.alarm.map(|alarm| (alarm.misconduct, alarm.evidence)), Some((Misconduct::Rollback, None)));
+    assert_eq!(rollback.alarm.map(|alarm| (alarm.misconduct, alarm.evidence.clone())), Some((Misconduct::Rollback, None)));
     let mut forked = world.leaves.clone();
     forked[3] = [9; 32];
     let fork = AddCheckpoint { old_size: 0, proof: Vec::new(), checkpoint: world.checkpoint(100, &forked) };

@@ -34,7 +34,7 @@ const ACKNOWLEDGE: &str = "the gateway's operator must say why; where its log wa
 /// A refusal, and what is the matter with a log.
 struct Unwitnessed {
     refusal: Refusal,
-    alarm: Option<Alarm>,
+    alarm: Option<Box<Alarm>>,
 }
 
 impl From<Refusal> for Unwitnessed {
@@ -196,7 +196,7 @@ impl Control {
         let entry = Entry::new("witness.refused")
             .field("code", refusal.code.as_str())
             .field("reason", refusal.message.as_str())
-            .field("log", alarm.origin)
+            .field("log", alarm.origin.as_str())
             .field("kind", what)
             .field("known_size", known)
             .field("size", sent)
