@@ -108,7 +108,7 @@ impl Outside {
                     *known = round.size;
                     return Ok(line);
                 }
-                StatusCode::CONFLICT => match answer.trim_end().parse() {
+                StatusCode::CONFLICT => match answer.trim_end().parse::<u64>() {
                     Ok(size) if size > round.size => {
                         return Err(self.refusal(
                             Code::NodeRefused,
