@@ -9,6 +9,7 @@ use concordat_audit::note::{Note, VerifierKey};
 use concordat_audit::witness::{AddCheckpoint, Alarm, KeyError, Reason, Refused, known, verified};
 use concordat_operate::trace::Traced;
 use concordat_policy::{Code, Name, Refusal};
+use concordat_proto::status::from_status;
 use concordat_proto::v1::add_checkpoint_response::Outcome;
 use concordat_proto::v1::witness_client::WitnessClient;
 use concordat_proto::v1::{AddCheckpointRequest, CosignedRequest, OwnRequest};
@@ -43,7 +44,19 @@ enum Trouble {
     NotOffered,
     /// People were told.
     Told,
+    /// It does not take this gateway's certificate, and logs each call.
+    Stranger(Refusal),
     Refused(Refusal),
+}
+
+impl Trouble {
+    /// When to try again after trouble that says nothing of a log.
+    fn pause(&self, pause: Duration) -> Duration {
+        match self {
+            Self::NotOffered | Self::Stranger(_) => LOOK,
+            Self::Told | Self::Refused(_) => pause,
+        }
+    }
 }
 
 impl From<Refusal> for Trouble {
@@ -79,24 +92,25 @@ pub(super) async fn follow(
                         return;
                     }
                 }
-                Err(Trouble::NotOffered) => again = Some(LOOK),
-                Err(Trouble::Told) => again = Some(pause),
-                Err(Trouble::Refused(refusal)) => {
-                    node.not_cosigned(&gateway, &refusal).await;
-                    again = Some(pause);
+                Err(trouble) => {
+                    again = Some(trouble.pause(pause));
+                    if let Trouble::Stranger(refusal) | Trouble::Refused(refusal) = &trouble {
+                        node.not_cosigned(&gateway, refusal).await;
+                    }
                 }
             }
         }
-        match node.own(&gateway).await {
-            Ok(false) => {}
-            Ok(true) => look = SETTLE,
-            Err(Trouble::NotOffered) => again = Some(LOOK),
-            Err(Trouble::Told) => again = again.or(Some(pause)),
-            Err(Trouble::Refused(refusal)) => {
-                let entry =
-                    Entry::new("witness.refused").field("department", node.department.as_str()).field("log", log_of(&node.department));
-                gateway.tell(&log_of(&node.department), refusal.code.as_str(), &refusal, entry).await;
-                again = again.or(Some(pause));
+        // Whoever does not know this gateway is not asked twice.
+        if again != Some(LOOK) {
+            match node.own(&gateway).await {
+                Ok(false) => {}
+                Ok(true) => look = SETTLE,
+                Err(trouble) => {
+                    again = again.or(Some(trouble.pause(pause)));
+                    if let Trouble::Stranger(refusal) | Trouble::Refused(refusal) = &trouble {
+                        node.not_seen(&gateway, refusal).await;
+                    }
+                }
             }
         }
         match again {
@@ -120,7 +134,12 @@ impl Followed {
         match tokio::time::timeout(CONTROL_TIMEOUT, call).await {
             Err(_) => Err(timeout(&self.department).into()),
             Ok(Err(status)) if status.code() == tonic::Code::Unimplemented => Err(Trouble::NotOffered),
-            Ok(answer) => answer.map(Response::into_inner).map_err(|status| failed(&self.department, &status).into()),
+            Ok(Err(status)) => {
+                let stranger = from_status(&status).is_some_and(|own| own.code == Code::Unauthenticated);
+                let refusal = failed(&self.department, &status);
+                Err(if stranger { Trouble::Stranger(refusal) } else { Trouble::Refused(refusal) })
+            }
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
         }
     }
 
@@ -184,6 +203,13 @@ impl Followed {
         }
         let entry = Entry::new("witness.refused").field("department", self.department.as_str()).field("log", gateway.log.origin());
         gateway.tell(&witness, refusal.code.as_str(), refusal, entry).await;
+    }
+
+    /// Tells that the node's own log could not be looked at.
+    async fn not_seen(&self, gateway: &Gateway, refusal: &Refusal) {
+        let log = log_of(&self.department);
+        let entry = Entry::new("witness.refused").field("department", self.department.as_str()).field("log", log.as_str());
+        gateway.tell(&log, refusal.code.as_str(), refusal, entry).await;
     }
 
     /// Cosigns the node's own log. Whether it had grown.
