@@ -107,21 +107,6 @@ pub struct Refused {
     pub alarm: Option<Box<Alarm>>,
 }
 
-impl Refused {
-    /// The HTTP status that is specified for it.
-    #[must_use]
-    pub fn status(&self) -> u16 {
-        match self.reason {
-            Reason::Malformed(_) | Reason::OldSize { .. } => 400,
-            Reason::Unsigned(_) | Reason::OtherKey { .. } => 403,
-            Reason::OtherLog { .. } => 404,
-            Reason::Conflict { .. } => 409,
-            Reason::Proof { .. } => 422,
-            Reason::Unavailable(_) => 503,
-        }
-    }
-}
-
 impl From<Reason> for Refused {
     fn from(reason: Reason) -> Self {
         Self { reason, alarm: None }

@@ -112,7 +112,7 @@ async fn the_nodes_own_log_is_shown_with_its_proof_and_keeps_what_the_gateway_co
     }
     let own = client.own(v1::OwnRequest { known_size: before.size }).await.unwrap().into_inner();
     let after = size(&own.checkpoint);
-    let proof: Vec<_> = own.proof.iter().map(|hash| hash.as_slice().try_into().unwrap()).collect();
+    let proof: Vec<[u8; 32]> = own.proof.iter().map(|hash| hash.as_slice().try_into().unwrap()).collect();
     verify_consistency(before.size, after.size, &before.root, &after.root, &proof).unwrap();
     assert!(client.own(v1::OwnRequest { known_size: 1 << 40 }).await.unwrap().into_inner().proof.is_empty(), "more than there is");
 
