@@ -40,8 +40,10 @@ const ROUND: Duration = Duration::from_secs(1);
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 /// How often nodes' logs are looked at while this log rests.
 const LOOK: Duration = Duration::from_secs(60);
-/// How soon after a round it is looked at again.
-const SETTLE: Duration = Duration::from_secs(2);
+/// How soon after a round they are looked at again.
+const SETTLE: Duration = Duration::from_millis(500);
+/// How long a call may take.
+const CALL: Duration = Duration::from_secs(5);
 /// How many cosignatures may wait to be kept.
 const WAITING: usize = 64;
 /// How often a witness is asked anew in one round because it knows another checkpoint.

@@ -63,6 +63,13 @@ pub async fn all_seen(sandbox: &Sandbox) {
     until("all keys are seen", || entries(sandbox, "gateway", "witness.seen").len() == 2 * DEPARTMENTS.len()).await;
 }
 
+/// Waits until all is cosigned and nothing of it is under way: until the next entry, the gateway asks nodes nothing of their logs.
+pub async fn at_rest(sandbox: &Sandbox) {
+    until_cosigned(sandbox, "gateway", &DEPARTMENTS).await;
+    // The gateway looks at each node's log once more, half a second later.
+    tokio::time::sleep(std::time::Duration::from_millis(800)).await;
+}
+
 fn entries(sandbox: &Sandbox, of: &str, event: &str) -> Vec<Value> {
     sandbox.log(of).into_iter().filter(|entry| entry["event"] == event).collect()
 }

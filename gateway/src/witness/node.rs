@@ -17,9 +17,9 @@ use tokio::sync::{mpsc, watch};
 use tonic::{Response, Status};
 
 use super::tally::Who;
-use super::{AGAIN, Given, LOOK, Published, SETTLE, TRIES, log_of, next, now, witness_of};
+use super::{AGAIN, CALL, Given, LOOK, Published, SETTLE, TRIES, log_of, next, now, witness_of};
 use crate::Gateway;
-use crate::fetch::{CONTROL_TIMEOUT, failed, faulty, timeout};
+use crate::fetch::{failed, faulty, timeout};
 
 /// What an operator can do about another key or another history.
 fn acknowledge(department: &Name) -> String {
@@ -131,7 +131,7 @@ impl Followed {
 
     /// Runs one call, outside of what decides whether queries may ask this node.
     async fn call<T>(&self, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Trouble> {
-        match tokio::time::timeout(CONTROL_TIMEOUT, call).await {
+        match tokio::time::timeout(CALL, call).await {
             Err(_) => Err(timeout(&self.department).into()),
             Ok(Err(status)) if status.code() == tonic::Code::Unimplemented => Err(Trouble::NotOffered),
             Ok(Err(status)) => {
