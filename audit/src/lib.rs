@@ -53,9 +53,9 @@ pub mod checkpoint;
 pub mod note;
 pub mod proof;
 pub mod quorum;
-#[cfg(test)]
 mod signer;
 pub mod verify;
+pub mod witness;
 
 pub use digest::DigestKey;
 pub use disk::is_written;

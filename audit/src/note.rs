@@ -10,8 +10,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest as _, Sha256};
 
-#[cfg(test)]
-pub(crate) use crate::signer::Signer;
+pub use crate::signer::Signer;
 
 /// The longest note, in bytes.
 pub const MAX_NOTE: usize = 64 * 1024;
@@ -92,7 +91,6 @@ impl VerifierKey {
         &self.public
     }
 
-    #[cfg(test)]
     pub(crate) fn id(&self) -> [u8; 4] {
         self.id
     }

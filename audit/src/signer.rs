@@ -5,7 +5,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use crate::note::{Algorithm, NoteError, Signature, VerifierKey, cosigned_message, key_bytes, key_text};
 
 /// A log's or a witness's private key.
-pub(crate) struct Signer {
+pub struct Signer {
     key: VerifierKey,
     pair: Ed25519KeyPair,
 }
@@ -21,7 +21,7 @@ impl Signer {
     ///
     /// # Errors
     /// [`NoteError::Key`]: the name cannot be a key's, or there is no randomness.
-    pub(crate) fn generate(name: &str, algorithm: Algorithm) -> Result<Self, NoteError> {
+    pub fn generate(name: &str, algorithm: Algorithm) -> Result<Self, NoteError> {
         let mut seed = zeroize::Zeroizing::new([0; 32]);
         getrandom::fill(seed.as_mut()).map_err(|_| NoteError::Key("the system has no randomness"))?;
         Self::from_seed(name, algorithm, &seed)
@@ -31,7 +31,7 @@ impl Signer {
     ///
     /// # Errors
     /// [`NoteError::Key`].
-    pub(crate) fn from_seed(name: &str, algorithm: Algorithm, seed: &[u8; 32]) -> Result<Self, NoteError> {
+    pub fn from_seed(name: &str, algorithm: Algorithm, seed: &[u8; 32]) -> Result<Self, NoteError> {
         let refused = |_| NoteError::Key("it is not an Ed25519 seed");
         let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(refused)?;
         let public = pair.public_key().as_ref().try_into().map_err(|_| NoteError::Key("it is not an Ed25519 seed"))?;
@@ -42,7 +42,7 @@ impl Signer {
     ///
     /// # Errors
     /// [`NoteError::Key`].
-    pub(crate) fn parse(text: &str) -> Result<Self, NoteError> {
+    pub fn parse(text: &str) -> Result<Self, NoteError> {
         let parts = text.strip_prefix("PRIVATE+KEY+").ok_or(NoteError::Key("it is not a private one"))?;
         let mut parts = parts.splitn(3, '+');
         let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
@@ -60,7 +60,7 @@ impl Signer {
     ///
     /// # Errors
     /// [`NoteError::Key`].
-    pub(crate) fn private_text(&self) -> Result<zeroize::Zeroizing<String>, NoteError> {
+    pub fn private_text(&self) -> Result<zeroize::Zeroizing<String>, NoteError> {
         let refused = NoteError::Key("it cannot be written out");
         let seed = self.pair.seed().map_err(|_| refused.clone())?;
         let bytes = aws_lc_rs::encoding::AsBigEndian::<aws_lc_rs::encoding::Curve25519SeedBin<'_>>::as_be_bytes(&seed);
@@ -72,13 +72,13 @@ impl Signer {
 
     /// The public half.
     #[must_use]
-    pub(crate) fn key(&self) -> &VerifierKey {
+    pub fn key(&self) -> &VerifierKey {
         &self.key
     }
 
     /// Signs a note's text. `time` (seconds since 1970) is part of what a witness signs; a log's signature does not have it.
     #[must_use]
-    pub(crate) fn sign(&self, text: &str, time: u64) -> Signature {
+    pub fn sign(&self, text: &str, time: u64) -> Signature {
         let bytes = match self.key.algorithm() {
             Algorithm::Ed25519 => self.sign_message(text.as_bytes()),
             Algorithm::Cosignature => [&time.to_be_bytes()[..], &self.sign_message(&cosigned_message(text, time))].concat(),
@@ -88,7 +88,7 @@ impl Signer {
 
     /// Signs other bytes, which must not be a note's text: let them begin with a domain that ends in a zero byte.
     #[must_use]
-    pub(crate) fn sign_message(&self, message: &[u8]) -> Vec<u8> {
+    pub fn sign_message(&self, message: &[u8]) -> Vec<u8> {
         self.pair.sign(message).as_ref().to_vec()
     }
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::issuers::{self, IssuerConfig, IssuerFile};
 use crate::limits::Settings;
-use crate::witnessed;
+use crate::witness::{Outside, WitnessFile};
 
 /// The configuration, with its files read.
 pub struct Config {
@@ -27,8 +27,6 @@ pub struct Config {
     pub limits: Settings,
     /// `[guard]`, if there are guard rails.
     pub guard: Option<concordat_guard::Settings>,
-    /// `[witnesses]`.
-    pub(crate) witnesses: witnessed::Settings,
     /// `[operations]`.
     pub operations: Operations,
     /// `[telemetry]`.
@@ -38,6 +36,11 @@ pub struct Config {
     /// What nodes see, and the authority by which nodes are judged.
     pub(crate) client_tls: Files,
     pub(crate) order_key: SigningKey,
+    /// How many witnesses, of departments and outside ones together, must have seen the access log; a majority of the departments where
+    /// it is not said: `quorum` of `[witnesses]`.
+    pub(crate) quorum: Option<usize>,
+    /// Outside witnesses of the access log: `[[witnesses.outside]]`.
+    pub(crate) witnesses: Vec<Outside>,
     pub(crate) issuers: Vec<IssuerConfig>,
 }
 
@@ -55,12 +58,20 @@ struct File {
     orders: Orders,
     guard: Option<concordat_guard::Settings>,
     #[serde(default)]
-    witnesses: witnessed::Settings,
+    witnesses: WitnessesFile,
     #[serde(default)]
     operations: Operations,
     #[serde(default)]
     telemetry: Telemetry,
     issuer: Vec<IssuerFile>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WitnessesFile {
+    quorum: Option<usize>,
+    #[serde(default)]
+    outside: Vec<WitnessFile>,
 }
 
 #[derive(Deserialize)]
@@ -130,6 +141,7 @@ impl Config {
         if let Some((keys, cause, remedy)) = file.operations.wrong().or_else(|| file.telemetry.wrong()) {
             return Err(report(path, &text, &[Problem::at(&keys.join("."), cause, remedy)]));
         }
+        let witnesses = witnesses(&file.witnesses.outside).map_err(|problem| report(path, &text, &[problem]))?;
         let (server_tls, client_tls) = file.identities(base);
         let order_path = base.join(&file.orders.key);
         let order_key = SigningKey::from_pem(&secret(&order_path)?).ok_or_else(|| {
@@ -147,15 +159,29 @@ impl Config {
             estate: base.join(file.estate),
             limits: file.limits,
             guard: file.guard.map(|own| own.under(base)),
-            witnesses: file.witnesses,
+            quorum: file.witnesses.quorum,
             operations: file.operations,
             telemetry: file.telemetry,
             server_tls,
             client_tls,
             order_key,
+            witnesses,
             issuers,
         })
     }
+}
+
+/// Checks outside witnesses. Two of one name would be one in a note.
+fn witnesses(files: &[WitnessFile]) -> Result<Vec<Outside>, Problem> {
+    let mut checked: Vec<Outside> = Vec::new();
+    for file in files {
+        let one = file.check()?;
+        if checked.iter().any(|other| other.key.name() == one.key.name() || other.key.public() == one.key.public()) {
+            return Err(Problem::at(one.key.name(), "is named twice among the witnesses, by its name or its key", "name each once"));
+        }
+        checked.push(one);
+    }
+    Ok(checked)
 }
 
 /// Reads a text file.

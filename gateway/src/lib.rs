@@ -35,6 +35,7 @@ mod server;
 mod service;
 mod tend;
 mod terms;
+mod witness;
 mod witnessed;
 mod workers;
 
@@ -56,6 +57,7 @@ use observe::Observed;
 use plan::Engine;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use witness::Witnesses;
 use witnessed::{Quorum, Witnessed};
 use workers::Workers;
 
@@ -69,6 +71,8 @@ struct Gateway {
     fetcher: Fetcher,
     courier: Courier,
     log: Log,
+    witnesses: Witnesses,
+    /// Since when a quorum of witnesses has seen the log.
     witnessed: Witnessed,
     /// Entries of the log that are not closed yet.
     entries: TaskTracker,
@@ -89,7 +93,7 @@ impl Gateway {
         let log = Log::open(&config.log, "concordat/gateway").map_err(|e| {
             miette!(help = "the folder must be writable, and no other gateway may use it", "{e}: {:?}", std::error::Error::source(&e))
         })?;
-        let quorum = Quorum::of(&config.witnesses, &estate.now()).map_err(|e| {
+        let quorum = Quorum::of(config.quorum, &estate.now(), config.witnesses.len()).map_err(|e| {
             miette!(help = "correct quorum in [witnesses], or leave it out: then a majority of the departments is needed", "{e}")
         })?;
         let witnessed = Witnessed::open(&log, &config.log, &config.state, quorum).map_err(|e| {
@@ -109,6 +113,13 @@ impl Gateway {
         let nodes = Nodes::new(&estate.now().departments, config.client_tls, ledgers)?;
         let cores = std::thread::available_parallelism().map_or(2, |n| u32::try_from(n.get()).unwrap_or(2));
         let observed = Observed::new();
+        let witnesses = Witnesses::open(&config.state, config.witnesses, &observed.metrics).map_err(|e| {
+            miette!(
+                help = "restore the folder from a copy: begun anew, this witness would cosign other histories",
+                "{}: {e}",
+                witness::folder(&config.state).display()
+            )
+        })?;
         let most_rows = config.limits.release_rows;
         let fetcher = Fetcher {
             nodes,
@@ -143,6 +154,7 @@ impl Gateway {
             fetcher,
             courier: Courier::new(&config.state),
             log,
+            witnesses,
             witnessed,
             entries: TaskTracker::new(),
             ending: CancellationToken::new(),

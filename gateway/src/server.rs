@@ -69,7 +69,7 @@ async fn served(config: Config, stop: Stop) -> miette::Result<()> {
     let metrics = Arc::clone(&gateway.observed.metrics);
     let bound = Bound::bind(listen, tls, operations, &state, Arc::clone(&metrics)).await?.ending(gateway.ending.clone());
     begin(&gateway).await;
-    let (carrying, watching) = (gateway.carry(), gateway.watch_witnesses());
+    let (carrying, witnessing, watching) = (gateway.carry(), gateway.witness(), gateway.watch_witnesses());
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<GatewayServer<Service>>().await;
     let flight = FlightServiceServer::new(Door::new(gateway.clone()).map_err(|e| miette!("{e}"))?)
@@ -102,7 +102,7 @@ async fn served(config: Config, stop: Stop) -> miette::Result<()> {
     let reloads = reloads(&gateway);
     let subject: Arc<dyn Subject> = Arc::new(Readiness(gateway.clone()));
     let served = bound.run(subject, reloads, stop, |incoming, stopping| router.serve_with_incoming_shutdown(incoming, stopping)).await;
-    drop((tending, carrying, watching));
+    drop((tending, carrying, witnessing, watching));
     gateway.drain().await;
     Ok(served?)
 }

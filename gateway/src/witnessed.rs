@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::clock::{Clock, Moment};
-pub(crate) use self::quorum::{Quorum, Settings};
+pub(crate) use self::quorum::Quorum;
 use crate::replace::replace;
 
 /// Where it is kept how many entries a quorum has seen.
@@ -79,22 +79,17 @@ impl Witnessed {
         }
         let mut clock = Clock::new(seen);
         if seen < size {
-            clock.published(size, published, Moment { wall: logged(folder, seen), steady: published });
+            clock.published(size, Moment { wall: logged(folder, seen), steady: published });
         }
         let (clock, kept) = (Mutex::new(clock), Mutex::new(seen));
         Ok(Self(Arc::new(Shared { log: log.clone(), quorum, clock, path, kept, opened: Instant::now() })))
     }
 
-    /// Notes that these departments and so many outside witnesses have cosigned the checkpoint that was published at `checkpoint_time`,
-    /// by the clock of this machine; verified. Where that is a quorum, it has seen everything that was logged until then. A time after
-    /// the next checkpoint was published would count that as seen too.
-    pub(crate) fn cosigned(&self, checkpoint_time: SystemTime, by: &BTreeSet<Name>, outside: usize) {
-        if !self.0.quorum.is_met(by, outside) {
-            return;
-        }
-        // Where the clock went back meanwhile, the next checkpoint counts.
-        if let Some(then) = Moment::now().steady_at(checkpoint_time) {
-            self.looked().witnessed(then);
+    /// Notes that these departments and so many outside witnesses have cosigned a checkpoint of `size` entries; verified. Where that is a
+    /// quorum, it has seen them. More than the log has tells nothing.
+    pub(crate) fn cosigned(&self, size: u64, by: &BTreeSet<Name>, outside: usize) {
+        if self.0.quorum.is_met(by, outside) && size <= self.0.log.size() {
+            self.looked().witnessed(size);
         }
     }
 
@@ -135,7 +130,7 @@ impl Witnessed {
     fn looked(&self) -> MutexGuard<'_, Clock> {
         let (size, published) = self.0.log.published();
         let mut clock = lock(&self.0.clock);
-        clock.published(size, published, Moment::now().at(published));
+        clock.published(size, Moment::now().at(published));
         clock
     }
 }
@@ -143,7 +138,7 @@ impl Witnessed {
 /// When the entry at `index` was logged. Of one that cannot be read here any more nobody knows: as long ago as can be.
 fn logged(folder: &Path, index: u64) -> SystemTime {
     let time = || {
-        let (_, entry) = concordat_audit::read(folder, index).ok()?.next()?.ok()?;
+        let (_, entry) = concordat_audit::read(folder, index).ok()?.next()?.ok().filter(|(found, _)| *found == index)?;
         let entry: Value = serde_json::from_slice(&entry).ok()?;
         entry.get("time")?.as_str()?.parse::<DateTime<Utc>>().ok()
     };

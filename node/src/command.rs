@@ -1,6 +1,7 @@
 //! The node's commands, for `concordat-node` and for `concordat node`.
 
 mod acknowledge;
+mod acknowledge_log;
 mod agreement;
 pub(crate) mod check;
 mod consent;
@@ -83,6 +84,11 @@ pub enum Command {
         after_help = "Example:\n  concordat-node acknowledge-restore --config node.toml\n\nShows what is lost and asks. A running node honours it in the next release, after its access log holds it;\nthe gateway accepts the older ledger, and records that its generation rose."
     )]
     AcknowledgeRestore(AcknowledgeArgs),
+    /// Accept that the gateway's access log begins anew: after its operator restored a backup for good, or lost its key.
+    #[command(
+        after_help = "Example:\n  concordat-node acknowledge-log --config node.toml\n\nShows what is known of the gateway's log and asks. Then the next checkpoint that comes is taken as the first, under whatever\nkey; what was known stays in state/witness, as evidence. A running node honours it at once."
+    )]
+    AcknowledgeLog(AcknowledgeArgs),
     /// Put consent records into the ledger, and look at them. A running node honours them in the next release.
     #[command(subcommand)]
     Consent(ConsentCommand),
@@ -123,6 +129,10 @@ pub async fn run_until(command: Command, stop: Stop) -> miette::Result<()> {
         Command::AcknowledgeRestore(args) => {
             telemetry::start(PROGRAM, "acknowledge-restore", "warn", &Telemetry::default()).end().await;
             acknowledge::acknowledge(args).await
+        }
+        Command::AcknowledgeLog(args) => {
+            telemetry::start(PROGRAM, "acknowledge-log", "warn", &Telemetry::default()).end().await;
+            acknowledge_log::acknowledge(args).await
         }
         Command::Preview(args) => {
             telemetry::start(PROGRAM, "preview", "warn", &Telemetry::default()).end().await;

@@ -42,6 +42,7 @@ pub mod services;
 pub mod source;
 pub mod suspension;
 mod take_notice;
+mod witness;
 mod workers;
 
 pub use agreements::{Agreements, Current};

@@ -39,6 +39,7 @@ use crate::pseudonym::Pseudonyms;
 use crate::quota::Quotas;
 use crate::release::{Linked, Release, Releases, Rules, blocking};
 use crate::suspension::{Folders, Suspensions};
+use crate::witness::{self, Witnessing};
 use crate::workers::streams;
 
 /// A department's node, open and checked.
@@ -60,6 +61,8 @@ pub struct Node {
     pub(crate) signing: SigningKey,
     pub(crate) verifying: VerifyingKey,
     pub(crate) log: Log,
+    /// Of the gateway's log.
+    pub(crate) witness: Arc<Witnessing>,
     pub(crate) metrics: Arc<Metrics>,
     /// Releases by outcome: `started`, `completed` (each partition), `abandoned`, or a refusal's code.
     pub(crate) outcomes: Count,
@@ -110,6 +113,7 @@ impl Node {
         let agreements = Agreements::new(suspensions, config.agreements, config.signatures, config.purposes, config.guard);
         let agreements = Arc::new(Current::new(agreements));
         let metrics = Metrics::new("concordat-node", env!("CARGO_PKG_VERSION"));
+        let witness = Witnessing::open(state, &config.department, &metrics).map_err(|e| unusable(&witness::folder(state), &e))?;
         let outcomes = metrics.counter("releases", "Releases by outcome; completed counts partitions");
         let node = Self {
             callers: Callers::new(config.department.clone(), Pins { gateway: config.gateway, administrators: config.administrators }),
@@ -130,6 +134,7 @@ impl Node {
             signing: config.signing,
             verifying,
             log,
+            witness: Arc::new(witness),
             metrics,
             outcomes,
             journal: tokio::sync::Mutex::default(),

@@ -21,7 +21,8 @@ use concordat_proto::v1::consent_reach_server::ConsentReachServer;
 use concordat_proto::v1::linkage_keys_server::LinkageKeysServer;
 use concordat_proto::v1::node_server::NodeServer;
 use concordat_proto::v1::releases_server::ReleasesServer;
-use concordat_proto::{MAX_BATCH_MESSAGE, MAX_CONTROL_MESSAGE};
+use concordat_proto::v1::witness_server::WitnessServer;
+use concordat_proto::{MAX_BATCH_MESSAGE, MAX_CONTROL_MESSAGE, MAX_WITNESS_MESSAGE};
 use futures::future::BoxFuture;
 use tonic::transport::Server;
 
@@ -52,6 +53,9 @@ const CALLS: &[&str] = &[
     "concordat.v1.ConsentLedger/Correct",
     "concordat.v1.ConsentLedger/Erase",
     "concordat.v1.ConsentLedger/Receipts",
+    "concordat.v1.Witness/AddCheckpoint",
+    "concordat.v1.Witness/Own",
+    "concordat.v1.Witness/Cosigned",
     "grpc.health.v1.Health/Check",
     "grpc.health.v1.Health/Watch",
 ];
@@ -157,6 +161,11 @@ pub async fn serve(node: Arc<Node>, listen: Listen, stop: Stop) -> Result<(), Se
             AgreementsServer::new(control.clone())
                 .max_decoding_message_size(MAX_CONTROL_MESSAGE)
                 .max_encoding_message_size(MAX_CONTROL_MESSAGE),
+        )
+        .add_service(
+            WitnessServer::new(control.clone())
+                .max_decoding_message_size(MAX_WITNESS_MESSAGE)
+                .max_encoding_message_size(MAX_WITNESS_MESSAGE),
         )
         .add_service(
             ConsentLedgerServer::new(control).max_decoding_message_size(MAX_CONTROL_MESSAGE).max_encoding_message_size(MAX_CONTROL_MESSAGE),

@@ -4,6 +4,7 @@ mod agreements;
 mod ledger;
 mod people;
 mod reach;
+mod witness;
 
 use std::sync::Arc;
 

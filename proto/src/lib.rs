@@ -34,5 +34,7 @@ pub mod v1 {
 pub const MAX_BATCH_MESSAGE: usize = 64 << 20;
 /// The largest control message, in bytes.
 pub const MAX_CONTROL_MESSAGE: usize = 1 << 20;
+/// The largest message by which logs are witnessed, in bytes: a signed note, and a proof.
+pub const MAX_WITNESS_MESSAGE: usize = 128 << 10;
 /// The largest serialised release request, in bytes.
 pub const MAX_RELEASE_REQUEST: usize = 64 << 10;

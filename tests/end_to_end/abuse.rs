@@ -16,6 +16,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
 use crate::raw::{CONTINUATION, Cost, DATA, END_HEADERS, HEADERS, PING, RESET, Raw, SETTINGS, WINDOW_UPDATE, frame, headers};
 use crate::sandbox::{Sandbox, refused};
+use crate::witness::all_seen;
 
 const SQL: &str = "SELECT region, count(*) AS n FROM dfe.attainment GROUP BY region";
 const CATALOGUE: &str = "/concordat.v1.Gateway/Catalogue";
@@ -109,6 +110,7 @@ async fn half_requests_and_silent_connections_cost_little() {
     let sandbox = Sandbox::start(500).await;
     let known = sandbox.client().await;
     known.query(SQL).await.unwrap();
+    all_seen(&sandbox).await;
     let before = Cost::of(&sandbox);
     let address = sandbox.running.gateway().trim_start_matches("https://").to_owned();
     let mut silent = Vec::new();
@@ -135,6 +137,7 @@ async fn oversized_headers_and_tokens_are_refused_unseen() {
     let sandbox = Sandbox::start(300).await;
     let known = sandbox.client().await;
     known.query(SQL).await.unwrap();
+    all_seen(&sandbox).await;
     let before = Cost::of(&sandbox);
     for size in [17 << 10, 40 << 10, 1 << 20] {
         let token = "A".repeat(size);

@@ -61,3 +61,4 @@ mod succession;
 mod travelling;
 mod unwitnessed;
 mod veto;
+mod witness;

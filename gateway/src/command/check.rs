@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
+use concordat_audit::witness::{Keys, public};
 use concordat_guard::ClaimGuard;
 use concordat_operate::check::Report;
 use concordat_operate::server::unix_now;
@@ -17,6 +18,7 @@ use crate::estate::{Estate, forgotten};
 use crate::fetch::{Ledgers, Nodes};
 use crate::guard;
 use crate::issuers::Issuers;
+use crate::witness;
 use crate::witnessed::Quorum;
 
 /// Checks what `path` names.
@@ -33,6 +35,7 @@ pub(super) async fn check(path: &Path) -> Report {
         report.folder("state", &paths.state);
         report.folder("log folder", &paths.log);
         report.log(&paths.log);
+        witnesses(&mut report, &paths.state);
     }
     match Config::load(path) {
         Err(e) => unusable(&mut report, "configuration", &e),
@@ -49,7 +52,7 @@ pub(super) async fn check(path: &Path) -> Report {
                     }
                     guard_rails(&mut report, &config, &estate);
                     signatures(&mut report, &estate, chrono::Utc::now());
-                    match Quorum::of(&config.witnesses, &estate) {
+                    match Quorum::of(config.quorum, &estate, config.witnesses.len()) {
                         Ok(quorum) => report.ok(format!("witnesses: {quorum}")),
                         Err(e) => report.fail("witnesses", &e.to_string(), "correct quorum in [witnesses], or leave it out"),
                     }
@@ -61,6 +64,21 @@ pub(super) async fn check(path: &Path) -> Report {
         }
     }
     report
+}
+
+/// The key by which nodes know this gateway's witness, and those of the departments' witnesses.
+fn witnesses(report: &mut Report, state: &Path) {
+    let folder = witness::folder(state);
+    let remedy = "restore state/witness from a copy: begun anew, it would cosign other histories of the nodes' logs";
+    match public(&folder) {
+        Ok(None) => report.ok("witness of the nodes' logs: not begun"),
+        Ok(Some(key)) => report.ok(format!("witness of the nodes' logs: {key}")),
+        Err(e) => report.fail("witness", &e.to_string(), remedy),
+    }
+    match Keys::at(&folder).all() {
+        Ok(keys) => keys.values().for_each(|key| report.ok(format!("witness of this gateway's log: {key}"))),
+        Err(e) => report.fail("witnesses of this gateway's log", &e.to_string(), remedy),
+    }
 }
 
 /// Fetches every issuer's keys, as the gateway would.

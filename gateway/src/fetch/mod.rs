@@ -35,7 +35,7 @@ use crate::plan::{ReleaseExec, ReleaseSpec};
 pub(crate) use courier::Courier;
 pub(crate) use keys::Relay;
 pub(crate) use ledgers::Ledgers;
-pub(crate) use nodes::Nodes;
+pub(crate) use nodes::{Nodes, failed, faulty, timeout};
 pub(crate) use reach::{Applied, Awaited, List, Lists};
 use release::Expected;
 pub(crate) use release::{Placed, Source};

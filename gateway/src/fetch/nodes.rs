@@ -18,9 +18,10 @@ use concordat_proto::v1::agreements_client::AgreementsClient;
 use concordat_proto::v1::consent_reach_client::ConsentReachClient;
 use concordat_proto::v1::linkage_keys_client::LinkageKeysClient;
 use concordat_proto::v1::node_client::NodeClient;
+use concordat_proto::v1::witness_client::WitnessClient;
 use concordat_proto::v1::{DescribeRequest, Description};
 use concordat_proto::version::{spoken_with, too_far_apart};
-use concordat_proto::{CONTRACT_VERSION, MAX_CONTROL_MESSAGE, version_is_served};
+use concordat_proto::{CONTRACT_VERSION, MAX_CONTROL_MESSAGE, MAX_WITNESS_MESSAGE, version_is_served};
 use tokio::sync::Mutex;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
@@ -49,6 +50,8 @@ pub(crate) struct Nodes {
     by_department: HashMap<Name, Node>,
     /// The present certificate and, where there was one, the one before: an order may still travel over its connection.
     certificates: RwLock<Vec<Fingerprint>>,
+    /// Departments whose access logs do not continue what was cosigned, and what whoever asks them is told.
+    distrusted: RwLock<HashMap<Name, Refusal>>,
     /// Where the departments' consent ledgers were seen.
     pub(super) ledgers: Arc<Ledgers>,
 }
@@ -90,7 +93,7 @@ impl Nodes {
             by_department.insert(department.id.clone(), node);
         }
         let certificates = RwLock::new(vec![identity.own()?.fingerprint.clone()]);
-        Ok(Self { files, by_department, certificates, ledgers: Arc::new(ledgers) })
+        Ok(Self { files, by_department, certificates, distrusted: RwLock::default(), ledgers: Arc::new(ledgers) })
     }
 
     /// Reads the identity again; new calls go over new connections, running ones end on theirs. What cannot be used, or is
@@ -154,6 +157,28 @@ impl Nodes {
         Ok(AgreementsClient::new(self.node(department)?.channel()).max_decoding_message_size(MAX_CONTROL_MESSAGE))
     }
 
+    /// The service of a node by which access logs are witnessed.
+    pub(crate) fn witness(&self, department: &Name) -> Result<WitnessClient<Traced>, Refusal> {
+        Ok(WitnessClient::new(self.node(department)?.channel()).max_decoding_message_size(MAX_WITNESS_MESSAGE))
+    }
+
+    /// From now on nothing of a department is used, and whoever asks is told why.
+    pub(crate) fn distrust(&self, department: &Name, refusal: Refusal) {
+        self.distrusted.write().unwrap_or_else(PoisonError::into_inner).insert(department.clone(), refusal);
+    }
+
+    /// A department's data may be used again. Whether it was not before.
+    pub(crate) fn trust(&self, department: &Name) -> bool {
+        self.distrusted.write().unwrap_or_else(PoisonError::into_inner).remove(department).is_some()
+    }
+
+    fn trusted(&self, department: &Name) -> Result<(), Refusal> {
+        match self.distrusted.read().unwrap_or_else(PoisonError::into_inner).get(department) {
+            Some(refusal) => Err(refusal.clone()),
+            None => Ok(()),
+        }
+    }
+
     /// An order that is about to be sent to a node over `flight`. See [`Sent::new`].
     pub(super) fn sent(&self, department: &Name, flight: &Flight, order: Option<String>) -> Result<Sent, Refusal> {
         Ok(Sent::new(order, flight.channel(), self.node(department)?.returns.clone()))
@@ -202,8 +227,9 @@ impl Nodes {
     ///
     /// # Errors
     /// Node refusals that name the department; [`Code::NodeFaulty`] when it speaks for another department or version, or shows a
-    /// consent ledger older than one that was used before; [`Code::NodeRefused`] when its clock or ours is off.
+    /// consent ledger older than one that was used before, or an access log that does not continue; [`Code::NodeRefused`] when its clock or ours is off.
     pub(crate) async fn describe(&self, department: &Name) -> Result<Arc<Description>, Refusal> {
+        self.trusted(department)?;
         let node = self.node(department)?;
         // Not behind the lock, where somebody may be trying already.
         node.recovery.refused(Instant::now())?;
@@ -223,6 +249,7 @@ impl Nodes {
     /// # Errors
     /// As [`Nodes::describe`].
     pub(super) async fn heard(&self, department: &Name, age: Duration) -> Result<(), Refusal> {
+        self.trusted(department)?;
         let node = self.node(department)?;
         if node.heard_within(age) {
             return Ok(());
@@ -243,6 +270,7 @@ impl Nodes {
     }
 
     async fn described(&self, node: &Node) -> Result<Description, Refusal> {
+        self.trusted(&node.department)?;
         let (asked, seen) = (Instant::now(), self.ledgers.seen(&node.department));
         let description = node.describe().await?;
         let others = self.by_department.values().filter(|other| other.department != node.department);

@@ -32,6 +32,7 @@ use concordat_proto::token::{self, Bearer, Reason};
 pub(crate) use self::claims::Verified;
 pub(crate) use self::config::{IssuerConfig, IssuerFile, check};
 use self::issuer::Issuer;
+pub(crate) use self::source::{chain, client, permitted};
 
 /// Every issuer whose tokens are accepted.
 #[derive(Debug)]

@@ -174,7 +174,7 @@ pub(super) fn document(issuer: &str, http_loopback: bool) -> Result<Url, &'stati
 }
 
 /// https anywhere; http to this machine, where that is allowed.
-fn permitted(url: &Url, http_loopback: bool) -> bool {
+pub(crate) fn permitted(url: &Url, http_loopback: bool) -> bool {
     let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     let loopback = || host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
     match url.scheme() {
@@ -184,7 +184,7 @@ fn permitted(url: &Url, http_loopback: bool) -> bool {
     }
 }
 
-fn client(ca: Option<&[u8]>, http_loopback: bool) -> Result<reqwest::Client, String> {
+pub(crate) fn client(ca: Option<&[u8]>, http_loopback: bool) -> Result<reqwest::Client, String> {
     // The process's provider; an earlier one of the same kind may stand.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
@@ -206,7 +206,7 @@ fn client(ca: Option<&[u8]>, http_loopback: bool) -> Result<reqwest::Client, Str
 }
 
 /// An error and its causes, nearest first.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |e| e.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -33,11 +33,6 @@ impl Moment {
         Self { wall: self.wall.checked_sub(ago).unwrap_or(self.wall), steady }
     }
 
-    /// Where the steady clock stood when the wall's stood at `wall`; `None` for a time to come: then the wall's has gone back.
-    pub(super) fn steady_at(self, wall: SystemTime) -> Option<Instant> {
-        self.steady.checked_sub(self.wall.duration_since(wall).ok()?)
-    }
-
     fn until(self, now: Self) -> Duration {
         let steady = now.steady.saturating_duration_since(self.steady);
         steady.max(now.wall.duration_since(self.wall).unwrap_or_default())
@@ -47,9 +42,8 @@ impl Moment {
 /// A checkpoint that no quorum has seen, or several.
 #[derive(Debug)]
 struct Unseen {
-    /// How many entries the last one covers, and when it was published.
+    /// How many entries the last one covers.
     size: u64,
-    until: Instant,
     /// When the first was.
     since: Moment,
 }
@@ -72,21 +66,21 @@ impl Clock {
         self.seen
     }
 
-    /// A checkpoint over `size` entries was published at `until`; the first of them that is new here, at `since`.
-    pub(super) fn published(&mut self, size: u64, until: Instant, since: Moment) {
+    /// A checkpoint over `size` entries was published; the first of them that is new here, at `since`.
+    pub(super) fn published(&mut self, size: u64, since: Moment) {
         if size <= self.unseen.back().map_or(self.seen, |last| last.size) {
             return;
         }
         let full = self.unseen.len() >= APART;
         match self.unseen.back_mut().filter(|_| full) {
-            Some(last) => (last.size, last.until) = (size, until),
-            None => self.unseen.push_back(Unseen { size, until, since }),
+            Some(last) => last.size = size,
+            None => self.unseen.push_back(Unseen { size, since }),
         }
     }
 
-    /// A quorum has seen everything that was published until then.
-    pub(super) fn witnessed(&mut self, then: Instant) {
-        while let Some(first) = self.unseen.pop_front_if(|first| first.until <= then) {
+    /// A quorum has seen the first `size` entries.
+    pub(super) fn witnessed(&mut self, size: u64) {
+        while let Some(first) = self.unseen.pop_front_if(|first| first.size <= size) {
             self.seen = first.size;
         }
     }
@@ -113,7 +107,7 @@ mod tests {
     enum Step {
         /// A checkpoint over so many entries is published.
         Published(u64, u64),
-        /// A quorum has seen the one that was published then.
+        /// A quorum has seen so many.
         Seen(u64),
     }
     use Step::{Published, Seen};
@@ -126,20 +120,20 @@ mod tests {
             ("an empty log", &[][..], 100, (0, 0)),
             ("the first entry", &[Published(1, 10)], 100, (90, 0)),
             ("more entries begin nothing anew", &[Published(1, 10), Published(2, 20), Published(9, 99)], 100, (90, 0)),
-            ("all is seen", &[Published(1, 10), Published(2, 20), Seen(20)], 100, (0, 2)),
-            ("the rest counts from its own time", &[Published(1, 10), Published(2, 20), Published(3, 30), Seen(10)], 100, (80, 1)),
-            ("an idle log that was seen is not asked again", &[Published(1, 10), Seen(10)], 1_000_000, (0, 1)),
-            ("after long idleness the new entry counts", &[Published(1, 10), Seen(10), Published(2, 900_000)], 900_007, (7, 1)),
-            ("what was seen before it was published", &[Published(1, 10), Seen(9)], 100, (90, 0)),
-            ("late news of an old checkpoint", &[Published(1, 10), Published(2, 20), Seen(20), Published(3, 30), Seen(10)], 31, (1, 2)),
-            ("a checkpoint that is told twice", &[Published(1, 10), Seen(10), Published(1, 50)], 100, (0, 1)),
-            ("more signatures, no more entries", &[Published(1, 10), Published(1, 20), Seen(10)], 100, (0, 1)),
+            ("all is seen", &[Published(1, 10), Published(2, 20), Seen(2)], 100, (0, 2)),
+            ("the rest counts from its own time", &[Published(1, 10), Published(2, 20), Published(3, 30), Seen(1)], 100, (80, 1)),
+            ("an idle log that was seen is not asked again", &[Published(1, 10), Seen(1)], 1_000_000, (0, 1)),
+            ("after long idleness the new entry counts", &[Published(1, 10), Seen(1), Published(2, 900_000)], 900_007, (7, 1)),
+            ("less than the first checkpoint covers", &[Published(7, 10), Seen(6)], 100, (90, 0)),
+            ("late news of an old checkpoint", &[Published(1, 10), Published(2, 20), Seen(2), Published(3, 30), Seen(1)], 31, (1, 2)),
+            ("a checkpoint that is told twice", &[Published(1, 10), Seen(1), Published(1, 50)], 100, (0, 1)),
+            ("more signatures, no more entries", &[Published(1, 10), Published(1, 20), Seen(1)], 100, (0, 1)),
         ] {
             let mut clock = Clock::new(0);
             for step in steps {
                 match *step {
-                    Published(size, then) => clock.published(size, at(base, then).steady, at(base, then)),
-                    Seen(then) => clock.witnessed(at(base, then).steady),
+                    Published(size, then) => clock.published(size, at(base, then)),
+                    Seen(size) => clock.witnessed(size),
                 }
             }
             let (unwitnessed, seen) = expected;
@@ -151,7 +145,7 @@ mod tests {
     fn a_clock_that_goes_back_or_sleeps_makes_no_time_shorter() {
         let base = at(Moment::now(), 0);
         let mut clock = Clock::new(0);
-        clock.published(1, base.steady, base);
+        clock.published(1, base);
         let now = at(base, 100);
         for (what, moment, expected) in [
             ("both", now, s(100)),
@@ -161,9 +155,6 @@ mod tests {
         ] {
             assert_eq!(clock.unwitnessed(moment), expected, "{what}");
         }
-        assert_eq!(now.steady_at(base.wall + s(40)), Some(base.steady + s(40)));
-        assert_eq!(now.steady_at(now.wall), Some(now.steady));
-        assert_eq!(now.steady_at(now.wall + s(1)), None, "a time to come");
         let earlier = now.at(base.steady + s(60));
         assert_eq!((earlier.wall, earlier.steady), (base.wall + s(60), base.steady + s(60)));
     }
@@ -172,13 +163,13 @@ mod tests {
     fn what_was_there_at_the_start_counts_from_when_it_was_logged() {
         let start = Moment::now();
         let mut clock = Clock::new(3);
-        clock.published(5, start.steady, Moment { wall: start.wall - s(3600), ..start });
+        clock.published(5, Moment { wall: start.wall - s(3600), ..start });
         assert_eq!((clock.unwitnessed(at(start, 5)), clock.seen()), (s(3605), 3));
         // A log whose last entries lie in the future of a clock that went back: from now on.
         let mut ahead = Clock::new(3);
-        ahead.published(5, start.steady, Moment { wall: start.wall + s(3600), ..start });
+        ahead.published(5, Moment { wall: start.wall + s(3600), ..start });
         assert_eq!(ahead.unwitnessed(at(start, 5)), s(5));
-        clock.witnessed(start.steady);
+        clock.witnessed(5);
         assert_eq!((clock.unwitnessed(at(start, 9)), clock.seen()), (Duration::ZERO, 5));
     }
 
@@ -188,13 +179,13 @@ mod tests {
         let mut clock = Clock::new(0);
         let most = APART as u64;
         for n in 1..=most + 10 {
-            clock.published(n, at(base, n).steady, at(base, n));
+            clock.published(n, at(base, n));
         }
         assert_eq!(clock.unseen.len(), APART);
-        clock.witnessed(at(base, most + 9).steady);
+        clock.witnessed(most + 9);
         assert_eq!((clock.seen(), clock.unwitnessed(at(base, most + 20))), (most - 1, s(20)), "the last ones are one");
-        clock.published(most + 11, at(base, most + 11).steady, at(base, most + 11));
-        clock.witnessed(at(base, most + 10).steady);
+        clock.published(most + 11, at(base, most + 11));
+        clock.witnessed(most + 10);
         assert_eq!((clock.seen(), clock.unwitnessed(at(base, most + 20))), (most + 10, s(9)));
     }
 }

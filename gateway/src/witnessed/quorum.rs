@@ -8,17 +8,8 @@ use std::fmt;
 
 use concordat_audit::quorum::QuorumError;
 use concordat_policy::Name;
-use serde::Deserialize;
 
 use crate::estate::Estate;
-
-/// `[witnesses]` of `gateway.toml`.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Settings {
-    /// How many, departments and outside witnesses together; a majority of the departments where it is not said.
-    quorum: Option<usize>,
-}
 
 /// The witnesses, and how many of them are needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,12 +20,12 @@ pub(crate) struct Quorum {
 }
 
 impl Quorum {
-    /// Of an estate.
+    /// Of an estate's departments and so many witnesses outside; a majority of the departments where no number is stated.
     ///
     /// # Errors
     /// [`QuorumError::Quorum`] for a number that nobody needs to meet, or nobody can.
-    pub(crate) fn of(settings: &Settings, estate: &Estate) -> Result<Self, QuorumError> {
-        Self::new(settings.quorum, estate.departments.iter().map(|department| department.id.clone()).collect(), 0)
+    pub(crate) fn of(stated: Option<usize>, estate: &Estate, outside: usize) -> Result<Self, QuorumError> {
+        Self::new(stated, estate.departments.iter().map(|department| department.id.clone()).collect(), outside)
     }
 
     /// Of these departments and so many witnesses outside.

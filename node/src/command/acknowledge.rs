@@ -36,7 +36,7 @@ fn run(args: &AcknowledgeArgs) -> miette::Result<()> {
     let consent = Consent::open(&config.state, config.department).into_diagnostic()?;
     let loss = consent.loss().into_diagnostic()?;
     eprint(&shown(&department, &loss));
-    if !args.yes && !confirmed(&department)? {
+    if !args.yes && !confirmed(&department, "the loss")? {
         return Err(miette!(help = "nothing was changed; releases stay refused", "the restored ledger was not accepted"));
     }
     let user = std::fs::metadata("/proc/self").into_diagnostic().wrap_err("the present user is not known")?.uid();
@@ -69,11 +69,11 @@ fn shown(department: &str, loss: &Loss) -> String {
 }
 
 /// Asks at the terminal.
-fn confirmed(department: &str) -> miette::Result<bool> {
+pub(super) fn confirmed(department: &str, what: &str) -> miette::Result<bool> {
     if !io::stdin().is_terminal() {
         return Err(miette!(help = "add --yes to accept what is shown above", "nobody sits at a terminal who could accept"));
     }
-    eprint(&format!("Type the department's name ({department}) to accept the loss:"));
+    eprint(&format!("Type the department's name ({department}) to accept {what}:"));
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).into_diagnostic()?;
     Ok(answer.trim() == department)

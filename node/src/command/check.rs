@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use chrono::{SecondsFormat, Utc};
+use concordat_audit::witness as audit;
 use concordat_operate::Fault;
 use concordat_operate::check::Report;
 use concordat_operate::server::unix_now;
@@ -14,6 +15,7 @@ use crate::config::{Config, Findings, Paths};
 use crate::consent::ledger::look;
 use crate::datasets::Datasets;
 use crate::linkage;
+use crate::witness::{self, GATEWAY_LOG};
 
 /// How far clocks may differ, in seconds.
 const CLOCKS: i64 = 30;
@@ -31,6 +33,7 @@ pub(crate) async fn check(path: &Path) -> Report {
         clock(&mut report, &paths.log);
         suspend::check(&mut report, &paths);
         ledger(&mut report, &paths.state);
+        witness(&mut report, &paths.state);
     }
     match Config::load(path) {
         Ok(config) => sound(&mut report, &config).await,
@@ -101,6 +104,24 @@ fn ledger(report: &mut Report, state: &Path) {
             "the running node wipes them once nobody reads the ledger: start it, or end what reads the file, such as a backup",
         ),
         Err(e) => report.fail(what, &e.to_string(), "restore the newest ledger, or correct the folder's permissions"),
+    }
+}
+
+/// The key by which others know this department's witness, and what it cosigned last.
+fn witness(report: &mut Report, state: &Path) {
+    let folder = witness::folder(state);
+    let remedy = "restore state/witness from a copy: begun anew, it would cosign another history of the gateway's log";
+    match audit::public(&folder) {
+        Ok(None) => report.ok("witness of the gateway's log: not begun"),
+        Ok(Some(key)) => {
+            report.ok(format!("witness of the gateway's log: {key}"));
+            match audit::known(&folder, GATEWAY_LOG) {
+                Ok(None) => report.ok("the gateway's log: not seen yet"),
+                Ok(Some((key, latest))) => report.ok(format!("the gateway's log: {} entries cosigned, of {key}", latest.size)),
+                Err(e) => report.fail("witness", &e.to_string(), remedy),
+            }
+        }
+        Err(e) => report.fail("witness", &e.to_string(), remedy),
     }
 }
 

@@ -5,6 +5,7 @@ mod rereading;
 mod signing;
 mod suspending;
 mod travelling;
+mod witnessing;
 
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::flight_service_client::FlightServiceClient;

@@ -28,13 +28,14 @@ pub enum Who {
 }
 
 /// Each service of the contract.
-const SERVICES: [(&str, Who); 7] = [
+const SERVICES: [(&str, Who); 8] = [
     ("concordat.v1.Gateway", Who::User),
     ("concordat.v1.Node", Who::Gateway),
     ("concordat.v1.LinkageKeys", Who::Gateway),
     ("concordat.v1.Releases", Who::Gateway),
     ("concordat.v1.ConsentReach", Who::Gateway),
     ("concordat.v1.Agreements", Who::Gateway),
+    ("concordat.v1.Witness", Who::Gateway),
     ("concordat.v1.ConsentLedger", Who::Administrator),
 ];
 

@@ -1,0 +1,59 @@
+//! `acknowledge-log`: the operator accepts that a department's access log does not continue the one that this gateway cosigned.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use concordat_audit::witness::{Keys, forget, known};
+use concordat_policy::Name;
+use miette::{IntoDiagnostic as _, miette};
+
+use crate::config::Config;
+use crate::witness::{folder, log_of, witness_of};
+
+/// What to accept.
+#[derive(Debug, Args)]
+pub struct AcknowledgeLogArgs {
+    /// The department.
+    #[arg(long)]
+    department: String,
+    /// The configuration.
+    #[arg(long, default_value = "gateway.toml")]
+    config: PathBuf,
+    /// Accept what is shown; without it, nothing is changed.
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Shows what is known, and forgets it.
+pub(super) fn run(args: &AcknowledgeLogArgs) -> miette::Result<()> {
+    let department = Name::parse(&args.department).map_err(|e| miette!("--department: {e}"))?;
+    let config = Config::load(&args.config)?;
+    let (folder, origin) = (folder(&config.state), log_of(&department));
+    let (log, keys) = (known(&folder, &origin).into_diagnostic()?, Keys::at(&folder));
+    let witness = keys.all().into_diagnostic()?.remove(&witness_of(&department));
+    let shown = match (&log, &witness) {
+        (None, None) => return Err(miette!("nothing is known here of the log and the witness of '{department}'")),
+        (Some((key, latest)), _) => {
+            format!("This gateway has cosigned the access log of '{department}' up to {} entries, under the key\n{key}", latest.size)
+        }
+        (None, Some(key)) => format!("The key of the witness of '{department}' is\n{key}"),
+    };
+    eprint(&format!(
+        "{shown}\nAsk the department's people first which backup was restored, from when, and how many entries are gone. What was cosigned stays \
+         in state/witness as forgotten-….json; any fork-….json there is proof of two histories, whatever the reason."
+    ));
+    if !args.yes {
+        return Err(miette!(help = "add --yes to accept it; nothing was changed", "a new beginning was not accepted"));
+    }
+    forget(&folder, &origin).into_diagnostic()?;
+    keys.forget(&witness_of(&department)).into_diagnostic()?;
+    eprint("accepted: what the department's node shows next is taken as the first. The gateway logs it as witness.seen.");
+    Ok(())
+}
+
+/// For people; standard output stays free.
+fn eprint(text: &str) {
+    use std::io::Write as _;
+    // Nobody listens to a closed standard error.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
