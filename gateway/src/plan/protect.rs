@@ -18,6 +18,8 @@
 
 mod bounds;
 mod rule;
+#[cfg(test)]
+mod tests;
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -36,7 +38,7 @@ use datafusion::physical_plan::{ExecutionPlan, PlanProperties};
 use datafusion::physical_planner::PhysicalPlanner as _;
 use futures::TryStreamExt as _;
 
-pub(super) use rule::{Kind, Number, Rest, Rule, Value};
+pub(super) use rule::{Kind, Rest, Rule, Value};
 
 use self::bounds::Bounds;
 use super::margins::Expand;
