@@ -43,8 +43,14 @@
 //! What the pattern still tells: to a power of two the size of the largest of few in a column of sums, where that is more than as many typical
 //! contributors would have, and of each value that another rule withholds; nearly what is told of a value that is withheld in addition.
 //!
+//! Earlier results: a total that was asked for before, or will be, is taken to be known already, and each answer depends on nothing that was
+//! asked before. What is not kept together: a total that is withheld itself, as one contributor makes nearly all of it. The table of such
+//! totals withholds another one with it, and a table of their parts can tell that one (`tests/earlier.rs` says how often). Nor are results
+//! of other people, of whom a condition chooses some. Both are for a memory of what was told: to withhold whole tables of two keys there,
+//! as those of three are, would keep the first, and leave nothing of a table in which one sum is nearly all of its row's.
+//!
 //! What it does not do: it knows nothing of the rule by which a value is withheld. Who is told that a value is of fewer subjects than the
-//! minimum has an upper bound on it.
+//! minimum has an upper bound on it. Nor does it know which groups cannot be, as where codes are nested: one of few is assumed there too.
 //!
 //! Sources: Hundepool et al., *Statistical Disclosure Control* (Wiley, 2012), chapter 4; Kelly, Golden and Assad, *Cell suppression:
 //! disclosure protection for sensitive tabular data* (Networks 22, 1992); Fischetti and Salazar, *Models and algorithms for the

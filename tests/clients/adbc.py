@@ -157,6 +157,22 @@ def test_a_session_carries_the_purpose():
         assert connection.adbc_current_catalog == "healthy-life"
 
 
+def test_the_status_of_each_cell_comes_on_request():
+    header = adbc_driver_flightsql.DatabaseOptions.RPC_CALL_HEADER_PREFIX.value + "x-concordat-cells"
+    with connect(**{header: "status"}) as connection, connection.cursor() as cursor:
+        # As a statement, and with a parameter, as a prepared one.
+        for sql, values in ((BY_REGION, None), (BY_REGION.replace("GROUP", "WHERE region <> ? GROUP"), ("London",))):
+            cursor.execute(sql, values)
+            assert [d[0] for d in cursor.description] == ["region", "persons", "persons_status", "withheld"], cursor.description
+            rows = cursor.fetchall()
+            withheld = [row for row in rows if row[1] is None]
+            assert withheld and all(row[2].startswith("withheld: fewer than ") for row in withheld), rows
+            told = [row for row in rows if row[1] is not None]
+            assert told and all(row[2] == "told" and row[3] is None for row in told), rows
+    with connect(autocommit=True, **{header: "all"}) as connection:
+        refused(lambda: connection.cursor().execute(BY_REGION), "x-concordat-cells", "'status'")
+
+
 def test_a_running_query_is_cancelled():
     # DWP's node is stopped by the suite, so the query waits.
     with connect() as connection, connection.cursor() as cursor:

@@ -44,6 +44,11 @@ async fn each_value_says_whether_it_is_told_rounded_or_withheld() {
     }
     assert!(told > 0 && withheld > 0, "{told} told, {withheld} withheld");
 
+    // A detached query keeps what was asked for, for whoever picks its answer up.
+    let id = ask(&SQL.replace("$but", "'London'"), &["--cells", "--detach"]).text();
+    let collected = run(&sandbox, &["result", id.trim(), "--output", "json"]).json();
+    assert_eq!((&collected["columns"], &collected["rows"]), (&whole["columns"], &whole["rows"]));
+
     let table = ask(SQL, &[&of[..], &["--cells", "--output", "table"]].concat()).text();
     assert!(table.contains(&format!("\n· {WHY}")) && table.contains("other values: rounded"), "{table}");
     assert!(table.matches('·').count() > withheld && !table.contains("persons_status"), "{table}");

@@ -67,6 +67,7 @@ async fn adbc() {
             "test_parameters_are_typed_and_several_rows_ask_several_times",
             "test_each_offered_type_of_parameter",
             "test_a_session_carries_the_purpose",
+            "test_the_status_of_each_cell_comes_on_request",
         ],
     )
     .await;

@@ -7,6 +7,7 @@
 mod acro;
 mod again;
 mod difference;
+mod earlier;
 mod linear;
 mod margins;
 mod missing;
@@ -58,9 +59,12 @@ async fn no_game_is_won_and_the_views_stay_useful() {
         reconstruct::by_wards(&world).await,
         reconstruct::by_wards_with_noise(&world).await,
         margins::two_worlds(&world).await,
+        earlier::in_any_order(&world).await,
     ];
     scores.extend(margins::separate_totals(&world).await);
     scores.extend(margins::rolled_up(&world).await);
+    scores.extend(earlier::of_all_groupings(&world).await);
+    scores.extend(earlier::one_by_one(&world).await);
     scores.push(missing::an_objection(&world).await);
     scores.iter().for_each(|score| println!("{score}"));
     println!("{}", utility::measured(&world).await);

@@ -31,8 +31,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::sql::sqlparser::ast::{Expr as Ast, GroupByExpr, Select, Statement, Visit as _, Visitor};
 
-use self::expand::Expand;
-pub(super) use self::expand::ExpandPlanner;
+pub(super) use self::expand::Expand;
 use super::domain::key_domain;
 use super::safe::MAX_MASKED;
 use super::shape::{Origin, Rows, refuse};

@@ -10,6 +10,7 @@ mod failure;
 mod link;
 mod listed;
 mod margins;
+mod operator;
 mod parameters;
 mod predicate;
 mod protect;

@@ -18,6 +18,8 @@
 
 mod bounds;
 mod rule;
+#[cfg(test)]
+mod tests;
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -29,22 +31,20 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::common::{DFSchema, DFSchemaRef, Result, internal_datafusion_err};
-use datafusion::config::ConfigOptions;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore};
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions};
+use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, Partitioning, PlanProperties};
-use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
+use datafusion::physical_plan::{ExecutionPlan, PlanProperties};
+use datafusion::physical_planner::PhysicalPlanner as _;
 use futures::TryStreamExt as _;
 
-pub(super) use rule::{Kind, Number, Rest, Rule, Value};
+pub(super) use rule::{Kind, Rest, Rule, Value};
 
 use self::bounds::Bounds;
-use super::margins::ExpandPlanner;
-use super::sharing::SharingPlanner;
-use super::tally::TallyPlanner;
+use super::margins::Expand;
+use super::operator::{Operator, Planned, Planner, at_the_end, over};
+use super::sharing::Sharing;
+use super::tally::Counted;
 
 /// The logical node's name.
 pub(super) const NAME: &str = "Protect";
@@ -122,99 +122,42 @@ impl UserDefinedLogicalNodeCore for Protect {
     }
 }
 
-/// Plans [`Protect`].
-#[derive(Debug)]
-pub(super) struct ProtectPlanner;
-
-#[async_trait]
-impl ExtensionPlanner for ProtectPlanner {
-    async fn plan_extension(
-        &self,
-        _planner: &dyn PhysicalPlanner,
-        node: &dyn UserDefinedLogicalNode,
-        _logical: &[&LogicalPlan],
-        inputs: &[Arc<dyn ExecutionPlan>],
-        _session: &dyn datafusion::catalog::Session,
-        _context: &datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext,
-    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-        let (Some(protect), [input]) = (node.as_any().downcast_ref::<Protect>(), inputs) else { return Ok(None) };
-        let schema: SchemaRef = Arc::new(protect.schema.as_arrow().clone());
-        Ok(Some(Arc::new(ProtectExec::new(input.clone(), protect.rule.clone(), schema))))
+impl Planned for Protect {
+    fn planned(&self, input: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+        let schema: SchemaRef = Arc::new(self.schema.as_arrow().clone());
+        over(Arc::new(ProtectExec { rule: self.rule.clone(), schema }), input)
     }
 }
 
 /// The operator.
 #[derive(Debug)]
 struct ProtectExec {
-    input: Arc<dyn ExecutionPlan>,
     rule: Arc<Rule>,
-    properties: Arc<PlanProperties>,
+    schema: SchemaRef,
 }
 
-impl ProtectExec {
-    fn new(input: Arc<dyn ExecutionPlan>, rule: Arc<Rule>, schema: SchemaRef) -> Self {
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(schema),
-            Partitioning::UnknownPartitioning(1),
-            EmissionType::Final,
-            Boundedness::Bounded,
-        );
-        Self { input, rule, properties: Arc::new(properties) }
-    }
-}
+impl Operator for ProtectExec {
+    const NAME: &'static str = "ProtectExec";
+    const WHOLE: bool = true;
 
-impl DisplayAs for ProtectExec {
-    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ProtectExec: minimum_subjects={}", self.rule.minimum)
+    fn properties(&self, _input: &Arc<dyn ExecutionPlan>) -> Result<Arc<PlanProperties>> {
+        Ok(at_the_end(self.schema.clone()))
     }
-}
 
-impl ExecutionPlan for ProtectExec {
-    fn name(&self) -> &str {
-        "ProtectExec"
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "minimum_subjects={}", self.rule.minimum)
     }
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-    fn required_input_distribution(&self) -> Vec<Distribution> {
-        vec![Distribution::SinglePartition]
-    }
-    fn replace_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-        _options: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let input = children.into_iter().next().ok_or_else(|| internal_datafusion_err!("Protect without input"))?;
-        Ok(Arc::new(Self::new(input, self.rule.clone(), self.schema())))
-    }
-    // Required by the trait although deprecated in favour of the method above.
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
-    }
-    fn apply_expressions(
+
+    fn execute(
         &self,
-        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<datafusion::common::tree_node::TreeNodeRecursion>,
-    ) -> Result<datafusion::common::tree_node::TreeNodeRecursion> {
-        Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
-    }
-    // The default would pass filters of the nodes above to the input.
-    fn gather_filters_for_pushdown(
-        &self,
-        _phase: datafusion::physical_plan::filter_pushdown::FilterPushdownPhase,
-        parent_filters: Vec<Arc<dyn PhysicalExpr>>,
-        _config: &ConfigOptions,
-    ) -> Result<datafusion::physical_plan::filter_pushdown::FilterDescription> {
-        Ok(datafusion::physical_plan::filter_pushdown::FilterDescription::all_unsupported(&parent_filters, &self.children()))
-    }
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        if partition != 0 {
-            return Err(internal_datafusion_err!("Protect has one partition"));
-        }
-        let input = self.input.execute(0, Arc::clone(&context))?;
-        let (rule, schema, out) = (self.rule.clone(), self.input.schema(), self.schema());
+        input: &Arc<dyn ExecutionPlan>,
+        out: SchemaRef,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        let (rule, schema) = (self.rule.clone(), input.schema());
+        let input = input.execute(partition, Arc::clone(&context))?;
+        let of_output = out.clone();
         let protected = async move {
             let batches: Vec<RecordBatch> = input.try_collect().await?;
             let groups = concat_batches(&schema, &batches)?;
@@ -223,7 +166,7 @@ impl ExecutionPlan for ProtectExec {
             let protected = tokio::task::spawn_blocking(move || rule.apply(&groups, out, &bounds)).await;
             protected.map_err(|e| internal_datafusion_err!("Protect was not finished: {e}"))?
         };
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), futures::stream::once(protected))))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(of_output, futures::stream::once(protected))))
     }
 }
 
@@ -235,10 +178,10 @@ pub(super) struct QueryPlanner;
 impl datafusion::execution::context::QueryPlanner for QueryPlanner {
     async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn datafusion::catalog::Session) -> Result<Arc<dyn ExecutionPlan>> {
         datafusion::physical_planner::DefaultPhysicalPlanner::with_extension_planners(vec![
-            Arc::new(ProtectPlanner),
-            Arc::new(TallyPlanner),
-            Arc::new(ExpandPlanner),
-            Arc::new(SharingPlanner),
+            Arc::new(Planner::<Protect>::new()),
+            Arc::new(Planner::<Counted>::new()),
+            Arc::new(Planner::<Expand>::new()),
+            Arc::new(Planner::<Sharing>::new()),
         ])
         .create_physical_plan(plan, session)
         .await

@@ -8,24 +8,19 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::arrow::array::{Array as _, AsArray as _, BooleanArray, FixedSizeBinaryArray, RecordBatch};
 use datafusion::arrow::compute::{cast, filter_record_batch, is_not_null};
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::arrow::row::{RowConverter, SortField};
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Column, DFSchemaRef, DataFusionError, Result, internal_datafusion_err};
-use datafusion::config::ConfigOptions;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore};
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions};
-use datafusion::physical_plan::filter_pushdown::{FilterDescription, FilterPushdownPhase};
+use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, Partitioning, PlanProperties};
-use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
+use datafusion::physical_plan::{ExecutionPlan, PlanProperties};
 use futures::TryStreamExt as _;
+
+use super::operator::{Operator, Planned, at_the_end, over};
 
 /// A pseudonym.
 type Pseudonym = [u8; 16];
@@ -110,99 +105,41 @@ impl UserDefinedLogicalNodeCore for Sharing {
     }
 }
 
-/// Plans [`Sharing`].
-#[derive(Debug)]
-pub(super) struct SharingPlanner;
-
-#[async_trait]
-impl ExtensionPlanner for SharingPlanner {
-    async fn plan_extension(
-        &self,
-        _planner: &dyn PhysicalPlanner,
-        node: &dyn UserDefinedLogicalNode,
-        _logical: &[&LogicalPlan],
-        inputs: &[Arc<dyn ExecutionPlan>],
-        _session: &dyn datafusion::catalog::Session,
-        _context: &datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext,
-    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-        let (Some(sharing), [input]) = (node.as_any().downcast_ref::<Sharing>(), inputs) else { return Ok(None) };
-        let rule = &sharing.rule;
-        let (keys, subjects, present) =
-            (sharing.positions(&rule.keys)?, sharing.positions(&rule.subjects)?, sharing.positions(&rule.present)?);
-        let rule = Rule { k: usize::try_from(rule.k).unwrap_or(usize::MAX), keys, subjects, present };
-        Ok(Some(Arc::new(SharingExec::new(input.clone(), Arc::new(rule)))))
+impl Planned for Sharing {
+    fn planned(&self, input: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+        let RowsOfFew { k, keys, subjects, present } = &self.rule;
+        let (keys, subjects, present) = (self.positions(keys)?, self.positions(subjects)?, self.positions(present)?);
+        let k = usize::try_from(*k).unwrap_or(usize::MAX);
+        over(Arc::new(SharingExec(Arc::new(Rule { k, keys, subjects, present }))), input)
     }
 }
 
 /// The operator.
 #[derive(Debug)]
-struct SharingExec {
-    input: Arc<dyn ExecutionPlan>,
-    rule: Arc<Rule>,
-    properties: Arc<PlanProperties>,
-}
+struct SharingExec(Arc<Rule>);
 
-impl SharingExec {
-    fn new(input: Arc<dyn ExecutionPlan>, rule: Arc<Rule>) -> Self {
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(input.schema()),
-            Partitioning::UnknownPartitioning(1),
-            EmissionType::Final,
-            Boundedness::Bounded,
-        );
-        Self { input, rule, properties: Arc::new(properties) }
-    }
-}
+impl Operator for SharingExec {
+    const NAME: &'static str = "RowsOfFewExec";
+    const WHOLE: bool = true;
 
-impl DisplayAs for SharingExec {
-    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RowsOfFewExec: k={}, present={:?}, keys={:?}", self.rule.k, self.rule.present, self.rule.keys)
+    fn properties(&self, input: &Arc<dyn ExecutionPlan>) -> Result<Arc<PlanProperties>> {
+        Ok(at_the_end(input.schema()))
     }
-}
 
-impl ExecutionPlan for SharingExec {
-    fn name(&self) -> &str {
-        "RowsOfFewExec"
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Rule { k, keys, present, .. } = self.0.as_ref();
+        write!(f, "k={k}, present={present:?}, keys={keys:?}")
     }
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-    fn required_input_distribution(&self) -> Vec<Distribution> {
-        vec![Distribution::SinglePartition]
-    }
-    fn replace_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-        _options: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let input = children.into_iter().next().ok_or_else(|| internal_datafusion_err!("RowsOfFew without input"))?;
-        Ok(Arc::new(Self::new(input, self.rule.clone())))
-    }
-    // Required by the trait although deprecated in favour of the method above.
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
-    }
-    fn apply_expressions(&self, _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-    // The default would pass filters of the nodes above to the input, and who is behind a row would be counted among fewer.
-    fn gather_filters_for_pushdown(
+
+    fn execute(
         &self,
-        _phase: FilterPushdownPhase,
-        parent_filters: Vec<Arc<dyn PhysicalExpr>>,
-        _config: &ConfigOptions,
-    ) -> Result<FilterDescription> {
-        Ok(FilterDescription::all_unsupported(&parent_filters, &self.children()))
-    }
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        if partition != 0 {
-            return Err(internal_datafusion_err!("RowsOfFew has one partition"));
-        }
+        input: &Arc<dyn ExecutionPlan>,
+        schema: SchemaRef,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
         let held = MemoryConsumer::new("rows of few").register(context.memory_pool());
-        let (rule, input) = (self.rule.clone(), self.input.execute(0, context)?);
+        let (rule, input) = (self.0.clone(), input.execute(partition, context)?);
         let kept = async move { Ok::<_, DataFusionError>((rule.kept(input, &held).await?.into_iter(), held)) };
         // The memory is given back with the last batch.
         let batches = futures::stream::once(kept).map_ok(|kept| {
@@ -210,7 +147,7 @@ impl ExecutionPlan for SharingExec {
                 Ok::<_, DataFusionError>(kept.next().map(|batch: RecordBatch| (batch, (kept, held))))
             })
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), batches.try_flatten())))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches.try_flatten())))
     }
 }
 

@@ -20,23 +20,20 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use async_trait::async_trait;
 use concordat_policy::DatasetName;
 use datafusion::arrow::array::{Array as _, AsArray as _, FixedSizeBinaryArray, RecordBatch};
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::{DFSchemaRef, DataFusionError, Result, internal_datafusion_err};
-use datafusion::config::ConfigOptions;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore};
+use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
+use datafusion::physical_expr::PhysicalSortExpr;
 use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
-use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
-use datafusion::physical_plan::filter_pushdown::{FilterDescription, FilterPushdownPhase};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties as _, PlanProperties};
-use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties as _, PlanProperties};
 use futures::TryStreamExt as _;
+
+use super::operator::{Operator, Planned, over};
 
 /// A pseudonym.
 type Pseudonym = [u8; 16];
@@ -188,100 +185,58 @@ fn named(tally: &Tally) -> String {
     tally.parts.iter().map(|part| part.dataset.to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// Plans [`Counted`].
-#[derive(Debug)]
-pub(super) struct TallyPlanner;
-
-#[async_trait]
-impl ExtensionPlanner for TallyPlanner {
-    async fn plan_extension(
-        &self,
-        _planner: &dyn PhysicalPlanner,
-        node: &dyn UserDefinedLogicalNode,
-        _logical: &[&LogicalPlan],
-        inputs: &[Arc<dyn ExecutionPlan>],
-        _session: &dyn datafusion::catalog::Session,
-        _context: &datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext,
-    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-        let (Some(counted), [input]) = (node.as_any().downcast_ref::<Counted>(), inputs) else { return Ok(None) };
-        Ok(Some(Arc::new(TallyExec { input: input.clone(), tally: counted.tally.clone() })))
+impl Planned for Counted {
+    fn planned(&self, input: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+        over(Arc::new(TallyExec(self.tally.clone())), input)
     }
 }
 
 /// The operator.
 #[derive(Debug)]
-struct TallyExec {
-    input: Arc<dyn ExecutionPlan>,
-    tally: Arc<Tally>,
-}
+struct TallyExec(Arc<Tally>);
 
 impl TallyExec {
     /// Whether each subject's rows come one after the other, all in one partition: releases are ranges of pseudonyms in order, and
     /// joins on the same pseudonym keep both.
-    fn ordered(&self) -> Result<bool> {
-        if self.tally.parts.iter().any(|part| part.apart) {
+    fn ordered(&self, input: &Arc<dyn ExecutionPlan>) -> Result<bool> {
+        let Self(tally) = self;
+        if tally.parts.iter().any(|part| part.apart) {
             return Ok(false);
         }
-        let position = self.input.schema().index_of(&self.tally.subject)?;
-        let by_subject = PhysicalSortExpr::new(Arc::new(Column::new(&self.tally.subject, position)) as _, Default::default());
-        self.input.equivalence_properties().ordering_satisfy([by_subject])
+        let position = input.schema().index_of(&tally.subject)?;
+        let by_subject = PhysicalSortExpr::new(Arc::new(Column::new(&tally.subject, position)) as _, Default::default());
+        input.equivalence_properties().ordering_satisfy([by_subject])
     }
 }
 
-impl DisplayAs for TallyExec {
-    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TallyExec: {}", named(&self.tally))
-    }
-}
+impl Operator for TallyExec {
+    const NAME: &'static str = "TallyExec";
+    const WHOLE: bool = false;
 
-impl ExecutionPlan for TallyExec {
-    fn name(&self) -> &str {
-        "TallyExec"
+    fn properties(&self, input: &Arc<dyn ExecutionPlan>) -> Result<Arc<PlanProperties>> {
+        Ok(Arc::clone(input.properties()))
     }
-    fn properties(&self) -> &Arc<PlanProperties> {
-        self.input.properties()
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&named(&self.0))
     }
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-    fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
-    }
-    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
-        vec![false]
-    }
-    fn replace_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-        _options: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let input = children.into_iter().next().ok_or_else(|| internal_datafusion_err!("Tally without input"))?;
-        Ok(Arc::new(Self { input, tally: self.tally.clone() }))
-    }
-    // Required by the trait although deprecated in favour of the method above.
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
-    }
-    fn apply_expressions(&self, _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-    fn gather_filters_for_pushdown(
+
+    fn execute(
         &self,
-        _phase: FilterPushdownPhase,
-        parent_filters: Vec<Arc<dyn PhysicalExpr>>,
-        _config: &ConfigOptions,
-    ) -> Result<FilterDescription> {
-        Ok(FilterDescription::all_unsupported(&parent_filters, &self.children()))
-    }
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        input: &Arc<dyn ExecutionPlan>,
+        schema: SchemaRef,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        let Self(tally) = self;
         {
-            let mut found = self.tally.found.lock().unwrap_or_else(PoisonError::into_inner);
-            found.partitions = self.input.output_partitioning().partition_count();
-            found.counts.resize(self.tally.parts.len(), 0);
+            let mut found = tally.found.lock().unwrap_or_else(PoisonError::into_inner);
+            found.partitions = input.output_partitioning().partition_count();
+            found.counts.resize(tally.parts.len(), 0);
         }
         let held = MemoryConsumer::new("tally").register(context.memory_pool());
-        let counting = Counting::new(self.tally.clone(), &self.input, self.ordered()?, held)?;
-        let input = self.input.execute(partition, context)?;
+        let counting = Counting::new(tally.clone(), input, self.ordered(input)?, held)?;
+        let input = input.execute(partition, context)?;
         let batches = futures::stream::try_unfold((input, counting), |(mut input, mut counting)| async move {
             let Some(batch) = input.try_next().await? else {
                 counting.end();
@@ -290,7 +245,7 @@ impl ExecutionPlan for TallyExec {
             counting.take(&batch)?;
             Ok(Some((batch, (input, counting))))
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.input.schema(), batches)))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
     }
 }
 

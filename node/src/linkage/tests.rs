@@ -1,11 +1,13 @@
 //! Two departments and a relay that tries everything.
 
+mod at_rest;
+mod leavers;
+mod succession;
+
 use std::os::unix::fs::PermissionsExt as _;
 
 use chrono::TimeDelta;
 use concordat_guard::{Known, ReleaseGuard};
-use concordat_policy::signature::Statement;
-use concordat_policy::succession::{NextLinkage, Succession};
 use concordat_policy::{PurposeTree, Revocations, Seen, Signatures};
 use concordat_proto::signature;
 use concordat_proto::token::SigningKey;
@@ -255,68 +257,6 @@ fn neighbouring_epochs_are_taken_at_their_boundary_only() {
     }
 }
 
-/// The keys of `dwp` were replaced an hour ago, which had signed the agreement by then; the linkage key by this one.
-fn succeeded(agreement: &Agreement, next: &Fingerprint) -> Seen {
-    succeeded_at(agreement, next, Utc::now() - TimeDelta::hours(1))
-}
-
-fn succeeded_at(agreement: &Agreement, next: &Fingerprint, from: DateTime<Utc>) -> Seen {
-    let dwp = agreement.party(&name("dwp")).unwrap().clone();
-    let mut seen = Seen::default();
-    let signed = Statement {
-        department: dwp.department.clone(),
-        agreement: agreement.id.clone(),
-        sha256: agreement.digest.clone(),
-        signed_at: DateTime::UNIX_EPOCH,
-        key: dwp.signing_key.clone(),
-    };
-    seen.saw(&signed, Utc::now() - TimeDelta::hours(2));
-    seen.succeeds(Succession {
-        department: dwp.department,
-        key: dwp.signing_key,
-        next: Fingerprint::of(b"next"),
-        from,
-        linkage: Some(NextLinkage { key: dwp.linkage_key, next: next.clone() }),
-    })
-    .unwrap();
-    seen
-}
-
-#[test]
-fn after_a_succession_keys_are_sealed_to_the_new_key_and_to_no_other() {
-    let (next, folder) = (linkage_key().0, tempfile::tempdir().unwrap());
-    let print = Fingerprint::of(&next.public());
-    let pair = Pair::with(true, |agreement| succeeded(agreement, &print));
-    let refusal = pair.dfe.0.seal(&pair.request(), &pair.dfe.1, pair.now).unwrap_err();
-    assert!(refusal.message.contains("is not the one in the agreement"), "{refusal}");
-    let request = v1::SealRequest { recipient_key: next.public().to_vec(), ..pair.request() };
-    let sealed = pair.dfe.0.seal(&request, &pair.dfe.1, pair.now).unwrap();
-    assert!(pair.dwp.0.accept(&sealed, &pair.dwp.1, pair.now).is_err(), "the old key opens nothing");
-    LinkageKeys::open(next, AtRest::default(), folder.path()).unwrap().accept(&sealed, &pair.dwp.1, pair.now).unwrap();
-}
-
-#[test]
-fn a_domain_that_is_asked_for_a_moment_early_has_the_keys_of_its_begin() {
-    let next = linkage_key().0;
-    let print = Fingerprint::of(&next.public());
-    let epoch = Pair::new().domain().epoch + 1;
-    let begin = DateTime::from_timestamp(i64::from(epoch) * 90 * 86_400, 0).unwrap();
-    let mut pair = Pair::with(true, |agreement| succeeded_at(agreement, &print, begin));
-    pair.now = begin;
-    let (old, early) = (pair.request(), begin - TimeDelta::seconds(5));
-    assert!(pair.dfe.0.seal(&old, &pair.dfe.1, early).is_err(), "a key that ends with the epoch before");
-    let request = v1::SealRequest { recipient_key: next.public().to_vec(), ..old };
-    pair.dfe.0.seal(&request, &pair.dfe.1, early).unwrap();
-    pair.key(&pair.dfe).unwrap();
-}
-
-/// A third party beside the two.
-fn and_dbt(text: &str, key: &str) -> String {
-    let prints = [Fingerprint::of(b"dbt signs"), Fingerprint::of(key.as_bytes())];
-    let party = format!("[[party]]\ndepartment = \"dbt\"\nsigning_key = \"{}\"\nlinkage_key = \"{}\"\n\n", prints[0], prints[1]);
-    text.replacen("[[party]]", &format!("{party}[[party]]"), 1)
-}
-
 fn rotated(text: &str, rotation: u32) -> String {
     text.replacen("keyholder = \"dfe\"", &format!("keyholder = \"dfe\", rotation = {rotation}"), 1)
 }
@@ -337,171 +277,4 @@ fn a_rotation_has_another_key_and_pseudonyms_of_the_two_do_not_match() {
     pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
     assert!(pair.key(&pair.dwp).unwrap() == pair.key(&pair.dfe).unwrap());
     assert_ne!(made(&pair), before.2);
-}
-
-/// Without the third party.
-fn without_dbt(text: &str) -> String {
-    let mut tables: Vec<&str> = text.split_inclusive("\n\n").collect();
-    tables.retain(|table| !table.contains("department = \"dbt\""));
-    tables.concat()
-}
-
-#[test]
-fn whoever_leaves_takes_no_key_along_that_is_still_used() {
-    let two = |text: String| and_dbt(&text, "dbt");
-    let mut pair = Pair::agreed(true, |_| Seen::default(), two);
-    pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
-    pair.key(&pair.dwp).unwrap();
-
-    pair.agree(without_dbt);
-    assert!(pair.agreement().party(&name("dbt")).is_none());
-    for refusal in [pair.key(&pair.dfe).map(drop), pair.key(&pair.dwp).map(drop), pair.seal(&pair.request()).map(drop)] {
-        let refusal = refusal.unwrap_err();
-        assert_eq!(refusal.code, Code::Denied);
-        assert!(refusal.message.contains("may be held by 'dbt', which is no party any more"), "{refusal}");
-        assert!(refusal.advice.unwrap().contains("raise `rotation` in the agreement 'opportunity-2026'"));
-    }
-    pair.agree(|text| rotated(text, 1));
-    pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
-    assert!(pair.key(&pair.dwp).unwrap() == pair.key(&pair.dfe).unwrap());
-}
-
-#[test]
-fn a_replaced_linkage_key_needs_a_rotation_and_a_new_party_does_not() {
-    let mut pair = Pair::new();
-    pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
-    let first = pair.key(&pair.dfe).unwrap();
-    pair.agree(|text| and_dbt(text, "first"));
-    assert!(pair.key(&pair.dfe).unwrap() == first && pair.key(&pair.dwp).unwrap() == first);
-    pair.agree(|text| text.replacen(&Fingerprint::of(b"first").to_string(), &Fingerprint::of(b"second").to_string(), 1));
-    let refusal = pair.key(&pair.dwp).map(drop).unwrap_err();
-    assert!(refusal.message.contains("may be held by 'dbt', by a linkage key that it has replaced"), "{refusal}");
-    pair.agree(|text| rotated(text, 1));
-    pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
-    assert!(pair.key(&pair.dwp).unwrap() != first);
-}
-
-#[test]
-fn a_linkage_key_that_was_replaced_by_succession_needs_a_rotation_too() {
-    let mut pair = Pair::new();
-    pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
-    let (first, next) = (pair.key(&pair.dwp).unwrap(), linkage_key().0);
-    let print = Fingerprint::of(&next.public());
-    pair.dwp.0 = LinkageKeys::open(next, AtRest::default(), pair.folders[1].path()).unwrap();
-    pair.hold(&[(pair.text.clone(), true)], |agreement| succeeded(agreement, &print));
-    for refusal in [pair.key(&pair.dfe).map(drop), pair.key(&pair.dwp).map(drop), pair.seal(&pair.request()).map(drop)] {
-        let refusal = refusal.unwrap_err();
-        assert!(refusal.message.contains("may be held by 'dwp', by a linkage key that it has replaced"), "{refusal}");
-    }
-    pair.hold(&[(rotated(&pair.text, 1), true)], |agreement| succeeded(agreement, &print));
-    pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
-    assert!(pair.key(&pair.dwp).unwrap() == pair.key(&pair.dfe).unwrap() && pair.key(&pair.dwp).unwrap() != first);
-}
-
-#[test]
-fn who_is_a_party_only_of_what_is_over_or_was_not_signed_takes_no_key_along_either() {
-    let end = |text: &str, day: &str| text.replacen("2090-12-31", day, 1);
-    let mut pair = Pair::agreed(true, |_| Seen::default(), |text| and_dbt(&text, "dbt"));
-    let (without, other) = (without_dbt(&pair.text), pair.text.replace("opportunity-2026", "opportunity-2025"));
-    pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
-    pair.hold(&[(without.clone(), true), (other.clone(), true)], |_| Seen::default());
-    pair.key(&pair.dwp).unwrap();
-    for (what, other) in [("not signed", (other.clone(), false)), ("over", (end(&other, "2020-12-31"), true))] {
-        pair.hold(&[(without.clone(), true), other], |_| Seen::default());
-        for side in [&pair.dfe, &pair.dwp] {
-            let refusal = pair.key(side).map(drop).unwrap_err();
-            assert!(refusal.message.contains("may be held by 'dbt', which is no party any more"), "{what}: {refusal}");
-        }
-    }
-
-    // Of a key that is made later they have none, and are not said to.
-    let start = DateTime::from_timestamp(i64::from(pair.domain().epoch) * 90 * 86_400, 0).unwrap();
-    let day = |days: i64| (start + TimeDelta::days(days)).date_naive().to_string();
-    for (what, last, signed, accepted) in [
-        ("not signed", "2090-12-31".to_owned(), false, Ok(())),
-        ("over before the epoch", day(-1), true, Ok(())),
-        // The keyholder knows whom it gave the key; the other party only whom it may have been given to.
-        ("over since", day(0), true, Err(Code::Denied)),
-    ] {
-        let mut pair = Pair::new();
-        pair.now = start + TimeDelta::days(10);
-        let other = end(&and_dbt(&pair.text, "dbt").replace("opportunity-2026", "opportunity-2025"), &last);
-        pair.hold(&[(pair.text.clone(), true), (other, signed)], |_| Seen::default());
-        let sealed = pair.seal(&pair.request()).unwrap();
-        assert_eq!(pair.accept(&sealed).map_err(|refusal| refusal.code), accepted, "{what}");
-        pair.key(&pair.dfe).unwrap();
-    }
-}
-
-#[test]
-fn keys_of_domains_to_which_no_agreement_leads_are_removed_when_they_end() {
-    let mut pair = Pair::new();
-    pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
-    let files = |pair: &Pair| kept(pair.folders[1].path(), &AtRest::default()).unwrap().len();
-    let end = DateTime::from_timestamp((i64::from(pair.domain().epoch) + 1) * 90 * 86_400, 0).unwrap();
-    // As a department that was removed, and has taken the text away.
-    pair.hold(&[], |_| Seen::default());
-    pair.dwp.0.forget_ended(&pair.dwp.1, end - TimeDelta::seconds(1));
-    assert_eq!(files(&pair), 1);
-    pair.dwp.0.forget_ended(&pair.dwp.1, end);
-    assert_eq!(files(&pair), 0);
-}
-
-#[test]
-fn a_key_file_that_names_nobody_is_damaged() {
-    let pair = Pair::new();
-    pair.dfe.0.store.keep(&pair.domain(), Kept { key: DomainKey::new([1; 32]), given: Members::new(), end: NaiveDate::MAX }).unwrap();
-    assert!(matches!(pair.dfe.0.store.key(&pair.domain()), Err(StoreError::Damaged(_))));
-    assert_eq!(pair.key(&pair.dfe).map(drop).unwrap_err().code, Code::Internal);
-}
-
-#[test]
-fn a_keyholder_that_lost_its_key_goes_on_only_after_a_rotation() {
-    let mut pair = Pair::new();
-    pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
-    for file in std::fs::read_dir(pair.folders[0].path().join("linkage")).unwrap() {
-        std::fs::remove_file(file.unwrap().path()).unwrap();
-    }
-    let refusal = pair.key(&pair.dfe).map(drop).unwrap_err();
-    assert_eq!(refusal.code, Code::NodeRefused, "no release is made with another key: {refusal}");
-    assert_eq!(pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap_err().code, Code::Replayed);
-    pair.agree(|text| rotated(text, 1));
-    pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
-    assert!(pair.key(&pair.dwp).unwrap() == pair.key(&pair.dfe).unwrap());
-}
-
-#[test]
-fn another_party_can_become_keyholder_and_the_key_stays() {
-    let mut pair = Pair::new();
-    pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
-    let first = pair.key(&pair.dfe).unwrap();
-    pair.agree(|text| text.replacen("keyholder = \"dfe\"", "keyholder = \"dwp\"", 1));
-    let request = v1::SealRequest { recipient: "dfe".into(), recipient_key: pair.dfe.0.public().to_vec(), ..pair.request() };
-    let sealed = pair.dwp.0.seal(&request, &pair.dwp.1, pair.now).unwrap();
-    pair.dfe.0.accept(&sealed, &pair.dfe.1, pair.now).unwrap();
-    assert!(pair.key(&pair.dwp).unwrap() == first);
-    assert_eq!(pair.seal(&pair.request()).unwrap_err().code, Code::Denied, "the former one makes no keys any more");
-}
-
-#[test]
-fn keys_of_epochs_long_ended_are_removed_and_no_others() {
-    let mut pair = Pair::new();
-    let epochs = |pair: &Pair| {
-        let shown = kept(pair.folders[1].path(), &AtRest::default()).unwrap();
-        shown.iter().map(|shown| shown.domain.rsplit('/').next().unwrap().to_owned()).collect::<Vec<_>>()
-    };
-    let first = pair.domain().epoch;
-    pair.agree(|text| rotated(text, 1));
-    pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
-    // Of another mission, to which no agreement leads: one that is over, and one that is not.
-    for epoch in [1, 9_999] {
-        pair.dwp.0.make(&LinkageDomain { mission: name("another"), epoch, ..pair.domain() }, pair.agreement()).unwrap();
-    }
-    assert!(epochs(&pair).contains(&"1.1".to_owned()));
-    for later in 1..=3 {
-        pair.now += TimeDelta::days(90);
-        pair.accept(&pair.seal(&pair.request()).unwrap()).unwrap();
-        let expected: Vec<String> = (first.max(first + later - 1)..=first + later).map(|epoch| format!("{epoch}.1")).collect();
-        assert_eq!(epochs(&pair), [&["9999.1".to_owned()][..], &expected].concat(), "the last one and the present one");
-    }
 }

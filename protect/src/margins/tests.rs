@@ -1,6 +1,7 @@
 use super::*;
 
 mod attacker;
+mod earlier;
 
 use crate::rounding::to_unit;
 use attacker::Told;

@@ -31,6 +31,11 @@ impl Known {
 
     /// From where to where an unknown can be, if the answers contradict themselves no more than they must.
     pub fn bounds(&self, of: usize) -> Option<(f64, f64)> {
+        self.bounds_of_sum(&[of])
+    }
+
+    /// The same of a sum of unknowns.
+    pub fn bounds_of_sum(&self, of: &[usize]) -> Option<(f64, f64)> {
         let (_, contradiction) = self.best()?;
         let end = |direction| {
             let (mut problem, _, slacks) = self.problem(direction, Some(of));
@@ -44,10 +49,10 @@ impl Known {
         Some((end(OptimizationDirection::Minimize)?, end(OptimizationDirection::Maximize)?))
     }
 
-    /// The unknowns, and for each sum how far it may be outside its interval. The objective is one unknown, or all distances.
-    fn problem(&self, direction: OptimizationDirection, objective: Option<usize>) -> (Problem, Vec<Variable>, Vec<Variable>) {
+    /// The unknowns, and for each sum how far it may be outside its interval. The objective is a sum of unknowns, or all distances.
+    fn problem(&self, direction: OptimizationDirection, objective: Option<&[usize]>) -> (Problem, Vec<Variable>, Vec<Variable>) {
         let mut problem = Problem::new(direction);
-        let weight = |place: usize| f64::from(u8::from(objective == Some(place)));
+        let weight = |place: usize| f64::from(u8::from(objective.is_some_and(|of| of.contains(&place))));
         let unknowns: Vec<Variable> =
             self.most.iter().enumerate().map(|(place, most)| problem.add_var(weight(place), (0.0, *most))).collect();
         let distance = if objective.is_none() { 1.0 } else { 0.0 };

@@ -101,7 +101,7 @@ async fn play(world: &World, game: &str, statements: &[&str]) -> Vec<Score> {
 
 /// A sum and its step, in thousands. The attacker works the step out from the mean, as the rules do: the least of 1, 2 and 5 times
 /// powers of ten that is not below the base times the mean.
-fn sum_and_step((n, s): &Told) -> Option<(f64, f64)> {
+pub fn sum_and_step((n, s): &Told) -> Option<(f64, f64)> {
     let (n, s) = ((*n)?, (*s)?);
     let raw = BASE * s / n.max(1.0);
     let power = 10_f64.powf(raw.log10().floor());

@@ -5,7 +5,7 @@
 //! | `returns` | one of 120 people, each alone in his combination of area, band and sector, and in his ward | differences, reconstruction |
 //! | `clubs` | one of 240 people, ten in each club | reconstruction where nobody is alone |
 //! | `payments` | a payment; people may have several | small cells, dominance, equal values |
-//! | `tables` | one of the people of 30 cells, a quarter of which are small | margins, HAVING, ORDER BY |
+//! | `tables` | one of the people of 30 cells, a quarter of which are small, in one of three grades | margins, earlier results, HAVING, ORDER BY |
 //! | `sides` | one of 61 people, one of whom has values that no cast or sum can hold | errors, timing |
 //! | `units` | one of 60 people, half of whom have more units together than 64 bits hold | large sums |
 //! | `invented` of `stalls` | the people of two offices of `payments`, and forty who do not exist | rows that a department invents |
@@ -36,6 +36,7 @@ impl Draw {
 pub const AREAS: usize = 6;
 pub const BANDS: usize = 4;
 pub const SECTORS: usize = 5;
+pub const GRADES: usize = 3;
 pub const CLUBS: usize = 24;
 pub const OF_A_CLUB: usize = 10;
 /// The share of people who owe: what the attackers want to know of each.
@@ -142,6 +143,11 @@ pub fn cells() -> Vec<Vec<Vec<f64>>> {
     (0..AREAS).map(|area| (0..SECTORS).map(|sector| cell(area, sector)).collect()).collect()
 }
 
+/// The grade of somebody of `tables`, by the place in the cell.
+pub fn grade(place: usize) -> usize {
+    [0, 1, 0, 2, 0, 1][place % 6]
+}
+
 /// `sides`: reference and amount of each person of each side. One side has one person more, whose values are out of the ordinary.
 pub fn sides() -> Vec<(&'static str, String, f64)> {
     let plain = |side: &'static str| (0..30).map(move |place| (side, format!("{}", 100 + place), 7.5 + f64::from(place)));
@@ -208,12 +214,12 @@ fn payments_file() -> String {
 }
 
 fn tables_file() -> String {
-    let (mut file, mut number) = ("nino,area,sector,income\n".to_owned(), 5_000);
+    let (mut file, mut number) = ("nino,area,sector,grade,income\n".to_owned(), 5_000);
     for (area, sectors) in cells().iter().enumerate() {
         for (sector, incomes) in sectors.iter().enumerate() {
-            for income in incomes {
+            for (place, income) in incomes.iter().enumerate() {
                 number += 1;
-                writeln!(file, "{},a{},s{},{income:.2}", nino(number), area + 1, sector + 1).unwrap();
+                writeln!(file, "{},a{},s{},g{},{income:.2}", nino(number), area + 1, sector + 1, grade(place) + 1).unwrap();
             }
         }
     }

@@ -10,7 +10,7 @@ use concordat_policy::{Basis, Classification, ColumnType, Disclosure, Use};
 use futures::StreamExt as _;
 use serde_json::json;
 
-use super::people::{AREAS, BANDS, CLUBS, OFFICES, SECTORS, UNITS, codes, files, invented_file};
+use super::people::{AREAS, BANDS, CLUBS, GRADES, OFFICES, SECTORS, UNITS, codes, files, invented_file};
 use super::rules::{noise, plain, strict, under};
 use crate::oracle::{Cell, rows};
 use crate::sandbox::Sandbox;
@@ -219,7 +219,7 @@ fn datasets() -> Vec<Dataset> {
             "payments",
             vec![code("office", offices), column("amount", ColumnType::Number, None), column("paid", ColumnType::Boolean, None)],
         ),
-        dataset("tables", vec![areas, sectors, income]),
+        dataset("tables", vec![areas, sectors, code("grade", codes("g", GRADES)), income]),
         dataset(
             "sides",
             vec![

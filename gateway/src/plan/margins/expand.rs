@@ -7,29 +7,24 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::arrow::array::{BooleanArray, RecordBatch, UInt64Array};
 use datafusion::arrow::compute::{nullif, take};
 use datafusion::arrow::datatypes::{Field, SchemaRef};
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DFSchema, DFSchemaRef, Result, internal_datafusion_err};
-use datafusion::config::ConfigOptions;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore};
+use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, PhysicalSortExpr};
-use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
-use datafusion::physical_plan::filter_pushdown::{FilterDescription, FilterPushdownPhase};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties as _, Partitioning, PlanProperties};
-use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties as _, Partitioning, PlanProperties};
 use futures::TryStreamExt as _;
 
+use super::super::operator::{Operator, Planned, over};
 use super::Sets;
 
 /// The logical node.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Expand {
+pub(in crate::plan) struct Expand {
     input: LogicalPlan,
     sets: Arc<Sets>,
     /// The name of the column with the set's number.
@@ -79,40 +74,17 @@ impl UserDefinedLogicalNodeCore for Expand {
     }
 }
 
-/// Plans [`Expand`].
-#[derive(Debug)]
-pub(in crate::plan) struct ExpandPlanner;
-
-#[async_trait]
-impl ExtensionPlanner for ExpandPlanner {
-    async fn plan_extension(
-        &self,
-        _planner: &dyn PhysicalPlanner,
-        node: &dyn UserDefinedLogicalNode,
-        _logical: &[&LogicalPlan],
-        inputs: &[Arc<dyn ExecutionPlan>],
-        _session: &dyn datafusion::catalog::Session,
-        _context: &datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext,
-    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-        let (Some(expand), [input]) = (node.as_any().downcast_ref::<Expand>(), inputs) else { return Ok(None) };
-        let schema: SchemaRef = Arc::new(expand.schema.as_arrow().clone());
-        Ok(Some(Arc::new(ExpandExec::try_new(input.clone(), expand.sets.clone(), schema)?)))
+impl Planned for Expand {
+    fn planned(&self, input: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+        over(Arc::new(ExpandExec { sets: self.sets.clone(), schema: Arc::new(self.schema.as_arrow().clone()) }), input)
     }
 }
 
 /// The operator.
 #[derive(Debug)]
 struct ExpandExec {
-    input: Arc<dyn ExecutionPlan>,
     sets: Arc<Sets>,
-    properties: Arc<PlanProperties>,
-}
-
-impl ExpandExec {
-    fn try_new(input: Arc<dyn ExecutionPlan>, sets: Arc<Sets>, schema: SchemaRef) -> Result<Self> {
-        let properties = Arc::new(properties(&input, &sets, schema)?);
-        Ok(Self { input, sets, properties })
-    }
+    schema: SchemaRef,
 }
 
 /// What stays true of the input: order and partitioning by columns other than the keys, which keep their places.
@@ -135,55 +107,28 @@ fn properties(input: &Arc<dyn ExecutionPlan>, sets: &Sets, schema: SchemaRef) ->
     Ok(PlanProperties::new(equivalence, partitioning, input.pipeline_behavior(), input.boundedness()))
 }
 
-impl DisplayAs for ExpandExec {
-    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ExpandExec: sets={}", self.sets.numbers.len())
-    }
-}
+impl Operator for ExpandExec {
+    const NAME: &'static str = "ExpandExec";
+    const WHOLE: bool = false;
 
-impl ExecutionPlan for ExpandExec {
-    fn name(&self) -> &str {
-        "ExpandExec"
+    fn properties(&self, input: &Arc<dyn ExecutionPlan>) -> Result<Arc<PlanProperties>> {
+        Ok(Arc::new(properties(input, &self.sets, self.schema.clone())?))
     }
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sets={}", self.sets.numbers.len())
     }
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-    fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
-    }
-    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
-        vec![false]
-    }
-    fn replace_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-        _options: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let input = children.into_iter().next().ok_or_else(|| internal_datafusion_err!("Expand without input"))?;
-        Ok(Arc::new(Self::try_new(input, self.sets.clone(), self.schema())?))
-    }
-    // Required by the trait although deprecated in favour of the method above.
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
-    }
-    fn apply_expressions(&self, _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-    fn gather_filters_for_pushdown(
+
+    fn execute(
         &self,
-        _phase: FilterPushdownPhase,
-        parent_filters: Vec<Arc<dyn PhysicalExpr>>,
-        _config: &ConfigOptions,
-    ) -> Result<FilterDescription> {
-        Ok(FilterDescription::all_unsupported(&parent_filters, &self.children()))
-    }
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let (sets, schema) = (self.sets.clone(), self.schema());
+        input: &Arc<dyn ExecutionPlan>,
+        schema: SchemaRef,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        let (sets, out) = (self.sets.clone(), schema.clone());
         let rows = (context.session_config().batch_size() / sets.numbers.len().max(1)).max(1);
-        let batches = self.input.execute(partition, context)?.map_ok(move |batch| {
+        let batches = input.execute(partition, context)?.map_ok(move |batch| {
             let (sets, schema) = (sets.clone(), schema.clone());
             let parts = (0..batch.num_rows()).step_by(rows).map(move |start| {
                 let part = batch.slice(start, rows.min(batch.num_rows().saturating_sub(start)));
@@ -191,7 +136,7 @@ impl ExecutionPlan for ExpandExec {
             });
             futures::stream::iter(parts)
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), batches.try_flatten())))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(out, batches.try_flatten())))
     }
 }
 

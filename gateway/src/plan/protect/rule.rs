@@ -56,8 +56,8 @@ pub(in crate::plan) struct Value {
     pub(in crate::plan) contributed: Vec<usize>,
     /// What its conditions leave over.
     pub(in crate::plan) rests: Vec<Rest>,
-    /// Of a mean: the number of values.
-    pub(in crate::plan) number: Option<Number>,
+    /// Of a mean: the number of values, judged, told and protected from totals as a number of rows.
+    pub(in crate::plan) number: Option<Box<Value>>,
 }
 
 /// What a condition leaves over, and where in the input stands what is behind that.
@@ -67,14 +67,6 @@ pub(in crate::plan) struct Rest {
     pub(in crate::plan) others: usize,
     /// What was not chosen of subjects, of these and of chosen ones, as [`Value::contributed`].
     pub(in crate::plan) contributed: Vec<usize>,
-}
-
-/// How many values a mean is of: judged and told as a number of rows.
-#[derive(Debug, Clone, PartialEq)]
-pub(in crate::plan) struct Number {
-    pub(in crate::plan) column: usize,
-    pub(in crate::plan) contributed: Vec<usize>,
-    pub(in crate::plan) rests: Vec<Rest>,
 }
 
 /// What a value is.
@@ -98,15 +90,14 @@ impl Kind {
 /// One value of every group, then of every published group that is absent.
 struct Judged<'a> {
     value: &'a Value,
+    /// Of a mean, its sum.
     numbers: Vec<Option<f64>>,
     /// Through a link dataset, by the identifier type by which it is told most coarsely.
     contributed: Vec<Contributed>,
-    /// Of a mean: how many values; 1 otherwise.
-    over: Vec<f64>,
     /// Its noise; through a link dataset that of both identifier types.
     shift: Vec<f64>,
-    /// Of a mean: how many values as it is told, and to multiples of what.
-    number: Vec<(i64, Option<f64>)>,
+    /// Of a mean: its number of values.
+    number: Option<Box<Self>>,
     withheld: Vec<bool>,
     /// Withheld for being of few, or of nobody.
     few: Vec<bool>,

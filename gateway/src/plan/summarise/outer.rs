@@ -12,7 +12,7 @@ use datafusion::logical_expr::{Aggregate, Expr, ExprFunctionExt as _, LogicalPla
 use datafusion::prelude::{coalesce, lit};
 
 use super::super::contributions::contributions;
-use super::super::protect::{Kind, Number, Rest, Rule, Value};
+use super::super::protect::{Kind, Rest, Rule, Value};
 use super::levels::{fewer, named, present_name};
 use super::summary::{Measure, Of, Summary};
 
@@ -132,7 +132,8 @@ impl<'a> Outer<'a> {
         let number = if summary.measure == Measure::Average {
             let contributed =
                 if looked_at { self.contributed(&format!("y{i}"), summary, &number(&format!("__n{i}")), &some)? } else { Vec::new() };
-            Some(Number { column: self.put(named(&format!("__tn{i}"))), contributed, rests: of_number })
+            let column = self.put(named(&format!("__tn{i}")));
+            Some(Box::new(Value { kind: Kind::Rows, column, contributors, contributed, rests: of_number, number: None }))
         } else {
             None
         };

@@ -8,10 +8,9 @@ use concordat_protect::{Behind, Spread, primary};
 use datafusion::arrow::array::{Array as _, AsArray as _, Int64Array, RecordBatch};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Float64Type};
-use datafusion::common::{DataFusionError, Result};
+use datafusion::common::Result;
 
 use super::super::super::contributions::Contributed;
-use super::telling::told_count;
 use super::{Judged, Kind, Rest, Rule, Value, column, int, put};
 
 /// How a rule looks at what is behind a value, or behind what was left over.
@@ -24,7 +23,7 @@ impl Rule {
         let numbers = cast(column(groups, value.column)?, &DataType::Float64)?;
         let numbers = numbers.as_primitive::<Float64Type>();
         let behind = int(groups, value.contributors)?;
-        let number = value.number.as_ref().map(|number| Ok::<_, DataFusionError>((number, int(groups, number.column)?))).transpose()?;
+        let number = value.number.as_ref().map(|number| self.judged(number, groups, rows)).transpose()?;
         let counted = value.kind.counted();
         let noise = self.disclosure.perturbation.map(Noise::new);
         let nobody = Some(0.0).filter(|_| counted && self.disclosure.zeros == Telling::Shown);
@@ -32,35 +31,25 @@ impl Rule {
             value,
             numbers: vec![nobody; rows],
             contributed: vec![Contributed::default(); rows],
-            over: vec![1.0; rows],
             shift: vec![0.0; rows],
-            number: vec![(1, None); rows],
+            number: None,
             withheld: vec![self.disclosure.zeros == Telling::Withheld; rows],
             few: vec![self.disclosure.zeros == Telling::Withheld; rows],
         };
         for row in 0..groups.num_rows() {
             let subjects = count(behind, row);
             let of = found(groups, &value.contributed, row)?;
-            let mut withheld = self.withheld(value.kind, subjects, &of, primary::withheld)
+            let withheld = self.withheld(value.kind, subjects, &of, primary::withheld)
                 || self.rest_withheld(value.kind, groups, &value.rests, row)?
-                || !whole(numbers_of, &of);
-            if let Some((number, counts)) = number {
-                let (of, over) = (found(groups, &number.contributed, row)?, count(counts, row));
-                withheld |= self.withheld(Kind::Rows, subjects, &of, primary::withheld)
-                    || self.rest_withheld(Kind::Rows, groups, &number.rests, row)?;
-                let unit = self.unit(Kind::Rows, &self.coarsest(Kind::Rows, &of).spread, 1.0);
-                let told = told_count(i64::try_from(over).unwrap_or(i64::MAX), self.shift(noise.as_ref(), Kind::Rows, &of), unit);
-                put(&mut judged.over, row, (over as f64).max(1.0));
-                put(&mut judged.number, row, (told, unit));
-            }
-            let over = judged.over.get(row).copied().unwrap_or(1.0);
-            put(&mut judged.numbers, row, numbers.is_valid(row).then(|| numbers.value(row) / over));
+                || !whole(numbers_of, &of)
+                || number.as_ref().is_some_and(|number| number.withheld.get(row) != Some(&false));
+            put(&mut judged.numbers, row, numbers.is_valid(row).then(|| numbers.value(row)));
             put(&mut judged.contributed, row, self.coarsest(value.kind, &of));
             put(&mut judged.shift, row, self.shift(noise.as_ref(), value.kind, &of));
             put(&mut judged.withheld, row, withheld);
             put(&mut judged.few, row, self.few(value.kind, subjects, &of));
         }
-        Ok(judged)
+        Ok(Judged { number: number.map(Box::new), ..judged })
     }
 
     /// Whether a value, or the rest of one, is withheld that rests on so many subjects, who contribute `of`.

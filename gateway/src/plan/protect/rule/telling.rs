@@ -17,7 +17,7 @@ use super::{Judged, Kind, Rule, column};
 impl Rule {
     /// What is contributed, by the identifier type by which a value is told most coarsely.
     pub(super) fn coarsest(&self, kind: Kind, of: &[Contributed]) -> Contributed {
-        let unit = |of: &Contributed| self.unit(kind, &of.spread, 1.0).unwrap_or(0.0);
+        let unit = |of: &Contributed| self.unit(kind, &of.spread).unwrap_or(0.0);
         of.iter().copied().max_by(|one, other| unit(one).total_cmp(&unit(other))).unwrap_or_default()
     }
 
@@ -35,8 +35,8 @@ impl Rule {
         of.iter().map(one).sum()
     }
 
-    /// To multiples of what a value is rounded, a mean's sum divided by `over`; `None` for not at all.
-    pub(super) fn unit(&self, kind: Kind, spread: &Spread, over: f64) -> Option<f64> {
+    /// To multiples of what a value is rounded, of a mean its sum; `None` for not at all.
+    pub(super) fn unit(&self, kind: Kind, spread: &Spread) -> Option<f64> {
         let base = self.disclosure.round_to;
         // The noise of a sum is its count's, in mean contributions: told exactly, one divided by the other would be without it.
         let coarser = base.max(self.disclosure.perturbation.map_or(0, |noise| noise.most));
@@ -45,8 +45,13 @@ impl Rule {
             Kind::Subjects => Some(f64::from(base)),
             // Of several rows of each subject, more coarsely.
             Kind::Rows => Some(rounding::sum_unit(base, spread).unwrap_or(0.0).max(f64::from(base))),
-            Kind::Sum | Kind::Mean => rounding::sum_unit(coarser, spread).map(|unit| unit / over),
+            Kind::Sum | Kind::Mean => rounding::sum_unit(coarser, spread),
         }
+    }
+
+    /// To multiples of what the value of a group is rounded.
+    pub(super) fn unit_of(&self, judged: &Judged<'_>, row: usize) -> Option<f64> {
+        self.unit(judged.value.kind, &judged.contributed.get(row)?.spread)
     }
 
     /// The values as they are told: nothing where withheld, the others with noise and rounded, as the agreement asks; a mean as what is
@@ -54,8 +59,8 @@ impl Rule {
     pub(super) fn told(&self, judged: &Judged<'_>, groups: &RecordBatch, withheld: &[bool]) -> Result<ArrayRef> {
         let exact = column(groups, judged.value.column)?;
         let kind = judged.value.kind;
-        let shift = |row: usize| judged.shift.get(row).copied().unwrap_or(0.0);
-        let unit = |row: usize| self.unit(kind, &judged.contributed.get(row)?.spread, 1.0);
+        let shift = |row: usize| judged.shift_of(row);
+        let unit = |row: usize| self.unit_of(judged, row);
         let rows = withheld.iter().enumerate();
         let some = |row: usize| judged.numbers.get(row).copied().flatten();
         Ok(match exact.data_type() {
@@ -79,8 +84,10 @@ impl Rule {
                     // As of whole numbers, whose mean must not tell another sum than their sum is told.
                     let shift = if unit.is_some_and(|unit| unit >= 1.0) { shift.round() } else { shift };
                     let told = unit.map_or(value + shift, |unit| rounding::to_unit(value + shift, unit));
-                    let (number, of) = judged.number.get(row).copied()?;
-                    Some(if kind == Kind::Mean { rounding::mean(told, number as f64, of) } else { told })
+                    Some(judged.number.as_ref().map_or(told, |number| {
+                        let unit = self.unit_of(number, row);
+                        rounding::mean(told, told_count(number.total(row) as i64, number.shift_of(row), unit) as f64, unit)
+                    }))
                 };
                 Arc::new(rows.map(one).collect::<Float64Array>())
             }
@@ -88,6 +95,17 @@ impl Rule {
             DataType::Null => new_null_array(&DataType::Null, withheld.len()),
             other => return Err(internal_datafusion_err!("a value of the type {other}, which is not protected")),
         })
+    }
+}
+
+impl Judged<'_> {
+    /// A group's value as it adds up: of a mean, its sum.
+    pub(super) fn total(&self, row: usize) -> f64 {
+        self.numbers.get(row).copied().flatten().unwrap_or(0.0)
+    }
+
+    pub(super) fn shift_of(&self, row: usize) -> f64 {
+        self.shift.get(row).copied().unwrap_or(0.0)
     }
 }
 

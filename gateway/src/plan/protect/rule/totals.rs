@@ -42,10 +42,16 @@ impl Rule {
         let coordinates: Vec<Vec<Option<u32>>> = places.keys().cloned().collect();
         bounds.reserve(margins::memory(&coordinates).or_else(too_large)?)?;
         let left = || bounds.left();
-        for judged in judged {
+        // A mean tells its number of values too.
+        let with_numbers = judged.iter().flat_map(|judged| {
+            let number = judged.number.as_deref().map(|number| (number, Some(judged)));
+            std::iter::once((judged, None)).chain(number)
+        });
+        for (judged, mean) in with_numbers {
             let one = |of: &Vec<usize>| {
                 let row = of.first().copied().unwrap_or(rows);
-                self.cell(judged, row, also.get(row) == Some(&true))
+                let with_its_mean = mean.is_some_and(|mean| mean.withheld.get(row) != Some(&false));
+                self.cell(judged, row, also.get(row) == Some(&true) || with_its_mean)
             };
             let cells: Vec<Cell> = places.values().map(one).collect();
             let whole = *column(groups, judged.value.column)?.data_type() == DataType::Int64;
@@ -84,7 +90,7 @@ impl Rule {
             return Cell::Few;
         }
         let exact = judged.total(row);
-        let shift = judged.shift.get(row).copied().unwrap_or(0.0);
+        let shift = judged.shift_of(row);
         let unit = self.unit_of(judged, row);
         let value = match judged.value.kind {
             Kind::Subjects | Kind::Rows => told_count(exact as i64, shift, unit) as f64,
@@ -99,7 +105,8 @@ impl Rule {
         }
     }
 
-    /// What is public of all of them. A total is told to multiples of what its least finely told part is, or of more.
+    /// What is public of all of them. A total is taken to be told as finely as the most finely told part. A sum can be told more finely,
+    /// where parts that are withheld have less than the others: that tells no more (`protect/src/margins/tests/earlier.rs`).
     fn column(&self, judged: &Judged<'_>, cells: &[Cell], whole: bool) -> Column {
         let rows = 0..judged.withheld.len();
         let told = || rows.clone().filter(|row| judged.withheld.get(*row) == Some(&false));
@@ -117,18 +124,6 @@ impl Rule {
         };
         let whole = whole && cells.iter().all(|cell| !matches!(cell, Cell::Told { value, .. } if value.fract() != 0.0));
         Column { whole, few: margins::most_of_few(typical, few), half }
-    }
-
-    fn unit_of(&self, judged: &Judged<'_>, row: usize) -> Option<f64> {
-        self.unit(judged.value.kind, &judged.contributed.get(row)?.spread, 1.0)
-    }
-}
-
-impl Judged<'_> {
-    /// A value as it adds up: of a mean, its sum.
-    fn total(&self, row: usize) -> f64 {
-        let at = |numbers: &[f64]| numbers.get(row).copied().unwrap_or(1.0);
-        self.numbers.get(row).copied().flatten().unwrap_or(0.0) * at(&self.over)
     }
 }
 
