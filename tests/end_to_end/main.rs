@@ -40,6 +40,7 @@ mod operations;
 mod oracle;
 mod orders;
 mod people;
+mod persons;
 mod postgres;
 mod preview;
 mod provider;

@@ -1,7 +1,9 @@
-//! `concordat audit`: reads access logs on disk, compares what both sides say, and verifies them. For security teams. Writes nothing, asks nobody.
+//! `concordat audit`: reads access logs on disk, compares what both sides say, and verifies them. For security teams. Asks nobody, and writes
+//! nothing but erasures.
 
 mod inert;
 mod list;
+pub(crate) mod persons;
 pub(crate) mod read;
 mod reconcile;
 mod tail;
@@ -15,6 +17,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use self::list::{Asked, Filter, Form, printed, rows};
+use self::persons::Names;
 use self::read::{NodeLog, entries, of_query, text, time};
 use self::reconcile::{Difference, Period, Sides};
 use self::tail::Tail;
@@ -50,6 +53,12 @@ named are compared. `discarded` is what was released for a query that was then r
     Reconcile(Reconcile),
     /// Prove that nobody edited a log: from its folder and keys alone, without any service
     Verify(verify::Verify),
+    /// Tell by which commitment a log knows a caller
+    Person(persons::Person),
+    /// Tell who the caller behind a commitment is
+    Who(persons::Who),
+    /// Make it impossible for everybody to tell who the caller behind a commitment is
+    ErasePerson(persons::ErasePerson),
 }
 
 #[derive(Debug, Args)]
@@ -109,13 +118,17 @@ pub(crate) fn run(audit: &Audit) -> Result<()> {
         Audit::Tail(tail) => tail::run(tail),
         Audit::Reconcile(reconcile) => compare(reconcile),
         Audit::Verify(verify) => verify::run(verify),
+        Audit::Person(person) => persons::person(person),
+        Audit::Who(who) => persons::who(who),
+        Audit::ErasePerson(erase) => persons::erase_person(erase),
     }
 }
 
 fn latest(list: &List) -> Result<()> {
     let (mut asked, mut found, mut left_out) = (Asked::default(), VecDeque::new(), 0_u64);
+    let names = Names::of(&list.log);
     for entry in entries(&list.log, 0)? {
-        let entry = asked.complete(entry?.1);
+        let entry = asked.complete(names.name(entry?.1));
         if list.filter.takes(&entry) {
             found.push_back(entry);
         }
@@ -155,9 +168,10 @@ fn timeline(show: &Show) -> Result<()> {
         let field = |name: &str| entry.get(name).map_or_else(String::new, |v| v.as_str().map_or_else(|| v.to_string(), str::to_owned));
         let event = text(entry, "event").unwrap_or_default().to_owned();
         let datasets = read::datasets(entry).into_iter().collect::<Vec<_>>().join(" ");
-        vec![(*who).to_owned(), field("entry"), field("time"), after.unwrap_or_default(), event, datasets, field("rows"), field("code")]
+        let (after, caller) = (after.unwrap_or_default(), persons::caller(entry));
+        vec![(*who).to_owned(), field("entry"), field("time"), after, event, caller, datasets, field("rows"), field("code")]
     });
-    out::result(&rows(show.output, true, &["log", "entry", "time", "ms", "event", "datasets", "rows", "code"], told.collect()))
+    out::result(&rows(show.output, true, &["log", "entry", "time", "ms", "event", "caller", "datasets", "rows", "code"], told.collect()))
 }
 
 fn compare(of: &Reconcile) -> Result<()> {

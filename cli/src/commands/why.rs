@@ -9,6 +9,7 @@ use concordat_proto::status::row;
 use serde_json::{Value, json};
 
 use super::Output;
+use super::audit::persons::caller;
 use super::audit::read::of_query;
 use crate::failure::{Failure, Result};
 use crate::out;
@@ -58,7 +59,7 @@ fn told(entries: &[Value]) -> Vec<String> {
         lines.push(format!(
             "asked at {} by {} of {} (issuer {}), to {}",
             text(opened, "time"),
-            text(opened, "caller"),
+            caller(opened),
             text(opened, "organisation"),
             text(opened, "issuer"),
             text(opened, "intent"),

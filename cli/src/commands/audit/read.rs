@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+use super::persons::Names;
 use crate::failure::{Failure, Result};
 
 /// The entries from `index` (from 0) on, each with its index. Nothing is verified; what is no JSON object is a failure.
@@ -25,13 +26,13 @@ fn unreadable(log: &Path, cause: impl std::fmt::Display) -> Failure {
         .advice("is it the folder `log` of a gateway or node, and may you read it? If so, ask who runs it why it is damaged")
 }
 
-/// The entries of one query, in order.
+/// The entries of one query, in order, with their callers' names where this reader may open them.
 pub(crate) fn of_query(log: &Path, query_id: &str) -> Result<Vec<Value>> {
-    let mut found = Vec::new();
+    let (mut found, names) = (Vec::new(), Names::of(log));
     for entry in entries(log, 0)? {
         let (_, entry) = entry?;
         if text(&entry, "query_id") == Some(query_id) {
-            found.push(entry);
+            found.push(names.name(entry));
         }
     }
     Ok(found)

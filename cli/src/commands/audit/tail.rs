@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::list::{Form, printed};
+use super::persons::Names;
 use super::read::entries;
 use crate::failure::Result;
 use crate::out;
@@ -33,11 +34,11 @@ pub(crate) struct Tail {
 }
 
 pub(super) fn run(tail: &Tail) -> Result<()> {
-    let (mut next, mut last) = (0, VecDeque::new());
+    let (mut next, mut last, names) = (0, VecDeque::new(), Names::of(&tail.log));
     for entry in entries(&tail.log, 0)? {
         let (index, entry) = entry?;
         next = index.saturating_add(1);
-        last.push_back(entry);
+        last.push_back(names.name(entry));
         if last.len() as u64 > u64::from(tail.lines) {
             last.pop_front();
         }
@@ -52,6 +53,9 @@ pub(super) fn run(tail: &Tail) -> Result<()> {
             come.push(entry);
         }
         if !come.is_empty() {
+            // Somebody may have come for the first time.
+            let names = Names::of(&tail.log);
+            let come: Vec<_> = come.into_iter().map(|entry| names.name(entry)).collect();
             read = out::more(&printed(tail.output, tail.output == Form::Table, &come))?;
         }
     }
