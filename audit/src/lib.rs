@@ -28,6 +28,7 @@
 //! | `tile/entries/<index>` | the entries, each after its length in two big-endian bytes |
 //! | `tail` | the entries after the last full bundle, or some before: one a line, durable, the last ones under no checkpoint yet |
 //! | `log.vkey`, `log.key` | the key that verifies, and the one that signs |
+//! | `archived` | how many entries, from the first on, were moved to an archive: their bundles are there, their tiles here |
 //! | `digest.key` | the key of digests in entries |
 //! | `persons.sqlite` | who the commitments in entries are, and their keys; may be erased person by person |
 //! | `torn-after-<number>` | what a crash left of an entry that was never acknowledged |
@@ -51,6 +52,7 @@ mod tree;
 mod unlogged;
 mod writer;
 
+pub mod archive;
 pub mod checkpoint;
 pub mod note;
 pub mod persons;
@@ -65,6 +67,6 @@ pub use disk::is_written;
 pub use entry::Entry;
 pub use log::{Log, LogError};
 pub use promise::{Promise, promise_message};
-pub use read::{Entries, read};
+pub use read::{Entries, read, read_with};
 pub use tree::{Hash, leaf_hash, node_hash};
 pub use unlogged::Unlogged;

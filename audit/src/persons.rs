@@ -20,7 +20,7 @@ use std::path::Path;
 use chrono::Utc;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -161,6 +161,13 @@ fn remove(connection: &mut Connection, commitment: &str) -> rusqlite::Result<boo
     leave(&transaction, "person.erased", &json!({ "person": commitment, "erased_at": Utc::now().to_rfc3339() }))?;
     transaction.commit()?;
     Ok(true)
+}
+
+/// Leaves an event for the writer of the log in `folder`, as erasures are left.
+pub(crate) fn leave_for(folder: &Path, event: &str, fields: &Value) -> io::Result<()> {
+    let connection = connect(&folder.join(FILE))?;
+    known(&connection)?;
+    leave(&connection, event, fields).map_err(failed)
 }
 
 /// Whether erasures wait for the log's writer to tell them.

@@ -123,7 +123,8 @@ async fn an_erased_person_cannot_be_opened_and_the_log_still_verifies() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let witnesses = crate::quorum::Witnesses::none();
-        let request = crate::verify::Request { folder: folder.path(), key: None, against: None, witnesses: &witnesses, now: 0 };
+        let request =
+            crate::verify::Request { folder: folder.path(), archives: &[], key: None, against: None, witnesses: &witnesses, now: 0 };
         assert_eq!(crate::verify::verify(&request).unwrap().entries, 303);
     }
 }

@@ -142,7 +142,7 @@ pub(super) fn who(command: &Who) -> Result<()> {
 pub(super) fn erase_person(command: &ErasePerson) -> Result<()> {
     let commitment = one(&required(&command.log)?, &command.person)?.commitment.clone();
     let failed = |e| {
-        Failure::file("write", &command.log, e)
+        Failure::file("written", &command.log, e)
             .advice("it is the user who runs the log's program that may; repeat the command until it succeeds")
     };
     let erased = erase(&command.log, &commitment).map_err(failed)?;

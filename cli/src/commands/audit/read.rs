@@ -4,15 +4,33 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
+use clap::Args;
+use concordat_audit::archive::{archived, of_log};
+use concordat_audit::read_with;
 use serde_json::Value;
 
 use super::persons::Names;
 use crate::failure::{Failure, Result};
+use crate::out;
 
-/// The entries from `index` (from 0) on, each with its index. Nothing is verified; what is no JSON object is a failure.
-pub(crate) fn entries(log: &Path, index: u64) -> Result<impl Iterator<Item = Result<(u64, Value)>> + use<>> {
+/// Where old entries of the logs that are read were moved.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Archives {
+    /// An archive to which entries of a log were moved; of which log it is, it says itself
+    #[arg(long = "archive", value_name = "FOLDER")]
+    folders: Vec<PathBuf>,
+}
+
+/// The entries from `index` (from 0) on, each with its index. Nothing is verified; what is no JSON object is a failure, and what was moved
+/// to an archive that is not named is said to be left out.
+pub(crate) fn entries(log: &Path, archives: &Archives, index: u64) -> Result<impl Iterator<Item = Result<(u64, Value)>> + use<>> {
     let folder = log.to_owned();
-    let read = concordat_audit::read(log, index).map_err(|e| unreadable(log, e))?;
+    let read = read_with(log, &archives.folders, index).map_err(|e| unreadable(log, e))?;
+    let moved = archived(log).map_err(|e| unreadable(log, e))?;
+    if moved > index && of_log(log, &archives.folders).map_err(|e| unreadable(log, e))?.is_empty() {
+        let (log, moved) = (log.display(), out::thousands(moved));
+        out::progress(&format!("the first {moved} entries of {log} were moved to an archive and are left out: name it with --archive"));
+    }
     Ok(read.map(move |entry| {
         let (index, bytes) = entry.map_err(|e| unreadable(&folder, e))?;
         let entry = serde_json::from_slice::<Value>(&bytes).ok().filter(Value::is_object);
@@ -27,9 +45,9 @@ fn unreadable(log: &Path, cause: impl std::fmt::Display) -> Failure {
 }
 
 /// The entries of one query, in order, with their callers' names where this reader may open them.
-pub(crate) fn of_query(log: &Path, query_id: &str) -> Result<Vec<Value>> {
+pub(crate) fn of_query(log: &Path, archives: &Archives, query_id: &str) -> Result<Vec<Value>> {
     let (mut found, names) = (Vec::new(), Names::of(log));
-    for entry in entries(log, 0)? {
+    for entry in entries(log, archives, 0)? {
         let (_, entry) = entry?;
         if text(&entry, "query_id") == Some(query_id) {
             found.push(names.name(entry));
