@@ -13,6 +13,7 @@
 mod abuse;
 mod agreements;
 mod alike;
+mod archive;
 mod audit;
 mod bypass;
 mod callers;
@@ -28,6 +29,7 @@ mod fields;
 mod guard;
 mod identity;
 mod impostor;
+mod independent;
 mod joins;
 mod limits;
 mod linearizable;

@@ -67,7 +67,8 @@ async fn a_caller_is_a_commitment_that_the_store_opens_until_it_is_erased() {
 
     let erased = audit(&["erase-person", &asked, "--log", log]);
     assert!(erased.exit == 0 && erased.text().contains("person.erased"), "{} {}", erased.text(), erased.stderr);
-    until("the log tells of it", || sandbox.log("gateway").iter().any(|e| e["event"] == "person.erased" && e["person"] == asked.as_str())).await;
+    until("the log tells of it", || sandbox.log("gateway").iter().any(|e| e["event"] == "person.erased" && e["person"] == asked.as_str()))
+        .await;
     let listed = lines(&audit(&list));
     assert!(!listed.is_empty() && listed.iter().all(|e| e.get("caller").is_none() && e["person"] == asked.as_str()), "{listed:?}");
     assert!(listed.iter().all(|e| e["event"] == "person.erased" || e["organisation"] == "mission-unit"), "{listed:?}");

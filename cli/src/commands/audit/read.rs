@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use clap::Args;
-use concordat_audit::archive::{archived, of_log};
 use concordat_audit::read_with;
 use serde_json::Value;
 
@@ -26,13 +25,13 @@ pub(crate) struct Archives {
 pub(crate) fn entries(log: &Path, archives: &Archives, index: u64) -> Result<impl Iterator<Item = Result<(u64, Value)>> + use<>> {
     let folder = log.to_owned();
     let read = read_with(log, &archives.folders, index).map_err(|e| unreadable(log, e))?;
-    let moved = archived(log).map_err(|e| unreadable(log, e))?;
-    if moved > index && of_log(log, &archives.folders).map_err(|e| unreadable(log, e))?.is_empty() {
-        let (log, moved) = (log.display(), out::thousands(moved));
-        out::progress(&format!("the first {moved} entries of {log} were moved to an archive and are left out: name it with --archive"));
-    }
+    let mut first = Some(index);
     Ok(read.map(move |entry| {
         let (index, bytes) = entry.map_err(|e| unreadable(&folder, e))?;
+        if first.take().is_some_and(|first| index > first) {
+            let (log, moved) = (folder.display(), out::thousands(index));
+            out::progress(&format!("the first {moved} entries of {log} were moved to an archive and are left out: name it with --archive"));
+        }
         let entry = serde_json::from_slice::<Value>(&bytes).ok().filter(Value::is_object);
         let damaged = || unreadable(&folder, format!("entry {} is not what a log writes", index.saturating_add(1)));
         Ok((index, entry.ok_or_else(damaged)?))
