@@ -149,7 +149,8 @@ impl Identity {
         now: i64,
     ) -> Result<Self, Refusal> {
         let bearer = bearer(metadata)?;
-        let Verified { issuer, subject, organisation, roles, purpose, expires, training_until, token } = issuers.verify(bearer, now).await?;
+        let Verified { issuer, subject, organisation, roles, purpose, expires, training_until, token } =
+            issuers.verify(bearer, now).await?;
         let name = |text: &str, what: &str| Name::parse(text).map_err(|e| Refusal::new(Code::Invalid, format!("the {what}: {e}")));
         Ok(Self {
             issuer,

@@ -39,7 +39,7 @@ async fn old_entries_are_moved_and_still_listed_and_verified() {
     written(&log, 600).await;
     let (log, to) = (log.to_str().unwrap(), to.to_str().unwrap());
     let count = |more: &[&str]| {
-        let ran = audit(&[&["list", "--log", log, "--event", "query.opened", "--output", "json"], more].concat());
+        let ran = audit(&[&["list", "--log", log, "--event", "query.opened", "--output", "json"][..], more].concat());
         assert_eq!(ran.exit, 0, "{}", ran.stderr);
         (ran.text().lines().count(), ran.stderr)
     };
@@ -55,7 +55,7 @@ async fn old_entries_are_moved_and_still_listed_and_verified() {
     let shown = audit(&["show", "q-3", "--log", log, "--archive", to]);
     assert!(shown.exit == 0 && shown.text().contains("analyst-1"), "{} {}", shown.text(), shown.stderr);
     assert_eq!(audit(&["show", "q-3", "--log", log]).exit, i32::from(LOCAL));
-    let verified = |more: &[&str]| audit(&[&["verify", "--log", log, "--output", "json"], more].concat());
+    let verified = |more: &[&str]| audit(&[&["verify", "--log", log, "--output", "json"][..], more].concat());
     let (alone, both): (Value, Value) = (verified(&[]).json(), verified(&["--archive", to]).json());
     assert_eq!((&alone["verified"], &alone["unread"]), (&true.into(), &512.into()));
     assert_eq!((&both["verified"], &both["unread"], &both["entries"]), (&true.into(), &0.into(), &600.into()));

@@ -36,7 +36,7 @@ fn accepted(log: &Path, earlier: Option<&Path>, entries: &str) {
         ran.text(),
         ran.stderr
     );
-    println!("verified by another implementation: {}", ran.text().trim_end());
+    eprintln!("verified by another implementation: {}", ran.text().trim_end());
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ async fn a_caller_is_a_commitment_that_the_store_opens_until_it_is_erased() {
     let sandbox = Sandbox::start(1_000).await;
     sandbox.query(ONE).await.unwrap();
     let person = |of: &str, event: &str| {
-        let found = sandbox.log(of).into_iter().filter(|e| e["event"] == event && e["caller"] == "analyst-1").next_back();
+        let found = sandbox.log(of).into_iter().rfind(|e| e["event"] == event && e["caller"] == "analyst-1");
         found.unwrap_or_else(|| panic!("no {event} of the caller at {of}"))["person"].as_str().unwrap().to_owned()
     };
     let (asked, released) = (person("gateway", "query.opened"), person("dfe", "release.intended"));

@@ -21,6 +21,7 @@ pub(crate) struct Verified {
     pub(crate) expires: i64,
     /// Until when the bearer's training counts, for guard rails.
     pub(crate) training_until: Option<DateTime<Utc>>,
+    /// Which of the bearer's tokens it is.
     pub(crate) token: TokenId,
 }
 

@@ -30,7 +30,7 @@ pub(crate) struct Archive {
 }
 
 pub(super) fn run(command: &Archive) -> Result<()> {
-    let failed = |e| {
+    let failed = |e: std::io::Error| {
         Failure::file("archived", &command.log, e)
             .advice("what was not moved is still in the log: mend the cause and repeat the command; if an entry was changed, keep both folders as evidence")
     };

@@ -120,7 +120,7 @@ impl Names {
 
 /// The caller as people are shown one: the name, else the beginning of the commitment.
 pub(crate) fn caller(entry: &Value) -> String {
-    let short = || text(entry, "person").map(|person| person.chars().take(SHORT).chain(['…']).collect());
+    let short = || text(entry, "person").map(|person| person.chars().take(SHORT).chain(['…']).collect::<String>());
     text(entry, "caller").map(str::to_owned).or_else(short).unwrap_or_default()
 }
 
@@ -141,7 +141,7 @@ pub(super) fn who(command: &Who) -> Result<()> {
 
 pub(super) fn erase_person(command: &ErasePerson) -> Result<()> {
     let commitment = one(&required(&command.log)?, &command.person)?.commitment.clone();
-    let failed = |e| {
+    let failed = |e: std::io::Error| {
         Failure::file("written", &command.log, e)
             .advice("it is the user who runs the log's program that may; repeat the command until it succeeds")
     };
