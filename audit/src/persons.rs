@@ -195,8 +195,10 @@ fn known(connection: &Connection) -> io::Result<()> {
 fn named(connection: &Connection) -> rusqlite::Result<Vec<Named>> {
     let mut select = connection.prepare("SELECT issuer, subject, key, first_seen, last_seen FROM persons")?;
     let rows = select.query_map([], |row| {
-        let (who, key) = (Who { issuer: row.get(0)?, subject: row.get(1)? }, Key(Zeroizing::new(row.get(2)?)));
-        Ok(Named { commitment: key.person(&who), issuer: who.issuer, subject: who.subject, seen: (row.get(3)?, row.get(4)?) })
+        Ok((Who { issuer: row.get(0)?, subject: row.get(1)? }, Key(Zeroizing::new(row.get(2)?)), (row.get(3)?, row.get(4)?)))
     })?;
-    rows.collect()
+    // The store is let go of before anything is computed: its writer may wait.
+    let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    let named = |(who, key, seen): (Who, Key, _)| Named { commitment: key.person(&who), issuer: who.issuer, subject: who.subject, seen };
+    Ok(rows.into_iter().map(named).collect())
 }
