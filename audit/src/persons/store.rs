@@ -194,16 +194,16 @@ fn rows(connection: &mut Connection, people: &BTreeSet<&Who>, month: &str) -> io
 fn untold(connection: &Connection) -> rusqlite::Result<Vec<(i64, Entry)>> {
     let mut select = connection.prepare_cached("SELECT id, event, fields FROM untold ORDER BY id")?;
     let rows = select.query_map([], |row| {
-        let event = match row.get::<_, String>(1)?.as_str() {
-            "person.erased" => Some("person.erased"),
-            "persons.begun" => Some("persons.begun"),
-            "log.archived" => Some("log.archived"),
+        let entry = match row.get::<_, String>(1)?.as_str() {
+            "person.erased" => Some(Entry::new("person.erased")),
+            "persons.begun" => Some(Entry::new("persons.begun")),
+            "log.archived" => Some(Entry::new("log.archived")),
             _ => None,
         };
         let (mark, fields): (i64, String) = (row.get(0)?, row.get(2)?);
         let fields = serde_json::from_str::<Map<String, Value>>(&fields).unwrap_or_default();
-        let entry = |event| fields.into_iter().fold(Entry::new(event), |entry, (name, value)| entry.field(&name, value));
-        Ok(event.map(|event| (mark, entry(event))))
+        let told = |entry| fields.into_iter().fold(entry, |entry: Entry, (name, value)| entry.field(&name, value));
+        Ok(entry.map(|entry| (mark, told(entry))))
     })?;
     rows.filter_map(Result::transpose).collect()
 }
