@@ -73,8 +73,13 @@ impl Disk {
     pub(crate) fn prepare(&self) -> io::Result<()> {
         match fs::remove_dir_all(self.path(NEW)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => private(&self.path(NEW)),
+            _ => self.make_room(),
         }
+    }
+
+    /// Makes the place where files are written before they have theirs.
+    pub(crate) fn make_room(&self) -> io::Result<()> {
+        private(&self.path(NEW))
     }
 
     /// Puts every file in its place, complete and durable, or fails; then some of them may be there.

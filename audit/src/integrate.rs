@@ -65,6 +65,8 @@ pub(crate) struct Shared {
 pub(crate) struct Health {
     pub(crate) writing: AtomicBool,
     pub(crate) tree: AtomicBool,
+    /// Who entries are about cannot be kept.
+    pub(crate) persons: AtomicBool,
     pub(crate) failures: AtomicU64,
 }
 
@@ -147,7 +149,8 @@ impl Shared {
     }
 
     pub(crate) fn is_failing(&self) -> bool {
-        self.health.writing.load(Ordering::Relaxed) || self.health.tree.load(Ordering::Relaxed) || !self.reserve.is_held()
+        let Health { writing, tree, persons, .. } = &self.health;
+        [writing, tree, persons].iter().any(|failing| failing.load(Ordering::Relaxed)) || !self.reserve.is_held()
     }
 
     pub(crate) fn size(&self) -> u64 {

@@ -14,6 +14,7 @@
 //! - What does not fit together (checkpoint, tiles, tail) is not opened and not written over.
 //! - One writer per folder (an exclusive file lock).
 //! - Requests stand in it as keyed digests only: an unkeyed digest of a query over identifiers could be reversed.
+//! - It names no caller: who a `person` is, the store beside it tells, as long as that person is in it.
 //!
 //! An entry is one JSON object: `entry` (from 1, without gaps), `time` (RFC 3339, UTC), `event`, and the event's own fields.
 //!
@@ -27,7 +28,9 @@
 //! | `tile/entries/<index>` | the entries, each after its length in two big-endian bytes |
 //! | `tail` | the entries after the last full bundle, or some before: one a line, durable, the last ones under no checkpoint yet |
 //! | `log.vkey`, `log.key` | the key that verifies, and the one that signs |
+//! | `archived` | how many entries, from the first on, were moved to an archive: their bundles are there, their tiles here |
 //! | `digest.key` | the key of digests in entries |
+//! | `persons.sqlite` | who the commitments in entries are, and their keys; may be erased person by person |
 //! | `torn-after-<number>` | what a crash left of an entry that was never acknowledged |
 //! | `lock`, `new/`, `reserve` | held by the writer; files in the making; space for a full disk |
 
@@ -49,8 +52,10 @@ mod tree;
 mod unlogged;
 mod writer;
 
+pub mod archive;
 pub mod checkpoint;
 pub mod note;
+pub mod persons;
 pub mod proof;
 pub mod quorum;
 mod signer;
@@ -62,6 +67,6 @@ pub use disk::is_written;
 pub use entry::Entry;
 pub use log::{Log, LogError};
 pub use promise::{Promise, promise_message};
-pub use read::{Entries, read};
+pub use read::{Entries, read, read_with};
 pub use tree::{Hash, leaf_hash, node_hash};
 pub use unlogged::Unlogged;

@@ -16,6 +16,7 @@ use crate::digest::DigestKey;
 use crate::disk::Disk;
 use crate::integrate::{Integrator, Shared};
 use crate::key::LogKey;
+use crate::persons::Store;
 use crate::promise::Promise;
 use crate::recover::{Recovered, recover};
 use crate::tile::Tiles;
@@ -34,7 +35,7 @@ pub enum LogError {
         #[source]
         source: Arc<io::Error>,
     },
-    /// The entry cannot be made durable: disk full, I/O error, read-only.
+    /// The entry, or who it is about, cannot be made durable: disk full, I/O error, read-only.
     #[error("the log cannot be written")]
     Write(#[source] Arc<io::Error>),
     /// The entry is longer than 65,535 bytes.
@@ -90,10 +91,11 @@ impl Log {
         let digest_key = Arc::new(DigestKey::at(&disk.folder)?);
         let key = LogKey::open(&disk, origin)?;
         let Recovered { tail, checkpoint, edge, bundle, waiting } = recover(&disk, &key)?;
+        let persons = Store::open(&disk.folder, tail.last() > 0)?;
         let shared = Shared::new(lock, key, disk, edge.size, &checkpoint);
         shared.add(waiting);
         let (queue, entries) = sync_channel(QUEUE);
-        let (writer, integrator) = (Writer::new(Arc::clone(&shared), tail), Integrator::new(Arc::clone(&shared), edge, bundle));
+        let (writer, integrator) = (Writer::new(Arc::clone(&shared), tail, persons), Integrator::new(Arc::clone(&shared), edge, bundle));
         std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(&entries))?;
         std::thread::Builder::new().name("audit-tree".into()).spawn(move || integrator.run())?;
         Ok(Self { queue, digest_key, shared })

@@ -7,7 +7,7 @@
 //! the numbers and times of entries, earlier checkpoints as beginnings of this log, and the tail. Not checked are narrower partial files
 //! that a wider one replaces, and events against each other. It is for a log at rest or a copy: beside a writer the tail may have moved on.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 
 use crate::checkpoint::SignedCheckpoint;
@@ -23,6 +23,8 @@ mod tree;
 pub struct Request<'a> {
     /// The log's folder.
     pub folder: &'a Path,
+    /// Archives to which entries of the log were moved. Without any, entries that were moved are taken for what their tiles say.
+    pub archives: &'a [PathBuf],
     /// The log's key, from elsewhere; without it `log.vkey` of the folder is used, which proves nothing about who wrote the log.
     pub key: Option<&'a VerifierKey>,
     /// An earlier signed checkpoint that must be a beginning of this log.
@@ -83,6 +85,8 @@ pub struct Report {
     pub own_key: bool,
     /// Entries under the checkpoint.
     pub entries: u64,
+    /// How many of them were moved to an archive and not read: their hashes are what was signed.
+    pub unread: u64,
     /// Entries beyond it, in the tail.
     pub beyond: u64,
     /// Whether the tail ends within a line, as a crash leaves one that was never acknowledged.
@@ -122,7 +126,10 @@ pub fn verify(request: &Request<'_>) -> Result<Report, Finding> {
     let witnessed = witnessed(request, &latest, cosigned.as_ref())?;
     let size = latest.checkpoint().size;
     let mut beginnings = vec![Beginning { name: "checkpoint", size, root: latest.checkpoint().root }];
-    for (name, earlier) in [("the earlier checkpoint", against.as_ref()), ("checkpoint.cosigned", cosigned.as_ref())] {
+    let manifests = files::manifests(request.archives, &key)?;
+    let manifests = manifests.iter().map(|manifest| ("an archive's checkpoint", Some(manifest)));
+    let earlier = [("the earlier checkpoint", against.as_ref()), ("checkpoint.cosigned", cosigned.as_ref())];
+    for (name, earlier) in earlier.into_iter().chain(manifests) {
         let Some(earlier) = earlier.map(SignedCheckpoint::checkpoint) else { continue };
         if earlier.size > size {
             let what = format!("{name} has {} entries, and the log has {size}: it was rolled back", earlier.size);
@@ -134,20 +141,27 @@ pub fn verify(request: &Request<'_>) -> Result<Report, Finding> {
     // A channel of few bundles bounds memory.
     std::thread::scope(|scope| {
         let (send, bundles) = sync_channel(4);
-        let folder = request.folder;
+        let places = files::Places { folder: request.folder, archives: request.archives, moved: files::moved(request.folder)? };
         scope.spawn(move || {
-            if let Err(finding) = tree::walk(folder, size, &beginnings, |bundle| send.send(Ok(bundle)).is_ok()) {
+            if let Err(finding) = tree::walk(&places, size, &beginnings, |bundle| send.send(Ok(bundle)).is_ok()) {
                 // Nobody listens only where something was found earlier.
                 drop(send.send(Err(finding)));
             }
         });
-        bundles.into_iter().try_for_each(|bundle: Result<tree::Bundle, Finding>| bundle?.entries().try_for_each(|entry| said.next(entry)))
+        bundles.into_iter().try_for_each(|bundle: Result<tree::Bundle, Finding>| match bundle? {
+            bundle if bundle.is_unread() => {
+                said.pass_over(bundle.width());
+                Ok(())
+            }
+            bundle => bundle.entries().try_for_each(|entry| said.next(entry)),
+        })
     })?;
     let (beyond, torn) = entries::tail(request.folder, size, &mut said)?;
     Ok(Report {
         origin: key.name().to_owned(),
         own_key: request.key.is_none(),
         entries: size,
+        unread: said.unread(),
         beyond,
         torn,
         witnessed,

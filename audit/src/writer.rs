@@ -1,9 +1,11 @@
-//! The writer: one thread per log that takes waiting entries together, writes them, syncs once and then acknowledges each.
+//! The writer: one thread per log that takes waiting entries together, writes them, syncs once and then acknowledges each. Before any of
+//! them, who they are about is durable in the store of persons.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
 
 use chrono::{SecondsFormat, Utc};
 use serde_json::Value;
@@ -12,9 +14,13 @@ use tokio::sync::oneshot;
 use crate::Entry;
 use crate::integrate::Shared;
 use crate::log::{LogError, QUEUE};
+use crate::persons::Store;
 use crate::tail::Tail;
 use crate::tile::MAX_ENTRY;
 use crate::tree::WIDTH;
+
+/// How often it is looked whether something was left for the log to tell.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// An entry and who waits for it.
 #[derive(Debug)]
@@ -29,6 +35,7 @@ pub(crate) struct Writer {
     shared: Arc<Shared>,
     /// `None` after a failure that could not be undone, until reopening works.
     tail: Option<Tail>,
+    persons: Store,
     /// The number of the last entry that was acknowledged.
     last: u64,
 }
@@ -40,12 +47,18 @@ impl Drop for Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(shared: Arc<Shared>, tail: Tail) -> Self {
-        Self { shared, last: tail.last(), tail: Some(tail) }
+    pub(crate) fn new(shared: Arc<Shared>, tail: Tail, persons: Store) -> Self {
+        Self { shared, last: tail.last(), tail: Some(tail), persons }
     }
 
     pub(crate) fn run(mut self, waiting: &Receiver<Waiting>) {
-        while let Ok(first) = waiting.recv() {
+        loop {
+            self.tell();
+            let first = match waiting.recv_timeout(LOOK) {
+                Ok(first) => first,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             self.shared.keep_pace();
             let mut group = Some(std::iter::once(first).chain(waiting.try_iter().take(QUEUE)).collect());
             while let Some(some) = group.take() {
@@ -58,9 +71,10 @@ impl Writer {
     /// Writes a group with one sync and tells each waiter. Returns those for whom it makes sense to try again.
     fn commit(&mut self, group: Vec<Waiting>) -> Option<Vec<Waiting>> {
         let (mut entries, mut accepted) = (Vec::new(), Vec::new());
+        let unkept = self.keep(&group).err();
         for waiting in group {
-            let refusal = match self.admits(&waiting.entry) {
-                Ok(()) => match bytes(self.last + entries.len() as u64 + 1, &waiting.entry) {
+            let refusal = match self.admits(&waiting.entry, unkept.as_ref()) {
+                Ok(()) => match self.bytes(self.last + entries.len() as u64 + 1, &waiting.entry) {
                     Some(bytes) => {
                         entries.push(bytes);
                         accepted.push(waiting);
@@ -98,15 +112,66 @@ impl Writer {
         }
     }
 
-    /// Whether an entry is taken now. What closes something is, as long as it can be written at all.
-    fn admits(&self, entry: &Entry) -> Result<(), LogError> {
+    /// Whether an entry is taken now. What closes something is, as long as it can be written at all and is about nobody who is not kept;
+    /// nothing else is while persons cannot be.
+    fn admits(&self, entry: &Entry, unkept: Option<&LogError>) -> Result<(), LogError> {
         let held = self.shared.reserve.hold();
-        match entry.closes {
-            true => Ok(()),
-            false if !held => Err(LogError::Full),
-            false if self.shared.is_behind() => Err(LogError::Behind),
-            false => Ok(()),
+        let is_kept = entry.person.as_ref().is_none_or(|person| self.persons.commitments(person).is_some());
+        match unkept {
+            _ if entry.closes && is_kept => Ok(()),
+            _ if !held => Err(LogError::Full),
+            _ if self.shared.is_behind() => Err(LogError::Behind),
+            Some(unkept) => Err(unkept.clone()),
+            None => Ok(()),
         }
+    }
+
+    /// Keeps who entries are about, unless there is no room for anything new. After a failure, all entries wait until it works again.
+    fn keep(&mut self, group: &[Waiting]) -> Result<(), LogError> {
+        if !self.shared.reserve.hold() {
+            return Ok(());
+        }
+        let failing = &self.shared.health.persons;
+        let probed = if failing.load(Ordering::Relaxed) { self.persons.probe() } else { Ok(()) };
+        let people = group.iter().filter_map(|waiting| waiting.entry.person.as_ref());
+        match probed.and_then(|()| self.persons.admit(people, Utc::now())) {
+            Ok(()) => {
+                failing.store(false, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) => {
+                self.shared.health.failed(failing);
+                Err(LogError::Write(Arc::new(error)))
+            }
+        }
+    }
+
+    /// Writes what others left for the log to tell; what cannot be written now is told later, and once more where it cannot be let go of.
+    fn tell(&mut self) {
+        let Ok(untold) = self.persons.untold().inspect_err(|_| self.shared.health.failed(&self.shared.health.persons)) else { return };
+        for (mark, entry) in untold {
+            let (done, mut result) = oneshot::channel();
+            self.commit(vec![Waiting { entry, done }]);
+            if matches!(result.try_recv(), Ok(Ok(_))) && self.persons.told(mark).is_err() {
+                self.shared.health.failed(&self.shared.health.persons);
+                return;
+            }
+        }
+    }
+
+    /// The entry as it is written; `None` when it is too long.
+    fn bytes(&self, number: u64, entry: &Entry) -> Option<Vec<u8>> {
+        let mut object = entry.fields.clone();
+        if let Some(person) = &entry.person {
+            let (person, token) = self.persons.commitments(person)?;
+            object.insert("person".into(), person.into());
+            object.extend(token.map(|token| ("token".to_owned(), token.into())));
+        }
+        object.insert("entry".into(), number.into());
+        object.insert("time".into(), Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true).into());
+        object.insert("event".into(), entry.event.into());
+        let bytes = serde_json::to_vec(&Value::Object(object)).ok()?;
+        (bytes.len() <= MAX_ENTRY).then_some(bytes)
     }
 
     /// Lets the tail go of what full bundles hold under a checkpoint.
@@ -132,13 +197,4 @@ fn append(tail: &mut Option<Tail>, shared: &Shared, last: u64, entries: &[Vec<u8
         *tail = Some(open);
     }
     appended
-}
-
-fn bytes(number: u64, entry: &Entry) -> Option<Vec<u8>> {
-    let mut object = entry.fields.clone();
-    object.insert("entry".into(), number.into());
-    object.insert("time".into(), Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true).into());
-    object.insert("event".into(), entry.event.into());
-    let bytes = serde_json::to_vec(&Value::Object(object)).ok()?;
-    (bytes.len() <= MAX_ENTRY).then_some(bytes)
 }

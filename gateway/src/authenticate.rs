@@ -13,7 +13,7 @@ use tonic::metadata::MetadataMap;
 
 use crate::at_least::AtLeast;
 use crate::deliver::Cells;
-use crate::issuers::{Issuers, Verified};
+use crate::issuers::{Issuers, TokenId, Verified};
 
 /// An authenticated user, before a purpose is settled. Only [`Identity::authenticate`] makes one.
 #[derive(Debug, Clone)]
@@ -22,6 +22,7 @@ pub struct Identity {
     subject: String,
     organisation: String,
     roles: BTreeSet<String>,
+    token: TokenId,
     /// When the token expires, in Unix seconds.
     expires: i64,
     /// The purpose to which the token is bound.
@@ -49,6 +50,7 @@ pub(crate) struct Circumstances {
 pub struct Caller {
     issuer: String,
     known: authorize::Caller,
+    token: TokenId,
     mission: Option<Name>,
     /// Whether the token is bound to the purpose: then there is no other to claim.
     bound: bool,
@@ -103,6 +105,11 @@ impl Caller {
         &self.issuer
     }
 
+    /// Which token the caller came with.
+    pub(crate) fn token(&self) -> &str {
+        self.token.as_str()
+    }
+
     /// The least versions of consent ledgers on which the caller wants the answer to rest.
     pub(crate) fn at_least(&self) -> &AtLeast {
         &self.at_least
@@ -141,14 +148,16 @@ impl Identity {
         address: Option<IpAddr>,
         now: i64,
     ) -> Result<Self, Refusal> {
-        let token = bearer(metadata)?;
-        let Verified { issuer, subject, organisation, roles, purpose, expires, training_until } = issuers.verify(token, now).await?;
+        let bearer = bearer(metadata)?;
+        let Verified { issuer, subject, organisation, roles, purpose, expires, training_until, token } =
+            issuers.verify(bearer, now).await?;
         let name = |text: &str, what: &str| Name::parse(text).map_err(|e| Refusal::new(Code::Invalid, format!("the {what}: {e}")));
         Ok(Self {
             issuer,
             subject,
             organisation,
             roles,
+            token,
             expires,
             bound: purpose.map(|p| name(&p, "token's purpose")).transpose()?,
             declared: header(metadata, PURPOSE)?.map(|p| name(p, "declared purpose")).transpose()?,
@@ -181,6 +190,11 @@ impl Identity {
     #[must_use]
     pub fn subject(&self) -> &str {
         &self.subject
+    }
+
+    /// Which token the user came with.
+    pub(crate) fn token(&self) -> &str {
+        self.token.as_str()
     }
 
     /// The user's organisation.
@@ -218,7 +232,7 @@ impl Identity {
         let purpose = settled(self.declared.or(purpose), self.bound)?;
         let known = authorize::Caller { subject: self.subject, organisation: self.organisation, roles: self.roles, purpose };
         let (mission, at_least, cells, circumstances) = (self.mission.or(mission), self.at_least, self.cells, self.circumstances);
-        Ok(Caller { issuer: self.issuer, known, mission, bound, at_least, cells, circumstances })
+        Ok(Caller { issuer: self.issuer, known, token: self.token, mission, bound, at_least, cells, circumstances })
     }
 
     /// The caller under a purpose and mission, whatever the request declares; `None` where the token is bound to another purpose.
@@ -287,6 +301,7 @@ mod tests {
             subject: "u".into(),
             organisation: "unit".into(),
             roles: BTreeSet::new(),
+            token: TokenId::of(&serde_json::Map::new(), "h.c.s"),
             expires: 0,
             bound,
             declared: Some(name("p")),

@@ -134,8 +134,7 @@ pub(crate) async fn open(
     let entry = Entry::new("query.opened")
         .query(&query_id)
         .field("intent", intent.as_str())
-        .field("issuer", caller.issuer())
-        .field("caller", caller.subject.as_str())
+        .by(caller.issuer(), &caller.subject, Some(caller.token()))
         .field("organisation", caller.organisation.as_str())
         .field("roles", json!(caller.roles))
         .field("purpose", caller.purpose.as_str())
@@ -167,8 +166,7 @@ pub(crate) async fn refused(log: &Log, source: &Source, refusal: &Refusal) -> Re
 pub(crate) async fn collected(log: &Log, caller: &Caller, query_id: &str) -> Result<(), Refusal> {
     let entry = Entry::new("answer.collected")
         .query(query_id)
-        .field("issuer", caller.issuer())
-        .field("caller", caller.subject.as_str())
+        .by(caller.issuer(), &caller.subject, Some(caller.token()))
         .field("organisation", caller.organisation.as_str())
         .field("purpose", caller.purpose.as_str());
     log.append(entry).await.map(drop).map_err(unavailable)
@@ -180,8 +178,7 @@ pub(crate) async fn collected(log: &Log, caller: &Caller, query_id: &str) -> Res
 /// [`Code::LogUnavailable`].
 pub(crate) async fn looked_up(log: &Log, identity: &Identity) -> Result<(), Refusal> {
     let entry = Entry::new("catalogue.read")
-        .field("issuer", identity.issuer())
-        .field("caller", identity.subject())
+        .by(identity.issuer(), identity.subject(), Some(identity.token()))
         .field("organisation", identity.organisation())
         .field("roles", json!(identity.roles()));
     log.append(entry).await.map(drop).map_err(unavailable)
@@ -193,8 +190,7 @@ pub(crate) async fn looked_up(log: &Log, identity: &Identity) -> Result<(), Refu
 /// [`Code::LogUnavailable`].
 pub(crate) async fn introduced(log: &Log, identity: &Identity) -> Result<(), Refusal> {
     let entry = Entry::new("caller.introduced")
-        .field("issuer", identity.issuer())
-        .field("caller", identity.subject())
+        .by(identity.issuer(), identity.subject(), Some(identity.token()))
         .field("organisation", identity.organisation())
         .field("roles", json!(identity.roles()));
     log.append(entry).await.map(drop).map_err(unavailable)

@@ -18,7 +18,7 @@ use crate::{Agreement, Cause, Code, Dataset, DatasetName, Disclosure, Name, Purp
 /// The authenticated end user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// The issuer's stable name for the user. Opaque; logged, never shown to other callers.
+    /// The issuer's stable name for the user. Opaque; logged as a commitment, never shown to other callers.
     pub subject: String,
     /// The user's organisation.
     pub organisation: String,

@@ -10,6 +10,7 @@ use concordat::federation::describe::Caller;
 use concordat::federation::{Authority, Federation, Issuer, Layout, make, sign_again};
 use concordat::launch::Running;
 use concordat::sample::{Sample, federation};
+use concordat_audit::persons::Persons;
 use concordat_policy::disclosure::{Dominance, Margins, Telling};
 use concordat_policy::{Code, Disclosure};
 use serde_json::Value;
@@ -125,12 +126,22 @@ impl Sandbox {
         sign_again(&self.layout, &self.copy(of, agreement)).unwrap();
     }
 
-    /// The entries of a log: `gateway` or a department's.
+    /// The entries of a log, `gateway` or a department's, as who may read its store sees them: with the `caller` behind each commitment.
     pub fn log(&self, of: &str) -> Vec<Value> {
-        self.log_text(of).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        // First the entries: who is in them is in the store by then.
+        let text = self.log_text(of);
+        let persons = Persons::read(&self.folder(of).join("log")).unwrap().unwrap();
+        let named = |line: &str| {
+            let mut entry: Value = serde_json::from_str(line).unwrap();
+            if let Some(named) = entry["person"].as_str().and_then(|person| persons.open(person)) {
+                entry["caller"] = named.subject.as_str().into();
+            }
+            entry
+        };
+        text.lines().map(named).collect()
     }
 
-    /// As [`Sandbox::log`], one entry a line.
+    /// The entries as they stand in the log, one a line.
     pub fn log_text(&self, of: &str) -> String {
         let entries = concordat_audit::read(&self.folder(of).join("log"), 0).unwrap();
         entries.map(|entry| String::from_utf8(entry.unwrap().1).unwrap() + "\n").collect()

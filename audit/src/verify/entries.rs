@@ -17,10 +17,21 @@ const ENTRY: u64 = 65_535;
 #[derive(Debug, Default)]
 pub(crate) struct Said {
     count: u64,
+    unread: u64,
     latest: Option<DateTime<FixedOffset>>,
 }
 
 impl Said {
+    /// Passes over entries that were moved to an archive.
+    pub(crate) fn pass_over(&mut self, count: u64) {
+        (self.count, self.unread) = (self.count.saturating_add(count), self.unread.saturating_add(count));
+    }
+
+    /// How many were passed over.
+    pub(crate) fn unread(&self) -> u64 {
+        self.unread
+    }
+
     /// Takes the next entry.
     pub(crate) fn next(&mut self, entry: &[u8]) -> Result<(), Finding> {
         let number = self.count.saturating_add(1);

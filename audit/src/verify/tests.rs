@@ -75,7 +75,7 @@ fn signer(folder: &Path) -> Signer {
 }
 
 fn check(folder: &Path, key: &VerifierKey, against: Option<&[u8]>, witnesses: &Witnesses) -> Result<Report, Finding> {
-    verify(&Request { folder, key: Some(key), against, witnesses, now: 2_000_000_000 })
+    verify(&Request { folder, archives: &[], key: Some(key), against, witnesses, now: 2_000_000_000 })
 }
 
 /// The files that a verifier reads of a log of 600 entries.

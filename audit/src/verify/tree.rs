@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::files::Places;
 use super::{Beginning, Finding, Kind, files};
 use crate::proof::{Hash, leaf_hash, root_from_tiles, root_over};
 
@@ -10,6 +11,7 @@ use crate::proof::{Hash, leaf_hash, root_from_tiles, root_over};
 pub(crate) struct Bundle {
     bytes: Vec<u8>,
     width: usize,
+    unread: bool,
 }
 
 impl Bundle {
@@ -25,6 +27,16 @@ impl Bundle {
         .take(self.width)
     }
 
+    /// How many entries of it the tree covers.
+    pub(crate) fn width(&self) -> u64 {
+        self.width as u64
+    }
+
+    /// Whether its entries were moved to an archive that nobody named.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.unread
+    }
+
     /// Whether it is entries to its last byte, and of no more than a bundle has.
     fn is_whole(&self) -> bool {
         let (mut rest, mut count) = (self.bytes.as_slice(), 0);
@@ -37,7 +49,8 @@ impl Bundle {
 }
 
 /// Goes through all bundles and hands them on while `next` wants them.
-pub(crate) fn walk(folder: &Path, size: u64, beginnings: &[Beginning], mut next: impl FnMut(Bundle) -> bool) -> Result<(), Finding> {
+pub(crate) fn walk(places: &Places<'_>, size: u64, beginnings: &[Beginning], mut next: impl FnMut(Bundle) -> bool) -> Result<(), Finding> {
+    let folder = places.folder;
     let mut levels: Vec<Vec<Hash>> = Vec::new();
     let mut start = 0;
     while start < size {
@@ -45,10 +58,14 @@ pub(crate) fn walk(folder: &Path, size: u64, beginnings: &[Beginning], mut next:
         let index = start / 256;
         let first = start.saturating_add(1);
         let at = |finding: Finding| Finding { entry: finding.entry.or(Some(first)), ..finding };
-        let bytes = files::wide(folder, "entries", index, width, files::BUNDLE).map_err(at)?;
-        let bundle = Bundle { bytes, width: usize::try_from(width).unwrap_or_default() };
-        let leaves: Vec<Hash> = bundle.entries().map(leaf_hash).collect();
+        let bytes = match width {
+            256 => files::full_bundle(places, index).map_err(at)?,
+            _ => Some(files::wide(folder, "entries", index, width, files::BUNDLE).map_err(at)?),
+        };
         let tile = tile(folder, 0, index, width).map_err(at)?;
+        let bundle =
+            Bundle { unread: bytes.is_none(), bytes: bytes.unwrap_or_default(), width: usize::try_from(width).unwrap_or_default() };
+        let leaves: Vec<Hash> = if bundle.is_unread() { tile.clone() } else { bundle.entries().map(leaf_hash).collect() };
         if !bundle.is_whole() {
             return Err(Finding::new(Kind::Form, first, format!("the bundle of entry {first} and those after it was cut or added to")));
         }

@@ -1,7 +1,10 @@
-//! `concordat audit`: reads access logs on disk, compares what both sides say, and verifies them. For security teams. Writes nothing, asks nobody.
+//! `concordat audit`: reads access logs on disk, compares what both sides say, and verifies them. For security teams. Asks nobody, and writes
+//! nothing but erasures and archives.
 
+mod archive;
 mod inert;
 mod list;
+pub(crate) mod persons;
 pub(crate) mod read;
 mod reconcile;
 mod tail;
@@ -15,7 +18,8 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use self::list::{Asked, Filter, Form, printed, rows};
-use self::read::{NodeLog, entries, of_query, text, time};
+use self::persons::Names;
+use self::read::{Archives, NodeLog, entries, of_query, text, time};
 use self::reconcile::{Difference, Period, Sides};
 use self::tail::Tail;
 use crate::failure::{Failure, Result};
@@ -50,6 +54,14 @@ named are compared. `discarded` is what was released for a query that was then r
     Reconcile(Reconcile),
     /// Prove that nobody edited a log: from its folder and keys alone, without any service
     Verify(verify::Verify),
+    /// Move old entries of a log to an archive, where they can still be read and verified
+    Archive(archive::Archive),
+    /// Tell by which commitment a log knows a caller
+    Person(persons::Person),
+    /// Tell who the caller behind a commitment is
+    Who(persons::Who),
+    /// Make it impossible for everybody to tell who the caller behind a commitment is
+    ErasePerson(persons::ErasePerson),
 }
 
 #[derive(Debug, Args)]
@@ -57,6 +69,8 @@ pub(crate) struct List {
     /// The folder of a gateway's or node's log
     #[arg(long, value_name = "FOLDER")]
     log: PathBuf,
+    #[command(flatten)]
+    archives: Archives,
     #[command(flatten)]
     filter: Filter,
     /// The most entries
@@ -78,6 +92,8 @@ pub(crate) struct Show {
     /// A department and the folder of its node's log
     #[arg(long = "node", value_name = "DEPARTMENT=FOLDER")]
     nodes: Vec<NodeLog>,
+    #[command(flatten)]
+    archives: Archives,
     /// How it is printed
     #[arg(long, value_enum, default_value = "table")]
     output: Form,
@@ -91,6 +107,8 @@ pub(crate) struct Reconcile {
     /// A department and the folder of its node's log
     #[arg(long = "node", value_name = "DEPARTMENT=FOLDER", required = true)]
     nodes: Vec<NodeLog>,
+    #[command(flatten)]
+    archives: Archives,
     /// Not before this time
     #[arg(long, value_name = "TIME")]
     from: Option<DateTime<Utc>>,
@@ -109,13 +127,18 @@ pub(crate) fn run(audit: &Audit) -> Result<()> {
         Audit::Tail(tail) => tail::run(tail),
         Audit::Reconcile(reconcile) => compare(reconcile),
         Audit::Verify(verify) => verify::run(verify),
+        Audit::Archive(archive) => archive::run(archive),
+        Audit::Person(person) => persons::person(person),
+        Audit::Who(who) => persons::who(who),
+        Audit::ErasePerson(erase) => persons::erase_person(erase),
     }
 }
 
 fn latest(list: &List) -> Result<()> {
     let (mut asked, mut found, mut left_out) = (Asked::default(), VecDeque::new(), 0_u64);
-    for entry in entries(&list.log, 0)? {
-        let entry = asked.complete(entry?.1);
+    let names = Names::of(&list.log);
+    for entry in entries(&list.log, &list.archives, 0)? {
+        let entry = asked.complete(names.name(entry?.1));
         if list.filter.takes(&entry) {
             found.push_back(entry);
         }
@@ -135,7 +158,7 @@ fn timeline(show: &Show) -> Result<()> {
     let logs = std::iter::once(("gateway", &show.log)).chain(show.nodes.iter().map(|node| (node.department.as_str(), &node.folder)));
     let mut found: Vec<(&str, Value)> = Vec::new();
     for (who, log) in logs {
-        found.extend(of_query(log, &show.query_id)?.into_iter().map(|entry| (who, entry)));
+        found.extend(of_query(log, &show.archives, &show.query_id)?.into_iter().map(|entry| (who, entry)));
     }
     if found.is_empty() {
         return Err(Failure::new(format!("no log that is named has an entry of the query '{}'", inert::inert(&show.query_id)))
@@ -155,13 +178,14 @@ fn timeline(show: &Show) -> Result<()> {
         let field = |name: &str| entry.get(name).map_or_else(String::new, |v| v.as_str().map_or_else(|| v.to_string(), str::to_owned));
         let event = text(entry, "event").unwrap_or_default().to_owned();
         let datasets = read::datasets(entry).into_iter().collect::<Vec<_>>().join(" ");
-        vec![(*who).to_owned(), field("entry"), field("time"), after.unwrap_or_default(), event, datasets, field("rows"), field("code")]
+        let (after, caller) = (after.unwrap_or_default(), persons::caller(entry));
+        vec![(*who).to_owned(), field("entry"), field("time"), after, event, caller, datasets, field("rows"), field("code")]
     });
-    out::result(&rows(show.output, true, &["log", "entry", "time", "ms", "event", "datasets", "rows", "code"], told.collect()))
+    out::result(&rows(show.output, true, &["log", "entry", "time", "ms", "event", "caller", "datasets", "rows", "code"], told.collect()))
 }
 
 fn compare(of: &Reconcile) -> Result<()> {
-    let (compared, found) = Sides::of(&of.gateway, &of.nodes, Period { from: of.from, to: of.to })?.compare();
+    let (compared, found) = Sides::of(&of.gateway, &of.nodes, &of.archives, Period { from: of.from, to: of.to })?.compare();
     let differ = found.iter().filter(|difference| difference.counts()).count();
     if of.output == Form::Json {
         let line = |d: &Difference| {

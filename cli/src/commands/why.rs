@@ -9,7 +9,8 @@ use concordat_proto::status::row;
 use serde_json::{Value, json};
 
 use super::Output;
-use super::audit::read::of_query;
+use super::audit::persons::caller;
+use super::audit::read::{Archives, of_query};
 use crate::failure::{Failure, Result};
 use crate::out;
 
@@ -29,13 +30,15 @@ pub(crate) struct Why {
     /// The folder of the gateway's log
     #[arg(long, value_name = "FOLDER")]
     log: PathBuf,
+    #[command(flatten)]
+    archives: Archives,
     /// How to print it
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
 }
 
 pub(crate) fn run(why: &Why) -> Result<()> {
-    let entries = of_query(&why.log, &why.query_id)?;
+    let entries = of_query(&why.log, &why.archives, &why.query_id)?;
     if entries.is_empty() {
         return Err(Failure::new(format!("the log in {} has no entry of the query '{}'", why.log.display(), why.query_id))
             .advice("name the folder of the gateway's log, not of a node's; the query id stands in answers, refusals and explanations"));
@@ -58,7 +61,7 @@ fn told(entries: &[Value]) -> Vec<String> {
         lines.push(format!(
             "asked at {} by {} of {} (issuer {}), to {}",
             text(opened, "time"),
-            text(opened, "caller"),
+            caller(opened),
             text(opened, "organisation"),
             text(opened, "issuer"),
             text(opened, "intent"),

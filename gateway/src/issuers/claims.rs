@@ -21,6 +21,29 @@ pub(crate) struct Verified {
     pub(crate) expires: i64,
     /// Until when the bearer's training counts, for guard rails.
     pub(crate) training_until: Option<DateTime<Utc>>,
+    /// Which of the bearer's tokens it is.
+    pub(crate) token: TokenId,
+}
+
+/// What tells one token from another: its `jti`, or where it has none its signature. Only a commitment to it leaves the program.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct TokenId(String);
+
+impl std::fmt::Debug for TokenId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TokenId")
+    }
+}
+
+impl TokenId {
+    pub(crate) fn of(claims: &Map<String, Value>, token: &str) -> Self {
+        let signature = || format!("signature {}", token.rsplit('.').next().unwrap_or_default());
+        Self(claims.get("jti").and_then(text).map_or_else(signature, |jti| format!("jti {jti}")))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// How an issuer's claims become ours.
@@ -101,11 +124,11 @@ impl ClaimPath {
 }
 
 impl Mapping {
-    /// Who the bearer is.
+    /// Who the bearer of `token` is, which holds these claims.
     ///
     /// # Errors
     /// [`Code::Unauthenticated`] when a claim is missing or has another form, or names what the issuer may not name.
-    pub(super) fn verified(&self, issuer: &str, claims: &Map<String, Value>) -> Result<Verified, Refusal> {
+    pub(super) fn verified(&self, issuer: &str, claims: &Map<String, Value>, token: &str) -> Result<Verified, Refusal> {
         self.check_client(claims)?;
         Ok(Verified {
             issuer: issuer.to_owned(),
@@ -124,6 +147,7 @@ impl Mapping {
                     Some(until(said).ok_or_else(|| unusable("end of training is neither a day (2026-12-31) nor a time in Unix seconds"))?)
                 }
             },
+            token: TokenId::of(claims, token),
         })
     }
 
@@ -212,7 +236,7 @@ mod tests {
     }
 
     fn said(mapping: &Mapping, claims: &Value) -> Result<Verified, String> {
-        mapping.verified("https://i", claims.as_object().unwrap()).map_err(|refusal| refusal.message)
+        mapping.verified("https://i", claims.as_object().unwrap(), "header.claims.signature").map_err(|refusal| refusal.message)
     }
 
     fn good() -> Value {
@@ -246,6 +270,18 @@ mod tests {
             let message = said(&mapping(), &claims).unwrap_err();
             assert!(message.contains(says), "{what}: {message}");
         }
+    }
+
+    #[test]
+    fn a_token_is_known_by_its_id_or_its_signature() {
+        let id = |claims: Value, token: &str| TokenId::of(claims.as_object().unwrap(), token);
+        let named = id(with("jti", json!("t-1")), "h.c.s");
+        assert_eq!(named, id(with("jti", json!("t-1")), "h.c.other"), "signed again");
+        assert_ne!(named, id(with("jti", json!("t-2")), "h.c.s"));
+        assert_ne!(id(good(), "h.c.s"), id(good(), "h.c.other"));
+        assert_ne!(id(with("jti", json!("s")), "h.c.s"), id(good(), "h.c.s"), "an id that looks like a signature is none");
+        assert_eq!(id(with("jti", json!("")), "h.c.s"), id(good(), "h.c.s"), "an empty id is none");
+        assert_eq!(format!("{named:?}"), "TokenId");
     }
 
     #[test]

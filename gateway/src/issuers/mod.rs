@@ -29,7 +29,7 @@ use std::time::Duration;
 use concordat_policy::{Code, Refusal};
 use concordat_proto::token::{self, Bearer, Reason};
 
-pub(crate) use self::claims::Verified;
+pub(crate) use self::claims::{TokenId, Verified};
 pub(crate) use self::config::{IssuerConfig, IssuerFile, check};
 use self::issuer::Issuer;
 pub(crate) use self::source::{chain, client, permitted};
@@ -113,7 +113,7 @@ impl Issuers {
             Ok::<_, Doubt>(token::verify_bearer(token, &key, &bearer, now)?)
         };
         let claims = claims.await.map_err(|doubt| refusal(doubt, &config.issuer))?;
-        config.mapping.verified(&config.issuer, &claims)
+        config.mapping.verified(&config.issuer, &claims, token)
     }
 
     /// Whether a token names a key that is held: the only kind that is looked at while its sender's address floods. Nothing is

@@ -66,10 +66,8 @@ impl Source {
             Self::Address(address) => entry.field("source", address.to_string()),
             Self::Unknown => entry.field("source", "unknown"),
             Self::Others => entry.field("source", "others"),
-            Self::Caller(key) => entry
-                .field("issuer", key.issuer.as_str())
-                .field("caller", key.subject.as_str())
-                .field("organisation", key.organisation.as_str()),
+            // Which of their tokens does not matter: limits are a user's.
+            Self::Caller(key) => entry.by(&key.issuer, &key.subject, None).field("organisation", key.organisation.as_str()),
         }
     }
 }

@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::inert;
+use super::persons::{Commitment, caller};
 use super::read::{datasets, text};
 use super::reconcile::Period;
 use crate::out;
@@ -43,6 +44,9 @@ pub(crate) struct Filter {
     /// The caller's organisation
     #[arg(long)]
     organisation: Option<String>,
+    /// The caller's commitment, or its first 12 characters or more: `audit person` tells it
+    #[arg(long, value_name = "COMMITMENT")]
+    person: Option<Commitment>,
     /// A department whose data or rule it is about
     #[arg(long)]
     department: Option<String>,
@@ -76,13 +80,14 @@ impl Asked {
                 self.0.insert(
                     query_id,
                     json!({
-                        "caller": entry.get("caller"), "organisation": entry.get("organisation"), "purpose": entry.get("purpose"),
+                        "person": entry.get("person"), "caller": entry.get("caller"),
+                        "organisation": entry.get("organisation"), "purpose": entry.get("purpose"),
                     }),
                 );
             }
             Some("query.closed" | "query.refused" | "query.explained") => {
                 if let (Some(Value::Object(asked)), Some(fields)) = (self.0.remove(&query_id), entry.as_object_mut()) {
-                    asked.into_iter().for_each(|(name, value)| {
+                    asked.into_iter().filter(|(_, value)| !value.is_null()).for_each(|(name, value)| {
                         fields.entry(name).or_insert(value);
                     });
                 }
@@ -101,6 +106,7 @@ impl Filter {
         let of = |department: &str| datasets.iter().any(|name| name.split_once('.').is_some_and(|(owner, _)| owner == department));
         Period { from: self.from, to: self.to }.holds(entry)
             && is(&self.organisation, "organisation")
+            && self.person.as_ref().is_none_or(|wanted| wanted.is_of(entry))
             && is(&self.purpose, "purpose")
             && is(&self.event, "event")
             && is(&self.query_id, "query_id")
@@ -128,7 +134,7 @@ fn cells(entry: &Value) -> Vec<String> {
         Some(Ruling::Deny) => Some("deny"),
         None => None,
     });
-    let named = TITLES.iter().take(7).map(|name| field(name));
+    let named = TITLES.iter().take(7).map(|name| if *name == "caller" { caller(entry) } else { field(name) });
     named.chain([datasets(entry).into_iter().collect::<Vec<_>>().join(" "), outcome.unwrap_or_default().to_owned()]).collect()
 }
 
@@ -160,6 +166,7 @@ mod tests {
     fn each_filter_takes_and_leaves() {
         let entry = json!({
             "entry": 1, "time": "2027-01-01T00:00:00Z", "event": "query.closed", "query_id": "q", "organisation": "unit", "purpose": "p",
+            "person": "5f0c1b8a9d3e5f0c",
             "facts": { "sources": [{ "department": "dfe", "dataset": "attainment" }] },
         });
         let some = |text: &str| Some(text.to_owned());
@@ -168,6 +175,7 @@ mod tests {
             let mut filter = Filter::default();
             match field {
                 "organisation" => filter.organisation = value("unit"),
+                "person" => filter.person = Some(if wrong { "0123456789ab" } else { "5f0c1b8a9d3e" }.parse().unwrap()),
                 "department" => filter.department = value("dfe"),
                 "dataset" => filter.dataset = value("dfe.attainment"),
                 "purpose" => filter.purpose = value("p"),
@@ -178,7 +186,7 @@ mod tests {
             }
             filter
         };
-        for field in ["organisation", "department", "dataset", "purpose", "event", "query_id", "decision", "to"] {
+        for field in ["organisation", "person", "department", "dataset", "purpose", "event", "query_id", "decision", "to"] {
             assert!(filter(field, false).takes(&entry) && !filter(field, true).takes(&entry), "{field}");
         }
     }
@@ -186,7 +194,7 @@ mod tests {
     #[test]
     fn a_payload_in_any_field_stays_inert_in_every_form() {
         for payload in inert::PAYLOADS {
-            for field in TITLES.into_iter().chain(["code", "dataset"]) {
+            for field in TITLES.into_iter().chain(["code", "dataset", "person"]) {
                 let entry = json!({ field: payload });
                 for form in [Form::Table, Form::Json, Form::Csv] {
                     let printed = printed(form, true, std::slice::from_ref(&entry));

@@ -4,16 +4,34 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
+use clap::Args;
+use concordat_audit::read_with;
 use serde_json::Value;
 
+use super::persons::Names;
 use crate::failure::{Failure, Result};
+use crate::out;
 
-/// The entries from `index` (from 0) on, each with its index. Nothing is verified; what is no JSON object is a failure.
-pub(crate) fn entries(log: &Path, index: u64) -> Result<impl Iterator<Item = Result<(u64, Value)>> + use<>> {
+/// Where old entries of the logs that are read were moved.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Archives {
+    /// An archive to which entries of a log were moved; of which log it is, it says itself
+    #[arg(long = "archive", value_name = "FOLDER")]
+    folders: Vec<PathBuf>,
+}
+
+/// The entries from `index` (from 0) on, each with its index. Nothing is verified; what is no JSON object is a failure, and what was moved
+/// to an archive that is not named is said to be left out.
+pub(crate) fn entries(log: &Path, archives: &Archives, index: u64) -> Result<impl Iterator<Item = Result<(u64, Value)>> + use<>> {
     let folder = log.to_owned();
-    let read = concordat_audit::read(log, index).map_err(|e| unreadable(log, e))?;
+    let read = read_with(log, &archives.folders, index).map_err(|e| unreadable(log, e))?;
+    let mut first = Some(index);
     Ok(read.map(move |entry| {
         let (index, bytes) = entry.map_err(|e| unreadable(&folder, e))?;
+        if first.take().is_some_and(|first| index > first) {
+            let (log, moved) = (folder.display(), out::thousands(index));
+            out::progress(&format!("the first {moved} entries of {log} were moved to an archive and are left out: name it with --archive"));
+        }
         let entry = serde_json::from_slice::<Value>(&bytes).ok().filter(Value::is_object);
         let damaged = || unreadable(&folder, format!("entry {} is not what a log writes", index.saturating_add(1)));
         Ok((index, entry.ok_or_else(damaged)?))
@@ -25,13 +43,13 @@ fn unreadable(log: &Path, cause: impl std::fmt::Display) -> Failure {
         .advice("is it the folder `log` of a gateway or node, and may you read it? If so, ask who runs it why it is damaged")
 }
 
-/// The entries of one query, in order.
-pub(crate) fn of_query(log: &Path, query_id: &str) -> Result<Vec<Value>> {
-    let mut found = Vec::new();
-    for entry in entries(log, 0)? {
+/// The entries of one query, in order, with their callers' names where this reader may open them.
+pub(crate) fn of_query(log: &Path, archives: &Archives, query_id: &str) -> Result<Vec<Value>> {
+    let (mut found, names) = (Vec::new(), Names::of(log));
+    for entry in entries(log, archives, 0)? {
         let (_, entry) = entry?;
         if text(&entry, "query_id") == Some(query_id) {
-            found.push(entry);
+            found.push(names.name(entry));
         }
     }
     Ok(found)

@@ -16,7 +16,7 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::read::{NodeLog, entries, text, time};
+use super::read::{Archives, NodeLog, entries, text, time};
 use crate::failure::Result;
 
 /// What one side says of one order.
@@ -77,15 +77,15 @@ pub(super) struct Sides {
 
 impl Sides {
     /// Reads the nodes' logs, then the gateway's: what a node released while they were read is looked for there.
-    pub(super) fn of(gateway: &Path, nodes: &[NodeLog], period: Period) -> Result<Self> {
+    pub(super) fn of(gateway: &Path, nodes: &[NodeLog], archives: &Archives, period: Period) -> Result<Self> {
         let mut sides = Self::default();
         for node in nodes {
-            for entry in entries(&node.folder, 0)? {
+            for entry in entries(&node.folder, archives, 0)? {
                 sides.node(&node.department, &entry?.1, period);
             }
         }
         let departments: BTreeSet<&str> = nodes.iter().map(|node| node.department.as_str()).collect();
-        for entry in entries(gateway, 0)? {
+        for entry in entries(gateway, archives, 0)? {
             sides.gateway(&departments, &entry?.1, period);
         }
         Ok(sides)

@@ -27,6 +27,9 @@ pub(crate) struct Verify {
     /// The log's folder
     #[arg(long, value_name = "FOLDER")]
     log: PathBuf,
+    /// An archive to which entries of the log were moved
+    #[arg(long, value_name = "FOLDER")]
+    archive: Vec<PathBuf>,
     /// The log's key, as its owner published it
     #[arg(long, value_name = "VKEY", value_parser = key)]
     key: Option<VerifierKey>,
@@ -57,7 +60,7 @@ pub(crate) fn run(command: &Verify) -> Result<()> {
     let against = command.against.as_deref().map(note).transpose()?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map(|now| now.as_secs()).unwrap_or_default();
     let (key, against) = (command.key.as_ref(), against.as_deref());
-    let verified = verify(&Request { folder: &command.log, key, against, witnesses: &witnesses, now });
+    let verified = verify(&Request { folder: &command.log, archives: &command.archive, key, against, witnesses: &witnesses, now });
     if command.output == Output::Json {
         out::result(&format!("{}\n", to_json(&verified)))?;
     }
@@ -91,6 +94,10 @@ fn words(report: &Report) -> String {
         Some(size) => text.push_str(&format!("a quorum of the witnesses has signed {} entries\n", out::thousands(size))),
         None => text.push_str("no witnesses were asked for: give --witness to know that nobody was shown another history\n"),
     }
+    if report.unread > 0 {
+        let unread = out::thousands(report.unread);
+        text.push_str(&format!("entries that were moved to an archive, of which only the hashes were checked: {unread}: give --archive\n"));
+    }
     if report.beyond > 0 {
         text.push_str(&format!("entries after it that are not signed yet: {}\n", out::thousands(report.beyond)));
     }
@@ -107,6 +114,7 @@ fn to_json(verified: &std::result::Result<Report, Finding>) -> serde_json::Value
             "origin": report.origin,
             "own_key": report.own_key,
             "entries": report.entries,
+            "unread": report.unread,
             "beyond": report.beyond,
             "torn": report.torn,
             "witnessed": report.witnessed,

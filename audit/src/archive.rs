@@ -1,0 +1,199 @@
+//! Moves a log's old entries to an archive: another folder, in which no file changes once it is there.
+//!
+//! ```text
+//! copied, synced, read back ─▶ manifest ─▶ the log is told ─▶ `archived` in the log's folder ─▶ removed from the log
+//! ```
+//!
+//! It may be killed at any point and repeated: an entry is removed when it is in the archive for good, and never before. Only full bundles
+//! move; tiles stay, and with them every proof. The writer reads no full bundle, so it may go on meanwhile.
+//!
+//! | name in the archive | what |
+//! |---|---|
+//! | `tile/entries/<index>` | the entries, as they were in the log |
+//! | `manifest/<first>-<last>` | the log's signed checkpoint when these entries were moved, over them and more |
+//! | `log.vkey` | whose entries they are |
+//! | `lock`, `new/` | held while something is moved; files in the making |
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+
+use crate::checkpoint::{SignedCheckpoint, decimal};
+use crate::disk::Disk;
+use crate::key::PUBLIC;
+use crate::note::{MAX_NOTE, VerifierKey};
+use crate::persons;
+use crate::proof::verify_inclusion;
+use crate::recover::CHECKPOINT;
+use crate::tile::{Tiles, bundle_name, damaged, unbundle};
+use crate::tree::{Hashes as _, WIDTH, inclusion, leaf_hash};
+
+/// The file of a log that says how many entries, from the first on, were moved.
+pub(crate) const ARCHIVED: &str = "archived";
+
+/// Which entries were moved, by their numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moved {
+    /// The first one.
+    pub first: u64,
+    /// The last one.
+    pub last: u64,
+}
+
+/// Moves the full bundles at the log's beginning whose entries are all older than `before` to the archive `to`, which is made where there
+/// is none. `None` where there is nothing to move.
+///
+/// # Errors
+/// When an entry is not what the log's checkpoint signs, the archive is of another log or holds something else, or a file cannot be read
+/// or written. What was not moved yet stays in the log: repeat it.
+pub fn archive(folder: &Path, to: &Path, before: DateTime<Utc>) -> io::Result<Option<Moved>> {
+    run(&Disk::at(folder), &Disk::at(to), before)
+}
+
+/// How many entries, from the first on, were moved from the log in `folder`; all of them in full bundles.
+///
+/// # Errors
+/// When what the folder says cannot be read.
+pub fn archived(folder: &Path) -> io::Result<u64> {
+    let text = match fs::read_to_string(folder.join(ARCHIVED)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
+        read => read?,
+    };
+    let count = decimal(text.trim_end()).filter(|count| count.is_multiple_of(WIDTH));
+    count.ok_or_else(|| damaged(format!("'{ARCHIVED}' does not say how many entries were moved: it was changed")))
+}
+
+/// Those of `archives` that are of the log in `folder`.
+///
+/// # Errors
+/// When one of them is no archive.
+pub fn of_log(folder: &Path, archives: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
+    if archives.is_empty() {
+        return Ok(Vec::new());
+    }
+    let key = fs::read_to_string(folder.join(PUBLIC))?;
+    let mut of_this = Vec::new();
+    for archive in archives {
+        let none = |e: io::Error| io::Error::new(e.kind(), format!("{} is no archive of a log: {e}", archive.display()));
+        if fs::read_to_string(archive.join(PUBLIC)).map_err(none)? == key {
+            of_this.push(archive.clone());
+        }
+    }
+    Ok(of_this)
+}
+
+/// The tree that a signed checkpoint stands for.
+struct Signed {
+    note: Vec<u8>,
+    checkpoint: SignedCheckpoint,
+}
+
+impl Signed {
+    fn read(log: &Disk) -> io::Result<(Self, String)> {
+        let key = fs::read_to_string(log.path(PUBLIC))?;
+        let verifier = VerifierKey::parse(key.trim_end()).map_err(|e| damaged(format!("{PUBLIC}: {e}")))?;
+        let mut note = Vec::new();
+        File::open(log.path(CHECKPOINT))?.take(MAX_NOTE as u64 + 1).read_to_end(&mut note)?;
+        let checkpoint = SignedCheckpoint::open(&note, &verifier).map_err(|e| damaged(format!("{CHECKPOINT}: {e}")))?;
+        Ok((Self { note, checkpoint }, key))
+    }
+
+    /// That a full bundle is what was signed: its leaves are its tile's, and the path of the first one leads over all the others.
+    fn proves(&self, log: &Disk, index: u64, entries: &[Vec<u8>]) -> io::Result<()> {
+        let (signed, tiles, first) = (self.checkpoint.checkpoint(), Tiles::of(&log.folder), index.saturating_mul(WIDTH));
+        let leaves = tiles.hashes(0, first, usize::try_from(WIDTH).unwrap_or_default())?;
+        let changed =
+            |at: u64| damaged(format!("entry {} is not what the log signed: nothing is moved", first.saturating_add(at).saturating_add(1)));
+        if entries.len() as u64 != WIDTH {
+            return Err(changed(entries.len() as u64));
+        }
+        if let Some(at) = entries.iter().zip(&leaves).position(|(entry, leaf)| leaf_hash(entry) != *leaf) {
+            return Err(changed(at as u64));
+        }
+        let (path, leaf) = (inclusion(&tiles, first, signed.size)?, leaves.first().copied().unwrap_or_default());
+        verify_inclusion(first, signed.size, &leaf, &path, &signed.root).map_err(|_| changed(0))
+    }
+}
+
+fn run(log: &Disk, to: &Disk, before: DateTime<Utc>) -> io::Result<Option<Moved>> {
+    let (signed, key) = Signed::read(log)?;
+    let _lock = to.lock().map_err(|e| io::Error::new(e.kind(), format!("the archive: {e}")))?;
+    apart(&log.folder, &to.folder)?;
+    to.prepare()?;
+    publish_once(to, PUBLIC, key.as_bytes())?;
+    let mut bundles = Vec::new();
+    for index in 0..signed.checkpoint.checkpoint().size / WIDTH {
+        let name = bundle_name(index, WIDTH);
+        let bytes = match fs::read(log.path(&name)) {
+            // It was moved before.
+            Err(e) if e.kind() == io::ErrorKind::NotFound && bundles.is_empty() => continue,
+            read => read?,
+        };
+        let entries = unbundle(&bytes).ok_or_else(|| damaged(format!("{name} does not hold whole entries: it was cut or changed")))?;
+        if !entries.iter().all(|entry| time(entry).is_some_and(|time| time < before)) {
+            break;
+        }
+        signed.proves(log, index, &entries)?;
+        publish_once(to, &name, &bytes)?;
+        bundles.push((index, name));
+    }
+    let (Some((first, _)), Some((last, _))) = (bundles.first(), bundles.last()) else { return Ok(None) };
+    let moved = Moved { first: first.saturating_mul(WIDTH).saturating_add(1), last: last.saturating_add(1).saturating_mul(WIDTH) };
+    let manifest = format!("manifest/{:012}-{:012}", moved.first, moved.last);
+    if !to.path(&manifest).exists() {
+        to.publish(&[(manifest, signed.note.clone())])?;
+    }
+    persons::leave_for(&log.folder, "log.archived", &json!({ "first": moved.first, "last": moved.last }))?;
+    log.make_room()?;
+    log.publish(&[(ARCHIVED.to_owned(), format!("{}\n", moved.last.max(archived(&log.folder)?)).into_bytes())])?;
+    for (_, name) in &bundles {
+        if place(&log.path(name)) == place(&to.path(name)) {
+            return Err(io::Error::other(format!("{name} of the log and of the archive are one file: nothing more is removed")));
+        }
+        log.remove(&log.path(name))?;
+    }
+    log.settle(&log.path("tile/entries"))?;
+    Ok(Some(moved))
+}
+
+/// Puts a file into the archive for good, unless it is there already, and reads it back.
+fn publish_once(to: &Disk, name: &str, bytes: &[u8]) -> io::Result<()> {
+    if !to.path(name).exists() {
+        to.publish(&[(name.to_owned(), bytes.to_vec())])?;
+    }
+    if fs::read(to.path(name))? == bytes {
+        return Ok(());
+    }
+    let other = format!("{name} is in the archive already and says something else: is it the archive of another log?");
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, other))
+}
+
+/// That the archive is not the log itself.
+fn apart(log: &Path, to: &Path) -> io::Result<()> {
+    let (of_log, of_archive) = (fs::canonicalize(log)?, fs::canonicalize(to)?);
+    let nested = of_log.starts_with(&of_archive) || of_archive.starts_with(&of_log);
+    if nested {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the archive must be another folder than the log, and neither in the other",
+        ));
+    }
+    Ok(())
+}
+
+/// Which file it is, by whatever name.
+fn place(file: &Path) -> Option<(u64, u64)> {
+    fs::metadata(file).map(|of| (of.dev(), of.ino())).ok()
+}
+
+fn time(entry: &[u8]) -> Option<DateTime<Utc>> {
+    let entry = serde_json::from_slice::<Value>(entry).ok()?;
+    DateTime::parse_from_rfc3339(entry.get("time")?.as_str()?).ok().map(|time| time.to_utc())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,235 @@
+//! Old entries move, whatever happens meanwhile, and all of them can still be read and verified.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::*;
+use crate::disk::Faults;
+use crate::quorum::Witnesses;
+use crate::verify::{Finding, Kind, Report, Request, verify};
+use crate::{Entry, Log, is_written, read, read_with};
+
+const ORIGIN: &str = "concordat/dwp/node";
+
+/// A log that goes on until it has `count` entries, all under a checkpoint, and is closed.
+fn written(folder: &Path, count: u64) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let log = Log::open(folder, ORIGIN).unwrap();
+    appended(&runtime, &log, count);
+    drop(log);
+    closed(folder);
+}
+
+fn appended(runtime: &tokio::runtime::Runtime, log: &Log, count: u64) {
+    // With the last ones alone, the tail lets go of what full bundles hold.
+    for count in [count - 2, count] {
+        runtime.block_on(async {
+            let mut tasks = tokio::task::JoinSet::new();
+            for i in log.size()..count {
+                let log = log.clone();
+                tasks.spawn(async move { log.append(Entry::new("query.opened").field("n", i)).await.unwrap() });
+            }
+            tasks.join_all().await;
+        });
+        while log.size() < count {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+fn closed(folder: &Path) {
+    while is_written(folder) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn later() -> DateTime<Utc> {
+    Utc::now() + chrono::TimeDelta::minutes(1)
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+fn checked(folder: &Path, archives: &[PathBuf]) -> Result<Report, Finding> {
+    verify(&Request { folder, archives, key: None, against: None, witnesses: &Witnesses::none(), now: 2_000_000_000 })
+}
+
+fn bytes(folder: &Path, archives: &[PathBuf]) -> Vec<Vec<u8>> {
+    let entries: Vec<_> = read_with(folder, archives, 0).unwrap().map(Result::unwrap).collect();
+    assert!(entries.iter().zip(0..).all(|((index, _), expected)| *index == expected));
+    entries.into_iter().map(|(_, entry)| entry).collect()
+}
+
+#[test]
+fn old_entries_move_and_all_are_read_and_verified_with_their_archives() {
+    let world = tempfile::tempdir().unwrap();
+    let (log, first, second) = (world.path().join("log"), world.path().join("first"), world.path().join("second"));
+    written(&log, 600);
+    let whole = bytes(&log, &[]);
+    assert_eq!(archive(&log, &first, whole_time(&whole[255])).unwrap(), None, "the last entry of a bundle is as old as it");
+    assert_eq!(archive(&log, &first, later()).unwrap(), Some(Moved { first: 1, last: 512 }));
+    assert_eq!(archive(&log, &first, later()).unwrap(), None, "nothing more is full");
+    assert!(!log.join("tile/entries/000").exists() && log.join("tile/0/000").exists());
+    assert_eq!(fs::read(first.join("manifest/000000000001-000000000512")).unwrap(), fs::read(log.join("checkpoint")).unwrap());
+    assert_eq!(bytes(&log, std::slice::from_ref(&first)), whole);
+    assert_eq!(read(&log, 3).unwrap().next().unwrap().unwrap().0, 512, "without it, what was moved is passed over");
+    // The log goes on, and tells what was moved.
+    written(&log, 1_100);
+    let whole = bytes(&log, std::slice::from_ref(&first));
+    let told: Value = serde_json::from_slice(&whole[600]).unwrap();
+    assert_eq!((&told["event"], &told["first"], &told["last"]), (&"log.archived".into(), &1.into(), &512.into()));
+    assert_eq!(archive(&log, &second, later()).unwrap(), Some(Moved { first: 513, last: 1_024 }));
+    let both = [first.clone(), second.clone()];
+    assert_eq!(bytes(&log, &both), whole);
+    assert_eq!((archived(&log).unwrap(), checked(&log, &[]).unwrap().unread), (1_024, 1_024));
+    let report = checked(&log, &both).unwrap();
+    assert_eq!((report.entries, report.unread), (whole.len() as u64, 0));
+    // An archive that lacks something is no proof of it.
+    assert_eq!(checked(&log, &both[..1]).unwrap_err().entry, Some(513));
+    assert!(read_with(&log, &both[..1], 0).unwrap().nth(512).unwrap().unwrap_err().to_string().contains("none that is named has it"));
+    // A full bundle at the end, with an empty tail, is no end where more was moved.
+    let other = world.path().join("other");
+    written(&other, 256);
+    fs::write(other.join("tail"), "").unwrap();
+    archive(&other, &world.path().join("third"), later()).unwrap();
+    assert_eq!(bytes(&other, &[world.path().join("third")]).len(), 256);
+    assert_eq!(read(&other, 0).unwrap().count(), 0);
+    assert_eq!(of_log(&log, &[first, world.path().join("third")]).unwrap().len(), 1, "archives of other logs are passed over");
+    assert!(of_log(&log, &[world.path().join("nowhere")]).is_err());
+}
+
+fn whole_time(entry: &[u8]) -> DateTime<Utc> {
+    time(entry).unwrap()
+}
+
+/// Stopped before each of its steps, and repeated: nothing is lost at any moment.
+#[test]
+fn it_may_be_stopped_before_any_step_and_repeated() {
+    let world = tempfile::tempdir().unwrap();
+    let good = world.path().join("good");
+    written(&good, 520);
+    let whole = bytes(&good, &[]);
+    for step in 0..200 {
+        let (log, to) = (world.path().join(format!("log-{step}")), world.path().join(format!("to-{step}")));
+        copy(&good, &log);
+        let left = Arc::new(AtomicUsize::new(step));
+        let faults: Faults = {
+            let left = Arc::clone(&left);
+            Arc::new(move |_, _| match left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)) {
+                Ok(_) => Ok(()),
+                Err(_) => Err(io::Error::other("stopped")),
+            })
+        };
+        let stopped = run(&Disk::with(&log, faults.clone()), &Disk::with(&to, faults), later());
+        let archives = if to.join("log.vkey").exists() { vec![to.clone()] } else { Vec::new() };
+        assert_eq!(bytes(&log, &archives), whole, "stopped at {step}");
+        if stopped.is_ok() {
+            assert!(step > 15, "{step} steps");
+            return;
+        }
+        archive(&log, &to, later()).unwrap();
+        assert_eq!(bytes(&log, std::slice::from_ref(&to)), whole, "repeated after {step}");
+        assert_eq!(checked(&log, std::slice::from_ref(&to)).unwrap().unread, 0);
+        assert_eq!((archived(&log).unwrap(), log.join("tile/entries/001").exists()), (512, false), "{step}");
+        written(&log, 540);
+        fs::remove_dir_all(log).unwrap();
+    }
+    panic!("it took more steps than that");
+}
+
+#[test]
+fn the_log_is_written_meanwhile() {
+    let world = tempfile::tempdir().unwrap();
+    let (folder, to) = (world.path().join("log"), world.path().join("to"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let log = Log::open(&folder, ORIGIN).unwrap();
+    for count in [300, 700, 1_500] {
+        appended(&runtime, &log, count);
+        archive(&folder, &to, later()).unwrap();
+        assert!(!log.is_failing() && log.inclusion(3, log.size()).is_ok() && log.promise(3).is_ok(), "its proofs need no bundle");
+    }
+    drop(log);
+    closed(&folder);
+    assert!(checked(&folder, &[to]).unwrap().entries >= 1_500);
+    written(&folder, 1_600);
+}
+
+#[test]
+fn what_is_not_what_was_signed_is_not_moved_and_a_changed_archive_is_found() {
+    let world = tempfile::tempdir().unwrap();
+    let (good, to) = (world.path().join("good"), world.path().join("to"));
+    written(&good, 600);
+    let log = world.path().join("changed");
+    copy(&good, &log);
+    let mut bundle = fs::read(log.join("tile/entries/001")).unwrap();
+    let at = bundle.len() - 4;
+    bundle[at] ^= 1;
+    fs::write(log.join("tile/entries/001"), bundle).unwrap();
+    assert!(archive(&log, &to, later()).unwrap_err().to_string().contains("entry 512"));
+    assert!(log.join("tile/entries/000").exists() && archived(&log).unwrap() == 0, "nothing is moved");
+    for (name, says) in
+        [("tile/0/001", "entry 257"), ("tile/1/000.p/2", "entry 257"), ("checkpoint", "checkpoint"), ("log.vkey", "log.vkey")]
+    {
+        let path = good.join(name);
+        let bytes = fs::read(&path).unwrap();
+        let mut changed = bytes.clone();
+        changed[3] ^= 1;
+        fs::write(&path, changed).unwrap();
+        let refused = archive(&good, &world.path().join("never"), later()).unwrap_err().to_string();
+        assert!(refused.contains(says), "{name}: {refused}");
+        fs::write(&path, bytes).unwrap();
+    }
+    for inside in [good.clone(), good.join("inside"), world.path().to_owned()] {
+        assert!(archive(&good, &inside, later()).is_err(), "{}", inside.display());
+    }
+    let other = world.path().join("other");
+    written(&other, 300);
+    archive(&other, &world.path().join("others"), later()).unwrap();
+    let refused = archive(&good, &world.path().join("others"), later()).unwrap_err().to_string();
+    assert!(refused.contains("another log"), "{refused}");
+    assert_eq!(checked(&good, &[world.path().join("others")]).unwrap_err().kind, Kind::Form);
+
+    let to = world.path().join("archive");
+    archive(&good, &to, later()).unwrap();
+    checked(&good, std::slice::from_ref(&to)).unwrap();
+    for (name, kinds) in [
+        ("tile/entries/001", &[Kind::Entry, Kind::Form][..]),
+        ("manifest/000000000001-000000000512", &[Kind::Checkpoint][..]),
+        ("log.vkey", &[Kind::Form][..]),
+    ] {
+        let path = to.join(name);
+        let bytes = fs::read(&path).unwrap();
+        let mut changed = bytes.clone();
+        changed[1] ^= 1;
+        fs::write(&path, changed).unwrap();
+        let found = checked(&good, std::slice::from_ref(&to)).unwrap_err();
+        assert!(kinds.contains(&found.kind), "{name}: {found:?}");
+        fs::remove_file(&path).unwrap();
+        let removed = checked(&good, std::slice::from_ref(&to));
+        assert!(removed.is_err() || name.starts_with("manifest"), "{name}");
+        fs::write(&path, bytes).unwrap();
+    }
+    // Without the word of the log's folder, what is missing is missing.
+    fs::remove_file(good.join("archived")).unwrap();
+    assert_eq!(checked(&good, &[]).unwrap_err().kind, Kind::Missing);
+    assert!(read(&good, 0).unwrap().next().unwrap().is_err());
+    fs::write(good.join("archived"), "511\n").unwrap();
+    assert!(archived(&good).is_err() && checked(&good, &[]).is_err());
+    // An older log than its archive was rolled back.
+    let rolled = world.path().join("rolled");
+    fs::create_dir(&rolled).unwrap();
+    fs::copy(good.join("log.key"), rolled.join("log.key")).unwrap();
+    written(&rolled, 300);
+    assert_eq!(checked(&rolled, std::slice::from_ref(&to)).unwrap_err().kind, Kind::RolledBack);
+    written(&rolled, 700);
+    assert_eq!(checked(&rolled, &[to]).unwrap_err().kind, Kind::Forked);
+}
