@@ -15,7 +15,8 @@
 //! - One writer per folder (an exclusive file lock).
 //! - Requests stand in it as keyed digests only: an unkeyed digest of a query over identifiers could be reversed.
 //!
-//! An entry is one JSON object: `entry` (from 1, without gaps), `time` (RFC 3339, UTC), `event`, and the event's own fields.
+//! An entry is one JSON object: `entry` (from 1, without gaps), `time` (RFC 3339, UTC), `event`, `salt` (16 random bytes, so that nobody
+//! can try guesses of an entry against the hashes of a proof), and the event's own fields.
 //!
 //! The folder, in the forms of c2sp.org (tlog-tiles, tlog-checkpoint, signed-note), for programs that share no code with this one:
 //!
@@ -39,6 +40,8 @@ mod integrate;
 mod key;
 mod log;
 mod promise;
+mod prove;
+mod query;
 mod read;
 mod recover;
 mod replaced;
@@ -53,6 +56,7 @@ pub mod checkpoint;
 pub mod note;
 pub mod proof;
 pub mod quorum;
+pub mod receipt;
 #[cfg(test)]
 mod signer;
 pub mod verify;
@@ -62,6 +66,8 @@ pub use disk::is_written;
 pub use entry::Entry;
 pub use log::{Log, LogError};
 pub use promise::{Promise, promise_message};
+pub use prove::{consistency, inclusion};
+pub use query::Query;
 pub use read::{Entries, read};
 pub use tree::{Hash, leaf_hash, node_hash};
 pub use unlogged::Unlogged;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use chrono::{SecondsFormat, Utc};
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -60,12 +62,12 @@ impl Writer {
         for waiting in group {
             let refusal = match self.admits(&waiting.entry) {
                 Ok(()) => match bytes(self.last + entries.len() as u64 + 1, &waiting.entry) {
-                    Some(bytes) => {
+                    Ok(bytes) => {
                         entries.push(bytes);
                         accepted.push(waiting);
                         continue;
                     }
-                    None => LogError::TooLong,
+                    Err(refusal) => refusal,
                 },
                 Err(refusal) => refusal,
             };
@@ -133,11 +135,15 @@ fn append(tail: &mut Option<Tail>, shared: &Shared, last: u64, entries: &[Vec<u8
     appended
 }
 
-fn bytes(number: u64, entry: &Entry) -> Option<Vec<u8>> {
+/// The entry as it is kept. Proofs show leaf hashes to people who may not read the entries: without the salt they could try guesses.
+fn bytes(number: u64, entry: &Entry) -> Result<Vec<u8>, LogError> {
+    let mut salt = [0; 16];
+    getrandom::fill(&mut salt).map_err(|e| LogError::Write(Arc::new(io::Error::other(e.to_string()))))?;
     let mut object = entry.fields.clone();
     object.insert("entry".into(), number.into());
     object.insert("time".into(), Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true).into());
     object.insert("event".into(), entry.event.into());
-    let bytes = serde_json::to_vec(&Value::Object(object)).ok()?;
-    (bytes.len() <= MAX_ENTRY).then_some(bytes)
+    object.insert("salt".into(), STANDARD_NO_PAD.encode(salt).into());
+    let bytes = serde_json::to_vec(&Value::Object(object)).map_err(|e| LogError::Write(Arc::new(e.into())))?;
+    if bytes.len() <= MAX_ENTRY { Ok(bytes) } else { Err(LogError::TooLong) }
 }

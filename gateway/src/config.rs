@@ -9,6 +9,7 @@ use concordat_proto::token::SigningKey;
 use miette::{NamedSource, Report, miette};
 use serde::Deserialize;
 
+use crate::auditors::Auditor;
 use crate::issuers::{self, IssuerConfig, IssuerFile};
 use crate::limits::Settings;
 
@@ -35,6 +36,8 @@ pub struct Config {
     /// What nodes see, and the authority by which nodes are judged.
     pub(crate) client_tls: Files,
     pub(crate) order_key: SigningKey,
+    /// `[[auditors]]`.
+    pub(crate) auditors: Vec<Auditor>,
     pub(crate) issuers: Vec<IssuerConfig>,
 }
 
@@ -55,6 +58,8 @@ struct File {
     operations: Operations,
     #[serde(default)]
     telemetry: Telemetry,
+    #[serde(default)]
+    auditors: Vec<Auditor>,
     issuer: Vec<IssuerFile>,
 }
 
@@ -125,6 +130,10 @@ impl Config {
         if let Some((keys, cause, remedy)) = file.operations.wrong().or_else(|| file.telemetry.wrong()) {
             return Err(report(path, &text, &[Problem::at(&keys.join("."), cause, remedy)]));
         }
+        if file.auditors.iter().any(|auditor| auditor.role.is_empty()) {
+            let problem = Problem::at("auditors", "an auditor without a role: nobody could be one", "name the role that tokens give them");
+            return Err(report(path, &text, &[problem]));
+        }
         let (server_tls, client_tls) = file.identities(base);
         let order_path = base.join(&file.orders.key);
         let order_key = SigningKey::from_pem(&secret(&order_path)?).ok_or_else(|| {
@@ -147,6 +156,7 @@ impl Config {
             server_tls,
             client_tls,
             order_key,
+            auditors: file.auditors,
             issuers,
         })
     }

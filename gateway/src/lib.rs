@@ -8,6 +8,7 @@
 //! - Every number that reaches a caller passed `Protect`, or the agreement permits the use `output`.
 
 mod at_least;
+mod auditors;
 pub mod authenticate;
 pub mod command;
 pub mod config;
@@ -28,6 +29,7 @@ mod noise;
 mod observe;
 mod pipeline;
 pub mod plan;
+mod receipts;
 mod record;
 mod replace;
 mod server;
@@ -38,6 +40,7 @@ mod workers;
 
 use std::sync::Arc;
 
+use auditors::Auditors;
 use concordat_audit::Log;
 use concordat_policy::Refusal;
 use concordat_protect::noise::Secret;
@@ -66,6 +69,7 @@ struct Gateway {
     fetcher: Fetcher,
     courier: Courier,
     log: Log,
+    auditors: Auditors,
     /// Entries of the log that are not closed yet.
     entries: TaskTracker,
     /// Ready when the drain has ended: what still runs is to stop, and to say so.
@@ -113,6 +117,7 @@ impl Gateway {
             )
         })?;
         let partitions = cores.clamp(2, 16);
+        let auditors = Auditors::new(config.auditors, estate.now().departments.iter().map(|department| department.id.clone()));
         let noise = noise::secret(&config.state).map_err(|e| {
             miette!(
                 help = "repair it from a copy: another one gives other noise, and the same question twice then tells more than once",
@@ -129,6 +134,7 @@ impl Gateway {
             fetcher,
             courier: Courier::new(&config.state),
             log,
+            auditors,
             entries: TaskTracker::new(),
             ending: CancellationToken::new(),
             observed,
