@@ -166,7 +166,7 @@ impl Receipt {
     /// [`ReceiptError::Form`].
     pub fn read(bytes: &[u8]) -> Result<Self, ReceiptError> {
         const WHAT: &str = "a receipt";
-        let receipt: Self = files::read(WHAT, bytes, MAX_RECEIPT)?;
+        let receipt: Self = files::read::<ReceiptFile, _>(WHAT, bytes, MAX_RECEIPT)?;
         if receipt.write().as_bytes() == bytes {
             return Ok(receipt);
         }
@@ -193,7 +193,7 @@ impl Consistency {
     /// # Errors
     /// [`ReceiptError::Form`].
     pub fn read(bytes: &[u8]) -> Result<Self, ReceiptError> {
-        files::read("a consistency proof", bytes, MAX_RECEIPT)
+        files::read::<ConsistencyFile, _>("a consistency proof", bytes, MAX_RECEIPT)
     }
 
     /// The file's text.
@@ -209,7 +209,7 @@ impl Promise {
     /// # Errors
     /// [`ReceiptError::Form`].
     pub fn read(bytes: &[u8]) -> Result<Self, ReceiptError> {
-        files::read("a promise", bytes, MAX_PROMISE)
+        files::read::<PromiseFile, _>("a promise", bytes, MAX_PROMISE)
     }
 
     /// The text of a file of its own.

@@ -47,6 +47,7 @@ mod purposes;
 mod python;
 mod raw;
 mod reach;
+mod receipts;
 mod recording;
 mod redteam;
 mod rereading;

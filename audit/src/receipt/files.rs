@@ -55,12 +55,21 @@ pub(super) struct ConsistencyFile {
     proof: Vec<String>,
 }
 
-/// Reads a file that may be at most `most` bytes long.
-pub(super) fn read<T: DeserializeOwned>(what: &'static str, bytes: &[u8], most: usize) -> Result<T, ReceiptError> {
+/// Reads a file that may be at most `most` bytes long. Nothing that stands in it is repeated in an error.
+pub(super) fn read<F: DeserializeOwned, T: TryFrom<F, Error = String>>(
+    what: &'static str,
+    bytes: &[u8],
+    most: usize,
+) -> Result<T, ReceiptError> {
+    let form = |why| ReceiptError::Form { what, why };
     if bytes.len() > most {
-        return Err(ReceiptError::Form { what, why: format!("it is longer than {most} bytes") });
+        return Err(form(format!("it is longer than {most} bytes")));
     }
-    serde_json::from_slice(bytes).map_err(|e| ReceiptError::Form { what, why: e.to_string() })
+    let unread = |e: serde_json::Error| {
+        let (line, column) = (e.line(), e.column());
+        form(format!("it is no JSON, or a member is missing, unknown or not what it should be (line {line}, column {column})"))
+    };
+    serde_json::from_slice::<F>(bytes).map_err(unread)?.try_into().map_err(form)
 }
 
 /// A file's text.

@@ -211,7 +211,7 @@ fn what_proves_nothing_says_why() {
     let long = format!("{text}{}", " ".repeat(MAX_RECEIPT));
     for (changed, says) in [
         (text.replace("receipt/v1", "receipt/v2"), "is not 'concordat.receipt/v1'"),
-        (text.replace("  \"index\"", "  \"more\": 1,\n  \"index\""), "unknown field"),
+        (text.replace("  \"index\"", "  \"more\": 1,\n  \"index\""), "unknown or not"),
         (text.replace("  \"index\"", " \"index\""), "formatted anew"),
         (text.replace("\"index\": 4,\n  \"leaf", "\"index\": -4,\n  \"leaf"), "not a receipt"),
         (long, "is longer than"),

@@ -1,8 +1,11 @@
-//! `concordat audit`: reads access logs on disk, compares what both sides say, and verifies them. For security teams. Writes nothing, asks nobody.
+//! `concordat audit`: reads access logs on disk, compares what both sides say, and verifies them. For security teams. Writes nothing
+//! but proofs, and asks nobody but for receipts.
 
 mod inert;
 mod list;
+mod proof;
 pub(crate) mod read;
+mod receipt;
 mod reconcile;
 mod tail;
 mod verify;
@@ -50,6 +53,12 @@ named are compared. `discarded` is what was released for a query that was then r
     Reconcile(Reconcile),
     /// Prove that nobody edited a log: from its folder and keys alone, without any service
     Verify(verify::Verify),
+    /// Fetch the proof that a query stands in the gateway's log, to hand to someone else
+    Receipt(receipt::Fetch),
+    /// Verify such a proof offline, with keys alone
+    VerifyReceipt(receipt::VerifyReceipt),
+    /// Make proofs from a log's folder: that an entry is in it, that an older log is its beginning
+    Proof(proof::Proof),
 }
 
 #[derive(Debug, Args)]
@@ -102,13 +111,16 @@ pub(crate) struct Reconcile {
     output: Form,
 }
 
-pub(crate) fn run(audit: &Audit) -> Result<()> {
+pub(crate) async fn run(audit: &Audit) -> Result<()> {
     match audit {
         Audit::List(list) => latest(list),
         Audit::Show(show) => timeline(show),
         Audit::Tail(tail) => tail::run(tail),
         Audit::Reconcile(reconcile) => compare(reconcile),
         Audit::Verify(verify) => verify::run(verify),
+        Audit::Receipt(fetch) => receipt::fetch(fetch).await,
+        Audit::VerifyReceipt(verify) => receipt::verify(verify),
+        Audit::Proof(proof) => proof::run(proof),
     }
 }
 
