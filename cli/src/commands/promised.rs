@@ -27,8 +27,8 @@ fn log_key(text: &str) -> std::result::Result<VerifierKey, String> {
 }
 
 impl Promised {
-    /// The promise in an answer's statement, before anything of the answer is handed over. A gateway of an earlier version gives none,
-    /// which only counts where one is asked for.
+    /// The promise in an answer's statement, before anything of the answer is handed over. That there is none counts where one is asked
+    /// for; one that is there must be the answer's own.
     ///
     /// # Errors
     /// Where it is not of the answer's entry, or not by the key; where it is asked for and missing.
