@@ -293,8 +293,7 @@ impl Request<'_> {
         let given = self.consistency.filter(|given| (given.from, given.to) == (old.size, new.size));
         let unproven = || ReceiptError::Consistency(format!("give the consistency proof from {} to {} entries", old.size, new.size));
         let given = given.ok_or_else(unproven)?;
-        verify_consistency(old.size, new.size, &old.root, &new.root, &given.proof)
-            .map_err(|e| ReceiptError::Consistency(e.to_string()))?;
+        verify_consistency(old.size, new.size, &old.root, &new.root, &given.proof).map_err(|e| ReceiptError::Consistency(e.to_string()))?;
         Ok(other)
     }
 

@@ -89,9 +89,8 @@ async fn served(config: Config, stop: Stop) -> miette::Result<()> {
     let access_log = AccessLogServer::new(receipts.clone())
         .max_decoding_message_size(MAX_CONTROL_MESSAGE)
         .max_encoding_message_size(MAX_CONTROL_MESSAGE);
-    let receipts = AnswerReceiptsServer::new(receipts)
-        .max_decoding_message_size(MAX_CONTROL_MESSAGE)
-        .max_encoding_message_size(MAX_CONTROL_MESSAGE);
+    let receipts =
+        AnswerReceiptsServer::new(receipts).max_decoding_message_size(MAX_CONTROL_MESSAGE).max_encoding_message_size(MAX_CONTROL_MESSAGE);
     let router = Server::builder()
         .concurrency_limit_per_connection(64)
         .max_concurrent_streams(128)

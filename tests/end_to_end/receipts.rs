@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use concordat::client::Client;
 use concordat::failure::{LOCAL, USAGE};
-use concordat_audit::Promise;
 use concordat_audit::note::VerifierKey;
 use concordat_audit::proof::{Hash, verify_consistency, verify_inclusion};
 use concordat_audit::quorum::Witnesses;
 use concordat_audit::receipt::{Receipt, ReceiptError, Request, Verified};
+use concordat_audit::{Entry, Log, Promise};
 use concordat_policy::Code;
 use concordat_proto::status::from_status;
 use concordat_proto::v1;
@@ -207,6 +207,36 @@ async fn a_receipt_verifies_on_the_command_line_when_nobody_runs_any_more() {
     assert_eq!(told.exit, 0, "{}", told.stderr);
     assert_ne!(proof(&["--entry", "1000000"]).exit, 0);
     assert_eq!(proof(&[]).exit, i32::from(USAGE));
+}
+
+#[tokio::test]
+async fn a_history_that_the_logs_own_key_wrote_anew_is_given_away_by_a_promise() {
+    let sandbox = Sandbox::start(300).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (promise, forged, fork) = (path("a.promise"), path("forged.receipt"), path("fork"));
+    let log_key = key(&gateways_log(&sandbox)).to_string();
+    assert_eq!(run(&sandbox, &["query", "--sql", SINGLE, "--receipt", &promise]).exit, 0);
+    sandbox.drained().await;
+    // Who holds the key makes another log of the same name, with as many entries.
+    std::fs::create_dir(&fork).unwrap();
+    std::fs::copy(gateways_log(&sandbox).join("log.key"), Path::new(&fork).join("log.key")).unwrap();
+    let number = Promise::read(&std::fs::read(&promise).unwrap()).unwrap().index + 1;
+    let log = Log::open(Path::new(&fork), "concordat/gateway").unwrap();
+    for _ in 0..number + 2 {
+        log.append(Entry::new("query.closed")).await.unwrap();
+    }
+    until("a checkpoint covers the other history", || log.size() > number).await;
+    let ran = |arguments: &[&str]| Ran::from(command(["audit"].iter().chain(arguments)).output().unwrap());
+    let made = ran(&["proof", "--log", &fork, "--entry", &number.to_string(), "--to", &forged]);
+    assert_eq!(made.exit, 0, "{}", made.stderr);
+    let alone = ran(&["verify-receipt", &forged, "--log-key", &log_key]);
+    assert_eq!(alone.exit, 0, "it is sound in itself: {}", alone.stderr);
+    let with_promise = ["verify-receipt", &forged, "--log-key", &log_key, "--promise", &promise];
+    let found = ran(&with_promise);
+    assert!(found.exit == i32::from(LOCAL) && found.stderr.contains("this is proof of misbehaviour"), "{}", found.stderr);
+    let json = ran(&[&with_promise[..], &["--output", "json"]].concat()).json();
+    assert_eq!((&json["verified"], &json["misbehaviour"]), (&Value::Bool(false), &Value::Bool(true)), "{json}");
 }
 
 fn hashes(wire: &[Vec<u8>]) -> Vec<Hash> {

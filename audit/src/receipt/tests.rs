@@ -140,7 +140,10 @@ fn a_promise_that_was_not_kept_is_proof_of_misbehaviour() {
         let found = found.unwrap_err();
         assert!(matches!(found, ReceiptError::Misbehaviour(_)), "{found}");
         let words = found.to_string();
-        assert!(words.contains("proof of misbehaviour") && words.contains("promised entry 5") && words.contains("another entry"), "{words}");
+        assert!(
+            words.contains("proof of misbehaviour") && words.contains("promised entry 5") && words.contains("another entry"),
+            "{words}"
+        );
     }
     // What the log did not sign proves nothing against it.
     let stranger = World::new();

@@ -17,7 +17,8 @@ pub(crate) fn promise(summary: &Value) -> Result<Promise> {
         Failure::new("the gateway gave no promise with this answer: its log's entry cannot be held against it")
             .advice("ask the gateway's operator which version runs")
     })?;
-    let read = Promise::read(stated.to_string().as_bytes()).map_err(|e| Failure::new(format!("the answer's promise cannot be read: {e}")))?;
+    let read =
+        Promise::read(stated.to_string().as_bytes()).map_err(|e| Failure::new(format!("the answer's promise cannot be read: {e}")))?;
     if summary.get("log_entry").and_then(Value::as_u64) == read.index.checked_add(1) {
         return Ok(read);
     }

@@ -152,7 +152,8 @@ fn words(told: &Told<'_>) -> String {
         ),
         Told::Receipt(verified, entry) => {
             let Verified { origin, number, size, promised, cosigned } = verified;
-            let mut text = format!("{origin}: entry {number} is in the log, under a signed checkpoint of {} entries\n", out::thousands(*size));
+            let mut text =
+                format!("{origin}: entry {number} is in the log, under a signed checkpoint of {} entries\n", out::thousands(*size));
             match promised {
                 Some(time) => text.push_str(&format!("the promise of {time} was kept\n")),
                 None => text.push_str("no promise was there to be kept\n"),
