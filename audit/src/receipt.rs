@@ -299,7 +299,7 @@ impl Request<'_> {
 
     fn witnessed(&self, own: &SignedCheckpoint, other: Option<&SignedCheckpoint>) -> Result<Vec<(String, u64)>, ReceiptError> {
         let mut best = self.witnesses.judge(own.note(), self.now);
-        for standing in other.map(|other| self.witnesses.judge(other.note(), self.now)) {
+        if let Some(standing) = other.map(|other| self.witnesses.judge(other.note(), self.now)) {
             best.invalid.extend(standing.invalid);
             if standing.by.len() > best.by.len() {
                 best.by = standing.by;

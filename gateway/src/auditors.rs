@@ -1,60 +1,81 @@
-//! Who may read the gateway's log: users of an organisation in a role, as `[[auditors]]` of `gateway.toml` names them.
-
-use std::collections::BTreeSet;
+//! Who may read the gateway's log, and how much of it: users of an organisation in a role, as `[[auditors]]` names them.
+//!
+//! ```toml
+//! [[auditors]]
+//! organisation = "dfe"      # as in tokens
+//! role = "auditor"
+//! department = "dfe"        # sees what concerns it; where it is left out, the department that bears the organisation's name
+//! ```
+//! Who is of no department is the gateway's own auditor and sees everything.
 
 use concordat_policy::{Code, Name, Refusal};
 use serde::Deserialize;
 
 use crate::authenticate::Identity;
 
-/// One `[[auditors]]`.
+/// What to do where one cannot be.
+pub(crate) const REMEDY: &str =
+    "correct [[auditors]] in gateway.toml: organisation and role as in tokens, department as in departments.toml";
+
+/// An `[[auditors]]` of `gateway.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Auditor {
-    /// Whose users.
-    pub(crate) organisation: Name,
-    /// In which role.
-    pub(crate) role: String,
+    organisation: Name,
+    role: String,
+    department: Option<Name>,
 }
 
-/// Everybody who may.
-#[derive(Debug)]
-pub(crate) struct Auditors {
-    auditors: Vec<Auditor>,
-    departments: BTreeSet<Name>,
-}
-
-/// What an auditor may see.
+/// What of the log somebody may read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// Everything.
+    /// Every entry as it is.
     All,
-    /// What concerns this department, and no row counts of others.
+    /// What concerns a department, without the others' row counts.
     Department(Name),
 }
 
-impl Auditors {
-    /// Of these, those of an organisation that is a department see their own department's part.
-    pub(crate) fn new(auditors: Vec<Auditor>, departments: impl IntoIterator<Item = Name>) -> Self {
-        Self { auditors, departments: departments.into_iter().collect() }
-    }
+/// The auditors, each with their scope.
+#[derive(Debug, Default)]
+pub(crate) struct Auditors(Vec<(Auditor, Scope)>);
 
-    /// What a user may see.
+impl Auditors {
+    /// Those that are configured, in an estate of these departments.
     ///
     /// # Errors
-    /// [`Code::Denied`] for who is no auditor.
-    pub(crate) fn admits(&self, identity: &Identity) -> Result<Scope, Refusal> {
-        self.scope(identity.organisation(), identity.roles()).ok_or_else(|| {
-            Refusal::new(Code::Denied, "only auditors may read the gateway's log")
-                .advice("the gateway's operator names them, by organisation and role, in [[auditors]] of gateway.toml")
-        })
+    /// A sentence that names the first one that cannot be.
+    pub(crate) fn of<'d>(configured: Vec<Auditor>, departments: impl Iterator<Item = &'d Name> + Clone) -> Result<Self, String> {
+        let scoped = configured.into_iter().map(|auditor| {
+            if auditor.role.is_empty() {
+                return Err(format!("[[auditors]] of the organisation '{}' states an empty role", auditor.organisation));
+            }
+            let known = |wanted: &Name| departments.clone().any(|department| department == wanted);
+            let scope = match &auditor.department {
+                Some(department) if known(department) => Scope::Department(department.clone()),
+                Some(department) => {
+                    return Err(format!("[[auditors]] names the department '{department}', which the estate does not have"));
+                }
+                None if known(&auditor.organisation) => Scope::Department(auditor.organisation.clone()),
+                None => Scope::All,
+            };
+            Ok((auditor, scope))
+        });
+        scoped.collect::<Result<_, _>>().map(Self)
     }
 
-    fn scope(&self, organisation: &str, roles: &BTreeSet<String>) -> Option<Scope> {
-        let named = |auditor: &&Auditor| auditor.organisation.as_str() == organisation && roles.contains(&auditor.role);
-        let auditor = self.auditors.iter().find(named)?;
-        let department = self.departments.get(&auditor.organisation);
-        Some(department.map_or(Scope::All, |department| Scope::Department(department.clone())))
+    /// How much of the log a user may read: the widest of what they are named for.
+    ///
+    /// # Errors
+    /// [`Code::Denied`].
+    pub(crate) fn admits(&self, identity: &Identity) -> Result<Scope, Refusal> {
+        let named =
+            |auditor: &Auditor| auditor.organisation.as_str() == identity.organisation() && identity.roles().contains(&auditor.role);
+        let mut scopes = self.0.iter().filter(|(auditor, _)| named(auditor)).map(|(_, scope)| scope);
+        let widest = scopes.clone().find(|scope| **scope == Scope::All).or_else(|| scopes.next());
+        widest.cloned().ok_or_else(|| {
+            Refusal::new(Code::Denied, "only auditors may read the gateway's access log, and its configuration does not name you as one")
+                .advice("the gateway's operator names auditors in gateway.toml: [[auditors]] with organisation and role")
+        })
     }
 }
 
@@ -62,23 +83,59 @@ impl Auditors {
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_auditor_is_of_a_named_organisation_in_a_named_role_and_a_departments_sees_its_own() {
-        let name = |text: &str| Name::parse(text).unwrap();
-        let auditor = |organisation: &str| Auditor { organisation: name(organisation), role: "auditor".into() };
-        let auditors = Auditors::new(vec![auditor("centre"), auditor("dfe")], [name("dfe"), name("dwp")]);
-        let roles = |roles: &[&str]| roles.iter().map(|&role| role.to_owned()).collect::<BTreeSet<_>>();
-        for (organisation, of, expected) in [
-            ("centre", &["auditor", "analyst"][..], Some(Scope::All)),
-            ("dfe", &["auditor"], Some(Scope::Department(name("dfe")))),
-            ("centre", &["analyst"], None),
-            ("centre", &["Auditor"], None),
-            ("centre", &[], None),
-            ("dwp", &["auditor"], None),
-            ("", &["auditor"], None),
-        ] {
-            assert_eq!(auditors.scope(organisation, &roles(of)), expected, "{organisation} {of:?}");
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    fn configured(text: &str) -> Result<Auditors, String> {
+        #[derive(Deserialize)]
+        struct File {
+            auditors: Vec<Auditor>,
         }
-        assert_eq!(Auditors::new(Vec::new(), [name("dfe")]).scope("dfe", &roles(&["auditor"])), None, "nobody, if nobody is named");
+        let departments = [name("dfe"), name("dwp")];
+        let file: File = toml::from_str(text).map_err(|e| e.message().to_owned())?;
+        Auditors::of(file.auditors, departments.iter())
+    }
+
+    #[test]
+    fn who_is_named_is_admitted_and_a_departments_auditor_sees_its_own() {
+        let text = r#"
+            auditors = [
+                { organisation = "centre", role = "auditor" },
+                { organisation = "dfe", role = "auditor" },
+                { organisation = "work-and-pensions", role = "auditor", department = "dwp" },
+                { organisation = "dfe", role = "inspector-of-all", department = "dwp" },
+            ]"#;
+        let auditors = configured(text).unwrap();
+        for (organisation, roles, expected) in [
+            ("centre", vec!["auditor"], Some(Scope::All)),
+            ("centre", vec!["analyst", "auditor"], Some(Scope::All)),
+            ("dfe", vec!["auditor"], Some(Scope::Department(name("dfe")))),
+            ("work-and-pensions", vec!["auditor"], Some(Scope::Department(name("dwp")))),
+            ("dfe", vec!["inspector-of-all"], Some(Scope::Department(name("dwp")))),
+            ("centre", vec!["analyst"], None),
+            ("centre", vec![], None),
+            ("Centre", vec!["auditor"], None),
+            ("dwp", vec!["auditor"], None),
+            ("", vec!["auditor"], None),
+        ] {
+            let admitted = auditors.admits(&Identity::for_tests(organisation, &roles));
+            assert_eq!(admitted.as_ref().ok(), expected.as_ref(), "{organisation} {roles:?}");
+            assert!(admitted.is_ok() || admitted.unwrap_err().code == Code::Denied);
+        }
+        assert!(Auditors::default().admits(&Identity::for_tests("centre", &["auditor"])).is_err(), "nobody, where nobody is named");
+    }
+
+    #[test]
+    fn what_would_admit_others_than_was_meant_is_refused() {
+        for (auditor, says) in [
+            (r#"{ organisation = "dfe", role = "" }"#, "empty role"),
+            (r#"{ organisation = "dfe", role = "auditor", department = "moj" }"#, "which the estate does not have"),
+            (r#"{ organisation = "dfe", role = "auditor", scope = "all" }"#, "unknown field"),
+            (r#"{ organisation = "dfe" }"#, "missing field"),
+        ] {
+            let refused = configured(&format!("auditors = [{auditor}]")).unwrap_err();
+            assert!(refused.contains(says), "{refused}");
+        }
     }
 }

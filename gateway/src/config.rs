@@ -36,9 +36,9 @@ pub struct Config {
     /// What nodes see, and the authority by which nodes are judged.
     pub(crate) client_tls: Files,
     pub(crate) order_key: SigningKey,
+    pub(crate) issuers: Vec<IssuerConfig>,
     /// `[[auditors]]`.
     pub(crate) auditors: Vec<Auditor>,
-    pub(crate) issuers: Vec<IssuerConfig>,
 }
 
 #[derive(Deserialize)]
@@ -58,9 +58,9 @@ struct File {
     operations: Operations,
     #[serde(default)]
     telemetry: Telemetry,
+    issuer: Vec<IssuerFile>,
     #[serde(default)]
     auditors: Vec<Auditor>,
-    issuer: Vec<IssuerFile>,
 }
 
 #[derive(Deserialize)]
@@ -130,10 +130,6 @@ impl Config {
         if let Some((keys, cause, remedy)) = file.operations.wrong().or_else(|| file.telemetry.wrong()) {
             return Err(report(path, &text, &[Problem::at(&keys.join("."), cause, remedy)]));
         }
-        if file.auditors.iter().any(|auditor| auditor.role.is_empty()) {
-            let problem = Problem::at("auditors", "an auditor without a role: nobody could be one", "name the role that tokens give them");
-            return Err(report(path, &text, &[problem]));
-        }
         let (server_tls, client_tls) = file.identities(base);
         let order_path = base.join(&file.orders.key);
         let order_key = SigningKey::from_pem(&secret(&order_path)?).ok_or_else(|| {
@@ -156,8 +152,8 @@ impl Config {
             server_tls,
             client_tls,
             order_key,
-            auditors: file.auditors,
             issuers,
+            auditors: file.auditors,
         })
     }
 }

@@ -89,6 +89,8 @@ impl Gateway {
         let log = Log::open(&config.log, "concordat/gateway").map_err(|e| {
             miette!(help = "the folder must be writable, and no other gateway may use it", "{e}: {:?}", std::error::Error::source(&e))
         })?;
+        let auditors = Auditors::of(config.auditors, estate.now().departments.iter().map(|department| &department.id));
+        let auditors = auditors.map_err(|cause| miette!(help = auditors::REMEDY, "{cause}"))?;
         let ledgers = Ledgers::open(&config.state, Some(log.clone())).map_err(|e| {
             miette!(
                 help = "repair it from a copy: without it, restored backups of the departments' consent ledgers go unnoticed",
@@ -117,7 +119,6 @@ impl Gateway {
             )
         })?;
         let partitions = cores.clamp(2, 16);
-        let auditors = Auditors::new(config.auditors, estate.now().departments.iter().map(|department| department.id.clone()));
         let noise = noise::secret(&config.state).map_err(|e| {
             miette!(
                 help = "repair it from a copy: another one gives other noise, and the same question twice then tells more than once",

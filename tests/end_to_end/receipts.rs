@@ -295,7 +295,7 @@ async fn logs_give_checkpoints_and_proofs_to_auditors_gateways_and_administrator
     let token = sandbox.token();
     let refused = AccessLogClient::new(gateway(&sandbox).await).checkpoint(with(v1::LogCheckpointRequest {}, Some(&token))).await;
     let refusal = from_status(&refused.unwrap_err()).unwrap();
-    assert!(refusal.code == Code::Denied && refusal.message.contains("only auditors"), "{refusal:?}");
+    assert!(refusal.code == Code::Denied && refusal.message.contains("only auditors may read"), "{refusal:?}");
     assert!(sandbox.log("gateway").iter().any(|e| e["event"] == "caller.refused" && e["caller"] == "analyst-1"));
 
     let read = |path: PathBuf| std::fs::read_to_string(path).unwrap();
