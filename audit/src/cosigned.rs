@@ -8,7 +8,7 @@ use crate::integrate::Shared;
 use crate::key::Signed;
 
 /// The latest checkpoint that has cosignatures.
-const COSIGNED: &str = "checkpoint.cosigned";
+pub(crate) const COSIGNED: &str = "checkpoint.cosigned";
 
 /// The longest checkpoint with its signatures, in bytes.
 const LONGEST: usize = 64 << 10;

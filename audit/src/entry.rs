@@ -46,10 +46,10 @@ impl Entry {
         self.fields.get(name)
     }
 
-    /// Adds a field. The names `entry`, `time` and `event` belong to the log and are not taken.
+    /// Adds a field. The names `entry`, `time`, `event` and `salt` belong to the log and are not taken.
     #[must_use]
     pub fn field(mut self, name: &str, value: impl Into<Value>) -> Self {
-        if !matches!(name, "entry" | "time" | "event") {
+        if !matches!(name, "entry" | "time" | "event" | "salt") {
             self.fields.insert(name.to_owned(), value.into());
         }
         self

@@ -16,7 +16,8 @@
 //! - Requests stand in it as keyed digests only: an unkeyed digest of a query over identifiers could be reversed.
 //! - It names no caller: who a `person` is, the store beside it tells, as long as that person is in it.
 //!
-//! An entry is one JSON object: `entry` (from 1, without gaps), `time` (RFC 3339, UTC), `event`, and the event's own fields.
+//! An entry is one JSON object: `entry` (from 1, without gaps), `time` (RFC 3339, UTC), `event`, `salt` (16 random bytes, so that nobody
+//! can try guesses of an entry against the hashes of a proof), and the event's own fields.
 //!
 //! The folder, in the forms of c2sp.org (tlog-tiles, tlog-checkpoint, signed-note), for programs that share no code with this one:
 //!
@@ -42,6 +43,8 @@ mod integrate;
 mod key;
 mod log;
 mod promise;
+mod prove;
+mod query;
 mod read;
 mod recover;
 mod replaced;
@@ -58,6 +61,7 @@ pub mod note;
 pub mod persons;
 pub mod proof;
 pub mod quorum;
+pub mod receipt;
 mod signer;
 pub mod verify;
 pub mod witness;
@@ -67,6 +71,8 @@ pub use disk::is_written;
 pub use entry::Entry;
 pub use log::{Log, LogError};
 pub use promise::{Promise, promise_message};
+pub use prove::{consistency, inclusion};
+pub use query::Query;
 pub use read::{Entries, read, read_with};
 pub use tree::{Hash, leaf_hash, node_hash};
 pub use unlogged::Unlogged;

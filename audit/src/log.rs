@@ -232,5 +232,6 @@ fn of(error: io::Error) -> LogError {
     LogError::Asked(Arc::new(error))
 }
 
+mod receipts;
 #[cfg(test)]
 pub(crate) mod tests;

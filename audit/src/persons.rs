@@ -19,7 +19,7 @@ use std::path::Path;
 
 use chrono::Utc;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -138,6 +138,15 @@ impl Persons {
         found.sort_by_key(|of| (&of.issuer, &of.subject));
         found
     }
+}
+
+/// The commitment that stands in the log in `folder` for somebody; `None` where nobody of that name is kept.
+pub(crate) fn commitment(folder: &Path, issuer: &str, subject: &str) -> io::Result<Option<String>> {
+    let (connection, who) = (reading(folder)?, Who { issuer: issuer.into(), subject: subject.into() });
+    known(&connection)?;
+    let key = |row: &rusqlite::Row<'_>| Ok(Key(Zeroizing::new(row.get(0)?)));
+    let found = connection.query_row("SELECT key FROM persons WHERE issuer = ?1 AND subject = ?2", params![issuer, subject], key);
+    Ok(found.optional().map_err(failed)?.map(|key| key.person(&who)))
 }
 
 /// Erases whom `commitment` names from the store of the log in `folder`: from then on it means nothing to anybody. The log's writer tells

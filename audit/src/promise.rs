@@ -1,5 +1,5 @@
 //! An inclusion promise: the log's signed word about one entry, given before a checkpoint covers it. A later checkpoint over another
-//! leaf at its place proves that the log broke it.
+//! leaf at its place proves that the log broke it. [`crate::receipt`] reads and verifies it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -7,8 +7,10 @@ use base64::engine::general_purpose::STANDARD;
 use crate::key::LogKey;
 use crate::tree::Hash;
 
-/// What the log promises.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What the log promises. Serialized it is the JSON object that answers carry: `version`, `origin`, `index`, `leaf_hash` and `signature`
+/// in Base64, `time`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "crate::receipt::PromiseFile", into = "crate::receipt::PromiseFile")]
 pub struct Promise {
     /// The log's name.
     pub origin: String,

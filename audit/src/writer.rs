@@ -7,6 +7,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use chrono::{SecondsFormat, Utc};
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -75,12 +77,12 @@ impl Writer {
         for waiting in group {
             let refusal = match self.admits(&waiting.entry, unkept.as_ref()) {
                 Ok(()) => match self.bytes(self.last + entries.len() as u64 + 1, &waiting.entry) {
-                    Some(bytes) => {
+                    Ok(bytes) => {
                         entries.push(bytes);
                         accepted.push(waiting);
                         continue;
                     }
-                    None => LogError::TooLong,
+                    Err(refusal) => refusal,
                 },
                 Err(refusal) => refusal,
             };
@@ -159,19 +161,23 @@ impl Writer {
         }
     }
 
-    /// The entry as it is written; `None` when it is too long.
-    fn bytes(&self, number: u64, entry: &Entry) -> Option<Vec<u8>> {
+    /// The entry as it is kept. Proofs show leaf hashes to people who may not read the entries: without the salt they could try guesses.
+    fn bytes(&self, number: u64, entry: &Entry) -> Result<Vec<u8>, LogError> {
+        let failed = |e: String| LogError::Write(Arc::new(io::Error::other(e)));
+        let mut salt = [0; 16];
+        getrandom::fill(&mut salt).map_err(|e| failed(e.to_string()))?;
         let mut object = entry.fields.clone();
         if let Some(person) = &entry.person {
-            let (person, token) = self.persons.commitments(person)?;
+            let (person, token) = self.persons.commitments(person).ok_or_else(|| failed("the person is not kept".into()))?;
             object.insert("person".into(), person.into());
             object.extend(token.map(|token| ("token".to_owned(), token.into())));
         }
         object.insert("entry".into(), number.into());
         object.insert("time".into(), Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true).into());
         object.insert("event".into(), entry.event.into());
-        let bytes = serde_json::to_vec(&Value::Object(object)).ok()?;
-        (bytes.len() <= MAX_ENTRY).then_some(bytes)
+        object.insert("salt".into(), STANDARD_NO_PAD.encode(salt).into());
+        let bytes = serde_json::to_vec(&Value::Object(object)).map_err(|e| failed(e.to_string()))?;
+        if bytes.len() <= MAX_ENTRY { Ok(bytes) } else { Err(LogError::TooLong) }
     }
 
     /// Lets the tail go of what full bundles hold under a checkpoint.

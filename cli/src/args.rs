@@ -120,7 +120,7 @@ async fn dispatch(command: Command) -> miette::Result<()> {
         Command::Query(command) => query::run(command).await,
         Command::Explain(command) => explain::run(command).await,
         Command::Why(command) => why::run(&command),
-        Command::Audit(command) => audit::run(&command),
+        Command::Audit(command) => audit::run(&command).await,
         Command::Result(command) => result::run(command).await,
         Command::Catalogue(command) => catalogue::run(command).await,
         Command::Dummy(command) => dummy::run(command).await,

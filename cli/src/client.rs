@@ -4,6 +4,7 @@ mod columns;
 mod detached;
 mod prepared;
 mod reading;
+mod receipts;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt as _};
 use arrow_flight::{FlightDescriptor, FlightInfo};
 use concordat_operate::trace::{TRACEPARENT, is_traceparent};
+use concordat_proto::v1::answer_receipts_client::AnswerReceiptsClient;
 use concordat_proto::v1::gateway_client::GatewayClient;
 use concordat_proto::v1::{
     CatalogueRequest, CatalogueResponse, DepartmentStatus, DepartmentsRequest, ExplainRequest, ExplainResponse, Parameter, WhoAmIRequest,
@@ -28,6 +30,7 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
 pub use self::reading::{Reading, Stage, Unwatched, Watch};
+pub(crate) use self::receipts::promise;
 use crate::failure::{Failure, Result, UNREACHABLE};
 use crate::federation::describe::Caller;
 use crate::federation::layout::read;
@@ -195,6 +198,7 @@ pub struct Client {
     cells: bool,
     flight: FlightServiceClient<Channel>,
     gateway: GatewayClient<Channel>,
+    receipts: AnswerReceiptsClient<Channel>,
 }
 
 impl Client {
@@ -219,7 +223,8 @@ impl Client {
         })?;
         Ok(Self {
             flight: FlightServiceClient::new(channel.clone()).max_decoding_message_size(MAX_BATCH_MESSAGE),
-            gateway: GatewayClient::new(channel).max_decoding_message_size(MAX_CONTROL_MESSAGE),
+            gateway: GatewayClient::new(channel.clone()).max_decoding_message_size(MAX_CONTROL_MESSAGE),
+            receipts: AnswerReceiptsClient::new(channel).max_decoding_message_size(MAX_CONTROL_MESSAGE),
             connection,
             at_least: None,
             cells: false,

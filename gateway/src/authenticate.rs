@@ -290,6 +290,26 @@ fn settled(declared: Option<Name>, bound: Option<Name>) -> Result<Name, Refusal>
 }
 
 #[cfg(test)]
+impl Identity {
+    /// A user of an organisation in these roles.
+    pub(crate) fn for_tests(organisation: &str, roles: &[&str]) -> Self {
+        Self {
+            issuer: "i".into(),
+            subject: "u".into(),
+            organisation: organisation.into(),
+            roles: roles.iter().map(ToString::to_string).collect(),
+            expires: 0,
+            bound: None,
+            declared: None,
+            mission: None,
+            at_least: AtLeast::default(),
+            cells: Cells::default(),
+            circumstances: Circumstances::default(),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -9,6 +9,7 @@ use concordat_proto::token::SigningKey;
 use miette::{NamedSource, Report, miette};
 use serde::Deserialize;
 
+use crate::auditors::Auditor;
 use crate::issuers::{self, IssuerConfig, IssuerFile};
 use crate::limits::Settings;
 use crate::witness::{Outside, WitnessFile};
@@ -42,6 +43,8 @@ pub struct Config {
     /// Outside witnesses of the access log: `[[witnesses.outside]]`.
     pub(crate) witnesses: Vec<Outside>,
     pub(crate) issuers: Vec<IssuerConfig>,
+    /// `[[auditors]]`.
+    pub(crate) auditors: Vec<Auditor>,
 }
 
 #[derive(Deserialize)]
@@ -64,6 +67,8 @@ struct File {
     #[serde(default)]
     telemetry: Telemetry,
     issuer: Vec<IssuerFile>,
+    #[serde(default)]
+    auditors: Vec<Auditor>,
 }
 
 #[derive(Default, Deserialize)]
@@ -167,6 +172,7 @@ impl Config {
             order_key,
             witnesses,
             issuers,
+            auditors: file.auditors,
         })
     }
 }

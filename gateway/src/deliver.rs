@@ -25,7 +25,7 @@ pub(crate) struct Answer {
     pub(crate) schema: SchemaRef,
     pub(crate) batches: Vec<RecordBatch>,
     /// What stands behind the answer: query id, mission, purpose, sources with consent versions and freshness, versions of all
-    /// consent ledgers that it rests on, what was withheld, log entry. Travels as the application metadata of the stream's schema message.
+    /// consent ledgers that it rests on, what was withheld, log entry and the log's promise of it. Travels as the application metadata of the stream's schema message.
     pub(crate) summary: Value,
     /// The texts of agreements that it rests on.
     pub(crate) texts: Texts,
@@ -38,7 +38,7 @@ pub(crate) struct Answer {
 /// # Errors
 /// [`concordat_policy::Code::Internal`] when the result does not have the shape that was planned.
 pub(crate) fn deliver(closed: Closed) -> Result<Answer, Refusal> {
-    let Closed { protected, query_id, entry } = closed;
+    let Closed { protected, query_id, entry, promise } = closed;
     let mut cells = vec![0u64; protected.columns.fields().len()];
     let statuses = Statuses::of(&protected.schema, &protected.decision);
     let batches = protected.batches.iter().map(|batch| shown(batch, &protected, &statuses, &mut cells)).collect::<Result<Vec<_>, _>>()?;
@@ -61,6 +61,7 @@ pub(crate) fn deliver(closed: Closed) -> Result<Answer, Refusal> {
         "minimum_subjects": protected.minimum,
         "withheld": withheld,
         "log_entry": entry,
+        "promise": promise,
     });
     if let Some(object) = summary.as_object_mut() {
         let mut rules = Vec::new();

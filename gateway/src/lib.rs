@@ -9,6 +9,7 @@
 //! - Every number that reaches a caller passed `Protect`, or the agreement permits the use `output`.
 
 mod at_least;
+mod auditors;
 pub mod authenticate;
 pub mod command;
 pub mod config;
@@ -29,6 +30,7 @@ mod noise;
 mod observe;
 mod pipeline;
 pub mod plan;
+mod receipts;
 mod record;
 mod replace;
 mod server;
@@ -41,6 +43,7 @@ mod workers;
 
 use std::sync::Arc;
 
+use auditors::Auditors;
 use concordat_audit::Log;
 use concordat_policy::Refusal;
 use concordat_protect::noise::Secret;
@@ -74,6 +77,7 @@ struct Gateway {
     witnesses: Witnesses,
     /// Since when a quorum of witnesses has seen the log.
     witnessed: Witnessed,
+    auditors: Auditors,
     /// Entries of the log that are not closed yet.
     entries: TaskTracker,
     /// Ready when the drain has ended: what still runs is to stop, and to say so.
@@ -103,6 +107,8 @@ impl Gateway {
                 config.state.join(witnessed::FILE).display()
             )
         })?;
+        let auditors = Auditors::of(config.auditors, estate.now().departments.iter().map(|department| &department.id));
+        let auditors = auditors.map_err(|cause| miette!(help = auditors::REMEDY, "{cause}"))?;
         let ledgers = Ledgers::open(&config.state, Some(log.clone())).map_err(|e| {
             miette!(
                 help = "repair it from a copy: without it, restored backups of the departments' consent ledgers go unnoticed",
@@ -156,6 +162,7 @@ impl Gateway {
             log,
             witnesses,
             witnessed,
+            auditors,
             entries: TaskTracker::new(),
             ending: CancellationToken::new(),
             observed,

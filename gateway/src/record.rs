@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use concordat_audit::{Entry, Log, LogError};
+use concordat_audit::{Entry, Log, LogError, Promise};
 use concordat_policy::{Code, Decision, Name, Refusal};
 use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
@@ -116,6 +116,8 @@ pub(crate) struct Closed {
     pub(crate) query_id: String,
     /// The number of the closing entry.
     pub(crate) entry: u64,
+    /// The log's word that it stays there.
+    pub(crate) promise: Promise,
 }
 
 /// Opens an entry. `statement` stands in it as a keyed digest only.
@@ -184,6 +186,20 @@ pub(crate) async fn looked_up(log: &Log, identity: &Identity) -> Result<(), Refu
     log.append(entry).await.map(drop).map_err(unavailable)
 }
 
+/// Records what a user reads of the log: proofs, or the receipt of a query.
+///
+/// # Errors
+/// [`Code::LogUnavailable`]: then it must not be handed out.
+pub(crate) async fn read(log: &Log, identity: &Identity, what: &'static str, query_id: Option<&str>) -> Result<(), Refusal> {
+    let entry = Entry::new("log.read")
+        .field("what", what)
+        .field("issuer", identity.issuer())
+        .by(identity.issuer(), identity.subject(), Some(identity.token()))
+        .field("organisation", identity.organisation())
+        .field("roles", json!(identity.roles()));
+    log.append(query_id.into_iter().fold(entry, Entry::query)).await.map(drop).map_err(unavailable)
+}
+
 /// Records that a user is told who the gateway takes them for.
 ///
 /// # Errors
@@ -200,7 +216,8 @@ impl Opened {
     /// Closes the entry of an answer.
     ///
     /// # Errors
-    /// The refusal that the work ended in, once it is recorded; [`Code::LogUnavailable`] when it cannot be.
+    /// The refusal that the work ended in, once it is recorded; [`Code::LogUnavailable`] when it cannot be, or the log does not promise
+    /// to keep it.
     pub(crate) async fn close(self, outcome: Result<Protected, Refusal>) -> Result<Closed, Refusal> {
         let facts = outcome.as_ref().map_or(Value::Null, |protected| {
             json!({
@@ -219,8 +236,11 @@ impl Opened {
                 "answer_rows": protected.batches.iter().map(arrow::array::RecordBatch::num_rows).sum::<usize>(),
             })
         });
-        let (query_id, (entry, protected)) = (self.query_id.clone(), self.finish(outcome, facts).await?);
-        Ok(Closed { protected, query_id, entry })
+        let (query_id, log) = (self.query_id.clone(), self.closing.log.clone());
+        let (entry, protected) = self.finish(outcome, facts).await?;
+        // Its leaf hash is still in memory.
+        let promise = log.promise(entry).map_err(unavailable)?;
+        Ok(Closed { protected, query_id, entry, promise })
     }
 
     /// Closes the entry of an explanation: what was permitted, or the refusal that was explained.

@@ -13,6 +13,8 @@ use concordat_operate::reload::Reloads;
 use concordat_operate::server::{Server as Bound, described, unix_now};
 use concordat_operate::telemetry;
 use concordat_policy::Name;
+use concordat_proto::v1::access_log_server::AccessLogServer;
+use concordat_proto::v1::answer_receipts_server::AnswerReceiptsServer;
 use concordat_proto::v1::gateway_server::GatewayServer;
 use concordat_proto::{MAX_BATCH_MESSAGE, MAX_CONTROL_MESSAGE};
 use futures::future::{BoxFuture, join_all};
@@ -23,6 +25,7 @@ use crate::Gateway;
 use crate::config::Config;
 use crate::flight::Door;
 use crate::guard;
+use crate::receipts::Receipts;
 use crate::service::Service;
 
 /// The least time that a request may take to become complete and be answered.
@@ -40,6 +43,10 @@ const CALLS: &[&str] = &[
     "arrow.flight.protocol.FlightService/Handshake",
     "arrow.flight.protocol.FlightService/ListFlights",
     "arrow.flight.protocol.FlightService/DoExchange",
+    "concordat.v1.AccessLog/Checkpoint",
+    "concordat.v1.AccessLog/Consistency",
+    "concordat.v1.AccessLog/Inclusion",
+    "concordat.v1.AnswerReceipts/Receipt",
     "concordat.v1.Gateway/CancelDetached",
     "concordat.v1.Gateway/Catalogue",
     "concordat.v1.Gateway/Departments",
@@ -78,6 +85,12 @@ async fn served(config: Config, stop: Stop) -> miette::Result<()> {
     let own = GatewayServer::new(Service { gateway: gateway.clone() })
         .max_decoding_message_size(MAX_CONTROL_MESSAGE)
         .max_encoding_message_size(MAX_CONTROL_MESSAGE);
+    let receipts = Receipts::new(gateway.clone());
+    let access_log = AccessLogServer::new(receipts.clone())
+        .max_decoding_message_size(MAX_CONTROL_MESSAGE)
+        .max_encoding_message_size(MAX_CONTROL_MESSAGE);
+    let receipts =
+        AnswerReceiptsServer::new(receipts).max_decoding_message_size(MAX_CONTROL_MESSAGE).max_encoding_message_size(MAX_CONTROL_MESSAGE);
     let router = Server::builder()
         .concurrency_limit_per_connection(64)
         .max_concurrent_streams(128)
@@ -98,7 +111,9 @@ async fn served(config: Config, stop: Stop) -> miette::Result<()> {
         .layer(Calls::new(metrics, CALLS))
         .add_service(health_service)
         .add_service(flight)
-        .add_service(own);
+        .add_service(own)
+        .add_service(access_log)
+        .add_service(receipts);
     let reloads = reloads(&gateway);
     let subject: Arc<dyn Subject> = Arc::new(Readiness(gateway.clone()));
     let served = bound.run(subject, reloads, stop, |incoming, stopping| router.serve_with_incoming_shutdown(incoming, stopping)).await;

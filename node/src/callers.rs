@@ -20,6 +20,15 @@ pub struct Callers {
     pins: RwLock<Pins>,
 }
 
+/// Who may read the log's proofs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reader {
+    /// The gateway.
+    Gateway,
+    /// An administrator, by their certificate.
+    Administrator(Fingerprint),
+}
+
 impl Callers {
     /// Takes the calls of these.
     #[must_use]
@@ -61,6 +70,17 @@ impl Callers {
         self.one_of(&self.pins().administrators, certificate, "only this department's administrators may call this")
     }
 
+    /// Which of the two this certificate is of.
+    ///
+    /// # Errors
+    /// [`Code::Unauthenticated`].
+    pub fn reader(&self, certificate: Option<Fingerprint>) -> Result<Reader, Refusal> {
+        let pins = self.pins();
+        let either = pins.gateway.union(&pins.administrators).cloned().collect();
+        let certificate = self.one_of(&either, certificate, "only the gateway and this department's administrators may call this")?;
+        Ok(if pins.gateway.contains(&certificate) { Reader::Gateway } else { Reader::Administrator(certificate) })
+    }
+
     fn one_of(&self, pinned: &BTreeSet<Fingerprint>, certificate: Option<Fingerprint>, cause: &str) -> Result<Fingerprint, Refusal> {
         let refusal = || {
             Refusal::new(Code::Unauthenticated, cause)
@@ -90,6 +110,11 @@ mod tests {
         {
             assert_eq!(callers.gateway(stranger).unwrap_err().code, Code::Unauthenticated);
             assert_eq!(callers.administrator(other).unwrap_err().code, Code::Unauthenticated);
+        }
+        assert_eq!(callers.reader(Some(gateway.clone())), Ok(Reader::Gateway));
+        assert_eq!(callers.reader(Some(administrator.clone())), Ok(Reader::Administrator(administrator.clone())));
+        for stranger in [None, Some(Fingerprint::of(b"x"))] {
+            assert_eq!(callers.reader(stranger).unwrap_err().code, Code::Unauthenticated);
         }
         let renewed = Fingerprint::of(b"g2");
         let entry =

@@ -15,6 +15,7 @@ pub use concordat_operate::server::ServeError;
 use concordat_operate::server::Server as Bound;
 use concordat_operate::settings::Operations;
 use concordat_policy::Code;
+use concordat_proto::v1::access_log_server::AccessLogServer;
 use concordat_proto::v1::agreements_server::AgreementsServer;
 use concordat_proto::v1::consent_ledger_server::ConsentLedgerServer;
 use concordat_proto::v1::consent_reach_server::ConsentReachServer;
@@ -45,6 +46,9 @@ const CALLS: &[&str] = &[
     "concordat.v1.LinkageKeys/Seal",
     "concordat.v1.LinkageKeys/Accept",
     "concordat.v1.ConsentReach/Changes",
+    "concordat.v1.AccessLog/Checkpoint",
+    "concordat.v1.AccessLog/Consistency",
+    "concordat.v1.AccessLog/Inclusion",
     "concordat.v1.Agreements/Offered",
     "concordat.v1.Agreements/Deliver",
     "concordat.v1.ConsentLedger/Record",
@@ -166,6 +170,9 @@ pub async fn serve(node: Arc<Node>, listen: Listen, stop: Stop) -> Result<(), Se
             WitnessServer::new(control.clone())
                 .max_decoding_message_size(MAX_WITNESS_MESSAGE)
                 .max_encoding_message_size(MAX_WITNESS_MESSAGE),
+            AccessLogServer::new(control.clone())
+                .max_decoding_message_size(MAX_CONTROL_MESSAGE)
+                .max_encoding_message_size(MAX_CONTROL_MESSAGE),
         )
         .add_service(
             ConsentLedgerServer::new(control).max_decoding_message_size(MAX_CONTROL_MESSAGE).max_encoding_message_size(MAX_CONTROL_MESSAGE),

@@ -2,6 +2,7 @@
 
 mod agreements;
 mod ledger;
+mod log;
 mod people;
 mod reach;
 mod witness;

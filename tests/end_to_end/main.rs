@@ -51,6 +51,7 @@ mod purposes;
 mod python;
 mod raw;
 mod reach;
+mod receipts;
 mod recording;
 mod redteam;
 mod rereading;

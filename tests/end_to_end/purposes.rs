@@ -117,7 +117,7 @@ impl Doors {
         // The gateway's own service knows no sessions.
         if cookie.is_none() {
             let needs_purpose = |path: &str| !WITHOUT_AGREEMENT.contains(&path);
-            for door in of_contract().into_iter().filter(|door| door.who == Who::User && needs_purpose(&door.path)) {
+            for door in of_contract().into_iter().filter(|door| door.is_for(Who::User) && needs_purpose(&door.path)) {
                 note(&door.path, send(self.channel.clone(), &door, self.stating(Vec::new(), purpose, None)).await.err());
             }
         }

@@ -1,11 +1,13 @@
-//! `concordat audit`: reads access logs on disk, compares what both sides say, and verifies them. For security teams. Asks nobody, and writes
-//! nothing but erasures and archives.
+//! `concordat audit`: reads access logs on disk, compares what both sides say, and verifies them. For security teams. Asks nobody but for
+//! receipts, and writes nothing but proofs, erasures and archives.
 
 mod archive;
 mod inert;
 mod list;
 pub(crate) mod persons;
+mod proof;
 pub(crate) mod read;
+mod receipt;
 mod reconcile;
 mod tail;
 mod verify;
@@ -62,6 +64,12 @@ named are compared. `discarded` is what was released for a query that was then r
     Who(persons::Who),
     /// Make it impossible for everybody to tell who the caller behind a commitment is
     ErasePerson(persons::ErasePerson),
+    /// Fetch the proof that a query stands in the gateway's log, to hand to someone else
+    Receipt(receipt::Fetch),
+    /// Verify such a proof offline, with keys alone
+    VerifyReceipt(receipt::VerifyReceipt),
+    /// Make proofs from a log's folder: that an entry is in it, that an older log is its beginning
+    Proof(proof::Proof),
 }
 
 #[derive(Debug, Args)]
@@ -120,7 +128,7 @@ pub(crate) struct Reconcile {
     output: Form,
 }
 
-pub(crate) fn run(audit: &Audit) -> Result<()> {
+pub(crate) async fn run(audit: &Audit) -> Result<()> {
     match audit {
         Audit::List(list) => latest(list),
         Audit::Show(show) => timeline(show),
@@ -131,6 +139,9 @@ pub(crate) fn run(audit: &Audit) -> Result<()> {
         Audit::Person(person) => persons::person(person),
         Audit::Who(who) => persons::who(who),
         Audit::ErasePerson(erase) => persons::erase_person(erase),
+        Audit::Receipt(fetch) => receipt::fetch(fetch).await,
+        Audit::VerifyReceipt(verify) => receipt::verify(verify),
+        Audit::Proof(proof) => proof::run(proof),
     }
 }
 

@@ -6,6 +6,7 @@ mod preview;
 use clap::Args;
 
 use super::delivery::Delivery;
+use super::promised::Promised;
 use super::target::Target;
 use crate::client::{Answer, Stage, Watch as _};
 use crate::failure::Result;
@@ -39,6 +40,9 @@ where some are and the statement groups by several plain columns, it asks once m
 of these tells the most. Nothing is told that the answers would not tell. Each is a question like any other: it is judged, protected,
 logged and counted against your quotas.
 
+Promise: every answer carries the signed word of the gateway's log that its entry is there for good. --receipt FILE keeps it: with it
+anybody who has the log's key can show later that the entry is missing or was changed. --log-key takes no answer without one by that key.
+
 Cells: --cells adds a column NAME_status after each protected value: told, rounded (or noisy), or withheld with every reason that can be
 the cause, without saying which. A table shows withheld values as · and the statuses below.
 
@@ -57,14 +61,16 @@ pub(crate) struct Query {
     #[arg(long, value_name = "DEPARTMENT=[GENERATION.]VERSION", value_parser = least)]
     at_least: Vec<String>,
     /// Let the query run on by itself, and print the id with which `concordat result` picks its answer up
-    #[arg(long, conflicts_with_all = ["parameters", "output", "to"])]
+    #[arg(long, conflicts_with_all = ["parameters", "output", "to", "receipt", "log_key"])]
     detach: bool,
     /// Say of each value whether it is told, rounded or withheld, and why it can have been
     #[arg(long, conflicts_with = "preview")]
     cells: bool,
     /// Say how much of the answer would be withheld, and what coarser grouping keeps more, without showing a value
-    #[arg(long, conflicts_with = "detach")]
+    #[arg(long, conflicts_with_all = ["detach", "receipt", "log_key"])]
     preview: bool,
+    #[command(flatten)]
+    promised: Promised,
     #[command(flatten)]
     delivery: Delivery,
     #[command(flatten)]
@@ -118,7 +124,9 @@ pub(crate) async fn run(query: Query) -> Result<()> {
     progress.stage(Stage::Connecting);
     let client = query.target.connect().await?.at_least(&query.at_least).cells(query.cells);
     let reading = client.ask(&sql, &parameters, progress.clone()).await?;
-    query.delivery.deliver(question.view.as_deref(), reading, format, &progress).await
+    let promise = query.promised.check(&reading.summary())?;
+    query.delivery.deliver(question.view.as_deref(), reading, format, &progress).await?;
+    query.promised.keep(promise)
 }
 
 /// The question that asks for a view.

@@ -4,6 +4,7 @@ use clap::Args;
 use concordat_proto::v1::DetachedState;
 
 use super::delivery::Delivery;
+use super::promised::Promised;
 use super::target::Target;
 use crate::failure::Result;
 use crate::out;
@@ -27,6 +28,8 @@ pub(crate) struct Detached {
     /// Stop the query, and have its answer forgotten
     #[arg(long)]
     cancel: bool,
+    #[command(flatten)]
+    promised: Promised,
     #[command(flatten)]
     delivery: Delivery,
     #[command(flatten)]
@@ -52,5 +55,7 @@ pub(crate) async fn run(result: Detached) -> Result<()> {
     let format = result.delivery.format(result.target.saved_output()?)?;
     let progress = result.delivery.watch();
     let reading = client.pick_up(&result.id, progress.clone()).await?;
-    result.delivery.deliver(None, reading, format, &progress).await
+    let promise = result.promised.check(&reading.summary())?;
+    result.delivery.deliver(None, reading, format, &progress).await?;
+    result.promised.keep(promise)
 }

@@ -178,8 +178,8 @@ fn metadata(summary: &Value) -> HashMap<String, String> {
     members.map(|(key, value)| (format!("concordat.{key}"), text(value))).collect()
 }
 
-/// What the gateway states of the answer, in lines for people: what is withheld, who is missing, the rules at work, sources and log
-/// entry.
+/// What the gateway states of the answer, in lines for people: what is withheld, who is missing, the rules at work, sources, log
+/// entry and the log's promise of it.
 fn statements(summary: &Value) -> Vec<String> {
     let list = |key: &str| summary.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let mut lines: Vec<String> = list("withheld").iter().filter_map(|w| Some(format!("withheld: {}", text(w, "reason")?))).collect();
@@ -199,6 +199,8 @@ fn statements(summary: &Value) -> Vec<String> {
     ];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     lines.extend((!parts.is_empty()).then(|| parts.join(" · ")));
+    let promise = summary.get("promise").and_then(|promise| Some((text(promise, "origin")?, text(promise, "time")?)));
+    lines.extend(promise.map(|(log, time)| format!("promised by the log {log} at {time} to stay there: --receipt FILE keeps the promise")));
     lines
 }
 

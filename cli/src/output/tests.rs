@@ -21,7 +21,7 @@ fn batch() -> RecordBatch {
 
 fn summary() -> Value {
     json!({
-        "query_id": "q1", "log_entry": 7, "rules": ["a rule"],
+        "query_id": "q1", "log_entry": 7, "rules": ["a rule"], "promise": { "origin": "o", "index": 6, "time": "t" },
         "withheld": [{ "column": "persons", "reason": "fewer than 10" }, { "column": "x", "reason": "fewer than 10" }],
         "sources": [{ "department": "dfe", "dataset": "attainment" }, { "department": "dwp", "dataset": "claims" }],
     })
@@ -64,6 +64,7 @@ fn arrow_and_parquet_hold_the_rows_and_the_statement() {
     let pairs = builder.metadata().file_metadata().key_value_metadata().unwrap().clone();
     let value = |key: &str| pairs.iter().find(|p| p.key == key).and_then(|p| p.value.clone());
     assert_eq!(value("concordat.query_id").as_deref(), Some("q1"));
+    assert_eq!(value("concordat.promise").as_deref(), Some(r#"{"index":6,"origin":"o","time":"t"}"#));
     assert!(value("concordat.withheld").unwrap().contains("fewer than 10"));
     assert_eq!(joined(builder.build().unwrap().map(|batch| batch.unwrap())), expected);
 }
@@ -72,7 +73,12 @@ fn arrow_and_parquet_hold_the_rows_and_the_statement() {
 fn people_are_told_what_is_withheld_by_which_rules_and_from_where() {
     for format in [Format::Table, Format::Csv] {
         let (_folder, _, notes) = written(format, false);
-        let expected = ["withheld: fewer than 10", "rule: a rule", "from dfe.attainment, dwp.claims · query q1 · log entry 7"];
+        let expected = [
+            "withheld: fewer than 10",
+            "rule: a rule",
+            "from dfe.attainment, dwp.claims · query q1 · log entry 7",
+            "promised by the log o at t to stay there: --receipt FILE keeps the promise",
+        ];
         assert_eq!(notes, expected);
     }
     assert!(written(Format::Json, false).2.is_empty(), "the object says it itself");

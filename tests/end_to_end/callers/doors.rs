@@ -28,15 +28,17 @@ pub enum Who {
 }
 
 /// Each service of the contract.
-const SERVICES: [(&str, Who); 8] = [
-    ("concordat.v1.Gateway", Who::User),
-    ("concordat.v1.Node", Who::Gateway),
-    ("concordat.v1.LinkageKeys", Who::Gateway),
-    ("concordat.v1.Releases", Who::Gateway),
-    ("concordat.v1.ConsentReach", Who::Gateway),
-    ("concordat.v1.Agreements", Who::Gateway),
-    ("concordat.v1.Witness", Who::Gateway),
-    ("concordat.v1.ConsentLedger", Who::Administrator),
+const SERVICES: [(&str, &[Who]); 10] = [
+    ("concordat.v1.Gateway", &[Who::User]),
+    ("concordat.v1.AnswerReceipts", &[Who::User]),
+    ("concordat.v1.AccessLog", &[Who::User, Who::Gateway, Who::Administrator]),
+    ("concordat.v1.Node", &[Who::Gateway]),
+    ("concordat.v1.LinkageKeys", &[Who::Gateway]),
+    ("concordat.v1.Releases", &[Who::Gateway]),
+    ("concordat.v1.ConsentReach", &[Who::Gateway]),
+    ("concordat.v1.Agreements", &[Who::Gateway]),
+    ("concordat.v1.Witness", &[Who::Gateway]),
+    ("concordat.v1.ConsentLedger", &[Who::Administrator]),
 ];
 
 /// Arrow Flight's calls, at the gateway for users and at nodes for the gateway: its crate holds no description of them.
@@ -47,10 +49,20 @@ const FLIGHT: [&str; 10] =
 #[derive(Debug, Clone)]
 pub struct Door {
     pub path: String,
-    pub who: Who,
+    pub who: &'static [Who],
 }
 
 impl Door {
+    /// Whether it is for these.
+    pub fn is_for(&self, who: Who) -> bool {
+        self.who.contains(&who)
+    }
+
+    /// Whether a node has it.
+    pub fn is_of_node(&self) -> bool {
+        self.is_for(Who::Gateway) || self.is_for(Who::Administrator)
+    }
+
     /// Whether it is one of the contract's own.
     pub fn is_own(&self) -> bool {
         self.path.starts_with("/concordat.v1.")
@@ -77,7 +89,7 @@ pub fn of_contract() -> Vec<Door> {
 }
 
 /// Arrow Flight's calls.
-pub fn of_flight(who: Who) -> impl Iterator<Item = Door> {
+pub fn of_flight(who: &'static [Who]) -> impl Iterator<Item = Door> {
     FLIGHT.into_iter().map(move |call| Door { path: format!("/arrow.flight.protocol.FlightService/{call}"), who })
 }
 

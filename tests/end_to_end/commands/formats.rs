@@ -44,6 +44,7 @@ async fn every_format_holds_the_same_rows_and_says_where_they_come_from() {
     let (schema, batches) = streamed(&ask(&["--output", "arrow"]).stdout);
     assert_eq!(&rows(&batches), expected);
     assert_eq!(schema.metadata()["concordat.sources"], json["answer"]["sources"].to_string());
+    assert_eq!(schema.metadata()["concordat.promise"], json["answer"]["promise"].to_string());
     assert!(schema.metadata()["concordat.query_id"].len() == 36 && schema.metadata()["concordat.withheld"].contains("fewer than"));
 
     let csv = ask(&["--output", "csv"]);
@@ -62,7 +63,7 @@ async fn every_format_holds_the_same_rows_and_says_where_they_come_from() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 5, "nothing unfinished is left");
     let (pairs, batches) = parquet(File::open(path("a.parquet")).unwrap());
     assert_eq!(&rows(&batches), expected);
-    for key in ["query_id", "sources", "withheld", "rules", "purpose"] {
+    for key in ["query_id", "sources", "withheld", "rules", "purpose", "promise"] {
         assert!(pairs.iter().any(|(k, v)| *k == format!("concordat.{key}") && !v.is_empty()), "{key}: {pairs:?}");
     }
     let file = FileReader::try_new(File::open(path("a.arrow")).unwrap(), None).unwrap();

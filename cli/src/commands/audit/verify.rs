@@ -47,7 +47,8 @@ pub(crate) struct Verify {
     output: Output,
 }
 
-fn key(text: &str) -> std::result::Result<VerifierKey, String> {
+/// A key, as `name+id+base64`.
+pub(super) fn key(text: &str) -> std::result::Result<VerifierKey, String> {
     VerifierKey::parse(text).map_err(|e| e.to_string())
 }
 

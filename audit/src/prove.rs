@@ -1,0 +1,61 @@
+//! Proofs from a log's folder, which may be a copy or beside its writer: for who has the folder and not the key. Nothing is verified.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use crate::checkpoint::Checkpoint;
+use crate::note::Note;
+use crate::receipt::{Consistency, Receipt};
+use crate::recover::CHECKPOINT;
+use crate::tile::{Tiles, damaged};
+use crate::tree::{self, Hashes as _};
+
+/// That the entry at `index` (from 0) is under the folder's latest checkpoint, with the entry's bytes and without a promise.
+///
+/// # Errors
+/// An [`io::Error`] where the checkpoint does not cover it, or something is missing.
+pub fn inclusion(folder: &Path, index: u64) -> io::Result<Receipt> {
+    let (checkpoint, size) = latest(folder)?;
+    under(folder, index, checkpoint, size, true)
+}
+
+/// That the tree of `from` entries is the beginning of the tree of `to`.
+///
+/// # Errors
+/// As [`inclusion`].
+pub fn consistency(folder: &Path, from: u64, to: u64) -> io::Result<Consistency> {
+    let (_, size) = latest(folder)?;
+    if to > size {
+        return Err(beyond(format!("a tree of {to} entries: the latest checkpoint covers {size}")));
+    }
+    Ok(Consistency { from, to, proof: tree::consistency(&Tiles::of(folder), from, to)? })
+}
+
+/// The receipt of the entry at `index` under `checkpoint`, which is of `size` entries.
+pub(crate) fn under(folder: &Path, index: u64, checkpoint: String, size: u64, bytes: bool) -> io::Result<Receipt> {
+    if index >= size {
+        return Err(beyond(format!("entry {}: the latest checkpoint covers {size}", index.saturating_add(1))));
+    }
+    let tiles = Tiles::of(folder);
+    let leaf_hash = tiles.hashes(0, index, 1)?.first().copied().ok_or_else(|| damaged("a tile holds no hash".into()))?;
+    let entry = if bytes { Some(entry(folder, index)?) } else { None };
+    Ok(Receipt { index, leaf_hash, entry, promise: None, proof: tree::inclusion(&tiles, index, size)?, checkpoint })
+}
+
+fn entry(folder: &Path, index: u64) -> io::Result<Vec<u8>> {
+    let read = crate::read(folder, index)?.next().transpose()?;
+    let number = index.saturating_add(1);
+    read.filter(|(at, _)| *at == index).map(|(_, entry)| entry).ok_or_else(|| damaged(format!("entry {number} is missing")))
+}
+
+fn latest(folder: &Path) -> io::Result<(String, u64)> {
+    let text = fs::read_to_string(folder.join(CHECKPOINT))?;
+    let note = Note::parse(text.as_bytes()).map_err(|e| damaged(format!("{CHECKPOINT}: {e}")))?;
+    let size = Checkpoint::parse(note.text()).map_err(|e| damaged(format!("{CHECKPOINT}: {e}")))?.size;
+    Ok((text, size))
+}
+
+fn beyond(what: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, what)
+}
