@@ -296,6 +296,7 @@ impl Identity {
         Self {
             issuer: "i".into(),
             subject: "u".into(),
+            token: TokenId::of(&serde_json::Map::new(), "h.c.s"),
             organisation: organisation.into(),
             roles: roles.iter().map(ToString::to_string).collect(),
             expires: 0,

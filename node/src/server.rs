@@ -170,6 +170,8 @@ pub async fn serve(node: Arc<Node>, listen: Listen, stop: Stop) -> Result<(), Se
             WitnessServer::new(control.clone())
                 .max_decoding_message_size(MAX_WITNESS_MESSAGE)
                 .max_encoding_message_size(MAX_WITNESS_MESSAGE),
+        )
+        .add_service(
             AccessLogServer::new(control.clone())
                 .max_decoding_message_size(MAX_CONTROL_MESSAGE)
                 .max_encoding_message_size(MAX_CONTROL_MESSAGE),

@@ -11,10 +11,11 @@ use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, Operator};
 use datafusion::prelude::coalesce;
 
-use super::super::expression::{Place, Read, never_null, not_offered};
+use super::super::expression::{Place, Read, not_offered};
 use super::super::link::{Carried, carried};
 use super::super::listed::listed_only;
 use super::super::shape::{Origin, Rows, Shape, Visible, find, refuse};
+use super::super::subquery::never_null;
 use super::Rewriter;
 
 impl Rewriter<'_> {
