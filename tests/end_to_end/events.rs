@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::sandbox::{Sandbox, until};
 
 /// Last parts of names of files, which are no events.
-const FILES: [&str; 8] = ["toml", "json", "sqlite", "secret", "key", "vkey", "pem", "cedarschema"];
+const FILES: [&str; 10] = ["toml", "json", "sqlite", "secret", "key", "vkey", "pem", "cedarschema", "lock", "state"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -123,10 +123,10 @@ fn of(sandbox: &Sandbox, log: &str, event: &str) -> Vec<Value> {
     sandbox.log(log).into_iter().filter(|entry| entry["event"] == event).collect()
 }
 
-/// Without the number and the time.
+/// Without what every entry has.
 fn said(mut entry: Value) -> Value {
     let fields = entry.as_object_mut().unwrap();
-    ["entry", "time", "event"].iter().for_each(|field| drop(fields.remove(*field)));
+    ["entry", "time", "event", "salt"].iter().for_each(|field| drop(fields.remove(*field)));
     entry
 }
 

@@ -9,13 +9,16 @@ use concordat_policy::{Code, Refusal};
 use datafusion::common::{Column, ExprSchema as _, JoinConstraint, JoinType, NullEquality, Result, ScalarValue};
 use datafusion::functions_aggregate::expr_fn::bit_or;
 use datafusion::logical_expr::utils::{grouping_set_to_exprlist, split_conjunction_owned};
-use datafusion::logical_expr::{Aggregate, Expr, Join, LogicalPlan, LogicalPlanBuilder, Operator, Projection, binary_expr, when};
+use datafusion::logical_expr::{
+    Aggregate, Expr, ExprSchemable as _, Join, LogicalPlan, LogicalPlanBuilder, Operator, Projection, binary_expr, when,
+};
 use datafusion::prelude::{coalesce, lit};
 
 use super::expression::not_offered;
 use super::margins::Sets;
 use super::rewrite::Rewriter;
 use super::shape::{Safe, Shape, refuse};
+use super::values::values;
 
 /// The most columns that a mask can speak of.
 pub(super) const MAX_MASKED: usize = 64;
@@ -35,6 +38,11 @@ impl Rewriter<'_> {
         let safe = beside.into_iter().try_fold(safe, |safe, value| self.cross_joined(safe, value))?;
         let mask = safe.mask();
         if let Some(mask) = &mask {
+            let is_value = values(&safe.plan)?;
+            for (expr, (read, _)) in projected.iter_mut().zip(&moved) {
+                let read = read.iter().copied().filter(|place| is_value.get(*place) == Some(&true));
+                *expr = unless_withheld(expr.clone(), mask, bits(read)?, &safe.plan)?;
+            }
             projected.push(self.moved_mask(mask, &moved)?);
         }
         let plan = LogicalPlan::Projection(Projection::try_new(projected, Arc::new(safe.plan))?);
@@ -212,6 +220,16 @@ impl Rewriter<'_> {
         let Some(united) = united else { return refuse(Refusal::internal("a union of nothing")) };
         Ok(Shape::Safe(Safe { plan: united.build()?, width, masked }))
     }
+}
+
+/// What is computed of protected values: null where one of them is withheld, whatever `coalesce` or CASE make of a null.
+fn unless_withheld(expr: Expr, mask: &Column, bits: u64, input: &LogicalPlan) -> Result<Expr> {
+    if bits == 0 || matches!(bare(&expr), Expr::Column(_)) {
+        return Ok(expr);
+    }
+    let (relation, field) = expr.to_field(input.schema())?;
+    let null = ScalarValue::try_from(field.data_type())?;
+    Ok(when(touches(mask, bits), lit(null)).otherwise(expr.unalias())?.alias_qualified(relation, field.name()))
 }
 
 /// The expression below its aliases.

@@ -56,7 +56,7 @@ pub(in crate::plan) struct Value {
     pub(in crate::plan) contributed: Vec<usize>,
     /// What its conditions leave over.
     pub(in crate::plan) rests: Vec<Rest>,
-    /// Of a mean: the number of values, judged, told and protected from totals as a number of rows.
+    /// Of a mean: the number of values, judged and told as a number of rows.
     pub(in crate::plan) number: Option<Box<Value>>,
 }
 

@@ -313,44 +313,6 @@ fn a_mean_is_withheld_where_one_person_has_nearly_all_of_its_values() {
     assert_eq!(mean(&values), None);
 }
 
-/// Where few people have many values of not much, their sum is hidden by rounding, and their number is not.
-#[test]
-fn the_number_of_values_behind_a_mean_is_protected_from_totals() {
-    let withheld = |of_each: u8| {
-        let people: [(&str, u8, u8); 3] = [("N", 9, of_each), ("S", 40, 1), ("W", 60, 1)];
-        let column = |of: fn(&(&str, u8, u8)) -> i64| Arc::new(people.iter().map(of).collect::<Int64Array>()) as ArrayRef;
-        let contributed = |own: fn(&(&str, u8, u8)) -> f64| {
-            let of = |group: &(&str, u8, u8)| {
-                let mut all = Contributed::default();
-                (0..group.1).for_each(|subject| all.add(own(group), &[subject; 16], None));
-                all.bytes()
-            };
-            Arc::new(FixedSizeBinaryArray::try_from_iter(people.iter().map(of)).unwrap()) as ArrayRef
-        };
-        let regions = || Arc::new(people.iter().map(|(region, ..)| Some(*region)).collect::<StringArray>()) as ArrayRef;
-        let columns: [(&str, ArrayRef); 6] = [
-            ("region", regions()),
-            ("mean", Arc::new(people.iter().map(|(_, people, _)| 1_000.0 * f64::from(*people)).collect::<Float64Array>())),
-            ("people", column(|(_, people, _)| i64::from(*people))),
-            ("values", column(|(_, people, of_each)| i64::from(*people) * i64::from(*of_each))),
-            ("added", contributed(|_| 1_000.0)),
-            ("counted", contributed(|(_, _, of_each)| f64::from(*of_each))),
-        ];
-        let groups = RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true))).unwrap();
-        let number = Some(number_of(3, 2, 5));
-        let values = vec![Value { kind: Kind::Mean, column: 1, contributors: 2, contributed: vec![4], rests: Vec::new(), number }];
-        let domain = Some(RecordBatch::try_from_iter_with_nullable([("k0", regions(), true)]).unwrap());
-        let disclosure = Disclosure { margins: Margins::Protected, round_to: 5, ..exact() };
-        let (secret, mask) = (Secret::new([3; 16]), "m".into());
-        let rule = Rule { keys: 1, sets: None, values, subjects: 2, minimum: 10, disclosure, secret, domain, mask };
-        let told = groups.schema().fields().iter().take(2).cloned().collect::<Vec<_>>();
-        let fields = [told, vec![Arc::new(Field::new("m", DataType::UInt64, false))]].concat();
-        let told = rule.apply(&groups, Arc::new(Schema::new(fields)), &within(HOUR).0).unwrap();
-        told.column(2).as_primitive::<UInt64Type>().values().iter().filter(|mask| **mask != 0).count()
-    };
-    assert_eq!((withheld(1), withheld(30)), (1, 2));
-}
-
 /// With noise, with rounding and with both: a sum by its mean is the number as a count tells it.
 #[test]
 fn a_sum_by_its_mean_is_the_told_number_of_values() {

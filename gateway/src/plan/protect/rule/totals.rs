@@ -42,16 +42,11 @@ impl Rule {
         let coordinates: Vec<Vec<Option<u32>>> = places.keys().cloned().collect();
         bounds.reserve(margins::memory(&coordinates).or_else(too_large)?)?;
         let left = || bounds.left();
-        // A mean tells its number of values too.
-        let with_numbers = judged.iter().flat_map(|judged| {
-            let number = judged.number.as_deref().map(|number| (number, Some(judged)));
-            std::iter::once((judged, None)).chain(number)
-        });
-        for (judged, mean) in with_numbers {
+        // Not the number of values behind a mean: that withholds two thirds of a view's values for what hardly any mean tells.
+        for judged in judged {
             let one = |of: &Vec<usize>| {
                 let row = of.first().copied().unwrap_or(rows);
-                let with_its_mean = mean.is_some_and(|mean| mean.withheld.get(row) != Some(&false));
-                self.cell(judged, row, also.get(row) == Some(&true) || with_its_mean)
+                self.cell(judged, row, also.get(row) == Some(&true))
             };
             let cells: Vec<Cell> = places.values().map(one).collect();
             let whole = *column(groups, judged.value.column)?.data_type() == DataType::Int64;
