@@ -191,14 +191,18 @@ impl Reading {
 }
 
 impl Reader {
+    /// Logs it, unless another failure of the same stream was the first: reading goes on beside what cuts it.
     async fn failed(&self, refusal: Refusal) -> Status {
-        let _ = self.answered.set(());
+        let first = self.answered.set(()).is_ok();
         let query_id = Some(self.release.order.query_id.as_str());
         // The scan was stopped for it, too: what ended the agreement is the cause.
         let agreement = &self.release.order.agreement;
         let refusal = self.node.agreements.permits(&agreement.id, &agreement.digest).err().unwrap_or(refusal);
         let refusal = if refusal.department.is_some() { refusal } else { refusal.department(&self.node.department) };
-        status(&self.node.refused("release.failed", refusal, None, query_id).await, query_id)
+        match first {
+            true => status(&self.node.refused("release.failed", refusal, None, query_id).await, query_id),
+            false => status(&refusal, query_id),
+        }
     }
 
     /// Closes the partition in the log, then signs for it.
