@@ -70,7 +70,7 @@ pub use digest::DigestKey;
 pub use disk::is_written;
 pub use entry::Entry;
 pub use log::{Log, LogError};
-pub use promise::{Promise, promise_message};
+pub use promise::{Answered, Promise, promise_message};
 pub use prove::{consistency, inclusion};
 pub use query::Query;
 pub use read::{Entries, read, read_with};

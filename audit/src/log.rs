@@ -17,7 +17,7 @@ use crate::disk::Disk;
 use crate::integrate::{Integrator, Shared};
 use crate::key::LogKey;
 use crate::persons::Store;
-use crate::promise::Promise;
+use crate::promise::{Answered, Promise};
 use crate::recover::{Recovered, recover};
 use crate::tile::Tiles;
 use crate::tree::{self, Hash, Hashes as _};
@@ -149,6 +149,18 @@ impl Log {
     /// # Errors
     /// [`LogError::Asked`] when there is no such entry.
     pub fn promise(&self, number: u64) -> Result<Promise, LogError> {
+        self.promised(number, None)
+    }
+
+    /// The same, and that the entry is the one of this answer, whose digest it holds.
+    ///
+    /// # Errors
+    /// As [`Log::promise`].
+    pub fn promise_answer(&self, number: u64, answer: Answered) -> Result<Promise, LogError> {
+        self.promised(number, Some(answer))
+    }
+
+    fn promised(&self, number: u64, answer: Option<Answered>) -> Result<Promise, LogError> {
         let leaf = self.shared.leaf(number).map_or_else(
             || {
                 let index = number.checked_sub(1).filter(|index| *index < self.shared.size());
@@ -159,7 +171,7 @@ impl Log {
             Ok,
         )?;
         let time = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
-        Ok(Promise::sign(&self.shared.key, number.saturating_sub(1), leaf, time))
+        Ok(Promise::sign(&self.shared.key, number.saturating_sub(1), leaf, answer, time))
     }
 
     /// The latest checkpoint's text: a signed note.

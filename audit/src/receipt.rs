@@ -6,7 +6,7 @@
 //!   "index": 41,                             the entry's place, from 0
 //!   "leaf_hash": "…",                        of the entry that the tree has there (RFC 6962), in Base64 as all that follows
 //!   "entry": "…",                            its bytes, for auditors only
-//!   "promise": { "version": "concordat.promise/v1", "origin", "index", "leaf_hash", "time", "signature" },
+//!   "promise": { "version": "concordat.promise/v1", "origin", "index", "leaf_hash", "time", "signature" },   of an answer: v2, "answer"
 //!   "proof": ["…", …],                       from the leaf to the root of
 //!   "checkpoint": "concordat/gateway\n…"     the signed note, with its cosignatures
 //! }
@@ -24,11 +24,11 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 
-use crate::Promise;
 use crate::checkpoint::{CheckpointError, SignedCheckpoint};
 use crate::note::{Algorithm, VerifierKey};
 use crate::proof::{self, Hash, ProofError, leaf_hash, verify_consistency, verify_inclusion};
 use crate::quorum::Witnesses;
+use crate::{Answered, Promise};
 
 pub(crate) use self::files::PromiseFile;
 use self::files::{ConsistencyFile, ReceiptFile};
@@ -155,6 +155,8 @@ pub struct Verified {
     pub size: u64,
     /// When the log promised it; `None` where no promise was there to be kept.
     pub promised: Option<String>,
+    /// Of which answer the promise says that the entry is. Whether it is, only the entry's own bytes show.
+    pub answer: Option<Answered>,
     /// Which of the witnesses cosigned, and when; of the checkpoint that most of them did.
     pub cosigned: Vec<(String, u64)>,
 }
@@ -223,8 +225,15 @@ impl Promise {
     /// # Errors
     /// [`ReceiptError::Promise`].
     pub fn verify(&self, key: &VerifierKey) -> Result<(), ReceiptError> {
-        let Self { origin, index, leaf_hash, time, signature } = self;
-        let message = format!("concordat.promise/v1\n{origin}\n{index}\n{}\n{time}\n", BASE64_STANDARD.encode(leaf_hash));
+        let Self { origin, index, leaf_hash, answer, time, signature } = self;
+        let leaf = BASE64_STANDARD.encode(leaf_hash);
+        let message = match answer {
+            None => format!("concordat.promise/v1\n{origin}\n{index}\n{leaf}\n{time}\n"),
+            Some(Answered { query_id, rows, salt, digest }) => {
+                let (salt, digest) = (BASE64_STANDARD.encode(salt), BASE64_STANDARD.encode(digest));
+                format!("concordat.promise/v2\n{origin}\n{index}\n{leaf}\n{query_id}\n{rows}\n{salt}\n{digest}\n{time}\n")
+            }
+        };
         let signed = origin == key.name() && key.algorithm() == Algorithm::Ed25519 && key.verifies(message.as_bytes(), signature);
         if signed { Ok(()) } else { Err(ReceiptError::Promise(key.name().to_owned())) }
     }
@@ -250,11 +259,13 @@ impl Request<'_> {
             self.kept(promise, receipt)?;
         }
         let other = self.checkpoint.map(|other| self.of_one_history(&signed, other)).transpose()?;
+        let promise = self.promise.or(receipt.promise.as_ref());
         Ok(Verified {
             origin: self.key.name().to_owned(),
             number,
             size,
-            promised: self.promise.or(receipt.promise.as_ref()).map(|promise| promise.time.clone()),
+            promised: promise.map(|promise| promise.time.clone()),
+            answer: promise.and_then(|promise| promise.answer.clone()),
             cosigned: self.witnessed(&signed, other.as_ref())?,
         })
     }
@@ -266,14 +277,19 @@ impl Request<'_> {
         if promised != number {
             return Err(ReceiptError::Another { promised, number });
         }
-        if promise.leaf_hash == receipt.leaf_hash {
-            return Ok(());
+        let (log, time) = (self.key.name(), &promise.time);
+        if promise.leaf_hash != receipt.leaf_hash {
+            let another = "and a checkpoint that it signed has another entry in that place";
+            return Err(ReceiptError::Misbehaviour(format!("the log '{log}' promised entry {number} at {time}, {another}")));
         }
-        Err(ReceiptError::Misbehaviour(format!(
-            "the log '{}' promised entry {number} at {}, and a checkpoint that it signed has another entry in that place",
-            self.key.name(),
-            promise.time,
-        )))
+        match (&promise.answer, &receipt.entry) {
+            // The entry's hash is the one that was promised, so these are the bytes that were signed.
+            (Some(answer), Some(entry)) if !answer.is_of(entry) => Err(ReceiptError::Misbehaviour(format!(
+                "the log '{log}' promised at {time} that entry {number} is of the answer to query {}, and it is of something else",
+                answer.query_id
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Another checkpoint of the log, which agrees with the receipt's.

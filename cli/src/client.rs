@@ -30,7 +30,7 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
 pub use self::reading::{Reading, Stage, Unwatched, Watch};
-pub(crate) use self::receipts::promise;
+pub(crate) use self::receipts::{Matching, promise};
 use crate::failure::{Failure, Result, UNREACHABLE};
 use crate::federation::describe::Caller;
 use crate::federation::layout::read;

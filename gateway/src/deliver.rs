@@ -1,5 +1,7 @@
 //! The answer as the caller gets it: the statement's columns, for each row what was withheld and why, of each cell its status where that
 //! was asked for, and a summary.
+//!
+//! It is stated, with its digest, before its log entry is closed, and delivered afterwards as it was stated: entry and promise are of it.
 
 mod cells;
 
@@ -8,8 +10,10 @@ use std::sync::Arc;
 use arrow::array::{Array as _, ArrayRef, RecordBatch, StringArray, UInt64Array};
 use arrow::compute::cast;
 use arrow::datatypes::SchemaRef;
+use concordat_audit::Answered;
 use concordat_policy::Refusal;
 use concordat_policy::decision::Rule;
+use concordat_proto::answer::{AnswerDigest, Digest, Salt};
 use serde_json::{Value, json};
 
 pub(crate) use self::cells::Cells;
@@ -33,12 +37,31 @@ pub(crate) struct Answer {
     pub(crate) held: Held,
 }
 
-/// Prepares the answer to a logged query.
+/// An answer as it will leave, and its digest. Only [`state`] makes one.
+#[derive(Debug)]
+pub(crate) struct Stated {
+    /// What it was made of.
+    pub(crate) protected: Protected,
+    batches: Vec<RecordBatch>,
+    /// Columns of which something is withheld, how many cells and why.
+    withheld: Vec<Value>,
+    rows: u64,
+    salt: Salt,
+    digest: Digest,
+}
+
+impl Stated {
+    /// What the log promises of it.
+    pub(crate) fn answered(&self, query_id: &str) -> Answered {
+        Answered { query_id: query_id.to_owned(), rows: self.rows, salt: self.salt, digest: self.digest }
+    }
+}
+
+/// Makes the rows that will leave, and works out their digest.
 ///
 /// # Errors
 /// [`concordat_policy::Code::Internal`] when the result does not have the shape that was planned.
-pub(crate) fn deliver(closed: Closed) -> Result<Answer, Refusal> {
-    let Closed { protected, query_id, entry, promise } = closed;
+pub(crate) fn state(protected: Protected) -> Result<Stated, Refusal> {
     let mut cells = vec![0u64; protected.columns.fields().len()];
     let statuses = Statuses::of(&protected.schema, &protected.decision);
     let batches = protected.batches.iter().map(|batch| shown(batch, &protected, &statuses, &mut cells)).collect::<Result<Vec<_>, _>>()?;
@@ -51,6 +74,18 @@ pub(crate) fn deliver(closed: Closed) -> Result<Answer, Refusal> {
         .filter(|(_, cells)| **cells > 0)
         .map(|(field, cells)| json!({ "column": field.name(), "cells": cells, "reason": reason }))
         .collect();
+    let mut digest = AnswerDigest::of(&protected.schema).map_err(Refusal::internal)?;
+    batches.iter().try_for_each(|batch| digest.add(batch)).map_err(Refusal::internal)?;
+    let mut salt = Salt::default();
+    getrandom::fill(&mut salt).map_err(Refusal::internal)?;
+    let rows = digest.rows();
+    Ok(Stated { protected, batches, withheld, rows, salt, digest: digest.finish(&salt) })
+}
+
+/// The answer to a logged query.
+pub(crate) fn deliver(closed: Closed) -> Answer {
+    let Closed { stated, query_id, entry, promise } = closed;
+    let Stated { protected, batches, withheld, .. } = stated;
     let mut summary = json!({
         "query_id": query_id,
         "mission": protected.mission,
@@ -86,7 +121,7 @@ pub(crate) fn deliver(closed: Closed) -> Result<Answer, Refusal> {
         rules.extend(coded.map(|(dataset, coded)| format!("values of {dataset} are coded at their department: {coded}")));
         object.insert("rules".into(), rules.into());
     }
-    Ok(Answer { schema: protected.schema.clone(), batches, summary, texts: protected.texts, held: protected.held })
+    Answer { schema: protected.schema.clone(), batches, summary, texts: protected.texts, held: protected.held }
 }
 
 /// Why a value may be withheld. Which rule it was is not told: that would say how many stand behind it.

@@ -1,6 +1,6 @@
-//! The gateway in one sentence: authenticate → open → authorize → plan → execute → close → deliver.
+//! The gateway in one sentence: authenticate → open → authorize → plan → execute → state → close → deliver.
 //!
-//! Each step takes what only the step before can give: [`Caller`], `Opened`, [`Permit`], [`Plan`], `Protected`, `Closed`,
+//! Each step takes what only the step before can give: [`Caller`], `Opened`, [`Permit`], [`Plan`], `Protected`, `Stated`, `Closed`,
 //! [`Answer`]. A step that is left out does not compile. Authorize and plan together are [`judge`]: what answers, describes and
 //! explains a statement decides by it, and until it has decided no order is placed.
 
@@ -20,7 +20,7 @@ use tonic::metadata::MetadataMap;
 pub(crate) use self::explain::explain;
 use crate::Gateway;
 use crate::authenticate::{Caller, Identity, bearer};
-use crate::deliver::{Answer, Cells, deliver};
+use crate::deliver::{Answer, Cells, deliver, state};
 use crate::estate::{Estate, Texts, View};
 use crate::execute::{agreements_of, execute};
 use crate::explain::judged;
@@ -80,22 +80,17 @@ pub(crate) async fn answer(
 pub(crate) async fn answer_on(gateway: &Gateway, caller: Caller, statement: &Statement, terms: Terms) -> Result<Answer, Refused> {
     let opened = opened(gateway, caller, terms.intent, statement, terms.detached.as_deref()).await?;
     let refused = refused_as(&opened);
-    let protected = async {
+    let stated = async {
         let Judged { permit, plan, allowance, stop } = judge(gateway, &opened, statement, &terms).await?;
         // Before anything is read: it may be refused.
         let schema = opened.caller.cells().schema(&plan)?;
         let mut protected = execute(gateway, &opened, &permit, plan, allowance, &stop).await?;
         protected.schema = schema;
-        Ok::<_, Refusal>(protected)
+        gateway.workers.run(async move { state(protected) }).await?
     };
-    let protected = protected.await;
-    gateway.observed.query(&protected);
-    let closed = opened.close(protected).await.map_err(refused)?;
-    let query_id = closed.query_id.clone();
-    deliver(closed).map_err(|refusal| {
-        tracing::error!(query.id = query_id, operator = refusal.operator, "an answer could not be delivered");
-        Refused { refusal, query_id: Some(query_id) }
-    })
+    let stated = stated.await;
+    gateway.observed.query(&stated);
+    Ok(deliver(opened.close(stated).await.map_err(refused)?))
 }
 
 /// Says what the answer to a statement would look like; reads no data.

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::authenticate::{Caller, Identity};
-use crate::execute::Protected;
+use crate::deliver::Stated;
 use crate::explain::Proposal;
 use crate::limits::{Source, reason};
 
@@ -109,14 +109,14 @@ pub(crate) struct Opened {
     closing: Closing,
 }
 
-/// Protected data whose access is durable in the log. [`crate::deliver::deliver`] takes nothing else.
+/// An answer of which the log has a durable entry. [`crate::deliver::deliver`] takes nothing else.
 #[derive(Debug)]
 pub(crate) struct Closed {
-    pub(crate) protected: Protected,
+    pub(crate) stated: Stated,
     pub(crate) query_id: String,
     /// The number of the closing entry.
     pub(crate) entry: u64,
-    /// The log's word that it stays there.
+    /// The log's word that it stays there, and is of this answer.
     pub(crate) promise: Promise,
 }
 
@@ -218,8 +218,11 @@ impl Opened {
     /// # Errors
     /// The refusal that the work ended in, once it is recorded; [`Code::LogUnavailable`] when it cannot be, or the log does not promise
     /// to keep it.
-    pub(crate) async fn close(self, outcome: Result<Protected, Refusal>) -> Result<Closed, Refusal> {
-        let facts = outcome.as_ref().map_or(Value::Null, |protected| {
+    pub(crate) async fn close(self, outcome: Result<Stated, Refusal>) -> Result<Closed, Refusal> {
+        let (query_id, log) = (self.query_id.clone(), self.closing.log.clone());
+        let answered = outcome.as_ref().ok().map(|stated| stated.answered(&query_id));
+        let facts = outcome.as_ref().ok().zip(answered.as_ref()).map_or(Value::Null, |(stated, answered)| {
+            let protected = &stated.protected;
             json!({
                 "mission": protected.mission,
                 "agreements": protected.agreements,
@@ -233,14 +236,14 @@ impl Opened {
                 "tables": protected.decision.tables,
                 "rules": protected.decision.rules,
                 "minimum_subjects": protected.minimum,
-                "answer_rows": protected.batches.iter().map(arrow::array::RecordBatch::num_rows).sum::<usize>(),
+                "answer_rows": answered.rows,
+                "answer_digest": answered.digest_text(),
             })
         });
-        let (query_id, log) = (self.query_id.clone(), self.closing.log.clone());
-        let (entry, protected) = self.finish(outcome, facts).await?;
+        let (entry, stated) = self.finish(outcome, facts).await?;
         // Its leaf hash is still in memory.
-        let promise = log.promise(entry).map_err(unavailable)?;
-        Ok(Closed { protected, query_id, entry, promise })
+        let promise = log.promise_answer(entry, stated.answered(&query_id)).map_err(unavailable)?;
+        Ok(Closed { stated, query_id, entry, promise })
     }
 
     /// Closes the entry of an explanation: what was permitted, or the refusal that was explained.

@@ -10,6 +10,7 @@ use concordat_audit::quorum::Witnesses;
 use concordat_audit::receipt::{Receipt, ReceiptError, Request, Verified};
 use concordat_audit::{Entry, Log, Promise};
 use concordat_policy::Code;
+use concordat_proto::answer::AnswerDigest;
 use concordat_proto::status::from_status;
 use concordat_proto::v1;
 use concordat_proto::v1::access_log_client::AccessLogClient;
@@ -61,6 +62,100 @@ fn verified(receipt: &Receipt, key: &VerifierKey, promise: Option<&Promise>) -> 
 
 fn promise_in(summary: &Value) -> Promise {
     Promise::read(summary["promise"].to_string().as_bytes()).unwrap()
+}
+
+/// The digest of an answer as its caller works it out.
+fn digest_of(answer: &concordat::client::Answer, salt: &[u8; 32]) -> [u8; 32] {
+    let mut digest = AnswerDigest::of(&answer.schema).unwrap();
+    answer.batches.iter().for_each(|batch| digest.add(batch).unwrap());
+    digest.finish(salt)
+}
+
+#[tokio::test]
+async fn a_promise_is_of_the_answer_that_it_came_with() {
+    let sandbox = audited(1_000).await;
+    let client = sandbox.client().await;
+    let log_key = key(&gateways_log(&sandbox));
+    let answers = [client.query(JOINED).await.unwrap(), client.query(JOINED).await.unwrap(), client.query(SINGLE).await.unwrap()];
+    let id = client.detach(SINGLE).await.unwrap();
+    let kept = client.result(&id).await.unwrap();
+    let mut digests = std::collections::BTreeSet::new();
+    for answer in answers.iter().chain([&kept]) {
+        let promise = promise_in(&answer.summary);
+        promise.verify(&log_key).unwrap();
+        let of = promise.answer.clone().unwrap();
+        assert_eq!(Some(of.query_id.as_str()), answer.summary["query_id"].as_str());
+        assert_eq!(of.rows, answer.batches.iter().map(|batch| batch.num_rows() as u64).sum::<u64>());
+        assert_eq!(of.digest, digest_of(answer, &of.salt), "{}", answer.summary);
+        // The same answer twice has two digests: whoever reads the log learns nothing of it.
+        assert!(digests.insert(of.digest));
+        let log = sandbox.log("gateway");
+        let closed = log.iter().find(|e| e["event"] == "query.closed" && e["query_id"] == answer.summary["query_id"]).unwrap();
+        assert_eq!(closed["facts"]["answer_digest"].as_str(), Some(of.digest_text().as_str()));
+        assert_eq!(closed["facts"]["answer_rows"].as_u64(), Some(of.rows));
+        let salt = serde_json::to_value(&promise).unwrap()["answer"]["salt"].as_str().unwrap().to_owned();
+        assert!(log.iter().all(|entry| !entry.to_string().contains(&salt)), "the salt is the caller's");
+    }
+    // An auditor's receipt holds the entry: it is of the answer that the caller holds, and of no other.
+    let auditor = client_of(&sandbox, auditor(&sandbox, "audit-office")).await;
+    let whole = auditor.receipt(answers[0].summary["query_id"].as_str().unwrap(), 0, 0).await.unwrap();
+    let promise = promise_in(&answers[0].summary);
+    assert_eq!(verified(&whole, &log_key, Some(&promise)).unwrap().answer, promise.answer);
+    // With the log's own key, another answer promised with the same entry is proof against who holds the key.
+    let signer =
+        concordat_audit::note::Signer::parse(std::fs::read_to_string(gateways_log(&sandbox).join("log.key")).unwrap().trim()).unwrap();
+    let other = promise_in(&answers[1].summary).answer;
+    let message = concordat_audit::promise_message(&promise.origin, promise.index, &promise.leaf_hash, other.as_ref(), &promise.time);
+    let forged = Promise { signature: signer.sign_message(&message), answer: other, ..promise };
+    let found = verified(&whole, &log_key, Some(&forged)).unwrap_err();
+    assert!(matches!(&found, ReceiptError::Misbehaviour(what) if what.contains("of something else")), "{found}");
+}
+
+#[tokio::test]
+async fn a_saved_answer_is_compared_with_its_promise_offline() {
+    let sandbox = Sandbox::start(500).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let log_key = key(&gateways_log(&sandbox)).to_string();
+    let promise = path("a.promise");
+    let mut answers = Vec::new();
+    for (name, sql) in [("a.arrow", SINGLE), ("a.parquet", JOINED), ("a.csv", SINGLE)] {
+        let (answer, own) = (path(name), path(&format!("{name}.promise")));
+        let asked = run(&sandbox, &["query", "--sql", sql, "--to", &answer, "--receipt", &own, "--log-key", &log_key]);
+        assert_eq!(asked.exit, 0, "{}", asked.stderr);
+        answers.push((answer, own));
+    }
+    std::fs::copy(&answers[0].1, &promise).unwrap();
+    sandbox.drained().await;
+    let verify = |arguments: &[&str]| Ran::from(command(["audit", "verify-receipt"].iter().chain(arguments)).output().unwrap());
+    for (answer, own) in &answers[..2] {
+        let told = verify(&[own, "--log-key", &log_key, "--answer", answer]);
+        assert!(told.exit == 0 && told.text().contains("the answer is the promised one"), "{}{}", told.text(), told.stderr);
+    }
+    let json = verify(&[&promise, "--log-key", &log_key, "--answer", &answers[0].0, "--output", "json"]).json();
+    assert_eq!((&json["verified"], &json["answer"]["compared"]), (&json!(true), &json!(true)), "{json}");
+    for (answer, says) in
+        [(answers[1].0.as_str(), "of another answer"), (&answers[2].0, "1 rows with the digest"), ("/nowhere", "cannot be read")]
+    {
+        let told = verify(&[&promise, "--log-key", &log_key, "--answer", answer]);
+        assert!(told.exit == i32::from(LOCAL) && told.stderr.contains(says), "{answer}: {}", told.stderr);
+    }
+    let changed = path("changed.arrow");
+    let mut bytes = std::fs::read(&answers[0].0).unwrap();
+    // A value is eight bytes in the body of the rows: one of them is changed.
+    let reader = arrow::ipc::reader::FileReader::try_new(std::fs::File::open(&answers[0].0).unwrap(), None).unwrap();
+    let count = reader.map(Result::unwrap).find_map(|batch| {
+        let counts = batch.column_by_name("n")?.as_any().downcast_ref::<arrow::array::Int64Array>()?.clone();
+        counts.iter().flatten().find(|count| *count > 255)
+    });
+    let count = count.unwrap().to_le_bytes();
+    let at = bytes.windows(8).position(|window| window == count).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&changed, bytes).unwrap();
+    let told = verify(&[&promise, "--log-key", &log_key, "--answer", &changed]);
+    assert!(told.exit == i32::from(LOCAL) && told.stderr.contains("of another answer"), "{}", told.stderr);
+    let told = verify(&[&promise, "--log-key", &log_key, "--answer", &changed, "--output", "json"]).json();
+    assert_eq!((&told["verified"], &told["misbehaviour"]), (&json!(false), &json!(false)), "{told}");
 }
 
 #[tokio::test]

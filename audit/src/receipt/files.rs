@@ -7,12 +7,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{Consistency, MAX_PROOF, Receipt, ReceiptError};
-use crate::Promise;
 use crate::note::MAX_NOTE;
 use crate::proof::Hash;
+use crate::{Answered, Promise};
 
 const RECEIPT: &str = "concordat.receipt/v1";
-const PROMISE: &str = "concordat.promise/v1";
+/// Of an entry alone, and of an answer's.
+const PROMISES: [&str; 2] = ["concordat.promise/v1", "concordat.promise/v2"];
 const CONSISTENCY: &str = "concordat.consistency/v1";
 
 /// The longest entry, in bytes.
@@ -26,8 +27,20 @@ pub(crate) struct PromiseFile {
     origin: String,
     index: u64,
     leaf_hash: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    answer: Option<AnswerFile>,
     time: String,
     signature: String,
+}
+
+/// See [`Answered`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AnswerFile {
+    query_id: String,
+    rows: u64,
+    salt: String,
+    digest: String,
 }
 
 /// See [`Receipt`].
@@ -82,20 +95,41 @@ impl TryFrom<PromiseFile> for Promise {
     type Error = String;
 
     fn try_from(file: PromiseFile) -> Result<Self, String> {
-        let PromiseFile { version, origin, index, leaf_hash, time, signature } = file;
-        is_version(&version, PROMISE)?;
+        let PromiseFile { version, origin, index, leaf_hash, answer, time, signature } = file;
+        let [of_entry, of_answer] = PROMISES;
+        is_version(&version, if answer.is_some() { of_answer } else { of_entry })?;
         if i64::try_from(index).is_err() || DateTime::parse_from_rfc3339(&time).is_err() {
             return Err("its index or its time is none".into());
         }
-        Ok(Self { origin, index, leaf_hash: hash(&leaf_hash)?, time, signature: bytes(&signature, 64)? })
+        let answer = answer.map(Answered::try_from).transpose()?;
+        Ok(Self { origin, index, leaf_hash: hash(&leaf_hash)?, answer, time, signature: bytes(&signature, 64)? })
+    }
+}
+
+impl TryFrom<AnswerFile> for Answered {
+    type Error = String;
+
+    fn try_from(file: AnswerFile) -> Result<Self, String> {
+        let AnswerFile { query_id, rows, salt, digest } = file;
+        let is_id = (1..=Self::MAX_ID).contains(&query_id.len()) && query_id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        if !is_id || i64::try_from(rows).is_err() {
+            return Err("the answer's query id or number of rows is none".into());
+        }
+        Ok(Self { query_id, rows, salt: hash(&salt)?, digest: hash(&digest)? })
     }
 }
 
 impl From<Promise> for PromiseFile {
     fn from(promise: Promise) -> Self {
-        let Promise { origin, index, leaf_hash, time, signature } = promise;
+        let Promise { origin, index, leaf_hash, answer, time, signature } = promise;
         let (leaf_hash, signature) = (BASE64_STANDARD.encode(leaf_hash), BASE64_STANDARD.encode(signature));
-        Self { version: PROMISE.into(), origin, index, leaf_hash, time, signature }
+        let [of_entry, of_answer] = PROMISES;
+        let version = if answer.is_some() { of_answer } else { of_entry };
+        let answer = answer.map(|answer| {
+            let (salt, digest) = (BASE64_STANDARD.encode(answer.salt), BASE64_STANDARD.encode(answer.digest));
+            AnswerFile { query_id: answer.query_id, rows: answer.rows, salt, digest }
+        });
+        Self { version: version.into(), origin, index, leaf_hash, answer, time, signature }
     }
 }
 

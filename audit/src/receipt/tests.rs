@@ -7,7 +7,7 @@ use crate::checkpoint::Checkpoint;
 use crate::note::{Note, Signer};
 use crate::proof::root_over;
 use crate::proof::tests::{consistency, path};
-use crate::{Entry, Log, promise_message};
+use crate::{Answered, Entry, Log, promise_message};
 
 const ORIGIN: &str = "concordat/gateway";
 const NOW: u64 = 2_000_000_000;
@@ -31,9 +31,13 @@ impl World {
     }
 
     fn promise(&self, index: u64, leaf_hash: Hash) -> Promise {
+        self.promise_of(index, leaf_hash, None)
+    }
+
+    fn promise_of(&self, index: u64, leaf_hash: Hash, answer: Option<Answered>) -> Promise {
         let time = "2027-04-01T10:00:00.000Z".to_owned();
-        let signature = self.log.sign_message(&promise_message(ORIGIN, index, &leaf_hash, &time));
-        Promise { origin: ORIGIN.into(), index, leaf_hash, time, signature }
+        let signature = self.log.sign_message(&promise_message(ORIGIN, index, &leaf_hash, answer.as_ref(), &time));
+        Promise { origin: ORIGIN.into(), index, leaf_hash, answer, time, signature }
     }
 
     fn checkpoint(&self, leaves: &[Hash], witnesses: usize) -> String {
@@ -113,17 +117,74 @@ fn no_byte_of_a_receipt_can_be_another_one() {
 #[test]
 fn no_byte_of_a_promise_can_be_another_one() {
     let world = World::new();
-    let promise = world.promise(4, world.leaves[4]);
-    let text = promise.write().into_bytes();
-    assert_eq!(Promise::read(&text).unwrap(), promise);
-    let compact = serde_json::to_vec(&serde_json::to_value(&promise).unwrap()).unwrap();
-    assert_eq!(Promise::read(&compact).unwrap().verify(world.log.key()), Ok(()), "in any spacing");
-    for at in 0..text.len() {
-        let mut changed = text.clone();
-        changed[at] ^= 1;
-        let found = Promise::read(&changed).and_then(|promise| promise.verify(world.log.key()));
-        assert!(found.is_err(), "byte {at}");
+    for promise in [world.promise(4, world.leaves[4]), world.promise_of(4, world.leaves[4], Some(answered("q-1")))] {
+        let text = promise.write().into_bytes();
+        assert_eq!(Promise::read(&text).unwrap(), promise);
+        let compact = serde_json::to_vec(&serde_json::to_value(&promise).unwrap()).unwrap();
+        assert_eq!(Promise::read(&compact).unwrap().verify(world.log.key()), Ok(()), "in any spacing");
+        for at in 0..text.len() {
+            let mut changed = text.clone();
+            changed[at] ^= 1;
+            let found = Promise::read(&changed).and_then(|promise| promise.verify(world.log.key()));
+            assert!(found.is_err(), "byte {at}");
+        }
     }
+}
+
+fn answered(query_id: &str) -> Answered {
+    Answered { query_id: query_id.into(), rows: 3, salt: [1; 32], digest: [2; 32] }
+}
+
+#[test]
+fn a_promise_is_of_one_answer_alone() {
+    let world = World::new();
+    let of = |answer: Option<Answered>| world.promise_of(4, world.leaves[4], answer);
+    // What is signed of one answer, or of none, is not signed of another.
+    let promise = of(Some(answered("q-1")));
+    let others = [
+        Promise { answer: None, ..promise.clone() },
+        Promise { answer: Some(answered("q-2")), ..promise.clone() },
+        Promise { answer: Some(Answered { rows: 4, ..answered("q-1") }), ..promise.clone() },
+        Promise { answer: Some(Answered { salt: [2; 32], ..answered("q-1") }), ..promise.clone() },
+        Promise { answer: Some(Answered { digest: [1; 32], ..answered("q-1") }), ..promise.clone() },
+        Promise { answer: Some(answered("q-1")), ..of(None) },
+    ];
+    for other in others {
+        assert_eq!(other.verify(world.log.key()), Err(ReceiptError::Promise(ORIGIN.into())), "{other:?}");
+    }
+    let text = promise.write();
+    for (changed, says) in [
+        (text.replace("promise/v2", "promise/v1"), "is not 'concordat.promise/v2'"),
+        (text.replace("q-1", "q\\n1"), "query id or number of rows"),
+        (text.replace("q-1", ""), "query id or number of rows"),
+        (text.replace("q-1", &"q".repeat(65)), "query id or number of rows"),
+        (text.replace("\"rows\": 3", "\"rows\": -3"), "not what it should be"),
+        (of(None).write().replace("promise/v1", "promise/v2"), "is not 'concordat.promise/v1'"),
+    ] {
+        let found = Promise::read(changed.as_bytes()).unwrap_err().to_string();
+        assert!(found.contains(says), "{says}: {found}");
+    }
+}
+
+#[test]
+fn a_promise_with_the_entry_of_another_answer_is_proof_of_misbehaviour() {
+    let mut world = World::new();
+    let nobody = Witnesses::none();
+    let (digest, other) = (answered("q-1").digest_text(), Answered { digest: [9; 32], ..answered("q-1") }.digest_text());
+    for (query_id, digest, is_of) in [("q-1", &digest, true), ("q-2", &digest, false), ("q-1", &other, false)] {
+        let bytes = format!("{{\"entry\":5,\"query_id\":\"{query_id}\",\"facts\":{{\"answer_digest\":\"{digest}\"}}}}").into_bytes();
+        world.leaves[4] = leaf_hash(&bytes);
+        let promise = world.promise_of(4, world.leaves[4], Some(answered("q-1")));
+        let whole = Receipt { entry: Some(bytes), promise: None, ..world.receipt(4, &world.leaves, 0) };
+        let verify = |receipt: &Receipt| Request { promise: Some(&promise), ..world.request(&nobody) }.verify(receipt);
+        match verify(&whole) {
+            Ok(verified) => assert!(is_of && verified.answer == promise.answer, "{query_id}"),
+            Err(found) => assert!(!is_of && found.to_string().contains("is of something else"), "{query_id}: {found}"),
+        }
+        // Who sees its hash alone cannot tell, and holds the log's word for who can.
+        assert_eq!(verify(&Receipt { entry: None, ..whole }).unwrap().answer, promise.answer);
+    }
+    assert!(!answered("q-1").is_of(b"no JSON"));
 }
 
 #[test]
@@ -234,12 +295,15 @@ async fn the_logs_own_receipts_verify_and_are_those_of_its_folder() {
     }
     let last = log.append(Entry::new("query.closed").field("rows", 7)).await.unwrap();
     let promise = log.promise(last).unwrap();
+    let of_answer = log.promise_answer(last, answered("q-1")).unwrap();
+    assert_eq!((of_answer.leaf_hash, &of_answer.answer), (promise.leaf_hash, &Some(answered("q-1"))));
     let mut checkpoints = log.checkpoints();
     while log.size() < last {
         tokio::time::timeout(Duration::from_secs(10), checkpoints.changed()).await.unwrap().unwrap();
     }
     let key = VerifierKey::parse(&log.verifier_key()).unwrap();
     let nobody = Witnesses::none();
+    of_answer.verify(&key).unwrap();
     let request = Request { key: &key, witnesses: &nobody, promise: Some(&promise), checkpoint: None, consistency: None, now: NOW };
     let without = log.receipt(last, false).unwrap().unwrap();
     assert_eq!((without.entry.clone(), log.leaf(last - 1).unwrap()), (None, promise.leaf_hash));

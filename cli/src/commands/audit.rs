@@ -1,6 +1,7 @@
 //! `concordat audit`: reads access logs on disk, compares what both sides say, and verifies them. For security teams. Asks nobody but for
 //! receipts, and writes nothing but proofs, erasures and archives.
 
+mod answer;
 mod archive;
 mod inert;
 mod list;

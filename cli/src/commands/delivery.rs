@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use clap::{Args, ValueEnum as _};
+use concordat_audit::Promise;
 use serde_json::Value;
 
-use crate::client::{Answer, Reading};
+use crate::client::{Answer, Matching, Reading};
 use crate::failure::{Failure, Result};
 use crate::launch::interrupted;
 use crate::out;
@@ -67,21 +68,29 @@ impl Delivery {
     /// Writes an answer as it arrives, and says on standard error what belongs beside it.
     ///
     /// # Errors
-    /// That the answer broke off or could not be written; then there is no file, and standard output says that it is not whole.
-    pub(crate) async fn deliver(&self, view: Option<&str>, reading: Reading, format: Format, progress: &Progress) -> Result<()> {
+    /// That the answer broke off, is not the promised one, or could not be written; then there is no file, and standard output says that
+    /// it is not whole.
+    pub(crate) async fn deliver(
+        &self,
+        view: Option<&str>,
+        reading: Reading,
+        promise: Option<&Promise>,
+        format: Format,
+        progress: &Progress,
+    ) -> Result<()> {
         let notes = match &self.to {
             // Cut off, the unfinished file is removed; standard output needs no such care.
             Some(path) => {
                 let sink = Sink::file(path)?;
                 let not_written = |e: Failure| e.and(format!("{} was not written", path.display()));
                 tokio::select! {
-                    done = self.write(view, reading, format, sink, progress) => done.map_err(not_written)?,
+                    done = self.write(view, reading, promise, format, sink, progress) => done.map_err(not_written)?,
                     () = interrupted() => return Err(not_written(Failure::interrupted())),
                 }
             }
             None => {
                 let not_whole = |e: Failure| e.and("what stands on standard output is not whole: do not use it");
-                let written = self.write(view, reading, format, Sink::stdout(), progress).await;
+                let written = self.write(view, reading, promise, format, Sink::stdout(), progress).await;
                 written.map_err(|e| if format == Format::Table { e } else { not_whole(e) })?
             }
         };
@@ -127,7 +136,15 @@ impl Delivery {
         Head { view, schema, summary, colour: self.colour(), arrow_file }
     }
 
-    async fn write(&self, view: Option<&str>, mut reading: Reading, format: Format, to: Sink, progress: &Progress) -> Result<Vec<String>> {
+    async fn write(
+        &self,
+        view: Option<&str>,
+        mut reading: Reading,
+        promise: Option<&Promise>,
+        format: Format,
+        to: Sink,
+        progress: &Progress,
+    ) -> Result<Vec<String>> {
         let (schema, summary, gone) = (reading.schema().clone(), reading.summary(), to.gone());
         let on_terminal = self.to.is_none() && std::io::stdout().is_terminal();
         if on_terminal && format != Format::Table {
@@ -135,12 +152,16 @@ impl Delivery {
             progress.clear();
         }
         let mut writing = Writing::start(format, &self.head(view, &schema, &summary), to)?;
+        let answer = promise.and_then(|promise| promise.answer.as_ref());
+        let mut matching = answer.map(|answer| Matching::begin(answer, &schema)).transpose()?;
         while let Some(batch) = reading.next().await? {
+            matching.iter_mut().try_for_each(|matching| matching.add(&batch))?;
             writing.write(batch)?;
             if gone.yes() {
                 return Ok(Vec::new());
             }
         }
+        matching.map_or(Ok(()), Matching::finish)?;
         progress.done();
         let notes = writing.finish(&reading.summary())?;
         Ok(if gone.yes() { Vec::new() } else { notes })

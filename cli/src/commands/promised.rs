@@ -1,4 +1,4 @@
-//! The promise that comes with an answer: the gateway's log has an entry of it, for good.
+//! The promise that comes with an answer: the gateway's log has an entry of it, for good, and of no other.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use crate::failure::{Failure, Result};
 use crate::output::Sink;
 
 /// Options of commands whose answer comes with one.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Promised {
     /// Save the log's promise of the answer's entry, for `concordat audit verify-receipt`
     #[arg(long, value_name = "FILE")]
@@ -27,16 +27,20 @@ fn log_key(text: &str) -> std::result::Result<VerifierKey, String> {
 }
 
 impl Promised {
-    /// The promise in an answer's statement, before anything of the answer is handed over. That there is none counts where one is asked
-    /// for; one that is there must be the answer's own.
+    /// The promise in an answer's statement, before anything of the answer is handed over. That there is none, or one that names no answer,
+    /// counts where one is asked for; one that is there must be the answer's own. [`crate::client::Matching`] compares the rows.
     ///
     /// # Errors
-    /// Where it is not of the answer's entry, or not by the key; where it is asked for and missing.
+    /// Where it is not of the answer's entry and query, or not by the key; where it is asked for and missing.
     pub(crate) fn check(&self, summary: &Value) -> Result<Option<Promise>> {
         if summary.get("promise").is_none() && self.receipt.is_none() && self.log_key.is_none() {
             return Ok(None);
         }
         let promise = promise(summary)?;
+        if promise.answer.is_none() && (self.receipt.is_some() || self.log_key.is_some()) {
+            return Err(Failure::new("the gateway's promise is of an entry of its log, and does not say of which answer that is")
+                .advice("the gateway is of an older version: ask its operator to renew it, or leave out --receipt and --log-key"));
+        }
         if let Some(key) = &self.log_key {
             promise.verify(key).map_err(|e| {
                 Failure::new(format!("the answer is not taken: {e}"))
@@ -65,10 +69,11 @@ mod tests {
 
     fn summary() -> Value {
         let promise = json!({
-            "version": "concordat.promise/v1", "origin": "concordat/gateway", "index": 6, "leaf_hash": "A".repeat(43) + "=",
+            "version": "concordat.promise/v2", "origin": "concordat/gateway", "index": 6, "leaf_hash": "A".repeat(43) + "=",
+            "answer": { "query_id": "q", "rows": 0, "salt": "A".repeat(43) + "=", "digest": "A".repeat(43) + "=" },
             "time": "2027-04-01T10:00:00.000Z", "signature": "A".repeat(86) + "==",
         });
-        json!({ "log_entry": 7, "promise": promise })
+        json!({ "log_entry": 7, "query_id": "q", "promise": promise })
     }
 
     #[test]
@@ -85,7 +90,14 @@ mod tests {
         saves.keep(promise.clone()).unwrap();
         assert_eq!(Promise::read(&std::fs::read(&path).unwrap()).unwrap(), promise.unwrap());
         assert!(verifies.check(&summary()).unwrap_err().message.contains("not one that the log 'PeterNeumann' signed"));
-        let moved = json!({ "log_entry": 8, "promise": summary()["promise"] });
+        let moved = json!({ "log_entry": 8, "query_id": "q", "promise": summary()["promise"] });
         assert!(nothing.check(&moved).is_err(), "one of another entry is refused by everybody");
+        let mut of_entry = summary();
+        of_entry["promise"].as_object_mut().unwrap().remove("answer");
+        of_entry["promise"]["version"] = json!("concordat.promise/v1");
+        assert!(nothing.check(&of_entry).unwrap().is_some(), "an older gateway's says nothing of the answer");
+        for asks in [&saves, &verifies] {
+            assert!(asks.check(&of_entry).unwrap_err().message.contains("does not say of which answer"));
+        }
     }
 }

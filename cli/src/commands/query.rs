@@ -125,7 +125,7 @@ pub(crate) async fn run(query: Query) -> Result<()> {
     let client = query.target.connect().await?.at_least(&query.at_least).cells(query.cells);
     let reading = client.ask(&sql, &parameters, progress.clone()).await?;
     let promise = query.promised.check(&reading.summary())?;
-    query.delivery.deliver(question.view.as_deref(), reading, format, &progress).await?;
+    query.delivery.deliver(question.view.as_deref(), reading, promise.as_ref(), format, &progress).await?;
     query.promised.keep(promise)
 }
 

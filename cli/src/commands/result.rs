@@ -56,6 +56,6 @@ pub(crate) async fn run(result: Detached) -> Result<()> {
     let progress = result.delivery.watch();
     let reading = client.pick_up(&result.id, progress.clone()).await?;
     let promise = result.promised.check(&reading.summary())?;
-    result.delivery.deliver(None, reading, format, &progress).await?;
+    result.delivery.deliver(None, reading, promise.as_ref(), format, &progress).await?;
     result.promised.keep(promise)
 }

@@ -17,6 +17,7 @@ use arrow::array::{Array as _, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use concordat_policy::decision::Rule;
 use concordat_policy::{Code, Decision, Refusal};
+use concordat_proto::answer::AnswerDigest;
 use concordat_proto::status::{CELLS, STATUS_OF};
 
 use crate::plan::Plan;
@@ -44,9 +45,12 @@ impl Cells {
     /// The answer's columns as the caller asks for them.
     ///
     /// # Errors
-    /// [`Code::Invalid`] where a status would have the name of another column.
+    /// [`Code::Invalid`] where a status would have the name of another column, or a column is of a type that no answer has.
     pub(crate) fn schema(self, plan: &Plan) -> Result<SchemaRef, Refusal> {
         let answer = plan.answer_schema();
+        AnswerDigest::of(&answer).map_err(|e| {
+            Refusal::new(Code::Invalid, e.to_string()).advice("ask for its parts, each as a column of its own, or CAST it to text")
+        })?;
         if self.0 { with_status(&answer, plan.values()) } else { Ok(answer) }
     }
 }

@@ -232,12 +232,14 @@ fn as_announced(mut answer: Answer, schema: &SchemaRef) -> Result<Answer, Refusa
     Ok(answer)
 }
 
-/// The summary of several answers: what they share, and each beside it.
+/// The summary of several answers: what they share, and each beside it. A promise is of one of them, and stands there: the answers follow
+/// each other, and each promise says how many rows its own has.
 fn of_several(summaries: Vec<Value>) -> Value {
     let mut whole = summaries.first().cloned().unwrap_or_default();
     if let Some(object) = whole.as_object_mut() {
         let withheld: Vec<Value> = summaries.iter().filter_map(|s| s.get("withheld")?.as_array()).flatten().cloned().collect();
         object.insert("withheld".into(), withheld.into());
+        object.remove("promise");
         object.insert("answers".into(), json!(summaries));
     }
     whole

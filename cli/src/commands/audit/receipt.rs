@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use concordat_audit::Promise;
 use concordat_audit::note::{MAX_NOTE, VerifierKey};
 use concordat_audit::quorum::Witnesses;
 use concordat_audit::receipt::{Consistency, MAX_PROMISE, MAX_RECEIPT, Receipt, ReceiptError, Request, Verified};
+use concordat_audit::{Answered, Promise};
 use serde_json::json;
 
 use super::super::Output;
 use super::super::target::Target;
+use super::answer;
 use super::inert::{self, inert};
 use super::verify::key;
 use crate::failure::{Failure, Result};
@@ -51,11 +52,13 @@ pub(crate) struct Fetch {
 Examples:
   concordat audit verify-receipt query.receipt --log-key 'concordat/gateway+…' --witness 'dfe+…' --witness 'dwp+…' --quorum 2
   concordat audit verify-receipt query.receipt --log-key 'concordat/gateway+…' --promise query.promise
-  concordat audit verify-receipt query.promise --log-key 'concordat/gateway+…'
+  concordat audit verify-receipt query.promise --log-key 'concordat/gateway+…' --answer answer.arrow
 
 Needs no service and no network, now or in years: only keys, which must come from elsewhere than the file. A promise (`concordat query
 --receipt`) is the log's signed word that an entry is in it for good; a receipt under a checkpoint that covers the entry shows that it
-was kept. Where the checkpoint has another entry in that place, both files are proof of misbehaviour.")]
+was kept. Where the checkpoint has another entry in that place, both files are proof of misbehaviour. A promise names the answer that it
+came with by a digest, which --answer works out again from a file in Arrow or Parquet; where an auditor's receipt holds the entry itself,
+that must be of the same answer.")]
 pub(crate) struct VerifyReceipt {
     /// A receipt, or a promise alone
     #[arg(value_name = "FILE")]
@@ -72,6 +75,9 @@ pub(crate) struct VerifyReceipt {
     /// The promise that came with the answer: the receipt must keep it
     #[arg(long, value_name = "FILE")]
     promise: Option<PathBuf>,
+    /// The answer that the promise came with, as Arrow or Parquet: its digest must be the promised one
+    #[arg(long, value_name = "FILE")]
+    answer: Option<PathBuf>,
     /// Another signed checkpoint, from a witness for example: it must be of the same history
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
@@ -132,26 +138,54 @@ enum Told<'a> {
     Receipt(Verified, Option<Vec<u8>>),
 }
 
-fn told(command: &VerifyReceipt, verified: std::result::Result<Told<'_>, ReceiptError>) -> Result<()> {
-    if command.output == Output::Json {
-        out::result(&(inert::json(&to_json(verified.as_ref())) + "\n"))?;
-    }
-    match verified {
-        Ok(told) if command.output == Output::Table => out::result(&words(&told)),
-        Ok(_) => Ok(()),
-        Err(e) => Err(Failure::new(format!("{} does not verify: {}", command.file.display(), inert(&e.to_string())))
-            .advice("the log's key must be the one that its owner published; ask who gave you the file for the original")),
+impl Told<'_> {
+    /// Which answer the log promised an entry of.
+    fn answer(&self) -> Option<&Answered> {
+        match self {
+            Self::Promise(promise) => promise.answer.as_ref(),
+            Self::Receipt(verified, _) => verified.answer.as_ref(),
+        }
     }
 }
 
-fn words(told: &Told<'_>) -> String {
-    match told {
+fn told(command: &VerifyReceipt, verified: std::result::Result<Told<'_>, ReceiptError>) -> Result<()> {
+    let compared = match (&verified, &command.answer) {
+        (Ok(told), Some(path)) => compared(path, told).map(|()| true),
+        _ => Ok(false),
+    };
+    if command.output == Output::Json {
+        let json = match (&verified, &compared) {
+            (Ok(_), Err(failure)) => json!({ "verified": false, "misbehaviour": false, "what": failure.message }),
+            (verified, compared) => to_json(verified.as_ref(), matches!(compared, Ok(true))),
+        };
+        out::result(&(inert::json(&json) + "\n"))?;
+    }
+    let told = verified.map_err(|e| {
+        Failure::new(format!("{} does not verify: {}", command.file.display(), inert(&e.to_string())))
+            .advice("the log's key must be the one that its owner published; ask who gave you the file for the original")
+    })?;
+    let compared = compared?;
+    if command.output == Output::Table { out::result(&words(&told, compared)) } else { Ok(()) }
+}
+
+/// Compares an answer with what the log promised.
+fn compared(path: &Path, told: &Told<'_>) -> Result<()> {
+    let none = || {
+        Failure::usage("nothing here says which answer the entry is of")
+            .advice("name the promise that came with the answer, with --promise or instead of the receipt")
+    };
+    answer::compare(path, told.answer().ok_or_else(none)?)
+}
+
+fn words(told: &Told<'_>, compared: bool) -> String {
+    let mut text = match told {
         Told::Promise(Promise { origin, index, time, .. }) => format!(
             "{origin}: promised entry {} at {time}\nwhether it was kept a receipt shows: `concordat audit receipt`, then --promise\n",
-            index.saturating_add(1),
+            out::thousands(index.saturating_add(1))
         ),
         Told::Receipt(verified, entry) => {
-            let Verified { origin, number, size, promised, cosigned } = verified;
+            let Verified { origin, number, size, promised, cosigned, .. } = verified;
+            let number = out::thousands(*number);
             let mut text =
                 format!("{origin}: entry {number} is in the log, under a signed checkpoint of {} entries\n", out::thousands(*size));
             match promised {
@@ -171,29 +205,49 @@ fn words(told: &Told<'_>) -> String {
             }
             text
         }
+    };
+    if let Some(Answered { query_id, rows, .. }) = told.answer() {
+        let rows = out::thousands(*rows);
+        text.push_str(&format!("it was promised as the entry of the answer to query {query_id}, of {rows} rows\n"));
+        match told {
+            Told::Receipt(_, Some(_)) => text.push_str("the entry is of that answer\n"),
+            _ => text.push_str("whether the entry is of that answer shows a receipt that holds it, as auditors have\n"),
+        }
     }
+    match (compared, told.answer()) {
+        (true, _) => text.push_str("the answer is the promised one\n"),
+        (false, Some(answer)) => text.push_str(&format!("its digest is {}: --answer FILE compares it\n", answer.digest_text())),
+        (false, None) => text.push_str("no answer is named\n"),
+    }
+    text
 }
 
-/// `{"verified": true, "origin", "entry", "promised", "entries", "cosigned": [{"witness", "time"}], "text"}`, or `{"verified": false,
-/// "misbehaviour", "what"}`.
-fn to_json(verified: std::result::Result<&Told<'_>, &ReceiptError>) -> serde_json::Value {
+/// `{"verified": true, "origin", "entry", "promised", "entries", "cosigned": [{"witness", "time"}], "answer", "text"}` with `answer`
+/// `{"query_id", "rows", "digest", "compared"}` where one is promised, or `{"verified": false, "misbehaviour", "what"}`.
+fn to_json(verified: std::result::Result<&Told<'_>, &ReceiptError>, compared: bool) -> serde_json::Value {
+    let answer = |told: &Told<'_>| {
+        let of = |a: &Answered| json!({ "query_id": a.query_id, "rows": a.rows, "digest": a.digest_text(), "compared": compared });
+        told.answer().map(of)
+    };
     match verified {
-        Ok(Told::Promise(promise)) => json!({
+        Ok(told @ Told::Promise(promise)) => json!({
             "verified": true,
             "origin": promise.origin,
             "entry": promise.index.saturating_add(1),
             "promised": promise.time,
             "entries": null,
             "cosigned": [],
+            "answer": answer(told),
             "text": null,
         }),
-        Ok(Told::Receipt(verified, entry)) => json!({
+        Ok(told @ Told::Receipt(verified, entry)) => json!({
             "verified": true,
             "origin": verified.origin,
             "entry": verified.number,
             "promised": verified.promised,
             "entries": verified.size,
             "cosigned": verified.cosigned.iter().map(|(name, time)| json!({ "witness": name, "time": time })).collect::<Vec<_>>(),
+            "answer": answer(told),
             "text": entry.as_deref().map(String::from_utf8_lossy),
         }),
         Err(e) => json!({ "verified": false, "misbehaviour": matches!(e, ReceiptError::Misbehaviour(_)), "what": e.to_string() }),
@@ -224,12 +278,26 @@ mod tests {
 
     #[test]
     fn people_read_what_is_proven_and_what_is_not() {
-        let verified = Verified { origin: "o".into(), number: 5, size: 1_200, promised: Some("then".into()), cosigned: Vec::new() };
-        let text = words(&Told::Receipt(verified.clone(), None));
+        let answer = Answered { query_id: "q-1".into(), rows: 1_300, salt: [1; 32], digest: [0; 32] };
+        let verified = Verified {
+            origin: "o".into(),
+            number: 5,
+            size: 1_200,
+            promised: Some("then".into()),
+            answer: Some(answer.clone()),
+            cosigned: Vec::new(),
+        };
+        let text = words(&Told::Receipt(verified.clone(), None), false);
+        assert!(text.contains("answer to query q-1, of 1,300 rows") && text.contains("shows a receipt that holds it"), "{text}");
+        assert!(text.contains(&format!("digest is {}", answer.digest_text())), "{text}");
+        let text = words(&Told::Receipt(verified.clone(), Some(b"{}".to_vec())), true);
+        assert!(text.contains("the entry is of that answer") && text.contains("the answer is the promised one"), "{text}");
+        let verified = Verified { answer: None, ..verified };
+        let text = words(&Told::Receipt(verified.clone(), None), false);
         assert!(text.contains("entry 5") && text.contains("1,200 entries") && text.contains("of then was kept"), "{text}");
         assert!(text.contains("no witnesses were asked for") && text.contains("and not the entry"), "{text}");
         let cosigned = vec![("dfe".to_owned(), 1), ("dwp".to_owned(), 2)];
-        let text = words(&Told::Receipt(Verified { promised: None, cosigned, ..verified }, Some(b"{\"a\":\"\x1b\"}".to_vec())));
+        let text = words(&Told::Receipt(Verified { promised: None, cosigned, ..verified }, Some(b"{\"a\":\"\x1b\"}".to_vec())), false);
         assert!(text.contains("cosigned by 2: dfe, dwp") && text.contains("no promise") && text.contains("{\"a\""), "{text}");
         assert!(!text.contains('\x1b'), "an entry may hold an attacker's text");
     }
@@ -237,7 +305,7 @@ mod tests {
     #[test]
     fn programs_read_whether_it_is_misbehaviour() {
         for (error, misbehaviour) in [(ReceiptError::Entry, false), (ReceiptError::Misbehaviour("two histories".into()), true)] {
-            let json = to_json(Err(&error));
+            let json = to_json(Err(&error), false);
             assert_eq!((&json["verified"], &json["misbehaviour"]), (&json!(false), &json!(misbehaviour)));
         }
     }

@@ -5,6 +5,7 @@ use clap::Args;
 use super::statement::statement;
 use crate::client::{Stage, Watch as _};
 use crate::commands::delivery::Delivery;
+use crate::commands::promised::Promised;
 use crate::commands::query::view_name;
 use crate::commands::target::Target;
 use crate::failure::Result;
@@ -57,6 +58,7 @@ impl Report {
             return out::result(&format!("{sql}\n"));
         }
         let reading = client.ask(&sql, &Parameters::parse::<&str>(&[])?, progress.clone()).await?;
-        self.delivery.deliver(None, reading, format, &progress).await
+        let promise = Promised::default().check(&reading.summary())?;
+        self.delivery.deliver(None, reading, promise.as_ref(), format, &progress).await
     }
 }
