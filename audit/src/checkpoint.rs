@@ -103,7 +103,7 @@ impl SignedCheckpoint {
 }
 
 /// A log's name is a key's, and never the first line of what a witness signs.
-fn is_origin(name: &str) -> bool {
+pub(crate) fn is_origin(name: &str) -> bool {
     is_name(name) && !name.starts_with("cosignature/")
 }
 

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::cosigned::Gathered;
 use crate::disk::Disk;
 use crate::key::LogKey;
 use crate::recover::CHECKPOINT;
@@ -55,7 +56,8 @@ pub(crate) struct Shared {
     pub(crate) health: Health,
     /// The latest checkpoint. Only changed under [`Shared::publishing`].
     checkpoint: watch::Sender<Arc<str>>,
-    publishing: Mutex<()>,
+    /// Whoever publishes holds it; within are the cosignatures that came lately.
+    publishing: Mutex<Gathered>,
     /// Held as long as anybody may write.
     _lock: File,
 }
@@ -109,7 +111,7 @@ impl Shared {
             published: Mutex::new((size, Instant::now())),
             health: Health::default(),
             checkpoint: watch::Sender::new(checkpoint.into()),
-            publishing: Mutex::new(()),
+            publishing: Mutex::default(),
             _lock: lock,
         })
     }
@@ -183,9 +185,9 @@ impl Shared {
     }
 
     /// Publishes what `change` makes of the latest checkpoint: files, and the same checkpoint with more signatures.
-    pub(crate) fn replace(&self, change: impl FnOnce(&str) -> io::Result<Change>) -> io::Result<()> {
-        let _publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut files, text) = change(&Arc::clone(&self.checkpoint.borrow()))?;
+    pub(crate) fn replace(&self, change: impl FnOnce(&str, &mut Gathered) -> io::Result<Change>) -> io::Result<()> {
+        let mut gathered = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut files, text) = change(&Arc::clone(&self.checkpoint.borrow()), &mut gathered)?;
         files.extend(text.clone().map(|text| (CHECKPOINT.to_owned(), text.into_bytes())));
         self.disk.publish(&files)?;
         if let Some(text) = text {

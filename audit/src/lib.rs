@@ -24,7 +24,7 @@
 //! | name | what |
 //! |---|---|
 //! | `checkpoint` | the latest signed checkpoint: origin, number of entries, root |
-//! | `checkpoint.cosigned` | the latest one that witnesses have signed |
+//! | `checkpoint.cosigned` | the latest one that enough witnesses have signed; before there is one, the best |
 //! | `tile/<level>/<index>` | Merkle tiles of height 8; `….p/<width>` while not full. A narrower one may be gone where a wider is there |
 //! | `tile/entries/<index>` | the entries, each after its length in two big-endian bytes |
 //! | `tail` | the entries after the last full bundle, or some before: one a line, durable, the last ones under no checkpoint yet |

@@ -1,5 +1,6 @@
 //! The handle to a log.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -218,16 +219,17 @@ impl Log {
     }
 
     /// Adds cosignature lines, which the caller has verified, to `checkpoint`: one of this log's, cosigned or not. It becomes the
-    /// `checkpoint.cosigned` of the folder unless that is newer, and where it is the latest, `checkpoint` has them too. Blocks.
+    /// `checkpoint.cosigned` of the folder unless the one there is better: one that witnesses whose names are `enough` have cosigned gives
+    /// way to a newer such one only. Where it is the latest, `checkpoint` has the lines too. Blocks.
     ///
     /// # Errors
     /// [`LogError::Asked`] for another log's checkpoint or lines of another form; [`LogError::Write`].
-    pub fn add_cosignatures(&self, checkpoint: &str, lines: &str) -> Result<(), LogError> {
-        let signed = self.shared.key.read(checkpoint).ok_or_else(|| asked("the checkpoint is not one of this log's".into()))?;
-        if signed.size > self.shared.size() || !cosigned::are_signatures(lines) {
-            return Err(asked("cosignatures are lines of a signed note, on a checkpoint that the log has published".into()));
-        }
-        cosigned::add(&self.shared, &Cosigned { signed, checkpoint, lines }).map_err(|e| LogError::Write(Arc::new(e)))
+    pub fn add_cosignatures(&self, checkpoint: &str, lines: &str, enough: impl Fn(&BTreeSet<&str>) -> bool) -> Result<(), LogError> {
+        let signed = self.shared.key.open_checkpoint(checkpoint).ok_or_else(|| asked("the checkpoint is not one of this log's".into()))?;
+        let lines = cosigned::signatures(&self.shared.key, lines).filter(|_| signed.checkpoint().size <= self.shared.size());
+        let form = || asked("cosignatures are lines of a signed note, on a checkpoint that the log has published".into());
+        let new = Cosigned { signed, lines: lines.ok_or_else(form)?, enough: &enough };
+        cosigned::add(&self.shared, new).map_err(|e| LogError::Write(Arc::new(e)))
     }
 
     fn covered(&self, size: u64) -> Result<(), LogError> {

@@ -156,6 +156,12 @@ impl Signature {
     pub fn name(&self) -> &str {
         &self.name
     }
+
+    /// Whether it names `key`.
+    #[must_use]
+    pub fn is_of(&self, key: &VerifierKey) -> bool {
+        self.name == key.name && self.id == key.id
+    }
 }
 
 /// The line, with its newline.
@@ -217,13 +223,26 @@ impl Note {
         self.signatures.push(signature);
     }
 
+    /// Adds a line in the place of those of the same key, so that there is one.
+    pub(crate) fn put(&mut self, signature: Signature) {
+        let of_another = |line: &Signature| line.name != signature.name || line.id != signature.id;
+        match self.signatures.iter().position(|line| !of_another(line)) {
+            Some(at) => {
+                let rest = self.signatures.split_off(at);
+                self.signatures.push(signature.clone());
+                self.signatures.extend(rest.into_iter().filter(of_another));
+            }
+            None => self.signatures.push(signature),
+        }
+    }
+
     /// The signature of `key`, the latest where there are several; `None` where there is none.
     ///
     /// # Errors
     /// [`NoteError::Signature`]: a line names the key and is not of it.
     pub fn signed_by(&self, key: &VerifierKey) -> Result<Option<Signed>, NoteError> {
         let mut latest: Option<Signed> = None;
-        for line in self.signatures.iter().filter(|line| line.name == key.name && line.id == key.id) {
+        for line in self.signatures.iter().filter(|line| line.is_of(key)) {
             let signed = key.opens(&self.text, &line.bytes).ok_or_else(|| NoteError::Signature(key.name.clone()))?;
             latest = Some(latest.map_or(signed, |latest| Signed { time: latest.time.max(signed.time) }));
         }

@@ -4,8 +4,9 @@
 use std::fs;
 use std::io;
 
+use crate::checkpoint::Checkpoint;
 use crate::disk::Disk;
-use crate::key::{LogKey, Signed};
+use crate::key::LogKey;
 use crate::tail::{TAIL, Tail};
 use crate::tile::{Tiles, agreeing, damaged};
 use crate::tree::{Edge, Hashes as _, WIDTH, leaf_hash, levels, partial, tiles};
@@ -38,7 +39,7 @@ pub(crate) fn recover(disk: &Disk, key: &LogKey) -> io::Result<Recovered> {
         }
         read => read?,
     };
-    let Some(Signed { size, root }) = key.read(&checkpoint) else {
+    let Some(Checkpoint { size, root, .. }) = key.read(&checkpoint) else {
         return Err(damaged("the checkpoint is not what this log's key signed: it was cut or changed".into()));
     };
     let full = size - size % WIDTH;

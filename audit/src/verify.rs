@@ -1,6 +1,6 @@
 //! Verification of a log's folder, offline: nothing is taken on trust but the keys that the caller brings.
 //!
-//! It shares no code with the log that writes: what is hashed, and how, stands in [`crate::proof`]. One thread reads and hashes, another
+//! It shares no code with the log that writes, but for the form of signed notes: what is hashed, and how, stands in [`crate::proof`]. One thread reads and hashes, another
 //! reads what entries say; memory stays bounded by a few bundles and one tile of each level.
 //!
 //! Checked are: the checkpoint's signature and its witnesses, every entry against its tile, every tile against the level below, the root,

@@ -16,6 +16,7 @@ mod node;
 mod outside;
 mod tally;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -140,8 +141,13 @@ impl Gateway {
     async fn keep(&self, tally: &mut Tally, given: Vec<Given>) {
         let Some(checkpoint) = given.first().map(|first| Arc::clone(&first.published.text)) else { return };
         let lines: String = given.iter().map(|one| one.line.as_str()).collect();
-        let log = self.log.clone();
-        match tokio::task::spawn_blocking(move || log.add_cosignatures(&checkpoint, &lines)).await {
+        let (log, quorum) = (self.log.clone(), self.witnessed.quorum().clone());
+        let outside: BTreeSet<String> = self.witnesses.outside.iter().map(|outside| outside.key.name().to_owned()).collect();
+        let enough = move |by: &BTreeSet<&str>| {
+            let departments = quorum.departments().filter(|department| by.contains(witness_of(department).as_str())).cloned().collect();
+            quorum.is_met(&departments, by.iter().filter(|name| outside.contains(**name)).count())
+        };
+        match tokio::task::spawn_blocking(move || log.add_cosignatures(&checkpoint, &lines, enough)).await {
             Ok(Ok(())) => {}
             Ok(Err(e)) => return tracing::error!(cause = %e, source = ?std::error::Error::source(&e), "cosignatures cannot be kept"),
             Err(e) => return tracing::error!(cause = %e, "cosignatures cannot be kept"),

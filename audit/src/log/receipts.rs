@@ -13,7 +13,7 @@ use crate::tile::Tiles;
 use crate::tree::{Hash, Hashes as _};
 
 impl Log {
-    /// The latest checkpoint that has cosignatures, if there is one. Blocks.
+    /// The latest checkpoint that enough witnesses have signed, or the best, if there is one. Blocks.
     #[must_use]
     pub fn cosigned(&self) -> Option<String> {
         let kept = fs::read_to_string(self.shared.disk.path(COSIGNED)).ok()?;

@@ -198,6 +198,16 @@ async fn a_reader_beside_the_writer_misses_nothing() {
     assert_eq!(crate::read(folder.path(), 5_000).unwrap().count(), 0);
 }
 
+/// Lines as witnesses write them; the log takes its caller's word for them.
+fn lines(names: &str) -> String {
+    names.split_whitespace().map(|name| format!("— {name} AAAAAAA=\n")).collect()
+}
+
+/// Two are enough.
+fn two(by: &std::collections::BTreeSet<&str>) -> bool {
+    by.len() >= 2
+}
+
 #[tokio::test]
 async fn cosignatures_are_kept_though_the_log_goes_on() {
     let folder = tempfile::tempdir().unwrap();
@@ -206,23 +216,72 @@ async fn cosignatures_are_kept_though_the_log_goes_on() {
     until_covered(&log, 3).await;
     let (first, mut told) = (log.checkpoint(), log.checkpoints());
     told.mark_unchanged();
-    log.add_cosignatures(&first, "— witness.example AAAA\n").unwrap();
-    log.add_cosignatures(&first, "— witness.example AAAA\n— other.example BBBB\n").unwrap();
-    let both = format!("{first}— witness.example AAAA\n— other.example BBBB\n");
+    log.add_cosignatures(&first, &lines("witness"), two).unwrap();
+    log.add_cosignatures(&first, &lines("witness other"), two).unwrap();
+    let both = format!("{first}{}", lines("witness other"));
     assert_eq!((&*log.checkpoint(), told.has_changed().unwrap()), (both.as_str(), false));
     append(&log, 1).await;
     until_covered(&log, 4).await;
     let file = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
     assert_eq!((file("checkpoint.cosigned"), file("checkpoint")), (both.clone(), log.checkpoint().to_string()));
-    log.add_cosignatures(&first, "— third.example CCCC\n").unwrap();
-    assert_eq!(file("checkpoint.cosigned"), format!("{both}— third.example CCCC\n"));
+    log.add_cosignatures(&first, &lines("third"), two).unwrap();
+    assert_eq!(file("checkpoint.cosigned"), format!("{both}{}", lines("third")));
     assert_eq!(file("checkpoint"), *log.checkpoint(), "the newer one has none");
-    for lines in ["", "\n", "witness AAAA\n", "— witness AAAA", "— witness AAAA\n\n", "— a b c\n", "— a \tb\n"] {
-        assert!(matches!(log.add_cosignatures(&first, lines), Err(LogError::Asked(_))), "{lines:?}");
+    let own = first.lines().last().map(|line| format!("{line}\n")).unwrap();
+    for bad in ["", "\n", "witness AAAAAAA=", "— w AAAA\n", "— w AAAAAAA=", "— w AAAAAAA=\n\n", "— a b c\n", "— a \tAAAAAAA=\n", &own]
+    {
+        assert!(matches!(log.add_cosignatures(&first, bad, two), Err(LogError::Asked(_))), "{bad:?}");
     }
-    assert!(log.add_cosignatures(&first.replacen('3', "2", 1), "— a b\n").is_err());
+    assert!(log.add_cosignatures(&first.replacen('3', "2", 1), &lines("a"), two).is_err());
     close(log, folder.path());
     assert_eq!(open(folder.path()).size(), 4);
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_fewer_have_seen_replaces_none_that_enough_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let mut checkpoints = Vec::new();
+    for count in 1..=4 {
+        append(&log, 1).await;
+        until_covered(&log, count).await;
+        checkpoints.push(log.checkpoint());
+    }
+    let kept = || {
+        let text = std::fs::read_to_string(folder.path().join("checkpoint.cosigned")).unwrap();
+        let names = text.lines().skip(5).map(|line| line.split(' ').nth(1).unwrap().to_owned()).collect::<Vec<_>>().join(" ");
+        (text.lines().nth(1).unwrap().parse::<u64>().unwrap(), names)
+    };
+    // What comes, of which checkpoint, and what is kept then.
+    for (size, names, expected) in [
+        (2, "a", (2, "a")),
+        (3, "b", (3, "b")),
+        // Late, and more than the newer one has: the first line was not forgotten.
+        (2, "b", (2, "a b")),
+        (3, "a", (3, "b a")),
+        (4, "a", (3, "b a")),
+        (1, "a b c", (3, "b a")),
+        (3, "c", (3, "b a c")),
+        // Fewer than before, and enough.
+        (4, "c", (4, "a c")),
+        // One line for each key.
+        (4, "a a c", (4, "a c")),
+    ] {
+        log.add_cosignatures(&checkpoints[size - 1], &lines(names), two).unwrap();
+        assert_eq!(kept(), (expected.0, expected.1.to_owned()), "{names} of {size}");
+    }
+    // A line that is made anew, later, stands in the place of the earlier one.
+    log.add_cosignatures(&checkpoints[3], "— a AAAAAAE=\n", two).unwrap();
+    let text = std::fs::read_to_string(folder.path().join("checkpoint.cosigned")).unwrap();
+    assert!(text.contains("— a AAAAAAE=") && !text.contains("— a AAAAAAA="), "{text}");
+    assert_eq!(kept(), (4, "a c".to_owned()));
+    // After a restart, what is kept counts as before.
+    close(log, folder.path());
+    let log = open(folder.path());
+    append(&log, 1).await;
+    until_covered(&log, 5).await;
+    log.add_cosignatures(&log.checkpoint(), &lines("a"), two).unwrap();
+    assert_eq!(kept(), (4, "a c".to_owned()));
 }
 
 #[tokio::test]
@@ -238,7 +297,7 @@ async fn a_checkpoint_was_published_before_anybody_is_told() {
     let now = Instant::now();
     let (size, published) = log.published();
     assert!(size == 2 && opened < published && published <= now);
-    log.add_cosignatures(&log.checkpoint(), "— witness.example AAAA\n").unwrap();
+    log.add_cosignatures(&log.checkpoint(), &lines("witness"), two).unwrap();
     assert_eq!(log.published(), (2, published), "more signatures are no other checkpoint");
 }
 

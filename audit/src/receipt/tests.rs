@@ -316,7 +316,7 @@ async fn the_logs_own_receipts_verify_and_are_those_of_its_folder() {
     assert!(log.receipt(last + 1, false).is_err() && log.leaf(last).is_err() && crate::inclusion(folder.path(), last).is_err());
     // The checkpoint that witnesses have signed counts before a newer one without cosignatures.
     let cosigned = log.checkpoint();
-    log.add_cosignatures(&cosigned, "— witness.example AAAAAAAA\n").unwrap();
+    log.add_cosignatures(&cosigned, "— witness.example AAAAAAAA\n", |by| !by.is_empty()).unwrap();
     let next = log.append(Entry::new("query.opened")).await.unwrap();
     while log.size() < next {
         tokio::time::timeout(Duration::from_secs(10), checkpoints.changed()).await.unwrap().unwrap();

@@ -50,8 +50,13 @@ impl Quorum {
         self.departments.len().saturating_add(if self.stated.is_some() { self.outside } else { 0 })
     }
 
+    /// The departments whose witnesses count.
+    pub(crate) fn departments(&self) -> impl Iterator<Item = &Name> {
+        self.departments.iter()
+    }
+
     /// Whether these departments and so many witnesses outside are enough. Outside witnesses replace no department in a majority.
-    pub(super) fn is_met(&self, by: &BTreeSet<Name>, outside: usize) -> bool {
+    pub(crate) fn is_met(&self, by: &BTreeSet<Name>, outside: usize) -> bool {
         let departments = by.intersection(&self.departments).count();
         let outside = if self.stated.is_some() { outside.min(self.outside) } else { 0 };
         departments.saturating_add(outside) >= self.needed()
