@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use self::file::File;
 pub use self::rows::{Condition, Test};
 pub(crate) use self::terms::in_words;
-pub use self::terms::{ConsentAge, Limits, MaxUnwitnessed, WithdrawalReach};
+pub use self::terms::{ConsentAge, Limits, MaxUnwitnessed, Term, WithdrawalReach};
 use crate::coded::Coded;
 use crate::column::{ColumnRule, LINKED, SUBJECT, Use};
 pub use crate::fingerprint::{Fingerprint, hex};
@@ -389,10 +389,10 @@ mod tests {
             ("id = \"one\"", "id = \"Öne\"", 1, "a name is"),
             ("id = \"one\"", "id = \"one\"\nsurprise = 1", 2, "unknown field"),
             ("id = \"one\"", "id = \"one\"\nwithdrawals = \"every_department\"", 2, "expected `own_department` or `all_parties`"),
-            ("id = \"one\"", "id = \"one\"\nwithdrawals = \"all_parties\"\nmax_consent_age = \"2d\"", 3, "an age is 1 second"),
+            ("id = \"one\"", "id = \"one\"\nwithdrawals = \"all_parties\"\nmax_consent_age = \"2d\"", 3, "a term is 1 second"),
             ("id = \"one\"", "id = \"one\"\nmax_consent_age = \"5m\"", 2, "says nothing unless withdrawals reach"),
-            ("id = \"one\"", "id = \"one\"\nmax_unwitnessed = \"0s\"", 2, "max_unwitnessed is 1 second"),
-            ("id = \"one\"", "id = \"one\"\nmax_unwitnessed = \"25h\"", 2, "max_unwitnessed is 1 second"),
+            ("id = \"one\"", "id = \"one\"\nmax_unwitnessed = \"0s\"", 2, "a term is 1 second"),
+            ("id = \"one\"", "id = \"one\"\nmax_unwitnessed = \"25h\"", 2, "a term is 1 second"),
             ("id = \"one\"", "id = \"one\"\nmax_unwitnessed = 4", 2, "invalid type"),
             ("id = \"one\"", "id = \"one\"\nlimits = { releases_per_day = 0 }", 2, "a limit of 0"),
             (

@@ -43,55 +43,24 @@ impl fmt::Display for WithdrawalReach {
     }
 }
 
-/// How old what a party recorded may be where a query does not read its data: 1 second to 24 hours, written `90s`, `15m` or `2h`.
+/// How old what a party recorded may be where a query does not read its data; 15 minutes where the agreement says nothing.
+pub type ConsentAge = Term<{ 15 * 60 }>;
+
+/// For how long the gateway's log may have entries that too few witnesses have seen while something is released; 4 hours where the
+/// agreement says nothing.
+pub type MaxUnwitnessed = Term<{ 4 * 3600 }>;
+
+/// A time that an agreement states: 1 second to 24 hours, written `90s`, `15m` or `2h`; so many seconds where it says nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ConsentAge(Duration);
+pub struct Term<const DEFAULT: u64>(Duration);
 
-impl Default for ConsentAge {
+impl<const DEFAULT: u64> Default for Term<DEFAULT> {
     fn default() -> Self {
-        Self(Duration::from_secs(15 * 60))
+        Self(Duration::from_secs(DEFAULT))
     }
 }
 
-impl ConsentAge {
-    /// The age that is written so.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        parse(text).map(Self)
-    }
-
-    /// The same as a time.
-    #[must_use]
-    pub fn duration(self) -> Duration {
-        self.0
-    }
-}
-
-impl fmt::Display for ConsentAge {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&in_words(self.0))
-    }
-}
-
-impl<'de> Deserialize<'de> for ConsentAge {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Self::parse(&text).ok_or_else(|| D::Error::custom("an age is 1 second to 24 hours, written \"90s\", \"15m\" or \"2h\""))
-    }
-}
-
-/// For how long the gateway's log may have entries that too few witnesses have seen while something is released: as [`ConsentAge`] is
-/// written, 4 hours where the agreement says nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct MaxUnwitnessed(Duration);
-
-impl Default for MaxUnwitnessed {
-    fn default() -> Self {
-        Self(Duration::from_secs(4 * 3600))
-    }
-}
-
-impl MaxUnwitnessed {
+impl<const DEFAULT: u64> Term<DEFAULT> {
     /// The time that is written so.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -105,16 +74,16 @@ impl MaxUnwitnessed {
     }
 }
 
-impl fmt::Display for MaxUnwitnessed {
+impl<const DEFAULT: u64> fmt::Display for Term<DEFAULT> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&in_words(self.0))
     }
 }
 
-impl<'de> Deserialize<'de> for MaxUnwitnessed {
+impl<'de, const DEFAULT: u64> Deserialize<'de> for Term<DEFAULT> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Self::parse(&text).ok_or_else(|| D::Error::custom("max_unwitnessed is 1 second to 24 hours, written \"90s\", \"15m\" or \"2h\""))
+        Self::parse(&text).ok_or_else(|| D::Error::custom("a term is 1 second to 24 hours, written \"90s\", \"15m\" or \"2h\""))
     }
 }
 
@@ -150,7 +119,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ages_are_written_with_their_unit() {
+    fn what_an_agreement_does_not_say_is_its_terms_own() {
+        assert_eq!((ConsentAge::default().to_string(), MaxUnwitnessed::default().to_string()), ("15 minutes".into(), "4 hours".into()));
+    }
+
+    #[test]
+    fn terms_are_written_with_their_unit() {
         for (text, seconds, words) in [
             ("1s", 1, "1 second"),
             ("90s", 90, "90 seconds"),
