@@ -90,6 +90,8 @@ struct Pending {
     recent: VecDeque<Hash>,
     last: u64,
     closed: bool,
+    /// Whether somebody waits for all of them to be covered.
+    hurried: bool,
 }
 
 impl Pending {
@@ -131,6 +133,16 @@ impl Shared {
             pending.entries.push_back((entry, leaf));
         }
         self.wake.notify_all();
+    }
+
+    /// Has all that is durable covered by a checkpoint at once, and waits for it; `false` where that takes longer.
+    pub(crate) fn settle(&self, patience: Duration) -> bool {
+        self.pending().hurried = true;
+        self.wake.notify_all();
+        let uncovered = |pending: &mut Pending| pending.count > 0;
+        let (mut pending, _) = self.wake.wait_timeout_while(self.pending(), patience, uncovered).unwrap_or_else(PoisonError::into_inner);
+        pending.hurried = false;
+        pending.count == 0
     }
 
     /// No entry will follow.
@@ -208,7 +220,7 @@ impl Shared {
     fn wait(&self) -> bool {
         let idle = |pending: &mut Pending| pending.entries.is_empty() && !pending.closed;
         let pending = self.wake.wait_while(self.pending(), idle).unwrap_or_else(PoisonError::into_inner);
-        let few = |pending: &mut Pending| !pending.closed && pending.entries.len() < AT_ONCE.0;
+        let few = |pending: &mut Pending| !pending.closed && !pending.hurried && pending.entries.len() < AT_ONCE.0;
         let (pending, _) = self.wake.wait_timeout_while(pending, GATHER, few).unwrap_or_else(PoisonError::into_inner);
         !pending.entries.is_empty()
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::{SecondsFormat, Utc};
 use tokio::sync::{oneshot, watch};
@@ -173,6 +173,13 @@ impl Log {
         )?;
         let time = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
         Ok(Promise::sign(&self.shared.key, number.saturating_sub(1), leaf, answer, time))
+    }
+
+    /// Has all that was acknowledged covered by a checkpoint at once, for a program that stops: until it started again, nothing would vouch
+    /// for its last entries. `false` where that takes longer than `patience`, or fails. Blocks.
+    #[must_use]
+    pub fn settle(&self, patience: Duration) -> bool {
+        self.shared.settle(patience)
     }
 
     /// The latest checkpoint's text: a signed note.

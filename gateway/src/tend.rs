@@ -89,6 +89,10 @@ impl Gateway {
         if !lost.is_empty() {
             tracing::error!(sources = lost.len(), "counted refusals could not be recorded");
         }
+        let log = self.log.clone();
+        if !matches!(tokio::task::spawn_blocking(move || log.settle(ENDING)).await, Ok(true)) {
+            tracing::error!("the last entries of the access log are under no checkpoint until the gateway starts again");
+        }
     }
 
     /// Records entries; returns those that could not be.

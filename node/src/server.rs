@@ -64,6 +64,9 @@ const CALLS: &[&str] = &[
     "grpc.health.v1.Health/Watch",
 ];
 
+/// How long a node that stops waits for the last checkpoint of its log.
+const SETTLED: Duration = Duration::from_secs(5);
+
 /// Where and how a node listens.
 #[derive(Debug, Clone)]
 pub struct Listen {
@@ -179,8 +182,18 @@ pub async fn serve(node: Arc<Node>, listen: Listen, stop: Stop) -> Result<(), Se
         .add_service(
             ConsentLedgerServer::new(control).max_decoding_message_size(MAX_CONTROL_MESSAGE).max_encoding_message_size(MAX_CONTROL_MESSAGE),
         );
-    let subject: Arc<dyn Subject> = Arc::new(Readiness(node));
-    bound.run(subject, reloads, stop, |incoming, stopping| router.serve_with_incoming_shutdown(incoming, stopping)).await
+    let subject: Arc<dyn Subject> = Arc::new(Readiness(Arc::clone(&node)));
+    let served = bound.run(subject, reloads, stop, |incoming, stopping| router.serve_with_incoming_shutdown(incoming, stopping)).await;
+    settle(&node).await;
+    served
+}
+
+/// Has the last entries covered by a checkpoint.
+async fn settle(node: &Node) {
+    let log = node.log.clone();
+    if !matches!(tokio::task::spawn_blocking(move || log.settle(SETTLED)).await, Ok(true)) {
+        tracing::error!("the last entries of the access log are under no checkpoint until the node starts again");
+    }
 }
 
 /// Counts failures of the log when metrics are read.

@@ -64,6 +64,22 @@ fn promise_in(summary: &Value) -> Promise {
     Promise::read(summary["promise"].to_string().as_bytes()).unwrap()
 }
 
+#[tokio::test]
+async fn a_program_that_stops_signs_over_its_last_entries() {
+    let sandbox = Sandbox::start(300).await;
+    for _ in 0..3 {
+        sandbox.query(SINGLE).await.unwrap();
+    }
+    // At once: most of what a query wrote is in no checkpoint yet.
+    for (of, log) in [("gateway", gateways_log(&sandbox)), ("dfe", sandbox.layout.node("dfe").join("log"))] {
+        sandbox.stopped(of).await;
+        let checkpoint = std::fs::read_to_string(log.join("checkpoint")).unwrap();
+        assert_eq!(checkpoint.lines().nth(1).unwrap().parse::<usize>().unwrap(), sandbox.log(of).len(), "{of}");
+        let told = Ran::from(command(&["audit", "verify", "--log", log.to_str().unwrap(), "--output", "json"]).output().unwrap()).json();
+        assert_eq!((&told["verified"], &told["beyond"]), (&json!(true), &json!(0)), "{told}");
+    }
+}
+
 /// The digest of an answer as its caller works it out.
 fn digest_of(answer: &concordat::client::Answer, salt: &[u8; 32]) -> [u8; 32] {
     let mut digest = AnswerDigest::of(&answer.schema).unwrap();

@@ -95,14 +95,19 @@ impl Sandbox {
 
     /// Has the gateway drain and end, as an operator would.
     pub async fn drained(&self) {
-        let id = self.running.process_id("gateway").unwrap();
+        self.stopped("gateway").await;
+    }
+
+    /// Has the gateway or a department's node stop as an operator does, and waits until it has ended.
+    pub async fn stopped(&self, of: &str) {
+        let id = self.running.process_id(of).unwrap();
         let sent = std::process::Command::new("kill").args(["-TERM", &id.to_string()]).status().unwrap();
         assert!(sent.success());
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
         // Until it is reaped, an ended child is a zombie.
         let ended = || std::fs::read_to_string(format!("/proc/{id}/stat")).map_or(true, |stat| stat.contains(") Z "));
         while !ended() {
-            assert!(std::time::Instant::now() < deadline, "the gateway does not end");
+            assert!(std::time::Instant::now() < deadline, "{of} does not end");
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     }

@@ -198,6 +198,28 @@ async fn a_reader_beside_the_writer_misses_nothing() {
     assert_eq!(crate::read(folder.path(), 5_000).unwrap().count(), 0);
 }
 
+#[tokio::test]
+async fn what_was_acknowledged_is_under_a_checkpoint_when_the_log_was_settled() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    assert!(log.settle(Duration::ZERO), "nothing is to be covered");
+    for count in 1..=20 {
+        log.append(Entry::new("query.closed")).await.unwrap();
+        assert!(log.settle(Duration::from_secs(10)));
+        assert_eq!(log.size(), count);
+        let said = std::fs::read_to_string(folder.path().join("checkpoint")).unwrap();
+        assert_eq!(said.lines().nth(1).unwrap().parse::<u64>().unwrap(), count);
+    }
+    close(log, folder.path());
+    let failing: Faults = Arc::new(|step, path| match step == crate::disk::Step::Rename && path.ends_with("checkpoint") {
+        true => Err(io::Error::other("made to fail")),
+        false => Ok(()),
+    });
+    let log = opened(folder.path(), failing).unwrap();
+    log.append(Entry::new("query.closed")).await.unwrap();
+    assert!(!log.settle(Duration::from_millis(50)) && log.size() == 20);
+}
+
 /// Lines as witnesses write them; the log takes its caller's word for them.
 fn lines(names: &str) -> String {
     names.split_whitespace().map(|name| format!("— {name} AAAAAAA=\n")).collect()
