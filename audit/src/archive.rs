@@ -1,11 +1,12 @@
 //! Moves a log's old entries to an archive: another folder, in which no file changes once it is there.
 //!
 //! ```text
-//! copied, synced, read back ─▶ manifest ─▶ the log is told ─▶ `archived` in the log's folder ─▶ removed from the log
+//! copied, synced, read back ─▶ manifest ─▶ the log tells of it, under a checkpoint ─▶ `archived` in its folder ─▶ removed from the log
 //! ```
 //!
-//! It may be killed at any point and repeated: an entry is removed when it is in the archive for good, and never before. Only full bundles
-//! move; tiles stay, and with them every proof. The writer reads no full bundle, so it may go on meanwhile.
+//! It may be killed at any point and repeated: an entry is removed when it is in the archive for good, and never before. What an earlier run
+//! left there is made durable before it counts. Only full bundles move; tiles stay, and with them every proof. The writer reads no full
+//! bundle, so it may go on meanwhile, and is who tells of the archive; of a log that nobody writes, this does.
 //!
 //! | name in the archive | what |
 //! |---|---|
@@ -14,10 +15,12 @@
 //! | `log.vkey` | whose entries they are |
 //! | `lock`, `new/` | held while something is moved; files in the making |
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -31,6 +34,7 @@ use crate::proof::verify_inclusion;
 use crate::recover::CHECKPOINT;
 use crate::tile::{Tiles, bundle_name, damaged, unbundle};
 use crate::tree::{Hashes as _, WIDTH, inclusion, leaf_hash};
+use crate::{Log, is_written, read};
 
 /// The file of a log that says how many entries, from the first on, were moved.
 pub(crate) const ARCHIVED: &str = "archived";
@@ -145,19 +149,85 @@ fn run(log: &Disk, to: &Disk, before: DateTime<Utc>) -> io::Result<Option<Moved>
     let moved = Moved { first: first.saturating_mul(WIDTH).saturating_add(1), last: last.saturating_add(1).saturating_mul(WIDTH) };
     let manifest = format!("manifest/{:012}-{:012}", moved.first, moved.last);
     if !to.path(&manifest).exists() {
-        to.publish(&[(manifest, signed.note.clone())])?;
+        to.publish(&[(manifest.clone(), signed.note.clone())])?;
     }
-    persons::leave_for(&log.folder, "log.archived", &json!({ "first": moved.first, "last": moved.last }))?;
+    // Whoever put them there, and whether they were durable then.
+    let copied: Vec<String> = bundles.iter().map(|(_, name)| name.clone()).chain([manifest, PUBLIC.to_owned()]).collect();
+    to.secure(&copied)?;
+    tell(log, &signed, moved)?;
     log.make_room()?;
     log.publish(&[(ARCHIVED.to_owned(), format!("{}\n", moved.last.max(archived(&log.folder)?)).into_bytes())])?;
+    let mut folders = BTreeSet::new();
     for (_, name) in &bundles {
-        if place(&log.path(name)) == place(&to.path(name)) {
+        let path = log.path(name);
+        if place(&path) == place(&to.path(name)) {
             return Err(io::Error::other(format!("{name} of the log and of the archive are one file: nothing more is removed")));
         }
-        log.remove(&log.path(name))?;
+        log.remove(&path)?;
+        folders.extend(path.parent().map(Path::to_owned));
     }
-    log.settle(&log.path("tile/entries"))?;
+    folders.iter().try_for_each(|folder| log.settle(folder))?;
     Ok(Some(moved))
+}
+
+/// How long the log's writer has to tell of an archive.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often it is looked.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Has the log tell, under a checkpoint, that entries were moved: without that, entries that are not there were taken away.
+fn tell(log: &Disk, signed: &Signed, moved: Moved) -> io::Result<()> {
+    if told(&log.folder, moved.last, moved.last)? {
+        return Ok(());
+    }
+    let from = signed.checkpoint.checkpoint().size;
+    persons::leave_for(&log.folder, "log.archived", &json!({ "first": moved.first, "last": moved.last }))?;
+    // Whoever writes the log finds it there; where nobody does, it is opened for that.
+    let own = if is_written(&log.folder) { None } else { Some(Log::on(log.clone(), &signed.checkpoint.checkpoint().origin)?) };
+    let since = Instant::now();
+    let outcome = loop {
+        if told(&log.folder, moved.last, from)? {
+            break Ok(());
+        }
+        if own.as_ref().is_some_and(Log::is_failing) || since.elapsed() > PATIENCE {
+            let why = "the log does not tell of the archive: its program stopped, or cannot write it. Nothing is removed yet; repeat it";
+            break Err(io::Error::other(why));
+        }
+        std::thread::sleep(LOOK);
+    };
+    let is_own = own.is_some();
+    drop(own);
+    // Its threads end by themselves.
+    while is_own && is_written(&log.folder) && since.elapsed() < 2 * PATIENCE {
+        std::thread::sleep(LOOK);
+    }
+    outcome
+}
+
+/// Whether an entry from `from` on (from 0), under the latest checkpoint, tells that all up to `last` were moved.
+fn told(folder: &Path, last: u64, from: u64) -> io::Result<bool> {
+    let covered = Signed::read(&Disk::at(folder))?.0.checkpoint.checkpoint().size;
+    if from >= covered {
+        return Ok(false);
+    }
+    for entry in read(folder, from)? {
+        let (index, bytes) = entry?;
+        if index >= covered {
+            break;
+        }
+        if up_to(&bytes).is_some_and(|moved| moved >= last) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Up to which entry this one tells that entries were moved.
+fn up_to(entry: &[u8]) -> Option<u64> {
+    std::str::from_utf8(entry).ok().filter(|text| text.contains("log.archived"))?;
+    let entry = serde_json::from_slice::<Value>(entry).ok()?;
+    (entry.get("event")?.as_str()? == "log.archived").then(|| entry.get("last")?.as_u64())?
 }
 
 /// Puts a file into the archive for good, unless it is there already, and reads it back.

@@ -3,13 +3,16 @@
 //! ```text
 //! new/NAME ─ write ─ fsync ─▶ rename to its place ─▶ fsync of every folder that changed
 //! ```
+//!
+//! A folder that is there may have been made by a run that was killed before its name was durable. So each is taken for new, up to the log's
+//! own, until this process has made its name durable once.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A step, as a test sees it before it is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +37,8 @@ pub(crate) type Faults = Arc<dyn Fn(Step, &Path) -> io::Result<()> + Send + Sync
 pub(crate) struct Disk {
     pub(crate) folder: PathBuf,
     faults: Faults,
+    /// Folders below whose names this process has made durable.
+    durable: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl std::fmt::Debug for Disk {
@@ -54,7 +59,7 @@ impl Disk {
     }
 
     pub(crate) fn with(folder: &Path, faults: Faults) -> Self {
-        Self { folder: folder.to_owned(), faults }
+        Self { folder: folder.to_owned(), faults, durable: Arc::default() }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -63,7 +68,7 @@ impl Disk {
 
     /// Creates the folder and holds it until the file is dropped: one writer per folder.
     pub(crate) fn lock(&self) -> io::Result<File> {
-        private(&self.folder)?;
+        founded(&self.folder)?;
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(self.path(LOCK))?;
         file.try_lock().map_err(|e| io::Error::other(format!("another process writes this log: {e}")))?;
         Ok(file)
@@ -95,7 +100,24 @@ impl Disk {
             (self.faults)(Step::Rename, &path)?;
             fs::rename(new, path)?;
         }
-        changed.iter().try_for_each(|folder| self.settle(folder))
+        self.settle_all(changed)
+    }
+
+    /// Makes files durable that are in their places, whoever put them there: they may have been written by a run that was killed.
+    pub(crate) fn secure(&self, names: &[String]) -> io::Result<()> {
+        let mut changed = BTreeSet::new();
+        for name in names {
+            let path = self.path(name);
+            self.parents(&path, &mut changed)?;
+            self.settle(&path)?;
+        }
+        self.settle_all(changed)
+    }
+
+    fn settle_all(&self, changed: BTreeSet<PathBuf>) -> io::Result<()> {
+        changed.iter().try_for_each(|folder| self.settle(folder))?;
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner).extend(changed);
+        Ok(())
     }
 
     /// A file that is whole and durable but not yet in its place, and a handle to it.
@@ -127,6 +149,7 @@ impl Disk {
         (self.faults)(step, &self.path(name))
     }
 
+    /// Makes a folder's names, or a file's bytes, durable.
     pub(crate) fn settle(&self, folder: &Path) -> io::Result<()> {
         (self.faults)(Step::Settle, folder)?;
         File::open(folder)?.sync_all()
@@ -139,10 +162,11 @@ impl Disk {
         removed.or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
     }
 
-    /// Creates the folders above `path`; `changed` are those whose names must be made durable.
+    /// Creates the folders above `path`; `changed` are those in which names must be made durable.
     fn parents(&self, path: &Path, changed: &mut BTreeSet<PathBuf>) -> io::Result<()> {
         let Some(parent) = path.parent() else { return Ok(()) };
-        if parent != self.folder && !parent.is_dir() {
+        let is_durable = || parent.is_dir() && self.durable.lock().unwrap_or_else(PoisonError::into_inner).contains(parent);
+        if parent != self.folder && !changed.contains(parent) && !is_durable() {
             self.parents(parent, changed)?;
             private(parent)?;
         }
@@ -155,6 +179,22 @@ impl Disk {
 #[must_use]
 pub fn is_written(folder: &Path) -> bool {
     File::open(folder.join(LOCK)).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+/// Creates the log's folder and those above it that are not there, each durable in the one above, whoever made it.
+fn founded(folder: &Path) -> io::Result<()> {
+    let above = folder.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        if !above.is_dir() {
+            founded(above)?;
+        }
+        private(folder)?;
+    }
+    match File::open(above) {
+        // It is another's, who made this folder for the log.
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        opened => opened?.sync_all(),
+    }
 }
 
 fn private(folder: &Path) -> io::Result<()> {

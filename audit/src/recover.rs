@@ -53,8 +53,9 @@ pub(crate) fn recover(disk: &Disk, key: &LogKey) -> io::Result<Recovered> {
     if size > 0 && !disk.path(TAIL).exists() {
         return Err(damaged("the tail is missing: it was removed".into()));
     }
-    let (tail, mut entries) = Tail::open(disk, size, None)?;
+    let (mut tail, mut entries) = Tail::open(disk, size, None)?;
     fits(disk, &tail, &entries, size)?;
+    tail.mend()?;
     // Both are within the tail: `fits` has said so.
     let covered = usize::try_from((size + 1).saturating_sub(tail.first())).unwrap_or(usize::MAX).min(entries.len());
     let waiting = entries.split_off(covered);

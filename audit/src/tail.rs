@@ -1,5 +1,13 @@
 //! The tail: entries that are durable and may not be in a full bundle yet, as lines. Appended to and synced; replaced by what is left
 //! when bundles that cover its beginning are durable.
+//!
+//! What a crash leaves at its end is mended where nothing that was acknowledged can be lost by it, and is a damage otherwise:
+//!
+//! | the end | |
+//! |---|---|
+//! | an entry to its last brace, without the end of its line | it is ended: it may have been acknowledged |
+//! | the beginning of an entry, or zeros for what was never written | it was not acknowledged: kept as evidence, and cut off |
+//! | anything else, also within | somebody or something changed the tail |
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -25,48 +33,88 @@ pub(crate) struct Tail {
     lengths: VecDeque<u64>,
     /// Bytes that are known to be whole lines.
     length: u64,
+    /// What is to be mended.
+    end: End,
+}
+
+/// How the file ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Whole,
+    /// The last entry lacks the end of its line.
+    Unended,
+    /// After whole lines there is more, which nobody was told of.
+    Torn,
 }
 
 impl Tail {
-    /// Opens (or creates) the tail of a log whose checkpoint covers `size` entries, and reads it. A torn last line, left by a crash
-    /// before its entry was acknowledged, is kept as evidence in a file of its own and cut off; where it is `known` which entry was
-    /// acknowledged last, so is all after it.
+    /// Opens (or creates) the tail of a log whose checkpoint covers `size` entries, and reads it; nothing is changed before [`Tail::mend`].
+    /// Where it is `known` which entry was acknowledged last, all after it is torn.
     pub(crate) fn open(disk: &Disk, size: u64, known: Option<u64>) -> io::Result<(Self, Vec<Vec<u8>>)> {
         let path = disk.path(TAIL);
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
         disk.settle(&disk.folder)?;
         let bytes = file.metadata()?.len();
         let (mut entries, mut lengths, mut length) = (Vec::new(), VecDeque::new(), 0);
-        let mut first = None;
+        let (mut first, mut end) = (None, End::Whole);
         let mut lines = BufReader::new((&mut file).take(bytes));
         loop {
             let next = first.unwrap_or(size + 1) + entries.len() as u64;
             let mut line = Vec::new();
             lines.by_ref().take(MAX_ENTRY as u64 + 1).read_until(b'\n', &mut line)?;
-            let whole = line.last() == Some(&b'\n');
-            let beyond = known.is_some_and(|known| next > known);
-            if line.is_empty() || beyond || (!whole && line.len() <= MAX_ENTRY) {
+            if line.is_empty() {
                 break;
             }
-            let read = line.len() as u64;
-            line.pop();
-            let number = number(&line).filter(|number| whole && (first.is_none() || *number == next));
-            let number =
-                number.ok_or_else(|| damaged(format!("entry {next} in the tail is not what was written: the tail was changed")))?;
+            if known.is_some_and(|known| next > known) {
+                end = End::Torn;
+                break;
+            }
+            let changed = || damaged(format!("entry {next} in the tail is not what was written: the tail was changed"));
+            let whole = line.pop_if(|last| *last == b'\n').is_some();
+            if !whole {
+                line.truncate(line.iter().rposition(|byte| *byte != 0).map_or(0, |last| last.saturating_add(1)));
+                if line.len() > MAX_ENTRY || !are_zeros(&mut lines)? {
+                    return Err(changed());
+                }
+            }
+            let number = number(&line).filter(|number| first.is_none() || *number == next);
+            if !whole && number.is_none() && is_beginning(&line) {
+                end = End::Torn;
+                break;
+            }
+            let number = number.ok_or_else(changed)?;
+            let read = line.len() as u64 + 1;
             first.get_or_insert(number);
             entries.push(line);
             lengths.push_back(read);
             length += read;
+            if !whole {
+                end = End::Unended;
+                break;
+            }
         }
-        let mut tail = Self { disk: disk.clone(), file, first: first.unwrap_or(size + 1), lengths, length };
+        let tail = Self { disk: disk.clone(), file, first: first.unwrap_or(size + 1), lengths, length, end };
         if let Some(known) = known.filter(|known| *known != tail.last()) {
             return Err(damaged(format!("the tail ends at entry {}, and entry {known} was acknowledged: entries were lost", tail.last())));
         }
-        if length < bytes {
-            tail.keep_torn()?;
-        }
-        tail.file.seek(SeekFrom::Start(length))?;
         Ok((tail, entries))
+    }
+
+    /// Mends its end, so that entries can follow.
+    pub(crate) fn mend(&mut self) -> io::Result<()> {
+        match self.end {
+            End::Whole => {}
+            End::Unended => {
+                // Zeros may stand where the end should.
+                self.file.set_len(self.length.saturating_sub(1))?;
+                self.file.seek(SeekFrom::End(0))?;
+                self.disk.append(&mut self.file, b"\n")?;
+            }
+            End::Torn => self.keep_torn()?,
+        }
+        self.end = End::Whole;
+        self.file.seek(SeekFrom::Start(self.length))?;
+        Ok(())
     }
 
     /// The number of the first entry that it holds, or would.
@@ -123,6 +171,24 @@ impl Tail {
         (&mut self.file).take(MAX_ENTRY as u64 * 64).read_to_end(&mut torn)?;
         self.disk.publish(&[(format!("torn-after-{}", self.last()), torn)])?;
         self.cut_back()
+    }
+}
+
+/// Whether a line is the beginning of an entry: JSON that is good so far. Of one that was never written nothing is there.
+fn is_beginning(line: &[u8]) -> bool {
+    let is_cut = || serde_json::from_slice::<serde::de::IgnoredAny>(line).is_err_and(|e| e.is_eof());
+    line.first().is_none_or(|first| *first == b'{' && is_cut())
+}
+
+/// Whether nothing follows but zeros, which stand where a file had grown and was not written yet.
+fn are_zeros(rest: &mut impl io::BufRead) -> io::Result<bool> {
+    loop {
+        let more = rest.fill_buf()?;
+        if more.is_empty() || more.iter().any(|byte| *byte != 0) {
+            return Ok(more.is_empty());
+        }
+        let length = more.len();
+        rest.consume(length);
     }
 }
 

@@ -4,7 +4,8 @@
 //! reads what entries say; memory stays bounded by a few bundles and one tile of each level.
 //!
 //! Checked are: the checkpoint's signature and its witnesses, every entry against its tile, every tile against the level below, the root,
-//! the numbers and times of entries, earlier checkpoints as beginnings of this log, and the tail. Not checked are narrower partial files
+//! the numbers and times of entries, earlier checkpoints as beginnings of this log, that the log tells of the archive to which entries that
+//! are not there were moved, and the tail. Not checked are narrower partial files
 //! that a wider one replaces, and events against each other. It is for a log at rest or a copy: beside a writer the tail may have moved on.
 
 use std::path::{Path, PathBuf};
@@ -23,7 +24,8 @@ mod tree;
 pub struct Request<'a> {
     /// The log's folder.
     pub folder: &'a Path,
-    /// Archives to which entries of the log were moved. Without any, entries that were moved are taken for what their tiles say.
+    /// Archives to which entries of the log were moved. Without any, entries that were moved, as an entry tells, are taken for what their
+    /// tiles say.
     pub archives: &'a [PathBuf],
     /// The log's key, from elsewhere; without it `log.vkey` of the folder is used, which proves nothing about who wrote the log.
     pub key: Option<&'a VerifierKey>,
@@ -156,6 +158,8 @@ pub fn verify(request: &Request<'_>) -> Result<Report, Finding> {
             bundle => bundle.entries().try_for_each(|entry| said.next(entry)),
         })
     })?;
+    // Before the tail, which nobody has signed.
+    said.is_archived()?;
     let (beyond, torn) = entries::tail(request.folder, size, &mut said)?;
     Ok(Report {
         origin: key.name().to_owned(),

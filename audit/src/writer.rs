@@ -196,7 +196,11 @@ impl Writer {
 fn append(tail: &mut Option<Tail>, shared: &Shared, last: u64, entries: &[Vec<u8>]) -> io::Result<()> {
     let mut open = match tail.take() {
         Some(open) => open,
-        None => Tail::open(&shared.disk, shared.size(), Some(last))?.0,
+        None => {
+            let mut open = Tail::open(&shared.disk, shared.size(), Some(last))?.0;
+            open.mend()?;
+            open
+        }
     };
     let appended = open.append(entries);
     if appended.is_ok() || open.cut_back().is_ok() {

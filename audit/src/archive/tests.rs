@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::*;
-use crate::disk::Faults;
+use crate::disk::{Faults, Step};
 use crate::quorum::Witnesses;
 use crate::verify::{Finding, Kind, Report, Request, verify};
 use crate::{Entry, Log, is_written, read, read_with};
@@ -80,19 +80,23 @@ fn old_entries_move_and_all_are_read_and_verified_with_their_archives() {
     assert_eq!(archive(&log, &first, later()).unwrap(), None, "nothing more is full");
     assert!(!log.join("tile/entries/000").exists() && log.join("tile/0/000").exists());
     assert_eq!(fs::read(first.join("manifest/000000000001-000000000512")).unwrap(), fs::read(log.join("checkpoint")).unwrap());
-    assert_eq!(bytes(&log, std::slice::from_ref(&first)), whole);
+    // It tells of that, under a checkpoint, before an entry is gone.
+    let all = bytes(&log, std::slice::from_ref(&first));
+    assert_eq!((&all[..600], all.len()), (&whole[..], 601));
+    let told: Value = serde_json::from_slice(&all[600]).unwrap();
+    assert_eq!((&told["event"], &told["first"], &told["last"]), (&"log.archived".into(), &1.into(), &512.into()));
     assert_eq!(read(&log, 3).unwrap().next().unwrap().unwrap().0, 512, "without it, what was moved is passed over");
-    // The log goes on, and tells what was moved.
+    assert!(!is_written(&log), "whoever moved them has let go of it");
+    // The log goes on.
     written(&log, 1_100);
     let whole = bytes(&log, std::slice::from_ref(&first));
-    let told: Value = serde_json::from_slice(&whole[600]).unwrap();
-    assert_eq!((&told["event"], &told["first"], &told["last"]), (&"log.archived".into(), &1.into(), &512.into()));
     assert_eq!(archive(&log, &second, later()).unwrap(), Some(Moved { first: 513, last: 1_024 }));
     let both = [first.clone(), second.clone()];
-    assert_eq!(bytes(&log, &both), whole);
+    let all = bytes(&log, &both);
+    assert_eq!((&all[..whole.len()], all.len()), (&whole[..], whole.len() + 1));
     assert_eq!((archived(&log).unwrap(), checked(&log, &[]).unwrap().unread), (1_024, 1_024));
     let report = checked(&log, &both).unwrap();
-    assert_eq!((report.entries, report.unread), (whole.len() as u64, 0));
+    assert_eq!((report.entries, report.unread), (all.len() as u64, 0));
     // An archive that lacks something is no proof of it.
     assert_eq!(checked(&log, &both[..1]).unwrap_err().entry, Some(513));
     assert!(read_with(&log, &both[..1], 0).unwrap().nth(512).unwrap().unwrap_err().to_string().contains("none that is named has it"));
@@ -101,8 +105,8 @@ fn old_entries_move_and_all_are_read_and_verified_with_their_archives() {
     written(&other, 256);
     fs::write(other.join("tail"), "").unwrap();
     archive(&other, &world.path().join("third"), later()).unwrap();
-    assert_eq!(bytes(&other, &[world.path().join("third")]).len(), 256);
-    assert_eq!(read(&other, 0).unwrap().count(), 0);
+    assert_eq!(bytes(&other, &[world.path().join("third")]).len(), 257);
+    assert_eq!(read(&other, 0).unwrap().count(), 1, "that they were moved");
     assert_eq!(of_log(&log, &[first, world.path().join("third")]).unwrap().len(), 1, "archives of other logs are passed over");
     assert!(of_log(&log, &[world.path().join("nowhere")]).is_err());
 }
@@ -130,20 +134,86 @@ fn it_may_be_stopped_before_any_step_and_repeated() {
             })
         };
         let stopped = run(&Disk::with(&log, faults.clone()), &Disk::with(&to, faults), later());
+        closed(&log);
         let archives = if to.join("log.vkey").exists() { vec![to.clone()] } else { Vec::new() };
-        assert_eq!(bytes(&log, &archives), whole, "stopped at {step}");
+        assert_eq!(bytes(&log, &archives)[..520], whole, "stopped at {step}");
+        // At no moment is anything gone of which the log does not tell.
+        assert_eq!(checked(&log, &archives).unwrap().unread, 0, "stopped at {step}");
+        checked(&log, &[]).unwrap_or_else(|found| panic!("stopped at {step}: {found}"));
         if stopped.is_ok() {
-            assert!(step > 15, "{step} steps");
+            assert!(step > 25, "{step} steps");
             return;
         }
         archive(&log, &to, later()).unwrap();
-        assert_eq!(bytes(&log, std::slice::from_ref(&to)), whole, "repeated after {step}");
+        assert_eq!(bytes(&log, std::slice::from_ref(&to))[..520], whole, "repeated after {step}");
         assert_eq!(checked(&log, std::slice::from_ref(&to)).unwrap().unread, 0);
         assert_eq!((archived(&log).unwrap(), log.join("tile/entries/001").exists()), (512, false), "{step}");
         written(&log, 540);
         fs::remove_dir_all(log).unwrap();
     }
     panic!("it took more steps than that");
+}
+
+/// Who repeats what an earlier run left half durable makes all of it durable before anything is removed.
+#[test]
+fn what_an_earlier_run_left_in_the_archive_is_made_durable_before_it_counts() {
+    let world = tempfile::tempdir().unwrap();
+    let (log, to) = (world.path().join("log"), world.path().join("to"));
+    written(&log, 520);
+    // An earlier run copied all, and was killed before anything of it was durable.
+    for name in ["tile/entries/000", "tile/entries/001", "log.vkey"] {
+        fs::create_dir_all(to.join(name).parent().unwrap()).unwrap();
+        fs::copy(log.join(name), to.join(name)).unwrap();
+    }
+    fs::create_dir_all(to.join("manifest")).unwrap();
+    fs::copy(log.join("checkpoint"), to.join("manifest/000000000001-000000000512")).unwrap();
+    let steps = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let faults: Faults = {
+        let steps = Arc::clone(&steps);
+        Arc::new(move |step, path| {
+            steps.lock().unwrap().push((step, path.to_owned()));
+            Ok(())
+        })
+    };
+    run(&Disk::with(&log, faults.clone()), &Disk::with(&to, faults), later()).unwrap().unwrap();
+    let steps = steps.lock().unwrap();
+    let at = |step: Step, path: &Path| steps.iter().position(|(done, of)| *done == step && of == path);
+    let removed = at(Step::Remove, &log.join("tile/entries/000")).unwrap();
+    let files = ["tile/entries/000", "tile/entries/001", "log.vkey", "manifest/000000000001-000000000512"];
+    for name in files.into_iter().chain(["tile/entries", "tile", "manifest", ""]) {
+        let path = if name.is_empty() { to.clone() } else { to.join(name) };
+        assert!(at(Step::Settle, &path).is_some_and(|settled| settled < removed), "{name}: {steps:?}");
+    }
+}
+
+#[test]
+fn whoever_can_write_in_the_folder_cannot_say_that_entries_were_archived() {
+    let world = tempfile::tempdir().unwrap();
+    let (log, to) = (world.path().join("log"), world.path().join("to"));
+    written(&log, 600);
+    // Taken away, and said to have been moved.
+    let forged = world.path().join("forged");
+    copy(&log, &forged);
+    fs::remove_file(forged.join("tile/entries/000")).unwrap();
+    fs::write(forged.join("archived"), "256\n").unwrap();
+    let found = checked(&forged, &[]).unwrap_err();
+    assert_eq!((found.kind, found.entry), (Kind::Missing, Some(1)), "{found}");
+    assert!(found.to_string().contains("log.archived"), "{found}");
+    // Nor in the tail, which nobody signs.
+    let mut tail = fs::read_to_string(forged.join("tail")).unwrap();
+    tail.push_str("{\"entry\":601,\"event\":\"log.archived\",\"first\":1,\"last\":256,\"time\":\"2099-01-01T00:00:00.000Z\"}\n");
+    fs::write(forged.join("tail"), tail).unwrap();
+    assert_eq!(checked(&forged, &[]).unwrap_err().kind, Kind::Missing);
+    // More than was moved.
+    archive(&log, &to, whole_time(&bytes(&log, &[])[511])).unwrap();
+    written(&log, 1_100);
+    checked(&log, &[]).unwrap();
+    let taken = archived(&log).unwrap();
+    fs::remove_file(log.join("tile/entries/002")).unwrap();
+    fs::write(log.join("archived"), "768\n").unwrap();
+    let found = checked(&log, &[]).unwrap_err();
+    assert_eq!((found.kind, found.entry), (Kind::Missing, Some(taken + 1)), "{found}");
+    assert_eq!(checked(&log, &[to]).unwrap_err().kind, Kind::Missing);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What entries say of themselves, and the tail.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead, BufReader, Read as _};
 use std::path::Path;
 
 use chrono::{DateTime, FixedOffset, TimeDelta};
@@ -18,6 +18,8 @@ const ENTRY: u64 = 65_535;
 pub(crate) struct Said {
     count: u64,
     unread: u64,
+    /// Up to which entry those read tell that entries were moved.
+    archived: u64,
     latest: Option<DateTime<FixedOffset>>,
 }
 
@@ -30,6 +32,18 @@ impl Said {
     /// How many were passed over.
     pub(crate) fn unread(&self) -> u64 {
         self.unread
+    }
+
+    /// That the log itself tells of the archive to which what was passed over was moved: nobody who cannot write entries can say so. A later
+    /// entry tells of all before it, as entries are moved from the first one on.
+    pub(crate) fn is_archived(&self) -> Result<(), Finding> {
+        if self.unread <= self.archived {
+            return Ok(());
+        }
+        let (first, last) = (self.archived.saturating_add(1), self.unread);
+        let what =
+            format!("entries {first} to {last} are not here, and the log does not tell that they were moved to an archive (log.archived)");
+        Err(Finding::new(Kind::Missing, first, what))
     }
 
     /// Takes the next entry.
@@ -46,6 +60,10 @@ impl Said {
         let time = time.ok_or_else(|| bad(Kind::Form, "has no time"))?;
         if self.latest.is_some_and(|latest| latest.signed_duration_since(time) > TimeDelta::seconds(30)) {
             return Err(bad(Kind::Time, "is more than 30 s older than one before it"));
+        }
+        if said.get("event").and_then(Value::as_str) == Some("log.archived") {
+            let last = said.get("last").and_then(Value::as_u64).filter(|last| *last < number);
+            self.archived = self.archived.max(last.unwrap_or_default());
         }
         self.latest = self.latest.max(Some(time));
         self.count = number;
@@ -69,12 +87,16 @@ pub(crate) fn tail(folder: &Path, size: u64, said: &mut Said) -> Result<(u64, bo
         if line.is_empty() {
             break;
         }
-        if line.pop_if(|end| *end == b'\n').is_none() {
-            if line.len() as u64 > ENTRY {
-                return Err(bad(next, "it is longer than an entry may be"));
+        let ended = line.pop_if(|end| *end == b'\n').is_some();
+        if !ended {
+            match end_of(line, &mut lines).map_err(|e| bad(next, &format!("it cannot be read: {e}")))? {
+                End::Entry(whole) => line = whole,
+                End::Torn => {
+                    torn = true;
+                    break;
+                }
+                End::Other => return Err(bad(next, "it is neither an entry nor what a crash leaves of one")),
             }
-            torn = true;
-            break;
         }
         let value = serde_json::from_slice::<Value>(&line).ok();
         let number = value.as_ref().and_then(|value| value.get("entry")?.as_u64());
@@ -104,4 +126,35 @@ pub(crate) fn tail(folder: &Path, size: u64, said: &mut Said) -> Result<(u64, bo
         return Err(bad(end.max(size / 256 * 256).saturating_add(1), "the tail ends before it"));
     }
     Ok((end.saturating_sub(size), torn))
+}
+
+/// What a line without an end is.
+enum End {
+    /// A whole entry.
+    Entry(Vec<u8>),
+    /// The beginning of one, or nothing but the zeros of a file that had grown.
+    Torn,
+    Other,
+}
+
+fn end_of(mut line: Vec<u8>, rest: &mut impl BufRead) -> std::io::Result<End> {
+    while line.pop_if(|byte| *byte == 0).is_some() {}
+    let mut zeros = true;
+    loop {
+        let more = rest.fill_buf()?;
+        if more.is_empty() {
+            break;
+        }
+        zeros &= more.iter().all(|byte| *byte == 0);
+        let length = more.len();
+        rest.consume(length);
+    }
+    if !zeros || line.len() as u64 > ENTRY {
+        return Ok(End::Other);
+    }
+    match serde_json::from_slice::<Value>(&line) {
+        Ok(Value::Object(_)) => Ok(End::Entry(line)),
+        Err(e) if e.is_eof() && line.first().is_none_or(|first| *first == b'{') => Ok(End::Torn),
+        _ => Ok(End::Other),
+    }
 }

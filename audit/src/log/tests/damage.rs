@@ -43,24 +43,78 @@ async fn a_file_cut_at_any_byte_is_noticed() {
     assert_eq!(entries(folder.path()), whole);
 }
 
-/// What no checkpoint covers yet has no other witness than the tail: of it, whole lines count, and the rest is kept as evidence.
+/// What no checkpoint covers yet has no other witness than the tail: of it, whole entries count, and the rest is kept as evidence.
 #[tokio::test]
-async fn a_tail_cut_after_the_checkpoint_keeps_whole_lines() {
+async fn a_tail_cut_after_the_checkpoint_keeps_whole_entries() {
     let folder = written(3).await;
     let path = folder.path().join("tail");
     let covered = std::fs::read(&path).unwrap();
     let line = |number: u64| format!("{{\"entry\":{number},\"event\":\"a\",\"time\":\"2026-01-01T00:00:00.000Z\"}}\n");
     let added = format!("{}{}", line(4), line(5));
     for length in 0..=added.len() {
+        // A file that had grown before it was written holds zeros there.
+        for zeros in [0, if length % 16 == 0 { 70_000 } else { 1 }] {
+            let other = tempfile::tempdir().unwrap();
+            copy(folder.path(), other.path());
+            let cut = &added.as_bytes()[..length];
+            std::fs::write(other.path().join("tail"), [&covered, cut, &vec![0; zeros]].concat()).unwrap();
+            let told = checked(other.path());
+            let log = open(other.path());
+            let left = cut.iter().filter(|byte| **byte == b'}').count();
+            assert_eq!(log.append(Entry::new("b")).await.unwrap(), 4 + left as u64, "{length} {zeros}");
+            let rest = if cut.ends_with(b"}") { &[] } else { &cut[left * line(4).len()..] };
+            let torn = std::fs::read(other.path().join(format!("torn-after-{}", 3 + left))).unwrap_or_default();
+            let expected = if cut.ends_with(b"}") { Vec::new() } else { [rest, &vec![0; zeros]].concat() };
+            assert!(torn == expected, "{length} {zeros}");
+            // Whoever only verifies says the same of it.
+            let told = told.unwrap();
+            assert_eq!((told.beyond, told.torn), (left as u64, !expected.is_empty()), "{length} {zeros}");
+        }
+    }
+}
+
+fn checked(folder: &Path) -> Result<crate::verify::Report, crate::verify::Finding> {
+    let witnesses = crate::quorum::Witnesses::none();
+    crate::verify::verify(&crate::verify::Request {
+        folder,
+        archives: &[],
+        key: None,
+        against: None,
+        witnesses: &witnesses,
+        now: 2_000_000_000,
+    })
+}
+
+/// What no crash leaves is a damage, though no checkpoint covers it, and the tail stays as it is.
+#[tokio::test]
+async fn an_end_that_no_crash_leaves_is_reported() {
+    let folder = written(3).await;
+    let covered = std::fs::read(folder.path().join("tail")).unwrap();
+    let line = "{\"entry\":4,\"event\":\"a\",\"time\":\"2099-01-01T00:00:00.000Z\"}";
+    for (what, end) in [
+        ("another text", "something else".to_owned()),
+        ("a changed byte", line[..20].replace("\"event", "\u{1}event")),
+        ("a hole", format!("{}\0\0\0\0{}", &line[..10], &line[14..])),
+        ("a hole before whole lines", format!("\0\0\0\0{}\n", &line[4..])),
+        ("another number", line.replace('4', "5")),
+        ("something behind it", format!("{line}{line}")),
+        ("no object", "[".to_owned()),
+        ("a line that is too long", format!("{{\"entry\":4,\"x\":\"{}", "x".repeat(70_000))),
+    ] {
         let other = tempfile::tempdir().unwrap();
         copy(folder.path(), other.path());
-        std::fs::write(other.path().join("tail"), [&covered, &added.as_bytes()[..length]].concat()).unwrap();
-        let log = open(other.path());
-        let left = added[..length].matches('\n').count();
-        assert_eq!(log.append(Entry::new("b")).await.unwrap(), 4 + left as u64, "{length}");
-        let torn = std::fs::read(other.path().join(format!("torn-after-{}", 3 + left))).unwrap_or_default();
-        assert_eq!(torn, &added.as_bytes()[left * line(4).len()..length]);
+        let tail = [&covered, end.as_bytes()].concat();
+        std::fs::write(other.path().join("tail"), &tail).unwrap();
+        let why = refusal(other.path()).unwrap_or_else(|| panic!("{what} was not noticed"));
+        assert!(why.contains("entry 4 in the tail is not what was written"), "{what}: {why}");
+        assert!(std::fs::read(other.path().join("tail")).unwrap() == tail, "{what} was written over");
+        assert!(checked(other.path()).is_err(), "{what}");
     }
+    // Nor is anything cut off where an entry is missing that the checkpoint covers.
+    let cut = &covered[..covered.len() - 10];
+    std::fs::write(folder.path().join("tail"), cut).unwrap();
+    assert!(refusal(folder.path()).unwrap().contains("entry 3 is missing"));
+    assert!(std::fs::read(folder.path().join("tail")).unwrap() == cut && !folder.path().join("torn-after-2").exists());
 }
 
 fn wait(folder: &Path) {
