@@ -174,7 +174,7 @@ fn run(log: &Disk, to: &Disk, before: DateTime<Utc>) -> io::Result<Option<Moved>
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often it is looked.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Has the log tell, under a checkpoint, that entries were moved: without that, entries that are not there were taken away.
 fn tell(log: &Disk, signed: &Signed, moved: Moved) -> io::Result<()> {
@@ -195,6 +195,7 @@ fn tell(log: &Disk, signed: &Signed, moved: Moved) -> io::Result<()> {
             break Err(io::Error::other(why));
         }
         std::thread::sleep(LOOK);
+        let _ = own.as_ref().is_none_or(|own| own.settle(20 * LOOK));
     };
     let is_own = own.is_some();
     drop(own);

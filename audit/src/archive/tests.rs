@@ -138,7 +138,6 @@ fn it_may_be_stopped_before_any_step_and_repeated() {
         let archives = if to.join("log.vkey").exists() { vec![to.clone()] } else { Vec::new() };
         assert_eq!(bytes(&log, &archives)[..520], whole, "stopped at {step}");
         // At no moment is anything gone of which the log does not tell.
-        assert_eq!(checked(&log, &archives).unwrap().unread, 0, "stopped at {step}");
         checked(&log, &[]).unwrap_or_else(|found| panic!("stopped at {step}: {found}"));
         if stopped.is_ok() {
             assert!(step > 25, "{step} steps");
@@ -205,7 +204,7 @@ fn whoever_can_write_in_the_folder_cannot_say_that_entries_were_archived() {
     fs::write(forged.join("tail"), tail).unwrap();
     assert_eq!(checked(&forged, &[]).unwrap_err().kind, Kind::Missing);
     // More than was moved.
-    archive(&log, &to, whole_time(&bytes(&log, &[])[511])).unwrap();
+    archive(&log, &to, later()).unwrap();
     written(&log, 1_100);
     checked(&log, &[]).unwrap();
     let taken = archived(&log).unwrap();

@@ -52,8 +52,9 @@ Example:
 Example:
   concordat audit reconcile --gateway concordat-demo/gateway/log --node dfe=concordat-demo/nodes/dfe/log
 
-Compares rows, dataset, the agreement's text and the consent ledger's version, order by order. Only departments whose log is
-named are compared. `discarded` is what was released for a query that was then refused: it is listed, and is no difference.")]
+Compares rows, dataset, its freshness, the agreement's text and the consent ledger's version, order by order, and finds releases that one
+side does not know or did not complete. Only departments whose log is named are compared. `discarded` is what was released for a query
+that was then refused, `open` what belongs to one that has not ended: both are listed, and are no differences.")]
     Reconcile(Reconcile),
     /// Prove that nobody edited a log: from its folder and keys alone, without any service
     Verify(verify::Verify),

@@ -1,0 +1,153 @@
+//! What one side says of one order, and of one query.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde_json::Value;
+
+use super::super::read::text;
+
+/// What must be the same in every entry and on both sides.
+const VERSIONS: [&str; 3] = ["agreement_digest", "consent_version", "consent_generation"];
+
+/// What one side says of one order.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Stated {
+    query_id: String,
+    dataset: String,
+    /// Of partitions that were completed.
+    rows: u64,
+    versions: BTreeMap<&'static str, BTreeSet<String>>,
+    /// Of the dataset; a node says it when it intends the release.
+    freshness: BTreeSet<String>,
+    /// How many partitions the release has, where that is said.
+    partitions: Option<u64>,
+    completed: u64,
+    /// Rows that left without a receipt, and why there is none.
+    left: Option<(u64, BTreeSet<String>)>,
+    within: bool,
+}
+
+/// What became of a query at the gateway.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Asked {
+    Opened,
+    Answered,
+    Refused(String),
+    /// The gateway started anew before it ended.
+    Lost,
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Opened => f.write_str("not ended"),
+            Self::Answered => f.write_str("answered without it"),
+            Self::Refused(code) => write!(f, "refused: {code}"),
+            Self::Lost => f.write_str("ended with the gateway's process"),
+        }
+    }
+}
+
+impl Stated {
+    /// Before a node's first byte.
+    pub(super) fn intended(&mut self, query_id: &str, entry: &Value, within: bool) {
+        self.say(query_id, entry, within);
+        self.partitions = entry.get("partitions").and_then(Value::as_u64);
+    }
+
+    /// One partition at a node, the whole order at the gateway.
+    pub(super) fn completed(&mut self, query_id: &str, entry: &Value, within: bool) {
+        self.say(query_id, entry, within);
+        self.rows = self.rows.saturating_add(rows(entry));
+        self.completed = self.completed.saturating_add(1);
+    }
+
+    /// A partition, or what is left of the order, that ended without a receipt.
+    pub(super) fn abandoned(&mut self, query_id: &str, entry: &Value, within: bool) {
+        if self.query_id.is_empty() {
+            self.say(query_id, entry, within);
+        }
+        self.within |= within;
+        let (left, causes) = self.left.get_or_insert_default();
+        *left = left.saturating_add(rows(entry));
+        causes.insert(text(entry, "cause").unwrap_or("given back").to_owned());
+    }
+
+    fn say(&mut self, query_id: &str, entry: &Value, within: bool) {
+        query_id.clone_into(&mut self.query_id);
+        text(entry, "dataset").unwrap_or_default().clone_into(&mut self.dataset);
+        self.within |= within;
+        for name in VERSIONS {
+            self.versions.entry(name).or_default().insert(told(entry, name));
+        }
+        self.freshness.extend(entry.get("freshness").map(|_| told(entry, "freshness")));
+    }
+
+    pub(super) fn query_id(&self) -> &str {
+        &self.query_id
+    }
+
+    pub(super) fn dataset(&self) -> &str {
+        &self.dataset
+    }
+
+    /// Whether any of it falls into the period.
+    pub(super) fn within(&self) -> bool {
+        self.within
+    }
+
+    /// Whether a node closed all of it with receipts.
+    pub(super) fn is_completed(&self) -> bool {
+        self.completed > 0 && self.left.is_none() && self.partitions.is_none_or(|partitions| self.completed >= partitions)
+    }
+
+    /// Whether a node says that it ended before a row left.
+    pub(super) fn let_nothing_out(&self) -> bool {
+        self.completed == 0 && self.left.as_ref().is_some_and(|(rows, _)| *rows == 0)
+    }
+
+    /// In which points two sides differ: the point, and what each says.
+    pub(super) fn differing(&self, gateway: &Self) -> Vec<(&'static str, String, String)> {
+        let joined = |values: &BTreeSet<String>| values.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
+        let version = |side: &Self, name| side.versions.get(name).map(joined).unwrap_or_default();
+        let mut pairs = vec![
+            ("query_id", self.query_id.clone(), gateway.query_id.clone()),
+            ("dataset", self.dataset.clone(), gateway.dataset.clone()),
+            ("rows", self.rows.to_string(), gateway.rows.to_string()),
+        ];
+        pairs.extend(VERSIONS.map(|name| (name, version(self, name), version(gateway, name))));
+        if !self.freshness.is_empty() && !gateway.freshness.is_empty() {
+            pairs.push(("freshness", joined(&self.freshness), joined(&gateway.freshness)));
+        }
+        pairs.into_iter().filter(|(_, node, gateway)| node != gateway).collect()
+    }
+
+    /// What a side says of the order as a whole; `failed` is the code of a stream of its query that failed.
+    pub(super) fn in_words(&self, failed: Option<&str>) -> String {
+        let mut parts = Vec::new();
+        if self.completed > 0 {
+            parts.push(format!("{} rows", self.rows));
+        }
+        if let Some(partitions) = self.partitions.filter(|partitions| self.completed > 0 && self.completed < *partitions) {
+            parts.push(format!("in {} of {partitions} partitions", self.completed));
+        }
+        if let Some((rows, causes)) = &self.left {
+            let causes = causes.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            parts.push(format!("abandoned after {rows} rows: {causes}"));
+        } else if let Some(code) = failed.filter(|_| !self.is_completed()) {
+            parts.push(format!("failed: {code}"));
+        } else if self.completed == 0 {
+            parts.push("intended, and not ended".to_owned());
+        }
+        parts.join(", ")
+    }
+}
+
+fn rows(entry: &Value) -> u64 {
+    entry.get("rows").and_then(Value::as_u64).unwrap_or_default()
+}
+
+fn told(entry: &Value, name: &str) -> String {
+    entry.get(name).map_or_else(|| "absent".to_owned(), |value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+}
