@@ -25,7 +25,7 @@ use crate::estate::{Estate, Texts, View};
 use crate::execute::{agreements_of, execute};
 use crate::explain::judged;
 use crate::guard;
-use crate::limits::{Allowance, Key, QueryMemory, Source};
+use crate::limits::{Allowance, Key, QueryMemory, Source, reason};
 use crate::plan::{Plan, Statement, VIEWS, examples};
 use crate::record::{self, Intent, Opened, unavailable};
 use crate::terms::{Stop, Terms};
@@ -235,7 +235,8 @@ pub(crate) async fn looked_up(gateway: &Gateway, identity: &Identity) -> Result<
 
 /// Records a refusal, or counts it where its source floods.
 async fn noted(gateway: &Gateway, source: &Source, refusal: Refusal) -> Refused {
-    if !gateway.limits.refusals.note(source, &refusal, Instant::now(), Utc::now()) {
+    let now = (Instant::now(), Utc::now());
+    if !gateway.limits.refusals.note(source, refusal.code.as_str(), reason(&refusal), now) {
         return Refused::unlogged(refusal);
     }
     Refused::unlogged(record::refused(&gateway.log, source, &refusal).await.err().unwrap_or(refusal))

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use concordat_audit::refusals::Source as _;
 use concordat_audit::{Entry, Log, LogError, Promise};
 use concordat_policy::{Code, Decision, Name, Refusal};
 use serde_json::{Value, json};

@@ -9,6 +9,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use concordat_audit::{Entry, Log, LogError, Unlogged};
@@ -31,6 +32,7 @@ use crate::consent::intake::Intake;
 use crate::consent::journal::Noted;
 use crate::consent::{Acknowledged, Consent, Snapshot};
 use crate::datasets::Datasets;
+use crate::endings::Endings;
 use crate::guard;
 use crate::linkage::LinkageKeys;
 use crate::orders::{Consumed, VerifiedOrder, Verifier};
@@ -42,6 +44,9 @@ use crate::suspension::{Folders, Suspensions};
 use crate::witness::{self, Witnessing};
 use crate::workers::streams;
 
+/// How long releases may take to be closed in the log when the node ends.
+const ENDING: Duration = Duration::from_secs(5);
+
 /// A department's node, open and checked.
 #[derive(Debug)]
 pub struct Node {
@@ -52,6 +57,8 @@ pub struct Node {
     pub(crate) papers: PaperFiles,
     /// What was replaced of the agreements since the log was told.
     pub(crate) replaced: Unlogged,
+    /// What closes releases that ended without a receipt.
+    pub(crate) endings: Arc<Endings>,
     pub(crate) datasets: Arc<Datasets>,
     pub(crate) consent: Arc<Consent>,
     /// With the purpose tree of the start: see [`Node::intake`].
@@ -100,7 +107,9 @@ impl Node {
         let consumed = Consumed::open(state).map_err(|e| unusable(state, &e))?;
         let quotas = Quotas::open(state, config.department.clone()).map_err(|e| unusable(state, &e))?;
         let linkage = LinkageKeys::open(config.linkage, config.at_rest, state).map_err(|e| unusable(state, &e))?;
-        let releases = Releases::open(config.department.clone(), &config.spill, config.release_memory, config.max_releases)
+        let endings = Arc::new(Endings::new(log.clone()));
+        let (department, ended) = (config.department.clone(), Arc::clone(&endings));
+        let releases = Releases::open(department, &config.spill, config.release_memory, config.max_releases, ended)
             .map_err(|e| unusable(&config.spill, &e))?;
         let verifying = config
             .signing
@@ -126,6 +135,7 @@ impl Node {
             agreements,
             papers: config.papers,
             replaced,
+            endings,
             datasets: Arc::new(datasets),
             consent,
             intake,
@@ -227,6 +237,7 @@ impl Node {
         let certificate = self.callers.gateway(certificate)?;
         let order = tracing::info_span!("verify").in_scope(|| self.verifier.verify(wire, &certificate, now))?;
         self.log_replaced().await?;
+        self.endings.write().await.map_err(|e| self.unwritable(e))?;
         let admission = self.releases.admit(&order.id)?;
         self.consume(&order, now).await?;
         let (consent, standing) = self.caught_up().await?;
@@ -236,10 +247,17 @@ impl Node {
         let scan = self.releases.workers().run(open.instrument(tracing::info_span!("open"))).await??;
         let (quotas, agreement) = (Arc::clone(&self.quotas), order.agreement.clone());
         blocking(move || quotas.intend(&agreement, now.date_naive())).await?;
-        let log_entry = self.log(self.intent(&order, standing, scan.freshness)).await?;
+        let intent = self.intent(&order, standing, scan.freshness);
         let (quotas, agreement) = (Arc::clone(&self.quotas), order.agreement.clone());
         let charge = move |rows| quotas.charge(&agreement, rows, Utc::now().date_naive());
-        self.releases.start(order, scan, rules, admission, log_entry, charge)
+        let (log, releases) = (self.log.clone(), Arc::clone(&self.releases));
+        // On its own: of a gateway that leaves meanwhile, the release is there, and closes what is intended.
+        let start = async move {
+            let log_entry = log.append(intent).await?;
+            Ok(releases.start(order, scan, rules, admission, log_entry, charge))
+        };
+        let started: Result<_, LogError> = self.endings.spawn(start.in_current_span()).await.map_err(Refusal::internal)?;
+        started.map_err(|e| self.unwritable(e))?
     }
 
     async fn consume(&self, order: &VerifiedOrder, now: DateTime<Utc>) -> Result<(), Refusal> {
@@ -344,6 +362,13 @@ impl Node {
             grain: Grain::of(order.agreement.minimum_subjects, &order.agreement.disclosure),
             conditional: order.predicate.is_some(),
         })
+    }
+
+    /// Lets go of what is released, and waits until all of it is closed in the log. The listener must have stopped.
+    pub(crate) async fn drain(&self) {
+        self.endings.stopping().cancel();
+        self.releases.end();
+        self.endings.drain(ENDING).await;
     }
 
     fn intent(&self, order: &VerifiedOrder, standing: Standing, freshness: i64) -> Entry {

@@ -103,7 +103,8 @@ pub async fn serve(node: Arc<Node>, listen: Listen, stop: Stop) -> Result<(), Se
     watch_log(&node);
     watch_ledger(&node);
     take_notice::watch(&node);
-    let bound = Bound::bind(address, tls, operations, &state, Arc::clone(&metrics)).await?;
+    let ending = node.endings.stopping().clone();
+    let bound = Bound::bind(address, tls, operations, &state, Arc::clone(&metrics)).await?.ending(ending);
     let mut reloads = Reloads::default();
     let pinned = Arc::clone(&node);
     reloads.add("pinned certificates", vec![config.clone()], move || {
@@ -179,8 +180,10 @@ pub async fn serve(node: Arc<Node>, listen: Listen, stop: Stop) -> Result<(), Se
         .add_service(
             ConsentLedgerServer::new(control).max_decoding_message_size(MAX_CONTROL_MESSAGE).max_encoding_message_size(MAX_CONTROL_MESSAGE),
         );
-    let subject: Arc<dyn Subject> = Arc::new(Readiness(node));
-    bound.run(subject, reloads, stop, |incoming, stopping| router.serve_with_incoming_shutdown(incoming, stopping)).await
+    let subject: Arc<dyn Subject> = Arc::new(Readiness(Arc::clone(&node)));
+    let served = bound.run(subject, reloads, stop, |incoming, stopping| router.serve_with_incoming_shutdown(incoming, stopping)).await;
+    node.drain().await;
+    served
 }
 
 /// Counts failures of the log when metrics are read.

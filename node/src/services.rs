@@ -104,9 +104,10 @@ impl Control {
         if self.0.gave_back(request.order.clone(), Utc::now()).await? {
             return Ok(v1::AbandonResponse {});
         }
-        if let Some(release) = self.0.releases.give_back(&request.order, &certificate) {
+        if self.0.releases.give_back(&request.order, &certificate).is_some() {
             self.0.outcome("abandoned");
-            self.0.log(Entry::new("release.abandoned").query(&release.order.query_id).field("order", request.order)).await?;
+            // Unless somebody reads it still, it is gone by now, and has left what closes it.
+            self.0.endings.write().await.map_err(|e| self.0.unwritable(e))?;
         }
         Ok(v1::AbandonResponse {})
     }

@@ -65,6 +65,7 @@ impl Node {
     /// When the log cannot be written or the state folder cannot be read.
     pub(crate) async fn take_notice(&self) -> Result<(), Refusal> {
         self.log_replaced().await?;
+        self.endings.write().await.map_err(|e| self.unwritable(e))?;
         let suspensions = Arc::clone(self.agreements.suspensions());
         let (standing, changes) = blocking({
             let suspensions = Arc::clone(&suspensions);
