@@ -261,7 +261,10 @@ mod tests {
         let of = |text: &str| Network::from(text.parse::<IpAddr>().unwrap());
         assert_eq!(of("2001:db8:1:2:3:4:5:6"), of("2001:db8:1:2::9"));
         assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
-        assert_eq!((of("::ffff:192.0.2.1").to_string(), of("2001:db8:1:2::9").to_string()), ("192.0.2.1".into(), "2001:db8:1:2::/64".into()));
+        assert_eq!(
+            (of("::ffff:192.0.2.1").to_string(), of("2001:db8:1:2::9").to_string()),
+            ("192.0.2.1".into(), "2001:db8:1:2::/64".into())
+        );
     }
 
     #[tokio::test]

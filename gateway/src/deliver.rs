@@ -2,10 +2,11 @@
 //! was asked for, and a summary.
 
 mod cells;
+mod withheld;
 
 use std::sync::Arc;
 
-use arrow::array::{Array as _, ArrayRef, RecordBatch, StringArray, UInt64Array};
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::SchemaRef;
 use concordat_policy::Refusal;
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 
 pub(crate) use self::cells::Cells;
 use self::cells::Statuses;
+use self::withheld::is_withheld;
 use crate::delivery::Held;
 use crate::estate::Texts;
 use crate::execute::Protected;
@@ -39,9 +41,9 @@ pub(crate) struct Answer {
 /// [`concordat_policy::Code::Internal`] when the result does not have the shape that was planned.
 pub(crate) fn deliver(closed: Closed) -> Result<Answer, Refusal> {
     let Closed { protected, query_id, entry, promise } = closed;
-    let mut cells = vec![0u64; protected.columns.fields().len()];
+    let cells = protected.withheld()?;
     let statuses = Statuses::of(&protected.schema, &protected.decision);
-    let batches = protected.batches.iter().map(|batch| shown(batch, &protected, &statuses, &mut cells)).collect::<Result<Vec<_>, _>>()?;
+    let batches = protected.batches.iter().map(|batch| shown(batch, &protected, &statuses)).collect::<Result<Vec<_>, _>>()?;
     let reason = reason(&protected);
     let withheld: Vec<Value> = protected
         .columns
@@ -102,29 +104,23 @@ fn few(minimum: u32) -> String {
 }
 
 /// One batch with plain text columns and, from the mask, the statuses and reasons.
-fn shown(batch: &RecordBatch, protected: &Protected, statuses: &Statuses, cells: &mut [u64]) -> Result<RecordBatch, Refusal> {
-    let mask = batch.columns().last().filter(|_| protected.masked).and_then(|m| m.as_any().downcast_ref::<UInt64Array>());
+fn shown(batch: &RecordBatch, protected: &Protected, statuses: &Statuses) -> Result<RecordBatch, Refusal> {
+    let mask = protected.mask(batch)?;
     let mut columns: Vec<ArrayRef> = Vec::new();
     for (place, (field, column)) in protected.columns.fields().iter().zip(batch.columns()).enumerate() {
         columns.push(cast(column, field.data_type()).map_err(Refusal::internal)?);
         columns.extend(statuses.column(place, mask, batch.num_rows()).map(|status| Arc::new(status) as ArrayRef));
     }
-    if protected.masked {
-        let mask = mask.ok_or_else(|| Refusal::internal("no mask"))?;
-        let reasons: StringArray = mask.iter().map(|mask| named(mask.unwrap_or(u64::MAX), protected, cells)).collect();
+    if let Some(mask) = mask {
+        let reasons: StringArray = mask.iter().map(|mask| named(mask, protected)).collect();
         columns.push(Arc::new(reasons));
     }
     RecordBatch::try_new(protected.schema.clone(), columns).map_err(Refusal::internal)
 }
 
 /// `persons, share: fewer than 10 distinct subjects`.
-fn named(mask: u64, protected: &Protected, cells: &mut [u64]) -> Option<String> {
-    let mut names = Vec::new();
-    for (bit, (field, cells)) in protected.columns.fields().iter().zip(cells).take(64).enumerate() {
-        if mask >> bit & 1 == 1 {
-            *cells += 1;
-            names.push(field.name().as_str());
-        }
-    }
+fn named(mask: Option<u64>, protected: &Protected) -> Option<String> {
+    let fields = protected.columns.fields().iter().enumerate();
+    let names: Vec<&str> = fields.filter(|(place, _)| is_withheld(mask, *place)).map(|(_, field)| field.name().as_str()).collect();
     (!names.is_empty()).then(|| format!("{}: {}", names.join(", "), reason(protected)))
 }

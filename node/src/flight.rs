@@ -22,7 +22,8 @@ use arrow_flight::{
 use chrono::Utc;
 use concordat_policy::{Code, Refusal};
 use concordat_proto::order::Order;
-use concordat_proto::{MAX_BATCH_MESSAGE, peer, v1};
+use concordat_proto::peer::Peer;
+use concordat_proto::{MAX_BATCH_MESSAGE, v1};
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _};
 use prost::Message as _;
@@ -39,20 +40,20 @@ pub struct Flight(pub Arc<Node>);
 
 impl Flight {
     async fn info(&self, request: Request<FlightDescriptor>) -> Result<FlightInfo, Status> {
-        let certificate = peer::certificate(&request);
+        let peer = Peer::of(&request);
         let descriptor = request.into_inner();
         let order = match v1::ReleaseOrder::decode(descriptor.cmd.clone()) {
             Ok(order) if descriptor.r#type() == DescriptorType::Cmd => order,
             _ => {
-                let refusal = self.0.callers.gateway(certificate.clone()).err();
+                let refusal = self.0.callers.gateway(peer.certificate.clone()).err();
                 let refusal = refusal.unwrap_or_else(|| {
                     Refusal::new(Code::Invalid, "the descriptor's command is not a release order").department(&self.0.department)
                 });
-                return Err(status(&self.0.refused("order.refused", refusal, certificate.as_ref(), None).await, None));
+                return Err(status(&self.0.refused("order.refused", refusal, &peer, None).await, None));
             }
         };
         let query_id = query_id(&order);
-        let release = self.0.order(&order, certificate, Utc::now()).await.map_err(|refusal| status(&refusal, query_id.as_deref()))?;
+        let release = self.0.order(&order, &peer, Utc::now()).await.map_err(|refusal| status(&refusal, query_id.as_deref()))?;
         let failed = |e: String| status(&Refusal::internal(e), query_id.as_deref());
         let mut info = FlightInfo::new().try_with_schema(&release.schema).map_err(|e| failed(e.to_string()))?.with_descriptor(descriptor);
         for partition in 0..release.order.partitions {
@@ -63,9 +64,9 @@ impl Flight {
     }
 
     async fn redeem(&self, request: Request<Ticket>) -> Result<Reader, Status> {
-        let certificate = peer::certificate(&request);
+        let peer = Peer::of(&request);
         let redeem = || {
-            let certificate = self.0.callers.gateway(certificate.clone())?;
+            let certificate = self.0.callers.gateway(peer.certificate.clone())?;
             let ticket = ticket::verify(&self.0, &request.get_ref().ticket, &certificate, Utc::now().timestamp())?;
             // First: what ends an agreement has ended the release, too, and is the cause to name.
             self.0.agreements.permits(&ticket.agreement, &ticket.agreement_digest)?;
@@ -73,7 +74,7 @@ impl Flight {
         };
         match redeem() {
             Ok((release, partition)) => Ok(Reader::new(Arc::clone(&self.0), release, partition)),
-            Err(refusal) => Err(status(&self.0.refused("ticket.refused", refusal, certificate.as_ref(), None).await, None)),
+            Err(refusal) => Err(status(&self.0.refused("ticket.refused", refusal, &peer, None).await, None)),
         }
     }
 }

@@ -37,6 +37,7 @@ pub mod preview;
 mod private;
 pub mod pseudonym;
 mod quota;
+mod refusing;
 pub mod release;
 mod reread;
 pub mod server;
