@@ -62,6 +62,7 @@ pub mod persons;
 pub mod proof;
 pub mod quorum;
 pub mod receipt;
+pub mod refusals;
 mod signer;
 pub mod verify;
 pub mod witness;

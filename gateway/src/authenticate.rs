@@ -197,6 +197,11 @@ impl Identity {
         self.token.as_str()
     }
 
+    /// The address of the user's connection.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.circumstances.address
+    }
+
     /// The user's organisation.
     #[must_use]
     pub fn organisation(&self) -> &str {

@@ -4,10 +4,11 @@
 //! It is stated, with its digest, before its log entry is closed, and delivered afterwards as it was stated: entry and promise are of it.
 
 mod cells;
+mod withheld;
 
 use std::sync::Arc;
 
-use arrow::array::{Array as _, ArrayRef, RecordBatch, StringArray, UInt64Array};
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::SchemaRef;
 use concordat_audit::Answered;
@@ -18,6 +19,7 @@ use serde_json::{Value, json};
 
 pub(crate) use self::cells::Cells;
 use self::cells::Statuses;
+use self::withheld::is_withheld;
 use crate::delivery::Held;
 use crate::estate::Texts;
 use crate::execute::Protected;
@@ -45,6 +47,7 @@ pub(crate) struct Stated {
     batches: Vec<RecordBatch>,
     /// Columns of which something is withheld, how many cells and why.
     withheld: Vec<Value>,
+    cells_withheld: u64,
     rows: u64,
     salt: Salt,
     digest: Digest,
@@ -55,6 +58,11 @@ impl Stated {
     pub(crate) fn answered(&self, query_id: &str) -> Answered {
         Answered { query_id: query_id.to_owned(), rows: self.rows, salt: self.salt, digest: self.digest }
     }
+
+    /// How many cells are withheld.
+    pub(crate) fn cells_withheld(&self) -> u64 {
+        self.cells_withheld
+    }
 }
 
 /// Makes the rows that will leave, and works out their digest.
@@ -62,9 +70,9 @@ impl Stated {
 /// # Errors
 /// [`concordat_policy::Code::Internal`] when the result does not have the shape that was planned.
 pub(crate) fn state(protected: Protected) -> Result<Stated, Refusal> {
-    let mut cells = vec![0u64; protected.columns.fields().len()];
+    let cells = protected.withheld()?;
     let statuses = Statuses::of(&protected.schema, &protected.decision);
-    let batches = protected.batches.iter().map(|batch| shown(batch, &protected, &statuses, &mut cells)).collect::<Result<Vec<_>, _>>()?;
+    let batches = protected.batches.iter().map(|batch| shown(batch, &protected, &statuses)).collect::<Result<Vec<_>, _>>()?;
     let reason = reason(&protected);
     let withheld: Vec<Value> = protected
         .columns
@@ -79,7 +87,7 @@ pub(crate) fn state(protected: Protected) -> Result<Stated, Refusal> {
     let mut salt = Salt::default();
     getrandom::fill(&mut salt).map_err(Refusal::internal)?;
     let rows = digest.rows();
-    Ok(Stated { protected, batches, withheld, rows, salt, digest: digest.finish(&salt) })
+    Ok(Stated { protected, batches, withheld, cells_withheld: cells.iter().sum(), rows, salt, digest: digest.finish(&salt) })
 }
 
 /// The answer to a logged query.
@@ -137,29 +145,23 @@ fn few(minimum: u32) -> String {
 }
 
 /// One batch with plain text columns and, from the mask, the statuses and reasons.
-fn shown(batch: &RecordBatch, protected: &Protected, statuses: &Statuses, cells: &mut [u64]) -> Result<RecordBatch, Refusal> {
-    let mask = batch.columns().last().filter(|_| protected.masked).and_then(|m| m.as_any().downcast_ref::<UInt64Array>());
+fn shown(batch: &RecordBatch, protected: &Protected, statuses: &Statuses) -> Result<RecordBatch, Refusal> {
+    let mask = protected.mask(batch)?;
     let mut columns: Vec<ArrayRef> = Vec::new();
     for (place, (field, column)) in protected.columns.fields().iter().zip(batch.columns()).enumerate() {
         columns.push(cast(column, field.data_type()).map_err(Refusal::internal)?);
         columns.extend(statuses.column(place, mask, batch.num_rows()).map(|status| Arc::new(status) as ArrayRef));
     }
-    if protected.masked {
-        let mask = mask.ok_or_else(|| Refusal::internal("no mask"))?;
-        let reasons: StringArray = mask.iter().map(|mask| named(mask.unwrap_or(u64::MAX), protected, cells)).collect();
+    if let Some(mask) = mask {
+        let reasons: StringArray = mask.iter().map(|mask| named(mask, protected)).collect();
         columns.push(Arc::new(reasons));
     }
     RecordBatch::try_new(protected.schema.clone(), columns).map_err(Refusal::internal)
 }
 
 /// `persons, share: fewer than 10 distinct subjects`.
-fn named(mask: u64, protected: &Protected, cells: &mut [u64]) -> Option<String> {
-    let mut names = Vec::new();
-    for (bit, (field, cells)) in protected.columns.fields().iter().zip(cells).take(64).enumerate() {
-        if mask >> bit & 1 == 1 {
-            *cells += 1;
-            names.push(field.name().as_str());
-        }
-    }
+fn named(mask: Option<u64>, protected: &Protected) -> Option<String> {
+    let fields = protected.columns.fields().iter().enumerate();
+    let names: Vec<&str> = fields.filter(|(place, _)| is_withheld(mask, *place)).map(|(_, field)| field.name().as_str()).collect();
     (!names.is_empty()).then(|| format!("{}: {}", names.join(", "), reason(protected)))
 }

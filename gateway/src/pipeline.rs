@@ -7,10 +7,12 @@
 mod explain;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
+use concordat_guard::ClaimGuard;
 use concordat_operate::listener::prove;
 use concordat_policy::{Code, Permit, Refusal, authorize};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
@@ -25,8 +27,8 @@ use crate::estate::{Estate, Texts, View};
 use crate::execute::{agreements_of, execute};
 use crate::explain::judged;
 use crate::guard;
-use crate::limits::{Allowance, Key, QueryMemory, Source};
-use crate::plan::{Plan, Statement, VIEWS, examples};
+use crate::limits::{Allowance, Key, QueryMemory, Source, reason};
+use crate::plan::{Plan, Statement, VIEWS, examples, named_views};
 use crate::record::{self, Intent, Opened, unavailable};
 use crate::terms::{Stop, Terms};
 
@@ -56,7 +58,7 @@ impl Described {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Origin<'m> {
     pub(crate) metadata: &'m MetadataMap,
-    pub(crate) peer: Option<std::net::IpAddr>,
+    pub(crate) peer: Option<IpAddr>,
     extensions: &'m tonic::Extensions,
 }
 
@@ -116,6 +118,7 @@ pub(crate) async fn prepare(gateway: &Gateway, caller: Caller, sql: &str) -> Res
         let terms = Terms::of_caller_who_waits(gateway, CancellationToken::new());
         let (permit, allowance) = admitted(gateway, &opened, &terms).await?;
         let stop = terms.stop();
+        stop.unless(note_views(gateway, &opened, &permit, sql)).await?;
         let types = stop.unless(parameters(gateway, &permit, sql, &allowance)).await?;
         let statement = Statement { sql: sql.to_owned(), parameters: examples(&types) };
         match stop.unless(plan(gateway, &permit, &statement, &allowance.memory)).await {
@@ -192,7 +195,7 @@ pub(crate) async fn identify(gateway: &Gateway, from: &Origin<'_>) -> Result<Ide
     let token = from.metadata.get("authorization").map(|v| v.as_encoded_bytes()).unwrap_or_default();
     let plausible = || bearer(from.metadata).is_ok_and(|token| gateway.issuers.holds_key_of(token));
     if let Err(refusal) = gateway.limits.proofs.look(&source, token, plausible, now) {
-        return Err(noted(gateway, &source, refusal).await);
+        return Err(noted(gateway, &source, from.peer, refusal).await);
     }
     match Identity::authenticate(&gateway.issuers, from.metadata, from.peer, Utc::now().timestamp()).await {
         Ok(identity) => {
@@ -201,26 +204,26 @@ pub(crate) async fn identify(gateway: &Gateway, from: &Origin<'_>) -> Result<Ide
             let key = Key::of_identity(&identity);
             match gateway.limits.request(&key) {
                 Ok(()) => Ok(identity),
-                Err(refusal) => Err(noted(gateway, &Source::Caller(key), refusal).await),
+                Err(refusal) => Err(noted(gateway, &Source::Caller(key), from.peer, refusal).await),
             }
         }
         Err(refusal) => {
             if refusal.code == Code::Unauthenticated && !token.is_empty() {
                 gateway.limits.proofs.bad(&source, now);
             }
-            Err(noted(gateway, &source, refusal).await)
+            Err(noted(gateway, &source, from.peer, refusal).await)
         }
     }
 }
 
 /// Records the refusal of a request for which no entry was opened: a ticket that is not the caller's, too many of them.
 pub(crate) async fn refused_unopened(gateway: &Gateway, caller: &Caller, refusal: Refusal) -> Refused {
-    noted(gateway, &Source::Caller(Key::of(caller)), refusal).await
+    noted(gateway, &Source::Caller(Key::of(caller)), caller.circumstances().address, refusal).await
 }
 
 /// The same, of a user whose purpose is not settled.
 pub(crate) async fn turned_away(gateway: &Gateway, identity: &Identity, refusal: Refusal) -> Refused {
-    noted(gateway, &Source::Caller(Key::of_identity(identity)), refusal).await
+    noted(gateway, &Source::Caller(Key::of_identity(identity)), identity.address(), refusal).await
 }
 
 /// Records that a user looked into the catalogue.
@@ -229,11 +232,12 @@ pub(crate) async fn looked_up(gateway: &Gateway, identity: &Identity) -> Result<
 }
 
 /// Records a refusal, or counts it where its source floods.
-async fn noted(gateway: &Gateway, source: &Source, refusal: Refusal) -> Refused {
-    if !gateway.limits.refusals.note(source, &refusal, Instant::now(), Utc::now()) {
+async fn noted(gateway: &Gateway, source: &Source, from: Option<IpAddr>, refusal: Refusal) -> Refused {
+    let now = (Instant::now(), Utc::now());
+    if !gateway.limits.refusals.note(source, refusal.code.as_str(), reason(&refusal), now) {
         return Refused::unlogged(refusal);
     }
-    Refused::unlogged(record::refused(&gateway.log, source, &refusal).await.err().unwrap_or(refusal))
+    Refused::unlogged(record::refused(&gateway.log, source, from, &refusal).await.err().unwrap_or(refusal))
 }
 
 /// Opens the log's entry.
@@ -265,6 +269,7 @@ struct Judged {
 async fn judge(gateway: &Gateway, opened: &Opened, statement: &Statement, terms: &Terms) -> Result<Judged, Refusal> {
     let (permit, allowance) = admitted(gateway, opened, terms).await?;
     let stop = terms.stop();
+    stop.unless(note_views(gateway, opened, &permit, &statement.sql)).await?;
     let plan = stop.unless(plan(gateway, &permit, statement, &allowance.memory)).await?;
     Ok(Judged { permit, plan, allowance, stop })
 }
@@ -280,14 +285,32 @@ async fn admitted(gateway: &Gateway, opened: &Opened, terms: &Terms) -> Result<(
 /// Decides whether the caller may ask at all.
 #[tracing::instrument(name = "authorize", skip_all)]
 pub(crate) fn permit(gateway: &Gateway, opened: &Opened) -> Result<Permit, Refusal> {
-    authorized(&gateway.estate.now(), &opened.caller, Utc::now())
+    let (estate, caller) = (gateway.estate.now(), &opened.caller);
+    // The very rails that decide are those of which the entry tells.
+    let rails = estate.guard.fixed();
+    opened.decided_by(rails.loaded().map(|loaded| loaded.digest));
+    authorized_by(&estate, &rails, caller, Utc::now())
 }
 
-/// Decides by an estate and its guard rails. Agreements first, so that who may not ask anyway learns of no guard rail.
+/// Decides by an estate and its guard rails.
 pub(crate) fn authorized(estate: &Estate, caller: &Caller, now: DateTime<Utc>) -> Result<Permit, Refusal> {
+    authorized_by(estate, &estate.guard, caller, now)
+}
+
+/// Agreements first, so that who may not ask anyway learns of no guard rail.
+fn authorized_by(estate: &Estate, rails: &ClaimGuard, caller: &Caller, now: DateTime<Utc>) -> Result<Permit, Refusal> {
     let permit = authorize(caller, caller.mission(), &estate.agreements, &estate.signatures, &estate.purposes, now);
-    let guarded = permit.and_then(|permit| guard::decide(&estate.guard, caller, &permit, now).map(|()| permit));
+    let guarded = permit.and_then(|permit| guard::decide(rails, caller, &permit, now).map(|()| permit));
     guarded.map_err(|refusal| estate.with_contact(refusal))
+}
+
+/// Notes for the log which views of the mission a statement names, on the threads of queries.
+async fn note_views(gateway: &Gateway, opened: &Opened, permit: &Permit, sql: &str) -> Result<(), Refusal> {
+    let (estate, mission, sql) = (gateway.estate.now(), permit.mission().clone(), sql.to_owned());
+    let found = gateway.workers.plan(async move { named_views(&sql, &mission, &estate.views) });
+    // What does not parse names none.
+    opened.names(found.await?);
+    Ok(())
 }
 
 /// Plans on the threads of queries: a hard statement must not keep the listener from answering.

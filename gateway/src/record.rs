@@ -1,8 +1,11 @@
 //! The gateway's entries in the access log: opened before work, closed before the first result byte.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use concordat_audit::refusals::Source as _;
 use concordat_audit::{Entry, Log, LogError, Promise};
 use concordat_policy::{Code, Decision, Name, Refusal};
 use serde_json::{Value, json};
@@ -61,15 +64,38 @@ struct Closing {
     query_id: String,
     entry: u64,
     since: Instant,
+    /// What is known by now of what is asked, whatever becomes of it.
+    known: Mutex<Known>,
     /// The gateway does not end while it exists.
     open: Option<TaskTrackerToken>,
 }
 
+/// What an entry that closes another says beside the outcome.
+#[derive(Debug, Default)]
+struct Known {
+    /// The views that the statement names.
+    views: Vec<String>,
+    /// The digest of the guard rails by which was decided last whether the caller may ask at all.
+    guard_rails: Option<String>,
+}
+
 impl Closing {
+    /// What closes the entry.
+    fn with(&self, event: &'static str) -> Entry {
+        let milliseconds = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let known = self.known();
+        let entry = Entry::new(event).query(&self.query_id).field("opened_by", self.entry).field("milliseconds", milliseconds).closes();
+        let entry = if known.views.is_empty() { entry } else { entry.field("views", known.views.as_slice()) };
+        known.guard_rails.iter().fold(entry, |entry, digest| entry.field("guard_rails_digest", digest.as_str()))
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Appends what closes the entry, also when the caller leaves meanwhile.
     async fn close(mut self, entry: Entry) -> Result<u64, Refusal> {
         let (log, open) = (self.log.clone(), self.open.take());
-        let entry = entry.query(&self.query_id);
         let appended = self.entries.spawn(async move {
             let appended = log.append(entry).await;
             drop(open);
@@ -82,7 +108,7 @@ impl Closing {
 impl Drop for Closing {
     fn drop(&mut self) {
         let (Some(open), Ok(runtime)) = (self.open.take(), tokio::runtime::Handle::try_current()) else { return };
-        let entry = closing("query.refused", self.entry, self.since).query(&self.query_id).field("code", Code::Cancelled.as_str());
+        let entry = self.with("query.refused").field("code", Code::Cancelled.as_str());
         let (log, query_id) = (self.log.clone(), self.query_id.clone());
         let close = async move {
             tracing::info!(query.id = query_id, "query dropped");
@@ -93,12 +119,6 @@ impl Drop for Closing {
         };
         self.entries.spawn_on(close, &runtime);
     }
-}
-
-/// What closes the entry `opened`.
-fn closing(event: &'static str, opened: u64, since: Instant) -> Entry {
-    let milliseconds = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-    Entry::new(event).field("opened_by", opened).field("milliseconds", milliseconds).closes()
 }
 
 /// An entry that is durable in the log. Deciding and working take one, so that nothing is done unlogged.
@@ -137,6 +157,7 @@ pub(crate) async fn open(
         .query(&query_id)
         .field("intent", intent.as_str())
         .by(caller.issuer(), &caller.subject, Some(caller.token()))
+        .field("address", address(caller.circumstances().address))
         .field("organisation", caller.organisation.as_str())
         .field("roles", json!(caller.roles))
         .field("purpose", caller.purpose.as_str())
@@ -146,7 +167,7 @@ pub(crate) async fn open(
     let (log, tracker, id) = (log.clone(), entries.clone(), query_id.clone());
     let opening = entries.spawn(async move {
         let entry = log.append(entry).await?;
-        Ok::<_, LogError>(Closing { log, entries: tracker, query_id: id, entry, since: Instant::now(), open })
+        Ok::<_, LogError>(Closing { log, entries: tracker, query_id: id, entry, since: Instant::now(), known: Mutex::default(), open })
     });
     let closing = opening.await.map_err(Refusal::internal)?.map_err(unavailable)?;
     Ok(Opened { caller, query_id, closing })
@@ -156,8 +177,9 @@ pub(crate) async fn open(
 ///
 /// # Errors
 /// [`Code::LogUnavailable`].
-pub(crate) async fn refused(log: &Log, source: &Source, refusal: &Refusal) -> Result<(), Refusal> {
+pub(crate) async fn refused(log: &Log, source: &Source, from: Option<IpAddr>, refusal: &Refusal) -> Result<(), Refusal> {
     let entry = source.describe(Entry::new("caller.refused")).field("code", refusal.code.as_str()).field("reason", reason(refusal));
+    let entry = entry.field("address", address(from));
     log.append(entry).await.map(drop).map_err(unavailable)
 }
 
@@ -169,6 +191,7 @@ pub(crate) async fn collected(log: &Log, caller: &Caller, query_id: &str) -> Res
     let entry = Entry::new("answer.collected")
         .query(query_id)
         .by(caller.issuer(), &caller.subject, Some(caller.token()))
+        .field("address", address(caller.circumstances().address))
         .field("organisation", caller.organisation.as_str())
         .field("purpose", caller.purpose.as_str());
     log.append(entry).await.map(drop).map_err(unavailable)
@@ -179,11 +202,21 @@ pub(crate) async fn collected(log: &Log, caller: &Caller, query_id: &str) -> Res
 /// # Errors
 /// [`Code::LogUnavailable`].
 pub(crate) async fn looked_up(log: &Log, identity: &Identity) -> Result<(), Refusal> {
-    let entry = Entry::new("catalogue.read")
+    log.append(by(Entry::new("catalogue.read"), identity)).await.map(drop).map_err(unavailable)
+}
+
+/// The entry with who they are.
+fn by(entry: Entry, identity: &Identity) -> Entry {
+    entry
         .by(identity.issuer(), identity.subject(), Some(identity.token()))
+        .field("address", address(identity.address()))
         .field("organisation", identity.organisation())
-        .field("roles", json!(identity.roles()));
-    log.append(entry).await.map(drop).map_err(unavailable)
+        .field("roles", json!(identity.roles()))
+}
+
+/// The address of a connection, as the log has it.
+fn address(address: Option<IpAddr>) -> Option<String> {
+    address.map(|address| address.to_canonical().to_string())
 }
 
 /// Records what a user reads of the log: proofs, or the receipt of a query.
@@ -191,12 +224,7 @@ pub(crate) async fn looked_up(log: &Log, identity: &Identity) -> Result<(), Refu
 /// # Errors
 /// [`Code::LogUnavailable`]: then it must not be handed out.
 pub(crate) async fn read(log: &Log, identity: &Identity, what: &'static str, query_id: Option<&str>) -> Result<(), Refusal> {
-    let entry = Entry::new("log.read")
-        .field("what", what)
-        .field("issuer", identity.issuer())
-        .by(identity.issuer(), identity.subject(), Some(identity.token()))
-        .field("organisation", identity.organisation())
-        .field("roles", json!(identity.roles()));
+    let entry = by(Entry::new("log.read").field("what", what), identity);
     log.append(query_id.into_iter().fold(entry, Entry::query)).await.map(drop).map_err(unavailable)
 }
 
@@ -205,14 +233,20 @@ pub(crate) async fn read(log: &Log, identity: &Identity, what: &'static str, que
 /// # Errors
 /// [`Code::LogUnavailable`].
 pub(crate) async fn introduced(log: &Log, identity: &Identity) -> Result<(), Refusal> {
-    let entry = Entry::new("caller.introduced")
-        .by(identity.issuer(), identity.subject(), Some(identity.token()))
-        .field("organisation", identity.organisation())
-        .field("roles", json!(identity.roles()));
-    log.append(entry).await.map(drop).map_err(unavailable)
+    log.append(by(Entry::new("caller.introduced"), identity)).await.map(drop).map_err(unavailable)
 }
 
 impl Opened {
+    /// Notes by which guard rails was decided whether the caller may ask at all.
+    pub(crate) fn decided_by(&self, guard_rails: Option<String>) {
+        self.closing.known().guard_rails = guard_rails;
+    }
+
+    /// Notes which views the statement names.
+    pub(crate) fn names(&self, views: Vec<String>) {
+        self.closing.known().views = views;
+    }
+
     /// Closes the entry of an answer.
     ///
     /// # Errors
@@ -236,6 +270,8 @@ impl Opened {
                 "tables": protected.decision.tables,
                 "rules": protected.decision.rules,
                 "minimum_subjects": protected.minimum,
+                // These as the caller sees them.
+                "withheld": stated.cells_withheld(),
                 "answer_rows": answered.rows,
                 "answer_digest": answered.digest_text(),
             })
@@ -251,7 +287,7 @@ impl Opened {
     /// # Errors
     /// [`Code::LogUnavailable`]: then nothing is explained.
     pub(crate) async fn explained(self, outcome: Result<(&str, &Decision), (&Refusal, Option<&Proposal>)>) -> Result<(), Refusal> {
-        let entry = closing("query.explained", self.closing.entry, self.closing.since);
+        let entry = self.closing.with("query.explained");
         let entry = match outcome {
             Ok((mission, decision)) => {
                 let agreements: BTreeSet<&Name> = decision.tables.iter().map(|table| &table.agreement).collect();
@@ -281,15 +317,14 @@ impl Opened {
     /// As [`Opened::close`].
     #[tracing::instrument(name = "close", skip_all)]
     pub(crate) async fn finish<T>(self, outcome: Result<T, Refusal>, facts: Value) -> Result<(u64, T), Refusal> {
-        let (opened, since) = (self.closing.entry, self.closing.since);
         let entry = match &outcome {
             Ok(_) => {
                 tracing::info!(query.id = self.query_id, "query closed");
-                closing("query.closed", opened, since).field("facts", facts)
+                self.closing.with("query.closed").field("facts", facts)
             }
             Err(refusal) => {
                 tracing::info!(query.id = self.query_id, code = refusal.code.as_str(), operator = refusal.operator, "query refused");
-                refusing(closing("query.refused", opened, since), refusal)
+                refusing(self.closing.with("query.refused"), refusal)
             }
         };
         let entry = self.closing.close(entry).await?;

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use concordat_audit::Entry;
 use tokio::time::MissedTickBehavior;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -26,17 +25,13 @@ impl Gateway {
         let gateway = self.clone();
         AbortOnDropHandle::new(tokio::spawn(async move {
             let mut ticks = tokio::time::interval(PERIOD);
-            let mut unrecorded = Vec::new();
             loop {
                 ticks.tick().await;
                 gateway.detached.sweep(Instant::now());
                 gateway.tell_log();
                 gateway.refresh_lists();
                 // While the log cannot be written, refusals are counted on.
-                if unrecorded.is_empty() {
-                    unrecorded = gateway.limits.refusals.ended(Instant::now(), false);
-                }
-                unrecorded = gateway.recorded(unrecorded).await;
+                let _ = gateway.limits.refusals.record(&gateway.log, Instant::now(), false).await;
             }
         }))
     }
@@ -85,24 +80,12 @@ impl Gateway {
         self.keep_witnessed().await;
         // What nodes do not take now lapses there by itself.
         self.fetcher.nodes.gave_back(TAKEN_BACK).await;
-        let lost = self.recorded(self.limits.refusals.ended(Instant::now(), true)).await;
-        if !lost.is_empty() {
-            tracing::error!(sources = lost.len(), "counted refusals could not be recorded");
+        if let Err(e) = self.limits.refusals.record(&self.log, Instant::now(), true).await {
+            tracing::error!(cause = %e, "counted refusals could not be recorded");
         }
         let log = self.log.clone();
         if !matches!(tokio::task::spawn_blocking(move || log.settle(ENDING)).await, Ok(true)) {
             tracing::error!("the last entries of the access log are under no checkpoint until the gateway starts again");
         }
-    }
-
-    /// Records entries; returns those that could not be.
-    async fn recorded(&self, entries: Vec<Entry>) -> Vec<Entry> {
-        let mut left = entries.into_iter();
-        while let Some(entry) = left.next() {
-            if self.log.append(entry.clone()).await.is_err() {
-                return std::iter::once(entry).chain(left).collect();
-            }
-        }
-        Vec::new()
     }
 }

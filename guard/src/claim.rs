@@ -52,6 +52,12 @@ impl ClaimGuard {
         self.0.as_ref().map(Kept::folder)
     }
 
+    /// The rails that are in force now, whatever is read later: for who must say by which a decision was taken.
+    #[must_use]
+    pub fn fixed(&self) -> Self {
+        Self(self.0.as_ref().map(Kept::fixed))
+    }
+
     /// What is in force.
     #[must_use]
     pub fn loaded(&self) -> Option<Loaded> {

@@ -60,6 +60,11 @@ impl Kept {
         Arc::clone(&self.rails.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The rails that are in force, whatever is read later.
+    pub(crate) fn fixed(&self) -> Self {
+        Self { rails: Arc::new(RwLock::new(self.rails())), ..self.clone() }
+    }
+
     pub(crate) fn moment(&self, now: DateTime<Utc>) -> Moment {
         Moment::new(now, self.settings.time_zone.0)
     }

@@ -54,6 +54,12 @@ impl ReleaseGuard {
         self.kept.as_ref().map(Kept::folder)
     }
 
+    /// The rails that are in force now, whatever is read later: for who must say by which a decision was taken.
+    #[must_use]
+    pub fn fixed(&self) -> Self {
+        Self { department: self.department.clone(), kept: self.kept.as_ref().map(Kept::fixed) }
+    }
+
     /// What is in force.
     #[must_use]
     pub fn loaded(&self) -> Option<Loaded> {

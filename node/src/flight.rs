@@ -4,11 +4,12 @@
 //! ```text
 //! DoGet: schema ─▶ batches … ─▶ (log: release.completed, durable) ─▶ receipt, as metadata of a last message without a body
 //! ```
-//! A stream that ends without a receipt is worthless, and says with a status why it ended.
+//! A stream that ends without a receipt is worthless, says with a status why it ended, and leaves `release.abandoned` in the log.
 
+mod reader;
 mod ticket;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arrow_flight::encode::{DictionaryHandling, FlightDataEncoder, FlightDataEncoderBuilder};
 use arrow_flight::error::FlightError;
@@ -19,60 +20,40 @@ use arrow_flight::{
     PollInfo, PutResult, SchemaResult, Ticket,
 };
 use chrono::Utc;
-use concordat_audit::Entry;
-use concordat_policy::{Code, DatasetName, Refusal, Use};
+use concordat_policy::{Code, Refusal};
 use concordat_proto::order::Order;
-use concordat_proto::receipt::{self, Denominators, Receipt};
-use concordat_proto::version::{DENOMINATORS, GENERATIONS, PURPOSES};
-use concordat_proto::{MAX_BATCH_MESSAGE, peer, v1};
+use concordat_proto::peer::Peer;
+use concordat_proto::{MAX_BATCH_MESSAGE, v1};
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _};
 use prost::Message as _;
 use tonic::{Request, Response, Status, Streaming};
 
+use self::reader::Reader;
+use crate::endings::Ended;
 use crate::node::{Node, query_id, status};
-use crate::release::{Counts, Partition, Release, blocking};
+use crate::release::{Partition, blocking};
 
 /// The Flight service.
 #[derive(Debug, Clone)]
 pub struct Flight(pub Arc<Node>);
 
-/// One reader of one partition. Dropped before it got a receipt or a refusal (its client left), it ends the release.
-struct Reader {
-    node: Arc<Node>,
-    release: Arc<Release>,
-    partition: u32,
-    // Rows sent in this partition, and the release's counts and what may be told of them: set when the last batch is out.
-    end: OnceLock<(u64, Counts, Option<Denominators>)>,
-    answered: OnceLock<()>,
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        if self.answered.get().is_none() {
-            self.node.releases.abandon(&self.release);
-            self.node.outcome("abandoned");
-            tracing::info!(query.id = self.release.order.query_id, partition = self.partition, "a release was abandoned");
-        }
-    }
-}
-
 impl Flight {
     async fn info(&self, request: Request<FlightDescriptor>) -> Result<FlightInfo, Status> {
-        let certificate = peer::certificate(&request);
+        let peer = Peer::of(&request);
         let descriptor = request.into_inner();
         let order = match v1::ReleaseOrder::decode(descriptor.cmd.clone()) {
             Ok(order) if descriptor.r#type() == DescriptorType::Cmd => order,
             _ => {
-                let refusal = self.0.callers.gateway(certificate.clone()).err();
+                let refusal = self.0.callers.gateway(peer.certificate.clone()).err();
                 let refusal = refusal.unwrap_or_else(|| {
                     Refusal::new(Code::Invalid, "the descriptor's command is not a release order").department(&self.0.department)
                 });
-                return Err(status(&self.0.refused("order.refused", refusal, certificate.as_ref(), None).await, None));
+                return Err(status(&self.0.refused("order.refused", refusal, &peer, None).await, None));
             }
         };
         let query_id = query_id(&order);
-        let release = self.0.order(&order, certificate, Utc::now()).await.map_err(|refusal| status(&refusal, query_id.as_deref()))?;
+        let release = self.0.order(&order, &peer, Utc::now()).await.map_err(|refusal| status(&refusal, query_id.as_deref()))?;
         let failed = |e: String| status(&Refusal::internal(e), query_id.as_deref());
         let mut info = FlightInfo::new().try_with_schema(&release.schema).map_err(|e| failed(e.to_string()))?.with_descriptor(descriptor);
         for partition in 0..release.order.partitions {
@@ -83,19 +64,17 @@ impl Flight {
     }
 
     async fn redeem(&self, request: Request<Ticket>) -> Result<Reader, Status> {
-        let certificate = peer::certificate(&request);
+        let peer = Peer::of(&request);
         let redeem = || {
-            let certificate = self.0.callers.gateway(certificate.clone())?;
+            let certificate = self.0.callers.gateway(peer.certificate.clone())?;
             let ticket = ticket::verify(&self.0, &request.get_ref().ticket, &certificate, Utc::now().timestamp())?;
             // First: what ends an agreement has ended the release, too, and is the cause to name.
             self.0.agreements.permits(&ticket.agreement, &ticket.agreement_digest)?;
             Ok((self.0.releases.redeem(&ticket.order, ticket.partition)?, ticket.partition))
         };
         match redeem() {
-            Ok((release, partition)) => {
-                Ok(Reader { node: Arc::clone(&self.0), release, partition, end: OnceLock::new(), answered: OnceLock::new() })
-            }
-            Err(refusal) => Err(status(&self.0.refused("ticket.refused", refusal, certificate.as_ref(), None).await, None)),
+            Ok((release, partition)) => Ok(Reader::new(Arc::clone(&self.0), release, partition)),
+            Err(refusal) => Err(status(&self.0.refused("ticket.refused", refusal, &peer, None).await, None)),
         }
     }
 }
@@ -103,7 +82,7 @@ impl Flight {
 /// Schema, batches, receipt; cut when the department suspends the agreement, or the text that was ordered under binds no longer.
 fn stream(reader: Reader) -> impl Stream<Item = Result<FlightData, Status>> + Send + 'static {
     let reader = Arc::new(reader);
-    let (agreement, agreements) = (&reader.release.order.agreement, Arc::clone(&reader.node.agreements));
+    let (agreement, agreements) = (&reader.release().order.agreement, Arc::clone(&reader.node().agreements));
     let ended = agreements.ended(agreement.id.clone(), agreement.digest.clone()).boxed();
     let whole = whole(Arc::clone(&reader)).boxed();
     futures::stream::unfold(Some((whole, ended, reader)), |running| async move {
@@ -111,9 +90,9 @@ fn stream(reader: Reader) -> impl Stream<Item = Result<FlightData, Status>> + Se
         tokio::select! {
             biased;
             refusal = &mut ended => {
-                reader.node.releases.abandon(&reader.release);
+                reader.node().releases.abandon(reader.release(), Ended::Cut);
                 // The scan was stopped for the same cause, and its failure may be on its way into the log: one entry is enough.
-                if reader.answered.get().is_some() {
+                if reader.is_closed() {
                     return whole.next().await.map(|item| (item, None));
                 }
                 Some((Err(reader.failed(refusal).await), None))
@@ -126,7 +105,7 @@ fn stream(reader: Reader) -> impl Stream<Item = Result<FlightData, Status>> + Se
 fn whole(reader: Arc<Reader>) -> impl Stream<Item = Result<FlightData, Status>> + Send + 'static {
     let last = Arc::clone(&reader);
     let encoder = FlightDataEncoderBuilder::new()
-        .with_schema(Arc::clone(&reader.release.schema))
+        .with_schema(Arc::clone(&reader.release().schema))
         .with_dictionary_handling(DictionaryHandling::Resend)
         // Batches are bounded where they are made: splitting them here would send a dictionary several times.
         .with_max_flight_data_size(MAX_BATCH_MESSAGE)
@@ -147,7 +126,7 @@ fn encoded(reader: Arc<Reader>, encoder: FlightDataEncoder) -> impl Stream<Item 
         let reader = Arc::clone(&reader);
         async move {
             let next = async move { encoder.try_next().await.map(|next| next.map(|message| (message, encoder))) };
-            match reader.node.releases.workers().run(next).await {
+            match reader.node().releases.workers().run(next).await {
                 Ok(next) => next.map_err(Status::from),
                 Err(refusal) => Err(reader.failed(refusal).await),
             }
@@ -158,11 +137,10 @@ fn encoded(reader: Arc<Reader>, encoder: FlightDataEncoder) -> impl Stream<Item 
 struct Reading {
     reader: Arc<Reader>,
     partition: Option<Partition>,
-    rows: u64,
 }
 
 fn batches(reader: Arc<Reader>) -> impl Stream<Item = Result<arrow::array::RecordBatch, FlightError>> + Send + 'static {
-    futures::stream::try_unfold(Reading { reader, partition: None, rows: 0 }, |mut reading| async move {
+    futures::stream::try_unfold(Reading { reader, partition: None }, |mut reading| async move {
         let next = reading.next().await;
         match next {
             Ok(Some(batch)) => Ok(Some((batch, reading))),
@@ -176,101 +154,15 @@ impl Reading {
     async fn next(&mut self) -> Result<Option<arrow::array::RecordBatch>, Refusal> {
         let mut partition = match self.partition.take() {
             Some(partition) => partition,
-            None => self.reader.release.partition(self.reader.partition).await?,
+            None => self.reader.open().await?,
         };
         let (batch, partition) = blocking(move || partition.next_batch().map(|batch| (batch, partition))).await?;
         match &batch {
-            Some(batch) => self.rows += batch.num_rows() as u64,
-            None => {
-                let _ = self.reader.end.set((self.rows, partition.counts(), partition.denominators()));
-            }
+            Some(batch) => self.reader.sends(batch.num_rows() as u64),
+            None => self.reader.sent_all(&partition),
         }
         self.partition = Some(partition);
         Ok(batch)
-    }
-}
-
-impl Reader {
-    /// Logs it, unless another failure of the same stream was the first: reading goes on beside what cuts it.
-    async fn failed(&self, refusal: Refusal) -> Status {
-        let first = self.answered.set(()).is_ok();
-        let query_id = Some(self.release.order.query_id.as_str());
-        // The scan was stopped for it, too: what ended the agreement is the cause.
-        let agreement = &self.release.order.agreement;
-        let refusal = self.node.agreements.permits(&agreement.id, &agreement.digest).err().unwrap_or(refusal);
-        let refusal = if refusal.department.is_some() { refusal } else { refusal.department(&self.node.department) };
-        match first {
-            true => status(&self.node.refused("release.failed", refusal, None, query_id).await, query_id),
-            false => status(&refusal, query_id),
-        }
-    }
-
-    /// Closes the partition in the log, then signs for it.
-    async fn receipt(&self) -> Result<FlightData, Status> {
-        match self.close().await {
-            Ok(token) => {
-                let _ = self.answered.set(());
-                self.node.outcome("completed");
-                tracing::info!(query.id = self.release.order.query_id, partition = self.partition, "a partition was released");
-                Ok(FlightData { app_metadata: token.into(), ..FlightData::default() })
-            }
-            Err(refusal) => Err(self.failed(refusal).await),
-        }
-    }
-
-    /// Whether the agreement lets the dataset's subjects be counted.
-    fn counts_subjects(&self) -> bool {
-        let order = &self.release.order;
-        let dataset = order.agreement.dataset(&DatasetName::new(self.node.department.clone(), order.dataset.clone()));
-        dataset.is_some_and(|dataset| dataset.subject_uses.contains(&Use::Aggregate))
-    }
-
-    async fn close(&self) -> Result<String, Refusal> {
-        let (rows, counts, denominators) = *self.end.get().ok_or_else(|| Refusal::internal("a receipt before the end"))?;
-        let order = &self.release.order;
-        self.node.agreements.permits(&order.agreement.id, &order.agreement.digest)?;
-        let entry = Entry::new("release.completed")
-            .query(&order.query_id)
-            .field("order", order.id.as_str())
-            .field("intended", self.release.log_entry)
-            .field("mission", order.domain.mission.as_str())
-            .field("purpose", order.domain.purpose.as_str())
-            .field("dataset", order.dataset.as_str())
-            .field("partition", self.partition)
-            .field("rows", rows)
-            .field("organisation", order.organisation.as_str())
-            .field("agreement", order.agreement.id.as_str())
-            .field("agreement_digest", order.agreement.digest.as_str())
-            .field("consent_version", self.release.standing.version)
-            .field("consent_generation", self.release.standing.generation)
-            // Of the whole release, in each partition's entry.
-            .field("release_rows", counts.released)
-            .field("release_invalid_identifiers", counts.invalid_identifiers)
-            .field("release_without_consent", counts.without_consent)
-            .closes();
-        let log_entry = self.node.log(entry).await?;
-        let now = Utc::now().timestamp();
-        let receipt = Receipt {
-            iss: Receipt::issuer(&self.node.department),
-            sub: order.id.clone(),
-            aud: receipt::AUDIENCE.into(),
-            nbf: now,
-            exp: now + receipt::LIFETIME,
-            query_id: order.query_id.clone(),
-            // A gateway of version 1 would refuse claims that it does not know.
-            mission: (order.contract_version >= PURPOSES).then(|| order.domain.mission.clone()),
-            purpose: (order.contract_version >= PURPOSES).then(|| order.domain.purpose.clone()),
-            dataset: order.dataset.to_string(),
-            partition: self.partition,
-            partitions: order.partitions,
-            rows,
-            consent_version: self.release.standing.version,
-            consent_generation: (order.contract_version >= GENERATIONS).then_some(self.release.standing.generation),
-            freshness: self.release.freshness,
-            log_entry,
-            denominators: denominators.filter(|_| order.contract_version >= DENOMINATORS && self.counts_subjects()),
-        };
-        receipt.sign(&self.node.signing).map_err(Refusal::internal)
     }
 }
 

@@ -12,7 +12,8 @@
 //! - Nothing leaves but what the department's own copy of an agreement permits: datasets, columns, purposes, consented subjects;
 //!   only as pseudonyms; only to the pinned gateway over mutual TLS.
 //! - A release starts from a [`orders::VerifiedOrder`] only, and that is built in one place.
-//! - No byte leaves before its log entry is durable; a receipt follows the completion's entry.
+//! - No byte leaves before its log entry is durable; a receipt follows the completion's entry, and what ends without one is closed in
+//!   the log before anything else is released.
 //! - Identifiers, row values, literals and tokens stand in no log and no message.
 //!
 //! Deliberately absent: SQL, and any trust in what the gateway says of agreements or keys.
@@ -24,6 +25,7 @@ pub mod command;
 pub mod config;
 pub mod consent;
 pub mod datasets;
+mod endings;
 pub mod flight;
 mod framing;
 mod guard;
@@ -35,6 +37,7 @@ pub mod preview;
 mod private;
 pub mod pseudonym;
 mod quota;
+mod refusing;
 pub mod release;
 mod reread;
 pub mod server;

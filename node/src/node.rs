@@ -9,15 +9,17 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use concordat_audit::refusals::Refusals;
 use concordat_audit::{Entry, Log, LogError, Unlogged};
 use concordat_operate::metrics::{Count, Metrics};
-use concordat_policy::agreement::Fingerprint;
 use concordat_policy::column::LINKED;
 use concordat_policy::denominator::Grain;
 use concordat_policy::{Code, DatasetName, Name, Predicate, Refusal};
 use concordat_proto::order::MAX_LIFETIME;
+use concordat_proto::peer::Peer;
 use concordat_proto::receipt::Standing;
 use concordat_proto::token::{SigningKey, VerifyingKey};
 use concordat_proto::{status, v1};
@@ -31,16 +33,21 @@ use crate::consent::intake::Intake;
 use crate::consent::journal::Noted;
 use crate::consent::{Acknowledged, Consent, Snapshot};
 use crate::datasets::Datasets;
+use crate::endings::Endings;
 use crate::guard;
 use crate::linkage::LinkageKeys;
 use crate::orders::{Consumed, VerifiedOrder, Verifier};
 use crate::private;
 use crate::pseudonym::Pseudonyms;
 use crate::quota::Quotas;
+use crate::refusing::Refused;
 use crate::release::{Linked, Release, Releases, Rules, blocking};
 use crate::suspension::{Folders, Suspensions};
 use crate::witness::{self, Witnessing};
 use crate::workers::streams;
+
+/// How long releases may take to be closed in the log when the node ends.
+const ENDING: Duration = Duration::from_secs(5);
 
 /// A department's node, open and checked.
 #[derive(Debug)]
@@ -52,6 +59,10 @@ pub struct Node {
     pub(crate) papers: PaperFiles,
     /// What was replaced of the agreements since the log was told.
     pub(crate) replaced: Unlogged,
+    /// What closes releases that ended without a receipt.
+    pub(crate) endings: Arc<Endings>,
+    /// What peers repeat.
+    pub(crate) refusals: Refusals<Refused>,
     pub(crate) datasets: Arc<Datasets>,
     pub(crate) consent: Arc<Consent>,
     /// With the purpose tree of the start: see [`Node::intake`].
@@ -100,7 +111,9 @@ impl Node {
         let consumed = Consumed::open(state).map_err(|e| unusable(state, &e))?;
         let quotas = Quotas::open(state, config.department.clone()).map_err(|e| unusable(state, &e))?;
         let linkage = LinkageKeys::open(config.linkage, config.at_rest, state).map_err(|e| unusable(state, &e))?;
-        let releases = Releases::open(config.department.clone(), &config.spill, config.release_memory, config.max_releases)
+        let endings = Arc::new(Endings::new(log.clone()));
+        let (department, ended) = (config.department.clone(), Arc::clone(&endings));
+        let releases = Releases::open(department, &config.spill, config.release_memory, config.max_releases, ended)
             .map_err(|e| unusable(&config.spill, &e))?;
         let verifying = config
             .signing
@@ -126,6 +139,8 @@ impl Node {
             agreements,
             papers: config.papers,
             replaced,
+            endings,
+            refusals: Refusals::default(),
             datasets: Arc::new(datasets),
             consent,
             intake,
@@ -196,19 +211,15 @@ impl Node {
     ///
     /// # Errors
     /// A [`Refusal`], logged.
-    pub async fn order(
-        &self,
-        wire: &v1::ReleaseOrder,
-        certificate: Option<Fingerprint>,
-        now: DateTime<Utc>,
-    ) -> Result<Arc<Release>, Refusal> {
-        let answer = self.release(wire, certificate.clone(), now).await;
+    pub async fn order(&self, wire: &v1::ReleaseOrder, from: impl Into<Peer>, now: DateTime<Utc>) -> Result<Arc<Release>, Refusal> {
+        let from = from.into();
+        let answer = self.release(wire, &from, now).await;
         match answer {
             Ok(release) => {
                 self.outcome("started");
                 Ok(release)
             }
-            Err(refusal) => Err(self.refused("order.refused", refusal, certificate.as_ref(), query_id(wire).as_deref()).await),
+            Err(refusal) => Err(self.refused("order.refused", refusal, &from, query_id(wire).as_deref()).await),
         }
     }
 
@@ -218,15 +229,11 @@ impl Node {
     }
 
     #[tracing::instrument(name = "release", skip_all)]
-    async fn release(
-        &self,
-        wire: &v1::ReleaseOrder,
-        certificate: Option<Fingerprint>,
-        now: DateTime<Utc>,
-    ) -> Result<Arc<Release>, Refusal> {
-        let certificate = self.callers.gateway(certificate)?;
+    async fn release(&self, wire: &v1::ReleaseOrder, from: &Peer, now: DateTime<Utc>) -> Result<Arc<Release>, Refusal> {
+        let certificate = self.callers.gateway(from.certificate.clone())?;
         let order = tracing::info_span!("verify").in_scope(|| self.verifier.verify(wire, &certificate, now))?;
         self.log_replaced().await?;
+        self.endings.write().await.map_err(|e| self.unwritable(e))?;
         let admission = self.releases.admit(&order.id)?;
         self.consume(&order, now).await?;
         let (consent, standing) = self.caught_up().await?;
@@ -236,10 +243,17 @@ impl Node {
         let scan = self.releases.workers().run(open.instrument(tracing::info_span!("open"))).await??;
         let (quotas, agreement) = (Arc::clone(&self.quotas), order.agreement.clone());
         blocking(move || quotas.intend(&agreement, now.date_naive())).await?;
-        let log_entry = self.log(self.intent(&order, standing, scan.freshness)).await?;
+        let intent = self.intent(&order, from, standing, scan.freshness);
         let (quotas, agreement) = (Arc::clone(&self.quotas), order.agreement.clone());
         let charge = move |rows| quotas.charge(&agreement, rows, Utc::now().date_naive());
-        self.releases.start(order, scan, rules, admission, log_entry, charge)
+        let (log, releases) = (self.log.clone(), Arc::clone(&self.releases));
+        // On its own: of a gateway that leaves meanwhile, the release is there, and closes what is intended.
+        let start = async move {
+            let log_entry = log.append(intent).await?;
+            Ok(releases.start(order, scan, rules, admission, log_entry, charge))
+        };
+        let started: Result<_, LogError> = self.endings.spawn(start.in_current_span()).await.map_err(Refusal::internal)?;
+        started.map_err(|e| self.unwritable(e))?
     }
 
     async fn consume(&self, order: &VerifiedOrder, now: DateTime<Utc>) -> Result<(), Refusal> {
@@ -346,13 +360,24 @@ impl Node {
         })
     }
 
-    fn intent(&self, order: &VerifiedOrder, standing: Standing, freshness: i64) -> Entry {
+    /// Lets go of what is released, and waits until all of it is closed in the log. The listener must have stopped.
+    pub(crate) async fn drain(&self) {
+        self.endings.stopping().cancel();
+        self.releases.end();
+        self.endings.drain(ENDING).await;
+        if let Err(e) = self.record_counted(true).await {
+            tracing::error!(cause = %e, "counted refusals could not be recorded");
+        }
+    }
+
+    fn intent(&self, order: &VerifiedOrder, from: &Peer, standing: Standing, freshness: i64) -> Entry {
         let columns = order.columns.iter().map(|(name, _)| name.as_str());
         let columns: Vec<&str> = order.linked.then_some(LINKED).into_iter().chain(columns).collect();
         let filters: Vec<&str> = order.predicate.iter().flat_map(Predicate::columns).collect();
         Entry::new("release.intended")
             .query(&order.query_id)
             .field("order", order.id.as_str())
+            .field("address", from.address.map(|address| address.to_string()))
             .by(&order.caller_issuer, &order.caller, None)
             .field("organisation", order.organisation.as_str())
             .field("mission", order.domain.mission.as_str())
@@ -361,6 +386,7 @@ impl Node {
             .field("rotation", order.domain.rotation)
             .field("agreement", order.agreement.id.as_str())
             .field("agreement_digest", order.agreement.digest.as_str())
+            .field("guard_rails_digest", order.guard_rails.clone())
             .field("dataset", order.dataset.as_str())
             .field("columns", columns)
             .field("filter_columns", filters)
@@ -387,35 +413,6 @@ impl Node {
             .department(&self.department)
             .advice("the department's operator must make room or repair the log")
             .operator(e)
-    }
-
-    /// Logs a refusal and gives back what the caller is told.
-    pub(crate) async fn refused(
-        &self,
-        event: &'static str,
-        refusal: Refusal,
-        certificate: Option<&Fingerprint>,
-        query_id: Option<&str>,
-    ) -> Refusal {
-        self.outcome(refusal.code.as_str());
-        tracing::warn!(
-            code = refusal.code.as_str(),
-            query.id = query_id,
-            cause = refusal.operator.as_deref().unwrap_or(&refusal.message),
-            certificate = certificate.map(Fingerprint::as_str),
-            event,
-            "refused"
-        );
-        if refusal.code == Code::LogUnavailable {
-            return refusal;
-        }
-        let entry = Entry::new(event).field("code", refusal.code.as_str()).field("reason", refusal.message.as_str());
-        let entry = certificate.into_iter().fold(entry, |entry, certificate| entry.field("certificate", certificate.as_str()));
-        let entry = query_id.into_iter().fold(entry, Entry::query);
-        match self.log(entry).await {
-            Ok(_) => refusal,
-            Err(unavailable) => unavailable,
-        }
     }
 }
 

@@ -82,6 +82,8 @@ pub struct VerifiedOrder {
     pub certificate: Fingerprint,
     /// The request's exact bytes, for the log's keyed digest.
     pub request: Vec<u8>,
+    /// The digest of the department's guard rails that let it pass; `None` where there are none.
+    pub guard_rails: Option<String>,
     // Keeps every other module from building one.
     _proof: (),
 }
@@ -170,10 +172,12 @@ impl Verifier {
             partitions: request.partitions,
             certificate: certificate.clone(),
             request: wire.request.clone(),
+            guard_rails: None,
             _proof: (),
         };
-        guard::decide(agreements.guard(), &verified, now)?;
-        Ok(verified)
+        let guard = agreements.guard().fixed();
+        guard::decide(&guard, &verified, now)?;
+        Ok(VerifiedOrder { guard_rails: guard.loaded().map(|rails| rails.digest), ..verified })
     }
 
     /// The signed claims must say what the request says. Returns the contract version in which to answer.

@@ -14,6 +14,7 @@
 
 mod behind;
 mod buckets;
+mod ending;
 mod partition;
 mod runs;
 mod worker;
@@ -22,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
@@ -41,6 +42,7 @@ pub(crate) use self::runs::Sorted;
 pub use self::worker::{Counts, Linked, Rules};
 use self::worker::{End, Worker};
 use crate::datasets::Scan;
+use crate::endings::{Ended, Endings};
 use crate::orders::VerifiedOrder;
 use crate::private;
 use crate::workers::{Workers, streams};
@@ -54,6 +56,7 @@ pub struct Releases {
     department: Name,
     spill: PathBuf,
     memory: usize,
+    endings: Arc<Endings>,
     permits: Arc<Semaphore>,
     workers: Workers,
     running: Mutex<BTreeMap<String, Arc<Release>>>,
@@ -93,6 +96,8 @@ pub struct Release {
     pub log_entry: u64,
     progress: watch::Receiver<Progress>,
     redeemed: Mutex<BTreeSet<u32>>,
+    ended: OnceLock<Ended>,
+    endings: Arc<Endings>,
     task: AbortHandle,
     _admission: Admission,
 }
@@ -105,11 +110,11 @@ enum Progress {
 }
 
 impl Releases {
-    /// Prepares the spill folder, private and empty, and the threads.
+    /// Prepares the spill folder, private and empty, and the threads. `endings` are told of releases that end without a receipt.
     ///
     /// # Errors
     /// When the folder cannot be made so, or there are no threads.
-    pub fn open(department: Name, spill: &Path, memory: usize, most: usize) -> std::io::Result<Self> {
+    pub(crate) fn open(department: Name, spill: &Path, memory: usize, most: usize, endings: Arc<Endings>) -> std::io::Result<Self> {
         private::folder(spill)?;
         for entry in std::fs::read_dir(spill)? {
             let entry = entry?;
@@ -122,6 +127,7 @@ impl Releases {
             department,
             spill: spill.to_owned(),
             memory,
+            endings,
             permits: Arc::new(Semaphore::new(most)),
             workers: Workers::new(streams())?,
             running: Mutex::default(),
@@ -188,12 +194,15 @@ impl Releases {
             log_entry,
             progress,
             redeemed: Mutex::default(),
+            ended: OnceLock::new(),
+            endings: Arc::clone(&self.endings),
             task,
             _admission: admission,
         });
         {
             let mut running = self.running();
             if given_back.load(Ordering::Acquire) {
+                release.ends(Ended::GivenBack);
                 return Err(Refusal::new(Code::Replayed, "this release order was given back before it was answered")
                     .department(&self.department)
                     .advice("every order is used once; sign a new one"));
@@ -204,7 +213,7 @@ impl Releases {
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(TICKET_SECONDS)).await;
             if let Some(releases) = releases.upgrade() {
-                releases.forget(&id);
+                releases.forget(&id, Ended::Deadline);
             }
         });
         Ok(release)
@@ -235,9 +244,10 @@ impl Releases {
     }
 
     /// Ends a release early: its scan stops, and no more tickets are redeemed.
-    pub fn abandon(&self, release: &Release) {
+    pub(crate) fn abandon(&self, release: &Release, how: Ended) {
         release.task.abort();
-        self.forget(&release.order.id);
+        release.ends(how);
+        self.forget(&release.order.id, how);
     }
 
     /// Ends the release of an order that its gateway gives back; one that has not started yet will not. The release, if a ticket
@@ -253,6 +263,7 @@ impl Releases {
         };
         (release.order.certificate == *certificate).then(|| {
             release.task.abort();
+            release.ends(Ended::GivenBack);
             running.remove(id);
             release
         })
@@ -264,17 +275,25 @@ impl Releases {
             let stopped = wanted(&release.order.agreement);
             if stopped {
                 release.task.abort();
+                release.ends(Ended::Cut);
             }
             !stopped
         });
+    }
+
+    /// Lets go of every release, because the node stops: what was read is closed by its readers.
+    pub(crate) fn end(&self) {
+        let ended = std::mem::take(&mut *self.running());
+        ended.values().for_each(|release| release.ends(Ended::Stopped));
     }
 
     fn admitted(&self) -> MutexGuard<'_, Vec<Admitted>> {
         self.admitted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn forget(&self, id: &str) {
-        self.running().remove(id);
+    fn forget(&self, id: &str, how: Ended) {
+        let forgotten = self.running().remove(id);
+        forgotten.iter().for_each(|release| release.ends(how));
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Release>>> {
@@ -298,12 +317,6 @@ impl Release {
             Progress::Failed(refusal) => Err(refusal),
             Progress::Scanning => Err(stopped()),
         }
-    }
-}
-
-impl Drop for Release {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 

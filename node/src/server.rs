@@ -106,7 +106,8 @@ pub async fn serve(node: Arc<Node>, listen: Listen, stop: Stop) -> Result<(), Se
     watch_log(&node);
     watch_ledger(&node);
     take_notice::watch(&node);
-    let bound = Bound::bind(address, tls, operations, &state, Arc::clone(&metrics)).await?;
+    let ending = node.endings.stopping().clone();
+    let bound = Bound::bind(address, tls, operations, &state, Arc::clone(&metrics)).await?.ending(ending);
     let mut reloads = Reloads::default();
     let pinned = Arc::clone(&node);
     reloads.add("pinned certificates", vec![config.clone()], move || {
@@ -184,6 +185,7 @@ pub async fn serve(node: Arc<Node>, listen: Listen, stop: Stop) -> Result<(), Se
         );
     let subject: Arc<dyn Subject> = Arc::new(Readiness(Arc::clone(&node)));
     let served = bound.run(subject, reloads, stop, |incoming, stopping| router.serve_with_incoming_shutdown(incoming, stopping)).await;
+    node.drain().await;
     settle(&node).await;
     served
 }

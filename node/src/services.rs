@@ -14,8 +14,9 @@ use concordat_audit::Entry;
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Code, Refusal};
 use concordat_proto::order::ID_BYTES;
+use concordat_proto::peer::Peer;
 use concordat_proto::version::too_far_apart;
-use concordat_proto::{CONTRACT_VERSION, peer, v1, version_is_served};
+use concordat_proto::{CONTRACT_VERSION, v1, version_is_served};
 use tonic::{Request, Response, Status};
 
 use crate::node::{Node, status};
@@ -33,15 +34,10 @@ impl Control {
     }
 
     /// Logs a refusal as `event` and turns it into the caller's status.
-    async fn answer<T>(
-        &self,
-        event: &'static str,
-        certificate: Option<&Fingerprint>,
-        outcome: Result<T, Refusal>,
-    ) -> Result<Response<T>, Status> {
+    async fn answer<T>(&self, event: &'static str, to: impl Into<Peer>, outcome: Result<T, Refusal>) -> Result<Response<T>, Status> {
         match outcome {
             Ok(answer) => Ok(Response::new(answer)),
-            Err(refusal) => Err(status(&self.0.refused(event, refusal, certificate, None).await, None)),
+            Err(refusal) => Err(status(&self.0.refused(event, refusal, &to.into(), None).await, None)),
         }
     }
 
@@ -104,9 +100,10 @@ impl Control {
         if self.0.gave_back(request.order.clone(), Utc::now()).await? {
             return Ok(v1::AbandonResponse {});
         }
-        if let Some(release) = self.0.releases.give_back(&request.order, &certificate) {
+        if self.0.releases.give_back(&request.order, &certificate).is_some() {
             self.0.outcome("abandoned");
-            self.0.log(Entry::new("release.abandoned").query(&release.order.query_id).field("order", request.order)).await?;
+            // Unless somebody reads it still, it is gone by now, and has left what closes it.
+            self.0.endings.write().await.map_err(|e| self.0.unwritable(e))?;
         }
         Ok(v1::AbandonResponse {})
     }
@@ -147,32 +144,32 @@ fn linkage_entry(event: &'static str, sealed: &v1::SealedKey) -> Entry {
 #[tonic::async_trait]
 impl v1::node_server::Node for Control {
     async fn describe(&self, request: Request<v1::DescribeRequest>) -> Result<Response<v1::Description>, Status> {
-        let certificate = peer::certificate(&request);
-        let outcome = self.description(request.into_inner(), certificate.clone()).await;
-        self.answer("describe.refused", certificate.as_ref(), outcome).await
+        let peer = Peer::of(&request);
+        let outcome = self.description(request.into_inner(), peer.certificate.clone()).await;
+        self.answer("describe.refused", &peer, outcome).await
     }
 }
 
 #[tonic::async_trait]
 impl v1::linkage_keys_server::LinkageKeys for Control {
     async fn seal(&self, request: Request<v1::SealRequest>) -> Result<Response<v1::SealedKey>, Status> {
-        let certificate = peer::certificate(&request);
-        let outcome = self.seal_key(request.into_inner(), certificate.clone()).await;
-        self.answer("linkage.refused", certificate.as_ref(), outcome).await
+        let peer = Peer::of(&request);
+        let outcome = self.seal_key(request.into_inner(), peer.certificate.clone()).await;
+        self.answer("linkage.refused", &peer, outcome).await
     }
 
     async fn accept(&self, request: Request<v1::SealedKey>) -> Result<Response<v1::AcceptResponse>, Status> {
-        let certificate = peer::certificate(&request);
-        let outcome = self.accept_key(request.into_inner(), certificate.clone()).await;
-        self.answer("linkage.refused", certificate.as_ref(), outcome).await
+        let peer = Peer::of(&request);
+        let outcome = self.accept_key(request.into_inner(), peer.certificate.clone()).await;
+        self.answer("linkage.refused", &peer, outcome).await
     }
 }
 
 #[tonic::async_trait]
 impl v1::releases_server::Releases for Control {
     async fn abandon(&self, request: Request<v1::AbandonRequest>) -> Result<Response<v1::AbandonResponse>, Status> {
-        let certificate = peer::certificate(&request);
-        let outcome = self.give_back(request.into_inner(), certificate.clone()).await;
-        self.answer("order.refused", certificate.as_ref(), outcome).await
+        let peer = Peer::of(&request);
+        let outcome = self.give_back(request.into_inner(), peer.certificate.clone()).await;
+        self.answer("order.refused", &peer, outcome).await
     }
 }

@@ -1,5 +1,6 @@
 //! What the running node notices of the department's own commands, five times a second: suspensions, which it applies to what is
-//! under way, as it does agreements that left or lapsed, and what commands noted in the ledger's journal. All go into its access log.
+//! under way, as it does agreements that left or lapsed, and what commands noted in the ledger's journal. All go into its access log,
+//! with releases that ended and refusals that were counted.
 //! Erasures that were not finished are finished on the way.
 
 use std::sync::Arc;
@@ -65,6 +66,8 @@ impl Node {
     /// When the log cannot be written or the state folder cannot be read.
     pub(crate) async fn take_notice(&self) -> Result<(), Refusal> {
         self.log_replaced().await?;
+        self.endings.write().await.map_err(|e| self.unwritable(e))?;
+        self.record_counted(false).await.map_err(|e| self.unwritable(e))?;
         let suspensions = Arc::clone(self.agreements.suspensions());
         let (standing, changes) = blocking({
             let suspensions = Arc::clone(&suspensions);

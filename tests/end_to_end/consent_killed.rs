@@ -22,10 +22,10 @@ use self::asked::{DEPARTMENT, PURPOSE, compare, people, stands, world};
 use crate::sandbox::{Sandbox, program};
 
 /// Random numbers that are the same everywhere: splitmix64.
-struct Seeded(u64);
+pub struct Seeded(pub u64);
 
 impl Seeded {
-    fn below(&mut self, end: u64) -> u64 {
+    pub fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -40,7 +40,7 @@ pub fn number(variable: &str, otherwise: u64) -> u64 {
 }
 
 /// Where the kills come from, told so that a run can be repeated.
-fn seed() -> u64 {
+pub fn seed() -> u64 {
     let seed = number("CONCORDAT_KILLS_SEED", 6);
     eprintln!("CONCORDAT_KILLS_SEED={seed}");
     seed

@@ -36,6 +36,7 @@ mod limits;
 mod linearizable;
 mod linkage;
 mod links;
+mod log_killed;
 mod margins;
 mod mariadb;
 mod missing;

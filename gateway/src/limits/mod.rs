@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{NaiveDate, Utc};
+use concordat_audit::refusals::Refusals;
 use concordat_policy::{Agreement, Code, Refusal};
 
 pub(crate) use memory::{Memory, QueryMemory};
@@ -36,7 +37,7 @@ use places::{Bounds, Full, Places};
 pub(crate) use places::{Place, UnderAgreement};
 pub(crate) use proofs::Proofs;
 use rate::{Flow, Rate};
-pub(crate) use refusals::{Refusals, Source, reason};
+pub(crate) use refusals::{Source, reason};
 use rows::Rows;
 pub use settings::{AgreementShare, DetachedSettings, Settings, Share};
 
@@ -70,7 +71,7 @@ impl Key {
 pub(crate) struct Limits {
     pub(crate) settings: Settings,
     pub(crate) proofs: Proofs,
-    pub(crate) refusals: Refusals,
+    pub(crate) refusals: Refusals<Source>,
     memory: Memory,
     places: Arc<Places>,
     requests: Rate<Key>,

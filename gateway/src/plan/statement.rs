@@ -193,6 +193,16 @@ pub(crate) fn tables(sql: &str) -> Result<Vec<(Option<String>, String)>, Refusal
     Ok(references.into_iter().map(|r| (r.schema().map(str::to_owned), r.table().to_owned())).collect())
 }
 
+/// The mission's views that a statement names itself, for the log: nothing else of the statement is among them. None of one that does
+/// not parse.
+pub(crate) fn named_views(sql: &str, mission: &Name, views: &[View]) -> Vec<String> {
+    let named = tables(sql).unwrap_or_default();
+    let is_named = |view: &&View| {
+        view.mission == *mission && named.iter().any(|(schema, table)| schema.as_deref().is_none_or(|s| s == VIEWS) && *table == view.name)
+    };
+    views.iter().filter(is_named).map(|view| view.name.clone()).collect()
+}
+
 /// No INSERT, UPDATE or SELECT … INTO hides in the query.
 fn selects(body: &SetExpr) -> bool {
     match body {

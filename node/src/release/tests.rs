@@ -10,6 +10,7 @@ use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, Int64Type, Schem
 use concordat_policy::agreement::Limits;
 use concordat_policy::denominator::Grain;
 use concordat_policy::{Basis, ColumnType, Comparison, Disclosure, IdentifierType, LinkageDomain, Predicate, PurposeTree, Value};
+use concordat_proto::peer::Peer;
 use concordat_proto::predicate::to_wire;
 use concordat_proto::receipt::Denominators;
 use concordat_proto::schema::{partition_of, split_points};
@@ -313,7 +314,7 @@ async fn orders_are_used_once_also_after_a_restart_and_refusals_are_logged() {
     let opened = node(&world).await;
     opened.order(&order, Some(world.gateway.fingerprint.clone()), now).await.unwrap();
     assert_eq!(opened.order(&order, Some(world.gateway.fingerprint.clone()), now).await.unwrap_err().code, Code::Replayed);
-    assert_eq!(opened.order(&order, None, now).await.unwrap_err().code, Code::Unauthenticated);
+    assert_eq!(opened.order(&order, Peer::default(), now).await.unwrap_err().code, Code::Unauthenticated);
     assert_eq!(opened.order(&order, Some(world.stranger.fingerprint.clone()), now).await.unwrap_err().code, Code::Unauthenticated);
     drop(opened);
     // The log's lock is let go when its writer ends.

@@ -1,5 +1,6 @@
 //! The node over real mutual TLS: who gets in, what an order's answer looks like on the wire, and what is refused.
 
+mod abandoned;
 mod reach;
 mod rereading;
 mod signing;

@@ -9,8 +9,9 @@ use chrono::Utc;
 use concordat_audit::Entry;
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Code, Refusal};
+use concordat_proto::peer::Peer;
 use concordat_proto::signature::offer::{MAX_HELD, MAX_HELD_IN_ALL, MAX_KNOWN, MAX_OFFERED, New, Offer};
-use concordat_proto::{peer, v1};
+use concordat_proto::v1;
 use futures::stream::{self, BoxStream};
 use tokio::sync::Mutex;
 use tonic::{Request, Response, Status};
@@ -123,23 +124,23 @@ impl v1::agreements_server::Agreements for Control {
     type OfferedStream = BoxStream<'static, Result<v1::SignedAgreement, Status>>;
 
     async fn offered(&self, request: Request<v1::OfferedRequest>) -> Result<Response<Self::OfferedStream>, Status> {
-        let certificate = peer::certificate(&request);
-        let outcome = self.offered_since(request.into_inner(), certificate.clone()).await;
-        let offers = self.answer("agreement.refused", certificate.as_ref(), outcome).await?;
+        let peer = Peer::of(&request);
+        let outcome = self.offered_since(request.into_inner(), peer.certificate.clone()).await;
+        let offers = self.answer("agreement.refused", &peer, outcome).await?;
         let stream: Self::OfferedStream = Box::pin(stream::iter(offers.into_inner().into_iter().map(Ok)));
         Ok(Response::new(stream))
     }
 
     async fn deliver(&self, request: Request<v1::SignedAgreement>) -> Result<Response<v1::DeliverResponse>, Status> {
-        let certificate = peer::certificate(&request);
-        let outcome = self.hold(request.into_inner(), certificate.clone()).await;
+        let peer = Peer::of(&request);
+        let outcome = self.hold(request.into_inner(), peer.certificate.clone()).await;
         match outcome {
             Ok(None) => Ok(Response::new(v1::DeliverResponse {})),
             Ok(Some(refusal)) => {
                 self.0.outcome(refusal.code.as_str());
                 Err(status(&refusal, None))
             }
-            Err(refusal) => self.answer("agreement.refused", certificate.as_ref(), Err(refusal)).await,
+            Err(refusal) => self.answer("agreement.refused", &peer, Err(refusal)).await,
         }
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use concordat_audit::Entry;
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Code, Refusal};
-use concordat_proto::{peer, v1};
+use concordat_proto::peer::Peer;
+use concordat_proto::v1;
 use futures::stream::{self, BoxStream};
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
@@ -218,42 +219,42 @@ impl v1::consent_ledger_server::ConsentLedger for Control {
     type ReceiptsStream = BoxStream<'static, Result<v1::SubjectReceipts, Status>>;
 
     async fn record(&self, request: Request<v1::RecordRequest>) -> Result<Response<v1::RecordResponse>, Status> {
-        let certificate = peer::certificate(&request);
-        let outcome = self.record_consent(request.into_inner(), certificate.clone()).await;
-        self.answer("consent.refused", certificate.as_ref(), outcome).await
+        let peer = Peer::of(&request);
+        let outcome = self.record_consent(request.into_inner(), peer.certificate.clone()).await;
+        self.answer("consent.refused", &peer, outcome).await
     }
 
     async fn import(&self, request: Request<Streaming<v1::ImportRequest>>) -> Result<Response<v1::ImportResponse>, Status> {
-        let certificate = peer::certificate(&request);
-        let outcome = self.import_consent(request.into_inner(), certificate.clone()).await;
-        self.answer("consent.refused", certificate.as_ref(), outcome).await
+        let peer = Peer::of(&request);
+        let outcome = self.import_consent(request.into_inner(), peer.certificate.clone()).await;
+        self.answer("consent.refused", &peer, outcome).await
     }
 
     async fn correct(&self, request: Request<v1::CorrectRequest>) -> Result<Response<v1::CorrectResponse>, Status> {
-        let certificate = peer::certificate(&request);
-        let outcome = self.correct_consent(request.into_inner(), certificate.clone()).await;
-        self.answer("consent.refused", certificate.as_ref(), outcome).await
+        let peer = Peer::of(&request);
+        let outcome = self.correct_consent(request.into_inner(), peer.certificate.clone()).await;
+        self.answer("consent.refused", &peer, outcome).await
     }
 
     async fn erase(&self, request: Request<v1::EraseRequest>) -> Result<Response<v1::EraseResponse>, Status> {
-        let certificate = peer::certificate(&request);
-        let outcome = self.erase_consent(request.into_inner(), certificate.clone()).await;
-        self.answer("consent.refused", certificate.as_ref(), outcome).await
+        let peer = Peer::of(&request);
+        let outcome = self.erase_consent(request.into_inner(), peer.certificate.clone()).await;
+        self.answer("consent.refused", &peer, outcome).await
     }
 
     async fn receipts(&self, request: Request<v1::ReceiptsRequest>) -> Result<Response<Self::ReceiptsStream>, Status> {
-        let certificate = peer::certificate(&request);
-        let outcome = self.consent_receipts(request.into_inner(), certificate.clone()).await;
+        let peer = Peer::of(&request);
+        let outcome = self.consent_receipts(request.into_inner(), peer.certificate.clone()).await;
         let made: Result<Self::ReceiptsStream, Refusal> =
             outcome.map(|made| Box::pin(stream::iter(made.into_iter().map(Ok))) as Self::ReceiptsStream);
-        self.answer("consent.refused", certificate.as_ref(), made).await
+        self.answer("consent.refused", &peer, made).await
     }
 
     async fn show(&self, request: Request<v1::ShowRequest>) -> Result<Response<Self::ShowStream>, Status> {
-        let certificate = peer::certificate(&request);
-        let outcome = self.show_consent(request.into_inner(), certificate.clone()).await;
+        let peer = Peer::of(&request);
+        let outcome = self.show_consent(request.into_inner(), peer.certificate.clone()).await;
         let shown: Result<Self::ShowStream, Refusal> =
             outcome.map(|shown| Box::pin(stream::iter(shown.into_iter().map(Ok))) as Self::ShowStream);
-        self.answer("consent.refused", certificate.as_ref(), shown).await
+        self.answer("consent.refused", &peer, shown).await
     }
 }

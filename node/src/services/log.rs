@@ -8,7 +8,8 @@ use std::sync::Arc;
 use concordat_audit::{Entry, Log, LogError};
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Code, Refusal};
-use concordat_proto::{peer, v1};
+use concordat_proto::peer::Peer;
+use concordat_proto::v1;
 use tonic::{Request, Response, Status};
 
 use super::Control;
@@ -44,31 +45,31 @@ impl Control {
 #[tonic::async_trait]
 impl v1::access_log_server::AccessLog for Control {
     async fn checkpoint(&self, request: Request<v1::LogCheckpointRequest>) -> Result<Response<v1::LogCheckpointResponse>, Status> {
-        let certificate = peer::certificate(&request);
+        let peer = Peer::of(&request);
         let work = |log: &Log| {
             Ok(v1::LogCheckpointResponse { checkpoint: log.checkpoint().to_string(), cosigned: log.cosigned().unwrap_or_default() })
         };
-        let outcome = self.read_log(certificate.clone(), "checkpoint", work).await;
-        self.answer("log.refused", certificate.as_ref(), outcome).await
+        let outcome = self.read_log(peer.certificate.clone(), "checkpoint", work).await;
+        self.answer("log.refused", &peer, outcome).await
     }
 
     async fn inclusion(&self, request: Request<v1::LogInclusionRequest>) -> Result<Response<v1::LogInclusionResponse>, Status> {
-        let certificate = peer::certificate(&request);
+        let peer = Peer::of(&request);
         let v1::LogInclusionRequest { index, size } = request.into_inner();
         let work = move |log: &Log| {
             let proof = log.inclusion(index, size)?;
             Ok(v1::LogInclusionResponse { leaf_hash: log.leaf(index)?.to_vec(), proof: wire(&proof) })
         };
-        let outcome = self.read_log(certificate.clone(), "inclusion", work).await;
-        self.answer("log.refused", certificate.as_ref(), outcome).await
+        let outcome = self.read_log(peer.certificate.clone(), "inclusion", work).await;
+        self.answer("log.refused", &peer, outcome).await
     }
 
     async fn consistency(&self, request: Request<v1::LogConsistencyRequest>) -> Result<Response<v1::LogConsistencyResponse>, Status> {
-        let certificate = peer::certificate(&request);
+        let peer = Peer::of(&request);
         let v1::LogConsistencyRequest { from, to } = request.into_inner();
         let work = move |log: &Log| Ok(v1::LogConsistencyResponse { proof: wire(&log.consistency(from, to)?) });
-        let outcome = self.read_log(certificate.clone(), "consistency", work).await;
-        self.answer("log.refused", certificate.as_ref(), outcome).await
+        let outcome = self.read_log(peer.certificate.clone(), "consistency", work).await;
+        self.answer("log.refused", &peer, outcome).await
     }
 }
 

@@ -13,9 +13,10 @@ use concordat_policy::agreement::{Fingerprint, WithdrawalReach, hex};
 use concordat_policy::consent::relevant;
 use concordat_policy::{Agreement, Basis, Code, Dataset, IdentifierType, LinkageDomain, Name, Refusal};
 use concordat_proto::order::ID_BYTES;
+use concordat_proto::peer::Peer;
 use concordat_proto::reach::{Changes, Statement};
 use concordat_proto::receipt::{AUDIENCE, LIFETIME, Receipt, Standing};
-use concordat_proto::{peer, v1};
+use concordat_proto::v1;
 use futures::TryStreamExt as _;
 use futures::stream::{self, BoxStream};
 use sha2::{Digest as _, Sha256};
@@ -176,20 +177,20 @@ impl v1::consent_reach_server::ConsentReach for Control {
     type ChangesStream = BoxStream<'static, Result<v1::ReachChanges, Status>>;
 
     async fn changes(&self, request: Request<v1::ReachRequest>) -> Result<Response<Self::ChangesStream>, Status> {
-        let certificate = peer::certificate(&request);
-        let permitted = self.permitted(request.into_inner(), certificate.clone());
-        let (control, known) = (self.clone(), certificate.clone());
+        let peer = Peer::of(&request);
+        let permitted = self.permitted(request.into_inner(), peer.certificate.clone());
+        let (control, known) = (self.clone(), peer.clone());
         // Answered at once: a whole list takes as long as the ledger is.
         let answer = permitted.map(|permitted| {
             let changed = async move {
                 match control.changed(permitted, &control.2).await {
                     Ok((changes, statement)) => Ok(stream::iter(changes.messages(statement).map(Ok::<_, Status>))),
-                    Err(refusal) => Err(status(&control.0.refused("reach.refused", refusal, known.as_ref(), None).await, None)),
+                    Err(refusal) => Err(status(&control.0.refused("reach.refused", refusal, &known, None).await, None)),
                 }
             };
             Box::pin(stream::once(changed).try_flatten()) as Self::ChangesStream
         });
-        self.answer("reach.refused", certificate.as_ref(), answer).await
+        self.answer("reach.refused", &peer, answer).await
     }
 }
 

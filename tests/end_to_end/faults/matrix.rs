@@ -4,7 +4,7 @@
 //! The node of DWP is behind a proxy that counts what it sends: `Order` is before the first byte of the answer to the order,
 //! `Stream` in the middle of the release, `Receipt` inside the last bytes, which are the receipt's.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
@@ -16,6 +16,7 @@ use concordat::failure::{Failure, UNREACHABLE};
 use concordat_policy::Code;
 
 use super::proxy::Proxy;
+use crate::log_killed::unclosed;
 use crate::oracle::{Oracle, agree};
 use crate::sandbox::{Sandbox, until};
 use crate::witness::{all_seen, at_rest};
@@ -86,6 +87,8 @@ const MATRIX: [(Fault, [End; 4]); 7] = [
     (Fault::GatewayStopped, [X, Stopping, Stopping, Stopping]),
     (Fault::ClientGone, [X, Left, Left, Left]),
 ];
+/// The departments that the queries ask.
+const NODES: [&str; 2] = ["dwp", "dfe"];
 const PHASES: [Phase; 4] = [Phase::Before, Phase::Order, Phase::Stream, Phase::Receipt];
 
 struct World {
@@ -97,6 +100,8 @@ struct World {
     bytes: usize,
     /// Releases that were there before the case.
     before: BTreeSet<PathBuf>,
+    /// How many entries the nodes' logs had before the case.
+    logged: BTreeMap<&'static str, usize>,
 }
 
 impl World {
@@ -110,7 +115,7 @@ impl World {
         let proxy = Proxy::before(&mut sandbox, "dwp").await;
         let expected = Oracle::over(&sandbox.layout).await.query(sql).await;
         all_seen(&sandbox).await;
-        let mut world = Self { sandbox, proxy, sql, expected, bytes: usize::MAX, before: BTreeSet::new() };
+        let mut world = Self { sandbox, proxy, sql, expected, bytes: usize::MAX, before: BTreeSet::new(), logged: BTreeMap::new() };
         for _ in 0..3 {
             // The first one also brings keys and descriptions. What witnesses send passes the proxy too.
             at_rest(&world.sandbox).await;
@@ -138,6 +143,7 @@ impl World {
         let client = self.sandbox.client().await;
         at_rest(&self.sandbox).await;
         self.before = releases(&self.sandbox);
+        self.logged = NODES.into_iter().map(|node| (node, self.sandbox.log(node).len())).collect();
         if phase == Phase::Before {
             self.strike(fault).await;
         } else {
@@ -224,6 +230,12 @@ impl World {
         .await;
         if nodes_too {
             until("every release has ended", || releases(&self.sandbox).is_subset(&self.before)).await;
+            for (node, logged) in &self.logged {
+                until("every release is closed in its department's log", || {
+                    unclosed(self.sandbox.log(node).get(*logged..).unwrap_or_default()).is_empty()
+                })
+                .await;
+            }
         }
     }
 
@@ -252,7 +264,7 @@ impl World {
 /// The folders of the releases that the nodes hold.
 fn releases(sandbox: &Sandbox) -> BTreeSet<PathBuf> {
     let of = |node| std::fs::read_dir(sandbox.layout.node(node).join("spill")).unwrap().map(|entry| entry.unwrap().path());
-    ["dwp", "dfe"].into_iter().flat_map(of).collect()
+    NODES.into_iter().flat_map(of).collect()
 }
 
 pub(super) fn signal(sandbox: &Sandbox, name: &str, signal: &str) {

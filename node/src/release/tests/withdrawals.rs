@@ -43,7 +43,7 @@ async fn a_withdrawal_that_was_acknowledged_before_an_order_counts_in_its_releas
         let certificate = Some(world.gateway.fingerprint.clone());
         let release = node.order(&world.order(&world.request(now), now), certificate, now).await.unwrap();
         let left = scores(&all(&release).await);
-        node.releases.abandon(&release);
+        node.releases.abandon(&release, crate::endings::Ended::Dropped);
         for (number, before) in before.into_iter().enumerate() {
             assert!(
                 !(before && left.contains(&Some(number as f64))),

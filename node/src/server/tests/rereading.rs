@@ -139,7 +139,7 @@ async fn a_revoked_key_cuts_running_streams() {
         assert!(status.message().contains("its own signature is made with a revoked key"), "{status:?}");
     }
     assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
-    assert_eq!(logged(&running.world, "release.failed", 4).await.len(), 4);
+    assert_eq!(logged(&running.world, "release.abandoned", 4).await.len(), 4);
     assert_eq!(events(&running.world, "release.completed").len(), 0);
 }
 

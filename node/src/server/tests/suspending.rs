@@ -164,7 +164,7 @@ async fn a_running_stream_is_cut_within_two_seconds_without_a_receipt() {
     println!("4 streams were cut after {:?}", since.elapsed());
     assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
     assert_eq!(logged(&running.world, "agreement.suspended", 1).await[0]["change"], number);
-    assert_eq!(logged(&running.world, "release.failed", 4).await.len(), 4);
+    assert_eq!(logged(&running.world, "release.abandoned", 4).await.len(), 4);
     assert_eq!(events(&running.world, "release.completed").len(), 0);
     while std::fs::read_dir(running.world.path("spill")).unwrap().count() > 0 {
         tokio::task::yield_now().await;
