@@ -15,6 +15,7 @@
 //! log; that it hides none, who reads the folder without it (`concordat audit list --log`) sees.
 
 mod follow;
+mod hand_on;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -28,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use self::table::{Indexed, Trouble, View};
 use crate::archive::archived;
-use crate::facts::{Asked, Facts};
+use crate::facts::{Asked, Asker, Facts};
 use crate::filter::Filter;
 use crate::tile::Tiles;
 use crate::tree::{Hashes as _, WIDTH, leaf_hash};
@@ -135,6 +136,16 @@ pub struct Found {
     pub entry: Vec<u8>,
     /// With who asked, where it ends a query.
     pub facts: Facts,
+}
+
+impl Found {
+    /// How many bytes it takes to tell it.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let Asker { organisation, person, purpose } = &self.facts.asker;
+        let asker = [organisation, person, purpose].into_iter().flatten().map(String::len);
+        asker.fold(self.entry.len(), usize::saturating_add)
+    }
 }
 
 /// Some of the entries that were asked for.
@@ -291,8 +302,9 @@ impl Follow {
             is_leaf(&tiles, position, &entry)?;
             let facts = self.asked.complete_or(Facts::read(&entry), |id| view.as_ref()?.asker(id, position));
             if self.search.takes(&facts) {
-                bytes = bytes.saturating_add(entry.len());
-                found.push(Found { number: position.saturating_add(1), entry, facts });
+                let taken = Found { number: position.saturating_add(1), entry, facts };
+                bytes = bytes.saturating_add(taken.bytes());
+                found.push(taken);
             }
             self.next = position.saturating_add(1);
         }
@@ -377,8 +389,9 @@ impl<'s> Looking<'s> {
             return Err(Unindexed::Differs);
         }
         is_leaf(&self.tiles, row.position, &entry)?;
-        self.bytes = self.bytes.saturating_add(entry.len());
-        self.found.push_front(Found { number: row.position.saturating_add(1), entry, facts: row.facts });
+        let found = Found { number: row.position.saturating_add(1), entry, facts: row.facts };
+        self.bytes = self.bytes.saturating_add(found.bytes());
+        self.found.push_front(found);
         Ok(())
     }
 
@@ -405,10 +418,11 @@ impl<'s> Looking<'s> {
                 continue;
             }
             is_leaf(&self.tiles, position, &entry)?;
-            self.bytes = self.bytes.saturating_add(entry.len());
-            self.found.push_back(Found { number: position.saturating_add(1), entry, facts });
+            let found = Found { number: position.saturating_add(1), entry, facts };
+            self.bytes = self.bytes.saturating_add(found.bytes());
+            self.found.push_back(found);
             while self.found.len() > self.search.limit || (self.bytes > self.search.bytes && self.found.len() > 1) {
-                let before = self.found.pop_front().map_or(0, |found| found.entry.len());
+                let before = self.found.pop_front().map_or(0, |found| found.bytes());
                 self.bytes = self.bytes.saturating_sub(before);
                 self.cut = true;
             }

@@ -319,3 +319,36 @@ async fn a_log_that_was_edited_is_not_handed_out() {
     // What lies in other bundles still is.
     assert!(!index.search(&Search { limit: 5, ..search(&[]) }, Instant::now() + FAR).unwrap().entries.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_is_handed_on_until_the_reader_or_the_program_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let index = Index::open(&log).unwrap();
+    filled(&log, 0, 40).await;
+    let follow = index.follow(search(&[("event", "log.tried")]), log.size());
+    let (send, mut receive) = tokio::sync::mpsc::channel(1);
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let handing = tokio::spawn(async move {
+        let mut count = 0;
+        let handed = follow.hand_on(&send, |found, number| (found, number), async { drop(ended.await) }, &mut count).await;
+        (handed.is_ok(), count)
+    });
+    let (found, number) = receive.recv().await.unwrap();
+    assert_eq!((found, number), (Vec::new(), 40), "the first message comes at once");
+    filled(&log, 40, 80).await;
+    let expected: Vec<u64> = (41..=80).filter(|number| (number - 1) % 11 == 9).collect();
+    let mut found: Vec<u64> = Vec::new();
+    while found.len() < expected.len() {
+        found.extend(receive.recv().await.unwrap().0.into_iter().map(|found: Found| found.number));
+    }
+    assert_eq!(found, expected);
+    end.send(()).unwrap();
+    assert_eq!(handing.await.unwrap(), (true, found.len() as u64));
+
+    let (send, receive) = tokio::sync::mpsc::channel(1);
+    drop(receive);
+    let mut count = 0;
+    index.follow(search(&[]), 0).hand_on(&send, |found, _| found, std::future::pending(), &mut count).await.unwrap();
+    assert_eq!(count, 0, "nobody was there");
+}
