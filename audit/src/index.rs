@@ -157,6 +157,8 @@ pub struct Page {
     pub before: Option<u64>,
     /// How many entries, from the first on, were moved to an archive: they are left out.
     pub moved: u64,
+    /// The number of the log's last entry under a checkpoint when it was looked through.
+    pub size: u64,
 }
 
 /// Why nothing was found.
@@ -234,19 +236,19 @@ impl Index {
     /// [`SearchError`].
     pub fn search(&self, search: &Search, deadline: Instant) -> Result<Page, SearchError> {
         let folder = &self.shared.folder;
-        let moved = archived(folder)?;
-        let end = search.before.map_or(u64::MAX, |before| before.saturating_sub(1)).min(self.log.size());
+        let (moved, size) = (archived(folder)?, self.log.size());
+        let end = search.before.map_or(u64::MAX, |before| before.saturating_sub(1)).min(size);
         let mut looking = Looking::new(search, folder, deadline);
         if let Some(view) = self.view() {
             match looking.indexed(&view, moved, end) {
-                Ok(()) => return Ok(looking.page(moved)),
+                Ok(()) => return Ok(looking.page(moved, size)),
                 Err(Unindexed::Search(error)) => return Err(error),
                 Err(Unindexed::Differs) => self.shared.suspect.store(true, Ordering::Release),
             }
             looking = Looking::new(search, folder, deadline);
         }
         looking.read(moved, end, None)?;
-        Ok(looking.page(moved))
+        Ok(looking.page(moved, size))
     }
 
     fn view(&self) -> Option<View> {
@@ -342,10 +344,10 @@ impl<'s> Looking<'s> {
         Self { search, log: Bundles::of(folder), tiles: Tiles::of(folder), found: VecDeque::new(), bytes: 0, cut: false, deadline }
     }
 
-    fn page(self, moved: u64) -> Page {
+    fn page(self, moved: u64, size: u64) -> Page {
         let full = self.is_full();
         let before = self.found.front().map(|first| first.number).filter(|first| full && first.saturating_sub(1) > moved);
-        Page { entries: self.found.into_iter().rev().collect(), before, moved }
+        Page { entries: self.found.into_iter().rev().collect(), before, moved, size }
     }
 
     fn in_time(&self) -> Result<(), SearchError> {

@@ -191,7 +191,13 @@ impl LogReading for Reading {
         let (outcome, page) = apart(self.listed(&identity, &asked).await);
         let read = Read { filter: filter.as_ref(), ..Read::of("list") };
         let origin = self.gateway.log.origin().to_owned();
-        let told = |entries| v1::LogListResponse { entries, before: page.before.unwrap_or_default(), archived: page.moved, origin };
+        let told = |entries| v1::LogListResponse {
+            entries,
+            before: page.before.unwrap_or_default(),
+            archived: page.moved,
+            origin,
+            number: page.size,
+        };
         self.answer((&identity, read), outcome, told).await
     }
 

@@ -164,7 +164,7 @@ async fn without_an_index_the_log_is_read_through() {
                 Some(view) => assert!(looking.indexed(&view, 0, log.size()).is_ok()),
                 None => looking.read(0, log.size(), None).unwrap(),
             }
-            numbers(&looking.page(0))
+            numbers(&looking.page(0, 0))
         };
         assert_eq!(looking(true), looking(false), "{search:?}");
     }

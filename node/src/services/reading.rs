@@ -89,12 +89,13 @@ impl Control {
         };
         let (filter, before) = (self.filter(asked.filter.as_ref())?, (asked.before > 0).then_some(asked.before));
         let search = Search { filter, concerning: None, before, limit, bytes: BYTES };
-        let Page { entries, before, moved } = self.search_log(reader, "list", search).await?;
+        let Page { entries, before, moved, size } = self.search_log(reader, "list", search).await?;
         Ok(v1::LogListResponse {
             entries: entries.into_iter().map(told).collect(),
             before: before.unwrap_or_default(),
             archived: moved,
             origin: self.0.log.origin().to_owned(),
+            number: size,
         })
     }
 
@@ -105,7 +106,7 @@ impl Control {
         }
         let filter = self.filter(Some(&v1::LogFilter { query_id: asked.query_id, ..v1::LogFilter::default() }))?;
         let search = Search { filter, concerning: None, before: None, limit: MOST, bytes: BYTES };
-        let Page { entries, before, moved } = self.search_log(reader, "query", search).await?;
+        let Page { entries, before, moved, .. } = self.search_log(reader, "query", search).await?;
         Ok(v1::LogQueryResponse {
             entries: entries.into_iter().rev().map(told).collect(),
             more: before.is_some(),
