@@ -32,6 +32,7 @@
 //! | `archived` | how many entries, from the first on, were moved to an archive: their bundles are there, their tiles here |
 //! | `digest.key` | the key of digests in entries |
 //! | `persons.sqlite` | who the commitments in entries are, and their keys; may be erased person by person |
+//! | `index.sqlite` | by what entries are found; made from the log by its program, and anew where it is gone or is not what the log says |
 //! | `torn-after-<number>` | what a crash left of an entry that was never acknowledged |
 //! | `lock`, `new/`, `reserve` | held by the writer; files in the making; space for a full disk |
 
@@ -57,10 +58,14 @@ mod writer;
 
 pub mod archive;
 pub mod checkpoint;
+pub mod facts;
+pub mod filter;
+pub mod index;
 pub mod note;
 pub mod persons;
 pub mod proof;
 pub mod quorum;
+pub mod readers;
 pub mod receipt;
 pub mod refusals;
 mod signer;

@@ -64,7 +64,7 @@ pub enum LogError {
 pub struct Log {
     queue: SyncSender<Waiting>,
     digest_key: Arc<DigestKey>,
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl std::fmt::Debug for Log {

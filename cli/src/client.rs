@@ -2,6 +2,7 @@
 
 mod columns;
 mod detached;
+mod log;
 mod prepared;
 mod reading;
 mod receipts;
@@ -19,6 +20,7 @@ use arrow_flight::{FlightDescriptor, FlightInfo};
 use concordat_operate::trace::{TRACEPARENT, is_traceparent};
 use concordat_proto::v1::answer_receipts_client::AnswerReceiptsClient;
 use concordat_proto::v1::gateway_client::GatewayClient;
+use concordat_proto::v1::log_reading_client::LogReadingClient;
 use concordat_proto::v1::{
     CatalogueRequest, CatalogueResponse, DepartmentStatus, DepartmentsRequest, ExplainRequest, ExplainResponse, Parameter, WhoAmIRequest,
     WhoAmIResponse,
@@ -29,6 +31,7 @@ use serde::Deserialize;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
+pub use self::log::{LogDoor, NodeFile};
 pub use self::reading::{Reading, Stage, Unwatched, Watch};
 pub(crate) use self::receipts::{Matching, promise};
 use crate::failure::{Failure, Result, UNREACHABLE};
@@ -81,6 +84,9 @@ pub struct ClientFile {
     /// For trying out: the identity provider's key.
     #[serde(default)]
     pub issuer: Option<IssuerFile>,
+    /// Departments' nodes whose logs this user may read.
+    #[serde(default, rename = "node")]
+    pub nodes: Vec<NodeFile>,
 }
 
 /// A `[mission.NAME]` of a `client.toml`.
@@ -162,6 +168,7 @@ impl ClientFile {
         if let Some(login) = &mut file.login {
             login.ca = login.ca.take().map(|ca| folder.join(ca));
         }
+        file.nodes = file.nodes.into_iter().map(|node| node.in_folder(folder)).collect();
         if let Some(issuer) = &mut file.issuer {
             issuer.key = folder.join(&issuer.key);
         }
@@ -199,6 +206,7 @@ pub struct Client {
     flight: FlightServiceClient<Channel>,
     gateway: GatewayClient<Channel>,
     receipts: AnswerReceiptsClient<Channel>,
+    log: LogReadingClient<Channel>,
 }
 
 impl Client {
@@ -224,6 +232,7 @@ impl Client {
         Ok(Self {
             flight: FlightServiceClient::new(channel.clone()).max_decoding_message_size(MAX_BATCH_MESSAGE),
             gateway: GatewayClient::new(channel.clone()).max_decoding_message_size(MAX_CONTROL_MESSAGE),
+            log: LogReadingClient::new(channel.clone()).max_decoding_message_size(MAX_CONTROL_MESSAGE),
             receipts: AnswerReceiptsClient::new(channel).max_decoding_message_size(MAX_CONTROL_MESSAGE),
             connection,
             at_least: None,

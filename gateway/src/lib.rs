@@ -30,6 +30,7 @@ mod noise;
 mod observe;
 mod pipeline;
 pub mod plan;
+mod reading;
 mod receipts;
 mod record;
 mod replace;
@@ -45,6 +46,7 @@ use std::sync::Arc;
 
 use auditors::Auditors;
 use concordat_audit::Log;
+use concordat_audit::index::Index;
 use concordat_policy::Refusal;
 use concordat_protect::noise::Secret;
 use config::Config;
@@ -74,6 +76,7 @@ struct Gateway {
     fetcher: Fetcher,
     courier: Courier,
     log: Log,
+    index: Index,
     witnesses: Witnesses,
     /// Since when a quorum of witnesses has seen the log.
     witnessed: Witnessed,
@@ -97,6 +100,8 @@ impl Gateway {
         let log = Log::open(&config.log, "concordat/gateway").map_err(|e| {
             miette!(help = "the folder must be writable, and no other gateway may use it", "{e}: {:?}", std::error::Error::source(&e))
         })?;
+        let index =
+            Index::open(&log).map_err(|e| miette!(help = "the folder must be writable", "{e}: {:?}", std::error::Error::source(&e)))?;
         let quorum = Quorum::of(config.quorum, &estate.now(), config.witnesses.len()).map_err(|e| {
             miette!(help = "correct quorum in [witnesses], or leave it out: then a majority of the departments is needed", "{e}")
         })?;
@@ -160,6 +165,7 @@ impl Gateway {
             fetcher,
             courier: Courier::new(&config.state),
             log,
+            index,
             witnesses,
             witnessed,
             auditors,

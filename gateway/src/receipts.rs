@@ -25,7 +25,7 @@ use crate::Gateway;
 use crate::auditors::Scope;
 use crate::authenticate::Identity;
 use crate::pipeline::{Origin, Refused, identify, turned_away};
-use crate::record;
+use crate::record::{self, Read};
 
 /// How long a call may take; a search through many entries ends then.
 const CALL: Duration = Duration::from_secs(30);
@@ -64,7 +64,7 @@ impl Receipts {
             Err(refusal) => Err(refusal),
         };
         let answer = self.refused(&identity, outcome).await.map_err(|r| r.status())?;
-        record::read(&self.gateway.log, &identity, what, None).await.map_err(|r| to_status(&r, None))?;
+        record::read(&self.gateway.log, &identity, &Read::of(what)).await.map_err(|r| to_status(&r, None))?;
         Ok(Response::new(answer))
     }
 
@@ -154,7 +154,8 @@ impl AnswerReceipts for Receipts {
         let asked = request.into_inner();
         let outcome = timeout(CALL, self.of_query(&identity, &asked)).await.unwrap_or_else(|_| Err(too_long()));
         let receipt = self.refused(&identity, outcome).await.map_err(|r| r.status())?;
-        record::read(&self.gateway.log, &identity, "receipt", Some(&asked.query_id)).await.map_err(|r| to_status(&r, None))?;
+        let read = Read { query_id: Some(&asked.query_id), ..Read::of("receipt") };
+        record::read(&self.gateway.log, &identity, &read).await.map_err(|r| to_status(&r, None))?;
         Ok(Response::new(AnswerReceiptResponse { receipt: receipt.write().into_bytes() }))
     }
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use concordat_audit::filter::Filter;
 use concordat_audit::refusals::Source as _;
 use concordat_audit::{Entry, Log, LogError, Promise};
 use concordat_policy::{Code, Decision, Name, Refusal};
@@ -219,13 +220,34 @@ fn address(address: Option<IpAddr>) -> Option<String> {
     address.map(|address| address.to_canonical().to_string())
 }
 
-/// Records what a user reads of the log: proofs, or the receipt of a query.
+/// What is read of the log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Read<'r> {
+    what: &'static str,
+    pub(crate) query_id: Option<&'r str>,
+    /// Which fields are asked for stands in the log, and never what for.
+    pub(crate) filter: Option<&'r Filter>,
+    /// How many entries are handed out.
+    pub(crate) entries: Option<u64>,
+}
+
+impl Read<'_> {
+    /// Nothing more than `what`.
+    pub(crate) fn of(what: &'static str) -> Self {
+        Self { what, query_id: None, filter: None, entries: None }
+    }
+}
+
+/// Records what a user reads of the log: entries, proofs, or the receipt of a query.
 ///
 /// # Errors
 /// [`Code::LogUnavailable`]: then it must not be handed out.
-pub(crate) async fn read(log: &Log, identity: &Identity, what: &'static str, query_id: Option<&str>) -> Result<(), Refusal> {
-    let entry = by(Entry::new("log.read").field("what", what), identity);
-    log.append(query_id.into_iter().fold(entry, Entry::query)).await.map(drop).map_err(unavailable)
+pub(crate) async fn read(log: &Log, identity: &Identity, read: &Read<'_>) -> Result<(), Refusal> {
+    let entry = by(Entry::new("log.read").field("what", read.what), identity);
+    let entry = read.query_id.into_iter().fold(entry, Entry::query);
+    let entry = read.filter.into_iter().fold(entry, |entry, filter| entry.field("filter", json!(filter.shape())));
+    let entry = read.entries.into_iter().fold(entry, |entry, entries| entry.field("entries", entries));
+    log.append(entry).await.map(drop).map_err(unavailable)
 }
 
 /// Records that a user is told who the gateway takes them for.

@@ -16,6 +16,7 @@ use concordat_policy::Name;
 use concordat_proto::v1::access_log_server::AccessLogServer;
 use concordat_proto::v1::answer_receipts_server::AnswerReceiptsServer;
 use concordat_proto::v1::gateway_server::GatewayServer;
+use concordat_proto::v1::log_reading_server::LogReadingServer;
 use concordat_proto::{MAX_BATCH_MESSAGE, MAX_CONTROL_MESSAGE};
 use futures::future::{BoxFuture, join_all};
 use miette::miette;
@@ -25,6 +26,7 @@ use crate::Gateway;
 use crate::config::Config;
 use crate::flight::Door;
 use crate::guard;
+use crate::reading::Reading;
 use crate::receipts::Receipts;
 use crate::service::Service;
 
@@ -47,6 +49,9 @@ const CALLS: &[&str] = &[
     "concordat.v1.AccessLog/Consistency",
     "concordat.v1.AccessLog/Inclusion",
     "concordat.v1.AnswerReceipts/Receipt",
+    "concordat.v1.LogReading/List",
+    "concordat.v1.LogReading/Query",
+    "concordat.v1.LogReading/Tail",
     "concordat.v1.Gateway/CancelDetached",
     "concordat.v1.Gateway/Catalogue",
     "concordat.v1.Gateway/Departments",
@@ -85,6 +90,9 @@ async fn served(config: Config, stop: Stop) -> miette::Result<()> {
     let own = GatewayServer::new(Service { gateway: gateway.clone() })
         .max_decoding_message_size(MAX_CONTROL_MESSAGE)
         .max_encoding_message_size(MAX_CONTROL_MESSAGE);
+    let reading = LogReadingServer::new(Reading::new(gateway.clone(), bound.stopping()))
+        .max_decoding_message_size(MAX_CONTROL_MESSAGE)
+        .max_encoding_message_size(MAX_CONTROL_MESSAGE);
     let receipts = Receipts::new(gateway.clone());
     let access_log = AccessLogServer::new(receipts.clone())
         .max_decoding_message_size(MAX_CONTROL_MESSAGE)
@@ -113,6 +121,7 @@ async fn served(config: Config, stop: Stop) -> miette::Result<()> {
         .add_service(flight)
         .add_service(own)
         .add_service(access_log)
+        .add_service(reading)
         .add_service(receipts);
     let reloads = reloads(&gateway);
     let subject: Arc<dyn Subject> = Arc::new(Readiness(gateway.clone()));

@@ -1,4 +1,4 @@
-//! Who may call what: the gateway and the department's administrators, each by pinned client certificates.
+//! Who may call what: the gateway, the department's administrators and its auditors, each by pinned client certificates.
 //!
 //! TLS has already required a certificate of the configured CA. That alone admits nobody: every handler asks here, and a
 //! connection without a certificate is nobody.
@@ -39,7 +39,11 @@ impl Callers {
     /// From now on takes the calls of these only, on open connections too. Gives what the log needs to be told of it.
     pub fn replace(&self, pins: Pins) -> Vec<Entry> {
         let before = std::mem::replace(&mut *self.pins.write().unwrap_or_else(PoisonError::into_inner), pins.clone());
-        let roles = [("gateway", before.gateway, pins.gateway), ("administrator", before.administrators, pins.administrators)];
+        let roles = [
+            ("gateway", before.gateway, pins.gateway),
+            ("administrator", before.administrators, pins.administrators),
+            ("auditor", before.auditors, pins.auditors),
+        ];
         let differing = roles.iter().flat_map(|(role, before, now)| {
             let role = *role;
             let entry =
@@ -81,6 +85,16 @@ impl Callers {
         Ok(if pins.gateway.contains(&certificate) { Reader::Gateway } else { Reader::Administrator(certificate) })
     }
 
+    /// The certificate of who may read the log's entries, an administrator's or an auditor's, if this is one.
+    ///
+    /// # Errors
+    /// [`Code::Unauthenticated`].
+    pub fn auditor(&self, certificate: Option<Fingerprint>) -> Result<Fingerprint, Refusal> {
+        let pins = self.pins();
+        let either = pins.administrators.union(&pins.auditors).cloned().collect();
+        self.one_of(&either, certificate, "only this department's administrators and auditors may read its log")
+    }
+
     fn one_of(&self, pinned: &BTreeSet<Fingerprint>, certificate: Option<Fingerprint>, cause: &str) -> Result<Fingerprint, Refusal> {
         let refusal = || {
             Refusal::new(Code::Unauthenticated, cause)
@@ -97,10 +111,11 @@ mod tests {
 
     #[test]
     fn nobody_is_admitted_without_a_pinned_certificate() {
-        let (gateway, administrator) = (Fingerprint::of(b"g"), Fingerprint::of(b"a"));
+        let (gateway, administrator, auditor) = (Fingerprint::of(b"g"), Fingerprint::of(b"a"), Fingerprint::of(b"auditor"));
         let pins = |gateway: &Fingerprint| Pins {
             gateway: BTreeSet::from([gateway.clone()]),
             administrators: BTreeSet::from([administrator.clone()]),
+            auditors: BTreeSet::from([auditor.clone()]),
         };
         let callers = Callers::new(Name::parse("dfe").unwrap(), pins(&gateway));
         assert_eq!(callers.gateway(Some(gateway.clone())), Ok(gateway.clone()));
@@ -113,9 +128,16 @@ mod tests {
         }
         assert_eq!(callers.reader(Some(gateway.clone())), Ok(Reader::Gateway));
         assert_eq!(callers.reader(Some(administrator.clone())), Ok(Reader::Administrator(administrator.clone())));
-        for stranger in [None, Some(Fingerprint::of(b"x"))] {
+        for stranger in [None, Some(Fingerprint::of(b"x")), Some(auditor.clone())] {
             assert_eq!(callers.reader(stranger).unwrap_err().code, Code::Unauthenticated);
         }
+        for reader in [&administrator, &auditor] {
+            assert_eq!(callers.auditor(Some(reader.clone())), Ok(reader.clone()));
+        }
+        for stranger in [None, Some(gateway.clone()), Some(Fingerprint::of(b"x"))] {
+            assert_eq!(callers.auditor(stranger).unwrap_err().code, Code::Unauthenticated, "the gateway is none");
+        }
+        assert_eq!(callers.administrator(Some(auditor.clone())).unwrap_err().code, Code::Unauthenticated, "auditors only read");
         let renewed = Fingerprint::of(b"g2");
         let entry =
             |event, certificate: &Fingerprint| Entry::new(event).field("role", "gateway").field("certificate", certificate.as_str());

@@ -84,6 +84,8 @@ pub struct Config {
     pub order_key: VerifyingKey,
     /// The client certificates of the department's administrators.
     pub administrators: BTreeSet<Fingerprint>,
+    /// The client certificates of the department's auditors.
+    pub auditors: BTreeSet<Fingerprint>,
     /// A file of consent records to import once.
     pub consent_import: Option<PathBuf>,
     /// Whether rows of that file with invalid identifiers are left out, instead of refusing it.
@@ -258,6 +260,7 @@ impl Loader<'_> {
             gateway: file.gateway.certificates.into_iter().collect(),
             order_key,
             administrators: file.administrators.certificates.into_iter().collect(),
+            auditors: file.auditors.certificates.into_iter().collect(),
             consent_import,
             consent_skip_invalid: file.consent.skip_invalid,
             notice: file.consent.receipts,

@@ -72,6 +72,8 @@ pub struct Node {
     pub(crate) signing: SigningKey,
     pub(crate) verifying: VerifyingKey,
     pub(crate) log: Log,
+    /// By which its entries are found.
+    pub(crate) index: Index,
     /// Of the gateway's log.
     pub(crate) witness: Arc<Witnessing>,
     pub(crate) metrics: Arc<Metrics>,
@@ -107,6 +109,7 @@ impl Node {
         }
         let state = config.state.as_path();
         let log = Log::open(&config.log, &format!("concordat/{}/node", config.department)).map_err(|e| unusable(&config.log, &e))?;
+        let index = Index::open(&log).map_err(|e| unusable(&config.log, &e))?;
         let consent = Arc::new(Consent::open(state, config.department.clone()).map_err(|e| unusable(state, &e))?);
         let consumed = Consumed::open(state).map_err(|e| unusable(state, &e))?;
         let quotas = Quotas::open(state, config.department.clone()).map_err(|e| unusable(state, &e))?;
@@ -128,8 +131,9 @@ impl Node {
         let metrics = Metrics::new("concordat-node", env!("CARGO_PKG_VERSION"));
         let witness = Witnessing::open(state, &config.department, &metrics).map_err(|e| unusable(&witness::folder(state), &e))?;
         let outcomes = metrics.counter("releases", "Releases by outcome; completed counts partitions");
+        let pins = Pins { gateway: config.gateway, administrators: config.administrators, auditors: config.auditors };
         let node = Self {
-            callers: Callers::new(config.department.clone(), Pins { gateway: config.gateway, administrators: config.administrators }),
+            callers: Callers::new(config.department.clone(), pins),
             verifier: Verifier {
                 agreements: Arc::clone(&agreements),
                 key: config.order_key,
@@ -149,6 +153,7 @@ impl Node {
             signing: config.signing,
             verifying,
             log,
+            index,
             witness: Arc::new(witness),
             metrics,
             outcomes,

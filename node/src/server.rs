@@ -20,6 +20,7 @@ use concordat_proto::v1::agreements_server::AgreementsServer;
 use concordat_proto::v1::consent_ledger_server::ConsentLedgerServer;
 use concordat_proto::v1::consent_reach_server::ConsentReachServer;
 use concordat_proto::v1::linkage_keys_server::LinkageKeysServer;
+use concordat_proto::v1::log_reading_server::LogReadingServer;
 use concordat_proto::v1::node_server::NodeServer;
 use concordat_proto::v1::releases_server::ReleasesServer;
 use concordat_proto::v1::witness_server::WitnessServer;
@@ -49,6 +50,9 @@ const CALLS: &[&str] = &[
     "concordat.v1.AccessLog/Checkpoint",
     "concordat.v1.AccessLog/Consistency",
     "concordat.v1.AccessLog/Inclusion",
+    "concordat.v1.LogReading/List",
+    "concordat.v1.LogReading/Query",
+    "concordat.v1.LogReading/Tail",
     "concordat.v1.Agreements/Offered",
     "concordat.v1.Agreements/Deliver",
     "concordat.v1.ConsentLedger/Record",
@@ -112,7 +116,8 @@ pub async fn serve(node: Arc<Node>, listen: Listen, stop: Stop) -> Result<(), Se
     let pinned = Arc::clone(&node);
     reloads.add("pinned certificates", vec![config.clone()], move || {
         let pins = Pins::read(&config)?;
-        let now = format!("{} of the gateway, {} of administrators", pins.gateway.len(), pins.administrators.len());
+        let (gateway, administrators, auditors) = (pins.gateway.len(), pins.administrators.len(), pins.auditors.len());
+        let now = format!("{gateway} of the gateway, {administrators} of administrators, {auditors} of auditors");
         pinned.replaced.add(pinned.callers.replace(pins));
         Ok(now)
     });
@@ -126,7 +131,7 @@ pub async fn serve(node: Arc<Node>, listen: Listen, stop: Stop) -> Result<(), Se
     if let Err(fault) = node.reread() {
         tracing::error!(cause = %fault, remedy = fault.remedy, "the agreements changed while the node started, and cannot be used");
     }
-    let control = Control::new(Arc::clone(&node));
+    let control = Control::new(Arc::clone(&node)).until(bound.stopping());
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<NodeServer<Control>>().await;
     health.set_serving::<FlightServiceServer<Flight>>().await;
@@ -177,6 +182,11 @@ pub async fn serve(node: Arc<Node>, listen: Listen, stop: Stop) -> Result<(), Se
         )
         .add_service(
             AccessLogServer::new(control.clone())
+                .max_decoding_message_size(MAX_CONTROL_MESSAGE)
+                .max_encoding_message_size(MAX_CONTROL_MESSAGE),
+        )
+        .add_service(
+            LogReadingServer::new(control.clone())
                 .max_decoding_message_size(MAX_CONTROL_MESSAGE)
                 .max_encoding_message_size(MAX_CONTROL_MESSAGE),
         )

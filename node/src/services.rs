@@ -5,12 +5,14 @@ mod ledger;
 mod log;
 mod people;
 mod reach;
+mod reading;
 mod witness;
 
 use std::sync::Arc;
 
 use chrono::Utc;
 use concordat_audit::Entry;
+use concordat_operate::drain::Stopping;
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Code, Refusal};
 use concordat_proto::order::ID_BYTES;
@@ -24,13 +26,20 @@ use crate::release::blocking;
 
 /// Every control service.
 #[derive(Debug, Clone)]
-pub struct Control(pub(crate) Arc<Node>, ledger::Turns, reach::Turn, agreements::Turn);
+pub struct Control(pub(crate) Arc<Node>, ledger::Turns, reach::Turn, agreements::Turn, reading::Turns);
 
 impl Control {
     /// The services of `node`. Copies share their limits.
     #[must_use]
     pub fn new(node: Arc<Node>) -> Self {
-        Self(node, ledger::Turns::default(), reach::Turn::default(), agreements::Turn::default())
+        Self(node, ledger::Turns::default(), reach::Turn::default(), agreements::Turn::default(), reading::Turns::default())
+    }
+
+    /// The same, whose calls that would go on by themselves end when the server's drain begins.
+    #[must_use]
+    pub fn until(mut self, stopping: Stopping) -> Self {
+        self.4.stopping = stopping;
+        self
     }
 
     /// Logs a refusal as `event` and turns it into the caller's status.

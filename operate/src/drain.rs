@@ -63,6 +63,17 @@ async fn signalled() {
     }
 }
 
+/// Whether a server's drain has begun. Of what is in no server it never does.
+#[derive(Debug, Clone, Default)]
+pub struct Stopping(pub(crate) CancellationToken);
+
+impl Stopping {
+    /// Waits until it has.
+    pub async fn begun(&self) {
+        self.0.cancelled().await;
+    }
+}
+
 /// Where a server stands.
 #[derive(Debug, Clone, Default)]
 pub struct Drain {

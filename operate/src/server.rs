@@ -15,7 +15,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::Fault;
 use crate::certificate::{Facts, Files, date};
-use crate::drain::{Drain, Stop};
+use crate::drain::{Drain, Stop, Stopping};
 use crate::endpoint::Endpoint;
 use crate::listener::{Connection, LIMITS, Listener};
 use crate::metrics::Metrics;
@@ -83,6 +83,12 @@ impl Server {
     pub fn ending(mut self, ending: CancellationToken) -> Self {
         self.drain.ending = ending;
         self
+    }
+
+    /// Tells when the drain begins: calls that would go on by themselves are to end then.
+    #[must_use]
+    pub fn stopping(&self) -> Stopping {
+        Stopping(self.drain.stopping.clone())
     }
 
     /// Serves until `stop`, then drains. `<state>/address` holds the bound address once calls are taken, and

@@ -11,6 +11,7 @@ pub mod consent_receipt;
 #[cfg(test)]
 mod contract;
 pub mod finite;
+mod log_filter;
 pub mod order;
 pub mod peer;
 pub mod predicate;

@@ -16,7 +16,7 @@ use crate::tree::tests::{naive, root};
 
 const ORIGIN: &str = "concordat/dwp/node";
 
-fn open(folder: &Path) -> Log {
+pub(crate) fn open(folder: &Path) -> Log {
     // The threads let go of the lock shortly after the last handle is dropped.
     for _ in 0..5_000 {
         if !is_written(folder) {
@@ -37,7 +37,7 @@ fn refusal(folder: &Path) -> Option<String> {
 }
 
 /// Drops a log and waits until its threads have ended.
-fn close(log: Log, folder: &Path) {
+pub(crate) fn close(log: Log, folder: &Path) {
     drop(log);
     while is_written(folder) {
         std::thread::sleep(Duration::from_millis(1));

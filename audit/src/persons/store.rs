@@ -198,6 +198,7 @@ fn untold(connection: &Connection) -> rusqlite::Result<Vec<(i64, Entry)>> {
             "person.erased" => Some(Entry::new("person.erased")),
             "persons.begun" => Some(Entry::new("persons.begun")),
             "log.archived" => Some(Entry::new("log.archived")),
+            "log.reindexed" => Some(Entry::new("log.reindexed")),
             _ => None,
         };
         let (mark, fields): (i64, String) = (row.get(0)?, row.get(2)?);

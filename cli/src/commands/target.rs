@@ -55,6 +55,15 @@ impl Target {
         Self { folder, gateway: None, ca: None, server_name, token_file: None, purpose: None, mission: None }
     }
 
+    /// What needs no purpose: a federation's folder, or a gateway elsewhere with its authority and name.
+    pub(crate) fn without_purpose(
+        folder: PathBuf,
+        (gateway, ca, server_name): (Option<String>, Option<PathBuf>, String),
+        token_file: Option<PathBuf>,
+    ) -> Self {
+        Self { gateway, ca, server_name, token_file, ..Self::folder(folder) }
+    }
+
     /// How answers are written for the mission that counts, where client.toml says so.
     pub(crate) fn saved_output(&self) -> Result<Option<Format>> {
         if self.gateway.is_some() {

@@ -34,6 +34,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) administrators: AdministratorsFile,
     #[serde(default)]
+    pub(super) auditors: AuditorsFile,
+    #[serde(default)]
     pub(super) consent: ConsentFile,
     #[serde(default)]
     pub(super) connection: Vec<ConnectionFile>,
@@ -87,6 +89,14 @@ pub(super) struct GatewayFile {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AdministratorsFile {
+    #[serde(default)]
+    pub(super) certificates: Vec<Fingerprint>,
+}
+
+/// Who may read the node's log and nothing else.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AuditorsFile {
     #[serde(default)]
     pub(super) certificates: Vec<Fingerprint>,
 }

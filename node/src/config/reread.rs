@@ -18,10 +18,12 @@ pub struct Pins {
     pub gateway: BTreeSet<Fingerprint>,
     /// The client certificates of the department's administrators.
     pub administrators: BTreeSet<Fingerprint>,
+    /// The client certificates of the department's auditors.
+    pub auditors: BTreeSet<Fingerprint>,
 }
 
 impl Pins {
-    /// Reads `[gateway].certificates` and `[administrators].certificates`.
+    /// Reads `[gateway].certificates`, `[administrators].certificates` and `[auditors].certificates`.
     ///
     /// # Errors
     /// When the file cannot be read or understood, or would leave no gateway.
@@ -32,7 +34,8 @@ impl Pins {
             let remedy = "add the fingerprint of the gateway's client certificate";
             return Err(Fault::new(path.display(), "[gateway].certificates is empty: no gateway may call this node", remedy));
         }
-        Ok(Self { gateway, administrators: file.administrators.certificates.into_iter().collect() })
+        let administrators = file.administrators.certificates.into_iter().collect();
+        Ok(Self { gateway, administrators, auditors: file.auditors.certificates.into_iter().collect() })
     }
 }
 

@@ -102,6 +102,9 @@ order_key = "keys/gateway-order.spki"    # to be added: the gateway's public key
 
 [administrators]
 certificates = []                        # fingerprints of client certificates that may record consent over the network; nobody needs to
+
+[auditors]
+certificates = []                        # fingerprints of client certificates that may read the node's log over the network, and nothing else
 "#,
         department = wanted.department,
         quoted = quoted(wanted.department.as_str()),

@@ -1,15 +1,14 @@
 //! Which entries are asked for, and how they are printed.
 
-use std::collections::HashMap;
-
 use chrono::{DateTime, Utc};
 use clap::Args;
-use serde_json::{Value, json};
+use concordat_audit::facts::{Facts, datasets};
+use concordat_audit::filter::{self, Commitment};
+use serde_json::Value;
 
 use super::inert;
-use super::persons::{Commitment, caller};
-use super::read::{datasets, text};
-use super::reconcile::Period;
+use super::persons::caller;
+use super::read::text;
 use crate::out;
 use crate::table::Table;
 
@@ -67,61 +66,24 @@ pub(crate) struct Filter {
     query_id: Option<String>,
 }
 
-/// Who asked for what, of queries that are open: what ends them does not repeat it.
-#[derive(Debug, Default)]
-pub(super) struct Asked(HashMap<String, Value>);
-
-impl Asked {
-    /// The entry with the caller, organisation and purpose of the one that opened its query.
-    pub(super) fn complete(&mut self, mut entry: Value) -> Value {
-        let Some(query_id) = text(&entry, "query_id").map(str::to_owned) else { return entry };
-        match text(&entry, "event") {
-            Some("query.opened") => {
-                self.0.insert(
-                    query_id,
-                    json!({
-                        "person": entry.get("person"), "caller": entry.get("caller"),
-                        "organisation": entry.get("organisation"), "purpose": entry.get("purpose"),
-                    }),
-                );
-            }
-            Some("query.closed" | "query.refused" | "query.explained") => {
-                if let (Some(Value::Object(asked)), Some(fields)) = (self.0.remove(&query_id), entry.as_object_mut()) {
-                    asked.into_iter().filter(|(_, value)| !value.is_null()).for_each(|(name, value)| {
-                        fields.entry(name).or_insert(value);
-                    });
-                }
-            }
-            _ => {}
-        }
-        entry
-    }
-}
-
 impl Filter {
-    /// Whether the entry is asked for.
-    pub(super) fn takes(&self, entry: &Value) -> bool {
-        let is = |wanted: &Option<String>, field: &str| wanted.as_deref().is_none_or(|wanted| text(entry, field) == Some(wanted));
-        let datasets = datasets(entry);
-        let of = |department: &str| datasets.iter().any(|name| name.split_once('.').is_some_and(|(owner, _)| owner == department));
-        Period { from: self.from, to: self.to }.holds(entry)
-            && is(&self.organisation, "organisation")
-            && self.person.as_ref().is_none_or(|wanted| wanted.is_of(entry))
-            && is(&self.purpose, "purpose")
-            && is(&self.event, "event")
-            && is(&self.query_id, "query_id")
-            && self.department.as_deref().is_none_or(|wanted| text(entry, "department") == Some(wanted) || of(wanted))
-            && self.dataset.as_ref().is_none_or(|wanted| datasets.contains(wanted))
-            && self.decision.is_none_or(|wanted| ruling(entry) == Some(wanted))
-    }
-}
-
-fn ruling(entry: &Value) -> Option<Ruling> {
-    match (text(entry, "decision"), text(entry, "event")?) {
-        (Some("permit"), _) | (None, "query.closed" | "release.intended" | "release.completed") => Some(Ruling::Permit),
-        (Some("deny"), _) => Some(Ruling::Deny),
-        (None, event) if event.ends_with(".refused") => Some(Ruling::Deny),
-        _ => None,
+    /// The same for those who look through logs.
+    pub(super) fn asked(&self) -> concordat_audit::filter::Filter {
+        concordat_audit::filter::Filter {
+            from: self.from,
+            to: self.to,
+            organisation: self.organisation.clone(),
+            person: self.person.clone(),
+            department: self.department.clone(),
+            dataset: self.dataset.clone(),
+            purpose: self.purpose.clone(),
+            decision: self.decision.map(|ruling| match ruling {
+                Ruling::Permit => filter::Ruling::Permit,
+                Ruling::Deny => filter::Ruling::Deny,
+            }),
+            event: self.event.clone(),
+            query_id: self.query_id.clone(),
+        }
     }
 }
 
@@ -129,11 +91,7 @@ const TITLES: [&str; 9] = ["entry", "time", "event", "query_id", "organisation",
 
 fn cells(entry: &Value) -> Vec<String> {
     let field = |name: &str| entry.get(name).map_or_else(String::new, |v| v.as_str().map_or_else(|| v.to_string(), str::to_owned));
-    let outcome = text(entry, "code").or(match ruling(entry) {
-        Some(Ruling::Permit) => Some("permit"),
-        Some(Ruling::Deny) => Some("deny"),
-        None => None,
-    });
+    let outcome = text(entry, "code").or(Facts::of(entry).decision.map(filter::Ruling::as_str));
     let named = TITLES.iter().take(7).map(|name| if *name == "caller" { caller(entry) } else { field(name) });
     named.chain([datasets(entry).into_iter().collect::<Vec<_>>().join(" "), outcome.unwrap_or_default().to_owned()]).collect()
 }
@@ -161,35 +119,7 @@ pub(super) fn rows(form: Form, head: bool, titles: &[&str], rows: Vec<Vec<String
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_filter_takes_and_leaves() {
-        let entry = json!({
-            "entry": 1, "time": "2027-01-01T00:00:00Z", "event": "query.closed", "query_id": "q", "organisation": "unit", "purpose": "p",
-            "person": "5f0c1b8a9d3e5f0c",
-            "facts": { "sources": [{ "department": "dfe", "dataset": "attainment" }] },
-        });
-        let some = |text: &str| Some(text.to_owned());
-        let filter = |field: &str, wrong: bool| {
-            let value = |right: &str| some(if wrong { "other" } else { right });
-            let mut filter = Filter::default();
-            match field {
-                "organisation" => filter.organisation = value("unit"),
-                "person" => filter.person = Some(if wrong { "0123456789ab" } else { "5f0c1b8a9d3e" }.parse().unwrap()),
-                "department" => filter.department = value("dfe"),
-                "dataset" => filter.dataset = value("dfe.attainment"),
-                "purpose" => filter.purpose = value("p"),
-                "event" => filter.event = value("query.closed"),
-                "query_id" => filter.query_id = value("q"),
-                "decision" => filter.decision = Some(if wrong { Ruling::Deny } else { Ruling::Permit }),
-                _ => filter.to = Some(if wrong { DateTime::UNIX_EPOCH } else { DateTime::<Utc>::MAX_UTC }),
-            }
-            filter
-        };
-        for field in ["organisation", "person", "department", "dataset", "purpose", "event", "query_id", "decision", "to"] {
-            assert!(filter(field, false).takes(&entry) && !filter(field, true).takes(&entry), "{field}");
-        }
-    }
+    use serde_json::json;
 
     #[test]
     fn a_payload_in_any_field_stays_inert_in_every_form() {

@@ -1,6 +1,5 @@
 //! The entries of a log on disk, which may be being written, one after the other.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
@@ -63,15 +62,6 @@ pub(super) fn text<'a>(entry: &'a Value, field: &str) -> Option<&'a str> {
 /// When the entry was made.
 pub(super) fn time(entry: &Value) -> Option<DateTime<Utc>> {
     text(entry, "time").and_then(|time| DateTime::parse_from_rfc3339(time).ok()).map(|time| time.to_utc())
-}
-
-/// The datasets that an entry names, `department.dataset`, or without its department in a node's.
-pub(super) fn datasets(entry: &Value) -> BTreeSet<String> {
-    let sources = entry.pointer("/facts/sources").and_then(Value::as_array).into_iter().flatten();
-    let sources = sources.filter_map(|s| Some(format!("{}.{}", text(s, "department")?, text(s, "dataset")?)));
-    let tables = entry.pointer("/facts/tables").and_then(Value::as_array).into_iter().flatten();
-    let tables = tables.filter_map(|table| text(table, "dataset").map(str::to_owned));
-    sources.chain(tables).chain(text(entry, "dataset").map(str::to_owned)).collect()
 }
 
 /// `DEPARTMENT=FOLDER`.

@@ -1,0 +1,363 @@
+//! The index as a file: a row for every entry, by which it can be found, and never its text.
+//!
+//! Every row goes into a chain of hashes, and what the chain comes to is sealed under the log's key of digests: a row that was changed,
+//! added or taken away by somebody else is found when the file is opened. While it is open, SQLite tells of every other writer.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Row, TransactionBehavior, params};
+use sha2::{Digest as _, Sha256};
+
+use super::Cause;
+use crate::DigestKey;
+use crate::facts::{Asker, ENDS, Facts, Names};
+use crate::filter::Ruling;
+use crate::tree::Hash;
+
+/// The file in the log's folder; SQLite puts `-wal` and `-shm` beside it.
+pub(crate) const FILE: &str = "index.sqlite";
+
+/// The version of its tables and of what facts are.
+const VERSION: i64 = 1;
+
+/// How long another process may be in the way.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+const COLUMNS: &str = "position, leaf, time, event, query_id, organisation, person, purpose, departments, datasets, decision, code";
+
+/// An entry as the index has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Indexed {
+    /// Its place, from 0.
+    pub(crate) position: u64,
+    pub(crate) leaf: Hash,
+    /// With who asked, where it ends a query.
+    pub(crate) facts: Facts,
+}
+
+impl Indexed {
+    fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let decision: Option<String> = row.get(10)?;
+        let facts = Facts {
+            time: row.get(2)?,
+            event: row.get(3)?,
+            query_id: row.get(4)?,
+            asker: Asker { organisation: row.get(5)?, person: row.get(6)?, purpose: row.get(7)? },
+            departments: Names(row.get(8)?),
+            datasets: Names(row.get(9)?),
+            decision: decision.and_then(|text| [Ruling::Permit, Ruling::Deny].into_iter().find(|ruling| ruling.as_str() == text)),
+            code: row.get(11)?,
+        };
+        Ok(Self { position: row.get(0)?, leaf: row.get(1)?, facts })
+    }
+
+    /// All of it, each part after its length.
+    fn framed(&self) -> Vec<u8> {
+        let Facts { time, event, query_id, asker, departments, datasets, decision, code } = &self.facts;
+        let mut framed = self.position.to_be_bytes().to_vec();
+        framed.extend(self.leaf);
+        let texts = [
+            event.as_deref(),
+            query_id.as_deref(),
+            asker.organisation.as_deref(),
+            asker.person.as_deref(),
+            asker.purpose.as_deref(),
+            Some(departments.0.as_str()),
+            Some(datasets.0.as_str()),
+            decision.map(Ruling::as_str),
+            code.as_deref(),
+        ];
+        let time = time.map(i64::to_be_bytes);
+        for part in texts.into_iter().map(|text| text.map(str::as_bytes)).chain([time.as_ref().map(<[u8; 8]>::as_slice)]) {
+            framed.push(u8::from(part.is_some()));
+            framed.extend((part.map_or(0, <[u8]>::len) as u64).to_be_bytes());
+            framed.extend(part.unwrap_or_default());
+        }
+        framed
+    }
+}
+
+/// How far the index goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// The position of its first entry: those before were moved to an archive when it was begun.
+    pub(crate) first: u64,
+    /// The position after its last one.
+    pub(crate) end: u64,
+}
+
+/// The writer's side.
+#[derive(Debug)]
+pub(crate) struct Table {
+    connection: Connection,
+    extent: Extent,
+    /// Over all rows.
+    chain: Hash,
+    /// SQLite's mark of what others changed.
+    changes: i64,
+}
+
+/// Why the index cannot be used as it is.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// It must be built anew.
+    Rebuild(Cause),
+    /// The disk, or another process.
+    Io(io::Error),
+}
+
+impl From<rusqlite::Error> for Trouble {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(
+                ErrorCode::DiskFull
+                | ErrorCode::ReadOnly
+                | ErrorCode::CannotOpen
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::OutOfMemory
+                | ErrorCode::PermissionDenied,
+            ) => Self::Io(io::Error::other(format!("{FILE}: {error}"))),
+            // A value of another type, or tables that are others, are damage too.
+            _ => Self::Rebuild(Cause::Damaged),
+        }
+    }
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl Table {
+    /// Opens the index of the log with this key, and reads all of it: it is taken as it is, or not at all.
+    pub(crate) fn open(folder: &Path, log: &str, seals: &DigestKey) -> Result<Self, Trouble> {
+        if !folder.join(FILE).exists() {
+            return Err(Trouble::Rebuild(Cause::Absent));
+        }
+        let connection = connect(folder)?;
+        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        if version != VERSION {
+            return Err(Trouble::Rebuild(Cause::Version));
+        }
+        let changes = changes(&connection)?;
+        let (of, extent, seal) = head(&connection)?;
+        if of != log {
+            return Err(Trouble::Rebuild(Cause::OtherLog));
+        }
+        let mut table = Self { chain: begin(log, extent.first), extent: Extent { end: extent.first, ..extent }, connection, changes };
+        table.reread(extent.end)?;
+        if table.seal(seals) != seal { Err(Trouble::Rebuild(Cause::Edited)) } else { Ok(table) }
+    }
+
+    /// Begins it anew, with the entry at `first`.
+    pub(crate) fn create(folder: &Path, log: &str, first: u64, seals: &DigestKey) -> Result<Self, Trouble> {
+        for name in files(folder) {
+            match fs::remove_file(name) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
+                _ => {}
+            }
+        }
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(folder.join(FILE))?;
+        let mut connection = connect(folder)?;
+        let (extent, chain) = (Extent { first, end: first }, begin(log, first));
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(&format!(
+            "CREATE TABLE head (log TEXT NOT NULL, first INTEGER NOT NULL, end INTEGER NOT NULL, seal TEXT NOT NULL) STRICT;
+             CREATE TABLE entries (
+               position INTEGER PRIMARY KEY, leaf BLOB NOT NULL, time INTEGER, event TEXT, query_id TEXT, organisation TEXT, person TEXT,
+               purpose TEXT, departments TEXT NOT NULL, datasets TEXT NOT NULL, decision TEXT, code TEXT
+             ) STRICT;
+             CREATE INDEX queries ON entries (query_id, position) WHERE query_id IS NOT NULL;
+             PRAGMA user_version = {VERSION}"
+        ))?;
+        let seal = seal(&chain, extent, seals);
+        transaction.execute("INSERT INTO head VALUES (?1, ?2, ?3, ?4)", params![log, extent.first, extent.end, seal])?;
+        transaction.commit()?;
+        let changes = changes(&connection)?;
+        Ok(Self { connection, extent, chain, changes })
+    }
+
+    pub(crate) fn extent(&self) -> Extent {
+        self.extent
+    }
+
+    /// The leaf hash of its last entry.
+    pub(crate) fn last_leaf(&self) -> Result<Option<Hash>, Trouble> {
+        let last = self.extent.end.checked_sub(1);
+        let found = self.connection.query_row("SELECT leaf FROM entries WHERE position = ?1", params![last], |row| row.get(0));
+        Ok(found.optional()?)
+    }
+
+    /// Whether somebody else wrote in it since.
+    pub(crate) fn is_edited(&self) -> Result<bool, Trouble> {
+        Ok(changes(&self.connection)? != self.changes)
+    }
+
+    /// Who asked a query that is open at the end of the index.
+    pub(crate) fn asker(&self, query_id: &str) -> Option<Asker> {
+        asker(&self.connection, query_id, self.extent.end)
+    }
+
+    /// Adds the entries that follow, with one seal over all.
+    pub(crate) fn add(&mut self, new: &[Indexed], seals: &DigestKey) -> Result<(), Trouble> {
+        let (mut chain, mut extent) = (self.chain, self.extent);
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut insert = transaction
+            .prepare_cached(&format!("INSERT INTO entries ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"))?;
+        for entry in new {
+            let Facts { time, event, query_id, asker, departments, datasets, decision, code } = &entry.facts;
+            let Asker { organisation, person, purpose } = asker;
+            let decision = decision.map(Ruling::as_str);
+            insert.execute(params![
+                entry.position,
+                entry.leaf,
+                time,
+                event,
+                query_id,
+                organisation,
+                person,
+                purpose,
+                departments.0,
+                datasets.0,
+                decision,
+                code
+            ])?;
+            chain = linked(&chain, entry);
+            extent.end = entry.position.saturating_add(1);
+        }
+        drop(insert);
+        transaction.execute("UPDATE head SET end = ?1, seal = ?2", params![extent.end, seal(&chain, extent, seals)])?;
+        transaction.commit()?;
+        (self.chain, self.extent) = (chain, extent);
+        Ok(())
+    }
+
+    /// Follows the chain over all rows up to `end`; there must be no others.
+    fn reread(&mut self, end: u64) -> Result<(), Trouble> {
+        let mut select = self.connection.prepare(&format!("SELECT {COLUMNS} FROM entries ORDER BY position"))?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let entry = Indexed::of(row)?;
+            if entry.position != self.extent.end {
+                return Err(Trouble::Rebuild(Cause::Edited));
+            }
+            self.chain = linked(&self.chain, &entry);
+            self.extent.end = self.extent.end.saturating_add(1);
+        }
+        if self.extent.end == end { Ok(()) } else { Err(Trouble::Rebuild(Cause::Edited)) }
+    }
+
+    fn seal(&self, seals: &DigestKey) -> String {
+        seal(&self.chain, self.extent, seals)
+    }
+}
+
+/// A reader's side: one look at the index as it is now, whatever the writer adds meanwhile.
+#[derive(Debug)]
+pub(crate) struct View {
+    connection: Connection,
+    pub(crate) extent: Extent,
+}
+
+impl View {
+    pub(crate) fn open(folder: &Path) -> Result<Self, Trouble> {
+        let connection = connect(folder)?;
+        connection.pragma_update(None, "query_only", "ON")?;
+        connection.execute_batch("BEGIN")?;
+        let (_, extent, _) = head(&connection)?;
+        Ok(Self { connection, extent })
+    }
+
+    /// Of the entries from `begin` to before `end`, the last `limit` for which the conditions hold, the last one first.
+    pub(crate) fn last(
+        &self,
+        conditions: Vec<(&'static str, Value)>,
+        (begin, end): (u64, u64),
+        limit: usize,
+    ) -> Result<Vec<Indexed>, Trouble> {
+        let texts: String = conditions.iter().map(|(condition, _)| format!(" AND {condition}")).collect();
+        let statement = format!("SELECT {COLUMNS} FROM entries WHERE position >= ? AND position < ?{texts} ORDER BY position DESC LIMIT ?");
+        let whole = |number: u64| Value::Integer(i64::try_from(number).unwrap_or(i64::MAX));
+        let bounds = [whole(begin), whole(end)].into_iter();
+        let values = bounds.chain(conditions.into_iter().map(|(_, value)| value)).chain([whole(limit as u64)]);
+        let mut select = self.connection.prepare(&statement)?;
+        let rows = select.query_map(rusqlite::params_from_iter(values), Indexed::of)?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Who asked a query that is open before the entry at `end`.
+    pub(crate) fn asker(&self, query_id: &str, end: u64) -> Option<Asker> {
+        asker(&self.connection, query_id, end)
+    }
+}
+
+/// All files of an index.
+fn files(folder: &Path) -> [PathBuf; 3] {
+    ["", "-wal", "-shm"].map(|suffix| folder.join(format!("{FILE}{suffix}")))
+}
+
+/// Readers do not keep the writer waiting, nor it them. It can be made anew, so nothing of it needs to be durable at once.
+fn connect(folder: &Path) -> Result<Connection, Trouble> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(folder.join(FILE), flags)?;
+    connection.busy_timeout(PATIENCE)?;
+    for (pragma, value) in [("journal_mode", "WAL"), ("synchronous", "NORMAL"), ("temp_store", "MEMORY"), ("trusted_schema", "OFF")] {
+        connection.pragma_update(None, pragma, value)?;
+    }
+    Ok(connection)
+}
+
+fn head(connection: &Connection) -> Result<(String, Extent, String), Trouble> {
+    let head = |row: &Row<'_>| Ok((row.get(0)?, Extent { first: row.get(1)?, end: row.get(2)? }, row.get(3)?));
+    Ok(connection.query_row("SELECT log, first, end, seal FROM head", [], head)?)
+}
+
+fn changes(connection: &Connection) -> Result<i64, Trouble> {
+    Ok(connection.pragma_query_value(None, "data_version", |row| row.get(0))?)
+}
+
+/// The latest of a query's entries before `end` that opens or ends it tells who asked, if it opens it.
+fn asker(connection: &Connection, query_id: &str, end: u64) -> Option<Asker> {
+    let [closed, refused, explained] = ENDS;
+    let mut select = connection
+        .prepare_cached(
+            "SELECT event, organisation, person, purpose FROM entries WHERE query_id = ?1 AND position < ?2
+             AND event IN ('query.opened', ?3, ?4, ?5) ORDER BY position DESC LIMIT 1",
+        )
+        .ok()?;
+    let found = |row: &Row<'_>| {
+        let asker = Asker { organisation: row.get(1)?, person: row.get(2)?, purpose: row.get(3)? };
+        Ok((row.get::<_, String>(0)? == "query.opened").then_some(asker))
+    };
+    select.query_row(params![query_id, end, closed, refused, explained], found).optional().ok()??
+}
+
+fn begin(log: &str, first: u64) -> Hash {
+    Sha256::new()
+        .chain_update("concordat.index/v1\0")
+        .chain_update(log)
+        .chain_update([0])
+        .chain_update(first.to_be_bytes())
+        .finalize()
+        .into()
+}
+
+fn linked(chain: &Hash, entry: &Indexed) -> Hash {
+    Sha256::new().chain_update(chain).chain_update(entry.framed()).finalize().into()
+}
+
+fn seal(chain: &Hash, extent: Extent, seals: &DigestKey) -> String {
+    let mut sealed = b"concordat.index.seal/v1\0".to_vec();
+    sealed.extend(chain);
+    sealed.extend(extent.first.to_be_bytes());
+    sealed.extend(extent.end.to_be_bytes());
+    seals.digest(&sealed)
+}

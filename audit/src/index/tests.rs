@@ -1,0 +1,354 @@
+//! The law: index and plain reading select the same; and what becomes of an index that is not the log's.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::table::{FILE, Table};
+use super::*;
+use crate::Entry;
+use crate::log::tests::{close, open};
+
+const FAR: Duration = Duration::from_secs(60);
+
+fn search(texts: &[(&str, &str)]) -> Search {
+    let filter = Filter::parse(texts.iter().copied()).unwrap();
+    Search { filter, concerning: None, before: None, limit: 10_000, bytes: 64 << 20 }
+}
+
+fn until(what: &str, so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !so() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until the index has all that the log has, and the log has told what it was left.
+fn caught_up(index: &Index) {
+    until("the index has everything", || {
+        let size = index.log.size();
+        index.is_usable() && View::open(&index.shared.folder).is_ok_and(|view| view.extent.end == size)
+    });
+}
+
+/// By a plain reading of the files.
+fn plain(folder: &Path, search: &Search) -> Vec<u64> {
+    let mut asked = Asked::default();
+    let read = crate::read(folder, 0).unwrap().map(Result::unwrap);
+    let taken = read.filter_map(|(index, bytes)| search.takes(&asked.complete(Facts::read(&bytes))).then_some(index + 1));
+    taken.collect()
+}
+
+fn numbers(page: &Page) -> Vec<u64> {
+    page.entries.iter().rev().map(|found| found.number).collect()
+}
+
+/// An entry of many kinds, by a number.
+fn entry(i: usize) -> Entry {
+    let (id, person) = (format!("q{}", i / 5), ["5f0c1b8a9d3e00", "5f0c1b8a9d3e01", "0123456789ab"][i % 3]);
+    let department = ["dfe", "dwp", "hmrc"][i % 3];
+    let sources =
+        json!({ "sources": [{ "department": department, "dataset": "d", "rows": i }], "tables": [{ "dataset": "dfe.odd\u{0}name" }] });
+    match i % 11 {
+        0 | 5 => Entry::new("query.opened")
+            .query(&id)
+            .field("organisation", ["unit", "other"][i % 2])
+            .field("purpose", "p")
+            .field("person", person),
+        1 | 6 => Entry::new("query.closed").query(&id).field("facts", sources),
+        2 | 7 => Entry::new("query.refused").query(&id).field("code", "denied").field("department", department),
+        3 => Entry::new("query.explained").query(&id).field("decision", "deny").field("organisation", "own"),
+        4 => Entry::new("release.completed").field("dataset", "attainment").field("organisation", json!(7)),
+        8 => Entry::new("caller.refused").field("organisation", "unit\u{1f}x").field("reason", "=cmd()"),
+        9 => Entry::new("log.tried"),
+        _ => Entry::new("answer.collected").query(&id).field("organisation", "unit").field("purpose", "p.narrow"),
+    }
+}
+
+async fn filled(log: &Log, from: usize, to: usize) {
+    for i in from..to {
+        log.append(entry(i)).await.unwrap();
+    }
+    until("all is under a checkpoint", || log.size() >= to as u64);
+}
+
+/// Every single condition, and pairs of them, right and wrong.
+fn filters(folder: &Path) -> Vec<Search> {
+    let time = |index: u64| {
+        let (_, bytes) = crate::read(folder, index).unwrap().next().unwrap().unwrap();
+        serde_json::from_slice::<Value>(&bytes).unwrap()["time"].as_str().unwrap().to_owned()
+    };
+    let (early, late) = (time(100), time(400));
+    let single: Vec<(&str, &str)> = vec![
+        ("organisation", "unit"),
+        ("organisation", "other"),
+        ("organisation", "nobody"),
+        ("person", "5f0c1b8a9d3e"),
+        ("person", "5f0c1b8a9d3e01"),
+        ("department", "dfe"),
+        ("department", "d"),
+        ("dataset", "dwp.d"),
+        ("dataset", "attainment"),
+        ("purpose", "p"),
+        ("decision", "permit"),
+        ("decision", "deny"),
+        ("event", "query.closed"),
+        ("event", "query.*"),
+        ("query_id", "q20"),
+        ("from", &early),
+        ("to", &late),
+    ];
+    let pairs = single.iter().flat_map(|one| single.iter().map(move |other| search(&[*one, *other])));
+    let concerning = single.iter().map(|one| Search { concerning: Some("dwp".into()), ..search(&[*one]) });
+    single.iter().map(|one| search(&[*one])).chain(pairs).chain(concerning).chain([search(&[])]).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn index_and_plain_reading_select_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    filled(&log, 0, 200).await;
+    let index = Index::open(&log).unwrap();
+    // Queries stay open over the batches by which the index grows.
+    caught_up(&index);
+    filled(&log, 200, 331).await;
+    caught_up(&index);
+    filled(&log, 331, 600).await;
+    caught_up(&index);
+    let mut found = BTreeSet::new();
+    for search in filters(folder.path()) {
+        let expected = plain(folder.path(), &search);
+        let page = index.search(&search, Instant::now() + FAR).unwrap();
+        assert_eq!(numbers(&page), expected, "{search:?}");
+        assert_eq!(page.before, None);
+        found.insert(expected.len());
+        // Page by page it is the same.
+        let (mut before, mut paged) = (None, Vec::new());
+        for _ in 0..expected.len() + 2 {
+            let page = index.search(&Search { before, limit: 7, bytes: 900, ..search.clone() }, Instant::now() + FAR).unwrap();
+            paged.extend(page.entries.iter().map(|found| found.number));
+            before = page.before;
+            if before.is_none() {
+                break;
+            }
+        }
+        paged.reverse();
+        assert_eq!((before, paged), (None, expected.clone()), "{search:?}");
+        // And as it comes, one after the other.
+        let (mut follow, mut followed) = (index.follow(search.clone(), 0), Vec::new());
+        while follow.is_behind() {
+            followed.extend(follow.step().unwrap().into_iter().map(|found| found.number));
+        }
+        assert_eq!(followed, expected, "{search:?}");
+    }
+    assert!(found.len() > 20, "the filters tell much apart: {found:?}");
+    assert_eq!(index.rebuilt(), 1, "only when it was made for a log that had begun");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_index_the_log_is_read_through() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    filled(&log, 0, 500).await;
+    let index = Index::open(&log).unwrap();
+    caught_up(&index);
+    index.shared.usable.store(false, Ordering::Release);
+    for search in filters(folder.path()).into_iter().take(40) {
+        let looking = |view: bool| {
+            let mut looking = Looking::new(&search, folder.path(), Instant::now() + FAR);
+            let view = View::open(folder.path()).ok().filter(|_| view);
+            match view {
+                Some(view) => assert!(looking.indexed(&view, 0, log.size()).is_ok()),
+                None => looking.read(0, log.size(), None).unwrap(),
+            }
+            numbers(&looking.page(0, 0))
+        };
+        assert_eq!(looking(true), looking(false), "{search:?}");
+    }
+    let late = index.search(&search(&[]), Instant::now());
+    assert!(matches!(late, Err(SearchError::Deadline)), "{late:?}");
+}
+
+/// What the log says of its index.
+fn causes(folder: &Path) -> Vec<String> {
+    let entries = crate::read(folder, 0).unwrap().map(|entry| serde_json::from_slice::<Value>(&entry.unwrap().1).unwrap());
+    entries.filter(|e| e["event"] == "log.reindexed").map(|e| e["cause"].as_str().unwrap().to_owned()).collect()
+}
+
+fn sql(folder: &Path, statement: &str) {
+    let connection = rusqlite::Connection::open(folder.join(FILE)).unwrap();
+    assert_eq!(connection.execute(statement, []).unwrap(), 1, "{statement}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_is_gone_damaged_or_edited_is_made_anew_and_the_log_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let log = open(path);
+    let index = Index::open(&log).unwrap();
+    filled(&log, 0, 300).await;
+    caught_up(&index);
+    assert!(causes(path).is_empty(), "a new log's index is no matter");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path.join(FILE)).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    drop(index);
+    close(log, path);
+
+    let edits: [(&str, &dyn Fn()); 8] = [
+        ("absent", &|| fs::remove_file(path.join(FILE)).unwrap()),
+        ("damaged", &|| fs::write(path.join(FILE), b"not a database at all, but long enough to be taken for one".repeat(40)).unwrap()),
+        ("damaged", &|| fs::write(path.join(FILE), b"").unwrap()),
+        ("edited", &|| sql(path, "UPDATE entries SET organisation = 'nobody' WHERE position = 0")),
+        ("edited", &|| sql(path, "DELETE FROM entries WHERE position = 7")),
+        ("edited", &|| sql(path, "DELETE FROM entries WHERE position = (SELECT max(position) FROM entries)")),
+        ("edited", &|| sql(path, "UPDATE head SET end = end - 1")),
+        ("other_version", &|| drop(rusqlite::Connection::open(path.join(FILE)).unwrap().pragma_update(None, "user_version", 99))),
+    ];
+    let mut expected = Vec::new();
+    for (cause, edit) in edits {
+        edit();
+        let log = open(path);
+        let index = Index::open(&log).unwrap();
+        // An empty file has no version.
+        expected.push(if cause == "damaged" && expected.last() == Some(&"damaged") { "other_version" } else { cause });
+        until("the log says so", || causes(path).len() == expected.len());
+        caught_up(&index);
+        assert_eq!(causes(path), expected);
+        assert_eq!(numbers(&index.search(&search(&[]), Instant::now() + FAR).unwrap()).len() as u64, log.size());
+        drop(index);
+        close(log, path);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_is_edited_under_a_running_program_hides_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let index = Index::open(&log).unwrap();
+    filled(&log, 0, 300).await;
+    caught_up(&index);
+    let asked = search(&[("organisation", "unit")]);
+    let before = plain(folder.path(), &asked);
+    sql(folder.path(), &format!("UPDATE entries SET organisation = 'nobody' WHERE position = {}", before[0] - 1));
+    until("it is made anew", || index.rebuilt() == 1);
+    caught_up(&index);
+    until("the log says so", || causes(folder.path()) == ["edited"]);
+    assert_eq!(numbers(&index.search(&asked, Instant::now() + FAR).unwrap()), plain(folder.path(), &asked));
+
+    // A reader who finds a row that is not the log's does not wait for that: an entry that the row claims for itself is not handed out.
+    let seals = DigestKey::of(folder.path()).unwrap();
+    let view = View::open(folder.path()).unwrap();
+    let mut row = view.last(Vec::new(), (0, 9), 1).unwrap().remove(0);
+    drop(view);
+    row.facts.event = Some("forged".into());
+    let mut looking = Looking::new(&asked, folder.path(), Instant::now() + FAR);
+    assert!(matches!(looking.take(row), Err(Unindexed::Differs)));
+    // It opens only as it was sealed.
+    drop(index);
+    close(log, folder.path());
+    assert!(Table::open(folder.path(), "another log's key", &seals).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_went_back_or_is_another_gets_an_index_of_its_own() {
+    let (folder, earlier) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let path = folder.path();
+    let copy = |from: &Path, to: &Path| {
+        assert!(std::process::Command::new("cp").args(["-a", "--"]).arg(from.join(".")).arg(to).status().unwrap().success());
+    };
+    let log = open(path);
+    let index = Index::open(&log).unwrap();
+    filled(&log, 0, 100).await;
+    caught_up(&index);
+    drop(index);
+    close(log, path);
+    copy(path, earlier.path());
+    let log = open(path);
+    let index = Index::open(&log).unwrap();
+    filled(&log, 100, 300).await;
+    caught_up(&index);
+    drop(index);
+    close(log, path);
+    let later = fs::read(path.join(FILE)).unwrap();
+
+    // The log of before, with the index of later; then written on, beyond it, in another history.
+    for (more, cause) in [(100, "log_went_back"), (400, "other_history")] {
+        let back = tempfile::tempdir().unwrap();
+        copy(earlier.path(), back.path());
+        let log = open(back.path());
+        filled(&log, 100, more).await;
+        close(log, back.path());
+        fs::write(back.path().join(FILE), &later).unwrap();
+        let log = open(back.path());
+        let index = Index::open(&log).unwrap();
+        until("the log says so", || !causes(back.path()).is_empty());
+        caught_up(&index);
+        assert_eq!(causes(back.path()), [cause]);
+        let all = search(&[]);
+        assert_eq!(numbers(&index.search(&all, Instant::now() + FAR).unwrap()), plain(back.path(), &all));
+        drop(index);
+        close(log, back.path());
+    }
+    // Another log's index.
+    let other = tempfile::tempdir().unwrap();
+    let log = open(other.path());
+    filled(&log, 0, 5).await;
+    fs::write(other.path().join(FILE), &later).unwrap();
+    let index = Index::open(&log).unwrap();
+    until("the log says so", || causes(other.path()) == ["other_log"]);
+    caught_up(&index);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_edited_is_not_handed_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let index = Index::open(&log).unwrap();
+    filled(&log, 0, 300).await;
+    caught_up(&index);
+    let bundle = folder.path().join("tile/entries/000");
+    let mut bytes = fs::read(&bundle).unwrap();
+    let at = bytes.windows(4).position(|window| window == b"unit").unwrap();
+    bytes[at] = b'U';
+    fs::write(&bundle, bytes).unwrap();
+    let all = index.search(&search(&[]), Instant::now() + FAR);
+    assert!(matches!(all, Err(SearchError::Log(_))), "{all:?}");
+    // What lies in other bundles still is.
+    assert!(!index.search(&Search { limit: 5, ..search(&[]) }, Instant::now() + FAR).unwrap().entries.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_is_handed_on_until_the_reader_or_the_program_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let index = Index::open(&log).unwrap();
+    filled(&log, 0, 40).await;
+    let follow = index.follow(search(&[("event", "log.tried")]), log.size());
+    let (send, mut receive) = tokio::sync::mpsc::channel(1);
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let handing = tokio::spawn(async move {
+        let mut count = 0;
+        let handed = follow.hand_on(&send, |found, number| (found, number), async { drop(ended.await) }, &mut count).await;
+        (handed.is_ok(), count)
+    });
+    let (found, number) = receive.recv().await.unwrap();
+    assert_eq!((found, number), (Vec::new(), 40), "the first message comes at once");
+    filled(&log, 40, 80).await;
+    let expected: Vec<u64> = (41..=80).filter(|number| (number - 1) % 11 == 9).collect();
+    let mut found: Vec<u64> = Vec::new();
+    while found.len() < expected.len() {
+        found.extend(receive.recv().await.unwrap().0.into_iter().map(|found: Found| found.number));
+    }
+    assert_eq!(found, expected);
+    end.send(()).unwrap();
+    assert_eq!(handing.await.unwrap(), (true, found.len() as u64));
+
+    let (send, receive) = tokio::sync::mpsc::channel(1);
+    drop(receive);
+    let mut count = 0;
+    index.follow(search(&[]), 0).hand_on(&send, |found, _| found, std::future::pending(), &mut count).await.unwrap();
+    assert_eq!(count, 0, "nobody was there");
+}

@@ -1,0 +1,194 @@
+//! Logs read from their running programs: what they hand out, in the form in which files are read.
+
+use std::collections::BTreeSet;
+
+use concordat_audit::facts::{Asker, Facts};
+use concordat_proto::v1::{LogEntry, LogFilter, LogListRequest, LogTailRequest};
+use serde_json::Value;
+
+use super::door::Doors;
+use super::inert::inert;
+use super::list::{Filter, Form, printed};
+use crate::client::LogDoor;
+use crate::failure::{Failure, Result, UNREACHABLE};
+use crate::out;
+
+/// The most entries of one answer.
+const PAGE: u32 = 1_000;
+
+/// Entries that were listed.
+pub(super) struct Listed {
+    /// In the log's order.
+    pub(super) entries: Vec<Value>,
+    /// Whether earlier ones are left out.
+    pub(super) more: bool,
+    /// The last entry that the program looked at.
+    pub(super) number: u64,
+}
+
+/// The last `limit` entries that the filter takes, page by page.
+pub(super) async fn list(door: &LogDoor, filter: &Filter, limit: u32) -> Result<Listed> {
+    let filter = LogFilter::of(filter.asked().texts());
+    let mut listed = Listed { entries: Vec::new(), more: false, number: 0 };
+    let (mut before, mut left) = (0, limit);
+    loop {
+        let asked = LogListRequest { filter: Some(filter.clone()), before, limit: left.clamp(1, PAGE) };
+        let page = door.list(asked).await?;
+        if before == 0 {
+            listed.number = page.number;
+            archived(door, page.archived);
+        }
+        if left > 0 {
+            listed.entries.extend(page.entries.into_iter().map(value).collect::<Result<Vec<_>>>()?);
+            left = limit.saturating_sub(u32::try_from(listed.entries.len()).unwrap_or(u32::MAX));
+        }
+        // Only what comes before another page ends there.
+        if page.before == 0 || left == 0 || (before != 0 && page.before >= before) {
+            listed.more = page.before != 0;
+            break;
+        }
+        before = page.before;
+    }
+    listed.entries.reverse();
+    Ok(listed)
+}
+
+/// Prints entries as they come, from after `number` on, until somebody interrupts or nobody reads.
+pub(super) async fn follow(door: &LogDoor, filter: &Filter, form: Form, mut number: u64) -> Result<()> {
+    let filter = LogFilter::of(filter.asked().texts());
+    loop {
+        let mut coming = door.tail(LogTailRequest { filter: Some(filter.clone()), after: Some(number) }).await?;
+        let before = number;
+        let mut heard = false;
+        while let Some(some) = coming.message().await.map_err(|e| door.failed(&e))? {
+            (heard, number) = (true, some.number.max(number));
+            let entries = some.entries.into_iter().map(value).collect::<Result<Vec<_>>>()?;
+            if !entries.is_empty() && !out::more(&printed(form, form == Form::Table, &entries))? {
+                return Ok(());
+            }
+        }
+        // A program that stops ends what it hands on, and so does the end of its time.
+        if !heard || number < before {
+            return Err(Failure { exit: UNREACHABLE, ..Failure::new(format!("{} ended without a word", door.name())) });
+        }
+        out::progress(&format!("{} ended the stream; going on after entry {number}", door.name()));
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
+}
+
+/// What each side says of a query.
+#[derive(Default)]
+pub(super) struct Timeline {
+    pub(super) entries: Vec<(String, Value)>,
+    /// Whose log could not be read, and why.
+    pub(super) unread: Vec<(String, String)>,
+    /// Departments that the gateway names, whose nodes nothing says how to reach.
+    pub(super) unknown: BTreeSet<String>,
+}
+
+/// Asks the gateway and every node that can be asked.
+pub(super) async fn timeline(doors: &Doors, query_id: &str) -> Result<Timeline> {
+    let (mut timeline, nodes) = (Timeline::default(), doors.nodes()?);
+    let gateway = doors.gateway().await;
+    timeline.add("gateway", gateway, query_id).await;
+    for node in &nodes {
+        timeline.add(&node.department, LogDoor::node(node).await, query_id).await;
+    }
+    if timeline.entries.is_empty()
+        && let [(who, cause), ..] = timeline.unread.as_slice()
+    {
+        return Err(Failure { exit: UNREACHABLE, ..Failure::new(format!("no log could be read; {who}: {cause}")) }
+            .advice("read the folders of the logs with --log and --node, or ask who runs the programs"));
+    }
+    let known: BTreeSet<&str> = nodes.iter().map(|node| node.department.as_str()).collect();
+    let sources = timeline.entries.iter().filter(|(who, _)| who == "gateway").map(|(_, entry)| Facts::of(entry).departments);
+    let named: BTreeSet<String> = sources.flat_map(|names| names.iter().map(str::to_owned).collect::<Vec<_>>()).collect();
+    timeline.unknown = named.into_iter().filter(|department| !known.contains(department.as_str())).collect();
+    Ok(timeline)
+}
+
+impl Timeline {
+    async fn add(&mut self, who: &str, door: Result<LogDoor>, query_id: &str) {
+        let asked = async {
+            let door = door?;
+            let told = door.query(query_id).await?;
+            archived(&door, told.archived);
+            if told.more {
+                out::progress(&format!("{who}: earlier entries of this query are left out; `audit list --query-id` has all"));
+            }
+            told.entries.into_iter().map(value).collect::<Result<Vec<_>>>()
+        };
+        match asked.await {
+            Ok(entries) => self.entries.extend(entries.into_iter().map(|entry| (who.to_owned(), entry))),
+            Err(failure) => self.unread.push((who.to_owned(), inert(&failure.message))),
+        }
+    }
+
+    /// Says what is missing; fails where a log that should have been read was not.
+    pub(super) fn complete(&self) -> Result<()> {
+        for department in &self.unknown {
+            out::progress(&format!("{}: its node's log is not read: no [[node]] of client.toml says how it is reached", inert(department)));
+        }
+        let unread: Vec<String> = self.unread.iter().map(|(who, cause)| format!("{who}: {cause}")).collect();
+        if unread.is_empty() {
+            return Ok(());
+        }
+        Err(Failure { exit: UNREACHABLE, ..Failure::new(format!("the timeline lacks what could not be read; {}", unread.join("; "))) }
+            .advice("try again when they answer; what was printed is what the others say"))
+    }
+}
+
+/// The entry as files have it: with who asked, where another entry of its query says it, and that something is hidden, where it is.
+fn value(told: LogEntry) -> Result<Value> {
+    let mut entry = serde_json::from_slice::<Value>(&told.entry)
+        .ok()
+        .filter(Value::is_object)
+        .ok_or_else(|| Failure::new(format!("entry {} that was handed out is not what a log writes", told.number)))?;
+    let some = |text: String| (!text.is_empty()).then_some(text);
+    let asker = Asker { organisation: some(told.organisation), person: some(told.person), purpose: some(told.purpose) };
+    Facts { asker, ..Facts::default() }.fill(&mut entry);
+    if let (false, Some(fields)) = (told.whole, entry.as_object_mut()) {
+        fields.insert("whole".into(), false.into());
+    }
+    Ok(entry)
+}
+
+fn archived(door: &LogDoor, count: u64) {
+    if count > 0 {
+        let (who, moved) = (door.name(), out::thousands(count));
+        out::progress(&format!(
+            "the first {moved} entries of the log of {who} were moved to an archive and are left out: read the folder with --log and --archive"
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_entry_says_who_asked_and_whether_something_is_hidden() {
+        let told = |entry: &str, whole| LogEntry {
+            number: 7,
+            entry: entry.as_bytes().to_vec(),
+            whole,
+            organisation: "unit".into(),
+            person: String::new(),
+            purpose: "p".into(),
+        };
+        let entry = r#"{"entry":7,"purpose":"own"}"#;
+        assert_eq!(value(told(entry, true)).unwrap(), json!({ "entry": 7, "purpose": "own", "organisation": "unit" }));
+        assert_eq!(value(told(entry, false)).unwrap()["whole"], json!(false));
+        assert!(value(told("7", true)).is_err() && value(told("", true)).is_err());
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        let mut timeline = Timeline::default();
+        assert!(timeline.complete().is_ok());
+        timeline.unread.push(("dwp".into(), "it cannot be reached".into()));
+        let failure = timeline.complete().unwrap_err();
+        assert!(failure.exit == UNREACHABLE && failure.message.contains("dwp: it cannot be reached"), "{failure:?}");
+    }
+}
