@@ -30,10 +30,19 @@ impl Gateway {
                 gateway.detached.sweep(Instant::now());
                 gateway.tell_log();
                 gateway.refresh_lists();
-                // While the log cannot be written, refusals are counted on.
-                let _ = gateway.limits.refusals.record(&gateway.log, Instant::now(), false).await;
+                gateway.record_counted();
             }
         }))
+    }
+
+    /// Has refusals that were only counted recorded. While the log cannot be written, they are counted on.
+    fn record_counted(self: &Arc<Self>) {
+        let gateway = self.clone();
+        self.entries.spawn(async move {
+            if let Err(e) = gateway.limits.refusals.record(&gateway.log, Instant::now(), false).await {
+                tracing::error!(cause = %e, "counted refusals are not in the access log yet");
+            }
+        });
     }
 
     /// Has the lists of those whose choices reach other departments' data brought up to date.

@@ -127,7 +127,10 @@ fn encoded(reader: Arc<Reader>, encoder: FlightDataEncoder) -> impl Stream<Item 
         async move {
             let next = async move { encoder.try_next().await.map(|next| next.map(|message| (message, encoder))) };
             match reader.node().releases.workers().run(next).await {
-                Ok(next) => next.map_err(Status::from),
+                Ok(Ok(next)) => Ok(next),
+                // Closed already.
+                Ok(Err(FlightError::Tonic(status))) => Err(*status),
+                Ok(Err(e)) => Err(reader.failed(Refusal::internal(e)).await),
                 Err(refusal) => Err(reader.failed(refusal).await),
             }
         }

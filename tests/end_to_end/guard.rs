@@ -108,6 +108,8 @@ async fn the_gateways_rails_stop_people_at_every_door_and_say_which_whose_and_wh
     // The log has the rail, and `why` and `explain` tell it.
     let query_id = failure.query_id.unwrap();
     let entry = sandbox.log("gateway").into_iter().find(|e| e["event"] == "query.refused" && e["query_id"] == query_id.as_str()).unwrap();
+    let started = sandbox.log("gateway").into_iter().rfind(|e| e["event"] == "gateway.started").unwrap();
+    assert!(entry["guard_rails_digest"].is_string() && entry["guard_rails_digest"] == started["guard_rails_digest"], "{entry} {started}");
     assert_eq!((&entry["cause"]["kind"], &entry["cause"]["rail"]["id"]), (&json!("guard"), &json!("training")));
     assert_eq!(entry["cause"]["rail"]["file"], "people.cedar");
     let why: Ran = command(["why", &query_id, "--log", sandbox.layout.gateway().join("log").to_str().unwrap()]).output().unwrap().into();
@@ -232,6 +234,9 @@ async fn a_departments_own_forbids_stop_its_releases_and_nobody_elses() {
     let sandbox = Sandbox::with(300, |_| {}, at_dwp).await;
     let dwp = sandbox.layout.node("dwp");
     sandbox.query(CLAIMS).await.unwrap();
+    let log = sandbox.log("dwp");
+    let of = |event: &str| log.iter().rfind(|e| e["event"] == event).unwrap()["guard_rails_digest"].clone();
+    assert!(of("release.intended").is_string() && of("release.intended") == of("node.started"));
     let region = sandbox.client_with(|c| c.purpose = Some("opportunity.measure.region".into())).await;
     region.query(SQL).await.unwrap();
     let failure = refused(region.query(CLAIMS).await, Code::NodeRefused, "the guard rail 'no-regions' of 'dwp' (own.cedar) forbids");

@@ -88,7 +88,9 @@ async fn the_log_tells_who_asked_what_for_which_purpose_under_which_agreement() 
         (&opened["caller"], &opened["organisation"], &opened["purpose"]),
         (&"analyst-1".into(), &"mission-unit".into(), &"opportunity.measure".into())
     );
+    assert_eq!(opened["address"], "127.0.0.1");
     assert!(opened["entry"].as_u64() < closed["entry"].as_u64());
+    assert!(closed.get("views").is_none() && closed.get("guard_rails_digest").is_none(), "there are none: {closed}");
     assert_eq!(closed["entry"], answer.summary["log_entry"]);
     assert_eq!(closed["facts"]["agreements"], serde_json::json!(["opportunity"]));
     assert!(closed["facts"]["columns"].as_array().unwrap().iter().any(|c| c == "dfe.attainment.attainment8: aggregate"));
@@ -97,6 +99,7 @@ async fn the_log_tells_who_asked_what_for_which_purpose_under_which_agreement() 
         node.iter().find(|e| e["event"] == event && e["query_id"] == id).unwrap_or_else(|| panic!("no {event} at the node")).clone()
     };
     let (intended, completed) = (at_node("release.intended"), at_node("release.completed"));
+    assert_eq!(intended["address"], "127.0.0.1");
     assert!(intended["entry"].as_u64() < completed["entry"].as_u64());
     // One purpose from the caller's header to what the receipt rests on, and one mission.
     for stated in [&opened, &intended, &completed, &answer.summary] {
@@ -111,4 +114,30 @@ async fn the_log_tells_who_asked_what_for_which_purpose_under_which_agreement() 
         let rounded = counts.values().all(|count| count.is_null() || count.as_u64().unwrap().is_multiple_of(10));
         assert!(source.get("rows").is_none() && rounded, "{}", answer.summary);
     }
+}
+
+#[tokio::test]
+async fn the_log_tells_which_views_were_named_and_how_much_was_withheld() {
+    let sandbox = Sandbox::start(60).await;
+    let client = sandbox.client().await;
+    let entry = |id: &str, event: &str| {
+        let log = sandbox.log("gateway");
+        log.into_iter().find(|entry| entry["event"] == event && entry["query_id"] == id).unwrap_or_else(|| panic!("no {event} of {id}"))
+    };
+    let few = client.query("SELECT region, count(DISTINCT subject) AS n FROM dfe.attainment GROUP BY region").await.unwrap();
+    let closed = entry(few.summary["query_id"].as_str().unwrap(), "query.closed");
+    let told: u64 = few.summary["withheld"].as_array().unwrap().iter().map(|column| column["cells"].as_u64().unwrap()).sum();
+    assert!(told > 0, "nobody was withheld: {}", few.summary);
+    let rows: usize = few.batches.iter().map(arrow::array::RecordBatch::num_rows).sum();
+    assert_eq!((closed["facts"]["withheld"].as_u64(), closed["facts"]["answer_rows"].as_u64()), (Some(told), Some(rows as u64)));
+    assert!(closed.get("views").is_none(), "{closed}");
+
+    let view = client.query("SELECT * FROM opportunity_by_region").await.unwrap();
+    let closed = entry(view.summary["query_id"].as_str().unwrap(), "query.closed");
+    assert_eq!(closed["views"], serde_json::json!(["opportunity_by_region"]));
+    // Also of what is refused; and never what the statement says beside the names of views that there are.
+    let refused = client.query("SELECT nothing_of_the_kind FROM views.opportunity_by_region, views.no_such_view").await.unwrap_err();
+    let entry = entry(refused.query_id.as_deref().unwrap(), "query.refused");
+    assert_eq!(entry["views"], serde_json::json!(["opportunity_by_region"]));
+    assert!(!sandbox.log_text("gateway").contains("no_such_view"));
 }
