@@ -51,6 +51,7 @@ mod purposes;
 mod python;
 mod raw;
 mod reach;
+mod reading;
 mod receipts;
 mod recording;
 mod redteam;
