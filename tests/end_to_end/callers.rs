@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use self::doors::{Door, Who, call, of_contract, of_flight};
-use crate::sandbox::{Sandbox, refused};
+use crate::sandbox::{Sandbox, refused, until};
 
 const SQL: &str = "SELECT count(*) FROM dfe.attainment";
 
@@ -177,7 +177,7 @@ async fn a_good_token_without_an_agreement_is_refused_at_every_door_of_the_contr
             let refusal = from_status(&status).unwrap_or_else(|| panic!("{door:?}: a foreign status {status:?}"));
             let own = ["/RelayLinkageKeys", "/Detached", "/CancelDetached", "/Receipt"].iter().any(|own| door.path.ends_with(own));
             // The log's own are auditors', whatever an agreement says.
-            let own = own || door.path.starts_with("/concordat.v1.AccessLog/");
+            let own = own || ["/concordat.v1.AccessLog/", "/concordat.v1.LogReading/"].iter().any(|log| door.path.starts_with(log));
             assert!(own && refusal.code == Code::Denied, "{door:?}: {refusal:?}");
         }
     }
@@ -232,6 +232,20 @@ pub async fn node(sandbox: &Sandbox, department: &str, identity: Option<Identity
     Endpoint::from_shared(format!("https://{address}")).unwrap().tls_config(tls)?.connect().await
 }
 
+/// A certificate that a department's running node takes for an auditor's.
+pub async fn auditor_of(sandbox: &Sandbox, department: &str) -> Identity {
+    let auditor = sandbox.authority.client(&format!("auditor of {department}")).unwrap();
+    let path = sandbox.layout.node(department).join("node.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let pin = format!("[auditors]\ncertificates = [\"{}\"]\n\n[administrators]", auditor.fingerprint);
+    std::fs::write(&path, text.replacen("[administrators]", &pin, 1)).unwrap();
+    until("the auditor's certificate is pinned", || {
+        sandbox.log(department).iter().any(|e| e["event"] == "certificate.pinned" && e["role"] == "auditor")
+    })
+    .await;
+    Identity::from_pem(&auditor.certificate, &auditor.key)
+}
+
 #[tokio::test]
 async fn a_node_serves_nobody_but_the_pinned_gateway_and_its_own_administrators() {
     let sandbox = Sandbox::start(300).await;
@@ -243,6 +257,7 @@ async fn a_node_serves_nobody_but_the_pinned_gateway_and_its_own_administrators(
         Some(Identity::from_pem(read(folder.join(format!("{name}.pem"))), read(folder.join(format!("{name}.key.pem")))))
     };
     let stranger = sandbox.authority.client("stranger").unwrap();
+    let auditor = auditor_of(&sandbox, "dfe").await;
     let foreign = other.layout.gateway().join("tls");
     let gateway = || identity(&sandbox.layout.gateway().join("tls"), "client");
     let bad = [
@@ -252,6 +267,7 @@ async fn a_node_serves_nobody_but_the_pinned_gateway_and_its_own_administrators(
         ("another department's administrator", identity(&sandbox.layout.node("dwp").join("tls"), "administrator"), None),
         ("an unknown client of the right CA", Some(Identity::from_pem(&stranger.certificate, &stranger.key)), None),
         ("its own administrator", identity(&dfe, "administrator"), Some(Who::Administrator)),
+        ("its own auditor", Some(auditor), Some(Who::Auditor)),
         ("the gateway", gateway(), Some(Who::Gateway)),
     ];
     let doors: Vec<Door> = of_contract().into_iter().filter(Door::is_of_node).chain(of_flight(&[Who::Gateway])).collect();

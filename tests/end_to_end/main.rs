@@ -52,6 +52,7 @@ mod purposes;
 mod python;
 mod raw;
 mod reach;
+mod reading;
 mod receipts;
 mod recording;
 mod redteam;

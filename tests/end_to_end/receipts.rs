@@ -25,7 +25,7 @@ const JOINED: &str = "SELECT a.region, count(*) AS n FROM dfe.attainment a JOIN 
 const SINGLE: &str = "SELECT count(*) AS n FROM dfe.attainment";
 
 /// A sandbox whose gateway has auditors: of an office that sees all, and of two departments.
-async fn audited(people: u64) -> Sandbox {
+pub async fn audited(people: u64) -> Sandbox {
     let name_auditors = |layout: &concordat::federation::Layout| {
         let path = layout.gateway().join("gateway.toml");
         let mut text = std::fs::read_to_string(&path).unwrap();
@@ -37,11 +37,11 @@ async fn audited(people: u64) -> Sandbox {
     Sandbox::with(people, |_| {}, name_auditors).await
 }
 
-fn auditor(sandbox: &Sandbox, organisation: &str) -> String {
+pub fn auditor(sandbox: &Sandbox, organisation: &str) -> String {
     sandbox.token_with(|c| (c["sub"], c["organisation"], c["roles"]) = (json!("auditor-1"), json!(organisation), json!(["auditor"])))
 }
 
-async fn client_of(sandbox: &Sandbox, token: String) -> Client {
+pub async fn client_of(sandbox: &Sandbox, token: String) -> Client {
     // Receipts need no purpose.
     sandbox.client_with(|c| (c.token, c.purpose) = (Some(token), None)).await
 }
@@ -354,7 +354,7 @@ fn hashes(wire: &[Vec<u8>]) -> Vec<Hash> {
     wire.iter().map(|hash| hash.as_slice().try_into().unwrap()).collect()
 }
 
-fn with<T>(message: T, token: Option<&str>) -> tonic::Request<T> {
+pub fn with<T>(message: T, token: Option<&str>) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     if let Some(token) = token {
         request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());

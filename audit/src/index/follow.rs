@@ -82,7 +82,7 @@ fn opened(index: &Shared, log: &integrate::Shared) -> io::Result<Table> {
     }
 }
 
-/// An index without entries in place of one that cannot be used. The log tells of it, but for the first one of a new log.
+/// An index without entries in place of one that cannot be used, of which the log tells; or where there is none.
 fn begun(index: &Shared, log: &integrate::Shared, cause: Cause) -> io::Result<Table> {
     index.usable.store(false, Ordering::Release);
     let folder = &log.disk.folder;
@@ -91,7 +91,7 @@ fn begun(index: &Shared, log: &integrate::Shared, cause: Cause) -> io::Result<Ta
         Trouble::Rebuild(cause) => damage(format!("the index of the log cannot be built: {}", cause.as_str())),
     })?;
     index.suspect.store(false, Ordering::Release);
-    if cause != Cause::Absent || log.size() > 0 {
+    if cause != Cause::Absent {
         persons::leave_for(folder, "log.reindexed", &json!({ "cause": cause.as_str() }))?;
         index.rebuilt.fetch_add(1, Ordering::Relaxed);
     }

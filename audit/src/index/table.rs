@@ -312,6 +312,8 @@ fn connect(folder: &Path) -> Result<Connection, Trouble> {
     for (pragma, value) in [("journal_mode", "WAL"), ("synchronous", "NORMAL"), ("temp_store", "MEMORY"), ("trusted_schema", "OFF")] {
         connection.pragma_update(None, pragma, value)?;
     }
+    // In pages: the log's disk is the log's.
+    connection.pragma_update(None, "wal_autocheckpoint", 200)?;
     Ok(connection)
 }
 

@@ -25,13 +25,16 @@ pub enum Who {
     Gateway,
     /// At a node: the department's administrators.
     Administrator,
+    /// At a node: the department's auditors.
+    Auditor,
 }
 
 /// Each service of the contract.
-const SERVICES: [(&str, &[Who]); 10] = [
+const SERVICES: [(&str, &[Who]); 11] = [
     ("concordat.v1.Gateway", &[Who::User]),
     ("concordat.v1.AnswerReceipts", &[Who::User]),
     ("concordat.v1.AccessLog", &[Who::User, Who::Gateway, Who::Administrator]),
+    ("concordat.v1.LogReading", &[Who::User, Who::Administrator, Who::Auditor]),
     ("concordat.v1.Node", &[Who::Gateway]),
     ("concordat.v1.LinkageKeys", &[Who::Gateway]),
     ("concordat.v1.Releases", &[Who::Gateway]),
@@ -60,7 +63,7 @@ impl Door {
 
     /// Whether a node has it.
     pub fn is_of_node(&self) -> bool {
-        self.is_for(Who::Gateway) || self.is_for(Who::Administrator)
+        self.is_for(Who::Gateway) || self.is_for(Who::Administrator) || self.is_for(Who::Auditor)
     }
 
     /// Whether it is one of the contract's own.

@@ -54,9 +54,11 @@ pub(super) async fn list(door: &LogDoor, filter: &Filter, limit: u32) -> Result<
 }
 
 /// Prints entries as they come, from after `number` on, until somebody interrupts or nobody reads.
-pub(super) async fn follow(door: &LogDoor, filter: &Filter, form: Form, mut number: u64) -> Result<()> {
+pub(super) async fn follow(doors: &Doors, at: Option<&str>, filter: &Filter, (form, mut number): (Form, u64)) -> Result<()> {
     let filter = LogFilter::of(filter.asked().texts());
     loop {
+        // Anew each time: a token may have expired meanwhile.
+        let door = doors.one(at).await?;
         let mut coming = door.tail(LogTailRequest { filter: Some(filter.clone()), after: Some(number) }).await?;
         let before = number;
         let mut heard = false;

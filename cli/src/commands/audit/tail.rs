@@ -53,7 +53,11 @@ pub(super) async fn run(tail: &Tail) -> Result<()> {
     let door = tail.doors.one(tail.at.as_deref()).await?;
     let listed = online::list(&door, &tail.filter, tail.lines).await?;
     let read = out::more(&printed(tail.output, true, &listed.entries))?;
-    if tail.follow && read { online::follow(&door, &tail.filter, tail.output, listed.number).await } else { Ok(()) }
+    if tail.follow && read {
+        online::follow(&tail.doors, tail.at.as_deref(), &tail.filter, (tail.output, listed.number)).await
+    } else {
+        Ok(())
+    }
 }
 
 fn of_files(tail: &Tail, log: &Path) -> Result<()> {
