@@ -31,7 +31,7 @@ pub(crate) fn promise(summary: &Value) -> Result<Promise> {
         return another("entry of its log");
     }
     match &read.answer {
-        Some(answer) if summary.get("query_id").and_then(Value::as_str) != Some(&answer.query_id) => another("query"),
+        Some(answer) if summary.get("query_id").and_then(Value::as_str) != Some(answer.query_id.as_str()) => another("query"),
         _ => Ok(read),
     }
 }

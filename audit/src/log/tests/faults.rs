@@ -69,6 +69,42 @@ async fn a_tree_that_cannot_be_written_refuses_and_catches_up() {
     }
 }
 
+/// A run that was killed may have made folders whose names are not durable: the next one does not take them for that.
+#[tokio::test]
+async fn folders_that_an_earlier_run_made_are_made_durable_before_a_checkpoint_rests_on_them() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(folder.path().join("tile/entries/000.p")).unwrap();
+    std::fs::create_dir_all(folder.path().join("tile/0")).unwrap();
+    let steps = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let faults: Faults = {
+        let steps = Arc::clone(&steps);
+        Arc::new(move |step, path| {
+            steps.lock().unwrap().push((step, path.to_owned()));
+            Ok(())
+        })
+    };
+    // Whose key is there: folders alone are no log.
+    let log = Log::on(Disk::with(&folder.path().join("log"), Arc::clone(&faults)), ORIGIN).unwrap();
+    close(log, &folder.path().join("log"));
+    for name in ["log.key", "log.vkey", "checkpoint", "tail"] {
+        std::fs::copy(folder.path().join("log").join(name), folder.path().join(name)).unwrap();
+    }
+    steps.lock().unwrap().clear();
+    let log = opened(folder.path(), faults).unwrap();
+    append(&log, 1).await;
+    until_covered(&log, 1).await;
+    let steps = steps.lock().unwrap().clone();
+    let at = |step: Step, name: &str| {
+        let path = if name.is_empty() { folder.path().to_owned() } else { folder.path().join(name) };
+        steps.iter().position(|(done, of)| *done == step && *of == path)
+    };
+    let signed = at(Step::Rename, "checkpoint").unwrap();
+    let tiles = at(Step::Rename, "tile/entries/000.p/1").unwrap();
+    for name in ["tile/entries/000.p", "tile/entries", "tile/0/000.p", "tile/0", "tile"] {
+        assert!(at(Step::Settle, name).is_some_and(|settled| settled > tiles && settled < signed), "{name}: {steps:?}");
+    }
+}
+
 /// Callers who write faster than the tree grows are served late.
 #[tokio::test]
 async fn a_slow_tree_refuses_nobody() {
