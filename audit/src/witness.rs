@@ -15,7 +15,10 @@
 //!
 //! It has no clock and no network: the time is an argument, and endpoints bring the requests.
 
+mod clock;
 mod keys;
+mod overdue;
+mod owed;
 mod refused;
 mod request;
 mod state;
@@ -32,7 +35,10 @@ use crate::note::{Algorithm, Note, NoteError, Signature, Signer, VerifierKey};
 use crate::proof::{ProofError, verify_consistency};
 use state::Known;
 
+pub use clock::{Clock, Moment};
 pub use keys::{KeyError, Keys};
+pub use overdue::{OVERDUE, Overdue, Turned};
+pub use owed::{Debt, Owed};
 pub use refused::{Alarm, Misconduct, Reason, Refused};
 pub use request::{AddCheckpoint, RequestError};
 pub use told::Told;

@@ -213,6 +213,11 @@ pub(crate) async fn introduced(log: &Log, identity: &Identity) -> Result<(), Ref
 }
 
 impl Opened {
+    /// The number of the entry.
+    pub(crate) fn entry(&self) -> u64 {
+        self.closing.entry
+    }
+
     /// Closes the entry of an answer.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The node: everything that was opened at start, and the one way an order is answered.
 //!
 //! ```text
-//! order ─▶ caller ─▶ verify ─▶ admit ─▶ consume ─▶ consent ─▶ key ─▶ scan ─▶ quota ─▶ log: release.intended ─▶ release
+//! order ─▶ caller ─▶ verify ─▶ log shown ─▶ admit ─▶ consume ─▶ consent ─▶ key ─▶ scan ─▶ quota ─▶ log: release.intended ─▶ release
 //! ```
 //! Whatever fails on the way is logged (`order.refused`) before it is answered. A log that cannot be written stops service. What
 //! the department has suspended is asked with its agreements, so in `verify`, and again for every ticket and receipt; its guard rails
@@ -226,6 +226,7 @@ impl Node {
     ) -> Result<Arc<Release>, Refusal> {
         let certificate = self.callers.gateway(certificate)?;
         let order = tracing::info_span!("verify").in_scope(|| self.verifier.verify(wire, &certificate, now))?;
+        self.witness.permits(&order.agreement)?;
         self.log_replaced().await?;
         let admission = self.releases.admit(&order.id)?;
         self.consume(&order, now).await?;
@@ -236,6 +237,7 @@ impl Node {
         let scan = self.releases.workers().run(open.instrument(tracing::info_span!("open"))).await??;
         let (quotas, agreement) = (Arc::clone(&self.quotas), order.agreement.clone());
         blocking(move || quotas.intend(&agreement, now.date_naive())).await?;
+        self.owed_for(order.opened_by).await?;
         let log_entry = self.log(self.intent(&order, standing, scan.freshness)).await?;
         let (quotas, agreement) = (Arc::clone(&self.quotas), order.agreement.clone());
         let charge = move |rows| quotas.charge(&agreement, rows, Utc::now().date_naive());
@@ -353,6 +355,7 @@ impl Node {
         Entry::new("release.intended")
             .query(&order.query_id)
             .field("order", order.id.as_str())
+            .field("opened_by", order.opened_by)
             .by(&order.caller_issuer, &order.caller, None)
             .field("organisation", order.organisation.as_str())
             .field("mission", order.domain.mission.as_str())

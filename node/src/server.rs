@@ -33,6 +33,7 @@ use crate::node::Node;
 use crate::services::Control;
 use crate::suspension::{self, Standing};
 use crate::take_notice;
+use crate::witness;
 
 /// The longest a call may take to begin its answer.
 const CALL: Duration = Duration::from_secs(120);
@@ -103,6 +104,7 @@ pub async fn serve(node: Arc<Node>, listen: Listen, stop: Stop) -> Result<(), Se
     watch_log(&node);
     watch_ledger(&node);
     take_notice::watch(&node);
+    witness::watch(&node);
     let bound = Bound::bind(address, tls, operations, &state, Arc::clone(&metrics)).await?;
     let mut reloads = Reloads::default();
     let pinned = Arc::clone(&node);
@@ -222,6 +224,10 @@ impl Subject for Readiness {
             }
             reasons
         })
+    }
+
+    fn alarms(&self) -> BoxFuture<'_, Vec<Reason>> {
+        Box::pin(std::future::ready(self.0.witness.silent().into_iter().collect()))
     }
 }
 

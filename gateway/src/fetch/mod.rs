@@ -12,11 +12,12 @@ mod recovery;
 mod release;
 mod request;
 mod sent;
+mod shown;
 mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use concordat_policy::{Agreement, Code, LinkageDomain, Name, Refusal, Signatures};
@@ -41,6 +42,10 @@ use release::Expected;
 pub(crate) use release::{Placed, Source};
 use request::encoded;
 pub(crate) use request::{orderable, request};
+use shown::Shown;
+
+/// How long a node that waits for this gateway's log is waited for: a round, and the pause after trouble.
+const SHOWN: Duration = Duration::from_secs(10);
 
 /// What fetching needs of the gateway.
 pub(crate) struct Fetcher {
@@ -58,6 +63,8 @@ pub(crate) struct Fetcher {
 /// For whom and why an order is placed.
 pub(crate) struct Errand<'a> {
     pub(crate) query_id: &'a str,
+    /// The entry of the log that opened the query.
+    pub(crate) opened_by: u64,
     pub(crate) caller: &'a Caller,
     /// What was recorded before counts.
     pub(crate) started: Instant,
@@ -123,7 +130,18 @@ impl Fetcher {
             .advice("whoever is behind must take the parties' newest text, signed: departments and gateway change over together"))
     }
 
+    /// Places an order. A node that was away, or a gateway that was, leaves checkpoints that the node still waits for: it is shown the one
+    /// that covers this query, and asked once more.
     async fn order(&self, spec: &Arc<ReleaseSpec>, errand: &Errand<'_>) -> Result<(), Refusal> {
+        let (department, ordered) = (&spec.dataset().department, self.ordered(spec, errand).await);
+        let waits = ordered.as_ref().is_err_and(|refusal| refusal.code == Code::Unwitnessed);
+        if waits && self.nodes.shown.until(department, errand.opened_by, SHOWN).await {
+            return self.ordered(spec, errand).await;
+        }
+        ordered
+    }
+
+    async fn ordered(&self, spec: &Arc<ReleaseSpec>, errand: &Errand<'_>) -> Result<(), Refusal> {
         let department = &spec.dataset().department;
         let agreement = agreement(errand.agreements, &spec.permit.agreement)?;
         let key = self.nodes.signing_key(department, agreement, errand.signatures).await?;
@@ -137,7 +155,7 @@ impl Fetcher {
         let node = self.nodes.flight(department)?;
         let mut sent = self.nodes.sent(department, &node, (spoken >= GIVES_BACK).then(|| jti.clone()))?;
         let info = self.nodes.order(department, node.order(command)).await;
-        if info.as_ref().is_err_and(|refusal| refusal.code == Code::NodeRefused) {
+        if info.as_ref().is_err_and(|refusal| matches!(refusal.code, Code::NodeRefused | Code::Unwitnessed)) {
             sent.settle();
         }
         if info.as_ref().is_err_and(|refusal| refusal.message.contains(NO_LINKAGE_KEY)) {
@@ -167,7 +185,8 @@ impl Fetcher {
     }
 
     fn signed(&self, spec: &ReleaseSpec, errand: &Errand<'_>, domain: &LinkageDomain, jti: &str, spoken: u32) -> Result<Vec<u8>, Refusal> {
-        let request = encoded(&request(spec, errand.query_id, spoken, errand.now)?)?;
+        let request = request(spec, errand.query_id, spoken, errand.now)?;
+        let request = encoded(&v1::ReleaseRequest { log_entry: errand.opened_by, ..request })?;
         let now = Utc::now().timestamp();
         let order = Order {
             iss: ISSUER.into(),

@@ -83,6 +83,7 @@ pub(super) async fn follow(
             match node.cosign(&gateway, &round).await {
                 Ok(line) => {
                     (cosigned, look) = (Some(round.size), SETTLE);
+                    gateway.fetcher.nodes.shown.note(&node.department, round.size);
                     gateway.witnesses.alarm(node.department.as_str(), "own", false);
                     gateway.witnesses.told.settled(&witness_of(&node.department));
                     let by = Who::Department(node.department.clone());

@@ -54,7 +54,12 @@ impl Node {
         let asked = AddCheckpoint::read(request.old_size, &request.proof, request.checkpoint).map_err(|e| invalid(e.to_string()))?;
         let key = VerifierKey::parse(&request.log_key).map_err(|e| invalid(e.to_string()))?;
         let (node, known) = (Arc::clone(self), key.clone());
-        let outcome = blocking(move || Ok(node.witness.witness.add_checkpoint(GATEWAY_LOG, &known, &asked, now()))).await?;
+        let outcome = blocking(move || {
+            let outcome = node.witness.witness.add_checkpoint(GATEWAY_LOG, &known, &asked, now());
+            let _ = outcome.as_ref().inspect(|cosigned| node.witness.cosigned(cosigned));
+            Ok(outcome)
+        });
+        let outcome = outcome.await?;
         let witness_key = self.witness.witness.key().to_string();
         let outcome = match outcome {
             Ok(cosigned) => {
