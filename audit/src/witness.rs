@@ -129,19 +129,24 @@ impl Witness {
             CheckpointError::Note(NoteError::Form(_)) | CheckpointError::Form(_) => Reason::Malformed(e),
             _ => Reason::Unsigned(e),
         })?;
-        if let Some(log) = log.filter(|log| log.key != *key) {
-            let sizes = (log.latest.checkpoint().size, sent.checkpoint().size);
-            let alarm = Alarm { origin: origin.to_owned(), misconduct: Misconduct::OtherKey, sizes, evidence: None };
-            return Err(Refused { reason: Reason::OtherKey { known: log.key.to_string() }, alarm: Some(Box::new(alarm)) });
+        if let Err(refused) = self.judge(log, key, &sent, request) {
+            let happened = refused.alarm.as_ref().map(|alarm| alarm.misconduct);
+            // Over a restart, too. Where it cannot be kept, it is refused all the same.
+            if let (Some(happened), Some(of)) = (happened, at.and_then(|at| all.get_mut(at)))
+                && of.refused != Some(happened.after(of.refused))
+            {
+                of.refused = Some(happened.after(of.refused));
+                let _ = state::write(&self.folder, &all);
+            }
+            return Err(refused);
         }
-        self.judge(log, &sent, request)?;
         // A clock that goes back does not make a later statement the earlier one.
         let time = now.max(log.map_or(0, |log| log.time));
         let cosignature = self.signer.sign(sent.note().text(), time);
         // Only the log's own lines: a witness keeps no more than it judged.
         let latest = own(&sent, key).map_err(|e| Reason::Unsigned(e.into()))?;
         let earlier = log.map_or_else(Vec::new, |log| log.earlier(&latest));
-        let (next, first) = (Known { key: key.clone(), latest, earlier, time }, log.is_none());
+        let (next, first) = (Known { key: key.clone(), latest, earlier, time, refused: None }, log.is_none());
         match at.and_then(|at| all.get_mut(at)) {
             Some(of) => *of = next,
             None => all.push(next),
@@ -151,7 +156,12 @@ impl Witness {
     }
 
     /// Whether `sent` continues what is known.
-    fn judge(&self, log: Option<&Known>, sent: &SignedCheckpoint, request: &AddCheckpoint) -> Result<(), Refused> {
+    fn judge(&self, log: Option<&Known>, key: &VerifierKey, sent: &SignedCheckpoint, request: &AddCheckpoint) -> Result<(), Refused> {
+        if let Some(log) = log.filter(|log| log.key != *key) {
+            let sizes = (log.latest.checkpoint().size, sent.checkpoint().size);
+            let alarm = Alarm { origin: key.name().to_owned(), misconduct: Misconduct::OtherKey, sizes, evidence: None };
+            return Err(Refused { reason: Reason::OtherKey { known: log.key.to_string() }, alarm: Some(Box::new(alarm)) });
+        }
         let (old, new) = (request.old_size, sent.checkpoint());
         if old > new.size {
             return Err(Reason::OldSize { old, size: new.size }.into());
@@ -235,6 +245,15 @@ pub fn public(folder: &Path) -> io::Result<Option<VerifierKey>> {
 pub fn known(folder: &Path, origin: &str) -> io::Result<Option<(VerifierKey, Checkpoint)>> {
     let found = state::read(folder)?.into_iter().find(|of| of.key.name() == origin);
     Ok(found.map(|of| (of.key, of.latest.checkpoint().clone())))
+}
+
+/// The logs of which the witness in `folder` has refused what it was shown since it cosigned them last, and what had happened first: a log
+/// that went back, was forked or has another key is not trusted until it continues what was cosigned, or is forgotten. Blocks.
+///
+/// # Errors
+/// When the state cannot be read or is damaged.
+pub fn distrusted(folder: &Path) -> io::Result<Vec<(String, Misconduct)>> {
+    Ok(state::read(folder)?.into_iter().filter_map(|of| Some((of.key.name().to_owned(), of.refused?))).collect())
 }
 
 /// Has the witness in `folder` forget a log, so that the next checkpoint of whatever key begins anew: for a person who knows why the log

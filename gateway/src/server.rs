@@ -201,7 +201,8 @@ impl Subject for Readiness {
     }
 
     fn alarms(&self) -> BoxFuture<'_, Vec<Reason>> {
-        Box::pin(std::future::ready(self.0.witnessed.missing().into_iter().collect()))
+        let missing = self.0.witnessed.missing();
+        Box::pin(std::future::ready(missing.into_iter().chain(self.0.witnesses.behind()).collect()))
     }
 
     fn departments(&self) -> BoxFuture<'_, Vec<Reachability>> {

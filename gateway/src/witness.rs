@@ -12,6 +12,7 @@
 //! - Cosigning puts nothing into the log: `witness.seen` stands there once, `witness.refused` once an hour. A log at rest causes no round.
 //! - A node's log that was forked or rolled back, or has another key, makes the node's data unusable until a person acknowledges it.
 
+mod behind;
 mod node;
 mod outside;
 mod tally;
@@ -23,13 +24,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use concordat_audit::Entry;
 use concordat_audit::checkpoint::Checkpoint;
 use concordat_audit::note::Note;
-use concordat_audit::witness::{Keys, Told, Witness};
+use concordat_audit::witness::{Keys, Owed, Told, Witness, distrusted};
 use concordat_operate::metrics::{Level, Metrics};
 use concordat_policy::{Code, Name, Refusal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::Gateway;
+use crate::fetch::Nodes;
 use tally::{Tally, Who};
 
 pub(crate) use outside::{Outside, WitnessFile};
@@ -55,6 +57,8 @@ pub(crate) struct Witnesses {
     witness: Witness,
     keys: Keys,
     outside: Vec<Outside>,
+    /// The checkpoints that nodes owe for the receipts that they signed.
+    pub(crate) owed: Arc<Owed>,
     told: Told,
     refused: Level,
 }
@@ -86,7 +90,24 @@ impl Witnesses {
         let witness = Witness::open(&folder, "concordat/gateway/witness")?;
         let what = "Whether a witness refuses this gateway's log (log=\"own\"), or this gateway that of a department (log=\"theirs\")";
         let refused = metrics.level("witness_refused", what);
-        Ok(Self { keys: Keys::at(&folder), folder, witness, outside, told: Told::default(), refused })
+        let (keys, owed) = (Keys::at(&folder), Arc::new(Owed::open(&folder)?));
+        Ok(Self { keys, owed, folder, witness, outside, told: Told::default(), refused })
+    }
+
+    /// Distrusts whom this gateway distrusted before it started.
+    ///
+    /// # Errors
+    /// When the witness's state cannot be read.
+    pub(crate) fn distrust_again(&self, nodes: &Nodes) -> std::io::Result<()> {
+        let distrusted = distrusted(&self.folder)?;
+        for department in nodes.departments() {
+            let log = log_of(department);
+            if let Some((_, happened)) = distrusted.iter().find(|(origin, _)| *origin == log) {
+                nodes.distrust(department, node::distrusted(department, *happened));
+                self.alarm(department.as_str(), "theirs", true);
+            }
+        }
+        Ok(())
     }
 
     /// What monitoring sees.
@@ -132,6 +153,7 @@ impl Gateway {
         for outside in &self.witnesses.outside {
             tasks.push(tokio::spawn(outside::follow(Arc::clone(self), outside.clone(), round.clone(), give.clone())));
         }
+        tasks.push(tokio::spawn(behind::watch(Arc::clone(self))));
         tasks.push(tokio::spawn(hold_rounds(Arc::clone(self), seen, rounds, given, witnesses)));
         tasks.into_iter().map(AbortOnDropHandle::new).collect()
     }

@@ -226,7 +226,7 @@ impl Node {
     ) -> Result<Arc<Release>, Refusal> {
         let certificate = self.callers.gateway(certificate)?;
         let order = tracing::info_span!("verify").in_scope(|| self.verifier.verify(wire, &certificate, now))?;
-        self.witness.permits(&order.agreement)?;
+        self.witness.permits(&order.agreement).map_err(|refusal| refusal.department(&self.department))?;
         self.log_replaced().await?;
         let admission = self.releases.admit(&order.id)?;
         self.consume(&order, now).await?;

@@ -227,7 +227,7 @@ impl Subject for Readiness {
     }
 
     fn alarms(&self) -> BoxFuture<'_, Vec<Reason>> {
-        Box::pin(std::future::ready(self.0.witness.silent().into_iter().collect()))
+        Box::pin(std::future::ready(self.0.witness.alarms()))
     }
 }
 

@@ -11,8 +11,9 @@ mod silent;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
 
-use concordat_audit::witness::{Cosigned, Keys, Misconduct, Owed, Told, Witness};
+use concordat_audit::witness::{Cosigned, Keys, Misconduct, Owed, Told, Witness, distrusted};
 use concordat_operate::metrics::{Level, Metrics};
 use concordat_policy::Name;
 
@@ -25,6 +26,10 @@ pub(crate) const GATEWAY_LOG: &str = "concordat/gateway";
 /// Who cosigns the node's own log.
 pub(crate) const GATEWAY_WITNESS: &str = "concordat/gateway/witness";
 
+/// What an administrator can do about a log that is refused.
+pub(crate) const ACKNOWLEDGE: &str = "the gateway's operator must say why; where its log was restored from a backup for good, this department's administrator accepts that \
+     with `concordat-node acknowledge-log --config node.toml`";
+
 /// The witness and what belongs to it.
 #[derive(Debug)]
 pub(crate) struct Witnessing {
@@ -33,6 +38,8 @@ pub(crate) struct Witnessing {
     pub(crate) told: Told,
     /// The checkpoints that the gateway owes for what it ordered.
     owed: Owed,
+    /// What was refused of the gateway's log since it was cosigned last. Over restarts the witness's state remembers it.
+    distrusted: RwLock<Option<Misconduct>>,
     refused: Level,
 }
 
@@ -49,7 +56,11 @@ impl Witnessing {
         let witness = Witness::open(&folder, &format!("concordat/{department}/witness"))?;
         let refused =
             metrics.level("witness_refused", "Whether the last checkpoint of a log was refused: fork, rollback, unproven, other_key");
-        Ok(Self { witness, keys: Keys::at(&folder), told: Told::default(), owed: Owed::open(&folder)?, refused })
+        let before = distrusted(&folder)?.into_iter().find(|(log, _)| log == GATEWAY_LOG).map(|(_, happened)| happened);
+        let (keys, owed) = (Keys::at(&folder), Owed::open(&folder)?);
+        let witnessing = Self { witness, keys, told: Told::default(), owed, distrusted: RwLock::default(), refused };
+        witnessing.alarm(before);
+        Ok(witnessing)
     }
 
     /// Notes that a checkpoint of the gateway's log was cosigned. Blocks.
@@ -59,8 +70,17 @@ impl Witnessing {
         }
     }
 
-    /// What monitoring sees of the gateway's log; `None` where all is well.
+    /// What happened to the gateway's log since it was cosigned last.
+    fn distrusted(&self) -> Option<Misconduct> {
+        *self.distrusted.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is the matter with the gateway's log, for orders and for monitoring; `None` where all is well.
     pub(crate) fn alarm(&self, now: Option<Misconduct>) {
+        {
+            let mut distrusted = self.distrusted.write().unwrap_or_else(PoisonError::into_inner);
+            *distrusted = now.map(|happened| happened.after(*distrusted));
+        }
         for kind in [Misconduct::Fork, Misconduct::Rollback, Misconduct::Unproven, Misconduct::OtherKey] {
             self.refused.set(&[("log", GATEWAY_LOG), ("kind", kind.as_str())], i64::from(now == Some(kind)));
         }

@@ -200,6 +200,18 @@ async fn a_gateways_log_that_went_back_is_refused_by_every_department_until_it_i
     })
     .await;
     assert!(sandbox.diagnostics("gateway").contains("a log is not witnessed"));
+    // Nothing is released to it, and a node that starts anew remembers why.
+    for restarted in [false, true] {
+        if restarted {
+            sandbox.running.restart_node("dfe").await.unwrap();
+        }
+        let failure = crate::sandbox::refused(
+            sandbox.query(ATTAINMENT).await,
+            Code::NodeRefused,
+            "nothing is released to a gateway whose access log",
+        );
+        assert_eq!(failure.department.as_deref(), Some("dfe"));
+    }
 
     // One department accepts that it was a restore, beside its running node; it cosigns again, and the others do not.
     let config = sandbox.layout.node("dfe").join("node.toml");
@@ -215,6 +227,7 @@ async fn a_gateways_log_that_went_back_is_refused_by_every_department_until_it_i
     let accepted = acknowledge(&["--yes"]);
     assert!(accepted.exit == 0, "{}", accepted.stderr);
     until_cosigned(&sandbox, "gateway", &["dfe"]).await;
+    sandbox.query(ATTAINMENT).await.unwrap();
     assert_eq!(entries(&sandbox, "dfe", "witness.seen").iter().filter(|entry| entry["log"] == "concordat/gateway").count(), 2);
     assert!(!cosigned(&sandbox, "gateway").1.contains(&"concordat/dwp/witness".to_owned()));
 }
@@ -250,6 +263,9 @@ async fn a_department_whose_log_went_back_is_not_used_until_it_is_acknowledged()
     let failure = refused(sandbox.query(HEALTH).await, Code::NodeFaulty, "acknowledge-log --department dhsc");
     assert_eq!(failure.department.as_deref(), Some("dhsc"));
     sandbox.query(ATTAINMENT).await.unwrap();
+    // A gateway that starts anew remembers, before it has looked again.
+    sandbox.running.restart_gateway().await.unwrap();
+    refused(sandbox.query(HEALTH).await, Code::NodeFaulty, "acknowledge-log --department dhsc");
 
     let config = sandbox.layout.gateway().join("gateway.toml");
     let acknowledge = |arguments: &[&str]| -> Ran {

@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::checkpoint::CheckpointError;
 use crate::proof::ProofError;
 
@@ -58,7 +60,8 @@ pub enum Reason {
 }
 
 /// What must not happen to a log, whoever did it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Misconduct {
     /// Two trees of one size, both signed: proof.
     Fork,
@@ -80,6 +83,12 @@ impl Misconduct {
             Self::Unproven => "unproven",
             Self::OtherKey => "other_key",
         }
+    }
+
+    /// What is remembered where this happens after `before`: what came first, unless that was only a proof that is lacking.
+    #[must_use]
+    pub fn after(self, before: Option<Self>) -> Self {
+        before.filter(|before| *before != Self::Unproven).unwrap_or(self)
     }
 }
 

@@ -154,6 +154,35 @@ fn what_does_not_continue_is_refused_with_the_specified_code() {
 }
 
 #[test]
+fn a_log_that_was_refused_is_distrusted_over_restarts_until_it_continues_or_is_forgotten() {
+    let (world, witness) = World::new();
+    let distrusted = || distrusted(world.folder.path()).unwrap();
+    world.add(&witness, &world.request(0, 40), 1).unwrap();
+    // No misconduct: a replay, a wrong size, what is no checkpoint.
+    for request in [world.request(39, 50), world.request(40, 41), AddCheckpoint { checkpoint: "x".into(), ..world.request(40, 41) }] {
+        let _ = world.add(&witness, &request, 2);
+        assert_eq!(distrusted(), []);
+    }
+    world.add(&witness, &world.request(30, 30), 3).unwrap_err();
+    drop(witness);
+    let witness = world.open().unwrap();
+    assert_eq!(distrusted(), [(ORIGIN.to_owned(), Misconduct::Rollback)]);
+    let no_proof = AddCheckpoint { proof: Vec::new(), ..world.request(41, 60) };
+    world.add(&witness, &no_proof, 4).unwrap_err();
+    assert_eq!(distrusted(), [(ORIGIN.to_owned(), Misconduct::Rollback)], "what happened first stays");
+    world.add(&witness, &world.request(41, 60), 5).unwrap();
+    assert_eq!(distrusted(), [], "the newer copy was found: it continues");
+    let other = World { log: Signer::generate(ORIGIN, Algorithm::Ed25519).unwrap(), ..World::new().0 };
+    let no_proof = AddCheckpoint { proof: Vec::new(), ..world.request(60, 70) };
+    world.add(&witness, &no_proof, 6).unwrap_err();
+    assert_eq!(distrusted(), [(ORIGIN.to_owned(), Misconduct::Unproven)]);
+    witness.add_checkpoint(ORIGIN, other.log.key(), &other.request(0, 10), 6).unwrap_err();
+    assert_eq!(distrusted(), [(ORIGIN.to_owned(), Misconduct::OtherKey)]);
+    forget(world.folder.path(), ORIGIN).unwrap();
+    assert_eq!(distrusted(), []);
+}
+
+#[test]
 fn rollbacks_leave_room_for_forks() {
     let (world, witness) = World::new();
     world.add(&witness, &world.request(0, 100), 1).unwrap();

@@ -165,6 +165,11 @@ impl Nodes {
         Ok(WitnessClient::new(self.node(department)?.channel()).max_decoding_message_size(MAX_WITNESS_MESSAGE))
     }
 
+    /// The departments.
+    pub(crate) fn departments(&self) -> impl Iterator<Item = &Name> {
+        self.by_department.keys()
+    }
+
     /// From now on nothing of a department is used, and whoever asks is told why.
     pub(crate) fn distrust(&self, department: &Name, refusal: Refusal) {
         self.distrusted.write().unwrap_or_else(PoisonError::into_inner).insert(department.clone(), refusal);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use concordat_audit::Entry;
 use concordat_audit::checkpoint::Checkpoint;
 use concordat_audit::note::{Note, VerifierKey};
-use concordat_audit::witness::{AddCheckpoint, Alarm, KeyError, Reason, Refused, known, verified};
+use concordat_audit::witness::{AddCheckpoint, Alarm, KeyError, Misconduct, Reason, Refused, known, verified};
 use concordat_operate::trace::Traced;
 use concordat_policy::{Code, Name, Refusal};
 use concordat_proto::status::from_status;
@@ -27,6 +27,12 @@ fn acknowledge(department: &Name) -> String {
         "ask the department's people; where its log or its witness was restored for good, accept that with `concordat-gateway \
          acknowledge-log --department {department} --config gateway.toml`"
     )
+}
+
+/// What whoever asks is told of a department that was distrusted before the gateway started.
+pub(super) fn distrusted(department: &Name, happened: Misconduct) -> Refusal {
+    let what = format!("showed an access log that does not continue what this gateway cosigned ({})", happened.as_str());
+    faulty(department, &what, "before this gateway started").advice(acknowledge(department))
 }
 
 /// What this process knows of the node.
@@ -231,7 +237,7 @@ impl Followed {
         let asked = AddCheckpoint::read(known_size.min(shown.size), &answer.proof, answer.checkpoint.clone());
         let asked = asked.map_err(|e| wrong(e.to_string()))?;
         let (log_key, name) = (key.clone(), origin.clone());
-        let outcome = gateway.aside(move |gateway| gateway.witnesses.witness.add_checkpoint(&name, &log_key, &asked, now())).await?;
+        let outcome = gateway.aside(move |gateway| gateway.witnesses.add_checkpoint(&name, &log_key, &asked)).await?;
         let cosigned = match outcome {
             Ok(cosigned) => cosigned,
             // One that was cosigned before: another answer is on its way, or the log went back to it and has not grown since.

@@ -25,11 +25,7 @@ use tonic::{Request, Response, Status};
 use super::Control;
 use crate::node::{Node, status};
 use crate::release::blocking;
-use crate::witness::{GATEWAY_LOG, GATEWAY_WITNESS};
-
-/// What an administrator can do about a log that is refused.
-const ACKNOWLEDGE: &str = "the gateway's operator must say why; where its log was restored from a backup for good, this department's administrator accepts that \
-     with `concordat-node acknowledge-log --config node.toml`";
+use crate::witness::{ACKNOWLEDGE, GATEWAY_LOG, GATEWAY_WITNESS};
 
 /// A refusal, and what is the matter with a log.
 struct Unwitnessed {

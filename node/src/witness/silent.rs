@@ -14,12 +14,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use concordat_audit::witness::{Moment, OVERDUE, Overdue, Turned};
+use concordat_audit::witness::{Misconduct, Moment, OVERDUE, Overdue, Turned};
 use concordat_audit::{Entry, Unlogged};
 use concordat_operate::readiness::Reason;
-use concordat_policy::{Agreement, Refusal, witnessed};
+use concordat_policy::{Agreement, Code, Refusal, witnessed};
 
-use super::{GATEWAY_LOG, Witnessing};
+use super::{ACKNOWLEDGE, GATEWAY_LOG, Witnessing};
 use crate::node::Node;
 use crate::release::blocking;
 
@@ -30,8 +30,13 @@ impl Witnessing {
     /// Whether something may be released under an agreement now.
     ///
     /// # Errors
-    /// [`concordat_policy::Code::Unwitnessed`].
+    /// [`Code::Denied`] where the log was seen to go back; [`Code::Unwitnessed`] where it was not shown for too long.
     pub(crate) fn permits(&self, agreement: &Agreement) -> Result<(), Refusal> {
+        if let Some(happened) = self.distrusted().and_then(wrong) {
+            return Err(
+                Refusal::new(Code::Denied, format!("nothing is released to a gateway whose access log {happened}")).advice(ACKNOWLEDGE)
+            );
+        }
         let now = Moment::now();
         witnessed::shown(agreement, self.owed.overdue(GATEWAY_LOG, now), now.wall.into())
     }
@@ -48,8 +53,17 @@ impl Witnessing {
             .map_err(|e| Refusal::internal(format!("what the gateway owes of its log cannot be kept: {e}")))
     }
 
-    /// What is wrong while the alarm is on.
-    pub(crate) fn silent(&self) -> Option<Reason> {
+    /// What is wrong with the gateway's log.
+    pub(crate) fn alarms(&self) -> Vec<Reason> {
+        let went_back = self.distrusted().and_then(wrong).map(|happened| Reason {
+            what: "witness",
+            cause: format!("the gateway's access log {happened}, so nothing is released to it"),
+            remedy: ACKNOWLEDGE.into(),
+        });
+        went_back.into_iter().chain(self.silent()).collect()
+    }
+
+    fn silent(&self) -> Option<Reason> {
         let debt = self.owed.debts(Moment::now()).into_iter().find(|debt| debt.overdue >= OVERDUE)?;
         Some(Reason {
             what: "witness",
@@ -63,6 +77,16 @@ impl Witnessing {
                      max_unwitnessed"
                 .into(),
         })
+    }
+}
+
+/// What was seen of a log that is not trusted any more. Of one that only lacks a proof nothing is certain: it is not cosigned, and owed.
+fn wrong(happened: Misconduct) -> Option<&'static str> {
+    match happened {
+        Misconduct::Fork => Some("was forked"),
+        Misconduct::Rollback => Some("went back behind what was cosigned here"),
+        Misconduct::OtherKey => Some("has another key than before"),
+        Misconduct::Unproven => None,
     }
 }
 
