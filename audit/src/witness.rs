@@ -16,6 +16,7 @@
 //! It has no clock and no network: the time is an argument, and endpoints bring the requests.
 
 mod clock;
+mod given;
 mod keys;
 mod overdue;
 mod owed;
@@ -36,6 +37,7 @@ use crate::proof::{ProofError, verify_consistency};
 use state::Known;
 
 pub use clock::{Clock, Moment};
+pub use given::{Given, Newest};
 pub use keys::{KeyError, Keys};
 pub use overdue::{OVERDUE, Overdue, Turned};
 pub use owed::{Debt, Owed};

@@ -13,6 +13,7 @@
 //! - A node's log that was forked or rolled back, or has another key, makes the node's data unusable until a person acknowledges it.
 
 mod behind;
+mod forgot;
 mod node;
 mod outside;
 mod tally;
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use concordat_audit::Entry;
 use concordat_audit::checkpoint::Checkpoint;
 use concordat_audit::note::Note;
-use concordat_audit::witness::{Keys, Owed, Told, Witness, distrusted};
+use concordat_audit::witness::{self, Keys, Owed, Told, Witness, distrusted};
 use concordat_operate::metrics::{Level, Metrics};
 use concordat_policy::{Code, Name, Refusal};
 use tokio::sync::{mpsc, watch};
@@ -59,6 +60,8 @@ pub(crate) struct Witnesses {
     outside: Vec<Outside>,
     /// The checkpoints that nodes owe for the receipts that they signed.
     pub(crate) owed: Arc<Owed>,
+    /// What witnesses of this gateway's log gave.
+    given: witness::Given,
     told: Told,
     refused: Level,
 }
@@ -90,8 +93,8 @@ impl Witnesses {
         let witness = Witness::open(&folder, "concordat/gateway/witness")?;
         let what = "Whether a witness refuses this gateway's log (log=\"own\"), or this gateway that of a department (log=\"theirs\")";
         let refused = metrics.level("witness_refused", what);
-        let (keys, owed) = (Keys::at(&folder), Arc::new(Owed::open(&folder)?));
-        Ok(Self { keys, owed, folder, witness, outside, told: Told::default(), refused })
+        let (keys, given, owed) = (Keys::at(&folder), witness::Given::at(&folder), Arc::new(Owed::open(&folder)?));
+        Ok(Self { keys, given, owed, folder, witness, outside, told: Told::default(), refused })
     }
 
     /// Distrusts whom this gateway distrusted before it started.
@@ -159,15 +162,18 @@ impl Gateway {
     }
 
     /// Keeps verified lines of one checkpoint, and counts who has cosigned it.
-    async fn keep(&self, tally: &mut Tally, given: Vec<Given>) {
+    async fn keep(self: &Arc<Self>, tally: &mut Tally, given: Vec<Given>) {
         let Some(checkpoint) = given.first().map(|first| Arc::clone(&first.published.text)) else { return };
         let lines: String = given.iter().map(|one| one.line.as_str()).collect();
-        let log = self.log.clone();
-        match tokio::task::spawn_blocking(move || log.add_cosignatures(&checkpoint, &lines)).await {
-            Ok(Ok(())) => {}
+        let kept = self.aside(move |gateway| {
+            gateway.witnesses.gave(&given);
+            gateway.log.add_cosignatures(&checkpoint, &lines).map(|()| given)
+        });
+        let given = match kept.await {
+            Ok(Ok(given)) => given,
             Ok(Err(e)) => return tracing::error!(cause = %e, source = ?std::error::Error::source(&e), "cosignatures cannot be kept"),
             Err(e) => return tracing::error!(cause = %e, "cosignatures cannot be kept"),
-        }
+        };
         for one in given {
             tally.note(one.by, one.published.size);
         }

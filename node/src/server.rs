@@ -30,6 +30,7 @@ use tonic::transport::Server;
 use crate::config::{Config, Pins};
 use crate::flight::Flight;
 use crate::node::Node;
+use crate::release::blocking;
 use crate::services::Control;
 use crate::suspension::{self, Standing};
 use crate::take_notice;
@@ -227,7 +228,14 @@ impl Subject for Readiness {
     }
 
     fn alarms(&self) -> BoxFuture<'_, Vec<Reason>> {
-        Box::pin(std::future::ready(self.0.witness.alarms()))
+        let witness = Arc::clone(&self.0.witness);
+        Box::pin(async move {
+            let alarms = blocking(move || Ok(witness.alarms())).await;
+            alarms.unwrap_or_else(|refusal| {
+                tracing::error!(cause = refusal.operator, "whether something needs attention cannot be told");
+                Vec::new()
+            })
+        })
     }
 }
 

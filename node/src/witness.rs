@@ -7,13 +7,14 @@
 //!
 //! What the gateway orders here it owes a checkpoint for: [`silent`].
 
+mod forgot;
 mod silent;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
-use concordat_audit::witness::{Cosigned, Keys, Misconduct, Owed, Told, Witness, distrusted};
+use concordat_audit::witness::{Cosigned, Given, Keys, Misconduct, Owed, Told, Witness, distrusted};
 use concordat_operate::metrics::{Level, Metrics};
 use concordat_policy::Name;
 
@@ -35,6 +36,8 @@ pub(crate) const ACKNOWLEDGE: &str = "the gateway's operator must say why; where
 pub(crate) struct Witnessing {
     pub(crate) witness: Witness,
     pub(crate) keys: Keys,
+    /// What the gateway's witness gave.
+    pub(crate) given: Given,
     pub(crate) told: Told,
     /// The checkpoints that the gateway owes for what it ordered.
     owed: Owed,
@@ -57,8 +60,8 @@ impl Witnessing {
         let refused =
             metrics.level("witness_refused", "Whether the last checkpoint of a log was refused: fork, rollback, unproven, other_key");
         let before = distrusted(&folder)?.into_iter().find(|(log, _)| log == GATEWAY_LOG).map(|(_, happened)| happened);
-        let (keys, owed) = (Keys::at(&folder), Owed::open(&folder)?);
-        let witnessing = Self { witness, keys, told: Told::default(), owed, distrusted: RwLock::default(), refused };
+        let (keys, given, owed) = (Keys::at(&folder), Given::at(&folder), Owed::open(&folder)?);
+        let witnessing = Self { witness, keys, given, told: Told::default(), owed, distrusted: RwLock::default(), refused };
         witnessing.alarm(before);
         Ok(witnessing)
     }

@@ -54,7 +54,11 @@ pub(super) async fn watch(gateway: Arc<Gateway>) {
     let what = "For how long a department's access log has not been shown as far as its node's receipts go";
     let (level, owed) = (gateway.observed.metrics.level("witness_behind_seconds", what), Arc::clone(&gateway.witnesses.owed));
     let logs: Vec<String> = gateway.fetcher.nodes.departments().map(log_of).collect();
+    let forgot = "Whether a witness of this log forgot what it had cosigned, and nobody has acknowledged it";
+    let (forgot, witnesses) = (gateway.observed.metrics.level("witness_forgot", forgot), Arc::downgrade(&gateway));
     gateway.observed.metrics.before_reading(move || {
+        let given = witnesses.upgrade().and_then(|gateway| gateway.witnesses.given.all().ok()).unwrap_or_default();
+        given.iter().for_each(|(name, newest)| forgot.set(&[("witness", name)], i64::from(newest.forgot.is_some())));
         for log in &logs {
             let seconds = owed.overdue(log, Moment::now()).as_secs();
             level.set(&[("log", log)], i64::try_from(seconds).unwrap_or(i64::MAX));

@@ -78,7 +78,9 @@ pub(super) async fn follow(
     mut rounds: watch::Receiver<Option<Published>>,
     given: mpsc::Sender<Given>,
 ) {
-    let mut node = Followed { department, known: 0, handed: None };
+    let name = witness_of(&department);
+    let known = gateway.aside(move |gateway| gateway.witnesses.gave_at(&name)).await.unwrap_or_default();
+    let mut node = Followed { department, known, handed: None };
     let (mut cosigned, mut pause, mut look) = (None, AGAIN.0, LOOK);
     while next(&mut rounds, look).await {
         // What the node writes while it answers is under its next checkpoint: it is looked at until it rests.
@@ -174,7 +176,10 @@ impl Followed {
                     return Ok(Some(line));
                 }
                 Some(Outcome::KnownSize(later)) if later > round.size => return Ok(None),
-                Some(Outcome::KnownSize(known)) => self.known = known,
+                Some(Outcome::KnownSize(known)) => {
+                    gateway.stands_at(&Who::Department(self.department.clone()), round, known).await?;
+                    self.known = known;
+                }
                 None => break,
             }
         }

@@ -69,7 +69,9 @@ pub(super) async fn follow(
     mut rounds: watch::Receiver<Option<Published>>,
     given: mpsc::Sender<Given>,
 ) {
-    let (mut known, mut cosigned, mut pause) = (0, None, AGAIN.0);
+    let name = outside.key.name().to_owned();
+    let known = gateway.aside(move |gateway| gateway.witnesses.gave_at(&name)).await.unwrap_or_default();
+    let (mut known, mut cosigned, mut pause) = (known, None, AGAIN.0);
     while next(&mut rounds, LOOK).await {
         let Some(round) = rounds.borrow_and_update().clone().filter(|round| cosigned != Some(round.size)) else { continue };
         match outside.cosign(&gateway, &mut known, &round).await {
@@ -116,7 +118,10 @@ impl Outside {
                             size,
                         ));
                     }
-                    Ok(size) if size != old_size => *known = size,
+                    Ok(size) if size != old_size => {
+                        gateway.stands_at(&Who::Outside(self.key.name().to_owned()), round, size).await?;
+                        *known = size;
+                    }
                     _ => {
                         return Err(self.refusal(
                             Code::NodeRefused,

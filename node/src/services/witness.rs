@@ -106,13 +106,18 @@ impl Node {
         let own = blocking(move || {
             let text = node.log.checkpoint();
             let note = Note::parse(text.as_bytes()).map_err(Refusal::internal)?;
-            let size = Checkpoint::parse(note.text()).map_err(Refusal::internal)?.size;
-            let known = request.known_size;
+            let latest = Checkpoint::parse(note.text()).map_err(Refusal::internal)?;
+            let (size, known) = (latest.size, request.known_size);
+            let forgot = node.witness.stands_at(&node.log, &latest, known)?;
             let proof = if known <= size { node.log.consistency(known, size).map_err(Refusal::internal)? } else { Vec::new() };
             let proof = proof.iter().map(|hash| hash.to_vec()).collect();
-            Ok(v1::OwnResponse { checkpoint: text.as_bytes().to_vec(), proof, log_key: node.log.verifier_key() })
+            Ok((v1::OwnResponse { checkpoint: text.as_bytes().to_vec(), proof, log_key: node.log.verifier_key() }, forgot))
         });
-        own.await.map_err(Unwitnessed::from)
+        let (own, forgot) = own.await.map_err(Unwitnessed::from)?;
+        if let Some(entry) = forgot {
+            self.log(entry).await?;
+        }
+        Ok(own)
     }
 
     async fn keep_cosignature(
@@ -140,6 +145,8 @@ impl Node {
                 LogError::Asked(_) => invalid("the checkpoint is not one that this node's log has published".into()),
                 _ => node.unwritable(e),
             })?;
+            let size = Checkpoint::parse(note.text()).map_err(|e| invalid(e.to_string()))?.size;
+            node.witness.given.note(&checkpoint, size, &[(GATEWAY_WITNESS.to_owned(), line)]).map_err(Refusal::internal)?;
             Ok(first.then_some(key))
         });
         let first = seen.await.map_err(|refusal| refusal.department(&self.department))?;

@@ -19,7 +19,7 @@ use concordat_audit::{Entry, Unlogged};
 use concordat_operate::readiness::Reason;
 use concordat_policy::{Agreement, Code, Refusal, witnessed};
 
-use super::{ACKNOWLEDGE, GATEWAY_LOG, Witnessing};
+use super::{ACKNOWLEDGE, GATEWAY_LOG, GATEWAY_WITNESS, Witnessing};
 use crate::node::Node;
 use crate::release::blocking;
 
@@ -53,14 +53,14 @@ impl Witnessing {
             .map_err(|e| Refusal::internal(format!("what the gateway owes of its log cannot be kept: {e}")))
     }
 
-    /// What is wrong with the gateway's log.
+    /// What is wrong with the gateway's log, or with its witness. Blocks.
     pub(crate) fn alarms(&self) -> Vec<Reason> {
         let went_back = self.distrusted().and_then(wrong).map(|happened| Reason {
             what: "witness",
             cause: format!("the gateway's access log {happened}, so nothing is released to it"),
             remedy: ACKNOWLEDGE.into(),
         });
-        went_back.into_iter().chain(self.silent()).collect()
+        went_back.into_iter().chain(self.silent()).chain(self.forgot()).collect()
     }
 
     fn silent(&self) -> Option<Reason> {
@@ -94,9 +94,12 @@ fn wrong(happened: Misconduct) -> Option<&'static str> {
 pub(crate) fn watch(node: &Arc<Node>) {
     let what = "For how long the gateway has owed a checkpoint of its access log that covers what it ordered here";
     let (witness, level) = (Arc::clone(&node.witness), node.metrics.level("witness_silent_seconds", what));
+    let forgot =
+        node.metrics.level("witness_forgot", "Whether a witness of this log forgot what it had cosigned, and nobody has acknowledged it");
     node.metrics.before_reading(move || {
         let seconds = witness.owed.overdue(GATEWAY_LOG, Moment::now()).as_secs();
         level.set(&[("log", GATEWAY_LOG)], i64::try_from(seconds).unwrap_or(i64::MAX));
+        forgot.set(&[("witness", GATEWAY_WITNESS)], i64::from(witness.forgot().is_some()));
     });
     let node = Arc::downgrade(node);
     tokio::spawn(async move {

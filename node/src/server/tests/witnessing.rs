@@ -139,4 +139,11 @@ async fn the_nodes_own_log_is_shown_with_its_proof_and_keeps_what_the_gateway_co
         assert_eq!(super::code(&client.cosigned(request).await.unwrap_err()), Some(code));
     }
     assert_eq!(running.events("witness.seen").len(), 1);
+    // Whoever gave that cosignature knows less now: it forgot, and that is told once.
+    for known_size in [after.size, before.size, 0] {
+        client.own(v1::OwnRequest { known_size }).await.unwrap();
+        let forgot = running.events("witness.forgot");
+        assert_eq!(forgot.len(), usize::from(known_size < after.size), "{known_size}");
+        assert!(forgot.iter().all(|entry| entry["known_size"] == after.size && entry["size"] == before.size), "{forgot:?}");
+    }
 }
