@@ -34,6 +34,7 @@ use std::sync::Arc;
 use crate::checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
 use crate::note::{Algorithm, Note, NoteError, Signature, Signer, VerifierKey};
 use crate::proof::{ProofError, verify_consistency};
+use crate::quorum::SKEW;
 use state::Known;
 
 pub use clock::{Clock, Moment};
@@ -44,6 +45,10 @@ pub use owed::{Debt, Owed};
 pub use refused::{Alarm, Misconduct, Reason, Refused};
 pub use request::{AddCheckpoint, RequestError};
 pub use told::Told;
+
+/// How old a cosignature may be that a witness was just asked for, in seconds, beside the difference of clocks. A witness makes it when it
+/// is asked; one that says another time does not know the time, or says when the log was seen other than it was.
+pub const AGE: u64 = 60;
 
 /// The most files of evidence of forks, and of rollbacks; beyond that, alarms only.
 const MOST: (usize, usize) = (1000, 100);
@@ -282,7 +287,8 @@ fn own(sent: &SignedCheckpoint, log: &VerifierKey) -> Result<SignedCheckpoint, N
     SignedCheckpoint::open(note.to_string().as_bytes(), log).map_err(|_| NoteError::Signature(log.name().to_owned()))
 }
 
-/// The line of `key` on a checkpoint, among lines that came from elsewhere: verified, not of the future, and nothing beside it.
+/// The line of `key` on a checkpoint, among lines that came from elsewhere just now: verified, of a time that can be (not later than `now`,
+/// nor earlier by more than [`AGE`], as far as clocks agree), and nothing beside it.
 ///
 /// # Errors
 /// What is wrong, in words.
@@ -301,8 +307,14 @@ pub fn verified(checkpoint: &str, lines: &str, key: &VerifierKey, now: u64) -> R
         }
         let told = line.to_string();
         return match Note::new(note.text(), line).signed_by(key).map_err(|e| e.to_string())? {
-            Some(signed) if signed.time <= now.saturating_add(crate::quorum::SKEW) => Ok(told),
-            _ => Err(format!("the cosignature of '{}' lies in the future", key.name())),
+            Some(signed) if signed.time > now.saturating_add(SKEW) => {
+                Err(format!("the cosignature of '{}' lies in the future by {} s", key.name(), signed.time.saturating_sub(now)))
+            }
+            Some(signed) if signed.time.saturating_add(SKEW + AGE) < now => {
+                Err(format!("the cosignature of '{}' lies in the past by {} s", key.name(), now.saturating_sub(signed.time)))
+            }
+            Some(_) => Ok(told),
+            None => Err(format!("there is no cosignature of '{}'", key.name())),
         };
     }
     Err(format!("there is no cosignature of '{}'", key.name()))

@@ -84,6 +84,26 @@ fn what_continues_is_cosigned_and_remembered_across_restarts() {
     assert_eq!(note.signed_by(witness.key()).unwrap().unwrap().time, 1100, "the clock went back");
 }
 
+#[test]
+fn a_cosignature_counts_only_when_it_says_about_now() {
+    let (world, witness) = World::new();
+    let (request, said) = (world.request(0, 40), 1_000_000);
+    let line = world.add(&witness, &request, said).unwrap().cosignature.to_string();
+    for (now, wrong) in [
+        (said - SKEW - 1, Some("in the future by 31 s")),
+        (said - SKEW, None),
+        (said, None),
+        (said + SKEW + AGE, None),
+        (said + SKEW + AGE + 1, Some("in the past by 91 s")),
+        (u64::MAX, Some("in the past")),
+        (0, Some("in the future")),
+    ] {
+        let found = verified(&request.checkpoint, &line, witness.key(), now);
+        assert_eq!(found.is_ok(), wrong.is_none(), "{now}");
+        assert!(wrong.is_none_or(|wrong| found.as_ref().is_err_and(|found| found.contains(wrong))), "{now}: {found:?}");
+    }
+}
+
 /// Killed after it was durable and before it answered: whoever asks again, from the size that the witness then states, is cosigned.
 #[test]
 fn an_answer_that_was_lost_is_given_again() {

@@ -171,7 +171,9 @@ impl Followed {
             match answer.outcome {
                 Some(Outcome::Cosignature(line)) => {
                     let line = verified(&round.text, &line, &key, now());
-                    let line = line.map_err(|cause| faulty(&self.department, "gives a cosignature that is not its witness's", cause))?;
+                    let line = line.map_err(|cause| {
+                        faulty(&self.department, "gives a cosignature that does not count: it is not its witness's, or not of now", cause)
+                    })?;
                     self.known = round.size;
                     return Ok(Some(line));
                 }

@@ -106,7 +106,9 @@ impl Outside {
             match status {
                 StatusCode::OK => {
                     let line = verified(&round.text, &answer, &self.key, now());
-                    let line = line.map_err(|cause| self.refusal(Code::NodeFaulty, "gives a cosignature that is not its own", cause))?;
+                    let line = line.map_err(|cause| {
+                        self.refusal(Code::NodeFaulty, "gives a cosignature that does not count: it is not its own, or not of now", cause)
+                    })?;
                     *known = round.size;
                     return Ok(line);
                 }
