@@ -59,6 +59,23 @@ pub enum Reason {
     Unavailable(#[source] Arc<io::Error>),
 }
 
+impl Reason {
+    /// The reason without a word of whoever asked: what a log may keep.
+    #[must_use]
+    pub fn plain(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "it is not a checkpoint",
+            Self::OtherLog { .. } => "it is of another log than is witnessed here",
+            Self::OtherKey { .. } => "the log has another key than before: a person must acknowledge it first",
+            Self::Unsigned(_) => "the log's key did not sign the checkpoint",
+            Self::OldSize { .. } => "the old size is larger than the checkpoint's",
+            Self::Conflict { .. } => "another checkpoint than it builds on was cosigned last",
+            Self::Proof { .. } => "it is not shown to continue the checkpoint that was cosigned",
+            Self::Unavailable(_) => "this witness cannot use its state, and cosigns nothing until it can",
+        }
+    }
+}
+
 /// What must not happen to a log, whoever did it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

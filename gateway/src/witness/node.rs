@@ -35,6 +35,11 @@ pub(super) fn distrusted(department: &Name, happened: Misconduct) -> Refusal {
     faulty(department, &what, "before this gateway started").advice(acknowledge(department))
 }
 
+/// A node's refusal without the sentence that it wrote: the access log keeps no peer's text. The operator is told the sentence.
+fn in_our_words(department: &Name, own: Code, refusal: Refusal) -> Refusal {
+    Refusal { message: format!("department '{department}' refuses the call ({})", own.as_str()), ..refusal }
+}
+
 /// What this process knows of the node.
 struct Followed {
     department: Name,
@@ -144,9 +149,13 @@ impl Followed {
             Err(_) => Err(timeout(&self.department).into()),
             Ok(Err(status)) if status.code() == tonic::Code::Unimplemented => Err(Trouble::NotOffered),
             Ok(Err(status)) => {
-                let stranger = from_status(&status).is_some_and(|own| own.code == Code::Unauthenticated);
+                let own = from_status(&status).map(|own| own.code);
                 let refusal = failed(&self.department, &status);
-                Err(if stranger { Trouble::Stranger(refusal) } else { Trouble::Refused(refusal) })
+                let refusal = match own {
+                    Some(own) => in_our_words(&self.department, own, refusal),
+                    None => refusal,
+                };
+                Err(if own == Some(Code::Unauthenticated) { Trouble::Stranger(refusal) } else { Trouble::Refused(refusal) })
             }
             Ok(Ok(answer)) => Ok(answer.into_inner()),
         }
@@ -285,5 +294,22 @@ impl Followed {
             .field("evidence_kept", alarm.evidence.is_some());
         gateway.tell(&alarm.origin, kind, &refusal, entry).await;
         Trouble::Told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use concordat_proto::status::to_status;
+
+    use super::*;
+
+    #[test]
+    fn the_log_keeps_no_sentence_of_a_nodes_and_the_operator_reads_it() {
+        let department = Name::parse("dfe").unwrap();
+        let said = Refusal::new(Code::Denied, "AB123456C \u{1b}[31m=cmd()").department("dfe");
+        let refusal = in_our_words(&department, Code::Denied, failed(&department, &to_status(&said, None)));
+        assert_eq!(refusal.message, "department 'dfe' refuses the call (denied)");
+        assert!(refusal.operator.is_some_and(|operator| operator.contains("AB123456C")));
+        assert_eq!((refusal.code, refusal.department.as_deref()), (Code::NodeRefused, Some("dfe")));
     }
 }

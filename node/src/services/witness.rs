@@ -89,7 +89,8 @@ impl Node {
             Some((Misconduct::Rollback, (known, sent))) => {
                 format!("a checkpoint of {sent} entries came after one of {known} that was cosigned here: the log was rolled back")
             }
-            _ => reason.to_string(),
+            // Names and keys of whoever asks are no matter of this department's log.
+            _ => reason.plain().to_owned(),
         };
         let refusal = Refusal::new(code, format!("this department does not cosign the gateway's access log: {cause}"));
         let refusal = refusal.department(&self.department).operator(format!("{reason} {operator}"));
