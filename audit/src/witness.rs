@@ -15,7 +15,11 @@
 //!
 //! It has no clock and no network: the time is an argument, and endpoints bring the requests.
 
+mod clock;
+mod given;
 mod keys;
+mod overdue;
+mod owed;
 mod refused;
 mod request;
 mod state;
@@ -30,12 +34,21 @@ use std::sync::Arc;
 use crate::checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
 use crate::note::{Algorithm, Note, NoteError, Signature, Signer, VerifierKey};
 use crate::proof::{ProofError, verify_consistency};
+use crate::quorum::SKEW;
 use state::Known;
 
+pub use clock::{Clock, Moment};
+pub use given::{Given, Newest};
 pub use keys::{KeyError, Keys};
+pub use overdue::{OVERDUE, Overdue, Turned};
+pub use owed::{Debt, Owed};
 pub use refused::{Alarm, Misconduct, Reason, Refused};
 pub use request::{AddCheckpoint, RequestError};
 pub use told::Told;
+
+/// How old a cosignature may be that a witness was just asked for, in seconds, beside the difference of clocks. A witness makes it when it
+/// is asked; one that says another time does not know the time, or says when the log was seen other than it was.
+pub const AGE: u64 = 60;
 
 /// The most files of evidence of forks, and of rollbacks; beyond that, alarms only.
 const MOST: (usize, usize) = (1000, 100);
@@ -123,19 +136,24 @@ impl Witness {
             CheckpointError::Note(NoteError::Form(_)) | CheckpointError::Form(_) => Reason::Malformed(e),
             _ => Reason::Unsigned(e),
         })?;
-        if let Some(log) = log.filter(|log| log.key != *key) {
-            let sizes = (log.latest.checkpoint().size, sent.checkpoint().size);
-            let alarm = Alarm { origin: origin.to_owned(), misconduct: Misconduct::OtherKey, sizes, evidence: None };
-            return Err(Refused { reason: Reason::OtherKey { known: log.key.to_string() }, alarm: Some(Box::new(alarm)) });
+        if let Err(refused) = self.judge(log, key, &sent, request) {
+            let happened = refused.alarm.as_ref().map(|alarm| alarm.misconduct);
+            // Over a restart, too. Where it cannot be kept, it is refused all the same.
+            if let (Some(happened), Some(of)) = (happened, at.and_then(|at| all.get_mut(at)))
+                && of.refused != Some(happened.after(of.refused))
+            {
+                of.refused = Some(happened.after(of.refused));
+                let _ = state::write(&self.folder, &all);
+            }
+            return Err(refused);
         }
-        self.judge(log, &sent, request)?;
         // A clock that goes back does not make a later statement the earlier one.
         let time = now.max(log.map_or(0, |log| log.time));
         let cosignature = self.signer.sign(sent.note().text(), time);
         // Only the log's own lines: a witness keeps no more than it judged.
         let latest = own(&sent, key).map_err(|e| Reason::Unsigned(e.into()))?;
         let earlier = log.map_or_else(Vec::new, |log| log.earlier(&latest));
-        let (next, first) = (Known { key: key.clone(), latest, earlier, time }, log.is_none());
+        let (next, first) = (Known { key: key.clone(), latest, earlier, time, refused: None }, log.is_none());
         match at.and_then(|at| all.get_mut(at)) {
             Some(of) => *of = next,
             None => all.push(next),
@@ -145,7 +163,12 @@ impl Witness {
     }
 
     /// Whether `sent` continues what is known.
-    fn judge(&self, log: Option<&Known>, sent: &SignedCheckpoint, request: &AddCheckpoint) -> Result<(), Refused> {
+    fn judge(&self, log: Option<&Known>, key: &VerifierKey, sent: &SignedCheckpoint, request: &AddCheckpoint) -> Result<(), Refused> {
+        if let Some(log) = log.filter(|log| log.key != *key) {
+            let sizes = (log.latest.checkpoint().size, sent.checkpoint().size);
+            let alarm = Alarm { origin: key.name().to_owned(), misconduct: Misconduct::OtherKey, sizes, evidence: None };
+            return Err(Refused { reason: Reason::OtherKey { known: log.key.to_string() }, alarm: Some(Box::new(alarm)) });
+        }
         let (old, new) = (request.old_size, sent.checkpoint());
         if old > new.size {
             return Err(Reason::OldSize { old, size: new.size }.into());
@@ -231,6 +254,15 @@ pub fn known(folder: &Path, origin: &str) -> io::Result<Option<(VerifierKey, Che
     Ok(found.map(|of| (of.key, of.latest.checkpoint().clone())))
 }
 
+/// The logs of which the witness in `folder` has refused what it was shown since it cosigned them last, and what had happened first: a log
+/// that went back, was forked or has another key is not trusted until it continues what was cosigned, or is forgotten. Blocks.
+///
+/// # Errors
+/// When the state cannot be read or is damaged.
+pub fn distrusted(folder: &Path) -> io::Result<Vec<(String, Misconduct)>> {
+    Ok(state::read(folder)?.into_iter().filter_map(|of| Some((of.key.name().to_owned(), of.refused?))).collect())
+}
+
 /// Has the witness in `folder` forget a log, so that the next checkpoint of whatever key begins anew: for a person who knows why the log
 /// went back. What was known is kept in a file, `forgotten-…`. A running witness honours it at once. Blocks.
 ///
@@ -255,7 +287,8 @@ fn own(sent: &SignedCheckpoint, log: &VerifierKey) -> Result<SignedCheckpoint, N
     SignedCheckpoint::open(note.to_string().as_bytes(), log).map_err(|_| NoteError::Signature(log.name().to_owned()))
 }
 
-/// The line of `key` on a checkpoint, among lines that came from elsewhere: verified, not of the future, and nothing beside it.
+/// The line of `key` on a checkpoint, among lines that came from elsewhere just now: verified, of a time that can be (not later than `now`,
+/// nor earlier by more than [`AGE`], as far as clocks agree), and nothing beside it.
 ///
 /// # Errors
 /// What is wrong, in words.
@@ -274,8 +307,14 @@ pub fn verified(checkpoint: &str, lines: &str, key: &VerifierKey, now: u64) -> R
         }
         let told = line.to_string();
         return match Note::new(note.text(), line).signed_by(key).map_err(|e| e.to_string())? {
-            Some(signed) if signed.time <= now.saturating_add(crate::quorum::SKEW) => Ok(told),
-            _ => Err(format!("the cosignature of '{}' lies in the future", key.name())),
+            Some(signed) if signed.time > now.saturating_add(SKEW) => {
+                Err(format!("the cosignature of '{}' lies in the future by {} s", key.name(), signed.time.saturating_sub(now)))
+            }
+            Some(signed) if signed.time.saturating_add(SKEW + AGE) < now => {
+                Err(format!("the cosignature of '{}' lies in the past by {} s", key.name(), now.saturating_sub(signed.time)))
+            }
+            Some(_) => Ok(told),
+            None => Err(format!("there is no cosignature of '{}'", key.name())),
         };
     }
     Err(format!("there is no cosignature of '{}'", key.name()))

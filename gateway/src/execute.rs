@@ -82,6 +82,7 @@ pub(crate) async fn execute(
     let awaited = Awaited::default();
     let errand = Errand {
         query_id: &opened.query_id,
+        opened_by: opened.entry(),
         caller: &opened.caller,
         started: Instant::now(),
         awaited: &awaited,

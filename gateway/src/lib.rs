@@ -131,11 +131,13 @@ impl Gateway {
                 witness::folder(&config.state).display()
             )
         })?;
+        witnesses.distrust_again(&nodes).map_err(|e| miette!("{}: {e}", witness::folder(&config.state).display()))?;
         let most_rows = config.limits.release_rows;
         let fetcher = Fetcher {
             nodes,
             relay: Relay::default(),
             lists: Lists::new(config.limits.reach_mib << 20),
+            owed: Arc::clone(&witnesses.owed),
             order_key: config.order_key,
             most_rows,
             most_reached: config.limits.reach_subjects,

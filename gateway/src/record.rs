@@ -269,6 +269,11 @@ impl Opened {
         self.closing.known().views = views;
     }
 
+    /// The number of the entry.
+    pub(crate) fn entry(&self) -> u64 {
+        self.closing.entry
+    }
+
     /// Closes the entry of an answer.
     ///
     /// # Errors

@@ -210,7 +210,17 @@ impl Subject for Readiness {
     }
 
     fn alarms(&self) -> BoxFuture<'_, Vec<Reason>> {
-        Box::pin(std::future::ready(self.0.witnessed.missing().into_iter().collect()))
+        let gateway = Arc::clone(&self.0);
+        let asked = tokio::task::spawn_blocking(move || {
+            let (missing, witnesses) = (gateway.witnessed.missing(), &gateway.witnesses);
+            missing.into_iter().chain(witnesses.behind()).chain(witnesses.forgotten()).collect()
+        });
+        Box::pin(async {
+            asked.await.unwrap_or_else(|e| {
+                tracing::error!(cause = %e, "whether something needs attention cannot be told");
+                Vec::new()
+            })
+        })
     }
 
     fn departments(&self) -> BoxFuture<'_, Vec<Reachability>> {

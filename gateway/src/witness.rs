@@ -12,6 +12,8 @@
 //! - Cosigning puts nothing into the log: `witness.seen` stands there once, `witness.refused` once an hour. A log at rest causes no round.
 //! - A node's log that was forked or rolled back, or has another key, makes the node's data unusable until a person acknowledges it.
 
+mod behind;
+mod forgot;
 mod node;
 mod outside;
 mod tally;
@@ -24,13 +26,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use concordat_audit::Entry;
 use concordat_audit::checkpoint::Checkpoint;
 use concordat_audit::note::Note;
-use concordat_audit::witness::{Keys, Told, Witness};
+use concordat_audit::witness::{self, Keys, Owed, Told, Witness, distrusted};
 use concordat_operate::metrics::{Level, Metrics};
 use concordat_policy::{Code, Name, Refusal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::Gateway;
+use crate::fetch::Nodes;
 use tally::{Tally, Who};
 
 pub(crate) use outside::{Outside, WitnessFile};
@@ -56,6 +59,10 @@ pub(crate) struct Witnesses {
     witness: Witness,
     keys: Keys,
     outside: Vec<Outside>,
+    /// The checkpoints that nodes owe for the receipts that they signed.
+    pub(crate) owed: Arc<Owed>,
+    /// What witnesses of this gateway's log gave.
+    given: witness::Given,
     told: Told,
     refused: Level,
 }
@@ -87,7 +94,24 @@ impl Witnesses {
         let witness = Witness::open(&folder, "concordat/gateway/witness")?;
         let what = "Whether a witness refuses this gateway's log (log=\"own\"), or this gateway that of a department (log=\"theirs\")";
         let refused = metrics.level("witness_refused", what);
-        Ok(Self { keys: Keys::at(&folder), folder, witness, outside, told: Told::default(), refused })
+        let (keys, given, owed) = (Keys::at(&folder), witness::Given::at(&folder), Arc::new(Owed::open(&folder)?));
+        Ok(Self { keys, given, owed, folder, witness, outside, told: Told::default(), refused })
+    }
+
+    /// Distrusts whom this gateway distrusted before it started.
+    ///
+    /// # Errors
+    /// When the witness's state cannot be read.
+    pub(crate) fn distrust_again(&self, nodes: &Nodes) -> std::io::Result<()> {
+        let distrusted = distrusted(&self.folder)?;
+        for department in nodes.departments() {
+            let log = log_of(department);
+            if let Some((_, happened)) = distrusted.iter().find(|(origin, _)| *origin == log) {
+                nodes.distrust(department, node::distrusted(department, *happened));
+                self.alarm(department.as_str(), "theirs", true);
+            }
+        }
+        Ok(())
     }
 
     /// What monitoring sees.
@@ -133,25 +157,30 @@ impl Gateway {
         for outside in &self.witnesses.outside {
             tasks.push(tokio::spawn(outside::follow(Arc::clone(self), outside.clone(), round.clone(), give.clone())));
         }
+        tasks.push(tokio::spawn(behind::watch(Arc::clone(self))));
         tasks.push(tokio::spawn(hold_rounds(Arc::clone(self), seen, rounds, given, witnesses)));
         tasks.into_iter().map(AbortOnDropHandle::new).collect()
     }
 
     /// Keeps verified lines of one checkpoint, and counts who has cosigned it.
-    async fn keep(&self, tally: &mut Tally, given: Vec<Given>) {
+    async fn keep(self: &Arc<Self>, tally: &mut Tally, given: Vec<Given>) {
         let Some(checkpoint) = given.first().map(|first| Arc::clone(&first.published.text)) else { return };
         let lines: String = given.iter().map(|one| one.line.as_str()).collect();
-        let (log, quorum) = (self.log.clone(), self.witnessed.quorum().clone());
+        let quorum = self.witnessed.quorum().clone();
         let outside: BTreeSet<String> = self.witnesses.outside.iter().map(|outside| outside.key.name().to_owned()).collect();
         let enough = move |by: &BTreeSet<&str>| {
             let departments = quorum.departments().filter(|department| by.contains(witness_of(department).as_str())).cloned().collect();
             quorum.is_met(&departments, by.iter().filter(|name| outside.contains(**name)).count())
         };
-        match tokio::task::spawn_blocking(move || log.add_cosignatures(&checkpoint, &lines, enough)).await {
-            Ok(Ok(())) => {}
+        let kept = self.aside(move |gateway| {
+            gateway.witnesses.gave(&given);
+            gateway.log.add_cosignatures(&checkpoint, &lines, enough).map(|()| given)
+        });
+        let given = match kept.await {
+            Ok(Ok(given)) => given,
             Ok(Err(e)) => return tracing::error!(cause = %e, source = ?std::error::Error::source(&e), "cosignatures cannot be kept"),
             Err(e) => return tracing::error!(cause = %e, "cosignatures cannot be kept"),
-        }
+        };
         for one in given {
             tally.note(one.by, one.published.size);
         }

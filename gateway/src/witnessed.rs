@@ -16,7 +16,6 @@
 //! Deliberately absent: cosignatures. Whoever verified them says so here.
 
 mod alarm;
-mod clock;
 mod quorum;
 
 use std::collections::BTreeSet;
@@ -27,11 +26,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, Utc};
 use concordat_audit::Log;
+use concordat_audit::witness::{Clock, Moment};
 use concordat_policy::{Agreement, Name, Refusal, witnessed};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use self::clock::{Clock, Moment};
 pub(crate) use self::quorum::Quorum;
 use crate::replace::replace;
 

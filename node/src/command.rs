@@ -88,7 +88,7 @@ pub enum Command {
     #[command(
         after_help = "Example:\n  concordat-node acknowledge-log --config node.toml\n\nShows what is known of the gateway's log and asks. Then the next checkpoint that comes is taken as the first, under whatever\nkey; what was known stays in state/witness, as evidence. A running node honours it at once."
     )]
-    AcknowledgeLog(AcknowledgeArgs),
+    AcknowledgeLog(acknowledge_log::AcknowledgeLogArgs),
     /// Put consent records into the ledger, and look at them. A running node honours them in the next release.
     #[command(subcommand)]
     Consent(ConsentCommand),

@@ -279,6 +279,7 @@ impl World {
             predicate: None,
             partitions: 4,
             basis: v1::Basis::Consent.into(),
+            log_entry: 0,
         }
     }
 

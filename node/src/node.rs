@@ -1,7 +1,7 @@
 //! The node: everything that was opened at start, and the one way an order is answered.
 //!
 //! ```text
-//! order ─▶ caller ─▶ verify ─▶ admit ─▶ consume ─▶ consent ─▶ key ─▶ scan ─▶ quota ─▶ log: release.intended ─▶ release
+//! order ─▶ caller ─▶ verify ─▶ log shown ─▶ admit ─▶ consume ─▶ consent ─▶ key ─▶ scan ─▶ quota ─▶ log: release.intended ─▶ release
 //! ```
 //! Whatever fails on the way is logged (`order.refused`) before it is answered. A log that cannot be written stops service. What
 //! the department has suspended is asked with its agreements, so in `verify`, and again for every ticket and receipt; its guard rails
@@ -237,6 +237,7 @@ impl Node {
     async fn release(&self, wire: &v1::ReleaseOrder, from: &Peer, now: DateTime<Utc>) -> Result<Arc<Release>, Refusal> {
         let certificate = self.callers.gateway(from.certificate.clone())?;
         let order = tracing::info_span!("verify").in_scope(|| self.verifier.verify(wire, &certificate, now))?;
+        self.witness.permits(&order.agreement).map_err(|refusal| refusal.department(&self.department))?;
         self.log_replaced().await?;
         self.endings.write().await.map_err(|e| self.unwritable(e))?;
         let admission = self.releases.admit(&order.id)?;
@@ -248,6 +249,7 @@ impl Node {
         let scan = self.releases.workers().run(open.instrument(tracing::info_span!("open"))).await??;
         let (quotas, agreement) = (Arc::clone(&self.quotas), order.agreement.clone());
         blocking(move || quotas.intend(&agreement, now.date_naive())).await?;
+        self.owed_for(order.opened_by).await?;
         let intent = self.intent(&order, from, standing, scan.freshness);
         let (quotas, agreement) = (Arc::clone(&self.quotas), order.agreement.clone());
         let charge = move |rows| quotas.charge(&agreement, rows, Utc::now().date_naive());
@@ -383,6 +385,7 @@ impl Node {
             .query(&order.query_id)
             .field("order", order.id.as_str())
             .field("address", from.address.map(|address| address.to_string()))
+            .field("opened_by", order.opened_by)
             .by(&order.caller_issuer, &order.caller, None)
             .field("organisation", order.organisation.as_str())
             .field("mission", order.domain.mission.as_str())

@@ -78,6 +78,8 @@ pub struct VerifiedOrder {
     pub coded: BTreeMap<String, Coded>,
     /// Into how many parts the release is split.
     pub partitions: u32,
+    /// The gateway's entry that opened the query, as it says; 0 where it does not.
+    pub opened_by: u64,
     /// The gateway's certificate.
     pub certificate: Fingerprint,
     /// The request's exact bytes, for the log's keyed digest.
@@ -146,6 +148,9 @@ impl Verifier {
         if !(2..=64).contains(&request.partitions) {
             return Err(self.invalid("a release has 2 to 64 partitions"));
         }
+        if i64::try_from(request.log_entry).is_err() {
+            return Err(self.invalid("no access log has the entry that is said to have opened the query"));
+        }
         let condition = dataset.row_condition();
         let read = condition.iter().chain(&predicate).flat_map(Predicate::columns);
         let predicate_types = read.filter_map(|column| Some((column.to_owned(), dataset.columns.get(column)?.kind))).collect();
@@ -170,6 +175,7 @@ impl Verifier {
             predicate_types,
             coded: dataset.coded(),
             partitions: request.partitions,
+            opened_by: request.log_entry,
             certificate: certificate.clone(),
             request: wire.request.clone(),
             guard_rails: None,

@@ -31,9 +31,11 @@ use tonic::transport::Server;
 use crate::config::{Config, Pins};
 use crate::flight::Flight;
 use crate::node::Node;
+use crate::release::blocking;
 use crate::services::Control;
 use crate::suspension::{self, Standing};
 use crate::take_notice;
+use crate::witness;
 
 /// The longest a call may take to begin its answer.
 const CALL: Duration = Duration::from_secs(120);
@@ -110,6 +112,7 @@ pub async fn serve(node: Arc<Node>, listen: Listen, stop: Stop) -> Result<(), Se
     watch_log(&node);
     watch_ledger(&node);
     take_notice::watch(&node);
+    witness::watch(&node);
     let ending = node.endings.stopping().clone();
     let bound = Bound::bind(address, tls, operations, &state, Arc::clone(&metrics)).await?.ending(ending);
     let mut reloads = Reloads::default();
@@ -246,6 +249,17 @@ impl Subject for Readiness {
                 reasons.push(Reason { what, cause: refusal.operator.unwrap_or(refusal.message), remedy });
             }
             reasons
+        })
+    }
+
+    fn alarms(&self) -> BoxFuture<'_, Vec<Reason>> {
+        let witness = Arc::clone(&self.0.witness);
+        Box::pin(async move {
+            let alarms = blocking(move || Ok(witness.alarms())).await;
+            alarms.unwrap_or_else(|refusal| {
+                tracing::error!(cause = refusal.operator, "whether something needs attention cannot be told");
+                Vec::new()
+            })
         })
     }
 }

@@ -4,15 +4,22 @@
 //! The gateway's keys are those that came first; others count once the department's administrator has accepted that the log begins anew
 //! (`concordat-node acknowledge-log`). The witness's private key lies in clear in a file of mode 0600, as the log's own does: it decrypts
 //! nothing, and another one is noticed.
+//!
+//! What the gateway orders here it owes a checkpoint for: [`silent`].
+
+mod forgot;
+mod silent;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
 
-use concordat_audit::witness::{Keys, Misconduct, Told, Witness};
+use concordat_audit::witness::{Cosigned, Given, Keys, Misconduct, Owed, Told, Witness, distrusted};
 use concordat_operate::metrics::{Level, Metrics};
 use concordat_policy::Name;
 
 use crate::private;
+pub(crate) use silent::watch;
 
 /// The log that is witnessed.
 pub(crate) const GATEWAY_LOG: &str = "concordat/gateway";
@@ -20,12 +27,22 @@ pub(crate) const GATEWAY_LOG: &str = "concordat/gateway";
 /// Who cosigns the node's own log.
 pub(crate) const GATEWAY_WITNESS: &str = "concordat/gateway/witness";
 
+/// What an administrator can do about a log that is refused.
+pub(crate) const ACKNOWLEDGE: &str = "the gateway's operator must say why; where its log was restored from a backup for good, this department's administrator accepts that \
+     with `concordat-node acknowledge-log --config node.toml`";
+
 /// The witness and what belongs to it.
 #[derive(Debug)]
 pub(crate) struct Witnessing {
     pub(crate) witness: Witness,
     pub(crate) keys: Keys,
+    /// What the gateway's witness gave.
+    pub(crate) given: Given,
     pub(crate) told: Told,
+    /// The checkpoints that the gateway owes for what it ordered.
+    owed: Owed,
+    /// What was refused of the gateway's log since it was cosigned last. Over restarts the witness's state remembers it.
+    distrusted: RwLock<Option<Misconduct>>,
     refused: Level,
 }
 
@@ -42,11 +59,31 @@ impl Witnessing {
         let witness = Witness::open(&folder, &format!("concordat/{department}/witness"))?;
         let refused =
             metrics.level("witness_refused", "Whether the last checkpoint of a log was refused: fork, rollback, unproven, other_key");
-        Ok(Self { witness, keys: Keys::at(&folder), told: Told::default(), refused })
+        let before = distrusted(&folder)?.into_iter().find(|(log, _)| log == GATEWAY_LOG).map(|(_, happened)| happened);
+        let (keys, given, owed) = (Keys::at(&folder), Given::at(&folder), Owed::open(&folder)?);
+        let witnessing = Self { witness, keys, given, told: Told::default(), owed, distrusted: RwLock::default(), refused };
+        witnessing.alarm(before);
+        Ok(witnessing)
     }
 
-    /// What monitoring sees of the gateway's log; `None` where all is well.
+    /// Notes that a checkpoint of the gateway's log was cosigned. Blocks.
+    pub(crate) fn cosigned(&self, cosigned: &Cosigned) {
+        if let Err(e) = self.owed.cosigned(GATEWAY_LOG, cosigned.checkpoint.size, cosigned.first) {
+            tracing::error!(cause = %e, "what the gateway still owes of its log cannot be kept in the folder of state");
+        }
+    }
+
+    /// What happened to the gateway's log since it was cosigned last.
+    fn distrusted(&self) -> Option<Misconduct> {
+        *self.distrusted.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is the matter with the gateway's log, for orders and for monitoring; `None` where all is well.
     pub(crate) fn alarm(&self, now: Option<Misconduct>) {
+        {
+            let mut distrusted = self.distrusted.write().unwrap_or_else(PoisonError::into_inner);
+            *distrusted = now.map(|happened| happened.after(*distrusted));
+        }
         for kind in [Misconduct::Fork, Misconduct::Rollback, Misconduct::Unproven, Misconduct::OtherKey] {
             self.refused.set(&[("log", GATEWAY_LOG), ("kind", kind.as_str())], i64::from(now == Some(kind)));
         }

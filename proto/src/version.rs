@@ -26,6 +26,8 @@ pub const DENOMINATORS: u32 = 2;
 pub const PURPOSES: u32 = 2;
 /// The first version in which an order can be given back.
 pub const GIVES_BACK: u32 = 2;
+/// The first version in which access logs are witnessed: a node's is held to the entries that its receipts name.
+pub const WITNESSED: u32 = 2;
 /// The first version in which a node tells whose choices reach other parties' data.
 pub const REACHES: u32 = 2;
 

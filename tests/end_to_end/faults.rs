@@ -1,5 +1,6 @@
 //! Nodes that are slow or gone, logs that cannot be written: a typed refusal, never a part of an answer.
 
+mod behind;
 mod departments;
 mod machines;
 mod matrix;

@@ -60,6 +60,7 @@ mod rereading;
 mod rows_out;
 mod sandbox;
 mod sign_in;
+mod silent;
 mod sources;
 mod statements;
 mod store;

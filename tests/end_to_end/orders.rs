@@ -26,7 +26,12 @@ pub struct Rogue {
 
 impl Rogue {
     pub async fn new() -> Self {
-        let sandbox = Sandbox::start(500).await;
+        Self::with(|_| {}).await
+    }
+
+    /// The same, after `files` has changed the files.
+    pub async fn with(files: impl FnOnce(&concordat::federation::Layout)) -> Self {
+        let sandbox = Sandbox::with(500, |_| {}, files).await;
         // Brings the linkage keys to the nodes.
         sandbox.query("SELECT count(*) FROM dfe.attainment a JOIN dwp.claims c ON a.subject = c.subject").await.unwrap();
         let key = SigningKey::from_pem(&std::fs::read_to_string(sandbox.layout.gateway().join("keys/order.key.pem")).unwrap()).unwrap();
@@ -58,6 +63,7 @@ impl Rogue {
             predicate: None,
             partitions: 2,
             basis: v1::Basis::StatutoryHonouringObjections.into(),
+            log_entry: 1,
         }
     }
 

@@ -18,7 +18,7 @@ const DFE: &str = "SELECT count(*) AS n FROM dfe.attainment";
 const GONE: [&str; 3] = ["dbt", "dhsc", "dwp"];
 
 /// Has every copy of the agreement say for how long the log may go unwitnessed.
-fn at_most(layout: &Layout, time: &str) {
+pub fn at_most(layout: &Layout, time: &str) {
     let folders = PARTIES.iter().map(|department| layout.node(department)).chain([layout.estate()]);
     for copy in folders.map(|folder| folder.join("agreements/opportunity.toml")) {
         let text = std::fs::read_to_string(&copy).unwrap();

@@ -200,6 +200,18 @@ async fn a_gateways_log_that_went_back_is_refused_by_every_department_until_it_i
     })
     .await;
     assert!(sandbox.diagnostics("gateway").contains("a log is not witnessed"));
+    // Nothing is released to it, and a node that starts anew remembers why.
+    for restarted in [false, true] {
+        if restarted {
+            sandbox.running.restart_node("dfe").await.unwrap();
+        }
+        let failure = crate::sandbox::refused(
+            sandbox.query(ATTAINMENT).await,
+            Code::NodeRefused,
+            "nothing is released to a gateway whose access log",
+        );
+        assert_eq!(failure.department.as_deref(), Some("dfe"));
+    }
 
     // One department accepts that it was a restore, beside its running node; it cosigns again, and the others do not.
     let config = sandbox.layout.node("dfe").join("node.toml");
@@ -215,6 +227,7 @@ async fn a_gateways_log_that_went_back_is_refused_by_every_department_until_it_i
     let accepted = acknowledge(&["--yes"]);
     assert!(accepted.exit == 0, "{}", accepted.stderr);
     until_cosigned(&sandbox, "gateway", &["dfe"]).await;
+    sandbox.query(ATTAINMENT).await.unwrap();
     assert_eq!(entries(&sandbox, "dfe", "witness.seen").iter().filter(|entry| entry["log"] == "concordat/gateway").count(), 2);
     assert!(!cosigned(&sandbox, "gateway").1.contains(&"concordat/dwp/witness".to_owned()));
 }
@@ -250,6 +263,9 @@ async fn a_department_whose_log_went_back_is_not_used_until_it_is_acknowledged()
     let failure = refused(sandbox.query(HEALTH).await, Code::NodeFaulty, "acknowledge-log --department dhsc");
     assert_eq!(failure.department.as_deref(), Some("dhsc"));
     sandbox.query(ATTAINMENT).await.unwrap();
+    // A gateway that starts anew remembers, before it has looked again.
+    sandbox.running.restart_gateway().await.unwrap();
+    refused(sandbox.query(HEALTH).await, Code::NodeFaulty, "acknowledge-log --department dhsc");
 
     let config = sandbox.layout.gateway().join("gateway.toml");
     let acknowledge = |arguments: &[&str]| -> Ran {
@@ -262,6 +278,60 @@ async fn a_department_whose_log_went_back_is_not_used_until_it_is_acknowledged()
     assert!(accepted.exit == 0, "{}", accepted.stderr);
     until("the log is taken as new", || of_dhsc("witness.seen").len() == 2).await;
     sandbox.query(HEALTH).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_witness_that_forgot_what_it_cosigned_is_told_of_by_whoever_has_its_cosignature() {
+    let mut sandbox = Sandbox::start(300).await;
+    let folder = tempfile::tempdir().unwrap();
+    sandbox.query(HEALTH).await.unwrap();
+    all_seen(&sandbox).await;
+    at_rest(&sandbox).await;
+    // A department's, restored from a backup; then the gateway's.
+    for (of, log_of, told_by) in [("dhsc", "gateway", "gateway"), ("gateway", "dhsc", "dhsc")] {
+        let (saved, own) = (folder.path().join(of), witness(&sandbox, of));
+        sandbox.running.kill(of);
+        copied(&own, &saved);
+        restart(&mut sandbox, of).await;
+        for _ in 0..2 {
+            sandbox.query(HEALTH).await.unwrap();
+        }
+        at_rest(&sandbox).await;
+        until_cosigned(&sandbox, "dhsc", &["gateway"]).await;
+        sandbox.running.kill(of);
+        restore(&saved, &own);
+        assert!(entries(&sandbox, told_by, "witness.forgot").is_empty(), "{of}");
+        restart(&mut sandbox, of).await;
+        sandbox.query(HEALTH).await.unwrap();
+        until(&format!("{told_by} tells of it"), || !entries(&sandbox, told_by, "witness.forgot").is_empty()).await;
+        let entry = entries(&sandbox, told_by, "witness.forgot").remove(0);
+        assert_eq!(entry["witness"], format!("concordat/{of}/witness"), "{entry}");
+        assert!(entry["known_size"].as_u64() > entry["size"].as_u64(), "{entry}");
+        // It has caught up since, is cosigned by, and is told of until somebody has looked at it.
+        at_rest(&sandbox).await;
+        until_cosigned(&sandbox, log_of, &[of]).await;
+        let (program, file) =
+            if told_by == "gateway" { ("gateway", sandbox.layout.gateway()) } else { ("node", sandbox.layout.node(told_by)) };
+        let config = file.join(format!("{program}.toml"));
+        let acknowledge = |arguments: &[&str]| -> Ran {
+            let department: &[&str] = if program == "gateway" { &["--department", "dhsc"] } else { &[] };
+            let all = [program, "acknowledge-log", "--witness", "--config", config.to_str().unwrap()];
+            command(all.iter().chain(department).chain(arguments)).output().unwrap().into()
+        };
+        let asked = acknowledge(&[]);
+        assert!(asked.exit != 0 && asked.stderr.contains("--yes") && asked.stderr.contains("stood at"), "{}", asked.stderr);
+        assert_eq!(acknowledge(&["--yes"]).exit, 0);
+        let nothing = acknowledge(&["--yes"]);
+        assert!(nothing.exit != 0 && nothing.stderr.contains("forgotten nothing"), "{}", nothing.stderr);
+        assert_eq!(entries(&sandbox, told_by, "witness.forgot").len(), 1, "once");
+    }
+}
+
+async fn restart(sandbox: &mut Sandbox, of: &str) {
+    match of {
+        "gateway" => sandbox.running.restart_gateway().await.unwrap(),
+        department => sandbox.running.restart_node(department).await.unwrap(),
+    }
 }
 
 /// A witness of nobody's, as c2sp.org/tlog-witness specifies it.
@@ -320,4 +390,6 @@ async fn outside_witnesses_cosign_over_http() {
     stranger.lock().unwrap().known = None;
     sandbox.query(ATTAINMENT).await.unwrap();
     until_cosigned(&sandbox, "gateway", &["witness.example/w"]).await;
+    let forgot = entries(&sandbox, "gateway", "witness.forgot");
+    assert!(forgot.len() == 1 && forgot[0]["witness"] == "witness.example/w" && forgot[0]["size"] == 0, "{forgot:?}");
 }

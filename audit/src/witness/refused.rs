@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::checkpoint::CheckpointError;
 use crate::proof::ProofError;
 
@@ -57,8 +59,26 @@ pub enum Reason {
     Unavailable(#[source] Arc<io::Error>),
 }
 
+impl Reason {
+    /// The reason without a word of whoever asked: what a log may keep.
+    #[must_use]
+    pub fn plain(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "it is not a checkpoint",
+            Self::OtherLog { .. } => "it is of another log than is witnessed here",
+            Self::OtherKey { .. } => "the log has another key than before: a person must acknowledge it first",
+            Self::Unsigned(_) => "the log's key did not sign the checkpoint",
+            Self::OldSize { .. } => "the old size is larger than the checkpoint's",
+            Self::Conflict { .. } => "another checkpoint than it builds on was cosigned last",
+            Self::Proof { .. } => "it is not shown to continue the checkpoint that was cosigned",
+            Self::Unavailable(_) => "this witness cannot use its state, and cosigns nothing until it can",
+        }
+    }
+}
+
 /// What must not happen to a log, whoever did it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Misconduct {
     /// Two trees of one size, both signed: proof.
     Fork,
@@ -80,6 +100,12 @@ impl Misconduct {
             Self::Unproven => "unproven",
             Self::OtherKey => "other_key",
         }
+    }
+
+    /// What is remembered where this happens after `before`: what came first, unless that was only a proof that is lacking.
+    #[must_use]
+    pub fn after(self, before: Option<Self>) -> Self {
+        before.filter(|before| *before != Self::Unproven).unwrap_or(self)
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::refused::Misconduct;
 use crate::checkpoint::{Checkpoint, SignedCheckpoint};
 use crate::note::{Note, VerifierKey};
 
@@ -26,6 +27,8 @@ pub(super) struct Known {
     pub(super) earlier: Vec<String>,
     /// The time of the last cosignature.
     pub(super) time: u64,
+    /// What happened to the log since it was cosigned last.
+    pub(super) refused: Option<Misconduct>,
 }
 
 impl Known {
@@ -53,6 +56,8 @@ struct Stored {
     checkpoint: String,
     earlier: Vec<String>,
     time: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refused: Option<Misconduct>,
 }
 
 /// Waits until nobody else uses the folder.
@@ -82,7 +87,7 @@ pub(super) fn read(folder: &Path) -> io::Result<Vec<Known>> {
     let known = stored.into_iter().map(|stored| {
         let key = VerifierKey::parse(&stored.key).map_err(|e| damaged(&e.to_string()))?;
         let latest = SignedCheckpoint::open(stored.checkpoint.as_bytes(), &key).map_err(|e| damaged(&e.to_string()))?;
-        Ok(Known { latest, earlier: stored.earlier, time: stored.time, key })
+        Ok(Known { latest, earlier: stored.earlier, time: stored.time, refused: stored.refused, key })
     });
     known.collect()
 }
@@ -96,6 +101,7 @@ pub(super) fn write(folder: &Path, known: &[Known]) -> io::Result<()> {
             checkpoint: known.latest.note().to_string(),
             earlier: known.earlier.clone(),
             time: known.time,
+            refused: known.refused,
         })
         .collect();
     let body = serde_json::to_string(&stored)?;

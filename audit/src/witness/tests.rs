@@ -84,6 +84,26 @@ fn what_continues_is_cosigned_and_remembered_across_restarts() {
     assert_eq!(note.signed_by(witness.key()).unwrap().unwrap().time, 1100, "the clock went back");
 }
 
+#[test]
+fn a_cosignature_counts_only_when_it_says_about_now() {
+    let (world, witness) = World::new();
+    let (request, said) = (world.request(0, 40), 1_000_000);
+    let line = world.add(&witness, &request, said).unwrap().cosignature.to_string();
+    for (now, wrong) in [
+        (said - SKEW - 1, Some("in the future by 31 s")),
+        (said - SKEW, None),
+        (said, None),
+        (said + SKEW + AGE, None),
+        (said + SKEW + AGE + 1, Some("in the past by 91 s")),
+        (u64::MAX, Some("in the past")),
+        (0, Some("in the future")),
+    ] {
+        let found = verified(&request.checkpoint, &line, witness.key(), now);
+        assert_eq!(found.is_ok(), wrong.is_none(), "{now}");
+        assert!(wrong.is_none_or(|wrong| found.as_ref().is_err_and(|found| found.contains(wrong))), "{now}: {found:?}");
+    }
+}
+
 /// Killed after it was durable and before it answered: whoever asks again, from the size that the witness then states, is cosigned.
 #[test]
 fn an_answer_that_was_lost_is_given_again() {
@@ -151,6 +171,35 @@ fn what_does_not_continue_is_refused_with_the_specified_code() {
     world.add(&witness, &fork(40, 40), 2).unwrap_err();
     assert_eq!(world.evidence("fork-"), 2, "the same evidence is kept once");
     world.add(&witness, &world.request(40, 50), 3).unwrap();
+}
+
+#[test]
+fn a_log_that_was_refused_is_distrusted_over_restarts_until_it_continues_or_is_forgotten() {
+    let (world, witness) = World::new();
+    let distrusted = || distrusted(world.folder.path()).unwrap();
+    world.add(&witness, &world.request(0, 40), 1).unwrap();
+    // No misconduct: a replay, a wrong size, what is no checkpoint.
+    for request in [world.request(39, 50), world.request(40, 41), AddCheckpoint { checkpoint: "x".into(), ..world.request(40, 41) }] {
+        let _ = world.add(&witness, &request, 2);
+        assert_eq!(distrusted(), []);
+    }
+    world.add(&witness, &world.request(30, 30), 3).unwrap_err();
+    drop(witness);
+    let witness = world.open().unwrap();
+    assert_eq!(distrusted(), [(ORIGIN.to_owned(), Misconduct::Rollback)]);
+    let no_proof = AddCheckpoint { proof: Vec::new(), ..world.request(41, 60) };
+    world.add(&witness, &no_proof, 4).unwrap_err();
+    assert_eq!(distrusted(), [(ORIGIN.to_owned(), Misconduct::Rollback)], "what happened first stays");
+    world.add(&witness, &world.request(41, 60), 5).unwrap();
+    assert_eq!(distrusted(), [], "the newer copy was found: it continues");
+    let other = World { log: Signer::generate(ORIGIN, Algorithm::Ed25519).unwrap(), ..World::new().0 };
+    let no_proof = AddCheckpoint { proof: Vec::new(), ..world.request(60, 70) };
+    world.add(&witness, &no_proof, 6).unwrap_err();
+    assert_eq!(distrusted(), [(ORIGIN.to_owned(), Misconduct::Unproven)]);
+    witness.add_checkpoint(ORIGIN, other.log.key(), &other.request(0, 10), 6).unwrap_err();
+    assert_eq!(distrusted(), [(ORIGIN.to_owned(), Misconduct::OtherKey)]);
+    forget(world.folder.path(), ORIGIN).unwrap();
+    assert_eq!(distrusted(), []);
 }
 
 #[test]

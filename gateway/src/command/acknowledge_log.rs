@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use concordat_audit::witness::{Keys, forget, known};
+use concordat_audit::witness::{Given, Keys, forget, known};
 use concordat_policy::Name;
 use miette::{IntoDiagnostic as _, miette};
 
@@ -19,6 +19,9 @@ pub struct AcknowledgeLogArgs {
     /// The configuration.
     #[arg(long, default_value = "gateway.toml")]
     config: PathBuf,
+    /// Accept only that the department's witness forgot what it had cosigned; what is known of its log and its keys stays.
+    #[arg(long)]
+    witness: bool,
     /// Accept what is shown; without it, nothing is changed.
     #[arg(long)]
     yes: bool,
@@ -29,6 +32,9 @@ pub(super) fn run(args: &AcknowledgeLogArgs) -> miette::Result<()> {
     let department = Name::parse(&args.department).map_err(|e| miette!("--department: {e}"))?;
     let config = Config::load(&args.config)?;
     let (folder, origin) = (folder(&config.state), log_of(&department));
+    if args.witness {
+        return forgot(args, &Given::at(&folder), &department);
+    }
     let (log, keys) = (known(&folder, &origin).into_diagnostic()?, Keys::at(&folder));
     let witness = keys.all().into_diagnostic()?.remove(&witness_of(&department));
     let shown = match (&log, &witness) {
@@ -47,7 +53,29 @@ pub(super) fn run(args: &AcknowledgeLogArgs) -> miette::Result<()> {
     }
     forget(&folder, &origin).into_diagnostic()?;
     keys.forget(&witness_of(&department)).into_diagnostic()?;
+    Given::at(&folder).forget(&witness_of(&department)).into_diagnostic()?;
     eprint("accepted: what the department's node shows next is taken as the first. The gateway logs it as witness.seen.");
+    Ok(())
+}
+
+/// Accepts that a department's witness forgot.
+fn forgot(args: &AcknowledgeLogArgs, given: &Given, department: &Name) -> miette::Result<()> {
+    let name = witness_of(department);
+    let newest = given.newest(&name).into_diagnostic()?;
+    let Some((newest, stood_at)) = newest.and_then(|newest| newest.forgot.map(|at| (newest, at))) else {
+        return Err(miette!("the witness of '{department}' has forgotten nothing that is known here"));
+    };
+    eprint(&format!(
+        "The witness of '{department}' has cosigned this gateway's log up to {} entries, and stood at {stood_at} again after that. Until it had \
+         caught up it would have cosigned another history. Ask the department's people what was restored; its cosignature stays in \
+         state/witness as forgot-….json.",
+        newest.size
+    ));
+    if !args.yes {
+        return Err(miette!(help = "add --yes to accept it; nothing was changed", "it was not accepted"));
+    }
+    given.forget(&name).into_diagnostic()?;
+    eprint("accepted: the alarm is over.");
     Ok(())
 }
 

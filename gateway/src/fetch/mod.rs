@@ -12,14 +12,16 @@ mod recovery;
 mod release;
 mod request;
 mod sent;
+mod shown;
 mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use concordat_policy::{Agreement, Code, LinkageDomain, Name, Refusal, Signatures};
+use concordat_audit::witness::{Moment, Owed};
+use concordat_policy::{Agreement, Code, LinkageDomain, Name, Refusal, Signatures, witnessed};
 use concordat_proto::order::{Confirmation, ISSUER, MAX_LIFETIME, NO_LINKAGE_KEY, Order, digest};
 use concordat_proto::token::SigningKey;
 use concordat_proto::v1;
@@ -32,6 +34,7 @@ use prost::Message as _;
 use crate::authenticate::Caller;
 use crate::observe::Observed;
 use crate::plan::{ReleaseExec, ReleaseSpec};
+use crate::witness::log_of;
 pub(crate) use courier::Courier;
 pub(crate) use keys::Relay;
 pub(crate) use ledgers::Ledgers;
@@ -41,12 +44,18 @@ use release::Expected;
 pub(crate) use release::{Placed, Source};
 use request::encoded;
 pub(crate) use request::{orderable, request};
+use shown::Shown;
+
+/// How long a node that waits for this gateway's log is waited for: a round, and the pause after trouble.
+const SHOWN: Duration = Duration::from_secs(10);
 
 /// What fetching needs of the gateway.
 pub(crate) struct Fetcher {
     pub(crate) nodes: Nodes,
     pub(crate) relay: Relay,
     pub(crate) lists: Lists,
+    /// The checkpoints that nodes owe for the receipts that they signed.
+    pub(crate) owed: Arc<Owed>,
     pub(crate) order_key: SigningKey,
     /// The most rows of one release.
     pub(crate) most_rows: u64,
@@ -58,6 +67,8 @@ pub(crate) struct Fetcher {
 /// For whom and why an order is placed.
 pub(crate) struct Errand<'a> {
     pub(crate) query_id: &'a str,
+    /// The entry of the log that opened the query.
+    pub(crate) opened_by: u64,
     pub(crate) caller: &'a Caller,
     /// What was recorded before counts.
     pub(crate) started: Instant,
@@ -123,7 +134,30 @@ impl Fetcher {
             .advice("whoever is behind must take the parties' newest text, signed: departments and gateway change over together"))
     }
 
+    /// That a node shows the log of which its receipts speak. One that was away until now is waited for.
+    async fn follows(&self, department: &Name, agreement: &Agreement) -> Result<(), Refusal> {
+        let log = log_of(department);
+        if self.owed.paid(&log, agreement.max_unwitnessed.duration(), SHOWN).await {
+            return Ok(());
+        }
+        let now = Moment::now();
+        witnessed::follows(agreement, department, self.owed.overdue(&log, now), now.wall.into())
+    }
+
+    /// Places an order. A node that was away, or a gateway that was, leaves checkpoints that the node still waits for: it is shown the one
+    /// that covers this query, and asked once more.
     async fn order(&self, spec: &Arc<ReleaseSpec>, errand: &Errand<'_>) -> Result<(), Refusal> {
+        let department = &spec.dataset().department;
+        self.follows(department, agreement(errand.agreements, &spec.permit.agreement)?).await?;
+        let ordered = self.ordered(spec, errand).await;
+        let waits = ordered.as_ref().is_err_and(|refusal| refusal.code == Code::Unwitnessed);
+        if waits && self.nodes.shown.until(department, errand.opened_by, SHOWN).await {
+            return self.ordered(spec, errand).await;
+        }
+        ordered
+    }
+
+    async fn ordered(&self, spec: &Arc<ReleaseSpec>, errand: &Errand<'_>) -> Result<(), Refusal> {
         let department = &spec.dataset().department;
         let agreement = agreement(errand.agreements, &spec.permit.agreement)?;
         let key = self.nodes.signing_key(department, agreement, errand.signatures).await?;
@@ -131,13 +165,14 @@ impl Fetcher {
         let jti = uuid::Uuid::now_v7().to_string();
         let domain = domain(spec, errand.now)?;
         let command = self.signed(spec, errand, &domain, &jti, spoken)?;
-        // Whatever was seen or said before the order is placed, its answer must not be older.
+        // Whatever was seen or said before the order is placed, its answer must not be older, and its log longer.
+        let log_seen = self.owed.seen(&log_of(department));
         let (ledger, described) = (self.nodes.ledgers.seen(department), self.nodes.standing(department).await?);
         // One client for order and tickets: both are bound to the certificate of its connection.
         let node = self.nodes.flight(department)?;
         let mut sent = self.nodes.sent(department, &node, (spoken >= GIVES_BACK).then(|| jti.clone()))?;
         let info = self.nodes.order(department, node.order(command)).await;
-        if info.as_ref().is_err_and(|refusal| refusal.code == Code::NodeRefused) {
+        if info.as_ref().is_err_and(|refusal| matches!(refusal.code, Code::NodeRefused | Code::Unwitnessed)) {
             sent.settle();
         }
         if info.as_ref().is_err_and(|refusal| refusal.message.contains(NO_LINKAGE_KEY)) {
@@ -160,6 +195,8 @@ impl Fetcher {
             most_rows: self.most_rows,
             observed: self.observed.clone(),
             ledgers: self.nodes.ledgers.clone(),
+            owed: self.owed.clone(),
+            log_seen,
             described,
             ledger,
         };
@@ -167,7 +204,8 @@ impl Fetcher {
     }
 
     fn signed(&self, spec: &ReleaseSpec, errand: &Errand<'_>, domain: &LinkageDomain, jti: &str, spoken: u32) -> Result<Vec<u8>, Refusal> {
-        let request = encoded(&request(spec, errand.query_id, spoken, errand.now)?)?;
+        let request = request(spec, errand.query_id, spoken, errand.now)?;
+        let request = encoded(&v1::ReleaseRequest { log_entry: errand.opened_by, ..request })?;
         let now = Utc::now().timestamp();
         let order = Order {
             iss: ISSUER.into(),

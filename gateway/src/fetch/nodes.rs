@@ -31,6 +31,7 @@ use super::flight::Flight;
 use super::ledgers::Ledgers;
 use super::recovery::{Attempt, Recovery};
 use super::sent::{Returns, Sent};
+use super::shown::Shown;
 use super::trouble::{self, Trouble};
 use crate::estate::Department;
 
@@ -54,6 +55,8 @@ pub(crate) struct Nodes {
     distrusted: RwLock<HashMap<Name, Refusal>>,
     /// Where the departments' consent ledgers were seen.
     pub(super) ledgers: Arc<Ledgers>,
+    /// How much of this gateway's log their witnesses have seen.
+    pub(crate) shown: Shown,
 }
 
 struct Node {
@@ -93,7 +96,7 @@ impl Nodes {
             by_department.insert(department.id.clone(), node);
         }
         let certificates = RwLock::new(vec![identity.own()?.fingerprint.clone()]);
-        Ok(Self { files, by_department, certificates, distrusted: RwLock::default(), ledgers: Arc::new(ledgers) })
+        Ok(Self { files, by_department, certificates, distrusted: RwLock::default(), ledgers: Arc::new(ledgers), shown: Shown::default() })
     }
 
     /// Reads the identity again; new calls go over new connections, running ones end on theirs. What cannot be used, or is
@@ -160,6 +163,11 @@ impl Nodes {
     /// The service of a node by which access logs are witnessed.
     pub(crate) fn witness(&self, department: &Name) -> Result<WitnessClient<Traced>, Refusal> {
         Ok(WitnessClient::new(self.node(department)?.channel()).max_decoding_message_size(MAX_WITNESS_MESSAGE))
+    }
+
+    /// The departments.
+    pub(crate) fn departments(&self) -> impl Iterator<Item = &Name> {
+        self.by_department.keys()
     }
 
     /// From now on nothing of a department is used, and whoever asks is told why.
@@ -431,7 +439,7 @@ pub(crate) fn failed(department: &Name, status: &Status) -> Refusal {
     let operator = format!("{:?}: {}{}", status.code(), status.message(), trouble::causes(status));
     if let Some(own) = from_status(status) {
         let said: String = own.message.chars().filter(|c| !c.is_control()).take(MAX_NODE_TEXT).collect();
-        let code = if own.code == Code::NodeFaulty { Code::NodeFaulty } else { Code::NodeRefused };
+        let code = if matches!(own.code, Code::NodeFaulty | Code::Unwitnessed) { own.code } else { Code::NodeRefused };
         return Refusal::new(code, format!("department '{department}' refused ({}): {said}", own.code.as_str()))
             .department(department)
             .operator(operator);

@@ -12,12 +12,14 @@ use std::time::{Duration, Instant};
 use arrow::array::{AsArray as _, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use arrow_flight::{FlightInfo, Ticket};
+use concordat_audit::witness::{Moment, Owed};
 use concordat_policy::column::LINKED;
 use concordat_policy::{Code, DatasetName, Name, Refusal};
 use concordat_proto::receipt::{Denominators, Receipt, Standing};
 use concordat_proto::release_stream::{MAX_RECEIPT, ReleaseStream, Taken};
 use concordat_proto::schema::PSEUDONYM_BYTES;
 use concordat_proto::token::{Reason, VerifyingKey};
+use concordat_proto::version::WITNESSED;
 use datafusion::common::{DataFusionError, Result as PlanResult, internal_datafusion_err};
 use futures::{Stream, StreamExt as _};
 use prost::Message as _;
@@ -33,6 +35,7 @@ use super::reach::{List, without};
 use super::sent::Sent;
 use crate::observe::Observed;
 use crate::plan::{MOST_OTHERS, Matched};
+use crate::witness::log_of;
 
 /// How long a node may take to its next message. The first one waits for the node's scan and sort.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -68,6 +71,9 @@ pub(super) struct Expected {
     pub(super) most_rows: u64,
     pub(super) observed: Observed,
     pub(super) ledgers: Arc<Ledgers>,
+    pub(super) owed: Arc<Owed>,
+    /// How many entries of the node's log were witnessed before the order was placed: its answer is in more.
+    pub(super) log_seen: u64,
     /// Where the node said that its consent ledger stands, before the order: an earlier version is stale.
     pub(super) described: Standing,
     /// Where the department's consent ledger was seen before the order was placed.
@@ -210,9 +216,10 @@ impl Placed {
     /// The first reader's refusal; [`concordat_policy::Code::NodeFaulty`] when partitions state different consent versions.
     pub(crate) async fn settle(&self) -> Result<Option<Source>, Refusal> {
         let readers: Vec<Reader> = std::mem::take(&mut *self.readers.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut source: Option<Source> = None;
+        let (mut source, mut entry): (Option<Source>, _) = (None, 0);
         for reader in readers {
             let receipt = reader.await.map_err(Refusal::internal)??;
+            entry = receipt.log_entry.max(entry);
             let standing = receipt.standing();
             match &mut source {
                 None => {
@@ -245,6 +252,7 @@ impl Placed {
             let others = || self.progress.others.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
             source.others = self.expected.schema.column_with_name(LINKED).map(|_| others());
             self.expected.ledgers.note(&self.expected.department, source.standing(), &self.expected.query_id).await?;
+            self.expected.owes(entry).await?;
         }
         Ok(source)
     }
@@ -392,6 +400,16 @@ impl Expected {
             return Err(self.wrong("sent another number of rows than its receipt states", ""));
         }
         Ok(receipt)
+    }
+
+    /// Notes, durably, that the node owes a checkpoint which covers the last entry that its receipts name, and is newer than the order.
+    async fn owes(&self, entry: u64) -> Result<(), Refusal> {
+        if self.spoken < WITNESSED {
+            return Ok(());
+        }
+        let (owed, log, size) = (self.owed.clone(), log_of(&self.department), self.log_seen.saturating_add(1).max(entry));
+        let noted = tokio::task::spawn_blocking(move || owed.owe(&log, size, Moment::now())).await.map_err(Refusal::internal)?;
+        noted.map_err(|e| Refusal::internal(format!("what the departments' logs owe cannot be kept: {e}")))
     }
 
     /// What was described before the order was recorded before it: a release must honour it.

@@ -16,7 +16,7 @@ const MAX_RELEASES: usize = 4;
 /// As long as a query's id is.
 const ANY_QUERY: &str = "00000000-0000-0000-0000-000000000000";
 
-/// The request of one leaf, in the words of contract version `spoken`, in the epoch of `now`.
+/// The request of one leaf, in the words of contract version `spoken`, in the epoch of `now`. It does not state the log's entry.
 ///
 /// # Errors
 /// [`Code::Internal`] where there is no linkage domain at this time.
@@ -32,6 +32,7 @@ pub(crate) fn request(spec: &ReleaseSpec, query_id: &str, spoken: u32, now: Date
         predicate: spec.predicate.as_ref().map(predicate::to_wire),
         partitions: spec.partitions,
         basis: v1::Basis::from(&spec.permit.dataset.basis).into(),
+        log_entry: 0,
     })
 }
 
@@ -79,7 +80,7 @@ pub(crate) fn orderable(specs: &[Arc<ReleaseSpec>], agreements: &[Agreement]) ->
             Some(_) => {}
             None => first = Some((keyholder, domain)),
         }
-        encoded(&request(spec, ANY_QUERY, CONTRACT_VERSION, now)?)?;
+        encoded(&v1::ReleaseRequest { log_entry: u64::MAX, ..request(spec, ANY_QUERY, CONTRACT_VERSION, now)? })?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use concordat_audit::Entry;
 use concordat_audit::checkpoint::Checkpoint;
 use concordat_audit::note::{Note, VerifierKey};
-use concordat_audit::witness::{AddCheckpoint, Alarm, KeyError, Reason, Refused, known, verified};
+use concordat_audit::witness::{AddCheckpoint, Alarm, KeyError, Misconduct, Reason, Refused, known, verified};
 use concordat_operate::trace::Traced;
 use concordat_policy::{Code, Name, Refusal};
 use concordat_proto::status::from_status;
@@ -27,6 +27,17 @@ fn acknowledge(department: &Name) -> String {
         "ask the department's people; where its log or its witness was restored for good, accept that with `concordat-gateway \
          acknowledge-log --department {department} --config gateway.toml`"
     )
+}
+
+/// What whoever asks is told of a department that was distrusted before the gateway started.
+pub(super) fn distrusted(department: &Name, happened: Misconduct) -> Refusal {
+    let what = format!("showed an access log that does not continue what this gateway cosigned ({})", happened.as_str());
+    faulty(department, &what, "before this gateway started").advice(acknowledge(department))
+}
+
+/// A node's refusal without the sentence that it wrote: the access log keeps no peer's text. The operator is told the sentence.
+fn in_our_words(department: &Name, own: Code, refusal: Refusal) -> Refusal {
+    Refusal { message: format!("department '{department}' refuses the call ({})", own.as_str()), ..refusal }
 }
 
 /// What this process knows of the node.
@@ -72,7 +83,9 @@ pub(super) async fn follow(
     mut rounds: watch::Receiver<Option<Published>>,
     given: mpsc::Sender<Given>,
 ) {
-    let mut node = Followed { department, known: 0, handed: None };
+    let name = witness_of(&department);
+    let known = gateway.aside(move |gateway| gateway.witnesses.gave_at(&name)).await.unwrap_or_default();
+    let mut node = Followed { department, known, handed: None };
     let (mut cosigned, mut pause, mut look) = (None, AGAIN.0, LOOK);
     while next(&mut rounds, look).await {
         // What the node writes while it answers is under its next checkpoint: it is looked at until it rests.
@@ -83,6 +96,7 @@ pub(super) async fn follow(
             match node.cosign(&gateway, &round).await {
                 Ok(line) => {
                     (cosigned, look) = (Some(round.size), SETTLE);
+                    gateway.fetcher.nodes.shown.note(&node.department, round.size);
                     gateway.witnesses.alarm(node.department.as_str(), "own", false);
                     gateway.witnesses.told.settled(&witness_of(&node.department));
                     let by = Who::Department(node.department.clone());
@@ -135,9 +149,13 @@ impl Followed {
             Err(_) => Err(timeout(&self.department).into()),
             Ok(Err(status)) if status.code() == tonic::Code::Unimplemented => Err(Trouble::NotOffered),
             Ok(Err(status)) => {
-                let stranger = from_status(&status).is_some_and(|own| own.code == Code::Unauthenticated);
+                let own = from_status(&status).map(|own| own.code);
                 let refusal = failed(&self.department, &status);
-                Err(if stranger { Trouble::Stranger(refusal) } else { Trouble::Refused(refusal) })
+                let refusal = match own {
+                    Some(own) => in_our_words(&self.department, own, refusal),
+                    None => refusal,
+                };
+                Err(if own == Some(Code::Unauthenticated) { Trouble::Stranger(refusal) } else { Trouble::Refused(refusal) })
             }
             Ok(Ok(answer)) => Ok(answer.into_inner()),
         }
@@ -162,12 +180,17 @@ impl Followed {
             match answer.outcome {
                 Some(Outcome::Cosignature(line)) => {
                     let line = verified(&round.text, &line, &key, now());
-                    let line = line.map_err(|cause| faulty(&self.department, "gives a cosignature that is not its witness's", cause))?;
+                    let line = line.map_err(|cause| {
+                        faulty(&self.department, "gives a cosignature that does not count: it is not its witness's, or not of now", cause)
+                    })?;
                     self.known = round.size;
                     return Ok(Some(line));
                 }
                 Some(Outcome::KnownSize(later)) if later > round.size => return Ok(None),
-                Some(Outcome::KnownSize(known)) => self.known = known,
+                Some(Outcome::KnownSize(known)) => {
+                    gateway.stands_at(&Who::Department(self.department.clone()), round, known).await?;
+                    self.known = known;
+                }
                 None => break,
             }
         }
@@ -230,7 +253,7 @@ impl Followed {
         let asked = AddCheckpoint::read(known_size.min(shown.size), &answer.proof, answer.checkpoint.clone());
         let asked = asked.map_err(|e| wrong(e.to_string()))?;
         let (log_key, name) = (key.clone(), origin.clone());
-        let outcome = gateway.aside(move |gateway| gateway.witnesses.witness.add_checkpoint(&name, &log_key, &asked, now())).await?;
+        let outcome = gateway.aside(move |gateway| gateway.witnesses.add_checkpoint(&name, &log_key, &asked)).await?;
         let cosigned = match outcome {
             Ok(cosigned) => cosigned,
             // One that was cosigned before: another answer is on its way, or the log went back to it and has not grown since.
@@ -271,5 +294,22 @@ impl Followed {
             .field("evidence_kept", alarm.evidence.is_some());
         gateway.tell(&alarm.origin, kind, &refusal, entry).await;
         Trouble::Told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use concordat_proto::status::to_status;
+
+    use super::*;
+
+    #[test]
+    fn the_log_keeps_no_sentence_of_a_nodes_and_the_operator_reads_it() {
+        let department = Name::parse("dfe").unwrap();
+        let said = Refusal::new(Code::Denied, "AB123456C \u{1b}[31m=cmd()").department("dfe");
+        let refusal = in_our_words(&department, Code::Denied, failed(&department, &to_status(&said, None)));
+        assert_eq!(refusal.message, "department 'dfe' refuses the call (denied)");
+        assert!(refusal.operator.is_some_and(|operator| operator.contains("AB123456C")));
+        assert_eq!((refusal.code, refusal.department.as_deref()), (Code::NodeRefused, Some("dfe")));
     }
 }

@@ -69,7 +69,9 @@ pub(super) async fn follow(
     mut rounds: watch::Receiver<Option<Published>>,
     given: mpsc::Sender<Given>,
 ) {
-    let (mut known, mut cosigned, mut pause) = (0, None, AGAIN.0);
+    let name = outside.key.name().to_owned();
+    let known = gateway.aside(move |gateway| gateway.witnesses.gave_at(&name)).await.unwrap_or_default();
+    let (mut known, mut cosigned, mut pause) = (known, None, AGAIN.0);
     while next(&mut rounds, LOOK).await {
         let Some(round) = rounds.borrow_and_update().clone().filter(|round| cosigned != Some(round.size)) else { continue };
         match outside.cosign(&gateway, &mut known, &round).await {
@@ -104,7 +106,9 @@ impl Outside {
             match status {
                 StatusCode::OK => {
                     let line = verified(&round.text, &answer, &self.key, now());
-                    let line = line.map_err(|cause| self.refusal(Code::NodeFaulty, "gives a cosignature that is not its own", cause))?;
+                    let line = line.map_err(|cause| {
+                        self.refusal(Code::NodeFaulty, "gives a cosignature that does not count: it is not its own, or not of now", cause)
+                    })?;
                     *known = round.size;
                     return Ok(line);
                 }
@@ -116,7 +120,10 @@ impl Outside {
                             size,
                         ));
                     }
-                    Ok(size) if size != old_size => *known = size,
+                    Ok(size) if size != old_size => {
+                        gateway.stands_at(&Who::Outside(self.key.name().to_owned()), round, size).await?;
+                        *known = size;
+                    }
                     _ => {
                         return Err(self.refusal(
                             Code::NodeRefused,

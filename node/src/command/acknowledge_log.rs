@@ -1,8 +1,9 @@
 //! `acknowledge-log`: an administrator accepts that the gateway's access log does not continue the one that this department cosigned.
 
+use clap::Args;
 use concordat_audit::checkpoint::Checkpoint;
 use concordat_audit::note::VerifierKey;
-use concordat_audit::witness::{Keys, forget, known};
+use concordat_audit::witness::{Given, Keys, forget, known};
 use miette::{IntoDiagnostic as _, miette};
 
 use super::acknowledge::{AcknowledgeArgs, confirmed};
@@ -10,14 +11,28 @@ use super::eprint;
 use crate::config::Config;
 use crate::witness::{GATEWAY_LOG, GATEWAY_WITNESS, folder};
 
+/// What to accept.
+#[derive(Debug, Args)]
+pub struct AcknowledgeLogArgs {
+    #[command(flatten)]
+    common: AcknowledgeArgs,
+    /// Accept only that the gateway's witness forgot what it had cosigned; what is known of the gateway's log stays.
+    #[arg(long)]
+    witness: bool,
+}
+
 /// Shows what is known, asks, and forgets it.
-pub(super) async fn acknowledge(args: AcknowledgeArgs) -> miette::Result<()> {
+pub(super) async fn acknowledge(args: AcknowledgeLogArgs) -> miette::Result<()> {
     tokio::task::spawn_blocking(move || run(&args)).await.into_diagnostic()?
 }
 
-fn run(args: &AcknowledgeArgs) -> miette::Result<()> {
+fn run(args: &AcknowledgeLogArgs) -> miette::Result<()> {
+    let (args, witness) = (&args.common, args.witness);
     let config = Config::load(&args.config)?;
     let folder = folder(&config.state);
+    if witness {
+        return forgot(args, &config, &Given::at(&folder));
+    }
     let known = known(&folder, GATEWAY_LOG).into_diagnostic()?;
     let Some((key, latest)) = known else {
         return Err(miette!(
@@ -31,7 +46,28 @@ fn run(args: &AcknowledgeArgs) -> miette::Result<()> {
     }
     forget(&folder, GATEWAY_LOG).into_diagnostic()?;
     Keys::at(&folder).forget(GATEWAY_WITNESS).into_diagnostic()?;
+    Given::at(&folder).forget(GATEWAY_WITNESS).into_diagnostic()?;
     eprint("accepted: the next checkpoint of the gateway's log is taken as the first. The node logs it as witness.seen.");
+    Ok(())
+}
+
+/// Accepts that the gateway's witness forgot.
+fn forgot(args: &AcknowledgeArgs, config: &Config, given: &Given) -> miette::Result<()> {
+    let newest = given.newest(GATEWAY_WITNESS).into_diagnostic()?;
+    let Some((newest, stood_at)) = newest.and_then(|newest| newest.forgot.map(|at| (newest, at))) else {
+        return Err(miette!(help = "nothing was changed", "the gateway's witness has forgotten nothing that is known here"));
+    };
+    eprint(&format!(
+        "The gateway's witness has cosigned this department's log up to {} entries, and stood at {stood_at} again after that. Until it had caught \
+         up it would have cosigned another history. Ask the gateway's operator what was restored; its cosignature stays in state/witness as \
+         forgot-….json.",
+        newest.size
+    ));
+    if !args.yes && !confirmed(config.department.as_str(), "that the gateway's witness forgot")? {
+        return Err(miette!(help = "nothing was changed", "it was not accepted"));
+    }
+    given.forget(GATEWAY_WITNESS).into_diagnostic()?;
+    eprint("accepted: the alarm is over.");
     Ok(())
 }
 

@@ -26,11 +26,7 @@ use tonic::{Request, Response, Status};
 use super::Control;
 use crate::node::{Node, status};
 use crate::release::blocking;
-use crate::witness::{GATEWAY_LOG, GATEWAY_WITNESS};
-
-/// What an administrator can do about a log that is refused.
-const ACKNOWLEDGE: &str = "the gateway's operator must say why; where its log was restored from a backup for good, this department's administrator accepts that \
-     with `concordat-node acknowledge-log --config node.toml`";
+use crate::witness::{ACKNOWLEDGE, GATEWAY_LOG, GATEWAY_WITNESS};
 
 /// A refusal, and what is the matter with a log.
 struct Unwitnessed {
@@ -55,7 +51,12 @@ impl Node {
         let asked = AddCheckpoint::read(request.old_size, &request.proof, request.checkpoint).map_err(|e| invalid(e.to_string()))?;
         let key = VerifierKey::parse(&request.log_key).map_err(|e| invalid(e.to_string()))?;
         let (node, known) = (Arc::clone(self), key.clone());
-        let outcome = blocking(move || Ok(node.witness.witness.add_checkpoint(GATEWAY_LOG, &known, &asked, now()))).await?;
+        let outcome = blocking(move || {
+            let outcome = node.witness.witness.add_checkpoint(GATEWAY_LOG, &known, &asked, now());
+            let _ = outcome.as_ref().inspect(|cosigned| node.witness.cosigned(cosigned));
+            Ok(outcome)
+        });
+        let outcome = outcome.await?;
         let witness_key = self.witness.witness.key().to_string();
         let outcome = match outcome {
             Ok(cosigned) => {
@@ -89,7 +90,8 @@ impl Node {
             Some((Misconduct::Rollback, (known, sent))) => {
                 format!("a checkpoint of {sent} entries came after one of {known} that was cosigned here: the log was rolled back")
             }
-            _ => reason.to_string(),
+            // Names and keys of whoever asks are no matter of this department's log.
+            _ => reason.plain().to_owned(),
         };
         let refusal = Refusal::new(code, format!("this department does not cosign the gateway's access log: {cause}"));
         let refusal = refusal.department(&self.department).operator(format!("{reason} {operator}"));
@@ -106,13 +108,18 @@ impl Node {
         let own = blocking(move || {
             let text = node.log.checkpoint();
             let note = Note::parse(text.as_bytes()).map_err(Refusal::internal)?;
-            let size = Checkpoint::parse(note.text()).map_err(Refusal::internal)?.size;
-            let known = request.known_size;
+            let latest = Checkpoint::parse(note.text()).map_err(Refusal::internal)?;
+            let (size, known) = (latest.size, request.known_size);
+            let forgot = node.witness.stands_at(&node.log, &latest, known)?;
             let proof = if known <= size { node.log.consistency(known, size).map_err(Refusal::internal)? } else { Vec::new() };
             let proof = proof.iter().map(|hash| hash.to_vec()).collect();
-            Ok(v1::OwnResponse { checkpoint: text.as_bytes().to_vec(), proof, log_key: node.log.verifier_key() })
+            Ok((v1::OwnResponse { checkpoint: text.as_bytes().to_vec(), proof, log_key: node.log.verifier_key() }, forgot))
         });
-        own.await.map_err(Unwitnessed::from)
+        let (own, forgot) = own.await.map_err(Unwitnessed::from)?;
+        if let Some(entry) = forgot {
+            self.log(entry).await?;
+        }
+        Ok(own)
     }
 
     async fn keep_cosignature(
@@ -142,6 +149,8 @@ impl Node {
                 LogError::Asked(_) => invalid("the checkpoint is not one that this node's log has published".into()),
                 _ => node.unwritable(e),
             })?;
+            let size = Checkpoint::parse(note.text()).map_err(|e| invalid(e.to_string()))?.size;
+            node.witness.given.note(&checkpoint, size, &[(GATEWAY_WITNESS.to_owned(), line)]).map_err(Refusal::internal)?;
             Ok(first.then_some(key))
         });
         let first = seen.await.map_err(|refusal| refusal.department(&self.department))?;

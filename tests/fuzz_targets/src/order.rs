@@ -111,6 +111,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             predicate: condition.as_ref().map(predicate::to_wire),
             partitions: 2,
             basis: v1::Basis::Consent.into(),
+            log_entry: 9,
         }
         .encode_to_vec()
     });

@@ -129,14 +129,23 @@ async fn the_nodes_own_log_is_shown_with_its_proof_and_keeps_what_the_gateway_co
     let kept = std::fs::read(running.world.path("log/checkpoint.cosigned")).unwrap();
     assert!(Note::parse(&kept).unwrap().signed_by(signer.key()).unwrap().is_some());
     let strangers = Gateway::new(1).await;
-    let future = v1::CosignedRequest { cosignature: signer.sign(&text, now() + 3600).to_string(), ..request(&signer, &own.checkpoint) };
+    let [future, past] = [now() + 3600, now() - 3600]
+        .map(|time| v1::CosignedRequest { cosignature: signer.sign(&text, time).to_string(), ..request(&signer, &own.checkpoint) });
     for (request, code) in [
         (request(&other, &own.checkpoint), Code::Denied),
         (request(&signer, &first.checkpoint), Code::Invalid),
         (request(&signer, strangers.log.checkpoint().as_bytes()), Code::Invalid),
         (future, Code::Invalid),
+        (past, Code::Invalid),
     ] {
         assert_eq!(super::code(&client.cosigned(request).await.unwrap_err()), Some(code));
     }
     assert_eq!(running.events("witness.seen").len(), 1);
+    // Whoever gave that cosignature knows less now: it forgot, and that is told once.
+    for known_size in [after.size, before.size, 0] {
+        client.own(v1::OwnRequest { known_size }).await.unwrap();
+        let forgot = running.events("witness.forgot");
+        assert_eq!(forgot.len(), usize::from(known_size < after.size), "{known_size}");
+        assert!(forgot.iter().all(|entry| entry["known_size"] == after.size && entry["size"] == before.size), "{forgot:?}");
+    }
 }

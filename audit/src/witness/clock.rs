@@ -1,4 +1,4 @@
-//! Since when a log has entries that no quorum of witnesses has seen: moments in, a time out.
+//! Since when a log has entries that those who should have not seen (a quorum of witnesses, the witness at hand): moments in, a time out.
 //!
 //! ```text
 //! published 3 ──▶ published 7 ──▶ published 9          unwitnessed since 3 was published
@@ -17,18 +17,23 @@ const APART: usize = 4096;
 
 /// A moment, by both clocks.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Moment {
-    pub(super) wall: SystemTime,
-    pub(super) steady: Instant,
+pub struct Moment {
+    /// The wall's clock.
+    pub wall: SystemTime,
+    /// The steady one.
+    pub steady: Instant,
 }
 
 impl Moment {
-    pub(super) fn now() -> Self {
+    /// Now.
+    #[must_use]
+    pub fn now() -> Self {
         Self { wall: SystemTime::now(), steady: Instant::now() }
     }
 
     /// The moment at which the steady clock stood so; the wall's is taken to have run evenly since.
-    pub(super) fn at(self, steady: Instant) -> Self {
+    #[must_use]
+    pub fn at(self, steady: Instant) -> Self {
         let ago = self.steady.saturating_duration_since(steady);
         Self { wall: self.wall.checked_sub(ago).unwrap_or(self.wall), steady }
     }
@@ -39,7 +44,7 @@ impl Moment {
     }
 }
 
-/// A checkpoint that no quorum has seen, or several.
+/// A checkpoint that was not seen, or several.
 #[derive(Debug)]
 struct Unseen {
     /// How many entries the last one covers.
@@ -48,26 +53,28 @@ struct Unseen {
     since: Moment,
 }
 
-/// What a quorum has seen of a log, and what it has not.
+/// What was seen of a log, and what was not.
 #[derive(Debug)]
-pub(super) struct Clock {
+pub struct Clock {
     seen: u64,
     unseen: VecDeque<Unseen>,
 }
 
 impl Clock {
-    /// Of a log of which a quorum has seen so many entries.
-    pub(super) fn new(seen: u64) -> Self {
+    /// Of a log of which so many entries were seen.
+    #[must_use]
+    pub fn new(seen: u64) -> Self {
         Self { seen, unseen: VecDeque::new() }
     }
 
-    /// How many entries a quorum has seen.
-    pub(super) fn seen(&self) -> u64 {
+    /// How many entries were seen.
+    #[must_use]
+    pub fn seen(&self) -> u64 {
         self.seen
     }
 
     /// A checkpoint over `size` entries was published; the first of them that is new here, at `since`.
-    pub(super) fn published(&mut self, size: u64, since: Moment) {
+    pub fn published(&mut self, size: u64, since: Moment) {
         if size <= self.unseen.back().map_or(self.seen, |last| last.size) {
             return;
         }
@@ -78,16 +85,23 @@ impl Clock {
         }
     }
 
-    /// A quorum has seen the first `size` entries.
-    pub(super) fn witnessed(&mut self, size: u64) {
+    /// The first `size` entries were seen.
+    pub fn witnessed(&mut self, size: u64) {
         while let Some(first) = self.unseen.pop_front_if(|first| first.size <= size) {
             self.seen = first.size;
         }
     }
 
-    /// For how long there have been entries that no quorum has seen.
-    pub(super) fn unwitnessed(&self, now: Moment) -> Duration {
+    /// For how long there have been entries that were not seen.
+    #[must_use]
+    pub fn unwitnessed(&self, now: Moment) -> Duration {
         self.unseen.front().map_or(Duration::ZERO, |first| first.since.until(now))
+    }
+
+    /// The first checkpoint that was not seen: how many entries it covers, and since when.
+    #[must_use]
+    pub fn oldest(&self) -> Option<(u64, Moment)> {
+        self.unseen.front().map(|first| (first.size, first.since))
     }
 }
 
