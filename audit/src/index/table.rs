@@ -53,7 +53,7 @@ impl Indexed {
             decision: decision.and_then(|text| [Ruling::Permit, Ruling::Deny].into_iter().find(|ruling| ruling.as_str() == text)),
             code: row.get(11)?,
         };
-        Ok(Self { position: row.get(0)?, leaf: row.get(1)?, facts })
+        Ok(Self { position: position(row, 0)?, leaf: row.get(1)?, facts })
     }
 
     /// All of it, each part after its length.
@@ -179,7 +179,7 @@ impl Table {
              PRAGMA user_version = {VERSION}"
         ))?;
         let seal = seal(&chain, extent, seals);
-        transaction.execute("INSERT INTO head VALUES (?1, ?2, ?3, ?4)", params![log, extent.first, extent.end, seal])?;
+        transaction.execute("INSERT INTO head VALUES (?1, ?2, ?3, ?4)", params![log, whole(extent.first), whole(extent.end), seal])?;
         transaction.commit()?;
         let changes = changes(&connection)?;
         Ok(Self { connection, extent, chain, changes })
@@ -191,7 +191,7 @@ impl Table {
 
     /// The leaf hash of its last entry.
     pub(crate) fn last_leaf(&self) -> Result<Option<Hash>, Trouble> {
-        let last = self.extent.end.checked_sub(1);
+        let last = self.extent.end.checked_sub(1).map(whole);
         let found = self.connection.query_row("SELECT leaf FROM entries WHERE position = ?1", params![last], |row| row.get(0));
         Ok(found.optional()?)
     }
@@ -217,7 +217,7 @@ impl Table {
             let Asker { organisation, person, purpose } = asker;
             let decision = decision.map(Ruling::as_str);
             insert.execute(params![
-                entry.position,
+                whole(entry.position),
                 entry.leaf,
                 time,
                 event,
@@ -234,7 +234,7 @@ impl Table {
             extent.end = entry.position.saturating_add(1);
         }
         drop(insert);
-        transaction.execute("UPDATE head SET end = ?1, seal = ?2", params![extent.end, seal(&chain, extent, seals)])?;
+        transaction.execute("UPDATE head SET end = ?1, seal = ?2", params![whole(extent.end), seal(&chain, extent, seals)])?;
         transaction.commit()?;
         (self.chain, self.extent) = (chain, extent);
         Ok(())
@@ -285,9 +285,8 @@ impl View {
     ) -> Result<Vec<Indexed>, Trouble> {
         let texts: String = conditions.iter().map(|(condition, _)| format!(" AND {condition}")).collect();
         let statement = format!("SELECT {COLUMNS} FROM entries WHERE position >= ? AND position < ?{texts} ORDER BY position DESC LIMIT ?");
-        let whole = |number: u64| Value::Integer(i64::try_from(number).unwrap_or(i64::MAX));
-        let bounds = [whole(begin), whole(end)].into_iter();
-        let values = bounds.chain(conditions.into_iter().map(|(_, value)| value)).chain([whole(limit as u64)]);
+        let bounds = [begin, end].map(|bound| Value::Integer(whole(bound))).into_iter();
+        let values = bounds.chain(conditions.into_iter().map(|(_, value)| value)).chain([Value::Integer(whole(limit as u64))]);
         let mut select = self.connection.prepare(&statement)?;
         let rows = select.query_map(rusqlite::params_from_iter(values), Indexed::of)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -297,6 +296,16 @@ impl View {
     pub(crate) fn asker(&self, query_id: &str, end: u64) -> Option<Asker> {
         asker(&self.connection, query_id, end)
     }
+}
+
+/// As SQLite has numbers; a log of more entries than these there is not.
+fn whole(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn position(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    let number: i64 = row.get(column)?;
+    u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
 }
 
 /// All files of an index.
@@ -318,7 +327,7 @@ fn connect(folder: &Path) -> Result<Connection, Trouble> {
 }
 
 fn head(connection: &Connection) -> Result<(String, Extent, String), Trouble> {
-    let head = |row: &Row<'_>| Ok((row.get(0)?, Extent { first: row.get(1)?, end: row.get(2)? }, row.get(3)?));
+    let head = |row: &Row<'_>| Ok((row.get(0)?, Extent { first: position(row, 1)?, end: position(row, 2)? }, row.get(3)?));
     Ok(connection.query_row("SELECT log, first, end, seal FROM head", [], head)?)
 }
 
@@ -339,7 +348,7 @@ fn asker(connection: &Connection, query_id: &str, end: u64) -> Option<Asker> {
         let asker = Asker { organisation: row.get(1)?, person: row.get(2)?, purpose: row.get(3)? };
         Ok((row.get::<_, String>(0)? == "query.opened").then_some(asker))
     };
-    select.query_row(params![query_id, end, closed, refused, explained], found).optional().ok()??
+    select.query_row(params![query_id, whole(end), closed, refused, explained], found).optional().ok()??
 }
 
 fn begin(log: &str, first: u64) -> Hash {
