@@ -185,9 +185,15 @@ enum Unindexed {
     Differs,
 }
 
-impl<E: Into<SearchError>> From<E> for Unindexed {
-    fn from(error: E) -> Self {
-        Self::Search(error.into())
+impl From<SearchError> for Unindexed {
+    fn from(error: SearchError) -> Self {
+        Self::Search(error)
+    }
+}
+
+impl From<io::Error> for Unindexed {
+    fn from(error: io::Error) -> Self {
+        Self::Search(SearchError::Log(error))
     }
 }
 
@@ -385,12 +391,13 @@ impl<'s> Looking<'s> {
             // It may have been moved meanwhile.
             return if archived(self.log.folder)? > row.position { Ok(()) } else { Err(Unindexed::Differs) };
         };
+        // If the log itself was changed, the index is not to blame.
+        is_leaf(&self.tiles, row.position, &entry)?;
         let read = Facts::read(&entry);
         let same = Facts { asker: row.facts.asker.clone(), ..read.clone() } == row.facts && read.asker.is_within(&row.facts.asker);
         if leaf_hash(&entry) != row.leaf || !same || !self.search.takes(&row.facts) {
             return Err(Unindexed::Differs);
         }
-        is_leaf(&self.tiles, row.position, &entry)?;
         let found = Found { number: row.position.saturating_add(1), entry, facts: row.facts };
         self.bytes = self.bytes.saturating_add(found.bytes());
         self.found.push_front(found);

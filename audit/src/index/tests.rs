@@ -34,6 +34,14 @@ fn caught_up(index: &Index) {
     });
 }
 
+/// Ends both, and waits until nobody has a file of theirs.
+fn end(index: Index, log: Log, folder: &Path) {
+    let thread = Arc::downgrade(&index.shared);
+    drop(index);
+    close(log, folder);
+    until("the index's thread has ended", || thread.strong_count() == 0);
+}
+
 /// By a plain reading of the files.
 fn plain(folder: &Path, search: &Search) -> Vec<u64> {
     let mut asked = Asked::default();
@@ -194,8 +202,7 @@ async fn an_index_that_is_damaged_or_edited_is_made_anew_and_the_log_says_so_and
     assert!(causes(path).is_empty(), "a new log's index is no matter");
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path.join(FILE)).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
-    drop(index);
-    close(log, path);
+    end(index, log, path);
 
     let edits: [(&str, &dyn Fn()); 8] = [
         ("absent", &|| fs::remove_file(path.join(FILE)).unwrap()),
@@ -222,8 +229,7 @@ async fn an_index_that_is_damaged_or_edited_is_made_anew_and_the_log_says_so_and
         caught_up(&index);
         assert_eq!(causes(path), expected);
         assert_eq!(numbers(&index.search(&search(&[]), Instant::now() + FAR).unwrap()).len() as u64, log.size());
-        drop(index);
-        close(log, path);
+        end(index, log, path);
     }
 }
 
@@ -251,8 +257,7 @@ async fn an_index_that_is_edited_under_a_running_program_hides_nothing() {
     let mut looking = Looking::new(&asked, folder.path(), Instant::now() + FAR);
     assert!(matches!(looking.take(row), Err(Unindexed::Differs)));
     // It opens only as it was sealed.
-    drop(index);
-    close(log, folder.path());
+    end(index, log, folder.path());
     assert!(Table::open(folder.path(), "another log's key", &seals).is_err());
 }
 
@@ -267,15 +272,13 @@ async fn a_log_that_went_back_or_is_another_gets_an_index_of_its_own() {
     let index = Index::open(&log).unwrap();
     filled(&log, 0, 100).await;
     caught_up(&index);
-    drop(index);
-    close(log, path);
+    end(index, log, path);
     copy(path, earlier.path());
     let log = open(path);
     let index = Index::open(&log).unwrap();
     filled(&log, 100, 300).await;
     caught_up(&index);
-    drop(index);
-    close(log, path);
+    end(index, log, path);
     let later = fs::read(path.join(FILE)).unwrap();
 
     // The log of before, with the index of later; then written on, beyond it, in another history.
@@ -293,8 +296,7 @@ async fn a_log_that_went_back_or_is_another_gets_an_index_of_its_own() {
         assert_eq!(causes(back.path()), [cause]);
         let all = search(&[]);
         assert_eq!(numbers(&index.search(&all, Instant::now() + FAR).unwrap()), plain(back.path(), &all));
-        drop(index);
-        close(log, back.path());
+        end(index, log, back.path());
     }
     // Another log's index.
     let other = tempfile::tempdir().unwrap();
