@@ -13,8 +13,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::table::{Indexed, Table, Trouble};
-use super::{Cause, Shared, damage};
+use super::indexed::Indexed;
+use super::look::damage;
+use super::table::{Table, Trouble};
+use super::{Cause, Shared};
 use crate::archive::archived;
 use crate::facts::{Asked, Facts};
 use crate::tile::Tiles;

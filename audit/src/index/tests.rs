@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::table::{FILE, Table};
 use super::*;
 use crate::Entry;
+use crate::facts::Asked;
 use crate::log::tests::{close, open};
 
 const FAR: Duration = Duration::from_secs(60);
