@@ -310,6 +310,25 @@ async fn a_log_that_went_back_or_is_another_gets_an_index_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_moved_to_an_archive_is_left_out_and_does_not_stay_in_the_index() {
+    let (folder, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let log = open(folder.path());
+    let index = Index::open(&log).unwrap();
+    filled(&log, 0, 600).await;
+    caught_up(&index);
+    let later = chrono::Utc::now() + chrono::TimeDelta::hours(1);
+    let moved = crate::archive::archive(folder.path(), to.path(), later).unwrap().unwrap();
+    assert_eq!((moved.first, moved.last), (1, 512));
+    until("the index begins after it", || View::open(folder.path()).is_ok_and(|view| view.extent.first == 512));
+    caught_up(&index);
+    for search in filters(folder.path()).into_iter().take(40) {
+        let page = index.search(&search, Instant::now() + FAR).unwrap();
+        assert_eq!((numbers(&page), page.moved, page.before), (plain(folder.path(), &search), 512, None), "{search:?}");
+    }
+    assert!(causes(folder.path()).is_empty(), "log.archived tells of it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_was_edited_is_not_handed_out() {
     let folder = tempfile::tempdir().unwrap();
     let log = open(folder.path());
