@@ -11,9 +11,9 @@ use concordat_proto::status::{exit_code, from_status};
 use concordat_proto::v1;
 use concordat_proto::v1::log_reading_client::LogReadingClient;
 use serde_json::{Value, json};
-use tonic::transport::{Channel, Identity};
+use tonic::transport::Identity;
 
-use crate::callers::{auditor_of, gateway, node};
+use crate::callers::{auditor_of, node};
 use crate::commands::{Ran, against, run};
 use crate::receipts::{audited, auditor, client_of, with};
 use crate::sandbox::{Sandbox, refused, until};
@@ -248,10 +248,6 @@ async fn one_auditor_reads_twice_at_once_and_no_more() {
     assert_eq!(reads(&sandbox, "gateway").iter().filter(|e| e["what"] == "tail.ended").count(), 2);
 }
 
-fn with_certificate(channel: Channel) -> LogReadingClient<Channel> {
-    LogReadingClient::new(channel)
-}
-
 #[tokio::test]
 async fn a_nodes_log_is_read_by_its_own_auditor_and_administrator_only() {
     let sandbox = audited(500).await;
@@ -263,7 +259,7 @@ async fn a_nodes_log_is_read_by_its_own_auditor_and_administrator_only() {
     let identity = |folder: std::path::PathBuf, name: &str| {
         Identity::from_pem(text(folder.join(format!("{name}.pem"))), text(folder.join(format!("{name}.key.pem"))))
     };
-    let mut client = with_certificate(node(&sandbox, "dfe", Some(auditor.clone()), &ca).await.unwrap());
+    let mut client = LogReadingClient::new(node(&sandbox, "dfe", Some(auditor.clone()), &ca).await.unwrap());
     let listed = client.list(listing(&[("event", "release.completed"), ("dataset", "attainment")])).await.unwrap().into_inner();
     let completed = objects(&listed.entries);
     assert!(!completed.is_empty() && completed.iter().all(|e| e["query_id"] == id.as_str() && e["rows"].is_u64()), "{completed:?}");
@@ -284,7 +280,7 @@ async fn a_nodes_log_is_read_by_its_own_auditor_and_administrator_only() {
         ("the gateway", identity(sandbox.layout.gateway().join("tls"), "client")),
         ("another department's administrator", identity(own, "administrator")),
     ] {
-        let mut client = with_certificate(node(&sandbox, "dfe", Some(identity), &ca).await.unwrap());
+        let mut client = LogReadingClient::new(node(&sandbox, "dfe", Some(identity), &ca).await.unwrap());
         let refusal = from_status(&client.list(v1::LogListRequest::default()).await.unwrap_err()).unwrap();
         assert!(refusal.code == Code::Unauthenticated && refusal.message.contains("administrators and auditors"), "{what}: {refusal:?}");
     }
@@ -298,7 +294,8 @@ async fn a_nodes_log_is_read_by_its_own_auditor_and_administrator_only() {
     let unknown = run(&sandbox, &["audit", "list", "--at", "moj"]);
     assert!(unknown.exit != 0 && unknown.stderr.contains("known: ") && unknown.stderr.contains("dfe"), "{}", unknown.stderr);
     let now = with(v1::LogTailRequest::default(), None);
-    assert_eq!(client.tail(now).await.unwrap().into_inner().message().await.unwrap().unwrap().entries, [], "only what comes");
+    let first = client.tail(now).await.unwrap().into_inner().message().await.unwrap().unwrap();
+    assert!(first.entries.is_empty() && first.number > 0, "only what comes: {first:?}");
 }
 
 #[tokio::test]
@@ -333,11 +330,11 @@ async fn an_index_that_somebody_edits_hides_nothing_from_an_auditor_and_the_log_
     assert_eq!(before.len(), 1);
     let path = sandbox.layout.gateway().join("log/index.sqlite");
     let edit = || {
-        let connection = rusqlite::Connection::open(&path).unwrap();
-        connection.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
-        connection.execute("UPDATE entries SET organisation = 'nobody' WHERE event = 'query.closed'", []).unwrap()
+        let connection = rusqlite::Connection::open_with_flags(&path, rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        connection.busy_timeout(std::time::Duration::from_secs(10))?;
+        connection.execute("UPDATE entries SET organisation = 'nobody' WHERE event = 'query.closed'", [])
     };
-    until("the index has the entry, and somebody has edited it", || edit() == 1).await;
+    until("the index has the entry, and somebody has edited it", || edit() == Ok(1)).await;
     until("the log tells of it", || sandbox.log("gateway").iter().any(|e| e["event"] == "log.reindexed" && e["cause"] == "edited")).await;
     assert_eq!(office.list(asked()).await.unwrap().entries, before);
 }

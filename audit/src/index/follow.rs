@@ -13,8 +13,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::table::{Indexed, Table, Trouble};
-use super::{Cause, Shared, damage};
+use super::indexed::Indexed;
+use super::look::damage;
+use super::table::{Table, Trouble};
+use super::{Cause, Shared};
 use crate::archive::archived;
 use crate::facts::{Asked, Facts};
 use crate::tile::Tiles;
@@ -82,7 +84,8 @@ fn opened(index: &Shared, log: &integrate::Shared) -> io::Result<Table> {
     }
 }
 
-/// An index without entries in place of one that cannot be used, of which the log tells; or where there is none.
+/// An index without entries in place of one that cannot be used, of which the log tells; or where there is none, or where entries were
+/// moved to an archive, of which it has told.
 fn begun(index: &Shared, log: &integrate::Shared, cause: Cause) -> io::Result<Table> {
     index.usable.store(false, Ordering::Release);
     let folder = &log.disk.folder;
@@ -91,7 +94,7 @@ fn begun(index: &Shared, log: &integrate::Shared, cause: Cause) -> io::Result<Ta
         Trouble::Rebuild(cause) => damage(format!("the index of the log cannot be built: {}", cause.as_str())),
     })?;
     index.suspect.store(false, Ordering::Release);
-    if cause != Cause::Absent {
+    if !matches!(cause, Cause::Absent | Cause::Archived) {
         persons::leave_for(folder, "log.reindexed", &json!({ "cause": cause.as_str() }))?;
         index.rebuilt.fetch_add(1, Ordering::Relaxed);
     }
@@ -104,6 +107,10 @@ fn advanced(index: &Shared, log: &integrate::Shared, table: &mut Table) -> Resul
         return Err(Trouble::Rebuild(Cause::Edited));
     }
     let (folder, size, extent) = (&log.disk.folder, log.size(), table.extent());
+    if archived(folder)? > extent.first {
+        // What is not in the log any more does not stay here.
+        return Err(Trouble::Rebuild(Cause::Archived));
+    }
     if extent.end > size {
         return Err(Trouble::Rebuild(Cause::WentBack));
     }
@@ -129,7 +136,7 @@ fn gathered(folder: &Path, tiles: &Tiles, table: &Table, size: u64) -> Result<Ve
     for read in crate::read(folder, next)?.take(TOGETHER.0) {
         let (position, entry) = read?;
         if position != next {
-            // It was moved to an archive before it was indexed.
+            // It was moved to an archive meanwhile.
             return Err(Trouble::Rebuild(Cause::Archived));
         }
         if position >= size || bytes >= TOGETHER.1 {

@@ -14,8 +14,9 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Row, Tr
 use sha2::{Digest as _, Sha256};
 
 use super::Cause;
+use super::indexed::{COLUMNS, Indexed, position, whole};
 use crate::DigestKey;
-use crate::facts::{Asker, ENDS, Facts, Names};
+use crate::facts::{Asker, ENDS, Facts};
 use crate::filter::Ruling;
 use crate::tree::Hash;
 
@@ -27,60 +28,6 @@ const VERSION: i64 = 1;
 
 /// How long another process may be in the way.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-const COLUMNS: &str = "position, leaf, time, event, query_id, organisation, person, purpose, departments, datasets, decision, code";
-
-/// An entry as the index has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Indexed {
-    /// Its place, from 0.
-    pub(crate) position: u64,
-    pub(crate) leaf: Hash,
-    /// With who asked, where it ends a query.
-    pub(crate) facts: Facts,
-}
-
-impl Indexed {
-    fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let decision: Option<String> = row.get(10)?;
-        let facts = Facts {
-            time: row.get(2)?,
-            event: row.get(3)?,
-            query_id: row.get(4)?,
-            asker: Asker { organisation: row.get(5)?, person: row.get(6)?, purpose: row.get(7)? },
-            departments: Names(row.get(8)?),
-            datasets: Names(row.get(9)?),
-            decision: decision.and_then(|text| [Ruling::Permit, Ruling::Deny].into_iter().find(|ruling| ruling.as_str() == text)),
-            code: row.get(11)?,
-        };
-        Ok(Self { position: row.get(0)?, leaf: row.get(1)?, facts })
-    }
-
-    /// All of it, each part after its length.
-    fn framed(&self) -> Vec<u8> {
-        let Facts { time, event, query_id, asker, departments, datasets, decision, code } = &self.facts;
-        let mut framed = self.position.to_be_bytes().to_vec();
-        framed.extend(self.leaf);
-        let texts = [
-            event.as_deref(),
-            query_id.as_deref(),
-            asker.organisation.as_deref(),
-            asker.person.as_deref(),
-            asker.purpose.as_deref(),
-            Some(departments.0.as_str()),
-            Some(datasets.0.as_str()),
-            decision.map(Ruling::as_str),
-            code.as_deref(),
-        ];
-        let time = time.map(i64::to_be_bytes);
-        for part in texts.into_iter().map(|text| text.map(str::as_bytes)).chain([time.as_ref().map(<[u8; 8]>::as_slice)]) {
-            framed.push(u8::from(part.is_some()));
-            framed.extend((part.map_or(0, <[u8]>::len) as u64).to_be_bytes());
-            framed.extend(part.unwrap_or_default());
-        }
-        framed
-    }
-}
 
 /// How far the index goes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -179,7 +126,7 @@ impl Table {
              PRAGMA user_version = {VERSION}"
         ))?;
         let seal = seal(&chain, extent, seals);
-        transaction.execute("INSERT INTO head VALUES (?1, ?2, ?3, ?4)", params![log, extent.first, extent.end, seal])?;
+        transaction.execute("INSERT INTO head VALUES (?1, ?2, ?3, ?4)", params![log, whole(extent.first), whole(extent.end), seal])?;
         transaction.commit()?;
         let changes = changes(&connection)?;
         Ok(Self { connection, extent, chain, changes })
@@ -191,7 +138,7 @@ impl Table {
 
     /// The leaf hash of its last entry.
     pub(crate) fn last_leaf(&self) -> Result<Option<Hash>, Trouble> {
-        let last = self.extent.end.checked_sub(1);
+        let last = self.extent.end.checked_sub(1).map(whole);
         let found = self.connection.query_row("SELECT leaf FROM entries WHERE position = ?1", params![last], |row| row.get(0));
         Ok(found.optional()?)
     }
@@ -217,7 +164,7 @@ impl Table {
             let Asker { organisation, person, purpose } = asker;
             let decision = decision.map(Ruling::as_str);
             insert.execute(params![
-                entry.position,
+                whole(entry.position),
                 entry.leaf,
                 time,
                 event,
@@ -234,7 +181,7 @@ impl Table {
             extent.end = entry.position.saturating_add(1);
         }
         drop(insert);
-        transaction.execute("UPDATE head SET end = ?1, seal = ?2", params![extent.end, seal(&chain, extent, seals)])?;
+        transaction.execute("UPDATE head SET end = ?1, seal = ?2", params![whole(extent.end), seal(&chain, extent, seals)])?;
         transaction.commit()?;
         (self.chain, self.extent) = (chain, extent);
         Ok(())
@@ -285,9 +232,8 @@ impl View {
     ) -> Result<Vec<Indexed>, Trouble> {
         let texts: String = conditions.iter().map(|(condition, _)| format!(" AND {condition}")).collect();
         let statement = format!("SELECT {COLUMNS} FROM entries WHERE position >= ? AND position < ?{texts} ORDER BY position DESC LIMIT ?");
-        let whole = |number: u64| Value::Integer(i64::try_from(number).unwrap_or(i64::MAX));
-        let bounds = [whole(begin), whole(end)].into_iter();
-        let values = bounds.chain(conditions.into_iter().map(|(_, value)| value)).chain([whole(limit as u64)]);
+        let bounds = [begin, end].map(|bound| Value::Integer(whole(bound))).into_iter();
+        let values = bounds.chain(conditions.into_iter().map(|(_, value)| value)).chain([Value::Integer(whole(limit as u64))]);
         let mut select = self.connection.prepare(&statement)?;
         let rows = select.query_map(rusqlite::params_from_iter(values), Indexed::of)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -318,7 +264,7 @@ fn connect(folder: &Path) -> Result<Connection, Trouble> {
 }
 
 fn head(connection: &Connection) -> Result<(String, Extent, String), Trouble> {
-    let head = |row: &Row<'_>| Ok((row.get(0)?, Extent { first: row.get(1)?, end: row.get(2)? }, row.get(3)?));
+    let head = |row: &Row<'_>| Ok((row.get(0)?, Extent { first: position(row, 1)?, end: position(row, 2)? }, row.get(3)?));
     Ok(connection.query_row("SELECT log, first, end, seal FROM head", [], head)?)
 }
 
@@ -339,7 +285,7 @@ fn asker(connection: &Connection, query_id: &str, end: u64) -> Option<Asker> {
         let asker = Asker { organisation: row.get(1)?, person: row.get(2)?, purpose: row.get(3)? };
         Ok((row.get::<_, String>(0)? == "query.opened").then_some(asker))
     };
-    select.query_row(params![query_id, end, closed, refused, explained], found).optional().ok()??
+    select.query_row(params![query_id, whole(end), closed, refused, explained], found).optional().ok()??
 }
 
 fn begin(log: &str, first: u64) -> Hash {

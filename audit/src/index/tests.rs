@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::table::{FILE, Table};
 use super::*;
 use crate::Entry;
+use crate::facts::Asked;
 use crate::log::tests::{close, open};
 
 const FAR: Duration = Duration::from_secs(60);
@@ -32,6 +33,14 @@ fn caught_up(index: &Index) {
         let size = index.log.size();
         index.is_usable() && View::open(&index.shared.folder).is_ok_and(|view| view.extent.end == size)
     });
+}
+
+/// Ends both, and waits until nobody has a file of theirs.
+fn end(index: Index, log: Log, folder: &Path) {
+    let thread = Arc::downgrade(&index.shared);
+    drop(index);
+    close(log, folder);
+    until("the index's thread has ended", || thread.strong_count() == 0);
 }
 
 /// By a plain reading of the files.
@@ -194,8 +203,7 @@ async fn an_index_that_is_damaged_or_edited_is_made_anew_and_the_log_says_so_and
     assert!(causes(path).is_empty(), "a new log's index is no matter");
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path.join(FILE)).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
-    drop(index);
-    close(log, path);
+    end(index, log, path);
 
     let edits: [(&str, &dyn Fn()); 8] = [
         ("absent", &|| fs::remove_file(path.join(FILE)).unwrap()),
@@ -222,8 +230,7 @@ async fn an_index_that_is_damaged_or_edited_is_made_anew_and_the_log_says_so_and
         caught_up(&index);
         assert_eq!(causes(path), expected);
         assert_eq!(numbers(&index.search(&search(&[]), Instant::now() + FAR).unwrap()).len() as u64, log.size());
-        drop(index);
-        close(log, path);
+        end(index, log, path);
     }
 }
 
@@ -251,8 +258,7 @@ async fn an_index_that_is_edited_under_a_running_program_hides_nothing() {
     let mut looking = Looking::new(&asked, folder.path(), Instant::now() + FAR);
     assert!(matches!(looking.take(row), Err(Unindexed::Differs)));
     // It opens only as it was sealed.
-    drop(index);
-    close(log, folder.path());
+    end(index, log, folder.path());
     assert!(Table::open(folder.path(), "another log's key", &seals).is_err());
 }
 
@@ -267,15 +273,13 @@ async fn a_log_that_went_back_or_is_another_gets_an_index_of_its_own() {
     let index = Index::open(&log).unwrap();
     filled(&log, 0, 100).await;
     caught_up(&index);
-    drop(index);
-    close(log, path);
+    end(index, log, path);
     copy(path, earlier.path());
     let log = open(path);
     let index = Index::open(&log).unwrap();
     filled(&log, 100, 300).await;
     caught_up(&index);
-    drop(index);
-    close(log, path);
+    end(index, log, path);
     let later = fs::read(path.join(FILE)).unwrap();
 
     // The log of before, with the index of later; then written on, beyond it, in another history.
@@ -293,8 +297,7 @@ async fn a_log_that_went_back_or_is_another_gets_an_index_of_its_own() {
         assert_eq!(causes(back.path()), [cause]);
         let all = search(&[]);
         assert_eq!(numbers(&index.search(&all, Instant::now() + FAR).unwrap()), plain(back.path(), &all));
-        drop(index);
-        close(log, back.path());
+        end(index, log, back.path());
     }
     // Another log's index.
     let other = tempfile::tempdir().unwrap();
@@ -304,6 +307,25 @@ async fn a_log_that_went_back_or_is_another_gets_an_index_of_its_own() {
     let index = Index::open(&log).unwrap();
     until("the log says so", || causes(other.path()) == ["other_log"]);
     caught_up(&index);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_moved_to_an_archive_is_left_out_and_does_not_stay_in_the_index() {
+    let (folder, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let log = open(folder.path());
+    let index = Index::open(&log).unwrap();
+    filled(&log, 0, 600).await;
+    caught_up(&index);
+    let later = chrono::Utc::now() + chrono::TimeDelta::hours(1);
+    let moved = crate::archive::archive(folder.path(), to.path(), later).unwrap().unwrap();
+    assert_eq!((moved.first, moved.last), (1, 512));
+    until("the index begins after it", || View::open(folder.path()).is_ok_and(|view| view.extent.first == 512));
+    caught_up(&index);
+    for search in filters(folder.path()).into_iter().take(40) {
+        let page = index.search(&search, Instant::now() + FAR).unwrap();
+        assert_eq!((numbers(&page), page.moved, page.before), (plain(folder.path(), &search), 512, None), "{search:?}");
+    }
+    assert!(causes(folder.path()).is_empty(), "log.archived tells of it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,12 +7,75 @@ use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 use tokio::time::Instant;
 
-use super::{Follow, Found, SearchError};
+use super::look::is_leaf;
+use super::{Found, Index, Search, SearchError};
+use crate::facts::{Asked, Facts};
+use crate::tile::Tiles;
+
+/// Entries that one step reads.
+const STEP: usize = 4096;
+
+/// Queries of which it is kept who asked.
+const KEPT: usize = 10_000;
 
 /// A reader hears at least so often that there is nothing new, so that one who is gone is noticed.
 const STILL: Duration = Duration::from_secs(10);
 
+/// Follows a log.
+#[derive(Debug)]
+pub struct Follow {
+    index: Index,
+    search: Search,
+    next: u64,
+    asked: Asked,
+}
+
 impl Follow {
+    pub(super) fn new(index: Index, search: Search, number: u64) -> Self {
+        Self { index, search, next: number, asked: Asked::default() }
+    }
+
+    /// The number of the last entry that was looked at.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.next
+    }
+
+    /// Whether there are entries under a checkpoint that were not looked at.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.next < self.index.log.size()
+    }
+
+    /// Those of the next entries that are asked for, in order: a few thousand are looked at, and there may be none among them. Blocks.
+    ///
+    /// # Errors
+    /// [`SearchError::Log`].
+    pub fn step(&mut self) -> Result<Vec<Found>, SearchError> {
+        let (mut found, mut bytes, size) = (Vec::new(), 0_usize, self.index.log.size());
+        if self.next >= size {
+            return Ok(found);
+        }
+        let folder = &self.index.shared.folder;
+        let (tiles, view) = (Tiles::of(folder), self.index.view());
+        self.asked.forget(KEPT);
+        for read in crate::read(folder, self.next)?.take(STEP) {
+            let (position, entry) = read?;
+            if position >= size || found.len() >= self.search.limit || bytes >= self.search.bytes {
+                break;
+            }
+            is_leaf(&tiles, position, &entry)?;
+            let facts = self.asked.complete_or(Facts::read(&entry), |id| view.as_ref()?.asker(id, position));
+            if self.search.takes(&facts) {
+                let taken = Found { number: position.saturating_add(1), entry, facts };
+                bytes = bytes.saturating_add(taken.bytes());
+                found.push(taken);
+            }
+            self.next = position.saturating_add(1);
+        }
+        Ok(found)
+    }
+
     /// Hands on what `told` makes of entries and of the number of the last one that was looked at: at once, and then as entries come, until
     /// the reader is gone or `end` is ready. Counts the entries that were handed on in `count`.
     ///
