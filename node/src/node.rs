@@ -237,7 +237,7 @@ impl Node {
         let scan = self.releases.workers().run(open.instrument(tracing::info_span!("open"))).await??;
         let (quotas, agreement) = (Arc::clone(&self.quotas), order.agreement.clone());
         blocking(move || quotas.intend(&agreement, now.date_naive())).await?;
-        self.owed_for(order.opened_by).await?;
+        self.owed_for(&order).await?;
         let log_entry = self.log(self.intent(&order, standing, scan.freshness)).await?;
         let (quotas, agreement) = (Arc::clone(&self.quotas), order.agreement.clone());
         let charge = move |rows| quotas.charge(&agreement, rows, Utc::now().date_naive());

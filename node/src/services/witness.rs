@@ -52,7 +52,9 @@ impl Node {
         let (node, known) = (Arc::clone(self), key.clone());
         let outcome = blocking(move || {
             let outcome = node.witness.witness.add_checkpoint(GATEWAY_LOG, &known, &asked, now());
-            let _ = outcome.as_ref().inspect(|cosigned| node.witness.cosigned(cosigned));
+            if let Ok(cosigned) = &outcome {
+                node.witness.cosigned(cosigned);
+            }
             Ok(outcome)
         });
         let outcome = outcome.await?;
