@@ -144,12 +144,13 @@ impl Node {
             let note = Note::parse(checkpoint.as_bytes()).map_err(|e| invalid(e.to_string()))?;
             let own = note.signatures().iter().find(|line| line.name() == node.log.origin()).cloned();
             let own = own.ok_or_else(|| invalid("the checkpoint is not one of this node's log".into()))?;
-            node.log.add_cosignatures(&Note::new(note.text(), own).to_string(), &line).map_err(|e| match &e {
+            let own = Note::new(note.text(), own).to_string();
+            node.log.add_cosignatures(&own, &line).map_err(|e| match &e {
                 LogError::Asked(_) => invalid("the checkpoint is not one that this node's log has published".into()),
                 _ => node.unwritable(e),
             })?;
             let size = Checkpoint::parse(note.text()).map_err(|e| invalid(e.to_string()))?.size;
-            node.witness.given.note(&checkpoint, size, &[(GATEWAY_WITNESS.to_owned(), line)]).map_err(Refusal::internal)?;
+            node.witness.given.note(&own, size, &[(GATEWAY_WITNESS.to_owned(), line)]).map_err(Refusal::internal)?;
             Ok(first.then_some(key))
         });
         let first = seen.await.map_err(|refusal| refusal.department(&self.department))?;
