@@ -213,9 +213,9 @@ impl Subject for Readiness {
         let gateway = Arc::clone(&self.0);
         let asked = tokio::task::spawn_blocking(move || {
             let (missing, witnesses) = (gateway.witnessed.missing(), &gateway.witnesses);
-            missing.into_iter().chain(witnesses.behind()).chain(witnesses.forgotten()).collect()
+            missing.into_iter().chain(witnesses.behind()).chain(witnesses.forgotten()).collect::<Vec<Reason>>()
         });
-        Box::pin(async {
+        Box::pin(async move {
             asked.await.unwrap_or_else(|e| {
                 tracing::error!(cause = %e, "whether something needs attention cannot be told");
                 Vec::new()

@@ -249,7 +249,7 @@ impl Node {
         let scan = self.releases.workers().run(open.instrument(tracing::info_span!("open"))).await??;
         let (quotas, agreement) = (Arc::clone(&self.quotas), order.agreement.clone());
         blocking(move || quotas.intend(&agreement, now.date_naive())).await?;
-        self.owed_for(order.opened_by).await?;
+        self.owed_for(&order).await?;
         let intent = self.intent(&order, from, standing, scan.freshness);
         let (quotas, agreement) = (Arc::clone(&self.quotas), order.agreement.clone());
         let charge = move |rows| quotas.charge(&agreement, rows, Utc::now().date_naive());

@@ -66,8 +66,8 @@ pub async fn all_seen(sandbox: &Sandbox) {
 /// Waits until all is cosigned and nothing of it is under way: until the next entry, the gateway asks nodes nothing of their logs.
 pub async fn at_rest(sandbox: &Sandbox) {
     until_cosigned(sandbox, "gateway", &DEPARTMENTS).await;
-    // The gateway looks at each node's log once more, half a second later.
-    tokio::time::sleep(std::time::Duration::from_millis(800)).await;
+    // The gateway looks at each node's log once more, half a second later, and each second until it has gone as far as its receipts.
+    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
 }
 
 fn entries(sandbox: &Sandbox, of: &str, event: &str) -> Vec<Value> {

@@ -404,7 +404,8 @@ impl Expected {
 
     /// Notes, durably, that the node owes a checkpoint which covers the last entry that its receipts name, and is newer than the order.
     async fn owes(&self, entry: u64) -> Result<(), Refusal> {
-        if self.spoken < WITNESSED {
+        // Only a node from before there were witnesses, which never showed a log, owes none.
+        if self.log_seen == 0 && self.spoken < WITNESSED {
             return Ok(());
         }
         let (owed, log, size) = (self.owed.clone(), log_of(&self.department), self.log_seen.saturating_add(1).max(entry));

@@ -58,10 +58,10 @@ pub(super) async fn watch(gateway: Arc<Gateway>) {
     let (forgot, witnesses) = (gateway.observed.metrics.level("witness_forgot", forgot), Arc::downgrade(&gateway));
     gateway.observed.metrics.before_reading(move || {
         let given = witnesses.upgrade().and_then(|gateway| gateway.witnesses.given.all().ok()).unwrap_or_default();
-        given.iter().for_each(|(name, newest)| forgot.set(&[("witness", name)], i64::from(newest.forgot.is_some())));
+        given.iter().for_each(|(name, newest)| forgot.set(&[("witness", name.as_str())], i64::from(newest.forgot.is_some())));
         for log in &logs {
             let seconds = owed.overdue(log, Moment::now()).as_secs();
-            level.set(&[("log", log)], i64::try_from(seconds).unwrap_or(i64::MAX));
+            level.set(&[("log", log.as_str())], i64::try_from(seconds).unwrap_or(i64::MAX));
         }
     });
     let (mut overdue, unlogged) = (Overdue::default(), Unlogged::default());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use concordat_audit::Entry;
 use concordat_audit::checkpoint::Checkpoint;
 use concordat_audit::note::{Note, VerifierKey};
-use concordat_audit::witness::{AddCheckpoint, Alarm, KeyError, Misconduct, Reason, Refused, known, verified};
+use concordat_audit::witness::{AddCheckpoint, Alarm, KeyError, Misconduct, Moment, Reason, Refused, known, verified};
 use concordat_operate::trace::Traced;
 use concordat_policy::{Code, Name, Refusal};
 use concordat_proto::status::from_status;
@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tonic::{Response, Status};
 
 use super::tally::Who;
-use super::{AGAIN, CALL, Given, LOOK, Published, SETTLE, TRIES, log_of, next, now, witness_of};
+use super::{AGAIN, CALL, Given, LOOK, Published, ROUND, SETTLE, TRIES, log_of, next, now, witness_of};
 use crate::Gateway;
 use crate::fetch::{failed, faulty, timeout};
 
@@ -83,7 +83,7 @@ pub(super) async fn follow(
     mut rounds: watch::Receiver<Option<Published>>,
     given: mpsc::Sender<Given>,
 ) {
-    let name = witness_of(&department);
+    let (name, log) = (witness_of(&department), log_of(&department));
     let known = gateway.aside(move |gateway| gateway.witnesses.gave_at(&name)).await.unwrap_or_default();
     let mut node = Followed { department, known, handed: None };
     let (mut cosigned, mut pause, mut look) = (None, AGAIN.0, LOOK);
@@ -126,6 +126,10 @@ pub(super) async fn follow(
                     }
                 }
             }
+        }
+        // Its checkpoint over what it signed a receipt for may be a second younger than the receipt.
+        if !gateway.witnesses.owed.overdue(&log, Moment::now()).is_zero() {
+            look = look.min(ROUND);
         }
         match again {
             None => pause = AGAIN.0,

@@ -45,6 +45,10 @@ impl Running {
     async fn with(prepare: impl FnOnce(&World)) -> Self {
         let world = World::new();
         prepare(&world);
+        Self::of(world).await
+    }
+
+    async fn of(world: World) -> Self {
         let config = Config::load(&world.path("node.toml")).unwrap();
         let listen = Listen::of(&config);
         let node = Node::open(config).await.unwrap();

@@ -53,7 +53,9 @@ impl Node {
         let (node, known) = (Arc::clone(self), key.clone());
         let outcome = blocking(move || {
             let outcome = node.witness.witness.add_checkpoint(GATEWAY_LOG, &known, &asked, now());
-            let _ = outcome.as_ref().inspect(|cosigned| node.witness.cosigned(cosigned));
+            if let Ok(cosigned) = &outcome {
+                node.witness.cosigned(cosigned);
+            }
             Ok(outcome)
         });
         let outcome = outcome.await?;
@@ -143,14 +145,15 @@ impl Node {
             let note = Note::parse(checkpoint.as_bytes()).map_err(|e| invalid(e.to_string()))?;
             let own = note.signatures().iter().find(|line| line.name() == node.log.origin()).cloned();
             let own = own.ok_or_else(|| invalid("the checkpoint is not one of this node's log".into()))?;
+            let own = Note::new(note.text(), own).to_string();
             // The gateway is the only witness of a node's log.
             let enough = |by: &BTreeSet<&str>| !by.is_empty();
-            node.log.add_cosignatures(&Note::new(note.text(), own).to_string(), &line, enough).map_err(|e| match &e {
+            node.log.add_cosignatures(&own, &line, enough).map_err(|e| match &e {
                 LogError::Asked(_) => invalid("the checkpoint is not one that this node's log has published".into()),
                 _ => node.unwritable(e),
             })?;
             let size = Checkpoint::parse(note.text()).map_err(|e| invalid(e.to_string()))?.size;
-            node.witness.given.note(&checkpoint, size, &[(GATEWAY_WITNESS.to_owned(), line)]).map_err(Refusal::internal)?;
+            node.witness.given.note(&own, size, &[(GATEWAY_WITNESS.to_owned(), line)]).map_err(Refusal::internal)?;
             Ok(first.then_some(key))
         });
         let first = seen.await.map_err(|refusal| refusal.department(&self.department))?;

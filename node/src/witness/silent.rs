@@ -18,9 +18,11 @@ use concordat_audit::witness::{Misconduct, Moment, OVERDUE, Overdue, Turned};
 use concordat_audit::{Entry, Unlogged};
 use concordat_operate::readiness::Reason;
 use concordat_policy::{Agreement, Code, Refusal, witnessed};
+use concordat_proto::version::WITNESSED;
 
 use super::{ACKNOWLEDGE, GATEWAY_LOG, GATEWAY_WITNESS, Witnessing};
 use crate::node::Node;
+use crate::orders::VerifiedOrder;
 use crate::release::blocking;
 
 /// How often it is looked.
@@ -41,15 +43,19 @@ impl Witnessing {
         witnessed::shown(agreement, self.owed.overdue(GATEWAY_LOG, now), now.wall.into())
     }
 
-    /// Notes, durably, what the gateway owes for an order that says by which of its entries the query was opened. Blocks.
+    /// Notes, durably, what the gateway owes for an order in a version of the contract, which says by which of its entries the query was
+    /// opened. Only a gateway from before there were witnesses, which never showed a log, owes none. Blocks.
     ///
     /// # Errors
     /// [`concordat_policy::Code::Internal`] when it cannot be made durable.
-    pub(crate) fn ordered(&self, opened_by: u64) -> Result<(), Refusal> {
+    pub(crate) fn ordered(&self, opened_by: u64, version: u32) -> Result<(), Refusal> {
+        let seen = self.owed.seen(GATEWAY_LOG);
+        if seen == 0 && version < WITNESSED {
+            return Ok(());
+        }
         // More than was seen when the order came, whatever it says: else it would be paid before.
-        let newer = self.owed.seen(GATEWAY_LOG).saturating_add(1);
         self.owed
-            .owe(GATEWAY_LOG, opened_by.max(newer), Moment::now())
+            .owe(GATEWAY_LOG, opened_by.max(seen.saturating_add(1)), Moment::now())
             .map_err(|e| Refusal::internal(format!("what the gateway owes of its log cannot be kept: {e}")))
     }
 
@@ -117,9 +123,9 @@ pub(crate) fn watch(node: &Arc<Node>) {
 
 impl Node {
     /// Notes what the gateway owes for an order.
-    pub(crate) async fn owed_for(&self, opened_by: u64) -> Result<(), Refusal> {
-        let witness = Arc::clone(&self.witness);
-        blocking(move || witness.ordered(opened_by)).await
+    pub(crate) async fn owed_for(&self, order: &VerifiedOrder) -> Result<(), Refusal> {
+        let (witness, opened_by, version) = (Arc::clone(&self.witness), order.opened_by, order.contract_version);
+        blocking(move || witness.ordered(opened_by, version)).await
     }
 }
 

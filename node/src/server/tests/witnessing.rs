@@ -5,11 +5,12 @@ use concordat_audit::note::{Algorithm, Note, Signer, VerifierKey};
 use concordat_audit::proof::verify_consistency;
 use concordat_audit::witness::{forget, verified};
 use concordat_audit::{Entry, Log, read};
+use concordat_operate::metrics::Metrics;
 use concordat_proto::v1::add_checkpoint_response::Outcome;
 use concordat_proto::v1::witness_client::WitnessClient;
 
 use super::*;
-use crate::witness::{GATEWAY_LOG, folder};
+use crate::witness::{GATEWAY_LOG, Witnessing, folder};
 
 /// A gateway's log.
 struct Gateway {
@@ -92,6 +93,58 @@ async fn the_gateways_log_is_cosigned_as_long_as_it_continues() {
     assert_eq!(told.outcome, Some(Outcome::KnownSize(0)));
     client.add_checkpoint(other.request(0)).await.unwrap();
     assert_eq!(running.events("witness.seen").len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_ordered_is_owed_until_a_checkpoint_covers_the_entry_that_the_order_states() {
+    let mut world = World::new();
+    world.agree("linkage = ", "max_unwitnessed = \"1s\"\nlinkage = ");
+    let running = Running::of(world).await;
+    let (mut flight, mut client) = (FlightServiceClient::new(running.gateway().await), WitnessClient::new(running.gateway().await));
+    let order = |log_entry: u64| {
+        let now = Utc::now();
+        let request = v1::ReleaseRequest { contract_version: 2, log_entry, ..running.world.request(now) };
+        FlightDescriptor::new_cmd(running.world.order(&request, now).encode_to_vec())
+    };
+    let gateway = Gateway::new(3).await;
+    client.add_checkpoint(gateway.request(0)).await.unwrap();
+    flight.get_flight_info(order(6)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(code(&flight.get_flight_info(order(7)).await.unwrap_err()), Some(Code::Unwitnessed));
+    // The same checkpoint again, and one that does not cover the entry, pay nothing.
+    for (old_size, grown) in [(3, 0), (3, 2)] {
+        gateway.grow(grown).await;
+        client.add_checkpoint(gateway.request(old_size)).await.unwrap();
+        assert_eq!(code(&flight.get_flight_info(order(7)).await.unwrap_err()), Some(Code::Unwitnessed), "{grown}");
+    }
+    gateway.grow(1).await;
+    client.add_checkpoint(gateway.request(5)).await.unwrap();
+    flight.get_flight_info(order(7)).await.unwrap();
+    assert_eq!(code(&flight.get_flight_info(order(u64::MAX)).await.unwrap_err()), Some(Code::Invalid), "no log has this entry");
+    let intended: Vec<_> = running.events("release.intended").iter().map(|entry| entry["opened_by"].as_u64()).collect();
+    assert_eq!(intended, [Some(6), Some(7)]);
+    assert!(running.events("order.refused").iter().filter(|entry| entry["code"] == "unwitnessed").count() == 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_of_a_gateway_whose_log_went_back_are_refused_after_a_restart_too() {
+    let running = Running::new().await;
+    let (mut flight, mut client) = (FlightServiceClient::new(running.gateway().await), WitnessClient::new(running.gateway().await));
+    let (gateway, other) = (Gateway::new(3).await, Gateway::new(9).await);
+    client.add_checkpoint(gateway.request(0)).await.unwrap();
+    flight.get_flight_info(running.order()).await.unwrap();
+    client.add_checkpoint(other.request(0)).await.unwrap_err();
+    let refused = flight.get_flight_info(running.order()).await.unwrap_err();
+    assert!(code(&refused) == Some(Code::Denied) && refused.message().contains("has another key than before"), "{refused:?}");
+    let metrics = || Metrics::new("concordat-node", "0");
+    let again = Witnessing::open(&running.world.path("state"), &name("dfe"), &metrics()).unwrap();
+    assert_eq!(again.permits(&running.world.agreement).unwrap_err().code, Code::Denied, "remembered");
+    // It continues what was cosigned: the right log was found again.
+    gateway.grow(1).await;
+    client.add_checkpoint(gateway.request(3)).await.unwrap();
+    flight.get_flight_info(running.order()).await.unwrap();
+    let again = Witnessing::open(&running.world.path("state"), &name("dfe"), &metrics()).unwrap();
+    assert_eq!(again.permits(&running.world.agreement), Ok(()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
