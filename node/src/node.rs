@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use concordat_audit::index::Index;
 use concordat_audit::refusals::Refusals;
 use concordat_audit::{Entry, Log, LogError, Unlogged};
 use concordat_operate::metrics::{Count, Metrics};

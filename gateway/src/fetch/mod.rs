@@ -44,7 +44,6 @@ use release::Expected;
 pub(crate) use release::{Placed, Source};
 use request::encoded;
 pub(crate) use request::{orderable, request};
-use shown::Shown;
 
 /// How long a node that waits for this gateway's log is waited for: a round, and the pause after trouble.
 const SHOWN: Duration = Duration::from_secs(10);
