@@ -247,7 +247,7 @@ mod tests {
         let long = "x".repeat(MAX_TEXT + 1);
         for (field, text) in [
             ("from", "yesterday"),
-            ("to", "2027-04-01"),
+            ("to", "2026-12-31"),
             ("person", "5f0c"),
             ("person", "5F0C1B8A9D3E"),
             ("decision", "Permit"),

@@ -38,7 +38,7 @@ use crate::{DigestKey, Log, LogError};
 
 /// Why an index was made anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cause {
+pub(crate) enum Cause {
     Absent,
     Damaged,
     Edited,
