@@ -223,7 +223,7 @@ fn address(address: Option<IpAddr>) -> Option<String> {
 /// What is read of the log.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Read<'r> {
-    what: &'static str,
+    pub(crate) what: &'static str,
     pub(crate) query_id: Option<&'r str>,
     /// Which fields are asked for stands in the log, and never what for.
     pub(crate) filter: Option<&'r Filter>,
