@@ -253,12 +253,12 @@ async fn a_department_whose_log_went_back_is_not_used_until_it_is_acknowledged()
     restore(&saved, &own);
     sandbox.running.restart_node("dhsc").await.unwrap();
     sandbox.query(ATTAINMENT).await.unwrap();
-    let of_dhsc = |event: &str| {
-        let all = entries(&sandbox, "gateway", event).into_iter();
+    let of_dhsc = |sandbox: &Sandbox, event: &str| {
+        let all = entries(sandbox, "gateway", event).into_iter();
         all.filter(|entry| entry["department"] == "dhsc" && entry["log"] == "concordat/dhsc/node").collect::<Vec<_>>()
     };
-    until("the gateway has refused the log", || !of_dhsc("witness.refused").is_empty()).await;
-    let entry = of_dhsc("witness.refused").remove(0);
+    until("the gateway has refused the log", || !of_dhsc(&sandbox, "witness.refused").is_empty()).await;
+    let entry = of_dhsc(&sandbox, "witness.refused").remove(0);
     assert!(entry["kind"].as_str().is_some_and(|kind| kind == "fork" || kind == "rollback") && entry["evidence_kept"] == true, "{entry}");
     let failure = refused(sandbox.query(HEALTH).await, Code::NodeFaulty, "acknowledge-log --department dhsc");
     assert_eq!(failure.department.as_deref(), Some("dhsc"));
@@ -276,7 +276,7 @@ async fn a_department_whose_log_went_back_is_not_used_until_it_is_acknowledged()
     assert!(asked.exit != 0 && asked.stderr.contains("--yes"), "{}", asked.stderr);
     let accepted = acknowledge(&["--yes"]);
     assert!(accepted.exit == 0, "{}", accepted.stderr);
-    until("the log is taken as new", || of_dhsc("witness.seen").len() == 2).await;
+    until("the log is taken as new", || of_dhsc(&sandbox, "witness.seen").len() == 2).await;
     sandbox.query(HEALTH).await.unwrap();
 }
 

@@ -59,7 +59,7 @@ impl NodeFile {
 #[derive(Debug, Clone)]
 pub enum LogDoor {
     /// The gateway's.
-    Gateway(Client),
+    Gateway(Box<Client>),
     /// A department's node's.
     Node(String, LogReadingClient<Channel>),
 }

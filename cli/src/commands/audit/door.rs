@@ -38,7 +38,7 @@ impl Doors {
             (self.gateway.clone(), self.ca.clone(), self.server_name.clone()),
             self.token_file.clone(),
         );
-        Ok(LogDoor::Gateway(target.connect().await?))
+        Ok(LogDoor::Gateway(Box::new(target.connect().await?)))
     }
 
     /// The gateway's log, or that of a department's node.
