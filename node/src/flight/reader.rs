@@ -96,7 +96,7 @@ impl Reader {
         let agreement = &self.release.order.agreement;
         let (how, refusal) = match self.node.agreements.permits(&agreement.id, &agreement.digest) {
             Err(cut) => (Ended::Cut, cut),
-            Ok(_) => (Ended::Failed, refusal),
+            Ok(()) => (Ended::Failed, refusal),
         };
         let refusal = if refusal.department.is_some() { refusal } else { refusal.department(&self.node.department) };
         if !self.closes() {
@@ -117,7 +117,7 @@ impl Reader {
     pub(super) async fn receipt(self: Arc<Self>) -> Result<FlightData, Status> {
         let reader = Arc::clone(&self);
         let closed = self.node.endings.spawn(async move { reader.close().await }).await;
-        match closed.map_err(Refusal::internal).and_then(|closed| closed) {
+        match closed.unwrap_or_else(|e| Err(Refusal::internal(e))) {
             Ok(token) => {
                 self.node.outcome("completed");
                 tracing::info!(query.id = self.release.order.query_id, partition = self.partition, "a partition was released");
