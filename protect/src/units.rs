@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(pinned(1, &by_rows), 100);
         let found = [0, 1, 3, 5].map(|few| pinned(few, &by_people));
         println!("by nobody, one, three and five who have more: {found:?} of 100");
-        assert!(found[0] == 0 && found[1] <= 10 && found[2] <= 60 && found[3] > 80, "{found:?}");
+        assert!(found[0] == 0 && found[1] <= 10 && found[2] <= 60 && found[3] > 70, "{found:?}");
     }
 
     /// Where they have different numbers of rows, each more than another's: the sets of people that fit what is told are as many as by a count.
