@@ -33,7 +33,7 @@ fn lines(ran: &Ran) -> Vec<Value> {
 }
 
 async fn door(sandbox: &Sandbox, token: String) -> LogDoor {
-    LogDoor::Gateway(client_of(sandbox, token).await)
+    LogDoor::Gateway(Box::new(client_of(sandbox, token).await))
 }
 
 fn listing(fields: &[(&'static str, &str)]) -> v1::LogListRequest {

@@ -355,7 +355,7 @@ async fn a_release_is_bounded_redeemed_once_and_wiped() {
         assert_eq!(node.releases.redeem(id, partition).unwrap_err().code, Code::Replayed);
     }
     let mut partition = release.partition(1).await.unwrap();
-    node.releases.abandon(&release);
+    node.releases.abandon(&release, crate::endings::Ended::GivenBack);
     assert_eq!(node.releases.redeem(&id, 2).unwrap_err().code, Code::Replayed);
     drop(release);
     assert_eq!(folders(), 1, "a reader is still at it");
