@@ -75,7 +75,7 @@ async fn a_program_that_stops_signs_over_its_last_entries() {
         sandbox.stopped(of).await;
         let checkpoint = std::fs::read_to_string(log.join("checkpoint")).unwrap();
         assert_eq!(checkpoint.lines().nth(1).unwrap().parse::<usize>().unwrap(), sandbox.log(of).len(), "{of}");
-        let told = Ran::from(command(&["audit", "verify", "--log", log.to_str().unwrap(), "--output", "json"]).output().unwrap()).json();
+        let told = Ran::from(command(["audit", "verify", "--log", log.to_str().unwrap(), "--output", "json"]).output().unwrap()).json();
         assert_eq!((&told["verified"], &told["beyond"]), (&json!(true), &json!(0)), "{told}");
     }
 }
