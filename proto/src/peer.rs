@@ -21,8 +21,8 @@ impl Peer {
     }
 }
 
-impl From<&Self> for Peer {
-    fn from(peer: &Self) -> Self {
+impl From<&Peer> for Peer {
+    fn from(peer: &Peer) -> Self {
         peer.clone()
     }
 }
