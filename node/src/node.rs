@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use concordat_audit::index::Index;
 use concordat_audit::{Entry, Log, LogError, Unlogged};
 use concordat_operate::metrics::{Count, Metrics};
 use concordat_policy::agreement::Fingerprint;
