@@ -17,7 +17,8 @@ const ENTRY: u64 = 65_535;
 #[derive(Debug, Default)]
 pub(crate) struct Said {
     count: u64,
-    unread: u64,
+    /// Those that were passed over: first and last of each stretch.
+    unread: Vec<(u64, u64)>,
     /// Up to which entry those read tell that entries were moved.
     archived: u64,
     latest: Option<DateTime<FixedOffset>>,
@@ -26,21 +27,24 @@ pub(crate) struct Said {
 impl Said {
     /// Passes over entries that were moved to an archive.
     pub(crate) fn pass_over(&mut self, count: u64) {
-        (self.count, self.unread) = (self.count.saturating_add(count), self.unread.saturating_add(count));
+        let first = self.count.saturating_add(1);
+        self.count = self.count.saturating_add(count);
+        match self.unread.last_mut().filter(|(_, last)| last.saturating_add(1) == first) {
+            Some((_, last)) => *last = self.count,
+            None => self.unread.push((first, self.count)),
+        }
     }
 
     /// How many were passed over.
     pub(crate) fn unread(&self) -> u64 {
-        self.unread
+        self.unread.iter().map(|(first, last)| last.saturating_sub(*first).saturating_add(1)).sum()
     }
 
     /// That the log itself tells of the archive to which what was passed over was moved: nobody who cannot write entries can say so. A later
     /// entry tells of all before it, as entries are moved from the first one on.
     pub(crate) fn is_archived(&self) -> Result<(), Finding> {
-        if self.unread <= self.archived {
-            return Ok(());
-        }
-        let (first, last) = (self.archived.saturating_add(1), self.unread);
+        let Some((first, last)) = self.unread.iter().find(|(_, last)| *last > self.archived) else { return Ok(()) };
+        let first = self.archived.saturating_add(1).max(*first);
         let what =
             format!("entries {first} to {last} are not here, and the log does not tell that they were moved to an archive (log.archived)");
         Err(Finding::new(Kind::Missing, first, what))

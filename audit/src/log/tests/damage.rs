@@ -33,7 +33,9 @@ async fn a_file_cut_at_any_byte_is_noticed() {
                 Some(why) => assert!(["entry", "tile/", "checkpoint"].iter().any(|what| why.contains(what)), "{}: {why}", name.display()),
                 None => {
                     wait(folder.path());
-                    assert!(!needed.contains(&name.to_str().unwrap()), "{} cut at {length}", name.display());
+                    // A tail that lacks but the end of its last line has every entry.
+                    let is_whole = name.ends_with("tail") && length + 1 == bytes.len();
+                    assert!(is_whole || !needed.contains(&name.to_str().unwrap()), "{} cut at {length}", name.display());
                 }
             }
             std::fs::write(&path, &bytes).unwrap();
@@ -49,7 +51,7 @@ async fn a_tail_cut_after_the_checkpoint_keeps_whole_entries() {
     let folder = written(3).await;
     let path = folder.path().join("tail");
     let covered = std::fs::read(&path).unwrap();
-    let line = |number: u64| format!("{{\"entry\":{number},\"event\":\"a\",\"time\":\"2026-01-01T00:00:00.000Z\"}}\n");
+    let line = |number: u64| format!("{{\"entry\":{number},\"event\":\"a\",\"time\":\"2099-01-01T00:00:00.000Z\"}}\n");
     let added = format!("{}{}", line(4), line(5));
     for length in 0..=added.len() {
         // A file that had grown before it was written holds zeros there.

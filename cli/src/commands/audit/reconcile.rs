@@ -108,7 +108,9 @@ impl Sides {
     fn gateway(&mut self, departments: &BTreeSet<&str>, entry: &Value, period: Period) {
         let query_id = of(entry, "query_id");
         match text(entry, "event") {
-            Some("query.opened") => drop(self.asked.entry(query_id).or_insert(Asked::Opened)),
+            Some("query.opened") => {
+                self.asked.entry(query_id).or_insert(Asked::Opened);
+            }
             Some("query.refused") => drop(self.asked.insert(query_id, Asked::Refused(of(entry, "code")))),
             // Those of before died with the process that had opened them.
             Some("gateway.started") => {
