@@ -1,6 +1,7 @@
 //! Which debts are alarms: told once when one begins, and once when it is over.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::{Duration, SystemTime};
 
 use super::owed::Debt;
@@ -35,9 +36,9 @@ impl Overdue {
             }
         }
         for debt in late {
-            if !self.0.contains_key(&debt.origin) {
+            if let Entry::Vacant(untold) = self.0.entry(debt.origin.clone()) {
                 let since = now.checked_sub(debt.overdue).unwrap_or(SystemTime::UNIX_EPOCH);
-                self.0.insert(debt.origin.clone(), since);
+                untold.insert(since);
                 turned.push(Turned::Began(debt.clone(), since));
             }
         }
