@@ -213,7 +213,8 @@ impl Rewriter<'_> {
                     .advice("group by fewer columns; the agreement's rule 'margins' asks for it"),
             );
         }
-        self.magnitudes |= summaries.iter().any(Summary::magnitude);
+        // Through a link dataset numbers of subjects are judged as sums are.
+        self.magnitudes |= linked || summaries.iter().any(Summary::magnitude);
         if disclosure.complement == Telling::Shown {
             summaries.iter_mut().for_each(|summary| summary.lefts.clear());
         }

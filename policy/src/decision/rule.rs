@@ -210,8 +210,8 @@ impl Rule {
             Self::Homogeneous { .. } => "all of its contributors have the same value".into(),
             Self::Complement { .. } => "all of its group meet its condition, or all but fewer than the minimum".into(),
             Self::Margins { .. } => "totals would tell a withheld number".into(),
+            Self::Perturbed { most, .. } => format!("with noise it rests on less than {most} subjects over the minimum"),
             Self::Rounded { .. }
-            | Self::Perturbed { .. }
             | Self::ZerosShown { .. }
             | Self::RowsOfFewLeftOut { .. }
             | Self::SmallGroupsLeftOut
@@ -310,6 +310,10 @@ mod tests {
             (Rule::Homogeneous { whose: whose() }, Some("all of its contributors have the same value")),
             (Rule::Complement { whose: whose() }, Some("all of its group meet its condition, or all but fewer than the minimum")),
             (Rule::Margins { whose: whose() }, Some("totals would tell a withheld number")),
+            (
+                Rule::Perturbed { variance: 2, most: 5, whose: whose() },
+                Some("with noise it rests on less than 5 subjects over the minimum"),
+            ),
             (Rule::Rounded { to: 5, whose: whose() }, None),
             (Rule::SmallGroupsLeftOut, None),
             (Rule::ConditionsOnWithheld, None),
