@@ -190,7 +190,7 @@ pub(crate) async fn looked_up(log: &Log, identity: &Identity) -> Result<(), Refu
 /// What is read of the log.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Read<'r> {
-    what: &'static str,
+    pub(crate) what: &'static str,
     pub(crate) query_id: Option<&'r str>,
     /// Which fields are asked for stands in the log, and never what for.
     pub(crate) filter: Option<&'r Filter>,
