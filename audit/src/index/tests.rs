@@ -107,8 +107,8 @@ fn filters(folder: &Path) -> Vec<Search> {
         ("event", "query.closed"),
         ("event", "query.*"),
         ("query_id", "q20"),
-        ("from", &early),
-        ("to", &late),
+        ("from", early.as_str()),
+        ("to", late.as_str()),
     ];
     let pairs = single.iter().flat_map(|one| single.iter().map(move |other| search(&[*one, *other])));
     let concerning = single.iter().map(|one| Search { concerning: Some("dwp".into()), ..search(&[*one]) });
@@ -212,7 +212,7 @@ async fn an_index_that_is_damaged_or_edited_is_made_anew_and_the_log_says_so_and
         ("edited", &|| sql(path, "UPDATE entries SET organisation = 'nobody' WHERE position = 0")),
         ("edited", &|| sql(path, "DELETE FROM entries WHERE position = 7")),
         ("edited", &|| sql(path, "DELETE FROM entries WHERE position = (SELECT max(position) FROM entries)")),
-        ("edited", &|| sql(path, "UPDATE head SET end = end - 1")),
+        ("edited", &|| sql(path, "UPDATE head SET until = until - 1")),
         ("other_version", &|| drop(rusqlite::Connection::open(path.join(FILE)).unwrap().pragma_update(None, "user_version", 99))),
     ];
     let mut expected: Vec<&str> = Vec::new();
