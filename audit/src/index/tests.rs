@@ -27,11 +27,12 @@ fn until(what: &str, so: impl Fn() -> bool) {
     }
 }
 
-/// Waits until the index has all that the log has, and the log has told what it was left.
+/// Waits until all that the log has is under a checkpoint, and in the index.
 fn caught_up(index: &Index) {
     until("the index has everything", || {
         let size = index.log.size();
-        index.is_usable() && View::open(&index.shared.folder).is_ok_and(|view| view.extent.end == size)
+        let last = crate::read(&index.shared.folder, 0).unwrap().last().map(|entry| entry.unwrap().0 + 1);
+        last == Some(size) && index.is_usable() && View::open(&index.shared.folder).is_ok_and(|view| view.extent.end == size)
     });
 }
 
@@ -229,7 +230,8 @@ async fn an_index_that_is_damaged_or_edited_is_made_anew_and_the_log_says_so_and
         until("the log says so", || causes(path).len() == expected.len());
         caught_up(&index);
         assert_eq!(causes(path), expected);
-        assert_eq!(numbers(&index.search(&search(&[]), Instant::now() + FAR).unwrap()).len() as u64, log.size());
+        let all = index.search(&search(&[]), Instant::now() + FAR).unwrap();
+        assert_eq!(numbers(&all), (1..=all.size).collect::<Vec<_>>());
         end(index, log, path);
     }
 }
