@@ -68,7 +68,7 @@ async fn an_auditor_lists_shows_and_tails_the_gateways_log_and_each_reading_is_l
     sandbox.query("SELECT nothing FROM dfe.attainment").await.unwrap_err();
     covered(&sandbox, "gateway").await;
     let token = token_file(&sandbox, "audit-office");
-    let audit = |arguments: &[&str]| run(&sandbox, &[&["audit"], arguments, &["--token-file", &token]].concat());
+    let audit = |arguments: &[&str]| run(&sandbox, &[&["audit"][..], arguments, &["--token-file", token.as_str()]].concat());
 
     // The same as reading the folder.
     let log = sandbox.layout.gateway().join("log");
@@ -81,10 +81,10 @@ async fn an_auditor_lists_shows_and_tails_the_gateways_log_and_each_reading_is_l
         &["--query-id", &id],
     ];
     for filter in filters {
-        let asked = [&["list"], filter, &["--output", "json"]].concat();
+        let asked = [&["list"][..], filter, &["--output", "json"]].concat();
         let online = audit(&asked);
         assert_eq!(online.exit, 0, "{}", online.stderr);
-        let from_files: Vec<Value> = lines(&run(&sandbox, &[&["audit"], asked.as_slice(), &["--log", log]].concat()));
+        let from_files: Vec<Value> = lines(&run(&sandbox, &[&["audit"][..], asked.as_slice(), &["--log", log]].concat()));
         let named = |entry: &Value| {
             let mut entry = entry.clone();
             entry.as_object_mut().unwrap().remove("caller");

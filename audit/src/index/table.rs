@@ -117,7 +117,7 @@ impl Table {
         let (extent, chain) = (Extent { first, end: first }, begin(log, first));
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(&format!(
-            "CREATE TABLE head (log TEXT NOT NULL, first INTEGER NOT NULL, end INTEGER NOT NULL, seal TEXT NOT NULL) STRICT;
+            "CREATE TABLE head (log TEXT NOT NULL, first INTEGER NOT NULL, until INTEGER NOT NULL, seal TEXT NOT NULL) STRICT;
              CREATE TABLE entries (
                position INTEGER PRIMARY KEY, leaf BLOB NOT NULL, time INTEGER, event TEXT, query_id TEXT, organisation TEXT, person TEXT,
                purpose TEXT, departments TEXT NOT NULL, datasets TEXT NOT NULL, decision TEXT, code TEXT
@@ -181,7 +181,7 @@ impl Table {
             extent.end = entry.position.saturating_add(1);
         }
         drop(insert);
-        transaction.execute("UPDATE head SET end = ?1, seal = ?2", params![whole(extent.end), seal(&chain, extent, seals)])?;
+        transaction.execute("UPDATE head SET until = ?1, seal = ?2", params![whole(extent.end), seal(&chain, extent, seals)])?;
         transaction.commit()?;
         (self.chain, self.extent) = (chain, extent);
         Ok(())
@@ -265,7 +265,7 @@ fn connect(folder: &Path) -> Result<Connection, Trouble> {
 
 fn head(connection: &Connection) -> Result<(String, Extent, String), Trouble> {
     let head = |row: &Row<'_>| Ok((row.get(0)?, Extent { first: position(row, 1)?, end: position(row, 2)? }, row.get(3)?));
-    Ok(connection.query_row("SELECT log, first, end, seal FROM head", [], head)?)
+    Ok(connection.query_row("SELECT log, first, until, seal FROM head", [], head)?)
 }
 
 fn changes(connection: &Connection) -> Result<i64, Trouble> {
