@@ -307,7 +307,8 @@ async fn a_witness_that_forgot_what_it_cosigned_is_told_of_by_whoever_has_its_co
         let entry = entries(&sandbox, told_by, "witness.forgot").remove(0);
         assert_eq!(entry["witness"], format!("concordat/{of}/witness"), "{entry}");
         assert!(entry["known_size"].as_u64() > entry["size"].as_u64(), "{entry}");
-        // It has caught up since, is cosigned by, and is told of until somebody has looked at it.
+        // It has caught up, and is told of until somebody has looked at it. What was written last is looked at after the next query.
+        sandbox.query(HEALTH).await.unwrap();
         at_rest(&sandbox).await;
         until_cosigned(&sandbox, log_of, &[of]).await;
         let (program, file) =
