@@ -8,6 +8,9 @@ use rusqlite::types::Value;
 
 use crate::facts::{Facts, Names};
 
+/// Who read entries, or the receipt of a query, of which it names the id.
+pub const READ: &str = "log.read";
+
 /// The longest text of a filter, in bytes.
 pub const MAX_TEXT: usize = 256;
 
@@ -79,7 +82,7 @@ pub struct Filter {
     pub decision: Option<Ruling>,
     /// The kind of entry.
     pub event: Option<String>,
-    /// Of one query.
+    /// Of one query. What it did and what became of it: who read of it later ([`READ`]) is taken only where `event` asks for that.
     pub query_id: Option<String>,
 }
 
@@ -157,6 +160,7 @@ impl Filter {
     pub fn takes(&self, facts: &Facts) -> bool {
         let is = |wanted: &Option<String>, is: &Option<String>| wanted.is_none() || wanted == is;
         let person = facts.asker.person.as_deref();
+        let left_out = self.leaves_readings() && facts.event.as_deref() == Some(READ);
         facts.time.is_none_or(|time| {
             self.from.is_none_or(|from| from.timestamp_micros() <= time) && self.to.is_none_or(|to| time < to.timestamp_micros())
         }) && is(&self.organisation, &facts.asker.organisation)
@@ -164,6 +168,7 @@ impl Filter {
             && is(&self.purpose, &facts.asker.purpose)
             && is(&self.event, &facts.event)
             && is(&self.query_id, &facts.query_id)
+            && !left_out
             && self.department.as_deref().is_none_or(|wanted| facts.departments.contain(wanted))
             && self.dataset.as_deref().is_none_or(|wanted| facts.datasets.contain(wanted))
             && self.decision.is_none_or(|wanted| facts.decision == Some(wanted))
@@ -186,7 +191,13 @@ impl Filter {
         add("decision = ?", self.decision.map(|ruling| Value::Text(ruling.as_str().to_owned())));
         add("event = ?", text(&self.event));
         add("query_id = ?", text(&self.query_id));
+        add("(event IS NULL OR event <> ?)", self.leaves_readings().then(|| Value::Text(READ.to_owned())));
         conditions
+    }
+
+    /// Everybody who may have a query's receipt adds a reading with each: those would hide the query among themselves.
+    fn leaves_readings(&self) -> bool {
+        self.query_id.is_some() && self.event.is_none()
     }
 }
 
@@ -240,6 +251,15 @@ mod tests {
         assert!(all.takes(&facts) && Filter::default().takes(&Facts::default()));
         assert_eq!(all.shape(), RIGHT.map(|(field, _)| field));
         assert_eq!(Filter::parse(all.texts().iter().map(|(field, text)| (*field, text.as_str()))), Ok(all));
+    }
+
+    #[test]
+    fn a_reading_is_no_part_of_the_query_that_it_names() {
+        let read = Facts::of(&json!({ "event": "log.read", "query_id": "q" }));
+        let takes = |texts: &[(&str, &str)]| Filter::parse(texts.iter().copied()).unwrap().takes(&read);
+        assert!(!takes(&[("query_id", "q")]));
+        assert!(takes(&[]) && takes(&[("event", "log.read")]) && takes(&[("query_id", "q"), ("event", "log.read")]));
+        assert!(Filter::parse([("query_id", "q")]).unwrap().takes(&Facts::of(&json!({ "query_id": "q" }))), "not what says no event");
     }
 
     #[test]

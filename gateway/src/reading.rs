@@ -117,20 +117,25 @@ impl Reading {
         Ok((told, page))
     }
 
-    async fn of_query(&self, identity: &Identity, query_id: &str) -> Result<(Vec<v1::LogEntry>, Page), Refusal> {
+    async fn of_query(&self, identity: &Identity, asked: &v1::LogQueryRequest) -> Result<(Vec<v1::LogEntry>, Page), Refusal> {
         let reader = self.reader(identity)?;
+        let v1::LogQueryRequest { query_id, before } = asked;
         if query_id.is_empty() {
             return Err(Refusal::new(Code::Invalid, "no query is named").advice("its id stands in answers, refusals and explanations"));
         }
-        let filter = filter(Some(&v1::LogFilter { query_id: query_id.to_owned(), ..v1::LogFilter::default() }))?;
-        let search = Search { filter, concerning: None, before: None, limit: MOST, bytes: BYTES };
-        let (mut page, reader) = self.found(reader, search).await?;
+        let filter = filter(Some(&v1::LogFilter { query_id: query_id.clone(), ..v1::LogFilter::default() }))?;
+        let search = Search { filter, concerning: None, before: (*before > 0).then_some(*before), limit: MOST, bytes: BYTES };
+        let (mut page, mut reader) = self.found(reader, search.clone()).await?;
         let found = std::mem::take(&mut page.entries);
-        // To a department, a query that is not about its data or rules is none.
-        if let Scope::Department(department) = &reader.scope
-            && !found.iter().any(|found| found.facts.departments.contain(department.as_str()))
+        // To a department, a query that is not about its data or rules is none. Which it is about, any of its entries may say.
+        if let Some(department) = concerning(&reader.scope)
+            && !found.iter().any(|found| found.facts.departments.contain(&department))
         {
-            return Ok((Vec::new(), Page { before: None, ..page }));
+            let (about, same) = self.found(reader, Search { concerning: Some(department), before: None, limit: 1, ..search }).await?;
+            if about.entries.is_empty() {
+                return Ok((Vec::new(), Page { before: None, ..page }));
+            }
+            reader = same;
         }
         Ok((found.into_iter().rev().map(|found| hide::told(found, &reader.scope)).collect(), page))
     }
@@ -204,7 +209,7 @@ impl LogReading for Reading {
     async fn query(&self, request: Request<v1::LogQueryRequest>) -> Result<Response<v1::LogQueryResponse>, Status> {
         let identity = identify(&self.gateway, &Origin::of(&request)).await.map_err(|r| r.status())?;
         let asked = request.into_inner();
-        let (outcome, page) = apart(self.of_query(&identity, &asked.query_id).await);
+        let (outcome, page) = apart(self.of_query(&identity, &asked).await);
         let read = Read { query_id: Some(&asked.query_id), ..Read::of("query") };
         let origin = self.gateway.log.origin().to_owned();
         let told = |entries| v1::LogQueryResponse { entries, more: page.before.is_some(), archived: page.moved, origin };

@@ -164,8 +164,8 @@ async fn what_is_handed_out_are_the_bytes_that_the_tree_was_built_over() {
     ] {
         refused(door.list(asked).await, Code::Invalid, says);
     }
-    refused(door.query("").await, Code::Invalid, "no query is named");
-    assert!(door.query("018bcfe5-6800-7abc-8def-012345678901").await.unwrap().entries.is_empty());
+    refused(door.query("", 0).await, Code::Invalid, "no query is named");
+    assert!(door.query("018bcfe5-6800-7abc-8def-012345678901", 0).await.unwrap().entries.is_empty());
 }
 
 #[tokio::test]
@@ -185,12 +185,17 @@ async fn a_departments_auditor_sees_what_concerns_it_without_other_departments_n
         assert_eq!(source["rows"].is_u64(), department == "dwp", "{source}");
         assert!(source["consent_version"].is_u64() && source.get("matched").is_none(), "{source}");
     }
-    let shown = objects(&dwp.query(&joined).await.unwrap().entries);
+    let of_query = dwp.query(&joined, 0).await.unwrap().entries;
+    let shown = objects(&of_query);
     assert_eq!(shown[0]["event"], "query.opened", "who asked, and for what, belongs to it: {shown:?}");
     assert!(shown.iter().all(|e| e.get("salt").is_none() && e.get("token").is_none()), "{shown:?}");
+    // So does a page of earlier entries, though the department may be named in none of these.
+    let earlier = objects(&dwp.query(&joined, of_query[1].number).await.unwrap().entries);
+    assert_eq!(earlier, shown[..1]);
+    assert!(dwp.query(&single, 1_000).await.unwrap().entries.is_empty());
     // Another department's query and none are the same.
-    assert!(dwp.query(&single).await.unwrap().entries.is_empty());
-    assert!(dwp.query("018bcfe5-6800-7abc-8def-012345678901").await.unwrap().entries.is_empty());
+    assert!(dwp.query(&single, 0).await.unwrap().entries.is_empty());
+    assert!(dwp.query("018bcfe5-6800-7abc-8def-012345678901", 0).await.unwrap().entries.is_empty());
     let mut coming = dwp.tail(v1::LogTailRequest { after: Some(0), filter: None }).await.unwrap();
     let mut told = Vec::new();
     while told.is_empty() {
@@ -199,7 +204,7 @@ async fn a_departments_auditor_sees_what_concerns_it_without_other_departments_n
     assert!(told.iter().any(|e| e["query_id"] == joined.as_str()) && told.iter().all(|e| e["query_id"] != single.as_str()), "{told:?}");
     assert!(told.iter().all(|e| e.get("salt").is_none()), "{told:?}");
     // The gateway's own auditor sees all of it.
-    let all = door(&sandbox, auditor(&sandbox, "audit-office")).await.query(&joined).await.unwrap();
+    let all = door(&sandbox, auditor(&sandbox, "audit-office")).await.query(&joined, 0).await.unwrap();
     let closed = objects(&all.entries).into_iter().find(|e| e["event"] == "query.closed").unwrap();
     assert!(closed["facts"]["sources"].as_array().unwrap().iter().all(|source| source["rows"].is_u64()), "{closed}");
 }
@@ -211,7 +216,7 @@ async fn who_is_no_auditor_is_refused_with_a_reason_and_logged() {
     for token in [sandbox.token(), auditor(&sandbox, "other-office")] {
         let door = door(&sandbox, token).await;
         refused(door.list(v1::LogListRequest::default()).await, Code::Denied, "only auditors may read");
-        refused(door.query("q").await, Code::Denied, "only auditors may read");
+        refused(door.query("q", 0).await, Code::Denied, "only auditors may read");
         refused(door.tail(v1::LogTailRequest::default()).await, Code::Denied, "only auditors may read");
     }
     for who in ["analyst-1", "auditor-1"] {
@@ -264,7 +269,7 @@ async fn a_nodes_log_is_read_by_its_own_auditor_and_administrator_only() {
     let completed = objects(&listed.entries);
     assert!(!completed.is_empty() && completed.iter().all(|e| e["query_id"] == id.as_str() && e["rows"].is_u64()), "{completed:?}");
     assert!(listed.origin == "concordat/dfe/node" && listed.entries.iter().all(|entry| entry.whole));
-    let of_query = client.query(v1::LogQueryRequest { query_id: id.clone() }).await.unwrap().into_inner();
+    let of_query = client.query(v1::LogQueryRequest { query_id: id.clone(), before: 0 }).await.unwrap().into_inner();
     assert_eq!(objects(&of_query.entries)[0]["event"], "release.intended", "in order");
     let mut coming = client.tail(v1::LogTailRequest { after: Some(0), filter: None }).await.unwrap().into_inner();
     assert!(!coming.message().await.unwrap().unwrap().entries.is_empty());

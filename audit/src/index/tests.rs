@@ -73,7 +73,7 @@ fn entry(i: usize) -> Entry {
         3 => Entry::new("query.explained").query(&id).field("decision", "deny").field("organisation", "own"),
         4 => Entry::new("release.completed").field("dataset", "attainment").field("organisation", json!(7)),
         8 => Entry::new("caller.refused").field("organisation", "unit\u{1f}x").field("reason", "=cmd()"),
-        9 => Entry::new("log.tried"),
+        9 => Entry::new("log.read").query(&id),
         _ => Entry::new("answer.collected").query(&id).field("organisation", "unit").field("purpose", "p.narrow"),
     }
 }
@@ -107,7 +107,10 @@ fn filters(folder: &Path) -> Vec<Search> {
         ("decision", "deny"),
         ("event", "query.closed"),
         ("event", "query.*"),
+        ("event", "log.read"),
         ("query_id", "q20"),
+        // It was read of.
+        ("query_id", "q19"),
         ("from", early.as_str()),
         ("to", late.as_str()),
     ];
@@ -156,6 +159,27 @@ async fn index_and_plain_reading_select_the_same() {
     }
     assert!(found.len() > 10, "the filters tell much apart: {found:?}");
     assert_eq!(index.rebuilt(), 0, "it was made once, and added to");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_of_a_query_a_thousand_times_does_not_push_it_out_of_a_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    log.append(Entry::new("query.opened").query("q")).await.unwrap();
+    log.append(Entry::new("query.closed").query("q")).await.unwrap();
+    for _ in 0..1_100 {
+        log.append(Entry::new("log.read").query("q")).await.unwrap();
+    }
+    let index = Index::open(&log).unwrap();
+    caught_up(&index);
+    let of = |texts: &[(&str, &str)]| Search { limit: 1_000, ..search(texts) };
+    for usable in [true, false] {
+        index.shared.usable.store(usable, Ordering::Release);
+        let page = index.search(&of(&[("query_id", "q")]), Instant::now() + FAR).unwrap();
+        assert_eq!((numbers(&page), page.before), (vec![1, 2], None), "{usable}");
+    }
+    let readings = index.search(&of(&[("query_id", "q"), ("event", "log.read")]), Instant::now() + FAR).unwrap();
+    assert_eq!((readings.entries.len(), readings.before), (1_000, Some(103)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -354,7 +378,7 @@ async fn what_comes_is_handed_on_until_the_reader_or_the_program_ends() {
     let log = open(folder.path());
     let index = Index::open(&log).unwrap();
     filled(&log, 0, 40).await;
-    let follow = index.follow(search(&[("event", "log.tried")]), log.size());
+    let follow = index.follow(search(&[("event", "log.read")]), log.size());
     let (send, mut receive) = tokio::sync::mpsc::channel(1);
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let handing = tokio::spawn(async move {

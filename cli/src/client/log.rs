@@ -108,12 +108,12 @@ impl LogDoor {
         Ok(client.list(request).await.map_err(|e| self.failed(&e))?.into_inner())
     }
 
-    /// The entries of one query, in order.
+    /// The last entries of one query, in order: those before the one of the number `before`, where it is not 0.
     ///
     /// # Errors
     /// What was refused.
-    pub async fn query(&self, query_id: &str) -> Result<v1::LogQueryResponse> {
-        let (mut client, request) = self.request(v1::LogQueryRequest { query_id: query_id.to_owned() })?;
+    pub async fn query(&self, query_id: &str, before: u64) -> Result<v1::LogQueryResponse> {
+        let (mut client, request) = self.request(v1::LogQueryRequest { query_id: query_id.to_owned(), before })?;
         Ok(client.query(request).await.map_err(|e| self.failed(&e))?.into_inner())
     }
 

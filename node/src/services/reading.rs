@@ -105,7 +105,8 @@ impl Control {
             return Err(self.invalid_reading("no query is named"));
         }
         let filter = self.filter(Some(&v1::LogFilter { query_id: asked.query_id, ..v1::LogFilter::default() }))?;
-        let search = Search { filter, concerning: None, before: None, limit: MOST, bytes: BYTES };
+        let before = (asked.before > 0).then_some(asked.before);
+        let search = Search { filter, concerning: None, before, limit: MOST, bytes: BYTES };
         let Page { entries, before, moved, .. } = self.search_log(reader, "query", search).await?;
         Ok(v1::LogQueryResponse {
             entries: entries.into_iter().rev().map(told).collect(),

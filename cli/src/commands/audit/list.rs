@@ -61,7 +61,7 @@ pub(crate) struct Filter {
     /// The kind of entry, such as query.refused
     #[arg(long)]
     event: Option<String>,
-    /// Of one query
+    /// Of one query; who read of it later is listed with `--event log.read` only
     #[arg(long, value_name = "QUERY_ID")]
     query_id: Option<String>,
 }

@@ -1,6 +1,6 @@
 //! Logs read from their running programs: what they hand out, in the form in which files are read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use concordat_audit::facts::{Asker, Facts};
 use concordat_proto::v1::{LogEntry, LogFilter, LogListRequest, LogTailRequest};
@@ -113,12 +113,27 @@ impl Timeline {
     async fn add(&mut self, who: &str, door: Result<LogDoor>, query_id: &str) {
         let asked = async {
             let door = door?;
-            let told = door.query(query_id).await?;
-            archived(&door, told.archived);
-            if told.more {
-                out::progress(&format!("{who}: earlier entries of this query are left out; `audit list --query-id` has all"));
+            let (mut before, mut entries) = (0, VecDeque::new());
+            loop {
+                let told = door.query(query_id, before).await?;
+                if before == 0 {
+                    archived(&door, told.archived);
+                }
+                let first = told.entries.first().map_or(0, |first| first.number);
+                // An older program knows of no earlier pages, and hands out the same one again.
+                if before != 0 && first >= before {
+                    out::progress(&format!("{who}: earlier entries of this query are left out; `audit list --query-id` has all"));
+                    break;
+                }
+                for entry in told.entries.into_iter().rev() {
+                    entries.push_front(value(entry)?);
+                }
+                if !told.more || first == 0 {
+                    break;
+                }
+                before = first;
             }
-            told.entries.into_iter().map(value).collect::<Result<Vec<_>>>()
+            Ok::<_, Failure>(entries)
         };
         match asked.await {
             Ok(entries) => self.entries.extend(entries.into_iter().map(|entry| (who.to_owned(), entry))),

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use clap::Args;
+use concordat_audit::filter::READ;
 use concordat_audit::read_with;
 use serde_json::Value;
 
@@ -42,12 +43,12 @@ fn unreadable(log: &Path, cause: impl std::fmt::Display) -> Failure {
         .advice("is it the folder `log` of a gateway or node, and may you read it? If so, ask who runs it why it is damaged")
 }
 
-/// The entries of one query, in order, with their callers' names where this reader may open them.
+/// The entries of one query, in order, with their callers' names where this reader may open them. Who read of it later is no part of it.
 pub(crate) fn of_query(log: &Path, archives: &Archives, query_id: &str) -> Result<Vec<Value>> {
     let (mut found, names) = (Vec::new(), Names::of(log));
     for entry in entries(log, archives, 0)? {
         let (_, entry) = entry?;
-        if text(&entry, "query_id") == Some(query_id) {
+        if text(&entry, "query_id") == Some(query_id) && text(&entry, "event") != Some(READ) {
             found.push(names.name(entry));
         }
     }
