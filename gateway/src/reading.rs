@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use concordat_audit::filter::Filter;
 use concordat_audit::index::{Follow, Found, Page, Search, SearchError};
-use concordat_audit::readers::{OF_ONE, Place, Readers};
+use concordat_audit::readers::{Place, Readers};
 use concordat_operate::drain::Stopping;
 use concordat_policy::{Code, Refusal};
 use concordat_proto::status::to_status;
@@ -63,12 +63,9 @@ impl Reading {
     fn reader(&self, identity: &Identity) -> Result<Reader, Refusal> {
         let scope = self.gateway.auditors.admits(identity)?;
         let who = String::from_utf8_lossy(&identity.owner()).into_owned();
-        let place = self.readers.enter(&who).ok_or_else(|| {
-            Refusal::new(
-                Code::LimitExceeded,
-                format!("you read the gateway's log {OF_ONE} times at once already, or all of its readers' places are taken"),
-            )
-            .advice("wait until one of your readings has ended, or end a tail")
+        let place = self.readers.enter(&who, Some(identity.organisation())).map_err(|full| {
+            Refusal::new(Code::LimitExceeded, full.sentence("the gateway's log"))
+                .advice("wait until one of these readings has ended, or end a tail")
         })?;
         Ok(Reader { scope, place })
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use concordat_audit::Entry;
 use concordat_audit::filter::Filter;
 use concordat_audit::index::{Found, Page, Search, SearchError};
-use concordat_audit::readers::{OF_ONE, Place, Readers};
+use concordat_audit::readers::{Place, Readers};
 use concordat_operate::drain::Stopping;
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Code, Refusal};
@@ -50,13 +50,11 @@ type Handed = Result<v1::LogTailResponse, Status>;
 impl Control {
     fn log_reader(&self, certificate: Option<Fingerprint>) -> Result<Reader, Refusal> {
         let certificate = self.0.callers.auditor(certificate)?;
-        let place = self.4.readers.enter(certificate.as_str()).ok_or_else(|| {
-            Refusal::new(
-                Code::LimitExceeded,
-                format!("you read this department's log {OF_ONE} times at once already, or all of its readers' places are taken"),
-            )
-            .department(&self.0.department)
-            .advice("wait until one of your readings has ended, or end a tail")
+        // All of them are the department's own.
+        let place = self.4.readers.enter(certificate.as_str(), None).map_err(|full| {
+            Refusal::new(Code::LimitExceeded, full.sentence("this department's log"))
+                .department(&self.0.department)
+                .advice("wait until one of these readings has ended, or end a tail")
         })?;
         Ok(Reader { certificate, place })
     }
