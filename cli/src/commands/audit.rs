@@ -51,6 +51,7 @@ Examples:
   concordat audit show QUERY_ID --log concordat-demo/gateway/log --node dfe=concordat-demo/nodes/dfe/log
 
 Asks the gateway and every node of [[node]] in client.toml; exits 3 when one of them could not be read, after what the others say.
+What has no checkpoint yet, for about a second, is not among it: at once after a query, ask again.
 With --log and --node it reads files and asks nobody.")]
     Show(Show),
     /// Show the last entries of a log, and with --follow those that come
