@@ -20,6 +20,12 @@ pub(crate) struct Archives {
     folders: Vec<PathBuf>,
 }
 
+impl Archives {
+    pub(super) fn folders(&self) -> &[PathBuf] {
+        &self.folders
+    }
+}
+
 /// The entries from `index` (from 0) on, each with its index. Nothing is verified; what is no JSON object is a failure, and what was moved
 /// to an archive that is not named is said to be left out.
 pub(crate) fn entries(log: &Path, archives: &Archives, index: u64) -> Result<impl Iterator<Item = Result<(u64, Value)>> + use<>> {
