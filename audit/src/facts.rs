@@ -196,7 +196,10 @@ pub fn datasets(entry: &Value) -> BTreeSet<String> {
     let sources = sources.filter_map(|s| Some(format!("{}.{}", text(s, "department")?, text(s, "dataset")?)));
     let tables = entry.pointer("/facts/tables").and_then(Value::as_array).into_iter().flatten();
     let tables = tables.filter_map(|table| text(table, "dataset").map(str::to_owned));
-    sources.chain(tables).chain(text(entry, "dataset").map(str::to_owned)).collect()
+    // Of what was refused: the dataset that it is for, and those that the statement names.
+    let cause = entry.pointer("/cause/dataset").and_then(|of| Some(format!("{}.{}", text(of, "department")?, text(of, "dataset")?)));
+    let named = entry.get("datasets").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    sources.chain(tables).chain(cause).chain(named.chain(text(entry, "dataset")).map(str::to_owned)).collect()
 }
 
 #[cfg(test)]
@@ -230,5 +233,24 @@ mod tests {
         assert!(facts.datasets.contain("dwp.claims") && !facts.datasets.contain("claims") && !facts.departments.contain(""));
         assert_eq!((facts.time, facts.decision), (Some(1_798_761_600_001_000), Some(Ruling::Permit)));
         assert_eq!(Facts::read(b"no entry"), Facts::default());
+    }
+
+    #[test]
+    fn what_was_refused_is_of_the_datasets_of_its_cause_and_its_statement() {
+        let refused = |more: Value| {
+            let mut entry = json!({ "event": "query.refused", "query_id": "q", "code": "denied", "department": "dhsc" });
+            entry.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            Facts::of(&entry)
+        };
+        let facts = refused(json!({
+            "cause": { "kind": "known", "dataset": { "department": "dfe", "dataset": "attainment" } }, "datasets": ["dwp.claims", 7],
+        }));
+        assert_eq!(facts.departments.iter().collect::<Vec<_>>(), ["dfe", "dhsc", "dwp"]);
+        assert_eq!(facts.datasets.iter().collect::<Vec<_>>(), ["dfe.attainment", "dwp.claims"]);
+        assert_eq!(facts.decision, Some(Ruling::Deny));
+        for none in [json!({ "cause": { "kind": "hidden" } }), json!({ "cause": { "dataset": "attainment" }, "datasets": "dwp.claims" })] {
+            let facts = refused(none);
+            assert_eq!((facts.departments.iter().collect::<Vec<_>>(), facts.datasets), (vec!["dhsc"], Names::default()));
+        }
     }
 }

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::archive::archived;
 use crate::checkpoint::Checkpoint;
 use crate::note::Note;
 use crate::receipt::{Consistency, Receipt};
@@ -16,8 +17,17 @@ use crate::tree::{self, Hashes as _};
 /// # Errors
 /// An [`io::Error`] where the checkpoint does not cover it, or something is missing.
 pub fn inclusion(folder: &Path, index: u64) -> io::Result<Receipt> {
+    inclusion_with(folder, &[], index)
+}
+
+/// The same, with the archives to which entries were moved.
+///
+/// # Errors
+/// As [`inclusion`]; when one of them is no archive.
+pub fn inclusion_with(folder: &Path, archives: &[PathBuf], index: u64) -> io::Result<Receipt> {
     let (checkpoint, size) = latest(folder)?;
-    under(folder, index, checkpoint, size, true)
+    let receipt = under(folder, index, checkpoint, size, false)?;
+    Ok(Receipt { entry: Some(entry(folder, archives, index)?), ..receipt })
 }
 
 /// That the tree of `from` entries is the beginning of the tree of `to`.
@@ -39,14 +49,18 @@ pub(crate) fn under(folder: &Path, index: u64, checkpoint: String, size: u64, by
     }
     let tiles = Tiles::of(folder);
     let leaf_hash = tiles.hashes(0, index, 1)?.first().copied().ok_or_else(|| damaged("a tile holds no hash".into()))?;
-    let entry = if bytes { Some(entry(folder, index)?) } else { None };
+    let entry = if bytes { Some(entry(folder, &[], index)?) } else { None };
     Ok(Receipt { index, leaf_hash, entry, promise: None, proof: tree::inclusion(&tiles, index, size)?, checkpoint })
 }
 
-fn entry(folder: &Path, index: u64) -> io::Result<Vec<u8>> {
-    let read = crate::read(folder, index)?.next().transpose()?;
+fn entry(folder: &Path, archives: &[PathBuf], index: u64) -> io::Result<Vec<u8>> {
+    let read = crate::read_with(folder, archives, index)?.next().transpose()?;
     let number = index.saturating_add(1);
-    read.filter(|(at, _)| *at == index).map(|(_, entry)| entry).ok_or_else(|| damaged(format!("entry {number} is missing")))
+    match read.filter(|(at, _)| *at == index) {
+        Some((_, entry)) => Ok(entry),
+        None if archived(folder)? > index => Err(beyond(format!("entry {number}: it was moved to an archive, and none is named"))),
+        None => Err(damaged(format!("entry {number} is missing"))),
+    }
 }
 
 fn latest(folder: &Path) -> io::Result<(String, u64)> {

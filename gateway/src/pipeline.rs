@@ -28,7 +28,7 @@ use crate::execute::{agreements_of, execute};
 use crate::explain::judged;
 use crate::guard;
 use crate::limits::{Allowance, Key, QueryMemory, Source, reason};
-use crate::plan::{Plan, Statement, VIEWS, examples, named_views};
+use crate::plan::{Plan, Statement, VIEWS, examples, named_datasets, named_views};
 use crate::record::{self, Intent, Opened, unavailable};
 use crate::terms::{Stop, Terms};
 
@@ -118,7 +118,7 @@ pub(crate) async fn prepare(gateway: &Gateway, caller: Caller, sql: &str) -> Res
         let terms = Terms::of_caller_who_waits(gateway, CancellationToken::new());
         let (permit, allowance) = admitted(gateway, &opened, &terms).await?;
         let stop = terms.stop();
-        stop.unless(note_views(gateway, &opened, &permit, sql)).await?;
+        stop.unless(note_names(gateway, &opened, &permit, sql)).await?;
         let types = stop.unless(parameters(gateway, &permit, sql, &allowance)).await?;
         let statement = Statement { sql: sql.to_owned(), parameters: examples(&types) };
         match stop.unless(plan(gateway, &permit, &statement, &allowance.memory)).await {
@@ -269,7 +269,7 @@ struct Judged {
 async fn judge(gateway: &Gateway, opened: &Opened, statement: &Statement, terms: &Terms) -> Result<Judged, Refusal> {
     let (permit, allowance) = admitted(gateway, opened, terms).await?;
     let stop = terms.stop();
-    stop.unless(note_views(gateway, opened, &permit, &statement.sql)).await?;
+    stop.unless(note_names(gateway, opened, &permit, &statement.sql)).await?;
     let plan = stop.unless(plan(gateway, &permit, statement, &allowance.memory)).await?;
     Ok(Judged { permit, plan, allowance, stop })
 }
@@ -304,12 +304,15 @@ fn authorized_by(estate: &Estate, rails: &ClaimGuard, caller: &Caller, now: Date
     guarded.map_err(|refusal| estate.with_contact(refusal))
 }
 
-/// Notes for the log which views of the mission a statement names, on the threads of queries.
-async fn note_views(gateway: &Gateway, opened: &Opened, permit: &Permit, sql: &str) -> Result<(), Refusal> {
-    let (estate, mission, sql) = (gateway.estate.now(), permit.mission().clone(), sql.to_owned());
-    let found = gateway.workers.plan(async move { named_views(&sql, &mission, &estate.views) });
+/// Notes for the log which views of the mission and which datasets of the permit a statement names, on the threads of queries.
+async fn note_names(gateway: &Gateway, opened: &Opened, permit: &Permit, sql: &str) -> Result<(), Refusal> {
+    let (estate, permit, sql) = (gateway.estate.now(), permit.clone(), sql.to_owned());
+    let found = gateway
+        .workers
+        .plan(async move { (named_views(&sql, permit.mission(), &estate.views), named_datasets(&sql, &permit, &estate.views)) });
     // What does not parse names none.
-    opened.names(found.await?);
+    let (views, datasets) = found.await?;
+    opened.names(views, datasets);
     Ok(())
 }
 

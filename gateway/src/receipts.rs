@@ -191,7 +191,10 @@ fn asked(error: LogError) -> Refusal {
 /// The one answer to everybody who may not have a receipt.
 fn unknown() -> Refusal {
     Refusal::new(Code::Denied, "the gateway's log has no query of yours with this id that has ended")
-        .advice("the id stands in answers, refusals and explanations; receipts are for who asked, and for auditors")
+        .advice(
+            "the id stands in answers, refusals and explanations; receipts are for who asked, and for auditors; of what was moved to an archive, \
+             who runs the gateway makes them",
+        )
 }
 
 fn uncovered() -> Refusal {

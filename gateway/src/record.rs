@@ -76,6 +76,8 @@ struct Closing {
 struct Known {
     /// The views that the statement names.
     views: Vec<String>,
+    /// The datasets that it names, itself or through them, as far as the caller may use them.
+    datasets: Vec<String>,
     /// The digest of the guard rails by which was decided last whether the caller may ask at all.
     guard_rails: Option<String>,
 }
@@ -87,6 +89,9 @@ impl Closing {
         let known = self.known();
         let entry = Entry::new(event).query(&self.query_id).field("opened_by", self.entry).field("milliseconds", milliseconds).closes();
         let entry = if known.views.is_empty() { entry } else { entry.field("views", known.views.as_slice()) };
+        // What was answered says it of each source.
+        let unsaid = !known.datasets.is_empty() && event != "query.closed";
+        let entry = if unsaid { entry.field("datasets", known.datasets.as_slice()) } else { entry };
         known.guard_rails.iter().fold(entry, |entry, digest| entry.field("guard_rails_digest", digest.as_str()))
     }
 
@@ -264,9 +269,10 @@ impl Opened {
         self.closing.known().guard_rails = guard_rails;
     }
 
-    /// Notes which views the statement names.
-    pub(crate) fn names(&self, views: Vec<String>) {
-        self.closing.known().views = views;
+    /// Notes which views the statement names, and which datasets that the caller may use.
+    pub(crate) fn names(&self, views: Vec<String>, datasets: Vec<String>) {
+        let mut known = self.closing.known();
+        (known.views, known.datasets) = (views, datasets);
     }
 
     /// The number of the entry.

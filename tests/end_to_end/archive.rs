@@ -55,6 +55,12 @@ async fn old_entries_are_moved_and_still_listed_and_verified() {
     let shown = audit(&["show", "q-3", "--log", log, "--archive", to]);
     assert!(shown.exit == 0 && shown.text().contains("analyst-1"), "{} {}", shown.text(), shown.stderr);
     assert_eq!(audit(&["show", "q-3", "--log", log]).exit, i32::from(LOCAL));
+    let proof = |more: &[&str]| audit(&[&["proof", "--log", log, "--entry", "4"][..], more].concat());
+    let (unread, read) = (proof(&[]), proof(&["--archive", to]));
+    assert!(unread.exit == i32::from(LOCAL) && unread.stderr.contains("moved to an archive"), "{}", unread.stderr);
+    assert_eq!(read.exit, 0, "{}", read.stderr);
+    let why = |more: &[&str]| Ran::from(command(["why", "q-3", "--log", log].iter().chain(more)).output().unwrap());
+    assert!(why(&[]).stderr.contains("entries 1 to 512") && why(&["--archive", to]).text().contains("it has not ended yet"));
     let verified = |more: &[&str]| audit(&[&["verify", "--log", log, "--output", "json"][..], more].concat());
     let (alone, both): (Value, Value) = (verified(&[]).json(), verified(&["--archive", to]).json());
     assert_eq!((&alone["verified"], &alone["unread"]), (&true.into(), &512.into()));

@@ -24,7 +24,7 @@ use crate::tree::Hash;
 pub(crate) const FILE: &str = "index.sqlite";
 
 /// The version of its tables and of what facts are.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// How long another process may be in the way.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -27,7 +27,7 @@ use self::door::Doors;
 use self::list::{Filter, Form, printed, rows};
 use self::persons::Names;
 use self::read::{Archives, NodeLog, entries, of_query, text, time};
-use self::reconcile::{Difference, Period, Sides};
+use self::reconcile::{ARCHIVED, Difference, Period, Sides};
 use self::tail::Tail;
 use crate::failure::{Failure, Result};
 use crate::out;
@@ -67,7 +67,8 @@ Example:
 
 Compares rows, dataset, its freshness, the agreement's text and the consent ledger's version, order by order, and finds releases that one
 side does not know or did not complete. Only departments whose log is named are compared. `discarded` is what was released for a query
-that was then refused, `open` what belongs to one that has not ended: both are listed, and are no differences.")]
+that was then refused, `open` what belongs to one that has not ended, `archived` what one side moved to an archive that no --archive names:
+they are listed, and are no differences.")]
     Reconcile(Reconcile),
     /// Prove that nobody edited a log: from its folder and keys alone, without any service
     Verify(verify::Verify),
@@ -253,6 +254,7 @@ fn told(form: Form, mut found: Vec<(String, Value)>, unread: &[(String, String)]
 fn compare(of: &Reconcile) -> Result<()> {
     let (compared, found) = Sides::of(&of.gateway, &of.nodes, &of.archives, Period { from: of.from, to: of.to })?.compare();
     let differ = found.iter().filter(|difference| difference.counts()).count();
+    let archived = found.iter().filter(|difference| difference.kind == ARCHIVED).count();
     if of.output == Form::Json {
         let line = |d: &Difference| {
             let value = json!({
@@ -268,6 +270,11 @@ fn compare(of: &Reconcile) -> Result<()> {
         out::result(&rows(of.output, true, &titles, found.into_iter().map(row).collect()))?;
     }
     out::progress(&format!("{compared} orders compared, {differ} differences"));
+    if archived > 0 {
+        out::progress(&format!(
+            "{archived} orders are not judged: the entries of their time were moved to an archive; give --archive FOLDER"
+        ));
+    }
     if compared == 0 {
         out::progress("nothing is shown by this: no order of these departments falls into the period");
     }

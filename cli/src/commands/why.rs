@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::Output;
 use super::audit::persons::caller;
-use super::audit::read::{Archives, of_query};
+use super::audit::read::{Archives, moved, of_query};
 use crate::failure::{Failure, Result};
-use crate::out;
+use crate::out::{self, thousands};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -39,24 +39,41 @@ pub(crate) struct Why {
 
 pub(crate) fn run(why: &Why) -> Result<()> {
     let entries = of_query(&why.log, &why.archives, &why.query_id)?;
+    let moved = moved(&why.log, &why.archives)?;
     if entries.is_empty() {
-        return Err(Failure::new(format!("the log in {} has no entry of the query '{}'", why.log.display(), why.query_id))
-            .advice("name the folder of the gateway's log, not of a node's; the query id stands in answers, refusals and explanations"));
+        let advice = match moved {
+            0 => "name the folder of the gateway's log, not of a node's; the query id stands in answers, refusals and explanations"
+                .to_owned(),
+            moved => elsewhere(moved),
+        };
+        return Err(Failure::new(format!("the log in {} has no entry of the query '{}'", why.log.display(), why.query_id)).advice(advice));
     }
-    let lines = told(&entries);
+    let lines = told(&entries, moved);
     match why.output {
         Output::Table => out::result(&format!("{}\n", lines.join("\n"))),
         Output::Json => out::result(&format!("{}\n", json!({ "query_id": why.query_id, "words": lines, "entries": entries }))),
     }
 }
 
-/// What a query's entries say, in lines.
-fn told(entries: &[Value]) -> Vec<String> {
+/// Where the entries of a query may be.
+fn elsewhere(moved: u64) -> String {
+    format!(
+        "entries 1 to {} of the log were moved to an archive: give --archive FOLDER to read those of this query there",
+        thousands(moved)
+    )
+}
+
+/// What a query's entries say, in lines; the first `moved` of the log are not read.
+fn told(entries: &[Value], moved: u64) -> Vec<String> {
     let event = |name: &str| entries.iter().find(|entry| entry.get("event").and_then(Value::as_str) == Some(name));
     let text = |entry: &Value, field: &str| entry.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
     let mut lines = Vec::new();
     let mut purpose = String::new();
-    if let Some(opened) = event("query.opened") {
+    let opened = event("query.opened");
+    let elsewhere = (opened.is_none() && moved > 0).then(|| elsewhere(moved));
+    let is_elsewhere = elsewhere.is_some();
+    lines.extend(elsewhere);
+    if let Some(opened) = opened {
         purpose = text(opened, "purpose");
         lines.push(format!(
             "asked at {} by {} of {} (issuer {}), to {}",
@@ -77,6 +94,7 @@ fn told(entries: &[Value]) -> Vec<String> {
                 None => lines.push(format!("permitted for the purpose '{purpose}': nothing of the data was answered")),
             }
         }
+        None if is_elsewhere => {}
         None => lines.push("it has not ended yet, or the gateway was stopped before it did".into()),
     }
     lines
@@ -112,21 +130,32 @@ mod tests {
             "rules": [{ "rule": "minimum_subjects", "subjects": 10, "agreements": ["one"], "departments": ["dfe"] }],
             "sources": [],
         });
-        let words = told(&[opened(), json!({ "event": "query.closed", "facts": facts })]);
+        let words = told(&[opened(), json!({ "event": "query.closed", "facts": facts })], 0);
         assert_eq!(words[0], "asked at t by a of unit (issuer i), to answer");
         assert_eq!(words[1], "permitted for the purpose 'p' in the mission 'm'");
         assert!(words[2].contains("'one'") && words[3] == "  region: group_by" && words[4].contains("fewer than 10"), "{words:?}");
         let cause = json!({
             "kind": "use", "dataset": { "department": "dfe", "dataset": "attainment" }, "column": "score", "use": "output", "agreement": "one",
         });
-        let words = told(&[opened(), json!({ "event": "query.refused", "code": "denied", "department": "dfe", "cause": cause })]);
+        let words = told(&[opened(), json!({ "event": "query.refused", "code": "denied", "department": "dfe", "cause": cause })], 0);
         let says = "denied for the purpose 'p': dfe.attainment.score may not be used for output: agreement 'one' does not permit it";
         assert_eq!(words[1..], [says, "whose rule: dfe"]);
         let hidden = json!({ "event": "query.explained", "decision": "deny", "code": "denied", "cause": { "kind": "hidden" } });
-        assert!(told(&[opened(), hidden])[1].ends_with("or does not exist"));
-        let words = told(&[opened(), json!({ "event": "query.refused", "code": "node_timeout", "department": "dwp" })]);
+        assert!(told(&[opened(), hidden], 0)[1].ends_with("or does not exist"));
+        let words = told(&[opened(), json!({ "event": "query.refused", "code": "node_timeout", "department": "dwp" })], 0);
         assert!(words[1].contains("node_timeout, ") && words[2].ends_with("dwp"), "{words:?}");
-        assert!(told(&[opened(), json!({ "event": "query.closed", "facts": null })])[1].ends_with("was answered"));
-        assert!(told(&[opened()])[1].starts_with("it has not ended"));
+        assert!(told(&[opened(), json!({ "event": "query.closed", "facts": null })], 0)[1].ends_with("was answered"));
+        assert!(told(&[opened()], 0)[1].starts_with("it has not ended"));
+    }
+
+    #[test]
+    fn a_query_whose_entries_were_moved_to_an_archive_is_not_said_to_run() {
+        let collected = json!({ "event": "answer.collected" });
+        let words = told(std::slice::from_ref(&collected), 1_280);
+        assert!(words.len() == 1 && words[0].contains("entries 1 to 1,280") && words[0].contains("--archive"), "{words:?}");
+        assert!(told(&[collected], 0)[0].starts_with("it has not ended"));
+        assert!(told(&[opened()], 1_280)[1].starts_with("it has not ended"), "its own entries are there");
+        let words = told(&[json!({ "event": "query.refused", "code": "node_timeout" })], 256);
+        assert!(words[0].contains("--archive") && words[1].contains("node_timeout, "), "{words:?}");
     }
 }

@@ -1,5 +1,6 @@
 //! SQL text to a logical plan: one SELECT, resolved against the permit's catalog, views planned as they are needed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use concordat_policy::{Cause, Code, DatasetName, Name, Permit, Refusal};
@@ -201,6 +202,23 @@ pub(crate) fn named_views(sql: &str, mission: &Name, views: &[View]) -> Vec<Stri
         view.mission == *mission && named.iter().any(|(schema, table)| schema.as_deref().is_none_or(|s| s == VIEWS) && *table == view.name)
     };
     views.iter().filter(is_named).map(|view| view.name.clone()).collect()
+}
+
+/// The permit's datasets that a statement names, itself or through views of the mission, for the log: what the caller may not use, or
+/// does not exist, is not among them.
+pub(crate) fn named_datasets(sql: &str, permit: &Permit, views: &[View]) -> Vec<String> {
+    let (mut found, mut followed, mut left) = (BTreeSet::new(), BTreeSet::new(), vec![sql]);
+    while let Some(sql) = left.pop() {
+        for (schema, table) in tables(sql).unwrap_or_default() {
+            let dataset = schema.as_deref().and_then(|schema| Some(DatasetName::new(Name::parse(schema).ok()?, Name::parse(&table).ok()?)));
+            found.extend(dataset.filter(|dataset| permit.dataset(dataset).is_some()).map(|dataset| dataset.to_string()));
+        }
+        for name in named_views(sql, permit.mission(), views) {
+            let view = views.iter().find(|view| view.mission == *permit.mission() && view.name == name);
+            left.extend(view.filter(|view| followed.insert(view.name.as_str())).map(|view| view.sql.as_str()));
+        }
+    }
+    found.into_iter().collect()
 }
 
 /// No INSERT, UPDATE or SELECT … INTO hides in the query.

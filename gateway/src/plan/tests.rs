@@ -215,6 +215,38 @@ async fn permitted_statements_plan() {
     }
 }
 
+#[test]
+fn datasets_that_a_statement_names_are_told_as_far_as_they_may_be_used() {
+    let permit = permitted_by(&agreed(AGREEMENT));
+    let view = |name: &str, mission: &Name, sql: &str| View {
+        name: name.into(),
+        mission: mission.clone(),
+        title: String::new(),
+        unit: String::new(),
+        description: String::new(),
+        sql: sql.into(),
+    };
+    let views = [
+        view("upper", permit.mission(), "SELECT l.region FROM views.lower l JOIN b.homes h ON l.subject = h.subject"),
+        view("lower", permit.mission(), "SELECT p.* FROM a.people p, views.upper"),
+        view("elsewhere", &name("other"), "SELECT * FROM b.links"),
+    ];
+    for (sql, expected) in [
+        ("SELECT secret FROM a.people", vec!["a.people"]),
+        ("SELECT count(*) FROM b.claims c JOIN a.people p ON c.subject = p.subject, a.nothing, x.people", vec!["a.people", "b.claims"]),
+        (
+            "WITH x AS (SELECT subject FROM b.claims) SELECT count(*) FROM x WHERE subject IN (SELECT subject FROM views.upper)",
+            vec!["a.people", "b.claims", "b.homes"],
+        ),
+        ("SELECT * FROM lower", vec!["a.people", "b.homes"]),
+        ("SELECT * FROM views.elsewhere", vec![]),
+        ("SELECT FROM a.people WHERE", vec![]),
+        ("DROP TABLE a.people", vec![]),
+    ] {
+        assert_eq!(super::named_datasets(sql, &permit, &views), expected, "{sql}");
+    }
+}
+
 #[tokio::test]
 async fn sorted_streams_are_merged_and_protect_stands_above_the_aggregate() {
     let sql = "SELECT p.region, count(DISTINCT p.subject) AS persons, avg(c.amount) AS mean FROM a.people p JOIN b.claims c ON p.subject = c.subject WHERE p.age > 18 AND c.amount < 9 GROUP BY p.region HAVING count(*) > 20";

@@ -25,6 +25,9 @@ use crate::failure::{Failure, Result};
 /// The longest header of a message; that of the columns has the gateway's statement, sources and all.
 const MAX_HEADER: u32 = 16 << 20;
 
+/// The magic of Arrow's file format with the zeros after it, which fill it up to what its writer aligns to: 8 bytes, or up to 64.
+const MAX_MAGIC: u64 = 64;
+
 /// What stands before a message.
 const CONTINUED: [u8; 4] = [0xff; 4];
 
@@ -36,9 +39,9 @@ pub(super) fn compare(path: &Path, answer: &Answered) -> Result<()> {
     let unread = |cause: &str| Failure::file("read", path, cause);
     let mut file = File::open(path).map_err(|e| Failure::file("read", path, e))?;
     let mut magic = Vec::new();
-    (&mut file).take(8).read_to_end(&mut magic).map_err(|e| Failure::file("read", path, e))?;
+    (&mut file).take(MAX_MAGIC).read_to_end(&mut magic).map_err(|e| Failure::file("read", path, e))?;
     let begin = match magic.as_slice() {
-        [b'A', b'R', b'R', b'O', b'W', b'1', ..] => 8,
+        [b'A', b'R', b'R', b'O', b'W', b'1', padding @ ..] => 6 + padding.iter().take_while(|byte| **byte == 0).count() as u64,
         [0xff, 0xff, 0xff, 0xff, ..] => 0,
         [b'P', b'A', b'R', b'1', ..] => {
             return caught(|| parquet(file, answer)).unwrap_or_else(|| Err(unread("it is no whole Parquet file")));
@@ -211,6 +214,26 @@ mod tests {
         written(&path, Format::Csv, &[whole]);
         let told = compare(&path, &promised).unwrap_err();
         assert!(told.message.contains("3 rows with the digest") && told.message.contains(&promised.digest_text()), "{}", told.message);
+    }
+
+    #[test]
+    fn the_magic_is_filled_up_to_8_bytes_or_to_64() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, promised) = (folder.path().join("a.arrow"), answered(&rows()));
+        written(&path, Format::Arrow, &[rows()]);
+        let bytes = std::fs::read(&path).unwrap();
+        let begin = bytes.windows(4).position(|window| window == CONTINUED).unwrap();
+        for filled in [8, 16, 64] {
+            let padding = vec![0_u8; filled - 6];
+            std::fs::write(&path, [&b"ARROW1"[..], &padding, &bytes[begin..]].concat()).unwrap();
+            compare(&path, &promised).unwrap();
+        }
+        for padding in [vec![0_u8; 59], vec![0; 200], [vec![0; 10], vec![1; 48]].concat()] {
+            std::fs::write(&path, [&b"ARROW1"[..], &padding, &bytes[begin..]].concat()).unwrap();
+            assert!(compare(&path, &promised).is_err(), "{}", padding.len());
+        }
+        std::fs::write(&path, b"ARROW1").unwrap();
+        assert!(compare(&path, &promised).is_err());
     }
 
     #[test]

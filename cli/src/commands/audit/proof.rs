@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::read::Archives;
 use super::receipt::hand_over;
 use crate::failure::{Failure, Result};
 
@@ -19,6 +20,8 @@ pub(crate) struct Proof {
     /// The folder of a gateway's or node's log
     #[arg(long, value_name = "FOLDER")]
     log: PathBuf,
+    #[command(flatten)]
+    archives: Archives,
     /// An entry's number, from 1
     #[arg(long, value_name = "N", required_unless_present = "from", conflicts_with = "from", value_parser = clap::value_parser!(u64).range(1..))]
     entry: Option<u64>,
@@ -35,11 +38,16 @@ pub(crate) struct Proof {
 
 pub(super) fn run(command: &Proof) -> Result<()> {
     let unproven = |e: std::io::Error| {
-        Failure::new(format!("the log in {} has no such proof: {e}", command.log.display()))
-            .advice("is it the folder `log` of a gateway or node? Entries are proven once a checkpoint covers them, within a second")
+        Failure::new(format!("the log in {} has no such proof: {e}", command.log.display())).advice(
+            "is it the folder `log` of a gateway or node? Of what was moved to an archive, --archive names it. Entries are proven once a \
+                 checkpoint covers them, within a second",
+        )
     };
     let text = match (command.entry, command.from, command.to_size) {
-        (Some(entry), _, _) => concordat_audit::inclusion(&command.log, entry.saturating_sub(1)).map_err(unproven)?.write(),
+        (Some(entry), _, _) => {
+            let index = entry.saturating_sub(1);
+            concordat_audit::inclusion_with(&command.log, command.archives.folders(), index).map_err(unproven)?.write()
+        }
         (None, Some(from), Some(to)) => concordat_audit::consistency(&command.log, from, to).map_err(unproven)?.write(),
         _ => return Err(Failure::usage("say --entry, or --from and --to-size")),
     };

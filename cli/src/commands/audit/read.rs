@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use clap::Args;
+use concordat_audit::archive::{archived, of_log};
 use concordat_audit::filter::READ;
 use concordat_audit::read_with;
 use serde_json::Value;
@@ -18,6 +19,12 @@ pub(crate) struct Archives {
     /// An archive to which entries of a log were moved; of which log it is, it says itself
     #[arg(long = "archive", value_name = "FOLDER")]
     folders: Vec<PathBuf>,
+}
+
+impl Archives {
+    pub(super) fn folders(&self) -> &[PathBuf] {
+        &self.folders
+    }
 }
 
 /// The entries from `index` (from 0) on, each with its index. Nothing is verified; what is no JSON object is a failure, and what was moved
@@ -36,6 +43,12 @@ pub(crate) fn entries(log: &Path, archives: &Archives, index: u64) -> Result<imp
         let damaged = || unreadable(&folder, format!("entry {} is not what a log writes", index.saturating_add(1)));
         Ok((index, entry.ok_or_else(damaged)?))
     }))
+}
+
+/// How many of the log's entries, from the first on, were moved to an archive, where none of it is named; else none.
+pub(crate) fn moved(log: &Path, archives: &Archives) -> Result<u64> {
+    let named = of_log(log, &archives.folders).map_err(|e| unreadable(log, e))?;
+    if named.is_empty() { archived(log).map_err(|e| unreadable(log, e)) } else { Ok(0) }
 }
 
 fn unreadable(log: &Path, cause: impl std::fmt::Display) -> Failure {

@@ -165,7 +165,7 @@ fn told(command: &VerifyReceipt, verified: std::result::Result<Told<'_>, Receipt
             .advice("the log's key must be the one that its owner published; ask who gave you the file for the original")
     })?;
     let compared = compared?;
-    if command.output == Output::Table { out::result(&words(&told, compared)) } else { Ok(()) }
+    if command.output == Output::Table { out::result(&words(&told, command.promise.is_some(), compared)) } else { Ok(()) }
 }
 
 /// Compares an answer with what the log promised.
@@ -177,7 +177,8 @@ fn compared(path: &Path, told: &Told<'_>) -> Result<()> {
     answer::compare(path, told.answer().ok_or_else(none)?)
 }
 
-fn words(told: &Told<'_>, compared: bool) -> String {
+/// `kept` says whether the promise that came with an answer was given: a receipt's own one the log may have made with the receipt.
+fn words(told: &Told<'_>, kept: bool, compared: bool) -> String {
     let mut text = match told {
         Told::Promise(Promise { origin, index, time, .. }) => format!(
             "{origin}: promised entry {} at {time}\nwhether it was kept a receipt shows: `concordat audit receipt`, then --promise\n",
@@ -188,9 +189,11 @@ fn words(told: &Told<'_>, compared: bool) -> String {
             let number = out::thousands(*number);
             let mut text =
                 format!("{origin}: entry {number} is in the log, under a signed checkpoint of {} entries\n", out::thousands(*size));
-            match promised {
+            match promised.as_ref().filter(|_| kept) {
                 Some(time) => text.push_str(&format!("the promise of {time} was kept\n")),
-                None => text.push_str("no promise was there to be kept\n"),
+                None => {
+                    text.push_str("no promise of an answer was compared: --promise FILE does, with what `concordat query --receipt` kept\n")
+                }
             }
             match cosigned.is_empty() {
                 true => text.push_str("no witnesses were asked for: give --witness to know that nobody was shown another history\n"),
@@ -287,17 +290,20 @@ mod tests {
             answer: Some(answer.clone()),
             cosigned: Vec::new(),
         };
-        let text = words(&Told::Receipt(verified.clone(), None), false);
+        let text = words(&Told::Receipt(verified.clone(), None), true, false);
         assert!(text.contains("answer to query q-1, of 1,300 rows") && text.contains("shows a receipt that holds it"), "{text}");
         assert!(text.contains(&format!("digest is {}", answer.digest_text())), "{text}");
-        let text = words(&Told::Receipt(verified.clone(), Some(b"{}".to_vec())), true);
+        let text = words(&Told::Receipt(verified.clone(), Some(b"{}".to_vec())), true, true);
         assert!(text.contains("the entry is of that answer") && text.contains("the answer is the promised one"), "{text}");
         let verified = Verified { answer: None, ..verified };
-        let text = words(&Told::Receipt(verified.clone(), None), false);
+        let text = words(&Told::Receipt(verified.clone(), None), true, false);
         assert!(text.contains("entry 5") && text.contains("1,200 entries") && text.contains("of then was kept"), "{text}");
         assert!(text.contains("no witnesses were asked for") && text.contains("and not the entry"), "{text}");
+        let text = words(&Told::Receipt(verified.clone(), None), false, false);
+        assert!(text.contains("entry 5") && text.contains("no promise of an answer was compared") && !text.contains("was kept"), "{text}");
         let cosigned = vec![("dfe".to_owned(), 1), ("dwp".to_owned(), 2)];
-        let text = words(&Told::Receipt(Verified { promised: None, cosigned, ..verified }, Some(b"{\"a\":\"\x1b\"}".to_vec())), false);
+        let text =
+            words(&Told::Receipt(Verified { promised: None, cosigned, ..verified }, Some(b"{\"a\":\"\x1b\"}".to_vec())), false, false);
         assert!(text.contains("cosigned by 2: dfe, dwp") && text.contains("no promise") && text.contains("{\"a\""), "{text}");
         assert!(!text.contains('\x1b'), "an entry may hold an attacker's text");
     }

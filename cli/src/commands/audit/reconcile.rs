@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `discarded` | released, or begun, for a query that was refused or ended with the gateway's process, or given up before a row left: no answer rests on it |
 //! | `open` | for a query that had not ended when the logs did |
+//! | `archived` | one side does not know it, and it is from before that log's first entry that was read: those before were moved to an archive |
 //!
 //! A release is intended, and then each of its partitions completed or abandoned; one that is only intended may have let rows out, as far as
 //! the department's log tells. In memory: what is said of each order, not the entries. An entry belongs to the period by its time; logs are
@@ -42,12 +43,16 @@ pub(super) struct Difference {
 
 impl Difference {
     pub(super) fn counts(&self) -> bool {
-        self.kind != DISCARDED && self.kind != OPEN
+        !matches!(self.kind, DISCARDED | OPEN | ARCHIVED)
     }
 }
 
+/// What a side says of an order whose entries it may have moved.
+const MOVED: &str = "moved to an archive";
+
 const DISCARDED: &str = "discarded";
 const OPEN: &str = "open";
+pub(super) const ARCHIVED: &str = "archived";
 
 /// From when, and until before when.
 #[derive(Debug, Clone, Copy, Default)]
@@ -75,6 +80,10 @@ pub(super) struct Sides {
     asked: HashMap<String, Asked>,
     /// Of streams that failed, departments' logs of older versions name the query alone.
     failed: HashMap<Key, String>,
+    /// When the gateway's first entry was made that was read, where entries before it were moved to an archive.
+    begin: Option<DateTime<Utc>>,
+    /// The same of departments' logs.
+    begins: HashMap<String, DateTime<Utc>>,
 }
 
 impl Sides {
@@ -82,13 +91,21 @@ impl Sides {
     pub(super) fn of(gateway: &Path, nodes: &[NodeLog], archives: &Archives, period: Period) -> Result<Self> {
         let mut sides = Self::default();
         for node in nodes {
-            for entry in entries(&node.folder, archives, 0)? {
-                sides.node(&node.department, &entry?.1, period);
+            for (at, entry) in entries(&node.folder, archives, 0)?.enumerate() {
+                let (index, entry) = entry?;
+                if at == 0 && index > 0 {
+                    sides.begins.extend(time(&entry).map(|begin| (node.department.clone(), begin)));
+                }
+                sides.node(&node.department, &entry, period);
             }
         }
         let departments: BTreeSet<&str> = nodes.iter().map(|node| node.department.as_str()).collect();
-        for entry in entries(gateway, archives, 0)? {
-            sides.gateway(&departments, &entry?.1, period);
+        for (at, entry) in entries(gateway, archives, 0)?.enumerate() {
+            let (index, entry) = entry?;
+            if at == 0 && index > 0 {
+                sides.begin = time(&entry);
+            }
+            sides.gateway(&departments, &entry, period);
         }
         Ok(sides)
     }
@@ -97,9 +114,9 @@ impl Sides {
         let (query_id, key) = (of(entry, "query_id"), (department.to_owned(), of(entry, "order")));
         let within = period.holds(entry);
         match text(entry, "event") {
-            Some("release.intended") => self.released.entry(key).or_default().intended(&query_id, entry, within),
-            Some("release.completed") => self.released.entry(key).or_default().completed(&query_id, entry, within),
-            Some("release.abandoned") => self.released.entry(key).or_default().abandoned(&query_id, entry, within),
+            Some("release.intended") => self.released.entry(key).or_default().at(time(entry)).intended(&query_id, entry, within),
+            Some("release.completed") => self.released.entry(key).or_default().at(time(entry)).completed(&query_id, entry, within),
+            Some("release.abandoned") => self.released.entry(key).or_default().at(time(entry)).abandoned(&query_id, entry, within),
             Some("release.failed") => drop(self.failed.insert((key.0, query_id), of(entry, "code"))),
             _ => {}
         }
@@ -121,7 +138,7 @@ impl Sides {
                     let department = of(source, "department");
                     if departments.contains(department.as_str()) {
                         let key = (department, of(source, "order"));
-                        self.received.entry(key).or_default().completed(&query_id, source, period.holds(entry));
+                        self.received.entry(key).or_default().at(time(entry)).completed(&query_id, source, period.holds(entry));
                     }
                 }
                 self.asked.insert(query_id, Asked::Answered);
@@ -130,7 +147,7 @@ impl Sides {
         }
     }
 
-    /// Orders that were compared, and every difference, in the order of query ids.
+    /// How many orders were compared, and every difference, in the order of query ids.
     pub(super) fn compare(mut self) -> (u64, Vec<Difference>) {
         let (mut compared, mut found) = (0_u64, Vec::new());
         for (key, node) in std::mem::take(&mut self.released) {
@@ -146,8 +163,13 @@ impl Sides {
         }
         for (key, gateway) in self.received.into_iter().filter(|(_, gateway)| gateway.within()) {
             compared = compared.saturating_add(1);
-            found.push(difference("not_released", &key, &gateway, "nothing".to_owned(), gateway.in_words(None)));
+            // A release is before the entry that closes its query.
+            let is_archived = gateway.is_before(self.begins.get(&key.0));
+            let (kind, node) = if is_archived { (ARCHIVED, MOVED) } else { ("not_released", "nothing") };
+            found.push(difference(kind, &key, &gateway, node.to_owned(), gateway.in_words(None)));
         }
+        let archived = found.iter().filter(|difference| difference.kind == ARCHIVED).count();
+        let compared = compared.saturating_sub(u64::try_from(archived).unwrap_or(u64::MAX));
         found.sort_by(|a, b| (&a.query_id, &a.department, &a.order, a.kind).cmp(&(&b.query_id, &b.department, &b.order, b.kind)));
         (compared, found)
     }
@@ -167,13 +189,15 @@ impl Sides {
     fn unreceived(&self, key: &Key, node: &Stated) -> Difference {
         let asked = self.asked.get(node.query_id());
         let kind = match asked {
+            None if node.is_before(self.begin.as_ref()) => ARCHIVED,
             None => "not_received",
             Some(Asked::Opened) => OPEN,
             Some(Asked::Refused(_) | Asked::Lost) => DISCARDED,
             Some(Asked::Answered) if node.let_nothing_out() => DISCARDED,
             Some(Asked::Answered) => "not_received",
         };
-        let gateway = asked.map_or_else(|| "never opened".to_owned(), ToString::to_string);
+        let unknown = if kind == ARCHIVED { MOVED } else { "never opened" };
+        let gateway = asked.map_or_else(|| unknown.to_owned(), ToString::to_string);
         difference(kind, key, node, self.node_in_words(key, node), gateway)
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::super::read::text;
@@ -26,6 +27,8 @@ pub(super) struct Stated {
     /// Rows that left without a receipt, and why there is none.
     left: Option<(u64, BTreeSet<String>)>,
     within: bool,
+    /// When its first entry was made.
+    first: Option<DateTime<Utc>>,
 }
 
 /// What became of a query at the gateway.
@@ -50,6 +53,17 @@ impl fmt::Display for Asked {
 }
 
 impl Stated {
+    /// Notes when an entry of it was made.
+    pub(super) fn at(&mut self, time: Option<DateTime<Utc>>) -> &mut Self {
+        self.first = [self.first, time].into_iter().flatten().min();
+        self
+    }
+
+    /// Whether it is from before a log's first entry that was read.
+    pub(super) fn is_before(&self, begin: Option<&DateTime<Utc>>) -> bool {
+        self.first.as_ref().zip(begin).is_some_and(|(first, begin)| first < begin)
+    }
+
     /// Before a node's first byte.
     pub(super) fn intended(&mut self, query_id: &str, entry: &Value, within: bool) {
         self.say(query_id, entry, within);

@@ -140,3 +140,32 @@ fn an_edge_of_the_period_between_both_sides_makes_no_difference() {
     assert!(kinds(&[], &[closed(|_| {})], later).is_empty(), "not in the period");
     assert!(kinds(&[intended(|_| {})], &[], later).is_empty(), "nor what was only intended before it");
 }
+
+#[test]
+fn what_one_side_moved_to_an_archive_is_counted_apart() {
+    let at = |time: &str| DateTime::parse_from_rfc3339(time).unwrap().to_utc();
+    let compared = |node: &[Value], gateway: &[Value], begin: Option<&str>, nodes: Option<&str>| {
+        let mut sides = Sides { begin: begin.map(at), ..Sides::default() };
+        sides.begins.extend(nodes.map(|begin| ("dfe".to_owned(), at(begin))));
+        node.iter().for_each(|entry| sides.node("dfe", entry, Period::default()));
+        gateway.iter().for_each(|entry| sides.gateway(&BTreeSet::from(["dfe"]), entry, Period::default()));
+        let (compared, found) = sides.compare();
+        (compared, found.into_iter().map(|difference| difference.kind).collect::<Vec<_>>())
+    };
+    let node = [intended(|_| {}), released(|_| {}), released(|e| e["rows"] = 2.into())];
+    let (before, after) = (Some("2027-01-01T09:59:59Z"), Some("2027-01-01T10:00:02Z"));
+    assert_eq!(compared(&node, &[], after, None), (0, vec![ARCHIVED]));
+    assert_eq!(compared(&node, &[], before, None), (1, vec!["not_received"]), "the gateway's log goes back as far");
+    assert_eq!(compared(&node, &[], None, after), (1, vec!["not_received"]), "it is the department that moved entries");
+    assert_eq!(compared(&node, &[closed(|_| {})], after, after), (1, vec![]), "both are there");
+    assert_eq!(compared(&[], &[closed(|_| {})], None, after), (0, vec![ARCHIVED]));
+    assert_eq!(compared(&[], &[closed(|_| {})], None, before), (1, vec!["not_released"]));
+    // Whose query ended in an entry that is there is judged.
+    assert_eq!(compared(&node, &[closed(|s| s["department"] = "dwp".into())], after, None), (1, vec!["not_received"]));
+    let found = {
+        let mut sides = Sides { begin: after.map(at), ..Sides::default() };
+        sides.node("dfe", &node[0], Period::default());
+        sides.compare().1.remove(0)
+    };
+    assert!(!found.counts() && found.gateway == "moved to an archive" && found.node == "intended, and not ended", "{found:?}");
+}
