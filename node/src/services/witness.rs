@@ -106,21 +106,19 @@ impl Node {
 
     async fn own(self: &Arc<Self>, request: v1::OwnRequest, certificate: Option<Fingerprint>) -> Result<v1::OwnResponse, Unwitnessed> {
         self.callers.gateway(certificate)?;
-        let node = Arc::clone(self);
+        // Before anything is waited for: a cosignature that is kept meanwhile is newer than what the gateway says it knows.
+        let (node, kept, known) = (Arc::clone(self), self.witness.given.kept(), request.known_size);
         let own = blocking(move || {
             let text = node.log.checkpoint();
             let note = Note::parse(text.as_bytes()).map_err(Refusal::internal)?;
             let latest = Checkpoint::parse(note.text()).map_err(Refusal::internal)?;
-            let (size, known) = (latest.size, request.known_size);
-            let forgot = node.witness.stands_at(&node.log, &latest, known)?;
+            let size = latest.size;
             let proof = if known <= size { node.log.consistency(known, size).map_err(Refusal::internal)? } else { Vec::new() };
             let proof = proof.iter().map(|hash| hash.to_vec()).collect();
-            Ok((v1::OwnResponse { checkpoint: text.as_bytes().to_vec(), proof, log_key: node.log.verifier_key() }, forgot))
+            Ok((v1::OwnResponse { checkpoint: text.as_bytes().to_vec(), proof, log_key: node.log.verifier_key() }, latest))
         });
-        let (own, forgot) = own.await.map_err(Unwitnessed::from)?;
-        if let Some(entry) = forgot {
-            self.log(entry).await?;
-        }
+        let (own, latest) = own.await.map_err(Unwitnessed::from)?;
+        self.stands_at(latest, known, kept).await?;
         Ok(own)
     }
 
