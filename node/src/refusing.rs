@@ -33,6 +33,10 @@ impl Source for Refused {
         Self::Others
     }
 
+    fn proven(&self) -> bool {
+        matches!(self, Self::Pinned(_))
+    }
+
     fn single(&self) -> u32 {
         match self {
             Self::Pinned(_) => PINNED,
