@@ -1,6 +1,7 @@
 //! Refusals that whoever is refused can repeat at will: unknown tokens, certificates, tickets, too many requests. The first of each source
 //! and minute are recorded one by one; what comes beyond that is counted, and the counts are recorded once a minute. So a
-//! flood costs bounded memory and a bounded log, and the log still tells exactly how many there were.
+//! flood costs bounded memory and a bounded log, and the log still tells exactly how many there were. Who has proved who they are is
+//! counted apart from those who have not: a flood from many addresses hides nobody that is known.
 //!
 //! ```text
 //! caller.refused.aggregate  count, first, last, reasons {kind: reason: count} of one source
@@ -22,9 +23,9 @@ use crate::{Entry, Log, LogError, Unlogged};
 
 /// The length of a source's window.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Sources that are told apart.
+/// Sources that are told apart, of those that are proven and of those that are not.
 const SOURCES: usize = 4_096;
-/// Refusals that are recorded one by one in a minute, of all sources together.
+/// Refusals that are recorded one by one in a minute, of all proven sources together and of all that are not.
 const SINGLE_OF_ALL: u32 = 1_000;
 /// Reasons that are told apart in one window, and how long each may be.
 const REASONS: usize = 16;
@@ -34,6 +35,9 @@ const REASON_BYTES: usize = 120;
 pub trait Source: Clone + Eq + Hash {
     /// All sources beyond those that are told apart.
     fn others() -> Self;
+
+    /// Whether it proved who it is, by a token or a certificate that is expected.
+    fn proven(&self) -> bool;
 
     /// How many of its refusals are recorded one by one in a minute.
     fn single(&self) -> u32;
@@ -78,26 +82,41 @@ struct Window {
     reasons: BTreeMap<&'static str, BTreeMap<String, u64>>,
 }
 
+/// The refusals of sources that are proven, or of those that are not.
+#[derive(Debug)]
+struct Class<S> {
+    windows: HashMap<S, Window>,
+    /// When the minute of [`SINGLE_OF_ALL`] began, and how many there were.
+    single: Option<(Instant, u32)>,
+}
+
+impl<S> Default for Class<S> {
+    fn default() -> Self {
+        Self { windows: HashMap::new(), single: None }
+    }
+}
+
 /// The windows.
 #[derive(Debug)]
 pub struct Refusals<S> {
-    windows: Mutex<HashMap<S, Window>>,
-    /// When the minute of [`SINGLE_OF_ALL`] began, and how many there were.
-    single: Mutex<Option<(Instant, u32)>>,
+    proven: Mutex<Class<S>>,
+    unproven: Mutex<Class<S>>,
     /// Counts that are to be recorded.
     counted: Unlogged,
 }
 
 impl<S> Default for Refusals<S> {
     fn default() -> Self {
-        Self { windows: Mutex::default(), single: Mutex::default(), counted: Unlogged::default() }
+        Self { proven: Mutex::default(), unproven: Mutex::default(), counted: Unlogged::default() }
     }
 }
 
 impl<S: Source> Refusals<S> {
     /// Notes a refusal of this kind. `true`: record it on its own, now. `false`: it is counted, and will be recorded with others.
     pub fn note(&self, source: &S, kind: &'static str, reason: &str, (at, time): (Instant, DateTime<Utc>)) -> bool {
-        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let class = if source.proven() { &self.proven } else { &self.unproven };
+        let mut class = class.lock().unwrap_or_else(PoisonError::into_inner);
+        let Class { windows, single } = &mut *class;
         let known = windows.contains_key(source);
         let source = if known || windows.len() < SOURCES { source.clone() } else { S::others() };
         let fresh = || Window { since: at, single: 0, count: 0, first: time, last: time, reasons: BTreeMap::new() };
@@ -105,19 +124,12 @@ impl<S: Source> Refusals<S> {
         if window.count == 0 && at.saturating_duration_since(window.since) >= WINDOW {
             *window = fresh();
         }
-        if window.count == 0 && window.single < source.single() && self.single_left(at) {
+        if window.count == 0 && window.single < source.single() && single_left(single, at) {
             window.single += 1;
             return true;
         }
         window.add(kind, reason, time);
         false
-    }
-
-    fn single_left(&self, at: Instant) -> bool {
-        let mut single = self.single.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, count) = single.filter(|(since, _)| at.saturating_duration_since(*since) < WINDOW).unwrap_or((at, 0));
-        *single = Some((since, count.saturating_add(1)));
-        count < SINGLE_OF_ALL
     }
 
     /// Records the counts of windows that have ended; of all windows when `drain`. While the log cannot be written, refusals are counted
@@ -134,13 +146,21 @@ impl<S: Source> Refusals<S> {
 
     /// The entries of windows that have ended.
     fn ended(&self, at: Instant, drain: bool) -> Vec<Entry> {
-        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        let (ended, open): (HashMap<_, _>, HashMap<_, _>) =
-            windows.drain().partition(|(_, w)| drain || at.saturating_duration_since(w.since) >= WINDOW);
-        *windows = open;
-        drop(windows);
-        ended.into_iter().filter(|(_, w)| w.count > 0).map(|(source, window)| window.entry(&source)).collect()
+        let ended = [&self.proven, &self.unproven].into_iter().flat_map(|class| {
+            let mut class = class.lock().unwrap_or_else(PoisonError::into_inner);
+            let (ended, open): (HashMap<_, _>, HashMap<_, _>) =
+                class.windows.drain().partition(|(_, w)| drain || at.saturating_duration_since(w.since) >= WINDOW);
+            class.windows = open;
+            ended
+        });
+        ended.filter(|(_, w)| w.count > 0).map(|(source, window)| window.entry(&source)).collect()
     }
+}
+
+fn single_left(single: &mut Option<(Instant, u32)>, at: Instant) -> bool {
+    let (since, count) = single.filter(|(since, _)| at.saturating_duration_since(*since) < WINDOW).unwrap_or((at, 0));
+    *single = Some((since, count.saturating_add(1)));
+    count < SINGLE_OF_ALL
 }
 
 impl Window {
@@ -178,12 +198,17 @@ mod tests {
     #[derive(Debug, Clone, PartialEq, Eq, Hash)]
     enum Peer {
         Of(Network),
+        Known(u32),
         Others,
     }
 
     impl Source for Peer {
         fn others() -> Self {
             Self::Others
+        }
+
+        fn proven(&self) -> bool {
+            matches!(self, Self::Known(_))
         }
 
         fn single(&self) -> u32 {
@@ -193,6 +218,7 @@ mod tests {
         fn describe(&self, entry: Entry) -> Entry {
             match self {
                 Self::Of(network) => entry.field("source", network.to_string()),
+                Self::Known(person) => entry.field("person", *person),
                 Self::Others => entry.field("source", "others"),
             }
         }
@@ -234,14 +260,35 @@ mod tests {
         for i in 0..500 {
             single += u64::from(refusals.note(&address(9), "denied", &format!("reason {i}"), (start, time)));
         }
-        assert!(refusals.windows.lock().unwrap().len() <= SOURCES + 1);
+        assert!(refusals.unproven.lock().unwrap().windows.len() <= SOURCES + 1);
         let entries = refusals.ended(start, true);
         assert_eq!(single + counted(&entries), 20_500);
         assert!(single <= u64::from(SINGLE_OF_ALL));
         for entry in &entries {
             assert!(entry.get("reasons").unwrap()["denied"].as_object().unwrap().len() <= REASONS + 1);
         }
-        assert!(refusals.windows.lock().unwrap().is_empty());
+        assert!(refusals.unproven.lock().unwrap().windows.is_empty());
+    }
+
+    #[test]
+    fn a_flood_from_many_addresses_hides_nobody_who_is_known() {
+        let refusals = Refusals::default();
+        let (start, time) = (Instant::now(), Utc::now());
+        for i in 0..20_000u32 {
+            let source = Peer::Of(IpAddr::from((0x0a00_0000 + i).to_be_bytes()).into());
+            refusals.note(&source, "denied", "a", (start, time));
+        }
+        assert!(!refusals.note(&address(1), "denied", "a", (start, time)), "what is left for single entries is used up");
+        assert_eq!((0..SINGLE + 7).filter(|_| refusals.note(&Peer::Known(5), "denied", "a", (start, time))).count(), SINGLE as usize);
+        let entries = refusals.ended(start, true);
+        let known: Vec<&Entry> = entries.iter().filter(|entry| entry.get("person").is_some()).collect();
+        assert!(known.len() == 1 && known[0].get("count").and_then(Value::as_u64) == Some(7), "{known:?}");
+        // Nor does a flood of those who are known touch the rest.
+        for i in 0..20_000 {
+            refusals.note(&Peer::Known(i), "denied", "a", (start + WINDOW, time));
+        }
+        assert!(refusals.proven.lock().unwrap().windows.len() <= SOURCES + 1);
+        assert!(refusals.note(&address(1), "denied", "a", (start + WINDOW, time)));
     }
 
     #[test]

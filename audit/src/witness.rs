@@ -41,7 +41,7 @@ pub use clock::{Clock, Moment};
 pub use given::{Given, Newest};
 pub use keys::{KeyError, Keys};
 pub use overdue::{OVERDUE, Overdue, Turned};
-pub use owed::{Debt, Owed};
+pub use owed::{Debt, FURTHEST, Owed};
 pub use refused::{Alarm, Misconduct, Reason, Refused};
 pub use request::{AddCheckpoint, RequestError};
 pub use told::Told;

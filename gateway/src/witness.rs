@@ -18,7 +18,7 @@ mod node;
 mod outside;
 mod tally;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -63,6 +63,8 @@ pub(crate) struct Witnesses {
     pub(crate) owed: Arc<Owed>,
     /// What witnesses of this gateway's log gave.
     given: witness::Given,
+    /// What witnesses forgot, by their names, and where they stood, of which the log tells and which is not marked yet.
+    telling: tokio::sync::Mutex<BTreeMap<String, (u64, u64)>>,
     told: Told,
     refused: Level,
 }
@@ -95,7 +97,8 @@ impl Witnesses {
         let what = "Whether a witness refuses this gateway's log (log=\"own\"), or this gateway that of a department (log=\"theirs\")";
         let refused = metrics.level("witness_refused", what);
         let (keys, given, owed) = (Keys::at(&folder), witness::Given::at(&folder), Arc::new(Owed::open(&folder)?));
-        Ok(Self { keys, given, owed, folder, witness, outside, told: Told::default(), refused })
+        let (told, telling) = (Told::default(), tokio::sync::Mutex::default());
+        Ok(Self { keys, given, telling, owed, folder, witness, outside, told, refused })
     }
 
     /// Distrusts whom this gateway distrusted before it started.

@@ -95,6 +95,12 @@ impl Callers {
         self.one_of(&either, certificate, "only this department's administrators and auditors may read its log")
     }
 
+    /// Whether this certificate is of anybody who is known here, whatever they may call.
+    pub(crate) fn is_pinned(&self, certificate: &Fingerprint) -> bool {
+        let pins = self.pins();
+        [&pins.gateway, &pins.administrators, &pins.auditors].iter().any(|pinned| pinned.contains(certificate))
+    }
+
     fn one_of(&self, pinned: &BTreeSet<Fingerprint>, certificate: Option<Fingerprint>, cause: &str) -> Result<Fingerprint, Refusal> {
         let refusal = || {
             Refusal::new(Code::Unauthenticated, cause)
@@ -138,6 +144,9 @@ mod tests {
             assert_eq!(callers.auditor(stranger).unwrap_err().code, Code::Unauthenticated, "the gateway is none");
         }
         assert_eq!(callers.administrator(Some(auditor.clone())).unwrap_err().code, Code::Unauthenticated, "auditors only read");
+        for (certificate, pinned) in [(&gateway, true), (&administrator, true), (&auditor, true), (&Fingerprint::of(b"x"), false)] {
+            assert_eq!(callers.is_pinned(certificate), pinned);
+        }
         let renewed = Fingerprint::of(b"g2");
         let entry =
             |event, certificate: &Fingerprint| Entry::new(event).field("role", "gateway").field("certificate", certificate.as_str());

@@ -238,7 +238,8 @@ impl Node {
     async fn release(&self, wire: &v1::ReleaseOrder, from: &Peer, now: DateTime<Utc>) -> Result<Arc<Release>, Refusal> {
         let certificate = self.callers.gateway(from.certificate.clone())?;
         let order = tracing::info_span!("verify").in_scope(|| self.verifier.verify(wire, &certificate, now))?;
-        self.witness.permits(&order.agreement).map_err(|refusal| refusal.department(&self.department))?;
+        let owed = self.witness.believes(order.opened_by).and_then(|()| self.witness.permits(&order.agreement));
+        owed.map_err(|refusal| refusal.department(&self.department))?;
         self.log_replaced().await?;
         self.endings.write().await.map_err(|e| self.unwritable(e))?;
         let admission = self.releases.admit(&order.id)?;

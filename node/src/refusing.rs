@@ -18,7 +18,7 @@ const PINNED: u32 = 100;
 /// Who is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Refused {
-    /// The gateway, or an administrator.
+    /// The gateway, an administrator or an auditor.
     Pinned(Fingerprint),
     /// Somebody with another certificate.
     Stranger(Fingerprint),
@@ -31,6 +31,10 @@ pub(crate) enum Refused {
 impl Source for Refused {
     fn others() -> Self {
         Self::Others
+    }
+
+    fn proven(&self) -> bool {
+        matches!(self, Self::Pinned(_))
     }
 
     fn single(&self) -> u32 {
@@ -54,7 +58,7 @@ impl Node {
     fn source(&self, peer: &Peer) -> Refused {
         match &peer.certificate {
             None => Refused::Uncertified(peer.address.map(Network::from)),
-            Some(certificate) if self.callers.reader(Some(certificate.clone())).is_ok() => Refused::Pinned(certificate.clone()),
+            Some(certificate) if self.callers.is_pinned(certificate) => Refused::Pinned(certificate.clone()),
             Some(certificate) => Refused::Stranger(certificate.clone()),
         }
     }

@@ -26,19 +26,31 @@ use crate::release::blocking;
 
 /// Every control service.
 #[derive(Debug, Clone)]
-pub struct Control(pub(crate) Arc<Node>, ledger::Turns, reach::Turn, agreements::Turn, reading::Turns);
+pub struct Control {
+    node: Arc<Node>,
+    ledger: ledger::Turns,
+    reach: reach::Turn,
+    agreements: agreements::Turn,
+    reading: reading::Turns,
+}
 
 impl Control {
     /// The services of `node`. Copies share their limits.
     #[must_use]
     pub fn new(node: Arc<Node>) -> Self {
-        Self(node, ledger::Turns::default(), reach::Turn::default(), agreements::Turn::default(), reading::Turns::default())
+        Self {
+            node,
+            ledger: ledger::Turns::default(),
+            reach: reach::Turn::default(),
+            agreements: agreements::Turn::default(),
+            reading: reading::Turns::default(),
+        }
     }
 
     /// The same, whose calls that would go on by themselves end when the server's drain begins.
     #[must_use]
     pub fn until(mut self, stopping: Stopping) -> Self {
-        self.4.stopping = stopping;
+        self.reading.stopping = stopping;
         self
     }
 
@@ -46,20 +58,20 @@ impl Control {
     async fn answer<T>(&self, event: &'static str, to: impl Into<Peer>, outcome: Result<T, Refusal>) -> Result<Response<T>, Status> {
         match outcome {
             Ok(answer) => Ok(Response::new(answer)),
-            Err(refusal) => Err(status(&self.0.refused(event, refusal, &to.into(), None).await, None)),
+            Err(refusal) => Err(status(&self.node.refused(event, refusal, &to.into(), None).await, None)),
         }
     }
 
     async fn description(&self, request: v1::DescribeRequest, certificate: Option<Fingerprint>) -> Result<v1::Description, Refusal> {
-        self.0.callers.gateway(certificate)?;
+        self.node.callers.gateway(certificate)?;
         if !version_is_served(request.contract_version) {
-            return Err(too_far_apart("this department's node", "the gateway", request.contract_version).department(&self.0.department));
+            return Err(too_far_apart("this department's node", "the gateway", request.contract_version).department(&self.node.department));
         }
         // Who asks whether this node answers must not be told that all is well while it can release nothing.
-        if self.0.log.is_failing() {
-            self.0.log(Entry::new("log.tried")).await?;
+        if self.node.log.is_failing() {
+            self.node.log(Entry::new("log.tried")).await?;
         }
-        let node = Arc::clone(&self.0);
+        let node = Arc::clone(&self.node);
         blocking(move || {
             let (now, suspended, agreements) = (Utc::now(), node.agreements.suspensions().look(), node.agreements.now());
             let held = |agreement: &concordat_policy::Agreement| v1::HeldAgreement {
@@ -83,36 +95,36 @@ impl Control {
     }
 
     async fn seal_key(&self, request: v1::SealRequest, certificate: Option<Fingerprint>) -> Result<v1::SealedKey, Refusal> {
-        self.0.callers.gateway(certificate)?;
+        self.node.callers.gateway(certificate)?;
         let recipient = request.recipient.clone();
-        let (linkage, agreements) = (Arc::clone(&self.0.linkage), self.0.agreements.now());
+        let (linkage, agreements) = (Arc::clone(&self.node.linkage), self.node.agreements.now());
         let sealed = blocking(move || linkage.seal(&request, &agreements, Utc::now())).await?;
-        self.0.log(linkage_entry("linkage.sealed", &sealed).field("recipient", recipient)).await?;
+        self.node.log(linkage_entry("linkage.sealed", &sealed).field("recipient", recipient)).await?;
         Ok(sealed)
     }
 
     async fn accept_key(&self, sealed: v1::SealedKey, certificate: Option<Fingerprint>) -> Result<v1::AcceptResponse, Refusal> {
-        self.0.callers.gateway(certificate)?;
+        self.node.callers.gateway(certificate)?;
         let entry = linkage_entry("linkage.accepted", &sealed);
         let sender = sealed.sender.clone();
-        let (linkage, agreements) = (Arc::clone(&self.0.linkage), self.0.agreements.now());
+        let (linkage, agreements) = (Arc::clone(&self.node.linkage), self.node.agreements.now());
         blocking(move || linkage.accept(&sealed, &agreements, Utc::now())).await?;
-        self.0.log(entry.field("sender", sender)).await?;
+        self.node.log(entry.field("sender", sender)).await?;
         Ok(v1::AcceptResponse {})
     }
 
     async fn give_back(&self, request: v1::AbandonRequest, certificate: Option<Fingerprint>) -> Result<v1::AbandonResponse, Refusal> {
-        let certificate = self.0.callers.gateway(certificate)?;
+        let certificate = self.node.callers.gateway(certificate)?;
         if !ID_BYTES.contains(&request.order.len()) {
-            return Err(Refusal::new(Code::Invalid, "this is no identifier of an order").department(&self.0.department));
+            return Err(Refusal::new(Code::Invalid, "this is no identifier of an order").department(&self.node.department));
         }
-        if self.0.gave_back(request.order.clone(), Utc::now()).await? {
+        if self.node.gave_back(request.order.clone(), Utc::now()).await? {
             return Ok(v1::AbandonResponse {});
         }
-        if self.0.releases.give_back(&request.order, &certificate).is_some() {
-            self.0.outcome("abandoned");
+        if self.node.releases.give_back(&request.order, &certificate).is_some() {
+            self.node.outcome("abandoned");
             // Unless somebody reads it still, it is gone by now, and has left what closes it.
-            self.0.endings.write().await.map_err(|e| self.0.unwritable(e))?;
+            self.node.endings.write().await.map_err(|e| self.node.unwritable(e))?;
         }
         Ok(v1::AbandonResponse {})
     }

@@ -39,6 +39,8 @@ pub(crate) struct Witnessing {
     /// What the gateway's witness gave.
     pub(crate) given: Given,
     pub(crate) told: Told,
+    /// What the gateway's witness forgot, and where it stood, of which the log tells and which is not marked yet.
+    telling: tokio::sync::Mutex<Option<(u64, u64)>>,
     /// The checkpoints that the gateway owes for what it ordered.
     owed: Owed,
     /// What was refused of the gateway's log since it was cosigned last. Over restarts the witness's state remembers it.
@@ -61,7 +63,8 @@ impl Witnessing {
             metrics.level("witness_refused", "Whether the last checkpoint of a log was refused: fork, rollback, unproven, other_key");
         let before = distrusted(&folder)?.into_iter().find(|(log, _)| log == GATEWAY_LOG).map(|(_, happened)| happened);
         let (keys, given, owed) = (Keys::at(&folder), Given::at(&folder), Owed::open(&folder)?);
-        let witnessing = Self { witness, keys, given, told: Told::default(), owed, distrusted: RwLock::default(), refused };
+        let (told, telling) = (Told::default(), tokio::sync::Mutex::default());
+        let witnessing = Self { witness, keys, given, told, telling, owed, distrusted: RwLock::default(), refused };
         witnessing.alarm(before);
         Ok(witnessing)
     }

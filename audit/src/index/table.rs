@@ -1,7 +1,9 @@
 //! The index as a file: a row for every entry, by which it can be found, and never its text.
 //!
 //! Every row goes into a chain of hashes, and what the chain comes to is sealed under the log's key of digests: a row that was changed,
-//! added or taken away by somebody else is found when the file is opened. While it is open, SQLite tells of every other writer.
+//! added or taken away by somebody else is found when the file is opened. While it is open, SQLite tells of every other writer that writes
+//! through SQLite. It does not tell of bytes that are changed in the file itself: those are found where a row that is selected is not its
+//! entry's, and else when the file is opened again.
 
 use std::fs::{self, OpenOptions};
 use std::io;

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -44,13 +45,15 @@ impl Newest {
 pub struct Given {
     folder: PathBuf,
     turn: Mutex<()>,
+    /// How often lines were kept.
+    kept: AtomicU64,
 }
 
 impl Given {
     /// Those that are kept in `folder`.
     #[must_use]
     pub fn at(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), turn: Mutex::default() }
+        Self { folder: folder.to_owned(), turn: Mutex::default(), kept: AtomicU64::new(0) }
     }
 
     /// All of them, by the names of their witnesses. Blocks.
@@ -67,6 +70,24 @@ impl Given {
     /// As [`Given::all`].
     pub fn newest(&self, name: &str) -> io::Result<Option<Newest>> {
         Ok(self.all()?.remove(name))
+    }
+
+    /// How often this program has kept lines since it opened the folder. Where that is another number than before, what a witness said
+    /// before may be older than the newest cosignature.
+    #[must_use]
+    pub fn kept(&self) -> u64 {
+        self.kept.load(Ordering::Acquire)
+    }
+
+    /// The newest of the witness `name`, where it forgot it, which is news: it knows `size` entries only, as it said after it had given this. With
+    /// `kept`, [`Given::kept`] before it said so, it is none where lines were kept since. Who has told of it calls [`Given::forgot`]. Blocks.
+    ///
+    /// # Errors
+    /// As [`Given::all`].
+    pub fn lost(&self, name: &str, size: u64, kept: Option<u64>) -> io::Result<Option<Newest>> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = read(&self.folder)?.remove(name);
+        Ok(newest.filter(|newest| newest.forgot.is_none() && size < newest.size && kept.is_none_or(|kept| kept == self.kept())))
     }
 
     /// Keeps lines of witnesses, verified, below a checkpoint over `size` entries, unless a larger one is known. Blocks.
@@ -87,19 +108,24 @@ impl Given {
                 changed = true;
             }
         }
-        if changed { write(&self.folder, &all) } else { Ok(()) }
+        if !changed {
+            return Ok(());
+        }
+        self.kept.fetch_add(1, Ordering::AcqRel);
+        write(&self.folder, &all)
     }
 
-    /// The witness `name` knows `size` entries only. Whether that is news: then the cosignature is kept as evidence, `forgot-….json`. Blocks.
+    /// The witness `name` knew `size` entries only after it had given `lost`, and the log tells of it. Whether that is news: then the
+    /// cosignature is kept as evidence, `forgot-….json`. Blocks.
     ///
     /// # Errors
     /// When a file cannot be read or written.
-    pub fn forgot(&self, name: &str, size: u64) -> io::Result<bool> {
+    pub fn forgot(&self, name: &str, lost: &Newest, size: u64) -> io::Result<bool> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all = read(&self.folder)?;
         let Some(newest) = all.get_mut(name).filter(|newest| newest.forgot.is_none() && size < newest.size) else { return Ok(false) };
         newest.forgot = Some(size);
-        let told = serde_json::json!({ "witness": name, "cosigned": newest.note, "knows": size }).to_string();
+        let told = serde_json::json!({ "witness": name, "cosigned": lost.note, "knows": size }).to_string();
         replace(&self.folder, &format!("forgot-{:.32}.json", hex(told.as_bytes())), told.as_bytes())?;
         write(&self.folder, &all)?;
         Ok(true)
@@ -147,7 +173,11 @@ mod tests {
             let note = Note::new(&text, log.sign(&text, 0)).to_string();
             given.note(&note, size, &[(NAME.to_owned(), witness.sign(&text, 5).to_string())]).unwrap();
         };
-        assert!(given.newest(NAME).unwrap().is_none() && !given.forgot(NAME, 0).unwrap(), "nothing is known of it");
+        let forgot = |size: u64| {
+            let lost = given.lost(NAME, size, Some(given.kept())).unwrap();
+            lost.is_some_and(|lost| given.forgot(NAME, &lost, size).unwrap())
+        };
+        assert!(given.newest(NAME).unwrap().is_none() && !forgot(0), "nothing is known of it");
         for size in [4, 9, 7] {
             give(size);
         }
@@ -158,8 +188,12 @@ mod tests {
             note.signed_by(log.key()).unwrap().is_some() && note.signed_by(witness.key()).unwrap().is_some(),
             "it proves that it was given"
         );
-        assert!(!given.forgot(NAME, 9).unwrap(), "it knows as much");
-        assert!(given.forgot(NAME, 4).unwrap() && !given.forgot(NAME, 4).unwrap() && !given.forgot(NAME, 0).unwrap(), "once");
+        assert!(!forgot(9), "it knows as much");
+        let before = given.kept();
+        assert!(given.lost(NAME, 4, Some(before - 1)).unwrap().is_none(), "said before the newest was kept");
+        let lost = given.lost(NAME, 4, Some(before)).unwrap().unwrap();
+        assert_eq!(given.lost(NAME, 4, None).unwrap().as_ref(), Some(&lost), "until it is marked");
+        assert!(forgot(4) && !given.forgot(NAME, &lost, 4).unwrap() && !forgot(0), "once");
         give(30);
         let again = Given::at(folder.path());
         assert_eq!(again.newest(NAME).unwrap().map(|newest| (newest.size, newest.forgot)), Some((30, Some(4))), "it has caught up");
@@ -169,7 +203,7 @@ mod tests {
         again.forget(NAME).unwrap();
         assert!(given.newest(NAME).unwrap().is_none());
         give(31);
-        assert!(given.forgot(NAME, 0).unwrap(), "it forgets again");
+        assert!(forgot(0), "it forgets again");
         std::fs::write(folder.path().join(FILE), "{").unwrap();
         assert!(given.all().is_err());
     }

@@ -27,6 +27,10 @@ use super::state;
 /// The file, beside the witness's state.
 const FILE: &str = "owed.json";
 
+/// By how many entries a log may be said to be ahead of what was cosigned of it here: a hundred entries a second, for longer than a day
+/// without a checkpoint, where agreements bear hours. What is said to be further ahead is no number of a log's, and would be owed for good.
+pub const FURTHEST: u64 = 10_000_000;
+
 /// What one log owes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Debt {
@@ -98,6 +102,14 @@ impl Owed {
     #[must_use]
     pub fn seen(&self, origin: &str) -> u64 {
         lock(&self.accounts).get(origin).map_or(0, |account| account.seen)
+    }
+
+    /// Whether a log can have the entry that it is said to have: at most [`FURTHEST`] beyond what was cosigned here. Of a log of which nothing
+    /// was cosigned it can be any, and its first checkpoint ends what was owed before.
+    #[must_use]
+    pub fn can_be(&self, origin: &str, entry: u64) -> bool {
+        let seen = self.seen(origin);
+        seen == 0 || entry <= seen.saturating_add(FURTHEST)
     }
 
     /// From `now` on, a log owes a checkpoint over `size` entries. Where it was cosigned already, it owes nothing. Blocks.

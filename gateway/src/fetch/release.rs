@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use arrow::array::{AsArray as _, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use arrow_flight::{FlightInfo, Ticket};
-use concordat_audit::witness::{Moment, Owed};
+use concordat_audit::witness::{FURTHEST, Moment, Owed};
 use concordat_policy::column::LINKED;
 use concordat_policy::{Code, DatasetName, Name, Refusal};
 use concordat_proto::receipt::{Denominators, Receipt, Standing};
@@ -399,6 +399,7 @@ impl Expected {
         if receipt.rows != rows {
             return Err(self.wrong("sent another number of rows than its receipt states", ""));
         }
+        can_be_shown(&self.owed, &self.department, receipt.log_entry).map_err(|what| self.wrong(&what, receipt.log_entry))?;
         Ok(receipt)
     }
 
@@ -425,5 +426,32 @@ impl Expected {
     fn wrong(&self, what: &str, operator: impl std::fmt::Display) -> Refusal {
         faulty(&self.department, what, operator)
             .advice("tell the department: its node, or something in its place, sends what the contract forbids")
+    }
+}
+
+/// Whether a department's log can come to the entry that a receipt names. Else it would be owed for good. The error says what the
+/// department did.
+fn can_be_shown(owed: &Owed, department: &Name, entry: u64) -> Result<(), String> {
+    if owed.can_be(&log_of(department), entry) {
+        return Ok(());
+    }
+    Err(format!("signed a receipt for an entry of its access log that is more than {FURTHEST} after the last one that it has shown"))
+}
+
+#[cfg(test)]
+mod tests {
+    use concordat_audit::witness::Witness;
+
+    use super::*;
+
+    #[test]
+    fn a_receipt_for_an_entry_that_no_log_comes_to_is_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        Witness::open(folder.path(), "concordat/gateway/witness").unwrap();
+        let (owed, department) = (Owed::open(folder.path()).unwrap(), Name::parse("dwp").unwrap());
+        assert_eq!(can_be_shown(&owed, &department, u64::MAX), Ok(()), "nothing was shown");
+        owed.cosigned(&log_of(&department), 7, true).unwrap();
+        assert_eq!(can_be_shown(&owed, &department, 7 + FURTHEST), Ok(()));
+        assert!(can_be_shown(&owed, &department, 8 + FURTHEST).unwrap_err().contains("more than 10000000 after"));
     }
 }

@@ -36,6 +36,10 @@ impl refusals::Source for Source {
         Self::Others
     }
 
+    fn proven(&self) -> bool {
+        matches!(self, Self::Caller(_))
+    }
+
     fn single(&self) -> u32 {
         if *self == Self::Others { 0 } else { SINGLE }
     }

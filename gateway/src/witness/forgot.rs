@@ -7,6 +7,7 @@ use concordat_audit::Entry;
 use concordat_audit::checkpoint::Checkpoint;
 use concordat_audit::note::Note;
 use concordat_audit::proof::verify_consistency;
+use concordat_audit::witness::Newest;
 use concordat_operate::readiness::Reason;
 use concordat_policy::{Code, Refusal};
 
@@ -65,33 +66,45 @@ impl Witnesses {
 
 impl Gateway {
     /// Tells of the witness `by` that knows `size` entries of the log, where it has cosigned more of it. One that was made to forget
-    /// because this log itself went back is not told of.
+    /// because this log itself went back is not told of. Only what the log tells of is marked as told: until then the witness is asked, and
+    /// says where it stands, again.
     pub(super) async fn stands_at(self: &Arc<Self>, by: &Who, round: &Published, size: u64) -> Result<(), Refusal> {
+        let mut telling = self.witnesses.telling.lock().await;
         let (name, round) = (by.name(), round.clone());
-        let forgot = self.aside(move |gateway| gateway.forgot(&name, &round, size)).await?;
-        let Some(entry) = forgot.map_err(Refusal::internal)? else { return Ok(()) };
-        let entry = if let Who::Department(department) = by { entry.field("department", department.as_str()) } else { entry };
-        let unwritable = |e| Refusal::new(Code::LogUnavailable, "the access log cannot be written, so nothing is witnessed").operator(e);
-        self.log.append(entry).await.map(drop).map_err(unwritable)
+        let lost = self.aside(move |gateway| gateway.lost(&name, &round, size)).await?;
+        let Some(lost) = lost.map_err(Refusal::internal)? else { return Ok(()) };
+        let name = by.name();
+        // Not again where it could not be marked.
+        if telling.get(&name) != Some(&(lost.size, size)) {
+            tracing::error!(
+                witness = name,
+                size.given = lost.size,
+                size.known = size,
+                "a witness forgot what it had cosigned of the access log"
+            );
+            let entry = Entry::new("witness.forgot").field("witness", name.as_str()).field("log", self.log.origin());
+            let entry = entry.field("known_size", lost.size).field("size", size);
+            let entry = if let Who::Department(department) = by { entry.field("department", department.as_str()) } else { entry };
+            let unwritable =
+                |e| Refusal::new(Code::LogUnavailable, "the access log cannot be written, so nothing is witnessed").operator(e);
+            self.log.append(entry).await.map_err(unwritable)?;
+            telling.insert(name.clone(), (lost.size, size));
+        }
+        let marked = name.clone();
+        let marked = self.aside(move |gateway| gateway.witnesses.given.forgot(&marked, &lost, size)).await?;
+        marked.map_err(Refusal::internal)?;
+        telling.remove(&name);
+        Ok(())
     }
 
-    /// The entry that says so. Blocks.
-    fn forgot(&self, name: &str, round: &Published, size: u64) -> std::io::Result<Option<Entry>> {
-        let newest = self.witnesses.given.newest(name)?.filter(|newest| size < newest.size && newest.size <= round.size);
+    /// The cosignature that it forgot. Blocks.
+    fn lost(&self, name: &str, round: &Published, size: u64) -> std::io::Result<Option<Newest>> {
+        // A witness is asked one thing at a time: what is kept of it meanwhile, it gave before it said where it stands.
+        let newest = self.witnesses.given.lost(name, size, None)?.filter(|newest| newest.size <= round.size);
         let Some((newest, given)) = newest.and_then(|newest| newest.checkpoint().map(|given| (newest, given))) else { return Ok(None) };
         let latest = Note::parse(round.text.as_bytes()).ok().and_then(|note| Checkpoint::parse(note.text()).ok());
         let Some(latest) = latest else { return Ok(None) };
         let continues = |proof: Vec<_>| verify_consistency(given.size, latest.size, &given.root, &latest.root, &proof).is_ok();
-        if !self.log.consistency(given.size, latest.size).is_ok_and(continues) || !self.witnesses.given.forgot(name, size)? {
-            return Ok(None);
-        }
-        tracing::error!(
-            witness = name,
-            size.given = newest.size,
-            size.known = size,
-            "a witness forgot what it had cosigned of the access log"
-        );
-        let entry = Entry::new("witness.forgot").field("witness", name).field("log", self.log.origin());
-        Ok(Some(entry.field("known_size", newest.size).field("size", size)))
+        Ok(self.log.consistency(given.size, latest.size).is_ok_and(continues).then_some(newest))
     }
 }

@@ -34,12 +34,12 @@ impl Control {
         request: v1::OfferedRequest,
         certificate: Option<Fingerprint>,
     ) -> Result<Vec<v1::SignedAgreement>, Refusal> {
-        self.0.callers.gateway(certificate)?;
+        self.node.callers.gateway(certificate)?;
         if request.known.len() > MAX_KNOWN {
-            return Err(Refusal::new(Code::Invalid, "more than 64 signatures are named as known").department(&self.0.department));
+            return Err(Refusal::new(Code::Invalid, "more than 64 signatures are named as known").department(&self.node.department));
         }
         let known: BTreeSet<String> = request.known.into_iter().collect();
-        let node = Arc::clone(&self.0);
+        let node = Arc::clone(&self.node);
         let offers = blocking(move || {
             let (now, agreements, standing) = (Utc::now(), node.agreements.now(), node.agreements.suspensions().look());
             let held = node.papers.outbox().held().map_err(Refusal::internal)?;
@@ -50,15 +50,15 @@ impl Control {
         })
         .await?;
         for offer in &offers {
-            self.0.log(about("agreement.offered", offer)).await?;
+            self.node.log(about("agreement.offered", offer)).await?;
         }
         Ok(offers.into_iter().map(Offer::into_wire).collect())
     }
 
     /// Holds a text for people. `Some` is a refusal that is not logged again.
     async fn hold(&self, wire: v1::SignedAgreement, certificate: Option<Fingerprint>) -> Result<Option<Refusal>, Refusal> {
-        self.0.callers.gateway(certificate)?;
-        let (own, agreements) = (self.0.department.clone(), self.0.agreements.now());
+        self.node.callers.gateway(certificate)?;
+        let (own, agreements) = (self.node.department.clone(), self.node.agreements.now());
         let offer = Offer::read(wire).map_err(|cause| Refusal::new(Code::Invalid, cause).department(&own))?;
         if !offer.others().any(|department| *department == own) {
             return Err(agreements.denied("an agreement is held here where this department is a party and another one signed it"));
@@ -68,8 +68,8 @@ impl Control {
                 .denied(format!("the signature of '{}' {fault}", offer.statement.department))
                 .advice("its sender signs the very text that it offers, with the key that the text names of it"));
         }
-        let mut turn = Arc::clone(&self.3.0).lock_owned().await;
-        let inbox = self.0.papers.inbox();
+        let mut turn = Arc::clone(&self.agreements.0).lock_owned().await;
+        let inbox = self.node.papers.inbox();
         let (new, offer) = blocking({
             let inbox = inbox.clone();
             move || Ok((inbox.new_in(&offer).map_err(Refusal::internal)?, offer))
@@ -101,7 +101,7 @@ impl Control {
             *turn = Some(Instant::now());
             return Err(refusal);
         }
-        self.0.log(about("agreement.received", &offer).field("from", offer.statement.department.as_str())).await?;
+        self.node.log(about("agreement.received", &offer).field("from", offer.statement.department.as_str())).await?;
         let keep = move || {
             // Nobody else's turn comes before it is kept, whether the caller waits or not.
             let _turn = turn;
@@ -137,7 +137,7 @@ impl v1::agreements_server::Agreements for Control {
         match outcome {
             Ok(None) => Ok(Response::new(v1::DeliverResponse {})),
             Ok(Some(refusal)) => {
-                self.0.outcome(refusal.code.as_str());
+                self.node.outcome(refusal.code.as_str());
                 Err(status(&refusal, None))
             }
             Err(refusal) => self.answer("agreement.refused", &peer, Err(refusal)).await,

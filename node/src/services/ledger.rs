@@ -40,12 +40,12 @@ impl Default for Turns {
 
 impl Control {
     pub(super) fn invalid(&self, cause: impl Into<String>) -> Refusal {
-        Refusal::new(Code::Invalid, cause).department(&self.0.department)
+        Refusal::new(Code::Invalid, cause).department(&self.node.department)
     }
 
     pub(super) fn busy(&self, what: &str) -> Refusal {
         Refusal::new(Code::LimitExceeded, format!("another {what} is under way at this department's node"))
-            .department(&self.0.department)
+            .department(&self.node.department)
             .advice("ask again in a minute")
     }
 
@@ -56,14 +56,14 @@ impl Control {
                 Code::NodeRefused,
                 "this department's consent ledger is older than one it has used before: nothing is recorded",
             )
-            .department(&self.0.department)
+            .department(&self.node.department)
             .advice("restore the newest ledger, or accept the loss with `concordat-node acknowledge-restore`, and record again"),
             other => Refusal::internal(other),
         }
     }
 
     async fn record_consent(&self, request: v1::RecordRequest, certificate: Option<Fingerprint>) -> Result<v1::RecordResponse, Refusal> {
-        let administrator = self.0.callers.administrator(certificate)?;
+        let administrator = self.node.callers.administrator(certificate)?;
         if request.records.is_empty() || request.records.len() > MAX_RECORDS {
             return Err(self.invalid("a call records 1 to 10,000 consent records"));
         }
@@ -71,7 +71,7 @@ impl Control {
         if !id.is_empty() && !id_ok(&id) {
             return Err(self.invalid("a call's id, where it has one, is of 1 to 64 letters, digits, '-', '_' and '.'"));
         }
-        let (mut scratch, intake) = (String::new(), self.0.intake(&self.0.agreements.now()));
+        let (mut scratch, intake) = (String::new(), self.node.intake(&self.node.agreements.now()));
         let records = request.records.iter().enumerate().map(|(index, record)| {
             let taken = intake.record(Raw::from(record), &mut scratch);
             taken.map_err(|cause: IntakeError| self.invalid(format!("records[{index}]: {cause}; nothing was recorded")))
@@ -83,7 +83,7 @@ impl Control {
         let answer = match records {
             Ok(records) => {
                 let intent = Entry::new("consent.intended").field("records", count).field("certificate", administrator.as_str());
-                self.0.log(named(intent)).await?;
+                self.node.log(named(intent)).await?;
                 blocking(move || control.record_now(&intake, &records, (name.as_str(), request.records.as_slice()))).await?
             }
             // Purposes and types of identifiers go; what was recorded under them stays, and so does its answer.
@@ -93,13 +93,13 @@ impl Control {
         let entry = if answer.recorded_before { entry.field("recorded_before", true) } else { entry };
         let undone = answer.receipts.iter().filter(|receipt| receipt.is_empty()).count();
         let entry = if undone > 0 { entry.field("corrected_or_erased_since", undone) } else { entry };
-        self.0.log(named(entry)).await?;
+        self.node.log(named(entry)).await?;
         Ok(answer)
     }
 
     /// Writes the records, once where the call, as it was sent, has an id.
     fn record_now(&self, intake: &Intake, records: &[Record], call: (&str, &[v1::ConsentRecord])) -> Result<v1::RecordResponse, Refusal> {
-        let consent = &self.0.consent;
+        let consent = &self.node.consent;
         let recorded = if call.0.is_empty() {
             consent.record_noted(intake, records, None).map(|recorded| Some((false, recorded)))
         } else {
@@ -116,7 +116,7 @@ impl Control {
         if id.is_empty() {
             return Err(unreadable);
         }
-        let recorded = self.0.consent.recorded_before(id, sent).map_err(|e| self.ledger(e))?;
+        let recorded = self.node.consent.recorded_before(id, sent).map_err(|e| self.ledger(e))?;
         self.recorded(&recorded.ok_or(unreadable)?, true)
     }
 
@@ -131,9 +131,9 @@ impl Control {
         mut messages: Streaming<v1::ImportRequest>,
         certificate: Option<Fingerprint>,
     ) -> Result<v1::ImportResponse, Refusal> {
-        let administrator = self.0.callers.administrator(certificate)?;
-        let turn = Arc::clone(&self.1.import).try_acquire_owned().map_err(|_| self.busy("import"))?;
-        let (consent, intake, control) = (Arc::clone(&self.0.consent), self.0.intake(&self.0.agreements.now()), self.clone());
+        let administrator = self.node.callers.administrator(certificate)?;
+        let turn = Arc::clone(&self.ledger.import).try_acquire_owned().map_err(|_| self.busy("import"))?;
+        let (consent, intake, control) = (Arc::clone(&self.node.consent), self.node.intake(&self.node.agreements.now()), self.clone());
         let mut import = blocking(move || StreamImport::new(consent, intake).map_err(|e| control.stream(e))).await?;
         let (mut id, mut total) = (String::new(), 0);
         while let Some(message) = self.next(&mut messages).await? {
@@ -167,7 +167,7 @@ impl Control {
             )));
         }
         let intent = Entry::new("consent.intended").field("records", records).field("import", id.as_str());
-        self.0.log(intent.field("certificate", administrator.as_str())).await?;
+        self.node.log(intent.field("certificate", administrator.as_str())).await?;
         let (control, name) = (self.clone(), id.clone());
         let finish = move || {
             // Held until it is written, also when the caller has left.
@@ -176,25 +176,25 @@ impl Control {
         };
         let (before, version) = blocking(finish).await?;
         let entry = Entry::new("consent.imported").field("import", id).field("records", records).field("imported_before", before);
-        self.0.log(entry.field("consent_version", version)).await?;
+        self.node.log(entry.field("consent_version", version)).await?;
         let consent_generation = self.generation()?;
         Ok(v1::ImportResponse { consent_version: version, records, imported_before: before, consent_generation })
     }
 
     /// The ledger's generation, which with a version says where it stands.
     pub(super) fn generation(&self) -> Result<u32, Refusal> {
-        self.0.consent.generation().map_err(|e| self.ledger(e))
+        self.node.consent.generation().map_err(|e| self.ledger(e))
     }
 
     async fn next(&self, messages: &mut Streaming<v1::ImportRequest>) -> Result<Option<v1::ImportRequest>, Refusal> {
         let message = tokio::time::timeout(NEXT, messages.message()).await.map_err(|_| {
             Refusal::new(Code::LimitExceeded, "the import's next message did not come within 30 s; nothing was recorded")
-                .department(&self.0.department)
+                .department(&self.node.department)
         })?;
         message.map_err(|status| {
             // The transport's text may quote what was sent.
             Refusal::new(Code::Invalid, "the import's stream broke off or holds what is no message; nothing was recorded")
-                .department(&self.0.department)
+                .department(&self.node.department)
                 .operator(format!("{:?}", status.code()))
         })
     }
@@ -202,7 +202,7 @@ impl Control {
     fn stream(&self, error: StreamError) -> Refusal {
         match error {
             StreamError::Ledger(error) => self.ledger(error),
-            StreamError::Long => Refusal::new(Code::LimitExceeded, error.to_string()).department(&self.0.department),
+            StreamError::Long => Refusal::new(Code::LimitExceeded, error.to_string()).department(&self.node.department),
             other => self.invalid(other.to_string()),
         }
     }

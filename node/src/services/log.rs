@@ -24,8 +24,8 @@ impl Control {
         what: &'static str,
         work: impl FnOnce(&Log) -> Result<T, LogError> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let reader = self.0.callers.reader(certificate)?;
-        let node = Arc::clone(&self.0);
+        let reader = self.node.callers.reader(certificate)?;
+        let node = Arc::clone(&self.node);
         let read = blocking(move || {
             work(&node.log).map_err(|e| {
                 Refusal::new(Code::Invalid, "this department's log has no proof of that entry and size")
@@ -36,7 +36,7 @@ impl Control {
         })
         .await?;
         if let Reader::Administrator(administrator) = reader {
-            self.0.log(Entry::new("log.read").field("what", what).field("certificate", administrator.as_str())).await?;
+            self.node.log(Entry::new("log.read").field("what", what).field("certificate", administrator.as_str())).await?;
         }
         Ok(read)
     }

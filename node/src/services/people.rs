@@ -19,28 +19,28 @@ use crate::release::blocking;
 
 impl Control {
     fn turn(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        Arc::clone(&self.1.show).try_acquire_owned().map_err(|_| self.busy("reading of the whole ledger"))
+        Arc::clone(&self.ledger.show).try_acquire_owned().map_err(|_| self.busy("reading of the whole ledger"))
     }
 
     /// Checks whom to ask for. What is asked, and what becomes of it, goes by one purpose tree: that beside `agreements`.
     fn asked(&self, agreements: &Agreements, identifier_type: &str, identifiers: &[String], purpose: &str) -> Result<Asked, Refusal> {
         let purpose = Some(purpose).filter(|purpose| !purpose.is_empty());
-        let asked = self.0.intake(agreements).ask(identifier_type, identifiers.iter().map(String::as_str), purpose);
+        let asked = self.node.intake(agreements).ask(identifier_type, identifiers.iter().map(String::as_str), purpose);
         asked.map_err(|e| self.invalid(e.to_string()))
     }
 
     /// Logs who is looked at, by keyed digests, before anything is seen.
     async fn looked(&self, event: &'static str, asked: &Asked, administrator: &Fingerprint) -> Result<(), Refusal> {
-        for fields in asked.entries(&asked.digests(|bytes| self.0.log.digest(bytes))) {
+        for fields in asked.entries(&asked.digests(|bytes| self.node.log.digest(bytes))) {
             let entry = fields.into_iter().fold(Entry::new(event), |entry, (name, value)| entry.field(name, value));
-            self.0.log(entry.field("certificate", administrator.as_str())).await?;
+            self.node.log(entry.field("certificate", administrator.as_str())).await?;
         }
         Ok(())
     }
 
     /// Makes receipts.
     pub(super) fn receipts(&self) -> Receipts<'_> {
-        Receipts::new(&self.0.consent, &self.0.signing)
+        Receipts::new(&self.node.consent, &self.node.signing)
     }
 
     pub(super) async fn show_consent(
@@ -48,11 +48,11 @@ impl Control {
         request: v1::ShowRequest,
         certificate: Option<Fingerprint>,
     ) -> Result<Vec<v1::SubjectRecords>, Refusal> {
-        let administrator = self.0.callers.administrator(certificate)?;
+        let administrator = self.node.callers.administrator(certificate)?;
         let _turn = self.turn()?;
-        let asked = self.asked(&self.0.agreements.now(), &request.identifier_type, &request.identifiers, &request.purpose)?;
+        let asked = self.asked(&self.node.agreements.now(), &request.identifier_type, &request.identifiers, &request.purpose)?;
         self.looked("consent.shown", &asked, &administrator).await?;
-        let consent = Arc::clone(&self.0.consent);
+        let consent = Arc::clone(&self.node.consent);
         let shown = blocking(move || consent.show(&asked)).await?;
         Ok((0..).zip(shown).map(message).collect())
     }
@@ -62,9 +62,9 @@ impl Control {
         request: v1::ReceiptsRequest,
         certificate: Option<Fingerprint>,
     ) -> Result<Vec<v1::SubjectReceipts>, Refusal> {
-        let administrator = self.0.callers.administrator(certificate)?;
+        let administrator = self.node.callers.administrator(certificate)?;
         let turn = self.turn()?;
-        let asked = self.asked(&self.0.agreements.now(), &request.identifier_type, &request.identifiers, &request.purpose)?;
+        let asked = self.asked(&self.node.agreements.now(), &request.identifier_type, &request.identifiers, &request.purpose)?;
         self.looked("consent.receipted", &asked, &administrator).await?;
         let control = self.clone();
         let made = move || {
@@ -81,21 +81,21 @@ impl Control {
         request: v1::CorrectRequest,
         certificate: Option<Fingerprint>,
     ) -> Result<v1::CorrectResponse, Refusal> {
-        let administrator = self.0.callers.administrator(certificate)?;
+        let administrator = self.node.callers.administrator(certificate)?;
         let turn = self.turn()?;
-        let asked = self.asked(&self.0.agreements.now(), &request.identifier_type, std::slice::from_ref(&request.identifier), "")?;
+        let asked = self.asked(&self.node.agreements.now(), &request.identifier_type, std::slice::from_ref(&request.identifier), "")?;
         let place = request.place;
-        self.0.log(Entry::new("consent.intended").field("corrects", place).field("certificate", administrator.as_str())).await?;
+        self.node.log(Entry::new("consent.intended").field("corrects", place).field("certificate", administrator.as_str())).await?;
         let control = self.clone();
         let correct = move || {
             let _turn = turn;
-            control.0.consent.correct(&asked, place, None).map_err(|e| match e {
+            control.node.consent.correct(&asked, place, None).map_err(|e| match e {
                 CorrectError::Ledger(e) => control.ledger(e),
                 other => control.invalid(format!("{other}; nothing was corrected")),
             })
         };
         let version = blocking(correct).await?;
-        self.0.log(Entry::new("consent.corrected").field("corrects", place).field("consent_version", version)).await?;
+        self.node.log(Entry::new("consent.corrected").field("corrects", place).field("consent_version", version)).await?;
         Ok(v1::CorrectResponse { consent_version: version, consent_generation: self.generation()? })
     }
 
@@ -104,19 +104,19 @@ impl Control {
         request: v1::EraseRequest,
         certificate: Option<Fingerprint>,
     ) -> Result<v1::EraseResponse, Refusal> {
-        let administrator = self.0.callers.administrator(certificate)?;
-        let (turn, agreements) = (self.turn()?, self.0.agreements.now());
+        let administrator = self.node.callers.administrator(certificate)?;
+        let (turn, agreements) = (self.turn()?, self.node.agreements.now());
         let asked = self.asked(&agreements, &request.identifier_type, &request.identifiers, "")?;
         let intent = Entry::new("consent.intended").field("erases", asked.subjects());
-        self.0.log(intent.field("certificate", administrator.as_str())).await?;
+        self.node.log(intent.field("certificate", administrator.as_str())).await?;
         let control = self.clone();
         let erase = move || {
             let _turn = turn;
-            control.0.consent.erase(&asked, &control.0.intake(&agreements), None).map_err(|e| control.ledger(e))
+            control.node.consent.erase(&asked, &control.node.intake(&agreements), None).map_err(|e| control.ledger(e))
         };
         let erased = blocking(erase).await?;
         let entry = Entry::new("consent.erased").field("subjects", erased.subjects).field("wiped", erased.wiped);
-        self.0.log(entry.field("consent_version", erased.version)).await?;
+        self.node.log(entry.field("consent_version", erased.version)).await?;
         let subjects = u32::try_from(erased.subjects).map_err(Refusal::internal)?;
         let consent_generation = self.generation()?;
         Ok(v1::EraseResponse { consent_version: erased.version, subjects, wiped: erased.wiped, consent_generation })

@@ -77,12 +77,12 @@ fn rules(identifiers: &[IdentifierType], relevant: &[Name], key: &DomainKey) -> 
 
 impl Control {
     fn permitted(&self, request: v1::ReachRequest, certificate: Option<Fingerprint>) -> Result<Permitted, Refusal> {
-        let certificate = self.0.callers.gateway(certificate)?;
-        let invalid = |cause: &str| Refusal::new(Code::Invalid, cause).department(&self.0.department);
+        let certificate = self.node.callers.gateway(certificate)?;
+        let invalid = |cause: &str| Refusal::new(Code::Invalid, cause).department(&self.node.department);
         if !ID_BYTES.contains(&request.id.len()) {
             return Err(invalid("this is no identifier of a request"));
         }
-        let (now, agreements) = (Utc::now(), self.0.agreements.now());
+        let (now, agreements) = (Utc::now(), self.node.agreements.now());
         let agreement = agreements.find(&request.agreement, &request.agreement_digest, now)?.clone();
         if agreement.withdrawals != WithdrawalReach::AllParties {
             return Err(agreements
@@ -91,7 +91,7 @@ impl Control {
         }
         let domain = agreements.domain(&agreement, request.domain.as_ref(), now)?;
         let of_basis = |dataset: &&Dataset| v1::Basis::from(&dataset.basis) == request.basis();
-        let reached: Vec<&Dataset> = agreement.reached_from(&self.0.department).filter(of_basis).collect();
+        let reached: Vec<&Dataset> = agreement.reached_from(&self.node.department).filter(of_basis).collect();
         let Some(basis) = reached.first().map(|dataset| dataset.basis.clone()) else {
             return Err(agreements.denied(format!("no choice reaches other parties' data on that basis under '{}'", agreement.id)));
         };
@@ -101,7 +101,7 @@ impl Control {
     }
 
     async fn changed(&self, permitted: Permitted, turn: &Turn) -> Result<(Changes, String), Refusal> {
-        let node = &self.0;
+        let node = &self.node;
         node.log_replaced().await?;
         // Whatever was acknowledged before the request came is in it.
         let (snapshot, standing) = node.caught_up().await?;
@@ -183,9 +183,9 @@ impl v1::consent_reach_server::ConsentReach for Control {
         // Answered at once: a whole list takes as long as the ledger is.
         let answer = permitted.map(|permitted| {
             let changed = async move {
-                match control.changed(permitted, &control.2).await {
+                match control.changed(permitted, &control.reach).await {
                     Ok((changes, statement)) => Ok(stream::iter(changes.messages(statement).map(Ok::<_, Status>))),
-                    Err(refusal) => Err(status(&control.0.refused("reach.refused", refusal, &known, None).await, None)),
+                    Err(refusal) => Err(status(&control.node.refused("reach.refused", refusal, &known, None).await, None)),
                 }
             };
             Box::pin(stream::once(changed).try_flatten()) as Self::ChangesStream

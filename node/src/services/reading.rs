@@ -49,32 +49,32 @@ type Handed = Result<v1::LogTailResponse, Status>;
 
 impl Control {
     fn log_reader(&self, certificate: Option<Fingerprint>) -> Result<Reader, Refusal> {
-        let certificate = self.0.callers.auditor(certificate)?;
+        let certificate = self.node.callers.auditor(certificate)?;
         // All of them are the department's own.
-        let place = self.4.readers.enter(certificate.as_str(), None).map_err(|full| {
+        let place = self.reading.readers.enter(certificate.as_str(), None).map_err(|full| {
             Refusal::new(Code::LimitExceeded, full.sentence("this department's log"))
-                .department(&self.0.department)
+                .department(&self.node.department)
                 .advice("wait until one of these readings has ended, or end a tail")
         })?;
         Ok(Reader { certificate, place })
     }
 
     async fn search_log(&self, reader: Reader, what: &'static str, search: Search) -> Result<Page, Refusal> {
-        let (index, deadline) = (self.0.index.clone(), Instant::now() + CALL);
+        let (index, deadline) = (self.node.index.clone(), Instant::now() + CALL);
         let Reader { certificate, place } = reader;
         let (shape, query_id) = (search.filter.shape(), search.filter.query_id.clone());
         let searched = tokio::task::spawn_blocking(move || {
             let _place = place;
             index.search(&search, deadline)
         });
-        let page = searched.await.map_err(Refusal::internal)?.map_err(|e| unread(&self.0, e))?;
+        let page = searched.await.map_err(Refusal::internal)?.map_err(|e| unread(&self.node, e))?;
         let read =
             Entry::new("log.read").field("what", what).field("certificate", certificate.as_str()).field("entries", page.entries.len());
         let read = match query_id.filter(|_| what == "query") {
             Some(query_id) => read.query(&query_id),
             None => read.field("filter", json!(shape)),
         };
-        self.0.log(read).await?;
+        self.node.log(read).await?;
         Ok(page)
     }
 
@@ -92,7 +92,7 @@ impl Control {
             entries: entries.into_iter().map(told).collect(),
             before: before.unwrap_or_default(),
             archived: moved,
-            origin: self.0.log.origin().to_owned(),
+            origin: self.node.log.origin().to_owned(),
             number: size,
         })
     }
@@ -110,7 +110,7 @@ impl Control {
             entries: entries.into_iter().rev().map(told).collect(),
             more: before.is_some(),
             archived: moved,
-            origin: self.0.log.origin().to_owned(),
+            origin: self.node.log.origin().to_owned(),
         })
     }
 
@@ -119,14 +119,14 @@ impl Control {
         let filter = self.filter(asked.filter.as_ref())?;
         let shape = json!(filter.shape());
         let search = Search { filter, concerning: None, before: None, limit: TOGETHER, bytes: BYTES };
-        let follow = self.0.index.follow(search, asked.after.unwrap_or_else(|| self.0.log.size()));
+        let follow = self.node.index.follow(search, asked.after.unwrap_or_else(|| self.node.log.size()));
         let Reader { certificate, place } = reader;
         let read = move |what: &'static str| {
             Entry::new("log.read").field("what", what).field("certificate", certificate.as_str()).field("filter", shape.clone())
         };
-        self.0.log(read("tail")).await?;
+        self.node.log(read("tail")).await?;
         let (send, receive) = mpsc::channel(1);
-        let (node, stopping) = (Arc::clone(&self.0), self.4.stopping.clone());
+        let (node, stopping) = (Arc::clone(&self.node), self.reading.stopping.clone());
         tokio::spawn(async move {
             let end = async {
                 tokio::select! {
@@ -154,7 +154,7 @@ impl Control {
 
     fn invalid_reading(&self, cause: &str) -> Refusal {
         Refusal::new(Code::Invalid, cause)
-            .department(&self.0.department)
+            .department(&self.node.department)
             .advice("correct it; `concordat audit list --help` lists what can be asked for")
     }
 }

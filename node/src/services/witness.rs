@@ -106,21 +106,19 @@ impl Node {
 
     async fn own(self: &Arc<Self>, request: v1::OwnRequest, certificate: Option<Fingerprint>) -> Result<v1::OwnResponse, Unwitnessed> {
         self.callers.gateway(certificate)?;
-        let node = Arc::clone(self);
+        // Before anything is waited for: a cosignature that is kept meanwhile is newer than what the gateway says it knows.
+        let (node, kept, known) = (Arc::clone(self), self.witness.given.kept(), request.known_size);
         let own = blocking(move || {
             let text = node.log.checkpoint();
             let note = Note::parse(text.as_bytes()).map_err(Refusal::internal)?;
             let latest = Checkpoint::parse(note.text()).map_err(Refusal::internal)?;
-            let (size, known) = (latest.size, request.known_size);
-            let forgot = node.witness.stands_at(&node.log, &latest, known)?;
+            let size = latest.size;
             let proof = if known <= size { node.log.consistency(known, size).map_err(Refusal::internal)? } else { Vec::new() };
             let proof = proof.iter().map(|hash| hash.to_vec()).collect();
-            Ok((v1::OwnResponse { checkpoint: text.as_bytes().to_vec(), proof, log_key: node.log.verifier_key() }, forgot))
+            Ok((v1::OwnResponse { checkpoint: text.as_bytes().to_vec(), proof, log_key: node.log.verifier_key() }, latest))
         });
-        let (own, forgot) = own.await.map_err(Unwitnessed::from)?;
-        if let Some(entry) = forgot {
-            self.log(entry).await?;
-        }
+        let (own, latest) = own.await.map_err(Unwitnessed::from)?;
+        self.stands_at(latest, known, kept).await?;
         Ok(own)
     }
 
@@ -191,8 +189,8 @@ impl Control {
             Err(unwitnessed) => unwitnessed,
         };
         let what = alarm.as_ref().map_or(refusal.code.as_str(), |alarm| alarm.misconduct.as_str());
-        if refusal.code != Code::Unauthenticated && !self.0.witness.told.anew(about, what, Instant::now()) {
-            self.0.outcome(refusal.code.as_str());
+        if refusal.code != Code::Unauthenticated && !self.node.witness.told.anew(about, what, Instant::now()) {
+            self.node.outcome(refusal.code.as_str());
             return Err(status(&refusal, None));
         }
         let Some(alarm) = alarm else {
@@ -207,7 +205,7 @@ impl Control {
             evidence = alarm.evidence.as_ref().map(|path| path.display().to_string()),
             "the gateway's access log is not what it was: its checkpoints are not cosigned"
         );
-        self.0.outcome(refusal.code.as_str());
+        self.node.outcome(refusal.code.as_str());
         let entry = Entry::new("witness.refused")
             .field("code", refusal.code.as_str())
             .field("reason", refusal.message.as_str())
@@ -217,7 +215,7 @@ impl Control {
             .field("size", sent)
             .field("evidence_kept", alarm.evidence.is_some());
         let entry = certificate.into_iter().fold(entry, |entry, certificate| entry.field("certificate", certificate.as_str()));
-        match self.0.log(entry).await {
+        match self.node.log(entry).await {
             Ok(_) => Err(status(&refusal, None)),
             Err(unavailable) => Err(status(&unavailable, None)),
         }
@@ -228,19 +226,19 @@ impl Control {
 impl v1::witness_server::Witness for Control {
     async fn add_checkpoint(&self, request: Request<v1::AddCheckpointRequest>) -> Result<Response<v1::AddCheckpointResponse>, Status> {
         let certificate = peer::certificate(&request);
-        let outcome = self.0.cosign(request.into_inner(), certificate.clone()).await;
+        let outcome = self.node.cosign(request.into_inner(), certificate.clone()).await;
         self.witnessed(GATEWAY_LOG, certificate.as_ref(), outcome).await
     }
 
     async fn own(&self, request: Request<v1::OwnRequest>) -> Result<Response<v1::OwnResponse>, Status> {
         let certificate = peer::certificate(&request);
-        let outcome = self.0.own(request.into_inner(), certificate.clone()).await;
+        let outcome = self.node.own(request.into_inner(), certificate.clone()).await;
         self.witnessed("own", certificate.as_ref(), outcome).await
     }
 
     async fn cosigned(&self, request: Request<v1::CosignedRequest>) -> Result<Response<v1::CosignedResponse>, Status> {
         let certificate = peer::certificate(&request);
-        let outcome = self.0.keep_cosignature(request.into_inner(), certificate.clone()).await;
+        let outcome = self.node.keep_cosignature(request.into_inner(), certificate.clone()).await;
         self.witnessed(GATEWAY_WITNESS, certificate.as_ref(), outcome).await
     }
 }

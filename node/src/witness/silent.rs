@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use concordat_audit::witness::{Misconduct, Moment, OVERDUE, Overdue, Turned};
+use concordat_audit::witness::{FURTHEST, Misconduct, Moment, OVERDUE, Overdue, Turned};
 use concordat_audit::{Entry, Unlogged};
 use concordat_operate::readiness::Reason;
 use concordat_policy::{Agreement, Code, Refusal, witnessed};
@@ -41,6 +41,22 @@ impl Witnessing {
         }
         let now = Moment::now();
         witnessed::shown(agreement, self.owed.overdue(GATEWAY_LOG, now), now.wall.into())
+    }
+
+    /// Whether the gateway's log can have the entry that an order says opened its query.
+    ///
+    /// # Errors
+    /// [`Code::Invalid`].
+    pub(crate) fn believes(&self, opened_by: u64) -> Result<(), Refusal> {
+        if self.owed.can_be(GATEWAY_LOG, opened_by) {
+            return Ok(());
+        }
+        let seen = self.owed.seen(GATEWAY_LOG);
+        let cause = format!(
+            "the order says that entry {opened_by} of the gateway's access log opened its query, more than {FURTHEST} after the {seen} that were \
+             shown here"
+        );
+        Err(Refusal::new(Code::Invalid, cause).advice("the gateway's operator must find out what signs such orders"))
     }
 
     /// Notes, durably, what the gateway owes for an order in a version of the contract, which says by which of its entries the query was

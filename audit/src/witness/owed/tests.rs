@@ -139,3 +139,16 @@ async fn whoever_waits_is_told_when_it_is_paid() {
     owed.cosigned(LOG, 4, false).unwrap();
     assert!(waits.await.unwrap());
 }
+
+#[test]
+fn no_log_has_an_entry_that_is_far_beyond_what_was_cosigned() {
+    let world = World::new();
+    let owed = world.owed();
+    assert!(owed.can_be(LOG, u64::MAX), "nothing is known of the log");
+    owed.cosigned(LOG, 5, true).unwrap();
+    for (entry, can_be) in [(0, true), (4, true), (5 + FURTHEST, true), (6 + FURTHEST, false), (u64::MAX, false)] {
+        assert_eq!(owed.can_be(LOG, entry), can_be, "{entry}");
+    }
+    owed.cosigned(LOG, u64::MAX, false).unwrap();
+    assert!(owed.can_be(LOG, u64::MAX));
+}

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use concordat_audit::facts::{Asker, Facts};
+use concordat_policy::Code;
 use concordat_proto::v1::{LogEntry, LogFilter, LogListRequest, LogTailRequest};
 use serde_json::Value;
 
@@ -10,7 +11,7 @@ use super::door::Doors;
 use super::inert::inert;
 use super::list::{Filter, Form, printed};
 use crate::client::LogDoor;
-use crate::failure::{Failure, Result, UNREACHABLE};
+use crate::failure::{Failure, LOCAL, Result, UNREACHABLE, USAGE};
 use crate::out;
 
 /// The most entries of one answer.
@@ -83,9 +84,29 @@ pub(super) async fn follow(doors: &Doors, at: Option<&str>, filter: &Filter, (fo
 pub(super) struct Timeline {
     pub(super) entries: Vec<(String, Value)>,
     /// Whose log could not be read, and why.
-    pub(super) unread: Vec<(String, String)>,
+    unread: Vec<Unread>,
     /// Departments that the gateway names, whose nodes nothing says how to reach.
     pub(super) unknown: BTreeSet<String>,
+}
+
+/// A log that could not be read.
+struct Unread {
+    who: String,
+    cause: String,
+    /// What to do where asking again changes nothing: what was refused for good, or what this machine lacks.
+    remedy: Option<String>,
+}
+
+impl Unread {
+    fn new(who: &str, failure: &Failure) -> Self {
+        let refused = matches!(
+            failure.code,
+            Some(Code::Unauthenticated | Code::Denied | Code::Invalid | Code::NotOffered | Code::Outdated | Code::NodeRefused)
+        );
+        let for_good = refused || failure.exit == LOCAL || failure.exit == USAGE;
+        let remedy = || failure.advice.as_deref().map_or_else(|| "ask who runs it what is the matter".to_owned(), inert);
+        Self { who: who.to_owned(), cause: inert(&failure.message), remedy: for_good.then(remedy) }
+    }
 }
 
 /// Asks the gateway and every node that can be asked.
@@ -97,7 +118,7 @@ pub(super) async fn timeline(doors: &Doors, query_id: &str) -> Result<Timeline> 
         timeline.add(&node.department, LogDoor::node(node).await, query_id).await;
     }
     if timeline.entries.is_empty()
-        && let [(who, cause), ..] = timeline.unread.as_slice()
+        && let [Unread { who, cause, .. }, ..] = timeline.unread.as_slice()
     {
         return Err(Failure { exit: UNREACHABLE, ..Failure::new(format!("no log could be read; {who}: {cause}")) }
             .advice("read the folders of the logs with --log and --node, or ask who runs the programs"));
@@ -137,7 +158,7 @@ impl Timeline {
         };
         match asked.await {
             Ok(entries) => self.entries.extend(entries.into_iter().map(|entry| (who.to_owned(), entry))),
-            Err(failure) => self.unread.push((who.to_owned(), inert(&failure.message))),
+            Err(failure) => self.unread.push(Unread::new(who, &failure)),
         }
     }
 
@@ -146,12 +167,21 @@ impl Timeline {
         for department in &self.unknown {
             out::progress(&format!("{}: its node's log is not read: no [[node]] of client.toml says how it is reached", inert(department)));
         }
-        let unread: Vec<String> = self.unread.iter().map(|(who, cause)| format!("{who}: {cause}")).collect();
+        let unread: Vec<String> = self.unread.iter().map(|Unread { who, cause, .. }| format!("{who}: {cause}")).collect();
         if unread.is_empty() {
             return Ok(());
         }
         Err(Failure { exit: UNREACHABLE, ..Failure::new(format!("the timeline lacks what could not be read; {}", unread.join("; "))) }
-            .advice("try again when they answer; what was printed is what the others say"))
+            .advice(self.advice()))
+    }
+
+    /// By cause: who is away may answer later, who refused will not.
+    fn advice(&self) -> String {
+        let away: Vec<&str> = self.unread.iter().filter(|unread| unread.remedy.is_none()).map(|unread| unread.who.as_str()).collect();
+        let again = (!away.is_empty()).then(|| format!("try again when there is an answer of: {}", away.join(", ")));
+        let remedies = self.unread.iter().filter_map(|Unread { who, remedy, .. }| Some(format!("{who}: {}", remedy.as_ref()?)));
+        let all: Vec<String> = again.into_iter().chain(remedies).collect();
+        format!("{}; what was printed is what the others say", all.join("; "))
     }
 }
 
@@ -204,8 +234,23 @@ mod tests {
     fn what_is_missing_is_said() {
         let mut timeline = Timeline::default();
         assert!(timeline.complete().is_ok());
-        timeline.unread.push(("dwp".into(), "it cannot be reached".into()));
+        let away = Failure { exit: UNREACHABLE, ..Failure::new("it cannot be reached") };
+        timeline.unread.push(Unread::new("dwp", &away));
         let failure = timeline.complete().unwrap_err();
         assert!(failure.exit == UNREACHABLE && failure.message.contains("dwp: it cannot be reached"), "{failure:?}");
+        let told = "try again when there is an answer of: dwp; what was printed is what the others say";
+        assert_eq!(failure.advice.as_deref(), Some(told));
+        // Who denies is not asked again.
+        let denied = Failure {
+            code: Some(Code::Unauthenticated),
+            exit: 10,
+            ..Failure::new("you may not").advice("have your\u{7} certificate pinned")
+        };
+        timeline.unread.push(Unread::new("dfe", &denied));
+        let advice = timeline.complete().unwrap_err().advice.unwrap();
+        assert!(advice.starts_with("try again when there is an answer of: dwp; dfe: have your") && !advice.contains('\u{7}'), "{advice}");
+        timeline.unread.remove(0);
+        let advice = timeline.complete().unwrap_err().advice.unwrap();
+        assert!(!advice.contains("try again"), "{advice}");
     }
 }

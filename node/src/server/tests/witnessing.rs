@@ -3,7 +3,7 @@
 use concordat_audit::checkpoint::Checkpoint;
 use concordat_audit::note::{Algorithm, Note, Signer, VerifierKey};
 use concordat_audit::proof::verify_consistency;
-use concordat_audit::witness::{forget, verified};
+use concordat_audit::witness::{FURTHEST, forget, verified};
 use concordat_audit::{Entry, Log, read};
 use concordat_operate::metrics::Metrics;
 use concordat_proto::v1::add_checkpoint_response::Outcome;
@@ -121,6 +121,9 @@ async fn what_was_ordered_is_owed_until_a_checkpoint_covers_the_entry_that_the_o
     client.add_checkpoint(gateway.request(5)).await.unwrap();
     flight.get_flight_info(order(7)).await.unwrap();
     assert_eq!(code(&flight.get_flight_info(order(u64::MAX)).await.unwrap_err()), Some(Code::Invalid), "no log has this entry");
+    // What would be owed for good is refused before anything of the order counts, and nothing is owed for it.
+    let far = flight.get_flight_info(order(7 + FURTHEST)).await.unwrap_err();
+    assert!(code(&far) == Some(Code::Invalid) && far.message().contains("more than 10000000 after the 6"), "{far:?}");
     let intended: Vec<_> = running.events("release.intended").iter().map(|entry| entry["opened_by"].as_u64()).collect();
     assert_eq!(intended, [Some(6), Some(7)]);
     assert!(running.events("order.refused").iter().filter(|entry| entry["code"] == "unwitnessed").count() == 3);
