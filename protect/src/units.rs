@@ -100,17 +100,12 @@ impl Parts {
         self.number() / number.number().max(1.0) * (self.each / if number.each > 0.0 { number.each } else { 1.0 }) + 0.0
     }
 
-    /// How far the value can be from the truth for whoever knows how many contribute: half a step of the mean.
-    #[must_use]
-    pub fn half(&self) -> f64 {
-        self.number() * self.unit / 2.0
-    }
-
-    /// How far the value can be from the truth for whoever knows only what is told, noise left aside.
+    /// How far the value can be from the truth for whoever knows only what is told, noise left aside: half a step of each mean, and half a
+    /// base of such means.
     #[must_use]
     pub fn reach(&self) -> f64 {
         let number = if self.base > 1 { f64::from(self.base) / 2.0 } else { 0.0 };
-        self.half() + number * (self.each.abs() + self.unit / 2.0)
+        self.number() * self.unit / 2.0 + number * (self.each.abs() + self.unit / 2.0)
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a number of people, exact below 2^53")]

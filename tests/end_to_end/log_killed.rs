@@ -22,8 +22,8 @@ const CALLERS: usize = 3;
 const LAPSED: Duration = Duration::from_secs(75);
 
 const STATEMENTS: [&str; 2] = [
-    "SELECT claiming, count(DISTINCT subject) AS n FROM dwp.claims GROUP BY claiming",
-    "SELECT a.region, count(DISTINCT a.subject) AS n, avg(c.months_claiming) AS m FROM dfe.attainment a \
+    "SELECT count(DISTINCT subject) AS n FROM dwp.claims WHERE claiming",
+    "SELECT a.region, count(DISTINCT a.subject) AS n FROM dfe.attainment a \
      JOIN dwp.claims c ON c.subject = a.subject GROUP BY a.region",
 ];
 

@@ -31,15 +31,14 @@ enum Answer {
     Also,
 }
 
-/// A value as it is told, how far it is taken to be known by the protector, and how far it is for the attacker. That each has one row
-/// everybody knows.
-fn told_as(spread: &Spread, whole: bool) -> (f64, f64, f64) {
+/// A value as it is told, and how far that can be from the truth. That each has one row everybody knows.
+fn told_as(spread: &Spread, whole: bool) -> (f64, f64) {
     let half = f64::from(BASE) / 2.0;
     let parts = Parts::new(Coarseness { base: BASE, of_mean: BASE }, spread, spread.absolute, Shift::default());
     match parts {
-        None => (0.0, 0.0, 0.0),
-        Some(parts) if whole => (parts.value(), half, half),
-        Some(parts) => (parts.value(), parts.half(), parts.reach()),
+        None => (0.0, 0.0),
+        Some(parts) if whole => (parts.value(), half),
+        Some(parts) => (parts.value(), parts.reach()),
     }
 }
 
@@ -110,7 +109,10 @@ impl People {
         let answer = |(place, also): (usize, bool)| match (reasons[place], also) {
             (Some(_), _) => Answer::Withheld,
             (None, true) => Answer::Also,
-            (None, false) => Answer::Told(told_as(&spreads[place]).0, told_as(&spreads[place]).2),
+            (None, false) => {
+                let (value, reach) = told_as(&spreads[place]);
+                Answer::Told(value, reach)
+            }
         };
         groups.iter().copied().zip(also.into_iter().enumerate().map(answer)).collect()
     }

@@ -95,13 +95,13 @@ impl Rule {
         }
     }
 
-    /// How far what is told can be from the truth, for an attacker who may know how many rows each has, or how many have a part of a sum.
+    /// How far what is told can be from the truth for whoever knows what is told, and how many rows each has.
     fn half(&self, judged: &Judged<'_>, parts: &Parts) -> f64 {
         let base = self.disclosure.round_to;
         match judged.value.kind {
             Kind::Subjects | Kind::Rows if base <= 1 => 0.0,
             Kind::Subjects | Kind::Rows => f64::from(base) / 2.0 * parts.each,
-            Kind::Sum | Kind::Mean => parts.half(),
+            Kind::Sum | Kind::Mean => parts.reach(),
         }
     }
 
@@ -121,7 +121,7 @@ impl Rule {
             let base = self.disclosure.round_to;
             (fewest, if base > 1 { f64::from(base) / 2.0 } else { 0.0 })
         } else {
-            let finest = told().filter_map(|row| Some(judged.parts_of(row)?.half())).fold(f64::INFINITY, f64::min);
+            let finest = told().filter_map(|row| Some(judged.parts_of(row)?.reach())).fold(f64::INFINITY, f64::min);
             (fewest * size / f64::max(number, 1.0), if finest.is_finite() { finest } else { 0.0 })
         };
         let whole = whole && cells.iter().all(|cell| !matches!(cell, Cell::Told { value, .. } if value.fract() != 0.0));
