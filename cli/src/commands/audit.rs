@@ -209,7 +209,7 @@ async fn timeline(show: &Show) -> Result<()> {
         if timeline.entries.is_empty() {
             return Err(unfound(&show.query_id, "no log that you may read"));
         }
-        told(show.output, timeline.entries.clone(), &timeline.unread)?;
+        told(show.output, timeline.entries.clone(), &timeline.unread())?;
         return timeline.complete();
     };
     let logs = std::iter::once(("gateway", log)).chain(show.nodes.iter().map(|node| (node.department.as_str(), &node.folder)));

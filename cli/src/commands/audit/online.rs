@@ -162,12 +162,17 @@ impl Timeline {
         }
     }
 
+    /// Whose log could not be read, and why.
+    pub(super) fn unread(&self) -> Vec<(String, String)> {
+        self.unread.iter().map(|Unread { who, cause, .. }| (who.clone(), cause.clone())).collect()
+    }
+
     /// Says what is missing; fails where a log that should have been read was not.
     pub(super) fn complete(&self) -> Result<()> {
         for department in &self.unknown {
             out::progress(&format!("{}: its node's log is not read: no [[node]] of client.toml says how it is reached", inert(department)));
         }
-        let unread: Vec<String> = self.unread.iter().map(|Unread { who, cause, .. }| format!("{who}: {cause}")).collect();
+        let unread: Vec<String> = self.unread().iter().map(|(who, cause)| format!("{who}: {cause}")).collect();
         if unread.is_empty() {
             return Ok(());
         }
