@@ -118,8 +118,9 @@ async fn a_damaged_file_refuses_everything_and_is_in_the_log_once_until_it_is_me
 }
 
 /// Many people, all of whom agreed.
+/// So many that each of four partitions has more than one batch: what follows the first is not made until somebody takes it.
 pub(super) fn crowd(world: &World) {
-    let people = || (0..200_000).map(|n| format!("AB{n:06}A"));
+    let people = || (0..300_000).map(|n| format!("AB{n:06}A"));
     let mut data = String::from("nino,REGION,score,cohort,fsm,born,secret\n");
     let mut consent = String::from("identifier,purpose,event\n");
     for nino in people() {
