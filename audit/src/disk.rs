@@ -32,6 +32,22 @@ pub(crate) enum Step {
 /// Asked before each step; what it answers is what the step ends in.
 pub(crate) type Faults = Arc<dyn Fn(Step, &Path) -> io::Result<()> + Send + Sync>;
 
+/// Steps that were taken, and of which file or folder.
+#[cfg(test)]
+pub(crate) type Noted = Arc<Mutex<Vec<(Step, PathBuf)>>>;
+
+/// What notes each step and lets it be, for tests, and what it noted.
+#[cfg(test)]
+pub(crate) fn noted() -> (Noted, Faults) {
+    let steps = Noted::default();
+    let faults = Arc::clone(&steps);
+    let noting = move |step, path: &Path| {
+        faults.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((step, path.to_owned()));
+        Ok(())
+    };
+    (steps, Arc::new(noting))
+}
+
 /// A log's folder.
 #[derive(Clone)]
 pub(crate) struct Disk {

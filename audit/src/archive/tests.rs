@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::*;
-use crate::disk::{Faults, Step};
+use crate::disk::{Faults, Step, noted};
 use crate::quorum::Witnesses;
 use crate::verify::{Finding, Kind, Report, Request, verify};
 use crate::{Entry, Log, is_written, read, read_with};
@@ -167,14 +167,7 @@ fn what_an_earlier_run_left_in_the_archive_is_made_durable_before_it_counts() {
     }
     fs::create_dir_all(to.join("manifest")).unwrap();
     fs::copy(log.join("checkpoint"), to.join("manifest/000000000001-000000000512")).unwrap();
-    let steps = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let faults: Faults = {
-        let steps = Arc::clone(&steps);
-        Arc::new(move |step, path| {
-            steps.lock().unwrap().push((step, path.to_owned()));
-            Ok(())
-        })
-    };
+    let (steps, faults) = noted();
     run(&Disk::with(&log, faults.clone()), &Disk::with(&to, faults), later()).unwrap().unwrap();
     let steps = steps.lock().unwrap();
     let at = |step: Step, path: &Path| steps.iter().position(|(done, of)| *done == step && of == path);

@@ -11,6 +11,7 @@ use super::look::is_leaf;
 use super::{Found, Index, Search, SearchError};
 use crate::facts::{Asked, Facts};
 use crate::tile::Tiles;
+use crate::tree::leaf_hash;
 
 /// Entries that one step reads.
 const STEP: usize = 4096;
@@ -64,7 +65,7 @@ impl Follow {
             if position >= size || found.len() >= self.search.limit || bytes >= self.search.bytes {
                 break;
             }
-            is_leaf(&tiles, position, &entry)?;
+            is_leaf(&tiles, position, &leaf_hash(&entry))?;
             let facts = self.asked.complete_or(Facts::read(&entry), |id| view.as_ref()?.asker(id, position));
             if self.search.takes(&facts) {
                 let taken = Found { number: position.saturating_add(1), entry, facts };

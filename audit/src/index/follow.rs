@@ -14,12 +14,12 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::indexed::Indexed;
-use super::look::damage;
+use super::look::is_leaf;
 use super::table::{Table, Trouble};
 use super::{Cause, Shared};
 use crate::archive::archived;
 use crate::facts::{Asked, Facts};
-use crate::tile::Tiles;
+use crate::tile::{Tiles, damaged};
 use crate::tree::{Hashes as _, leaf_hash};
 use crate::{integrate, persons};
 
@@ -91,7 +91,7 @@ fn begun(index: &Shared, log: &integrate::Shared, cause: Cause) -> io::Result<Ta
     let folder = &log.disk.folder;
     let table = Table::create(folder, &log.key.verifier(), archived(folder)?, &index.seals).map_err(|trouble| match trouble {
         Trouble::Io(error) => error,
-        Trouble::Rebuild(cause) => damage(format!("the index of the log cannot be built: {}", cause.as_str())),
+        Trouble::Rebuild(cause) => damaged(format!("the index of the log cannot be built: {}", cause.as_str())),
     })?;
     index.suspect.store(false, Ordering::Release);
     if !matches!(cause, Cause::Absent | Cause::Archived) {
@@ -143,9 +143,7 @@ fn gathered(folder: &Path, tiles: &Tiles, table: &Table, size: u64) -> Result<Ve
             break;
         }
         let leaf = leaf_hash(&entry);
-        if tiles.hashes(0, position, 1)?.first() != Some(&leaf) {
-            return Err(damage(format!("entry {} is not what the tree was built over", position.saturating_add(1))).into());
-        }
+        is_leaf(tiles, position, &leaf)?;
         let facts = asked.complete_or(Facts::read(&entry), |query_id| table.asker(query_id));
         new.push(Indexed { position, leaf, facts });
         bytes = bytes.saturating_add(entry.len());

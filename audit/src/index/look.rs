@@ -11,7 +11,7 @@ use super::{Found, Page, Search, SearchError};
 use crate::archive::archived;
 use crate::facts::{Asked, Facts};
 use crate::tile::{Tiles, damaged};
-use crate::tree::{Hashes as _, WIDTH, leaf_hash};
+use crate::tree::{Hash, Hashes as _, WIDTH, leaf_hash};
 
 /// Positions that are looked through before the time is looked at.
 const WINDOW: u64 = 200_000;
@@ -98,10 +98,11 @@ impl<'s> Looking<'s> {
             return if archived(self.log.folder)? > row.position { Ok(()) } else { Err(Unindexed::Differs) };
         };
         // If the log itself was changed, the index is not to blame.
-        is_leaf(&self.tiles, row.position, &entry)?;
+        let leaf = leaf_hash(&entry);
+        is_leaf(&self.tiles, row.position, &leaf)?;
         let read = Facts::read(&entry);
         let same = Facts { asker: row.facts.asker.clone(), ..read.clone() } == row.facts && read.asker.is_within(&row.facts.asker);
-        if leaf_hash(&entry) != row.leaf || !same || !self.search.takes(&row.facts) {
+        if leaf != row.leaf || !same || !self.search.takes(&row.facts) {
             return Err(Unindexed::Differs);
         }
         let found = Found { number: row.position.saturating_add(1), entry, facts: row.facts };
@@ -132,7 +133,7 @@ impl<'s> Looking<'s> {
             if !self.search.takes(&facts) {
                 continue;
             }
-            is_leaf(&self.tiles, position, &entry)?;
+            is_leaf(&self.tiles, position, &leaf_hash(&entry))?;
             let found = Found { number: position.saturating_add(1), entry, facts };
             self.bytes = self.bytes.saturating_add(found.bytes());
             self.found.push_back(found);
@@ -179,13 +180,10 @@ impl<'f> Bundles<'f> {
     }
 }
 
-pub(super) fn is_leaf(tiles: &Tiles, position: u64, entry: &[u8]) -> io::Result<()> {
-    if tiles.hashes(0, position, 1)?.first() == Some(&leaf_hash(entry)) {
+/// Whether the tree was built over the entry with this hash there.
+pub(super) fn is_leaf(tiles: &Tiles, position: u64, leaf: &Hash) -> io::Result<()> {
+    if tiles.hashes(0, position, 1)?.first() == Some(leaf) {
         return Ok(());
     }
-    Err(damage(format!("entry {} is not what the tree was built over", position.saturating_add(1))))
-}
-
-pub(super) fn damage(what: String) -> io::Error {
-    damaged(what)
+    Err(damaged(format!("entry {} is not what the tree was built over", position.saturating_add(1))))
 }

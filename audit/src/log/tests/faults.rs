@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use super::*;
-use crate::disk::Step;
+use crate::disk::{Step, noted};
 
 /// Fails the steps that `which` names while `on`.
 fn failing(on: &Arc<AtomicBool>, kind: io::ErrorKind, which: fn(Step, &Path) -> bool) -> Faults {
@@ -75,14 +75,7 @@ async fn folders_that_an_earlier_run_made_are_made_durable_before_a_checkpoint_r
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(folder.path().join("tile/entries/000.p")).unwrap();
     std::fs::create_dir_all(folder.path().join("tile/0")).unwrap();
-    let steps = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let faults: Faults = {
-        let steps = Arc::clone(&steps);
-        Arc::new(move |step, path| {
-            steps.lock().unwrap().push((step, path.to_owned()));
-            Ok(())
-        })
-    };
+    let (steps, faults) = noted();
     // Whose key is there: folders alone are no log.
     let log = Log::on(Disk::with(&folder.path().join("log"), Arc::clone(&faults)), ORIGIN).unwrap();
     close(log, &folder.path().join("log"));
