@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use concordat_proto::v1::releases_client::ReleasesClient;
 use serde_json::{Value, json};
 
-use super::suspending::{act, crowd, events, logged, under_way};
+use super::suspending::{act, crowd_of, events, logged, under_way};
 use super::*;
 use crate::suspension::book::Act;
 
@@ -19,7 +19,7 @@ fn causes(entries: &[Value]) -> Vec<&str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_whose_reader_leaves_are_closed_with_the_rows_that_went_out() {
-    let running = Running::with(crowd).await;
+    let running = Running::with(|world| crowd_of(world, 1_200_000)).await;
     let mut streams = under_way(&running).await;
     // The dictionary goes before the rows of its batch, which are on their way by then.
     assert!(!streams[0].message().await.unwrap().unwrap().data_header.is_empty());
@@ -35,9 +35,10 @@ async fn streams_whose_reader_leaves_are_closed_with_the_rows_that_went_out() {
         assert_eq!(entry["intended"], intended["entry"]);
     }
     let rows = |partition: u64| abandoned.iter().find(|entry| entry["partition"] == partition).unwrap()["rows"].as_u64().unwrap();
-    // A batch at most, of 75,000.
-    assert!((1..70_000).contains(&rows(0)), "{abandoned:?}");
-    assert!((0..4).all(|partition| rows(partition) < 70_000), "{abandoned:?}");
+    // Of 300,000: a batch at the connection, one on its way there, one that was just made.
+    let batches = 3 * 65_536;
+    assert!((1..=batches).contains(&rows(0)), "{abandoned:?}");
+    assert!((0..4).all(|partition| rows(partition) <= batches), "{abandoned:?}");
     assert_eq!(events(&running.world, "release.completed").len(), 0);
     assert!(intended["address"] == "127.0.0.1", "{intended}");
 }

@@ -120,7 +120,11 @@ async fn a_damaged_file_refuses_everything_and_is_in_the_log_once_until_it_is_me
 /// Many people, all of whom agreed.
 /// So many that each of four partitions has more than one batch: what follows the first is not made until somebody takes it.
 pub(super) fn crowd(world: &World) {
-    let people = || (0..300_000).map(|n| format!("AB{n:06}A"));
+    crowd_of(world, 300_000);
+}
+
+pub(super) fn crowd_of(world: &World, people: usize) {
+    let people = || (0..people).map(|n| format!("A{}{:06}A", ["A", "B"][n / 1_000_000], n % 1_000_000));
     let mut data = String::from("nino,REGION,score,cohort,fsm,born,secret\n");
     let mut consent = String::from("identifier,purpose,event\n");
     for nino in people() {
