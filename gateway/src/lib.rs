@@ -30,6 +30,7 @@ mod noise;
 mod observe;
 mod pipeline;
 pub mod plan;
+mod planned;
 mod reading;
 mod receipts;
 mod record;
@@ -60,6 +61,7 @@ use limits::Limits;
 use miette::{IntoDiagnostic as _, miette};
 use observe::Observed;
 use plan::Engine;
+use planned::Planned;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use witness::Witnesses;
@@ -70,6 +72,7 @@ use workers::Workers;
 struct Gateway {
     limits: Limits,
     detached: Detached,
+    planned: Planned,
     workers: Workers,
     estate: estate::Current,
     issuers: Issuers,
@@ -161,6 +164,7 @@ impl Gateway {
         Ok(Self {
             detached: Detached::new(config.limits.detached),
             limits,
+            planned: Planned::default(),
             workers: Workers::new(partitions as usize).into_diagnostic()?,
             estate,
             issuers,

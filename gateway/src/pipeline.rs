@@ -20,7 +20,6 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 
 pub(crate) use self::explain::explain;
-use crate::Gateway;
 use crate::authenticate::{Caller, Identity, bearer};
 use crate::deliver::{Answer, Cells, deliver, state};
 use crate::estate::{Estate, Texts, View};
@@ -28,9 +27,11 @@ use crate::execute::{agreements_of, execute};
 use crate::explain::judged;
 use crate::guard;
 use crate::limits::{Allowance, Key, QueryMemory, Source, reason};
-use crate::plan::{Plan, Statement, VIEWS, examples, named_datasets, named_views};
+use crate::plan::{Plan, Statement, VIEWS, examples, named};
+use crate::planned::Question;
 use crate::record::{self, Intent, Opened, unavailable};
 use crate::terms::{Stop, Terms};
+use crate::{Gateway, runtime};
 
 /// A refusal, and the id under which the log has it, once there is one.
 #[derive(Debug)]
@@ -83,7 +84,7 @@ pub(crate) async fn answer_on(gateway: &Gateway, caller: Caller, statement: &Sta
     let opened = opened(gateway, caller, terms.intent, statement, terms.detached.as_deref()).await?;
     let refused = refused_as(&opened);
     let stated = async {
-        let Judged { permit, plan, allowance, stop } = judge(gateway, &opened, statement, &terms).await?;
+        let Judged { permit, plan, allowance, stop, .. } = judge(gateway, &opened, statement, &terms).await?;
         // Before anything is read: it may be refused.
         let schema = opened.caller.cells().schema(&plan)?;
         let mut protected = execute(gateway, &opened, &permit, plan, allowance, &stop).await?;
@@ -101,12 +102,13 @@ pub(crate) async fn describe(gateway: &Gateway, caller: Caller, statement: &Stat
     let refused = refused_as(&opened);
     let described = async {
         let terms = Terms::of_caller_who_waits(gateway, CancellationToken::new());
-        let Judged { plan, .. } = judge(gateway, &opened, statement, &terms).await?;
+        let Judged { plan, question, .. } = judge(gateway, &opened, statement, &terms).await?;
         gateway.limits.under(&agreements_of(&gateway.estate.now(), &plan)?, false)?;
-        Described::of(&plan, opened.caller.cells())
+        Ok((Described::of(&plan, opened.caller.cells())?, question, plan))
     };
     let described = described.await;
-    let (_, described) = opened.finish(described, serde_json::Value::Null).await.map_err(refused)?;
+    let (_, (described, question, plan)) = opened.finish(described, serde_json::Value::Null).await.map_err(refused)?;
+    gateway.planned.keep(question, plan);
     Ok(described)
 }
 
@@ -261,6 +263,8 @@ async fn opened(
 struct Judged {
     permit: Permit,
     plan: Plan,
+    /// What it was made from.
+    question: Question,
     allowance: Allowance,
     stop: Stop,
 }
@@ -270,8 +274,12 @@ async fn judge(gateway: &Gateway, opened: &Opened, statement: &Statement, terms:
     let (permit, allowance) = admitted(gateway, opened, terms).await?;
     let stop = terms.stop();
     stop.unless(note_names(gateway, opened, &permit, &statement.sql)).await?;
-    let plan = stop.unless(plan(gateway, &permit, statement, &allowance.memory)).await?;
-    Ok(Judged { permit, plan, allowance, stop })
+    let question = Question::new(Key::of(&opened.caller), statement, &permit, gateway.estate.now());
+    let plan = match gateway.planned.take(&question) {
+        Some(plan) => plan.in_memory(runtime(allowance.memory.clone())?),
+        None => stop.unless(plan(gateway, &permit, statement, &allowance.memory)).await?,
+    };
+    Ok(Judged { permit, plan, question, allowance, stop })
 }
 
 /// Waits for a place, which who may not ask does not take. What lets a query run was decided when it has its place: by then the first
@@ -307,9 +315,7 @@ fn authorized_by(estate: &Estate, rails: &ClaimGuard, caller: &Caller, now: Date
 /// Notes for the log which views of the mission and which datasets of the permit a statement names, on the threads of queries.
 async fn note_names(gateway: &Gateway, opened: &Opened, permit: &Permit, sql: &str) -> Result<(), Refusal> {
     let (estate, permit, sql) = (gateway.estate.now(), permit.clone(), sql.to_owned());
-    let found = gateway
-        .workers
-        .plan(async move { (named_views(&sql, permit.mission(), &estate.views), named_datasets(&sql, &permit, &estate.views)) });
+    let found = gateway.workers.plan(async move { named(&sql, &permit, &estate.views) });
     // What does not parse names none.
     let (views, datasets) = found.await?;
     opened.names(views, datasets);

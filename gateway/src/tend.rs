@@ -28,6 +28,7 @@ impl Gateway {
             loop {
                 ticks.tick().await;
                 gateway.detached.sweep(Instant::now());
+                gateway.planned.forget();
                 gateway.tell_log();
                 gateway.refresh_lists();
                 gateway.record_counted();

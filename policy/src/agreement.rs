@@ -101,7 +101,7 @@ fn default_epoch_days() -> u32 {
 
 /// The second identifier of a link dataset: its rows say that the two identify one and the same, or belong together. Views join
 /// through it; only its own department sees both in clear. The choices of both subjects count: a row is withheld if either's say so.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkedIdentifier {
     /// Its type, another one than the first's: pseudonyms of two types never match.
     pub identifier: IdentifierType,
@@ -110,7 +110,7 @@ pub struct LinkedIdentifier {
 }
 
 /// What the agreement says of one dataset.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
     /// Whose and which.
     pub name: DatasetName,

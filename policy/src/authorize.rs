@@ -29,7 +29,7 @@ pub struct Caller {
 }
 
 /// A positive decision: the datasets that this request may read and the obligations of each. Only [`authorize`] builds one.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Permit {
     mission: Name,
     purpose: Name,
@@ -38,7 +38,7 @@ pub struct Permit {
 }
 
 /// The obligations of one dataset.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DatasetPermit {
     /// The agreement that permits it.
     pub agreement: Name,

@@ -48,6 +48,18 @@ pub struct IdentifierSpec {
     pub pattern: Option<String>,
 }
 
+impl PartialEq for IdentifierType {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Custom { name, pattern }, Self::Custom { name: other_name, pattern: other_pattern }) => {
+                name == other_name && pattern.as_str() == other_pattern.as_str()
+            }
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
+        }
+    }
+}
+impl Eq for IdentifierType {}
+
 impl IdentifierType {
     /// Reads a specification.
     ///

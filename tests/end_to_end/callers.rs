@@ -4,7 +4,6 @@ pub mod doors;
 
 use arrow_flight::flight_service_client::FlightServiceClient;
 use concordat::failure::Failure;
-use concordat::federation::node_server_name;
 use concordat_policy::Code;
 use concordat_proto::status::from_status;
 use concordat_proto::v1;
@@ -14,7 +13,7 @@ use serde_json::{Value, json};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use self::doors::{Door, Who, call, of_contract, of_flight};
-use crate::sandbox::{Sandbox, refused, until};
+use crate::sandbox::{Sandbox, node, refused, until};
 
 const SQL: &str = "SELECT count(*) FROM dfe.attainment";
 
@@ -220,16 +219,6 @@ async fn purposes_organisations_and_roles_outside_the_agreement_are_denied_alike
     refused(sandbox.client_with(|c| c.token = Some(bound)).await.query(SQL).await, Code::Denied, "bound to another purpose");
     // A dataset of the other mission is not there for this purpose.
     refused(sandbox.query("SELECT count(risk_identified) FROM dhsc.health").await, Code::Denied, "may be used");
-}
-
-/// A connection to a node with a certificate, or none.
-pub async fn node(sandbox: &Sandbox, department: &str, identity: Option<Identity>, ca: &str) -> Result<Channel, tonic::transport::Error> {
-    let address = sandbox.running.nodes().find(|(d, _)| *d == department).unwrap().1.to_owned();
-    let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).domain_name(node_server_name(department));
-    if let Some(identity) = identity {
-        tls = tls.identity(identity);
-    }
-    Endpoint::from_shared(format!("https://{address}")).unwrap().tls_config(tls)?.connect().await
 }
 
 /// A certificate that a department's running node takes for an auditor's.

@@ -14,8 +14,7 @@ use concordat_proto::v1::node_client::NodeClient;
 use prost::Message as _;
 use tonic::transport::{Channel, Identity};
 
-use crate::callers::node;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, node};
 
 pub struct Rogue {
     pub sandbox: Sandbox,

@@ -13,10 +13,10 @@ use concordat_proto::v1::log_reading_client::LogReadingClient;
 use serde_json::{Value, json};
 use tonic::transport::Identity;
 
-use crate::callers::{auditor_of, node};
+use crate::callers::auditor_of;
 use crate::commands::{Ran, against, run};
 use crate::receipts::{audited, auditor, client_of, with};
-use crate::sandbox::{Sandbox, refused, until};
+use crate::sandbox::{Sandbox, node, refused, until};
 use crate::witness::until_cosigned;
 
 const JOINED: &str = "SELECT a.region, count(*) AS n FROM dfe.attainment a JOIN dwp.claims c ON a.subject = c.subject GROUP BY a.region";

@@ -17,9 +17,9 @@ use concordat_proto::v1::access_log_client::AccessLogClient;
 use serde_json::{Value, json};
 use tonic::transport::{Channel, Identity};
 
-use crate::callers::{gateway, node};
+use crate::callers::gateway;
 use crate::commands::{Ran, command, run};
-use crate::sandbox::{Sandbox, refused, until};
+use crate::sandbox::{Sandbox, node, refused, until};
 
 const JOINED: &str = "SELECT a.region, count(*) AS n FROM dfe.attainment a JOIN dwp.claims c ON a.subject = c.subject GROUP BY a.region";
 const SINGLE: &str = "SELECT count(*) AS n FROM dfe.attainment";

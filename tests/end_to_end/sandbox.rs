@@ -7,7 +7,7 @@ use chrono::Utc;
 use concordat::client::{Answer, Client, ClientFile, Connection};
 use concordat::failure::Failure;
 use concordat::federation::describe::Caller;
-use concordat::federation::{Authority, Federation, Issuer, Layout, make, sign_again};
+use concordat::federation::{Authority, Federation, Issuer, Layout, make, node_server_name, sign_again};
 use concordat::launch::Running;
 use concordat::sample::{Sample, federation};
 use concordat_audit::persons::Persons;
@@ -15,6 +15,7 @@ use concordat_policy::disclosure::{Dominance, Margins, Telling};
 use concordat_policy::{Code, Disclosure};
 use serde_json::Value;
 use tempfile::TempDir;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 pub struct Sandbox {
     pub layout: Layout,
@@ -206,4 +207,14 @@ pub async fn until(what: &str, mut so: impl FnMut() -> bool) {
         assert!(std::time::Instant::now() < deadline, "waited in vain until {what}");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
+}
+
+/// A connection to a node with a certificate, or none.
+pub async fn node(sandbox: &Sandbox, department: &str, identity: Option<Identity>, ca: &str) -> Result<Channel, tonic::transport::Error> {
+    let address = sandbox.running.nodes().find(|(d, _)| *d == department).unwrap().1.to_owned();
+    let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).domain_name(node_server_name(department));
+    if let Some(identity) = identity {
+        tls = tls.identity(identity);
+    }
+    Endpoint::from_shared(format!("https://{address}")).unwrap().tls_config(tls)?.connect().await
 }

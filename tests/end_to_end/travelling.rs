@@ -9,9 +9,8 @@ use concordat_proto::v1;
 use concordat_proto::v1::agreements_client::AgreementsClient;
 use tonic::transport::Identity;
 
-use crate::callers::node;
 use crate::commands::{Ran, command};
-use crate::sandbox::{Sandbox, until};
+use crate::sandbox::{Sandbox, node, until};
 
 fn name(text: &str) -> Name {
     Name::parse(text).unwrap()

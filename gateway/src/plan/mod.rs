@@ -56,7 +56,7 @@ use rewrite::Rewriter;
 pub(crate) use rows_out::{Quota, RowsOut};
 pub(crate) use session::VIEWS;
 use shape::{Safe, Shape, refuse};
-pub(crate) use statement::{Statement, named_datasets, named_views, tables};
+pub(crate) use statement::{Statement, named, tables};
 use tally::Tally;
 pub(crate) use tally::{MOST_OTHERS, Matched};
 
@@ -150,6 +150,22 @@ impl Plan {
     /// Where it runs.
     pub(crate) fn task(&self) -> Arc<TaskContext> {
         self.task.clone()
+    }
+
+    /// The same plan, to run in other memory.
+    pub(crate) fn in_memory(self, runtime: Arc<RuntimeEnv>) -> Self {
+        let task = &self.task;
+        let task = TaskContext::new(
+            None,
+            task.session_id(),
+            task.session_config().clone(),
+            task.scalar_functions().clone(),
+            task.higher_order_functions().clone(),
+            task.aggregate_functions().clone(),
+            task.window_functions().clone(),
+            runtime,
+        );
+        Self { task: Arc::new(task), ..self }
     }
 
     /// What was permitted under `permit`: tables, uses, and the rules that apply.

@@ -1,13 +1,14 @@
 //! SQL text to a logical plan: one SELECT, resolved against the permit's catalog, views planned as they are needed.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use concordat_policy::{Cause, Code, DatasetName, Name, Permit, Refusal};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, ScalarValue, TableReference};
 use datafusion::datasource::ViewTable;
 use datafusion::execution::SessionState;
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
 use datafusion::sql::sqlparser::ast::{SetExpr, Statement as Ast};
@@ -32,7 +33,7 @@ const MAX_OPERATORS: usize = 400;
 const MAX_NESTING: usize = 40;
 
 /// What is asked: one SELECT, and the values of its parameters.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 pub(crate) struct Statement {
     pub(crate) sql: String,
     /// In the order `$1`, `$2`, …, or of each `?`.
@@ -188,37 +189,31 @@ fn bounded(sql: &str) -> Result<(), Refusal> {
 
 /// The tables that a statement names: (schema, table), for checking a view when it is read.
 pub(crate) fn tables(sql: &str) -> Result<Vec<(Option<String>, String)>, Refusal> {
-    let statement = parse(sql)?;
-    let state = datafusion::execution::session_state::SessionStateBuilder::new().build();
-    let references = state.resolve_table_references(&statement).map_err(refusal_of)?;
+    static EMPTY: LazyLock<SessionState> = LazyLock::new(|| SessionStateBuilder::new().build());
+    let references = EMPTY.resolve_table_references(&parse(sql)?).map_err(refusal_of)?;
     Ok(references.into_iter().map(|r| (r.schema().map(str::to_owned), r.table().to_owned())).collect())
 }
 
-/// The mission's views that a statement names itself, for the log: nothing else of the statement is among them. None of one that does
-/// not parse.
-pub(crate) fn named_views(sql: &str, mission: &Name, views: &[View]) -> Vec<String> {
-    let named = tables(sql).unwrap_or_default();
-    let is_named = |view: &&View| {
-        view.mission == *mission && named.iter().any(|(schema, table)| schema.as_deref().is_none_or(|s| s == VIEWS) && *table == view.name)
-    };
-    views.iter().filter(is_named).map(|view| view.name.clone()).collect()
-}
-
-/// The permit's datasets that a statement names, itself or through views of the mission, for the log: what the caller may not use, or
-/// does not exist, is not among them.
-pub(crate) fn named_datasets(sql: &str, permit: &Permit, views: &[View]) -> Vec<String> {
-    let (mut found, mut followed, mut left) = (BTreeSet::new(), BTreeSet::new(), vec![sql]);
+/// For the log: the mission's views that a statement names itself, and the permit's datasets that it names, itself or through these
+/// views. Nothing else of the statement is among them, and nothing that the caller may not use or does not exist; of one that does not
+/// parse, nothing.
+pub(crate) fn named(sql: &str, permit: &Permit, views: &[View]) -> (Vec<String>, Vec<String>) {
+    let (mut datasets, mut itself, mut followed, mut left) = (BTreeSet::new(), None, BTreeSet::new(), vec![sql]);
     while let Some(sql) = left.pop() {
-        for (schema, table) in tables(sql).unwrap_or_default() {
-            let dataset = schema.as_deref().and_then(|schema| Some(DatasetName::new(Name::parse(schema).ok()?, Name::parse(&table).ok()?)));
-            found.extend(dataset.filter(|dataset| permit.dataset(dataset).is_some()).map(|dataset| dataset.to_string()));
+        let tables = tables(sql).unwrap_or_default();
+        for (schema, table) in &tables {
+            let dataset = schema.as_deref().and_then(|schema| Some(DatasetName::new(Name::parse(schema).ok()?, Name::parse(table).ok()?)));
+            datasets.extend(dataset.filter(|dataset| permit.dataset(dataset).is_some()).map(|dataset| dataset.to_string()));
         }
-        for name in named_views(sql, permit.mission(), views) {
-            let view = views.iter().find(|view| view.mission == *permit.mission() && view.name == name);
-            left.extend(view.filter(|view| followed.insert(view.name.as_str())).map(|view| view.sql.as_str()));
-        }
+        let is_named = |view: &&View| {
+            let by = |(schema, table): &(Option<String>, String)| schema.as_deref().is_none_or(|s| s == VIEWS) && *table == view.name;
+            view.mission == *permit.mission() && tables.iter().any(by)
+        };
+        let named: Vec<&View> = views.iter().filter(is_named).collect();
+        itself.get_or_insert_with(|| named.iter().map(|view| view.name.clone()).collect());
+        left.extend(named.iter().filter(|view| followed.insert(view.name.as_str())).map(|view| view.sql.as_str()));
     }
-    found.into_iter().collect()
+    (itself.unwrap_or_default(), datasets.into_iter().collect())
 }
 
 /// No INSERT, UPDATE or SELECT … INTO hides in the query.

@@ -120,7 +120,7 @@ pub(crate) fn engine() -> Engine {
 }
 
 /// What an agreement that every party signed permits.
-pub(super) fn permitted_by(agreement: &Agreement) -> Permit {
+pub(crate) fn permitted_by(agreement: &Agreement) -> Permit {
     let mut signatures = Signatures::default();
     sign(&mut signatures, agreement, &[]);
     permitted(std::slice::from_ref(agreement), &signatures).unwrap()
@@ -130,7 +130,7 @@ async fn planned(sql: &str) -> Result<Plan, Refusal> {
     planned_under(permitted_by(&agreed(AGREEMENT)), sql).await
 }
 
-pub(super) async fn planned_under(permit: Permit, sql: &str) -> Result<Plan, Refusal> {
+pub(crate) async fn planned_under(permit: Permit, sql: &str) -> Result<Plan, Refusal> {
     let view = |name: &str, sql: &str| View {
         name: name.into(),
         mission: permit.mission().clone(),
@@ -213,7 +213,7 @@ async fn permitted_statements_plan() {
 }
 
 #[test]
-fn datasets_that_a_statement_names_are_told_as_far_as_they_may_be_used() {
+fn views_and_datasets_that_a_statement_names_are_told_as_far_as_they_may_be_used() {
     let permit = permitted_by(&agreed(AGREEMENT));
     let view = |name: &str, mission: &Name, sql: &str| View {
         name: name.into(),
@@ -240,7 +240,14 @@ fn datasets_that_a_statement_names_are_told_as_far_as_they_may_be_used() {
         ("SELECT FROM a.people WHERE", vec![]),
         ("DROP TABLE a.people", vec![]),
     ] {
-        assert_eq!(super::named_datasets(sql, &permit, &views), expected, "{sql}");
+        let itself = match sql {
+            "SELECT * FROM lower" => vec!["lower"],
+            _ if sql.contains("views.upper") => vec!["upper"],
+            _ => vec![],
+        };
+        let (named, datasets) = super::named(sql, &permit, &views);
+        assert_eq!(named, itself, "{sql}");
+        assert_eq!(datasets, expected, "{sql}");
     }
 }
 

@@ -75,7 +75,7 @@ impl Peer {
         let tls = sandbox.layout.gateway().join("tls");
         let text = |name: &str| std::fs::read_to_string(tls.join(name)).unwrap();
         let identity = Identity::from_pem(text("client.pem"), text("client.key.pem"));
-        let channel = crate::callers::node(sandbox, "dwp", Some(identity), &text("ca.pem")).await.unwrap();
+        let channel = crate::sandbox::node(sandbox, "dwp", Some(identity), &text("ca.pem")).await.unwrap();
         let description = NodeClient::new(channel).describe(v1::DescribeRequest { contract_version: 2 }).await.unwrap().into_inner();
         let peer = Self {
             script: Arc::new(Mutex::new(script)),

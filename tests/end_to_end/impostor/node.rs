@@ -54,7 +54,7 @@ impl Impostor {
             let tls = sandbox.layout.gateway().join("tls");
             let text = |name: &str| std::fs::read_to_string(tls.join(name)).unwrap();
             let identity = Some(Identity::from_pem(text("client.pem"), text("client.key.pem")));
-            let channel = crate::callers::node(sandbox, "dwp", identity, &text("ca.pem")).await.unwrap();
+            let channel = crate::sandbox::node(sandbox, "dwp", identity, &text("ca.pem")).await.unwrap();
             v1::node_client::NodeClient::new(channel).describe(v1::DescribeRequest { contract_version: 1 }).await.unwrap().into_inner()
         };
         let other = std::fs::read_to_string(sandbox.layout.issuer().join("issuer.key.pem")).unwrap();
