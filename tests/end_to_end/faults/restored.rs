@@ -10,13 +10,9 @@ use serde_json::Value;
 
 use super::peer::{Peer, ROWS, Script};
 use crate::consent::record;
-use crate::sandbox::{Sandbox, program, refused};
+use crate::sandbox::{Sandbox, copied, program, refused};
 
 const HEALTH: &str = "SELECT count(*) AS n FROM dhsc.health";
-
-fn copied(from: &Path, to: &Path) {
-    assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
-}
 
 fn acknowledge(sandbox: &Sandbox, department: &str, arguments: &[&str]) -> Output {
     let config = sandbox.layout.node(department).join("node.toml");
