@@ -183,7 +183,8 @@ impl Reading {
     }
 
     fn filter(&self, asked: Option<&LogFilter>) -> Result<Filter, Refusal> {
-        Filter::parse(asked.into_iter().flat_map(LogFilter::texts)).map_err(|e| {
+        let Some(asked) = asked else { return Ok(Filter::default()) };
+        Filter::parse(asked.texts()).map_err(|e| {
             let cause = format!("the filter of log entries cannot be used: {e}");
             self.refusal(Code::Invalid, cause, "correct it; `concordat audit list --help` lists what can be asked for")
         })
