@@ -126,12 +126,12 @@ fn a_million_entries_are_found_by_their_index() {
     println!("a plain reading of a million entries: {plain:.2?}");
     let (log, index, built) = opened(folder);
     println!("the index is built in {built:.2?}: {:.1} such readings", times(built));
-    assert!(index.rebuilt() == 0 && times(built) < 20.0, "{built:?}");
+    assert!(index.rebuilt() == 0 && times(built) < 10.0, "{built:?}");
     end(index, log, folder);
     let (log, index, again) = opened(folder);
     let bytes = fs::metadata(folder.join(FILE)).unwrap().len();
     println!("one that stands is opened, and read whole, in {again:.2?}: {:.2} readings; it has {} MB", times(again), bytes / 1_000_000);
-    assert!(times(again) < 2.0, "{again:?}");
+    assert!(times(again) < 1.0, "{again:?}");
 
     let time = |at: u64| {
         let (_, bytes) = crate::read(folder, at).unwrap().next().unwrap().unwrap();
@@ -143,9 +143,9 @@ fn a_million_entries_are_found_by_their_index() {
     for (what, texts, bar) in [
         ("a page without a filter", vec![], 0.05),
         ("a department's page in a tenth of the time", vec![("department", "dwp"), ("from", &from), ("to", &to)], 0.05),
-        ("a rare department's page in a tenth of the time", vec![("department", "dbt"), ("from", &from), ("to", &to)], 0.2),
+        ("a rare department's page in a tenth of the time", vec![("department", "dbt"), ("from", &from), ("to", &to)], 0.05),
         ("one query", vec![("query_id", rare)], 0.05),
-        ("a dataset that no entry names", vec![("dataset", "none.such")], 0.5),
+        ("a dataset that no entry names", vec![("dataset", "none.such")], 0.05),
     ] as [(&str, Vec<(&str, &str)>, f64); 5]
     {
         let search = Search { limit: 100, bytes: 512 << 10, ..search(&texts) };
