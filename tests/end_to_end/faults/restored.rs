@@ -1,7 +1,6 @@
 //! Backups that were restored: an older consent ledger is noticed by the gateway whatever the node itself remembers, refused, and
 //! used again only after the department has acknowledged it.
 
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use concordat_policy::Code;
