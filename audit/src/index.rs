@@ -22,7 +22,7 @@ mod indexed;
 mod look;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::io;
 use std::path::PathBuf;
@@ -36,6 +36,7 @@ use self::table::View;
 use crate::archive::archived;
 use crate::facts::{Asker, Facts};
 use crate::filter::Filter;
+use crate::query::{self, Sought};
 use crate::{DigestKey, Log, LogError};
 
 /// Why an index was made anew.
@@ -67,11 +68,11 @@ impl Cause {
 }
 
 /// What the thread and readers share.
-struct Shared {
-    folder: PathBuf,
+pub(crate) struct Shared {
+    pub(crate) folder: PathBuf,
     seals: DigestKey,
     /// It was read whole, and is of this log.
-    usable: AtomicBool,
+    pub(crate) usable: AtomicBool,
     /// A reader found that it does not say what the log says.
     suspect: AtomicBool,
     rebuilt: AtomicU64,
@@ -99,8 +100,8 @@ impl Shared {
 /// The index of an open log. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Index {
-    log: Log,
-    shared: Arc<Shared>,
+    pub(crate) log: Log,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// What is asked for.
@@ -227,6 +228,23 @@ impl Index {
         }
         looking.read(moved, end, None)?;
         Ok(looking.page(moved, size))
+    }
+
+    /// A query that has ended, also where no checkpoint covers that yet. Blocks.
+    ///
+    /// # Errors
+    /// [`SearchError`].
+    pub fn query(&self, id: &str, deadline: Instant) -> Result<Sought, SearchError> {
+        let folder = &self.shared.folder;
+        let found = match self.view().map(|view| look::query(&view, folder, id, deadline)) {
+            Some(Ok(found)) => found,
+            Some(Err(Unindexed::Search(error))) => return Err(error),
+            unindexed => {
+                self.shared.suspect.fetch_or(unindexed.is_some(), Ordering::AcqRel);
+                query::find(folder, self.log.size(), id, deadline)?
+            }
+        };
+        Ok(found.map_or_else(|| Sought::nothing(folder, id), |found| Ok(Sought::Ended(found)))?)
     }
 
     fn view(&self) -> Option<View> {

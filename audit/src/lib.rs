@@ -78,7 +78,7 @@ pub use entry::Entry;
 pub use log::{Log, LogError};
 pub use promise::{Answered, Promise, promise_message};
 pub use prove::{consistency, inclusion, inclusion_with};
-pub use query::Query;
+pub use query::{Query, Sought};
 pub use read::{Entries, read, read_with};
 pub use tree::{Hash, leaf_hash, node_hash};
 pub use unlogged::Unlogged;

@@ -84,6 +84,9 @@ pub struct ClientFile {
     /// For trying out: the identity provider's key.
     #[serde(default)]
     pub issuer: Option<IssuerFile>,
+    /// For trying out: the same for who reads the gateway's log.
+    #[serde(default)]
+    pub auditor: Option<IssuerFile>,
     /// Departments' nodes whose logs this user may read.
     #[serde(default, rename = "node")]
     pub nodes: Vec<NodeFile>,
@@ -140,7 +143,7 @@ fn offline_access() -> Vec<String> {
     vec!["offline_access".into()]
 }
 
-/// The `[issuer]` of a `client.toml`.
+/// The `[issuer]` of a `client.toml`, or its `[auditor]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IssuerFile {
@@ -169,7 +172,7 @@ impl ClientFile {
             login.ca = login.ca.take().map(|ca| folder.join(ca));
         }
         file.nodes = file.nodes.into_iter().map(|node| node.in_folder(folder)).collect();
-        if let Some(issuer) = &mut file.issuer {
+        for issuer in file.issuer.iter_mut().chain(&mut file.auditor) {
             issuer.key = folder.join(&issuer.key);
         }
         Ok(file)

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use concordat_audit::index::SearchError;
 use concordat_audit::receipt::Receipt;
-use concordat_audit::{Log, LogError, Query};
+use concordat_audit::{Log, LogError, Query, Sought};
 use concordat_policy::{Code, Refusal};
 use concordat_proto::status::to_status;
 use concordat_proto::v1::access_log_server::AccessLog;
@@ -35,7 +36,7 @@ const MAX_WAIT: Duration = Duration::from_secs(20);
 const COVERED: Duration = Duration::from_secs(3);
 /// How often it looks for cosignatures.
 const LOOK: Duration = Duration::from_millis(250);
-/// How many queries are searched for at once: each reads entries from the disk.
+/// How many queries are searched for at once: until there is an index, each reads many entries from the disk.
 const SEARCHES: usize = 2;
 
 /// Both services.
@@ -78,16 +79,24 @@ impl Receipts {
     /// The receipt that a user may have of a query.
     async fn of_query(&self, identity: &Identity, asked: &AnswerReceiptRequest) -> Result<Receipt, Refusal> {
         let turn = Arc::clone(&self.searches).acquire_owned().await.map_err(Refusal::internal)?;
-        let (log, id) = (self.gateway.log.clone(), asked.query_id.clone());
+        let (gateway, id, deadline) = (Arc::clone(&self.gateway), asked.query_id.clone(), std::time::Instant::now() + CALL);
         let (issuer, subject) = (identity.issuer().to_owned(), identity.subject().to_owned());
         let search = move || {
             // Until it ends, whether the caller waits or not.
             let _turn = turn;
-            let person = log.person(&issuer, &subject).map_err(Refusal::internal)?;
-            Ok((log.query(&id).map_err(Refusal::internal)?, person))
+            let person = gateway.log.person(&issuer, &subject).map_err(Refusal::internal)?;
+            let sought = gateway.index.query(&id, deadline).map_err(|e| match e {
+                SearchError::Deadline => too_long(),
+                SearchError::Log(error) => Refusal::internal(error),
+            })?;
+            Ok((sought, person))
         };
-        let (found, person) = blocking(search).await?;
-        let found = found.ok_or_else(unknown)?;
+        let (sought, person) = blocking(search).await?;
+        let found = match sought {
+            Sought::Ended(found) => found,
+            Sought::Unknown => return Err(unknown()),
+            Sought::Moved(last) => return Err(moved(last)),
+        };
         let scope = self.gateway.auditors.admits(identity).ok();
         let bytes = scope == Some(Scope::All);
         if is_theirs(&found, person.as_deref(), identity.organisation()) || scope.is_some_and(|scope| concerns(&found, &scope)) {
@@ -191,10 +200,14 @@ fn asked(error: LogError) -> Refusal {
 /// The one answer to everybody who may not have a receipt.
 fn unknown() -> Refusal {
     Refusal::new(Code::Denied, "the gateway's log has no query of yours with this id that has ended")
-        .advice(
-            "the id stands in answers, refusals and explanations; receipts are for who asked, and for auditors; of what was moved to an archive, \
-             who runs the gateway makes them",
-        )
+        .advice("the id stands in answers, refusals and explanations; receipts are for who asked, and for auditors")
+}
+
+/// What everybody is told of an id from before the log's first entry: whether there was such a query, the log does not know any more.
+fn moved(last: u64) -> Refusal {
+    let cause = format!("a query of this id's time is not in the gateway's log any more: entries up to {last} were moved to an archive");
+    Refusal::new(Code::Denied, cause)
+        .advice("ask who runs the gateway: `concordat audit proof --archive FOLDER` makes the receipt of an entry that was moved")
 }
 
 fn uncovered() -> Refusal {

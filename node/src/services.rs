@@ -13,6 +13,7 @@ use std::sync::Arc;
 use chrono::Utc;
 use concordat_audit::Entry;
 use concordat_operate::drain::Stopping;
+use concordat_operate::reading::Reading;
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Code, Refusal};
 use concordat_proto::order::ID_BYTES;
@@ -31,7 +32,7 @@ pub struct Control {
     ledger: ledger::Turns,
     reach: reach::Turn,
     agreements: agreements::Turn,
-    reading: reading::Turns,
+    reading: Reading,
 }
 
 impl Control {
@@ -39,18 +40,18 @@ impl Control {
     #[must_use]
     pub fn new(node: Arc<Node>) -> Self {
         Self {
+            reading: reading::of(&node),
             node,
             ledger: ledger::Turns::default(),
             reach: reach::Turn::default(),
             agreements: agreements::Turn::default(),
-            reading: reading::Turns::default(),
         }
     }
 
     /// The same, whose calls that would go on by themselves end when the server's drain begins.
     #[must_use]
     pub fn until(mut self, stopping: Stopping) -> Self {
-        self.reading.stopping = stopping;
+        self.reading = self.reading.until(stopping);
         self
     }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! settings ─▶ telemetry ─▶ listener (TLS that reloads, admission) ─▶ calls (span, count) ─▶ the program's own services
 //!                 └ reloads: files, SIGHUP      └ drain: stop accepting ─▶ let calls end ─▶ cut
+//! reading: a log's entries, handed out over the network; who may read them and what is hidden, the program says
 //! endpoint: /livez · /readyz · …/alarms · …/departments · /metrics    check: ok | warn | FAIL, each with cause and remedy
 //! ```
 //!
@@ -25,6 +26,7 @@ pub mod listener;
 pub mod metrics;
 pub mod priority;
 pub mod readiness;
+pub mod reading;
 pub mod reload;
 pub mod server;
 pub mod settings;

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::archive::written;
 use crate::commands::Ran;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, copied};
 
 /// Runs `tests/independent/verify.go`. What it compiles is kept beside what else was built.
 fn independent(log: &Path, earlier: Option<&Path>) -> Ran {
@@ -15,17 +15,6 @@ fn independent(log: &Path, earlier: Option<&Path>) -> Ran {
     go.env("GO111MODULE", "off").env("GOPATH", "/usr/share/gocode").env("GOCACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/go"));
     let ran = go.args(["run", program]).arg(log).args(earlier).output();
     ran.expect("install golang-go and golang-golang-x-mod-dev").into()
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(fs::copy(entry.path(), target).unwrap()),
-        }
-    }
 }
 
 fn accepted(log: &Path, earlier: Option<&Path>, entries: &str) {
@@ -45,13 +34,13 @@ async fn the_gateways_log_is_verified_by_another_implementation() {
     sandbox.query("SELECT region, count(*) AS n FROM dfe.attainment GROUP BY region").await.unwrap();
     sandbox.drained().await;
     let log = sandbox.layout.gateway().join("log");
-    let (copied, logged) = (tempfile::tempdir().unwrap(), sandbox.log("gateway").len());
-    copy(&log, copied.path());
+    let (copy, logged) = (tempfile::tempdir().unwrap(), sandbox.log("gateway").len());
+    copied(&log, copy.path());
     // The last entries before the end may be under no checkpoint until the next start.
     let checkpoint = fs::read_to_string(log.join("checkpoint")).unwrap();
     let entries: usize = checkpoint.lines().nth(1).unwrap().parse().unwrap();
     assert!(entries > 10 && entries <= logged, "{entries} of {logged}");
-    accepted(copied.path(), None, &format!("concordat/gateway: {entries} entries"));
+    accepted(copy.path(), None, &format!("concordat/gateway: {entries} entries"));
 }
 
 #[tokio::test]
@@ -60,7 +49,7 @@ async fn another_implementation_finds_what_was_changed() {
     let (log, early, fork) = (world.path().join("log"), world.path().join("early"), world.path().join("fork"));
     written(&log, 300).await;
     fs::copy(log.join("checkpoint"), &early).unwrap();
-    copy(&log, &fork);
+    copied(&log, &fork);
     written(&log, 600).await;
     accepted(&log, Some(&early), "600 entries, consistent with 300");
     let changes: [(&str, &[&str]); 5] = [

@@ -311,6 +311,30 @@ async fn a_nodes_log_is_read_by_its_own_auditor_and_administrator_only() {
 }
 
 #[tokio::test]
+async fn a_trial_has_an_auditor_for_every_log() {
+    let of_sample = |federation: &mut concordat::federation::Federation| {
+        federation.auditor = concordat::sample::federation(chrono::Utc::now().date_naive()).auditor;
+    };
+    let sandbox = Sandbox::with(300, of_sample, |_| {}).await;
+    sandbox.query(SINGLE).await.unwrap();
+    sandbox.query("SELECT nothing FROM dfe.attainment").await.unwrap_err();
+    covered(&sandbox, "gateway").await;
+    covered(&sandbox, "dfe").await;
+    let denied = run(&sandbox, &["audit", "list", "--decision", "deny", "--output", "json"]);
+    assert!(denied.exit == 0 && lines(&denied).iter().any(|e| e["event"] == "query.refused"), "{} {}", denied.text(), denied.stderr);
+    assert!(reads(&sandbox, "gateway").iter().all(|e| e["caller"] == "auditor-1" && e["organisation"] == "audit-office"));
+    let released = run(&sandbox, &["audit", "list", "--at", "dfe", "--event", "release.completed", "--output", "json"]);
+    assert!(released.exit == 0 && !released.stdout.is_empty(), "{}", released.stderr);
+    // By the auditor's certificate, which may do nothing else.
+    let config = std::fs::read_to_string(sandbox.layout.node("dfe").join("node.toml")).unwrap();
+    let auditors: toml::Table = config.parse().unwrap();
+    assert_eq!(reads(&sandbox, "dfe")[0]["certificate"].as_str(), auditors["auditors"]["certificates"][0].as_str());
+    assert_ne!(auditors["auditors"], auditors["administrators"]);
+    // Nobody else is one for that.
+    refused(door(&sandbox, sandbox.token()).await.list(v1::LogListRequest::default()).await, Code::Denied, "only auditors may read");
+}
+
+#[tokio::test]
 async fn a_timeline_says_whose_log_could_not_be_read() {
     let mut sandbox = audited(300).await;
     let id = sandbox.query(JOINED).await.unwrap().summary["query_id"].as_str().unwrap().to_owned();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use concordat::client::Client;
+use concordat::client::{Client, LogDoor};
 use concordat::failure::{LOCAL, USAGE};
 use concordat_audit::note::VerifierKey;
 use concordat_audit::proof::{Hash, verify_consistency, verify_inclusion};
@@ -20,6 +20,7 @@ use tonic::transport::{Channel, Identity};
 use crate::callers::gateway;
 use crate::commands::{Ran, command, run};
 use crate::sandbox::{Sandbox, node, refused, until};
+use crate::witness::until_cosigned;
 
 const JOINED: &str = "SELECT a.region, count(*) AS n FROM dfe.attainment a JOIN dwp.claims c ON a.subject = c.subject GROUP BY a.region";
 const SINGLE: &str = "SELECT count(*) AS n FROM dfe.attainment";
@@ -249,6 +250,33 @@ async fn receipts_are_for_who_asked_and_for_auditors_and_each_is_logged() {
     for who in ["somebody-else", "auditor-1"] {
         assert!(log.iter().any(|e| e["event"] == "caller.refused" && e["caller"] == who && e["code"] == "denied"), "{who} is on record");
     }
+}
+
+#[tokio::test]
+async fn of_a_query_whose_time_was_moved_to_an_archive_everybody_is_told_so() {
+    let sandbox = audited(300).await;
+    let early = sandbox.query(SINGLE).await.unwrap().summary["query_id"].as_str().unwrap().to_owned();
+    let office = LogDoor::Gateway(Box::new(client_of(&sandbox, auditor(&sandbox, "audit-office")).await));
+    // Each reading is an entry.
+    while sandbox.log("gateway").len() < 300 {
+        office.list(v1::LogListRequest { limit: 1, ..v1::LogListRequest::default() }).await.unwrap();
+    }
+    let late = sandbox.query(SINGLE).await.unwrap().summary["query_id"].as_str().unwrap().to_owned();
+    until_cosigned(&sandbox, "gateway", &[]).await;
+    let (log, to) = (gateways_log(&sandbox), tempfile::tempdir().unwrap());
+    let (log, to) = (log.to_str().unwrap(), to.path().to_str().unwrap());
+    let moved = run(&sandbox, &["audit", "archive", "--log", log, "--to", to, "--before", "2999-01-01T00:00:00Z"]);
+    assert!(moved.exit == 0 && moved.text().contains("moved entries 1 to 256"), "{} {}", moved.text(), moved.stderr);
+    let client = sandbox.client().await;
+    let told = refused(client.receipt(&early, 0, 0).await, Code::Denied, "entries up to 256 were moved to an archive");
+    assert!(told.advice.unwrap().contains("audit proof"));
+    // Whose query it was, and whether there was one, nobody learns.
+    let colleague = client_of(&sandbox, sandbox.token_with(|c| c["sub"] = json!("somebody-else"))).await;
+    for (client, id) in [(&colleague, early.as_str()), (&client, "018bcfe5-6800-7abc-8def-012345678901")] {
+        assert_eq!(refused(client.receipt(id, 0, 0).await, Code::Denied, "moved to an archive").message, told.message);
+    }
+    refused(colleague.receipt(&late, 0, 0).await, Code::Denied, "no query of yours");
+    verified(&client.receipt(&late, 0, 0).await.unwrap(), &key(&gateways_log(&sandbox)), None).unwrap();
 }
 
 #[tokio::test]

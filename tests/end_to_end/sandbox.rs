@@ -41,6 +41,8 @@ impl Sandbox {
         let today = Utc::now().date_naive();
         let mut described = federation(today);
         disclosing(exact())(&mut described);
+        // Who audits, each test says.
+        described.auditor = None;
         describe(&mut described);
         let made = make(&described, &folder.path().join("world"), today).unwrap();
         let sample = Sample::of(people);
@@ -188,6 +190,12 @@ pub fn program() -> PathBuf {
     let built = own.parent().and_then(Path::parent).unwrap().join("concordat");
     assert!(built.exists(), "build it first: cargo build --release");
     built
+}
+
+/// Copies a folder as it is to another, which is made where there is none.
+pub fn copied(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    assert!(std::process::Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status().unwrap().success());
 }
 
 /// Asserts that something was refused, how and by whom.

@@ -20,7 +20,7 @@ use concordat_policy::Code;
 use serde_json::Value;
 
 use crate::commands::{Ran, command};
-use crate::sandbox::{Sandbox, refused, until};
+use crate::sandbox::{Sandbox, copied, refused, until};
 
 const DEPARTMENTS: [&str; 5] = ["dbt", "dfe", "dhsc", "dsit", "dwp"];
 const ATTAINMENT: &str = "SELECT count(*) AS n FROM dfe.attainment";
@@ -72,10 +72,6 @@ pub async fn at_rest(sandbox: &Sandbox) {
 
 fn entries(sandbox: &Sandbox, of: &str, event: &str) -> Vec<Value> {
     sandbox.log(of).into_iter().filter(|entry| entry["event"] == event).collect()
-}
-
-fn copied(from: &Path, to: &Path) {
-    assert!(std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
 }
 
 fn restore(saved: &Path, to: &Path) {

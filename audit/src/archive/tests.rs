@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::disk::{Faults, Step, noted};
+use crate::log::tests::copy;
 use crate::quorum::Witnesses;
 use crate::verify::{Finding, Kind, Report, Request, verify};
 use crate::{Entry, Log, is_written, read, read_with};
@@ -46,17 +47,6 @@ fn closed(folder: &Path) {
 
 fn later() -> DateTime<Utc> {
     Utc::now() + chrono::TimeDelta::minutes(1)
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(fs::copy(entry.path(), target).unwrap()),
-        }
-    }
 }
 
 fn checked(folder: &Path, archives: &[PathBuf]) -> Result<Report, Finding> {

@@ -5,11 +5,15 @@ use std::io;
 use std::path::Path;
 use std::time::Instant;
 
+use rusqlite::types::Value;
+
 use super::indexed::Indexed;
 use super::table::{Trouble, View};
 use super::{Found, Page, Search, SearchError};
 use crate::archive::archived;
 use crate::facts::{Asked, Facts};
+use crate::filter::Filter;
+use crate::query::{Parts, Query};
 use crate::tile::{Tiles, damaged};
 use crate::tree::{Hash, Hashes as _, WIDTH, leaf_hash};
 
@@ -36,6 +40,36 @@ impl From<io::Error> for Unindexed {
     fn from(error: io::Error) -> Self {
         Self::Search(SearchError::Log(error))
     }
+}
+
+impl From<Trouble> for Unindexed {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Io(error) => error.into(),
+            Trouble::Rebuild(_) => Self::Differs,
+        }
+    }
+}
+
+/// The entries of a query by which [`query`] finds it.
+const OPENED_OR_ENDED: &str = "event IN ('query.opened', 'query.closed', 'query.refused', 'query.explained') AND query_id = ?";
+
+/// A query by the index, and by the log itself what is not in it yet.
+pub(super) fn query(view: &View, folder: &Path, id: &str, deadline: Instant) -> Result<Option<Query>, Unindexed> {
+    let filter = Filter { query_id: Some(id.to_owned()), ..Filter::default() };
+    let search = Search { filter, concerning: None, before: None, limit: 16, bytes: usize::MAX };
+    let mut looking = Looking::new(&search, folder, deadline);
+    let conditions = vec![(OPENED_OR_ENDED, Value::Text(id.to_owned()))];
+    for row in view.last(conditions, (view.extent.first, view.extent.end), search.limit)? {
+        looking.take(row)?;
+    }
+    let mut parts = Parts::of(id);
+    for Found { number, entry, .. } in looking.found {
+        if let Some(found) = parts.take(number.saturating_sub(1), &entry) {
+            return Ok(Some(found));
+        }
+    }
+    Ok(parts.read(folder, view.extent.end, deadline)?)
 }
 
 /// A search under way.
@@ -75,10 +109,7 @@ impl<'s> Looking<'s> {
             self.in_time()?;
             let bottom = top.saturating_sub(WINDOW).max(first);
             let wanted = self.search.limit.saturating_sub(self.found.len());
-            let rows = view.last(self.search.conditions(), (bottom, top), wanted).map_err(|trouble| match trouble {
-                Trouble::Io(error) => Unindexed::Search(SearchError::Log(error)),
-                Trouble::Rebuild(_) => Unindexed::Differs,
-            })?;
+            let rows = view.last(self.search.conditions(), (bottom, top), wanted)?;
             top = bottom;
             for row in rows {
                 if self.is_full() {

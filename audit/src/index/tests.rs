@@ -1,16 +1,19 @@
 //! The law: index and plain reading select the same; and what becomes of an index that is not the log's.
 
+mod million;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::table::{FILE, Table};
+pub(crate) use super::table::FILE;
+use super::table::Table;
 use super::*;
 use crate::Entry;
 use crate::facts::Asked;
-use crate::log::tests::{close, open};
+use crate::log::tests::{close, copy, open};
 
 const FAR: Duration = Duration::from_secs(60);
 
@@ -28,7 +31,7 @@ fn until(what: &str, so: impl Fn() -> bool) {
 }
 
 /// Waits until all that the log has is under a checkpoint, and in the index.
-fn caught_up(index: &Index) {
+pub(crate) fn caught_up(index: &Index) {
     until("the index has everything", || {
         let size = index.log.size();
         let last = crate::read(&index.shared.folder, 0).unwrap().last().map(|entry| entry.unwrap().0 + 1);
@@ -292,9 +295,6 @@ async fn an_index_that_is_edited_under_a_running_program_hides_nothing() {
 async fn a_log_that_went_back_or_is_another_gets_an_index_of_its_own() {
     let (folder, earlier) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let path = folder.path();
-    let copy = |from: &Path, to: &Path| {
-        assert!(std::process::Command::new("cp").args(["-a", "--"]).arg(from.join(".")).arg(to).status().unwrap().success());
-    };
     let log = open(path);
     let index = Index::open(&log).unwrap();
     filled(&log, 0, 100).await;

@@ -7,7 +7,6 @@ use super::{Log, LogError, asked, of};
 use crate::cosigned::COSIGNED;
 use crate::persons;
 use crate::prove::under;
-use crate::query::{self, Query};
 use crate::receipt::Receipt;
 use crate::tile::Tiles;
 use crate::tree::{Hash, Hashes as _};
@@ -55,13 +54,5 @@ impl Log {
     /// When the store of persons cannot be read.
     pub fn person(&self, issuer: &str, subject: &str) -> io::Result<Option<String>> {
         persons::commitment(&self.shared.disk.folder, issuer, subject)
-    }
-
-    /// The entries that opened and closed a query, if it was closed; found by the time in its id. Blocks.
-    ///
-    /// # Errors
-    /// What cannot be read.
-    pub fn query(&self, id: &str) -> io::Result<Option<Query>> {
-        query::find(&self.shared.disk.folder, self.shared.size(), id)
     }
 }

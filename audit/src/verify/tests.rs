@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::checkpoint::Checkpoint;
+use crate::log::tests::copy;
 use crate::note::{Algorithm, Note, Signer};
 use crate::{Entry, Log, LogError, is_written};
 
@@ -54,18 +55,6 @@ fn written(folder: &Path, count: u64) {
 async fn all(tasks: &mut tokio::task::JoinSet<()>) {
     while let Some(done) = tasks.join_next().await {
         done.unwrap();
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
     }
 }
 

@@ -40,16 +40,17 @@ impl NodeFile {
         Self { ca: folder.join(self.ca), certificate: folder.join(self.certificate), key: folder.join(self.key), ..self }
     }
 
-    /// The running nodes of a federation's folder, with their administrators' certificates, where these lie in it.
+    /// The running nodes of a federation's folder, with their auditors' or administrators' certificates, where these lie in it.
     #[must_use]
     pub fn of_layout(layout: &Layout) -> Vec<Self> {
         let node = |department: String| {
             let folder = layout.node(&department);
             let address = std::fs::read_to_string(folder.join("state/address")).ok()?;
             let tls = folder.join("tls");
-            let (certificate, key) = (tls.join("administrator.pem"), tls.join("administrator.key.pem"));
+            let of = |who: &str| (tls.join(format!("{who}.pem")), tls.join(format!("{who}.key.pem")));
+            let (certificate, key) = [of("auditor"), of("administrator")].into_iter().find(|(_, key)| key.exists())?;
             let address = format!("https://{}", address.trim());
-            key.exists().then(|| Self { department, address, server_name: None, ca: tls.join("ca.pem"), certificate, key })
+            Some(Self { department, address, server_name: None, ca: tls.join("ca.pem"), certificate, key })
         };
         layout.departments().unwrap_or_default().into_iter().filter_map(node).collect()
     }

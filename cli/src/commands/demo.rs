@@ -172,6 +172,8 @@ Everything lies in {}: configurations, agreements, generated data, logs. Try nex
       somebody in London withdraws; the next `query --view {FIRST_VIEW}` no longer counts them
   {program} query --sql 'SELECT subject, attainment8 FROM dfe.attainment'{here}
       refused: rows of single people never leave; the message says what would be allowed
+  {program} audit list --decision deny{here}
+      the same in the gateway's log, as its auditor reads it; a department's own log with --at dfe
 ",
         folder.display()
     )

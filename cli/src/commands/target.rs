@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::DEFAULT_FOLDER;
 use super::in_force::InForce;
-use crate::client::{Client, ClientFile, Connection};
+use crate::client::{Client, ClientFile, Connection, IssuerFile};
 use crate::failure::{Failure, Result};
 use crate::federation::layout::read;
 use crate::federation::{GATEWAY_SERVER_NAME, Issuer, Layout};
@@ -17,9 +17,9 @@ use crate::session;
 /// Minutes that a token made for one call lives.
 const MINUTES: u32 = 5;
 
-/// Where the gateway is, and who asks.
+/// Where the gateway is, and whose token is shown.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Target {
+pub(crate) struct Gateway {
     /// The federation's folder, whose client/client.toml says the rest
     #[arg(long, env = "CONCORDAT_FOLDER", default_value = DEFAULT_FOLDER, value_name = "FOLDER")]
     pub(crate) folder: PathBuf,
@@ -35,6 +35,13 @@ pub(crate) struct Target {
     /// The file of a bearer token, instead of the one that client.toml says
     #[arg(long, env = "CONCORDAT_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
+}
+
+/// Where the gateway is, who asks, and for which purpose.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Target {
+    #[command(flatten)]
+    gateway: Gateway,
     /// What the data is to be used for, for example opportunity.measure; client.toml has a default
     #[arg(long, env = "CONCORDAT_PURPOSE", value_name = "PURPOSE")]
     purpose: Option<String>,
@@ -46,34 +53,38 @@ pub(crate) struct Target {
 impl Target {
     /// Connects.
     pub(crate) async fn connect(&self) -> Result<Client> {
-        Client::connect(self.connection().await?).await
+        let asked = (self.purpose.as_deref(), self.mission.as_deref());
+        Client::connect(self.gateway.connection(asked, |file| file.issuer.as_ref()).await?).await
     }
 
     /// The target of a federation's folder, as its `client.toml` says.
     pub(crate) fn folder(folder: PathBuf) -> Self {
-        let server_name = GATEWAY_SERVER_NAME.to_owned();
-        Self { folder, gateway: None, ca: None, server_name, token_file: None, purpose: None, mission: None }
-    }
-
-    /// What needs no purpose: a federation's folder, or a gateway elsewhere with its authority and name.
-    pub(crate) fn without_purpose(
-        folder: PathBuf,
-        (gateway, ca, server_name): (Option<String>, Option<PathBuf>, String),
-        token_file: Option<PathBuf>,
-    ) -> Self {
-        Self { gateway, ca, server_name, token_file, ..Self::folder(folder) }
+        let gateway = Gateway { folder, gateway: None, ca: None, server_name: GATEWAY_SERVER_NAME.to_owned(), token_file: None };
+        Self { gateway, purpose: None, mission: None }
     }
 
     /// How answers are written for the mission that counts, where client.toml says so.
     pub(crate) fn saved_output(&self) -> Result<Option<Format>> {
-        if self.gateway.is_some() {
+        if self.gateway.gateway.is_some() {
             return Ok(None);
         }
-        let file = ClientFile::read(&Layout::new(&self.folder).client())?;
+        let file = ClientFile::read(&Layout::new(&self.gateway.folder).client())?;
         InForce::of(self.purpose.as_deref(), self.mission.as_deref(), &file).format()
     }
+}
 
-    async fn connection(&self) -> Result<Connection> {
+impl Gateway {
+    /// Connects for who reads the log, which needs no purpose.
+    pub(crate) async fn connect_auditor(&self) -> Result<Client> {
+        Client::connect(self.connection((None, None), |file| file.auditor.as_ref().or(file.issuer.as_ref())).await?).await
+    }
+
+    /// `issuer` says whose token is made where none is there.
+    async fn connection(
+        &self,
+        (purpose, mission): (Option<&str>, Option<&str>),
+        issuer: impl FnOnce(&ClientFile) -> Option<&IssuerFile>,
+    ) -> Result<Connection> {
         let token = self.token_file.as_ref().map(|path| read(path).map(|token| token.trim().to_owned())).transpose()?;
         if let (Some(gateway), Some(ca)) = (&self.gateway, &self.ca) {
             return Ok(Connection {
@@ -81,16 +92,16 @@ impl Target {
                 server_name: self.server_name.clone(),
                 ca: read(ca)?,
                 token,
-                purpose: self.purpose.clone(),
-                mission: self.mission.clone(),
+                purpose: purpose.map(str::to_owned),
+                mission: mission.map(str::to_owned),
             });
         }
         let file = ClientFile::read(&Layout::new(&self.folder).client())?;
-        let in_force = InForce::of(self.purpose.as_deref(), self.mission.as_deref(), &file);
+        let in_force = InForce::of(purpose, mission, &file);
         Ok(Connection {
             token: Some(match token {
                 Some(token) => token,
-                None => token_of(&file).await?,
+                None => token_of(&file, issuer(&file)).await?,
             }),
             ca: read(&file.ca)?,
             gateway: file.gateway,
@@ -103,8 +114,8 @@ impl Target {
 
 /// The token that a `client.toml` leads to: its file, that of the sign-in (refreshed where needed), or a fresh one of the trial's
 /// own identity provider; the first that is named.
-async fn token_of(file: &ClientFile) -> Result<String> {
-    match (&file.token_file, &file.login, &file.issuer) {
+async fn token_of(file: &ClientFile, issuer: Option<&IssuerFile>) -> Result<String> {
+    match (&file.token_file, &file.login, issuer) {
         (Some(path), _, _) => Ok(read(path)?.trim().to_owned()),
         (None, Some(login), _) => session::token(login).await,
         (None, None, Some(issuer)) => Issuer::open(&issuer.key)?.token(&issuer.caller(), MINUTES, Utc::now()),

@@ -17,6 +17,8 @@ pub struct Federation {
     pub views: Vec<View>,
     /// For whom `client/client.toml` is written.
     pub caller: Caller,
+    /// Who reads the gateway's log; where there is one, every node has an auditor too.
+    pub auditor: Option<Caller>,
     /// The gateway's limits.
     pub limits: Limits,
 }

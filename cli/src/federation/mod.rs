@@ -103,7 +103,7 @@ struct Gateway {
 
 fn make_gateway(federation: &Federation, layout: &Layout, authority: &Authority) -> Result<Gateway> {
     let folder = layout.gateway();
-    write(&folder.join("gateway.toml"), &text::gateway(federation.limits))?;
+    write(&folder.join("gateway.toml"), &text::gateway(federation))?;
     write(&folder.join("tls/ca.pem"), authority.pem())?;
     authority.server("gateway", &[GATEWAY_SERVER_NAME, "localhost", "127.0.0.1"])?.save(&folder.join("tls"), "gateway")?;
     let client = authority.client("gateway towards nodes")?;
@@ -122,12 +122,17 @@ fn make_node(
 ) -> Result<Fingerprints> {
     let folder = layout.node(&department.id);
     let administrator = authority.client(&format!("administrator of {}", department.id))?;
-    let config = text::node(department, &gateway.client.fingerprint, &administrator.fingerprint);
+    let auditor = federation.auditor.as_ref().map(|_| authority.client(&format!("auditor of {}", department.id))).transpose()?;
+    let auditors = auditor.as_ref().map(|auditor| &auditor.fingerprint);
+    let config = text::node(department, &gateway.client.fingerprint, &administrator.fingerprint, auditors);
     write(&folder.join("node.toml"), &config)?;
     write(&folder.join("purposes.toml"), &text::purposes(federation))?;
     write(&folder.join("tls/ca.pem"), authority.pem())?;
     authority.server(&department.id, &[&node_server_name(&department.id)])?.save(&folder.join("tls"), "node")?;
     administrator.save(&folder.join("tls"), "administrator")?;
+    if let Some(auditor) = auditor {
+        auditor.save(&folder.join("tls"), "auditor")?;
+    }
     write(&folder.join("keys/gateway-order.spki"), &gateway.order_key)?;
     create_private(&folder.join("agreements"))?;
     keys::make(&folder.join("keys"))

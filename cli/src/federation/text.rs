@@ -9,7 +9,7 @@ pub(crate) use concordat_node::init::quoted;
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Basis, Classification, Use};
 
-use super::describe::{AgreedDataset, Agreement, Column, Dataset, Department, Federation, Identifier, Limits};
+use super::describe::{AgreedDataset, Agreement, Caller, Column, Dataset, Department, Federation, Identifier, Limits};
 use super::issuer::{AUDIENCE, ISSUER};
 use super::keys::Fingerprints;
 use crate::failure::{Failure, Result};
@@ -31,8 +31,12 @@ fn classification(classification: Classification) -> &'static str {
     }
 }
 
-/// `node.toml`. `gateway` and `administrator` are the fingerprints of the client certificates that may call.
-pub(super) fn node(department: &Department, gateway: &Fingerprint, administrator: &Fingerprint) -> String {
+/// `node.toml`, with the fingerprints of the client certificates that may call.
+pub(super) fn node(department: &Department, gateway: &Fingerprint, administrator: &Fingerprint, auditor: Option<&Fingerprint>) -> String {
+    let auditors = auditor.map_or_else(String::new, |auditor| {
+        let auditor = quoted(auditor.as_str());
+        format!("\n[auditors]\ncertificates = [{auditor}]   # who may read this node's log and nothing else: tls/auditor.pem\n")
+    });
     let memory = department.release_memory_mib.map_or_else(String::new, |mib| format!("release_memory_mib = {mib}\n"));
     let consent = department.consent.as_ref().map_or_else(String::new, |path| {
         format!("\n[consent]\n# Imported once, when the node starts; afterwards `concordat consent` records.\nimport = {}\n", quoted(path))
@@ -62,7 +66,7 @@ order_key = \"keys/gateway-order.spki\"            # whose signature they bear
 
 [administrators]
 certificates = [{administrator}]   # who may record consent over the network: tls/administrator.pem
-{consent}",
+{auditors}{consent}",
         title = department.title.replace(['\r', '\n'], " "),
         id = quoted(&department.id),
         gateway = quoted(gateway.as_str()),
@@ -228,7 +232,13 @@ fn unknown(agreement: &Agreement, what: &str) -> Failure {
 }
 
 /// `gateway.toml`.
-pub(super) fn gateway(limits: Limits) -> String {
+pub(super) fn gateway(federation: &Federation) -> String {
+    let auditors = federation.auditor.as_ref().map_or_else(String::new, |auditor| {
+        let role = |role: &String| {
+            format!("\n[[auditors]]   # who may read the log\norganisation = {}\nrole = {}\n", quoted(&auditor.organisation), quoted(role))
+        };
+        auditor.roles.iter().map(role).collect()
+    });
     format!(
         "# The gateway. Paths are relative to this file's folder.
 listen = \"127.0.0.1:0\"   # port 0: any free one; the address is written to state/address
@@ -253,10 +263,10 @@ issuer = {}
 audience = {}
 jwks = \"../issuer/jwks.json\"
 max_lifetime_seconds = 3600
-{}",
+{auditors}{}",
         quoted(ISSUER),
         quoted(AUDIENCE),
-        gateway_limits(limits),
+        gateway_limits(federation.limits),
     )
 }
 
@@ -323,7 +333,9 @@ pub(super) fn missions(federation: &Federation) -> String {
 
 /// `client.toml`.
 pub(super) fn client(federation: &Federation) -> String {
-    let caller = &federation.caller;
+    let auditor = federation.auditor.as_ref().map_or_else(String::new, |auditor| {
+        format!("\n[auditor]   # as whom `concordat audit` reads the gateway's log here\n{}", issued(auditor))
+    });
     format!(
         "# How `concordat query` reaches the gateway. Paths are relative to this file's folder.
 gateway = \"https://127.0.0.1:1\"
@@ -337,15 +349,20 @@ purpose = {}   # declared where --purpose is not given
 # issuer = \"https://id.example\"
 # client_id = \"concordat\"
 [issuer]   # here every call gets a fresh token, signed with the key of the trial's own identity provider
-key = \"../issuer/issuer.key.pem\"
-subject = {}
-organisation = {}
-roles = {}
-",
+{}{auditor}",
         quoted(super::GATEWAY_SERVER_NAME),
-        quoted(&caller.purpose),
-        quoted(&caller.subject),
-        quoted(&caller.organisation),
-        list(&caller.roles),
+        quoted(&federation.caller.purpose),
+        issued(&federation.caller),
+    )
+}
+
+/// For whom the trial's own identity provider signs tokens.
+fn issued(caller: &Caller) -> String {
+    let Caller { subject, organisation, roles, .. } = caller;
+    format!(
+        "key = \"../issuer/issuer.key.pem\"\nsubject = {}\norganisation = {}\nroles = {}\n",
+        quoted(subject),
+        quoted(organisation),
+        list(roles)
     )
 }

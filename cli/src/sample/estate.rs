@@ -28,6 +28,12 @@ pub fn federation(today: NaiveDate) -> Federation {
             roles: vec![ROLE.into()],
             purpose: "opportunity.measure".into(),
         },
+        auditor: Some(Caller {
+            subject: "auditor-1".into(),
+            organisation: "audit-office".into(),
+            roles: vec!["auditor".into()],
+            purpose: String::new(),
+        }),
         limits: Limits::default(),
     }
 }

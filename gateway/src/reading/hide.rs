@@ -10,6 +10,7 @@
 //! A number that is new is hidden until somebody says here that it counts nobody.
 
 use concordat_audit::index::Found;
+use concordat_operate::reading::whole;
 use concordat_policy::Name;
 use concordat_proto::v1;
 use serde_json::{Map, Value};
@@ -41,18 +42,10 @@ const SECRET: [&str; 4] = ["salt", "token", "address", "matched"];
 
 /// An entry as a reader is told it.
 pub(super) fn told(found: Found, scope: &Scope) -> v1::LogEntry {
-    let asker = found.facts.asker;
-    let (entry, whole) = match scope {
-        Scope::All => (found.entry, true),
-        Scope::Department(department) => (shown(&found.entry, department), false),
-    };
-    v1::LogEntry {
-        number: found.number,
-        entry,
-        whole,
-        organisation: asker.organisation.unwrap_or_default(),
-        person: asker.person.unwrap_or_default(),
-        purpose: asker.purpose.unwrap_or_default(),
+    let whole = whole(found);
+    match scope {
+        Scope::All => whole,
+        Scope::Department(department) => v1::LogEntry { entry: shown(&whole.entry, department), whole: false, ..whole },
     }
 }
 

@@ -1,7 +1,6 @@
 //! Backups that were restored: an older consent ledger is noticed by the gateway whatever the node itself remembers, refused, and
 //! used again only after the department has acknowledged it.
 
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use concordat_policy::Code;
@@ -10,13 +9,9 @@ use serde_json::Value;
 
 use super::peer::{Peer, ROWS, Script};
 use crate::consent::record;
-use crate::sandbox::{Sandbox, program, refused};
+use crate::sandbox::{Sandbox, copied, program, refused};
 
 const HEALTH: &str = "SELECT count(*) AS n FROM dhsc.health";
-
-fn copied(from: &Path, to: &Path) {
-    assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
-}
 
 fn acknowledge(sandbox: &Sandbox, department: &str, arguments: &[&str]) -> Output {
     let config = sandbox.layout.node(department).join("node.toml");

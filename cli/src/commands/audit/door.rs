@@ -1,44 +1,23 @@
 //! Which running program's log is read: the gateway's, or a department's node's.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
-use super::super::DEFAULT_FOLDER;
-use super::super::target::Target;
+use super::super::target::Gateway;
 use crate::client::{ClientFile, LogDoor, NodeFile};
 use crate::failure::{Failure, Result};
-use crate::federation::{GATEWAY_SERVER_NAME, Layout};
+use crate::federation::Layout;
 
-/// Where the programs are, and who reads.
+/// Where the programs are, and who reads; without --log. The folder says where nodes are.
 #[derive(Debug, Args)]
 pub(crate) struct Doors {
-    /// Without --log: the federation's folder, whose client/client.toml says how its programs are reached
-    #[arg(long, env = "CONCORDAT_FOLDER", default_value = DEFAULT_FOLDER, value_name = "FOLDER")]
-    folder: PathBuf,
-    /// A gateway elsewhere, instead of --folder: https://host:port
-    #[arg(long, env = "CONCORDAT_GATEWAY", value_name = "URL", requires = "ca", requires = "token_file")]
-    gateway: Option<String>,
-    /// With --gateway: the certificate authority that it is verified against (PEM)
-    #[arg(long, env = "CONCORDAT_CA", value_name = "FILE")]
-    ca: Option<PathBuf>,
-    /// With --gateway: the name in its certificate
-    #[arg(long, value_name = "NAME", default_value = GATEWAY_SERVER_NAME)]
-    server_name: String,
-    /// The file of an auditor's bearer token, instead of the one that client.toml says
-    #[arg(long, env = "CONCORDAT_TOKEN_FILE", value_name = "FILE")]
-    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    to: Gateway,
 }
 
 impl Doors {
     /// The gateway's log.
     pub(super) async fn gateway(&self) -> Result<LogDoor> {
-        let target = Target::without_purpose(
-            self.folder.clone(),
-            (self.gateway.clone(), self.ca.clone(), self.server_name.clone()),
-            self.token_file.clone(),
-        );
-        Ok(LogDoor::Gateway(Box::new(target.connect().await?)))
+        Ok(LogDoor::Gateway(Box::new(self.to.connect_auditor().await?)))
     }
 
     /// The gateway's log, or that of a department's node.
@@ -56,7 +35,7 @@ impl Doors {
 
     /// The nodes that can be asked: those of `client.toml`, then those that run in the federation's folder.
     pub(super) fn nodes(&self) -> Result<Vec<NodeFile>> {
-        let layout = Layout::new(&self.folder);
+        let layout = Layout::new(&self.to.folder);
         let mut nodes = match layout.client() {
             path if path.exists() => ClientFile::read(&path)?.nodes,
             _ => Vec::new(),

@@ -1,139 +1,74 @@
-//! Which entries are asked for, and how they are printed.
+//! `concordat audit list`: entries of one log.
 
-use chrono::{DateTime, Utc};
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
 use clap::Args;
-use concordat_audit::facts::{Facts, datasets};
-use concordat_audit::filter::{self, Commitment};
+use concordat_audit::facts::{Asked, Facts};
 use serde_json::Value;
 
-use super::inert;
-use super::persons::caller;
-use super::read::text;
+use super::door::Doors;
+use super::filter::Filter;
+use super::form::{Form, printed};
+use super::online;
+use super::persons::Names;
+use super::read::{Archives, entries};
+use crate::failure::Result;
 use crate::out;
-use crate::table::Table;
 
-/// How entries are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Form {
-    /// Aligned text for people
-    Table,
-    /// One JSON object a line, with every field
-    Json,
-    /// RFC 4180; what a spreadsheet could take for a formula begins with an apostrophe
-    Csv,
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// The folder of a gateway's or node's log; without it, the running program is asked
+    #[arg(long, value_name = "FOLDER")]
+    log: Option<PathBuf>,
+    /// Without --log: the department whose node is asked, instead of the gateway
+    #[arg(long, value_name = "DEPARTMENT", conflicts_with = "log")]
+    at: Option<String>,
+    #[command(flatten)]
+    archives: Archives,
+    #[command(flatten)]
+    doors: Doors,
+    #[command(flatten)]
+    filter: Filter,
+    /// The most entries
+    #[arg(long, default_value_t = 1000, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    limit: u32,
+    /// How it is printed
+    #[arg(long, value_enum, default_value = "table")]
+    output: Form,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Ruling {
-    /// Answered, explained as permitted, or released
-    Permit,
-    /// Refused, for whatever reason
-    Deny,
+pub(super) async fn run(list: &List) -> Result<()> {
+    let (entries, more) = match &list.log {
+        Some(log) => of_files(list, log)?,
+        None => {
+            let door = list.doors.one(list.at.as_deref()).await?;
+            let online::Listed { entries, more, .. } = online::list(&door, &list.filter, list.limit).await?;
+            (entries, more)
+        }
+    };
+    out::result(&printed(list.output, true, &entries))?;
+    if more {
+        out::progress("earlier entries are left out: --limit");
+    }
+    Ok(())
 }
 
-/// What is asked for: all that is named must hold.
-#[derive(Debug, Default, Args)]
-pub(crate) struct Filter {
-    /// Not before this time, such as 2027-04-01T00:00:00Z
-    #[arg(long, value_name = "TIME")]
-    from: Option<DateTime<Utc>>,
-    /// Before this time
-    #[arg(long, value_name = "TIME")]
-    to: Option<DateTime<Utc>>,
-    /// The caller's organisation
-    #[arg(long)]
-    organisation: Option<String>,
-    /// The caller's commitment, or its first 12 characters or more: `audit person` tells it
-    #[arg(long, value_name = "COMMITMENT")]
-    person: Option<Commitment>,
-    /// A department whose data or rule it is about
-    #[arg(long)]
-    department: Option<String>,
-    /// A dataset: department.dataset at the gateway, its own name at a node
-    #[arg(long)]
-    dataset: Option<String>,
-    /// The stated purpose
-    #[arg(long)]
-    purpose: Option<String>,
-    /// What was decided
-    #[arg(long, value_enum)]
-    decision: Option<Ruling>,
-    /// The kind of entry, such as query.refused
-    #[arg(long)]
-    event: Option<String>,
-    /// Of one query; who read of it later is listed with `--event log.read` only
-    #[arg(long, value_name = "QUERY_ID")]
-    query_id: Option<String>,
-}
-
-impl Filter {
-    /// The same for those who look through logs.
-    pub(super) fn asked(&self) -> concordat_audit::filter::Filter {
-        concordat_audit::filter::Filter {
-            from: self.from,
-            to: self.to,
-            organisation: self.organisation.clone(),
-            person: self.person.clone(),
-            department: self.department.clone(),
-            dataset: self.dataset.clone(),
-            purpose: self.purpose.clone(),
-            decision: self.decision.map(|ruling| match ruling {
-                Ruling::Permit => filter::Ruling::Permit,
-                Ruling::Deny => filter::Ruling::Deny,
-            }),
-            event: self.event.clone(),
-            query_id: self.query_id.clone(),
+/// The last entries of a folder that are asked for, and whether there are earlier ones.
+fn of_files(list: &List, log: &Path) -> Result<(Vec<Value>, bool)> {
+    let (mut asked, mut found, mut left_out, filter) = (Asked::default(), VecDeque::new(), false, list.filter.asked());
+    let names = Names::of(log);
+    for entry in entries(log, &list.archives, 0)? {
+        let (_, mut entry) = entry?;
+        let facts = asked.complete(Facts::of(&entry));
+        if filter.takes(&facts) {
+            facts.fill(&mut entry);
+            found.push_back(names.name(entry));
+        }
+        if found.len() as u64 > u64::from(list.limit) {
+            found.pop_front();
+            left_out = true;
         }
     }
-}
-
-const TITLES: [&str; 9] = ["entry", "time", "event", "query_id", "organisation", "caller", "purpose", "datasets", "outcome"];
-
-fn cells(entry: &Value) -> Vec<String> {
-    let field = |name: &str| entry.get(name).map_or_else(String::new, |v| v.as_str().map_or_else(|| v.to_string(), str::to_owned));
-    let outcome = text(entry, "code").or(Facts::of(entry).decision.map(filter::Ruling::as_str));
-    let named = TITLES.iter().take(7).map(|name| if *name == "caller" { caller(entry) } else { field(name) });
-    named.chain([datasets(entry).into_iter().collect::<Vec<_>>().join(" "), outcome.unwrap_or_default().to_owned()]).collect()
-}
-
-/// The entries as text; CSV with its header line where `head` is set.
-pub(super) fn printed(form: Form, head: bool, entries: &[Value]) -> String {
-    match form {
-        Form::Json => entries.iter().map(|entry| inert::json(entry) + "\n").collect(),
-        _ => rows(form, head, &TITLES, entries.iter().map(cells).collect()),
-    }
-}
-
-/// Rows of texts, inert.
-pub(super) fn rows(form: Form, head: bool, titles: &[&str], rows: Vec<Vec<String>>) -> String {
-    if form == Form::Csv {
-        let line = |cells: Vec<String>| cells.join(",") + "\r\n";
-        let titles = head.then(|| line(titles.iter().map(|title| (*title).to_owned()).collect()));
-        let rows = rows.into_iter().map(|row| line(row.iter().map(|text| inert::cell(text)).collect()));
-        return titles.into_iter().chain(rows).collect();
-    }
-    let rows = rows.into_iter().map(|row| row.iter().map(|text| inert::inert(text)).collect()).collect();
-    Table::of(titles, rows).text(out::colour())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn a_payload_in_any_field_stays_inert_in_every_form() {
-        for payload in inert::PAYLOADS {
-            for field in TITLES.into_iter().chain(["code", "dataset", "person"]) {
-                let entry = json!({ field: payload });
-                for form in [Form::Table, Form::Json, Form::Csv] {
-                    let printed = printed(form, true, std::slice::from_ref(&entry));
-                    assert!(!printed.contains(['\u{1b}', '\u{9b}', '\u{202e}', '\u{200b}', '\t', '\u{7}']), "{form:?} {printed:?}");
-                    assert!(printed.lines().count() <= 3, "{form:?} {printed:?}");
-                    let formula = printed.contains("\n=") || printed.contains(",=") || printed.contains(",@");
-                    assert!(form != Form::Csv || !formula, "{printed:?}");
-                }
-            }
-        }
-    }
+    Ok((found.into(), left_out))
 }

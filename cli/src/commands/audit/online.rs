@@ -8,8 +8,9 @@ use concordat_proto::v1::{LogEntry, LogFilter, LogListRequest, LogTailRequest};
 use serde_json::Value;
 
 use super::door::Doors;
+use super::filter::Filter;
+use super::form::{Form, printed};
 use super::inert::inert;
-use super::list::{Filter, Form, printed};
 use crate::client::LogDoor;
 use crate::failure::{Failure, LOCAL, Result, UNREACHABLE, USAGE};
 use crate::out;

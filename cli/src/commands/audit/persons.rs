@@ -9,8 +9,8 @@ use concordat_audit::is_written;
 use concordat_audit::persons::{Named, Persons, erase, is_untold};
 use serde_json::{Value, json};
 
+use super::form::{Form, rows};
 use super::inert;
-use super::list::{Form, rows};
 use super::read::text;
 use crate::failure::{Failure, Result};
 use crate::out;

@@ -1,219 +1,78 @@
-//! Both sides of a period compared: what nodes say they released, and what the gateway says it received, order by order.
-//!
-//! | difference | what it means |
-//! |---|---|
-//! | `not_received` | rows left a department, or may have, for an order that the gateway does not say it used: in a query that it answered, or does not know |
-//! | `not_released` | the gateway says that it received what the department's log does not know |
-//! | `not_completed` | the gateway says that it received what the department's log does not say it completed |
-//! | `rows`, `agreement_digest`, `consent_version`, `consent_generation`, `freshness`, `dataset`, `query_id` | both name the order, and say other things of it |
-//!
-//! | listed, and no difference | |
-//! |---|---|
-//! | `discarded` | released, or begun, for a query that was refused or ended with the gateway's process, or given up before a row left: no answer rests on it |
-//! | `open` | for a query that had not ended when the logs did |
-//! | `archived` | one side does not know it, and it is from before that log's first entry that was read: those before were moved to an archive |
-//!
-//! A release is intended, and then each of its partitions completed or abandoned; one that is only intended may have let rows out, as far as
-//! the department's log tells. In memory: what is said of each order, not the entries. An entry belongs to the period by its time; logs are
-//! read whole, so that neither edge of the period makes a difference.
+//! `concordat audit reconcile`: what departments' logs and the gateway's say of the same orders.
 
-mod stated;
+mod sides;
 
-use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
+use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
+use clap::Args;
+use serde_json::json;
 
-use self::stated::{Asked, Stated};
-use super::read::{Archives, NodeLog, entries, text, time};
-use crate::failure::Result;
+use self::sides::{ARCHIVED, Compared, DISCARDED, Difference, GIVEN_UP, Period, Sides};
+use super::form::{Form, rows};
+use super::inert;
+use super::read::{Archives, NodeLog};
+use crate::failure::{Failure, Result};
+use crate::out;
 
-/// One thing in which the sides differ.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Difference {
-    pub(super) kind: &'static str,
-    pub(super) query_id: String,
-    pub(super) department: String,
-    pub(super) dataset: String,
-    pub(super) order: String,
-    pub(super) node: String,
-    pub(super) gateway: String,
+#[derive(Debug, Args)]
+pub(crate) struct Reconcile {
+    /// The folder of the gateway's log
+    #[arg(long, value_name = "FOLDER")]
+    gateway: PathBuf,
+    /// A department and the folder of its node's log
+    #[arg(long = "node", value_name = "DEPARTMENT=FOLDER", required = true)]
+    nodes: Vec<NodeLog>,
+    #[command(flatten)]
+    archives: Archives,
+    /// Not before this time
+    #[arg(long, value_name = "TIME")]
+    from: Option<DateTime<Utc>>,
+    /// Before this time
+    #[arg(long, value_name = "TIME")]
+    to: Option<DateTime<Utc>>,
+    /// How it is printed
+    #[arg(long, value_enum, default_value = "table")]
+    output: Form,
 }
 
-impl Difference {
-    pub(super) fn counts(&self) -> bool {
-        !matches!(self.kind, DISCARDED | OPEN | ARCHIVED)
-    }
-}
-
-/// What a side says of an order whose entries it may have moved.
-const MOVED: &str = "moved to an archive";
-
-const DISCARDED: &str = "discarded";
-const OPEN: &str = "open";
-pub(super) const ARCHIVED: &str = "archived";
-
-/// From when, and until before when.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Period {
-    pub(super) from: Option<DateTime<Utc>>,
-    pub(super) to: Option<DateTime<Utc>>,
-}
-
-impl Period {
-    /// Whether it holds the entry; one without a time it holds, so that nothing is left out.
-    pub(super) fn holds(&self, entry: &Value) -> bool {
-        time(entry).is_none_or(|time| self.from.is_none_or(|from| from <= time) && self.to.is_none_or(|to| time < to))
-    }
-}
-
-/// An order of a department.
-type Key = (String, String);
-
-/// The two sides.
-#[derive(Debug, Default)]
-pub(super) struct Sides {
-    released: HashMap<Key, Stated>,
-    received: HashMap<Key, Stated>,
-    /// What became of each query at the gateway.
-    asked: HashMap<String, Asked>,
-    /// Of streams that failed, departments' logs of older versions name the query alone.
-    failed: HashMap<Key, String>,
-    /// When the gateway's first entry was made that was read, where entries before it were moved to an archive.
-    begin: Option<DateTime<Utc>>,
-    /// The same of departments' logs.
-    begins: HashMap<String, DateTime<Utc>>,
-}
-
-impl Sides {
-    /// Reads the nodes' logs, then the gateway's: what a node released while they were read is looked for there.
-    pub(super) fn of(gateway: &Path, nodes: &[NodeLog], archives: &Archives, period: Period) -> Result<Self> {
-        let mut sides = Self::default();
-        for node in nodes {
-            for (at, entry) in entries(&node.folder, archives, 0)?.enumerate() {
-                let (index, entry) = entry?;
-                if at == 0 && index > 0 {
-                    sides.begins.extend(time(&entry).map(|begin| (node.department.clone(), begin)));
-                }
-                sides.node(&node.department, &entry, period);
-            }
-        }
-        let departments: BTreeSet<&str> = nodes.iter().map(|node| node.department.as_str()).collect();
-        for (at, entry) in entries(gateway, archives, 0)?.enumerate() {
-            let (index, entry) = entry?;
-            if at == 0 && index > 0 {
-                sides.begin = time(&entry);
-            }
-            sides.gateway(&departments, &entry, period);
-        }
-        Ok(sides)
-    }
-
-    fn node(&mut self, department: &str, entry: &Value, period: Period) {
-        let (query_id, key) = (of(entry, "query_id"), (department.to_owned(), of(entry, "order")));
-        let within = period.holds(entry);
-        match text(entry, "event") {
-            Some("release.intended") => self.released.entry(key).or_default().at(time(entry)).intended(&query_id, entry, within),
-            Some("release.completed") => self.released.entry(key).or_default().at(time(entry)).completed(&query_id, entry, within),
-            Some("release.abandoned") => self.released.entry(key).or_default().at(time(entry)).abandoned(&query_id, entry, within),
-            Some("release.failed") => drop(self.failed.insert((key.0, query_id), of(entry, "code"))),
-            _ => {}
-        }
-    }
-
-    fn gateway(&mut self, departments: &BTreeSet<&str>, entry: &Value, period: Period) {
-        let query_id = of(entry, "query_id");
-        match text(entry, "event") {
-            Some("query.opened") => {
-                self.asked.entry(query_id).or_insert(Asked::Opened);
-            }
-            Some("query.refused") => drop(self.asked.insert(query_id, Asked::Refused(of(entry, "code")))),
-            // Those of before died with the process that had opened them.
-            Some("gateway.started") => {
-                self.asked.values_mut().filter(|asked| **asked == Asked::Opened).for_each(|asked| *asked = Asked::Lost)
-            }
-            Some("query.closed") => {
-                for source in entry.pointer("/facts/sources").and_then(Value::as_array).into_iter().flatten() {
-                    let department = of(source, "department");
-                    if departments.contains(department.as_str()) {
-                        let key = (department, of(source, "order"));
-                        self.received.entry(key).or_default().at(time(entry)).completed(&query_id, source, period.holds(entry));
-                    }
-                }
-                self.asked.insert(query_id, Asked::Answered);
-            }
-            _ => {}
-        }
-    }
-
-    /// How many orders were compared, and every difference, in the order of query ids.
-    pub(super) fn compare(mut self) -> (u64, Vec<Difference>) {
-        let (mut compared, mut found) = (0_u64, Vec::new());
-        for (key, node) in std::mem::take(&mut self.released) {
-            let gateway = self.received.remove(&key);
-            if !node.within() && !gateway.as_ref().is_some_and(Stated::within) {
-                continue;
-            }
-            compared = compared.saturating_add(1);
-            match gateway {
-                Some(gateway) => found.extend(self.differences(&key, &node, &gateway)),
-                None => found.push(self.unreceived(&key, &node)),
-            }
-        }
-        for (key, gateway) in self.received.into_iter().filter(|(_, gateway)| gateway.within()) {
-            compared = compared.saturating_add(1);
-            // A release is before the entry that closes its query.
-            let is_archived = gateway.is_before(self.begins.get(&key.0));
-            let (kind, node) = if is_archived { (ARCHIVED, MOVED) } else { ("not_released", "nothing") };
-            found.push(difference(kind, &key, &gateway, node.to_owned(), gateway.in_words(None)));
-        }
-        let archived = found.iter().filter(|difference| difference.kind == ARCHIVED).count();
-        let compared = compared.saturating_sub(u64::try_from(archived).unwrap_or(u64::MAX));
-        found.sort_by(|a, b| (&a.query_id, &a.department, &a.order, a.kind).cmp(&(&b.query_id, &b.department, &b.order, b.kind)));
-        (compared, found)
-    }
-
-    /// What both name.
-    fn differences(&self, key: &Key, node: &Stated, gateway: &Stated) -> Vec<Difference> {
-        let mut found = Vec::new();
-        if !node.is_completed() {
-            found.push(difference("not_completed", key, node, self.node_in_words(key, node), gateway.in_words(None)));
-        }
-        let differing = node.differing(gateway);
-        found.extend(differing.into_iter().map(|(kind, at_node, at_gateway)| difference(kind, key, node, at_node, at_gateway)));
-        found
-    }
-
-    /// What the gateway does not say it used.
-    fn unreceived(&self, key: &Key, node: &Stated) -> Difference {
-        let asked = self.asked.get(node.query_id());
-        let kind = match asked {
-            None if node.is_before(self.begin.as_ref()) => ARCHIVED,
-            None => "not_received",
-            Some(Asked::Opened) => OPEN,
-            Some(Asked::Refused(_) | Asked::Lost) => DISCARDED,
-            Some(Asked::Answered) if node.let_nothing_out() => DISCARDED,
-            Some(Asked::Answered) => "not_received",
+/// Compares the logs, and fails where they differ.
+pub(super) fn run(of: &Reconcile) -> Result<()> {
+    let Compared { orders, agreed, found } =
+        Sides::of(&of.gateway, &of.nodes, &of.archives, Period { from: of.from, to: of.to })?.compare();
+    let count = |kind: &str| found.iter().filter(|difference| difference.kind == kind).count();
+    let [discarded, given_up, archived] = [DISCARDED, GIVEN_UP, ARCHIVED].map(count);
+    let differ = found.iter().filter(|difference| difference.counts()).count();
+    if of.output == Form::Json {
+        let line = |d: &Difference| {
+            let value = json!({
+                "kind": d.kind, "query_id": d.query_id, "department": d.department, "dataset": d.dataset, "order": d.order,
+                "node": d.node, "gateway": d.gateway,
+            });
+            inert::json(&value) + "\n"
         };
-        let unknown = if kind == ARCHIVED { MOVED } else { "never opened" };
-        let gateway = asked.map_or_else(|| unknown.to_owned(), ToString::to_string);
-        difference(kind, key, node, self.node_in_words(key, node), gateway)
+        out::result(&found.iter().map(line).collect::<String>())?;
+    } else {
+        let row = |d: Difference| vec![d.kind.to_owned(), d.query_id, d.department, d.dataset, d.order, d.node, d.gateway];
+        let titles = ["kind", "query_id", "department", "dataset", "order", "node", "gateway"];
+        out::result(&rows(of.output, true, &titles, found.into_iter().map(row).collect()))?;
     }
-
-    fn node_in_words(&self, (department, _): &Key, node: &Stated) -> String {
-        node.in_words(self.failed.get(&(department.clone(), node.query_id().to_owned())).map(String::as_str))
+    out::progress(&format!("{orders} orders compared, {differ} differences: both sides say the same of {agreed}"));
+    for (some, says) in [
+        (discarded, "were discarded by the gateway's own account: that no answer rests on them, nothing here proves"),
+        (given_up, "ended before a row left, by the departments' own accounts"),
+        (archived, "are not judged: the entries of their time were moved to an archive; give --archive FOLDER"),
+    ] {
+        if some > 0 {
+            out::progress(&format!("{some} orders {says}"));
+        }
     }
+    if orders == 0 {
+        out::progress("nothing is shown by this: no order of these departments falls into the period");
+    }
+    if differ == 0 {
+        return Ok(());
+    }
+    Err(Failure::new(format!("the departments' logs and the gateway's differ in {differ} points"))
+        .advice("`concordat audit show QUERY_ID` tells what each log says; ask who runs the log that says less"))
 }
-
-fn of(entry: &Value, field: &str) -> String {
-    text(entry, field).unwrap_or_default().to_owned()
-}
-
-fn difference(kind: &'static str, (department, order): &Key, of: &Stated, node: String, gateway: String) -> Difference {
-    let (query_id, dataset) = (of.query_id().to_owned(), of.dataset().to_owned());
-    Difference { kind, query_id, department: department.clone(), dataset, order: order.clone(), node, gateway }
-}
-
-#[cfg(test)]
-mod tests;

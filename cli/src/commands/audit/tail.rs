@@ -9,7 +9,8 @@ use concordat_audit::facts::{Asked, Facts};
 use serde_json::Value;
 
 use super::door::Doors;
-use super::list::{Filter, Form, printed};
+use super::filter::Filter;
+use super::form::{Form, printed};
 use super::online;
 use super::persons::Names;
 use super::read::{Archives, entries};
