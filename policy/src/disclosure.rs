@@ -146,8 +146,8 @@ impl Margins {
     }
 }
 
-/// Cell-key noise on counts and, in units of a mean contribution, on sums: there that of the contributors and, where they contribute unlike
-/// amounts, as much again by what they contribute. The same contributors always get the same.
+/// Cell-key noise on counts and, in units of a mean contribution, on sums; where contributions differ, there also that of what they are, in
+/// units of the largest. A number is told from as much over the minimum on as the largest noise. `protect/src/noise.rs` has the method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Perturbation {

@@ -9,13 +9,21 @@
 //! noise            = the k at which the distribution reaches cell key / 2^64,    P(k) ∝ exp(−λ k²), |k| ≤ most
 //! ```
 //!
-//! A sum has two noises, both in units of its mean contribution: that of a count of its contributors, and one of a cell key of their
-//! contributions. By the first, a sum divided by a number that all of them have tells their number no better than a count does,
-//! however many columns are tried. By the second, two sums over the same people, of whom one is counted with another value or with
-//! fewer of his rows, do not differ by exactly his part: the first alone would cancel there. Where all contributions are equal in size
-//! and sign, as those of a count are, there is the first only. Statistical offices do alike: they derive the noise of a magnitude from
-//! the same keys and in proportion to contributions (Thompson, Broadfoot and Elazar). So the variance of a sum's noise is that of a
-//! count's, or twice that, times the square of the mean contribution. A mean's is that of its sum over that of its number.
+//! A sum has two noises. One is that of a count of its contributors, in mean contributions: a sum divided by a number that all of them
+//! have tells their number no better than a count does, however many columns are tried. The other is of a cell key of their contributions,
+//! in units of the largest of them: what the largest contributor has, taken from two sums of which the second leaves him out, drowns as one
+//! person does in a count, however much it is. Without it, two sums over the same people, of whom one is counted with another value or with
+//! fewer of his rows, would differ by exactly his part. It is no whole number: a noise of 0 would tell the largest as it is, and that is given
+//! often. Where all contributions are equal in size and sign, as those of a count are, there is the first only. Statistical offices do alike:
+//! they derive the noise of a magnitude from the same keys and in proportion to the largest contributions (Thompson, Broadfoot and Elazar).
+//! So the variance of a sum's noise is that of a count's times the square of the mean contribution and, where they differ, that and a
+//! twelfth times the square of the largest. A mean's is that of its sum over that of its number.
+//!
+//! Whether there are enough people is decided by their number as noise makes it, so that nothing is told of the exact one beside what is
+//! told: from the minimum and the largest noise on, so that there always are as many as the minimum asks ([`enough`]).
+//!
+//! What remains: the same people get the same noise, so two answers that are equal are of the same people and contributions. That
+//! somebody is, or is not, among those who were counted shows by that.
 //!
 //! λ is such that the variance is as agreed: of all symmetric distributions on that range with that variance it is the one of the
 //! largest entropy. Variances above the uniform distribution's (λ = 0), most × (most + 1) / 3, are taken for that.
@@ -83,6 +91,15 @@ impl Noise {
         if mirrored { size } else { -size }
     }
 
+    /// The same, and evenly up to half more or less, by the key's lower half: no whole number.
+    #[must_use]
+    pub fn between(&self, key: u64) -> f64 {
+        let (part, all) = (u32::try_from(key & u64::from(u32::MAX)).unwrap_or(u32::MAX), f64::from(u32::MAX));
+        #[expect(clippy::cast_precision_loss, reason = "small whole numbers")]
+        let whole = self.of(key) as f64;
+        whole + f64::from(part) / all - 0.5
+    }
+
     /// Its variance, in subjects squared.
     #[must_use]
     pub fn variance(&self) -> f64 {
@@ -119,17 +136,20 @@ fn variance_of(weights: &[f64]) -> f64 {
     (0_u32..).zip(weights).map(|(k, weight)| 2.0 * f64::from(k) * f64::from(k) * weight).sum()
 }
 
-/// The noise of a sum: that of the count of its contributors, and where contributions differ that of the contributions too, in units of
-/// the mean contribution that is not zero, by size.
+/// The noise of what contributors have, by the cell key of their contributions: none where they are all equal, as their number's noise
+/// hides them then.
 #[must_use]
-pub fn sum_noise(people: i64, contributions: i64, spread: &Spread) -> f64 {
-    if spread.nonzero == 0 {
-        return 0.0;
-    }
-    let noise = if spread.even() { people } else { people.saturating_add(contributions) };
-    #[expect(clippy::cast_precision_loss, reason = "small whole numbers, and a number of people")]
-    let noise = noise as f64 * (spread.absolute / spread.nonzero as f64);
-    noise
+pub fn of_contributions(noise: &Noise, key: u64, spread: &Spread) -> f64 {
+    let [largest, ..] = spread.largest;
+    if spread.nonzero == 0 || spread.even() { 0.0 } else { noise.between(key) * largest }
+}
+
+/// Whether `subjects`, whose number carries this noise, are as many as `minimum` asks. Decided by the noisy number alone, and never where they
+/// are fewer.
+#[must_use]
+pub fn enough(minimum: u32, most: u32, subjects: u64, noise: i64) -> bool {
+    let noisy = i64::try_from(subjects).unwrap_or(i64::MAX).saturating_add(noise);
+    noisy >= i64::from(minimum).saturating_add(i64::from(most))
 }
 
 /// What record keys and cell keys are made under. Who has it can undo the noise.
@@ -299,15 +319,73 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_gets_the_noises_of_so_many_mean_contributions() {
-        let mut spread = Spread::default();
-        assert_eq!(sum_noise(3, 1, &spread), 0.0);
-        [100.0, -300.0, 0.0].into_iter().for_each(|own| spread.add(own));
-        assert_eq!((sum_noise(3, 0, &spread), sum_noise(-1, 2, &spread), sum_noise(0, 0, &spread)), (600.0, 200.0, 0.0));
-        // Where all have the same, that of their number alone.
-        let mut even = Spread::default();
-        [7.0, 7.0, 0.0].into_iter().for_each(|own| even.add(own));
-        assert_eq!(sum_noise(3, 5, &even), 21.0);
+    fn contributions_get_noise_in_units_of_the_largest() {
+        let noise = Noise::new(Perturbation { variance: 2, most: 5 });
+        let spread = |own: &[f64]| {
+            let mut spread = Spread::default();
+            own.iter().for_each(|own| spread.add(*own));
+            spread
+        };
+        let (some, even) = (spread(&[100.0, -300.0, 0.0]), spread(&[7.0, 7.0, 0.0]));
+        let mut state = 11;
+        let drawn: Vec<f64> = (0..RUNS).map(|_| of_contributions(&noise, random(&mut state), &some) / 300.0).collect();
+        let (runs, expected) = (f64::from(RUNS), noise.variance() + 1.0 / 12.0);
+        let (mean, variance) = (drawn.iter().sum::<f64>() / runs, drawn.iter().map(|k| k * k).sum::<f64>() / runs);
+        assert!(mean.abs() < 5.0 * (expected / runs).sqrt() && (variance / expected - 1.0).abs() < 0.01, "{mean} {variance}");
+        assert!(
+            drawn.iter().all(|k| k.abs() <= 5.5)
+                && [0, 7, 1 << 40].into_iter().all(|key| (noise.between(key) + noise.between(!key)).abs() < 1e-9)
+        );
+        assert!((0..100).all(|_| of_contributions(&noise, random(&mut state), &even) == 0.0), "their number's noise hides them");
+        assert_eq!(of_contributions(&noise, 0, &Spread::default()), 0.0);
+    }
+
+    /// Game. Population: 24 groups of forty alike, and one who has 120 times as much as each of them; below what dominance rules
+    /// withhold. Knowledge: what the forty have. Target: what the one has, within 10 %, by the difference of two noisy sums. Score:
+    /// groups in which he is right: more than half in units of the mean contribution, as it was, and hardly any in units of the largest.
+    #[test]
+    fn a_giants_contribution_drowns() {
+        let noise = Noise::new(Perturbation { variance: 2, most: 5 });
+        let groups = 240_u32;
+        let won = |in_units: &dyn Fn(&Noise, u64, &Spread) -> f64| {
+            let right = |group: &u32| {
+                let all: Vec<f64> = (0..40).map(|person| 90.0 + f64::from((group * 40 + person) % 21)).chain([12_000.0]).collect();
+                let noisy = |own: &[f64]| {
+                    let (mut spread, mut people, mut contributions) = (Spread::default(), 0_u64, 0_u64);
+                    for (own, person) in own.iter().zip(0_u32..) {
+                        spread.add(*own);
+                        let key = record_key(&secret(), &(group * 100 + person).to_be_bytes());
+                        people = people.wrapping_add(key);
+                        contributions = contributions.wrapping_add(contribution_key(&secret(), key, *own));
+                    }
+                    let key = |keys| cell_key(&secret(), keys, spread.nonzero);
+                    let mean = spread.absolute / spread.nonzero as f64;
+                    spread.absolute + noise.of(key(people)) as f64 * mean + in_units(&noise, key(contributions), &spread)
+                };
+                let told = noisy(&all) - noisy(&all[..40]);
+                (told / 12_000.0 - 1.0).abs() <= 0.1
+            };
+            (0..groups).filter(right).count()
+        };
+        let before = won(&|noise, key, spread| noise.of(key) as f64 * spread.absolute / spread.nonzero as f64);
+        let after = won(&of_contributions);
+        assert!(before > 180 && after < 24, "{before} of {groups} before, {after} now");
+    }
+
+    /// Nobody can tell 9 from 10, or 14 from 15, by what is withheld: it says no more than the noisy number.
+    #[test]
+    fn whether_there_are_enough_is_decided_by_the_noisy_number_and_the_minimum_holds() {
+        let agreed = Perturbation { variance: 8, most: 5 };
+        let (noise, mut state) = (Noise::new(agreed), 3);
+        for subjects in 0..40_u64 {
+            let shown = (0..2_000).filter(|_| enough(10, agreed.most, subjects, noise.of(random(&mut state)))).count();
+            match subjects {
+                0..10 => assert_eq!(shown, 0, "{subjects} are fewer than the minimum"),
+                10..20 => assert!(shown < 2_000, "{subjects} can look like fewer"),
+                _ => assert_eq!(shown, 2_000, "{subjects}"),
+            }
+        }
+        assert!((-5..=5).all(|noise| enough(10, 5, (15 - noise) as u64, noise) && !enough(10, 5, (14 - noise) as u64, noise)));
     }
 
     #[test]

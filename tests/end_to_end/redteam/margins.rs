@@ -99,14 +99,20 @@ async fn play(world: &World, game: &str, statements: &[&str]) -> Vec<Score> {
     ]
 }
 
-/// A sum and its step, in thousands. The attacker works the step out from the mean, as the rules do: the least of 1, 2 and 5 times
-/// powers of ten that is not below the base times the mean.
+/// A sum and how wide the interval is that it is in, in thousands. The attacker works that out from the rules: the number is within half the
+/// base, and the mean within half a step, the least of 1, 2 and 5 times powers of ten that is not below the base times the mean by the number.
 pub fn sum_and_step((n, s): &Told) -> Option<(f64, f64)> {
     let (n, s) = ((*n)?, (*s)?);
-    let raw = BASE * s / n.max(1.0);
-    let power = 10_f64.powf(raw.log10().floor());
-    let step = [1.0, 2.0, 5.0].into_iter().map(|digit| digit * power).find(|step| *step >= raw).unwrap_or(10.0 * power);
-    Some((s / THOUSAND, step / THOUSAND))
+    let step = |mean: f64| {
+        let raw = BASE * mean / n.max(BASE);
+        let power = 10_f64.powf(raw.log10().floor());
+        [1.0, 2.0, 5.0].into_iter().map(|digit| digit * power).find(|step| *step >= raw).unwrap_or(10.0 * power)
+    };
+    let mean = s / n.max(1.0);
+    // By the exact mean, which may be half a step more.
+    let step = step(mean + step(mean) / 2.0);
+    let reach = n * step / 2.0 + BASE / 2.0 * (mean + step / 2.0);
+    Some((s / THOUSAND, 2.0 * reach / THOUSAND))
 }
 
 fn pinned(

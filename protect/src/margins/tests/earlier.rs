@@ -2,7 +2,7 @@
 //! together. What he was told before or after changes no answer, so their order is of no matter.
 //!
 //! Written apart from the protector: unknown are the values of the finest groups, and everything told is an inequality over them. He works
-//! out from the means to which multiple each sum was rounded.
+//! out from the means and numbers how far each sum can be from the truth.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use microlp::{ComparisonOp, OptimizationDirection, Problem, Variable};
 
 use super::*;
 use crate::primary::{self, Reason};
-use crate::rounding::sum_unit;
+use crate::units::{Coarseness, Parts, Shift};
 use crate::{Behind, Spread};
 
 const MINIMUM: u32 = 10;
@@ -23,12 +23,23 @@ type Group = [Option<u32>; 3];
 /// What each person has, by group of all keys.
 struct People(BTreeMap<[u32; 3], Vec<f64>>);
 
-/// What is told of a group, and to multiples of what.
+/// What is told of a group, and how far it can be from the truth.
 #[derive(Clone, Copy, PartialEq)]
 enum Answer {
     Told(f64, f64),
     Withheld,
     Also,
+}
+
+/// A value as it is told, and how far that can be from the truth. That each has one row everybody knows.
+fn told_as(spread: &Spread, whole: bool) -> (f64, f64) {
+    let half = f64::from(BASE) / 2.0;
+    let parts = Parts::new(Coarseness { base: BASE, of_mean: BASE }, spread, spread.absolute, Shift::default());
+    match parts {
+        None => (0.0, 0.0),
+        Some(parts) if whole => (parts.value(), half),
+        Some(parts) => (parts.value(), parts.reach()),
+    }
 }
 
 impl People {
@@ -76,19 +87,19 @@ impl People {
         let keys = sets.iter().fold(0, |keys, set| keys | set);
         let groups: Vec<Group> = sets.iter().flat_map(|set| self.groups(*set)).collect();
         let spreads: Vec<Spread> = groups.iter().map(|group| self.spread(group)).collect();
-        let unit = |spread: &Spread| sum_unit(BASE, spread).unwrap_or(0.0);
+        let told_as = |spread: &Spread| told_as(spread, whole);
         let reasons: Vec<Option<Reason>> = groups.iter().map(|group| self.withheld(group)).collect();
         let cell = |(spread, reason): (&Spread, &Option<Reason>)| match reason {
             Some(Reason::Few) => Cell::Few,
-            Some(_) => Cell::Large { value: to_unit(spread.absolute, unit(spread)) },
-            None => Cell::Told { value: to_unit(spread.absolute, unit(spread)), half: unit(spread) / 2.0 },
+            Some(_) => Cell::Large { value: told_as(spread).0 },
+            None => Cell::Told { value: told_as(spread).0, half: told_as(spread).1 },
         };
         let cells: Vec<Cell> = spreads.iter().zip(&reasons).map(cell).collect();
         let told = || spreads.iter().zip(&reasons).filter(|(_, reason)| reason.is_none()).map(|(spread, _)| spread);
         let (size, number) = told().fold((0.0, 0.0), |(size, number), of| (size + of.absolute, number + of.nonzero as f64));
         let few = spreads.iter().zip(&reasons).filter(|(_, reason)| **reason == Some(Reason::Few)).map(|(spread, _)| spread.absolute);
-        let finest = told().map(unit).fold(f64::INFINITY, f64::min);
-        let half = if finest.is_finite() { finest / 2.0 } else { 0.0 };
+        let finest = told().map(|spread| told_as(spread).1).fold(f64::INFINITY, f64::min);
+        let half = if finest.is_finite() { finest } else { 0.0 };
         let column = Column { whole, few: most_of_few(9.0 * size / f64::max(number, 1.0), few), half };
         let place = |group: &Group| -> Keys { (0..3).filter(|key| keys >> key & 1 == 1).map(|key| group[key]).collect() };
         let also = match keys {
@@ -98,7 +109,10 @@ impl People {
         let answer = |(place, also): (usize, bool)| match (reasons[place], also) {
             (Some(_), _) => Answer::Withheld,
             (None, true) => Answer::Also,
-            (None, false) => Answer::Told(to_unit(spreads[place].absolute, unit(&spreads[place])), unit(&spreads[place])),
+            (None, false) => {
+                let (value, reach) = told_as(&spreads[place]);
+                Answer::Told(value, reach)
+            }
         };
         groups.iter().copied().zip(also.into_iter().enumerate().map(answer)).collect()
     }
@@ -110,9 +124,9 @@ impl People {
             let mut problem = Problem::new(direction);
             let weight = |place: usize| if mine.contains(&place) { 1.0 } else { 0.0 };
             let unknown: Vec<Variable> = (0..self.0.len()).map(|place| problem.add_var(weight(place), (0.0, 1e6))).collect();
-            for (group, value, unit) in told {
+            for (group, value, reach) in told {
                 // Of 5, two below and two above are rounded to it.
-                let half = if whole { (unit / 2.0 - 0.5).ceil() } else { unit / 2.0 };
+                let half = if whole { (reach - 0.5).ceil() } else { *reach };
                 let sum = || self.under(group).into_iter().map(|place| (unknown[place], 1.0));
                 problem.add_constraint(sum(), ComparisonOp::Ge, value - half);
                 problem.add_constraint(sum(), ComparisonOp::Le, value + half);
@@ -136,7 +150,7 @@ impl Found {
         let (mut told, mut withheld) = (Vec::new(), BTreeSet::new());
         for (group, answer) in statements.iter().flat_map(|sets| people.ask(sets, whole)) {
             match answer {
-                Answer::Told(value, unit) => told.push((group, value, unit)),
+                Answer::Told(value, reach) => told.push((group, value, reach)),
                 Answer::Withheld => drop(withheld.insert(group)),
                 Answer::Also => {}
             }
