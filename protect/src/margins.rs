@@ -84,8 +84,11 @@ pub enum Cell {
     Told {
         /// As it is told.
         value: f64,
-        /// Half the unit that it is rounded to; 0 where it is told exactly. Noise counts for nothing.
+        /// Half of how closely it is known to whoever knows everything about its contributors but what they have: of a sum, how many they
+        /// are; 0 where it is told exactly. Noise counts for nothing.
         half: f64,
+        /// The least that it can be for whoever knows what is told.
+        least: f64,
     },
     /// It is withheld, and may be anything from nothing to [`Column::few`].
     Few,
@@ -99,7 +102,7 @@ pub enum Cell {
         /// As it would be told.
         value: f64,
         /// As of what is told.
-        half: f64,
+        least: f64,
     },
 }
 

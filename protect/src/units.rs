@@ -100,12 +100,29 @@ impl Parts {
         self.number() / number.number().max(1.0) * (self.each / if number.each > 0.0 { number.each } else { 1.0 }) + 0.0
     }
 
+    /// Half of how closely the sum is known to whoever knows exactly how many contribute, by counts that he puts together for example: half a
+    /// step of each mean. Noise is left aside.
+    #[must_use]
+    pub fn half(&self) -> f64 {
+        self.number() * self.unit / 2.0
+    }
+
+    /// The least that a sum which is not negative can be for whoever knows only what is told: so many fewer as are rounded up, and half a
+    /// step less of each. Noise is left aside.
+    #[must_use]
+    pub fn least(&self) -> f64 {
+        let fewest = self.people.saturating_sub(i64::from(if self.base > 1 { self.base / 2 } else { 0 })).max(0);
+        #[expect(clippy::cast_precision_loss, reason = "a number of people, exact below 2^53")]
+        let fewest = fewest as f64;
+        fewest * (self.each - self.unit / 2.0).max(0.0)
+    }
+
     /// How far the value can be from the truth for whoever knows only what is told, noise left aside: half a step of each mean, and half a
     /// base of such means.
     #[must_use]
     pub fn reach(&self) -> f64 {
         let number = if self.base > 1 { f64::from(self.base) / 2.0 } else { 0.0 };
-        self.number() * self.unit / 2.0 + number * (self.each.abs() + self.unit / 2.0)
+        self.half() + number * (self.each.abs() + self.unit / 2.0)
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a number of people, exact below 2^53")]
@@ -257,6 +274,11 @@ mod tests {
             let Some(told) = Parts::new(Coarseness { base, of_mean: base }, &spread, sum, Shift::default()) else { return Ok(()) };
             assert!(told.people % i64::from(base) == 0);
             assert!((told.value() - sum).abs() <= told.reach() * (1.0 + 1e-9) + 1e-9, "{sum}: {told:?}");
+            // Who knows the number knows no more than half a step of each.
+            let exact = spread.nonzero as f64;
+            assert!((told.each * exact - sum).abs() <= exact * told.unit / 2.0 * (1.0 + 1e-9) + 1e-9, "{sum}: {told:?}");
+            assert!(told.half() <= told.reach());
+            assert!(spread.absolute > sum || told.least() <= sum * (1.0 + 1e-9) + 1e-9, "{sum}: {told:?}");
             let (mean, number) = (spread.absolute / spread.nonzero as f64, told.people as f64);
             let finest = f64::from(base) * mean / number.max(f64::from(base));
             assert!(told.unit >= finest * (1.0 - 1e-9) && told.unit <= finest * 2.5 * (1.0 + 1e-9), "{told:?} for {mean}");

@@ -142,7 +142,7 @@ impl Rule {
         let mut masks = vec![0u64; rows];
         let mut columns = keys.clone();
         for (position, judged) in judged.iter().enumerate() {
-            let withheld: Vec<bool> = judged.withheld.iter().zip(&also).map(|(own, also)| *own || *also).collect();
+            let withheld: Vec<bool> = judged.withheld.iter().zip(also.of(judged.value.kind)).map(|(own, also)| *own || *also).collect();
             for (mask, withheld) in masks.iter_mut().zip(&withheld) {
                 *mask |= u64::from(*withheld) << (self.keys + position);
             }

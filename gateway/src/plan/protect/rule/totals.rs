@@ -2,6 +2,9 @@
 //!
 //! What is withheld for being of few, groups of nobody and groups that are not shown all look alike here: which others are withheld
 //! beside them tells nothing of them.
+//!
+//! A number of subjects or rows is withheld for the sake of such numbers alone: whoever asks for it without the sums beside it is told it.
+//! A sum or mean is withheld for the sake of any value of its row.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,8 +21,23 @@ use super::super::super::shape::refuse;
 use super::super::bounds::Bounds;
 use super::{Judged, Kind, Rule, bytes_of, column, put};
 
+/// The rows of which values are withheld in addition.
+pub(super) struct Also {
+    /// Of which numbers of subjects and rows are.
+    numbers: Vec<bool>,
+    /// Of which sums and means are, all of those too.
+    all: Vec<bool>,
+}
+
+impl Also {
+    /// Those of which values of a kind are.
+    pub(super) fn of(&self, kind: Kind) -> &[bool] {
+        if kind.counted() { &self.numbers } else { &self.all }
+    }
+}
+
 impl Rule {
-    /// The rows that are withheld in addition, of those that are shown.
+    /// The rows of which values are withheld in addition, of those that are shown.
     pub(super) fn also_withheld(
         &self,
         keys: &[ArrayRef],
@@ -27,9 +45,9 @@ impl Rule {
         judged: &[Judged<'_>],
         shown: &BooleanArray,
         bounds: &Bounds,
-    ) -> Result<Vec<bool>> {
+    ) -> Result<Also> {
         let rows = shown.len();
-        let mut also = vec![false; rows];
+        let mut also = Also { numbers: vec![false; rows], all: vec![false; rows] };
         if self.disclosure.margins == Margins::Open || keys.is_empty() {
             return Ok(also);
         }
@@ -42,16 +60,20 @@ impl Rule {
         bounds.reserve(margins::memory(&coordinates).or_else(too_large)?)?;
         let left = || bounds.left();
         // Not the number of values behind a mean: that withholds two thirds of a view's values for what hardly any mean tells.
-        for judged in judged {
+        let (numbers, magnitudes): (Vec<_>, Vec<_>) = judged.iter().partition(|judged| judged.value.kind.counted());
+        for judged in numbers.into_iter().chain(magnitudes) {
             let whole = *column(groups, judged.value.column)?.data_type() == DataType::Int64;
             let one = |of: &Vec<usize>| {
                 let row = of.first().copied().unwrap_or(rows);
-                self.cell(judged, row, whole, also.get(row) == Some(&true))
+                self.cell(judged, row, whole, also.all.get(row) == Some(&true))
             };
             let cells: Vec<Cell> = places.values().map(one).collect();
             let more = margins::protect(&coordinates, &self.column(judged, &cells, whole), &cells, &left).or_else(too_large)?;
             for row in places.values().zip(more).filter(|(_, more)| *more).flat_map(|(of, _)| of) {
-                put(&mut also, *row, true);
+                put(&mut also.all, *row, true);
+                if judged.value.kind.counted() {
+                    put(&mut also.numbers, *row, true);
+                }
             }
         }
         Ok(also)
@@ -87,21 +109,36 @@ impl Rule {
         let told = |parts: Parts| if whole { parts.whole() as f64 } else { parts.value() };
         let value = parts.map_or(exact, told);
         // Where nothing is told at all, it is of nobody.
-        let half = parts.filter(|_| exact != 0.0 || !judged.value.kind.counted()).map_or(0.0, |parts| self.half(judged, &parts));
+        let parts = parts.filter(|_| exact != 0.0 || !judged.value.kind.counted());
+        let half = parts.map_or(0.0, |parts| self.half(judged, &parts));
+        let least = parts.map_or(value, |parts| self.least(judged, &parts)).min(value);
         match (is(&judged.withheld), also) {
+            // Rounded twice it could be far from what it is; what is told of it is its power of two.
+            (true, _) if self.disclosure.perturbation.is_none() => Cell::Large { value: exact },
             (true, _) => Cell::Large { value },
-            (false, true) => Cell::Beside { value, half },
-            (false, false) => Cell::Told { value, half },
+            (false, true) => Cell::Beside { value, least },
+            (false, false) => Cell::Told { value, half, least },
         }
     }
 
-    /// How far what is told can be from the truth for whoever knows what is told, and how many rows each has.
+    /// Half of how closely a value is known to whoever has counts and sums together: a sum as if he knew how many contribute, a number of rows
+    /// as if he knew how many each has.
     fn half(&self, judged: &Judged<'_>, parts: &Parts) -> f64 {
         let base = self.disclosure.round_to;
         match judged.value.kind {
             Kind::Subjects | Kind::Rows if base <= 1 => 0.0,
             Kind::Subjects | Kind::Rows => f64::from(base) / 2.0 * parts.each,
-            Kind::Sum | Kind::Mean => parts.reach(),
+            Kind::Sum | Kind::Mean => parts.half(),
+        }
+    }
+
+    /// The least that a value can be that is told like this. Everybody has a row at least.
+    fn least(&self, judged: &Judged<'_>, parts: &Parts) -> f64 {
+        let ones = Parts { each: 1.0, unit: 0.0, ..*parts };
+        match judged.value.kind {
+            Kind::Subjects => ones.least(),
+            Kind::Rows => ones.least().max(parts.least()),
+            Kind::Sum | Kind::Mean => parts.least(),
         }
     }
 
@@ -121,7 +158,7 @@ impl Rule {
             let base = self.disclosure.round_to;
             (fewest, if base > 1 { f64::from(base) / 2.0 } else { 0.0 })
         } else {
-            let finest = told().filter_map(|row| Some(judged.parts_of(row)?.reach())).fold(f64::INFINITY, f64::min);
+            let finest = told().filter_map(|row| Some(judged.parts_of(row)?.half())).fold(f64::INFINITY, f64::min);
             (fewest * size / f64::max(number, 1.0), if finest.is_finite() { finest } else { 0.0 })
         };
         let whole = whole && cells.iter().all(|cell| !matches!(cell, Cell::Told { value, .. } if value.fract() != 0.0));
