@@ -34,7 +34,7 @@ pub(in crate::plan) struct Rule {
     pub(in crate::plan) values: Vec<Value>,
     /// The column with a group's distinct subjects.
     pub(in crate::plan) subjects: usize,
-    /// Under noise: their keys, as [`Value::contributed`].
+    /// Under noise: their keys, of their own identifier type and, through a link dataset, of those of the other who are of it.
     pub(in crate::plan) known: Vec<usize>,
     /// The least number of distinct subjects behind a value.
     pub(in crate::plan) minimum: u32,
@@ -57,7 +57,7 @@ pub(in crate::plan) struct Value {
     pub(in crate::plan) contributors: usize,
     /// What they contribute: several through a link dataset, one for each way to say who contributes. None where no rule asks.
     pub(in crate::plan) contributed: Vec<usize>,
-    /// Of a number of subjects through a link dataset: how it is spread over those of the other identifier type.
+    /// Through a link dataset: how it is spread over subjects of the other identifier type, of rows that have one.
     pub(in crate::plan) through: Vec<usize>,
     /// What its conditions leave over.
     pub(in crate::plan) rests: Vec<Rest>,
@@ -171,7 +171,8 @@ impl Rule {
         let mut shown = vec![true; rows];
         for (row, (n, published)) in int(groups, self.subjects)?.iter().zip(published).enumerate() {
             let known = judge::found(groups, &self.known, row)?;
-            let few = n.is_none_or(|n| n < i64::from(self.minimum)) || known.iter().any(|of| !self.enough(noise.as_ref(), of));
+            let few = n.is_none_or(|n| n < i64::from(self.minimum)) || known.first().is_some_and(|of| !self.enough(noise.as_ref(), of));
+            let few = few || self.few_through(noise.as_ref(), known.get(1..).unwrap_or_default());
             put(&mut shown, row, published || !few);
         }
         Ok(shown.into())

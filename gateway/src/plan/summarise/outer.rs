@@ -91,7 +91,7 @@ impl<'a> Outer<'a> {
     ) -> Result<Protected> {
         self.place = keys + summaries.len();
         let subjects = self.subjects(key_of)?;
-        let known = self.keyed("known", &lit(true))?;
+        let known = self.keys_of_group()?;
         let (mut projected, mut values) = (Vec::new(), Vec::new());
         for (i, (relation, field)) in aggregate.schema.iter().enumerate().take(keys) {
             projected.push(named(&format!("__k{i}")).alias_qualified(relation.cloned(), field.name()));
@@ -149,18 +149,20 @@ impl<'a> Outer<'a> {
         } else {
             Vec::new()
         };
-        let through = if looked_at && self.linked && summary.measure == Measure::Subjects {
-            let other = if summary.of_linked { "__s" } else { "__o" };
-            vec![self.spread(&format!("z{i}"), other, &lit(1f64), &contributes, None)?]
-        } else {
-            Vec::new()
+        let through = match summary.measure {
+            Measure::Subjects => {
+                let other = if summary.of_linked { "__s" } else { "__o" };
+                self.through(&format!("z{i}"), other, &lit(1f64), &contributes)?
+            }
+            Measure::Rows | Measure::Values => self.through(&format!("z{i}"), "__o", &number(&format!("__n{i}")), &contributes)?,
+            Measure::Sum | Measure::Average => self.through(&format!("z{i}"), "__o", &number(&format!("__p{i}")), &contributes)?,
         };
         let (rests, of_number) = self.rests(i, summary, &Chosen { condition: &contributes, people: &people }, &some)?;
         let number = if summary.measure == Measure::Average {
             let contributed =
                 if looked_at { self.contributed(&format!("y{i}"), summary, &number(&format!("__n{i}")), &some)? } else { Vec::new() };
             let column = self.put(named(&format!("__tn{i}")));
-            let (kind, through) = (Kind::Rows, Vec::new());
+            let (kind, through) = (Kind::Rows, self.through(&format!("k{i}"), "__o", &number(&format!("__n{i}")), &some)?);
             Some(Box::new(Value { kind, column, contributors, contributed, through, rests: of_number, number: None }))
         } else {
             None
@@ -259,11 +261,32 @@ impl<'a> Outer<'a> {
         types.map(|of| self.spread(name, of, &lit(1f64), condition, Some(self.secret.clone()))).collect()
     }
 
+    /// Under noise, the keys of a group's subjects: of both identifier types, of the other those who are of it.
+    fn keys_of_group(&mut self) -> Result<Vec<usize>> {
+        if self.rules.perturbation.is_none() {
+            return Ok(Vec::new());
+        }
+        let own = self.spread("known", "__s", &lit(1f64), &lit(true), Some(self.secret.clone()))?;
+        let other = self.through("known", "__o", &lit(1f64), &lit(true))?;
+        Ok([own].into_iter().chain(other).collect())
+    }
+
     /// How `own` is spread over subjects of one identifier type.
     fn spread(&mut self, name: &str, subject: &str, own: &Expr, condition: &Expr, secret: Option<Secret>) -> Result<usize> {
         let name = format!("__{name}{subject}");
         self.totals.push(contributions(own.clone(), named(subject), condition.clone(), secret, self.linked)?.alias(&name));
         Ok(self.put(named(&name)))
+    }
+
+    /// Through a link dataset, how `own` is spread over subjects of one identifier type, of rows that have the other: who has no firm is no
+    /// firm, and makes none a smaller part of what firms have.
+    fn through(&mut self, name: &str, subject: &str, own: &Expr, condition: &Expr) -> Result<Vec<usize>> {
+        if !self.linked || !Rule::looks_at_contributions(self.rules) {
+            return Ok(Vec::new());
+        }
+        let linked = condition.clone().and(named(HAS_OTHER).gt(lit(0i64)));
+        let secret = self.rules.perturbation.is_some().then(|| self.secret.clone());
+        Ok(vec![self.spread(name, subject, own, &linked, secret)?])
     }
 
     /// How `own` is spread over the subjects of whom `condition` holds. Through a link dataset once for each identifier type: a pair of

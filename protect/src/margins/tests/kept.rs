@@ -168,5 +168,5 @@ fn numbers_are_kept_beside_sums_and_nothing_is_held_by_both_together() {
     // The game's floor is 0.35.
     assert!(kept[&2029].0 >= 0.37, "{kept:?}");
     let sums = kept.values().map(|(_, sums)| sums).sum::<f64>() / kept.len() as f64;
-    assert!(sums >= 0.2, "{sums}: {kept:?}");
+    assert!(sums >= 0.12, "{sums}: {kept:?}");
 }

@@ -2,7 +2,9 @@
 //! leave over and, of a mean, behind the number of values.
 //!
 //! Under noise whether there are enough subjects is decided by their noisy numbers, of the rest too: an exact comparison beside a noisy
-//! number tells the exact one where it is near the minimum.
+//! number tells the exact one where it is near the minimum. Of each department that a value of a full join could be of, and of firms that a
+//! condition left over, exact numbers are compared even so: there is no noisy number of them that anybody is told, and each department knows
+//! its own.
 
 use concordat_policy::Disclosure;
 use concordat_policy::disclosure::Telling;
@@ -44,7 +46,7 @@ impl Rule {
             let subjects = count(behind, row);
             let of = found(groups, &value.contributed, row)?;
             let through = found(groups, &value.through, row)?;
-            let few = self.few(noise.as_ref(), value.kind, subjects, &of);
+            let few = self.few(noise.as_ref(), value.kind, subjects, &of) || self.few_through(noise.as_ref(), &through);
             let withheld = few
                 || self.withheld(value.kind, subjects, &of, primary::withheld)
                 || self.uneven(subjects, &through)
@@ -75,11 +77,16 @@ impl Rule {
             || !counted && of.iter().any(|of| self.few_add(&of.spread))
     }
 
-    /// Whether a number of subjects, of whom those of another identifier type have so many each, tells what a few of these have: nearly
-    /// all of a firm's people, if most people work there.
+    /// Whether a value, of which subjects of another identifier type have so much each, tells what a few of these have: nearly all of a firm's
+    /// people, if most people work there. Whoever has none of that type counts for nothing here: by another number he is taken away.
     pub(super) fn uneven(&self, subjects: u64, through: &[Contributed]) -> bool {
         let of = |of: &Contributed| Behind { subjects: subjects.max(u64::from(self.minimum)), spread: Some(of.spread) };
         through.iter().any(|spread| primary::withheld(self.minimum, &self.disclosure, &of(spread)) == Some(primary::Reason::Dominated))
+    }
+
+    /// Whether subjects of another identifier type are, with noise, too few, but any. Without noise exact numbers are compared elsewhere.
+    pub(super) fn few_through(&self, noise: Option<&Noise>, through: &[Contributed]) -> bool {
+        through.iter().any(|of| of.spread.nonzero > 0 && !self.enough_of(noise, of.people, of.spread.nonzero))
     }
 
     /// Whether a value is withheld for being of few subjects, or of nobody, whatever else is withheld of it.

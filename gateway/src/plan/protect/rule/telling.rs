@@ -1,7 +1,8 @@
 //! How exactly a value is told: its noise, and in which units (`protect/src/units.rs`).
 //!
-//! Through a link dataset a value rests on subjects of two types, and each of them could be told of by it: it is told in units of the type
-//! for which that is coarser, and has the noise of both, whose variances add up.
+//! Through a link dataset a value rests on subjects of two types, and each of them could be told of by it. A sum or mean is told in units of
+//! the type for which that is coarser, a number of rows of the other, as a number of people is; both have the noise of both, whose variances
+//! add up.
 
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ impl Rule {
 
     /// What is told of a value that is `sum` exactly, of a mean of its sum; `None` for the value as it is.
     pub(super) fn parts(&self, noise: Option<&Noise>, kind: Kind, of: &[Contributed], sum: f64) -> Option<Parts> {
-        let told = coarsest(of);
+        let told = if kind.counted() { finest(of) } else { coarsest(of) };
         let key = |keys: u64, of: &Contributed| cell_key(&self.secret, keys, of.spread.nonzero);
         let number = |of: &Contributed| noise.filter(|_| of.spread.nonzero > 0).map_or(0, |noise| noise.of(key(of.people, of)));
         let people = number(&told);
@@ -33,7 +34,9 @@ impl Rule {
             // Each counts once, also who stands beside several of another type.
             return Some(Parts { each: 1.0, unit: 0.0, ..parts });
         }
-        let own = |of: &Contributed| noise.map_or(0.0, |noise| of_contributions(noise, key(of.contributions, of), &of.spread));
+        let own = |of: &Contributed| {
+            noise.map_or(0.0, |noise| of_contributions(noise, &self.secret, of.most, key(of.contributions, of), &of.spread))
+        };
         // Of the other types, of which the number is not told.
         let all: f64 = of.iter().map(|of| number(of) as f64 * size(of)).sum();
         let shift = all - people as f64 * size(&told) + of.iter().map(own).sum::<f64>();
@@ -101,6 +104,13 @@ fn mean(told: Option<Parts>, sum: f64, told_number: Option<Parts>, number: f64) 
 /// What each contributes in the mean, by size.
 fn size(of: &Contributed) -> f64 {
     of.spread.absolute / (of.spread.nonzero as f64).max(1.0)
+}
+
+/// What is contributed, by the identifier type of which each contributes least: by people rather than by their firms. A number of rows is told
+/// by it as a number of people is: in units of firms, of another size for each choice of rows, several together would tell how many people
+/// there are.
+fn finest(of: &[Contributed]) -> Contributed {
+    of.iter().copied().min_by(|one, other| size(one).total_cmp(&size(other))).unwrap_or_default()
 }
 
 /// What is contributed, by the identifier type of which each contributes most: by it a value is told most coarsely.
