@@ -11,16 +11,17 @@
 //! Why not to a multiple of a unit of its own: each column, and each choice of rows, would have another unit, and of what somebody knows of
 //! everybody (one row a month, one vote each) each would tell the number of people with steps in another place. Three months tell it to
 //! multiples of 20/3 people, seven to 50/7, and a few of them together exactly. By this rule what all have alike, however much it is, is
-//! told as that times the told number, and tells of how many they are nothing but that. Of what they have unevenly it tells in addition
+//! told as that, to the nearest step, times the told number, and tells of how many they are nothing but that. Of what they have unevenly it tells in addition
 //! their mean, no more finely than as if one in so many as the base were to be missed.
 //!
 //! The mean alone decides the step, not the largest contribution: a unit that follows one person tells that he is there.
 //!
 //! A mean is what is told of its sum by what is told of the number of its values: it tells no more than those two. Where all who have
-//! something have one value each, the told numbers cancel, and the told mean is left.
+//! something have one value each, the told numbers cancel, and the told mean is left: what all have alike shows as it is only where it is a
+//! multiple of the step.
 //!
-//! What remains: who knows a sum exactly from elsewhere can divide it by the told mean. That bounds the number of people no more closely than
-//! half a base, but several such sums together do. And whoever weighs more than others (many rows beside their one) still shows, by the
+//! What remains: who knows a sum exactly from elsewhere, or can give one person as many rows as he likes, can divide it by the told mean. That
+//! bounds the number of people no more closely than half a base, but several such sums together do. And whoever weighs more than others (many rows beside their one) still shows, by the
 //! mean, that he is among those who were counted; how much he weighs, noise hides ([`crate::noise`]), rounding does not.
 //!
 //! Source: Hundepool et al., *Statistical Disclosure Control* (Wiley, 2012), chapter 5: conventional rounding, and why consistent tables
@@ -241,6 +242,12 @@ mod tests {
         assert_eq!(pinned(1, &by_rows), 100);
         let found = [0, 1, 3, 5].map(|few| pinned(few, &by_people));
         println!("by nobody, one, three and five who have more: {found:?} of 100");
+        // One who has up to a hundred rows: all of the groups that a single one had told before.
+        let many = (10..130).map(|n| (n, (0..100).map(|more| by_people(n, more)).map(|(each, people)| (each.to_bits(), people)).collect()));
+        let many: Vec<(usize, Vec<(u64, i64)>)> = many.collect();
+        let one =
+            |(n, told): &&(usize, Vec<(u64, i64)>)| (20..120).contains(n) && many.iter().filter(|(_, other)| other == told).count() == 1;
+        assert_eq!(many.iter().filter(one).count(), 100, "as the README says");
         assert!(found[0] == 0 && found[1] <= 10 && found[2] <= 60 && found[3] > 70, "{found:?}");
     }
 

@@ -4,7 +4,8 @@
 //! nearly all of the incomes.
 //! Knowledge: the rules, and the totals by area, by sector and of all, which the attacker is told too.
 //! Target: each cell of fewer than ten people, and the incomes of each in which one makes nearly all, within 10 %.
-//! Score: cells that are told, or that linear programming over everything told pins down so far.
+//! Score: cells that are told, or that linear programming over everything told pins down so far: of incomes over what each cell has and how
+//! many people together, as each told sum is a told mean for as many as there can be.
 //!
 //! Another is about which cells are withheld: each cell of fewer than ten people is one target, and the attacker asks the same question in two
 //! worlds, that with its people and that without. He is right where other cells are withheld in the one than in the other.
@@ -24,6 +25,13 @@ const BASE: f64 = 5.0;
 
 /// Sums are compared in thousands: a solver's numbers are not to be too far from one.
 const THOUSAND: f64 = 1_000.0;
+
+/// Whether the attacker puts numbers of people and sums together.
+#[derive(Clone, Copy)]
+enum Joint {
+    Yes,
+    No,
+}
 
 /// Area and sector, of which a total lacks one or both.
 type Key = (Option<usize>, Option<usize>);
@@ -94,9 +102,17 @@ async fn play(world: &World, game: &str, statements: &[&str]) -> Vec<Score> {
     let giant = |key: &Key| key.0 == key.1;
     let sums = |key: &Key| exact[key.0.unwrap()][key.1.unwrap()].iter().sum::<f64>() / THOUSAND;
     vec![
-        pinned(&format!("{game}: counts"), &inside, &told, |(n, _)| n.map(|n| (n, BASE)), small, people, &note),
-        pinned(&format!("{game}: sums"), &inside, &told, sum_and_step, giant, sums, &note),
+        pinned(&format!("{game}: counts"), &inside, &told, |(n, _)| n.map(|n| (n, BASE)), small, people, (Joint::No, &note)),
+        pinned(&format!("{game}: sums"), &inside, &told, sum_and_step, giant, sums, (Joint::Yes, &note)),
     ]
+}
+
+/// The mean of a sum's people and the step to which it is rounded, in thousands, as [`sum_and_step`] works it out.
+fn mean_and_step((n, s): &Told) -> Option<(f64, f64)> {
+    let ((n, s), (_, width)) = ((*n, *s), sum_and_step(&(*n, *s))?);
+    let (n, mean) = (n?, s? / n?.max(1.0) / THOUSAND);
+    // Of the width: people times the step, and a base of means and of half steps.
+    Some((mean, (width - BASE * mean) / (n + BASE / 2.0)))
 }
 
 /// A sum and how wide the interval is that it is in, in thousands. The attacker works that out from the rules: the number is within half the
@@ -122,14 +138,23 @@ fn pinned(
     value: impl Fn(&Told) -> Option<(f64, f64)>,
     target: impl Fn(&Key) -> bool,
     exact: impl Fn(&Key) -> f64,
-    note: &str,
+    (joint, note): (Joint, &str),
 ) -> Score {
-    let mut known = Known::new(vec![f64::INFINITY; inside.len()]);
+    // What each cell has, and how many people.
+    let mut known = Known::new(vec![f64::INFINITY; 2 * inside.len()]);
     let within = |total: &Key, cell: &Key| (total.0.is_none() || total.0 == cell.0) && (total.1.is_none() || total.1 == cell.1);
     for (key, row) in told {
         let of: Vec<usize> = (0..inside.len()).filter(|place| within(key, &inside[*place])).collect();
         if let Some((value, step)) = value(row) {
-            known.told(of, value, step);
+            known.told(of.clone(), value, step);
+        }
+        if let (Joint::Yes, Some(number)) = (joint, row.0) {
+            known.told(of.iter().map(|place| place + inside.len()).collect(), number, BASE);
+        }
+        if let (Joint::Yes, Some((mean, step))) = (joint, mean_and_step(row)) {
+            let terms = |each: f64| of.iter().flat_map(|place| [(*place, 1.0), (place + inside.len(), -each)]).collect();
+            known.between(terms(mean - step / 2.0), 0.0, f64::INFINITY);
+            known.between(terms(mean + step / 2.0), f64::NEG_INFINITY, 0.0);
         }
     }
     let (mut right, mut of, mut narrowest) = (0, 0, f64::INFINITY);

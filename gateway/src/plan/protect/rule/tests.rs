@@ -225,8 +225,8 @@ fn the_same_people_get_the_same_noise_and_others_another() {
     let noise: BTreeSet<i64> = (22..72).map(|n| (counts(&[("N", &incomes(n))]) - n as f64) as i64).collect();
     assert!(noise.len() > 3 && noise.iter().all(|noise| (-6..=6).contains(noise)), "{noise:?}");
     let sums = |own: &[f64]| protected(rules.clone(), &[("N", own)], 0, &[])[0].1[2].unwrap() - own.iter().sum::<f64>();
-    // Of its people, of the largest of their contributions, and half of 200 for each.
-    let most = 1.2 * (6.0 + 6.5) * 1_050.0 + 5_700.0;
+    // Of its people, of the two largest of their contributions, and half of 200 for each.
+    let most = 1.2 * (6.0 + 6.5 + 6.5) * 1_050.0 + 5_700.0;
     assert!(sums(&many).abs() <= most && sums(&more).abs() <= most);
 }
 
@@ -385,14 +385,20 @@ fn noise_is_of_people_and_of_their_contributions() {
 #[test]
 fn through_a_link_dataset_the_coarser_unit_and_both_noises_count() {
     let (people, firms): (Vec<f64>, Vec<f64>) = (vec![100.0; 63], vec![300.0; 21]);
-    let told = |rules: &Disclosure, own: &[&[f64]]| told(rules.clone(), &Group { kind: Kind::Sum, own, rest: None, values: &[] }).unwrap();
+    let told = |rules: &Disclosure, kind: Kind, own: &[&[f64]]| told(rules.clone(), &Group { kind, own, rest: None, values: &[] }).unwrap();
     let rounded = Disclosure { round_to: 5, ..exact() };
     for own in [[&people[..], &firms[..]], [&firms[..], &people[..]]] {
-        assert_eq!(told(&rounded, &own), 6_000.0, "five firms have 1,500");
+        assert_eq!(told(&rounded, Kind::Sum, &own), 6_000.0, "five firms have 1,500");
     }
-    assert_eq!(told(&rounded, &[&people]), 6_500.0, "five people have 500");
+    assert_eq!(told(&rounded, Kind::Sum, &[&people]), 6_500.0, "five people have 500");
+    // Rows as people are: in units of firms, each choice of rows would tell another number of people.
+    let rows = |each: f64| {
+        let own = [vec![each; 63], vec![3.0 * each; 21]];
+        told(&rounded, Kind::Rows, &[&own[0], &own[1]])
+    };
+    assert_eq!([rows(1.0), rows(2.0), rows(7.0)], [65.0, 130.0, 455.0]);
     let noisy = Disclosure { perturbation: Some(Perturbation { variance: 14, most: 6 }), ..exact() };
-    let several = (22..60).map(|n| told(&noisy, &[&people[..n], &people[..n]]) / 100.0 - n as f64);
+    let several = (22..60).map(|n| told(&noisy, Kind::Sum, &[&people[..n], &people[..n]]) / 100.0 - n as f64);
     // Of one type alone it would be six at most.
     assert!(several.map(f64::abs).fold(0.0, f64::max) > 6.5);
 }
@@ -436,6 +442,13 @@ fn under_noise_the_noisy_number_decides_whether_there_are_enough() {
         assert_eq!(left, told[usize::from(all)].is_some());
     }
     assert!(!rule.rest_enough(Some(&noise), &[contributed(0..100)], &[contributed(0..100)]), "an empty rest is few");
+
+    // Firms too, where there are any; without noise exact numbers are compared.
+    for firms in 0..60 {
+        let few = firms > 0 && !rule.enough(Some(&noise), &contributed(0..firms));
+        assert_eq!(rule.few_through(Some(&noise), &[contributed(0..firms)]), few, "{firms}");
+        assert!(!rule.few_through(None, &[contributed(0..firms)]));
+    }
 }
 
 /// Game. Population: ten firms, of which one has a thousand people and the others one each. Target: how many the one has, by the number of
