@@ -14,13 +14,14 @@ use crate::decision::{Rule, Whose};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Disclosure {
-    /// (n, k) rules: a sum or mean is withheld of which the `largest` contributors make more than `share` percent. All of them hold.
+    /// (n, k) rules: a sum, mean or number of rows is withheld of which the `largest` contributors make more than `share` percent. All of them hold.
     #[serde(deserialize_with = "one_dominance")]
     pub dominance: BTreeSet<Dominance>,
-    /// The p % rule: a sum or mean is withheld of which the second largest contributor could estimate the largest within so many
+    /// The p % rule: a sum, mean or number of rows is withheld of which the second largest contributor could estimate the largest within so many
     /// percent. 0 to 100; 0 for no such rule.
     pub p_percent: u32,
-    /// Counts are rounded to multiples of it, and sums and means as coarsely. 1 to 100; 1 for none.
+    /// Counts of subjects are rounded to multiples of it; any other number is told as such a count times its mean, and that as coarsely in
+    /// proportion. 1 to 100; 1 for none.
     pub round_to: u32,
     /// Whether a condition inside an aggregate may be met by all of a group, or by all but fewer than the minimum.
     pub complement: Telling,
@@ -146,8 +147,8 @@ impl Margins {
     }
 }
 
-/// Cell-key noise on counts and, in units of a mean contribution, on sums: there that of the contributors and, where they contribute unlike
-/// amounts, as much again by what they contribute. The same contributors always get the same.
+/// Cell-key noise on counts and, in units of a mean contribution, on sums; where contributions differ, there also that of what they are, in
+/// units of the largest. A number is told from as much over the minimum on as the largest noise. `protect/src/noise.rs` has the method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Perturbation {

@@ -10,5 +10,6 @@ pub mod margins;
 pub mod noise;
 pub mod primary;
 pub mod rounding;
+pub mod units;
 
 pub use behind::{Behind, Spread};

@@ -10,7 +10,7 @@
 //!
 //! | a value that is | enters as |
 //! |---|---|
-//! | told | what is told of it, known to half its unit |
+//! | told | what is told of it, known to half its unit by whoever knows how many contribute; of which a part may go that is surely there |
 //! | withheld for being of few, of nobody, or of a published group that is absent | [`Cell::Few`]: nothing else, and alike |
 //! | in a group that is not shown | nothing: whether or not there is one, one of few is assumed in every line |
 //! | withheld by another rule | its size, taken up to a power of two |
@@ -84,8 +84,11 @@ pub enum Cell {
     Told {
         /// As it is told.
         value: f64,
-        /// Half the unit that it is rounded to; 0 where it is told exactly. Noise counts for nothing.
+        /// Half of how closely it is known, of a sum to whoever has numbers and sums together and knows how many contribute; 0 where it is
+        /// told exactly. Noise counts for nothing.
         half: f64,
+        /// The least that it can be, for whoever knows only what is told.
+        least: f64,
     },
     /// It is withheld, and may be anything from nothing to [`Column::few`].
     Few,
@@ -99,7 +102,7 @@ pub enum Cell {
         /// As it would be told.
         value: f64,
         /// As of what is told.
-        half: f64,
+        least: f64,
     },
 }
 

@@ -9,13 +9,25 @@
 //! noise            = the k at which the distribution reaches cell key / 2^64,    P(k) ∝ exp(−λ k²), |k| ≤ most
 //! ```
 //!
-//! A sum has two noises, both in units of its mean contribution: that of a count of its contributors, and one of a cell key of their
-//! contributions. By the first, a sum divided by a number that all of them have tells their number no better than a count does,
-//! however many columns are tried. By the second, two sums over the same people, of whom one is counted with another value or with
-//! fewer of his rows, do not differ by exactly his part: the first alone would cancel there. Where all contributions are equal in size
-//! and sign, as those of a count are, there is the first only. Statistical offices do alike: they derive the noise of a magnitude from
-//! the same keys and in proportion to contributions (Thompson, Broadfoot and Elazar). So the variance of a sum's noise is that of a
-//! count's, or twice that, times the square of the mean contribution. A mean's is that of its sum over that of its number.
+//! A sum has two noises. One is that of a count of its contributors, in mean contributions: a sum divided by a number that all of them
+//! have tells their number no better than a count does, however many columns are tried. The other is in units of the two largest of their
+//! contributions: of the largest by its own contribution key, of the second by the cell key of all contributions. What the largest
+//! contributor has, taken from two sums of which the second leaves him out, drowns as one person does in a count, however much it is. And as
+//! his noise is the same in whatever company he is, hundreds of such pairs with other people beside him have that noise in their mean, not
+//! none. The second noise is for the others: without it, two sums over the same people, of whom one is counted with another value or with
+//! fewer of his rows, would differ by exactly his part. Neither is a whole number: a noise of 0 would tell the largest as it is, and that is
+//! given often. Where all contributions are equal in size and sign, as those of a count are, there is the first only. Statistical offices do
+//! alike: they derive the noise of a magnitude from the same keys and in proportion to the largest contributions, each by its own key
+//! (Thompson, Broadfoot and Elazar). So the variance of a sum's noise is that of a count's times the square of the mean contribution and, where
+//! they differ, that and a twelfth times the squares of the largest and the second largest. A mean's is that of its sum over that of its number.
+//!
+//! Whether there are enough people is decided by their number as noise makes it, so that nothing is told of the exact one beside what is
+//! told: from the minimum and the largest noise on, so that there always are as many as the minimum asks ([`enough`]).
+//!
+//! What remains: the same people get the same noise, so two answers that are equal are of the same people and contributions. That
+//! somebody is, or is not, among those who were counted shows by that. What somebody has who is not the largest can be had from the mean of
+//! hundreds of pairs of sums, with another choice of the others in each: each pair's noise is its own. So can what the largest has, where it
+//! can be counted as hundreds of slightly different numbers.
 //!
 //! λ is such that the variance is as agreed: of all symmetric distributions on that range with that variance it is the one of the
 //! largest entropy. Variances above the uniform distribution's (λ = 0), most × (most + 1) / 3, are taken for that.
@@ -83,6 +95,15 @@ impl Noise {
         if mirrored { size } else { -size }
     }
 
+    /// The same, and evenly up to half more or less, by the key's lower half: no whole number.
+    #[must_use]
+    pub fn between(&self, key: u64) -> f64 {
+        let (part, all) = (u32::try_from(key & u64::from(u32::MAX)).unwrap_or(u32::MAX), f64::from(u32::MAX));
+        #[expect(clippy::cast_precision_loss, reason = "small whole numbers")]
+        let whole = self.of(key) as f64;
+        whole + f64::from(part) / all - 0.5
+    }
+
     /// Its variance, in subjects squared.
     #[must_use]
     pub fn variance(&self) -> f64 {
@@ -119,17 +140,23 @@ fn variance_of(weights: &[f64]) -> f64 {
     (0_u32..).zip(weights).map(|(k, weight)| 2.0 * f64::from(k) * f64::from(k) * weight).sum()
 }
 
-/// The noise of a sum: that of the count of its contributors, and where contributions differ that of the contributions too, in units of
-/// the mean contribution that is not zero, by size.
+/// The noise of what contributors have: none where they are all equal, as their number's noise hides them then. `largest` is the
+/// contribution key of whoever has most, `cell` the cell key of all contributions.
 #[must_use]
-pub fn sum_noise(people: i64, contributions: i64, spread: &Spread) -> f64 {
-    if spread.nonzero == 0 {
+pub fn of_contributions(noise: &Noise, secret: &Secret, largest: u64, cell: u64, spread: &Spread) -> f64 {
+    let [first, second, ..] = spread.largest;
+    if spread.nonzero == 0 || spread.even() {
         return 0.0;
     }
-    let noise = if spread.even() { people } else { people.saturating_add(contributions) };
-    #[expect(clippy::cast_precision_loss, reason = "small whole numbers, and a number of people")]
-    let noise = noise as f64 * (spread.absolute / spread.nonzero as f64);
-    noise
+    noise.between(own_key(secret, largest)) * first + noise.between(cell) * second
+}
+
+/// Whether `subjects`, whose number carries this noise, are as many as `minimum` asks. Decided by the noisy number alone, and never where they
+/// are fewer.
+#[must_use]
+pub fn enough(minimum: u32, most: u32, subjects: u64, noise: i64) -> bool {
+    let noisy = i64::try_from(subjects).unwrap_or(i64::MAX).saturating_add(noise);
+    noisy >= i64::from(minimum).saturating_add(i64::from(most))
 }
 
 /// What record keys and cell keys are made under. Who has it can undo the noise.
@@ -180,6 +207,13 @@ fn canonical(own: f64) -> u64 {
         kept /= 100.0;
     }
     kept.to_bits()
+}
+
+/// The key of the noise of one contribution, whoever the others are.
+#[must_use]
+fn own_key(secret: &Secret, contribution_key: u64) -> u64 {
+    // No pseudonym is so long.
+    secret.hash(u64::MAX - 2, [&contribution_key.to_le_bytes(), &[]])
 }
 
 /// A group's key, of the sum of its distinct contributors' record keys, or of their contributions' keys, and their number.
@@ -299,15 +333,121 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_gets_the_noises_of_so_many_mean_contributions() {
-        let mut spread = Spread::default();
-        assert_eq!(sum_noise(3, 1, &spread), 0.0);
-        [100.0, -300.0, 0.0].into_iter().for_each(|own| spread.add(own));
-        assert_eq!((sum_noise(3, 0, &spread), sum_noise(-1, 2, &spread), sum_noise(0, 0, &spread)), (600.0, 200.0, 0.0));
-        // Where all have the same, that of their number alone.
-        let mut even = Spread::default();
-        [7.0, 7.0, 0.0].into_iter().for_each(|own| even.add(own));
-        assert_eq!(sum_noise(3, 5, &even), 21.0);
+    fn contributions_get_noise_in_units_of_the_largest() {
+        let noise = Noise::new(Perturbation { variance: 2, most: 5 });
+        let spread = |own: &[f64]| {
+            let mut spread = Spread::default();
+            own.iter().for_each(|own| spread.add(*own));
+            spread
+        };
+        let (some, even) = (spread(&[100.0, -300.0, 0.0]), spread(&[7.0, 7.0, 0.0]));
+        let mut state = 11;
+        let of = |largest: u64, cell: u64, spread: &Spread| of_contributions(&noise, &secret(), largest, cell, spread);
+        let drawn: Vec<f64> = (0..RUNS).map(|_| of(random(&mut state), random(&mut state), &some) / 300.0).collect();
+        let (runs, expected) = (f64::from(RUNS), (noise.variance() + 1.0 / 12.0) * (1.0 + 1.0 / 9.0));
+        let (mean, variance) = (drawn.iter().sum::<f64>() / runs, drawn.iter().map(|k| k * k).sum::<f64>() / runs);
+        assert!(mean.abs() < 5.0 * (expected / runs).sqrt() && (variance / expected - 1.0).abs() < 0.01, "{mean} {variance}");
+        assert!(
+            drawn.iter().all(|k| k.abs() <= 5.5 * (1.0 + 1.0 / 3.0))
+                && [0, 7, 1 << 40].into_iter().all(|key| (noise.between(key) + noise.between(!key)).abs() < 1e-9)
+        );
+        assert!((0..100).all(|_| of(random(&mut state), random(&mut state), &even) == 0.0), "their number's noise hides them");
+        assert_eq!(of(0, 0, &Spread::default()), 0.0);
+    }
+
+    /// What noise is told of the sum of what people have, of whom one may be far larger than the others.
+    type InUnits<'a> = &'a dyn Fn(&Noise, u64, u64, &Spread) -> f64;
+
+    /// A sum with its noise. People are told apart by their number.
+    fn noisy(noise: &Noise, own: &[(u32, f64)], in_units: InUnits<'_>) -> f64 {
+        let (mut spread, mut people, mut contributions, mut largest) = (Spread::default(), 0_u64, 0_u64, (0.0, 0));
+        for (person, own) in own {
+            spread.add(*own);
+            let person = record_key(&secret(), &person.to_be_bytes());
+            let key = contribution_key(&secret(), person, *own);
+            people = people.wrapping_add(person);
+            contributions = contributions.wrapping_add(key);
+            if *own > largest.0 {
+                largest = (*own, key);
+            }
+        }
+        let key = |keys| cell_key(&secret(), keys, spread.nonzero);
+        let mean = spread.absolute / spread.nonzero as f64;
+        spread.absolute + noise.of(key(people)) as f64 * mean + in_units(noise, largest.1, key(contributions), &spread)
+    }
+
+    const GIANT: f64 = 12_000.0;
+
+    /// What forty people of a group have, of those from `first` on; and one who has 120 times as much.
+    fn group(group: u32, first: u32) -> Vec<(u32, f64)> {
+        let of = |person: u32| (group * 100 + person, 90.0 + f64::from((group * 40 + person) % 21));
+        (first..first + 40).map(of).chain([(group * 100 + 99, GIANT)]).collect()
+    }
+
+    /// Game. Population: 240 groups of forty alike, and one who has 120 times as much as each of them; below what dominance rules
+    /// withhold. Knowledge: what the forty have. Target: what the one has, within 10 %, by the difference of two noisy sums. Score:
+    /// groups in which he is right: more than half in units of the mean contribution, as it was, and hardly any in units of the largest.
+    #[test]
+    fn a_giants_contribution_drowns() {
+        let noise = Noise::new(Perturbation { variance: 2, most: 5 });
+        let groups = 240_u32;
+        let won = |in_units: InUnits<'_>| {
+            let right = |place: &u32| {
+                let all = group(*place, 0);
+                let told = noisy(&noise, &all, in_units) - noisy(&noise, &all[..40], in_units);
+                (told / GIANT - 1.0).abs() <= 0.1
+            };
+            (0..groups).filter(right).count()
+        };
+        let before = won(&|noise, _, key, spread| noise.of(key) as f64 * spread.absolute / spread.nonzero as f64);
+        let after = won(&|noise, largest, key, spread| of_contributions(noise, &secret(), largest, key, spread));
+        assert!(before > 180 && after < 24, "{before} of {groups} before, {after} now");
+    }
+
+    /// Game. As above, but the attacker asks three hundred such pairs of sums, each with others beside the giant, and takes the mean of their
+    /// differences. Score: groups in which he is right: nearly all where the noise is by all contributions' key, as it was; few where the
+    /// largest has a noise of his own.
+    #[test]
+    fn hundreds_of_pairs_of_sums_do_not_average_a_giants_noise_away() {
+        let noise = Noise::new(Perturbation { variance: 2, most: 5 });
+        let (groups, pairs) = (60_u32, 300_u32);
+        let won = |in_units: InUnits<'_>| {
+            let right = |place: &u32| {
+                let all = group(*place, 0);
+                let (others, giant) = (&all[..40], all[40]);
+                let of_pair = |pair: u32| {
+                    // Other thirty of the forty with each pair.
+                    let mut state = u64::from(place * 1_000 + pair);
+                    let mut some: Vec<(u64, (u32, f64))> = others.iter().map(|own| (random(&mut state), *own)).collect();
+                    some.sort_by_key(|(drawn, _)| *drawn);
+                    let some: Vec<(u32, f64)> = some.into_iter().take(30).map(|(_, own)| own).collect();
+                    let with = [some.as_slice(), &[giant]].concat();
+                    noisy(&noise, &with, in_units) - noisy(&noise, &some, in_units)
+                };
+                let mean = (0..pairs).map(of_pair).sum::<f64>() / f64::from(pairs);
+                (mean / GIANT - 1.0).abs() <= 0.1
+            };
+            (0..groups).filter(right).count()
+        };
+        let before = won(&|noise, _, key, spread| noise.between(key) * spread.largest[0]);
+        let after = won(&|noise, largest, key, spread| of_contributions(noise, &secret(), largest, key, spread));
+        assert!(before > 40 && after < 12, "{before} of {groups} before, {after} now");
+    }
+
+    /// Nobody can tell 9 from 10, or 14 from 15, by what is withheld: it says no more than the noisy number.
+    #[test]
+    fn whether_there_are_enough_is_decided_by_the_noisy_number_and_the_minimum_holds() {
+        let agreed = Perturbation { variance: 8, most: 5 };
+        let (noise, mut state) = (Noise::new(agreed), 3);
+        for subjects in 0..40_u64 {
+            let shown = (0..2_000).filter(|_| enough(10, agreed.most, subjects, noise.of(random(&mut state)))).count();
+            match subjects {
+                0..10 => assert_eq!(shown, 0, "{subjects} are fewer than the minimum"),
+                10..20 => assert!(shown < 2_000, "{subjects} can look like fewer"),
+                _ => assert_eq!(shown, 2_000, "{subjects}"),
+            }
+        }
+        assert!((-5..=5).all(|noise| enough(10, 5, (15 - noise) as u64, noise) && !enough(10, 5, (14 - noise) as u64, noise)));
     }
 
     #[test]

@@ -1,13 +1,4 @@
-//! Rounding: counts to multiples of a base, sums and means as coarsely.
-//!
-//! A sum is rounded in units of the base times the mean of its contributions that are not zero (by size), taken up to the next 1, 2 or 5
-//! times a power of ten. So the count of those who have a 1 and the sum of a 0/1 column tell no more than one another. Up, not down: a
-//! sum in a finer unit would tell what the rounded count does not. The steps are few, so that the unit itself tells little of the mean
-//! contribution.
-//!
-//! A mean is what is told of its sum by what is told of the number of its values. So a sum divided by its mean is the number as a count
-//! tells it, a mean times that number the sum as it is told, and no mean tells more than those two. Rounded by itself it would: each
-//! sum divided by its mean would say the exact number within a step, each in another place, and a few columns together say it exactly.
+//! Rounding: counts to multiples of a base, and anything to multiples of a unit. Which unit that is says [`crate::units`].
 //!
 //! How many of a group have a value at all, `count(column)` beside `count(*)`, is hidden by rounding alone: both are rounded to the same
 //! base, and whether nobody or a few lack one is not told. Who lacks a value has no part of a sum or mean, so that two of them over
@@ -15,24 +6,6 @@
 //! ([`crate::primary`]). To withhold where all have a value would withhold nearly every ordinary column.
 //!
 //! Source: Hundepool et al., *Statistical Disclosure Control* (Wiley, 2012), chapter 5: conventional rounding.
-
-use crate::Spread;
-
-/// The unit of a sum, `None` where it is told as it is: no rounding is agreed, or nobody contributes.
-#[must_use]
-pub fn sum_unit(base: u32, spread: &Spread) -> Option<f64> {
-    #[expect(clippy::cast_precision_loss, reason = "a number of people, exact below 2^53, and steps are coarse")]
-    let nonzero = spread.nonzero as f64;
-    (base > 1 && nonzero > 0.0).then(|| step(f64::from(base) * (spread.absolute / nonzero)))
-}
-
-/// The mean of a sum and a number of values, both as they are told; `unit` is the number's. A number that is told as nothing, and one
-/// that noise brought below it, counts as one unit.
-#[must_use]
-pub fn mean(sum: f64, number: f64, unit: Option<f64>) -> f64 {
-    // Zero has no sign: it would tell on which side the sum is.
-    sum / number.max(unit.unwrap_or(1.0)).max(1.0) + 0.0
-}
 
 /// The nearest multiple of `unit`, halves away from zero.
 #[must_use]
@@ -64,7 +37,7 @@ pub fn whole_to_unit(value: i64, unit: f64) -> i64 {
 }
 
 /// The least of 1, 2 and 5 times powers of ten that is not below `raw`; the largest there is where that is no number.
-fn step(raw: f64) -> f64 {
+pub(crate) fn step(raw: f64) -> f64 {
     let raw = raw.clamp(1e-300, 5e307).min(5e307);
     #[expect(clippy::cast_possible_truncation, reason = "between -300 and 307")]
     let power = raw.log10().floor() as i32;
@@ -79,12 +52,6 @@ fn step(raw: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn spread(contributions: &[f64]) -> Spread {
-        let mut spread = Spread::default();
-        contributions.iter().for_each(|own| spread.add(*own));
-        spread
-    }
 
     #[test]
     fn counts_are_rounded_to_multiples_of_the_base() {
@@ -107,35 +74,6 @@ mod tests {
             (i64::MAX, u32::MAX, 9_223_372_034_707_292_160),
         ] {
             assert_eq!(whole_to_unit(value, f64::from(base)), expected, "{value} to {base}");
-        }
-    }
-
-    #[test]
-    fn a_sum_of_ones_and_zeros_is_as_coarse_as_their_count() {
-        for (base, ones, zeros, sum) in [
-            (5, 30, 70, Some(5.0)),
-            (5, 20, 4, Some(5.0)),
-            (10, 30, 970, Some(10.0)),
-            (3, 12, 88, Some(5.0)),
-            (1, 30, 70, None),
-            (5, 0, 70, None),
-        ] {
-            let spread = spread(&[vec![1.0; ones], vec![0.0; zeros]].concat());
-            assert_eq!(sum_unit(base, &spread), sum, "{ones} of {zeros} more");
-        }
-    }
-
-    #[test]
-    fn a_mean_is_a_told_sum_by_a_told_number() {
-        for (sum, number, unit, expected) in [
-            (30.0, 60.0, Some(5.0), 0.5),
-            (30.0, 8.0, None, 3.75),
-            (30.0, 0.0, Some(10.0), 3.0),
-            (30.0, -5.0, Some(5.0), 6.0),
-            (30.0, -5.0, None, 30.0),
-            (-0.0, 10.0, Some(5.0), 0.0),
-        ] {
-            assert_eq!(mean(sum, number, unit).to_string(), expected.to_string(), "{sum} by {number}");
         }
     }
 
@@ -217,25 +155,9 @@ mod tests {
     #[test]
     fn a_rounded_value_is_half_a_unit_away_at_most() {
         arbtest::arbtest(|u| {
-            let (value, base) = (u.arbitrary::<i64>()? / 2, u.int_in_range(2..=100)?);
+            let (value, base) = (u.arbitrary::<i64>()? / 2, u.int_in_range(2..=100_u32)?);
             let rounded = whole_to_unit(value, f64::from(base));
             assert!(rounded % i64::from(base) == 0 && (rounded - value).unsigned_abs() * 2 <= u64::from(base));
-            let contributions: Vec<i32> = u.arbitrary()?;
-            let contributions: Vec<f64> = contributions.into_iter().map(|own| f64::from(own) / 64.0).collect();
-            let (sum, spread) = (contributions.iter().sum::<f64>(), spread(&contributions));
-            let Some(sums) = sum_unit(base, &spread) else { return Ok(()) };
-            let told = to_unit(sum, sums);
-            assert!((told - sum).abs() <= sums / 2.0 * (1.0 + 1e-9), "{sum} in {sums}");
-            assert!(sums >= 1.0 || sums.recip().round() * sums == 1.0, "{sums}");
-            // The sum is not told more finely than a count is, and what the mean adds is the told count.
-            let raw = f64::from(base) * spread.absolute / spread.nonzero as f64;
-            assert!(sums >= raw * (1.0 - 1e-9) && sums <= raw * 2.5 * (1.0 + 1e-9));
-            let number = whole_to_unit(contributions.len() as i64, f64::from(base)) as f64;
-            let mean = mean(told, number, Some(f64::from(base)));
-            assert!(told == 0.0 || (told / mean / number.max(f64::from(base)) - 1.0).abs() < 1e-9);
-            if sums >= 1.0 {
-                assert_eq!(whole_to_unit(sum as i64, sums) as f64, to_unit((sum as i64) as f64, sums));
-            }
             Ok(())
         });
     }

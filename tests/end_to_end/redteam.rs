@@ -18,6 +18,7 @@ mod people;
 mod reconstruct;
 mod rests;
 mod rules;
+mod units;
 mod utility;
 mod world;
 
@@ -58,9 +59,13 @@ async fn no_game_is_won_and_the_views_stay_useful() {
         reconstruct::by_lists(&world).await,
         reconstruct::by_wards(&world).await,
         reconstruct::by_wards_with_noise(&world).await,
+        units::rows_that_all_have_alike(&world).await,
+        units::edges_under_noise(&world).await,
+        units::through_firms(&world).await,
         margins::two_worlds(&world).await,
         earlier::in_any_order(&world).await,
     ];
+    scores.extend(units::one_giant(&world).await);
     scores.extend(margins::separate_totals(&world).await);
     scores.extend(margins::rolled_up(&world).await);
     scores.extend(earlier::of_all_groupings(&world).await);

@@ -153,8 +153,16 @@ mod tests {
                 "rounded",
                 "fewer than 10 distinct subjects, or its 2 largest contributors make more than 90 % of it",
             ),
-            (vec![minimum(), noisy.clone()], "noisy", "fewer than 10 distinct subjects"),
-            (vec![minimum(), rounded, noisy, Rule::SmallGroupsLeftOut], "rounded and noisy", "fewer than 10 distinct subjects"),
+            (
+                vec![minimum(), noisy.clone()],
+                "noisy",
+                "fewer than 10 distinct subjects, or with noise it rests on less than 4 subjects over the minimum",
+            ),
+            (
+                vec![minimum(), rounded, noisy, Rule::SmallGroupsLeftOut],
+                "rounded and noisy",
+                "fewer than 10 distinct subjects, or with noise it rests on less than 4 subjects over the minimum",
+            ),
         ] {
             let statuses = Statuses::of(&answer, &decided(rules));
             let said = |place| statuses.column(place, Some(&mask), 4).map(|column| column.iter().flatten().map(str::to_owned).collect());

@@ -3,10 +3,11 @@
 //! `summarise/levels.rs`; `Protect` reads what it finds.
 //!
 //! ```text
-//! contributions(own Float64, subject) -> FixedSizeBinary(88)     own: the subject's sum, or its number of rows
-//! shares(own Float64, subject)        -> FixedSizeBinary(88)     the same where a subject stands in several rows of the inner level
+//! contributions(own Float64, subject) -> FixedSizeBinary(96)     own: the subject's sum, or its number of rows
+//! shares(own Float64, subject)        -> FixedSizeBinary(96)     the same where a subject stands in several rows of the inner level
 //! ```
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -22,8 +23,8 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, Expr, ExprFunctionExt as _, GroupsAccumulator, Signature, Volatility,
 };
 
-/// Numbers of a state: absolute sum, the largest, how many are not zero, lowest, highest, keys of people and of contributions.
-const NUMBERS: usize = LARGEST + 6;
+/// Numbers of a state: absolute sum, the largest, how many are not zero, lowest, highest, keys of people, of contributions, of the largest.
+const NUMBERS: usize = LARGEST + 7;
 const WIDTH: i32 = (NUMBERS * 8) as i32;
 
 /// What the contributors of one value add up to.
@@ -34,20 +35,36 @@ pub(super) struct Contributed {
     pub(super) people: u64,
     /// And of their contributions' keys.
     pub(super) contributions: u64,
+    /// The contribution key of whoever contributes most; of several the least.
+    pub(super) most: u64,
 }
 
 impl Contributed {
     pub(super) fn add(&mut self, own: f64, subject: &[u8], secret: Option<&Secret>) {
-        self.spread.add(own);
         // Who adds nothing would make the noise another one.
         if let Some(secret) = secret.filter(|_| own != 0.0) {
             let person = record_key(secret, subject);
+            let key = contribution_key(secret, person, own);
             self.people = self.people.wrapping_add(person);
-            self.contributions = self.contributions.wrapping_add(contribution_key(secret, person, own));
+            self.contributions = self.contributions.wrapping_add(key);
+            self.keep_most(own.abs(), key);
+        }
+        self.spread.add(own);
+    }
+
+    /// Keeps the key of the larger of what there is so far and what is added: before it is added.
+    fn keep_most(&mut self, size: f64, key: u64) {
+        let [largest, ..] = self.spread.largest;
+        match size.total_cmp(&largest) {
+            Ordering::Greater => self.most = key,
+            Ordering::Equal if size > 0.0 => self.most = self.most.min(key),
+            _ => {}
         }
     }
 
     fn merge(&mut self, other: &Self) {
+        let [largest, ..] = other.spread.largest;
+        self.keep_most(largest, other.most);
         self.spread.merge(&other.spread);
         self.people = self.people.wrapping_add(other.people);
         self.contributions = self.contributions.wrapping_add(other.contributions);
@@ -56,7 +73,7 @@ impl Contributed {
     fn numbers(&self) -> [u64; NUMBERS] {
         let Spread { absolute, largest, nonzero, lowest, highest } = self.spread;
         let mut numbers = [0; NUMBERS];
-        let others = [nonzero, lowest.to_bits(), highest.to_bits(), self.people, self.contributions];
+        let others = [nonzero, lowest.to_bits(), highest.to_bits(), self.people, self.contributions, self.most];
         let all = [absolute].into_iter().chain(largest).map(f64::to_bits).chain(others);
         numbers.iter_mut().zip(all).for_each(|(kept, number)| *kept = number);
         numbers
@@ -75,7 +92,7 @@ impl Contributed {
             *size = f64::from_bits(next()?);
         }
         let (nonzero, lowest, highest) = (next()?, f64::from_bits(next()?), f64::from_bits(next()?));
-        Ok(Self { spread: Spread { absolute, largest, nonzero, lowest, highest }, people: next()?, contributions: next()? })
+        Ok(Self { spread: Spread { absolute, largest, nonzero, lowest, highest }, people: next()?, contributions: next()?, most: next()? })
     }
 
     /// What the aggregate found for the group of `row`.
@@ -294,6 +311,16 @@ mod tests {
         assert!(Contributed::read(&some.bytes()[8..]).is_err());
         let more = of(&[7.0, -2.5, 1.0, 0.0, 0.0]);
         assert_eq!((some.people, some.contributions, some.spread.nonzero), (more.people, more.contributions, more.spread.nonzero));
+        // Whoever has most, wherever he stands and in whatever parts they are added up.
+        let mut parts = of(&[7.0, -2.5]);
+        let mut last = Contributed::default();
+        last.add(-9.0, &[2; 16], Some(&secret));
+        parts.merge(&last);
+        assert_eq!((parts.most, parts), (last.most, of(&[7.0, -2.5, -9.0])));
+        let (mut one, mut other) = (of(&[1.0]), last);
+        one.merge(&last);
+        other.merge(&of(&[1.0]));
+        assert!(one.most == other.most && some.most != last.most);
         // The same people, of whom one has another value.
         let other = of(&[7.0, -2.5, 2.0]);
         assert!(some.people == other.people && some.contributions != other.contributions);

@@ -51,6 +51,8 @@ pub(super) struct Rewriter<'a> {
     pub(super) correlated: bool,
     /// Subqueries in the SELECT list at hand that become columns beside its input; `None` elsewhere.
     pub(super) beside: Option<Vec<Safe>>,
+    /// Subqueries in the expression at hand whose values may be withheld.
+    pub(super) met: Vec<Expr>,
     /// The strictest minimum of subjects that any `Protect` applies.
     pub(super) minimum: u32,
     /// Whether some `Protect` protects sums or means.
@@ -83,6 +85,7 @@ impl<'a> Rewriter<'a> {
             subquery_datasets: BTreeSet::new(),
             correlated: false,
             beside: None,
+            met: Vec::new(),
             minimum: 0,
             magnitudes: false,
             secret,
@@ -264,7 +267,9 @@ impl<'a> Rewriter<'a> {
             return Ok((expr, origin));
         }
         let mut read = Read::default();
-        let expr = self.row_expression(expr, Place { visible: &rows.visible, subqueries: false }, &mut read)?;
+        let place = Place { visible: &rows.visible, subqueries: false };
+        let (expr, met) = self.meeting(|walk| walk.row_expression(expr, place, &mut read))?;
+        let expr = Self::computed_of(expr, met, &rows.plan)?;
         Ok((expr, Origin::Derived { columns: read.columns, present: read.present }))
     }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use concordat_policy::{Code, Refusal};
+use datafusion::common::tree_node::{Transformed, TreeNode as _};
 use datafusion::common::{Column, ExprSchema as _, JoinConstraint, JoinType, NullEquality, Result, ScalarValue};
 use datafusion::functions_aggregate::expr_fn::bit_or;
 use datafusion::logical_expr::utils::{grouping_set_to_exprlist, split_conjunction_owned};
@@ -155,11 +156,12 @@ impl Rewriter<'_> {
         }
         let names = aggregate.schema.columns();
         let (width, masked) = (names.len(), mask.is_some());
-        let mut aggregates = aggregate.aggr_expr;
+        let (mut keys, mut aggregates) = (aggregate.group_expr, aggregate.aggr_expr);
         if let Some(mask) = &mask {
+            keys = keys.into_iter().map(|expr| key(expr, &visible, mask, &safe.plan)).collect::<Result<_>>()?;
             aggregates.push(bit_or(Expr::Column(mask.clone())).alias(self.fresh("withheld")));
         }
-        let plan = LogicalPlanBuilder::from(safe.plan).aggregate(aggregate.group_expr, aggregates)?.build()?;
+        let plan = LogicalPlanBuilder::from(safe.plan).aggregate(keys, aggregates)?.build()?;
         if !masked {
             return Ok(Shape::Safe(Safe { plan, width, masked }));
         }
@@ -230,6 +232,16 @@ fn unless_withheld(expr: Expr, mask: &Column, bits: u64, input: &LogicalPlan) ->
     let (relation, field) = expr.to_field(input.schema())?;
     let null = ScalarValue::try_from(field.data_type())?;
     Ok(when(touches(mask, bits), lit(null)).otherwise(expr.unalias())?.alias_qualified(relation, field.name()))
+}
+
+/// A group's key, or the keys of a grouping set, null where a value that it is computed from is withheld.
+fn key(expr: Expr, visible: &[Column], mask: &Column, input: &LogicalPlan) -> Result<Expr> {
+    if matches!(expr, Expr::GroupingSet(_)) {
+        return Ok(expr.map_children(|expr| key(expr, visible, mask, input).map(Transformed::yes))?.data);
+    }
+    let read = expr.column_refs().into_iter().filter_map(|column| visible.iter().position(|known| known == column));
+    let read = bits(read)?;
+    unless_withheld(expr, mask, read, input)
 }
 
 /// The expression below its aliases.

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use concordat_policy::{Code, Refusal};
-use datafusion::common::{Column, Result};
+use datafusion::common::{Column, Result, ScalarValue};
 use datafusion::logical_expr::expr::{Exists, InSubquery};
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder, Subquery};
+use datafusion::logical_expr::{Expr, ExprSchemable as _, LogicalPlan, LogicalPlanBuilder, Subquery, when};
+use datafusion::prelude::lit;
 
 use super::expression::{Place, Read};
 use super::rewrite::Rewriter;
@@ -15,9 +16,27 @@ impl Rewriter<'_> {
     /// `(SELECT …)` as a value: only where every value in it is protected and it does not depend on the row.
     pub(super) fn scalar_subquery(&mut self, mut subquery: Subquery) -> Result<Expr> {
         let safe = self.summary_of(&subquery)?;
-        self.undecided |= safe.masked;
+        let masked = safe.masked;
+        self.undecided |= masked;
         subquery.subquery = self.without_mask(safe)?.into();
-        Ok(Expr::ScalarSubquery(subquery))
+        let value = Expr::ScalarSubquery(subquery);
+        self.met.extend(masked.then(|| value.clone()));
+        Ok(value)
+    }
+
+    /// Does something to an expression, and returns the subqueries in it whose values may be withheld.
+    pub(super) fn meeting<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<(T, Vec<Expr>)> {
+        let before = std::mem::take(&mut self.met);
+        let done = work(self);
+        Ok((done?, std::mem::replace(&mut self.met, before)))
+    }
+
+    /// A value over `input` that is null where one of the values `met` in it is withheld, whatever `coalesce` or CASE make of a null.
+    pub(super) fn computed_of(expr: Expr, met: Vec<Expr>, input: &LogicalPlan) -> Result<Expr> {
+        let Some(withheld) = met.into_iter().map(Expr::is_null).reduce(Expr::or) else { return Ok(expr) };
+        let (relation, field) = expr.to_field(input.schema())?;
+        let null = ScalarValue::try_from(field.data_type())?;
+        Ok(when(withheld, lit(null)).otherwise(expr.unalias())?.alias_qualified(relation, field.name()))
     }
 
     /// What a subquery used as a value says.

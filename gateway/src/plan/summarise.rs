@@ -20,7 +20,7 @@ use datafusion::logical_expr::expr::{AggregateFunction, Cast};
 use datafusion::logical_expr::utils::grouping_set_to_exprlist;
 use datafusion::logical_expr::{Aggregate, Expr, Extension, LogicalPlan, LogicalPlanBuilder};
 
-use self::outer::Outer;
+use self::outer::{Outer, Protected};
 use self::summary::{Summary, computed_argument};
 use super::domain::key_domain;
 use super::expression::not_offered;
@@ -213,7 +213,8 @@ impl Rewriter<'_> {
                     .advice("group by fewer columns; the agreement's rule 'margins' asks for it"),
             );
         }
-        self.magnitudes |= summaries.iter().any(Summary::magnitude);
+        // Through a link dataset numbers of subjects are judged as sums are.
+        self.magnitudes |= linked || summaries.iter().any(Summary::magnitude);
         if disclosure.complement == Telling::Shown {
             summaries.iter_mut().for_each(|summary| summary.lefts.clear());
         }
@@ -223,10 +224,12 @@ impl Rewriter<'_> {
         if let Some(sets) = sets {
             inner = sets.expanded(inner, linked)?;
         }
-        let (outer, values) = Outer::new(linked, &disclosure, &self.secret).over(inner, aggregate, width, &summaries, &key_of)?;
-        let (mask, subjects) = (self.fresh("withheld"), outer.schema().fields().len().saturating_sub(1));
+        let outer = Outer::new(linked, &disclosure, &self.secret).over(inner, aggregate, width, &summaries, &key_of)?;
+        let Protected { plan, values, known } = outer;
+        let (mask, subjects) = (self.fresh("withheld"), plan.schema().fields().len().saturating_sub(1));
         let (sets, secret) = (sets.cloned(), self.secret.clone());
-        let protect = Protect::try_new(outer, Rule { keys: width, sets, values, subjects, minimum, disclosure, secret, domain, mask })?;
+        let rule = Rule { keys: width, sets, values, subjects, known, minimum, disclosure, secret, domain, mask };
+        let protect = Protect::try_new(plan, rule)?;
         let plan = LogicalPlan::Extension(Extension { node: Arc::new(protect) });
         Ok(Shape::Safe(Safe { plan, width: width + summaries.len(), masked: true }))
     }

@@ -66,7 +66,7 @@ pub(super) struct Part {
 pub(super) struct Tally {
     /// The column with the row's own pseudonym.
     subject: String,
-    /// Through a link dataset: the column with the pseudonym of the other identifier type, or the row's own where it has none.
+    /// Through a link dataset: the column with the pseudonym of the other identifier type, null where it has none.
     other: Option<String>,
     parts: Vec<Part>,
     found: Mutex<Found>,
@@ -300,8 +300,9 @@ impl Counting {
                 if let (Some(other), Some(others)) = (other, self.others.get_mut(index)) {
                     // Beside a pseudonym that is of the other type itself, the row's own is the other.
                     let apart = self.tally.parts.get(index).is_some_and(|part| part.apart);
-                    let beside = if apart { subject } else { bytes(other, row)? };
-                    if others.len() < MOST_OTHERS && !others.contains(&beside) {
+                    let beside = if apart { Some(subject) } else { other.is_valid(row).then(|| bytes(other, row)).transpose()? };
+                    // Who has none lifts nobody over the minimum.
+                    if let Some(beside) = beside.filter(|beside| others.len() < MOST_OTHERS && !others.contains(beside)) {
                         self.held.try_grow(BYTES)?;
                         others.insert(beside);
                     }

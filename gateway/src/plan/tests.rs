@@ -174,7 +174,10 @@ async fn permitted_statements_plan() {
         "SELECT count(*) FILTER (WHERE flag IS NOT TRUE), count(*) FILTER (WHERE NOT (flag IS TRUE)) FROM a.people",
         "SELECT count(*) FROM a.people x LEFT JOIN b.claims y ON x.subject = y.subject AND y.open",
         "SELECT year FROM a.people WHERE age < 20 ORDER BY year LIMIT 5",
-        // A summary as a value beside summaries.
+        // A summary as a value beside summaries, and in the key of a group.
+        "SELECT coalesce((SELECT count(*) FROM b.claims), 0) AS k, count(*) FROM a.people GROUP BY coalesce((SELECT count(*) FROM b.claims), 0)",
+        "SELECT CASE WHEN coalesce(persons, 0) < 20 THEN 'few' ELSE 'many' END AS k, count(*) FROM by_region GROUP BY 1",
+        "SELECT coalesce(persons, 0) AS k, count(*) FROM by_region GROUP BY ROLLUP (coalesce(persons, 0))",
         "SELECT max(n - m) FROM (SELECT region, count(*) AS n, (SELECT count(*) FROM b.claims) AS m FROM a.people GROUP BY region) t",
         "SELECT 1 + 1",
         // Groups and their totals.

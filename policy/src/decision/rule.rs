@@ -210,8 +210,8 @@ impl Rule {
             Self::Homogeneous { .. } => "all of its contributors have the same value".into(),
             Self::Complement { .. } => "all of its group meet its condition, or all but fewer than the minimum".into(),
             Self::Margins { .. } => "totals would tell a withheld number".into(),
+            Self::Perturbed { most, .. } => format!("with noise it rests on less than {most} subjects over the minimum"),
             Self::Rounded { .. }
-            | Self::Perturbed { .. }
             | Self::ZerosShown { .. }
             | Self::RowsOfFewLeftOut { .. }
             | Self::SmallGroupsLeftOut
@@ -237,11 +237,17 @@ impl Rule {
                     "sums and means from which the second largest contributor could estimate the largest within {percent} % are withheld"
                 );
             }
-            Self::Rounded { to, .. } => return format!("counts are rounded to multiples of {to}, sums and means as coarsely"),
+            Self::Rounded { to, .. } => {
+                return format!(
+                    "counts of subjects are rounded to multiples of {to}; other numbers are told as such a count times their mean, which is \
+                     rounded as coarsely"
+                );
+            }
             Self::Perturbed { variance, most, .. } => {
                 return format!(
-                    "counts and sums carry noise, of a count at most {most} with a variance of {variance}, of a sum at most twice \
-                     these in mean contributions; the same contributors always get the same"
+                    "counts and sums carry noise, of a count at most {most} with a variance of {variance}, of a sum as much in mean \
+                     contributions and, where these differ, again in units of the largest; a noisy number that is less than {most} over the \
+                     minimum is withheld; the same contributors always get the same"
                 );
             }
             Self::RowsOfFewLeftOut { subjects, .. } => {
@@ -309,6 +315,10 @@ mod tests {
             (Rule::Homogeneous { whose: whose() }, Some("all of its contributors have the same value")),
             (Rule::Complement { whose: whose() }, Some("all of its group meet its condition, or all but fewer than the minimum")),
             (Rule::Margins { whose: whose() }, Some("totals would tell a withheld number")),
+            (
+                Rule::Perturbed { variance: 2, most: 5, whose: whose() },
+                Some("with noise it rests on less than 5 subjects over the minimum"),
+            ),
             (Rule::Rounded { to: 5, whose: whose() }, None),
             (Rule::SmallGroupsLeftOut, None),
             (Rule::ConditionsOnWithheld, None),
@@ -326,8 +336,8 @@ mod tests {
         sums and means of which the 2 largest contributors make more than 90 % are withheld: by the agreement one, two for dfe, dwp
         sums and means from which the second largest contributor could estimate the largest within 10 % are withheld: by the agreement one for dfe
         sums and means of contributors who all have the same value are withheld: by the agreement two for dwp
-        counts are rounded to multiples of 10, sums and means as coarsely: by the agreement two for dwp
-        counts and sums carry noise, of a count at most 5 with a variance of 2, of a sum at most twice these in mean contributions; the same contributors always get the same: by the agreement two for dwp
+        counts of subjects are rounded to multiples of 10; other numbers are told as such a count times their mean, which is rounded as coarsely: by the agreement two for dwp
+        counts and sums carry noise, of a count at most 5 with a variance of 2, of a sum as much in mean contributions and, where these differ, again in units of the largest; a noisy number that is less than 5 over the minimum is withheld; the same contributors always get the same: by the agreement two for dwp
         numbers with a condition of their own are withheld where all of a group meet it, or all but fewer than the minimum: by the agreement one, two for dfe, dwp
         further numbers are withheld until totals tell none of the withheld ones within 10 %: by the agreement one for dfe
         ");

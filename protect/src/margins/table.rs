@@ -214,16 +214,16 @@ fn place(keys: &Keys, cell: &Cell, column: &Column, signed: bool) -> Place {
     let bound = |falls: f64| if signed { f64::INFINITY } else { falls };
     let withheld = |size: f64, falls| (Some(far(size)).filter(|far| *far > 0.0), size, false, [0.0, 0.0], bound(falls));
     let (far, size, told, shown, falls) = match *cell {
-        Cell::Told { value, half: unrounded } => {
-            let half = half(unrounded, column.whole);
+        Cell::Told { value, half: known, least } => {
+            let half = half(known, column.whole);
             let low = if signed { -half } else { -half.min(value) };
-            (None, value.abs(), true, [low, half], bound((value - half).max(0.0)))
+            (None, value.abs(), true, [low, half], bound(least.max(0.0)))
         }
         // Each of them may be nobody's.
         Cell::Few => withheld(column.few, 0.0),
         // It is more than half of what it is taken up to.
         Cell::Large { value } => withheld(coarse(value.abs()).max(column.few), coarse(value.abs()) / 2.0),
-        Cell::Beside { value, half } => (None, value.abs(), false, [0.0, 0.0], bound((value - half).max(0.0))),
+        Cell::Beside { value, least } => (None, value.abs(), false, [0.0, 0.0], bound(least.max(0.0))),
     };
     let few = matches!(cell, Cell::Few);
     Place { keys: keys.clone(), row: false, far, few, size, told, shown, falls }
@@ -236,7 +236,8 @@ fn half(half: f64, whole: bool) -> f64 {
 
 fn is_number(cell: &Cell) -> bool {
     match cell {
-        Cell::Told { value, half } | Cell::Beside { value, half } => value.is_finite() && half.is_finite() && *half >= 0.0,
+        Cell::Told { value, half, least } => value.is_finite() && half.is_finite() && *half >= 0.0 && *least <= *value,
+        Cell::Beside { value, least } => value.is_finite() && *least <= *value,
         Cell::Few => true,
         Cell::Large { value } => coarse(value.abs()).is_finite(),
     }

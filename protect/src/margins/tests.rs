@@ -2,6 +2,7 @@ use super::*;
 
 mod attacker;
 mod earlier;
+mod kept;
 
 use crate::rounding::to_unit;
 use attacker::Told;
@@ -11,11 +12,16 @@ type Keys = Vec<Option<u32>>;
 /// Counts as they are told where `half` is half of what they are rounded to: few, told, or `Large`.
 fn counts(values: &[(f64, Is)], half: f64) -> Vec<Cell> {
     let cell = |(value, is): &(f64, Is)| match is {
-        Is::Told => Cell::Told { value: to_unit(*value, half * 2.0), half },
+        Is::Told => Cell::Told { value: to_unit(*value, half * 2.0), half, least: least(*value, half) },
         Is::Few => Cell::Few,
         Is::Large => Cell::Large { value: *value },
     };
     values.iter().map(cell).collect()
+}
+
+/// What is rounded to the same as a value is not less.
+fn least(value: f64, half: f64) -> f64 {
+    to_unit(value, half * 2.0) - half
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -169,9 +175,10 @@ fn what_cannot_be_judged_is_withheld() {
     assert_eq!(with(&|keys, _| keys[2] = vec![Some(1)]), "·××");
     assert_eq!(with(&|keys, _| keys[2] = vec![Some(2), None]), "·××");
     assert_eq!(with(&|keys, _| drop(keys.pop())), "·××");
-    assert_eq!(with(&|_, cells| cells[1] = Cell::Told { value: f64::NAN, half: 0.0 }), "·××");
-    assert_eq!(with(&|_, cells| cells[1] = Cell::Told { value: 60.0, half: f64::INFINITY }), "·××");
-    assert_eq!(with(&|_, cells| cells[1] = Cell::Told { value: 60.0, half: -1.0 }), "·××");
+    assert_eq!(with(&|_, cells| cells[1] = Cell::Told { value: f64::NAN, half: 0.0, least: 0.0 }), "·××");
+    assert_eq!(with(&|_, cells| cells[1] = Cell::Told { value: 60.0, half: f64::INFINITY, least: 0.0 }), "·××");
+    assert_eq!(with(&|_, cells| cells[1] = Cell::Told { value: 60.0, half: 2.5, least: 61.0 }), "·××");
+    assert_eq!(with(&|_, cells| cells[1] = Cell::Told { value: 60.0, half: -1.0, least: 60.0 }), "·××");
 }
 
 #[test]
@@ -283,7 +290,7 @@ fn pattern(told: &Told, solved: usize) -> Vec<bool> {
     let cell = |row: &usize| match (told.few[*row], told.primary[*row]) {
         (true, _) => Cell::Few,
         (_, true) => Cell::Large { value: told.truth[*row] },
-        _ => Cell::Told { value: to_unit(told.truth[*row], told.unit), half },
+        _ => Cell::Told { value: to_unit(told.truth[*row], told.unit), half, least: least(told.truth[*row], half) },
     };
     let cells: Vec<Cell> = shown.iter().map(cell).collect();
     let keys: Vec<Keys> = shown.iter().map(|row| told.keys[*row].clone()).collect();
@@ -379,8 +386,8 @@ fn the_pattern_tells_nothing_of_few() {
 #[test]
 fn a_value_beside_one_that_another_column_withholds_is_not_protected() {
     let keys = one_key(3);
-    let cells = [Cell::Few, Cell::Beside { value: 20.0, half: 0.0 }, Cell::Told { value: 30.0, half: 0.0 }];
+    let cells = [Cell::Few, Cell::Beside { value: 20.0, least: 20.0 }, Cell::Told { value: 30.0, half: 0.0, least: 30.0 }];
     assert_eq!(also(&keys, &cells, 0.0), Ok(vec![false; 3]));
-    let large = [Cell::Few, Cell::Large { value: 20.0 }, Cell::Told { value: 30.0, half: 0.0 }];
+    let large = [Cell::Few, Cell::Large { value: 20.0 }, Cell::Told { value: 30.0, half: 0.0, least: 30.0 }];
     assert_eq!(also(&keys, &large, 0.0), Ok(vec![false, false, true]));
 }

@@ -6,7 +6,7 @@ use super::people::people;
 use super::world::{Score, World, all_told};
 
 /// How often the question is repeated.
-const REPEATED: usize = 300;
+const REPEATED: usize = 1_000;
 /// The first four areas.
 const AMONG: &str = "area IN ('a1', 'a2', 'a3', 'a4')";
 
@@ -47,7 +47,7 @@ pub async fn tautologies(world: &World) -> Score {
     Score::none("tautologies", right, of, note)
 }
 
-/// Score: answers beyond the first that differ, over 300 repetitions and rewordings under noise: what is always the same cannot be
+/// Score: answers beyond the first that differ, over a thousand repetitions and rewordings under noise: what is always the same cannot be
 /// averaged away.
 pub async fn averaging(world: &World) -> Score {
     let wordings = [

@@ -2,7 +2,7 @@
 //!
 //! Population: the people of `tables`, by area, sector and grade; some groups have fewer than ten, in some one person makes nearly all of
 //! the incomes.
-//! Knowledge: the rules, every area, sector and grade that there is, and from the means to which multiple each sum was rounded.
+//! Knowledge: the rules, every area, sector and grade that there is, and from the means and numbers how far each sum can be from the truth.
 //! Target: each group of any grouping that has fewer than ten people, and the incomes of each in which one makes nearly all, within 10 %.
 //! Score: groups that are told, or that linear programming over everything told pins down so far.
 

@@ -8,8 +8,8 @@ use microlp::{ComparisonOp, LinearExpr, OptimizationDirection, Problem, Variable
 pub struct Known {
     /// Each unknown is from 0 to its number here.
     most: Vec<f64>,
-    /// Places of unknowns, and from where to where their sum is.
-    sums: Vec<(Vec<usize>, f64, f64)>,
+    /// Places of unknowns with their weights, and from where to where their sum is.
+    sums: Vec<(Vec<(usize, f64)>, f64, f64)>,
 }
 
 impl Known {
@@ -19,7 +19,12 @@ impl Known {
 
     /// A sum was told, rounded to multiples of `step`.
     pub fn told(&mut self, of: Vec<usize>, value: f64, step: f64) {
-        self.sums.push((of, value - step / 2.0, value + step / 2.0));
+        self.between(of.into_iter().map(|place| (place, 1.0)).collect(), value - step / 2.0, value + step / 2.0);
+    }
+
+    /// A sum of unknowns, each with its weight, is in an interval.
+    pub fn between(&mut self, of: Vec<(usize, f64)>, from: f64, to: f64) {
+        self.sums.push((of, from, to));
     }
 
     /// The unknowns that contradict the answers least, by the sum of the distances from the intervals; and that sum.
@@ -60,12 +65,16 @@ impl Known {
         for ((of, from, to), slack) in self.sums.iter().zip(&slacks) {
             let sum = |sign: f64| {
                 let mut sum = LinearExpr::empty();
-                of.iter().for_each(|place| sum.add(unknowns[*place], 1.0));
+                of.iter().for_each(|(place, weight)| sum.add(unknowns[*place], *weight));
                 sum.add(*slack, sign);
                 sum
             };
-            problem.add_constraint(sum(1.0), ComparisonOp::Ge, *from);
-            problem.add_constraint(sum(-1.0), ComparisonOp::Le, *to);
+            if from.is_finite() {
+                problem.add_constraint(sum(1.0), ComparisonOp::Ge, *from);
+            }
+            if to.is_finite() {
+                problem.add_constraint(sum(-1.0), ComparisonOp::Le, *to);
+            }
         }
         (problem, unknowns, slacks)
     }
@@ -79,6 +88,12 @@ fn exact_sums_are_undone_and_coarse_ones_bound_what_they_hide() {
     known.told(vec![0, 1, 2], 60.0, 0.0);
     let (values, contradiction) = known.best().unwrap();
     assert!(values.iter().zip([10.0, 20.0, 30.0]).all(|(value, exact)| (value - exact).abs() < 1e-6) && contradiction < 1e-6);
+    // Twice the one is no more than the other.
+    let mut known = Known::new(vec![f64::INFINITY; 2]);
+    known.told(vec![0], 30.0, 0.0);
+    known.between(vec![(1, 2.0), (0, -1.0)], f64::NEG_INFINITY, 0.0);
+    let (from, to) = known.bounds(1).unwrap();
+    assert!(from.abs() < 1e-3 && (to - 15.0).abs() < 1e-3, "{from} to {to}");
     let mut known = Known::new(vec![f64::INFINITY; 2]);
     known.told(vec![0, 1], 30.0, 5.0);
     known.told(vec![1], 20.0, 5.0);

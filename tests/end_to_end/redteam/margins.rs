@@ -4,7 +4,8 @@
 //! nearly all of the incomes.
 //! Knowledge: the rules, and the totals by area, by sector and of all, which the attacker is told too.
 //! Target: each cell of fewer than ten people, and the incomes of each in which one makes nearly all, within 10 %.
-//! Score: cells that are told, or that linear programming over everything told pins down so far.
+//! Score: cells that are told, or that linear programming over everything told pins down so far: of incomes over what each cell has and how
+//! many people together, as each told sum is a told mean for as many as there can be.
 //!
 //! Another is about which cells are withheld: each cell of fewer than ten people is one target, and the attacker asks the same question in two
 //! worlds, that with its people and that without. He is right where other cells are withheld in the one than in the other.
@@ -24,6 +25,13 @@ const BASE: f64 = 5.0;
 
 /// Sums are compared in thousands: a solver's numbers are not to be too far from one.
 const THOUSAND: f64 = 1_000.0;
+
+/// Whether the attacker puts numbers of people and sums together.
+#[derive(Clone, Copy)]
+enum Joint {
+    Yes,
+    No,
+}
 
 /// Area and sector, of which a total lacks one or both.
 type Key = (Option<usize>, Option<usize>);
@@ -94,19 +102,33 @@ async fn play(world: &World, game: &str, statements: &[&str]) -> Vec<Score> {
     let giant = |key: &Key| key.0 == key.1;
     let sums = |key: &Key| exact[key.0.unwrap()][key.1.unwrap()].iter().sum::<f64>() / THOUSAND;
     vec![
-        pinned(&format!("{game}: counts"), &inside, &told, |(n, _)| n.map(|n| (n, BASE)), small, people, &note),
-        pinned(&format!("{game}: sums"), &inside, &told, sum_and_step, giant, sums, &note),
+        pinned(&format!("{game}: counts"), &inside, &told, |(n, _)| n.map(|n| (n, BASE)), small, people, (Joint::No, &note)),
+        pinned(&format!("{game}: sums"), &inside, &told, sum_and_step, giant, sums, (Joint::Yes, &note)),
     ]
 }
 
-/// A sum and its step, in thousands. The attacker works the step out from the mean, as the rules do: the least of 1, 2 and 5 times
-/// powers of ten that is not below the base times the mean.
+/// The mean of a sum's people and the step to which it is rounded, in thousands, as [`sum_and_step`] works it out.
+fn mean_and_step((n, s): &Told) -> Option<(f64, f64)> {
+    let ((n, s), (_, width)) = ((*n, *s), sum_and_step(&(*n, *s))?);
+    let (n, mean) = (n?, s? / n?.max(1.0) / THOUSAND);
+    // Of the width: people times the step, and a base of means and of half steps.
+    Some((mean, (width - BASE * mean) / (n + BASE / 2.0)))
+}
+
+/// A sum and how wide the interval is that it is in, in thousands. The attacker works that out from the rules: the number is within half the
+/// base, and the mean within half a step, the least of 1, 2 and 5 times powers of ten that is not below the base times the mean by the number.
 pub fn sum_and_step((n, s): &Told) -> Option<(f64, f64)> {
     let (n, s) = ((*n)?, (*s)?);
-    let raw = BASE * s / n.max(1.0);
-    let power = 10_f64.powf(raw.log10().floor());
-    let step = [1.0, 2.0, 5.0].into_iter().map(|digit| digit * power).find(|step| *step >= raw).unwrap_or(10.0 * power);
-    Some((s / THOUSAND, step / THOUSAND))
+    let step = |mean: f64| {
+        let raw = BASE * mean / n.max(BASE);
+        let power = 10_f64.powf(raw.log10().floor());
+        [1.0, 2.0, 5.0].into_iter().map(|digit| digit * power).find(|step| *step >= raw).unwrap_or(10.0 * power)
+    };
+    let mean = s / n.max(1.0);
+    // By the exact mean, which may be half a step more.
+    let step = step(mean + step(mean) / 2.0);
+    let reach = n * step / 2.0 + BASE / 2.0 * (mean + step / 2.0);
+    Some((s / THOUSAND, 2.0 * reach / THOUSAND))
 }
 
 fn pinned(
@@ -116,14 +138,23 @@ fn pinned(
     value: impl Fn(&Told) -> Option<(f64, f64)>,
     target: impl Fn(&Key) -> bool,
     exact: impl Fn(&Key) -> f64,
-    note: &str,
+    (joint, note): (Joint, &str),
 ) -> Score {
-    let mut known = Known::new(vec![f64::INFINITY; inside.len()]);
+    // What each cell has, and how many people.
+    let mut known = Known::new(vec![f64::INFINITY; 2 * inside.len()]);
     let within = |total: &Key, cell: &Key| (total.0.is_none() || total.0 == cell.0) && (total.1.is_none() || total.1 == cell.1);
     for (key, row) in told {
         let of: Vec<usize> = (0..inside.len()).filter(|place| within(key, &inside[*place])).collect();
         if let Some((value, step)) = value(row) {
-            known.told(of, value, step);
+            known.told(of.clone(), value, step);
+        }
+        if let (Joint::Yes, Some(number)) = (joint, row.0) {
+            known.told(of.iter().map(|place| place + inside.len()).collect(), number, BASE);
+        }
+        if let (Joint::Yes, Some((mean, step))) = (joint, mean_and_step(row)) {
+            let terms = |each: f64| of.iter().flat_map(|place| [(*place, 1.0), (place + inside.len(), -each)]).collect();
+            known.between(terms(mean - step / 2.0), 0.0, f64::INFINITY);
+            known.between(terms(mean + step / 2.0), f64::NEG_INFINITY, 0.0);
         }
     }
     let (mut right, mut of, mut narrowest) = (0, 0, f64::INFINITY);

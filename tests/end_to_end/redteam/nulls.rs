@@ -1,7 +1,8 @@
 //! Games about nulls that decide about everybody.
 
 use super::people::people;
-use super::world::{Score, World};
+use super::world::{Score, World, number};
+use crate::oracle::{Cell, rows};
 
 /// Every sixth person is aimed at.
 const EVERY: usize = 6;
@@ -52,5 +53,15 @@ pub async fn in_place_of_withheld(world: &World) -> Score {
             right += usize::from(nulls != 1);
         }
     }
-    Score::none("a number in place of a withheld one", right, 2 * of, "null in each".into())
+    // As the key of a group, of people's rows and of summaries: what is withheld is in no group of something else.
+    for key in [format!("coalesce({few}, 0)"), format!("CASE WHEN {few} > 3 THEN 1 ELSE 0 END")] {
+        let told = super::world::answer(&world.plain, &format!("SELECT {key} AS k, count(*) AS n FROM games.returns GROUP BY {key}")).await;
+        right += told.batches.iter().map(|batch| batch.num_rows() - batch.column_by_name("k").unwrap().null_count()).sum::<usize>();
+    }
+    let offices = "(SELECT office, count(DISTINCT subject) AS n FROM games.payments GROUP BY office) t";
+    let sql = format!("SELECT coalesce(n, 200) AS k, count(*) AS c FROM {offices} GROUP BY coalesce(n, 200)");
+    let grouped = rows(&super::world::answer(&world.plain, &sql).await.batches, 1);
+    let plenty = grouped.values().find(|row| row[0].1 == Cell::Number(200.0)).and_then(|row| number(&row[1].1));
+    right += usize::from(plenty != Some(1.0));
+    Score::none("a number in place of a withheld one", right, 2 * of + 3, "null in each".into())
 }

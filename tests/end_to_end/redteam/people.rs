@@ -8,6 +8,10 @@
 //! | `tables` | one of the people of 30 cells, a quarter of which are small, in one of three grades | margins, earlier results, HAVING, ORDER BY |
 //! | `sides` | one of 61 people, one of whom has values that no cast or sum can hold | errors, timing |
 //! | `units` | one of 60 people, half of whom have more units together than 64 bits hold | large sums |
+//! | `months` | one of the people of twenty towns, in a month; all have a row for every month | rows that all have alike |
+//! | `giants` | one of the people of 24 circles, in each of which one has far more than the others | what one has |
+//! | `edges` | one of the nine or ten people of forty groups | the edge of the minimum under noise |
+//! | `jobs` | somebody and a firm: a link dataset | people through firms |
 //! | `invented` of `stalls` | the people of two offices of `payments`, and forty who do not exist | rows that a department invents |
 
 use std::fmt::Write as _;
@@ -154,6 +158,30 @@ pub fn sides() -> Vec<(&'static str, String, f64)> {
     plain("eastern").chain([("eastern", "x9".to_owned(), 9e24)]).chain(plain("western")).collect()
 }
 
+pub const TOWNS: usize = 20;
+pub const MONTHS: usize = 12;
+pub const GIANTS: usize = 24;
+pub const EDGES: usize = 40;
+/// The people of the largest firm of `jobs`.
+pub const OF_ONE_FIRM: usize = 300;
+pub const PLACES: &[&str] = &["one firm", "alike", "elsewhere"];
+
+/// How many live in each town of `months`.
+pub fn residents() -> Vec<usize> {
+    (0..TOWNS).map(|town| 20 + town * 7 % 30).collect()
+}
+
+/// What one person has in each circle of `giants`.
+pub fn giants() -> Vec<f64> {
+    let mut draw = Draw(2030);
+    (0..GIANTS).map(|_| 12_000.5 + draw.below(8_000) as f64).collect()
+}
+
+/// How many people a group of `edges` has.
+pub fn edge(place: usize) -> usize {
+    9 + place % 2
+}
+
 /// The datasets' files: name and content.
 pub fn files() -> Vec<(&'static str, String)> {
     vec![
@@ -163,6 +191,10 @@ pub fn files() -> Vec<(&'static str, String)> {
         ("tables", tables_file()),
         ("sides", sides_file()),
         ("units", units_file()),
+        ("months", months_file()),
+        ("giants", giants_file()),
+        ("edges", edges_file()),
+        ("jobs", jobs_file()),
     ]
 }
 
@@ -229,6 +261,52 @@ fn tables_file() -> String {
 fn sides_file() -> String {
     sides().iter().zip(9_000..).fold("nino,side,reference,amount\n".to_owned(), |mut file, ((side, reference, amount), number)| {
         writeln!(file, "{},{side},{reference},{amount:.2}", nino(number)).unwrap();
+        file
+    })
+}
+
+fn months_file() -> String {
+    let (mut file, mut number) = ("nino,town,month\n".to_owned(), 30_000);
+    for (town, people) in residents().into_iter().enumerate() {
+        for _ in 0..people {
+            number += 1;
+            (1..=MONTHS).for_each(|month| writeln!(file, "{},t{},m{month}", nino(number), town + 1).unwrap());
+        }
+    }
+    file
+}
+
+fn giants_file() -> String {
+    let (mut file, mut draw, mut number) = ("nino,circle,amount\n".to_owned(), Draw(2031), 32_000);
+    for (circle, giant) in giants().into_iter().enumerate() {
+        let amounts: Vec<f64> = (0..40).map(|_| 90.5 + draw.below(21) as f64).chain([giant]).collect();
+        for amount in amounts {
+            number += 1;
+            writeln!(file, "{},g{},{amount:.2}", nino(number), circle + 1).unwrap();
+        }
+    }
+    file
+}
+
+fn edges_file() -> String {
+    let people = (0..EDGES).flat_map(|place| (0..edge(place)).map(move |_| place));
+    people.zip(34_000..).fold("nino,edge\n".to_owned(), |mut file, (place, number)| {
+        writeln!(file, "{},e{}", nino(number), place + 1).unwrap();
+        file
+    })
+}
+
+fn jobs_file() -> String {
+    let sizes = std::iter::once(OF_ONE_FIRM).chain([1; 9]).zip(std::iter::repeat("one firm"));
+    let alike = std::iter::repeat_n((25, "alike"), 12);
+    let firms = sizes.chain(alike).zip(100..);
+    let people = firms.flat_map(|((people, place), firm)| std::iter::repeat_n((place, firm), people));
+    let strangers = people.zip(35_000..).map(|((place, firm), number)| (nino(number), place, firm));
+    // Thirty of an office, for three firms.
+    let office = payments().into_iter().filter(|(_, office, ..)| *office == "others").take(30);
+    let payers = office.zip((200..203).cycle()).map(|((person, ..), firm)| (payer(person), "elsewhere", firm));
+    strangers.chain(payers).fold("nino,company_number,place\n".to_owned(), |mut file, (number, place, firm)| {
+        writeln!(file, "{number},{firm:08},{place}").unwrap();
         file
     })
 }

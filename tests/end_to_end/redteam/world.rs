@@ -5,12 +5,14 @@ use std::fmt;
 
 use concordat::client::{Answer, Client};
 use concordat::federation::Federation;
-use concordat::federation::describe::{AgreedDataset, Agreement, Column, Dataset, Department, Format, Identifier, Purpose};
+use concordat::federation::describe::{AgreedDataset, Agreement, Column, Dataset, Department, Format, Identifier, Linked, Purpose};
 use concordat_policy::{Basis, Classification, ColumnType, Disclosure, Use};
 use futures::StreamExt as _;
 use serde_json::json;
 
-use super::people::{AREAS, BANDS, CLUBS, GRADES, OFFICES, SECTORS, UNITS, codes, files, invented_file};
+use super::people::{
+    AREAS, BANDS, CLUBS, EDGES, GIANTS, GRADES, MONTHS, OFFICES, PLACES, SECTORS, TOWNS, UNITS, codes, files, invented_file,
+};
 use super::rules::{noise, plain, strict, under};
 use crate::oracle::{Cell, rows};
 use crate::sandbox::Sandbox;
@@ -166,7 +168,7 @@ fn agreement(like: &Agreement, name: &str, rules: Disclosure, departments: &[Dep
         dataset: dataset.name.clone(),
         basis: Basis::Statutory { power: "the rules of the game".into(), honours_objections: true },
         subject_uses: vec![Use::Join, Use::Aggregate, Use::GroupBy],
-        linked_uses: Vec::new(),
+        linked_uses: if dataset.linked.is_some() { vec![Use::Join, Use::Aggregate] } else { Vec::new() },
         columns: dataset.columns.iter().map(|column| (column.name.clone(), uses(column))).collect(),
     };
     let mut agreement = Agreement {
@@ -211,7 +213,13 @@ fn datasets() -> Vec<Dataset> {
     let income = column("income", ColumnType::Number, None);
     let offices: Vec<String> = OFFICES.iter().map(|office| (*office).to_owned()).collect();
     let (bands, wards) = (code("band", codes("b", BANDS)), code("ward", codes("w", AREAS * BANDS * SECTORS)));
+    let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let firms = Linked { column: "company_number".into(), identifier: Identifier::of("company_number") };
     vec![
+        dataset("months", vec![code("town", codes("t", TOWNS)), code("month", codes("m", MONTHS))]),
+        dataset("giants", vec![code("circle", codes("g", GIANTS)), column("amount", ColumnType::Number, None)]),
+        dataset("edges", vec![code("edge", codes("e", EDGES))]),
+        Dataset { linked: Some(firms), ..dataset("jobs", vec![code("place", named(PLACES))]) },
         dataset("returns", vec![areas.clone(), bands, sectors.clone(), wards, owes.clone(), income.clone()]),
         dataset("clubs", vec![code("club", codes("c", CLUBS)), owes]),
         dataset("invented", vec![code("office", offices.clone())]),

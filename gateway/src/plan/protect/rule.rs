@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use concordat_policy::Disclosure;
 use concordat_policy::disclosure::{Margins, Telling};
-use concordat_protect::noise::Secret;
+use concordat_protect::noise::{Noise, Secret};
+use concordat_protect::units::Parts;
 use datafusion::arrow::array::{Array as _, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt64Array};
 use datafusion::arrow::compute::{cast, concat, filter, filter_record_batch};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
@@ -33,6 +34,8 @@ pub(in crate::plan) struct Rule {
     pub(in crate::plan) values: Vec<Value>,
     /// The column with a group's distinct subjects.
     pub(in crate::plan) subjects: usize,
+    /// Under noise: their keys, of their own identifier type and, through a link dataset, of those of the other who are of it.
+    pub(in crate::plan) known: Vec<usize>,
     /// The least number of distinct subjects behind a value.
     pub(in crate::plan) minimum: u32,
     pub(in crate::plan) disclosure: Disclosure,
@@ -54,6 +57,8 @@ pub(in crate::plan) struct Value {
     pub(in crate::plan) contributors: usize,
     /// What they contribute: several through a link dataset, one for each way to say who contributes. None where no rule asks.
     pub(in crate::plan) contributed: Vec<usize>,
+    /// Through a link dataset: how it is spread over subjects of the other identifier type, of rows that have one.
+    pub(in crate::plan) through: Vec<usize>,
     /// What its conditions leave over.
     pub(in crate::plan) rests: Vec<Rest>,
     /// Of a mean: the number of values, judged and told as a number of rows.
@@ -67,6 +72,9 @@ pub(in crate::plan) struct Rest {
     pub(in crate::plan) others: usize,
     /// What was not chosen of subjects, of these and of chosen ones, as [`Value::contributed`].
     pub(in crate::plan) contributed: Vec<usize>,
+    /// Under noise: the keys of the subjects whom it could have chosen, and of those whom it chose.
+    pub(in crate::plan) could: Vec<usize>,
+    pub(in crate::plan) chosen: Vec<usize>,
 }
 
 /// What a value is.
@@ -94,8 +102,8 @@ struct Judged<'a> {
     numbers: Vec<Option<f64>>,
     /// Through a link dataset, by the identifier type by which it is told most coarsely.
     contributed: Vec<Contributed>,
-    /// Its noise; through a link dataset that of both identifier types.
-    shift: Vec<f64>,
+    /// What is told of it; `None` where that is the value as it is.
+    parts: Vec<Option<Parts>>,
     /// Of a mean: its number of values.
     number: Option<Box<Self>>,
     withheld: Vec<bool>,
@@ -134,7 +142,7 @@ impl Rule {
         let mut masks = vec![0u64; rows];
         let mut columns = keys.clone();
         for (position, judged) in judged.iter().enumerate() {
-            let withheld: Vec<bool> = judged.withheld.iter().zip(&also).map(|(own, also)| *own || *also).collect();
+            let withheld: Vec<bool> = judged.withheld.iter().zip(also.of(judged.value.kind)).map(|(own, also)| *own || *also).collect();
             for (mask, withheld) in masks.iter_mut().zip(&withheld) {
                 *mask |= u64::from(*withheld) << (self.keys + position);
             }
@@ -159,9 +167,15 @@ impl Rule {
             }
             None => vec![false; groups.num_rows()],
         };
-        let few = |n: Option<i64>| n.is_none_or(|n| n < i64::from(self.minimum));
-        let own = int(groups, self.subjects)?.iter().zip(published).map(|(n, published)| published || !few(n));
-        Ok(own.chain(std::iter::repeat(true)).take(rows).map(Some).collect())
+        let noise = self.disclosure.perturbation.map(Noise::new);
+        let mut shown = vec![true; rows];
+        for (row, (n, published)) in int(groups, self.subjects)?.iter().zip(published).enumerate() {
+            let known = judge::found(groups, &self.known, row)?;
+            let few = n.is_none_or(|n| n < i64::from(self.minimum)) || known.first().is_some_and(|of| !self.enough(noise.as_ref(), of));
+            let few = few || self.few_through(noise.as_ref(), known.get(1..).unwrap_or_default());
+            put(&mut shown, row, published || !few);
+        }
+        Ok(shown.into())
     }
 
     /// The keys of the published groups that are not among `groups`; no columns where no domain is published.

@@ -37,9 +37,17 @@ fn counts() -> Arc<dyn ExecutionPlan> {
         margins: Margins::Protected,
         ..Disclosure::default()
     };
-    let value = Value { kind: Kind::Rows, column: 2, contributors: 2, contributed: Vec::new(), rests: Vec::new(), number: None };
-    let (values, secret, mask) = (vec![value], Secret::new([3; 16]), "m".to_owned());
-    let rule = Rule { keys: 2, sets: None, values, subjects: 2, minimum: 10, disclosure, secret, domain, mask };
+    let value = Value {
+        kind: Kind::Rows,
+        column: 2,
+        contributors: 2,
+        contributed: Vec::new(),
+        through: Vec::new(),
+        rests: Vec::new(),
+        number: None,
+    };
+    let (values, known, secret, mask) = (vec![value], Vec::new(), Secret::new([3; 16]), "m".to_owned());
+    let rule = Rule { keys: 2, sets: None, values, subjects: 2, known, minimum: 10, disclosure, secret, domain, mask };
     let fields = groups.schema().fields().iter().cloned().chain([Arc::new(Field::new("m", DataType::UInt64, false))]).collect::<Vec<_>>();
     let input = MemorySourceConfig::try_new_exec(&[vec![groups.clone()]], groups.schema(), None).unwrap();
     over(Arc::new(ProtectExec { rule: Arc::new(rule), schema: Arc::new(Schema::new(fields)) }), input).unwrap()

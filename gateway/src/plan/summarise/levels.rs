@@ -32,7 +32,8 @@ use super::summary::{Measure, Of, Summary};
 
 impl Rewriter<'_> {
     /// The inner level. Columns of the result: `k0 … `, `s`, through a link dataset `o` (the subject of the other identifier type, or
-    /// the row's own where it has none), then per summary `p` (partial), `n` (values), `h` (condition hits), and per condition `v`
+    /// the row's own where it has none) and `g` (rows that have one), then per summary `p` (partial), `n` (values), `h` (condition
+    /// hits), and per condition `v`
     /// (rows that it chose among), `l` (those that it left over) and `q` (their partial); of full joins `d` (rows of a dataset).
     pub(super) fn by_subject(
         &mut self,
@@ -45,6 +46,7 @@ impl Rewriter<'_> {
         projected.push(Expr::Column(rows.subject.clone()).alias("__s"));
         let other = rows.linked.as_ref().map(|linked| {
             projected.push(coalesce(vec![Expr::Column(linked.column.clone()), Expr::Column(rows.subject.clone())]).alias("__o"));
+            projected.push(Expr::Column(linked.column.clone()).alias("__y"));
             named("__o")
         });
         for (i, summary) in summaries.iter().enumerate() {
@@ -61,9 +63,9 @@ impl Rewriter<'_> {
         }
         let parts = joined_parts(&rows, &mut projected);
         let suppliers = suppliers(&parts, summaries, key_of)?;
-        let through = other.as_ref().map(|_| "__o");
+        let through = other.as_ref().map(|_| "__y");
         let groups: Vec<Expr> = (0..keys.len()).map(|i| named(&format!("__k{i}"))).chain([named("__s")]).chain(other).collect();
-        let mut partials = Vec::new();
+        let mut partials: Vec<Expr> = through.map(|through| count(named(through)).alias(HAS_OTHER)).into_iter().collect();
         for (i, summary) in summaries.iter().enumerate() {
             let (argument, filter, hit) = (named(&format!("__a{i}")), named(&format!("__f{i}")), named(&format!("__c{i}")));
             let plain = summary.filter.is_none();
@@ -90,6 +92,9 @@ impl Rewriter<'_> {
         LogicalPlanBuilder::from(plan).aggregate(groups, partials)?.build()
     }
 }
+
+/// The column of the inner level that says how many of a pair's rows have a subject of the other identifier type.
+pub(super) const HAS_OTHER: &str = "__g";
 
 /// Per condition of an aggregate: a subject's rows that it chose among, those that it left over, and their part of a sum.
 fn left_over(i: usize, summary: &Summary) -> Vec<Expr> {

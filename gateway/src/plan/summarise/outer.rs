@@ -13,7 +13,7 @@ use datafusion::prelude::{coalesce, lit};
 
 use super::super::contributions::contributions;
 use super::super::protect::{Kind, Rest, Rule, Value};
-use super::levels::{fewer, named, present_name};
+use super::levels::{HAS_OTHER, fewer, named, present_name};
 use super::summary::{Measure, Of, Summary};
 
 /// What the outer level is made of.
@@ -33,21 +33,39 @@ pub(super) struct Outer<'a> {
 /// The columns that count some distinct subjects: of the rows' own identifier type, and through a link dataset of the other.
 struct People {
     own: String,
-    other: Option<String>,
+    other: Option<Other>,
+}
+
+/// Those of the other identifier type.
+struct Other {
+    /// With whoever has none, who stands for himself.
+    all: String,
+    /// Without.
+    linked: String,
 }
 
 impl People {
-    /// Of the identifier type that has fewer.
+    /// Of the identifier type that has fewer, but any: people without a firm are no firms, and lift none over the minimum.
     fn fewest(&self) -> Result<Expr> {
-        self.other.as_ref().map_or_else(|| Ok(named(&self.own)), |other| fewer(named(&self.own), named(other)))
+        let own = named(&self.own);
+        let Some(Other { linked, .. }) = &self.other else { return Ok(own) };
+        when(named(linked).gt(lit(0i64)), fewer(own.clone(), named(linked))?).otherwise(own)
     }
 
     /// How many more they are than `some` of them.
     fn without(&self, some: &Self) -> Result<Expr> {
         let own = named(&self.own) - named(&some.own);
         let other = self.other.as_ref().zip(some.other.as_ref());
-        other.map_or_else(|| Ok(own.clone()), |(all, some)| fewer(own.clone(), named(all) - named(some)))
+        other.map_or_else(|| Ok(own.clone()), |(all, some)| fewer(own.clone(), named(&all.all) - named(&some.all)))
     }
+}
+
+/// The outer level, and where in it stands what is behind its values and groups.
+pub(super) struct Protected {
+    pub(super) plan: LogicalPlan,
+    pub(super) values: Vec<Value>,
+    /// Under noise: the keys of a group's subjects.
+    pub(super) known: Vec<usize>,
 }
 
 /// Who contributes to a value, or to a number of values.
@@ -70,9 +88,10 @@ impl<'a> Outer<'a> {
         keys: usize,
         summaries: &[Summary],
         key_of: &BTreeSet<DatasetName>,
-    ) -> Result<(LogicalPlan, Vec<Value>)> {
+    ) -> Result<Protected> {
         self.place = keys + summaries.len();
         let subjects = self.subjects(key_of)?;
+        let known = self.keys_of_group()?;
         let (mut projected, mut values) = (Vec::new(), Vec::new());
         for (i, (relation, field)) in aggregate.schema.iter().enumerate().take(keys) {
             projected.push(named(&format!("__k{i}")).alias_qualified(relation.cloned(), field.name()));
@@ -85,15 +104,17 @@ impl<'a> Outer<'a> {
         self.behind.push(subjects.alias("__subjects"));
         let groups: Vec<Expr> = (0..keys).map(|i| named(&format!("__k{i}"))).collect();
         let outer = LogicalPlanBuilder::from(inner).aggregate(groups, self.totals)?;
-        Ok((outer.project(projected.into_iter().chain(self.behind))?.build()?, values))
+        let plan = outer.project(projected.into_iter().chain(self.behind))?.build()?;
+        Ok(Protected { plan, values, known })
     }
 
     /// The group's subjects. Where a key may come from either department of a full join, those of the one that has the fewest, but
     /// any: else subjects that the other made up would lift the key over the minimum.
     fn subjects(&mut self, key_of: &BTreeSet<DatasetName>) -> Result<Expr> {
-        self.totals.push(if self.linked { distinct("__s") } else { count(lit(1i64)) }.alias("__subjects"));
-        self.totals.extend(self.linked.then(|| distinct("__o").alias("__others")));
-        let all = People { own: "__subjects".into(), other: self.linked.then(|| "__others".into()) };
+        if !self.linked {
+            self.totals.push(count(lit(1i64)).alias("__tsubjects"));
+        }
+        let all = if self.linked { self.people("subjects", lit(true))? } else { People { own: "__tsubjects".into(), other: None } };
         self.fewest("u", &all, &lit(true), key_of)
     }
 
@@ -110,7 +131,7 @@ impl<'a> Outer<'a> {
         let fewest =
             if summary.of.len() > 1 { self.fewest(&format!("d{i}"), &people, &contributes, &summary.of)? } else { people.fewest()? };
         let told = match (summary.measure, &people.other) {
-            (Measure::Subjects, Some(other)) if summary.of_linked => named(other),
+            (Measure::Subjects, Some(other)) if summary.of_linked => named(&other.all),
             (Measure::Subjects, _) => named(&people.own),
             // Of a mean too: `Protect` divides.
             (Measure::Sum | Measure::Average, _) => named(&format!("__tp{i}")),
@@ -128,12 +149,21 @@ impl<'a> Outer<'a> {
         } else {
             Vec::new()
         };
+        let through = match summary.measure {
+            Measure::Subjects => {
+                let other = if summary.of_linked { "__s" } else { "__o" };
+                self.through(&format!("z{i}"), other, &lit(1f64), &contributes)?
+            }
+            Measure::Rows | Measure::Values => self.through(&format!("z{i}"), "__o", &number(&format!("__n{i}")), &contributes)?,
+            Measure::Sum | Measure::Average => self.through(&format!("z{i}"), "__o", &number(&format!("__p{i}")), &contributes)?,
+        };
         let (rests, of_number) = self.rests(i, summary, &Chosen { condition: &contributes, people: &people }, &some)?;
         let number = if summary.measure == Measure::Average {
             let contributed =
                 if looked_at { self.contributed(&format!("y{i}"), summary, &number(&format!("__n{i}")), &some)? } else { Vec::new() };
             let column = self.put(named(&format!("__tn{i}")));
-            Some(Box::new(Value { kind: Kind::Rows, column, contributors, contributed, rests: of_number, number: None }))
+            let (kind, through) = (Kind::Rows, self.through(&format!("k{i}"), "__o", &number(&format!("__n{i}")), &some)?);
+            Some(Box::new(Value { kind, column, contributors, contributed, through, rests: of_number, number: None }))
         } else {
             None
         };
@@ -143,7 +173,7 @@ impl<'a> Outer<'a> {
             Measure::Sum => Kind::Sum,
             Measure::Average => Kind::Mean,
         };
-        Ok((told, Value { kind, column, contributors, contributed, rests, number }))
+        Ok((told, Value { kind, column, contributors, contributed, through, rests, number }))
     }
 
     /// What the conditions of a value leave over, of the value and, of a mean, of the number of values. `some`: who has a value.
@@ -158,18 +188,21 @@ impl<'a> Outer<'a> {
                 self.others(&format!("{i}_{j}"), chosen, &summary.fills)?
             };
             let others = self.put(others.alias(format!("__r{i}_{j}")));
+            let could = self.keyed(&format!("j{i}_{j}"), &named(&format!("__v{i}_{j}")).gt(lit(0i64)))?;
+            let chosen = if left.of == Of::Number { some } else { chosen.condition };
+            let chosen = self.keyed(&format!("h{i}_{j}"), chosen)?;
             let (part, rows) = (format!("__q{i}_{j}"), format!("__l{i}_{j}"));
             let there = named(&rows).gt(lit(0i64));
             if left.of != Of::Number {
                 let own = if summary.magnitude() { named(&part) } else { number(&rows) };
                 let told = summary.measure != Measure::Subjects && (summary.magnitude() || looked_at);
                 let contributed = if told { self.contributed(&format!("q{i}_{j}"), summary, &own, &there)? } else { Vec::new() };
-                of_value.push(Rest { others, contributed });
+                of_value.push(Rest { others, contributed, could: could.clone(), chosen: chosen.clone() });
             }
             if summary.measure == Measure::Average && left.of != Of::Value {
                 let contributed =
                     if looked_at { self.contributed(&format!("l{i}_{j}"), summary, &number(&rows), &there)? } else { Vec::new() };
-                of_number.push(Rest { others, contributed });
+                of_number.push(Rest { others, contributed, could, chosen });
             }
         }
         Ok((of_value, of_number))
@@ -212,29 +245,61 @@ impl<'a> Outer<'a> {
         }
         // DISTINCT is said again beside the FILTER: DataFusion's builder forgets that of the expression that it begins with.
         let distinct_where = |of: &str, condition: Expr| distinct(of).filter(condition).distinct().build();
-        let other = format!("__t{name}_o");
+        let (all, linked) = (format!("__t{name}_o"), format!("__t{name}_g"));
         self.totals.push(distinct_where("__s", condition.clone())?.alias(&own));
-        self.totals.push(distinct_where("__o", condition)?.alias(&other));
-        Ok(People { own, other: Some(other) })
+        self.totals.push(distinct_where("__o", condition.clone())?.alias(&all));
+        self.totals.push(distinct_where("__o", condition.and(named(HAS_OTHER).gt(lit(0i64))))?.alias(&linked));
+        Ok(People { own, other: Some(Other { all, linked }) })
+    }
+
+    /// Under noise, the keys of the subjects of whom `condition` holds, each once: of both identifier types through a link dataset.
+    fn keyed(&mut self, name: &str, condition: &Expr) -> Result<Vec<usize>> {
+        if self.rules.perturbation.is_none() {
+            return Ok(Vec::new());
+        }
+        let types = ["__s", "__o"].into_iter().take(1 + usize::from(self.linked));
+        types.map(|of| self.spread(name, of, &lit(1f64), condition, Some(self.secret.clone()))).collect()
+    }
+
+    /// Under noise, the keys of a group's subjects: of both identifier types, of the other those who are of it.
+    fn keys_of_group(&mut self) -> Result<Vec<usize>> {
+        if self.rules.perturbation.is_none() {
+            return Ok(Vec::new());
+        }
+        let own = self.spread("known", "__s", &lit(1f64), &lit(true), Some(self.secret.clone()))?;
+        let other = self.through("known", "__o", &lit(1f64), &lit(true))?;
+        Ok([own].into_iter().chain(other).collect())
+    }
+
+    /// How `own` is spread over subjects of one identifier type.
+    fn spread(&mut self, name: &str, subject: &str, own: &Expr, condition: &Expr, secret: Option<Secret>) -> Result<usize> {
+        let name = format!("__{name}{subject}");
+        self.totals.push(contributions(own.clone(), named(subject), condition.clone(), secret, self.linked)?.alias(&name));
+        Ok(self.put(named(&name)))
+    }
+
+    /// Through a link dataset, how `own` is spread over subjects of one identifier type, of rows that have the other: who has no firm is no
+    /// firm, and makes none a smaller part of what firms have.
+    fn through(&mut self, name: &str, subject: &str, own: &Expr, condition: &Expr) -> Result<Vec<usize>> {
+        if !self.linked || !Rule::looks_at_contributions(self.rules) {
+            return Ok(Vec::new());
+        }
+        let linked = condition.clone().and(named(HAS_OTHER).gt(lit(0i64)));
+        let secret = self.rules.perturbation.is_some().then(|| self.secret.clone());
+        Ok(vec![self.spread(name, subject, own, &linked, secret)?])
     }
 
     /// How `own` is spread over the subjects of whom `condition` holds. Through a link dataset once for each identifier type: a pair of
     /// subjects is one row of the inner level, and of each type a subject may stand in several.
     fn contributed(&mut self, name: &str, summary: &Summary, own: &Expr, condition: &Expr) -> Result<Vec<usize>> {
-        let ways: &[(&str, bool)] = match (self.linked, summary.measure) {
-            (false, _) => &[("__s", false)],
-            (true, Measure::Subjects) if summary.of_linked => &[("__o", true)],
-            (true, Measure::Subjects) => &[("__s", true)],
-            (true, _) => &[("__s", true), ("__o", true)],
+        let types: &[&str] = match (self.linked, summary.measure) {
+            (false, _) => &["__s"],
+            (true, Measure::Subjects) if summary.of_linked => &["__o"],
+            (true, Measure::Subjects) => &["__s"],
+            (true, _) => &["__s", "__o"],
         };
-        let mut places = Vec::new();
-        for (subject, several) in ways {
-            let name = format!("__{name}{subject}");
-            let secret = self.rules.perturbation.is_some().then(|| self.secret.clone());
-            self.totals.push(contributions(own.clone(), named(subject), condition.clone(), secret, *several)?.alias(&name));
-            places.push(self.put(named(&name)));
-        }
-        Ok(places)
+        let secret = self.rules.perturbation.is_some().then(|| self.secret.clone());
+        types.iter().map(|subject| self.spread(name, subject, own, condition, secret.clone())).collect()
     }
 
     /// Adds a column of what stands behind a value, and says where.

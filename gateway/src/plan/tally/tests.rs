@@ -120,14 +120,14 @@ fn firm(firm: u8) -> Pseudonym {
     pseudonym
 }
 
-/// `s` somebody, `o` the firm or the person, `e` the link dataset's row, `f` the firm's own.
+/// `s` somebody, `o` the firm, `e` the link dataset's row, `f` the firm's own.
 fn linked_batch(rows: &[LinkedRow]) -> RecordBatch {
     let column = |values: Vec<Option<Pseudonym>>| {
         Arc::new(FixedSizeBinaryArray::try_from_sparse_iter_with_size(values.into_iter(), 16).unwrap()) as ArrayRef
     };
     let columns = vec![
         column(rows.iter().map(|row| Some(pseudonym(row.0))).collect()),
-        column(rows.iter().map(|row| Some(row.1.map_or(pseudonym(row.0), firm))).collect()),
+        column(rows.iter().map(|row| row.1.map(firm)).collect()),
         column(rows.iter().map(|row| row.1.map(|_| pseudonym(row.0))).collect()),
         column(rows.iter().map(|row| row.1.filter(|_| row.2).map(firm)).collect()),
     ];

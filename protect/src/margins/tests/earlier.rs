@@ -1,8 +1,9 @@
 //! Earlier results about the same people: the attacker asks several questions, each of which is protected by itself, and puts all answers
 //! together. What he was told before or after changes no answer, so their order is of no matter.
 //!
-//! Written apart from the protector: unknown are the values of the finest groups, and everything told is an inequality over them. He works
-//! out from the means to which multiple each sum was rounded.
+//! Written apart from the protector: unknown are the values of the finest groups and how many contribute to them, and everything told is an
+//! inequality over both. He asks for numbers and sums, and knows to which step each mean was rounded: with each number that he takes to be
+//! possible he knows a sum to half a step of each mean.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +12,7 @@ use microlp::{ComparisonOp, OptimizationDirection, Problem, Variable};
 
 use super::*;
 use crate::primary::{self, Reason};
-use crate::rounding::sum_unit;
+use crate::units::{Coarseness, Parts, Shift};
 use crate::{Behind, Spread};
 
 const MINIMUM: u32 = 10;
@@ -23,12 +24,23 @@ type Group = [Option<u32>; 3];
 /// What each person has, by group of all keys.
 struct People(BTreeMap<[u32; 3], Vec<f64>>);
 
-/// What is told of a group, and to multiples of what.
+/// What is told of a group.
 #[derive(Clone, Copy, PartialEq)]
 enum Answer {
-    Told(f64, f64),
+    Told(Parts),
     Withheld,
     Also,
+}
+
+/// A value as it is told.
+fn told_as(spread: &Spread) -> Parts {
+    let parts = Parts::new(Coarseness { base: BASE, of_mean: BASE }, spread, spread.absolute, Shift::default());
+    parts.unwrap_or(Parts { people: 0, each: 0.0, unit: 0.0, base: BASE })
+}
+
+/// Half of how closely it is known, by itself. That each has one row everybody knows.
+fn half(parts: &Parts, whole: bool) -> f64 {
+    if whole { f64::from(BASE) / 2.0 } else { parts.half() }
 }
 
 impl People {
@@ -76,20 +88,26 @@ impl People {
         let keys = sets.iter().fold(0, |keys, set| keys | set);
         let groups: Vec<Group> = sets.iter().flat_map(|set| self.groups(*set)).collect();
         let spreads: Vec<Spread> = groups.iter().map(|group| self.spread(group)).collect();
-        let unit = |spread: &Spread| sum_unit(BASE, spread).unwrap_or(0.0);
         let reasons: Vec<Option<Reason>> = groups.iter().map(|group| self.withheld(group)).collect();
-        let cell = |(spread, reason): (&Spread, &Option<Reason>)| match reason {
-            Some(Reason::Few) => Cell::Few,
-            Some(_) => Cell::Large { value: to_unit(spread.absolute, unit(spread)) },
-            None => Cell::Told { value: to_unit(spread.absolute, unit(spread)), half: unit(spread) / 2.0 },
+        let cell = |(spread, reason): (&Spread, &Option<Reason>)| {
+            let parts = told_as(spread);
+            match reason {
+                Some(Reason::Few) => Cell::Few,
+                Some(_) => Cell::Large { value: parts.value() },
+                None => {
+                    let ones = Parts { each: 1.0, unit: 0.0, ..parts };
+                    let least = if whole { ones.least() } else { parts.least() };
+                    Cell::Told { value: parts.value(), half: half(&parts, whole), least }
+                }
+            }
         };
         let cells: Vec<Cell> = spreads.iter().zip(&reasons).map(cell).collect();
         let told = || spreads.iter().zip(&reasons).filter(|(_, reason)| reason.is_none()).map(|(spread, _)| spread);
         let (size, number) = told().fold((0.0, 0.0), |(size, number), of| (size + of.absolute, number + of.nonzero as f64));
         let few = spreads.iter().zip(&reasons).filter(|(_, reason)| **reason == Some(Reason::Few)).map(|(spread, _)| spread.absolute);
-        let finest = told().map(unit).fold(f64::INFINITY, f64::min);
-        let half = if finest.is_finite() { finest / 2.0 } else { 0.0 };
-        let column = Column { whole, few: most_of_few(9.0 * size / f64::max(number, 1.0), few), half };
+        let finest = told().map(|spread| half(&told_as(spread), whole)).fold(f64::INFINITY, f64::min);
+        let finest = if finest.is_finite() { finest } else { 0.0 };
+        let column = Column { whole, few: most_of_few(9.0 * size / f64::max(number, 1.0), few), half: finest };
         let place = |group: &Group| -> Keys { (0..3).filter(|key| keys >> key & 1 == 1).map(|key| group[key]).collect() };
         let also = match keys {
             0 => vec![false; groups.len()],
@@ -98,24 +116,38 @@ impl People {
         let answer = |(place, also): (usize, bool)| match (reasons[place], also) {
             (Some(_), _) => Answer::Withheld,
             (None, true) => Answer::Also,
-            (None, false) => Answer::Told(to_unit(spreads[place].absolute, unit(&spreads[place])), unit(&spreads[place])),
+            (None, false) => Answer::Told(told_as(&spreads[place])),
         };
         groups.iter().copied().zip(also.into_iter().enumerate().map(answer)).collect()
     }
 
-    /// From where to where what a group has can be.
-    fn bounds(&self, target: &Group, told: &[(Group, f64, f64)], whole: bool) -> (f64, f64) {
+    /// The same people, of whom each counts once.
+    fn ones(&self) -> Self {
+        Self(self.0.iter().map(|(cell, own)| (*cell, vec![1.0; own.len()])).collect())
+    }
+
+    /// From where to where what a group has can be, by sums and by numbers that are told.
+    fn bounds(&self, target: &Group, sums: &[(Group, Parts)], numbers: &[(Group, Parts)], whole: bool) -> (f64, f64) {
         let mine: BTreeSet<usize> = self.under(target).into_iter().collect();
         let solve = |direction| {
             let mut problem = Problem::new(direction);
-            let weight = |place: usize| if mine.contains(&place) { 1.0 } else { 0.0 };
-            let unknown: Vec<Variable> = (0..self.0.len()).map(|place| problem.add_var(weight(place), (0.0, 1e6))).collect();
-            for (group, value, unit) in told {
+            let weight = |place: usize, is: bool| if is && mine.contains(&place) { 1.0 } else { 0.0 };
+            let own: Vec<Variable> = (0..self.0.len()).map(|place| problem.add_var(weight(place, !whole), (0.0, 1e6))).collect();
+            let people: Vec<Variable> = (0..self.0.len()).map(|place| problem.add_var(weight(place, whole), (0.0, 1e6))).collect();
+            for (group, told) in numbers {
                 // Of 5, two below and two above are rounded to it.
-                let half = if whole { (unit / 2.0 - 0.5).ceil() } else { unit / 2.0 };
-                let sum = || self.under(group).into_iter().map(|place| (unknown[place], 1.0));
-                problem.add_constraint(sum(), ComparisonOp::Ge, value - half);
-                problem.add_constraint(sum(), ComparisonOp::Le, value + half);
+                let (number, half) = (told.people as f64, f64::from(BASE / 2));
+                let sum = || self.under(group).into_iter().map(|place| (people[place], 1.0));
+                problem.add_constraint(sum(), ComparisonOp::Ge, number - half);
+                problem.add_constraint(sum(), ComparisonOp::Le, number + half);
+            }
+            for (group, told) in sums {
+                let sum = |each: f64| {
+                    let parts = self.under(group).into_iter();
+                    parts.flat_map(|place| [(own[place], 1.0), (people[place], -each)]).collect::<Vec<_>>()
+                };
+                problem.add_constraint(sum(told.each - told.unit / 2.0), ComparisonOp::Ge, 0.0);
+                problem.add_constraint(sum(told.each + told.unit / 2.0), ComparisonOp::Le, 0.0);
             }
             problem.solve().expect("the truth is a solution").into_solution().expect("without a limit").objective()
         };
@@ -136,16 +168,21 @@ impl Found {
         let (mut told, mut withheld) = (Vec::new(), BTreeSet::new());
         for (group, answer) in statements.iter().flat_map(|sets| people.ask(sets, whole)) {
             match answer {
-                Answer::Told(value, unit) => told.push((group, value, unit)),
+                Answer::Told(parts) => told.push((group, parts)),
                 Answer::Withheld => drop(withheld.insert(group)),
                 Answer::Also => {}
             }
         }
         assert!(!told.is_empty());
+        // Beside sums he asks how many they are, of groups too whose sums are withheld.
+        let ones = people.ones();
+        let of_ones = statements.iter().filter(|_| !whole).flat_map(|sets| ones.ask(sets, true));
+        let numbers = of_ones.filter_map(|(group, answer)| if let Answer::Told(parts) = answer { Some((group, parts)) } else { None });
+        let (sums, numbers) = if whole { (Vec::new(), told) } else { (told.clone(), told.into_iter().chain(numbers).collect()) };
         for target in withheld {
             let value = people.spread(&target).absolute;
             let far = if whole { (value / 10.0).ceil().max(1.0) } else { value / 10.0 };
-            let (low, high) = people.bounds(&target, &told, whole);
+            let (low, high) = people.bounds(&target, &sums, &numbers, whole);
             // That nobody is in it can show only as a bound above.
             let near = [value == 0.0 || low > value - far + 1e-4, high < value + far - 1e-4 || value == 0.0 && high < 1e-4];
             // Others of a total have so little that they hide nothing, whatever is withheld.

@@ -1,9 +1,14 @@
 //! Whether one value of one group may be told, by the rules that look at it alone: by what stands behind it, behind what its conditions
 //! leave over and, of a mean, behind the number of values.
+//!
+//! Under noise whether there are enough subjects is decided by their noisy numbers, of the rest too: an exact comparison beside a noisy
+//! number tells the exact one where it is near the minimum. Of each department that a value of a full join could be of, and of firms that a
+//! condition left over, exact numbers are compared even so: there is no noisy number of them that anybody is told, and each department knows
+//! its own.
 
 use concordat_policy::Disclosure;
 use concordat_policy::disclosure::Telling;
-use concordat_protect::noise::Noise;
+use concordat_protect::noise::{self, Noise, cell_key};
 use concordat_protect::{Behind, Spread, primary};
 use datafusion::arrow::array::{Array as _, AsArray as _, Int64Array, RecordBatch};
 use datafusion::arrow::compute::cast;
@@ -11,6 +16,7 @@ use datafusion::arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::Result;
 
 use super::super::super::contributions::Contributed;
+use super::telling::coarsest;
 use super::{Judged, Kind, Rest, Rule, Value, column, int, put};
 
 /// How a rule looks at what is behind a value, or behind what was left over.
@@ -31,7 +37,7 @@ impl Rule {
             value,
             numbers: vec![nobody; rows],
             contributed: vec![Contributed::default(); rows],
-            shift: vec![0.0; rows],
+            parts: vec![None; rows],
             number: None,
             withheld: vec![self.disclosure.zeros == Telling::Withheld; rows],
             few: vec![self.disclosure.zeros == Telling::Withheld; rows],
@@ -39,15 +45,20 @@ impl Rule {
         for row in 0..groups.num_rows() {
             let subjects = count(behind, row);
             let of = found(groups, &value.contributed, row)?;
-            let withheld = self.withheld(value.kind, subjects, &of, primary::withheld)
-                || self.rest_withheld(value.kind, groups, &value.rests, row)?
+            let through = found(groups, &value.through, row)?;
+            let few = self.few(noise.as_ref(), value.kind, subjects, &of) || self.few_through(noise.as_ref(), &through);
+            let withheld = few
+                || self.withheld(value.kind, subjects, &of, primary::withheld)
+                || self.uneven(subjects, &through)
+                || self.rest_withheld(noise.as_ref(), value.kind, groups, &value.rests, row)?
                 || !whole(numbers_of, &of)
                 || number.as_ref().is_some_and(|number| number.withheld.get(row) != Some(&false));
             put(&mut judged.numbers, row, numbers.is_valid(row).then(|| numbers.value(row)));
-            put(&mut judged.contributed, row, self.coarsest(value.kind, &of));
-            put(&mut judged.shift, row, self.shift(noise.as_ref(), value.kind, &of));
+            put(&mut judged.contributed, row, coarsest(&of));
+            let parts = self.parts(noise.as_ref(), value.kind, &of, judged.total(row));
+            put(&mut judged.parts, row, parts);
             put(&mut judged.withheld, row, withheld);
-            put(&mut judged.few, row, self.few(value.kind, subjects, &of));
+            put(&mut judged.few, row, few);
         }
         Ok(Judged { number: number.map(Box::new), ..judged })
     }
@@ -66,20 +77,54 @@ impl Rule {
             || !counted && of.iter().any(|of| self.few_add(&of.spread))
     }
 
+    /// Whether a value, of which subjects of another identifier type have so much each, tells what a few of these have: nearly all of a firm's
+    /// people, if most people work there. Whoever has none of that type counts for nothing here: by another number he is taken away.
+    pub(super) fn uneven(&self, subjects: u64, through: &[Contributed]) -> bool {
+        let of = |of: &Contributed| Behind { subjects: subjects.max(u64::from(self.minimum)), spread: Some(of.spread) };
+        through.iter().any(|spread| primary::withheld(self.minimum, &self.disclosure, &of(spread)) == Some(primary::Reason::Dominated))
+    }
+
+    /// Whether subjects of another identifier type are, with noise, too few, but any. Without noise exact numbers are compared elsewhere.
+    pub(super) fn few_through(&self, noise: Option<&Noise>, through: &[Contributed]) -> bool {
+        through.iter().any(|of| of.spread.nonzero > 0 && !self.enough_of(noise, of.people, of.spread.nonzero))
+    }
+
     /// Whether a value is withheld for being of few subjects, or of nobody, whatever else is withheld of it.
-    fn few(&self, kind: Kind, subjects: u64, of: &[Contributed]) -> bool {
+    fn few(&self, noise: Option<&Noise>, kind: Kind, subjects: u64, of: &[Contributed]) -> bool {
         primary::withheld(self.minimum, &self.disclosure, &Behind { subjects, spread: None }) == Some(primary::Reason::Few)
             || !kind.counted() && of.iter().any(|of| self.few_add(&of.spread))
+            || of.iter().any(|of| !self.enough(noise, of))
+    }
+
+    /// Whether so many contribute, with noise, that it may be told of them.
+    pub(super) fn enough(&self, noise: Option<&Noise>, of: &Contributed) -> bool {
+        let nobody_is_told = of.spread.nonzero == 0 && self.disclosure.zeros == Telling::Shown;
+        nobody_is_told || self.enough_of(noise, of.people, of.spread.nonzero)
+    }
+
+    /// The same of subjects with these keys. Without noise exact numbers are compared elsewhere.
+    fn enough_of(&self, noise: Option<&Noise>, keys: u64, subjects: u64) -> bool {
+        noise.is_none_or(|noise| noise::enough(self.minimum, noise.most(), subjects, noise.of(cell_key(&self.secret, keys, subjects))))
+    }
+
+    /// Whether enough subjects are left over, with noise: the same as a question for just them would have.
+    pub(super) fn rest_enough(&self, noise: Option<&Noise>, could: &[Contributed], chosen: &[Contributed]) -> bool {
+        could.iter().zip(chosen).all(|(could, chosen)| {
+            let left = could.spread.nonzero.saturating_sub(chosen.spread.nonzero);
+            self.enough_of(noise, could.people.wrapping_sub(chosen.people), left)
+        })
     }
 
     /// Whether a value is withheld for the sake of what its conditions leave over.
-    fn rest_withheld(&self, kind: Kind, groups: &RecordBatch, rests: &[Rest], row: usize) -> Result<bool> {
+    fn rest_withheld(&self, noise: Option<&Noise>, kind: Kind, groups: &RecordBatch, rests: &[Rest], row: usize) -> Result<bool> {
         if self.disclosure.complement == Telling::Shown {
             return Ok(false);
         }
         for rest in rests {
             let (others, of) = (count(int(groups, rest.others)?, row), found(groups, &rest.contributed, row)?);
-            if self.withheld(kind, others, &of, primary::rest_withheld) {
+            let (could, chosen) = (found(groups, &rest.could, row)?, found(groups, &rest.chosen, row)?);
+            let noisy = self.rest_enough(noise, &could, &chosen) && (kind.counted() || of.iter().all(|of| self.enough(noise, of)));
+            if !noisy || self.withheld(kind, others, &of, primary::rest_withheld) {
                 return Ok(true);
             }
         }
@@ -94,7 +139,7 @@ impl Rule {
 }
 
 /// What the aggregates found for the group of `row`.
-fn found(groups: &RecordBatch, columns: &[usize], row: usize) -> Result<Vec<Contributed>> {
+pub(super) fn found(groups: &RecordBatch, columns: &[usize], row: usize) -> Result<Vec<Contributed>> {
     columns.iter().map(|at| Contributed::of(column(groups, *at)?, row)).collect()
 }
 

@@ -2,13 +2,16 @@
 //!
 //! What is withheld for being of few, groups of nobody and groups that are not shown all look alike here: which others are withheld
 //! beside them tells nothing of them.
+//!
+//! A number of subjects or rows is withheld for the sake of such numbers alone: whoever asks for it without the sums beside it is told it.
+//! A sum or mean is withheld for the sake of any value of its row.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use concordat_policy::disclosure::Margins;
 use concordat_policy::{Code, Refusal};
 use concordat_protect::margins::{self, Cell, Column, TooLarge};
-use concordat_protect::rounding;
+use concordat_protect::units::Parts;
 use datafusion::arrow::array::{ArrayRef, AsArray as _, BooleanArray, RecordBatch};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, UInt64Type};
@@ -16,11 +19,25 @@ use datafusion::common::{DataFusionError, Result};
 
 use super::super::super::shape::refuse;
 use super::super::bounds::Bounds;
-use super::telling::told_count;
 use super::{Judged, Kind, Rule, bytes_of, column, put};
 
+/// The rows of which values are withheld in addition.
+pub(super) struct Also {
+    /// Of which numbers of subjects and rows are.
+    numbers: Vec<bool>,
+    /// Of which sums and means are, all of those too.
+    all: Vec<bool>,
+}
+
+impl Also {
+    /// Those of which values of a kind are.
+    pub(super) fn of(&self, kind: Kind) -> &[bool] {
+        if kind.counted() { &self.numbers } else { &self.all }
+    }
+}
+
 impl Rule {
-    /// The rows that are withheld in addition, of those that are shown.
+    /// The rows of which values are withheld in addition, of those that are shown.
     pub(super) fn also_withheld(
         &self,
         keys: &[ArrayRef],
@@ -28,9 +45,9 @@ impl Rule {
         judged: &[Judged<'_>],
         shown: &BooleanArray,
         bounds: &Bounds,
-    ) -> Result<Vec<bool>> {
+    ) -> Result<Also> {
         let rows = shown.len();
-        let mut also = vec![false; rows];
+        let mut also = Also { numbers: vec![false; rows], all: vec![false; rows] };
         if self.disclosure.margins == Margins::Open || keys.is_empty() {
             return Ok(also);
         }
@@ -43,16 +60,20 @@ impl Rule {
         bounds.reserve(margins::memory(&coordinates).or_else(too_large)?)?;
         let left = || bounds.left();
         // Not the number of values behind a mean: that withholds two thirds of a view's values for what hardly any mean tells.
-        for judged in judged {
+        let (numbers, magnitudes): (Vec<_>, Vec<_>) = judged.iter().partition(|judged| judged.value.kind.counted());
+        for judged in numbers.into_iter().chain(magnitudes) {
+            let whole = *column(groups, judged.value.column)?.data_type() == DataType::Int64;
             let one = |of: &Vec<usize>| {
                 let row = of.first().copied().unwrap_or(rows);
-                self.cell(judged, row, also.get(row) == Some(&true))
+                self.cell(judged, row, whole, also.all.get(row) == Some(&true))
             };
             let cells: Vec<Cell> = places.values().map(one).collect();
-            let whole = *column(groups, judged.value.column)?.data_type() == DataType::Int64;
             let more = margins::protect(&coordinates, &self.column(judged, &cells, whole), &cells, &left).or_else(too_large)?;
             for row in places.values().zip(more).filter(|(_, more)| *more).flat_map(|(of, _)| of) {
-                put(&mut also, *row, true);
+                put(&mut also.all, *row, true);
+                if judged.value.kind.counted() {
+                    put(&mut also.numbers, *row, true);
+                }
             }
         }
         Ok(also)
@@ -79,24 +100,45 @@ impl Rule {
     }
 
     /// A value as a part of totals: of a mean, its sum. What is told of it, where it is.
-    fn cell(&self, judged: &Judged<'_>, row: usize, also: bool) -> Cell {
+    fn cell(&self, judged: &Judged<'_>, row: usize, whole: bool, also: bool) -> Cell {
         let is = |marks: &[bool]| marks.get(row).copied().unwrap_or(true);
         if is(&judged.few) {
             return Cell::Few;
         }
-        let exact = judged.total(row);
-        let shift = judged.shift_of(row);
-        let unit = self.unit_of(judged, row);
-        let value = match judged.value.kind {
-            Kind::Subjects | Kind::Rows => told_count(exact as i64, shift, unit) as f64,
-            Kind::Sum | Kind::Mean => unit.map_or(exact + shift, |unit| rounding::to_unit(exact + shift, unit)),
-        };
+        let (exact, parts) = (judged.total(row), judged.parts_of(row));
+        let told = |parts: Parts| if whole { parts.whole() as f64 } else { parts.value() };
+        let value = parts.map_or(exact, told);
         // Where nothing is told at all, it is of nobody.
-        let half = if exact == 0.0 && judged.value.kind.counted() { 0.0 } else { unit.unwrap_or(0.0) / 2.0 };
+        let parts = parts.filter(|_| exact != 0.0 || !judged.value.kind.counted());
+        let half = parts.map_or(0.0, |parts| self.half(judged, &parts));
+        let least = parts.map_or(value, |parts| self.least(judged, &parts)).min(value);
         match (is(&judged.withheld), also) {
+            // Rounded twice it could be far from what it is; what is told of it is its power of two.
+            (true, _) if self.disclosure.perturbation.is_none() => Cell::Large { value: exact },
             (true, _) => Cell::Large { value },
-            (false, true) => Cell::Beside { value, half },
-            (false, false) => Cell::Told { value, half },
+            (false, true) => Cell::Beside { value, least },
+            (false, false) => Cell::Told { value, half, least },
+        }
+    }
+
+    /// Half of how closely a value is known to whoever has counts and sums together: a sum as if he knew how many contribute, a number of rows
+    /// as if he knew how many each has.
+    fn half(&self, judged: &Judged<'_>, parts: &Parts) -> f64 {
+        let base = self.disclosure.round_to;
+        match judged.value.kind {
+            Kind::Subjects | Kind::Rows if base <= 1 => 0.0,
+            Kind::Subjects | Kind::Rows => f64::from(base) / 2.0 * parts.each,
+            Kind::Sum | Kind::Mean => parts.half(),
+        }
+    }
+
+    /// The least that a value can be that is told like this. Everybody has a row at least.
+    fn least(&self, judged: &Judged<'_>, parts: &Parts) -> f64 {
+        let ones = Parts { each: 1.0, unit: 0.0, ..*parts };
+        match judged.value.kind {
+            Kind::Subjects => ones.least(),
+            Kind::Rows => ones.least().max(parts.least()),
+            Kind::Sum | Kind::Mean => parts.least(),
         }
     }
 
@@ -106,7 +148,9 @@ impl Rule {
         let rows = 0..judged.withheld.len();
         let told = || rows.clone().filter(|row| judged.withheld.get(*row) == Some(&false));
         let few = rows.clone().filter(|row| judged.few.get(*row) == Some(&true)).map(|row| judged.total(row));
-        let fewest = f64::from(self.minimum.saturating_sub(1));
+        // With noise, as many as could look like too few: twice its largest over the minimum.
+        let noisy = self.disclosure.perturbation.map_or(0, |noise| noise.most.saturating_mul(2));
+        let fewest = f64::from(self.minimum.saturating_add(noisy).saturating_sub(1));
         let (size, number) = told()
             .filter_map(|row| judged.contributed.get(row))
             .fold((0.0, 0.0), |(size, number), of| (size + of.spread.absolute, number + of.spread.nonzero as f64));
@@ -114,8 +158,8 @@ impl Rule {
             let base = self.disclosure.round_to;
             (fewest, if base > 1 { f64::from(base) / 2.0 } else { 0.0 })
         } else {
-            let finest = told().filter_map(|row| self.unit_of(judged, row)).fold(f64::INFINITY, f64::min);
-            (fewest * size / f64::max(number, 1.0), if finest.is_finite() { finest / 2.0 } else { 0.0 })
+            let finest = told().filter_map(|row| Some(judged.parts_of(row)?.half())).fold(f64::INFINITY, f64::min);
+            (fewest * size / f64::max(number, 1.0), if finest.is_finite() { finest } else { 0.0 })
         };
         let whole = whole && cells.iter().all(|cell| !matches!(cell, Cell::Told { value, .. } if value.fract() != 0.0));
         Column { whole, few: margins::most_of_few(typical, few), half }
