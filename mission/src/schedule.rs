@@ -1,0 +1,177 @@
+//! When snapshots are due. Time is cut into periods, days in UTC; each has one snapshot, taken in it.
+//!
+//! ```text
+//!  from          today
+//!   │             │
+//! ──┴─┬─────┬─────┼─┬──▶
+//!  taken missed  due
+//! ```
+//!
+//! A period that ended without its snapshot is *missed*, for good: the departments answer with the data that they have now, and nobody can
+//! ask them for data as it was then. A snapshot that is taken later says nothing of that period, so none is put there.
+
+use chrono::{Datelike as _, Days, Months, NaiveDate};
+use serde::{Deserialize, Serialize};
+
+use crate::mission::{Mission, Outcome};
+use crate::snapshot::Snapshot;
+
+/// How often a snapshot is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Every {
+    /// Each day.
+    Day,
+    /// Each week, from Monday.
+    Week,
+    /// Each month.
+    Month,
+    /// Each quarter of the calendar year.
+    Quarter,
+}
+
+/// A stretch of days that has one snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Period {
+    /// Its first day, by which snapshots name it.
+    pub starts: NaiveDate,
+    /// The first day of the next one.
+    pub ends: NaiveDate,
+}
+
+/// What became of a period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "state", content = "number")]
+pub enum State {
+    /// It has this snapshot, which none supersedes.
+    Taken(u64),
+    /// It runs, and has none yet.
+    Due,
+    /// It is over, and has none.
+    Missed,
+}
+
+/// A period, and what became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Scheduled {
+    /// The period.
+    #[serde(flatten)]
+    pub period: Period,
+    /// What became of it.
+    #[serde(flatten)]
+    pub state: State,
+}
+
+impl Every {
+    /// The period in which a day lies.
+    #[must_use]
+    pub fn period(self, day: NaiveDate) -> Period {
+        let starts = match self {
+            Self::Day => Some(day),
+            Self::Week => day.checked_sub_days(Days::new(u64::from(day.weekday().num_days_from_monday()))),
+            Self::Month => day.with_day(1),
+            Self::Quarter => NaiveDate::from_ymd_opt(day.year(), day.month0() / 3 * 3 + 1, 1),
+        };
+        let starts = starts.unwrap_or(day);
+        let ends = match self {
+            Self::Day => starts.checked_add_days(Days::new(1)),
+            Self::Week => starts.checked_add_days(Days::new(7)),
+            Self::Month => starts.checked_add_months(Months::new(1)),
+            Self::Quarter => starts.checked_add_months(Months::new(3)),
+        };
+        Period { starts, ends: ends.unwrap_or(NaiveDate::MAX) }
+    }
+}
+
+/// The periods of an outcome up to `today`, oldest first: from the outcome's first day to the mission's last. `snapshots` may be of any
+/// outcome.
+#[must_use]
+pub fn scheduled(mission: &Mission, outcome: &Outcome, snapshots: &[Snapshot], today: NaiveDate) -> Vec<Scheduled> {
+    let of_outcome = |one: &&Snapshot| one.taken.mission == mission.id && one.taken.outcome == outcome.id;
+    let mut periods = Vec::new();
+    let mut day = outcome.from;
+    while day <= today.min(mission.ends) {
+        let period = outcome.every.period(day);
+        let superseded = |number: u64| snapshots.iter().any(|other| other.taken.supersedes == Some(number));
+        let of_period = |one: &&Snapshot| one.taken.period == Some(period.starts) && !superseded(one.number);
+        let state = match snapshots.iter().filter(of_outcome).find(of_period) {
+            Some(snapshot) => State::Taken(snapshot.number),
+            None if period.ends > today => State::Due,
+            None => State::Missed,
+        };
+        periods.push(Scheduled { period, state });
+        day = period.ends;
+    }
+    periods
+}
+
+/// The period of an outcome for which a snapshot is due today.
+#[must_use]
+pub fn due(mission: &Mission, outcome: &Outcome, snapshots: &[Snapshot], today: NaiveDate) -> Option<Period> {
+    scheduled(mission, outcome, snapshots, today).last().filter(|last| last.state == State::Due).map(|last| last.period)
+}
+
+/// The first day of the next period after today, if the mission still runs then.
+#[must_use]
+pub fn next(mission: &Mission, outcome: &Outcome, today: NaiveDate) -> Option<NaiveDate> {
+    let next = if today < outcome.from { outcome.from } else { outcome.every.period(today).ends };
+    Some(next).filter(|day| *day <= mission.ends)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{day, mission, snapshot};
+
+    #[test]
+    fn periods_begin_where_the_calendar_says() {
+        for (every, on, starts, ends) in [
+            (Every::Day, "2026-02-28", "2026-02-28", "2026-03-01"),
+            (Every::Week, "2026-03-01", "2026-02-23", "2026-03-02"),
+            (Every::Week, "2026-03-02", "2026-03-02", "2026-03-09"),
+            (Every::Month, "2026-12-31", "2026-12-01", "2027-01-01"),
+            (Every::Month, "2028-02-29", "2028-02-01", "2028-03-01"),
+            (Every::Quarter, "2026-03-31", "2026-01-01", "2026-04-01"),
+            (Every::Quarter, "2026-10-01", "2026-10-01", "2027-01-01"),
+        ] {
+            assert_eq!(every.period(day(on)), Period { starts: day(starts), ends: day(ends) }, "{every:?} {on}");
+        }
+    }
+
+    fn told(snapshots: &[Snapshot], today: &str) -> String {
+        let mission = mission();
+        let all = scheduled(&mission, &mission.outcomes[0], snapshots, day(today));
+        all.iter().map(|one| format!("{} {:?}", one.period.starts, one.state)).collect::<Vec<_>>().join(", ")
+    }
+
+    #[test]
+    fn what_was_not_taken_in_its_period_is_missed_for_good() {
+        let april = snapshot(1, "2026-04-10", Some("2026-04-01"), 0.5);
+        assert_eq!(told(&[], "2026-03-31"), "");
+        assert_eq!(told(&[], "2026-04-01"), "2026-04-01 Due");
+        assert_eq!(told(std::slice::from_ref(&april), "2026-04-30"), "2026-04-01 Taken(1)");
+        assert_eq!(told(std::slice::from_ref(&april), "2026-06-01"), "2026-04-01 Taken(1), 2026-05-01 Missed, 2026-06-01 Due");
+        // One on demand is of no period, and one of another outcome is not of this.
+        let other = |mut one: Snapshot| {
+            one.taken.outcome = concordat_policy::Name::parse("other").unwrap();
+            one
+        };
+        let demanded = [snapshot(1, "2026-04-10", None, 0.5), other(snapshot(2, "2026-04-11", Some("2026-04-01"), 0.5))];
+        assert_eq!(told(&demanded, "2026-05-01"), "2026-04-01 Missed, 2026-05-01 Due");
+        let mut corrected = snapshot(2, "2026-04-12", Some("2026-04-01"), 0.6);
+        corrected.taken.supersedes = Some(1);
+        assert_eq!(told(&[april, corrected], "2026-04-30"), "2026-04-01 Taken(2)");
+    }
+
+    #[test]
+    fn nothing_is_due_before_the_first_day_or_after_the_last() {
+        let mission = mission();
+        let outcome = &mission.outcomes[0];
+        let due_on = |today: &str| due(&mission, outcome, &[], day(today)).map(|period| period.starts.to_string());
+        assert_eq!((due_on("2026-03-31"), due_on("2026-04-01").as_deref()), (None, Some("2026-04-01")));
+        assert_eq!((due_on("2029-03-31").as_deref(), due_on("2029-04-01")), (Some("2029-03-01"), None));
+        let next_on = |today: &str| next(&mission, outcome, day(today)).map(|day| day.to_string());
+        assert_eq!((next_on("2026-01-01").as_deref(), next_on("2026-04-01").as_deref()), (Some("2026-04-01"), Some("2026-05-01")));
+        assert_eq!(next_on("2029-03-01"), None);
+    }
+}
