@@ -22,6 +22,7 @@
 //! Deliberately absent: asking. Who asks the gateway, by which token and for which purpose, is the command line's
 //! (`cli/src/commands/mission/`). No engine, network or clock: `now` is an argument.
 
+pub mod compare;
 mod file;
 pub mod interval;
 pub mod mission;
