@@ -108,7 +108,7 @@ pub struct Comparison {
     /// How much chance adds on each side.
     pub chance: f64,
     /// Degrees of freedom of Student's t.
-    pub degrees: u32,
+    pub degrees: f64,
     /// Whether groups count by their number of values, or equally.
     pub weighted: bool,
     /// The groups with the output.

@@ -9,8 +9,8 @@
 //! freedom are those of the chi-squared distribution with V's own mean and variance (Satterthwaite, 1946; Bell and McCaffrey, 2002): for equal
 //! parts n − 1, fewer where few groups hold most of the people.
 //!
-//! The difference of two such means has both variances' sum. Student's t is taken with the degrees of the side that has fewer, rounded down:
-//! whatever the two variances are, the interval is then rather too wide than too narrow (Mickey and Brown, 1966).
+//! The difference of two such means has both variances' sum. Student's t is taken with the degrees of the side that has fewer: whatever
+//! the two variances are, the interval is then rather too wide than too narrow (for equal parts: Mickey and Brown, 1966).
 
 use crate::interval::Interval;
 
@@ -39,7 +39,7 @@ pub(super) struct Difference {
     /// Its standard error.
     error: f64,
     /// The degrees of freedom.
-    pub(super) degrees: u32,
+    pub(super) degrees: f64,
 }
 
 /// The mean of changes by their parts, of which there are two or more.
@@ -66,7 +66,7 @@ impl Difference {
             value: with.value - without.value,
             bounds: with.bounds.minus(without.bounds),
             error: (with.variance + without.variance).sqrt(),
-            degrees: whole(with.degrees.min(without.degrees)),
+            degrees: with.degrees.min(without.degrees),
         }
     }
 
@@ -81,22 +81,18 @@ impl Difference {
     }
 }
 
-/// Rounded down, but for arithmetic's last bits; 1 at least.
-fn whole(degrees: f64) -> u32 {
-    (1..=1_000_u32).rev().find(|whole| f64::from(*whole) <= degrees + 1e-6).unwrap_or(1)
-}
-
-/// Student's t, or that of fewer degrees of freedom.
-fn student(degrees: u32) -> f64 {
-    match degrees {
-        120.. => 1.980,
-        60.. => 2.000,
-        40.. => 2.021,
-        _ => {
-            let place = usize::try_from(degrees.clamp(1, 30)).map_or(0, |degrees| degrees - 1);
-            STUDENT.get(place).copied().unwrap_or(f64::INFINITY)
+/// Student's t. Between two entries of the table it is linear in the reciprocal of the degrees, which is on the safe side: in that, it is convex.
+fn student(degrees: f64) -> f64 {
+    let known = (1_u32..).zip(STUDENT).chain([(40, 2.021), (60, 2.000), (120, 1.980)]);
+    let (mut below, mut t) = (1.0, f64::INFINITY);
+    for (next, of_next) in known.map(|(known, t)| (f64::from(known), t)) {
+        if degrees < next {
+            let part = (1.0 / below - 1.0 / degrees.max(below)) / (1.0 / below - 1.0 / next);
+            return if next > 1.0 { t + part * (of_next - t) } else { of_next };
         }
+        (below, t) = (next, of_next);
     }
+    t
 }
 
 #[cfg(test)]
@@ -125,12 +121,17 @@ mod tests {
     #[test]
     fn the_table_is_student_s() {
         for degrees in (1..=30).chain([40, 60, 120]) {
-            let part = within(student(degrees), degrees);
+            let part = within(student(f64::from(degrees)), degrees);
             assert!((part - 0.95).abs() < 6e-5, "{degrees}: {part}");
         }
-        for degrees in [0, 31, 39, 41, 59, 61, 119, 121, 900] {
-            assert!(within(student(degrees), degrees.max(1)) > 0.9499, "{degrees} is on the safe side");
+        for degrees in [31, 39, 41, 59, 61, 119, 121, 900] {
+            assert!((0.9499..0.953).contains(&within(student(f64::from(degrees)), degrees)), "{degrees} is on the safe side");
         }
+        // Of two and a half it is 3.558.
+        let between = student(2.5);
+        assert!((3.558..3.70).contains(&between), "{between}");
+        assert_eq!([0.2, 1.0 - 1e-12].map(student), [12.706; 2], "there are no fewer than one");
+        assert!(student(1.0) > student(1.3) && student(1.3) > student(2.0) && student(30.0) > student(35.0));
     }
 
     #[test]
@@ -144,7 +145,7 @@ mod tests {
         );
         let three = mean(&changes[..3], &[1.0 / 3.0; 3]);
         let apart = Difference::of(&four, &three);
-        assert_eq!(apart.degrees, 2);
+        assert!((apart.degrees - 2.0).abs() < 1e-9);
         assert!((apart.bounds.low - (apart.value - 1.0)).abs() < 1e-12, "bounds add up and do not shrink: {apart:?}");
         let by_hand = 4.303 * (10.0 / 12.0 + 7.0 / 9.0_f64).sqrt();
         assert!((apart.chance() - by_hand).abs() < 1e-9 && (apart.interval().high - apart.value - 1.0 - by_hand).abs() < 1e-9);
@@ -155,7 +156,6 @@ mod tests {
         let changes = [1.0, 2.0, 3.0, 4.0, 5.0].map(|value| (value, Interval::exact(value)));
         let uneven = mean(&changes, &[0.8, 0.05, 0.05, 0.05, 0.05]);
         assert!(uneven.degrees >= 1.0 - 1e-9 && uneven.degrees < 2.5, "{uneven:?}");
-        assert_eq!((whole(0.2), whole(2.999_999_9), whole(2.9)), (1, 3, 2));
     }
 
     /// Without bias where all vary alike, whatever their parts.
