@@ -206,7 +206,7 @@ impl Known {
         self.missions.iter().find(|mission| mission.id == *name).ok_or_else(|| {
             let known: Vec<&str> = self.missions.iter().map(|mission| mission.id.as_str()).collect();
             Failure::usage(format!("no file of the estate's missions/ states the outcomes of the mission '{name}'")).advice(
-                if known.is_empty() { "`concordat mission new` drafts one".into() } else { format!("there are {}", known.join(", ")) },
+                if known.is_empty() { "`concordat mission new` drafts one".to_owned() } else { format!("there are {}", known.join(", ")) },
             )
         })
     }

@@ -209,15 +209,19 @@ pub(crate) fn columns(sql: &str) -> Result<Vec<String>, String> {
             _ => return Err("it is no SELECT".into()),
         };
     };
-    let name = |item: &SelectItem| match item {
-        SelectItem::ExprWithAlias { alias, .. } => Ok(alias),
-        SelectItem::UnnamedExpr(Expr::Identifier(name)) => Ok(name),
-        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) if let Some(name) = parts.last() => Ok(name),
-        other => Err(format!("'{other}' has no name")),
-    };
     // As DataFusion resolves them: what is not quoted is in lower case.
     let folded = |name: &Ident| if name.quote_style.is_some() { name.value.clone() } else { name.value.to_ascii_lowercase() };
-    select.projection.iter().map(|item| name(item).map(folded)).collect()
+    select.projection.iter().map(|item| named(item).map(folded)).collect()
+}
+
+fn named(item: &SelectItem) -> Result<&Ident, String> {
+    let name = match item {
+        SelectItem::ExprWithAlias { alias, .. } => Some(alias),
+        SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(name),
+        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => parts.last(),
+        _ => None,
+    };
+    name.ok_or_else(|| format!("'{item}' has no name"))
 }
 
 /// The mission's views that a statement names itself, for the log: nothing else of the statement is among them. None of one that does

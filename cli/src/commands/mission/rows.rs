@@ -39,21 +39,21 @@ pub(super) fn of(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<(Vec<Col
 
 /// The answer in Arrow's IPC stream format.
 pub(super) fn bytes(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u8>> {
-    let write = || {
+    let write = || -> std::result::Result<_, ArrowError> {
         let mut writer = StreamWriter::try_new(Vec::new(), schema)?;
         batches.iter().try_for_each(|batch| writer.write(batch))?;
         writer.into_inner()
     };
-    write().map_err(|e: ArrowError| Failure::new(format!("the answer cannot be kept: {e}")))
+    write().map_err(|e| Failure::new(format!("the answer cannot be kept: {e}")))
 }
 
 /// What [`bytes`] wrote.
 pub(super) fn read(bytes: &[u8]) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-    let read = || {
+    let read = || -> std::result::Result<_, ArrowError> {
         let reader = StreamReader::try_new(bytes, None)?;
         Ok((reader.schema(), reader.collect::<std::result::Result<Vec<_>, _>>()?))
     };
-    read().map_err(|e: ArrowError| Failure::new(format!("a kept answer cannot be read: {e}")))
+    read().map_err(|e| Failure::new(format!("a kept answer cannot be read: {e}")))
 }
 
 fn values(array: &ArrayRef) -> std::result::Result<Vec<Value>, ArrowError> {

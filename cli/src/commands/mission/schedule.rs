@@ -37,29 +37,42 @@ pub(crate) struct Run {
 
 impl Run {
     pub(super) async fn run(self) -> miette::Result<()> {
-        let layout = Layout::new(&self.door.folder);
         let mut reported = BTreeSet::new();
         loop {
-            // Read anew each time: missions' files are edited while it runs.
-            let known = self.kept.known(&layout)?;
-            let mut store = self.kept.store(&layout)?;
-            let missions = known.named(&self.missions)?;
-            missed(&missions, &store, Utc::now().date_naive(), &mut reported)?;
-            let failed = catch_up(&self.door.target(), &missions, &mut store, &mut |line| out::result(&format!("{line}\n"))).await?;
+            let round = self.round(&mut reported).await;
             if self.once {
-                return match failed {
-                    0 => Ok(()),
-                    failed => Err(Failure::new(format!("{failed} snapshot(s) that are due could not be taken"))
+                return match round? {
+                    (0, _) => Ok(()),
+                    (failed, _) => Err(Failure::new(format!("{failed} snapshot(s) that are due could not be taken"))
                         .advice("each line above says why")
                         .into()),
                 };
             }
-            let wait = if failed > 0 { AGAIN } else { until_next(&missions) };
+            // Missions' files are edited while it runs: what is wrong with one for a moment ends nothing.
+            let wait = round.map_or_else(
+                |report| {
+                    out::progress(&format!("{report:?}"));
+                    AGAIN
+                },
+                |(failed, next)| if failed > 0 { AGAIN } else { next },
+            );
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = interrupted() => return Ok(()),
             }
         }
+    }
+
+    /// Takes what is due, by the files as they are now. Returns how many could not be taken, and how long until more may be due.
+    async fn round(&self, reported: &mut BTreeSet<(Name, Name, NaiveDate)>) -> miette::Result<(usize, Duration)> {
+        let layout = Layout::new(&self.door.folder);
+        let known = self.kept.known(&layout)?;
+        let mut store = self.kept.store(&layout)?;
+        let missions = known.named(&self.missions)?;
+        missed(&missions, &store, Utc::now().date_naive(), reported)?;
+        let mut tell = |line: String| out::result(&format!("{line}\n"));
+        let failed = catch_up(&self.door.target(), &missions, &mut store, &mut tell).await?;
+        Ok((failed, until_next(&missions)))
     }
 }
 
@@ -126,7 +139,8 @@ fn missed(missions: &[&Mission], store: &SqliteStore, today: NaiveDate, reported
 /// Until the next period of any outcome begins, an hour at most.
 fn until_next(missions: &[&Mission]) -> Duration {
     let now = Utc::now();
-    let days = missions.iter().flat_map(|mission| mission.outcomes.iter().filter_map(|outcome| next(mission, outcome, now.date_naive())));
+    let days =
+        missions.iter().flat_map(|mission| mission.outcomes.iter().filter_map(move |outcome| next(mission, outcome, now.date_naive())));
     let first = days.min().and_then(|day| day.and_hms_opt(0, 0, 0)).map(|start| start.and_utc() - now);
     first.and_then(|wait| wait.to_std().ok()).unwrap_or(NAP).min(NAP)
 }

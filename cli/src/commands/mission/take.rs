@@ -56,11 +56,12 @@ impl SnapshotCommand {
             })?],
         };
         let mut store = self.kept.store(&layout)?;
+        // Before anybody is asked.
+        let all = store.all().map_err(damaged)?;
         let corrects = self.supersedes.zip(self.because.clone());
         let of = match &corrects {
             None => As::default(),
             Some((number, _)) => {
-                let all = store.all().map_err(damaged)?;
                 let corrected = all.iter().find(|one| one.number == *number).ok_or_else(|| damaged(StoreError::Unknown(*number)))?;
                 As { period: corrected.taken.period, corrects }
             }
