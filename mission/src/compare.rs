@@ -15,12 +15,11 @@
 //! **The interval** joins two uncertainties, one put around the other:
 //! - *rounding and noise*: the bounds of every told value ([`crate::interval`]), carried through all sums. They hold for certain.
 //! - *chance*: groups differ in how they change without any output. How much, the changes inside each side show: the standard error of
-//!   both means, without supposing that both sides vary alike (Welch, 1947), times Student's t of the side with fewer degrees of freedom,
-//!   which is on the safe side. [`spread`] has the formulas.
+//!   both means, without supposing that both sides vary alike, times Student's t (Welch, 1947). `compare/spread.rs` has the formulas.
 //!
 //! Rounding can make told changes look more alike than they are, but only by less than the bounds that are added for it. At a stated
 //! [`CONFIDENCE`] of 95 %, at least 93 % of intervals held the true effect in every kind of simulated world, and at most 7 % found an effect
-//! where there was none (`simulated.rs`).
+//! where there was none (`compare/simulated.rs`).
 //!
 //! **The check before**: the same comparison between the two halves of the time before, when there was nothing to be compared. Where its
 //! interval does not hold zero, the two sides were on different ways already, and the comparison cannot be trusted.

@@ -59,8 +59,8 @@ pub struct Agreement {
     pub valid_from: NaiveDate,
     /// The last.
     pub valid_until: NaiveDate,
-    /// Its parties.
-    pub parties: Vec<Name>,
+    /// Whether every party has signed it. What is not signed covers nothing.
+    pub signed: bool,
     /// The datasets that it names.
     pub datasets: Vec<Dataset>,
 }
@@ -308,7 +308,7 @@ mod tests {
             purposes: [name("m.measure")].into(),
             valid_from: day("2026-01-01"),
             valid_until: day(until),
-            parties: Vec::new(),
+            signed: true,
             datasets: datasets.iter().map(|text| dataset(text)).collect(),
         }
     }

@@ -44,7 +44,9 @@ pub struct Other {
     pub valid_from: NaiveDate,
     /// Its last.
     pub valid_until: NaiveDate,
-    /// Whether it is in force on the first day without the one that ends.
+    /// Whether every party has signed it.
+    pub signed: bool,
+    /// Whether it is signed, and in force on the first day without the one that ends.
     pub in_force: bool,
     /// The columns that the one that ends names and it does not.
     pub lacks: BTreeSet<String>,
@@ -172,7 +174,8 @@ impl Other {
             agreement: agreement.id.clone(),
             valid_from: agreement.valid_from,
             valid_until: agreement.valid_until,
-            in_force: (agreement.valid_from..=agreement.valid_until).contains(&from),
+            signed: agreement.signed,
+            in_force: agreement.signed && (agreement.valid_from..=agreement.valid_until).contains(&from),
             lacks: lacks.map(|column| column.name.clone()).collect(),
         }
     }
@@ -246,6 +249,7 @@ mod tests {
         assert_eq!(change(|people| people.valid_from = day("2027-01-02")), Loss::Measure, "it begins a day late");
         assert_eq!(change(|people| people.datasets[0].identifier = "nhs_number".into()), Loss::Measure, "its subjects are known otherwise");
         assert_eq!(change(|people| people.datasets[0].columns.truncate(1)), Loss::Perhaps, "it lacks a column");
+        assert_eq!(change(|people| people.signed = false), Loss::Measure, "nobody is bound by it");
         let mut lacking = both();
         lacking[1].datasets[0].columns.truncate(1);
         let (impact, losing) = told(lacking);
