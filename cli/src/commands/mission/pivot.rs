@@ -39,7 +39,7 @@ pub(crate) struct PivotCommand {
     #[arg(long, value_name = "ORGANISATION")]
     decided_by: Option<String>,
     /// Keep with it what `mission compare` says now of this outcome
-    #[arg(long, value_name = "OUTCOME", value_parser = mission_name, requires_all = ["by", "with", "began"])]
+    #[arg(long, value_name = "OUTCOME", value_parser = mission_name, requires = "by", requires = "with", requires = "began")]
     outcome: Option<Name>,
     /// As for `mission compare`
     #[arg(long, value_name = "COLUMN", requires = "outcome")]
