@@ -9,19 +9,21 @@ use crate::mission::{Direction, Kind};
 const MOVED: f64 = 0.1;
 
 pub(super) fn says(one: &Comparison) -> String {
-    let Comparison { effect, interval, unit, .. } = one;
+    let Comparison { effect, interval, unit, with, without, .. } = one;
+    let difference = format!(
+        "With the output the measure changed by {}, without it by {}: a difference of {}, in {unit}; 95 % interval {}",
+        short(with.after - with.before),
+        short(without.after - without.before),
+        short(*effect),
+        between(*interval)
+    );
     let found = match one.finding {
-        Finding::Better | Finding::Worse => format!(
-            "Where the output is, the measure changed by {} more than where it is not, in {unit}; 95 % interval {}.",
-            short(*effect),
-            between(*interval)
-        ),
-        Finding::Unclear => format!(
-            "Where the output is, the measure changed by {} more than where it is not, in {unit}; the 95 % interval {} holds zero: whether it \
-             makes a difference cannot be told. That is no sign that it makes none.",
-            short(*effect),
-            between(*interval)
-        ),
+        Finding::Better | Finding::Worse => format!("{difference}."),
+        Finding::Unclear => {
+            format!(
+                "{difference}, which holds zero. Whether the output makes a difference cannot be told; that is no sign that it makes none."
+            )
+        }
         Finding::NotToBeTrusted => "The comparison cannot be trusted: both sides were on different ways before the output began.".into(),
     };
     let check = &one.check;
