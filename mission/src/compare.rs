@@ -60,6 +60,9 @@ pub const MIN_AFTER: usize = 2;
 /// The largest part of a side's groups that may be left out because they are withheld.
 pub const MOST_LEFT_OUT: f64 = 0.2;
 
+/// What arithmetic may be off by: what is zero is no difference.
+const SLACK: f64 = 1e-9;
+
 /// What is compared.
 #[derive(Debug, Clone)]
 pub struct Question<'q> {
@@ -334,7 +337,7 @@ fn check(told: &Told, effect: &Difference, used: &Used<'_>, (earlier, later): (&
     // As much of it as had come about by the time after, had it gone on at its pace.
     let pace = used.apart(&used.before(), &used.after()) / used.apart(earlier, later);
     let most = interval.low.abs().max(interval.high.abs()) * pace;
-    let verdict = if interval.low > 0.0 || interval.high < 0.0 {
+    let verdict = if interval.low > SLACK || interval.high < -SLACK {
         CheckVerdict::Apart
     } else if most < effect.value.abs() {
         CheckVerdict::Alike
@@ -349,8 +352,8 @@ fn finding(direction: Direction, effect: Interval, check: CheckVerdict) -> Findi
     let down = if direction == Direction::Up { Finding::Worse } else { Finding::Better };
     match check {
         CheckVerdict::Apart => Finding::NotToBeTrusted,
-        _ if effect.low > 0.0 => up,
-        _ if effect.high < 0.0 => down,
+        _ if effect.low > SLACK => up,
+        _ if effect.high < -SLACK => down,
         _ => Finding::Unclear,
     }
 }

@@ -77,7 +77,7 @@ can be either, where the newest headline is withheld, or older than `fresh_for_d
     #[command(after_help = "\
 Example:
   concordat mission compare opportunity --outcome fewer-on-benefits --by region --began 2027-01-01 \\
-    --with London --with 'North East' --with Wales
+    --with London --with 'North East' --with 'South West'
 
 From snapshots alone: how much more the measure changed with the output than without, in an interval that holds what rounding leaves and
 chance; whether both sides changed alike before; and what the comparison cannot show. Refused where it would mislead.")]
@@ -87,7 +87,7 @@ chance; whether both sides changed alike before; and what the comparison cannot 
 Examples:
   concordat mission pivot opportunity travel-passes --stopped --on 2027-07-01 --because \"most passes went where few need them\"
   concordat mission pivot opportunity mentors --changed --on 2027-09-01 --because \"twice a month from now on\" \\
-    --outcome more-complete --by disadvantage_band --with 1 --with 2 --with 3 --began 2026-09-01
+    --outcome fewer-on-benefits --by region --with London --with 'North East' --with 'South West' --began 2027-01-01
 
 Keeps the numbers of the snapshots looked at, what the comparison says now, and how far the history goes. Nothing of it ever changes.")]
     Pivot(pivot::PivotCommand),
