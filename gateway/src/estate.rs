@@ -8,6 +8,7 @@
 //! What missions are to change ([`Estate::objects`]) is checked against all of it and decides nothing: a mistake there keeps no gateway
 //! from starting, and no agreement from ending.
 
+mod composition;
 mod current;
 mod differing;
 mod objects;

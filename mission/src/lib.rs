@@ -11,6 +11,8 @@
 //! - [`schedule`]: which snapshots are due, which are there, which were missed.
 //! - [`snapshot`] and [`store`]: what was answered, kept so that no line of it can change unseen.
 //! - [`interval`]: between which bounds a told number lies, given how coarsely it is told.
+//! - [`compare`]: what changed where an output is, against where it is not. [`pivot`]: what was decided upon it, with the evidence as it stood.
+//! - [`reuse`]: who rests on which dataset and view, and what ends with an agreement.
 //! - [`status`]: progress, trend, freshness, the verdict and what the headline hides.
 //!
 //! Invariants
@@ -22,9 +24,12 @@
 //! Deliberately absent: asking. Who asks the gateway, by which token and for which purpose, is the command line's
 //! (`cli/src/commands/mission/`). No engine, network or clock: `now` is an argument.
 
+pub mod compare;
 mod file;
 pub mod interval;
 pub mod mission;
+pub mod pivot;
+pub mod reuse;
 pub mod schedule;
 pub mod snapshot;
 pub mod status;
@@ -32,8 +37,10 @@ pub mod store;
 #[cfg(test)]
 mod testing;
 
+pub use self::compare::{Comparison, compare};
 pub use self::interval::{Interval, Precision};
 pub use self::mission::{Breakdown, Direction, Kind, Known, Mission, Outcome, Output, OutputStatus, Point};
+pub use self::pivot::{Decided, Pivot, Pivots};
 pub use self::schedule::{Every, Period, Scheduled};
 pub use self::snapshot::{Cell, Column, Snapshot, Source, Taken};
 pub use self::status::{OutcomeStatus, Verdict};

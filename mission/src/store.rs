@@ -10,13 +10,15 @@
 //! means. That the newest were cut off, or all of it made anew, shows only to who knows the [`Head`] from elsewhere: a report, another
 //! department, a page that was published. The file also refuses `UPDATE` and `DELETE` by itself, against mistakes.
 
+mod pivots;
+
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::snapshot::{Snapshot, Taken, hex};
@@ -64,7 +66,7 @@ pub trait Snapshots {
 }
 
 /// How far a history goes, and what it comes to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     /// The newest snapshot's number; 0 where there is none.
     pub number: u64,
@@ -104,6 +106,9 @@ pub enum StoreError {
     /// A second one of a period.
     #[error("the period has snapshot {0} already, and the new one does not supersede it")]
     Twice(u64),
+    /// A pivot of which something is missing.
+    #[error("the pivot cannot be recorded: {0}")]
+    Pivot(&'static str),
     /// No such snapshot.
     #[error("there is no snapshot {0}")]
     Unknown(u64),
@@ -158,6 +163,7 @@ impl SqliteStore {
         let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
         if version == 0 && tables == 0 {
             transaction.execute_batch(TABLES)?;
+            transaction.execute_batch(pivots::TABLES)?;
             transaction.pragma_update(None, "user_version", VERSION)?;
         }
         transaction.commit()

@@ -32,6 +32,7 @@ mod identity;
 mod impostor;
 mod independent;
 mod joins;
+mod learning;
 mod limits;
 mod linearizable;
 mod linkage;

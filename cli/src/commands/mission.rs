@@ -3,7 +3,11 @@
 //! The objects are the estate's (`estate/missions/*.toml`); snapshots are asked of the gateway as by any caller, as the mission's service
 //! identity and for the outcome's purpose, and kept in a store of one's own.
 
+mod compare;
+mod impact;
 mod objects;
+mod pivot;
+mod reuse;
 mod rows;
 mod schedule;
 mod status;
@@ -69,6 +73,31 @@ The rule: an outcome is on track where its value, whatever it is between the bou
 from baseline to target or beyond; off track where it is for certain more than a tenth of the whole way behind; not enough data where it
 can be either, where the newest headline is withheld, or older than `fresh_for_days`; else at risk.")]
     Status(status::Status),
+    /// Compare groups with an output and without it, before and after
+    #[command(after_help = "\
+Example:
+  concordat mission compare opportunity --outcome fewer-on-benefits --by region --began 2027-01-01 \\
+    --with London --with 'North East' --with 'South West'
+
+From snapshots alone: how much more the measure changed with the output than without, in an interval that holds what rounding leaves and
+chance; whether both sides changed alike before; and what the comparison cannot show. Refused where it would mislead.")]
+    Compare(compare::Compare),
+    /// Record that an output was stopped or changed, with the evidence as it stands
+    #[command(after_help = "\
+Examples:
+  concordat mission pivot opportunity travel-passes --stopped --on 2027-07-01 --because \"most passes went where few need them\"
+  concordat mission pivot opportunity mentors --changed --on 2027-09-01 --because \"twice a month from now on\" \\
+    --outcome fewer-on-benefits --by region --with London --with 'North East' --with 'South West' --began 2027-01-01
+
+Keeps the numbers of the snapshots looked at, what the comparison says now, and how far the history goes. Nothing of it ever changes.")]
+    Pivot(pivot::PivotCommand),
+    /// List what was decided of outputs, with the evidence as it stood
+    Pivots(pivot::Pivots),
+    /// Show which datasets and views are used by whom, and where departments publish the same
+    Reuse(reuse::ReuseCommand),
+    /// Show what would be lost if an agreement ended
+    #[command(after_help = "Example:\n  concordat mission impact opportunity --from 2027-10-01")]
+    Impact(impact::ImpactCommand),
     /// Verify the history: its chain of digests, each answer's rows, and the gateway log's receipt of each
     #[command(after_help = "\
 Examples:
@@ -143,6 +172,11 @@ impl Mission {
             Self::Snapshot(command) => command.run().await,
             Self::Run(command) => command.run().await,
             Self::Status(command) => command.run(),
+            Self::Compare(command) => command.run(),
+            Self::Pivot(command) => command.run(),
+            Self::Pivots(command) => command.run(),
+            Self::Reuse(command) => command.run(),
+            Self::Impact(command) => command.run(),
             Self::Verify(command) => command.run(),
         }
     }
@@ -221,6 +255,7 @@ fn damaged(error: StoreError) -> Failure {
         StoreError::File { .. } => "check that the file and its folder are there, and that this user may write them",
         StoreError::Changed { .. } => "rely on none of it; restore the file from a copy, and find out who could write it",
         StoreError::Supersedes { .. } | StoreError::Unknown(_) => "`concordat mission status --output json` lists snapshots by number",
+        StoreError::Pivot(_) => "say what became of which output, by whom and why",
         StoreError::Twice(_) => "to correct it: --supersedes NUMBER --because \"…\"",
     };
     Failure::new(error.to_string()).advice(advice)

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use concordat_audit::note::VerifierKey;
-use concordat_mission::{Snapshot, Snapshots as _, SqliteStore};
+use concordat_mission::{Pivots as _, Snapshot, Snapshots as _, SqliteStore};
 use serde_json::json;
 
 use super::{Offline, Output, damaged, rows, take};
@@ -54,14 +54,19 @@ impl Verify {
                 self.answer(store, snapshot)?;
             }
         }
+        // Each pivot saw a part of the history, which must be there still.
+        let pivots = store.as_ref().map(|store| store.pivots().map_err(damaged)).transpose()?.map_or(0, |pivots| pivots.len());
         let head = snapshots.last().map(|last| format!("{}:{}", last.number, last.digest));
         if self.output == Output::Json {
-            return out::result(&format!("{}\n", json!({ "verified": true, "snapshots": snapshots.len(), "head": head })));
+            return out::result(&format!(
+                "{}\n",
+                json!({ "verified": true, "snapshots": snapshots.len(), "pivots": pivots, "head": head })
+            ));
         }
         let receipts = if self.log_key.is_some() { "by that key" } else { "not verified: add --log-key" };
         let end = head.map_or_else(String::new, |head| format!("\nhead {head}"));
         out::result(&format!(
-            "ok   {} snapshot(s), an unbroken chain, each answer as it was promised; receipts {receipts}{end}\n",
+            "ok   {} snapshot(s) and {pivots} pivot(s), unbroken chains, each answer as it was promised; receipts {receipts}{end}\n",
             snapshots.len()
         ))
     }

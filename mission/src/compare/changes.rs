@@ -1,0 +1,360 @@
+//! From snapshots to one value of each group in each snapshot: which snapshots are used, which groups are told in all of them.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use chrono::{DateTime, NaiveDate, Utc};
+
+use super::{Left, MIN_AFTER, MIN_BEFORE, MIN_GROUPS, MOST_LEFT_OUT, Question, Refused};
+use crate::interval::{Interval, of_row};
+use crate::mission::{Breakdown, Kind};
+use crate::snapshot::{Cell, Snapshot, Source, Taken};
+
+/// Places of used snapshots, oldest first.
+pub(super) type Stretch = Range<usize>;
+
+/// The snapshots that are used, oldest data first.
+pub(super) struct Used<'s> {
+    snapshots: Vec<Dated<'s>>,
+    /// How many of them are from before.
+    cut: usize,
+    pub(super) not_used: Vec<Left>,
+    /// Datasets that never changed.
+    pub(super) still: Vec<String>,
+}
+
+/// A snapshot, and of which days its data is: the oldest and the newest source's, but for what never changed.
+struct Dated<'s> {
+    snapshot: &'s Snapshot,
+    oldest: NaiveDate,
+    newest: NaiveDate,
+}
+
+/// Both sides: each group's value in each snapshot.
+pub(super) struct Told {
+    pub(super) with: Vec<Group>,
+    pub(super) without: Vec<Group>,
+    pub(super) left_out: Vec<Left>,
+    pub(super) weighted: bool,
+}
+
+/// A group that is told in every snapshot.
+pub(super) struct Group {
+    pub(super) name: String,
+    /// Its part in its side's mean.
+    pub(super) part: f64,
+    values: Vec<Value>,
+}
+
+struct Value {
+    told: f64,
+    bounds: Interval,
+    /// The number of values behind it, where that is told.
+    counted: Option<f64>,
+}
+
+impl<'s> Used<'s> {
+    pub(super) fn of(question: &Question<'_>, snapshots: &'s [Snapshot]) -> Result<Self, Vec<Refused>> {
+        let superseded = |number: u64| snapshots.iter().any(|other| other.taken.supersedes == Some(number));
+        let of_outcome = |one: &&Snapshot| {
+            (&one.taken.mission, &one.taken.outcome) == (&question.mission.id, &question.outcome.id) && !superseded(one.number)
+        };
+        let (counting, others): (Vec<&Snapshot>, Vec<&Snapshot>) =
+            snapshots.iter().filter(of_outcome).partition(|one| one.taken.definition == question.definition);
+        let mut not_used: Vec<Left> = others.into_iter().map(|one| left(one.number, "it measured something else")).collect();
+        let still = still(&counting);
+        let (mut before, mut after, mut mixed) = (Vec::new(), Vec::new(), 0);
+        for one in dated(&counting, &still) {
+            let number = one.snapshot.number;
+            if question.until.is_some_and(|until| one.newest > until) {
+                not_used.push(left(number, "its data is from after the last day that counts"));
+            } else if one.newest < question.began {
+                before.push(one);
+            } else if one.oldest >= question.began {
+                after.push(one);
+            } else {
+                mixed += 1;
+                not_used.push(left(number, "part of its data is from before the output began, and part from after"));
+            }
+        }
+        if before.len() < MIN_BEFORE || after.len() < MIN_AFTER {
+            let mixed =
+                if mixed > 0 { format!("; the data of {mixed} is partly from before and partly from after") } else { String::new() };
+            return Err(vec![Refused::FewSnapshots { before: before.len(), after: after.len(), mixed }]);
+        }
+        let cut = before.len();
+        let used = Self { snapshots: before.into_iter().chain(after).collect(), cut, not_used, still };
+        let unprotected: Vec<Refused> = used.unprotected(question).map(Refused::Unprotected).collect();
+        if unprotected.is_empty() { Ok(used) } else { Err(unprotected) }
+    }
+
+    fn unprotected<'u>(&'u self, question: &'u Question<'_>) -> impl Iterator<Item = u64> {
+        let outcome = question.outcome;
+        let read = move |name: &str| *name == outcome.column || outcome.kind.counted().is_some_and(|counted| counted == name);
+        let open = move |taken: &Taken| taken.columns.iter().any(|column| read(&column.name) && !column.protected);
+        self.snapshots.iter().map(|one| one.snapshot).filter(move |one| open(&one.taken)).map(|one| one.number)
+    }
+
+    pub(super) fn before(&self) -> Stretch {
+        0..self.cut
+    }
+
+    pub(super) fn after(&self) -> Stretch {
+        self.cut..self.snapshots.len()
+    }
+
+    /// The first and the second half of the time before; of an odd number, the middle one is in neither.
+    pub(super) fn halves(&self) -> (Stretch, Stretch) {
+        let half = self.cut / 2;
+        (0..half, self.cut - half..self.cut)
+    }
+
+    pub(super) fn numbers(&self, stretch: &Stretch) -> Vec<u64> {
+        self.of_stretch(stretch).map(|one| one.snapshot.number).collect()
+    }
+
+    /// How many days lie between the middles of two stretches.
+    pub(super) fn apart(&self, from: &Stretch, to: &Stretch) -> f64 {
+        let Some(first) = self.snapshots.first().map(|one| one.oldest) else { return 0.0 };
+        #[expect(clippy::cast_precision_loss, reason = "days of a calendar")]
+        let middle = |stretch: &Stretch| average(self.of_stretch(stretch).map(|one| (one.oldest - first).num_days() as f64));
+        middle(to) - middle(from)
+    }
+
+    /// Whether all rest on the same texts of agreements.
+    pub(super) fn same_agreements(&self) -> bool {
+        let mut texts = self.snapshots.iter().map(|one| &one.snapshot.taken.stated.agreement_digests);
+        let first = texts.next();
+        texts.all(|text| Some(text) == first)
+    }
+
+    fn of_stretch(&self, stretch: &Stretch) -> impl Iterator<Item = &Dated<'s>> {
+        self.snapshots.get(stretch.clone()).unwrap_or_default().iter()
+    }
+
+    fn last(&self) -> Option<NaiveDate> {
+        self.snapshots.iter().map(|one| one.newest).max()
+    }
+}
+
+impl Told {
+    pub(super) fn of(question: &Question<'_>, used: &Used<'_>) -> Result<Self, Vec<Refused>> {
+        let breakdown = question.outcome.breakdowns.iter().find(|breakdown| breakdown.by == [question.by]);
+        let breakdown = breakdown.ok_or_else(|| vec![Refused::Breakdown(question.by.to_owned())])?;
+        let rows: Vec<BTreeMap<String, Vec<&Vec<Cell>>>> =
+            used.snapshots.iter().map(|one| keyed(question, breakdown, &one.snapshot.taken)).collect();
+        let known: BTreeSet<&str> = rows.iter().flat_map(BTreeMap::keys).map(String::as_str).collect();
+        let mut problems = named_wrongly(question, &known);
+        let mut left_out = Vec::new();
+        let moved = |group: &str| {
+            let mut moves = question.changed_hands.iter().filter(|(of, on)| of == group && used.last().is_none_or(|last| *on <= last));
+            moves.next().map(|(_, on)| *on)
+        };
+        for group in question.with.iter().chain(&question.without) {
+            problems.extend(moved(group).map(|on| Refused::ChangedHands { group: group.clone(), on }));
+        }
+        let others: BTreeSet<String> =
+            known.iter().filter(|group| !question.with.contains(**group)).map(|group| (*group).to_owned()).collect();
+        let unnamed = question.without.is_empty();
+        let mut side = |names: &BTreeSet<String>, named: bool| {
+            let mut groups = Vec::new();
+            for name in names {
+                if let Some(on) = moved(name) {
+                    left_out.push(Left { what: name.clone(), why: format!("it got or lost the output on {on}") });
+                    continue;
+                }
+                match group(question, used, &rows, name) {
+                    Ok(values) => groups.push(Group { name: name.clone(), part: 0.0, values }),
+                    Err(Gap::Rows(refused)) if named => problems.push(refused),
+                    Err(Gap::Rows(refused)) => left_out.push(Left { what: name.clone(), why: refused.to_string() }),
+                    Err(Gap::Small) => problems.push(small(name)),
+                    Err(Gap::Withheld(why)) => left_out.push(Left { what: name.clone(), why }),
+                }
+            }
+            if exceeds(names.len() - groups.len(), names.len()) {
+                problems.push(too_many(names.len() - groups.len(), names.len()));
+            }
+            groups
+        };
+        let with = side(&question.with, true);
+        let without = side(if unnamed { &others } else { &question.without }, !unnamed);
+        if problems.is_empty() && (with.len() < MIN_GROUPS || without.len() < MIN_GROUPS) {
+            problems.push(Refused::FewGroups { with: with.len(), without: without.len() });
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Self { with, without, left_out, weighted: false }.with_parts(&used.before()))
+    }
+
+    /// Each group's part: by its told number of values before, or equal where some group's is not told.
+    fn with_parts(mut self, before: &Stretch) -> Self {
+        self.weighted = self.with.iter().chain(&self.without).all(|group| group.counted(before).is_some());
+        for side in [&mut self.with, &mut self.without] {
+            let weighted = self.weighted;
+            let weight = |group: &Group| group.counted(before).filter(|_| weighted).unwrap_or(1.0);
+            let whole: f64 = side.iter().map(weight).sum();
+            side.iter_mut().for_each(|group| group.part = weight(group) / whole);
+        }
+        self
+    }
+}
+
+impl Group {
+    /// Its mean, as told.
+    pub(super) fn mean(&self, stretch: &Stretch) -> f64 {
+        average(self.of(stretch).iter().map(|value| value.told))
+    }
+
+    /// Its change, as told and between its bounds.
+    pub(super) fn change(&self, from: &Stretch, to: &Stretch) -> (f64, Interval) {
+        let bounds = |stretch| {
+            let values = self.of(stretch);
+            Interval {
+                low: average(values.iter().map(|value| value.bounds.low)),
+                high: average(values.iter().map(|value| value.bounds.high)),
+            }
+        };
+        (self.mean(to) - self.mean(from), bounds(to).minus(bounds(from)))
+    }
+
+    /// Its mean number of values, where all are told and there are any.
+    pub(super) fn counted(&self, stretch: &Stretch) -> Option<f64> {
+        let counted: Option<Vec<f64>> = self.of(stretch).iter().map(|value| value.counted).collect();
+        counted.map(|counted| average(counted.into_iter())).filter(|counted| *counted > 0.0)
+    }
+
+    fn of(&self, stretch: &Stretch) -> &[Value] {
+        self.values.get(stretch.clone()).unwrap_or_default()
+    }
+}
+
+/// Why a group is not told in every snapshot.
+enum Gap {
+    Rows(Refused),
+    /// It is a number, and withheld where it is small.
+    Small,
+    Withheld(String),
+}
+
+/// A group's value in every snapshot.
+fn group(question: &Question<'_>, used: &Used<'_>, rows: &[BTreeMap<String, Vec<&Vec<Cell>>>], name: &str) -> Result<Vec<Value>, Gap> {
+    let (mut values, mut untold) = (Vec::new(), Vec::new());
+    for (snapshot, rows) in used.snapshots.iter().map(|one| one.snapshot).zip(rows) {
+        let of_group = rows.get(name).map(Vec::as_slice).unwrap_or_default();
+        let [row] = of_group else {
+            return Err(Gap::Rows(Refused::Rows { group: name.to_owned(), rows: of_group.len(), snapshot: snapshot.number }));
+        };
+        match value(question, &snapshot.taken, row) {
+            Some(value) => values.push(value),
+            None => untold.push(snapshot.number),
+        }
+    }
+    match (values.is_empty(), untold.first()) {
+        (_, None) => Ok(values),
+        (true, _) => Err(Gap::Withheld("it is never told".into())),
+        (false, Some(_)) if question.outcome.kind == Kind::Count => Err(Gap::Small),
+        (false, Some(first)) => {
+            Err(Gap::Withheld(format!("it is not told in {} of {} snapshots, first in {first}", untold.len(), rows.len())))
+        }
+    }
+}
+
+fn value(question: &Question<'_>, taken: &Taken, row: &[Cell]) -> Option<Value> {
+    let outcome = question.outcome;
+    let counted = outcome.kind.counted().and_then(|counted| taken.cell(row, counted)?.number());
+    Some(Value { told: taken.cell(row, &outcome.column)?.number()?, bounds: of_row(outcome, taken, row)?, counted })
+}
+
+/// The rows of a breakdown by their groups. Rows that are of no group are of no side.
+fn keyed<'t>(question: &Question<'_>, breakdown: &Breakdown, taken: &'t Taken) -> BTreeMap<String, Vec<&'t Vec<Cell>>> {
+    let whole = taken.headline(question.outcome).filter(|_| breakdown.row.is_empty());
+    let mut keyed: BTreeMap<String, Vec<&Vec<Cell>>> = BTreeMap::new();
+    for row in taken.rows_where(&breakdown.row).filter(|row| !whole.is_some_and(|whole| std::ptr::eq(whole, *row))) {
+        if let Some(key) = taken.cell(row, question.by).map(Cell::text).filter(|key| !key.is_empty()) {
+            keyed.entry(key).or_default().push(row);
+        }
+    }
+    keyed
+}
+
+fn named_wrongly(question: &Question<'_>, known: &BTreeSet<&str>) -> Vec<Refused> {
+    let mut problems = Vec::new();
+    if question.with.is_empty() {
+        problems.push(Refused::Groups("no group with the output is named".into()));
+    }
+    for group in question.with.intersection(&question.without) {
+        problems.push(Refused::Groups(format!("'{group}' is named on both sides")));
+    }
+    for group in question.with.union(&question.without).chain(question.changed_hands.iter().map(|(group, _)| group)) {
+        if !known.contains(group.as_str()) {
+            let known: Vec<&str> = known.iter().copied().collect();
+            problems.push(Refused::Groups(format!("no row is of '{group}'; there are {}", known.join(", "))));
+        }
+    }
+    problems
+}
+
+fn small(name: &str) -> Refused {
+    Refused::Withheld(format!(
+        "'{name}' is withheld in some snapshots and told in others: small numbers are what is withheld, so that leaving it out would leave out \
+         how far it fell; name it on neither side, and say so"
+    ))
+}
+
+fn too_many(left: usize, of: usize) -> Refused {
+    let why = "what is left is no fair part of them";
+    Refused::Withheld(format!("{left} of {of} groups of a side would be left out, because they are not told in every snapshot: {why}"))
+}
+
+fn exceeds(left: usize, of: usize) -> bool {
+    number(left) > MOST_LEFT_OUT * number(of)
+}
+
+fn left(number: u64, why: &str) -> Left {
+    Left { what: format!("snapshot {number}"), why: why.into() }
+}
+
+/// The datasets that stand in every snapshot as they stood in the first: a table of areas that nobody had to change. Where every dataset
+/// did, none is passed over.
+fn still(snapshots: &[&Snapshot]) -> Vec<String> {
+    let name = |source: &Source| format!("{}.{}", source.department, source.dataset);
+    let Some((first, rest)) = snapshots.split_first().filter(|(_, rest)| !rest.is_empty()) else { return Vec::new() };
+    let sources = &first.taken.stated.sources;
+    let stands = |source: &&Source| {
+        let same = |other: &Source| name(other) == name(source) && other.freshness == source.freshness;
+        rest.iter().all(|one| one.taken.stated.sources.iter().any(same))
+    };
+    let still: Vec<String> = sources.iter().filter(stands).map(name).collect();
+    if still.len() < sources.len() { still } else { Vec::new() }
+}
+
+/// By the days of their data, the newest snapshot of each.
+fn dated<'s>(snapshots: &[&'s Snapshot], still: &[String]) -> Vec<Dated<'s>> {
+    let date = |snapshot: &&'s Snapshot| {
+        let taken = &snapshot.taken;
+        let moving = || {
+            let sources =
+                taken.stated.sources.iter().filter(|source| !still.contains(&format!("{}.{}", source.department, source.dataset)));
+            sources.map(|source| source.freshness)
+        };
+        let day = |time: Option<DateTime<Utc>>| time.unwrap_or(taken.taken_at).min(taken.taken_at).date_naive();
+        Dated { snapshot, oldest: day(moving().min()), newest: day(moving().max()) }
+    };
+    let mut dated: Vec<Dated<'_>> = snapshots.iter().map(date).collect();
+    dated.sort_by_key(|one| (one.oldest, one.newest, Reverse(one.snapshot.number)));
+    dated.dedup_by_key(|one| (one.oldest, one.newest));
+    dated
+}
+
+/// Of one value or more.
+fn average(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, count) = values.fold((0.0, 0), |(sum, count), value| (sum + value, count + 1));
+    sum / number(count)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "groups and snapshots, which are few")]
+fn number(of: usize) -> f64 {
+    of as f64
+}
