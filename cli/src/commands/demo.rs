@@ -8,7 +8,7 @@ use chrono::Utc;
 use clap::{Args, Subcommand};
 use concordat_mission::Snapshots as _;
 
-use super::target::Target;
+use super::target::{Gateway, Target};
 use super::{DEFAULT_FOLDER, Output, folder_argument, mission, program, query, up};
 use crate::failure::{Failure, Result};
 use crate::federation::layout::{read, write};
@@ -95,7 +95,7 @@ async fn board(layout: &Layout, folder: &Path) -> Result<String> {
     let kept = mission::Kept::default_in_folder();
     let known = kept.known(layout).map_err(|report| Failure::new(report.to_string()))?;
     let (missions, mut store) = (known.all(), kept.store(layout)?);
-    mission::catch_up(&Target::folder(folder.to_owned()), &missions, &mut store, &mut |_: String| Ok(())).await?;
+    mission::catch_up(&Gateway::folder(folder.to_owned()), &missions, &mut store, &mut |_: String| Ok(())).await?;
     let snapshots = store.all().map_err(|e| Failure::new(e.to_string()))?;
     Ok(format!(
         "\nthe missions' outcomes, by snapshots that were just taken:\n{}",

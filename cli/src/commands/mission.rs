@@ -24,7 +24,7 @@ use concordat_policy::Name;
 pub(crate) use self::schedule::catch_up;
 pub(crate) use self::status::board;
 use super::Output;
-use super::target::Target;
+use super::target::Gateway;
 use crate::failure::{Failure, Result};
 use crate::federation::layout::create_private;
 use crate::federation::{GATEWAY_SERVER_NAME, Layout};
@@ -106,33 +106,6 @@ Examples:
 
 That the newest snapshots were cut off shows only with --head: number and digest as `mission snapshot`, `status` or a report told them.")]
     Verify(verify::Verify),
-}
-
-/// Where the gateway is, and by which token the mission's identity is known. Purpose and mission are the outcome's own.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct Door {
-    /// The federation's folder, whose client/client.toml says the rest
-    #[arg(long, env = "CONCORDAT_FOLDER", default_value = super::DEFAULT_FOLDER, value_name = "FOLDER")]
-    folder: PathBuf,
-    /// A gateway elsewhere, instead of the one in --folder: https://host:port
-    #[arg(long, env = "CONCORDAT_GATEWAY", value_name = "URL", requires = "ca", requires = "token_file")]
-    gateway: Option<String>,
-    /// With --gateway: the certificate authority that it is verified against (PEM)
-    #[arg(long, env = "CONCORDAT_CA", value_name = "FILE")]
-    ca: Option<PathBuf>,
-    /// With --gateway: the name in its certificate
-    #[arg(long, value_name = "NAME", default_value = GATEWAY_SERVER_NAME)]
-    server_name: String,
-    /// The file of the service identity's bearer token, instead of the one that client.toml says
-    #[arg(long, env = "CONCORDAT_TOKEN_FILE", value_name = "FILE")]
-    token_file: Option<PathBuf>,
-}
-
-impl Door {
-    fn target(&self) -> Target {
-        let elsewhere = (self.gateway.clone(), self.ca.clone(), self.server_name.clone());
-        Target::without_purpose(self.folder.clone(), elsewhere, self.token_file.clone())
-    }
 }
 
 /// Where the objects and the snapshots lie.

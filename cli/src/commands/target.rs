@@ -58,28 +58,9 @@ impl Target {
         Client::connect(self.gateway.connection(asked, |file| file.issuer.as_ref()).await?).await
     }
 
-    /// Connects as a mission's service identity, for a purpose of that mission. A trial's own identity provider gives it a token; elsewhere
-    /// the token is the one that is there, and whose it is the caller must find out.
-    pub(crate) async fn connect_as(&self, service: Caller, mission: &str) -> Result<Client> {
-        let target = Self { purpose: Some(service.purpose.clone()), mission: Some(mission.to_owned()), ..self.clone() };
-        let trial = if target.gateway.is_none() && target.token_file.is_none() {
-            let file = ClientFile::read(&Layout::new(&target.folder).client())?;
-            file.issuer.filter(|_| file.token_file.is_none() && file.login.is_none())
-        } else {
-            None
-        };
-        let mut connection = target.connection().await?;
-        if let Some(issuer) = trial {
-            let caller = Caller { roles: issuer.roles.clone(), ..service };
-            connection.token = Some(Issuer::open(&issuer.key)?.token(&caller, MINUTES, Utc::now())?);
-        }
-        Client::connect(connection).await
-    }
-
     /// The target of a federation's folder, as its `client.toml` says.
     pub(crate) fn folder(folder: PathBuf) -> Self {
-        let gateway = Gateway { folder, gateway: None, ca: None, server_name: GATEWAY_SERVER_NAME.to_owned(), token_file: None };
-        Self { gateway, purpose: None, mission: None }
+        Self { gateway: Gateway::folder(folder), purpose: None, mission: None }
     }
 
     /// How answers are written for the mission that counts, where client.toml says so.
@@ -93,6 +74,28 @@ impl Target {
 }
 
 impl Gateway {
+    /// The gateway of a federation's folder.
+    pub(crate) fn folder(folder: PathBuf) -> Self {
+        Self { folder, gateway: None, ca: None, server_name: GATEWAY_SERVER_NAME.to_owned(), token_file: None }
+    }
+
+    /// Connects as a mission's service identity, for a purpose of that mission. A trial's own identity provider gives it a token; elsewhere
+    /// the token is the one that is there, and whose it is the caller must find out.
+    pub(crate) async fn connect_as(&self, service: Caller, mission: &str) -> Result<Client> {
+        let trial = if self.gateway.is_none() && self.token_file.is_none() {
+            let file = ClientFile::read(&Layout::new(&self.folder).client())?;
+            file.issuer.filter(|_| file.token_file.is_none() && file.login.is_none())
+        } else {
+            None
+        };
+        let mut connection = self.connection((Some(&service.purpose), Some(mission)), |file| file.issuer.as_ref()).await?;
+        if let Some(issuer) = trial {
+            let caller = Caller { roles: issuer.roles.clone(), ..service };
+            connection.token = Some(Issuer::open(&issuer.key)?.token(&caller, MINUTES, Utc::now())?);
+        }
+        Client::connect(connection).await
+    }
+
     /// Connects for who reads the log, which needs no purpose.
     pub(crate) async fn connect_auditor(&self) -> Result<Client> {
         Client::connect(self.connection((None, None), |file| file.auditor.as_ref().or(file.issuer.as_ref())).await?).await

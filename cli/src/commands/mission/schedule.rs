@@ -10,7 +10,7 @@ use concordat_mission::{Mission, Snapshots as _, SqliteStore};
 use concordat_policy::Name;
 
 use super::take::{self, As};
-use super::{Door, Kept, Known, Target, damaged, mission_name};
+use super::{Gateway, Kept, Known, damaged, mission_name};
 use crate::failure::{Failure, Result};
 use crate::federation::Layout;
 use crate::launch::interrupted;
@@ -32,7 +32,7 @@ pub(crate) struct Run {
     #[command(flatten)]
     kept: Kept,
     #[command(flatten)]
-    door: Door,
+    gateway: Gateway,
 }
 
 impl Run {
@@ -65,13 +65,13 @@ impl Run {
 
     /// Takes what is due, by the files as they are now. Returns how many could not be taken, and how long until more may be due.
     async fn round(&self, reported: &mut BTreeSet<(Name, Name, NaiveDate)>) -> miette::Result<(usize, Duration)> {
-        let layout = Layout::new(&self.door.folder);
+        let layout = Layout::new(&self.gateway.folder);
         let known = self.kept.known(&layout)?;
         let mut store = self.kept.store(&layout)?;
         let missions = known.named(&self.missions)?;
         missed(&missions, &store, Utc::now().date_naive(), reported)?;
         let mut tell = |line: String| out::result(&format!("{line}\n"));
-        let failed = catch_up(&self.door.target(), &missions, &mut store, &mut tell).await?;
+        let failed = catch_up(&self.gateway, &missions, &mut store, &mut tell).await?;
         Ok((failed, until_next(&missions)))
     }
 }
@@ -81,7 +81,7 @@ impl Run {
 /// # Errors
 /// That the store cannot be read, or what is told not be written.
 pub(crate) async fn catch_up(
-    target: &Target,
+    gateway: &Gateway,
     missions: &[&Mission],
     store: &mut SqliteStore,
     tell: &mut dyn FnMut(String) -> Result<()>,
@@ -91,7 +91,7 @@ pub(crate) async fn catch_up(
         for outcome in &mission.outcomes {
             let Some(period) = due(mission, outcome, &store.all().map_err(damaged)?, Utc::now().date_naive()) else { continue };
             let of = As { period: Some(period.starts), corrects: None };
-            match take::take(target, store, mission, outcome, of).await {
+            match take::take(gateway, store, mission, outcome, of).await {
                 Ok(snapshot) => tell(take::told(&snapshot))?,
                 Err(failure) => {
                     let advice = failure.advice.as_ref().map_or_else(String::new, |advice| format!(" ({advice})"));

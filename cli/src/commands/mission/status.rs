@@ -11,7 +11,6 @@ use concordat_policy::Name;
 use serde_json::{Value, json};
 
 use super::{Known, Offline, Output, damaged, mission_name};
-use crate::failure::Result;
 use crate::out;
 use crate::table::Table;
 

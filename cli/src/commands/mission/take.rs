@@ -6,7 +6,7 @@ use concordat_mission::snapshot::{AskedBy, definition};
 use concordat_mission::{Mission, Outcome, Snapshot, Snapshots as _, SqliteStore, StoreError, Taken};
 use concordat_policy::Name;
 
-use super::{Door, Kept, Target, damaged, mission_name, rows};
+use super::{Gateway, Kept, damaged, mission_name, rows};
 use crate::client::{Answer, Client, Matching, promise};
 use crate::commands::query::of_view;
 use crate::failure::{Failure, Result};
@@ -31,7 +31,7 @@ pub(crate) struct SnapshotCommand {
     #[command(flatten)]
     kept: Kept,
     #[command(flatten)]
-    door: Door,
+    gateway: Gateway,
 }
 
 /// What a snapshot is of, beside its outcome.
@@ -45,7 +45,7 @@ pub(super) struct As {
 
 impl SnapshotCommand {
     pub(super) async fn run(self) -> miette::Result<()> {
-        let layout = Layout::new(&self.door.folder);
+        let layout = Layout::new(&self.gateway.folder);
         let known = self.kept.known(&layout)?;
         let mission = known.mission(&self.of)?;
         let outcomes: Vec<&Outcome> = match &self.outcome {
@@ -67,7 +67,7 @@ impl SnapshotCommand {
             }
         };
         for outcome in outcomes {
-            let snapshot = take(&self.door.target(), &mut store, mission, outcome, of.clone()).await?;
+            let snapshot = take(&self.gateway, &mut store, mission, outcome, of.clone()).await?;
             out::result(&format!("{}\n", told(&snapshot)))?;
         }
         Ok(())
@@ -78,14 +78,14 @@ impl SnapshotCommand {
 ///
 /// # Errors
 /// What the gateway refused, or that the answer is not one that can be kept; then nothing is.
-pub(super) async fn take(target: &Target, store: &mut SqliteStore, mission: &Mission, outcome: &Outcome, of: As) -> Result<Snapshot> {
+pub(super) async fn take(gateway: &Gateway, store: &mut SqliteStore, mission: &Mission, outcome: &Outcome, of: As) -> Result<Snapshot> {
     let service = Caller {
         subject: mission.identity.clone(),
         organisation: mission.owner.clone(),
         roles: Vec::new(),
         purpose: outcome.purpose.to_string(),
     };
-    let client = target.connect_as(service, mission.id.as_str()).await?;
+    let client = gateway.connect_as(service, mission.id.as_str()).await?;
     let asked_by = asked_by(&client, mission).await?;
     let catalogue = client.catalogue().await?;
     let view = catalogue.views.iter().find(|view| view.name == outcome.view).ok_or_else(|| {
