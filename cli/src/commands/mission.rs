@@ -27,7 +27,7 @@ use super::Output;
 use super::target::Gateway;
 use crate::failure::{Failure, Result};
 use crate::federation::layout::create_private;
-use crate::federation::{GATEWAY_SERVER_NAME, Layout};
+use crate::federation::Layout;
 use crate::run;
 
 #[derive(Debug, Subcommand)]
