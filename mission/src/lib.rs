@@ -11,6 +11,7 @@
 //! - [`schedule`]: which snapshots are due, which are there, which were missed.
 //! - [`snapshot`] and [`store`]: what was answered, kept so that no line of it can change unseen.
 //! - [`interval`]: between which bounds a told number lies, given how coarsely it is told.
+//! - [`publish`]: the site that the public is shown, made of the others.
 //! - [`status`]: progress, trend, freshness, the verdict and what the headline hides.
 //!
 //! Invariants
@@ -25,6 +26,7 @@
 mod file;
 pub mod interval;
 pub mod mission;
+pub mod publish;
 pub mod schedule;
 pub mod snapshot;
 pub mod status;
