@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::commands::{
     adopt, agreement, audit, catalogue, consent, default_mission, demo, departments, dummy, errors, explain, init, linkage, login, logout,
-    query, result, shell, token, up, whoami, why,
+    mission, query, result, shell, token, up, whoami, why,
 };
 use crate::failure::{Failure, LOCAL};
 use crate::run;
@@ -57,6 +57,9 @@ enum Command {
     Dummy(dummy::Dummy),
     /// Choose the mission that counts where none is named, or show what is in force
     Use(default_mission::Use),
+    /// State missions, take snapshots of their outcomes, and tell how they stand
+    #[command(subcommand)]
+    Mission(mission::Mission),
     /// Show how well departments' records find each other
     #[command(subcommand)]
     Linkage(linkage::Linkage),
@@ -130,6 +133,7 @@ async fn dispatch(command: Command) -> miette::Result<()> {
         Command::Man(command) => shell::man(&command, Line::command()),
         Command::Departments(command) => departments::run(command).await,
         Command::Linkage(command) => return command.run().await,
+        Command::Mission(command) => return command.run().await,
         Command::Login(command) => login::run(command).await,
         Command::Logout(command) => logout::run(command).await,
         Command::Whoami(command) => whoami::run(command).await,

@@ -1,7 +1,10 @@
-//! The one place that calls the node's and the gateway's libraries: the hidden `node …` and `gateway …` commands.
+//! The one place that calls the node's and the gateway's libraries: the hidden `node …` and `gateway …` commands, and the estate.
 
+use std::path::Path;
 use std::time::Duration;
 
+use concordat_gateway::estate::Estate;
+use concordat_mission::Mission;
 use concordat_operate::drain::Stop;
 
 use crate::launch::EXIT_ON_STDIN_EOF;
@@ -17,6 +20,16 @@ pub(crate) async fn node(command: concordat_node::command::Command) -> miette::R
 /// `concordat gateway …`.
 pub(crate) async fn gateway(command: concordat_gateway::command::Command) -> miette::Result<()> {
     concordat_gateway::command::run_until(command, stop()).await
+}
+
+/// The estate in a folder, with what each mission is to change.
+///
+/// # Errors
+/// A report of everything wrong in the first file that is wrong.
+pub(crate) fn estate(folder: &Path, state: &Path) -> miette::Result<(Estate, Vec<Mission>)> {
+    let estate = Estate::load(folder, state)?;
+    let missions = estate.objects(folder)?;
+    Ok((estate, missions))
 }
 
 /// On signals; as a child of `demo` or `up`, also when the parent lets go of the other end of standard input.

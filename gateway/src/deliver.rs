@@ -92,16 +92,19 @@ pub(crate) fn state(protected: Protected) -> Result<Stated, Refusal> {
 
 /// The answer to a logged query.
 pub(crate) fn deliver(closed: Closed) -> Answer {
-    let Closed { stated, query_id, entry, promise } = closed;
+    let Closed { stated, query_id, entry, promise, guard_rails } = closed;
     let Stated { protected, batches, withheld, .. } = stated;
     let mut summary = json!({
         "query_id": query_id,
         "mission": protected.mission,
         "purpose": protected.purpose,
         "agreements": protected.agreements,
+        "agreement_digests": protected.texts.digests(),
+        "guard_rails_digest": guard_rails,
         "sources": protected.sources,
         "consent": protected.consent,
         "minimum_subjects": protected.minimum,
+        "precision": precision(&protected.decision.rules),
         "withheld": withheld,
         "log_entry": entry,
         "promise": promise,
@@ -130,6 +133,16 @@ pub(crate) fn deliver(closed: Closed) -> Answer {
         object.insert("rules".into(), rules.into());
     }
     Answer { schema: protected.schema.clone(), batches, summary, texts: protected.texts, held: protected.held }
+}
+
+/// How coarsely numbers are told, for programs: `{"round_to": 5, "noise": {"variance": 2, "most": 5}}`; 1 and null where they are not.
+fn precision(rules: &[Rule]) -> Value {
+    let round_to = rules.iter().find_map(|rule| if let Rule::Rounded { to, .. } = rule { Some(*to) } else { None });
+    let noise = rules.iter().find_map(|rule| match rule {
+        Rule::Perturbed { variance, most, .. } => Some(json!({ "variance": variance, "most": most })),
+        _ => None,
+    });
+    json!({ "round_to": round_to.unwrap_or(1), "noise": noise })
 }
 
 /// Why a value may be withheld. Which rule it was is not told: that would say how many stand behind it.

@@ -4,9 +4,13 @@
 //! agreement of its mission covers; otherwise the gateway does not start, and one that runs goes on with what it had, but without the
 //! keys that were revoked meanwhile. An agreement that a party has not signed is kept, and nothing is planned under it. One estate never
 //! changes but for its guard rails; `Current` holds the one that counts now.
+//!
+//! What missions are to change ([`Estate::objects`]) is checked against all of it and decides nothing: a mistake there keeps no gateway
+//! from starting, and no agreement from ending.
 
 mod current;
 mod differing;
+mod objects;
 
 use std::collections::BTreeSet;
 use std::path::Path;

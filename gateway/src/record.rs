@@ -144,6 +144,8 @@ pub(crate) struct Closed {
     pub(crate) entry: u64,
     /// The log's word that it stays there, and is of this answer.
     pub(crate) promise: Promise,
+    /// The digest of the guard rails by which was decided.
+    pub(crate) guard_rails: Option<String>,
 }
 
 /// Opens an entry. `statement` stands in it as a keyed digest only.
@@ -309,10 +311,11 @@ impl Opened {
                 "answer_digest": answered.digest_text(),
             })
         });
+        let guard_rails = self.closing.known().guard_rails.clone();
         let (entry, stated) = self.finish(outcome, facts).await?;
         // Its leaf hash is still in memory.
         let promise = log.promise_answer(entry, stated.answered(&query_id)).map_err(unavailable)?;
-        Ok(Closed { stated, query_id, entry, promise })
+        Ok(Closed { stated, query_id, entry, promise, guard_rails })
     }
 
     /// Closes the entry of an explanation: what was permitted, or the refusal that was explained.

@@ -301,6 +301,12 @@ mod tests {
     }
 
     #[test]
+    fn the_draft_is_a_document() {
+        let draft = Mission::parse(crate::mission::DRAFT).unwrap_or_else(|problems| panic!("{problems:?}"));
+        assert_eq!((draft.id.as_str(), draft.outcomes.len(), draft.outputs.len()), ("draft", 1, 1));
+    }
+
+    #[test]
     fn everything_wrong_is_named_with_its_line_and_a_remedy() {
         for (from, to, line, says) in [
             ("title = \"T\"", "title = \" \"", "title", "'title' of 'm' is empty"),

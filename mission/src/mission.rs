@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::schedule::Every;
 
+/// A mission's document with every field explained, which parses and names nothing that an estate has.
+pub const DRAFT: &str = include_str!("draft.toml");
+
 /// A mission: a political goal, with the changes by which it is known whether it is reached.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Mission {

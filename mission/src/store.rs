@@ -48,7 +48,7 @@ pub trait Snapshots {
     /// Adds one, with its answer's bytes.
     ///
     /// # Errors
-    /// As [`Snapshots::all`]; [`StoreError::Supersedes`] where it corrects what it cannot.
+    /// As [`Snapshots::all`]; [`StoreError::Supersedes`] where it corrects what it cannot, [`StoreError::Twice`] where the period has one.
     fn add(&mut self, taken: Taken, answer: &[u8]) -> Result<Snapshot, StoreError>;
 
     /// The newest snapshot's number and digest, by which the whole history is known.
@@ -101,6 +101,9 @@ pub enum StoreError {
         /// Why.
         why: &'static str,
     },
+    /// A second one of a period.
+    #[error("the period has snapshot {0} already, and the new one does not supersede it")]
+    Twice(u64),
     /// No such snapshot.
     #[error("there is no snapshot {0}")]
     Unknown(u64),
@@ -239,6 +242,8 @@ impl SqliteStore {
         let before = self.verified(&self.connection)?;
         if let Some(number) = taken.supersedes {
             supersedable(&before, number, &taken).map_err(|why| StoreError::Supersedes { number, why })?;
+        } else if let Some(other) = of_its_period(&before, &taken) {
+            return Err(StoreError::Twice(other));
         }
         let previous = before.last().map_or_else(beginning, |last| last.digest.clone());
         let number = before.len() as u64 + 1;
@@ -250,6 +255,16 @@ impl SqliteStore {
         self.connection.execute(sql, params![key, text, answer, digest]).map_err(|e| self.failed("written", &e))?;
         Ok(Snapshot { number, taken, previous, digest })
     }
+}
+
+/// The snapshot of the same outcome and period that nothing supersedes.
+fn of_its_period(before: &[Snapshot], taken: &Taken) -> Option<u64> {
+    let superseded = |number: u64| before.iter().any(|other| other.taken.supersedes == Some(number));
+    let same = |one: &&Snapshot| {
+        let of = &one.taken;
+        of.period.is_some() && (&of.mission, &of.outcome, of.period) == (&taken.mission, &taken.outcome, taken.period)
+    };
+    before.iter().filter(same).map(|one| one.number).find(|number| !superseded(*number))
 }
 
 /// Whether `taken` may correct the snapshot of that number.
@@ -389,6 +404,7 @@ mod tests {
             let refused = store.add(wrong, b"").unwrap_err().to_string();
             assert!(refused.contains(why), "{refused}");
         }
+        assert!(matches!(store.add(taken("2026-04-03", 0.6), b""), Err(StoreError::Twice(1))), "a period has one");
         assert_eq!(store.all().unwrap().len(), 1, "nothing of what was refused is kept");
         assert_eq!(store.add(corrects(1, Some("a department's file was incomplete")), b"").unwrap().number, 2);
         let again = store.add(corrects(1, Some("a fault")), b"").unwrap_err().to_string();

@@ -40,6 +40,7 @@ mod log_killed;
 mod margins;
 mod mariadb;
 mod missing;
+mod mission;
 mod operations;
 mod oracle;
 mod orders;

@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use chrono::Utc;
 use clap::{Args, Subcommand};
+use concordat_mission::Snapshots as _;
 
 use super::target::Target;
-use super::{DEFAULT_FOLDER, Output, folder_argument, program, query, up};
+use super::{DEFAULT_FOLDER, Output, folder_argument, mission, program, query, up};
 use crate::failure::{Failure, Result};
 use crate::federation::layout::{read, write};
 use crate::federation::{Layout, make};
@@ -78,11 +79,28 @@ pub(crate) async fn run(demo: Demo) -> Result<()> {
     let answer = client.query(&query::of_view(FIRST_VIEW)).await?;
     progress(&format!("five departments asked and joined in {:.2} s: {FIRST_VIEW}\n", asked.elapsed().as_secs_f32()));
     query::print(Some(FIRST_VIEW), &answer, demo.output.into())?;
+    // Programs want the view alone.
+    if demo.output == Output::Table {
+        progress(&board(&layout, &demo.folder).await?);
+    }
     if demo.once {
         return Ok(());
     }
     progress(&next_commands(sample, &demo.folder));
     up::until_interrupted(running).await
+}
+
+/// How the missions' outcomes stand, after what is due of their snapshots was taken.
+async fn board(layout: &Layout, folder: &Path) -> Result<String> {
+    let kept = mission::Kept::default_in_folder();
+    let known = kept.known(layout).map_err(|report| Failure::new(report.to_string()))?;
+    let (missions, mut store) = (known.all(), kept.store(layout)?);
+    mission::catch_up(&Target::folder(folder.to_owned()), &missions, &mut store, &mut |_: String| Ok(())).await?;
+    let snapshots = store.all().map_err(|e| Failure::new(e.to_string()))?;
+    Ok(format!(
+        "\nthe missions' outcomes, by snapshots that were just taken:\n{}",
+        mission::board(&known, &missions, &snapshots, Utc::now().date_naive())
+    ))
 }
 
 /// Makes the folder, or takes it as it is. Returns the sample that lies in it.
@@ -162,6 +180,8 @@ Everything lies in {}: configurations, agreements, generated data, logs. Try nex
       what you may use for the purpose 'opportunity.measure', column by column
   {program} query --view cardiovascular_support --purpose health.prevention{here}
       another mission, another agreement, one shared dataset
+  {program} mission status{here}
+      how the missions' outcomes stand, and what their headlines hide
   {program} query --view coverage{here}
       how many people each department can speak about
   {program} query --view apprentices_of_firms --purpose economy.measure{here}

@@ -17,6 +17,7 @@ pub(crate) mod init;
 pub(crate) mod linkage;
 pub(crate) mod login;
 pub(crate) mod logout;
+pub(crate) mod mission;
 pub(crate) mod promised;
 pub(crate) mod query;
 pub(crate) mod result;

@@ -9,6 +9,7 @@ use super::DEFAULT_FOLDER;
 use super::in_force::InForce;
 use crate::client::{Client, ClientFile, Connection};
 use crate::failure::{Failure, Result};
+use crate::federation::describe::Caller;
 use crate::federation::layout::read;
 use crate::federation::{GATEWAY_SERVER_NAME, Issuer, Layout};
 use crate::output::Format;
@@ -47,6 +48,24 @@ impl Target {
     /// Connects.
     pub(crate) async fn connect(&self) -> Result<Client> {
         Client::connect(self.connection().await?).await
+    }
+
+    /// Connects as a mission's service identity, for a purpose of that mission. A trial's own identity provider gives it a token; elsewhere
+    /// the token is the one that is there, and whose it is the caller must find out.
+    pub(crate) async fn connect_as(&self, service: Caller, mission: &str) -> Result<Client> {
+        let target = Self { purpose: Some(service.purpose.clone()), mission: Some(mission.to_owned()), ..self.clone() };
+        let trial = if target.gateway.is_none() && target.token_file.is_none() {
+            let file = ClientFile::read(&Layout::new(&target.folder).client())?;
+            file.issuer.filter(|_| file.token_file.is_none() && file.login.is_none())
+        } else {
+            None
+        };
+        let mut connection = target.connection().await?;
+        if let Some(issuer) = trial {
+            let caller = Caller { roles: issuer.roles.clone(), ..service };
+            connection.token = Some(Issuer::open(&issuer.key)?.token(&caller, MINUTES, Utc::now())?);
+        }
+        Client::connect(connection).await
     }
 
     /// The target of a federation's folder, as its `client.toml` says.

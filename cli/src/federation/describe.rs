@@ -15,6 +15,8 @@ pub struct Federation {
     pub agreements: Vec<Agreement>,
     /// The outcome views.
     pub views: Vec<View>,
+    /// What missions are to change.
+    pub objects: Vec<Objects>,
     /// For whom `client/client.toml` is written.
     pub caller: Caller,
     /// The gateway's limits.
@@ -146,6 +148,15 @@ pub struct Mission {
     pub title: String,
     /// The political goal.
     pub goal: String,
+}
+
+/// A mission's outcomes and outputs.
+#[derive(Debug, Clone)]
+pub struct Objects {
+    /// The mission.
+    pub mission: String,
+    /// The whole `.toml` file.
+    pub text: String,
 }
 
 /// An outcome view.

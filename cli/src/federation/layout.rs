@@ -8,6 +8,7 @@
 //! gateway/       gateway.toml, its keys, log and state
 //! nodes/<id>/    node.toml and everything that one department holds; self-contained
 //! client/        client.toml: how `concordat query` reaches the gateway
+//! missions/      snapshots.sqlite: what `concordat mission` keeps
 //! ```
 
 use std::fs;
@@ -64,6 +65,12 @@ impl Layout {
     #[must_use]
     pub fn node(&self, department: &str) -> PathBuf {
         self.folder.join("nodes").join(department)
+    }
+
+    /// `missions/snapshots.sqlite`.
+    #[must_use]
+    pub fn snapshots(&self) -> PathBuf {
+        self.folder.join("missions/snapshots.sqlite")
     }
 
     /// `client/client.toml`.

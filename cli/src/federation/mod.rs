@@ -92,6 +92,9 @@ fn write_estate(federation: &Federation, layout: &Layout) -> Result<()> {
     for view in &federation.views {
         write(&estate.join("views").join(format!("{}.sql", view.name)), &view.text)?;
     }
+    for objects in &federation.objects {
+        write(&estate.join("missions").join(format!("{}.toml", objects.mission)), &objects.text)?;
+    }
     Ok(())
 }
 

@@ -45,6 +45,36 @@ fn the_sample_federation_parses_and_every_party_has_its_own_copies() {
     }
 }
 
+#[test]
+fn the_samples_missions_fit_its_estate() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = make(&crate::sample::federation(today()), folder.path(), today()).unwrap();
+    let estate = made.layout.estate();
+    let (known, missions) = crate::run::estate(&estate, &made.layout.gateway().join("state")).unwrap();
+    let outcomes: Vec<String> =
+        missions.iter().flat_map(|mission| mission.outcomes.iter().map(|outcome| format!("{}/{}", mission.id, outcome.id))).collect();
+    assert_eq!(outcomes, ["opportunity/fewer-on-benefits", "opportunity/more-complete", "strong-economy/more-sell-abroad"]);
+    assert!(missions.iter().all(|mission| known.missions.iter().any(|declared| declared.id == mission.id)));
+    for (file, from, to, says) in [
+        ("missions/opportunity.toml", "column = \"share_claiming\"", "column = \"share\"", "no column 'share'"),
+        ("missions/opportunity.toml", "view = \"claims_by_region\"", "view = \"firms_selling_abroad\"", "not one of the mission's"),
+        ("missions/strong-economy.toml", "\"economy.measure\"", "\"opportunity.measure\"", "no agreement of the mission permits it"),
+        ("missions/strong-economy.toml", "\"dsit\"", "\"dsi\"", "the department 'dsi'"),
+        ("missions/strong-economy.toml", "\"strong-economy\"", "\"opportunity\"", "the title of the mission"),
+        ("views/claims_by_region.sql", "AS share_claiming", "", "has no name"),
+    ] {
+        let path = estate.join(file);
+        let text = read(&path);
+        assert!(text.contains(from), "{from}");
+        std::fs::write(&path, text.replace(from, to)).unwrap();
+        let wrong = crate::run::estate(&estate, &made.layout.gateway().join("state")).map(drop).unwrap_err().to_string();
+        assert!(wrong.contains(says) && wrong.contains("remedy"), "{says}: {wrong}");
+        std::fs::write(&path, text).unwrap();
+    }
+    std::fs::remove_dir_all(estate.join("missions")).unwrap();
+    assert!(crate::run::estate(&estate, &made.layout.gateway().join("state")).unwrap().1.is_empty(), "an estate may have none");
+}
+
 /// What an agreement says of disclosure is what its document says, and a document says what differs only.
 #[test]
 fn disclosure_rules_are_written_as_described() {

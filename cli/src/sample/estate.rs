@@ -1,12 +1,12 @@
 //! The sample's federation: departments, missions, purposes, agreements and views around the generated people.
 
-use chrono::{Days, NaiveDate};
+use chrono::{Days, NaiveDate, TimeDelta};
 use concordat_policy::{Basis, Use};
 
 use super::columns::{Files, Source, sources};
 use super::{consent, firms};
 use crate::federation::describe::{
-    AgreedDataset, Agreement, Caller, Column, Dataset, Department, Federation, Format, Identifier, Limits, Mission, Purpose, View,
+    AgreedDataset, Agreement, Caller, Column, Dataset, Department, Federation, Format, Identifier, Limits, Mission, Objects, Purpose, View,
 };
 
 const ORGANISATION: &str = "mission-unit";
@@ -22,6 +22,7 @@ pub fn federation(today: NaiveDate) -> Federation {
         missions: missions(),
         agreements: vec![opportunity(today), healthy_life(today), strong_economy(today)],
         views: views(),
+        objects: objects(today),
         caller: Caller {
             subject: "analyst-1".into(),
             organisation: ORGANISATION.into(),
@@ -105,9 +106,30 @@ fn views() -> Vec<View> {
         ("cardiovascular_support", include_str!("estate/cardiovascular_support.sql")),
         ("loans_and_markets", include_str!("estate/loans_and_markets.sql")),
         ("apprentices_of_firms", include_str!("estate/apprentices_of_firms.sql")),
+        ("claims_by_region", include_str!("estate/claims_by_region.sql")),
+        ("apprenticeships_completed", include_str!("estate/apprenticeships_completed.sql")),
+        ("firms_selling_abroad", include_str!("estate/firms_selling_abroad.sql")),
     ]
     .map(|(name, text)| View { name: name.into(), text: text.into() })
     .to_vec()
+}
+
+/// What the missions are to change, from a year before `today` to two years after it.
+fn objects(today: NaiveDate) -> Vec<Objects> {
+    let day = |days: i64| (today + TimeDelta::days(days)).to_string();
+    let dates = [
+        ("STARTS", day(-365)),
+        ("ENDS", day(730)),
+        ("HALF WAY", day(182)),
+        ("FIRST SNAPSHOT", today.to_string()),
+        ("LAST MONTH", day(-30)),
+    ];
+    [("opportunity", include_str!("estate/opportunity.toml")), ("strong-economy", include_str!("estate/strong-economy.toml"))]
+        .map(|(mission, text)| {
+            let text = dates.iter().fold(text.to_owned(), |text, (what, day)| text.replace(&format!("\"{what}\""), &format!("\"{day}\"")));
+            Objects { mission: mission.into(), text }
+        })
+        .to_vec()
 }
 
 const SUMMARISE: &[Use] = &[Use::Aggregate];

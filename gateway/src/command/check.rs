@@ -51,6 +51,12 @@ pub(super) async fn check(path: &Path) -> Report {
                         report.warn("revoked keys", &cause, "list it again, or reinstate it");
                     }
                     guard_rails(&mut report, &config, &estate);
+                    match estate.objects(&config.estate) {
+                        Ok(missions) => {
+                            missions.iter().for_each(|one| report.ok(format!("mission '{}': {} outcomes", one.id, one.outcomes.len())))
+                        }
+                        Err(e) => unusable(&mut report, "missions", &e),
+                    }
                     signatures(&mut report, &estate, chrono::Utc::now());
                     match Quorum::of(config.quorum, &estate, config.witnesses.len()) {
                         Ok(quorum) => report.ok(format!("witnesses: {quorum}")),

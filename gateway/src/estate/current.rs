@@ -9,7 +9,7 @@
 //! What was planned keeps the texts that it was planned under ([`Texts`]). It runs, and what it gave is handed out, while every one of
 //! them binds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +45,13 @@ impl Texts {
     pub(crate) fn of(plan: &Plan) -> Result<Self, Refusal> {
         let specs = leaves(plan.physical())?;
         Ok(Self(specs.iter().map(|spec| (spec.permit.agreement.clone(), spec.permit.agreement_digest.clone())).collect()))
+    }
+}
+
+impl Texts {
+    /// The digest of each agreement's text.
+    pub(crate) fn digests(&self) -> BTreeMap<&str, &str> {
+        self.0.iter().map(|(agreement, digest)| (agreement.as_str(), digest.as_str())).collect()
     }
 }
 

@@ -56,7 +56,7 @@ use rewrite::Rewriter;
 pub(crate) use rows_out::{Quota, RowsOut};
 pub(crate) use session::VIEWS;
 use shape::{Safe, Shape, refuse};
-pub(crate) use statement::{Statement, named_datasets, named_views, tables};
+pub(crate) use statement::{Statement, columns, named_datasets, named_views, tables};
 use tally::Tally;
 pub(crate) use tally::{MOST_OTHERS, Matched};
 

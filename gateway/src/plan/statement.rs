@@ -10,7 +10,7 @@ use datafusion::datasource::ViewTable;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
-use datafusion::sql::sqlparser::ast::{SetExpr, Statement as Ast};
+use datafusion::sql::sqlparser::ast::{Expr, Ident, SelectItem, SetExpr, Statement as Ast};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
@@ -194,6 +194,36 @@ pub(crate) fn tables(sql: &str) -> Result<Vec<(Option<String>, String)>, Refusal
     Ok(references.into_iter().map(|r| (r.schema().map(str::to_owned), r.table().to_owned())).collect())
 }
 
+/// The names of a view's columns, for checking what names them when the estate is read; where its outermost SELECT does not name them all,
+/// why they cannot be told.
+pub(crate) fn columns(sql: &str) -> Result<Vec<String>, String> {
+    let Parsed::Statement(ast) = parse(sql).map_err(|refusal| refusal.message)? else { return Err("it is no SELECT".into()) };
+    let Ast::Query(query) = *ast else { return Err("it is no SELECT".into()) };
+    let mut body = *query.body;
+    let select = loop {
+        body = match body {
+            SetExpr::Select(select) => break select,
+            SetExpr::Query(query) => *query.body,
+            // The names are those of the first.
+            SetExpr::SetOperation { left, .. } => *left,
+            _ => return Err("it is no SELECT".into()),
+        };
+    };
+    // As DataFusion resolves them: what is not quoted is in lower case.
+    let folded = |name: &Ident| if name.quote_style.is_some() { name.value.clone() } else { name.value.to_ascii_lowercase() };
+    select.projection.iter().map(|item| named(item).map(folded)).collect()
+}
+
+fn named(item: &SelectItem) -> Result<&Ident, String> {
+    let name = match item {
+        SelectItem::ExprWithAlias { alias, .. } => Some(alias),
+        SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(name),
+        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => parts.last(),
+        _ => None,
+    };
+    name.ok_or_else(|| format!("'{item}' has no name"))
+}
+
 /// The mission's views that a statement names itself, for the log: nothing else of the statement is among them. None of one that does
 /// not parse.
 pub(crate) fn named_views(sql: &str, mission: &Name, views: &[View]) -> Vec<String> {
@@ -307,6 +337,22 @@ mod tests {
         let null = Statement { sql: "SELECT $1".into(), parameters: vec![ScalarValue::Utf8(None)] };
         let text = Statement { sql: "SELECT $1".into(), parameters: vec![ScalarValue::from("NULL")] };
         assert_ne!(null.digested(), text.digested());
+    }
+
+    #[test]
+    fn columns_have_their_names_or_a_reason() {
+        for (sql, expected) in [
+            ("SELECT a.region, count(*) AS persons, Total, \"Odd\" FROM a GROUP BY ROLLUP (a.region)", "region, persons, total, Odd"),
+            ("(SELECT a FROM x) UNION ALL (SELECT b FROM y)", "a"),
+            ("WITH t AS (SELECT 1 AS x) SELECT x AS y FROM t", "y"),
+        ] {
+            assert_eq!(columns(sql).unwrap().join(", "), expected, "{sql}");
+        }
+        for (sql, why) in
+            [("SELECT * FROM a", "'*' has no name"), ("SELECT count(*) FROM a", "has no name"), ("VALUES (1)", "no SELECT"), ("SELEC", "")]
+        {
+            assert!(columns(sql).unwrap_err().contains(why), "{sql}");
+        }
     }
 
     #[test]

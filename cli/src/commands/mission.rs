@@ -1,0 +1,227 @@
+//! `concordat mission`: what missions are to change, snapshots of it, and how it stands.
+//!
+//! The objects are the estate's (`estate/missions/*.toml`); snapshots are asked of the gateway as by any caller, as the mission's service
+//! identity and for the outcome's purpose, and kept in a store of one's own.
+
+mod objects;
+mod rows;
+mod schedule;
+mod status;
+mod take;
+mod verify;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use concordat_gateway::estate::Estate;
+use concordat_mission::{Mission as Objects, SqliteStore, StoreError};
+use concordat_policy::Name;
+
+pub(crate) use self::schedule::catch_up;
+pub(crate) use self::status::board;
+use super::Output;
+use super::target::Target;
+use crate::failure::{Failure, Result};
+use crate::federation::layout::create_private;
+use crate::federation::{GATEWAY_SERVER_NAME, Layout};
+use crate::run;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Mission {
+    /// Write a draft of a mission's outcomes and outputs, with every field explained
+    #[command(
+        after_help = "Example:\n  concordat mission new opportunity && $EDITOR concordat-demo/estate/missions/opportunity.toml && concordat mission check"
+    )]
+    New(objects::New),
+    /// Check every mission's file, by itself and against purposes, agreements, departments and views
+    Check(objects::Check),
+    /// List missions and their outcomes
+    List(objects::List),
+    /// Show a mission in plain words
+    Show(objects::Show),
+    /// Ask for an outcome now, and keep the answer
+    #[command(after_help = "\
+Examples:
+  concordat mission snapshot opportunity
+  concordat mission snapshot opportunity --outcome fewer-on-benefits
+  concordat mission snapshot opportunity --outcome fewer-on-benefits --supersedes 3 --because \"DWP's file of May lacked a region\"
+
+Asks the gateway for the outcome's view, as the mission's service identity and for the outcome's purpose: judged, protected, logged and
+counted against quotas like any question. What is kept is what was answered: each cell with its status, the log's receipt, digests of
+agreements, versions of consent ledgers, who is missing. Nothing that is kept ever changes; --supersedes keeps a corrected one beside it.")]
+    Snapshot(take::SnapshotCommand),
+    /// Take snapshots as they fall due, until Ctrl-C
+    #[command(after_help = "\
+Examples:
+  concordat mission run                (all missions)
+  concordat mission run opportunity --once
+
+Takes each outcome's snapshot in its period (`every` in the mission's file), and tries again every ten minutes where that fails. A period
+that ended without one is reported as missed, and stays without: nobody can ask a department for data as it was then.")]
+    Run(schedule::Run),
+    /// Show how outcomes stand: verdict, progress, trend, freshness, what the headline hides
+    #[command(after_help = "\
+Examples:
+  concordat mission status
+  concordat mission status opportunity --output json
+
+The rule: an outcome is on track where its value, whatever it is between the bounds that rounding and noise leave, is on the straight path
+from baseline to target or beyond; off track where it is for certain more than a tenth of the whole way behind; not enough data where it
+can be either, where the newest headline is withheld, or older than `fresh_for_days`; else at risk.")]
+    Status(status::Status),
+    /// Verify the history: its chain of digests, each answer's rows, and the gateway log's receipt of each
+    #[command(after_help = "\
+Examples:
+  concordat mission verify
+  concordat mission verify --head 24:9f…c1 --log-key \"$(cat concordat-demo/gateway/log/log.vkey)\"
+
+That the newest snapshots were cut off shows only with --head: number and digest as `mission snapshot`, `status` or a report told them.")]
+    Verify(verify::Verify),
+}
+
+/// Where the gateway is, and by which token the mission's identity is known. Purpose and mission are the outcome's own.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Door {
+    /// The federation's folder, whose client/client.toml says the rest
+    #[arg(long, env = "CONCORDAT_FOLDER", default_value = super::DEFAULT_FOLDER, value_name = "FOLDER")]
+    folder: PathBuf,
+    /// A gateway elsewhere, instead of the one in --folder: https://host:port
+    #[arg(long, env = "CONCORDAT_GATEWAY", value_name = "URL", requires = "ca", requires = "token_file")]
+    gateway: Option<String>,
+    /// With --gateway: the certificate authority that it is verified against (PEM)
+    #[arg(long, env = "CONCORDAT_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// With --gateway: the name in its certificate
+    #[arg(long, value_name = "NAME", default_value = GATEWAY_SERVER_NAME)]
+    server_name: String,
+    /// The file of the service identity's bearer token, instead of the one that client.toml says
+    #[arg(long, env = "CONCORDAT_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl Door {
+    fn target(&self) -> Target {
+        let elsewhere = (self.gateway.clone(), self.ca.clone(), self.server_name.clone());
+        Target::without_purpose(self.folder.clone(), elsewhere, self.token_file.clone())
+    }
+}
+
+/// Where the objects and the snapshots lie.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Kept {
+    /// The estate's folder, instead of the one in --folder
+    #[arg(long, env = "CONCORDAT_ESTATE", value_name = "FOLDER")]
+    estate: Option<PathBuf>,
+    /// The file of snapshots, instead of missions/snapshots.sqlite in --folder
+    #[arg(long, env = "CONCORDAT_SNAPSHOTS", value_name = "FILE")]
+    store: Option<PathBuf>,
+}
+
+/// The same, for commands that ask nobody.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Offline {
+    /// The federation's folder
+    #[arg(long, env = "CONCORDAT_FOLDER", default_value = super::DEFAULT_FOLDER, value_name = "FOLDER")]
+    folder: PathBuf,
+    #[command(flatten)]
+    kept: Kept,
+}
+
+/// The estate and the missions in it.
+pub(crate) struct Known {
+    estate: Estate,
+    missions: Vec<Objects>,
+}
+
+impl Mission {
+    pub(crate) async fn run(self) -> miette::Result<()> {
+        match self {
+            Self::New(command) => command.run(),
+            Self::Check(command) => command.run(),
+            Self::List(command) => command.run(),
+            Self::Show(command) => command.run(),
+            Self::Snapshot(command) => command.run().await,
+            Self::Run(command) => command.run().await,
+            Self::Status(command) => command.run(),
+            Self::Verify(command) => command.run(),
+        }
+    }
+}
+
+impl Kept {
+    /// In a federation's folder.
+    pub(crate) fn default_in_folder() -> Self {
+        Self { estate: None, store: None }
+    }
+
+    fn estate(&self, layout: &Layout) -> PathBuf {
+        self.estate.clone().unwrap_or_else(|| layout.estate())
+    }
+
+    /// Reads the estate.
+    pub(crate) fn known(&self, layout: &Layout) -> miette::Result<Known> {
+        let (estate, missions) = run::estate(&self.estate(layout), &layout.gateway().join("state"))?;
+        Ok(Known { estate, missions })
+    }
+
+    /// Opens the store for adding.
+    pub(crate) fn store(&self, layout: &Layout) -> Result<SqliteStore> {
+        let path = self.path(layout);
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
+            create_private(folder)?;
+        }
+        SqliteStore::open(&path).map_err(damaged)
+    }
+
+    /// Opens it for reading; `None` where there is none yet.
+    fn read(&self, layout: &Layout) -> Result<Option<SqliteStore>> {
+        SqliteStore::read(&self.path(layout)).map_err(damaged)
+    }
+
+    fn path(&self, layout: &Layout) -> PathBuf {
+        self.store.clone().unwrap_or_else(|| layout.snapshots())
+    }
+}
+
+impl Offline {
+    fn layout(&self) -> Layout {
+        Layout::new(&self.folder)
+    }
+
+    fn known(&self) -> miette::Result<Known> {
+        self.kept.known(&self.layout())
+    }
+}
+
+impl Known {
+    /// The missions that are named; all where none is.
+    fn named(&self, names: &[Name]) -> Result<Vec<&Objects>> {
+        if names.is_empty() {
+            return Ok(self.missions.iter().collect());
+        }
+        names.iter().map(|name| self.mission(name)).collect()
+    }
+
+    fn mission(&self, name: &Name) -> Result<&Objects> {
+        self.missions.iter().find(|mission| mission.id == *name).ok_or_else(|| {
+            let known: Vec<&str> = self.missions.iter().map(|mission| mission.id.as_str()).collect();
+            Failure::usage(format!("no file of the estate's missions/ states the outcomes of the mission '{name}'")).advice(
+                if known.is_empty() { "`concordat mission new` drafts one".to_owned() } else { format!("there are {}", known.join(", ")) },
+            )
+        })
+    }
+}
+
+fn mission_name(text: &str) -> std::result::Result<Name, String> {
+    Name::parse(text).map_err(|e| e.to_string())
+}
+
+fn damaged(error: StoreError) -> Failure {
+    let advice = match &error {
+        StoreError::File { .. } => "check that the file and its folder are there, and that this user may write them",
+        StoreError::Changed { .. } => "rely on none of it; restore the file from a copy, and find out who could write it",
+        StoreError::Supersedes { .. } | StoreError::Unknown(_) => "`concordat mission status --output json` lists snapshots by number",
+        StoreError::Twice(_) => "to correct it: --supersedes NUMBER --because \"…\"",
+    };
+    Failure::new(error.to_string()).advice(advice)
+}

@@ -1,0 +1,180 @@
+//! Takes a snapshot: asks the gateway as any caller does, and keeps what it answered.
+
+use chrono::{NaiveDate, Utc};
+use clap::Args;
+use concordat_mission::snapshot::{AskedBy, definition};
+use concordat_mission::{Mission, Outcome, Snapshot, Snapshots as _, SqliteStore, StoreError, Taken};
+use concordat_policy::Name;
+
+use super::{Door, Kept, Target, damaged, mission_name, rows};
+use crate::client::{Answer, Client, Matching, promise};
+use crate::commands::query::of_view;
+use crate::failure::{Failure, Result};
+use crate::federation::Layout;
+use crate::federation::describe::Caller;
+use crate::out;
+
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotCommand {
+    /// The mission
+    #[arg(value_name = "MISSION", value_parser = mission_name)]
+    of: Name,
+    /// One of its outcomes; all where none is named
+    #[arg(long, value_name = "OUTCOME", value_parser = mission_name)]
+    outcome: Option<Name>,
+    /// The number of the snapshot that this one corrects
+    #[arg(long, value_name = "NUMBER", requires = "because", requires = "outcome")]
+    supersedes: Option<u64>,
+    /// Why it must be corrected
+    #[arg(long, value_name = "WHY", requires = "supersedes")]
+    because: Option<String>,
+    #[command(flatten)]
+    kept: Kept,
+    #[command(flatten)]
+    door: Door,
+}
+
+/// What a snapshot is of, beside its outcome.
+#[derive(Debug, Clone, Default)]
+pub(super) struct As {
+    /// The period that it is the snapshot of.
+    pub(super) period: Option<NaiveDate>,
+    /// What it corrects, and why.
+    pub(super) corrects: Option<(u64, String)>,
+}
+
+impl SnapshotCommand {
+    pub(super) async fn run(self) -> miette::Result<()> {
+        let layout = Layout::new(&self.door.folder);
+        let known = self.kept.known(&layout)?;
+        let mission = known.mission(&self.of)?;
+        let outcomes: Vec<&Outcome> = match &self.outcome {
+            None => mission.outcomes.iter().collect(),
+            Some(id) => vec![mission.outcome(id.as_str()).ok_or_else(|| {
+                let known: Vec<&str> = mission.outcomes.iter().map(|outcome| outcome.id.as_str()).collect();
+                Failure::usage(format!("the mission '{}' has no outcome '{id}'", mission.id)).advice(format!("it has {}", known.join(", ")))
+            })?],
+        };
+        let mut store = self.kept.store(&layout)?;
+        // Before anybody is asked.
+        let all = store.all().map_err(damaged)?;
+        let corrects = self.supersedes.zip(self.because.clone());
+        let of = match &corrects {
+            None => As::default(),
+            Some((number, _)) => {
+                let corrected = all.iter().find(|one| one.number == *number).ok_or_else(|| damaged(StoreError::Unknown(*number)))?;
+                As { period: corrected.taken.period, corrects }
+            }
+        };
+        for outcome in outcomes {
+            let snapshot = take(&self.door.target(), &mut store, mission, outcome, of.clone()).await?;
+            out::result(&format!("{}\n", told(&snapshot)))?;
+        }
+        Ok(())
+    }
+}
+
+/// Takes one.
+///
+/// # Errors
+/// What the gateway refused, or that the answer is not one that can be kept; then nothing is.
+pub(super) async fn take(target: &Target, store: &mut SqliteStore, mission: &Mission, outcome: &Outcome, of: As) -> Result<Snapshot> {
+    let service = Caller {
+        subject: mission.identity.clone(),
+        organisation: mission.owner.clone(),
+        roles: Vec::new(),
+        purpose: outcome.purpose.to_string(),
+    };
+    let client = target.connect_as(service, mission.id.as_str()).await?;
+    let asked_by = asked_by(&client, mission).await?;
+    let catalogue = client.catalogue().await?;
+    let view = catalogue.views.iter().find(|view| view.name == outcome.view).ok_or_else(|| {
+        Failure::new(format!("the gateway has no view '{}' for the purpose '{}'", outcome.view, outcome.purpose))
+            .advice("the estate here is not the gateway's: compare views/, or name the gateway's with --estate")
+    })?;
+    let definition = definition(outcome, &view.sql);
+    let answer = ask(&client, &of_view(&outcome.view)).await?;
+    let stated = serde_json::from_value(answer.summary.clone()).map_err(|e| {
+        Failure::new(format!("the gateway does not state all that a snapshot keeps of its answer: {e}"))
+            .advice("it is of an older version: ask its operator to renew it")
+    })?;
+    let (columns, rows) = rows::of(&answer.schema, &answer.batches)?;
+    let (supersedes, because) = of.corrects.unzip();
+    let taken = Taken {
+        mission: mission.id.clone(),
+        outcome: outcome.id.clone(),
+        period: of.period,
+        taken_at: Utc::now(),
+        asked_by,
+        definition,
+        view: outcome.view.clone(),
+        stated,
+        columns,
+        rows,
+        supersedes,
+        because,
+    };
+    if let Some(absent) = outcome.columns().find(|column| taken.column(column).is_none()) {
+        return Err(Failure::new(format!("the answer has no column '{absent}', which the outcome '{}' needs", outcome.id))
+            .advice("the estate here is not the gateway's: compare views/"));
+    }
+    if taken.rows_where(&outcome.row).count() > 1 {
+        return Err(Failure::new(format!("several rows of the answer are the headline of the outcome '{}'", outcome.id))
+            .advice("name one row by its columns' values, in `row` of the mission's file"));
+    }
+    let bytes = rows::bytes(&answer.schema, &answer.batches)?;
+    store.add(taken, &bytes).map_err(damaged)
+}
+
+/// Whom the gateway takes the token for: it must be the mission's own identity.
+async fn asked_by(client: &Client, mission: &Mission) -> Result<AskedBy> {
+    let who = client.who_am_i().await?;
+    if (who.subject.as_str(), who.organisation.as_str()) == (mission.identity.as_str(), mission.owner.as_str()) {
+        return Ok(AskedBy { issuer: who.issuer, subject: who.subject, organisation: who.organisation });
+    }
+    let (identity, owner) = (&mission.identity, &mission.owner);
+    Err(Failure::new(format!(
+        "snapshots of the mission '{}' are taken as '{identity}' of '{owner}', and the token is of '{}' of '{}'",
+        mission.id, who.subject, who.organisation
+    ))
+    .advice(
+        "give the service identity's own token with --token-file or in client.toml, or correct identity and owner in the mission's file",
+    ))
+}
+
+/// The whole answer with the status of each cell, which is the one that the gateway's log promised.
+async fn ask(client: &Client, sql: &str) -> Result<Answer> {
+    let answer = client.clone().cells(true).query(sql).await?;
+    matches(&answer)?;
+    Ok(answer)
+}
+
+/// That an answer is the one of its promise.
+pub(super) fn matches(answer: &Answer) -> Result<()> {
+    let promise = promise(&answer.summary)?;
+    let of = promise.answer.as_ref().ok_or_else(|| {
+        Failure::new("the gateway's promise does not say of which answer it is")
+            .advice("it is of an older version: ask its operator to renew it")
+    })?;
+    let mut matching = Matching::begin(of, &answer.schema)?;
+    answer.batches.iter().try_for_each(|batch| matching.add(batch))?;
+    matching.finish()
+}
+
+/// A snapshot in a line.
+pub(super) fn told(snapshot: &Snapshot) -> String {
+    let taken = &snapshot.taken;
+    let period = taken.period.map_or_else(|| "on demand".to_owned(), |period| format!("for the period from {period}"));
+    let supersedes = taken.supersedes.map_or_else(String::new, |number| format!(", supersedes {number}"));
+    format!(
+        "snapshot {} of {}/{} {period}, data of {}{supersedes}: query {}, log entry {}, head {}:{}",
+        snapshot.number,
+        taken.mission,
+        taken.outcome,
+        taken.as_of(),
+        taken.stated.query_id,
+        taken.stated.log_entry,
+        snapshot.number,
+        snapshot.digest
+    )
+}
