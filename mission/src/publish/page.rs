@@ -70,7 +70,7 @@ impl Page<'_> {
                         }
                     }
                     @if let Some(note) = &self.publication.note {
-                        p.note.inner role="note" { (inert(note)) }
+                        aside.note aria-label="About these pages" { p.inner { (inert(note)) } }
                     }
                     @if !self.above.is_empty() {
                         nav.above.inner aria-label="Pages above" {
