@@ -13,6 +13,7 @@ pub(crate) mod read;
 mod receipt;
 mod reconcile;
 mod tail;
+pub(crate) mod used;
 mod verify;
 
 use std::collections::VecDeque;

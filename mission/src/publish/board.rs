@@ -48,7 +48,7 @@ pub(super) fn mission(publication: &Publication<'_>, published: &Published<'_>) 
         @for (outcome, status) in published.outcomes() {
             section aria-labelledby={ "outcome-" (outcome.id) } {
                 h3 id={ "outcome-" (outcome.id) } { a href={ (outcome.id) "/index.html" } { (inert(&outcome.title)) } }
-                p { (verdict(status.verdict)) " " (inert(&status.because)) "." }
+                p { (verdict(status.verdict)) ": " (inert(&status.because)) "." }
                 @if !outcome.description.is_empty() { p { (inert(&outcome.description)) } }
                 p.small { "Measured every " (every(outcome.every)) "." }
             }

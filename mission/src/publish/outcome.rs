@@ -79,7 +79,7 @@ impl Of<'_> {
             section.headline aria-labelledby="headline" {
                 h2 id="headline" { "Where it stands" }
                 p.figure { (self.latest()) }
-                p { (verdict(status.verdict)) " " (inert(&status.because)) "." }
+                p { (verdict(status.verdict)) ": " (inert(&status.because)) "." }
                 dl.facts {
                     dt { "Unit" } dd { (inert(&scale.unit(outcome))) }
                     dt { "Baseline" } dd { (scale.value(outcome.baseline.value)) " on " (a_day(outcome.baseline.on)) }
@@ -148,7 +148,7 @@ impl Of<'_> {
                 tr {
                     th scope="row" { (a_day(record.date)) }
                     (self.told(record.date, &record.told))
-                    td {
+                    td.number {
                         @if let Told::Measured(measured) = &record.told {
                             a href={ "receipts/" (measured.snapshot) ".json" } { "Snapshot " (measured.snapshot) }
                         }

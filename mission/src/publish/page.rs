@@ -84,9 +84,13 @@ impl Page<'_> {
                     footer.site {
                         div.inner {
                             p {
-                                "Made on " (day(self.publication.on)) " from a history of " (whole(head.number))
-                                @if head.number == 1 { " snapshot" } @else { " snapshots" }
-                                " that ends in the digest " code { (head.digest) } ". Every figure on these pages is a number that an answer told "
+                                "Made on " (day(self.publication.on))
+                                @if head.number == 0 { ". There is no snapshot yet" }
+                                @else {
+                                    " from a history of " (whole(head.number)) @if head.number == 1 { " snapshot" } @else { " snapshots" }
+                                    " that ends in the digest " code { (head.digest) }
+                                }
+                                ". Every figure on these pages is a number that an answer told "
                                 "under the agreements' disclosure rules, or follows from such numbers alone."
                             }
                             p { a href={ (root) "catalog.jsonld" } { "Catalogue of the data (DCAT, JSON-LD)" } }
@@ -105,7 +109,7 @@ pub(super) fn table(id: &str, caption: &Markup, head: &Markup, body: &Markup) ->
     html! {
         div.scroll role="region" aria-labelledby=(label) tabindex="0" {
             table {
-                caption id=(label) { (caption) }
+                caption id=(label) { span { (caption) } }
                 thead { tr { (head) } }
                 tbody { (body) }
             }

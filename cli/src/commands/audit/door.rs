@@ -1,6 +1,6 @@
 //! Which running program's log is read: the gateway's, or a department's node's.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -31,6 +31,12 @@ pub(crate) struct Doors {
 }
 
 impl Doors {
+    /// The programs of a federation's folder, read by an auditor.
+    pub(super) fn auditor(folder: &Path, token_file: &Path) -> Self {
+        let (folder, token_file) = (folder.to_owned(), Some(token_file.to_owned()));
+        Self { folder, gateway: None, ca: None, server_name: GATEWAY_SERVER_NAME.to_owned(), token_file }
+    }
+
     /// The gateway's log.
     pub(super) async fn gateway(&self) -> Result<LogDoor> {
         let target = Target::without_purpose(
