@@ -68,7 +68,7 @@ impl Publish {
             note: self.note.clone(),
             missions: missions
                 .iter()
-                .map(|mission| Published { mission, snapshots: &snapshots, statuses: of(&known, mission, &snapshots, now.date_naive()) })
+                .map(|&mission| Published { mission, snapshots: &snapshots, statuses: of(&known, mission, &snapshots, now.date_naive()) })
                 .collect(),
             departments: estate.departments.iter().map(|department| (department.id.clone(), department.title.clone())).collect(),
             head: snapshots.last().map_or_else(
