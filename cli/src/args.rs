@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::commands::{
     adopt, agreement, audit, catalogue, consent, default_mission, demo, departments, dummy, errors, explain, init, linkage, login, logout,
-    mission, query, result, shell, token, up, whoami, why,
+    mission, publish, query, result, shell, token, up, whoami, why,
 };
 use crate::failure::{Failure, LOCAL};
 use crate::run;
@@ -60,6 +60,8 @@ enum Command {
     /// State missions, take snapshots of their outcomes, and tell how they stand
     #[command(subcommand)]
     Mission(mission::Mission),
+    /// Publish missions: a static site of outcomes, their data, and the register of agreements
+    Publish(publish::Publish),
     /// Show how well departments' records find each other
     #[command(subcommand)]
     Linkage(linkage::Linkage),
@@ -134,6 +136,7 @@ async fn dispatch(command: Command) -> miette::Result<()> {
         Command::Departments(command) => departments::run(command).await,
         Command::Linkage(command) => return command.run().await,
         Command::Mission(command) => return command.run().await,
+        Command::Publish(command) => return command.run().await,
         Command::Login(command) => login::run(command).await,
         Command::Logout(command) => logout::run(command).await,
         Command::Whoami(command) => whoami::run(command).await,

@@ -13,6 +13,7 @@
 //! - [`interval`]: between which bounds a told number lies, given how coarsely it is told.
 //! - [`compare`]: what changed where an output is, against where it is not. [`pivot`]: what was decided upon it, with the evidence as it stood.
 //! - [`reuse`]: who rests on which dataset and view, and what ends with an agreement.
+//! - [`publish`]: the site that the public is shown, made of the others.
 //! - [`status`]: progress, trend, freshness, the verdict and what the headline hides.
 //!
 //! Invariants
@@ -29,6 +30,7 @@ mod file;
 pub mod interval;
 pub mod mission;
 pub mod pivot;
+pub mod publish;
 pub mod reuse;
 pub mod schedule;
 pub mod snapshot;

@@ -413,7 +413,8 @@ fn gap(outcome: &Outcome, groups: &[Group]) -> Option<Interval> {
     Some(Interval { low: apart.low.max(0.0), high: apart.high.max(0.0) })
 }
 
-fn groups(outcome: &Outcome, breakdown: &Breakdown, snapshot: &Snapshot) -> Vec<(Vec<String>, Measured)> {
+/// The groups of a breakdown as a snapshot tells them, by their keys.
+pub(crate) fn groups(outcome: &Outcome, breakdown: &Breakdown, snapshot: &Snapshot) -> Vec<(Vec<String>, Measured)> {
     let Snapshot { taken, .. } = snapshot;
     let whole = taken.headline(outcome).filter(|_| breakdown.row.is_empty());
     let is_whole = |row: &Vec<Cell>| whole.is_some_and(|whole| std::ptr::eq(whole, row));

@@ -50,6 +50,7 @@ mod persons;
 mod postgres;
 mod preview;
 mod provider;
+mod publish;
 mod purposes;
 mod python;
 mod raw;

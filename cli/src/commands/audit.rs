@@ -16,6 +16,7 @@ mod receipt;
 mod reconcile;
 mod show;
 mod tail;
+pub(crate) mod used;
 mod verify;
 
 use clap::Subcommand;

@@ -14,7 +14,7 @@ mod status;
 mod take;
 mod verify;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use concordat_gateway::estate::Estate;
@@ -22,12 +22,12 @@ use concordat_mission::{Mission as Objects, SqliteStore, StoreError};
 use concordat_policy::Name;
 
 pub(crate) use self::schedule::catch_up;
-pub(crate) use self::status::board;
+pub(crate) use self::status::{board, of};
 use super::Output;
 use super::target::Gateway;
 use crate::failure::{Failure, Result};
-use crate::federation::layout::create_private;
 use crate::federation::Layout;
+use crate::federation::layout::create_private;
 use crate::run;
 
 #[derive(Debug, Subcommand)]
@@ -195,14 +195,29 @@ impl Offline {
         Layout::new(&self.folder)
     }
 
-    fn known(&self) -> miette::Result<Known> {
+    /// The federation's folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Opens the store for reading; `None` where there is none yet.
+    pub(crate) fn read(&self) -> Result<Option<SqliteStore>> {
+        self.kept.read(&self.layout())
+    }
+
+    pub(crate) fn known(&self) -> miette::Result<Known> {
         self.kept.known(&self.layout())
     }
 }
 
 impl Known {
+    /// What the estate says besides.
+    pub(crate) fn estate(&self) -> &Estate {
+        &self.estate
+    }
+
     /// The missions that are named; all where none is.
-    fn named(&self, names: &[Name]) -> Result<Vec<&Objects>> {
+    pub(crate) fn named(&self, names: &[Name]) -> Result<Vec<&Objects>> {
         if names.is_empty() {
             return Ok(self.missions.iter().collect());
         }
@@ -219,11 +234,11 @@ impl Known {
     }
 }
 
-fn mission_name(text: &str) -> std::result::Result<Name, String> {
+pub(crate) fn mission_name(text: &str) -> std::result::Result<Name, String> {
     Name::parse(text).map_err(|e| e.to_string())
 }
 
-fn damaged(error: StoreError) -> Failure {
+pub(crate) fn damaged(error: StoreError) -> Failure {
     let advice = match &error {
         StoreError::File { .. } => "check that the file and its folder are there, and that this user may write them",
         StoreError::Changed { .. } => "rely on none of it; restore the file from a copy, and find out who could write it",

@@ -19,6 +19,7 @@ pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod mission;
 pub(crate) mod promised;
+pub(crate) mod publish;
 pub(crate) mod query;
 pub(crate) mod result;
 pub(crate) mod shell;

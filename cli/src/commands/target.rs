@@ -79,6 +79,11 @@ impl Gateway {
         Self { folder, gateway: None, ca: None, server_name: GATEWAY_SERVER_NAME.to_owned(), token_file: None }
     }
 
+    /// The same, with the token of a file.
+    pub(crate) fn by_token(self, file: PathBuf) -> Self {
+        Self { token_file: Some(file), ..self }
+    }
+
     /// Connects as a mission's service identity, for a purpose of that mission. A trial's own identity provider gives it a token; elsewhere
     /// the token is the one that is there, and whose it is the caller must find out.
     pub(crate) async fn connect_as(&self, service: Caller, mission: &str) -> Result<Client> {

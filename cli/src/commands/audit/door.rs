@@ -1,5 +1,7 @@
 //! Which running program's log is read: the gateway's, or a department's node's.
 
+use std::path::Path;
+
 use clap::Args;
 
 use super::super::target::Gateway;
@@ -15,6 +17,11 @@ pub(crate) struct Doors {
 }
 
 impl Doors {
+    /// The programs of a federation's folder, read by an auditor.
+    pub(super) fn auditor(folder: &Path, token_file: &Path) -> Self {
+        Self { to: Gateway::folder(folder.to_owned()).by_token(token_file.to_owned()) }
+    }
+
     /// The gateway's log.
     pub(super) async fn gateway(&self) -> Result<LogDoor> {
         Ok(LogDoor::Gateway(Box::new(self.to.connect_auditor().await?)))

@@ -48,6 +48,11 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
+    /// Of one kind of entry.
+    pub(super) fn event(event: &str) -> Self {
+        Self { event: Some(event.to_owned()), ..Self::default() }
+    }
+
     /// The same for those who look through logs.
     pub(super) fn asked(&self) -> concordat_audit::filter::Filter {
         concordat_audit::filter::Filter {

@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn what_is_kept_is_read_again() {
         let (schema, batch) = answer();
-        let (again, batches) = read(&bytes(&schema, &[batch.clone()]).unwrap()).unwrap();
+        let (again, batches) = read(&bytes(&schema, std::slice::from_ref(&batch)).unwrap()).unwrap();
         assert_eq!((&again, batches.as_slice()), (&schema, &[batch][..]));
         assert!(read(b"nonsense").is_err());
     }

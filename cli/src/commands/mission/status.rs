@@ -42,7 +42,7 @@ impl Status {
 }
 
 /// How an outcome stands; what it measures now is by the estate's view.
-fn of(known: &Known, mission: &Mission, snapshots: &[Snapshot], today: NaiveDate) -> Vec<OutcomeStatus> {
+pub(crate) fn of(known: &Known, mission: &Mission, snapshots: &[Snapshot], today: NaiveDate) -> Vec<OutcomeStatus> {
     let sql =
         |view: &str| known.estate.views.iter().find(|one| one.mission == mission.id && one.name == view).map_or("", |one| one.sql.as_str());
     mission.outcomes.iter().map(|outcome| status(mission, outcome, &definition(outcome, sql(&outcome.view)), snapshots, today)).collect()

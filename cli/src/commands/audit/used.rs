@@ -1,0 +1,106 @@
+//! How agreements were used, by the gateway's log: answered queries by agreement, month and purpose. Who asked is not among it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use chrono::{DateTime, Datelike as _, NaiveDate, Utc};
+use concordat_audit::facts::{Asked, Facts};
+use concordat_mission::publish::{Queries, Used};
+use serde_json::Value;
+
+use super::door::Doors;
+use super::filter::Filter;
+use super::online;
+use super::read::{Archives, entries, text, time};
+use crate::failure::{Failure, Result};
+
+/// What ends a query that was answered.
+const ANSWERED: &str = "query.closed";
+
+/// By the log in a folder.
+pub(crate) fn of_files(log: &Path, archives: &Archives, now: DateTime<Utc>) -> Result<Used> {
+    let (mut asked, mut tally) = (Asked::default(), Tally::default());
+    for entry in entries(log, archives, 0)? {
+        let (_, mut entry) = entry?;
+        let facts = asked.complete(Facts::of(&entry));
+        facts.fill(&mut entry);
+        tally.add(&entry)?;
+    }
+    Ok(tally.used(now))
+}
+
+/// By the running gateway, asked as an auditor.
+pub(crate) async fn of_gateway(folder: &Path, token_file: &Path, now: DateTime<Utc>) -> Result<Used> {
+    let door = Doors::auditor(folder, token_file).gateway().await?;
+    let listed = online::list(&door, &Filter::event(ANSWERED), u32::MAX).await?;
+    if listed.more {
+        return Err(Failure::new("the log has more answered queries than one listing tells").advice("name its folder with --log"));
+    }
+    let mut tally = Tally::default();
+    listed.entries.iter().try_for_each(|entry| tally.add(entry))?;
+    Ok(tally.used(now))
+}
+
+#[derive(Default)]
+struct Tally {
+    from: Option<NaiveDate>,
+    answered: BTreeMap<(String, NaiveDate, String), u64>,
+}
+
+impl Tally {
+    /// Counts an entry, if it is of an answer.
+    fn add(&mut self, entry: &Value) -> Result<()> {
+        let Some(on) = time(entry).map(|time| time.date_naive()) else { return Ok(()) };
+        self.from = Some(self.from.map_or(on, |from| from.min(on)));
+        if text(entry, "event") != Some(ANSWERED) {
+            return Ok(());
+        }
+        // One that hides what it rests on would be counted nowhere, and the register would tell too little.
+        let agreements = entry.pointer("/facts/agreements").and_then(Value::as_array).ok_or_else(|| {
+            Failure::new("the log's entries do not tell under which agreements was answered")
+                .advice("the register needs an auditor who may read whole entries, or the log's folder")
+        })?;
+        let purpose = text(entry, "purpose").unwrap_or("not stated");
+        for agreement in agreements.iter().filter_map(Value::as_str) {
+            let key = (agreement.to_owned(), on.with_day(1).unwrap_or(on), purpose.to_owned());
+            let count = self.answered.entry(key).or_default();
+            *count = count.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    fn used(self, now: DateTime<Utc>) -> Used {
+        let until = now.date_naive();
+        let queries =
+            self.answered.into_iter().map(|((agreement, month, purpose), answered)| Queries { agreement, month, purpose, answered });
+        Used::Stated { from: self.from.unwrap_or(until), until, queries: queries.collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn answers_count_under_each_agreement_by_month_and_purpose() {
+        let entry = |event: &str, on: &str, purpose: &str, agreements: &[&str]| json!({ "event": event, "time": format!("{on}T23:59:59Z"), "purpose": purpose, "facts": { "agreements": agreements }, "person": "p" });
+        let mut tally = Tally::default();
+        for entry in [
+            entry("query.opened", "2026-03-31", "p", &[]),
+            entry(ANSWERED, "2026-04-30", "p", &["a", "b"]),
+            entry(ANSWERED, "2026-04-01", "p", &["a"]),
+            entry(ANSWERED, "2026-04-01", "p.q", &["a"]),
+            entry(ANSWERED, "2026-05-01", "p", &["a"]),
+            json!({ "event": "query.refused", "time": "2026-05-02T00:00:00Z", "purpose": "p" }),
+        ] {
+            tally.add(&entry).unwrap();
+        }
+        assert!(tally.add(&json!({ "event": ANSWERED, "time": "2026-05-02T00:00:00Z", "purpose": "p" })).is_err(), "fail closed");
+        let Used::Stated { from, queries, .. } = tally.used(Utc::now()) else { panic!() };
+        let told: Vec<String> =
+            queries.iter().map(|one| format!("{} {} {} {}", one.agreement, one.month, one.purpose, one.answered)).collect();
+        assert_eq!(from.to_string(), "2026-03-31");
+        assert_eq!(told, ["a 2026-04-01 p 2", "a 2026-04-01 p.q 1", "a 2026-05-01 p 1", "b 2026-04-01 p 1"]);
+    }
+}

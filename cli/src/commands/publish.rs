@@ -1,0 +1,135 @@
+//! `concordat publish`: a static site of missions, their outcomes and the agreements behind them.
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use clap::Args;
+use concordat_audit::Promise;
+use concordat_gateway::estate::Estate;
+use concordat_mission::publish::{Publication, Published, Registered, Used, WriteError, site, write};
+use concordat_mission::store::Head;
+use concordat_mission::{Mission, Snapshot, Snapshots as _};
+use concordat_policy::{Agreement, Name};
+
+use super::audit::read::Archives;
+use super::audit::used;
+use super::mission::{Offline, damaged, mission_name, of};
+use crate::failure::{Failure, Result};
+use crate::out;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  concordat publish opportunity --to site
+  concordat publish opportunity strong-economy --to site --log concordat-demo/gateway/log
+  concordat publish opportunity --to site --auditor-token auditor.jwt --note \"Generated people: no figure is of anybody.\"
+
+Writes pages without script that need nothing from elsewhere, CSV with its metadata, JSON, a catalogue, and the register of the missions'
+agreements. Every figure is one of a snapshot that passed the gateway's disclosure control, or nothing is written. The folder is new, or
+one that `publish` wrote and nobody changed since: it is then replaced as a whole.
+
+Queries per agreement, purpose and month are counted from the gateway's log: its folder (--log), or the running gateway, asked by an
+auditor's token (--auditor-token). Without either, the register says that use is not stated.")]
+pub(crate) struct Publish {
+    /// Which missions
+    #[arg(value_name = "MISSION", required = true, value_parser = mission_name)]
+    missions: Vec<Name>,
+    /// The folder to write
+    #[arg(long, value_name = "FOLDER")]
+    to: PathBuf,
+    /// A sentence that every page begins with
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+    /// The folder of the gateway's log, to count how agreements were used
+    #[arg(long, value_name = "FOLDER", conflicts_with = "auditor_token")]
+    log: Option<PathBuf>,
+    #[command(flatten)]
+    archives: Archives,
+    /// The file of an auditor's bearer token, with which the running gateway is asked instead
+    #[arg(long, value_name = "FILE")]
+    auditor_token: Option<PathBuf>,
+    #[command(flatten)]
+    place: Offline,
+}
+
+impl Publish {
+    pub(crate) async fn run(self) -> miette::Result<()> {
+        let now = Utc::now();
+        let known = self.place.known()?;
+        let missions = known.named(&self.missions)?;
+        let store = self.place.read()?;
+        let snapshots = store.as_ref().map(|store| store.all().map_err(damaged)).transpose()?.unwrap_or_default();
+        receipts(&missions, &snapshots)?;
+        let used = self.used(now).await?;
+        let estate = known.estate();
+        let agreements = estate.agreements.iter().filter(|agreement| missions.iter().any(|mission| mission.id == agreement.mission));
+        let publication = Publication {
+            on: now.date_naive(),
+            note: self.note.clone(),
+            missions: missions
+                .iter()
+                .map(|&mission| Published { mission, snapshots: &snapshots, statuses: of(&known, mission, &snapshots, now.date_naive()) })
+                .collect(),
+            departments: estate.departments.iter().map(|department| (department.id.clone(), department.title.clone())).collect(),
+            head: snapshots.last().map_or_else(
+                || Head { number: 0, digest: String::new() },
+                |last| Head { number: last.number, digest: last.digest.clone() },
+            ),
+            agreements: agreements.map(|agreement| Registered { agreement, standing: standing(estate, agreement, now) }).collect(),
+            used,
+        };
+        let site = site(&publication).map_err(|e| {
+            Failure::new(format!("nothing is published: {e}"))
+                .advice("`concordat mission verify` checks the snapshots; `mission show` and `mission check` what the outcome measures")
+        })?;
+        let files = site.len();
+        write(&site, &self.to).map_err(|e| unwritten(&e))?;
+        let head = &publication.head;
+        Ok(out::result(&format!("{} files in {}, of {}:{}\n", files, self.to.display(), head.number, head.digest))?)
+    }
+
+    async fn used(&self, now: DateTime<Utc>) -> Result<Used> {
+        match (&self.log, &self.auditor_token) {
+            (Some(log), _) => used::of_files(log, &self.archives, now),
+            (None, Some(token)) => used::of_gateway(self.place.folder(), token, now).await,
+            (None, None) => {
+                out::progress("the register will say that use is not stated: --log or --auditor-token tell it");
+                Ok(Used::NotStated { because: "the gateway's log was not read for it".into() })
+            }
+        }
+    }
+}
+
+/// That each snapshot's receipt is one that `audit verify-receipt` reads.
+fn receipts(missions: &[&Mission], snapshots: &[Snapshot]) -> Result<()> {
+    for snapshot in snapshots.iter().filter(|one| missions.iter().any(|mission| mission.id == one.taken.mission)) {
+        let promise = serde_json::from_value::<Promise>(snapshot.taken.stated.promise.clone());
+        promise.map_err(|e| {
+            Failure::new(format!("the receipt of snapshot {} is none: {e}", snapshot.number))
+                .advice("`concordat mission verify` tells more")
+        })?;
+    }
+    Ok(())
+}
+
+/// Whether an agreement binds, in a few words.
+fn standing(estate: &Estate, agreement: &Agreement, now: DateTime<Utc>) -> String {
+    let today = now.date_naive();
+    if today > agreement.valid_until {
+        return "ended".into();
+    }
+    let lacking = estate.signatures.lacking(agreement, now);
+    if !lacking.is_empty() {
+        let who: Vec<String> = lacking.iter().map(|(department, _)| department.to_string()).collect();
+        return format!("not in force: no signature that counts of {}", who.join(", "));
+    }
+    if today < agreement.valid_from { "signed by every department, and not yet in force" } else { "in force, signed by every department" }
+        .into()
+}
+
+fn unwritten(error: &WriteError) -> Failure {
+    Failure::new(error.to_string()).advice(match error {
+        WriteError::Foreign { .. } => "name a new folder: only what a publication wrote is replaced",
+        WriteError::File { .. } => "check that the folder around it is there, and that this user may write it",
+    })
+}

@@ -1,0 +1,252 @@
+//! What the public is shown: a folder of pages and files, made of objects, snapshots and statuses alone.
+//!
+//! ```text
+//! index.html                      every mission and how its outcomes stand
+//! missions/M/index.html           a mission: goal, outcomes, what is done about them
+//! missions/M/O/index.html         an outcome: figure, chart with its table, breakdowns, what is withheld, who is missing, sources
+//! missions/M/O/O.csv, .json       its figures; O.csv-metadata.json says what the columns are (CSVW)
+//! missions/M/O/receipts/N.json    the signed promise of the log that the answer behind snapshot N is in it
+//! register.html                   the agreements, and how they were used; register.csv with metadata
+//! about.html, accessibility.html  how to read it; what is known of its accessibility
+//! catalog.jsonld                  a catalogue of the data (DCAT 3)
+//! ```
+//!
+//! Invariants
+//! - Every figure is a cell that passed `Protect`, bounds or a status worked out of such cells alone, or what an object or agreement states;
+//!   [`site`] compares each with its snapshot and publishes nothing where one is not there. A withheld cell's value is never read.
+//! - Nothing is told of a superseded snapshot but that it was corrected, by which, and why.
+//! - No script, no address of anybody else's, no font or image to load. Whatever stands in a title, key or reason stays text, in HTML, SVG,
+//!   CSV and JSON.
+//! - The same input gives the same bytes.
+//!
+//! Deliberately absent: where the input comes from, and the clock; [`write`] alone touches files.
+
+mod about;
+mod board;
+mod catalogue;
+mod chart;
+mod figure;
+mod inert;
+mod outcome;
+mod page;
+mod record;
+mod register;
+mod svg;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::NaiveDate;
+use concordat_policy::{Agreement, Name};
+
+pub use self::write::{MARKER, WriteError, write};
+use crate::interval::of_row;
+use crate::mission::{Mission, Outcome};
+use crate::snapshot::Snapshot;
+use crate::status::{Measured, OutcomeStatus};
+use crate::store::Head;
+
+/// Everything that is published at once.
+#[derive(Debug)]
+pub struct Publication<'a> {
+    /// The day on which it is made.
+    pub on: NaiveDate,
+    /// What every page says first: that the people are generated, for example.
+    pub note: Option<String>,
+    /// The missions.
+    pub missions: Vec<Published<'a>>,
+    /// The departments' titles.
+    pub departments: BTreeMap<Name, String>,
+    /// How far the history of snapshots goes that it was made of.
+    pub head: Head,
+    /// The agreements of the missions.
+    pub agreements: Vec<Registered<'a>>,
+    /// How they were used.
+    pub used: Used,
+}
+
+/// A mission with what is known of it.
+#[derive(Debug)]
+pub struct Published<'a> {
+    /// The mission.
+    pub mission: &'a Mission,
+    /// The store's snapshots, of whatever mission, in the store's order.
+    pub snapshots: &'a [Snapshot],
+    /// How its outcomes stand, in the mission's order.
+    pub statuses: Vec<OutcomeStatus>,
+}
+
+/// An agreement as the register has it.
+#[derive(Debug)]
+pub struct Registered<'a> {
+    /// The agreement.
+    pub agreement: &'a Agreement,
+    /// Whether it binds, in a few words: in force, not signed by everybody, ended.
+    pub standing: String,
+}
+
+/// How agreements were used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Used {
+    /// Who publishes could not read the log.
+    NotStated {
+        /// Why, in a clause.
+        because: String,
+    },
+    /// By the gateway's log.
+    Stated {
+        /// The first day that the log tells of.
+        from: NaiveDate,
+        /// The day on which it was read.
+        until: NaiveDate,
+        /// Each number that is not 0.
+        queries: Vec<Queries>,
+    },
+}
+
+/// How many queries were answered. They are queries, and not people: they are told exactly, and nobody who asked is named.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Queries {
+    /// Under which agreement.
+    pub agreement: String,
+    /// The first day of the month.
+    pub month: NaiveDate,
+    /// For which purpose.
+    pub purpose: String,
+    /// How many.
+    pub answered: u64,
+}
+
+/// The files of a site, by path with `/`, relative to its folder.
+pub type Site = BTreeMap<String, Vec<u8>>;
+
+/// Why nothing is published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// A figure that is in no snapshot.
+    #[error("outcome '{outcome}' of mission '{mission}': {what}")]
+    Unbacked {
+        /// The mission.
+        mission: Name,
+        /// The outcome.
+        outcome: Name,
+        /// Which figure.
+        what: String,
+    },
+    /// A chart that cannot be drawn.
+    #[error("a chart cannot be drawn: {0}")]
+    Chart(String),
+    /// A file that cannot be made.
+    #[error("{path} cannot be made: {cause}")]
+    File {
+        /// Its path in the site.
+        path: String,
+        /// Why.
+        cause: String,
+    },
+}
+
+/// The site.
+///
+/// # Errors
+/// [`PublishError::Unbacked`] where a status tells what no protected cell of its snapshot does: then nothing is made at all.
+pub fn site(publication: &Publication<'_>) -> Result<Site, PublishError> {
+    publication.missions.iter().try_for_each(Published::backed)?;
+    let mut files = Files(Site::new());
+    files.add("style.css", include_str!("style.css"))?;
+    files.add("index.html", board::index(publication))?;
+    files.add("about.html", about::method(publication))?;
+    files.add("accessibility.html", about::accessibility(publication))?;
+    files.add("register.html", register::page(publication))?;
+    files.add("register.csv", register::csv(publication))?;
+    files.add("register.csv-metadata.json", catalogue::of_register())?;
+    files.add("catalog.jsonld", catalogue::catalogue(publication))?;
+    for published in &publication.missions {
+        let folder = format!("missions/{}", published.mission.id);
+        files.add(&format!("{folder}/index.html"), board::mission(publication, published))?;
+        for (outcome, status) in published.outcomes() {
+            let of = outcome::Of { publication, published, outcome, status };
+            let (id, folder) = (&outcome.id, format!("{folder}/{}", outcome.id));
+            let records = record::records(published, outcome, status);
+            files.add(&format!("{folder}/index.html"), of.page(&records)?)?;
+            files.add(&format!("{folder}/{id}.csv"), record::csv(outcome, &records))?;
+            files.add(&format!("{folder}/{id}.csv-metadata.json"), catalogue::of_figures(published.mission, outcome))?;
+            files.add(&format!("{folder}/{id}.json"), record::json(&of, &records))?;
+            for snapshot in published.counting(status) {
+                let promise = snapshot.taken.stated.promise.to_string() + "\n";
+                files.add(&format!("{folder}/receipts/{}.json", snapshot.number), promise)?;
+            }
+        }
+    }
+    Ok(files.0)
+}
+
+struct Files(Site);
+
+impl Files {
+    fn add(&mut self, path: &str, content: impl Into<Vec<u8>>) -> Result<(), PublishError> {
+        match self.0.insert(path.to_owned(), content.into()) {
+            None => Ok(()),
+            Some(_) => Err(PublishError::File { path: path.to_owned(), cause: "two files would have this name".into() }),
+        }
+    }
+}
+
+impl<'a> Published<'a> {
+    /// The outcomes, each with how it stands.
+    fn outcomes(&self) -> impl Iterator<Item = (&'a Outcome, &OutcomeStatus)> {
+        let status = |outcome: &Outcome| self.statuses.iter().find(|status| status.outcome == outcome.id);
+        self.mission.outcomes.iter().filter_map(move |outcome| Some((outcome, status(outcome)?)))
+    }
+
+    fn snapshot(&self, number: u64) -> Option<&'a Snapshot> {
+        self.snapshots.iter().find(|snapshot| snapshot.number == number)
+    }
+
+    /// The snapshots that count, oldest data first.
+    fn counting(&self, status: &OutcomeStatus) -> impl Iterator<Item = &'a Snapshot> {
+        status.history.iter().filter_map(|measured| self.snapshot(measured.snapshot))
+    }
+
+    /// That each figure is one of a snapshot, and passed `Protect`.
+    fn backed(&self) -> Result<(), PublishError> {
+        let mut ids = BTreeSet::new();
+        for outcome in &self.mission.outcomes {
+            let wrong = |what: String| PublishError::Unbacked { mission: self.mission.id.clone(), outcome: outcome.id.clone(), what };
+            let status = self.statuses.iter().find(|status| status.outcome == outcome.id);
+            let status = status.ok_or_else(|| wrong("nothing says how it stands".into()))?;
+            let groups = status.breakdowns.iter().flat_map(|breakdown| &breakdown.groups).map(|group| &group.measured);
+            for measured in status.history.iter().chain(&status.latest).chain(groups) {
+                let snapshot = self.snapshot(measured.snapshot);
+                let snapshot = snapshot.ok_or_else(|| wrong(format!("there is no snapshot {}", measured.snapshot)))?;
+                let number = snapshot.number;
+                if (&snapshot.taken.mission, &snapshot.taken.outcome) != (&self.mission.id, &outcome.id) {
+                    return Err(wrong(format!("snapshot {number} is of another outcome")));
+                }
+                if self.snapshots.iter().any(|other| other.taken.supersedes == Some(number)) {
+                    return Err(wrong(format!("snapshot {number} is superseded")));
+                }
+                if measured.as_of != snapshot.taken.as_of() || !is_told(outcome, snapshot, measured) {
+                    return Err(wrong(format!("snapshot {number} does not tell what its status does")));
+                }
+                ids.insert(number);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether some row of the snapshot tells it, by a column that passed `Protect`.
+fn is_told(outcome: &Outcome, snapshot: &Snapshot, measured: &Measured) -> bool {
+    let taken = &snapshot.taken;
+    let Some(value) = measured.value else { return measured.interval.is_none() };
+    let place = taken.column(&outcome.column).and_then(|place| taken.columns.get(place));
+    let protected = place.is_some_and(|column| column.protected);
+    let tells = |row: &Vec<_>| {
+        let number = taken.cell(row, &outcome.column).and_then(crate::Cell::number);
+        number == Some(value) && of_row(outcome, taken, row) == measured.interval
+    };
+    protected && taken.rows.iter().any(tells)
+}
