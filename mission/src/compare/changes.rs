@@ -158,22 +158,34 @@ impl Told {
             known.iter().filter(|group| !question.with.contains(**group)).map(|group| (*group).to_owned()).collect();
         let unnamed = question.without.is_empty();
         let mut side = |names: &BTreeSet<String>, named: bool| {
-            let mut groups = Vec::new();
+            let (mut groups, mut untold) = (Vec::new(), 0);
             for name in names {
                 if let Some(on) = moved(name) {
                     left_out.push(Left { what: name.clone(), why: format!("it got or lost the output on {on}") });
                     continue;
                 }
-                match group(question, used, &rows, name) {
-                    Ok(values) => groups.push(Group { name: name.clone(), part: 0.0, values }),
-                    Err(Gap::Rows(refused)) if named => problems.push(refused),
-                    Err(Gap::Rows(refused)) => left_out.push(Left { what: name.clone(), why: refused.to_string() }),
-                    Err(Gap::Small) => problems.push(small(name)),
-                    Err(Gap::Withheld(why)) => left_out.push(Left { what: name.clone(), why }),
-                }
+                let why = match group(question, used, &rows, name) {
+                    Ok(values) => {
+                        groups.push(Group { name: name.clone(), part: 0.0, values });
+                        continue;
+                    }
+                    Err(Gap::Small) => {
+                        problems.push(small(name));
+                        continue;
+                    }
+                    Err(Gap::Rows(refused)) if named => {
+                        problems.push(refused);
+                        continue;
+                    }
+                    Err(Gap::Rows(refused)) => refused.to_string(),
+                    Err(Gap::Withheld(why)) => why,
+                };
+                left_out.push(Left { what: name.clone(), why });
+                untold += 1;
             }
-            if exceeds(names.len() - groups.len(), names.len()) {
-                problems.push(too_many(names.len() - groups.len(), names.len()));
+            let of = groups.len() + untold;
+            if number(untold) > MOST_LEFT_OUT * number(of) {
+                problems.push(too_many(untold, of));
             }
             groups
         };
@@ -306,10 +318,6 @@ fn small(name: &str) -> Refused {
 fn too_many(left: usize, of: usize) -> Refused {
     let why = "what is left is no fair part of them";
     Refused::Withheld(format!("{left} of {of} groups of a side would be left out, because they are not told in every snapshot: {why}"))
-}
-
-fn exceeds(left: usize, of: usize) -> bool {
-    number(left) > MOST_LEFT_OUT * number(of)
 }
 
 fn left(number: u64, why: &str) -> Left {
