@@ -142,43 +142,14 @@ impl Told {
     pub(super) fn of(question: &Question<'_>, used: &Used<'_>) -> Result<Self, Vec<Refused>> {
         let breakdown = question.outcome.breakdowns.iter().find(|breakdown| breakdown.by == [question.by]);
         let breakdown = breakdown.ok_or_else(|| vec![Refused::Breakdown(question.by.to_owned())])?;
-        let rows: Vec<BTreeMap<String, Vec<&Vec<Cell>>>> =
-            used.snapshots.iter().map(|one| keyed(question, breakdown, &one.snapshot.taken)).collect();
+        let rows: Vec<Rows<'_>> = used.snapshots.iter().map(|one| keyed(question, breakdown, &one.snapshot.taken)).collect();
         let known: BTreeSet<&str> = rows.iter().flat_map(BTreeMap::keys).map(String::as_str).collect();
-        let mut problems = named_wrongly(question, &known);
-        let mut left_out = Vec::new();
-        let moved = |group: &str| {
-            let mut moves = question.changed_hands.iter().filter(|(of, on)| of == group && used.last().is_none_or(|last| *on <= last));
-            moves.next().map(|(_, on)| *on)
-        };
-        for group in question.with.iter().chain(&question.without) {
-            problems.extend(moved(group).map(|on| Refused::ChangedHands { group: group.clone(), on }));
-        }
-        let others: BTreeSet<String> =
-            known.iter().filter(|group| !question.with.contains(**group)).map(|group| (*group).to_owned()).collect();
-        let unnamed = question.without.is_empty();
-        let mut side = |names: &BTreeSet<String>, named: bool| {
-            let mut groups = Vec::new();
-            for name in names {
-                if let Some(on) = moved(name) {
-                    left_out.push(Left { what: name.clone(), why: format!("it got or lost the output on {on}") });
-                    continue;
-                }
-                match group(question, used, &rows, name) {
-                    Ok(values) => groups.push(Group { name: name.clone(), part: 0.0, values }),
-                    Err(Gap::Rows(refused)) if named => problems.push(refused),
-                    Err(Gap::Rows(refused)) => left_out.push(Left { what: name.clone(), why: refused.to_string() }),
-                    Err(Gap::Small) => problems.push(small(name)),
-                    Err(Gap::Withheld(why)) => left_out.push(Left { what: name.clone(), why }),
-                }
-            }
-            if exceeds(names.len() - groups.len(), names.len()) {
-                problems.push(too_many(names.len() - groups.len(), names.len()));
-            }
-            groups
-        };
-        let with = side(&question.with, true);
-        let without = side(if unnamed { &others } else { &question.without }, !unnamed);
+        let problems = named_wrongly(question, &known);
+        let others = known.iter().filter(|group| !question.with.contains(**group)).map(|group| (*group).to_owned()).collect();
+        let mut search = Search { question, used, rows: &rows, problems, left_out: Vec::new() };
+        let with = search.side(&question.with, true);
+        let without = if question.without.is_empty() { search.side(&others, false) } else { search.side(&question.without, true) };
+        let Search { mut problems, left_out, .. } = search;
         if problems.is_empty() && (with.len() < MIN_GROUPS || without.len() < MIN_GROUPS) {
             problems.push(Refused::FewGroups { with: with.len(), without: without.len() });
         }
@@ -198,6 +169,58 @@ impl Told {
             side.iter_mut().for_each(|group| group.part = weight(group) / whole);
         }
         self
+    }
+}
+
+/// The rows of a snapshot by their groups.
+type Rows<'s> = BTreeMap<String, Vec<&'s Vec<Cell>>>;
+
+/// Looks for the groups of both sides.
+struct Search<'q> {
+    question: &'q Question<'q>,
+    used: &'q Used<'q>,
+    rows: &'q [Rows<'q>],
+    problems: Vec<Refused>,
+    left_out: Vec<Left>,
+}
+
+impl Search<'_> {
+    /// The groups of a side that are told. What keeps one from being told is a problem where it was named, else it is left out.
+    fn side(&mut self, names: &BTreeSet<String>, named: bool) -> Vec<Group> {
+        let (mut groups, mut untold) = (Vec::new(), 0);
+        for name in names {
+            match (self.moved(name), group(self.question, self.used, self.rows, name)) {
+                (Some(on), _) if named => self.problems.push(Refused::ChangedHands { group: name.clone(), on }),
+                (Some(on), _) => self.leave(name, format!("it got or lost the output on {on}")),
+                (None, Ok(values)) => groups.push(Group { name: name.clone(), part: 0.0, values }),
+                (None, Err(Gap::Small)) => self.problems.push(small(name)),
+                (None, Err(Gap::Rows(refused))) if named => self.problems.push(refused),
+                (None, Err(Gap::Rows(refused))) => {
+                    self.leave(name, refused.to_string());
+                    untold += 1;
+                }
+                (None, Err(Gap::Withheld(why))) => {
+                    self.leave(name, why);
+                    untold += 1;
+                }
+            }
+        }
+        let of = groups.len() + untold;
+        if number(untold) > MOST_LEFT_OUT * number(of) {
+            self.problems.push(too_many(untold, of));
+        }
+        groups
+    }
+
+    /// When a group got or lost the output, if not after the last snapshot.
+    fn moved(&self, group: &str) -> Option<NaiveDate> {
+        let last = self.used.last();
+        let mut moves = self.question.changed_hands.iter().filter(|(of, on)| of == group && last.is_none_or(|last| *on <= last));
+        moves.next().map(|(_, on)| *on)
+    }
+
+    fn leave(&mut self, name: &str, why: String) {
+        self.left_out.push(Left { what: name.to_owned(), why });
     }
 }
 
@@ -239,7 +262,7 @@ enum Gap {
 }
 
 /// A group's value in every snapshot.
-fn group(question: &Question<'_>, used: &Used<'_>, rows: &[BTreeMap<String, Vec<&Vec<Cell>>>], name: &str) -> Result<Vec<Value>, Gap> {
+fn group(question: &Question<'_>, used: &Used<'_>, rows: &[Rows<'_>], name: &str) -> Result<Vec<Value>, Gap> {
     let (mut values, mut untold) = (Vec::new(), Vec::new());
     for (snapshot, rows) in used.snapshots.iter().map(|one| one.snapshot).zip(rows) {
         let of_group = rows.get(name).map(Vec::as_slice).unwrap_or_default();
@@ -268,9 +291,9 @@ fn value(question: &Question<'_>, taken: &Taken, row: &[Cell]) -> Option<Value> 
 }
 
 /// The rows of a breakdown by their groups. Rows that are of no group are of no side.
-fn keyed<'t>(question: &Question<'_>, breakdown: &Breakdown, taken: &'t Taken) -> BTreeMap<String, Vec<&'t Vec<Cell>>> {
+fn keyed<'t>(question: &Question<'_>, breakdown: &Breakdown, taken: &'t Taken) -> Rows<'t> {
     let whole = taken.headline(question.outcome).filter(|_| breakdown.row.is_empty());
-    let mut keyed: BTreeMap<String, Vec<&Vec<Cell>>> = BTreeMap::new();
+    let mut keyed = Rows::new();
     for row in taken.rows_where(&breakdown.row).filter(|row| !whole.is_some_and(|whole| std::ptr::eq(whole, *row))) {
         if let Some(key) = taken.cell(row, question.by).map(Cell::text).filter(|key| !key.is_empty()) {
             keyed.entry(key).or_default().push(row);
@@ -306,10 +329,6 @@ fn small(name: &str) -> Refused {
 fn too_many(left: usize, of: usize) -> Refused {
     let why = "what is left is no fair part of them";
     Refused::Withheld(format!("{left} of {of} groups of a side would be left out, because they are not told in every snapshot: {why}"))
-}
-
-fn exceeds(left: usize, of: usize) -> bool {
-    number(left) > MOST_LEFT_OUT * number(of)
 }
 
 fn left(number: u64, why: &str) -> Left {
