@@ -1,7 +1,7 @@
 //! The public register: which agreements there are, and what was really done under them.
 
-use concordat_policy::Agreement;
 use concordat_policy::agreement::Basis;
+use concordat_policy::{Agreement, Name};
 use maud::{Markup, html};
 
 use super::figure::{month, whole};
@@ -66,13 +66,16 @@ fn entry(publication: &Publication<'_>, registered: &Registered<'_>) -> Markup {
                 dt { "Purposes" } dd { ul.plain { @for purpose in &agreement.purposes { li { code { (purpose) } } } } }
                 dt { "Departments" }
                 dd {
-                    ul.plain { @for party in &agreement.parties { li { (publication.departments.get(&party.department).map_or_else(|| inert(party.department.as_str()), |title| inert(title))) } } }
+                    ul.plain { @for party in &agreement.parties { li { (title(publication, &party.department)) } } }
                 }
                 dt { "Answers go to" }
                 dd {
                     ul.plain { @for recipient in &agreement.recipients { li { (inert(&recipient.organisation)) } } }
                 }
-                @for (name, text) in [("Objective", &agreement.objective), ("Expected benefits", &agreement.benefits), ("Kept for", &agreement.retention), ("Impact assessment", &agreement.impact_assessment)] {
+                @for (name, text) in [
+                    ("Objective", &agreement.objective), ("Expected benefits", &agreement.benefits),
+                    ("Kept for", &agreement.retention), ("Impact assessment", &agreement.impact_assessment),
+                ] {
                     @if let Some(text) = text { dt { (name) } dd { (inert(text)) } }
                 }
                 dt { "Fewest subjects behind a number" } dd { (whole(agreement.minimum_subjects.into())) }
@@ -81,6 +84,11 @@ fn entry(publication: &Publication<'_>, registered: &Registered<'_>) -> Markup {
             (used(publication, agreement))
         }
     }
+}
+
+/// A department's title, or its name where it has none.
+fn title(publication: &Publication<'_>, department: &Name) -> String {
+    inert(publication.departments.get(department).map_or(department.as_str(), String::as_str))
 }
 
 fn mission(publication: &Publication<'_>, agreement: &Agreement) -> Markup {
