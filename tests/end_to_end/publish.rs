@@ -48,6 +48,12 @@ fn history(sandbox: &Sandbox) -> (PathBuf, Vec<Snapshot>) {
         store.add(earlier, &answer).unwrap();
     }
     store.add(taken, &answer).unwrap();
+    // As if it had been due all along: a month that has none is missed.
+    let objects = sandbox.layout.estate().join("missions/opportunity.toml");
+    let text = std::fs::read_to_string(&objects).unwrap();
+    let (before, after) = text.split_once("\nfrom = \"").unwrap();
+    let first = Utc::now().date_naive().with_day(1).unwrap().checked_sub_months(Months::new(6)).unwrap();
+    std::fs::write(&objects, format!("{before}\nfrom = \"{first}{}", &after[10..])).unwrap();
     let all = store.all().unwrap();
     (path, all)
 }
@@ -88,8 +94,9 @@ async fn what_is_published_is_of_snapshots_and_of_the_log_and_can_be_read_by_eve
     let [store, to, log] =
         [store, sandbox.layout.folder().join("site"), sandbox.layout.gateway().join("log")].map(|path| path.to_str().unwrap().to_owned());
     let publish = |more: &[&str]| {
-        let always = ["publish", "opportunity", "--to", &to, "--store", &store, "--note", "Generated people: no figure is of anybody."];
-        run(&sandbox, &[&always, more].concat())
+        let note = "Generated people: no figure is of anybody.";
+        let always = ["publish", "opportunity", "--to", to.as_str(), "--store", store.as_str(), "--note", note];
+        run(&sandbox, &[&always[..], more].concat())
     };
     let silent = publish(&[]);
     assert!(silent.exit == 0 && silent.stderr.contains("use is not stated"), "{}", silent.stderr);

@@ -13,18 +13,26 @@ pub(super) fn method(publication: &Publication<'_>) -> String {
         p.lead { "Where the figures come from, how a status is worked out, and what they cannot show." }
         h2 { "Where a figure comes from" }
         p {
-            "Each outcome is one number that a view computes over datasets of several departments. The mission's service asks the gateway for it on a "
-            "schedule, as anybody else would, for a stated purpose and under the departments' signed agreements. Names and numbers that identify "
-            "people are replaced before anything leaves a department. The answer passes disclosure control, is written to the gateway's log, and is "
+            "Each outcome is one number that a view computes over datasets of several departments. The mission's service asks the gateway "
+            "for it on a "
+            "schedule, as anybody else would, for a stated purpose and under the departments' signed agreements. Names and numbers that "
+            "identify "
+            "people are replaced before anything leaves a department. The answer passes disclosure control, is written to the gateway's "
+            "log, and is "
             "kept as a snapshot, which is never changed afterwards."
         }
-        p { "A figure here is a number that such an answer told, or follows from such numbers alone. Nothing is filled in, carried forward or estimated." }
+        p {
+            "A figure here is a number that such an answer told, or follows from such numbers alone. Nothing is filled in, carried "
+            "forward or estimated."
+        }
         (rule())
         (closeness())
         h2 { "What is withheld" }
         p {
-            "A number is withheld where few people stand behind it, where it would give away one person's part, or where it could be worked out from "
-            "its neighbours. “Withheld” stands in its place, with the reason. It is not zero and not “none”. Which of the rules it was is often not "
+            "A number is withheld where few people stand behind it, where it would give away one person's part, or where it could be "
+            "worked out from "
+            "its neighbours. “Withheld” stands in its place, with the reason. It is not zero and not “none”. Which of the rules it was is "
+            "often not "
             "told, since that would say how many people there are."
         }
         h2 id="trend" { "What a trend cannot show" }
@@ -32,23 +40,30 @@ pub(super) fn method(publication: &Publication<'_>) -> String {
             li { "It does not show what caused a change. People, prices and rules change at the same time as what a mission does." }
             li { "It says nothing of chance: numbers of people differ between two days without any reason." }
             li { "It is no forecast. The straight line through the last twelve values says how fast they changed, not that they go on so." }
-            li { "It is of those whom the data has. Who is missing is said on each outcome's page, and may differ from those who are there." }
+            li {
+                "It is of those whom the data has. Who is missing is said on each outcome's page, and may differ from those who are there."
+            }
             li { "A value of another definition is another measure: it is not shown in the same line." }
         }
         h2 { "Who is missing" }
         p {
-            "People who withdrew their consent or objected where that counts, records without a usable identifier, and people whom the other "
+            "People who withdrew their consent or objected where that counts, records without a usable identifier, and people whom the "
+            "other "
             "departments' data does not have are not in a figure. How many is told in rounded numbers, and not at all where they are few."
         }
         h2 { "Missed periods and corrections" }
         p {
-            "A period that ended without a snapshot stays empty: departments answer with the data that they have, and nobody can ask for it as it was. "
-            "A wrong snapshot is superseded by a new one, which says why; the old one stays in the history. Its digest is published, its figure is not."
+            "A period that ended without a snapshot stays empty: departments answer with the data that they have, and nobody can ask for "
+            "it as it was. "
+            "A wrong snapshot is superseded by a new one, which says why; the old one stays in the history. Its digest is published, its "
+            "figure is not."
         }
         h2 { "How to check it" }
         p {
-            "Each snapshot has a receipt: the signed promise of the gateway's log that the answer is in it for good. With the log's key, which its "
-            "operator publishes, anybody can verify it offline: " code { "concordat audit verify-receipt FILE --log-key KEY" } ". The digest at the foot of each page "
+            "Each snapshot has a receipt: the signed promise of the gateway's log that the answer is in it for good. With the log's key, "
+            "which its "
+            "operator publishes, anybody can verify it offline: "
+            code { "concordat audit verify-receipt FILE --log-key KEY" } ". The digest at the foot of each page "
             "is that of the whole history of snapshots. Who kept an earlier one can ask for proof that this history continues it."
         }
     })
@@ -67,12 +82,14 @@ fn rule() -> Markup {
     html! {
         h2 id="status" { "How a status is worked out" }
         p {
-            "There is one rule for every outcome. The path is the straight line from the baseline to the target. How much of that way is done is "
+            "There is one rule for every outcome. The path is the straight line from the baseline to the target. How much of that way is "
+            "done is "
             "compared with how much should be done on the day that the data is of. The first line that fits counts:"
         }
         (table("rule", &html! { "The rule, first line first" }, &titles(&["Where", "Status"]), &rows))
         p {
-            "A group is said to be behind the headline, or to have fallen back, only where that is so whatever rounding hides. A group whose number is "
+            "A group is said to be behind the headline, or to have fallen back, only where that is so whatever rounding hides. A group "
+            "whose number is "
             "withheld is neither: it is listed as not told."
         }
     }
@@ -82,8 +99,10 @@ fn closeness() -> Markup {
     html! {
         h2 { "How closely a figure is told" }
         p {
-            "Counts are rounded, and some agreements add a little noise. “Lies between” gives the bounds that this leaves: the unrounded value lies "
-            "within them for certain. They are no confidence intervals, and say nothing of who is missing. On these pages values have four digits and "
+            "Counts are rounded, and some agreements add a little noise. “Lies between” gives the bounds that this leaves: the unrounded "
+            "value lies "
+            "within them for certain. They are no confidence intervals, and say nothing of who is missing. On these pages values have "
+            "four digits and "
             "bounds are rounded outwards; the files have every digit that was told."
         }
     }
@@ -96,19 +115,25 @@ pub(super) fn accessibility(publication: &Publication<'_>) -> String {
         p.lead { "What was done so that everybody can read these pages, and what is known not to be good yet." }
         h2 { "What was done" }
         ul {
-            li { "Pages are plain HTML without script. They work with a keyboard alone, without a mouse, and with style sheets turned off." }
+            li {
+                "Pages are plain HTML without script. They work with a keyboard alone, without a mouse, and with style sheets turned off."
+            }
             li { "Headings, landmarks, lists and tables are marked as what they are; tables have captions and titled rows and columns." }
             li { "A chart has a title and a description, and its table follows it: nothing is told by the chart alone." }
             li { "Nothing is told by colour alone: a status has a word and a shape, lines and points have dashes and shapes." }
-            li { "Text and lines have the contrast that the Web Content Accessibility Guidelines ask for at level AA, in light and in dark." }
+            li {
+                "Text and lines have the contrast that the Web Content Accessibility Guidelines ask for at level AA, in light and in dark."
+            }
             li { "Pages fit a width of 320 pixels without scrolling sideways; a wide table scrolls by itself, also by keyboard." }
             li { "Text can be enlarged and its spacing changed. Nothing moves, blinks, plays or runs out of time." }
             li { "Pages print in black on white with the addresses of links left out." }
         }
         h2 { "How it was checked" }
         p {
-            "The program that makes these pages is tested by rules of WCAG at levels A and AA on pages of every kind, in light, in dark and at 320 pixels, "
-            "in one browser. Such rules find a part of the faults that people meet. Nobody who uses a screen reader or other assistive technology has "
+            "The program that makes these pages is tested by rules of WCAG at levels A and AA on pages of every kind, in light, in dark "
+            "and at 320 pixels, "
+            "in one browser. Such rules find a part of the faults that people meet. Nobody who uses a screen reader or other assistive "
+            "technology has "
             "tested these very pages; nobody claims conformance of them."
         }
         h2 { "What is not good yet" }

@@ -16,7 +16,8 @@ pub(super) fn index(publication: &Publication<'_>) -> String {
     page.with(&html! {
         p.lead {
             "What each mission is to change, how it is measured, and how it stands on " (day(publication.on)) ". "
-            "Departments keep their own data; each figure is an answer to one question across them, with what could identify anybody withheld."
+            "Departments keep their own data; each figure is an answer to one question across them, with what could identify anybody "
+            "withheld."
         }
         @for published in &publication.missions {
             section.mission aria-labelledby={ "mission-" (published.mission.id) } {
@@ -126,7 +127,9 @@ pub(super) fn activity(mission: &Mission, output: &Output) -> Markup {
                     dd {
                         ul.plain {
                             @for count in &output.counts {
-                                li { (figure(count.value, 12, super::figure::Round::Near)) " " (inert(&count.what)) " by " (a_day(count.on)) }
+                                li {
+                                    (figure(count.value, 12, super::figure::Round::Near)) " " (inert(&count.what)) " by " (a_day(count.on))
+                                }
                             }
                         }
                     }

@@ -12,8 +12,8 @@
 //! ```
 //!
 //! Invariants
-//! - Every figure is a cell that passed `Protect`, bounds or a status worked out of such cells alone, or what an object or agreement states;
-//!   [`site`] compares each with its snapshot and publishes nothing where one is not there. A withheld cell's value is never read.
+//! - Every figure is a cell that passed `Protect`, bounds or a status worked out of such cells alone, or what an object or an agreement
+//!   states; [`site`] compares each with its snapshot and publishes nothing where one is not there. A withheld cell's value is never read.
 //! - Nothing is told of a superseded snapshot but that it was corrected, by which, and why.
 //! - No script, no address of anybody else's, no font or image to load. Whatever stands in a title, key or reason stays text, in HTML, SVG,
 //!   CSV and JSON.

@@ -63,7 +63,9 @@ impl Of<'_> {
             (self.corrected())
             h2 { "Data" }
             ul {
-                li { a href={ (outcome.id) ".csv" } { "Figures as CSV" } ", described by " a href={ (outcome.id) ".csv-metadata.json" } { "its metadata (CSVW)" } }
+                li {
+                    a href={ (outcome.id) ".csv" } { "Figures as CSV" } ", described by " a href={ (outcome.id) ".csv-metadata.json" } { "its metadata (CSVW)" }
+                }
                 li { a href={ (outcome.id) ".json" } { "Figures and what they rest on as JSON" } }
             }
         }))
@@ -84,7 +86,9 @@ impl Of<'_> {
                     dt { "Unit" } dd { (inert(&scale.unit(outcome))) }
                     dt { "Baseline" } dd { (scale.value(outcome.baseline.value)) " on " (a_day(outcome.baseline.on)) }
                     dt { "Target" }
-                    dd { (scale.value(outcome.target.value)) " by " (a_day(outcome.target.on)) "; " @if outcome.direction == Direction::Up { "more" } @else { "less" } " is better" }
+                    dd {
+                        (scale.value(outcome.target.value)) " by " (a_day(outcome.target.on)) "; " @if outcome.direction == Direction::Up { "more" } @else { "less" } " is better"
+                    }
                     @for milestone in &outcome.milestones {
                         dt { "Milestone" } dd { (inert(&milestone.title)) ": " (scale.value(milestone.value)) " by " (a_day(milestone.on)) }
                     }
@@ -266,7 +270,10 @@ impl Of<'_> {
     fn missing(&self, newest: Option<&Snapshot>) -> Markup {
         let Some(newest) = newest else { return html! { p { "There is no snapshot." } } };
         html! {
-            p { "As the newest snapshot's answer states it, dataset by dataset. Numbers are of distinct subjects, rounded; none is told of few." }
+            p {
+                "As the newest snapshot's answer states it, dataset by dataset. Numbers are of distinct subjects, rounded; none is told "
+                "of few."
+            }
             @for source in &newest.taken.stated.sources {
                 h3 { (self.department(&source.department)) ": " (inert(&source.dataset)) }
                 ul { @for sentence in who(source) { li { (sentence) } } }
@@ -280,7 +287,10 @@ impl Of<'_> {
             return html! { p { "No activity is stated that should move it." } };
         }
         html! {
-            p { "Counts of activities are their owners' own. The outcome is not measured by them, and they did not pass through the gateway." }
+            p {
+                "Counts of activities are their owners' own. The outcome is not measured by them, and they did not pass through the "
+                "gateway."
+            }
             @for output in outputs { (activity(self.published.mission, output)) }
         }
     }
@@ -293,14 +303,21 @@ impl Of<'_> {
             (self.agreements(stated))
             h3 { "Receipt" }
             p {
-                "The gateway's log has the answer behind the newest snapshot, and promised by signature to keep it. The file proves it to anybody "
+                "The gateway's log has the answer behind the newest snapshot, and promised by signature to keep it. The file proves it to "
+                "anybody "
                 "who has the log's key from its operator: " code { "concordat audit verify-receipt " (snapshot.number) ".json --log-key KEY" }
             }
             dl.facts {
-                dt { "Receipt" } dd { a href={ "receipts/" (snapshot.number) ".json" } download { "Receipt of snapshot " (snapshot.number) " (JSON)" } }
+                dt { "Receipt" }
+                dd {
+                    a href={ "receipts/" (snapshot.number) ".json" } download { "Receipt of snapshot " (snapshot.number) " (JSON)" }
+                }
                 dt { "Query" } dd { code { (inert(&stated.query_id)) } }
                 dt { "Entry of the log" } dd { (whole(stated.log_entry)) }
-                dt { "Taken" } dd { time datetime=(taken.taken_at.to_rfc3339()) { (day(taken.taken_at.date_naive())) ", " (taken.taken_at.format("%H:%M")) " UTC" } }
+                dt { "Taken" }
+                dd {
+                    time datetime=(taken.taken_at.to_rfc3339()) { (day(taken.taken_at.date_naive())) ", " (taken.taken_at.format("%H:%M")) " UTC" }
+                }
                 @if let Some(period) = taken.period { dt { "For the period from" } dd { (a_day(period)) } }
                 dt { "View" } dd { code { (inert(&taken.view)) } }
                 dt { "Snapshot" } dd { (whole(snapshot.number)) ", digest " code { (snapshot.digest) } }
@@ -315,7 +332,9 @@ impl Of<'_> {
                 tr {
                     th scope="row" { (self.department(&source.department)) }
                     td { (inert(&source.dataset)) }
-                    td { time datetime=(source.freshness.to_rfc3339()) { (day(source.freshness.date_naive())) ", " (source.freshness.format("%H:%M")) " UTC" } }
+                    td {
+                        time datetime=(source.freshness.to_rfc3339()) { (day(source.freshness.date_naive())) ", " (source.freshness.format("%H:%M")) " UTC" }
+                    }
                     td.number { (whole(source.consent_version)) }
                 }
             }

@@ -63,7 +63,9 @@ impl Page<'_> {
                             nav aria-label="Site" {
                                 ul {
                                     @for (part, path, name) in PARTS {
-                                        li { a href={ (root) (path) } aria-current=[(part == self.part).then_some(if self.depth == 0 { "page" } else { "true" })] { (name) } }
+                                        li {
+                                            a href={ (root) (path) } aria-current=[(part == self.part).then_some(if self.depth == 0 { "page" } else { "true" })] { (name) }
+                                        }
                                     }
                                 }
                             }

@@ -1,7 +1,7 @@
 //! The public register: which agreements there are, and what was really done under them.
 
-use concordat_policy::Agreement;
 use concordat_policy::agreement::Basis;
+use concordat_policy::{Agreement, Name};
 use maud::{Markup, html};
 
 use super::figure::{month, whole};
@@ -19,13 +19,16 @@ pub(super) fn page(publication: &Publication<'_>) -> String {
     page.with(&html! {
         p.lead {
             "What departments agreed to let be computed from their data together, under which power or consent, and how often it was used. "
-            "An agreement names every dataset and column that may be used; its digest is that of its exact text, which each department signs."
+            "An agreement names every dataset and column that may be used; its digest is that of its exact text, which each department "
+            "signs."
         }
         (used_at_all(publication))
         @for registered in &publication.agreements { (entry(publication, registered)) }
         @if publication.agreements.is_empty() { p { "No agreement is published." } }
         @if matches!(publication.used, Used::Stated { .. }) {
-            p { a href="register.csv" { "Use of the agreements as CSV" } ", described by " a href="register.csv-metadata.json" { "its metadata (CSVW)" } }
+            p {
+                a href="register.csv" { "Use of the agreements as CSV" } ", described by " a href="register.csv-metadata.json" { "its metadata (CSVW)" }
+            }
         }
     })
 }
@@ -35,8 +38,10 @@ fn used_at_all(publication: &Publication<'_>) -> Markup {
         Used::NotStated { because } => html! { p { strong { "How they were used is not stated here" } ": " (inert(because)) "." } },
         Used::Stated { from, until, .. } => html! {
             p {
-                "Use is counted from the gateway's log, from " (a_day(*from)) " to " (a_day(*until)) ": queries that were answered, by the day on which they "
-                "ended. One that rests on several agreements counts under each. The numbers are exact: they count queries and not people, and nobody "
+                "Use is counted from the gateway's log, from "
+                (a_day(*from)) " to " (a_day(*until)) ": queries that were answered, by the day on which they "
+                "ended. One that rests on several agreements counts under each. The numbers are exact: they count queries and not people, "
+                "and nobody "
                 "who asked is named."
             }
         },
@@ -52,12 +57,25 @@ fn entry(publication: &Publication<'_>, registered: &Registered<'_>) -> Markup {
                 dt { "Identifier" } dd { code { (agreement.id) } }
                 dt { "Digest (SHA-256)" } dd { code { (agreement.digest) } }
                 dt { "Standing" } dd { (inert(&registered.standing)) }
-                dt { "Valid" } dd { "from " (a_day(agreement.valid_from)) " to " (a_day(agreement.valid_until)) @if let Some(review) = agreement.review_on { ", to be reviewed on " (a_day(review)) } }
+                dt { "Valid" }
+                dd {
+                    "from " (a_day(agreement.valid_from)) " to " (a_day(agreement.valid_until))
+                    @if let Some(review) = agreement.review_on { ", to be reviewed on " (a_day(review)) }
+                }
                 dt { "Mission" } dd { (mission(publication, agreement)) }
                 dt { "Purposes" } dd { ul.plain { @for purpose in &agreement.purposes { li { code { (purpose) } } } } }
-                dt { "Departments" } dd { ul.plain { @for party in &agreement.parties { li { (publication.departments.get(&party.department).map_or_else(|| inert(party.department.as_str()), |title| inert(title))) } } } }
-                dt { "Answers go to" } dd { ul.plain { @for recipient in &agreement.recipients { li { (inert(&recipient.organisation)) } } } }
-                @for (name, text) in [("Objective", &agreement.objective), ("Expected benefits", &agreement.benefits), ("Kept for", &agreement.retention), ("Impact assessment", &agreement.impact_assessment)] {
+                dt { "Departments" }
+                dd {
+                    ul.plain { @for party in &agreement.parties { li { (title(publication, &party.department)) } } }
+                }
+                dt { "Answers go to" }
+                dd {
+                    ul.plain { @for recipient in &agreement.recipients { li { (inert(&recipient.organisation)) } } }
+                }
+                @for (name, text) in [
+                    ("Objective", &agreement.objective), ("Expected benefits", &agreement.benefits),
+                    ("Kept for", &agreement.retention), ("Impact assessment", &agreement.impact_assessment),
+                ] {
                     @if let Some(text) = text { dt { (name) } dd { (inert(text)) } }
                 }
                 dt { "Fewest subjects behind a number" } dd { (whole(agreement.minimum_subjects.into())) }
@@ -66,6 +84,11 @@ fn entry(publication: &Publication<'_>, registered: &Registered<'_>) -> Markup {
             (used(publication, agreement))
         }
     }
+}
+
+/// A department's title, or its name where it has none.
+fn title(publication: &Publication<'_>, department: &Name) -> String {
+    inert(publication.departments.get(department).map_or(department.as_str(), String::as_str))
 }
 
 fn mission(publication: &Publication<'_>, agreement: &Agreement) -> Markup {

@@ -49,7 +49,8 @@ struct Marker {
     files: BTreeMap<String, String>,
 }
 
-/// Writes the site to `to`: a new or empty folder, or one that a former publication wrote and nobody changed since. Its parent must be there.
+/// Writes the site to `to`: a new or empty folder, or one that a former publication wrote and nobody changed since.
+/// Its parent must be there.
 ///
 /// # Errors
 /// [`WriteError`]; then `to` is as it was.
