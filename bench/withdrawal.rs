@@ -10,7 +10,7 @@
 //! Fails where a 99th percentile beside queries is over 50 ms, or the node releases fewer than it is asked for. `BENCH_WITHDRAWALS` sets
 //! how many are measured each time (default 1,000). `consent.rs` measures the ledger alone.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout, reason = "a benchmark")]
-#![allow(missing_docs, unreachable_pub, dead_code, reason = "shares the tests' sandbox")]
+#![allow(missing_docs, unreachable_pub, dead_code, unused_imports, reason = "shares the tests' sandbox")]
 
 #[path = "../tests/end_to_end/orders.rs"]
 mod orders;

@@ -3,13 +3,16 @@
 
 use microlp::{ComparisonOp, LinearExpr, OptimizationDirection, Problem, Variable};
 
+/// Places of unknowns, each with its weight.
+type Weighted = Vec<(usize, f64)>;
+
 /// Unknown numbers of which some sums are known within intervals.
 #[derive(Default)]
 pub struct Known {
     /// Each unknown is from 0 to its number here.
     most: Vec<f64>,
-    /// Places of unknowns with their weights, and from where to where their sum is.
-    sums: Vec<(Vec<(usize, f64)>, f64, f64)>,
+    /// Sums, each from where to where it is.
+    sums: Vec<(Weighted, f64, f64)>,
 }
 
 impl Known {
@@ -23,7 +26,7 @@ impl Known {
     }
 
     /// A sum of unknowns, each with its weight, is in an interval.
-    pub fn between(&mut self, of: Vec<(usize, f64)>, from: f64, to: f64) {
+    pub fn between(&mut self, of: Weighted, from: f64, to: f64) {
         self.sums.push((of, from, to));
     }
 
