@@ -62,7 +62,8 @@ fn history(sandbox: &Sandbox) -> (PathBuf, Vec<Snapshot>) {
 fn used(sandbox: &Sandbox) -> Vec<String> {
     let log = sandbox.log("gateway");
     let mut counted: BTreeMap<(String, String, String), u64> = BTreeMap::new();
-    for closed in log.iter().filter(|entry| entry["event"] == "query.closed") {
+    // Descriptions end so too, and rest on nothing.
+    for closed in log.iter().filter(|entry| entry["event"] == "query.closed" && entry["facts"]["sources"].is_array()) {
         let opened = log.iter().find(|entry| entry["event"] == "query.opened" && entry["query_id"] == closed["query_id"]).unwrap();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         for agreement in closed["facts"]["agreements"].as_array().unwrap() {

@@ -55,8 +55,10 @@ impl Tally {
         if text(entry, "event") != Some(ANSWERED) {
             return Ok(());
         }
+        // Descriptions, catalogues and the like end so too, and read nothing.
+        let Some(facts) = entry.get("facts").filter(|facts| facts.get("sources").is_some()) else { return Ok(()) };
         // One that hides what it rests on would be counted nowhere, and the register would tell too little.
-        let agreements = entry.pointer("/facts/agreements").and_then(Value::as_array).ok_or_else(|| {
+        let agreements = facts.get("agreements").and_then(Value::as_array).ok_or_else(|| {
             Failure::new("the log's entries do not tell under which agreements was answered")
                 .advice("the register needs an auditor who may read whole entries, or the log's folder")
         })?;
@@ -84,7 +86,10 @@ mod tests {
 
     #[test]
     fn answers_count_under_each_agreement_by_month_and_purpose() {
-        let entry = |event: &str, on: &str, purpose: &str, agreements: &[&str]| json!({ "event": event, "time": format!("{on}T23:59:59Z"), "purpose": purpose, "facts": { "agreements": agreements }, "person": "p" });
+        let entry = |event: &str, on: &str, purpose: &str, agreements: &[&str]| {
+            let facts = json!({ "sources": [], "agreements": agreements });
+            json!({ "event": event, "time": format!("{on}T23:59:59Z"), "purpose": purpose, "facts": facts, "person": "p" })
+        };
         let mut tally = Tally::default();
         for entry in [
             entry("query.opened", "2026-03-31", "p", &[]),
@@ -93,10 +98,14 @@ mod tests {
             entry(ANSWERED, "2026-04-01", "p.q", &["a"]),
             entry(ANSWERED, "2026-05-01", "p", &["a"]),
             json!({ "event": "query.refused", "time": "2026-05-02T00:00:00Z", "purpose": "p" }),
+            // A description, and a query that was detached.
+            json!({ "event": ANSWERED, "time": "2026-05-02T00:00:00Z", "purpose": "p" }),
+            json!({ "event": ANSWERED, "time": "2026-05-02T00:00:00Z", "purpose": "p", "facts": { "detached": "d" } }),
         ] {
             tally.add(&entry).unwrap();
         }
-        assert!(tally.add(&json!({ "event": ANSWERED, "time": "2026-05-02T00:00:00Z", "purpose": "p" })).is_err(), "fail closed");
+        let hidden = json!({ "event": ANSWERED, "time": "2026-05-02T00:00:00Z", "purpose": "p", "facts": { "sources": [] } });
+        assert!(tally.add(&hidden).is_err(), "fail closed");
         let Used::Stated { from, queries, .. } = tally.used(Utc::now()) else { panic!() };
         let told: Vec<String> =
             queries.iter().map(|one| format!("{} {} {} {}", one.agreement, one.month, one.purpose, one.answered)).collect();
