@@ -265,7 +265,7 @@ async fn of_a_query_whose_time_was_moved_to_an_archive_everybody_is_told_so() {
     until_cosigned(&sandbox, "gateway", &[]).await;
     let (log, to) = (gateways_log(&sandbox), tempfile::tempdir().unwrap());
     let (log, to) = (log.to_str().unwrap(), to.path().to_str().unwrap());
-    let moved = run(&sandbox, &["audit", "archive", "--log", log, "--to", to, "--before", "2999-01-01T00:00:00Z"]);
+    let moved: Ran = command(["audit", "archive", "--log", log, "--to", to, "--before", "2999-01-01T00:00:00Z"]).output().unwrap().into();
     assert!(moved.exit == 0 && moved.text().contains("moved entries 1 to 256"), "{} {}", moved.text(), moved.stderr);
     let client = sandbox.client().await;
     let told = refused(client.receipt(&early, 0, 0).await, Code::Denied, "entries up to 256 were moved to an archive");
