@@ -25,25 +25,33 @@ fn step(raw: f64) -> f64 {
     [1.0, 2.0, 5.0].into_iter().map(|digit| digit * power).find(|step| *step >= raw * (1.0 - 1e-9)).unwrap_or(10.0 * power)
 }
 
+/// What is told of the rows of so many people who have so many each, by the public rule: a told mean times a told number.
+fn by_the_rule(people: usize, each: usize) -> f64 {
+    let nearest = |value: f64, unit: f64| (value / unit).round() * unit;
+    let number = nearest(people as f64, 5.0);
+    (number * nearest(each as f64, step(5.0 * each as f64 / number.max(5.0)))).round()
+}
+
 /// Population: twenty towns of 20 to 49 people, each of whom has a row in `months` for every month.
 /// Knowledge: that they have, and the rules. Target: how many people live in a town, exactly, by the number of rows of one month, of two, and
-/// so on: where these were rounded to five times a person's rows, taken up to a step, each would tell the number of people within another
-/// interval, and all together exactly. Score: towns rightly told, beside taking the rounded number for the exact one.
+/// so on: where these were rounded each in a unit of its own, each would tell the number of people within another interval, and all together
+/// exactly. Score: towns of which one number alone gives all that was told, and it is right, beside taking the rounded number for the exact one.
 pub async fn rows_that_all_have_alike(world: &World) -> Score {
-    let mut told: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
+    let mut told: BTreeMap<String, Vec<(usize, f64)>> = BTreeMap::new();
     for months in 1..=MONTHS {
         let chosen = (1..=months).map(|month| format!("'m{month}'")).collect::<Vec<_>>().join(", ");
         let sql = format!("SELECT town, count(*) AS n FROM games.months WHERE month IN ({chosen}) GROUP BY town");
         for (town, rows) in by_code(&world.plain, &sql).await {
-            told.entry(town).or_default().extend(rows.map(|rows| (months as f64, rows)));
+            told.entry(town).or_default().extend(rows.map(|rows| (months, rows)));
         }
     }
     let (mut right, mut base, mut answered) = (0, 0, 0);
     for (town, people) in residents().into_iter().enumerate() {
         let told = &told[&format!("t{}", town + 1)];
-        let Some((_, one)) = told.first().filter(|(months, _)| *months == 1.0) else { continue };
-        let fits = |n: &usize| told.iter().all(|(months, rows)| (months * *n as f64 - rows).abs() <= step(5.0 * months) / 2.0);
+        let Some((_, one)) = told.first().filter(|(months, _)| *months == 1) else { continue };
+        let fits = |n: &usize| told.iter().all(|(months, rows)| (by_the_rule(*n, *months) - rows).abs() < 0.5);
         let candidates: Vec<usize> = (10..100).filter(fits).collect();
+        assert!(candidates.contains(&people), "numbers of rows are not told by the rule: {people}, {told:?}");
         let guess = if let [only] = candidates[..] { only as f64 } else { *one };
         right += usize::from(guess == people as f64);
         base += usize::from(*one == people as f64);

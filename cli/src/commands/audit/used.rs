@@ -36,9 +36,18 @@ pub(crate) async fn of_gateway(folder: &Path, token_file: &Path, now: DateTime<U
     if listed.more {
         return Err(Failure::new("the log has more answered queries than one listing tells").advice("name its folder with --log"));
     }
+    // A history has snapshots, and each of them is an answer.
+    if listed.entries.is_empty() {
+        return Err(partly());
+    }
     let mut tally = Tally::default();
     listed.entries.iter().try_for_each(|entry| tally.add(entry))?;
     Ok(tally.used(now))
+}
+
+fn partly() -> Failure {
+    Failure::new("this auditor is not shown every answer of the gateway's log, or not under which agreements it was given")
+        .advice("the register needs an auditor of the whole log, or the log's folder (--log)")
 }
 
 #[derive(Default)]
@@ -57,11 +66,11 @@ impl Tally {
         }
         // Descriptions, catalogues and the like end so too, and read nothing.
         let Some(facts) = entry.get("facts").filter(|facts| facts.get("sources").is_some()) else { return Ok(()) };
-        // One that hides what it rests on would be counted nowhere, and the register would tell too little.
-        let agreements = facts.get("agreements").and_then(Value::as_array).ok_or_else(|| {
-            Failure::new("the log's entries do not tell under which agreements was answered")
-                .advice("the register needs an auditor who may read whole entries, or the log's folder")
-        })?;
+        // A department's auditor is shown what concerns it, and the register would tell too little.
+        if entry.get("whole").is_some_and(|whole| *whole == Value::Bool(false)) {
+            return Err(partly());
+        }
+        let agreements = facts.get("agreements").and_then(Value::as_array).ok_or_else(partly)?;
         let purpose = text(entry, "purpose").unwrap_or("not stated");
         for agreement in agreements.iter().filter_map(Value::as_str) {
             let key = (agreement.to_owned(), on.with_day(1).unwrap_or(on), purpose.to_owned());
@@ -106,6 +115,9 @@ mod tests {
         }
         let hidden = json!({ "event": ANSWERED, "time": "2026-05-02T00:00:00Z", "purpose": "p", "facts": { "sources": [] } });
         assert!(tally.add(&hidden).is_err(), "fail closed");
+        let mut a_departments = entry(ANSWERED, "2026-05-02", "p", &["a"]);
+        a_departments["whole"] = false.into();
+        assert!(tally.add(&a_departments).is_err(), "others' answers are not among them");
         let Used::Stated { from, queries, .. } = tally.used(Utc::now()) else { panic!() };
         let told: Vec<String> =
             queries.iter().map(|one| format!("{} {} {} {}", one.agreement, one.month, one.purpose, one.answered)).collect();
