@@ -120,7 +120,7 @@ fn secrets_are_their_owners_only() {
             }
         }
     }
-    assert_eq!(secrets, 1 + 1 + 3 + 5 * 4, "authority, issuer, gateway, and four of each node");
+    assert_eq!(secrets, 1 + 1 + 3 + 5 * 5, "authority, issuer, gateway, and five of each node");
 }
 
 #[test]
