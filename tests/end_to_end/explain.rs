@@ -97,7 +97,7 @@ async fn each_disclosure_rule_in_force_is_told_before_a_query_in_the_log_in_the_
     }
     let recorded = entry(&sandbox, "query.explained", explained["query_id"].as_str().unwrap());
     assert_eq!(recorded["facts"]["rules"], explained["rules"]);
-    let rounded = "counts are rounded to multiples of 5";
+    let rounded = "counts of subjects are rounded to multiples of 5";
     assert!(why(&sandbox, explained["query_id"].as_str().unwrap()).iter().any(|line| line.contains(rounded)));
     let catalogue = run(&sandbox, &["catalogue", "--output", "json"]).json();
     let told = catalogue["agreements"][0]["disclosure"].as_array().unwrap();
