@@ -58,6 +58,11 @@ impl Target {
         Client::connect(self.gateway.connection(asked, |file| file.issuer.as_ref()).await?).await
     }
 
+    /// Connects as the auditor of `client.toml`, where there is one: reading the log needs no purpose.
+    pub(crate) async fn connect_auditor(&self) -> Result<Client> {
+        self.gateway.connect_auditor().await
+    }
+
     /// The target of a federation's folder, as its `client.toml` says.
     pub(crate) fn folder(folder: PathBuf) -> Self {
         Self { gateway: Gateway::folder(folder), purpose: None, mission: None }

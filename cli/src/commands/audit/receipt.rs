@@ -24,8 +24,9 @@ use crate::output::Sink;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   concordat audit receipt QUERY_ID --to query.receipt
+  concordat audit receipt QUERY_ID --to query.receipt --as-auditor
   concordat audit verify-receipt query.receipt --log-key 'concordat/gateway+…'
 
 For who asked the query, and for auditors of the gateway. Only auditors' receipts hold the log's entry itself: it tells each
@@ -43,6 +44,9 @@ pub(crate) struct Fetch {
     /// How long to wait for them, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=20))]
     wait: u32,
+    /// Ask as the auditor of client.toml, where it names one, rather than as who asks queries
+    #[arg(long)]
+    as_auditor: bool,
     #[command(flatten)]
     target: Target,
 }
@@ -91,7 +95,7 @@ pub(crate) struct VerifyReceipt {
 
 /// Fetches a receipt.
 pub(super) async fn fetch(command: &Fetch) -> Result<()> {
-    let client = command.target.connect().await?;
+    let client = if command.as_auditor { command.target.connect_auditor().await? } else { command.target.connect().await? };
     let receipt = client.receipt(&command.query_id, command.cosignatures, command.wait).await?;
     hand_over(command.to.as_deref(), &receipt.write())?;
     out::progress(&match receipt.cosignatures() {
