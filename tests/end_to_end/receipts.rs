@@ -269,7 +269,7 @@ async fn of_a_query_whose_time_was_moved_to_an_archive_everybody_is_told_so() {
     assert!(moved.exit == 0 && moved.text().contains("moved entries 1 to 256"), "{} {}", moved.text(), moved.stderr);
     let client = sandbox.client().await;
     let told = refused(client.receipt(&early, 0, 0).await, Code::Denied, "entries up to 256 were moved to an archive");
-    assert!(told.advice.unwrap().contains("audit proof"));
+    assert!(told.message.contains("audit proof"), "{told:?}");
     // Whose query it was, and whether there was one, nobody learns.
     let colleague = client_of(&sandbox, sandbox.token_with(|c| c["sub"] = json!("somebody-else"))).await;
     for (client, id) in [(&colleague, early.as_str()), (&client, "018bcfe5-6800-7abc-8def-012345678901")] {
