@@ -46,9 +46,7 @@ impl Texts {
         let specs = leaves(plan.physical())?;
         Ok(Self(specs.iter().map(|spec| (spec.permit.agreement.clone(), spec.permit.agreement_digest.clone())).collect()))
     }
-}
 
-impl Texts {
     /// The digest of each agreement's text.
     pub(crate) fn digests(&self) -> BTreeMap<&str, &str> {
         self.0.iter().map(|(agreement, digest)| (agreement.as_str(), digest.as_str())).collect()
