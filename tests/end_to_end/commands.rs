@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 use concordat::failure::{LOCAL, UNREACHABLE, USAGE};
 use concordat_policy::Code;
 use concordat_proto::status::{exit_code, table};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::sandbox::{Sandbox, program};
 
