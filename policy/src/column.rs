@@ -264,3 +264,31 @@ impl ColumnUses {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::Agreement;
+    use crate::testing::AGREEMENT;
+
+    #[test]
+    fn a_number_or_day_that_may_be_compared_with_anything_tells_its_quantiles() {
+        let kind = |kind: &str| AGREEMENT.replace("amount = { type = \"integer\"", &format!("amount = {{ type = \"{kind}\""));
+        let with = |more: &str| AGREEMENT.replace("amount = {", &format!("amount = {{ {more},"));
+        for (text, tells) in [
+            (AGREEMENT.to_owned(), true),
+            (kind("number"), true),
+            (kind("date"), true),
+            (kind("text"), false),
+            (kind("boolean"), false),
+            (with("filter = \"bands\", bands = [\"1\", \"2\"]"), false),
+            (with("filter = \"listed\", values = [\"1\", \"2\"]"), false),
+            (with("values = [\"1\", \"2\"]"), false),
+            (with("coded = { at_most = 9 }"), false),
+            (AGREEMENT.replace("uses = [\"filter\"] }", "uses = [\"aggregate\"] }"), false),
+        ] {
+            let agreement = Agreement::parse(&text).unwrap_or_else(|problems| panic!("{text}: {problems:?}"));
+            let rule = agreement.datasets.iter().find_map(|dataset| dataset.columns.get("amount")).unwrap();
+            assert_eq!(rule.tells_quantiles(), tells, "{rule:?}");
+        }
+    }
+}
