@@ -14,7 +14,7 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 use concordat_guard::ClaimGuard;
 use concordat_operate::listener::prove;
-use concordat_policy::{Code, Permit, Refusal, authorize};
+use concordat_policy::{Cause, Code, Permit, Refusal, authorize};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
@@ -128,8 +128,14 @@ pub(crate) async fn prepare(gateway: &Gateway, caller: Caller, sql: &str) -> Res
                 gateway.limits.under(&agreements_of(&gateway.estate.now(), &plan)?, false)?;
                 Ok((types, Some(Described::of(&plan, opened.caller.cells())?)))
             }
-            // The example is not what will stand there: what it makes of the statement decides nothing.
-            Err(refusal) if !types.is_empty() && matches!(refusal.code, Code::Invalid | Code::Internal) => Ok((types, None)),
+            // The example is not what will stand there: what it makes of the statement decides nothing, nor whether an agreement names it.
+            Err(refusal)
+                if !types.is_empty()
+                    && (matches!(refusal.code, Code::Invalid | Code::Internal)
+                        || matches!(refusal.cause(), Some(Cause::Unlisted { .. }))) =>
+            {
+                Ok((types, None))
+            }
             Err(refusal) => Err(refusal),
         }
     };

@@ -213,6 +213,8 @@ fn dataset(permit: &DatasetPermit, freshness: i64) -> Dataset {
         values: rule.values.clone().unwrap_or_default(),
         classification: rule.classification.to_string(),
         coded: rule.coded.as_ref().map(ToString::to_string).unwrap_or_default(),
+        filter: rule.filter.as_ref().map(ToString::to_string).unwrap_or_default(),
+        bands: rule.bands.clone().unwrap_or_default(),
     });
     Dataset {
         name: permit.dataset.name.to_string(),

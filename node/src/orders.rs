@@ -15,7 +15,6 @@ use chrono::{DateTime, Utc};
 use concordat_policy::agreement::{Dataset, Fingerprint};
 use concordat_policy::coded::Coded;
 use concordat_policy::column::LINKED;
-use concordat_policy::predicate::COMPARE_WITH_LISTED;
 use concordat_policy::{Agreement, Basis, Cause, Code, ColumnType, DatasetName, LinkageDomain, Name, Predicate, Refusal, Use, consent};
 use concordat_proto::order::Order;
 use concordat_proto::token::VerifyingKey;
@@ -269,10 +268,11 @@ impl Verifier {
             }
         }
         typing::check(&predicate, |column| dataset.columns.get(column).map(|rule| rule.kind)).map_err(|cause| self.invalid(cause))?;
-        if let Some(column) = predicate.beyond_lists(&dataset.columns) {
-            let (dataset, agreement) = (dataset.name.clone(), agreement.id.clone());
-            let cause = Cause::Unlisted { dataset, column: column.to_owned(), agreement };
-            return Err(self.agreements.denied(cause.to_string()).advice(COMPARE_WITH_LISTED));
+        let beyond = predicate.beyond_limits(&dataset.columns);
+        if let Some((column, rule)) = beyond.and_then(|column| dataset.columns.get_key_value(column)) {
+            let (dataset, column, agreement) = (dataset.name.clone(), column.clone(), agreement.id.clone());
+            let cause = Cause::Unlisted { dataset, column, agreement, limit: rule.filter.unwrap_or_default() };
+            return Err(self.agreements.denied(cause.to_string()).advice(rule.comparable()));
         }
         Ok(Some(predicate))
     }

@@ -309,7 +309,7 @@ mod tests {
                       concurrent_queries rows_per_day releases_per_day withdrawals max_consent_age max_unwitnessed linkage keyholder epoch_days rotation party department signing_key linkage_key recipient \
                       organisation roles dataset name identifier type pattern uses basis power honours_objections consent_text columns \
                       disclosure dominance largest share p_percent round_to complement homogeneous zeros margins perturbation variance most \
-                      classification values rows is is_not is_in at_least at_most more_than less_than known_to linked listed coded row_level over";
+                      classification values rows is is_not is_in at_least at_most more_than less_than known_to linked listed bands coded row_level over";
         assert_eq!(draft.disclosure, Disclosure::default(), "and says what an agreement means that says nothing of it");
         let uncommented = ["objective = ", "retention = ", "impact_assessment = ", "contact = ", "perturbation = "];
         let told = uncommented.iter().fold(DRAFT.to_owned(), |text, field| text.replacen(&format!("# {field}"), field, 1));
@@ -438,6 +438,24 @@ mod tests {
             ("uses = [\"group_by\", \"filter\"]", "uses = [\"group_by\"], filter = \"listed\"", 29, "which the column does not have"),
             ("type = \"integer\", classification", "type = \"boolean\", filter = \"listed\", classification", 40, "has two values"),
             ("uses = [\"filter\"] }", "uses = [\"filter\"], filter = \"ranges\" }", 40, "unknown variant"),
+            ("uses = [\"filter\"] }", "uses = [\"filter\"], bands = [\"1\", \"2\"] }", 40, "without filter = \"bands\""),
+            ("uses = [\"filter\"] }", "uses = [\"filter\"], filter = \"bands\" }", 40, "2 to 64 thresholds"),
+            ("uses = [\"filter\"] }", "uses = [\"filter\"], filter = \"bands\", bands = [\"1\"] }", 40, "2 to 64 thresholds"),
+            (
+                "uses = [\"filter\"] }",
+                "uses = [\"filter\"], filter = \"bands\", bands = [\"1\", \"2.5\"] }",
+                40,
+                "not of the column's type",
+            ),
+            ("uses = [\"filter\"] }", "uses = [\"filter\"], filter = \"bands\", bands = [\"1\", \"1\"] }", 40, "do not ascend"),
+            ("uses = [\"filter\"] }", "uses = [\"filter\"], filter = \"bands\", bands = [\"2\", \"1\"] }", 40, "do not ascend"),
+            ("uses = [\"filter\"] }", "uses = [], filter = \"bands\", bands = [\"1\", \"2\"] }", 40, "which the column does not have"),
+            (
+                "type = \"integer\", classification",
+                "type = \"boolean\", filter = \"bands\", bands = [\"0\", \"1\"], classification",
+                40,
+                "only numbers and dates",
+            ),
             ("amount = {", "subject = {", 0, "reserved"),
             ("amount = {", "linked_subject = {", 0, "reserved"),
             ("consent_text = \"May we?\"", "consent_text = \"May we?\"\nlinked = { type = \"nino\" }", 35, "of one type"),

@@ -11,7 +11,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::agreement::in_words;
-use crate::{DatasetName, Name, Use};
+use crate::{DatasetName, FilterLimit, Name, Use};
 
 /// The smallest cause. `Display` is the sentence of the refusal; `Serialize` is what the log keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ pub enum Cause {
         /// The agreement that permits no other use.
         agreement: Name,
     },
-    /// A column that may be compared with its listed values only is compared otherwise: its department's rule.
+    /// A column whose use `filter` is limited is compared otherwise than its listed values or bands let it: its department's rule.
     Unlisted {
         /// Whose column.
         dataset: DatasetName,
@@ -46,6 +46,9 @@ pub enum Cause {
         column: String,
         /// The agreement that limits the use.
         agreement: Name,
+        /// How. Entries of logs from before there were bands do not say.
+        #[serde(default)]
+        limit: FilterLimit,
     },
     /// Something that may not be used, or does not exist: the two are not told apart.
     Hidden {
@@ -158,11 +161,12 @@ impl fmt::Display for Cause {
                 f,
                 "{dataset}.{column} may only decide, at its department, which rows count; the condition on it cannot be stated there"
             ),
-            Self::Unlisted { dataset, column, agreement } => {
-                write!(
-                    f,
-                    "{dataset}.{column} may be used for filter only by comparison with its listed values: agreement '{agreement}' limits it"
-                )
+            Self::Unlisted { dataset, column, agreement, limit } => {
+                let by = match limit {
+                    FilterLimit::Listed => "comparison with its listed values",
+                    FilterLimit::Bands => "< and >= with the thresholds of its bands",
+                };
+                write!(f, "{dataset}.{column} may be used for filter only by {by}: agreement '{agreement}' limits it")
             }
             Self::Hidden { column: Some(column) } => write!(f, "no column '{column}' may be used here"),
             Self::Hidden { column: None } => {
@@ -244,9 +248,14 @@ mod tests {
         let dataset = DatasetName::new(name("dwp"), name("claims"));
         let kept = Cause::Kept { dataset: dataset.clone(), column: "started".into(), agreement: name("one") };
         assert!(kept.owner().as_deref() == Some("dwp") && kept.to_string().starts_with("dwp.claims.started may only decide"));
-        let unlisted = Cause::Unlisted { dataset: dataset.clone(), column: "region".into(), agreement: name("one") };
+        let beyond = |limit| Cause::Unlisted { dataset: dataset.clone(), column: "region".into(), agreement: name("one"), limit };
+        let unlisted = beyond(FilterLimit::Listed);
         assert_eq!((unlisted.as_str(), unlisted.owner().as_deref()), ("unlisted", Some("dwp")));
         assert!(unlisted.to_string().starts_with("dwp.claims.region may be used for filter only by comparison"));
+        assert!(beyond(FilterLimit::Bands).to_string().contains("only by < and >= with the thresholds of its bands: agreement 'one'"));
+        let before =
+            "kind = \"unlisted\"\ndataset = { department = \"dwp\", dataset = \"claims\" }\ncolumn = \"region\"\nagreement = \"one\"\n";
+        assert_eq!(toml::from_str::<Cause>(before).unwrap(), unlisted, "an entry that does not say which");
         let used = Cause::Use { dataset, column: "amount".into(), used: Use::Output, agreement: name("one") };
         assert_eq!(used.to_string(), "dwp.claims.amount may not be used for output: agreement 'one' does not permit it");
         let lacking = vec![(name("dfe"), "is missing".to_owned()), (name("dwp"), "does not verify".to_owned())];

@@ -5,8 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::coded::Coded;
-use crate::{DatasetName, Name, Value};
+use crate::coded::{Bound, Coded};
+use crate::in_words::listed;
+use crate::{Comparison, DatasetName, Name, Value};
 
 /// The name under which every dataset shows its pseudonym. Reserved: no source column may be called so.
 pub const SUBJECT: &str = "subject";
@@ -106,18 +107,26 @@ impl fmt::Display for Use {
     }
 }
 
-/// How far the use `filter` of a column goes, where it is limited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// The fewest and the most thresholds of bands.
+pub const BANDS: std::ops::RangeInclusive<usize> = 2..=64;
+
+/// How far the use `filter` of a column goes, where it is limited. Whether it is null may be asked in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FilterLimit {
     /// It may be compared with its listed values, for being one of them or not, and with nothing else.
+    #[default]
     Listed,
+    /// It may be compared with the thresholds of its bands, for being below one or not, and with nothing else. Comparisons that are
+    /// closed on the other side (`<=`, `>`) would single out who is at a threshold: `x <= 30` without `x < 30`.
+    Bands,
 }
 
 impl fmt::Display for FilterLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Listed => "listed",
+            Self::Bands => "bands",
         })
     }
 }
@@ -141,6 +150,10 @@ pub struct ColumnRule {
     /// How far the use `filter` goes; absent means any condition.
     #[serde(default)]
     pub filter: Option<FilterLimit>,
+    /// The thresholds of its bands, ascending: what `filter = "bands"` lets conditions compare it with. Each is the first value of a
+    /// band.
+    #[serde(default)]
+    pub bands: Option<Vec<String>>,
     /// Bounds beyond which its numbers stand as the bound; absent means none.
     #[serde(default)]
     pub coded: Option<Coded>,
@@ -159,8 +172,60 @@ impl ColumnRule {
     /// Whether the agreement lists `value` for it.
     #[must_use]
     pub fn lists(&self, value: &Value) -> bool {
-        self.values.iter().flatten().any(|listed| self.kind.read(listed).as_ref() == Some(value))
+        self.says(self.values.as_deref(), value)
     }
+
+    /// Whether a condition may compare it with `value` in this way, as far as its use `filter` goes.
+    #[must_use]
+    pub fn lets_compare(&self, comparison: Comparison, value: &Value) -> bool {
+        match self.filter {
+            None => true,
+            Some(FilterLimit::Listed) => matches!(comparison, Comparison::Equal | Comparison::NotEqual) && self.lists(value),
+            Some(FilterLimit::Bands) => {
+                matches!(comparison, Comparison::Less | Comparison::GreaterOrEqual) && self.says(self.bands.as_deref(), value)
+            }
+        }
+    }
+
+    /// How its use `filter` is limited, in words; `None` where it is not.
+    #[must_use]
+    pub fn limit_in_words(&self) -> Option<String> {
+        Some(match self.filter? {
+            FilterLimit::Listed => "filter only by its listed values".into(),
+            FilterLimit::Bands => format!("filter only by < and >= with {}", listed(self.bands.iter().flatten())),
+        })
+    }
+
+    /// What to do instead of a condition that its limit does not let through.
+    #[must_use]
+    pub fn comparable(&self) -> String {
+        match self.filter {
+            Some(FilterLimit::Bands) => format!(
+                "compare it by < or >= with one of {}; instead of BETWEEN write x >= a AND x < b",
+                listed(self.bands.iter().flatten())
+            ),
+            _ => "compare it with its listed values by =, <>, IN or NOT IN; `concordat catalogue` lists them".into(),
+        }
+    }
+
+    /// Whether conditions may compare its numbers or days with any value: counts that step up as that value does tell its quantiles.
+    #[must_use]
+    pub fn tells_quantiles(&self) -> bool {
+        let ordered = matches!(self.kind, ColumnType::Integer | ColumnType::Number | ColumnType::Date);
+        ordered && self.uses.contains(&Use::Filter) && self.filter.is_none() && self.values.is_none() && self.coded.is_none()
+    }
+
+    /// Whether one of these, as the agreement writes them, is `value`. Among numbers, 30 and 30.0 are one.
+    fn says(&self, written: Option<&[String]>, value: &Value) -> bool {
+        let value = number(value);
+        written.into_iter().flatten().any(|written| self.kind.read(written).is_some_and(|read| number(&read) == value))
+    }
+}
+
+/// A whole number as the number that it is, where there is one; any other value as it stands.
+fn number(value: &Value) -> Value {
+    let whole = if let Value::Integer(whole) = value { Bound::Integer(*whole).value(ColumnType::Number) } else { None };
+    whole.unwrap_or_else(|| value.clone())
 }
 
 /// The uses that one request makes of each column of each dataset. Columns are named as in the agreement; the pseudonym
@@ -197,5 +262,33 @@ impl ColumnUses {
         self.uses.iter().flat_map(|(dataset, columns)| {
             columns.iter().flat_map(move |(column, uses)| uses.iter().map(move |u| (dataset, column.as_str(), *u)))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Agreement;
+    use crate::testing::AGREEMENT;
+
+    #[test]
+    fn a_number_or_day_that_may_be_compared_with_anything_tells_its_quantiles() {
+        let kind = |kind: &str| AGREEMENT.replace("amount = { type = \"integer\"", &format!("amount = {{ type = \"{kind}\""));
+        let with = |more: &str| AGREEMENT.replace("amount = {", &format!("amount = {{ {more},"));
+        for (text, tells) in [
+            (AGREEMENT.to_owned(), true),
+            (kind("number"), true),
+            (kind("date"), true),
+            (kind("text"), false),
+            (kind("boolean"), false),
+            (with("filter = \"bands\", bands = [\"1\", \"2\"]"), false),
+            (with("filter = \"listed\", values = [\"1\", \"2\"]"), false),
+            (with("values = [\"1\", \"2\"]"), false),
+            (with("coded = { at_most = 9 }"), false),
+            (AGREEMENT.replace("uses = [\"filter\"] }", "uses = [\"aggregate\"] }"), false),
+        ] {
+            let agreement = Agreement::parse(&text).unwrap_or_else(|problems| panic!("{text}: {problems:?}"));
+            let rule = agreement.datasets.iter().find_map(|dataset| dataset.columns.get("amount")).unwrap();
+            assert_eq!(rule.tells_quantiles(), tells, "{rule:?}");
+        }
     }
 }

@@ -129,7 +129,7 @@ impl Said {
     /// Whether what the term is about is there, whatever is said of it: a condition that went with its dataset permits nothing more.
     fn is_of(&self, terms: &BTreeMap<String, Said>) -> bool {
         match &self.measure {
-            Measure::AllOf { of, .. } => terms.contains_key(of),
+            Measure::AllOf { of, .. } | Measure::OnlyOf { of, .. } => terms.contains_key(of),
             _ => true,
         }
     }
@@ -234,7 +234,8 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, Said> {
             let words = tests.iter().cloned().collect::<Vec<_>>().join(", and ");
             term(format!("{}: rows only where it", path(Some(column))), Some(words), Measure::AllOf { of: dataset.clone(), tests });
         }
-        for (column, ColumnRule { kind, classification, uses: _, values, filter, coded, title }) in columns {
+        for (column, rule) in columns {
+            let ColumnRule { kind, classification, uses: _, values, filter, bands, coded, title } = rule;
             term(format!("{}: type", path(Some(column))), Some(kind.to_string()), Measure::Words);
             term(format!("{}: classification", path(Some(column))), Some(classification.to_string()), Measure::Words);
             term(format!("{}: values", path(Some(column))), values.as_ref().map(list), Measure::Words);
@@ -244,9 +245,10 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, Said> {
                 term(format!("{}: coded", path(Some(column))), Some(coded.to_string()), measure);
             }
             if let Some(limit) = filter {
-                let words = limit.to_string();
-                let measure = Measure::AllOf { of: format!("{}: type", path(Some(column))), tests: BTreeSet::from([words.clone()]) };
-                term(format!("{}: filter", path(Some(column))), Some(words), measure);
+                let thresholds = bands.as_ref().map_or_else(String::new, |bands| format!(" at {}", list(bands)));
+                let those = bands.as_ref().map_or_else(|| BTreeSet::from([limit.to_string()]), |bands| bands.iter().cloned().collect());
+                let measure = Measure::OnlyOf { of: format!("{}: type", path(Some(column))), those };
+                term(format!("{}: filter", path(Some(column))), Some(format!("{limit}{thresholds}")), measure);
             }
             term(format!("{}: title", path(Some(column))), title.clone(), Measure::Words);
         }

@@ -164,7 +164,7 @@ fn kind(rule: &ColumnRule) -> String {
 
 fn uses_of(rule: &ColumnRule) -> String {
     let coded = rule.coded.map_or_else(String::new, |coded| format!("; coded: {coded}"));
-    let limit = format!("{}{coded}", if rule.filter.is_some() { "; filter only by its listed values" } else { "" });
+    let limit = format!("{}{coded}", rule.limit_in_words().map_or_else(String::new, |limit| format!("; {limit}")));
     if rule.uses == BTreeSet::from([Use::Filter]) {
         return format!("filter: decides which rows count, and never leaves the department{limit}");
     }
@@ -253,6 +253,9 @@ mod tests {
         let text = AGREEMENT.replace("\"filter\"], values", "\"filter\"], filter = \"listed\", values");
         let shown = describe(&Agreement::parse(&text).unwrap());
         assert!(shown.contains("  group_by, filter; filter only by its listed values\n"), "{shown}");
+        let text = AGREEMENT.replace("amount = {", "amount = { filter = \"bands\", bands = [\"0\", \"100\"],");
+        let shown = describe(&Agreement::parse(&text).unwrap());
+        assert!(shown.contains("never leaves the department; filter only by < and >= with 0, 100\n"), "{shown}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::fmt;
 
 use chrono::NaiveDate;
 
-use crate::{ColumnRule, FilterLimit};
+use crate::ColumnRule;
 
 /// A literal of a predicate. `Debug` hides it: literals can be identifiers.
 #[derive(Clone, PartialEq)]
@@ -90,9 +90,6 @@ pub enum Predicate {
     Not(Box<Predicate>),
 }
 
-/// What to do instead of a condition that [`Predicate::beyond_lists`] finds.
-pub const COMPARE_WITH_LISTED: &str = "compare it with its listed values by =, <>, IN or NOT IN; `concordat catalogue` lists them";
-
 /// The most literals in one list.
 pub const MAX_LIST: usize = 256;
 /// The deepest nesting that is read.
@@ -109,28 +106,26 @@ impl Predicate {
         found
     }
 
-    /// The first column that by its rule may be compared with its listed values only, and that this compares otherwise: by order, or
-    /// with a value that is not listed. Whether it is null may be asked. What an agreement demands of rows is not judged by this.
+    /// The first column whose use `filter` its rule limits, and that this compares otherwise than the limit lets: a column of listed
+    /// values by order, one of bands by equality, either with another value. Whether it is null may be asked. What an agreement
+    /// demands of rows is not judged by this.
     #[must_use]
-    pub fn beyond_lists(&self, rules: &BTreeMap<String, ColumnRule>) -> Option<&str> {
-        let listed = |column: &str, values: &[Value]| match rules.get(column) {
-            Some(rule) => match rule.filter {
-                None => true,
-                Some(FilterLimit::Listed) => !values.is_empty() && values.iter().all(|value| rule.lists(value)),
-            },
-            None => false,
-        };
-        match self {
-            Self::Compare { column, comparison: Comparison::Equal | Comparison::NotEqual, value } => {
-                (!listed(column, std::slice::from_ref(value))).then_some(column)
-            }
-            Self::In { column, values } => (!listed(column, values)).then_some(column),
+    pub fn beyond_limits(&self, rules: &BTreeMap<String, ColumnRule>) -> Option<&str> {
+        let beyond = |column: &str, comparison, values: &[Value]| match rules.get(column) {
+            Some(rule) if rule.filter.is_none() => false,
             // Of no value: only an unlimited column may be used so.
-            Self::Compare { column, .. } | Self::IsTrue { column } => (!listed(column, &[])).then_some(column),
-            Self::IsNull { .. } => None,
-            Self::And(parts) | Self::Or(parts) => parts.iter().find_map(|part| part.beyond_lists(rules)),
-            Self::Not(part) => part.beyond_lists(rules),
-        }
+            Some(rule) => values.is_empty() || !values.iter().all(|value| rule.lets_compare(comparison, value)),
+            None => true,
+        };
+        let (column, is_beyond) = match self {
+            Self::Compare { column, comparison, value } => (column, beyond(column, *comparison, std::slice::from_ref(value))),
+            Self::In { column, values } => (column, beyond(column, Comparison::Equal, values)),
+            Self::IsTrue { column } => (column, beyond(column, Comparison::Equal, &[])),
+            Self::IsNull { .. } => return None,
+            Self::And(parts) | Self::Or(parts) => return parts.iter().find_map(|part| part.beyond_limits(rules)),
+            Self::Not(part) => return part.beyond_limits(rules),
+        };
+        is_beyond.then_some(column)
     }
 
     fn collect<'a>(&'a self, found: &mut BTreeSet<&'a str>) {
@@ -172,7 +167,7 @@ mod tests {
             Predicate::And(vec![is_null, not(year(Comparison::Equal, 2020)), compare("free", Comparison::Less, 3)]),
             compare("free", Comparison::Equal, 1),
         ] {
-            assert_eq!(permitted.beyond_lists(rules), None, "{permitted:?}");
+            assert_eq!(permitted.beyond_limits(rules), None, "{permitted:?}");
         }
         let mut refused = vec![
             year(Comparison::Equal, 2019),
@@ -186,7 +181,63 @@ mod tests {
         ];
         refused.extend([Less, LessOrEqual, Greater, GreaterOrEqual].map(|comparison| year(comparison, 2020)));
         for refused in refused {
-            assert_eq!(refused.beyond_lists(rules), Some("year"), "{refused:?}");
+            assert_eq!(refused.beyond_limits(rules), Some("year"), "{refused:?}");
         }
+    }
+
+    #[test]
+    fn a_filter_of_bands_compares_with_their_thresholds_alone_and_half_open() {
+        use Comparison::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual, NotEqual};
+        let columns = "[dataset.columns]\n\
+                       mark = { type = \"number\", classification = \"personal\", uses = [\"filter\"], filter = \"bands\", bands = [\"30\", \"40.5\"] }\n\
+                       day = { type = \"date\", classification = \"personal\", uses = [\"filter\"], filter = \"bands\", bands = [\"2020-01-01\", \"2021-01-01\"] }\n\
+                       whole = { type = \"integer\", classification = \"personal\", uses = [\"filter\"], filter = \"bands\", bands = [\"-5\", \"7\"] }\n";
+        let agreement = Agreement::parse(&AGREEMENT.replacen("[dataset.columns]\n", columns, 1)).unwrap();
+        let rules = &agreement.datasets[0].columns;
+        let compare = |column: &str, comparison, value| Predicate::Compare { column: column.into(), comparison, value };
+        let day = |text: &str| Value::Date(text.parse().unwrap());
+        let not = |part| Predicate::Not(Box::new(part));
+        let is_null = Predicate::IsNull { column: "mark".into() };
+        // The thresholds in each spelling that equals them.
+        for (column, value) in [
+            ("mark", Value::Number(30.0)),
+            ("mark", Value::Integer(30)),
+            ("mark", Value::Number(40.5)),
+            ("day", day("2021-01-01")),
+            ("whole", Value::Integer(-5)),
+            ("whole", Value::Number(7.0)),
+        ] {
+            for comparison in [Less, GreaterOrEqual] {
+                let permitted = compare(column, comparison, value.clone());
+                assert_eq!(permitted.beyond_limits(rules), None, "{permitted:?}");
+                assert_eq!(not(Predicate::And(vec![permitted, not(is_null.clone())])).beyond_limits(rules), None);
+            }
+            for comparison in [Equal, NotEqual, LessOrEqual, Greater] {
+                let refused = compare(column, comparison, value.clone());
+                assert_eq!(refused.beyond_limits(rules), Some(column), "{refused:?}");
+                assert_eq!(Predicate::Or(vec![is_null.clone(), not(refused)]).beyond_limits(rules), Some(column));
+            }
+            let one = Predicate::In { column: column.into(), values: vec![value] };
+            assert_eq!(one.beyond_limits(rules), Some(column), "{one:?}");
+        }
+        for (column, value) in [
+            ("mark", Value::Number(30.000_000_000_000_004)),
+            ("mark", Value::Integer(31)),
+            ("mark", Value::Number(f64::INFINITY)),
+            ("mark", Value::Text("30".into())),
+            ("day", day("2020-01-02")),
+            ("whole", Value::Number(6.999_999_999_999_999)),
+            ("whole", Value::Integer(i64::MAX)),
+        ] {
+            for comparison in [Less, GreaterOrEqual] {
+                let refused = compare(column, comparison, value.clone());
+                assert_eq!(refused.beyond_limits(rules), Some(column), "{value:?}");
+            }
+        }
+        for part in [Predicate::IsTrue { column: "mark".into() }, Predicate::In { column: "mark".into(), values: vec![] }] {
+            assert_eq!(part.beyond_limits(rules), Some("mark"), "{part:?}");
+        }
+        let (mark, advice) = (&rules["mark"], "compare it by < or >= with one of 30, 40.5; instead of BETWEEN write x >= a AND x < b");
+        assert_eq!((mark.comparable().as_str(), mark.limit_in_words().as_deref()), (advice, Some("filter only by < and >= with 30, 40.5")));
     }
 }

@@ -51,6 +51,7 @@ def test_the_tree_shows_missions_views_and_datasets_with_comments():
         assert schema.metadata[b"agreement"] and schema.metadata[b"freshness"], schema.metadata
         # The driver does not hand remarks on in the tree; they are in the table's schema.
         assert b"uses: group_by, filter" in schema.field("region").metadata[b"ARROW:FLIGHT:SQL:REMARKS"], schema.field("region").metadata
+        assert b"filter only by < and >= with 20, 30, 40" in schema.field("attainment8").metadata[b"ARROW:FLIGHT:SQL:REMARKS"]
         view = connection.adbc_get_table_schema("opportunity_by_region", db_schema_filter="views")
         assert view.metadata[b"title"] and view.metadata[b"unit"], view.metadata
 

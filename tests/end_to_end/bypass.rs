@@ -82,7 +82,7 @@ async fn every_attempt_is_refused_with_its_cause_and_owner_and_its_neighbours_ar
         }
     }
     let values = (0..2_000).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
-    let listed = format!("SELECT count(*) AS n FROM dfe.attainment WHERE attainment8 IN ({values})");
+    let listed = format!("SELECT count(*) AS n FROM dfe.attainment WHERE cohort_year IN ({values})");
     let injected = with(&client, "SELECT count(*) AS n FROM dfe.attainment WHERE region = $x", &["x=' OR months_claiming > 3 --"]).await;
     for (what, outcome) in [("a long list", client.query(&listed).await), ("a value that looks like SQL", injected)] {
         if let Err(failure) = outcome {

@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 use concordat::failure::{LOCAL, UNREACHABLE, USAGE};
 use concordat_policy::Code;
 use concordat_proto::status::{exit_code, table};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::sandbox::{Sandbox, program};
 
@@ -157,9 +157,16 @@ async fn the_catalogue_finds_a_code_and_says_whom_to_ask() {
     assert_eq!(datasets[0]["columns"][0]["classification"], "personal");
     assert_eq!(json["agreements"][0]["id"], "opportunity");
     assert_eq!(json["agreements"][0]["max_unwitnessed"], "4 hours");
+    // What a column may be compared with.
+    let json = run(&sandbox, &["catalogue", "dfe.attainment", "--output", "json"]).json();
+    let column = |name: &str| json["datasets"][0]["columns"].as_array().unwrap().iter().find(|c| c["name"] == name).unwrap();
+    let (limit, bands) = (&column("attainment8")["filter"], &column("attainment8")["bands"]);
+    assert_eq!((limit, bands), (&json!("bands"), &json!(["20", "30", "40", "50", "60", "70"])));
+    assert_eq!((&column("region")["filter"], &column("region")["bands"]), (&json!(null), &json!([])));
     let whole = run(&sandbox, &["catalogue"]).text();
     for word in [
         "Mission opportunity",
+        "(filter only by < and >= with 20 | 30 | 40 | 50 | 60 | 70)",
         "opportunity_by_region",
         "dwp.claims.months_claiming",
         "data-sharing@dsit.example",
@@ -255,8 +262,8 @@ async fn parameters_reach_the_statement_as_values_of_its_types() {
         run(&sandbox, &[&["query", "--output", "json", "--sql", sql][..], &parameters[..]].concat())
     };
     let rows = |ran: Ran| ran.json()["rows"].clone();
-    let literal = rows(ask("SELECT count(*) AS n FROM dfe.attainment WHERE region = 'London' AND attainment8 > 40", &[]));
-    let sql = "SELECT count(*) AS n FROM dfe.attainment WHERE region = $region AND attainment8 > $least -- $region";
+    let literal = rows(ask("SELECT count(*) AS n FROM dfe.attainment WHERE region = 'London' AND attainment8 >= 40", &[]));
+    let sql = "SELECT count(*) AS n FROM dfe.attainment WHERE region = $region AND attainment8 >= $least -- $region";
     assert_eq!(rows(ask(sql, &["least=40", "region=London"])), literal);
     assert_ne!(rows(ask(sql, &["least=40", "region=North East"])), literal);
     // A value is a value, whatever it looks like.

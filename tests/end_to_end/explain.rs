@@ -147,6 +147,12 @@ async fn a_denied_query_ends_like_itself_and_its_proposal_is_answered() {
             "kept",
             Some("SELECT count(*) AS n FROM dwp.claims WHERE conditionality = 'LITERAL'"),
         ),
+        (
+            "SELECT count(*) FILTER (WHERE attainment8 BETWEEN 41 AND 50) AS n FROM dfe.attainment",
+            Code::Denied,
+            "unlisted",
+            Some("SELECT count(*) FILTER (WHERE (attainment8 >= 40 AND attainment8 < 50)) AS n FROM dfe.attainment"),
+        ),
         ("SELECT count(*) AS n FROM dwp.claims WHERE 'LITERAL", Code::Invalid, "", None),
         ("SELECT count(*) AS n FROM dfe.attainment WHERE attainment8 > 'LITERAL'", Code::Invalid, "", None),
         ("SELECT count(\"LITERAL\") AS n FROM dwp.claims", Code::Denied, "hidden", None),
@@ -182,12 +188,12 @@ fn hold_no_statement(sandbox: &Sandbox) {
 #[tokio::test]
 async fn a_statement_with_parameters_is_explained_with_their_values() {
     let sandbox = Sandbox::start(300).await;
-    let sql = "SELECT count(*) AS n FROM dwp.claims WHERE conditionality = $what AND claim_started > $day";
+    let sql = "SELECT count(*) AS n FROM dwp.claims WHERE conditionality = $what AND claim_started >= $day";
     let explained =
-        run(&sandbox, &["explain", sql, "--param", &format!("what={LITERAL}"), "--param", "day=2024-02-01", "--output", "json"]);
+        run(&sandbox, &["explain", sql, "--param", &format!("what={LITERAL}"), "--param", "day=2024-01-01", "--output", "json"]);
     assert_eq!(explained.exit, 0, "{}", explained.stderr);
     let rows = explained.json()["requests"][0]["rows"].as_str().unwrap().to_owned();
-    assert!(rows.contains(&format!("conditionality = '{LITERAL}'")) && rows.contains("claim_started > '2024-02-01'"), "{rows}");
+    assert!(rows.contains(&format!("conditionality = '{LITERAL}'")) && rows.contains("claim_started >= '2024-01-01'"), "{rows}");
     // A proposal holds the values, and is answered as it stands.
     let sql = "SELECT region, attainment8 FROM dfe.attainment WHERE region = $region";
     let denied = run(&sandbox, &["explain", "--sql", sql, "--param", "region=London", "--output", "json"]);
@@ -196,12 +202,12 @@ async fn a_statement_with_parameters_is_explained_with_their_values() {
     assert!(proposal.contains("WHERE region = 'London'") && proposal.contains("avg(attainment8)"), "{proposal}");
     sandbox.query(&proposal).await.unwrap();
     // Values that are not of the type, are missing or too many, or belong to a view.
-    let day = "SELECT count(*) AS n FROM dwp.claims WHERE claim_started > $day";
+    let day = "SELECT count(*) AS n FROM dwp.claims WHERE claim_started >= $day";
     let wrong = run(&sandbox, &["explain", day, "--param", &format!("day={LITERAL}"), "--output", "json"]);
     assert_eq!(wrong.exit, i32::from(exit_code(Code::Invalid)), "{}", wrong.stderr);
     assert!(wrong.json()["message"].as_str().unwrap().starts_with("parameter 1 cannot be read as"), "{}", wrong.text());
     assert!(!wrong.text().contains(LITERAL));
-    for given in [&["explain", day][..], &["explain", day, "--param", "day=2024-02-01", "--param", "other=1"]] {
+    for given in [&["explain", day][..], &["explain", day, "--param", "day=2024-01-01", "--param", "other=1"]] {
         assert_eq!(run(&sandbox, given).exit, i32::from(USAGE), "{given:?}");
     }
     let view = run(&sandbox, &["explain", "--view", "coverage", "--param", "x=1"]);

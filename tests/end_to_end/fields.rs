@@ -21,7 +21,10 @@ const NARROWER: &[(&str, &str)] = &[
         "name = \"attainment\"\nrows = [{ column = \"cohort_year\", at_least = 2000 }, { column = \"region\", is_not = \"London\" }]\n",
     ),
     ("name = \"claims\"\n", "name = \"claims\"\nrows = [{ column = \"claim_started\", at_most = \"2025-06-30\" }]\n"),
-    ("claim_started = { uses = [\"filter\"]", "claim_started = { uses = []"),
+    (
+        "claim_started = { uses = [\"filter\"], filter = \"bands\", bands = [\"2022-01-01\", \"2023-01-01\", \"2024-01-01\", \"2025-01-01\", \"2026-01-01\"]",
+        "claim_started = { uses = []",
+    ),
 ];
 const CLAIMS_ROWS: &str = "claim_started is at most 2025-06-30";
 
@@ -92,12 +95,14 @@ async fn only_rows_that_the_agreement_is_about_are_ever_counted() {
         .into();
     assert!(why.text().contains(&line), "{}{}", why.text(), why.stderr);
     // That a column decides over rows makes no use of it permitted.
-    assert!(sandbox.query(&format!("{CLAIMS} WHERE claim_started > DATE '2020-01-01'")).await.is_err());
+    assert!(sandbox.query(&format!("{CLAIMS} WHERE claim_started >= DATE '2022-01-01'")).await.is_err());
 }
 
 #[tokio::test]
 async fn values_beyond_a_bound_stand_as_the_bound_for_numbers_and_conditions_alike() {
-    let coded: &[(&str, &str)] = &[("attainment8 = {", "attainment8 = { coded = { at_least = 30, at_most = 60 },")];
+    // In place of its bands: conditions may meet it anywhere.
+    let coded: &[(&str, &str)] =
+        &[("filter = \"bands\", bands = [\"20\", \"30\", \"40\", \"50\", \"60\", \"70\"]", "coded = { at_least = 30, at_most = 60 }")];
     let sandbox = Sandbox::with(10_000, |_| {}, |layout| agreed(layout, coded)).await;
     let oracle = Oracle::over(&sandbox.layout).await;
     let attainment = "(SELECT subject, region, CASE WHEN attainment8 < 30 THEN 30.0 WHEN attainment8 > 60 THEN 60.0 ELSE attainment8 END \

@@ -63,7 +63,7 @@ pub const STATEMENTS: &[(&str, usize, &str)] = &[
     (
         "conditions at the nodes",
         2,
-        "SELECT a.region, a.cohort_year, count(DISTINCT a.subject) AS n, avg(a.attainment8) AS m FROM dfe.attainment a JOIN dwp.claims c ON a.subject = c.subject WHERE c.conditionality IN ('none', 'working') AND c.claim_started IS NULL AND a.region <> 'London' AND a.attainment8 BETWEEN 20 AND 70 GROUP BY a.region, a.cohort_year",
+        "SELECT a.region, a.cohort_year, count(DISTINCT a.subject) AS n, avg(a.attainment8) AS m FROM dfe.attainment a JOIN dwp.claims c ON a.subject = c.subject WHERE c.conditionality IN ('none', 'working') AND c.claim_started IS NULL AND a.region <> 'London' AND a.attainment8 >= 20 AND a.attainment8 < 70 GROUP BY a.region, a.cohort_year",
     ),
     (
         "filter and case",

@@ -15,6 +15,7 @@ mod nulls;
 mod oracles;
 mod payments;
 mod people;
+mod ranges;
 mod reconstruct;
 mod rests;
 mod rules;
@@ -65,6 +66,8 @@ async fn no_game_is_won_and_the_views_stay_useful() {
         margins::two_worlds(&world).await,
         earlier::in_any_order(&world).await,
     ];
+    scores.extend(ranges::quantiles(&world).await);
+    scores.extend(ranges::beside_known_people(&world).await);
     scores.extend(units::one_giant(&world).await);
     scores.extend(margins::separate_totals(&world).await);
     scores.extend(margins::rolled_up(&world).await);

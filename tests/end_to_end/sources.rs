@@ -29,11 +29,11 @@ const STATEMENTS: &[(usize, &str)] = &[
     ),
     (
         1,
-        "SELECT a.region, count(DISTINCT a.subject) AS n, avg(c.months_claiming) AS m FROM dfe.attainment a JOIN dwp.claims c ON a.subject = c.subject WHERE c.claim_started > DATE '2020-06-01' AND c.claiming GROUP BY a.region",
+        "SELECT a.region, count(DISTINCT a.subject) AS n, avg(c.months_claiming) AS m FROM dfe.attainment a JOIN dwp.claims c ON a.subject = c.subject WHERE c.claim_started >= DATE '2023-01-01' AND c.claiming GROUP BY a.region",
     ),
     (
         2,
-        "SELECT a.region, a.cohort_year, count(DISTINCT a.subject) AS n, avg(a.attainment8) AS m FROM dfe.attainment a JOIN dwp.claims c ON a.subject = c.subject WHERE c.conditionality IN ('none', 'working') AND c.claim_started IS NULL AND a.region <> 'London' AND a.attainment8 BETWEEN 20 AND 70 GROUP BY a.region, a.cohort_year",
+        "SELECT a.region, a.cohort_year, count(DISTINCT a.subject) AS n, avg(a.attainment8) AS m FROM dfe.attainment a JOIN dwp.claims c ON a.subject = c.subject WHERE c.conditionality IN ('none', 'working') AND c.claim_started IS NULL AND a.region <> 'London' AND a.attainment8 >= 20 AND a.attainment8 < 70 GROUP BY a.region, a.cohort_year",
     ),
     (
         0,

@@ -134,15 +134,20 @@ fn freshness(dataset: &Dataset) -> Option<String> {
 /// The most values that stand beside a column's title.
 const FEW: usize = 5;
 
-/// The column's title, for a short list its values, and how it is coded.
+/// The column's title, for a short list its values, how conditions may compare it where that is limited, and how it is coded.
 fn meaning(column: &Column) -> String {
     let values = match column.values.as_slice() {
         [] => String::new(),
         values if values.len() <= FEW => format!("({})", values.join(" | ")),
         values => format!("({} values)", values.len()),
     };
+    let limit = match column.filter.as_str() {
+        "" => String::new(),
+        "bands" => format!("(filter only by < and >= with {})", column.bands.join(" | ")),
+        _ => "(filter only by its listed values)".to_owned(),
+    };
     let coded = if column.coded.is_empty() { String::new() } else { format!("({})", column.coded) };
-    let parts = [column.title.as_str(), &values, &coded];
+    let parts = [column.title.as_str(), &values, &limit, &coded];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
@@ -155,9 +160,10 @@ fn to_json(catalogue: &CatalogueResponse) -> Value {
         let columns = d.columns.iter().map(|c| {
             let classification = Some(&c.classification).filter(|c| !c.is_empty());
             let coded = Some(&c.coded).filter(|coded| !coded.is_empty());
+            let limit = Some(&c.filter).filter(|limit| !limit.is_empty());
             json!({
                 "name": c.name, "type": c.r#type, "title": c.title, "uses": c.uses, "values": c.values,
-                "classification": classification, "coded": coded,
+                "classification": classification, "coded": coded, "filter": limit, "bands": c.bands,
             })
         });
         json!({

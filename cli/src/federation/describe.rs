@@ -124,6 +124,8 @@ pub struct Column {
     pub title: Option<String>,
     /// The published list of its values, where it is a code.
     pub values: Option<Vec<String>>,
+    /// The thresholds that conditions may compare it with where an agreement lets it filter; `None` for any value.
+    pub bands: Option<Vec<String>>,
     /// Its name in the source, if different.
     pub source: Option<String>,
 }

@@ -220,8 +220,10 @@ fn agreed_dataset(agreement: &Agreement, agreed: &AgreedDataset, departments: &[
     for (name, permitted) in &agreed.columns {
         let column = dataset.columns.iter().find(|c| c.name == *name);
         let column = column.ok_or_else(|| unknown(agreement, &format!("{}.{}.{name}", agreed.department, agreed.dataset)))?;
-        // The uses stand first: they are what people decide about.
-        let line = std::iter::once(format!("uses = {}", uses(permitted))).chain(column_parts(column)).collect::<Vec<_>>();
+        // The uses stand first, and how far they go: they are what people decide about.
+        let bands = column.bands.iter().filter(|_| permitted.contains(&Use::Filter));
+        let limits = bands.flat_map(|bands| ["filter = \"bands\"".to_owned(), format!("bands = {}", list(bands))]);
+        let line = std::iter::once(format!("uses = {}", uses(permitted))).chain(limits).chain(column_parts(column)).collect::<Vec<_>>();
         let _ = writeln!(text, "{name} = {{ {} }}", line.join(", "));
     }
     Ok(text)

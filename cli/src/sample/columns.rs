@@ -25,6 +25,8 @@ pub(super) struct Column {
     pub(super) title: &'static str,
     pub(super) classification: Classification,
     pub(super) values: Option<Vec<String>>,
+    /// The thresholds that conditions may compare it with.
+    pub(super) bands: Option<&'static [&'static str]>,
     pub(super) origin: Origin,
 }
 
@@ -82,17 +84,27 @@ impl Column {
 }
 
 fn column(name: &'static str, title: &'static str, origin: Origin) -> Column {
-    Column { name, title, classification: Classification::Personal, values: None, origin }
+    Column { name, title, classification: Classification::Personal, values: None, bands: None, origin }
 }
 
 fn code<T: ToString>(name: &'static str, title: &'static str, values: impl IntoIterator<Item = T>, origin: Origin) -> Column {
     Column { values: Some(values.into_iter().map(|v| v.to_string()).collect()), ..column(name, title, origin) }
 }
 
+/// A column that conditions may compare with the thresholds of its bands.
+fn banded(column: Column, bands: &'static [&'static str]) -> Column {
+    Column { bands: Some(bands), ..column }
+}
+
 fn special(mut column: Column) -> Column {
     column.classification = Classification::Special;
     column
 }
+
+/// Bands of Attainment 8 scores.
+const SCORES: &[&str] = &["20", "30", "40", "50", "60", "70"];
+/// Years in which claims started.
+const YEARS: &[&str] = &["2022-01-01", "2023-01-01", "2024-01-01", "2025-01-01", "2026-01-01"];
 
 /// All five.
 pub(super) fn sources() -> [Source; 5] {
@@ -110,7 +122,7 @@ fn attainment() -> Source {
             code("region", "Region of home in the last year of school", regions(), Origin::Text(|p| Some(p.region))),
             column("free_school_meals", "Was eligible for free school meals", Origin::Boolean(|p| Some(p.free_school_meals))),
             code("disadvantage_band", "Disadvantage of the home area, in fifths", BANDS, Origin::Text(|p| Some(p.disadvantage_band))),
-            column("attainment8", "Attainment 8 score, on today's scale", Origin::Number(|p| p.attainment8)),
+            banded(column("attainment8", "Attainment 8 score, on today's scale", Origin::Number(|p| p.attainment8)), SCORES),
             code("cohort_year", "Year of finishing school", COHORTS, Origin::Integer(|p| Some(p.cohort_year))),
         ],
     }
@@ -126,7 +138,7 @@ fn claims() -> Source {
         columns: vec![
             column("claiming", "Claims Universal Credit today", Origin::Boolean(|p| Some(p.claiming))),
             column("months_claiming", "Months of the present claim", Origin::Integer(|p| Some(p.months_claiming))),
-            column("claim_started", "First day of the present claim", Origin::Date(|p| p.claim_started)),
+            banded(column("claim_started", "First day of the present claim", Origin::Date(|p| p.claim_started)), YEARS),
             special(code("conditionality", "What the claim asks of the person", CONDITIONALITY, Origin::Text(|p| Some(p.conditionality)))),
         ],
     }

@@ -46,6 +46,7 @@ fn department(source: &Source) -> Department {
         classification: column.classification,
         title: Some(column.title.into()),
         values: column.values.clone(),
+        bands: column.bands.map(|bands| bands.iter().map(|band| (*band).to_owned()).collect()),
         source: Some(source.source_name(column.name)).filter(|name| name != column.name),
     };
     let dataset = Dataset {
@@ -207,7 +208,7 @@ fn opportunity(today: NaiveDate) -> Agreement {
             "dbt",
             "apprenticeships",
             statutory(),
-            &[("started", SUMMARISE_AND_FILTER), ("completed", SUMMARISE_AND_FILTER), ("sector", GROUP), ("level", SUMMARISE_AND_FILTER)],
+            &[("started", SUMMARISE_AND_FILTER), ("completed", SUMMARISE_AND_FILTER), ("sector", GROUP), ("level", SUMMARISE)],
         ),
         agreed(
             "dsit",

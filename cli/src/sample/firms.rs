@@ -113,7 +113,7 @@ fn path(dataset: &str) -> String {
 
 fn column(name: &str, kind: ColumnType, title: &str) -> Column {
     let title = Some(title.to_owned());
-    Column { name: name.into(), kind, classification: Classification::Public, title, values: None, source: None }
+    Column { name: name.into(), kind, classification: Classification::Public, title, values: None, bands: None, source: None }
 }
 
 fn code(name: &str, title: &str, values: impl IntoIterator<Item = &'static str>) -> Column {

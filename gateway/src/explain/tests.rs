@@ -181,6 +181,37 @@ async fn each_kind_of_denial_has_its_smallest_cause_and_the_nearest_permitted_qu
     }
 }
 
+/// A comparison with another value than a threshold of the column's bands is moved to the nearest, where there is one to move.
+#[tokio::test]
+async fn a_condition_beyond_bands_is_stated_by_them() {
+    let day = "day = { type = \"date\", classification = \"personal\", uses = [\"filter\"], filter = \"bands\", bands = [\"2020-01-01\", \"2021-01-01\"] }";
+    let text = AGREEMENT.replace("score = {", &format!("{day}\nscore = {{")).replace(
+        "uses = [\"aggregate\"] }\nage",
+        "uses = [\"aggregate\", \"filter\"], filter = \"bands\", bands = [\"-10\", \"30\", \"40.5\"] }\nage",
+    );
+    let estate = estate(vec![agreed(&text)], &[]);
+    let moved = |column: &str| format!("state by its bands the condition on a.people.{column}");
+    for (sql, proposed, change) in [
+        ("score < 31", "score < 30", moved("score")),
+        ("flag AND score > 35.5", "flag AND score >= 40.5", moved("score")),
+        ("-8 >= score", "score < -10", moved("score")),
+        ("score BETWEEN 29 AND 50", "(score >= 30 AND score < 40.5)", moved("score")),
+        ("score NOT BETWEEN 29 AND 50", "NOT (score >= 30 AND score < 40.5)", moved("score")),
+        ("day > DATE '2020-11-30'", "day >= '2021-01-01'", moved("day")),
+        ("flag AND score = 30", "flag", "leave out the condition on a.people.score".into()),
+        ("flag AND score BETWEEN 28 AND 31", "flag", "leave out the condition on a.people.score".into()),
+    ] {
+        let (refusal, proposal) = denied(&estate, "p", &[], &format!("SELECT count(*) FROM a.people WHERE {sql}")).await;
+        assert_eq!(refusal.cause().map(|cause| cause.as_str()), Some("unlisted"), "{sql}: {refusal:?}");
+        let proposal = proposal.unwrap_or_else(|| panic!("no proposal: {sql}\n{refusal:?}"));
+        assert_eq!((proposal.sql, proposal.change), (format!("SELECT count(*) FROM a.people WHERE {proposed}"), change), "{sql}");
+    }
+    let inside = "SELECT count(*) FILTER (WHERE score <= 30), avg(CASE WHEN score > 40 THEN 1.0 END) FROM a.people";
+    let proposal = denied(&estate, "p", &[], inside).await.1.unwrap();
+    let stated = "SELECT count(*) FILTER (WHERE score < 30), avg(CASE WHEN score >= 40.5 THEN 1.0 END) FROM a.people";
+    assert_eq!((proposal.sql.as_str(), proposal.change), (stated, moved("score")));
+}
+
 #[tokio::test]
 async fn several_faults_are_mended_one_after_the_other_and_joins_keep_their_tie() {
     let estate = estate(vec![agreed(AGREEMENT)], &[]);

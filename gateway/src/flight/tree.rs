@@ -112,7 +112,7 @@ fn dataset_object(permit: &Permit, dataset: &DatasetPermit, fresh: &HashMap<Data
     });
     let columns = rules.columns.iter().filter(|(_, rule)| !rule.uses.is_empty()).map(|(name, rule)| {
         let values = rule.values.as_ref().map(|values| format!("; values: {}", values.join(", "))).unwrap_or_default();
-        let limit = if rule.filter.is_some() { "; filter only by its listed values" } else { "" };
+        let limit = rule.limit_in_words().map(|limit| format!("; {limit}")).unwrap_or_default();
         let coded = rule.coded.map(|coded| format!("; coded: {coded}")).unwrap_or_default();
         let title = rule.title.as_deref().unwrap_or(name);
         let field = Field::new(name, plain(rule.kind), true);

@@ -8,12 +8,13 @@
 //! An edit is a guess from the agreement's uses: whoever shows one has it judged first. Views' texts are not edited: who asks for a
 //! view that is refused has not seen its text.
 
+mod bands;
 mod condition;
 mod scope;
 
 use std::ops::ControlFlow;
 
-use concordat_policy::{Cause, ColumnType, Permit, Refusal, Use};
+use concordat_policy::{Cause, ColumnType, FilterLimit, Permit, Refusal, Use};
 use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::{
     DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident,
@@ -44,6 +45,8 @@ enum Way {
     Summarise,
     /// Leave the column out, wherever the answer or its order needs it.
     LeaveOut,
+    /// Compare the column with the nearest thresholds of its bands.
+    ToBands,
     /// Drop the conditions on the column.
     DropConditions,
     /// Move them from FILTER into WHERE, where its department can apply them.
@@ -79,7 +82,7 @@ pub(crate) fn edits(sql: &str, refusal: &Refusal, permit: &Permit) -> Vec<Edit> 
 
 /// What is at fault, and the ways to mend it.
 fn ways(refusal: &Refusal) -> Option<(Target, Vec<Way>)> {
-    use Way::{Average, DropConditions, DropNth, LeaveOut, LeaveOutNth, Summarise, ToWhere};
+    use Way::{Average, DropConditions, DropNth, LeaveOut, LeaveOutNth, Summarise, ToBands, ToWhere};
     let singles = || (0..MAX_SINGLES).map(LeaveOutNth).chain((0..MAX_SINGLES).map(DropNth));
     Some(match refusal.cause()? {
         Cause::Use { dataset, column, used, .. } => {
@@ -91,7 +94,12 @@ fn ways(refusal: &Refusal) -> Option<(Target, Vec<Way>)> {
             };
             (Target::Column(dataset, column), ways)
         }
-        Cause::Unlisted { dataset, column, .. } => (Target::Column(dataset, column), vec![DropConditions, LeaveOut]),
+        Cause::Unlisted { dataset, column, limit: FilterLimit::Listed, .. } => {
+            (Target::Column(dataset, column), vec![DropConditions, LeaveOut])
+        }
+        Cause::Unlisted { dataset, column, limit: FilterLimit::Bands, .. } => {
+            (Target::Column(dataset, column), vec![ToBands, DropConditions, LeaveOut])
+        }
         Cause::Kept { dataset, column, .. } => (Target::Column(dataset, column), vec![ToWhere, DropConditions, LeaveOut]),
         Cause::Hidden { column: Some(column) } => {
             let name = column.rsplit('.').next().unwrap_or_default().to_owned();
@@ -164,6 +172,14 @@ impl Editor<'_> {
         match self.way {
             Way::Summarise => self.summarise(select, &scope),
             Way::LeaveOut => self.leave_out(select, &scope),
+            Way::ToBands => {
+                if let Target::Column(dataset, column) = self.target
+                    && let Some(rule) = self.permit.dataset(dataset).and_then(|permit| permit.dataset.columns.get(column))
+                    && bands::moved(select, rule, |expr| scope.is(expr, self.target))
+                {
+                    self.note("state by its bands the condition on");
+                }
+            }
             Way::DropConditions => {
                 if !taken(select, &scope, self.target).is_empty() {
                     self.note("leave out the condition on");

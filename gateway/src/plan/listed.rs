@@ -1,8 +1,8 @@
-//! Columns whose use `filter` is limited to comparison with their listed values: every condition that reads one, wherever it stands
-//! (WHERE, ON, FILTER, CASE), must be AND, OR and NOT of comparisons that a release order can state and that the agreement permits.
+//! Columns whose use `filter` is limited to comparison with their listed values, or with the thresholds of their bands: every condition
+//! that reads one, wherever it stands (WHERE, ON, FILTER, CASE), must be AND, OR and NOT of comparisons that a release order can state
+//! and that the agreement permits.
 //! The node judges the order's own predicate by the same rule; this covers what stays in the plan too.
 
-use concordat_policy::predicate::COMPARE_WITH_LISTED;
 use concordat_policy::{Cause, Code, ColumnRule, ColumnType, Permit, Refusal};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode as _, TreeNodeRecursion};
@@ -45,13 +45,11 @@ fn compared(permit: &Permit, comparison: &Expr, visible: &[Visible]) -> Result<(
         return Ok(());
     }
     let (dataset, column) = source;
-    let Some(agreement) = permit.dataset(&dataset).map(|permit| permit.agreement.clone()) else {
-        return refuse(Refusal::internal("a column of a dataset without a permit"));
-    };
+    let found = permit.dataset(&dataset).and_then(|permit| Some((permit.agreement.clone(), permit.dataset.columns.get(&column)?)));
+    let Some((agreement, rule)) = found else { return refuse(Refusal::internal("a column of a dataset without a permit")) };
     let department = dataset.department.clone();
-    refuse(
-        Refusal::because(Code::Denied, Cause::Unlisted { dataset, column, agreement }).department(department).advice(COMPARE_WITH_LISTED),
-    )
+    let cause = Cause::Unlisted { dataset, column, agreement, limit: rule.filter.unwrap_or_default() };
+    refuse(Refusal::because(Code::Denied, cause).department(department).advice(rule.comparable()))
 }
 
 fn rule<'a>(permit: &'a Permit, (dataset, column): &SourceColumn) -> Option<&'a ColumnRule> {
@@ -61,19 +59,29 @@ fn rule<'a>(permit: &'a Permit, (dataset, column): &SourceColumn) -> Option<&'a 
 /// Whether a comparison that names no column but `source` is one that its rule permits.
 fn permitted(permit: &Permit, comparison: &Expr, source: &SourceColumn) -> Result<bool> {
     let (Some(rule), Some(dataset)) = (rule(permit, source), permit.dataset(&source.0)) else { return Ok(false) };
-    // Under the agreement's name, and without the planner's cast of a dictionary's text to plain text, which changes no value.
+    // Under the agreement's name, and without the planner's casts that change no comparison.
     let plain = comparison.clone().transform(|part| {
         Ok(match part {
             Expr::Column(_) => Transformed::yes(Expr::Column(Column::new_unqualified(source.1.clone()))),
             Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field })
-                if rule.kind == ColumnType::Text && text(field.data_type()) && matches!(expr.as_ref(), Expr::Column(_)) =>
+                if matches!(expr.as_ref(), Expr::Column(_)) && changes_nothing(rule.kind, field.data_type()) =>
             {
                 Transformed::yes(*expr)
             }
             other => Transformed::no(other),
         })
     })?;
-    Ok(typed(&plain.data).is_some_and(|predicate| predicate.beyond_lists(&dataset.dataset.columns).is_none()))
+    Ok(typed(&plain.data).is_some_and(|predicate| predicate.beyond_limits(&dataset.dataset.columns).is_none()))
+}
+
+/// Whether a column that is cast so compares as it does without: a dictionary's text as plain text, a whole number as a number beside
+/// one. Whole numbers that round are larger than any that a number of the statement counts as.
+fn changes_nothing(kind: ColumnType, to: &DataType) -> bool {
+    match kind {
+        ColumnType::Text => text(to),
+        ColumnType::Integer => *to == DataType::Float64,
+        ColumnType::Number | ColumnType::Boolean | ColumnType::Date => false,
+    }
 }
 
 fn text(kind: &DataType) -> bool {

@@ -153,6 +153,42 @@ fn an_agreement_that_is_not_in_force_permits_nothing() {
     }
 }
 
+/// Neither another threshold nor a comparison that tells who is at one reaches the source, whatever the gateway let through.
+#[test]
+fn a_filter_of_bands_is_kept_here_too() {
+    let mut world = World::new();
+    let free = "cohort = { type = \"integer\", classification = \"personal\", uses = [\"filter\"] }";
+    world.agree(free, &free.replace("[\"filter\"]", "[\"filter\"], filter = \"bands\", bands = [\"2020\", \"2024\"]"));
+    let verifier = verifier(&world);
+    let now = Utc::now();
+    let verified = |predicate: &Predicate| {
+        let mut request = world.request(now);
+        request.predicate = Some(to_wire(predicate));
+        verifier.verify(&world.order(&request, now), &world.gateway.fingerprint, now)
+    };
+    let compare = |comparison, value| Predicate::Compare { column: "cohort".into(), comparison, value: Value::Integer(value) };
+    for (comparison, value) in [(Comparison::Less, 2024), (Comparison::GreaterOrEqual, 2020), (Comparison::Less, 2020)] {
+        let predicate = Predicate::Not(Box::new(compare(comparison, value)));
+        assert!(verified(&predicate).unwrap().predicate.is_some(), "{predicate:?}");
+    }
+    let one = Predicate::In { column: "cohort".into(), values: vec![Value::Integer(2020)] };
+    let refused = [
+        (Comparison::Less, 2023),
+        (Comparison::GreaterOrEqual, 2021),
+        (Comparison::LessOrEqual, 2024),
+        (Comparison::Greater, 2020),
+        (Comparison::Equal, 2020),
+        (Comparison::NotEqual, 2020),
+    ];
+    for predicate in refused.map(|(comparison, value)| compare(comparison, value)).into_iter().chain([one]) {
+        let refusal = verified(&predicate).unwrap_err();
+        let says = "dfe.attainment.cohort may be used for filter only by < and >= with the thresholds of its bands";
+        assert!(refusal.message.starts_with(says), "{predicate:?}: {refusal:?}");
+        assert_eq!((refusal.code, refusal.department.as_deref()), (Code::Denied, Some("dfe")));
+        assert!(refusal.advice.as_deref().is_some_and(|advice| advice.contains("one of 2020, 2024")), "{refusal:?}");
+    }
+}
+
 /// Neither order nor a value that is not listed reaches the source, whatever the gateway let through; the owner's own condition does.
 #[test]
 fn a_filter_of_listed_values_is_kept_here_too() {

@@ -10,10 +10,10 @@ use super::{
     Agreement, Basis, ConsentAge, Dataset, FLOOR_OF_MINIMUM_SUBJECTS, Fingerprint, Limits, Linkage, LinkedIdentifier, MaxUnwitnessed,
     Party, Recipient, WithdrawalReach, column_name_ok, disclosed,
 };
-use crate::column::{ColumnRule, LINKED, SUBJECT, Use};
+use crate::column::{BANDS, ColumnRule, ColumnType, FilterLimit, LINKED, SUBJECT, Use};
 use crate::identifier::{IdentifierSpec, IdentifierType};
 use crate::row_level::RowLevel;
-use crate::{DatasetName, Disclosure, Name, Problem};
+use crate::{DatasetName, Disclosure, Name, Problem, Value};
 
 /// Files have the names of their agreements, and `revoked.toml` is the list of revoked keys.
 const RESERVED: &str = "revoked";
@@ -288,7 +288,7 @@ impl DatasetFile {
                     "rename the column in the node's configuration",
                 );
             }
-            if rule.uses.contains(&Use::GroupBy) && rule.values.is_none() && rule.kind != crate::ColumnType::Boolean {
+            if rule.uses.contains(&Use::GroupBy) && rule.values.is_none() && rule.kind != ColumnType::Boolean {
                 problem(
                     "a column with the use 'group_by' needs its published list of values",
                     "add values = [...], or publish a banded column beside it",
@@ -335,14 +335,24 @@ impl DatasetFile {
 
 /// What is wrong with a column's limit of the use `filter`, and what to do.
 fn limit_at_fault(rule: &ColumnRule) -> Option<(&'static str, &'static str)> {
-    rule.filter?;
+    if rule.bands.is_some() && rule.filter != Some(FilterLimit::Bands) {
+        return Some(("bands limit nothing without filter = \"bands\"", "add filter = \"bands\", or remove the bands"));
+    }
+    let limit = rule.filter?;
     if !rule.uses.contains(&Use::Filter) {
         return Some((
-            "filter = \"listed\" limits the use 'filter', which the column does not have",
+            "a limit stands on the use 'filter', which the column does not have",
             "add 'filter' to its uses, or remove the limit",
         ));
     }
-    if rule.kind == crate::ColumnType::Boolean {
+    match limit {
+        FilterLimit::Listed => list_at_fault(rule),
+        FilterLimit::Bands => bands_at_fault(rule),
+    }
+}
+
+fn list_at_fault(rule: &ColumnRule) -> Option<(&'static str, &'static str)> {
+    if rule.kind == ColumnType::Boolean {
         return Some(("a boolean column has two values, and no list that could limit its use 'filter'", "remove filter = \"listed\""));
     }
     let Some(values) = &rule.values else {
@@ -352,4 +362,24 @@ fn limit_at_fault(rule: &ColumnRule) -> Option<(&'static str, &'static str)> {
         "filter = \"listed\" needs a list of values of the column's type",
         "write numbers as in [\"1\", \"2\"], days as in [\"2026-01-31\"]",
     ))
+}
+
+fn bands_at_fault(rule: &ColumnRule) -> Option<(&'static str, &'static str)> {
+    let remedy = "write numbers as in [\"30\", \"40\", \"50\"], days as in [\"2025-01-01\", \"2026-01-01\"]";
+    if !matches!(rule.kind, ColumnType::Integer | ColumnType::Number | ColumnType::Date) {
+        return Some(("only numbers and dates have bands", "write filter = \"listed\" with a list of values, or remove the limit"));
+    }
+    let Some(bands) = rule.bands.as_ref().filter(|bands| BANDS.contains(&bands.len())) else {
+        return Some(("filter = \"bands\" needs bands = [...] with 2 to 64 thresholds", remedy));
+    };
+    let Some(thresholds) = bands.iter().map(|band| rule.kind.read(band)).collect::<Option<Vec<_>>>() else {
+        return Some(("a threshold of the bands is not of the column's type", remedy));
+    };
+    let ascending = thresholds.iter().zip(thresholds.iter().skip(1)).all(|pair| match pair {
+        (Value::Integer(one), Value::Integer(next)) => one < next,
+        (Value::Number(one), Value::Number(next)) => one < next,
+        (Value::Date(one), Value::Date(next)) => one < next,
+        _ => false,
+    });
+    (!ascending).then_some(("the thresholds of the bands do not ascend", "write each once, the smallest first"))
 }

@@ -93,6 +93,29 @@ fn a_limit_of_what_a_column_is_compared_with_narrows() {
     Terms:
       dfe.attainment.region: filter: "listed" is gone (wider)
     "#);
+    let with = |limit: &str| AGREEMENT.replace("amount = {", &format!("amount = {{ {limit},"));
+    let bands = |bands: &str| with(&format!("filter = \"bands\", bands = [{bands}]"));
+    let (two, three, others) = (bands("\"10\", \"20\""), bands("\"10\", \"20\", \"30\""), bands("\"10\", \"25\""));
+    insta::assert_snapshot!(between(AGREEMENT, &two), @r#"
+    Terms:
+      dwp.claims.amount: filter: "bands at 10, 20" is new (narrower)
+    "#);
+    insta::assert_snapshot!(between(&two, AGREEMENT), @r#"
+    Terms:
+      dwp.claims.amount: filter: "bands at 10, 20" is gone (wider)
+    "#);
+    insta::assert_snapshot!(between(&two, &three), @r#"
+    Terms:
+      dwp.claims.amount: filter: "bands at 10, 20" became "bands at 10, 20, 30" (wider)
+    "#);
+    insta::assert_snapshot!(between(&three, &two), @r#"
+    Terms:
+      dwp.claims.amount: filter: "bands at 10, 20, 30" became "bands at 10, 20" (narrower)
+    "#);
+    insta::assert_snapshot!(between(&two, &others), @r#"
+    Terms:
+      dwp.claims.amount: filter: "bands at 10, 20" became "bands at 10, 25" (other)
+    "#);
 }
 
 #[test]

@@ -39,6 +39,8 @@ pub(super) enum Measure {
     AnyOf(BTreeSet<String>),
     /// Each must hold: more of them is narrower. Without the term nothing need hold of what the term `of` is about.
     AllOf { of: String, tests: BTreeSet<String> },
+    /// Each is permitted: more of them is wider. Without the term everything is that what the term `of` is about lets be done.
+    OnlyOf { of: String, those: BTreeSet<String> },
     /// So many rows of single subjects a day: more is wider.
     Rows(u64),
     /// The columns by which rows of single subjects are compared: more is narrower. `None` is all.
@@ -74,6 +76,9 @@ impl Turn {
             (Some(Measure::AllOf { tests: before, .. }), Some(Measure::AllOf { tests: after, .. })) => Self::sets(after, before),
             (None, Some(Measure::AllOf { tests: after, .. })) => Self::sets(after, &none),
             (Some(Measure::AllOf { tests: before, .. }), None) => Self::sets(&none, before),
+            (Some(Measure::OnlyOf { those: before, .. }), Some(Measure::OnlyOf { those: after, .. })) => Self::sets(before, after),
+            (None, Some(Measure::OnlyOf { .. })) => Self::Narrower,
+            (Some(Measure::OnlyOf { .. }), None) => Self::Wider,
             (Some(Measure::Rows(before)), Some(Measure::Rows(after))) => Self::of(after > before, after < before),
             (Some(Measure::Compared(before)), Some(Measure::Compared(after))) => match (before, after) {
                 (Some(before), Some(after)) => Self::sets(after, before),

@@ -2,7 +2,7 @@
 //!
 //! | dataset of `games` | a row is about | used for |
 //! |---|---|---|
-//! | `returns` | one of 120 people, each alone in his combination of area, band and sector, and in his ward | differences, reconstruction |
+//! | `returns` | one of 120 people, each alone in his combination of area, band and sector, and in his ward; `income` and `pay` are the same number | differences, reconstruction, ranges |
 //! | `clubs` | one of 240 people, ten in each club | reconstruction where nobody is alone |
 //! | `payments` | a payment; people may have several | small cells, dominance, equal values |
 //! | `tables` | one of the people of 30 cells, a quarter of which are small, in one of three grades | margins, earlier results, HAVING, ORDER BY |
@@ -43,6 +43,8 @@ pub const SECTORS: usize = 5;
 pub const GRADES: usize = 3;
 pub const CLUBS: usize = 24;
 pub const OF_A_CLUB: usize = 10;
+/// The thresholds of the bands of `pay`.
+pub const PAY_BANDS: &[&str] = &["30000", "40000", "50000"];
 /// The share of people who owe: what the attackers want to know of each.
 const OWING: f64 = 0.3;
 
@@ -221,9 +223,10 @@ fn nino(number: usize) -> String {
 }
 
 fn returns_file() -> String {
-    people().iter().fold("nino,area,band,sector,ward,owes,income\n".to_owned(), |mut file, p| {
+    people().iter().fold("nino,area,band,sector,ward,owes,income,pay\n".to_owned(), |mut file, p| {
         let (number, ward) = (nino(p.ward), p.ward + 1);
-        writeln!(file, "{number},a{},b{},s{},w{ward},{},{:.2}", p.area + 1, p.band + 1, p.sector + 1, p.owes, p.income).unwrap();
+        let (place, pay) = (format!("a{},b{},s{},w{ward}", p.area + 1, p.band + 1, p.sector + 1), format!("{:.2}", p.income));
+        writeln!(file, "{number},{place},{},{pay},{pay}", p.owes).unwrap();
         file
     })
 }

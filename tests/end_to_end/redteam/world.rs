@@ -11,7 +11,7 @@ use futures::StreamExt as _;
 use serde_json::json;
 
 use super::people::{
-    AREAS, BANDS, CLUBS, EDGES, GIANTS, GRADES, MONTHS, OFFICES, PLACES, SECTORS, TOWNS, UNITS, codes, files, invented_file,
+    AREAS, BANDS, CLUBS, EDGES, GIANTS, GRADES, MONTHS, OFFICES, PAY_BANDS, PLACES, SECTORS, TOWNS, UNITS, codes, files, invented_file,
 };
 use super::rules::{noise, plain, strict, under};
 use crate::oracle::{Cell, rows};
@@ -195,6 +195,7 @@ fn datasets() -> Vec<Dataset> {
         classification: Classification::Personal,
         title: None,
         values,
+        bands: None,
         source: None,
     };
     let code = |name: &str, values: Vec<String>| column(name, ColumnType::Text, Some(values));
@@ -211,6 +212,8 @@ fn datasets() -> Vec<Dataset> {
     let (areas, sectors) = (code("area", codes("a", AREAS)), code("sector", codes("s", SECTORS)));
     let owes = column("owes", ColumnType::Boolean, None);
     let income = column("income", ColumnType::Number, None);
+    let bands = PAY_BANDS.iter().map(|threshold| (*threshold).to_owned()).collect();
+    let pay = Column { bands: Some(bands), ..column("pay", ColumnType::Number, None) };
     let offices: Vec<String> = OFFICES.iter().map(|office| (*office).to_owned()).collect();
     let (bands, wards) = (code("band", codes("b", BANDS)), code("ward", codes("w", AREAS * BANDS * SECTORS)));
     let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
@@ -220,7 +223,7 @@ fn datasets() -> Vec<Dataset> {
         dataset("giants", vec![code("circle", codes("g", GIANTS)), column("amount", ColumnType::Number, None)]),
         dataset("edges", vec![code("edge", codes("e", EDGES))]),
         Dataset { linked: Some(firms), ..dataset("jobs", vec![code("place", named(PLACES))]) },
-        dataset("returns", vec![areas.clone(), bands, sectors.clone(), wards, owes.clone(), income.clone()]),
+        dataset("returns", vec![areas.clone(), bands, sectors.clone(), wards, owes.clone(), income.clone(), pay]),
         dataset("clubs", vec![code("club", codes("c", CLUBS)), owes]),
         dataset("invented", vec![code("office", offices.clone())]),
         dataset(

@@ -62,7 +62,7 @@ pub(super) fn signatures(agreement: &Agreement, found: &Signatures, gateway: Opt
 }
 
 /// What is no mistake, and what its authors may have overlooked.
-fn remarks(text: &mut String, agreement: &Agreement, now: DateTime<Utc>) {
+pub(super) fn remarks(text: &mut String, agreement: &Agreement, now: DateTime<Utc>) {
     let mut warn = |what: &str| {
         let _ = writeln!(text, "warn {what}");
     };
@@ -81,6 +81,13 @@ fn remarks(text: &mut String, agreement: &Agreement, now: DateTime<Utc>) {
         }
         if matches!(&dataset.basis, Basis::Statutory { power, .. } if power == crate::commands::init::POWER_TO_BE_NAMED) {
             warn(&format!("nobody has named the power that lets {} be used", dataset.name));
+        }
+        for (column, _) in dataset.columns.iter().filter(|(_, rule)| rule.tells_quantiles()) {
+            warn(&format!(
+                "{}.{column}: conditions may compare it with any value, which tells its quantiles exactly; give it bands or a list: \
+                 filter = \"bands\" with bands = [...], or filter = \"listed\" with values = [...]",
+                dataset.name
+            ));
         }
     }
 }

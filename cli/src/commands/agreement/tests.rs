@@ -42,6 +42,33 @@ fn a_draft_is_sound_permits_nothing_and_is_never_written_over() {
     assert!(failure.message.contains("new.toml:2: unknown field"), "{failure:?}");
 }
 
+/// A column of numbers or days that conditions may compare with anything is named, and how to mend it; the sample has none.
+#[test]
+fn columns_that_tell_their_quantiles_are_named_and_the_sample_has_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = federation(folder.path());
+    let remarks = |agreement: &concordat_policy::Agreement| {
+        let mut text = String::new();
+        check::remarks(&mut text, agreement, Utc::now());
+        text
+    };
+    for id in ["opportunity", "healthy-life", "strong-economy"] {
+        let agreement = files::agreement(&layout.estate().join(format!("agreements/{id}.toml"))).unwrap();
+        assert_eq!(remarks(&agreement), "", "{id}");
+    }
+    let text = std::fs::read_to_string(layout.estate().join("agreements/opportunity.toml")).unwrap();
+    for (column, first) in [("dfe.attainment.attainment8", "20"), ("dwp.claims.claim_started", "2022-01-01")] {
+        let (before, rest) = text.split_once(&format!("filter = \"bands\", bands = [\"{first}\"")).unwrap();
+        let (_, after) = rest.split_once("], ").unwrap();
+        let agreement = concordat_policy::Agreement::parse(&format!("{before}{after}")).unwrap();
+        let says = format!(
+            "warn {column}: conditions may compare it with any value, which tells its quantiles exactly; give it bands or a list: \
+             filter = \"bands\" with bands = [...], or filter = \"listed\" with values = [...]\n"
+        );
+        assert_eq!(remarks(&agreement), says);
+    }
+}
+
 #[test]
 fn signing_a_changed_text_anew_makes_it_bind_again() {
     let folder = tempfile::tempdir().unwrap();

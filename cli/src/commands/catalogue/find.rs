@@ -128,7 +128,7 @@ mod tests {
             uses: vec!["group_by".into()],
             values: values.iter().map(|v| (*v).to_owned()).collect(),
             classification: "personal".into(),
-            coded: String::new(),
+            ..Column::default()
         };
         let dataset = |name: &str, agreement: &str, columns| Dataset {
             name: name.into(),

@@ -65,7 +65,7 @@ fn columns(table: &Table, identifier_column: &str, mut values: impl FnMut(&str) 
             continue;
         }
         let (values, source) = (values(&found.name), Some(found.name.clone()).filter(|source| *source != name));
-        columns.push(Column { name, kind, classification: Classification::Personal, title: None, values, source });
+        columns.push(Column { name, kind, classification: Classification::Personal, title: None, values, bands: None, source });
     }
     (columns, skipped)
 }

@@ -92,6 +92,82 @@ async fn a_filter_of_listed_values_compares_with_those_alone() {
     }
 }
 
+/// Wherever a condition stands, a column of bands is compared half-open with their thresholds, or not at all.
+#[tokio::test]
+async fn a_filter_of_bands_compares_with_their_thresholds_alone() {
+    let text = AGREEMENT
+        .replace("score = {", "day = { type = \"date\", classification = \"personal\", uses = [\"aggregate\", \"filter\"], filter = \"bands\", bands = [\"2020-01-01\", \"2021-01-01\"] }\nscore = {")
+        .replace("uses = [\"aggregate\"] }\nage", "uses = [\"aggregate\", \"filter\"], filter = \"bands\", bands = [\"30\", \"40.5\"] }\nage")
+        .replace("uses = [\"output\", \"filter\"]", "uses = [\"output\", \"filter\"], filter = \"bands\", bands = [\"2020\", \"2021\"]");
+    let permit = permitted_by(&agreed(&text));
+    for sql in [
+        "SELECT count(*) FROM a.people WHERE score < 30",
+        "SELECT count(*) FROM a.people WHERE score >= 30.0 AND 40.5 > score",
+        "SELECT count(*) FROM a.people WHERE NOT (score < 30) OR score IS NULL",
+        "SELECT count(*) FROM a.people WHERE (score < 3e1) IS NOT TRUE",
+        "SELECT count(*) FROM a.people WHERE year >= 2020 AND year < 2021.0",
+        "SELECT count(*) FROM a.people WHERE day >= DATE '2020-01-01' AND day < '2021-01-01'",
+        "SELECT count(*) FILTER (WHERE score < 30 AND flag) FROM a.people",
+        "SELECT sum(CASE WHEN score < 30 THEN 1 ELSE 0 END), avg(score) FROM a.people",
+        "SELECT count(*) FROM (SELECT score AS s FROM a.people) t WHERE s < 30",
+        "SELECT count(*) FROM a.people p JOIN b.claims c ON p.subject = c.subject AND (p.score < 30 OR c.open)",
+        "SELECT region, avg(score) FROM a.people GROUP BY region HAVING avg(score) > 31",
+    ] {
+        planned_under(permit.clone(), sql).await.unwrap_or_else(|refusal| panic!("{sql}: {refusal:?}"));
+    }
+    for (column, condition) in [
+        ("score", "score < 31"),
+        ("score", "score <= 30"),
+        ("score", "score > 30"),
+        ("score", "score = 30"),
+        ("score", "score IN (30, 40.5)"),
+        ("score", "score BETWEEN 30 AND 40.5"),
+        ("score", "NOT (score > 30)"),
+        ("score", "score IS NOT DISTINCT FROM 30"),
+        ("score", "(score < 30) = flag"),
+        ("score", "CASE WHEN score < 30 THEN flag ELSE true END"),
+        ("score", "coalesce(score, 0) < 30"),
+        ("score", "CAST(score AS BIGINT) < 30"),
+        ("score", "nullif(score, 31) IS NULL"),
+        ("score", "score < age"),
+        ("year", "year < 2020.5"),
+        ("year", "year < 2019.9999999999999"),
+        ("day", "day < DATE '2020-01-02'"),
+        ("day", "day <= DATE '2020-01-01'"),
+        ("day", "date_part('year', day) = 2020"),
+    ] {
+        for sql in [
+            format!("SELECT count(*) FROM a.people WHERE {condition}"),
+            format!("SELECT count(*) FROM a.people WHERE flag OR NOT ({condition})"),
+            format!("SELECT count(*) FILTER (WHERE {condition}) FROM a.people"),
+            format!("SELECT sum(CASE WHEN {condition} THEN 1 ELSE 0 END) FROM a.people"),
+            format!("SELECT count(*) FROM (SELECT CASE WHEN {condition} THEN 1 END AS x FROM a.people) t WHERE x IS NULL"),
+            format!("SELECT count(*) FROM b.claims c WHERE subject IN (SELECT subject FROM a.people WHERE {condition})"),
+        ] {
+            let refusal = planned_under(permit.clone(), &sql).await.err().unwrap_or_else(|| panic!("planned: {sql}"));
+            let says = format!("a.people.{column} may be used for filter only by < and >= with the thresholds of its bands");
+            assert!(refusal.code == Code::Denied && refusal.message.starts_with(&says), "{sql}\n{refusal:?}");
+            assert!(
+                refusal.advice.as_deref().is_some_and(|advice| advice.starts_with("compare it by < or >= with one of ")),
+                "{refusal:?}"
+            );
+        }
+    }
+    // Nor by way of keys, orders and what is computed of one person's rows.
+    for sql in [
+        "SELECT score < 31, count(*) FROM a.people GROUP BY score < 31",
+        "SELECT count(*) FROM a.people GROUP BY CASE WHEN score < 31 THEN 1 END",
+        "SELECT region FROM a.people ORDER BY score < 31 LIMIT 1",
+        "SELECT max(score) FROM a.people",
+        "SELECT count(*) FROM (SELECT subject, avg(score) AS m FROM a.people GROUP BY subject) t WHERE m < 30",
+        "SELECT count(nullif(score, 31)) FROM a.people",
+        "SELECT count(*) FROM a.people WHERE score + 0 < 30",
+        "SELECT count(*) FROM a.people WHERE score < (SELECT avg(score) FROM a.people)",
+    ] {
+        assert!(planned_under(permit.clone(), sql).await.is_err(), "planned: {sql}");
+    }
+}
+
 #[tokio::test]
 async fn each_party_must_have_signed() {
     let one = agreed(AGREEMENT);
