@@ -90,29 +90,31 @@ impl Proved {
         match entry {
             Some(entry) => self.is_leaf(position, &leaf_hash(entry)).map(|()| Some(entry.clone())),
             None if archived(&self.folder)? > position => Ok(None),
-            None => Err(damaged(format!("entry {} is missing", position.saturating_add(1)))),
+            None => Err(missing(position)),
         }
     }
 
-    /// The entries from `begin` on, in order, each with its place; first those of the tree, then those whose hashes `beyond` tells by their
-    /// numbers, up to the first that it does not know. What was moved to an archive is passed over.
+    /// The entries from `begin` on, in order, each with its place; first those of the tree, of which none may be missing, then those whose
+    /// hashes `beyond` tells by their numbers, up to the first that it does not know. What was moved to an archive is passed over.
     pub(crate) fn read(
         &self,
         begin: u64,
         beyond: impl Fn(u64) -> Option<Hash>,
     ) -> io::Result<impl Iterator<Item = io::Result<(u64, Vec<u8>)>>> {
-        let read = crate::read(&self.folder, begin)?;
-        Ok(read.map_while(move |read| {
-            let proved = read.and_then(|(position, entry)| {
-                let leaf = if position < self.size() { Some(self.leaf(position)?) } else { beyond(position.saturating_add(1)) };
-                match leaf {
-                    Some(leaf) if leaf == leaf_hash(&entry) => Ok(Some((position, entry))),
-                    Some(_) => Err(other(position)),
-                    None => Ok(None),
-                }
-            });
-            proved.transpose()
-        }))
+        let (mut entries, mut next) = (crate::read(&self.folder, begin)?, begin);
+        let mut proved = move || {
+            let Some((position, entry)) = entries.next().transpose()? else {
+                return if next < self.size() { Err(missing(next)) } else { Ok(None) };
+            };
+            next = position.saturating_add(1);
+            let leaf = if position < self.size() { Some(self.leaf(position)?) } else { beyond(next) };
+            match leaf {
+                Some(leaf) if leaf == leaf_hash(&entry) => Ok(Some((position, entry))),
+                Some(_) => Err(other(position)),
+                None => Ok(None),
+            }
+        };
+        Ok(std::iter::from_fn(move || proved().transpose()))
     }
 
     fn bundle(&self, first: u64) -> io::Result<Rc<Vec<Vec<u8>>>> {
@@ -165,6 +167,10 @@ impl Hashes for Proved {
 
 fn beyond(level: u32, first: u64) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("the tree has no hash {first} of level {level}"))
+}
+
+fn missing(position: u64) -> io::Error {
+    damaged(format!("entry {} is missing", position.saturating_add(1)))
 }
 
 fn other(position: u64) -> io::Error {
@@ -259,7 +265,11 @@ mod tests {
         fs::write(path, bytes).unwrap();
         let fresh = log.shared.proved();
         assert!(fresh.entry(255).is_err() && fresh.entry(254).is_ok());
-        assert!(places(fresh.read(254, |_| None).unwrap().collect())[1].is_err());
+        assert!(places(fresh.read(254, |_| None).unwrap().take(2).collect())[1].is_err());
+        // What was cut off is not taken for the end.
+        fs::write(folder.path().join("tail"), "").unwrap();
+        let cut = places(fresh.read(256, |_| None).unwrap().take(1).collect()).remove(0);
+        assert!(cut.unwrap_err().to_string().contains("entry 257 is missing") && fresh.entry(299).is_err());
         close(log, folder.path());
     }
 }

@@ -65,7 +65,8 @@ impl Tail {
             if line.is_empty() {
                 break;
             }
-            if known.is_some_and(|known| next > known) {
+            // The first line says itself where the tail begins.
+            if first.is_some() && known.is_some_and(|known| next > known) {
                 end = End::Torn;
                 break;
             }
@@ -83,6 +84,10 @@ impl Tail {
                 break;
             }
             let number = number.ok_or_else(changed)?;
+            if known.is_some_and(|known| number > known) {
+                end = End::Torn;
+                break;
+            }
             let read = line.len() as u64 + 1;
             first.get_or_insert(number);
             entries.push(line);
