@@ -60,8 +60,8 @@ pub fn archive(folder: &Path, to: &Path, before: DateTime<Utc>) -> io::Result<Op
     run(&Disk::at(folder), &Disk::at(to), before)
 }
 
-/// How many entries, from the first on, were moved from the log in `folder`; all of them in full bundles. Whatever the folder says, no entry
-/// was whose bundle is there, nor one after it.
+/// How many entries, from the first on, were moved from the log in `folder`; all of them in full bundles. Whatever the folder says, no
+/// entry was whose bundle is there, nor one after it.
 ///
 /// # Errors
 /// When what the folder says cannot be read.
@@ -82,8 +82,8 @@ fn said(folder: &Path) -> io::Result<u64> {
     count.ok_or_else(|| damaged(format!("'{ARCHIVED}' does not say how many entries were moved: it was changed")))
 }
 
-/// The index of the first full bundle that is there. Names of one length are in one folder, or in folders side by side, and those of a longer
-/// one come after them.
+/// The index of the first full bundle that is there. Names of one length are in one folder, or in folders side by side, and those of a
+/// longer one come after them.
 fn first_bundle(folder: &Path) -> io::Result<Option<u64>> {
     let mut folders = vec![(0, folder.join("tile/entries"))];
     while !folders.is_empty() {

@@ -1,16 +1,17 @@
 //! Finding entries of a running log: an index beside it, which is made from the log and never in place of it.
 //!
 //! ```text
-//! filter ─▶ index: positions ─▶ the log: bytes ─▶ their hash is the tree's leaf, their facts are the index's ─▶ handed out
+//! filter ─▶ index: positions ─▶ the log: bytes ─▶ proved up to the signed root, their facts are the index's ─▶ handed out
 //!             └─ what it has not got yet, or all where it cannot be used: the log is read through
 //! ```
 //!
 //! Invariants
-//! - What is handed out are the log's own bytes, under a signed checkpoint, and their hash is the leaf that the tree was built over.
+//! - What is handed out are the log's own bytes, proved up to the root of a signed checkpoint, and so is who asked; what a filter passes over
+//!   without an index is proved before it is passed over.
 //! - Index and log select the same: a row goes by the same [`Facts`] as an entry does.
 //! - An index that was edited, damaged, or is of another log or history is made anew, and the log tells so (`log.reindexed`), once that is
-//!   noticed: when the index is opened, when another program has written it through SQLite, and when a row that was selected is not its
-//!   entry's. Bytes of the file that are changed past SQLite while the program runs may hide entries until the index is opened again.
+//!   noticed: when the index is opened, when another program has written it through SQLite or put another file in its place, and when a row
+//!   that was selected is not its entry's. Bytes of the file that are changed past SQLite while the program runs may hide entries until the index is opened again.
 //! - Reading holds nothing that the log's writer needs; each call ends at its deadline.
 //!
 //! Who can write in the log's folder and read its `digest.key` can seal an index of their own. It cannot show an entry that is not in the

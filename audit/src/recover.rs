@@ -67,8 +67,8 @@ fn begun(disk: &Disk) -> bool {
     disk.path("tile").exists() || disk.path(TAIL).metadata().is_ok_and(|tail| tail.len() > 0)
 }
 
-/// That the tail holds what the checkpoint covers beyond full bundles, and that it is what the tree was built over; beyond it, what `beyond`
-/// tells by the number, where that is known.
+/// That the tail holds what the checkpoint covers beyond full bundles, and that it is what the tree was built over; beyond it, what
+/// `beyond` tells by the number, where that is known.
 pub(crate) fn fits(tree: &Proved, tail: &Tail, entries: &[Vec<u8>], beyond: impl Fn(u64) -> Option<Hash>) -> io::Result<()> {
     let size = tree.size();
     let full = size - size % WIDTH;

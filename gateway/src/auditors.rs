@@ -6,8 +6,8 @@
 //! role = "auditor"
 //! department = "dfe"        # sees what concerns it
 //! ```
-//! The gateway's own auditor has `all = true` in place of a department and sees everything. One of the two must be said: who forgets it lets
-//! nobody see more than was meant.
+//! The gateway's own auditor has `all = true` in place of a department and sees everything. One of the two must be said, so that nobody
+//! sees more than was meant because it was forgotten.
 
 use concordat_policy::{Code, Name, Refusal};
 use serde::Deserialize;

@@ -99,8 +99,8 @@ impl Closing {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends what closes the entry, also when the caller leaves meanwhile. Where it says more than an entry holds, nothing is answered, and a
-    /// short one closes it.
+    /// Appends what closes the entry, also when the caller leaves meanwhile. Where it says more than an entry holds, nothing is answered, and
+    /// a short one closes it.
     async fn close(mut self, entry: Entry) -> Result<u64, Refusal> {
         let (log, open) = (self.log.clone(), self.open.take());
         let short = Entry::new("query.refused").query(&self.query_id).field("opened_by", self.entry);

@@ -87,8 +87,8 @@ impl Follow {
         Ok(found)
     }
 
-    /// Hands on what `told` makes of entries, of the number of the last one that was looked at, and of [`Follow::moved`]: at once, and then as entries come, until
-    /// the reader is gone or `end` is ready. Counts the entries that were handed on in `count`.
+    /// Hands on what `told` makes of entries, of the number of the last one that was looked at, and of [`Follow::moved`]: at once, and then as
+    /// entries come, until the reader is gone or `end` is ready. Counts the entries that were handed on in `count`.
     ///
     /// # Errors
     /// [`SearchError::Log`]: then nothing more comes.

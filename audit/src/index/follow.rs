@@ -60,8 +60,8 @@ pub(super) fn follow(index: &Arc<Shared>, log: &Weak<integrate::Shared>, tell: i
     }
 }
 
-/// One step; whether there is nothing more to do now. `told` is when the log was told last that the index was made anew: who changes it again
-/// and again does not fill the log with that.
+/// One step; whether there is nothing more to do now. `told` is when the log was told last that the index was made anew: who changes it
+/// again and again does not fill the log with that.
 fn step(index: &Shared, log: &integrate::Shared, open: &mut Option<Table>, told: &mut Option<Instant>) -> io::Result<bool> {
     let table = match open {
         Some(table) => table,

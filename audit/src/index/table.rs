@@ -294,8 +294,8 @@ fn changes(connection: &Connection) -> Result<i64, Trouble> {
     Ok(connection.pragma_query_value(None, "data_version", |row| row.get(0))?)
 }
 
-/// The latest of a query's entries before `end` that opens or ends it tells who asked, if it opens it: the index where that entry is, and the
-/// entry who.
+/// The latest of a query's entries before `end` that opens or ends it tells who asked, if it opens it: the index where that entry is, and
+/// the entry who.
 fn asker(connection: &Connection, log: &Proved, query_id: &str, end: u64) -> Result<Option<Asker>, Trouble> {
     let [closed, refused, explained] = ENDS;
     let mut select = connection.prepare_cached(

@@ -48,8 +48,8 @@ impl Bundle {
     }
 }
 
-/// Goes through all bundles and hands them on while `next` wants them. What an earlier checkpoint says of this log's history counts after all
-/// tiles agree: until then it may be they that were changed.
+/// Goes through all bundles and hands them on while `next` wants them. What an earlier checkpoint says of this log's history counts after
+/// all tiles agree: until then it may be they that were changed.
 pub(crate) fn walk(places: &Places<'_>, size: u64, beginnings: &[Beginning], mut next: impl FnMut(Bundle) -> bool) -> Result<(), Finding> {
     let folder = places.folder;
     let mut levels: Vec<Vec<Hash>> = Vec::new();

@@ -53,7 +53,7 @@ pub(crate) async fn run(whoami: Whoami) -> Result<()> {
 }
 
 fn shown(texts: [&String; 3]) -> Vec<String> {
-    texts.map(|text| inert(text)).to_vec()
+    texts.map(|text| inert(text)).into()
 }
 
 fn expires(caller: &WhoAmIResponse) -> String {
