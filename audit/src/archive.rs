@@ -27,14 +27,16 @@ use serde_json::{Value, json};
 
 use crate::checkpoint::{SignedCheckpoint, decimal};
 use crate::disk::Disk;
+use crate::facts::time_of;
 use crate::key::PUBLIC;
 use crate::note::{MAX_NOTE, VerifierKey};
 use crate::persons;
 use crate::proof::verify_inclusion;
+use crate::proved::Proved;
 use crate::recover::CHECKPOINT;
 use crate::tile::{Tiles, bundle_name, damaged, unbundle};
 use crate::tree::{Hashes as _, WIDTH, inclusion, leaf_hash};
-use crate::{Log, is_written, read};
+use crate::{Log, is_written};
 
 /// The file of a log that says how many entries, from the first on, were moved.
 pub(crate) const ARCHIVED: &str = "archived";
@@ -58,17 +60,62 @@ pub fn archive(folder: &Path, to: &Path, before: DateTime<Utc>) -> io::Result<Op
     run(&Disk::at(folder), &Disk::at(to), before)
 }
 
-/// How many entries, from the first on, were moved from the log in `folder`; all of them in full bundles.
+/// How many entries, from the first on, were moved from the log in `folder`; all of them in full bundles. Whatever the folder says, no
+/// entry was whose bundle is there, nor one after it.
 ///
 /// # Errors
 /// When what the folder says cannot be read.
 pub fn archived(folder: &Path) -> io::Result<u64> {
+    match said(folder)? {
+        0 => Ok(0),
+        said => Ok(first_bundle(folder)?.map_or(said, |first| said.min(first.saturating_mul(WIDTH)))),
+    }
+}
+
+/// What the folder says of that.
+fn said(folder: &Path) -> io::Result<u64> {
     let text = match fs::read_to_string(folder.join(ARCHIVED)) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
         read => read?,
     };
     let count = decimal(text.trim_end()).filter(|count| count.is_multiple_of(WIDTH));
     count.ok_or_else(|| damaged(format!("'{ARCHIVED}' does not say how many entries were moved: it was changed")))
+}
+
+/// The index of the first full bundle that is there. Names of one length are in one folder, or in folders side by side, and those of a
+/// longer one come after them.
+fn first_bundle(folder: &Path) -> io::Result<Option<u64>> {
+    let mut folders = vec![(0, folder.join("tile/entries"))];
+    while !folders.is_empty() {
+        let mut inner = Vec::new();
+        for (above, folder) in folders {
+            let names = match fs::read_dir(&folder) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                read => read?,
+            };
+            let mut first = None;
+            for name in names {
+                let name = name?.file_name();
+                let Some(name) = name.to_str() else { continue };
+                let digits = |text: &str| decimal_of_three(text).and_then(|digits| digits.checked_add(u64::checked_mul(above, 1000)?));
+                if let Some(index) = digits(name) {
+                    first = Some(first.map_or(index, |first: u64| first.min(index)));
+                } else if let Some(index) = name.strip_prefix('x').and_then(digits) {
+                    inner.push((index, folder.join(name)));
+                }
+            }
+            if first.is_some() {
+                return Ok(first);
+            }
+        }
+        inner.sort();
+        folders = inner;
+    }
+    Ok(None)
+}
+
+fn decimal_of_three(text: &str) -> Option<u64> {
+    (text.len() == 3 && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
 }
 
 /// Those of `archives` that are of the log in `folder`.
@@ -138,7 +185,7 @@ fn run(log: &Disk, to: &Disk, before: DateTime<Utc>) -> io::Result<Option<Moved>
             read => read?,
         };
         let entries = unbundle(&bytes).ok_or_else(|| damaged(format!("{name} does not hold whole entries: it was cut or changed")))?;
-        if !entries.iter().all(|entry| time(entry).is_some_and(|time| time < before)) {
+        if !entries.iter().all(|entry| time_of(entry).is_some_and(|time| time < before)) {
             break;
         }
         signed.proves(log, index, &entries)?;
@@ -156,7 +203,7 @@ fn run(log: &Disk, to: &Disk, before: DateTime<Utc>) -> io::Result<Option<Moved>
     to.secure(&copied)?;
     tell(log, &signed, moved)?;
     log.make_room()?;
-    log.publish(&[(ARCHIVED.to_owned(), format!("{}\n", moved.last.max(archived(&log.folder)?)).into_bytes())])?;
+    log.publish(&[(ARCHIVED.to_owned(), format!("{}\n", moved.last.max(said(&log.folder)?)).into_bytes())])?;
     let mut folders = BTreeSet::new();
     for (_, name) in &bundles {
         let path = log.path(name);
@@ -208,16 +255,16 @@ fn tell(log: &Disk, signed: &Signed, moved: Moved) -> io::Result<()> {
 
 /// Whether an entry from `from` on (from 0), under the latest checkpoint, tells that all up to `last` were moved.
 fn told(folder: &Path, last: u64, from: u64) -> io::Result<bool> {
-    let covered = Signed::read(&Disk::at(folder))?.0.checkpoint.checkpoint().size;
-    if from >= covered {
+    tells(&Proved::under(folder, Signed::read(&Disk::at(folder))?.0.checkpoint.checkpoint())?, last, from)
+}
+
+/// Whether an entry of the log from `from` on tells that.
+pub(crate) fn tells(log: &Proved, last: u64, from: u64) -> io::Result<bool> {
+    if from >= log.size() {
         return Ok(false);
     }
-    for entry in read(folder, from)? {
-        let (index, bytes) = entry?;
-        if index >= covered {
-            break;
-        }
-        if up_to(&bytes).is_some_and(|moved| moved >= last) {
+    for read in log.read(from, |_| None)? {
+        if up_to(&read?.1).is_some_and(|moved| moved >= last) {
             return Ok(true);
         }
     }
@@ -259,11 +306,6 @@ fn apart(log: &Path, to: &Path) -> io::Result<()> {
 /// Which file it is, by whatever name.
 fn place(file: &Path) -> Option<(u64, u64)> {
     fs::metadata(file).map(|of| (of.dev(), of.ino())).ok()
-}
-
-fn time(entry: &[u8]) -> Option<DateTime<Utc>> {
-    let entry = serde_json::from_slice::<Value>(entry).ok()?;
-    DateTime::parse_from_rfc3339(entry.get("time")?.as_str()?).ok().map(|time| time.to_utc())
 }
 
 #[cfg(test)]

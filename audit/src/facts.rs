@@ -3,8 +3,9 @@
 //! What ends a query repeats neither who asked nor for what: [`Asked`] tells it from the entry that opened the query.
 
 use std::collections::{BTreeSet, HashMap};
+use std::convert::Infallible;
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::filter::Ruling;
@@ -86,7 +87,7 @@ impl Facts {
         let owners = datasets.iter().filter_map(|name| name.split_once('.')).map(|(owner, _)| owner);
         let departments: BTreeSet<&str> = owners.chain(text(entry, "department")).collect();
         Self {
-            time: text(entry, "time").and_then(|time| DateTime::parse_from_rfc3339(time).ok()).map(|time| time.timestamp_micros()),
+            time: time(entry).map(|time| time.timestamp_micros()),
             event: own("event"),
             query_id: own("query_id"),
             asker: Asker { organisation: own("organisation"), person: own("person"), purpose: own("purpose") },
@@ -103,6 +104,14 @@ impl Facts {
 
     pub(crate) fn ends(&self) -> bool {
         self.event.as_deref().is_some_and(|event| ENDS.contains(&event))
+    }
+
+    /// With who asked, where it does not say that itself.
+    pub(crate) fn asked_by(self, asker: Option<&Asker>) -> Self {
+        match asker {
+            Some(asker) => Self { asker: self.asker.or(asker), ..self },
+            None => self,
+        }
     }
 
     /// Puts who asked, and for what, into the entry where it does not say it.
@@ -128,11 +137,6 @@ impl Asker {
             purpose: or(self.purpose, &other.purpose),
         }
     }
-
-    /// Whether everything that this one says the other says too.
-    pub(crate) fn is_within(&self, other: &Self) -> bool {
-        self.clone().or(other) == *other
-    }
 }
 
 /// What ends a query.
@@ -146,7 +150,7 @@ impl Asked {
     /// The facts with who asked, where the entry ends a query that one before it opened.
     #[must_use]
     pub fn complete(&mut self, facts: Facts) -> Facts {
-        let completed = self.complete_or(facts, |_| None);
+        let Ok(completed) = self.complete_or::<Infallible>(facts, |_| Ok(None));
         if let Some(query_id) = completed.query_id.as_deref().filter(|_| completed.ends()) {
             self.0.remove(query_id);
         }
@@ -154,18 +158,18 @@ impl Asked {
     }
 
     /// The same; who asked, of queries that were opened before the first entry that was seen here, `before` tells.
-    pub(crate) fn complete_or(&mut self, facts: Facts, before: impl FnOnce(&str) -> Option<Asker>) -> Facts {
-        let Some(query_id) = facts.query_id.clone().filter(|_| facts.opens() || facts.ends()) else { return facts };
+    pub(crate) fn complete_or<E>(&mut self, facts: Facts, before: impl FnOnce(&str) -> Result<Option<Asker>, E>) -> Result<Facts, E> {
+        let Some(query_id) = facts.query_id.clone().filter(|_| facts.opens() || facts.ends()) else { return Ok(facts) };
         if facts.opens() {
             self.0.insert(query_id, Some(facts.asker.clone()));
-            return facts;
+            return Ok(facts);
         }
         // What was ended once is not looked for again.
-        let asker = self.0.insert(query_id.clone(), None).unwrap_or_else(|| before(&query_id));
-        match asker {
-            Some(asker) => Facts { asker: facts.asker.or(&asker), ..facts },
-            None => facts,
-        }
+        let asker = match self.0.insert(query_id.clone(), None) {
+            Some(known) => known,
+            None => before(&query_id)?,
+        };
+        Ok(facts.asked_by(asker.as_ref()))
     }
 
     /// Forgets all where there are more than `most`: for who has a `before` that knows them by then.
@@ -183,6 +187,17 @@ fn ruling(entry: &Value) -> Option<Ruling> {
         (None, event) if event.ends_with(".refused") => Some(Ruling::Deny),
         _ => None,
     }
+}
+
+/// When the entry of these bytes was made.
+pub(crate) fn time_of(entry: &[u8]) -> Option<DateTime<Utc>> {
+    time(&serde_json::from_slice(entry).ok()?)
+}
+
+/// When an entry was made.
+#[must_use]
+pub fn time(entry: &Value) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc3339(text(entry, "time")?).ok().map(|time| time.to_utc())
 }
 
 fn text<'a>(entry: &'a Value, field: &str) -> Option<&'a str> {

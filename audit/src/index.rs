@@ -1,16 +1,17 @@
 //! Finding entries of a running log: an index beside it, which is made from the log and never in place of it.
 //!
 //! ```text
-//! filter ─▶ index: positions ─▶ the log: bytes ─▶ their hash is the tree's leaf, their facts are the index's ─▶ handed out
+//! filter ─▶ index: positions ─▶ the log: bytes ─▶ proved up to the signed root, their facts are the index's ─▶ handed out
 //!             └─ what it has not got yet, or all where it cannot be used: the log is read through
 //! ```
 //!
 //! Invariants
-//! - What is handed out are the log's own bytes, under a signed checkpoint, and their hash is the leaf that the tree was built over.
+//! - What is handed out are the log's own bytes, proved up to the root of a signed checkpoint, and so is who asked; what a filter passes over
+//!   without an index is proved before it is passed over.
 //! - Index and log select the same: a row goes by the same [`Facts`] as an entry does.
 //! - An index that was edited, damaged, or is of another log or history is made anew, and the log tells so (`log.reindexed`), once that is
-//!   noticed: when the index is opened, when another program has written it through SQLite, and when a row that was selected is not its
-//!   entry's. Bytes of the file that are changed past SQLite while the program runs may hide entries until the index is opened again.
+//!   noticed: when the index is opened, when another program has written it through SQLite or put another file in its place, and when a row
+//!   that was selected is not its entry's. Bytes of the file that are changed past SQLite while the program runs may hide entries until the index is opened again.
 //! - Reading holds nothing that the log's writer needs; each call ends at its deadline.
 //!
 //! Who can write in the log's folder and read its `digest.key` can seal an index of their own. It cannot show an entry that is not in the
@@ -32,8 +33,7 @@ use std::time::{Duration, Instant};
 
 pub use self::coming::Follow;
 use self::look::{Looking, Unindexed};
-use self::table::View;
-use crate::archive::archived;
+use self::table::{Place, View, place};
 use crate::facts::{Asker, Facts};
 use crate::filter::Filter;
 use crate::query::{self, Sought};
@@ -50,6 +50,7 @@ pub(crate) enum Cause {
     OtherHistory,
     Version,
     Archived,
+    Replaced,
 }
 
 impl Cause {
@@ -63,6 +64,7 @@ impl Cause {
             Self::OtherHistory => "other_history",
             Self::Version => "other_version",
             Self::Archived => "archived",
+            Self::Replaced => "replaced",
         }
     }
 }
@@ -75,6 +77,8 @@ pub(crate) struct Shared {
     pub(crate) usable: AtomicBool,
     /// A reader found that it does not say what the log says.
     suspect: AtomicBool,
+    /// The files that were opened; what bears their names later is another index.
+    place: Mutex<Option<Place>>,
     rebuilt: AtomicU64,
     trouble: Mutex<Option<String>>,
 }
@@ -86,8 +90,19 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
-    fn failed(&self, error: &io::Error) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+    /// Keeps what the trouble is now; whether it is another one than before.
+    fn trouble(&self, trouble: Option<&str>) -> bool {
+        let mut kept = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *kept, trouble.map(str::to_owned)).as_deref() != trouble
+    }
+
+    fn is_at(&self, opened: Place) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened);
+    }
+
+    /// Whether its files are in their place.
+    fn is_in_place(&self) -> bool {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) == Some(place(&self.folder))
     }
 
     /// Pauses; whether nobody needs the index any more.
@@ -176,6 +191,14 @@ impl Index {
     /// # Errors
     /// [`LogError::Open`].
     pub fn open(log: &Log) -> Result<Self, LogError> {
+        Self::open_telling(log, |_| {})
+    }
+
+    /// The same; what keeps it from being kept is told once, until it is something else.
+    ///
+    /// # Errors
+    /// [`LogError::Open`].
+    pub fn open_telling(log: &Log, tell: impl Fn(&str) + Send + 'static) -> Result<Self, LogError> {
         let folder = log.shared.disk.folder.clone();
         let failed = |source: io::Error| LogError::Open { folder: folder.clone(), source: Arc::new(source) };
         let shared = Arc::new(Shared {
@@ -183,11 +206,12 @@ impl Index {
             seals: DigestKey::of(&folder)?,
             usable: AtomicBool::new(false),
             suspect: AtomicBool::new(false),
+            place: Mutex::default(),
             rebuilt: AtomicU64::new(0),
             trouble: Mutex::default(),
         });
         let (index, followed) = (Arc::clone(&shared), Arc::downgrade(&log.shared));
-        std::thread::Builder::new().name("audit-index".into()).spawn(move || follow::follow(&index, &followed)).map_err(failed)?;
+        std::thread::Builder::new().name("audit-index".into()).spawn(move || follow::follow(&index, &followed, tell)).map_err(failed)?;
         Ok(Self { log: log.clone(), shared })
     }
 
@@ -203,7 +227,7 @@ impl Index {
         self.shared.usable.load(Ordering::Acquire) && !self.shared.suspect.load(Ordering::Acquire)
     }
 
-    /// The last failure to keep it, for the operator.
+    /// Why it cannot be kept now, for the operator; until it can, entries are found by reading the log through.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -214,17 +238,16 @@ impl Index {
     /// # Errors
     /// [`SearchError`].
     pub fn search(&self, search: &Search, deadline: Instant) -> Result<Page, SearchError> {
-        let folder = &self.shared.folder;
-        let (moved, size) = (archived(folder)?, self.log.size());
+        let (size, moved) = (self.log.size(), self.log.shared.moved()?);
         let end = search.before.map_or(u64::MAX, |before| before.saturating_sub(1)).min(size);
-        let mut looking = Looking::new(search, folder, deadline);
-        if let Some(view) = self.view() {
-            match looking.indexed(&view, moved, end) {
+        let mut looking = Looking::new(search, self.log.shared.proved(), deadline);
+        if let Some(view) = self.view(moved) {
+            match looking.indexed(&view, end) {
                 Ok(()) => return Ok(looking.page(moved, size)),
                 Err(Unindexed::Search(error)) => return Err(error),
-                Err(Unindexed::Differs) => self.shared.suspect.store(true, Ordering::Release),
+                Err(Unindexed::Differs) => self.differs(moved),
             }
-            looking = Looking::new(search, folder, deadline);
+            looking = Looking::new(search, self.log.shared.proved(), deadline);
         }
         looking.read(moved, end, None)?;
         Ok(looking.page(moved, size))
@@ -235,20 +258,30 @@ impl Index {
     /// # Errors
     /// [`SearchError`].
     pub fn query(&self, id: &str, deadline: Instant) -> Result<Sought, SearchError> {
-        let folder = &self.shared.folder;
-        let found = match self.view().map(|view| look::query(&view, folder, id, deadline)) {
+        let (log, moved) = (&self.log.shared, self.log.shared.moved()?);
+        let found = match self.view(moved).map(|view| look::query(&view, log, id, deadline)) {
             Some(Ok(found)) => found,
             Some(Err(Unindexed::Search(error))) => return Err(error),
             unindexed => {
-                self.shared.suspect.fetch_or(unindexed.is_some(), Ordering::AcqRel);
-                query::find(folder, self.log.size(), id, deadline)?
+                if unindexed.is_some() {
+                    self.differs(moved);
+                }
+                query::find(log, id, deadline)?
             }
         };
-        Ok(found.map_or_else(|| Sought::nothing(folder, id), |found| Ok(Sought::Ended(found)))?)
+        Ok(found.map_or_else(|| Sought::nothing(log, id), |found| Ok(Sought::Ended(found)))?)
     }
 
-    fn view(&self) -> Option<View> {
-        if self.is_usable() { View::open(&self.shared.folder).ok() } else { None }
+    /// The index, where it can be used for a log that begins after `moved` entries.
+    fn view(&self, moved: u64) -> Option<View> {
+        let view = if self.is_usable() { View::open(&self.shared.folder).ok()? } else { return None };
+        (self.shared.is_in_place() && view.extent.first == moved).then_some(view)
+    }
+
+    /// It is not what the log says, unless entries were moved to an archive meanwhile.
+    fn differs(&self, moved: u64) {
+        let same = self.log.shared.moved().is_ok_and(|now| now == moved);
+        self.shared.suspect.fetch_or(same, Ordering::AcqRel);
     }
 
     /// Entries as they come, from the one after `number` on.

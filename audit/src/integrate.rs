@@ -15,9 +15,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::archive::archived;
 use crate::cosigned::Gathered;
 use crate::disk::Disk;
 use crate::key::LogKey;
+use crate::proved::Proved;
 use crate::recover::CHECKPOINT;
 use crate::reserve::Reserve;
 use crate::tile::{bundle, bundle_name, encode, tile_name, widths};
@@ -51,8 +53,8 @@ pub(crate) struct Shared {
     wake: Condvar,
     /// How many entries the latest checkpoint covers.
     size: AtomicU64,
-    /// The same, and when that checkpoint was published.
-    published: Mutex<(u64, Instant)>,
+    /// Its tree's right edge, and when it was published.
+    published: Mutex<(Arc<Edge>, Instant)>,
     pub(crate) health: Health,
     /// The latest checkpoint. Only changed under [`Shared::publishing`].
     checkpoint: watch::Sender<Arc<str>>,
@@ -101,7 +103,8 @@ impl Pending {
 }
 
 impl Shared {
-    pub(crate) fn new(lock: File, key: LogKey, disk: Disk, size: u64, checkpoint: &str) -> Arc<Self> {
+    pub(crate) fn new(lock: File, key: LogKey, disk: Disk, edge: Arc<Edge>, checkpoint: &str) -> Arc<Self> {
+        let size = edge.size;
         let reserve = Reserve::of(&disk);
         Arc::new(Self {
             key,
@@ -110,7 +113,7 @@ impl Shared {
             pending: Mutex::new(Pending { last: size, ..Pending::default() }),
             wake: Condvar::new(),
             size: AtomicU64::new(size),
-            published: Mutex::new((size, Instant::now())),
+            published: Mutex::new((edge, Instant::now())),
             health: Health::default(),
             checkpoint: watch::Sender::new(checkpoint.into()),
             publishing: Mutex::default(),
@@ -172,7 +175,20 @@ impl Shared {
     }
 
     pub(crate) fn published(&self) -> (u64, Instant) {
-        *self.published.lock().unwrap_or_else(PoisonError::into_inner)
+        let (edge, at) = &*self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        (edge.size, *at)
+    }
+
+    /// The log under its latest checkpoint. It covers at least what [`Shared::size`] or a checkpoint said before.
+    pub(crate) fn proved(&self) -> Proved {
+        let edge = Arc::clone(&self.published.lock().unwrap_or_else(PoisonError::into_inner).0);
+        Proved::of(&self.disk.folder, edge)
+    }
+
+    /// How many entries, from the first on, were moved to an archive; never one that no checkpoint covers, whatever the folder says.
+    pub(crate) fn moved(&self) -> io::Result<u64> {
+        let size = self.size();
+        Ok(archived(&self.disk.folder)?.min(size - size % WIDTH))
     }
 
     /// The leaf hash of a recent entry.
@@ -187,11 +203,12 @@ impl Shared {
     }
 
     /// Publishes a new checkpoint, and then says so.
-    pub(crate) fn publish(&self, size: u64, text: String) -> io::Result<()> {
+    pub(crate) fn publish(&self, edge: Arc<Edge>, text: String) -> io::Result<()> {
         let _publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         self.disk.publish(&[(CHECKPOINT.to_owned(), text.clone().into_bytes())])?;
+        let size = edge.size;
+        *self.published.lock().unwrap_or_else(PoisonError::into_inner) = (edge, Instant::now());
         self.size.store(size, Ordering::Release);
-        *self.published.lock().unwrap_or_else(PoisonError::into_inner) = (size, Instant::now());
         self.checkpoint.send_replace(text.into());
         Ok(())
     }
@@ -250,7 +267,7 @@ pub(crate) type Change = (Vec<(String, Vec<u8>)>, Option<String>);
 #[derive(Debug)]
 pub(crate) struct Integrator {
     shared: Arc<Shared>,
-    edge: Edge,
+    edge: Arc<Edge>,
     /// The entries of the bundle that is not full.
     bundle: Vec<Vec<u8>>,
 }
@@ -263,7 +280,7 @@ struct Pass {
 }
 
 impl Integrator {
-    pub(crate) fn new(shared: Arc<Shared>, edge: Edge, bundle: Vec<Vec<u8>>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, edge: Arc<Edge>, bundle: Vec<Vec<u8>>) -> Self {
         Self { shared, edge, bundle }
     }
 
@@ -292,9 +309,9 @@ impl Integrator {
         let before = self.edge.size;
         let Pass { edge, bundle, files } = self.prepare(entries);
         self.shared.disk.publish(&files)?;
-        let (key, size) = (&self.shared.key, edge.size);
-        let text = key.checkpoint(size, &edge.root());
-        self.shared.publish(size, text)?;
+        let text = self.shared.key.checkpoint(edge.size, &edge.root());
+        let edge = Arc::new(edge);
+        self.shared.publish(Arc::clone(&edge), text)?;
         (self.edge, self.bundle) = (edge, bundle);
         // What is left behind costs space only: an error here is not one of the log.
         let _ = self.tidy(before);
@@ -302,7 +319,7 @@ impl Integrator {
     }
 
     fn prepare(&self, entries: &[(Vec<u8>, Hash)]) -> Pass {
-        let mut pass = Pass { edge: self.edge.clone(), bundle: self.bundle.clone(), files: Vec::new() };
+        let mut pass = Pass { edge: Edge::clone(&self.edge), bundle: self.bundle.clone(), files: Vec::new() };
         for (entry, leaf) in entries {
             pass.bundle.push(entry.clone());
             pass.edge.push(*leaf, |level, index, tile| {

@@ -45,6 +45,7 @@ mod key;
 mod log;
 mod promise;
 mod prove;
+mod proved;
 mod query;
 mod read;
 mod recover;

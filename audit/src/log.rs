@@ -20,8 +20,7 @@ use crate::key::LogKey;
 use crate::persons::Store;
 use crate::promise::{Answered, Promise};
 use crate::recover::{Recovered, recover};
-use crate::tile::Tiles;
-use crate::tree::{self, Hash, Hashes as _};
+use crate::tree::{self, Hash};
 use crate::writer::{Waiting, Writer};
 
 /// Why an entry is not in the log. Nothing may leave the service then.
@@ -59,6 +58,26 @@ pub enum LogError {
     Asked(#[source] Arc<io::Error>),
 }
 
+impl LogError {
+    /// With its cause, for the operator.
+    #[must_use]
+    pub fn with_cause(&self) -> String {
+        std::error::Error::source(self).map_or_else(|| self.to_string(), |cause| format!("{self}: {cause}"))
+    }
+
+    /// What to do where a log cannot be opened.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Open { source, .. } if source.kind() == io::ErrorKind::InvalidData => {
+                "something in it was changed or lost: `concordat audit verify --log FOLDER` says what. Keep the folder as evidence, and \
+                 restore it from a backup; its witnesses refuse a new log in its place"
+            }
+            _ => "the folder must be readable and writable, with room on its disk, and no other program may use it",
+        }
+    }
+}
+
 /// A handle to one log. Clones share it.
 #[derive(Clone)]
 pub struct Log {
@@ -93,7 +112,7 @@ impl Log {
         let key = LogKey::open(&disk, origin)?;
         let Recovered { tail, checkpoint, edge, bundle, waiting } = recover(&disk, &key)?;
         let persons = Store::open(&disk.folder, tail.last() > 0)?;
-        let shared = Shared::new(lock, key, disk, edge.size, &checkpoint);
+        let shared = Shared::new(lock, key, disk, Arc::clone(&edge), &checkpoint);
         shared.add(waiting);
         let (queue, entries) = sync_channel(QUEUE);
         let (writer, integrator) = (Writer::new(Arc::clone(&shared), tail, persons), Integrator::new(Arc::clone(&shared), edge, bundle));
@@ -166,8 +185,7 @@ impl Log {
             || {
                 let index = number.checked_sub(1).filter(|index| *index < self.shared.size());
                 let index = index.ok_or_else(|| asked(format!("there is no entry {number}")))?;
-                let leaves = Tiles::of(&self.shared.disk.folder).hashes(0, index, 1).map_err(of)?;
-                leaves.first().copied().ok_or_else(|| asked(format!("there is no entry {number}")))
+                self.shared.proved().leaf(index).map_err(of)
             },
             Ok,
         )?;
@@ -213,7 +231,7 @@ impl Log {
     /// [`LogError::Asked`] beyond what the latest checkpoint covers, or when a tile cannot be read.
     pub fn inclusion(&self, index: u64, size: u64) -> Result<Vec<Hash>, LogError> {
         self.covered(size)?;
-        tree::inclusion(&Tiles::of(&self.shared.disk.folder), index, size).map_err(of)
+        tree::inclusion(&self.shared.proved(), index, size).map_err(of)
     }
 
     /// The hashes that prove the tree of `from` to be the beginning of the tree of `to` (RFC 6962, section 2.1.2). Blocks.
@@ -222,7 +240,7 @@ impl Log {
     /// As [`Log::inclusion`].
     pub fn consistency(&self, from: u64, to: u64) -> Result<Vec<Hash>, LogError> {
         self.covered(to)?;
-        tree::consistency(&Tiles::of(&self.shared.disk.folder), from, to).map_err(of)
+        tree::consistency(&self.shared.proved(), from, to).map_err(of)
     }
 
     /// Adds cosignature lines, which the caller has verified, to `checkpoint`: one of this log's, cosigned or not. It becomes the

@@ -10,7 +10,7 @@ use crate::note::Note;
 use crate::receipt::{Consistency, Receipt};
 use crate::recover::CHECKPOINT;
 use crate::tile::{Tiles, damaged};
-use crate::tree::{self, Hashes as _};
+use crate::tree::{self, Hashes};
 
 /// That the entry at `index` (from 0) is under the folder's latest checkpoint, with the entry's bytes and without a promise.
 ///
@@ -26,7 +26,7 @@ pub fn inclusion(folder: &Path, index: u64) -> io::Result<Receipt> {
 /// As [`inclusion`]; when one of them is no archive.
 pub fn inclusion_with(folder: &Path, archives: &[PathBuf], index: u64) -> io::Result<Receipt> {
     let (checkpoint, size) = latest(folder)?;
-    let receipt = under(folder, index, checkpoint, size, false)?;
+    let receipt = under(&Tiles::of(folder), index, checkpoint, size)?;
     Ok(Receipt { entry: Some(entry(folder, archives, index)?), ..receipt })
 }
 
@@ -42,15 +42,13 @@ pub fn consistency(folder: &Path, from: u64, to: u64) -> io::Result<Consistency>
     Ok(Consistency { from, to, proof: tree::consistency(&Tiles::of(folder), from, to)? })
 }
 
-/// The receipt of the entry at `index` under `checkpoint`, which is of `size` entries.
-pub(crate) fn under(folder: &Path, index: u64, checkpoint: String, size: u64, bytes: bool) -> io::Result<Receipt> {
+/// The receipt of the entry at `index`, without its bytes and a promise, under `checkpoint`, which is of `size` entries.
+pub(crate) fn under(tree: &impl Hashes, index: u64, checkpoint: String, size: u64) -> io::Result<Receipt> {
     if index >= size {
         return Err(beyond(format!("entry {}: the latest checkpoint covers {size}", index.saturating_add(1))));
     }
-    let tiles = Tiles::of(folder);
-    let leaf_hash = tiles.hashes(0, index, 1)?.first().copied().ok_or_else(|| damaged("a tile holds no hash".into()))?;
-    let entry = if bytes { Some(entry(folder, &[], index)?) } else { None };
-    Ok(Receipt { index, leaf_hash, entry, promise: None, proof: tree::inclusion(&tiles, index, size)?, checkpoint })
+    let leaf_hash = tree.hashes(0, index, 1)?.first().copied().ok_or_else(|| damaged("a tile holds no hash".into()))?;
+    Ok(Receipt { index, leaf_hash, entry: None, promise: None, proof: tree::inclusion(tree, index, size)?, checkpoint })
 }
 
 fn entry(folder: &Path, archives: &[PathBuf], index: u64) -> io::Result<Vec<u8>> {

@@ -2,15 +2,15 @@
 //! are read, and not the whole log.
 
 use std::io;
-use std::path::Path;
 use std::time::Instant;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
-use crate::archive::archived;
-use crate::facts::ENDS;
+use crate::facts::{ENDS, time_of};
 use crate::index::SearchError;
+use crate::integrate::Shared;
+use crate::proved::Proved;
 
 /// How far a clock may have been set back while the log went on.
 const SLACK: TimeDelta = TimeDelta::minutes(2);
@@ -45,10 +45,10 @@ pub enum Sought {
 
 impl Sought {
     /// Of a log in which nothing was found.
-    pub(crate) fn nothing(folder: &Path, id: &str) -> io::Result<Self> {
-        let moved = archived(folder)?;
-        let kept = if moved == 0 { None } else { crate::read(folder, moved)?.next().transpose()? };
-        let begin = kept.and_then(|(_, entry)| time(&entry));
+    pub(crate) fn nothing(log: &Shared, id: &str) -> io::Result<Self> {
+        let moved = log.moved()?;
+        let kept = if moved == 0 { None } else { log.proved().read(moved, |number| log.leaf(number))?.next().transpose()? };
+        let begin = kept.and_then(|(_, entry)| time_of(&entry));
         // Its id was made before its first entry was.
         let is_before = time_in(id).is_some_and(|made| begin.is_none_or(|begin| made <= begin));
         Ok(if moved > 0 && is_before { Self::Moved(moved) } else { Self::Unknown })
@@ -84,10 +84,10 @@ impl<'i> Parts<'i> {
         None
     }
 
-    /// Reads on from an entry to the last one that is there, under a checkpoint or not.
-    pub(crate) fn read(&mut self, folder: &Path, begin: u64, deadline: Instant) -> Result<Option<Query>, SearchError> {
+    /// Reads on from an entry to the last one that was acknowledged, under a checkpoint or not.
+    pub(crate) fn read(&mut self, log: &Shared, begin: u64, deadline: Instant) -> Result<Option<Query>, SearchError> {
         let made = time_in(self.id);
-        for entry in crate::read(folder, begin)? {
+        for entry in log.proved().read(begin, |number| log.leaf(number))? {
             let (index, bytes) = entry?;
             if let Some(found) = self.take(index, &bytes) {
                 return Ok(Some(found));
@@ -98,7 +98,7 @@ impl<'i> Parts<'i> {
             if Instant::now() >= deadline {
                 return Err(SearchError::Deadline);
             }
-            if made.zip(time(&bytes)).is_some_and(|(made, time)| time > made + LONGEST) {
+            if made.zip(time_of(&bytes)).is_some_and(|(made, time)| time > made + LONGEST) {
                 return Ok(None);
             }
         }
@@ -106,30 +106,25 @@ impl<'i> Parts<'i> {
     }
 }
 
-/// Finds it in a log of which `size` entries are under a checkpoint, without an index. An id that is none has no entries.
-pub(crate) fn find(folder: &Path, size: u64, id: &str, deadline: Instant) -> Result<Option<Query>, SearchError> {
+/// Finds it without an index. An id that is none has no entries.
+pub(crate) fn find(log: &Shared, id: &str, deadline: Instant) -> Result<Option<Query>, SearchError> {
     let Some(made) = time_in(id) else { return Ok(None) };
-    Parts::of(id).read(folder, first_since(folder, size, made - SLACK)?, deadline)
+    Parts::of(id).read(log, first_since(&log.proved(), made - SLACK)?, deadline)
 }
 
-/// The first of `size` entries that is not older than `since`, as far as their times ascend.
-fn first_since(folder: &Path, size: u64, since: DateTime<Utc>) -> io::Result<u64> {
-    let (mut low, mut high) = (0, size);
+/// The first entry under a checkpoint that is not older than `since`, as far as their times ascend.
+fn first_since(log: &Proved, since: DateTime<Utc>) -> io::Result<u64> {
+    let (mut low, mut high) = (0, log.size());
     while low < high {
         let middle = low + (high - low) / 2;
-        let read = crate::read(folder, middle)?.next().transpose()?;
-        match read.and_then(|(_, bytes)| time(&bytes)) {
+        // What was moved is older than the first that was not.
+        let read = log.read(middle, |_| None)?.next().transpose()?;
+        match read.and_then(|(_, bytes)| time_of(&bytes)) {
             Some(time) if time < since => low = middle.saturating_add(1),
             _ => high = middle,
         }
     }
     Ok(low)
-}
-
-/// When an entry was made.
-fn time(entry: &[u8]) -> Option<DateTime<Utc>> {
-    let entry = serde_json::from_slice::<Value>(entry).ok()?;
-    DateTime::parse_from_rfc3339(entry.get("time")?.as_str()?).ok().map(|time| time.to_utc())
 }
 
 /// When a UUID of version 7 was made (RFC 9562, section 5.7); `None` for anything else.
@@ -176,8 +171,8 @@ mod tests {
     fn sought(index: &Index, id: &str) -> Sought {
         let deadline = Instant::now() + std::time::Duration::from_secs(60);
         let by_index = index.query(id, deadline).unwrap();
-        let plain = find(&index.shared.folder, index.log.size(), id, deadline).unwrap();
-        let plain = plain.map_or_else(|| Sought::nothing(&index.shared.folder, id).unwrap(), Sought::Ended);
+        let log = &index.log.shared;
+        let plain = find(log, id, deadline).unwrap().map_or_else(|| Sought::nothing(log, id).unwrap(), Sought::Ended);
         assert_eq!(by_index, plain, "{id}");
         by_index
     }
@@ -207,11 +202,11 @@ mod tests {
             }
             caught_up(&index);
         }
-        assert_eq!(first_since(folder.path(), log.size(), Utc::now() + TimeDelta::hours(1)).unwrap(), log.size());
+        assert_eq!(first_since(&log.shared.proved(), Utc::now() + TimeDelta::hours(1)).unwrap(), log.size());
         let late = index.query(&early, Instant::now());
         assert!(matches!(late, Ok(Sought::Unknown)), "the index has everything: nothing is read through: {late:?}");
         index.shared.usable.store(false, std::sync::atomic::Ordering::Release);
-        assert!(matches!(find(folder.path(), log.size(), &early, Instant::now()), Err(SearchError::Deadline)));
+        assert!(matches!(find(&log.shared, &early, Instant::now()), Err(SearchError::Deadline)));
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -3,13 +3,14 @@
 
 use std::fs;
 use std::io;
+use std::sync::Arc;
 
-use crate::checkpoint::Checkpoint;
 use crate::disk::Disk;
 use crate::key::LogKey;
+use crate::proved::Proved;
 use crate::tail::{TAIL, Tail};
-use crate::tile::{Tiles, agreeing, damaged};
-use crate::tree::{Edge, Hashes as _, WIDTH, leaf_hash, levels, partial, tiles};
+use crate::tile::{agreeing, damaged};
+use crate::tree::{Edge, Hash, WIDTH, leaf_hash};
 
 /// The name of the latest checkpoint in the folder.
 pub(crate) const CHECKPOINT: &str = "checkpoint";
@@ -19,7 +20,7 @@ pub(crate) const CHECKPOINT: &str = "checkpoint";
 pub(crate) struct Recovered {
     pub(crate) tail: Tail,
     pub(crate) checkpoint: String,
-    pub(crate) edge: Edge,
+    pub(crate) edge: Arc<Edge>,
     /// The entries that the checkpoint covers and no full bundle holds.
     pub(crate) bundle: Vec<Vec<u8>>,
     /// The entries that no checkpoint covers.
@@ -39,28 +40,26 @@ pub(crate) fn recover(disk: &Disk, key: &LogKey) -> io::Result<Recovered> {
         }
         read => read?,
     };
-    let Some(Checkpoint { size, root, .. }) = key.read(&checkpoint) else {
+    let Some(signed) = key.read(&checkpoint) else {
         return Err(damaged("the checkpoint is not what this log's key signed: it was cut or changed".into()));
     };
+    let size = signed.size;
     let full = size - size % WIDTH;
     if size > full {
         agreeing(&disk.folder, full / WIDTH, size % WIDTH)?;
     }
-    let edge = edge(disk, size)?;
-    if edge.root() != root {
-        return Err(damaged(format!("the tiles do not give the root that the checkpoint over {size} entries signs: one was changed")));
-    }
+    let tree = Proved::under(&disk.folder, &signed)?;
     if size > 0 && !disk.path(TAIL).exists() {
         return Err(damaged("the tail is missing: it was removed".into()));
     }
     let (mut tail, mut entries) = Tail::open(disk, size, None)?;
-    fits(disk, &tail, &entries, size)?;
+    fits(&tree, &tail, &entries, |_| None)?;
     tail.mend()?;
     // Both are within the tail: `fits` has said so.
     let covered = usize::try_from((size + 1).saturating_sub(tail.first())).unwrap_or(usize::MAX).min(entries.len());
     let waiting = entries.split_off(covered);
     let bundle = entries.split_off(covered.saturating_sub(usize::try_from(size - full).unwrap_or_default()));
-    Ok(Recovered { tail, checkpoint, edge, bundle, waiting })
+    Ok(Recovered { tail, checkpoint, edge: Arc::clone(tree.edge()), bundle, waiting })
 }
 
 /// Whether there is a log: then it has a checkpoint.
@@ -68,17 +67,10 @@ fn begun(disk: &Disk) -> bool {
     disk.path("tile").exists() || disk.path(TAIL).metadata().is_ok_and(|tail| tail.len() > 0)
 }
 
-fn edge(disk: &Disk, size: u64) -> io::Result<Edge> {
-    let files = Tiles::of(&disk.folder);
-    let tile = |level| match partial(size, level) {
-        0 => Ok(Vec::new()),
-        width => files.tile(level, tiles(size, level), width),
-    };
-    Ok(Edge { size, levels: (0..levels(size)).map(tile).collect::<io::Result<_>>()? })
-}
-
-/// That the tail holds what the checkpoint covers beyond full bundles, and that it is what the tree was built over.
-fn fits(disk: &Disk, tail: &Tail, entries: &[Vec<u8>], size: u64) -> io::Result<()> {
+/// That the tail holds what the checkpoint covers beyond full bundles, and that it is what the tree was built over; beyond it, what
+/// `beyond` tells by the number, where that is known.
+pub(crate) fn fits(tree: &Proved, tail: &Tail, entries: &[Vec<u8>], beyond: impl Fn(u64) -> Option<Hash>) -> io::Result<()> {
+    let size = tree.size();
     let full = size - size % WIDTH;
     if tail.first() > full + 1 || !(tail.first() - 1).is_multiple_of(WIDTH) {
         let first = full + 1;
@@ -90,10 +82,11 @@ fn fits(disk: &Disk, tail: &Tail, entries: &[Vec<u8>], size: u64) -> io::Result<
             "entry {first} is missing: the tail ends at {last}, and the checkpoint covers {size}; entries were lost"
         )));
     }
-    let leaves = Tiles::of(&disk.folder);
-    for (number, entry) in (tail.first()..=size).zip(entries) {
-        if leaves.hashes(0, number - 1, 1)? != [leaf_hash(entry)] {
-            return Err(damaged(format!("entry {number} in the tail is not what the tree was built over: the tail was changed")));
+    for (number, entry) in (tail.first()..).zip(entries) {
+        let leaf = if number <= size { Some(tree.leaf(number - 1)?) } else { beyond(number) };
+        if leaf.is_some_and(|leaf| leaf != leaf_hash(entry)) {
+            let what = if number <= size { "what the tree was built over" } else { "what was acknowledged" };
+            return Err(damaged(format!("entry {number} in the tail is not {what}: the tail was changed")));
         }
     }
     Ok(())

@@ -10,9 +10,9 @@
 //! | anything else, also within | somebody or something changed the tail |
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 
 use serde_json::Value;
 
@@ -65,7 +65,8 @@ impl Tail {
             if line.is_empty() {
                 break;
             }
-            if known.is_some_and(|known| next > known) {
+            // The first line says itself where the tail begins.
+            if first.is_some() && known.is_some_and(|known| next > known) {
                 end = End::Torn;
                 break;
             }
@@ -83,6 +84,10 @@ impl Tail {
                 break;
             }
             let number = number.ok_or_else(changed)?;
+            if known.is_some_and(|known| number > known) {
+                end = End::Torn;
+                break;
+            }
             let read = line.len() as u64 + 1;
             first.get_or_insert(number);
             entries.push(line);
@@ -125,6 +130,19 @@ impl Tail {
     /// The number of the last entry.
     pub(crate) fn last(&self) -> u64 {
         (self.first + self.lengths.len() as u64).saturating_sub(1)
+    }
+
+    /// That the file is the one in the folder, and as long as it was left: looked at before each write, for two calls of the system. What
+    /// somebody else did to it is read where it is opened anew.
+    pub(crate) fn is_as_it_was_left(&self) -> io::Result<()> {
+        let (open, named) = (self.file.metadata()?, fs::metadata(self.disk.path(TAIL)));
+        let is_there = named.is_ok_and(|named| (named.dev(), named.ino()) == (open.dev(), open.ino()));
+        if is_there && open.len() == self.length {
+            return Ok(());
+        }
+        let what =
+            if is_there { format!("it has {} bytes and was left with {}", open.len(), self.length) } else { "it was moved away".into() };
+        Err(damaged(format!("the tail was changed while the log is open: {what}")))
     }
 
     /// Writes entries and waits until they are on stable storage. After an error, [`Tail::cut_back`] or reopen it.

@@ -25,7 +25,7 @@ pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
 }
 
 /// The hash of a complete subtree over `hashes`, a power of two of them.
-fn complete(hashes: &[Hash]) -> Option<Hash> {
+pub(crate) fn complete(hashes: &[Hash]) -> Option<Hash> {
     match hashes {
         [] => None,
         [one] => Some(*one),

@@ -17,6 +17,7 @@ use crate::Entry;
 use crate::integrate::Shared;
 use crate::log::{LogError, QUEUE};
 use crate::persons::Store;
+use crate::recover::fits;
 use crate::tail::Tail;
 use crate::tile::MAX_ENTRY;
 use crate::tree::WIDTH;
@@ -197,11 +198,15 @@ fn append(tail: &mut Option<Tail>, shared: &Shared, last: u64, entries: &[Vec<u8
     let mut open = match tail.take() {
         Some(open) => open,
         None => {
-            let mut open = Tail::open(&shared.disk, shared.size(), Some(last))?.0;
+            let tree = shared.proved();
+            let (mut open, kept) = Tail::open(&shared.disk, tree.size(), Some(last))?;
+            fits(&tree, &open, &kept, |number| shared.leaf(number))?;
             open.mend()?;
             open
         }
     };
+    // Else it is opened anew, and read, when the next entries come.
+    open.is_as_it_was_left()?;
     let appended = open.append(entries);
     if appended.is_ok() || open.cut_back().is_ok() {
         *tail = Some(open);

@@ -4,9 +4,10 @@
 //! [[auditors]]
 //! organisation = "dfe"      # as in tokens
 //! role = "auditor"
-//! department = "dfe"        # sees what concerns it; where it is left out, the department that bears the organisation's name
+//! department = "dfe"        # sees what concerns it
 //! ```
-//! Who is of no department is the gateway's own auditor and sees everything.
+//! The gateway's own auditor has `all = true` in place of a department and sees everything. One of the two must be said, so that nobody
+//! sees more than was meant because it was forgotten.
 
 use concordat_policy::{Code, Name, Refusal};
 use serde::Deserialize;
@@ -15,7 +16,7 @@ use crate::authenticate::Identity;
 
 /// What to do where one cannot be.
 pub(crate) const REMEDY: &str =
-    "correct [[auditors]] in gateway.toml: organisation and role as in tokens, department as in departments.toml";
+    "correct [[auditors]] in gateway.toml: organisation and role as in tokens, and department as in departments.toml or all = true";
 
 /// An `[[auditors]]` of `gateway.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -24,6 +25,8 @@ pub(crate) struct Auditor {
     organisation: Name,
     role: String,
     department: Option<Name>,
+    #[serde(default)]
+    all: bool,
 }
 
 /// What of the log somebody may read.
@@ -50,13 +53,19 @@ impl Auditors {
                 return Err(format!("[[auditors]] of the organisation '{}' states an empty role", auditor.organisation));
             }
             let known = |wanted: &Name| departments.clone().any(|department| department == wanted);
-            let scope = match &auditor.department {
-                Some(department) if known(department) => Scope::Department(department.clone()),
-                Some(department) => {
+            let scope = match (&auditor.department, auditor.all) {
+                (Some(department), false) if known(department) => Scope::Department(department.clone()),
+                (Some(department), false) => {
                     return Err(format!("[[auditors]] names the department '{department}', which the estate does not have"));
                 }
-                None if known(&auditor.organisation) => Scope::Department(auditor.organisation.clone()),
-                None => Scope::All,
+                (None, true) => Scope::All,
+                (department, _) => {
+                    let what = if department.is_some() { "both" } else { "neither" };
+                    let of = &auditor.organisation;
+                    return Err(format!(
+                        "[[auditors]] of the organisation '{of}' states {what} of department = \"…\" and all = true: one must be"
+                    ));
+                }
             };
             Ok((auditor, scope))
         });
@@ -101,8 +110,8 @@ mod tests {
     fn who_is_named_is_admitted_and_a_departments_auditor_sees_its_own() {
         let text = r#"
             auditors = [
-                { organisation = "centre", role = "auditor" },
-                { organisation = "dfe", role = "auditor" },
+                { organisation = "centre", role = "auditor", all = true },
+                { organisation = "dfe", role = "auditor", department = "dfe" },
                 { organisation = "work-and-pensions", role = "auditor", department = "dwp" },
                 { organisation = "dfe", role = "inspector-of-all", department = "dwp" },
             ]"#;
@@ -129,7 +138,11 @@ mod tests {
     #[test]
     fn what_would_admit_others_than_was_meant_is_refused() {
         for (auditor, says) in [
-            (r#"{ organisation = "dfe", role = "" }"#, "empty role"),
+            (r#"{ organisation = "dfe", role = "", all = true }"#, "empty role"),
+            (r#"{ organisation = "dfe", role = "auditor" }"#, "states neither of department"),
+            (r#"{ organisation = "centre", role = "auditor" }"#, "states neither of department"),
+            (r#"{ organisation = "centre", role = "auditor", all = false }"#, "states neither of department"),
+            (r#"{ organisation = "centre", role = "auditor", department = "dfe", all = true }"#, "states both of department"),
             (r#"{ organisation = "dfe", role = "auditor", department = "moj" }"#, "which the estate does not have"),
             (r#"{ organisation = "dfe", role = "auditor", scope = "all" }"#, "unknown field"),
             (r#"{ organisation = "dfe" }"#, "missing field"),

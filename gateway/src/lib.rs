@@ -46,8 +46,9 @@ mod workers;
 use std::sync::Arc;
 
 use auditors::Auditors;
-use concordat_audit::Log;
 use concordat_audit::index::Index;
+use concordat_audit::{Log, LogError};
+use concordat_operate::reading::index;
 use concordat_policy::Refusal;
 use concordat_protect::noise::Secret;
 use config::Config;
@@ -100,11 +101,9 @@ impl Gateway {
         let estate = estate::Current::open(&config.estate, &config.state, config.guard)?;
         let issuers = Issuers::load(&config.issuers)?;
         issuers.watch();
-        let log = Log::open(&config.log, "concordat/gateway").map_err(|e| {
-            miette!(help = "the folder must be writable, and no other gateway may use it", "{e}: {:?}", std::error::Error::source(&e))
-        })?;
-        let index =
-            Index::open(&log).map_err(|e| miette!(help = "the folder must be writable", "{e}: {:?}", std::error::Error::source(&e)))?;
+        let unopened = |e: LogError| miette!(help = e.remedy(), "{}", e.with_cause());
+        let log = Log::open(&config.log, "concordat/gateway").map_err(unopened)?;
+        let index = index(&log).map_err(unopened)?;
         let quorum = Quorum::of(config.quorum, &estate.now(), config.witnesses.len()).map_err(|e| {
             miette!(help = "correct quorum in [witnesses], or leave it out: then a majority of the departments is needed", "{e}")
         })?;

@@ -3,6 +3,8 @@
 //! A receipt proves an entry by its hash. The entry's bytes go to auditors of all departments only: they tell each department's exact
 //! number of rows.
 
+mod turns;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,10 +20,10 @@ use concordat_proto::v1::{
     LogConsistencyResponse, LogInclusionRequest, LogInclusionResponse,
 };
 use serde_json::Value;
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 use tonic::{Request, Response, Status};
 
+use self::turns::Turns;
 use crate::Gateway;
 use crate::auditors::Scope;
 use crate::authenticate::Identity;
@@ -43,12 +45,12 @@ const SEARCHES: usize = 2;
 #[derive(Clone)]
 pub(crate) struct Receipts {
     gateway: Arc<Gateway>,
-    searches: Arc<Semaphore>,
+    searches: Turns,
 }
 
 impl Receipts {
     pub(crate) fn new(gateway: Arc<Gateway>) -> Self {
-        Self { gateway, searches: Arc::new(Semaphore::new(SEARCHES)) }
+        Self { gateway, searches: Turns::of(SEARCHES) }
     }
 
     /// Answers an auditor: works, logs, and then hands out.
@@ -78,9 +80,9 @@ impl Receipts {
 
     /// The receipt that a user may have of a query.
     async fn of_query(&self, identity: &Identity, asked: &AnswerReceiptRequest) -> Result<Receipt, Refusal> {
-        let turn = Arc::clone(&self.searches).acquire_owned().await.map_err(Refusal::internal)?;
-        let (gateway, id, deadline) = (Arc::clone(&self.gateway), asked.query_id.clone(), std::time::Instant::now() + CALL);
         let (issuer, subject) = (identity.issuer().to_owned(), identity.subject().to_owned());
+        let turn = self.searches.of_caller(&identity.owner()).await.map_err(Refusal::internal)?;
+        let (gateway, id, deadline) = (Arc::clone(&self.gateway), asked.query_id.clone(), std::time::Instant::now() + CALL);
         let search = move || {
             // Until it ends, whether the caller waits or not.
             let _turn = turn;

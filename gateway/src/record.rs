@@ -99,11 +99,19 @@ impl Closing {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends what closes the entry, also when the caller leaves meanwhile.
+    /// Appends what closes the entry, also when the caller leaves meanwhile. Where it says more than an entry holds, nothing is answered, and
+    /// a short one closes it.
     async fn close(mut self, entry: Entry) -> Result<u64, Refusal> {
         let (log, open) = (self.log.clone(), self.open.take());
+        let short = Entry::new("query.refused").query(&self.query_id).field("opened_by", self.entry);
+        let short = short.field("code", Code::LogUnavailable.as_str()).closes();
         let appended = self.entries.spawn(async move {
             let appended = log.append(entry).await;
+            if let Err(LogError::TooLong) = &appended
+                && let Err(e) = log.append(short).await
+            {
+                tracing::error!(cause = %e, "the entry of a query that says too much could not be closed");
+            }
             drop(open);
             appended
         });
@@ -380,4 +388,25 @@ pub(crate) fn unavailable(error: LogError) -> Refusal {
     Refusal::new(Code::LogUnavailable, "the access log cannot be written, so nothing may leave")
         .advice("the gateway's operator must free or repair the log's disk")
         .operator(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_says_more_than_an_entry_holds_is_closed_by_a_short_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, entries) = (Log::open(folder.path(), "concordat/gateway").unwrap(), TaskTracker::new());
+        let entry = log.append(Entry::new("query.opened").query("q")).await.unwrap();
+        let open = Some(entries.token());
+        let closing =
+            Closing { log: log.clone(), entries, query_id: "q".into(), entry, since: Instant::now(), known: Mutex::default(), open };
+        let long = closing.with("query.closed").field("facts", "x".repeat(70_000));
+        assert_eq!(closing.close(long).await.unwrap_err().code, Code::LogUnavailable, "nothing is answered");
+        let (_, last) = concordat_audit::read(folder.path(), 0).unwrap().last().unwrap().unwrap();
+        let last: Value = serde_json::from_slice(&last).unwrap();
+        let says = ["event", "query_id", "code"].map(|field| last[field].as_str().unwrap_or_default());
+        assert_eq!((says, &last["opened_by"]), (["query.refused", "q", Code::LogUnavailable.as_str()], &Value::from(entry)));
+    }
 }

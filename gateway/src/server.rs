@@ -9,6 +9,7 @@ use concordat_operate::calls::Calls;
 use concordat_operate::core_dumps;
 use concordat_operate::drain::Stop;
 use concordat_operate::readiness::{Reachability, Reason, Subject};
+use concordat_operate::reading;
 use concordat_operate::reload::Reloads;
 use concordat_operate::server::{Server as Bound, described, unix_now};
 use concordat_operate::telemetry;
@@ -144,6 +145,7 @@ async fn begin(gateway: &Gateway) {
     let (log, failures) =
         (gateway.log.clone(), gateway.observed.metrics.level("log_failures", "Attempts to write the access log that failed"));
     gateway.observed.metrics.before_reading(move || failures.set(&[("log", "access")], i64::try_from(log.failures()).unwrap_or(i64::MAX)));
+    reading::watch(&gateway.index, &gateway.observed.metrics);
 }
 
 /// The estate, the guard rails, and the identity towards nodes; the one towards callers is the listener's own matter.
@@ -213,7 +215,8 @@ impl Subject for Readiness {
         let gateway = Arc::clone(&self.0);
         let asked = tokio::task::spawn_blocking(move || {
             let (missing, witnesses) = (gateway.witnessed.missing(), &gateway.witnesses);
-            missing.into_iter().chain(witnesses.behind()).chain(witnesses.forgotten()).collect::<Vec<Reason>>()
+            let reasons = missing.into_iter().chain(witnesses.behind()).chain(witnesses.forgotten());
+            reasons.chain(reading::trouble(&gateway.index)).collect::<Vec<Reason>>()
         });
         Box::pin(async move {
             asked.await.unwrap_or_else(|e| {

@@ -16,6 +16,7 @@ use concordat_audit::index::Index;
 use concordat_audit::refusals::Refusals;
 use concordat_audit::{Entry, Log, LogError, Unlogged};
 use concordat_operate::metrics::{Count, Metrics};
+use concordat_operate::reading::index;
 use concordat_policy::column::LINKED;
 use concordat_policy::denominator::Grain;
 use concordat_policy::{Code, DatasetName, Name, Predicate, Refusal};
@@ -109,8 +110,9 @@ impl Node {
             private::folder(folder).map_err(|e| unusable(folder, &e))?;
         }
         let state = config.state.as_path();
-        let log = Log::open(&config.log, &format!("concordat/{}/node", config.department)).map_err(|e| unusable(&config.log, &e))?;
-        let index = Index::open(&log).map_err(|e| unusable(&config.log, &e))?;
+        let unopened = |e: LogError| Finding::file(&config.log, e.with_cause(), e.remedy());
+        let log = Log::open(&config.log, &format!("concordat/{}/node", config.department)).map_err(unopened)?;
+        let index = index(&log).map_err(unopened)?;
         let consent = Arc::new(Consent::open(state, config.department.clone()).map_err(|e| unusable(state, &e))?);
         let consumed = Consumed::open(state).map_err(|e| unusable(state, &e))?;
         let quotas = Quotas::open(state, config.department.clone()).map_err(|e| unusable(state, &e))?;

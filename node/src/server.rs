@@ -10,6 +10,7 @@ use concordat_operate::calls::Calls;
 use concordat_operate::certificate::Files;
 use concordat_operate::drain::Stop;
 use concordat_operate::readiness::{Reason, Subject};
+use concordat_operate::reading;
 use concordat_operate::reload::Reloads;
 pub use concordat_operate::server::ServeError;
 use concordat_operate::server::Server as Bound;
@@ -215,6 +216,7 @@ async fn settle(node: &Node) {
 fn watch_log(node: &Node) {
     let (log, failures) = (node.log.clone(), node.metrics.level("log_failures", "Attempts to write the access log that failed"));
     node.metrics.before_reading(move || failures.set(&[("log", "access")], i64::try_from(log.failures()).unwrap_or(i64::MAX)));
+    reading::watch(&node.index, &node.metrics);
 }
 
 /// Looks whether people's erasure is finished when metrics are read.
@@ -253,9 +255,9 @@ impl Subject for Readiness {
     }
 
     fn alarms(&self) -> BoxFuture<'_, Vec<Reason>> {
-        let witness = Arc::clone(&self.0.witness);
+        let (witness, trouble) = (Arc::clone(&self.0.witness), reading::trouble(&self.0.index));
         Box::pin(async move {
-            let alarms = blocking(move || Ok(witness.alarms())).await;
+            let alarms = blocking(move || Ok(witness.alarms().into_iter().chain(trouble).collect())).await;
             alarms.unwrap_or_else(|refusal| {
                 tracing::error!(cause = refusal.operator, "whether something needs attention cannot be told");
                 Vec::new()

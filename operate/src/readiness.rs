@@ -15,7 +15,7 @@ const DEPARTMENTS: Duration = Duration::from_secs(10);
 /// Why a server cannot do its work.
 #[derive(Debug, Clone, Serialize)]
 pub struct Reason {
-    /// Which part: `log`, `ledger`, `issuers`, `drain`, `witness`, `witnesses`.
+    /// Which part: `log`, `index`, `ledger`, `issuers`, `drain`, `witness`, `witnesses`.
     pub what: &'static str,
     /// Why.
     pub cause: String,

@@ -8,10 +8,10 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use concordat_audit::Log;
 use concordat_audit::filter::Filter;
 use concordat_audit::index::{Follow, Found, Index, Page, Search, SearchError};
 use concordat_audit::readers::{Place, Readers};
+use concordat_audit::{Log, LogError};
 use concordat_policy::{Code, Refusal};
 use concordat_proto::status::to_status;
 use concordat_proto::v1::{
@@ -23,6 +23,8 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use crate::drain::Stopping;
+use crate::metrics::Metrics;
+use crate::readiness::Reason;
 
 /// How long entries are handed on as they come, at most.
 pub const TAIL: Duration = Duration::from_secs(15 * 60);
@@ -37,6 +39,33 @@ const TOGETHER: usize = 200;
 
 /// Entries as they come.
 pub type Coming = BoxStream<'static, Result<LogTailResponse, Status>>;
+
+/// Opens the index of a log, whose troubles the program's own log tells.
+///
+/// # Errors
+/// [`LogError::Open`].
+pub fn index(log: &Log) -> Result<Index, LogError> {
+    Index::open_telling(log, |cause| {
+        tracing::error!(cause, "the index of the access log cannot be kept: entries are found by reading the log through");
+    })
+}
+
+/// What needs somebody's attention while an index cannot be kept.
+#[must_use]
+pub fn trouble(index: &Index) -> Option<Reason> {
+    index.trouble().map(|cause| Reason {
+        what: "index",
+        cause: format!("the index of the access log cannot be kept, so that it is read through where entries are looked for: {cause}"),
+        remedy: "make room on its disk, or repair it; where the log itself was changed, `concordat audit verify` names the first bad entry"
+            .into(),
+    })
+}
+
+/// Counts that when metrics are read.
+pub fn watch(index: &Index, metrics: &Metrics) {
+    let (index, troubled) = (index.clone(), metrics.level("log_index_troubled", "1 where the index of the access log cannot be kept"));
+    metrics.before_reading(move || troubled.set(&[("log", "access")], index.trouble().is_some().into()));
+}
 
 /// Whose log it is, as its readers are told.
 #[derive(Debug, Clone)]
@@ -163,7 +192,9 @@ impl Reading {
         let (send, mut receive) = mpsc::channel(1);
         let reading = self.clone();
         let handing = async move {
-            let message = move |found: Vec<Found>, number| Ok(LogTailResponse { entries: found.into_iter().map(&told).collect(), number });
+            let message = move |found: Vec<Found>, number, archived| {
+                Ok(LogTailResponse { entries: found.into_iter().map(&told).collect(), number, archived })
+            };
             let end = async {
                 tokio::select! {
                     () = reading.stopping.begun() => {}

@@ -30,8 +30,8 @@ pub async fn audited(people: u64) -> Sandbox {
     let name_auditors = |layout: &concordat::federation::Layout| {
         let path = layout.gateway().join("gateway.toml");
         let mut text = std::fs::read_to_string(&path).unwrap();
-        for organisation in ["audit-office", "dwp", "dhsc"] {
-            text.push_str(&format!("\n[[auditors]]\norganisation = \"{organisation}\"\nrole = \"auditor\"\n"));
+        for (organisation, sees) in [("audit-office", "all = true"), ("dwp", "department = \"dwp\""), ("dhsc", "department = \"dhsc\"")] {
+            text.push_str(&format!("\n[[auditors]]\norganisation = \"{organisation}\"\nrole = \"auditor\"\n{sees}\n"));
         }
         std::fs::write(&path, text).unwrap();
     };

@@ -103,7 +103,7 @@ fn old_entries_move_and_all_are_read_and_verified_with_their_archives() {
 }
 
 fn whole_time(entry: &[u8]) -> DateTime<Utc> {
-    time(entry).unwrap()
+    time_of(entry).unwrap()
 }
 
 /// Stopped before each of its steps, and repeated: nothing is lost at any moment.
@@ -196,6 +196,34 @@ fn whoever_can_write_in_the_folder_cannot_say_that_entries_were_archived() {
     let found = checked(&log, &[]).unwrap_err();
     assert_eq!((found.kind, found.entry), (Kind::Missing, Some(769)), "{found}");
     assert_eq!(checked(&log, &[to]).unwrap_err().kind, Kind::Missing);
+}
+
+/// The folder says what it likes: nothing was moved whose bundle is there, nor anything after it.
+#[test]
+fn what_is_there_was_not_moved() {
+    let world = tempfile::tempdir().unwrap();
+    let log = world.path();
+    let put = |name: &str| {
+        let path = log.join("tile/entries").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "").unwrap();
+    };
+    assert_eq!(archived(log).unwrap(), 0);
+    fs::write(log.join("archived"), "512000000\n").unwrap();
+    assert_eq!(archived(log).unwrap(), 512_000_000);
+    for (name, index) in [
+        ("+00", 2_000_000),
+        ("003.p/7", 2_000_000),
+        ("x001/x000/004", 1_000_004),
+        ("x002/000", 2_000),
+        ("x001/017", 1_017),
+        ("999", 999),
+        ("000", 0),
+    ] {
+        put(name);
+        assert_eq!(archived(log).unwrap(), index * 256, "{name}");
+    }
+    assert_eq!(first_bundle(&world.path().join("none")).unwrap(), None);
 }
 
 #[test]

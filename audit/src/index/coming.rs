@@ -7,11 +7,10 @@ use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 use tokio::time::Instant;
 
-use super::look::is_leaf;
+use super::table::{Trouble, View};
 use super::{Found, Index, Search, SearchError};
-use crate::facts::{Asked, Facts};
-use crate::tile::Tiles;
-use crate::tree::leaf_hash;
+use crate::facts::{Asked, Asker, Facts};
+use crate::proved::Proved;
 
 /// Entries that one step reads.
 const STEP: usize = 4096;
@@ -28,18 +27,26 @@ pub struct Follow {
     index: Index,
     search: Search,
     next: u64,
+    /// Up to which entry some that it was to begin with were moved to an archive.
+    moved: u64,
     asked: Asked,
 }
 
 impl Follow {
     pub(super) fn new(index: Index, search: Search, number: u64) -> Self {
-        Self { index, search, next: number, asked: Asked::default() }
+        Self { index, search, next: number, moved: 0, asked: Asked::default() }
     }
 
     /// The number of the last entry that was looked at.
     #[must_use]
     pub fn number(&self) -> u64 {
         self.next
+    }
+
+    /// Up to which entry some that were asked for are left out, as they were moved to an archive; zero where none are.
+    #[must_use]
+    pub fn moved(&self) -> u64 {
+        self.moved
     }
 
     /// Whether there are entries under a checkpoint that were not looked at.
@@ -57,16 +64,19 @@ impl Follow {
         if self.next >= size {
             return Ok(found);
         }
-        let folder = &self.index.shared.folder;
-        let (tiles, view) = (Tiles::of(folder), self.index.view());
+        let log = &self.index.log.shared;
+        let (tree, view) = (log.proved(), self.index.view(log.moved()?));
         self.asked.forget(KEPT);
-        for read in crate::read(folder, self.next)?.take(STEP) {
+        for read in tree.read(self.next, |_| None)?.take(STEP) {
             let (position, entry) = read?;
+            if position > self.next {
+                self.moved = position;
+            }
             if position >= size || found.len() >= self.search.limit || bytes >= self.search.bytes {
                 break;
             }
-            is_leaf(&tiles, position, &leaf_hash(&entry))?;
-            let facts = self.asked.complete_or(Facts::read(&entry), |id| view.as_ref()?.asker(id, position));
+            let before = |id: &str| view.as_ref().map_or(Ok(None), |view| self.index.asker(view, &tree, id, position));
+            let facts = self.asked.complete_or(Facts::read(&entry), before)?;
             if self.search.takes(&facts) {
                 let taken = Found { number: position.saturating_add(1), entry, facts };
                 bytes = bytes.saturating_add(taken.bytes());
@@ -77,15 +87,15 @@ impl Follow {
         Ok(found)
     }
 
-    /// Hands on what `told` makes of entries and of the number of the last one that was looked at: at once, and then as entries come, until
-    /// the reader is gone or `end` is ready. Counts the entries that were handed on in `count`.
+    /// Hands on what `told` makes of entries, of the number of the last one that was looked at, and of [`Follow::moved`]: at once, and then as
+    /// entries come, until the reader is gone or `end` is ready. Counts the entries that were handed on in `count`.
     ///
     /// # Errors
     /// [`SearchError::Log`]: then nothing more comes.
     pub async fn hand_on<T>(
         mut self,
         to: &Sender<T>,
-        told: impl Fn(Vec<Found>, u64) -> T,
+        told: impl Fn(Vec<Found>, u64, u64) -> T,
         end: impl Future<Output = ()>,
         count: &mut u64,
     ) -> Result<(), SearchError> {
@@ -101,7 +111,7 @@ impl Follow {
             let found = found?;
             if !found.is_empty() || last.is_none_or(|last| last.elapsed() >= STILL) {
                 let some = found.len() as u64;
-                let message = told(found, self.number());
+                let message = told(found, self.number(), self.moved());
                 tokio::select! {
                     sent = to.send(message) => if sent.is_err() { return Ok(()) },
                     () = &mut end => return Ok(()),
@@ -123,6 +133,20 @@ impl Follow {
                 () = to.closed() => return Ok(()),
                 () = still => {}
                 changed = checkpoints.changed() => if changed.is_err() { return Ok(()) },
+            }
+        }
+    }
+}
+
+impl Index {
+    /// Who asked a query, where an index that is none any more does not keep it from being told.
+    fn asker(&self, view: &View, log: &Proved, id: &str, position: u64) -> Result<Option<Asker>, SearchError> {
+        match view.asker(log, id, position) {
+            Ok(asker) => Ok(asker),
+            Err(Trouble::Io(error)) => Err(error.into()),
+            Err(Trouble::Rebuild(_)) => {
+                self.differs(view.extent.first);
+                Ok(None)
             }
         }
     }

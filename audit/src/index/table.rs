@@ -7,7 +7,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use super::indexed::{COLUMNS, Indexed, position, whole};
 use crate::DigestKey;
 use crate::facts::{Asker, ENDS, Facts};
 use crate::filter::Ruling;
+use crate::proved::Proved;
 use crate::tree::Hash;
 
 /// The file in the log's folder; SQLite puts `-wal` and `-shm` beside it.
@@ -49,6 +50,15 @@ pub(crate) struct Table {
     chain: Hash,
     /// SQLite's mark of what others changed.
     changes: i64,
+    place: Place,
+}
+
+/// Which files it is made of, whatever their names: device and inode of each.
+pub(crate) type Place = [Option<(u64, u64)>; 3];
+
+/// Which files bear the names of an index's.
+pub(crate) fn place(folder: &Path) -> Place {
+    files(folder).map(|name| fs::metadata(name).map(|of| (of.dev(), of.ino())).ok())
 }
 
 /// Why the index cannot be used as it is.
@@ -91,6 +101,7 @@ impl Table {
         if !folder.join(FILE).exists() {
             return Err(Trouble::Rebuild(Cause::Absent));
         }
+        let [file, ..] = place(folder);
         let connection = connect(folder)?;
         let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         if version != VERSION {
@@ -101,8 +112,12 @@ impl Table {
         if of != log {
             return Err(Trouble::Rebuild(Cause::OtherLog));
         }
-        let mut table = Self { chain: begin(log, extent.first), extent: Extent { end: extent.first, ..extent }, connection, changes };
-        table.reread(extent.end)?;
+        let (chain, extent, end) = (begin(log, extent.first), Extent { end: extent.first, ..extent }, extent.end);
+        let mut table = Self { connection, extent, chain, changes, place: place(folder) };
+        if file.is_none() || table.place.first() != Some(&file) {
+            return Err(Trouble::Rebuild(Cause::Replaced));
+        }
+        table.reread(end)?;
         if table.seal(seals) != seal { Err(Trouble::Rebuild(Cause::Edited)) } else { Ok(table) }
     }
 
@@ -131,7 +146,12 @@ impl Table {
         transaction.execute("INSERT INTO head VALUES (?1, ?2, ?3, ?4)", params![log, whole(extent.first), whole(extent.end), seal])?;
         transaction.commit()?;
         let changes = changes(&connection)?;
-        Ok(Self { connection, extent, chain, changes })
+        Ok(Self { connection, extent, chain, changes, place: place(folder) })
+    }
+
+    /// The files that it is made of.
+    pub(crate) fn place(&self) -> Place {
+        self.place
     }
 
     pub(crate) fn extent(&self) -> Extent {
@@ -150,9 +170,9 @@ impl Table {
         Ok(changes(&self.connection)? != self.changes)
     }
 
-    /// Who asked a query that is open at the end of the index.
-    pub(crate) fn asker(&self, query_id: &str) -> Option<Asker> {
-        asker(&self.connection, query_id, self.extent.end)
+    /// Who asked a query that is open at the end of the index, as the entry of the log says.
+    pub(crate) fn asker(&self, log: &Proved, query_id: &str) -> Result<Option<Asker>, Trouble> {
+        asker(&self.connection, log, query_id, self.extent.end)
     }
 
     /// Adds the entries that follow, with one seal over all.
@@ -241,9 +261,9 @@ impl View {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Who asked a query that is open before the entry at `end`.
-    pub(crate) fn asker(&self, query_id: &str, end: u64) -> Option<Asker> {
-        asker(&self.connection, query_id, end)
+    /// Who asked a query that is open before the entry at `end`, as the entry of the log says.
+    pub(crate) fn asker(&self, log: &Proved, query_id: &str, end: u64) -> Result<Option<Asker>, Trouble> {
+        asker(&self.connection, log, query_id, end)
     }
 }
 
@@ -274,20 +294,22 @@ fn changes(connection: &Connection) -> Result<i64, Trouble> {
     Ok(connection.pragma_query_value(None, "data_version", |row| row.get(0))?)
 }
 
-/// The latest of a query's entries before `end` that opens or ends it tells who asked, if it opens it.
-fn asker(connection: &Connection, query_id: &str, end: u64) -> Option<Asker> {
+/// The latest of a query's entries before `end` that opens or ends it tells who asked, if it opens it: the index where that entry is, and
+/// the entry who.
+fn asker(connection: &Connection, log: &Proved, query_id: &str, end: u64) -> Result<Option<Asker>, Trouble> {
     let [closed, refused, explained] = ENDS;
-    let mut select = connection
-        .prepare_cached(
-            "SELECT event, organisation, person, purpose FROM entries WHERE query_id = ?1 AND position < ?2
-             AND event IN ('query.opened', ?3, ?4, ?5) ORDER BY position DESC LIMIT 1",
-        )
-        .ok()?;
-    let found = |row: &Row<'_>| {
-        let asker = Asker { organisation: row.get(1)?, person: row.get(2)?, purpose: row.get(3)? };
-        Ok((row.get::<_, String>(0)? == "query.opened").then_some(asker))
-    };
-    select.query_row(params![query_id, whole(end), closed, refused, explained], found).optional().ok()??
+    let mut select = connection.prepare_cached(
+        "SELECT position, event FROM entries WHERE query_id = ?1 AND position < ?2
+         AND event IN ('query.opened', ?3, ?4, ?5) ORDER BY position DESC LIMIT 1",
+    )?;
+    let found = |row: &Row<'_>| Ok((position(row, 0)?, row.get::<_, String>(1)?));
+    let found = select.query_row(params![query_id, whole(end), closed, refused, explained], found).optional()?;
+    let Some((opened, _)) = found.filter(|(_, event)| event == "query.opened") else { return Ok(None) };
+    // It may have been moved to an archive meanwhile.
+    let Some(entry) = log.entry(opened)? else { return Ok(None) };
+    let facts = Facts::read(&entry);
+    let is_so = facts.opens() && facts.query_id.as_deref() == Some(query_id);
+    if is_so { Ok(Some(facts.asker)) } else { Err(Trouble::Rebuild(Cause::Edited)) }
 }
 
 fn begin(log: &str, first: u64) -> Hash {

@@ -13,7 +13,7 @@ use super::table::Table;
 use super::*;
 use crate::Entry;
 use crate::facts::Asked;
-use crate::log::tests::{close, copy, open};
+use crate::log::tests::{close, copy, forge, open};
 
 const FAR: Duration = Duration::from_secs(60);
 
@@ -195,11 +195,11 @@ async fn without_an_index_the_log_is_read_through() {
     index.shared.usable.store(false, Ordering::Release);
     for search in filters(folder.path()).into_iter().take(40) {
         let looking = |view: bool| {
-            let mut looking = Looking::new(&search, folder.path(), Instant::now() + FAR);
+            let mut looking = Looking::new(&search, log.shared.proved(), Instant::now() + FAR);
             let view = View::open(folder.path()).ok().filter(|_| view);
             match view {
-                Some(view) => assert!(looking.indexed(&view, 0, log.size()).is_ok()),
-                None => looking.read(0, log.size(), None).unwrap(),
+                Some(view) => assert!(looking.indexed(&view, log.size()).is_ok()),
+                None => assert!(looking.read(0, log.size(), None).is_ok()),
             }
             numbers(&looking.page(0, 0))
         };
@@ -282,10 +282,10 @@ async fn an_index_that_is_edited_under_a_running_program_hides_nothing() {
     let seals = DigestKey::of(folder.path()).unwrap();
     let view = View::open(folder.path()).unwrap();
     let mut row = view.last(Vec::new(), (0, 9), 1).unwrap().remove(0);
-    drop(view);
     row.facts.event = Some("forged".into());
-    let mut looking = Looking::new(&asked, folder.path(), Instant::now() + FAR);
-    assert!(matches!(looking.take(row), Err(Unindexed::Differs)));
+    let mut looking = Looking::new(&asked, log.shared.proved(), Instant::now() + FAR);
+    assert!(matches!(looking.take(row, &view), Err(Unindexed::Differs)));
+    drop(view);
     // It opens only as it was sealed.
     end(index, log, folder.path());
     assert!(Table::open(folder.path(), "another log's key", &seals).is_err());
@@ -355,6 +355,114 @@ async fn what_was_moved_to_an_archive_is_left_out_and_does_not_stay_in_the_index
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_says_that_entries_were_moved_hides_none_that_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let log = open(path);
+    let index = Index::open(&log).unwrap();
+    filled(&log, 0, 600).await;
+    caught_up(&index);
+    let all = search(&[]);
+    let found = || {
+        let page = index.search(&all, Instant::now() + FAR).unwrap();
+        (numbers(&page) == (page.moved + 1..=page.size).collect::<Vec<_>>(), page.moved)
+    };
+    // Within the log, and beyond it.
+    for said in ["512\n", "1024000\n"] {
+        fs::write(path.join("archived"), said).unwrap();
+        for _ in 0..20 {
+            assert_eq!(found(), (true, 0), "{said}");
+            std::thread::sleep(Duration::from_millis(40));
+        }
+    }
+    assert!((index.rebuilt(), causes(path)) == (0, Vec::new()) && log.size() == 600, "there is nothing to tell of");
+    // With a bundle that was taken away, of which no entry tells. What is put back is found again.
+    let (bundle, aside) = (path.join("tile/entries/000"), path.join("aside"));
+    fs::rename(&bundle, &aside).unwrap();
+    let begins = |at: u64| until("the index begins there", || View::open(path).is_ok_and(|view| view.extent.first == at));
+    begins(256);
+    caught_up(&index);
+    assert_eq!(found(), (true, 256));
+    until("the log says so", || causes(path) == ["archived"]);
+    fs::rename(&aside, &bundle).unwrap();
+    assert_eq!(found(), (true, 0), "at once");
+    begins(0);
+    caught_up(&index);
+    assert_eq!(found(), (true, 0));
+    // Who does it again and again does not fill the log.
+    fs::rename(&bundle, &aside).unwrap();
+    until("it is left for a while", || index.trouble().is_some_and(|trouble| trouble.contains("again and again")));
+    fs::rename(&aside, &bundle).unwrap();
+    assert_eq!((causes(path).len(), found()), (1, (true, 0)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_in_the_place_of_its_own_is_not_believed_and_one_that_is_removed_is_made_again() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let path = folder.path();
+    let log = open(path);
+    let index = Index::open(&log).unwrap();
+    filled(&log, 0, 100).await;
+    caught_up(&index);
+    end(index, log, path);
+    // An older one of its own, in which an entry is hidden.
+    fs::copy(path.join(FILE), other.path().join(FILE)).unwrap();
+    let asked = search(&[("organisation", "unit")]);
+    let hidden = plain(path, &asked)[0];
+    sql(other.path(), &format!("UPDATE entries SET organisation = 'nobody' WHERE position = {}", hidden - 1));
+    let log = open(path);
+    let index = Index::open(&log).unwrap();
+    filled(&log, 100, 300).await;
+    caught_up(&index);
+    let found = || numbers(&index.search(&asked, Instant::now() + FAR).unwrap());
+    let remove = |names: [&str; 2]| names.iter().for_each(|name| drop(fs::remove_file(path.join(format!("{FILE}{name}")))));
+    remove(["-wal", "-shm"]);
+    fs::rename(other.path().join(FILE), path.join(FILE)).unwrap();
+    assert_eq!(found(), plain(path, &asked), "at once");
+    until("it is made anew", || index.rebuilt() == 1);
+    until("the log says so", || causes(path) == ["replaced"]);
+    caught_up(&index);
+    assert_eq!(found(), plain(path, &asked));
+    for gone in ["", "-wal"] {
+        remove([gone, gone]);
+        assert_eq!(found(), plain(path, &asked), "at once");
+        if gone.is_empty() {
+            until("it is made again", || path.join(FILE).exists());
+            caught_up(&index);
+            assert_eq!(found(), plain(path, &asked));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asked_is_who_the_entry_says_that_opened_the_query() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let opened = |id: &str, organisation: &str| Entry::new("query.opened").query(id).field("organisation", organisation);
+    log.append(opened("a", "unit")).await.unwrap();
+    log.append(opened("b", "other")).await.unwrap();
+    log.append(Entry::new("query.closed").query("a").closes()).await.unwrap();
+    until("all is under a checkpoint", || log.size() == 3);
+    let index = Index::open(&log).unwrap();
+    caught_up(&index);
+    let all = search(&[]);
+    let take = |change: &dyn Fn(&mut Facts)| {
+        let view = View::open(folder.path()).unwrap();
+        let mut row = view.last(Vec::new(), (0, 3), 1).unwrap().remove(0);
+        change(&mut row.facts);
+        Looking::new(&all, log.shared.proved(), Instant::now() + FAR).take(row, &view).map_err(|e| matches!(e, Unindexed::Differs))
+    };
+    assert_eq!(take(&|facts| assert_eq!(facts.asker.organisation.as_deref(), Some("unit"))), Ok(()));
+    assert_eq!(take(&|facts| facts.asker.organisation = Some("other".into())), Err(true), "another one");
+    assert_eq!(take(&|facts| facts.asker.person = Some("0123456789ab".into())), Err(true), "more than it says");
+    assert_eq!(take(&|facts| facts.asker.organisation = None), Err(true), "nobody");
+    // Where the index names another query's entry for the one that opened it.
+    let edit = "UPDATE entries SET query_id = CASE position WHEN 0 THEN 'b' ELSE 'a' END WHERE position = 1";
+    sql(folder.path(), edit);
+    assert_eq!(take(&|facts| facts.asker.organisation = Some("other".into())), Err(true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_was_edited_is_not_handed_out() {
     let folder = tempfile::tempdir().unwrap();
     let log = open(folder.path());
@@ -368,8 +476,42 @@ async fn a_log_that_was_edited_is_not_handed_out() {
     fs::write(&bundle, bytes).unwrap();
     let all = index.search(&search(&[]), Instant::now() + FAR);
     assert!(matches!(all, Err(SearchError::Log(_))), "{all:?}");
+    // Nor is it passed over, as what the filter does not take any more.
+    let unit = search(&[("organisation", "unit")]);
+    let plainly = || Looking::new(&unit, log.shared.proved(), Instant::now() + FAR).read(0, log.size(), None);
+    assert!(matches!(plainly(), Err(Unindexed::Search(SearchError::Log(_)))));
     // What lies in other bundles still is.
     assert!(!index.search(&Search { limit: 5, ..search(&[]) }, Instant::now() + FAR).unwrap().entries.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_was_edited_with_its_tile_is_not_handed_out_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let index = Index::open(&log).unwrap();
+    filled(&log, 0, 300).await;
+    caught_up(&index);
+    forge(folder.path(), 0);
+    let all = index.search(&search(&[]), Instant::now() + FAR);
+    assert!(matches!(&all, Err(SearchError::Log(error)) if error.to_string().contains("tile/0/000")), "{all:?}");
+    assert!(index.follow(search(&[]), 0).step().is_err(), "nor as it comes");
+    let found = crate::query::find(&log.shared, "018bcfe5-6800-7abc-8def-012345678901", Instant::now() + FAR);
+    assert!(found.is_err(), "nor is it passed over where a query is looked for: {found:?}");
+    assert!(!index.search(&Search { limit: 5, ..search(&[]) }, Instant::now() + FAR).unwrap().entries.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reading_of_what_comes_says_that_what_it_was_to_begin_with_was_moved() {
+    let (folder, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let log = open(folder.path());
+    let index = Index::open(&log).unwrap();
+    filled(&log, 0, 600).await;
+    crate::archive::archive(folder.path(), to.path(), chrono::Utc::now() + chrono::TimeDelta::hours(1)).unwrap().unwrap();
+    for (after, moved) in [(3, 512), (511, 512), (512, 0), (550, 0)] {
+        let mut follow = index.follow(search(&[]), after);
+        let found = follow.step().unwrap();
+        assert_eq!((found[0].number, follow.moved()), (moved.max(after) + 1, moved), "{after}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -383,7 +525,7 @@ async fn what_comes_is_handed_on_until_the_reader_or_the_program_ends() {
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let handing = tokio::spawn(async move {
         let mut count = 0;
-        let handed = follow.hand_on(&send, |found, number| (found, number), async { drop(ended.await) }, &mut count).await;
+        let handed = follow.hand_on(&send, |found, number, _| (found, number), async { drop(ended.await) }, &mut count).await;
         (handed.is_ok(), count)
     });
     let (found, number) = receive.recv().await.unwrap();
@@ -401,6 +543,6 @@ async fn what_comes_is_handed_on_until_the_reader_or_the_program_ends() {
     let (send, receive) = tokio::sync::mpsc::channel(1);
     drop(receive);
     let mut count = 0;
-    index.follow(search(&[]), 0).hand_on(&send, |found, _| found, std::future::pending(), &mut count).await.unwrap();
+    index.follow(search(&[]), 0).hand_on(&send, |found, _, _| found, std::future::pending(), &mut count).await.unwrap();
     assert_eq!(count, 0, "nobody was there");
 }

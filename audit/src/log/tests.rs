@@ -11,8 +11,9 @@ use serde_json::Value;
 
 use super::*;
 use crate::disk::{Faults, is_written};
-use crate::tree::leaf_hash;
+use crate::tile::{Tiles, bundle_name, tile_name, unbundle};
 use crate::tree::tests::{naive, root};
+use crate::tree::{WIDTH, leaf_hash};
 
 const ORIGIN: &str = "concordat/dwp/node";
 
@@ -64,6 +65,38 @@ async fn append(log: &Log, count: usize) -> Vec<u64> {
     let mut numbers = tasks.join_all().await;
     numbers.sort_unstable();
     numbers
+}
+
+/// Changes the first entry of a full bundle, and its hash in the tile with it, as who can write in the folder can.
+pub(crate) fn forge(folder: &Path, index: u64) {
+    let (bundle, tile) = (folder.join(bundle_name(index, WIDTH)), folder.join(tile_name(0, index, WIDTH)));
+    let mut entries = unbundle(&std::fs::read(&bundle).unwrap()).unwrap();
+    let salt = entries[0].windows(8).position(|window| window == b"\"salt\":\"").unwrap() + 8;
+    entries[0][salt] = if entries[0][salt] == b'A' { b'B' } else { b'A' };
+    std::fs::write(bundle, crate::tile::bundle(entries.iter().map(Vec::as_slice))).unwrap();
+    let mut hashes = std::fs::read(&tile).unwrap();
+    hashes[..32].copy_from_slice(&leaf_hash(&entries[0]));
+    std::fs::write(tile, hashes).unwrap();
+}
+
+/// Entry and tile are changed together: nothing is signed of them, and no proof is given.
+#[tokio::test]
+async fn what_is_not_under_the_signed_root_is_neither_promised_nor_receipted() {
+    let folder = written(600).await;
+    let log = open(folder.path());
+    assert!(log.receipt(1, true).unwrap().is_some());
+    forge(folder.path(), 0);
+    for refused in [log.promise(1).err(), log.receipt(1, false).err(), log.leaf(0).err(), log.inclusion(1, 600).err()] {
+        let refused = refused.expect("it was changed");
+        let source = std::error::Error::source(&refused).unwrap().to_string();
+        assert!(source.contains("tile/0/000 does not lead to the root"), "{source}");
+    }
+    let receipt = log.receipt(300, true).unwrap().unwrap();
+    assert_eq!(receipt.leaf_hash, leaf_hash(receipt.entry.as_ref().unwrap()), "the others still are");
+    // A checkpoint of another history, with the log's own key: a folder that was restored and went on.
+    let other = crate::checkpoint::Checkpoint { origin: ORIGIN.into(), size: 500, root: [7; 32] };
+    std::fs::write(folder.path().join("checkpoint.cosigned"), log.shared.key.checkpoint(other.size, &other.root)).unwrap();
+    assert!(log.receipt(300, false).is_err());
 }
 
 async fn until_covered(log: &Log, size: u64) {

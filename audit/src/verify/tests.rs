@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::checkpoint::Checkpoint;
-use crate::log::tests::copy;
+use crate::log::tests::{copy, forge};
 use crate::note::{Algorithm, Note, Signer};
 use crate::{Entry, Log, LogError, is_written};
 
@@ -195,6 +195,21 @@ fn the_first_bad_entry_is_named() {
     let text = Checkpoint { origin: ORIGIN.into(), size: 600, root: [7; 32] }.text();
     fs::write(world.path().join("checkpoint"), Note::new(&text, signer.sign(&text, 0)).to_string()).unwrap();
     assert_eq!(check(world.path(), &key, None, &Witnesses::none()).unwrap_err().kind, Kind::Root);
+}
+
+#[test]
+fn an_entry_that_was_changed_with_its_tile_is_not_laid_to_an_earlier_checkpoint() {
+    let world = tempfile::tempdir().unwrap();
+    written(world.path(), 300);
+    let early = fs::read(world.path().join("checkpoint")).unwrap();
+    written(world.path(), 600);
+    fs::write(world.path().join("checkpoint.cosigned"), &early).unwrap();
+    let key = signer(world.path()).key().clone();
+    forge(world.path(), 0);
+    for against in [None, Some(early.as_slice())] {
+        let found = check(world.path(), &key, against, &Witnesses::none()).unwrap_err();
+        assert_eq!((found.kind, found.entry), (Kind::Tile, Some(1)), "{found}");
+    }
 }
 
 /// A lane of `tests/run --long`.

@@ -48,11 +48,12 @@ impl Bundle {
     }
 }
 
-/// Goes through all bundles and hands them on while `next` wants them.
+/// Goes through all bundles and hands them on while `next` wants them. What an earlier checkpoint says of this log's history counts after
+/// all tiles agree: until then it may be they that were changed.
 pub(crate) fn walk(places: &Places<'_>, size: u64, beginnings: &[Beginning], mut next: impl FnMut(Bundle) -> bool) -> Result<(), Finding> {
     let folder = places.folder;
     let mut levels: Vec<Vec<Hash>> = Vec::new();
-    let mut start = 0;
+    let (mut start, mut earlier) = (0, Ok(()));
     while start < size {
         let width = size.saturating_sub(start).min(256);
         let index = start / 256;
@@ -76,24 +77,24 @@ pub(crate) fn walk(places: &Places<'_>, size: u64, beginnings: &[Beginning], mut
             return Err(Finding::new(Kind::Entry, number, what));
         }
         let within = |b: &&Beginning| b.size >= start && b.size < start.saturating_add(256) && b.size < size;
-        beginnings.iter().filter(within).try_for_each(|b| begins(b, &leaves, &levels))?;
+        earlier = earlier.and_then(|()| beginnings.iter().filter(within).try_for_each(|b| begins(b, &leaves, &levels)));
         if !next(bundle) {
             return Ok(());
         }
         if width == 256 {
             climb(folder, &mut levels, &leaves, index)?;
         } else {
-            for (level, hashes) in (1..).zip(&levels) {
-                edge(folder, level, start, hashes)?;
-            }
-            return beginnings.iter().filter(|b| b.size == size).try_for_each(|b| begins(b, &leaves, &levels));
+            return ends(folder, (start, size), beginnings, &leaves, &levels).and(earlier);
         }
         start = start.saturating_add(width);
     }
-    for (level, hashes) in (1..).zip(&levels) {
-        edge(folder, level, size, hashes)?;
-    }
-    beginnings.iter().filter(|b| b.size == size).try_for_each(|b| begins(b, &[], &levels))
+    ends(folder, (size, size), beginnings, &[], &levels).and(earlier)
+}
+
+/// That the tiles at the right edge follow from those below, and all checkpoints over the whole log are of it.
+fn ends(folder: &Path, (full, size): (u64, u64), beginnings: &[Beginning], leaves: &[Hash], levels: &[Vec<Hash>]) -> Result<(), Finding> {
+    (1..).zip(levels).try_for_each(|(level, hashes)| edge(folder, level, full, hashes))?;
+    beginnings.iter().filter(|b| b.size == size).try_for_each(|b| begins(b, leaves, levels))
 }
 
 /// Takes a full tile's root to the level above, and so on while that is full.

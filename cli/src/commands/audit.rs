@@ -6,7 +6,6 @@ mod archive;
 mod door;
 mod filter;
 mod form;
-mod inert;
 mod list;
 mod online;
 pub(crate) mod persons;
@@ -21,6 +20,7 @@ mod verify;
 
 use clap::Subcommand;
 
+use super::inert;
 use crate::failure::Result;
 
 #[derive(Debug, Subcommand)]

@@ -13,6 +13,7 @@ pub(crate) mod dummy;
 pub(crate) mod errors;
 pub(crate) mod explain;
 pub(crate) mod in_force;
+mod inert;
 pub(crate) mod init;
 pub(crate) mod linkage;
 pub(crate) mod login;

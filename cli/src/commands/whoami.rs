@@ -6,6 +6,7 @@ use concordat_proto::v1::WhoAmIResponse;
 use serde_json::json;
 
 use super::Output;
+use super::inert::{self, inert};
 use super::target::Target;
 use crate::failure::Result;
 use crate::out;
@@ -30,7 +31,7 @@ pub(crate) struct Whoami {
 pub(crate) async fn run(whoami: Whoami) -> Result<()> {
     let caller = whoami.target.connect().await?.who_am_i().await?;
     if whoami.output == Output::Json {
-        return out::result(&format!("{}\n", to_json(&caller)));
+        return out::result(&(inert::json(&to_json(&caller)) + "\n"));
     }
     let known = [
         ("user", caller.subject.clone()),
@@ -40,15 +41,19 @@ pub(crate) async fn run(whoami: Whoami) -> Result<()> {
         ("token expires", expires(&caller)),
         ("bound to purpose", Some(caller.bound_purpose.clone()).filter(|p| !p.is_empty()).unwrap_or_else(|| "none".into())),
     ];
-    let known = known.into_iter().map(|(what, value)| vec![what.to_owned(), value]).collect();
+    let known = known.into_iter().map(|(what, value)| vec![what.to_owned(), inert(&value)]).collect();
     out::result(&Table::of(&["whom the gateway takes you for", ""], known).text(out::colour()))?;
-    let purposes = caller.purposes.iter().map(|p| vec![p.id.clone(), p.title.clone(), p.missions.join(", ")]).collect();
+    let purposes = caller.purposes.iter().map(|p| shown([&p.id, &p.title, &p.missions.join(", ")])).collect();
     out::result(&format!("\n{}", Table::of(&["purpose you may declare", "title", "mission"], purposes).text(out::colour())))?;
     if caller.known.is_empty() {
         return Ok(());
     }
-    let datasets = caller.known.iter().map(|d| vec![d.dataset.clone(), d.department_title.clone(), d.contact.clone()]).collect();
+    let datasets = caller.known.iter().map(|d| shown([&d.dataset, &d.department_title, &d.contact])).collect();
     out::result(&format!("\n{}", Table::of(&["dataset that exists", "of", "ask"], datasets).text(out::colour())))
+}
+
+fn shown(texts: [&String; 3]) -> Vec<String> {
+    texts.map(|text| inert(text)).into()
 }
 
 fn expires(caller: &WhoAmIResponse) -> String {

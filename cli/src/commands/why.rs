@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::Output;
 use super::audit::persons::caller;
 use super::audit::read::{Archives, moved, of_query};
+use super::inert::{self, inert};
 use crate::failure::{Failure, Result};
 use crate::out::{self, thousands};
 
@@ -46,13 +47,23 @@ pub(crate) fn run(why: &Why) -> Result<()> {
                 .to_owned(),
             moved => elsewhere(moved),
         };
-        return Err(Failure::new(format!("the log in {} has no entry of the query '{}'", why.log.display(), why.query_id)).advice(advice));
+        return Err(
+            Failure::new(format!("the log in {} has no entry of the query '{}'", why.log.display(), inert(&why.query_id))).advice(advice)
+        );
     }
     let lines = told(&entries, moved);
     match why.output {
-        Output::Table => out::result(&format!("{}\n", lines.join("\n"))),
-        Output::Json => out::result(&format!("{}\n", json!({ "query_id": why.query_id, "words": lines, "entries": entries }))),
+        Output::Table => out::result(&shown(&lines)),
+        Output::Json => {
+            let value = json!({ "query_id": why.query_id, "words": lines, "entries": entries });
+            out::result(&(inert::json(&value) + "\n"))
+        }
     }
+}
+
+/// Lines, of which nothing acts on a terminal.
+fn shown(lines: &[String]) -> String {
+    lines.iter().map(|line| inert(line) + "\n").collect()
 }
 
 /// Where the entries of a query may be.
@@ -146,6 +157,27 @@ mod tests {
         assert!(words[1].contains("node_timeout, ") && words[2].ends_with("dwp"), "{words:?}");
         assert!(told(&[opened(), json!({ "event": "query.closed", "facts": null })], 0)[1].ends_with("was answered"));
         assert!(told(&[opened()], 0)[1].starts_with("it has not ended"));
+    }
+
+    #[test]
+    fn what_an_entry_says_does_not_act_where_it_is_shown() {
+        for payload in inert::PAYLOADS {
+            let opened = Value::Object(
+                opened()
+                    .as_object()
+                    .unwrap()
+                    .iter()
+                    .map(|(name, value)| match name.as_str() {
+                        "organisation" | "issuer" | "time" | "purpose" => (name.clone(), payload.into()),
+                        _ => (name.clone(), value.clone()),
+                    })
+                    .collect(),
+            );
+            let refused = json!({ "event": "query.refused", "code": payload, "department": payload });
+            let text = shown(&told(&[opened, refused], 0));
+            assert_eq!(text.lines().count(), 3, "{text:?}");
+            assert_eq!(text.lines().map(inert).collect::<Vec<_>>(), text.lines().collect::<Vec<_>>(), "{text:?}");
+        }
     }
 
     #[test]

@@ -237,7 +237,9 @@ fn unknown(agreement: &Agreement, what: &str) -> Failure {
 pub(super) fn gateway(federation: &Federation) -> String {
     let auditors = federation.auditor.as_ref().map_or_else(String::new, |auditor| {
         let role = |role: &String| {
-            format!("\n[[auditors]]   # who may read the log\norganisation = {}\nrole = {}\n", quoted(&auditor.organisation), quoted(role))
+            let (organisation, role) = (quoted(&auditor.organisation), quoted(role));
+            let all = "all = true   # every entry; department = \"…\" in its place: what concerns that department";
+            format!("\n[[auditors]]   # who may read the log\norganisation = {organisation}\nrole = {role}\n{all}\n")
         };
         auditor.roles.iter().map(role).collect()
     });

@@ -176,6 +176,61 @@ async fn what_does_not_fit_together_is_refused_and_named() {
     }
 }
 
+/// Under the open log: nothing is acknowledged before the tail has again what was.
+#[tokio::test]
+async fn a_tail_that_is_cut_or_moved_while_the_log_is_open_stops_it() {
+    let cases: [(&str, Damage); 5] = [
+        ("cut", |tail| edit(tail.to_owned(), |bytes| bytes.truncate(bytes.len() - 10))),
+        ("emptied", |tail| std::fs::write(tail, "").unwrap()),
+        ("moved", |tail| std::fs::rename(tail, tail.with_extension("aside")).unwrap()),
+        ("removed", |tail| std::fs::remove_file(tail).unwrap()),
+        ("replaced", |tail| {
+            let new = tail.with_extension("new");
+            std::fs::copy(tail, &new).unwrap();
+            edit(new.clone(), |bytes| last(bytes, b"opened"));
+            std::fs::rename(new, tail).unwrap();
+        }),
+    ];
+    for covered in [true, false] {
+        for (what, damage) in cases {
+            let folder = tempfile::tempdir().unwrap();
+            let stuck = move |step, path: &Path| match step == crate::disk::Step::Rename && path.ends_with("checkpoint") {
+                true if !covered && path.parent().is_some_and(|folder| folder.join("tail").exists()) => Err(io::Error::other("stuck")),
+                _ => Ok(()),
+            };
+            let log = opened(folder.path(), Arc::new(stuck)).unwrap();
+            for _ in 0..3 {
+                log.append(Entry::new("query.opened").closes()).await.unwrap();
+            }
+            if covered {
+                until_covered(&log, 3).await;
+            }
+            let tail = folder.path().join("tail");
+            let whole = std::fs::read(&tail).unwrap();
+            damage(&tail);
+            for round in 0..3 {
+                let refused = log.append(Entry::new("b").closes()).await;
+                let Err(LogError::Write(cause)) = refused else { panic!("{what}: {refused:?}") };
+                let says = if round == 0 { "the tail was changed while the log is open" } else { "entr" };
+                assert!(cause.to_string().contains(says), "{what}: {cause}");
+            }
+            assert!(log.is_failing(), "{what}");
+            std::fs::write(&tail, &whole).unwrap();
+            assert_eq!(log.append(Entry::new("b").closes()).await.unwrap(), 4, "{what}");
+            let now = std::fs::read(&tail).unwrap();
+            assert!(now.starts_with(&whole) && now.len() > whole.len(), "{what}");
+        }
+    }
+    // What somebody added is kept as evidence, and what was acknowledged stays.
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    append(&log, 3).await;
+    edit(folder.path().join("tail"), |bytes| bytes.extend(b"{\"entry\":4}\n"));
+    assert!(matches!(log.append(Entry::new("b")).await, Err(LogError::Write(_))));
+    assert_eq!(log.append(Entry::new("b")).await.unwrap(), 4);
+    assert_eq!(std::fs::read(folder.path().join("torn-after-3")).unwrap(), b"{\"entry\":4}\n");
+}
+
 #[tokio::test]
 async fn an_older_checkpoint_is_signed_anew_over_the_same_entries() {
     let folder = tempfile::tempdir().unwrap();

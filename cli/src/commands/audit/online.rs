@@ -63,9 +63,12 @@ pub(super) async fn follow(doors: &Doors, at: Option<&str>, filter: &Filter, (fo
         let door = doors.one(at).await?;
         let mut coming = door.tail(LogTailRequest { filter: Some(filter.clone()), after: Some(number) }).await?;
         let before = number;
-        let mut heard = false;
+        let (mut heard, mut told) = (false, false);
         while let Some(some) = coming.message().await.map_err(|e| door.failed(&e))? {
             (heard, number) = (true, some.number.max(number));
+            if some.archived > before && !std::mem::replace(&mut told, true) {
+                archived(&door, some.archived);
+            }
             let entries = some.entries.into_iter().map(value).collect::<Result<Vec<_>>>()?;
             if !entries.is_empty() && !out::more(&printed(form, form == Form::Table, &entries))? {
                 return Ok(());

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, Utc};
 use clap::Args;
 use concordat_audit::archive::{archived, of_log};
+pub(super) use concordat_audit::facts::time;
 use concordat_audit::filter::READ;
 use concordat_audit::read_with;
 use serde_json::Value;
@@ -71,11 +71,6 @@ pub(crate) fn of_query(log: &Path, archives: &Archives, query_id: &str) -> Resul
 /// A field that is a text.
 pub(super) fn text<'a>(entry: &'a Value, field: &str) -> Option<&'a str> {
     entry.get(field).and_then(Value::as_str)
-}
-
-/// When the entry was made.
-pub(super) fn time(entry: &Value) -> Option<DateTime<Utc>> {
-    text(entry, "time").and_then(|time| DateTime::parse_from_rfc3339(time).ok()).map(|time| time.to_utc())
 }
 
 /// `DEPARTMENT=FOLDER`.

@@ -1,4 +1,5 @@
-//! Texts of a log on their way to a person: what stands in an entry may come from an attacker, and nothing in it acts where it is shown.
+//! Texts of others on their way to a person: what stands in a log's entry or a server's answer may come from an attacker, and nothing in it
+//! acts where it is shown.
 
 use serde_json::Value;
 
