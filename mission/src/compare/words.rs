@@ -71,6 +71,12 @@ pub(super) fn cannot_show(question: &Question<'_>, told: &Told, used: &Used<'_>)
     if !used.still.is_empty() {
         said.push(format!("Data that did not change in the whole time tells nothing of the output: {}.", used.still.join(", ")));
     }
+    if !used.moved.is_empty() {
+        said.push(format!(
+            "Data that changes seldom did change in the time compared, and may itself have moved the measure: {}.",
+            used.moved.join(", ")
+        ));
+    }
     if !told.left_out.is_empty() {
         let groups: Vec<&str> = told.left_out.iter().map(|left| left.what.as_str()).collect();
         said.push(format!("Nothing is said of groups that were left out: {}.", groups.join(", ")));

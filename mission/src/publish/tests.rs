@@ -454,7 +454,7 @@ fn every_value_in_every_file_is_a_cell_of_a_snapshot() {
             let taken = &world.snapshots.iter().find(|one| one.number == number).unwrap().taken;
             let group = record["group"][0].as_str();
             let row = taken.rows.iter().find(|row| row[0].value.as_str() == group && row[1].value == u8::from(group.is_none())).unwrap();
-            assert!(near(row[3].number().unwrap(), value) && record["date"] == taken.as_of().to_string(), "{record}");
+            assert!(near(row[3].number().unwrap(), value) && record["date"] == taken.days(&[]).newest.to_string(), "{record}");
             let bounds = of_row(outcome, taken, row).unwrap();
             assert!(
                 near(record["lower"].as_f64().unwrap(), bounds.low) && near(record["upper"].as_f64().unwrap(), bounds.high),

@@ -34,25 +34,25 @@ pub(crate) struct Compare {
 
 /// Which groups are compared, and when.
 #[derive(Debug, Clone, Args)]
-pub(super) struct Groups {
+pub(crate) struct Groups {
     /// The column of a breakdown by which groups are told apart
     #[arg(long, value_name = "COLUMN")]
-    pub(super) by: String,
+    pub(crate) by: String,
     /// A group with the output; repeat it
     #[arg(long, value_name = "GROUP", required = true)]
-    pub(super) with: Vec<String>,
+    pub(crate) with: Vec<String>,
     /// A group without it; repeat it. All others where none is named
     #[arg(long, value_name = "GROUP")]
-    pub(super) without: Vec<String>,
+    pub(crate) without: Vec<String>,
     /// The output's first day
     #[arg(long, value_name = "DATE")]
-    pub(super) began: NaiveDate,
+    pub(crate) began: NaiveDate,
     /// The last day that counts
     #[arg(long, value_name = "DATE")]
-    pub(super) until: Option<NaiveDate>,
+    pub(crate) until: Option<NaiveDate>,
     /// A group that got or lost the output on another day; repeat it
     #[arg(long, value_name = "GROUP=DATE", value_parser = moved)]
-    pub(super) changed_hands: Vec<(String, NaiveDate)>,
+    pub(crate) changed_hands: Vec<(String, NaiveDate)>,
 }
 
 /// `GROUP=DATE`.
@@ -107,7 +107,7 @@ pub(super) fn definition_now(known: &Known, mission: &Mission, outcome: &Outcome
 }
 
 /// Every snapshot that there is.
-pub(super) fn snapshots(place: &Offline) -> Result<Vec<Snapshot>> {
+fn snapshots(place: &Offline) -> Result<Vec<Snapshot>> {
     let store = place.kept.read(&place.layout())?;
     Ok(store.as_ref().map(|store| store.all().map_err(damaged)).transpose()?.unwrap_or_default())
 }

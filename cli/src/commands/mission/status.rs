@@ -79,7 +79,7 @@ pub(crate) fn board(known: &Known, missions: &[&Mission], snapshots: &[Snapshot]
             });
             let missed: Vec<String> = one.missed().map(|day| day.to_string()).collect();
             if !missed.is_empty() {
-                let _ = writeln!(notes, "  missed, and never to be had: {}", missed.join(", "));
+                let _ = writeln!(notes, "  missed: {}", missed.join(", "));
             }
             if !one.of_another_definition.is_empty() {
                 let numbers: Vec<String> = one.of_another_definition.iter().map(u64::to_string).collect();
