@@ -109,7 +109,9 @@ async fn past(sample: Sample, layout: &Layout) -> Result<bool> {
         () = launch::interrupted() => Ok(false),
     };
     history::present(sample, layout)?;
-    progress(&format!("taken in {:.1} s", started.elapsed().as_secs_f32()));
+    if matches!(taken, Ok(true)) {
+        progress(&format!("taken in {:.1} s", started.elapsed().as_secs_f32()));
+    }
     taken
 }
 

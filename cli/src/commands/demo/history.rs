@@ -3,9 +3,9 @@
 //! Each is asked of the running federation, over the data that the departments had in its month: their files are written anew for every month
 //! in turn, dated as deliveries of then (`sample/past.rs`). What is kept is what was answered. The log and the receipts say when that was: today.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use chrono::{Days, NaiveDate, Utc};
+use chrono::{Days, NaiveDate, NaiveTime, Utc};
 use concordat_mission::pivot::What;
 use concordat_mission::{Mission, SqliteStore};
 use concordat_policy::Name;
@@ -52,7 +52,7 @@ pub(super) async fn take(sample: Sample, layout: &Layout) -> Result<()> {
     write(&marker(layout), "The departments' files are of another month: `concordat demo --keep` writes those of today.\n")?;
     for ago in (1..MONTHS).rev() {
         let delivered = month_before(today, ago) + Days::new(DELIVERED);
-        sample.months_ago(ago).deliver(layout, delivered.and_time(chrono::NaiveTime::MIN).and_utc())?;
+        sample.months_ago(ago).deliver(layout, delivered.and_time(NaiveTime::MIN).and_utc())?;
         mission::of_the_past(&gateway, &missions, &mut store, delivered).await?;
         if ago == DECIDED + 1 {
             decided(&known, &missions, &mut store, today)?;
@@ -75,8 +75,7 @@ pub(super) fn present(sample: Sample, layout: &Layout) -> Result<()> {
 }
 
 fn marker(layout: &Layout) -> PathBuf {
-    let folder: &Path = layout.folder();
-    folder.join(MARKER)
+    layout.folder().join(MARKER)
 }
 
 /// What became of outputs, on the evidence of the snapshots that there are by then. The missions' files say the same.
