@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use concordat_gateway::estate::Estate;
-use concordat_mission::{Mission as Objects, SqliteStore, StoreError};
+use concordat_mission::{Mission as Objects, Snapshot, Snapshots as _, SqliteStore, StoreError};
 use concordat_policy::Name;
 
 pub(crate) use self::compare::Groups;
@@ -205,9 +205,10 @@ impl Offline {
         &self.folder
     }
 
-    /// Opens the store for reading; `None` where there is none yet.
-    pub(crate) fn read(&self) -> Result<Option<SqliteStore>> {
-        self.kept.read(&self.layout())
+    /// Every snapshot that there is.
+    pub(crate) fn snapshots(&self) -> Result<Vec<Snapshot>> {
+        let store = self.kept.read(&self.layout())?;
+        Ok(store.as_ref().map(|store| store.all().map_err(damaged)).transpose()?.unwrap_or_default())
     }
 
     pub(crate) fn known(&self) -> miette::Result<Known> {
