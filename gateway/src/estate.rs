@@ -22,6 +22,7 @@ use concordat_policy::{Agreement, Code, Name, Problem, PurposeTree, Refusal, Sig
 use concordat_proto::signature::{files, kept};
 use serde::Deserialize;
 
+pub use self::composition::view_names;
 pub(crate) use self::current::{Current, Texts, forgotten};
 use crate::config::{read, report};
 use crate::plan;

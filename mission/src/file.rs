@@ -64,6 +64,8 @@ struct OutcomeFile {
     from: Option<NaiveDate>,
     #[serde(default)]
     fresh_for_days: Option<u32>,
+    #[serde(default)]
+    standing: Vec<String>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -174,6 +176,14 @@ impl Found<'_> {
         if fresh_for_days == 0 {
             self.at(&id, "fresh_for_days", "data would be too old on the day that it is taken", "state 1 or more");
         }
+        let mut standing = BTreeSet::new();
+        for dataset in &file.standing {
+            let named = dataset.split_once('.').is_some_and(|(department, name)| Name::parse(department).is_ok() && column_name_ok(name));
+            if !named || !standing.insert(dataset) {
+                let cause = format!("'{dataset}' in `standing` is no dataset, or is named twice");
+                self.at(&id, dataset, cause, "name each once, as department.dataset");
+            }
+        }
         Some(Outcome {
             id,
             title: file.title,
@@ -194,6 +204,7 @@ impl Found<'_> {
             every: file.every,
             from: file.from.unwrap_or(starts),
             fresh_for_days,
+            standing: file.standing,
         })
     }
 
@@ -323,6 +334,8 @@ mod tests {
             ("by = [\"region\"]", "by = []", "title = \"By", "no column in `by`"),
             ("contributing = [\"b\"]", "contributing = [\"a\"]", "lead", "named twice"),
             ("every = \"month\"", "every = \"month\"\nfresh_for_days = 0", "fresh_for_days", "too old on the day"),
+            ("every = \"month\"", "every = \"month\"\nstanding = [\"areas\"]", "standing", "'areas' in `standing` is no dataset"),
+            ("every = \"month\"", "every = \"month\"\nstanding = [\"a.b\", \"a.b\"]", "standing", "is named twice"),
             ("outcomes = [\"fewer\"]", "outcomes = [\"fewr\"]", "outcomes", "the outcome 'fewr' of output 'visits'"),
             ("outcomes = [\"fewer\"]", "outcomes = []", "id = \"visits", "should move no outcome"),
             ("status = \"running\"", "status = \"stopped\"", "status", "does not say why"),
@@ -356,6 +369,9 @@ mod tests {
         fn permits(&self, _mission: &Name, purpose: &Name) -> bool {
             self.0["purposes"].contains(&purpose.as_str())
         }
+        fn covers(&self, _mission: &Name, dataset: &str) -> bool {
+            self.0["datasets"].contains(&dataset)
+        }
         fn columns(&self, _mission: &Name, view: &str) -> Option<Result<Vec<String>, String>> {
             let columns = self.0.get(view)?;
             Some(if columns.is_empty() { Err("it selects *".into()) } else { Ok(columns.iter().map(|c| (*c).to_owned()).collect()) })
@@ -369,16 +385,19 @@ mod tests {
                 ("missions", vec!["m"]),
                 ("departments", vec!["a", "b"]),
                 ("purposes", vec!["m.measure"]),
+                ("datasets", vec!["a.areas"]),
                 ("v", vec!["region", "total", "persons", "share"]),
             ]))
         };
-        let mission = mission();
-        assert_eq!(mission.problems(MISSION, &whole()), []);
+        let text = MISSION.replace("every = \"month\"", "every = \"month\"\nstanding = [\"a.areas\"]");
+        let mission = Mission::parse(&text).unwrap();
+        assert_eq!(mission.problems(&text, &whole()), []);
         for (what, has, line, says) in [
             ("missions", vec![], "mission", "not in missions.toml"),
             ("departments", vec!["b"], "lead", "the department 'a'"),
             ("departments", vec!["a"], "contributing", "the department 'b'"),
             ("purposes", vec!["m"], "purpose", "the purpose 'm.measure'"),
+            ("datasets", vec!["a.people"], "standing", "the dataset 'a.areas'"),
             ("v", vec![], "view", "it selects *"),
             ("v", vec!["region", "total", "persons"], "column", "no column 'share'"),
             ("v", vec!["region", "total", "share"], "counted", "no column 'persons'"),
@@ -386,18 +405,14 @@ mod tests {
         ] {
             let mut estate = whole();
             estate.0.insert(what, has);
-            let problems = mission.problems(MISSION, &estate);
+            let problems = mission.problems(&text, &estate);
             let found = problems.iter().find(|problem| problem.cause.contains(says)).unwrap_or_else(|| panic!("{says}: {problems:?}"));
-            assert!(
-                MISSION.lines().nth(found.line(MISSION) - 1).unwrap().starts_with(line),
-                "{says}: line {}: {found:?}",
-                found.line(MISSION)
-            );
+            assert!(text.lines().nth(found.line(&text) - 1).unwrap().starts_with(line), "{says}: line {}: {found:?}", found.line(&text));
         }
         let mut estate = whole();
         estate.0.remove("v");
-        assert!(mission.problems(MISSION, &estate)[0].cause.contains("the view 'v'"));
+        assert!(mission.problems(&text, &estate)[0].cause.contains("the view 'v'"));
         let renamed = Mission { goal: "another".into(), ..mission };
-        assert!(renamed.problems(MISSION, &whole())[0].cause.contains("the goal of the mission 'm' is another"));
+        assert!(renamed.problems(&text, &whole())[0].cause.contains("the goal of the mission 'm' is another"));
     }
 }

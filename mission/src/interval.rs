@@ -64,6 +64,13 @@ impl Interval {
         Self { low: value - by, high: value + by }
     }
 
+    /// For people: both bounds, or one number where they look the same.
+    #[must_use]
+    pub fn in_words(self) -> String {
+        let (low, high) = (short(self.low), short(self.high));
+        if low == high { low } else { format!("{low} to {high}") }
+    }
+
     /// The same, within bounds that its value cannot leave.
     #[must_use]
     pub fn within(self, low: f64, high: f64) -> Self {
@@ -94,6 +101,16 @@ impl Interval {
         let low = if self.low < 0.0 { self.low / number.low } else { self.low / number.high };
         let high = if self.high < 0.0 { self.high / number.high } else { self.high / number.low };
         Self { low, high }
+    }
+}
+
+/// A value for people: four digits after the point of what is small, none of what is large.
+#[must_use]
+pub fn short(value: f64) -> String {
+    match value.abs() {
+        size if size < 10.0 => format!("{value:.4}"),
+        size if size < 1_000.0 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
     }
 }
 

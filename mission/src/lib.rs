@@ -44,6 +44,6 @@ pub use self::interval::{Interval, Precision};
 pub use self::mission::{Breakdown, Direction, Kind, Known, Mission, Outcome, Output, OutputStatus, Point};
 pub use self::pivot::{Decided, Pivot, Pivots};
 pub use self::schedule::{Every, Period, Scheduled};
-pub use self::snapshot::{Cell, Column, Snapshot, Source, Taken};
+pub use self::snapshot::{Cell, Column, Days, Snapshot, Source, Taken};
 pub use self::status::{OutcomeStatus, Verdict};
 pub use self::store::{Snapshots, SqliteStore, StoreError};

@@ -76,6 +76,8 @@ pub struct Outcome {
     pub from: NaiveDate,
     /// After how many days data is too old to say how the outcome stands.
     pub fresh_for_days: u32,
+    /// Datasets (`department.dataset`) that change seldom by their nature: their age neither dates a snapshot nor makes it too old.
+    pub standing: Vec<String>,
 }
 
 /// What kind of number a measure is: how coarsely it is told follows from it.
@@ -238,6 +240,8 @@ pub trait Known {
     fn department(&self, id: &Name) -> bool;
     /// Whether some agreement of the mission permits an active purpose.
     fn permits(&self, mission: &Name, purpose: &Name) -> bool;
+    /// Whether some agreement of the mission names a dataset (`department.dataset`).
+    fn covers(&self, mission: &Name, dataset: &str) -> bool;
     /// The columns of a view of the mission; an error where they cannot be told without planning it.
     fn columns(&self, mission: &Name, view: &str) -> Option<Result<Vec<String>, String>>;
 }
@@ -301,6 +305,10 @@ impl Mission {
                     cause,
                     "name an active purpose of purposes.toml that an agreement of the mission permits",
                 );
+            }
+            for dataset in outcome.standing.iter().filter(|dataset| !known.covers(&self.id, dataset)) {
+                let cause = format!("the dataset '{dataset}' {of} is in no agreement of the mission");
+                problem(&outcome.id, dataset, cause, "name a dataset that the view reads, as department.dataset");
             }
             match known.columns(&self.id, &outcome.view) {
                 None => {

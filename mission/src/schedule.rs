@@ -7,14 +7,15 @@
 //!  taken missed  due
 //! ```
 //!
-//! A period that ended without its snapshot is *missed*, for good: the departments answer with the data that they have now, and nobody can
-//! ask them for data as it was then. A snapshot that is taken later says nothing of that period, so none is put there.
+//! A period that ended without its snapshot is *missed*: the departments answer with the data that they have now, and nobody can ask them for
+//! data as it was then. It is *caught up* only while that is the same: by a snapshot whose data is of the period ([`is_of`]), whenever it was
+//! taken. One of later data says nothing of the period, so none is put there.
 
 use chrono::{Datelike as _, Days, Months, NaiveDate};
 use serde::{Deserialize, Serialize};
 
 use crate::mission::{Mission, Outcome};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Taken};
 
 /// How often a snapshot is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +84,20 @@ impl Every {
     }
 }
 
+impl Period {
+    /// Whether a day lies in it.
+    #[must_use]
+    pub fn holds(&self, day: NaiveDate) -> bool {
+        self.starts <= day && day < self.ends
+    }
+}
+
+/// Whether what was taken may be the snapshot of a period: it was taken in it, or its data is of it.
+#[must_use]
+pub fn is_of(outcome: &Outcome, taken: &Taken, period: Period) -> bool {
+    period.holds(taken.taken_at.date_naive()) || period.holds(taken.days(&outcome.standing).newest)
+}
+
 /// The periods of an outcome up to `today`, oldest first: from the outcome's first day to the mission's last. `snapshots` may be of any
 /// outcome.
 #[must_use]
@@ -93,7 +108,8 @@ pub fn scheduled(mission: &Mission, outcome: &Outcome, snapshots: &[Snapshot], t
     while day <= today.min(mission.ends) {
         let period = outcome.every.period(day);
         let superseded = |number: u64| snapshots.iter().any(|other| other.taken.supersedes == Some(number));
-        let of_period = |one: &&Snapshot| one.taken.period == Some(period.starts) && !superseded(one.number);
+        let of_period =
+            |one: &&Snapshot| one.taken.period == Some(period.starts) && is_of(outcome, &one.taken, period) && !superseded(one.number);
         let state = match snapshots.iter().filter(of_outcome).find(of_period) {
             Some(snapshot) => State::Taken(snapshot.number),
             None if period.ends > today => State::Due,
@@ -145,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_taken_in_its_period_is_missed_for_good() {
+    fn what_was_not_taken_in_its_period_is_missed_until_data_of_it_was_asked_for() {
         let april = snapshot(1, "2026-04-10", Some("2026-04-01"), 0.5);
         assert_eq!(told(&[], "2026-03-31"), "");
         assert_eq!(told(&[], "2026-04-01"), "2026-04-01 Due");
@@ -160,7 +176,17 @@ mod tests {
         assert_eq!(told(&demanded, "2026-05-01"), "2026-04-01 Missed, 2026-05-01 Due");
         let mut corrected = snapshot(2, "2026-04-12", Some("2026-04-01"), 0.6);
         corrected.taken.supersedes = Some(1);
-        assert_eq!(told(&[april, corrected], "2026-04-30"), "2026-04-01 Taken(2)");
+        assert_eq!(told(&[april.clone(), corrected], "2026-04-30"), "2026-04-01 Taken(2)");
+        // Taken in June for May: of data that last changed in May, or later.
+        let late = |changed: &str| {
+            let mut late = snapshot(2, "2026-06-10", Some("2026-05-01"), 0.5);
+            late.taken.stated.sources[0].freshness = format!("{changed}T23:59:59Z").parse().unwrap();
+            late
+        };
+        for (changed, may) in [("2026-05-31", "Taken(2)"), ("2026-05-01", "Taken(2)"), ("2026-06-01", "Missed"), ("2026-04-30", "Missed")] {
+            let expected = format!("2026-04-01 Taken(1), 2026-05-01 {may}, 2026-06-01 Due");
+            assert_eq!(told(&[april.clone(), late(changed)], "2026-06-10"), expected, "{changed}");
+        }
     }
 
     #[test]

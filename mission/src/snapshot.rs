@@ -119,6 +119,15 @@ pub struct Source {
     pub counts: Option<Value>,
 }
 
+/// Of which days the data of an answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Days {
+    /// The newest source's: the day that the answer is of. What it says, nobody could have said before.
+    pub newest: NaiveDate,
+    /// The oldest source's: how fresh it is.
+    pub oldest: NaiveDate,
+}
+
 /// Where a department's consent ledger stood.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Consent {
@@ -210,11 +219,23 @@ impl Taken {
         rows.next().filter(|_| rows.next().is_none())
     }
 
-    /// Of which day the data is: that of the source which is oldest. Without a source, the day that it was taken.
+    /// Of which days the data is. Those of datasets in `standing` (`department.dataset`), which change seldom by their nature, are passed over
+    /// unless there is no other. None is after the day that it was taken, which is both where there is no source.
     #[must_use]
-    pub fn as_of(&self) -> NaiveDate {
-        let oldest = self.stated.sources.iter().map(|source| source.freshness).min();
-        oldest.unwrap_or(self.taken_at).min(self.taken_at).date_naive()
+    pub fn days(&self, standing: &[String]) -> Days {
+        let sources = &self.stated.sources;
+        let only_standing = sources.iter().all(|source| standing.contains(&source.name()));
+        let dating = || sources.iter().filter(|source| only_standing || !standing.contains(&source.name())).map(|source| source.freshness);
+        let day = |of: Option<DateTime<Utc>>| of.unwrap_or(self.taken_at).min(self.taken_at).date_naive();
+        Days { newest: day(dating().max()), oldest: day(dating().min()) }
+    }
+}
+
+impl Source {
+    /// `department.dataset`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}.{}", self.department, self.dataset)
     }
 }
 
@@ -264,14 +285,25 @@ mod tests {
     }
 
     #[test]
-    fn data_is_as_old_as_its_oldest_source_and_never_of_tomorrow() {
+    fn data_is_of_its_newest_source_as_fresh_as_its_oldest_and_never_of_tomorrow() {
         let mut taken = snapshot(1, "2026-05-01", None, 0.25).taken;
-        let of = |taken: &Taken| taken.as_of().to_string();
-        assert_eq!(of(&taken), "2026-05-01");
+        let of = |taken: &Taken, standing: &[&str]| {
+            let days = taken.days(&standing.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+            (days.newest.to_string(), days.oldest.to_string())
+        };
+        let both = |newest: &str, oldest: &str| (newest.to_owned(), oldest.to_owned());
+        assert_eq!(of(&taken, &[]), both("2026-05-01", "2026-05-01"));
+        let mut areas = taken.stated.sources[0].clone();
+        (areas.dataset, areas.freshness) = ("areas".into(), "2020-01-01T12:00:00Z".parse().unwrap());
+        taken.stated.sources.push(areas);
         taken.stated.sources[0].freshness = "2026-03-09T12:00:00Z".parse().unwrap();
-        assert_eq!(of(&taken), "2026-03-09");
+        assert_eq!(of(&taken, &[]), both("2026-03-09", "2020-01-01"));
+        assert_eq!(of(&taken, &["a.areas"]), both("2026-03-09", "2026-03-09"));
+        assert_eq!(of(&taken, &["a.areas", "a.people"]), both("2026-03-09", "2020-01-01"), "what is left of nothing is everything");
         taken.stated.sources.iter_mut().for_each(|source| source.freshness = "2090-01-01T00:00:00Z".parse().unwrap());
-        assert_eq!(of(&taken), "2026-05-01");
+        assert_eq!(of(&taken, &[]), both("2026-05-01", "2026-05-01"));
+        taken.stated.sources.clear();
+        assert_eq!(of(&taken, &["a.areas"]), both("2026-05-01", "2026-05-01"));
     }
 
     #[test]

@@ -1,15 +1,16 @@
 //! How an outcome stands: one rule, over what its snapshots tell.
 //!
 //! **The path** is the straight line from baseline to target. *Progress* is how much of that way is done: 0 at the baseline's value, 1 at the
-//! target's, below 0 where things got worse. *Expected* is how much should be done on the day that the data is of: 0 before the baseline's
-//! day, 1 from the target's day on. Progress is known between two bounds ([`crate::interval`]), `low` and `high`.
+//! target's, below 0 where things got worse. *Expected* is how much should be done on the day that the data is of, its newest source's
+//! ([`Taken::days`]): 0 before the baseline's day, 1 from the target's day on. Progress is known between two
+//! bounds ([`crate::interval`]), `low` and `high`.
 //!
 //! **The verdict** is of the newest snapshot, by the first line that fits; [`MARGIN`] is a tenth of the whole way.
 //!
 //! | where | verdict |
 //! |---|---|
 //! | there is no snapshot of what the outcome measures now, or its headline is withheld or missing | not enough data |
-//! | its data is older than `fresh_for_days` | not enough data |
+//! | the oldest source of its data is older than `fresh_for_days`; but for `standing` ones | not enough data |
 //! | `low` ≥ expected: whatever the value is, it is on the path or beyond | on track |
 //! | `high` < expected − margin: whatever it is, it is more than the margin behind | off track |
 //! | `high` ≥ expected and `low` < expected − margin: it can be on the path and can be off it | not enough data |
@@ -31,7 +32,7 @@ use serde::Serialize;
 use crate::interval::{Interval, of_row};
 use crate::mission::{Breakdown, Direction, Milestone, Mission, Outcome, Point};
 use crate::schedule::{Scheduled, State, scheduled};
-use crate::snapshot::{Cell, Snapshot, Taken};
+use crate::snapshot::{Cell, Days, Snapshot, Taken};
 
 /// How far behind the path an outcome may be for certain before it is off track, as a part of the whole way from baseline to target.
 pub const MARGIN: f64 = 0.1;
@@ -102,7 +103,7 @@ pub struct OutcomeStatus {
     pub expected: Option<f64>,
     /// Where it goes.
     pub trend: Option<Trend>,
-    /// How many days old the newest data is.
+    /// How many days old the oldest source of the newest snapshot is.
     pub days_old: Option<i64>,
     /// The headline of every snapshot that counts, oldest data first.
     pub history: Vec<Measured>,
@@ -119,8 +120,10 @@ pub struct OutcomeStatus {
 pub struct Measured {
     /// The snapshot's number.
     pub snapshot: u64,
-    /// Of which day its data is: its oldest source's.
+    /// Of which day its data is: its newest source's.
     pub as_of: NaiveDate,
+    /// Of which day its oldest source is.
+    pub oldest: NaiveDate,
     /// The value as told; none where it is withheld or missing.
     pub value: Option<f64>,
     /// Between which bounds it lies.
@@ -199,12 +202,12 @@ pub fn status(mission: &Mission, outcome: &Outcome, definition: &str, snapshots:
     let of_outcome = |one: &&Snapshot| one.taken.mission == mission.id && one.taken.outcome == outcome.id && !superseded(one.number);
     let (counting, others): (Vec<&Snapshot>, Vec<&Snapshot>) =
         snapshots.iter().filter(of_outcome).partition(|one| one.taken.definition == definition);
-    let counting = one_a_day(counting);
+    let counting = one_a_day(outcome, counting);
     let history: Vec<Measured> = counting.iter().map(|one| headline(outcome, one)).collect();
     let latest = history.last().cloned();
     let expected = latest.as_ref().map(|latest| expected(outcome, latest.as_of));
     let progress = latest.as_ref().and_then(|latest| latest.interval).map(|value| progress(outcome, value));
-    let days_old = latest.as_ref().map(|latest| (today - latest.as_of).num_days());
+    let days_old = latest.as_ref().map(|latest| (today - latest.oldest).num_days());
     let (verdict, because) = judged(outcome, latest.as_ref(), progress, expected, days_old);
     let breakdowns = match (counting.first(), counting.last()) {
         (Some(first), Some(last)) => outcome.breakdowns.iter().map(|one| broken_down(outcome, one, first, last)).collect(),
@@ -306,7 +309,7 @@ fn judged(
     if days_old > i64::from(outcome.fresh_for_days) {
         return (
             Verdict::NotEnoughData,
-            format!("its data is {days_old} days old, and says how things stand for {}", outcome.fresh_for_days),
+            format!("the oldest source of its data is {days_old} days old, and says how things stand for {}", outcome.fresh_for_days),
         );
     }
     let verdict = verdict(progress, expected);
@@ -320,32 +323,36 @@ fn judged(
 }
 
 /// By the day of their data, one each: the newest.
-fn one_a_day(mut snapshots: Vec<&Snapshot>) -> Vec<&Snapshot> {
-    snapshots.sort_by_key(|one| (one.taken.as_of(), std::cmp::Reverse(one.number)));
-    snapshots.dedup_by_key(|one| one.taken.as_of());
+fn one_a_day<'s>(outcome: &Outcome, mut snapshots: Vec<&'s Snapshot>) -> Vec<&'s Snapshot> {
+    let day = |one: &Snapshot| one.taken.days(&outcome.standing).newest;
+    snapshots.sort_by_key(|one| (day(one), std::cmp::Reverse(one.number)));
+    snapshots.dedup_by_key(|one| day(one));
     snapshots
 }
 
 fn headline(outcome: &Outcome, snapshot: &Snapshot) -> Measured {
     match snapshot.taken.headline(outcome) {
         Some(row) => measured(outcome, snapshot, row),
-        None => untold(snapshot, "the answer does not have one row for it"),
+        None => untold(outcome, snapshot, "the answer does not have one row for it"),
     }
 }
 
 fn measured(outcome: &Outcome, snapshot: &Snapshot, row: &[Cell]) -> Measured {
-    let Some(cell) = snapshot.taken.cell(row, &outcome.column) else { return untold(snapshot, "the answer does not have its column") };
+    let Some(cell) = snapshot.taken.cell(row, &outcome.column) else {
+        return untold(outcome, snapshot, "the answer does not have its column");
+    };
     if let Some(why) = cell.withheld() {
-        return untold(snapshot, &format!("withheld: {why}"));
+        return untold(outcome, snapshot, &format!("withheld: {why}"));
     }
-    let Some(value) = cell.number() else { return untold(snapshot, "there is no value") };
+    let Some(value) = cell.number() else { return untold(outcome, snapshot, "there is no value") };
     let interval = of_row(outcome, &snapshot.taken, row);
-    let untold = interval.is_none().then(|| "the number of values behind it is withheld".to_owned());
-    Measured { snapshot: snapshot.number, as_of: snapshot.taken.as_of(), value: Some(value), interval, untold }
+    let why = interval.is_none().then(|| "the number of values behind it is withheld".to_owned());
+    Measured { value: Some(value), interval, untold: why, ..untold(outcome, snapshot, "") }
 }
 
-fn untold(snapshot: &Snapshot, why: &str) -> Measured {
-    Measured { snapshot: snapshot.number, as_of: snapshot.taken.as_of(), value: None, interval: None, untold: Some(why.to_owned()) }
+fn untold(outcome: &Outcome, snapshot: &Snapshot, why: &str) -> Measured {
+    let Days { newest: as_of, oldest } = snapshot.taken.days(&outcome.standing);
+    Measured { snapshot: snapshot.number, as_of, oldest, value: None, interval: None, untold: Some(why.to_owned()) }
 }
 
 fn trend(outcome: &Outcome, history: &[Measured]) -> Option<Trend> {
@@ -507,6 +514,29 @@ mod tests {
         assert_eq!((told.verdict, told.history.len(), told.latest.map(|latest| latest.snapshot)), (Verdict::OnTrack, 2, Some(1)));
     }
 
+    /// A table of areas that nobody changes: snapshots are of the days of what does change, and too old only where nobody said that it stays.
+    #[test]
+    fn data_that_never_changes_neither_dates_a_snapshot_nor_makes_it_old_where_the_outcome_says_so() {
+        let with_areas = |number, on: &str, value| {
+            let mut one = snapshot(number, on, None, value);
+            let mut areas = one.taken.stated.sources[0].clone();
+            (areas.dataset, areas.freshness) = ("areas".into(), "2020-01-01T00:00:00Z".parse().unwrap());
+            one.taken.stated.sources.push(areas);
+            one
+        };
+        let snapshots = [with_areas(1, "2027-07-14", 0.46), with_areas(2, "2027-08-14", 0.45)];
+        let told = of(&snapshots, "2027-08-14");
+        assert_eq!((told.history.len(), told.verdict), (2, Verdict::NotEnoughData), "{}", told.because);
+        assert!(told.because.contains("the oldest source") && told.trend.is_some(), "{}", told.because);
+        let mut mission = mission();
+        mission.outcomes[0].standing = vec!["a.areas".into()];
+        let told = status(&mission, &mission.outcomes[0], "d", &snapshots, day("2027-08-14"));
+        assert_eq!((told.verdict, told.days_old, told.history.len()), (Verdict::OnTrack, Some(0), 2), "{}", told.because);
+        // What does change is not fresher for it.
+        let late = status(&mission, &mission.outcomes[0], "d", &snapshots, day("2027-09-29"));
+        assert_eq!((late.verdict, late.days_old), (Verdict::NotEnoughData, Some(46)));
+    }
+
     #[test]
     fn what_is_withheld_is_not_carried_forward() {
         let mut withheld = snapshot(2, "2027-08-14", None, 0.45);
@@ -556,7 +586,7 @@ mod tests {
         let rising: Vec<Snapshot> = falling
             .iter()
             .enumerate()
-            .map(|(n, one)| snapshot(one.number, &one.taken.as_of().to_string(), None, 0.5 + 0.01 * n as f64))
+            .map(|(n, one)| snapshot(one.number, &one.taken.taken_at.date_naive().to_string(), None, 0.5 + 0.01 * n as f64))
             .collect();
         assert_eq!(of(&rising, "2026-07-01").trend.unwrap().way, Way::Worse);
         let coarse: Vec<Snapshot> = falling

@@ -326,6 +326,20 @@ mod tests {
         (folder, path)
     }
 
+    /// These move by their last bit where numbers are read to be quick: serde_json without `float_roundtrip`.
+    #[test]
+    fn a_value_is_read_to_its_last_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = SqliteStore::open(&folder.path().join("s")).unwrap();
+        let values = [51.248_178_375_505_404, -93.311_370_376_880_33, -36.529_291_053_625_03, 0.1 + 0.2];
+        for value in values {
+            store.add(Taken { period: None, ..taken("2026-04-02", value) }, b"").unwrap();
+        }
+        for (read, value) in store.all().unwrap().iter().zip(values) {
+            assert_eq!(read.taken.rows[0][3].number().map(f64::to_bits), Some(value.to_bits()), "{value}");
+        }
+    }
+
     #[test]
     fn what_was_added_is_read_as_it_was_and_in_order() {
         let (_folder, path) = filled();

@@ -155,6 +155,8 @@ async fn the_catalogue_finds_a_code_and_says_whom_to_ask() {
     assert_eq!((datasets.len(), datasets[0]["minimum_subjects"].as_u64()), (1, Some(10)));
     assert!(datasets[0]["freshness"].as_str().unwrap().ends_with('Z'));
     assert_eq!(datasets[0]["columns"][0]["classification"], "personal");
+    let views: Vec<&str> = datasets[0]["views"].as_array().unwrap().iter().map(|view| view.as_str().unwrap()).collect();
+    assert_eq!(views, ["apprenticeship_gap", "apprenticeships_completed", "claims_by_region", "coverage", "opportunity_by_region"]);
     assert_eq!(json["agreements"][0]["id"], "opportunity");
     assert_eq!(json["agreements"][0]["max_unwitnessed"], "4 hours");
     // What a column may be compared with.

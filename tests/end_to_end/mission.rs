@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use chrono::{Days, NaiveTime, Utc};
 use concordat::failure::{LOCAL, USAGE};
+use concordat::sample::{federation_since, month_before};
 use concordat_mission::interval::of_row;
 use concordat_mission::snapshot::definition;
-use concordat_mission::{Interval, Mission, Outcome, Snapshot, Snapshots as _, SqliteStore};
+use concordat_mission::{Interval, Mission, Outcome, Snapshot, Snapshots as _, SqliteStore, Taken};
 use concordat_policy::{Code, Disclosure};
 use concordat_proto::status::exit_code;
 use rusqlite::Connection;
@@ -187,6 +189,98 @@ async fn each_period_has_one_snapshot_and_a_corrected_one_says_why() {
     for word in [OUTCOME, "more-sell-abroad", "not enough data", "Isles of Scilly", "head 3:"] {
         assert!(board.contains(word), "{word}: {board}");
     }
+}
+
+#[tokio::test]
+async fn missed_months_are_caught_up_with_their_own_data_and_with_no_other() {
+    let today = Utc::now().date_naive();
+    let first = month_before(today, 4);
+    let sandbox = Sandbox::with(3_000, |federation| federation.objects = federation_since(today, first).objects, |_| {}).await;
+    let (objects, asked) = (mission(&sandbox, "opportunity"), |ago| {
+        let month = month_before(today, ago).to_string();
+        run(&sandbox, &[SNAPSHOT, &["--period", &month]].concat())
+    });
+    let outcome = objects.outcome(OUTCOME).unwrap();
+    let view = sql(&sandbox, &outcome.view);
+    let refused = asked(2);
+    let says = "nothing is kept for the period from";
+    assert!(refused.exit == i32::from(LOCAL) && refused.stderr.contains(says), "today's data is of today: {}", refused.stderr);
+    assert_eq!(asked(5).exit, i32::from(USAGE), "none was due then");
+    assert!(kept(&sandbox).is_empty(), "what was refused leaves nothing");
+
+    let mut shares = Vec::new();
+    for ago in [4, 3, 1] {
+        let delivered = month_before(today, ago) + Days::new(9);
+        sandbox.sample.months_ago(ago).deliver(&sandbox.layout, delivered.and_time(NaiveTime::MIN).and_utc()).unwrap();
+        let ran = asked(ago);
+        assert!(ran.exit == 0 && ran.text().contains(&format!("data of {delivered}")), "{}{}", ran.text(), ran.stderr);
+        assert_eq!(asked(ago).exit, i32::from(LOCAL), "a period has one");
+        let snapshot = kept(&sandbox).pop().unwrap();
+        let oracle = Oracle::over(&sandbox.layout).await;
+        let (told, withheld) = compared(&snapshot, outcome, &oracle, &view).await;
+        assert!(told > 5 && withheld > 0, "{told} told, {withheld} withheld");
+        let Taken { period, taken_at, .. } = &snapshot.taken;
+        assert_eq!((*period, snapshot.taken.days(&outcome.standing).newest), (Some(month_before(today, ago)), delivered));
+        assert!(taken_at.date_naive() >= today, "it is said when it was asked for, whatever the data is of");
+        shares.push(snapshot.taken.headline(outcome).unwrap()[3].number().unwrap());
+    }
+    assert!(shares.first() > shares.last(), "fewer claim: {shares:?}");
+
+    let status = done(&sandbox, &["mission", "status", "opportunity", "--output", "json"]).json();
+    let outcomes = status["missions"][0]["outcomes"].as_array().unwrap();
+    let told = outcomes.iter().find(|outcome| outcome["outcome"] == OUTCOME).unwrap();
+    let states: Vec<&Value> = told["schedule"].as_array().unwrap().iter().map(|one| &one["state"]).collect();
+    assert_eq!(states, ["taken", "taken", "missed", "taken", "due"]);
+    let days: Vec<&str> = told["history"].as_array().unwrap().iter().map(|one| one["as_of"].as_str().unwrap()).collect();
+    assert_eq!(days, [4, 3, 1].map(|ago| (month_before(today, ago) + Days::new(9)).to_string()));
+    assert_eq!(told["trend"]["way"], "better", "{told}");
+}
+
+#[tokio::test]
+async fn the_demonstrations_history_is_two_years_of_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let demo = folder.path().join("demo");
+    let on = |arguments: &[&str]| {
+        let ran = Ran::from(command(arguments).arg("--folder").arg(&demo).output().unwrap());
+        assert_eq!(ran.exit, 0, "{arguments:?}: {}", ran.stderr);
+        ran
+    };
+    let board = on(&["demo", "--once", "--history"]).stderr;
+    assert!(board.contains("the missions' outcomes, by the snapshots taken"), "{board}");
+    assert!(!demo.join(".past").exists(), "the departments' files are those of today again");
+
+    let status = on(&["mission", "status", "--output", "json"]).json();
+    let all = || status["missions"].as_array().unwrap().iter().flat_map(|mission| mission["outcomes"].as_array().unwrap());
+    let mut snapshots = 0;
+    for outcome in all() {
+        let (schedule, history) = (outcome["schedule"].as_array().unwrap(), outcome["history"].as_array().unwrap());
+        let months = if outcome["outcome"] == "more-complete" { 8..=9 } else { 24..=24 };
+        assert!(months.contains(&schedule.len()) && schedule.iter().all(|one| one["state"] == "taken"), "{outcome}");
+        assert_eq!(history.len(), schedule.len(), "each is of a day of its own: {outcome}");
+        assert_eq!(outcome["trend"]["way"], "better", "{outcome}");
+        assert!(outcome["days_old"].as_i64().unwrap() <= 1, "{outcome}");
+        snapshots += schedule.len();
+    }
+    let said = |outcome: &Value| outcome["hidden"].to_string();
+    assert!(all().any(|outcome| said(outcome).contains("not told: Isles of Scilly")), "{status}");
+    let verified = on(&["mission", "verify", "--output", "json"]).json();
+    assert_eq!((&verified["verified"], &verified["snapshots"]), (&json!(true), &json!(snapshots)));
+
+    let pivots = on(&["mission", "pivots", "--output", "json"]).json();
+    let [passes, loans] = pivots["pivots"].as_array().unwrap().as_slice() else { panic!("{pivots}") };
+    assert_eq!((&passes["output"], &loans["output"]), (&json!("travel-passes"), &json!("export-loans")));
+    assert!(passes["comparison"]["finding"].is_string() && passes["snapshots"].as_array().unwrap().len() == 21, "{passes}");
+    assert!(passes["history"]["number"].as_u64().unwrap() < snapshots as u64, "the evidence is that of its day: {passes}");
+    let began = month_before(Utc::now().date_naive(), 9).to_string();
+    let with = ["--with", "London", "--with", "North East", "--with", "South West"];
+    let compare = ["mission", "compare", "opportunity", "--outcome", OUTCOME, "--by", "region", "--began", &began, "--output", "json"];
+    let told = on(&[&compare[..], &with].concat()).json();
+    assert!(told["finding"] == "better" && told["interval"]["high"].as_f64().unwrap() < 0.0, "mentors are why, in this sample: {told}");
+
+    let site = folder.path().join("site");
+    on(&["publish", "opportunity", "strong-economy", "--to", site.to_str().unwrap()]);
+    let page = std::fs::read_to_string(site.join(format!("missions/opportunity/{OUTCOME}/index.html"))).unwrap();
+    assert!(page.contains("computed on ") && page.contains(" of data of "), "{page}");
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use concordat_mission::{Cell, Snapshot, Snapshots as _, SqliteStore};
 use serde_json::{Value, json};
 
 use crate::commands::{Ran, run};
+use crate::python::with_clients;
 use crate::receipts::{audited, auditor};
 use crate::sandbox::Sandbox;
 use crate::witness::until_cosigned;
@@ -140,6 +141,11 @@ async fn what_is_published_is_of_snapshots_and_of_the_log_and_can_be_read_by_eve
     let verified =
         crate::commands::command(["audit", "verify-receipt", receipt.to_str().unwrap(), "--log-key", key.trim()]).output().unwrap();
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+
+    // Programs that are not ours find each table as its metadata says, and the catalogue whole.
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/published.py");
+    let read = Command::new(with_clients()).arg(script).arg(&to).env("PYTHONDONTWRITEBYTECODE", "1").output().unwrap();
+    assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
 
     // And a browser: no request, no dead link, no rule of WCAG broken, in light, dark, narrow and wide.
     let seen = looked_at(Path::new(&to));

@@ -2,8 +2,13 @@
 
 mod find;
 
+use std::collections::BTreeMap;
+
 use chrono::DateTime;
 use clap::Args;
+use concordat_gateway::estate::view_names;
+use concordat_mission::reuse::Composition;
+use concordat_policy::Name;
 use concordat_proto::v1::{Agreement, CatalogueResponse, Column, Dataset};
 use serde_json::{Value, json};
 
@@ -23,7 +28,7 @@ Examples:
   concordat catalogue --purpose health.prevention --output json
 
 Lists only what your organisation, your roles and the declared purpose may use. With TERM, only what holds it, whatever its case and
-accents, and the whole value lists of the columns found. A column's uses say what SQL may do with it: group_by (GROUP BY), aggregate
+accents, and the whole value lists of the columns found. Beside a dataset stand the views that read it. A column's uses say what SQL may do with it: group_by (GROUP BY), aggregate
 (count, sum, avg), filter (WHERE), join (ON). With filter alone, it never leaves its department. Numbers that rest on fewer people
 than an agreement's minimum are withheld; the other rules that protect numbers stand with the agreements that have them.")]
 pub(crate) struct Catalogue {
@@ -38,24 +43,36 @@ pub(crate) struct Catalogue {
 
 pub(crate) async fn run(catalogue: Catalogue) -> Result<()> {
     let whole = catalogue.target.connect().await?.catalogue().await?;
+    let uses = uses(&whole);
     let term = catalogue.term.as_deref().map(str::trim).filter(|term| !term.is_empty());
     let shown = match term {
         Some(term) => found(whole, term),
         None => whole,
     };
     match (catalogue.output, term) {
-        (Output::Json, _) => out::result(&format!("{}\n", to_json(&shown))),
+        (Output::Json, _) => out::result(&format!("{}\n", to_json(&shown, &uses))),
         (Output::Table, Some(term)) if shown.views.is_empty() && shown.datasets.is_empty() => {
             out::progress(&format!(
                 "nothing that you may use for this purpose holds '{term}': `concordat catalogue` lists everything; with --purpose, what another purpose may use"
             ));
             Ok(())
         }
-        (Output::Table, _) => out::result(&text(&shown, term.is_some())),
+        (Output::Table, _) => out::result(&text(&shown, &uses, term.is_some())),
     }
 }
 
-fn text(catalogue: &CatalogueResponse, with_values: bool) -> String {
+/// Datasets by name, each with the views that read it, themselves or through others.
+type Uses = BTreeMap<String, Vec<String>>;
+
+/// Of the views that the caller may use, as `mission reuse` works it out of an estate.
+fn uses(catalogue: &CatalogueResponse) -> Uses {
+    let Ok(mission) = Name::parse(&catalogue.mission) else { return Uses::new() };
+    let views = catalogue.views.iter().map(|view| view_names(&mission, &view.name, &view.sql)).collect();
+    let reuse = Composition { missions: &[], views, agreements: Vec::new() }.reuse();
+    reuse.datasets.into_iter().map(|of| (of.dataset.to_string(), of.views.into_iter().map(|view| view.name).collect())).collect()
+}
+
+fn text(catalogue: &CatalogueResponse, uses: &Uses, with_values: bool) -> String {
     let mut parts = vec![heading(catalogue)];
     let mut add = |titles: &[&str], rows: Vec<Vec<String>>| {
         if !rows.is_empty() {
@@ -66,7 +83,8 @@ fn text(catalogue: &CatalogueResponse, with_values: bool) -> String {
         &["view", "title", "one row counts"],
         catalogue.views.iter().map(|v| vec![v.name.clone(), v.title.clone(), v.unit.clone()]).collect(),
     );
-    add(&["dataset", "agreement", "identifier", "minimum", "data of"], catalogue.datasets.iter().map(dataset_row).collect());
+    let datasets = catalogue.datasets.iter().map(|dataset| dataset_row(dataset, uses)).collect();
+    add(&["dataset", "agreement", "identifier", "minimum", "data of", "read by views"], datasets);
     add(&["column", "type", "uses", "meaning"], columns(catalogue).map(|(d, c)| column_row(d, c)).collect());
     add(&["agreement", "title", "in force until", "log unwitnessed for at most"], catalogue.agreements.iter().map(agreement_row).collect());
     add(&["rule for numbers", "of the agreements"], rule_rows(&catalogue.agreements));
@@ -92,13 +110,14 @@ fn columns(catalogue: &CatalogueResponse) -> impl Iterator<Item = (&Dataset, &Co
     catalogue.datasets.iter().flat_map(|dataset| dataset.columns.iter().map(move |column| (dataset, column)))
 }
 
-fn dataset_row(dataset: &Dataset) -> Vec<String> {
+fn dataset_row(dataset: &Dataset, uses: &Uses) -> Vec<String> {
     vec![
         dataset.name.clone(),
         dataset.agreement.clone(),
         dataset.identifier_type.clone(),
         dataset.minimum_subjects.to_string(),
         freshness(dataset).unwrap_or_default(),
+        uses.get(&dataset.name).map(|views| views.join(", ")).unwrap_or_default(),
     ]
 }
 
@@ -151,7 +170,7 @@ fn meaning(column: &Column) -> String {
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-fn to_json(catalogue: &CatalogueResponse) -> Value {
+fn to_json(catalogue: &CatalogueResponse, uses: &Uses) -> Value {
     let views = catalogue
         .views
         .iter()
@@ -168,7 +187,7 @@ fn to_json(catalogue: &CatalogueResponse) -> Value {
         });
         json!({
             "name": d.name, "agreement": d.agreement, "identifier_type": d.identifier_type, "minimum_subjects": d.minimum_subjects,
-            "freshness": freshness(d), "columns": columns.collect::<Vec<_>>(),
+            "freshness": freshness(d), "views": uses.get(&d.name).map(Vec::as_slice).unwrap_or_default(), "columns": columns.collect::<Vec<_>>(),
         })
     });
     let agreements = catalogue.agreements.iter().map(|a| {

@@ -1,5 +1,7 @@
 //! `concordat demo`: a whole federation on this machine, from nothing to a joined answer.
 
+mod history;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -15,6 +17,7 @@ use crate::federation::layout::{read, write};
 use crate::federation::{Layout, make};
 use crate::launch;
 use crate::out::{progress, thousands};
+use crate::sample::past::MENTORED;
 use crate::sample::{self, MOST_PEOPLE, Sample};
 
 /// The view that the demonstration shows.
@@ -32,6 +35,7 @@ Examples:
   concordat demo                                 runs until Ctrl-C; try the commands that it prints
   concordat demo --once --output json            prints the joined view as JSON and ends
   concordat demo --people 1000000                ten times as many people
+  concordat demo --history                       first takes two years of monthly snapshots of the missions' outcomes
   concordat demo --keep                          with the folder as you left it: agreements edited, consent recorded
   concordat demo clean                           removes the folder
 
@@ -55,6 +59,9 @@ pub(crate) struct Demo {
     /// Start from the folder as it is, instead of making it anew
     #[arg(long)]
     keep: bool,
+    /// Take the missions' snapshots of the last two years too, over the departments' data of each month
+    #[arg(long, conflicts_with = "keep")]
+    history: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -79,6 +86,9 @@ pub(crate) async fn run(demo: Demo) -> Result<()> {
     let answer = client.query(&query::of_view(FIRST_VIEW)).await?;
     progress(&format!("five departments asked and joined in {:.2} s: {FIRST_VIEW}\n", asked.elapsed().as_secs_f32()));
     query::print(Some(FIRST_VIEW), &answer, demo.output.into())?;
+    if demo.history && !past(sample, &layout).await? {
+        return Ok(());
+    }
     // Programs want the view alone.
     if demo.output == Output::Table {
         progress(&board(&layout, &demo.folder).await?);
@@ -86,8 +96,23 @@ pub(crate) async fn run(demo: Demo) -> Result<()> {
     if demo.once {
         return Ok(());
     }
-    progress(&next_commands(sample, &demo.folder));
+    progress(&next_commands(sample, &demo.folder, demo.history));
     up::until_interrupted(running).await
+}
+
+/// Takes the snapshots of two years; `false` where Ctrl-C came first. Whatever happens, the files are then those of today.
+async fn past(sample: Sample, layout: &Layout) -> Result<bool> {
+    let started = Instant::now();
+    progress("\ntwo years of monthly snapshots, month by month: the departments' files change meanwhile");
+    let taken = tokio::select! {
+        taken = history::take(sample, layout) => taken.map(|()| true),
+        () = launch::interrupted() => Ok(false),
+    };
+    history::present(sample, layout)?;
+    if matches!(taken, Ok(true)) {
+        progress(&format!("taken in {:.1} s", started.elapsed().as_secs_f32()));
+    }
+    taken
 }
 
 /// How the missions' outcomes stand, after what is due of their snapshots was taken.
@@ -98,7 +123,7 @@ async fn board(layout: &Layout, folder: &Path) -> Result<String> {
     mission::catch_up(&Gateway::folder(folder.to_owned()), &missions, &mut store, &mut |_: String| Ok(())).await?;
     let snapshots = store.all().map_err(|e| Failure::new(e.to_string()))?;
     Ok(format!(
-        "\nthe missions' outcomes, by snapshots that were just taken:\n{}",
+        "\nthe missions' outcomes, by the snapshots taken:\n{}",
         mission::board(&known, &missions, &snapshots, Utc::now().date_naive())
     ))
 }
@@ -109,6 +134,7 @@ fn prepare(demo: &Demo, layout: &Layout) -> Result<Sample> {
     if !absent_or_empty(&demo.folder) {
         let made = made_for(&demo.folder)?;
         if demo.keep && demo.people.is_none_or(|people| people == made) {
+            history::present(Sample::of(made), layout)?;
             progress(&format!("{} as it is, with {} generated people", demo.folder.display(), thousands(made)));
             return Ok(Sample::of(made));
         }
@@ -123,7 +149,8 @@ fn prepare(demo: &Demo, layout: &Layout) -> Result<Sample> {
     // Made beside its place and then moved, so that the folder is complete whenever it exists.
     let unfinished = unfinished(&demo.folder)?;
     let today = Utc::now().date_naive();
-    make(&sample::federation(today), &unfinished, today)?;
+    let first = if demo.history { history::first(today) } else { today };
+    make(&sample::federation_since(today, first), &unfinished, today)?;
     sample.write(&Layout::new(&unfinished))?;
     write(&unfinished.join(MARKER), &format!("# The demonstration's folder: `concordat demo clean` removes it.\npeople = {people}\n"))?;
     fs::rename(&unfinished, layout.folder()).map_err(|e| Failure::file("created", layout.folder(), e))?;
@@ -168,9 +195,23 @@ fn clean(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn next_commands(sample: Sample, folder: &Path) -> String {
+fn next_commands(sample: Sample, folder: &Path, history: bool) -> String {
     let program = program();
     let here = folder_argument(folder);
+    let began = history::mentors_began(Utc::now().date_naive());
+    let regions: String = MENTORED.iter().map(|region| format!(" --with '{region}'")).collect();
+    let learnt = if history {
+        format!(
+            "  {program} mission compare opportunity --outcome fewer-on-benefits --by region --began {began}{regions}{here}
+      whether claims fell faster where mentors began; `{program} mission pivots` has what was decided of travel passes
+  {program} publish opportunity strong-economy --to site --note 'Generated people and firms.' --log {log}{here}
+      the same as a site for everybody
+",
+            log = Layout::new(folder).gateway().join("log").display()
+        )
+    } else {
+        String::new()
+    };
     let somebody = sample.somebody().unwrap_or_else(|| "AB123456C".into());
     format!(
         "
@@ -182,7 +223,7 @@ Everything lies in {}: configurations, agreements, generated data, logs. Try nex
       another mission, another agreement, one shared dataset
   {program} mission status{here}
       how the missions' outcomes stand, and what their headlines hide
-  {program} query --view coverage{here}
+{learnt}  {program} query --view coverage{here}
       how many people each department can speak about
   {program} query --view apprentices_of_firms --purpose economy.measure{here}
       people and firms, joined through a link dataset that nobody but its department sees in clear

@@ -18,10 +18,12 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use concordat_gateway::estate::Estate;
-use concordat_mission::{Mission as Objects, SqliteStore, StoreError};
+use concordat_mission::{Mission as Objects, Snapshot, Snapshots as _, SqliteStore, StoreError};
 use concordat_policy::Name;
 
-pub(crate) use self::schedule::catch_up;
+pub(crate) use self::compare::Groups;
+pub(crate) use self::pivot::{Decision, decide};
+pub(crate) use self::schedule::{catch_up, of_the_past};
 pub(crate) use self::status::{board, of};
 use super::Output;
 use super::target::Gateway;
@@ -48,6 +50,7 @@ pub(crate) enum Mission {
 Examples:
   concordat mission snapshot opportunity
   concordat mission snapshot opportunity --outcome fewer-on-benefits
+  concordat mission snapshot opportunity --period 2027-03-01        (missed, and the departments' data is still of it)
   concordat mission snapshot opportunity --outcome fewer-on-benefits --supersedes 3 --because \"DWP's file of May lacked a region\"
 
 Asks the gateway for the outcome's view, as the mission's service identity and for the outcome's purpose: judged, protected, logged and
@@ -61,7 +64,8 @@ Examples:
   concordat mission run opportunity --once
 
 Takes each outcome's snapshot in its period (`every` in the mission's file), and tries again every ten minutes where that fails. A period
-that ended without one is reported as missed, and stays without: nobody can ask a department for data as it was then.")]
+that ended without one is reported as missed: nobody can ask a department for data as it was then. Only where its data is still of the
+period does `mission snapshot --period` catch it up.")]
     Run(schedule::Run),
     /// Show how outcomes stand: verdict, progress, trend, freshness, what the headline hides
     #[command(after_help = "\
@@ -71,7 +75,8 @@ Examples:
 
 The rule: an outcome is on track where its value, whatever it is between the bounds that rounding and noise leave, is on the straight path
 from baseline to target or beyond; off track where it is for certain more than a tenth of the whole way behind; not enough data where it
-can be either, where the newest headline is withheld, or older than `fresh_for_days`; else at risk.")]
+can be either, where the newest headline is withheld, or its oldest source older than `fresh_for_days` (but for those that the outcome
+calls `standing`); else at risk. A snapshot is of the day of its newest source.")]
     Status(status::Status),
     /// Compare groups with an output and without it, before and after
     #[command(after_help = "\
@@ -200,9 +205,10 @@ impl Offline {
         &self.folder
     }
 
-    /// Opens the store for reading; `None` where there is none yet.
-    pub(crate) fn read(&self) -> Result<Option<SqliteStore>> {
-        self.kept.read(&self.layout())
+    /// Every snapshot that there is.
+    pub(crate) fn snapshots(&self) -> Result<Vec<Snapshot>> {
+        let store = self.kept.read(&self.layout())?;
+        Ok(store.as_ref().map(|store| store.all().map_err(damaged)).transpose()?.unwrap_or_default())
     }
 
     pub(crate) fn known(&self) -> miette::Result<Known> {

@@ -8,12 +8,12 @@ use concordat_audit::Promise;
 use concordat_gateway::estate::Estate;
 use concordat_mission::publish::{Publication, Published, Registered, Used, WriteError, site, write};
 use concordat_mission::store::Head;
-use concordat_mission::{Mission, Snapshot, Snapshots as _};
+use concordat_mission::{Mission, Snapshot};
 use concordat_policy::{Agreement, Name};
 
 use super::audit::read::Archives;
 use super::audit::used;
-use super::mission::{Offline, damaged, mission_name, of};
+use super::mission::{Offline, mission_name, of};
 use crate::failure::{Failure, Result};
 use crate::out;
 
@@ -57,8 +57,7 @@ impl Publish {
         let now = Utc::now();
         let known = self.place.known()?;
         let missions = known.named(&self.missions)?;
-        let store = self.place.read()?;
-        let snapshots = store.as_ref().map(|store| store.all().map_err(damaged)).transpose()?.unwrap_or_default();
+        let snapshots = self.place.snapshots()?;
         receipts(&missions, &snapshots)?;
         let used = self.used(now).await?;
         let estate = known.estate();

@@ -14,6 +14,8 @@ pub(crate) enum Topic {
     Employer = 6,
     /// A column of `concordat dummy`.
     Dummy = 7,
+    Past = 8,
+    FirmsPast = 9,
 }
 
 /// One stream of draws.

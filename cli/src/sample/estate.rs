@@ -4,11 +4,14 @@ use chrono::{Days, NaiveDate, TimeDelta};
 use concordat_policy::{Basis, Use};
 
 use super::columns::{Files, Source, sources};
+use super::past::{MENTORS_BEGAN, month_before};
 use super::{consent, firms};
 use crate::federation::describe::{
     AgreedDataset, Agreement, Caller, Column, Dataset, Department, Federation, Format, Identifier, Limits, Mission, Objects, Purpose, View,
 };
 
+/// How many months ago outputs were stopped or changed.
+pub(crate) const DECIDED: u32 = 2;
 const ORGANISATION: &str = "mission-unit";
 const ROLE: &str = "analyst";
 const POWER: &str = "Digital Economy Act 2017 s.35";
@@ -16,13 +19,19 @@ const POWER: &str = "Digital Economy Act 2017 s.35";
 /// The federation of the sample, with agreements in force from `today` for a year.
 #[must_use]
 pub fn federation(today: NaiveDate) -> Federation {
+    federation_since(today, today)
+}
+
+/// The same, whose missions' first snapshots are due on an earlier day.
+#[must_use]
+pub fn federation_since(today: NaiveDate, first: NaiveDate) -> Federation {
     Federation {
         departments: sources().iter().map(department).collect(),
         purposes: purposes(),
         missions: missions(),
         agreements: vec![opportunity(today), healthy_life(today), strong_economy(today)],
         views: views(),
-        objects: objects(today),
+        objects: objects(today, first),
         caller: Caller {
             subject: "analyst-1".into(),
             organisation: ORGANISATION.into(),
@@ -121,15 +130,17 @@ fn views() -> Vec<View> {
     .to_vec()
 }
 
-/// What the missions are to change, from a year before `today` to two years after it.
-fn objects(today: NaiveDate) -> Vec<Objects> {
-    let day = |days: i64| (today + TimeDelta::days(days)).to_string();
+/// What the missions are to change, from a year before `today`, or the first snapshot's day, to two years after it.
+fn objects(today: NaiveDate, first: NaiveDate) -> Vec<Objects> {
+    let day = |days: i64| today + TimeDelta::days(days);
     let dates = [
-        ("STARTS", day(-365)),
+        ("STARTS", day(-365).min(first)),
         ("ENDS", day(730)),
         ("HALF WAY", day(182)),
-        ("FIRST SNAPSHOT", today.to_string()),
+        ("FIRST SNAPSHOT", first),
         ("LAST MONTH", day(-30)),
+        ("MENTORS BEGAN", month_before(today, MENTORS_BEGAN)),
+        ("DECIDED", month_before(today, DECIDED)),
     ];
     [("opportunity", include_str!("estate/opportunity.toml")), ("strong-economy", include_str!("estate/strong-economy.toml"))]
         .map(|(mission, text)| {

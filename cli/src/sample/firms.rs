@@ -73,6 +73,18 @@ impl Firm {
         let abroad_share = abroad.then(|| (5.0 + 60.0 * draw.unit()).round());
         Self { region, sector, jobs, supported, loan_thousands, recorded: draw.chance(0.8), market, abroad_share }
     }
+
+    /// As the sample's firm was recorded then: who sells abroad now did not always.
+    fn of_sample(sample: &Sample, index: u64) -> Self {
+        let firm = Self::of(sample.seed, index);
+        let since = Draw::of(sample.seed, index, Topic::FirmsPast, 0).below(60);
+        let [_, home, ..] = REACHED;
+        if firm.abroad_share.is_some() && since < u64::from(sample.months_ago) {
+            Self { market: home, abroad_share: None, ..firm }
+        } else {
+            firm
+        }
+    }
 }
 
 /// The number of the firm `index`, of valid form; that a living company bears it cannot be excluded, and means nothing.
@@ -141,9 +153,9 @@ fn markets() -> Vec<Column> {
 pub(super) fn write(sample: &Sample, department: &str, folder: &Path) -> Result<()> {
     let firms = (sample.people / PEOPLE_OF_ONE).max(1);
     match department {
-        "dbt" => batches(&folder.join(path(LOANS)), firms, |index| Some((index, Firm::of(sample.seed, index))), loans_of),
+        "dbt" => batches(&folder.join(path(LOANS)), firms, |index| Some((index, Firm::of_sample(sample, index))), loans_of),
         "dsit" => {
-            let recorded = |index| Some((index, Firm::of(sample.seed, index))).filter(|(_, firm)| firm.recorded);
+            let recorded = |index| Some((index, Firm::of_sample(sample, index))).filter(|(_, firm)| firm.recorded);
             batches(&folder.join(path(MARKETS)), firms, recorded, markets_of)
         }
         "dwp" => {

@@ -10,9 +10,10 @@
 mod columns;
 mod consent;
 pub(crate) mod draw;
-mod estate;
+pub(crate) mod estate;
 mod firms;
 mod nino;
+pub(crate) mod past;
 mod person;
 mod write;
 
@@ -23,7 +24,8 @@ use self::person::Person;
 use crate::failure::{Failure, Result};
 use crate::federation::{Layout, layout};
 
-pub use self::estate::federation;
+pub use self::estate::{federation, federation_since};
+pub use self::past::month_before;
 
 /// The most people that are generated.
 pub const MOST_PEOPLE: u64 = 8_000_000;
@@ -45,13 +47,15 @@ pub struct Sample {
     pub people: u64,
     /// Another seed gives other people.
     pub seed: u64,
+    /// How many months before the sample's present they are recorded (`past.rs`).
+    pub months_ago: u32,
 }
 
 impl Sample {
     /// The sample of the demonstration, with this many people.
     #[must_use]
     pub fn of(people: u64) -> Self {
-        Self { people, seed: 2026 }
+        Self { people, seed: 2026, months_ago: 0 }
     }
 
     /// Writes every department's data and consent records into the node folders of `layout`.
@@ -62,21 +66,7 @@ impl Sample {
         if !(1..=MOST_PEOPLE).contains(&self.people) {
             return Err(Failure::usage(format!("the sample has 1 to {MOST_PEOPLE} people, not {}", self.people)));
         }
-        let sources = columns::sources();
-        std::thread::scope(|scope| {
-            let departments: Vec<_> = sources
-                .iter()
-                .zip(0..)
-                .map(|(source, part)| {
-                    let folder = layout.node(source.department);
-                    scope.spawn(move || self.write_department(source, part, &folder))
-                })
-                .collect();
-            let ended = |thread: std::thread::ScopedJoinHandle<'_, Result<()>>| {
-                thread.join().unwrap_or_else(|_| Err(Failure::new("generating the sample failed unexpectedly")))
-            };
-            departments.into_iter().try_for_each(ended)
-        })
+        self.each_department(layout, |source, part, folder| self.write_department(source, part, folder))
     }
 
     fn write_department(&self, source: &columns::Source, part: u64, folder: &Path) -> Result<()> {

@@ -34,7 +34,7 @@ pub(super) const COHORTS: std::ops::RangeInclusive<i64> = 1990..=2019;
 /// The sample's own present.
 const YEAR: i64 = 2026;
 /// 1 January 2026, in days since 1970.
-const NEW_YEAR: i32 = 20_454;
+pub(super) const NEW_YEAR: i32 = 20_454;
 
 pub(super) fn regions() -> impl Iterator<Item = &'static str> {
     REGIONS.iter().map(|(name, ..)| *name).chain([TINY])

@@ -84,7 +84,7 @@ fn file(sample: &Sample, source: &Source, part: u64, indices: Range<u64>, path: 
     let mut people = Vec::with_capacity(BATCH);
     let mut identifiers = Vec::with_capacity(BATCH);
     for index in indices {
-        let person = Person::of(sample.seed, index, sample.people);
+        let person = Person::of(sample.seed, index, sample.people).months_ago(sample, index);
         if !recorded(sample, &person, index, part) {
             continue;
         }

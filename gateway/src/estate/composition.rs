@@ -7,7 +7,7 @@ use concordat_mission::Mission;
 use concordat_mission::reuse::{self, Column, Composition, Place};
 use concordat_policy::{Agreement, Dataset, DatasetName, Name};
 
-use super::{Estate, View};
+use super::Estate;
 use crate::plan;
 
 impl Estate {
@@ -16,7 +16,7 @@ impl Estate {
     pub fn composition<'m>(&self, missions: &'m [Mission], now: DateTime<Utc>) -> Composition<'m> {
         Composition {
             missions,
-            views: self.views.iter().map(named).collect(),
+            views: self.views.iter().map(|view| view_names(&view.mission, &view.name, &view.sql)).collect(),
             agreements: self.agreements.iter().map(|agreement| self.agreed(agreement, missions, now)).collect(),
         }
     }
@@ -36,10 +36,11 @@ impl Estate {
     }
 }
 
-/// What a view names itself. It parsed when the estate was read.
-fn named(view: &View) -> reuse::View {
+/// What a view's statement names itself; nothing where it does not parse, as an estate's always do.
+#[must_use]
+pub fn view_names(mission: &Name, name: &str, sql: &str) -> reuse::View {
     let (mut views, mut datasets) = (BTreeSet::new(), BTreeSet::new());
-    for (schema, table) in plan::tables(&view.sql).unwrap_or_default() {
+    for (schema, table) in plan::tables(sql).unwrap_or_default() {
         match schema.as_deref() {
             None | Some(plan::VIEWS) => {
                 views.insert(table);
@@ -50,7 +51,7 @@ fn named(view: &View) -> reuse::View {
             }
         }
     }
-    reuse::View { place: Place { mission: view.mission.clone(), name: view.name.clone() }, views, datasets }
+    reuse::View { place: Place { mission: mission.clone(), name: name.to_owned() }, views, datasets }
 }
 
 fn dataset(dataset: &Dataset) -> reuse::Dataset {

@@ -48,6 +48,11 @@ impl Known for Estate {
         self.agreements.iter().any(covers)
     }
 
+    fn covers(&self, mission: &Name, dataset: &str) -> bool {
+        let named = |one: &Agreement| one.mission == *mission && one.datasets.iter().any(|agreed| agreed.name.to_string() == dataset);
+        self.agreements.iter().any(named)
+    }
+
     fn columns(&self, mission: &Name, view: &str) -> Option<Result<Vec<String>, String>> {
         let view = self.views.iter().find(|one| one.mission == *mission && one.name == view)?;
         Some(plan::columns(&view.sql))

@@ -9,7 +9,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use super::{Left, MIN_AFTER, MIN_BEFORE, MIN_GROUPS, MOST_LEFT_OUT, Question, Refused};
 use crate::interval::{Interval, of_row};
 use crate::mission::{Breakdown, Kind};
-use crate::snapshot::{Cell, Snapshot, Source, Taken};
+use crate::snapshot::{Cell, Days, Snapshot, Source, Taken};
 
 /// Places of used snapshots, oldest first.
 pub(super) type Stretch = Range<usize>;
@@ -22,13 +22,14 @@ pub(super) struct Used<'s> {
     pub(super) not_used: Vec<Left>,
     /// Datasets that never changed.
     pub(super) still: Vec<String>,
+    /// Datasets that did, although the outcome says that they stand.
+    pub(super) moved: Vec<String>,
 }
 
-/// A snapshot, and of which days its data is: the oldest and the newest source's, but for what never changed.
+/// A snapshot, and of which days its data is, but for what never changed or stands by the outcome's word.
 struct Dated<'s> {
     snapshot: &'s Snapshot,
-    oldest: NaiveDate,
-    newest: NaiveDate,
+    days: Days,
 }
 
 /// Both sides: each group's value in each snapshot.
@@ -64,14 +65,16 @@ impl<'s> Used<'s> {
             snapshots.iter().filter(of_outcome).partition(|one| one.taken.definition == question.definition);
         let mut not_used: Vec<Left> = others.into_iter().map(|one| left(one.number, "it measured something else")).collect();
         let still = still(&counting);
+        let standing = &question.outcome.standing;
+        let passed_over: Vec<String> = still.iter().chain(standing).cloned().collect();
         let (mut before, mut after, mut mixed) = (Vec::new(), Vec::new(), 0);
-        for one in dated(&counting, &still) {
+        for one in dated(&counting, &passed_over) {
             let number = one.snapshot.number;
-            if question.until.is_some_and(|until| one.newest > until) {
+            if question.until.is_some_and(|until| one.days.newest > until) {
                 not_used.push(left(number, "its data is from after the last day that counts"));
-            } else if one.newest < question.began {
+            } else if one.days.newest < question.began {
                 before.push(one);
-            } else if one.oldest >= question.began {
+            } else if one.days.oldest >= question.began {
                 after.push(one);
             } else {
                 mixed += 1;
@@ -84,7 +87,10 @@ impl<'s> Used<'s> {
             return Err(vec![Refused::FewSnapshots { before: before.len(), after: after.len(), mixed }]);
         }
         let cut = before.len();
-        let used = Self { snapshots: before.into_iter().chain(after).collect(), cut, not_used, still };
+        let snapshots: Vec<Dated<'_>> = before.into_iter().chain(after).collect();
+        let changed = |name: &&String| !still.contains(name) && freshness(&snapshots, name).len() > 1;
+        let moved = standing.iter().filter(changed).cloned().collect();
+        let used = Self { snapshots, cut, not_used, still, moved };
         let unprotected: Vec<Refused> = used.unprotected(question).map(Refused::Unprotected).collect();
         if unprotected.is_empty() { Ok(used) } else { Err(unprotected) }
     }
@@ -116,9 +122,9 @@ impl<'s> Used<'s> {
 
     /// How many days lie between the middles of two stretches.
     pub(super) fn apart(&self, from: &Stretch, to: &Stretch) -> f64 {
-        let Some(first) = self.snapshots.first().map(|one| one.oldest) else { return 0.0 };
+        let Some(first) = self.snapshots.first().map(|one| one.days.oldest) else { return 0.0 };
         #[expect(clippy::cast_precision_loss, reason = "days of a calendar")]
-        let middle = |stretch: &Stretch| average(self.of_stretch(stretch).map(|one| (one.oldest - first).num_days() as f64));
+        let middle = |stretch: &Stretch| average(self.of_stretch(stretch).map(|one| (one.days.oldest - first).num_days() as f64));
         middle(to) - middle(from)
     }
 
@@ -134,7 +140,7 @@ impl<'s> Used<'s> {
     }
 
     fn last(&self) -> Option<NaiveDate> {
-        self.snapshots.iter().map(|one| one.newest).max()
+        self.snapshots.iter().map(|one| one.days.newest).max()
     }
 }
 
@@ -338,32 +344,27 @@ fn left(number: u64, why: &str) -> Left {
 /// The datasets that stand in every snapshot as they stood in the first: a table of areas that nobody had to change. Where every dataset
 /// did, none is passed over.
 fn still(snapshots: &[&Snapshot]) -> Vec<String> {
-    let name = |source: &Source| format!("{}.{}", source.department, source.dataset);
     let Some((first, rest)) = snapshots.split_first().filter(|(_, rest)| !rest.is_empty()) else { return Vec::new() };
     let sources = &first.taken.stated.sources;
     let stands = |source: &&Source| {
-        let same = |other: &Source| name(other) == name(source) && other.freshness == source.freshness;
+        let same = |other: &Source| other.name() == source.name() && other.freshness == source.freshness;
         rest.iter().all(|one| one.taken.stated.sources.iter().any(same))
     };
-    let still: Vec<String> = sources.iter().filter(stands).map(name).collect();
+    let still: Vec<String> = sources.iter().filter(stands).map(Source::name).collect();
     if still.len() < sources.len() { still } else { Vec::new() }
 }
 
+/// When a dataset stood as snapshots read it.
+fn freshness(snapshots: &[Dated<'_>], name: &str) -> BTreeSet<DateTime<Utc>> {
+    let sources = snapshots.iter().flat_map(|one| &one.snapshot.taken.stated.sources);
+    sources.filter(|source| source.name() == name).map(|source| source.freshness).collect()
+}
+
 /// By the days of their data, the newest snapshot of each.
-fn dated<'s>(snapshots: &[&'s Snapshot], still: &[String]) -> Vec<Dated<'s>> {
-    let date = |snapshot: &&'s Snapshot| {
-        let taken = &snapshot.taken;
-        let moving = || {
-            let sources =
-                taken.stated.sources.iter().filter(|source| !still.contains(&format!("{}.{}", source.department, source.dataset)));
-            sources.map(|source| source.freshness)
-        };
-        let day = |time: Option<DateTime<Utc>>| time.unwrap_or(taken.taken_at).min(taken.taken_at).date_naive();
-        Dated { snapshot, oldest: day(moving().min()), newest: day(moving().max()) }
-    };
-    let mut dated: Vec<Dated<'_>> = snapshots.iter().map(date).collect();
-    dated.sort_by_key(|one| (one.oldest, one.newest, Reverse(one.snapshot.number)));
-    dated.dedup_by_key(|one| (one.oldest, one.newest));
+fn dated<'s>(snapshots: &[&'s Snapshot], passed_over: &[String]) -> Vec<Dated<'s>> {
+    let mut dated: Vec<Dated<'_>> = snapshots.iter().map(|snapshot| Dated { snapshot, days: snapshot.taken.days(passed_over) }).collect();
+    dated.sort_by_key(|one| (one.days.oldest, one.days.newest, Reverse(one.snapshot.number)));
+    dated.dedup_by_key(|one| (one.days.oldest, one.days.newest));
     dated
 }
 

@@ -356,6 +356,17 @@ fn a_snapshot_of_data_from_both_times_is_on_neither_side() {
     assert_eq!((told.before.len(), told.after.len(), told.not_used.len()), (6, 5, 1), "{:?}", told.not_used);
     assert!(told.not_used[0].what == "snapshot 7" && told.not_used[0].why.contains("part of its data"), "{:?}", told.not_used);
     assert!(told.cannot_show.iter().any(|said| said.contains("a.areas")), "{:?}", told.cannot_show);
+    // A table of areas that changed once: of no day by the outcome's word, and said to have changed.
+    let later = snapshots[8].taken.taken_at;
+    snapshots[8..].iter_mut().for_each(|one| one.taken.stated.sources[2].freshness = later);
+    let of_both = compare(&question, &snapshots).unwrap().after.len();
+    assert_eq!(of_both, 4, "what nobody said stands is older than the output");
+    let mut mission = mission.clone();
+    mission.outcomes[0].standing = vec!["a.areas".into()];
+    let question = Question { mission: &mission, outcome: &mission.outcomes[0], ..question.clone() };
+    let told = compare(&question, &snapshots).unwrap();
+    assert_eq!((told.before.len(), told.after.len()), (6, 5));
+    assert!(told.cannot_show.iter().any(|said| said.contains("did change") && said.contains("a.areas")), "{:?}", told.cannot_show);
 }
 
 #[test]

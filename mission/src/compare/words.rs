@@ -2,7 +2,7 @@
 
 use super::changes::{Group, Stretch, Told, Used};
 use super::{CheckVerdict, Comparison, Finding, Question};
-use crate::interval::Interval;
+use crate::interval::short;
 use crate::mission::{Direction, Kind};
 
 /// From which difference on the numbers of values of both sides are said to have changed otherwise.
@@ -15,7 +15,7 @@ pub(super) fn says(one: &Comparison) -> String {
         short(with.after - with.before),
         short(without.after - without.before),
         short(*effect),
-        between(*interval)
+        interval.in_words()
     );
     let found = match one.finding {
         Finding::Better | Finding::Worse => format!("{difference}."),
@@ -29,14 +29,14 @@ pub(super) fn says(one: &Comparison) -> String {
     let check = &one.check;
     let before = match check.verdict {
         CheckVerdict::Apart => {
-            format!("In the time before they came apart by {}; 95 % interval {}.", short(check.difference), between(check.interval))
+            format!("In the time before they came apart by {}; 95 % interval {}.", short(check.difference), check.interval.in_words())
         }
         CheckVerdict::Alike => "In the time before both sides changed alike, as far as can be told.".into(),
         CheckVerdict::Unclear => format!(
             "In the time before they came apart by {}; 95 % interval {}. A difference that, had it gone on, comes to as much as the effect could \
              have gone unseen.",
             short(check.difference),
-            between(check.interval)
+            check.interval.in_words()
         ),
     };
     format!("{found} {before}")
@@ -71,6 +71,12 @@ pub(super) fn cannot_show(question: &Question<'_>, told: &Told, used: &Used<'_>)
     if !used.still.is_empty() {
         said.push(format!("Data that did not change in the whole time tells nothing of the output: {}.", used.still.join(", ")));
     }
+    if !used.moved.is_empty() {
+        said.push(format!(
+            "Data that changes seldom did change in the time compared, and may itself have moved the measure: {}.",
+            used.moved.join(", ")
+        ));
+    }
     if !told.left_out.is_empty() {
         let groups: Vec<&str> = told.left_out.iter().map(|left| left.what.as_str()).collect();
         said.push(format!("Nothing is said of groups that were left out: {}.", groups.join(", ")));
@@ -98,19 +104,6 @@ fn moved(told: &Told, before: &Stretch, after: &Stretch) -> Option<(f64, f64)> {
     ((with - without).abs() > MOVED).then_some((with, without))
 }
 
-fn between(bounds: Interval) -> String {
-    format!("{} to {}", short(bounds.low), short(bounds.high))
-}
-
 fn percent(part: f64) -> String {
     format!("{:+.0} %", part * 100.0)
-}
-
-/// Four digits after the point of what is small, none of what is large.
-fn short(value: f64) -> String {
-    match value.abs() {
-        size if size < 10.0 => format!("{value:.4}"),
-        size if size < 1_000.0 => format!("{value:.1}"),
-        _ => format!("{value:.0}"),
-    }
 }

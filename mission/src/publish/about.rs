@@ -25,6 +25,13 @@ pub(super) fn method(publication: &Publication<'_>) -> String {
             "A figure here is a number that such an answer told, or follows from such numbers alone. Nothing is filled in, carried "
             "forward or estimated."
         }
+        h2 { "Two days: data of, and computed on" }
+        p {
+            "“Data of” is the day on which the newest of the datasets behind a figure last changed: what it says, nobody could have said before. "
+            "“Computed on” is the day on which the departments were asked, as the gateway's log has it. A figure that was computed later rests on "
+            "consent as it stood then. How old its oldest dataset is stands beside it; datasets that change seldom by their nature are named, and "
+            "make no figure old."
+        }
         (rule())
         (closeness())
         h2 { "What is withheld" }
@@ -54,7 +61,7 @@ pub(super) fn method(publication: &Publication<'_>) -> String {
         h2 { "Missed periods and corrections" }
         p {
             "A period that ended without a snapshot stays empty: departments answer with the data that they have, and nobody can ask for "
-            "it as it was. "
+            "it as it was. It is caught up only by a snapshot whose data is of that period. "
             "A wrong snapshot is superseded by a new one, which says why; the old one stays in the history. Its digest is published, its "
             "figure is not."
         }
@@ -72,7 +79,7 @@ pub(super) fn method(publication: &Publication<'_>) -> String {
 fn rule() -> Markup {
     let rows = html! {
         @for (when, then) in [
-            ("There is no snapshot of what the outcome measures now, its headline is not told, or its data is too old", Verdict::NotEnoughData),
+            ("There is no snapshot of what the outcome measures now, its headline is not told, or its oldest source is too old", Verdict::NotEnoughData),
             ("Whatever the value is within its bounds, it is on the path or beyond", Verdict::OnTrack),
             ("Whatever it is, it is behind the path by more than a tenth of the whole way", Verdict::OffTrack),
             ("It can be on the path, and can be behind by more than a tenth of the whole way", Verdict::NotEnoughData),

@@ -228,7 +228,7 @@ impl<'a> Published<'a> {
                 if self.snapshots.iter().any(|other| other.taken.supersedes == Some(number)) {
                     return Err(wrong(format!("snapshot {number} is superseded")));
                 }
-                if measured.as_of != snapshot.taken.as_of() || !is_told(outcome, snapshot, measured) {
+                if measured.as_of != snapshot.taken.days(&outcome.standing).newest || !is_told(outcome, snapshot, measured) {
                     return Err(wrong(format!("snapshot {number} does not tell what its status does")));
                 }
                 ids.insert(number);

@@ -106,9 +106,10 @@ impl Of<'_> {
                     dt { "Freshness" }
                     dd {
                         @if let (Some(latest), Some(days)) = (&status.latest, status.days_old) {
-                            "data of " (a_day(latest.as_of)) ", " (whole(days.unsigned_abs())) @if days == 1 { " day" } @else { " days" } " old when this page was made; "
+                            "its oldest source is of " (a_day(latest.oldest)) ", " (whole(days.unsigned_abs())) @if days == 1 { " day" } @else { " days" } " old when this page was made; "
                         }
                         "it says how things stand for " (whole(outcome.fresh_for_days.into())) " days"
+                        @if !outcome.standing.is_empty() { "; what changes seldom is passed over: " (inert(&outcome.standing.join(", "))) }
                     }
                     dt { "Leads" } dd { (self.department(outcome.lead.as_str())) }
                     @if !outcome.contributing.is_empty() {
@@ -123,14 +124,24 @@ impl Of<'_> {
         let scale = self.scale();
         let Some(latest) = &self.status.latest else { return html! { strong { "No figure yet" } " no snapshot was taken" } };
         let Some(value) = latest.value else {
-            return html! { strong { "No figure" } " " (untold(latest)) " (data of " (a_day(latest.as_of)) ")" };
+            return html! { strong { "No figure" } " " (untold(latest)) " (" (self.dated(latest)) ")" };
         };
         html! {
-            strong { (scale.value(value)) } " " (inert(&self.outcome.unit)) ", data of " (a_day(latest.as_of))
+            strong { (scale.value(value)) } " " (inert(&self.outcome.unit)) ", " (self.dated(latest))
             @if let Some((low, high)) = latest.interval.and_then(|bounds| scale.bounds(bounds)) {
                 "; it lies between " (low) " and " (high) ", as coarsely as it is told"
             }
         }
+    }
+
+    /// When it was computed, and of which day the data is: two days.
+    fn dated(&self, measured: &Measured) -> Markup {
+        html! { "computed on " (self.computed(measured)) " of data of " (a_day(measured.as_of)) }
+    }
+
+    fn computed(&self, measured: &Measured) -> Markup {
+        let snapshot = self.published.snapshot(measured.snapshot);
+        html! { @if let Some(snapshot) = snapshot { (a_day(snapshot.taken.taken_at.date_naive())) } }
     }
 
     fn trend(&self, trend: &Trend) -> Markup {
@@ -152,6 +163,7 @@ impl Of<'_> {
                 tr {
                     th scope="row" { (a_day(record.date)) }
                     (self.told(record.date, &record.told))
+                    td { @if let Told::Measured(measured) = &record.told { (self.computed(measured)) } }
                     td.number {
                         @if let Told::Measured(measured) = &record.told {
                             a href={ "receipts/" (measured.snapshot) ".json" } { "Snapshot " (measured.snapshot) }
@@ -163,7 +175,7 @@ impl Of<'_> {
         let caption =
             html! { (inert(&self.outcome.title)) ", by the day that the data is of. Unit: " (inert(&self.scale().unit(self.outcome))) };
         html! {
-            (table("history", &caption, &titles(&["Data of", "Value", "Lies between", "What is told", "Receipt"]), &rows))
+            (table("history", &caption, &titles(&["Data of", "Value", "Lies between", "What is told", "Computed on", "Receipt"]), &rows))
             @if !self.status.of_another_definition.is_empty() {
                 p {
                     "Snapshots that measured something else under this name are not compared with these, and not shown: "

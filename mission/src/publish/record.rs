@@ -57,7 +57,11 @@ impl Told {
         match self {
             Self::Missed { ends } => {
                 let last = ends.pred_opt().unwrap_or(*ends);
-                Some(format!("no snapshot was taken from {} to {}; none can be taken now", figure::day(starts), figure::day(last)))
+                Some(format!(
+                    "no snapshot was taken from {} to {}; none of that time's data was asked for since",
+                    figure::day(starts),
+                    figure::day(last)
+                ))
             }
             Self::Measured(measured) => measured.untold.as_deref().map(inert),
         }
@@ -131,7 +135,9 @@ pub(super) fn json(of: &Of<'_>, records: &[Record]) -> String {
         json!({
             "number": snapshot.number,
             "taken_at": snapshot.taken.taken_at,
-            "data_of": snapshot.taken.as_of(),
+            "period": snapshot.taken.period,
+            "data_of": snapshot.taken.days(&outcome.standing).newest,
+            "oldest_source_of": snapshot.taken.days(&outcome.standing).oldest,
             "digest": snapshot.digest,
             "previous": snapshot.previous,
             "supersedes": snapshot.taken.supersedes,

@@ -5,12 +5,13 @@ use std::fmt::Write as _;
 use chrono::NaiveDate;
 use clap::Args;
 use concordat_mission::compare::{Comparison, Question, Refused, Side};
+use concordat_mission::interval::short;
 use concordat_mission::snapshot::definition;
-use concordat_mission::{Interval, Mission, Outcome, Snapshot, Snapshots as _, compare};
+use concordat_mission::{Mission, Outcome, Snapshot, compare};
 use concordat_policy::Name;
 use serde_json::json;
 
-use super::{Known, Offline, Output, damaged, mission_name};
+use super::{Known, Offline, Output, mission_name};
 use crate::failure::{Failure, Result};
 use crate::out;
 use crate::table::Table;
@@ -34,25 +35,25 @@ pub(crate) struct Compare {
 
 /// Which groups are compared, and when.
 #[derive(Debug, Clone, Args)]
-pub(super) struct Groups {
+pub(crate) struct Groups {
     /// The column of a breakdown by which groups are told apart
     #[arg(long, value_name = "COLUMN")]
-    pub(super) by: String,
+    pub(crate) by: String,
     /// A group with the output; repeat it
     #[arg(long, value_name = "GROUP", required = true)]
-    pub(super) with: Vec<String>,
+    pub(crate) with: Vec<String>,
     /// A group without it; repeat it. All others where none is named
     #[arg(long, value_name = "GROUP")]
-    pub(super) without: Vec<String>,
+    pub(crate) without: Vec<String>,
     /// The output's first day
     #[arg(long, value_name = "DATE")]
-    pub(super) began: NaiveDate,
+    pub(crate) began: NaiveDate,
     /// The last day that counts
     #[arg(long, value_name = "DATE")]
-    pub(super) until: Option<NaiveDate>,
+    pub(crate) until: Option<NaiveDate>,
     /// A group that got or lost the output on another day; repeat it
     #[arg(long, value_name = "GROUP=DATE", value_parser = moved)]
-    pub(super) changed_hands: Vec<(String, NaiveDate)>,
+    pub(crate) changed_hands: Vec<(String, NaiveDate)>,
 }
 
 /// `GROUP=DATE`.
@@ -66,7 +67,7 @@ impl Compare {
         let known = self.place.known()?;
         let mission = known.mission(&self.mission)?;
         let outcome = outcome(mission, &self.outcome)?;
-        let snapshots = snapshots(&self.place)?;
+        let snapshots = self.place.snapshots()?;
         let compared = self.groups.compare(&known, mission, outcome, &snapshots).map_err(|reasons| refused(&reasons))?;
         let text = match self.output {
             Output::Json => format!("{}\n", json!(compared)),
@@ -106,12 +107,6 @@ pub(super) fn definition_now(known: &Known, mission: &Mission, outcome: &Outcome
     definition(outcome, view.map_or("", |view| view.sql.as_str()))
 }
 
-/// Every snapshot that there is.
-pub(super) fn snapshots(place: &Offline) -> Result<Vec<Snapshot>> {
-    let store = place.kept.read(&place.layout())?;
-    Ok(store.as_ref().map(|store| store.all().map_err(damaged)).transpose()?.unwrap_or_default())
-}
-
 pub(super) fn outcome<'m>(mission: &'m Mission, id: &Name) -> Result<&'m Outcome> {
     mission.outcome(id.as_str()).ok_or_else(|| {
         let known: Vec<&str> = mission.outcomes.iter().map(|outcome| outcome.id.as_str()).collect();
@@ -130,7 +125,7 @@ pub(super) fn text(one: &Comparison) -> String {
     let side = |side: &Side, called: &str| -> Vec<Vec<String>> {
         let group = |group: &concordat_mission::compare::GroupChange| {
             let part = format!("{:.0} %", group.part * 100.0);
-            vec![group.group.clone(), called.to_owned(), part, short(group.before), short(group.after), between(group.change)]
+            vec![group.group.clone(), called.to_owned(), part, short(group.before), short(group.after), group.change.in_words()]
         };
         let whole = vec![
             "(all)".to_owned(),
@@ -152,8 +147,8 @@ pub(super) fn text(one: &Comparison) -> String {
         "effect {}, {:.0} % interval {}: rounding and noise alone {}, and chance {} on each side ({:.1} degrees of freedom)",
         short(one.effect),
         one.confidence * 100.0,
-        between(one.interval),
-        between(one.rounding),
+        one.interval.in_words(),
+        one.rounding.in_words(),
         short(one.chance),
         one.degrees
     ));
@@ -170,18 +165,4 @@ pub(super) fn text(one: &Comparison) -> String {
 
 fn numbers(all: &[u64]) -> String {
     all.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
-}
-
-fn between(bounds: Interval) -> String {
-    let (low, high) = (short(bounds.low), short(bounds.high));
-    if low == high { low } else { format!("{low} to {high}") }
-}
-
-/// Four digits after the point of what is small, none of what is large.
-fn short(value: f64) -> String {
-    match value.abs() {
-        size if size < 10.0 => format!("{value:.4}"),
-        size if size < 1_000.0 => format!("{value:.1}"),
-        _ => format!("{value:.0}"),
-    }
 }

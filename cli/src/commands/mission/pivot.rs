@@ -6,11 +6,11 @@ use chrono::{NaiveDate, Utc};
 use clap::Args;
 use concordat_mission::pivot::What;
 use concordat_mission::status::status;
-use concordat_mission::{Decided, Mission, Pivot, Pivots as _, Snapshot};
+use concordat_mission::{Decided, Mission, Pivot, Pivots as _, Snapshot, Snapshots as _, SqliteStore};
 use concordat_policy::Name;
 use serde_json::{Value, json};
 
-use super::compare::{Groups, definition_now, moved, outcome, snapshots};
+use super::compare::{Groups, definition_now, moved, outcome};
 use super::{Known, Offline, Output, damaged, mission_name};
 use crate::failure::{Failure, Result};
 use crate::out;
@@ -85,20 +85,15 @@ impl PivotCommand {
                 .advice(format!("it has {}", outputs.join(", ")))
                 .into());
         }
-        let all = snapshots(&self.place)?;
-        let (snapshots, comparison) = self.evidence(&known, mission, &all)?;
-        let decided = Decided {
-            mission: mission.id.clone(),
+        let decision = Decision {
             output: self.of.clone(),
             what: if self.stopped { What::Stopped } else { What::Changed },
             on: self.on,
-            recorded_at: Utc::now(),
-            by: self.decided_by.clone().unwrap_or_else(|| mission.owner.clone()),
+            by: self.decided_by.clone(),
             because: self.because.clone(),
-            snapshots,
-            comparison,
+            compared: self.compared(),
         };
-        let pivot = self.place.kept.store(&self.place.layout())?.pivot(decided).map_err(damaged)?;
+        let pivot = decide(&known, mission, &mut self.place.kept.store(&self.place.layout())?, decision)?;
         let (what, on) = (pivot.decided.what.as_str(), pivot.decided.on);
         out::progress(&format!(
             "state it in the mission's file too: status = \"{what}\", since = \"{on}\" and because of the output '{}'",
@@ -107,25 +102,55 @@ impl PivotCommand {
         Ok(out::result(&text(&pivot))?)
     }
 
-    /// The snapshots that are looked at, and what a comparison says. Without one, or where it is refused: the newest snapshot of each outcome
-    /// that the output should move.
-    fn evidence(&self, known: &Known, mission: &Mission, all: &[Snapshot]) -> Result<(Vec<u64>, Value)> {
-        let newest = || newest(known, mission, &self.of, all);
-        let (Some(id), Some(by), Some(began)) = (&self.outcome, &self.by, self.began) else { return Ok((newest(), Value::Null)) };
-        let groups = Groups {
-            by: by.clone(),
-            with: self.with.clone(),
-            without: self.without.clone(),
-            began,
-            until: self.until,
-            changed_hands: self.changed_hands.clone(),
-        };
-        let compared = groups.compare(known, mission, outcome(mission, id)?, all);
-        Ok(match compared {
-            Ok(compared) => (compared.before.iter().chain(&compared.after).copied().collect(), json!(compared)),
-            Err(refused) => (newest(), json!({ "outcome": id, "refused": refused })),
-        })
+    fn compared(&self) -> Option<(Name, Groups)> {
+        let (id, by, began) = (self.outcome.clone()?, self.by.clone()?, self.began?);
+        let (with, without, changed_hands) = (self.with.clone(), self.without.clone(), self.changed_hands.clone());
+        Some((id, Groups { by, with, without, began, until: self.until, changed_hands }))
     }
+}
+
+/// What is decided of an output.
+pub(crate) struct Decision {
+    pub(crate) output: Name,
+    pub(crate) what: What,
+    pub(crate) on: NaiveDate,
+    /// The organisation that decided; none: the mission's owner.
+    pub(crate) by: Option<String>,
+    pub(crate) because: String,
+    /// What is compared for it, of which outcome.
+    pub(crate) compared: Option<(Name, Groups)>,
+}
+
+/// Records it with the evidence as it stands now.
+///
+/// # Errors
+/// That there is no such outcome, or that the store cannot be read or added to.
+pub(crate) fn decide(known: &Known, mission: &Mission, store: &mut SqliteStore, decision: Decision) -> Result<Pivot> {
+    let all = store.all().map_err(damaged)?;
+    let (snapshots, comparison) = evidence(known, mission, &decision, &all)?;
+    let decided = Decided {
+        mission: mission.id.clone(),
+        output: decision.output,
+        what: decision.what,
+        on: decision.on,
+        recorded_at: Utc::now(),
+        by: decision.by.unwrap_or_else(|| mission.owner.clone()),
+        because: decision.because,
+        snapshots,
+        comparison,
+    };
+    store.pivot(decided).map_err(damaged)
+}
+
+/// The snapshots that are looked at, and what a comparison says. Without one, or where it is refused: the newest snapshot of each outcome
+/// that the output should move.
+fn evidence(known: &Known, mission: &Mission, decision: &Decision, all: &[Snapshot]) -> Result<(Vec<u64>, Value)> {
+    let newest = || newest(known, mission, &decision.output, all);
+    let Some((id, groups)) = &decision.compared else { return Ok((newest(), Value::Null)) };
+    Ok(match groups.compare(known, mission, outcome(mission, id)?, all) {
+        Ok(compared) => (compared.before.iter().chain(&compared.after).copied().collect(), json!(compared)),
+        Err(refused) => (newest(), json!({ "outcome": id, "refused": refused })),
+    })
 }
 
 fn newest(known: &Known, mission: &Mission, output: &Name, all: &[Snapshot]) -> Vec<u64> {

@@ -92,7 +92,7 @@ pub(crate) async fn catch_up(
             let Some(period) = due(mission, outcome, &store.all().map_err(damaged)?, Utc::now().date_naive()) else { continue };
             let of = As { period: Some(period.starts), corrects: None };
             match take::take(gateway, store, mission, outcome, of).await {
-                Ok(snapshot) => tell(take::told(&snapshot))?,
+                Ok(snapshot) => tell(take::told(outcome, &snapshot))?,
                 Err(failure) => {
                     let advice = failure.advice.as_ref().map_or_else(String::new, |advice| format!(" ({advice})"));
                     out::progress(&format!(
@@ -105,6 +105,24 @@ pub(crate) async fn catch_up(
         }
     }
     Ok(failed)
+}
+
+/// Takes the snapshots of the periods that hold a day and were missed, of the data that departments have now, which must be of them.
+///
+/// # Errors
+/// The first that cannot be taken.
+pub(crate) async fn of_the_past(gateway: &Gateway, missions: &[&Mission], store: &mut SqliteStore, day: NaiveDate) -> Result<()> {
+    for mission in missions {
+        for outcome in &mission.outcomes {
+            let all = scheduled(mission, outcome, &store.all().map_err(damaged)?, Utc::now().date_naive());
+            let missed = all.iter().find(|one| one.period.holds(day) && one.state == State::Missed);
+            if let Some(missed) = missed {
+                let of = As { period: Some(missed.period.starts), corrects: None };
+                take::take(gateway, store, mission, outcome, of).await?;
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Known {
@@ -125,7 +143,7 @@ fn missed(missions: &[&Mission], store: &SqliteStore, today: NaiveDate, reported
                 new.filter(|day| reported.insert((mission.id.clone(), outcome.id.clone(), *day))).map(|day| day.to_string()).collect();
             if !new.is_empty() {
                 out::progress(&format!(
-                    "missed: {}/{} has no snapshot for the period(s) from {}; nobody can ask for data as it was then, so there will be none",
+                    "missed: {}/{} has no snapshot for the period(s) from {}; while data is still of it, `mission snapshot --period` catches it up; nobody can ask for data as it was",
                     mission.id,
                     outcome.id,
                     new.join(", ")

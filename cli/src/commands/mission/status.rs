@@ -4,13 +4,14 @@ use std::fmt::Write as _;
 
 use chrono::{NaiveDate, Utc};
 use clap::Args;
+use concordat_mission::interval::short;
 use concordat_mission::snapshot::definition;
 use concordat_mission::status::{OutcomeStatus, status};
-use concordat_mission::{Interval, Mission, Snapshot, Snapshots as _};
+use concordat_mission::{Mission, Snapshot};
 use concordat_policy::Name;
 use serde_json::{Value, json};
 
-use super::{Known, Offline, Output, damaged, mission_name};
+use super::{Known, Offline, Output, mission_name};
 use crate::out;
 use crate::table::Table;
 
@@ -30,8 +31,7 @@ impl Status {
     pub(super) fn run(self) -> miette::Result<()> {
         let known = self.place.known()?;
         let missions = known.named(&self.missions)?;
-        let store = self.place.kept.read(&self.place.layout())?;
-        let snapshots = store.as_ref().map(|store| store.all().map_err(damaged)).transpose()?.unwrap_or_default();
+        let snapshots = self.place.snapshots()?;
         let today = Utc::now().date_naive();
         let text = match self.output {
             Output::Json => format!("{}\n", to_json(&known, &missions, &snapshots, today)),
@@ -79,7 +79,7 @@ pub(crate) fn board(known: &Known, missions: &[&Mission], snapshots: &[Snapshot]
             });
             let missed: Vec<String> = one.missed().map(|day| day.to_string()).collect();
             if !missed.is_empty() {
-                let _ = writeln!(notes, "  missed, and never to be had: {}", missed.join(", "));
+                let _ = writeln!(notes, "  missed: {}", missed.join(", "));
             }
             if !one.of_another_definition.is_empty() {
                 let numbers: Vec<String> = one.of_another_definition.iter().map(u64::to_string).collect();
@@ -96,12 +96,12 @@ fn row(mission: &Mission, one: &OutcomeStatus) -> Vec<String> {
     let latest = one.latest.as_ref();
     let none = || "–".to_owned();
     let value = match latest.map(|latest| (latest.value, latest.interval)) {
-        Some((Some(value), Some(bounds))) if bounds.high > bounds.low => format!("{} ({})", short(value), between(bounds)),
+        Some((Some(value), Some(bounds))) if bounds.high > bounds.low => format!("{} ({})", short(value), bounds.in_words()),
         Some((Some(value), _)) => short(value),
         Some((None, _)) => "withheld".to_owned(),
         None => none(),
     };
-    let trend = one.trend.map_or_else(none, |trend| format!("{}: {}", trend.way.as_str(), between(trend.per_year)));
+    let trend = one.trend.map_or_else(none, |trend| format!("{}: {}", trend.way.as_str(), trend.per_year.in_words()));
     vec![
         mission.id.to_string(),
         one.outcome.to_string(),
@@ -112,18 +112,4 @@ fn row(mission: &Mission, one: &OutcomeStatus) -> Vec<String> {
         trend,
         latest.map_or_else(none, |latest| latest.as_of.to_string()),
     ]
-}
-
-fn between(bounds: Interval) -> String {
-    let (low, high) = (short(bounds.low), short(bounds.high));
-    if low == high { low } else { format!("{low} to {high}") }
-}
-
-/// Four digits after the point of what is small, none of what is large.
-fn short(value: f64) -> String {
-    match value.abs() {
-        size if size < 10.0 => format!("{value:.4}"),
-        size if size < 1_000.0 => format!("{value:.1}"),
-        _ => format!("{value:.0}"),
-    }
 }

@@ -2,6 +2,7 @@
 
 use chrono::{NaiveDate, Utc};
 use clap::Args;
+use concordat_mission::schedule::{State, is_of, scheduled};
 use concordat_mission::snapshot::{AskedBy, definition};
 use concordat_mission::{Mission, Outcome, Snapshot, Snapshots as _, SqliteStore, StoreError, Taken};
 use concordat_policy::Name;
@@ -22,6 +23,9 @@ pub(crate) struct SnapshotCommand {
     /// One of its outcomes; all where none is named
     #[arg(long, value_name = "OUTCOME", value_parser = mission_name)]
     outcome: Option<Name>,
+    /// A day of a period that was missed: what is answered is kept for it if the departments' data is still of it
+    #[arg(long, value_name = "DATE", conflicts_with = "supersedes")]
+    period: Option<NaiveDate>,
     /// The number of the snapshot that this one corrects
     #[arg(long, value_name = "NUMBER", requires = "because", requires = "outcome")]
     supersedes: Option<u64>,
@@ -67,17 +71,31 @@ impl SnapshotCommand {
             }
         };
         for outcome in outcomes {
-            let snapshot = take(&self.gateway, &mut store, mission, outcome, of.clone()).await?;
-            out::result(&format!("{}\n", told(&snapshot)))?;
+            let period = self.period.map(|day| missed_on(mission, outcome, &all, day)).transpose()?;
+            let of = As { period: period.or(of.period), ..of.clone() };
+            let snapshot = take(&self.gateway, &mut store, mission, outcome, of).await?;
+            out::result(&format!("{}\n", told(outcome, &snapshot)))?;
         }
         Ok(())
+    }
+}
+
+/// The first day of the period around a day that has no snapshot, though one was due or is.
+fn missed_on(mission: &Mission, outcome: &Outcome, snapshots: &[Snapshot], day: NaiveDate) -> Result<NaiveDate> {
+    let period = outcome.every.period(day);
+    let all = scheduled(mission, outcome, snapshots, Utc::now().date_naive());
+    match all.iter().find(|one| one.period == period).map(|one| one.state) {
+        Some(State::Missed | State::Due) => Ok(period.starts),
+        Some(State::Taken(number)) => Err(damaged(StoreError::Twice(number))),
+        None => Err(Failure::usage(format!("no snapshot of '{}' was due in the period from {}", outcome.id, period.starts))
+            .advice("the mission's file says from when on, and until when")),
     }
 }
 
 /// Takes one.
 ///
 /// # Errors
-/// What the gateway refused, or that the answer is not one that can be kept; then nothing is.
+/// What the gateway refused, or that the answer is not one that can be kept, or not for that period; then nothing is.
 pub(super) async fn take(gateway: &Gateway, store: &mut SqliteStore, mission: &Mission, outcome: &Outcome, of: As) -> Result<Snapshot> {
     let service = Caller {
         subject: mission.identity.clone(),
@@ -99,6 +117,7 @@ pub(super) async fn take(gateway: &Gateway, store: &mut SqliteStore, mission: &M
             .advice("it is of an older version: ask its operator to renew it")
     })?;
     let (columns, rows) = rows::of(&answer.schema, &answer.batches)?;
+    let correcting = of.corrects.is_some();
     let (supersedes, because) = of.corrects.unzip();
     let taken = Taken {
         mission: mission.id.clone(),
@@ -114,6 +133,17 @@ pub(super) async fn take(gateway: &Gateway, store: &mut SqliteStore, mission: &M
         supersedes,
         because,
     };
+    // A correction stays with its predecessor's period, which it fills only if it is of it.
+    if let Some(period) =
+        of.period.map(|starts| outcome.every.period(starts)).filter(|period| !correcting && !is_of(outcome, &taken, *period))
+    {
+        let newest = taken.days(&outcome.standing).newest;
+        return Err(Failure::new(format!(
+            "nothing is kept for the period from {}: the departments' data is of {newest}, and nobody can ask for it as it was",
+            period.starts
+        ))
+        .advice("a snapshot without --period is kept as one on demand"));
+    }
     if let Some(absent) = outcome.columns().find(|column| taken.column(column).is_none()) {
         return Err(Failure::new(format!("the answer has no column '{absent}', which the outcome '{}' needs", outcome.id))
             .advice("the estate here is not the gateway's: compare views/"));
@@ -162,7 +192,7 @@ pub(super) fn matches(answer: &Answer) -> Result<()> {
 }
 
 /// A snapshot in a line.
-pub(super) fn told(snapshot: &Snapshot) -> String {
+pub(super) fn told(outcome: &Outcome, snapshot: &Snapshot) -> String {
     let taken = &snapshot.taken;
     let period = taken.period.map_or_else(|| "on demand".to_owned(), |period| format!("for the period from {period}"));
     let supersedes = taken.supersedes.map_or_else(String::new, |number| format!(", supersedes {number}"));
@@ -171,7 +201,7 @@ pub(super) fn told(snapshot: &Snapshot) -> String {
         snapshot.number,
         taken.mission,
         taken.outcome,
-        taken.as_of(),
+        taken.days(&outcome.standing).newest,
         taken.stated.query_id,
         taken.stated.log_entry,
         snapshot.number,
