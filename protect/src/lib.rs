@@ -6,6 +6,7 @@
 //! - The rules and their parameters are the agreement's ([`concordat_policy::Disclosure`]).
 
 pub mod behind;
+pub mod kinds;
 pub mod margins;
 pub mod noise;
 pub mod primary;

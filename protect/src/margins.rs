@@ -14,7 +14,6 @@
 //! | withheld for being of few, of nobody, or of a published group that is absent | [`Cell::Few`]: nothing else, and alike |
 //! | in a group that is not shown | nothing: whether or not there is one, one of few is assumed in every line |
 //! | withheld by another rule | its size, taken up to a power of two |
-//! | withheld for the sake of another column | what would be told of it |
 //!
 //! What the attacker is taken to know
 //! - Of every value that is told, the interval that is rounded to it; of whole numbers, that they are whole.
@@ -42,6 +41,9 @@
 //!
 //! What the pattern still tells: to a power of two the size of the largest of few in a column of sums, where that is more than as many typical
 //! contributors would have, and of each value that another rule withholds; nearly what is told of a value that is withheld in addition.
+//!
+//! Several columns: what each of them withholds for itself depends on no other, so that no two statements, of which one has a column more,
+//! tell more than each column alone does ([`protect_all`]). Beside each other they withhold more.
 //!
 //! Earlier results: a total that was asked for before, or will be, is taken to be known already, and each answer depends on nothing that was
 //! asked before. What is not kept together: a total that is withheld itself, as one contributor makes nearly all of it. The table of such
@@ -96,13 +98,6 @@ pub enum Cell {
     Large {
         /// Exactly, or as it would be told.
         value: f64,
-    },
-    /// No rule asks that it be withheld, but its row is, for the sake of another column: it need not be protected, and helps.
-    Beside {
-        /// As it would be told.
-        value: f64,
-        /// As of what is told.
-        least: f64,
     },
 }
 
@@ -163,6 +158,44 @@ pub enum TooLarge {
 /// The table is larger than can be judged, whether or not something is withheld.
 pub fn protect(keys: &[Vec<Option<u32>>], column: &Column, cells: &[Cell], left: &dyn Fn() -> Duration) -> Result<Vec<bool>, TooLarge> {
     withhold(keys, column, cells, left, prove::SOLVED)
+}
+
+/// A column of a result.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Values {
+    /// What is public of its values.
+    pub column: Column,
+    /// They themselves, in the order of the rows.
+    pub cells: Vec<Cell>,
+    /// Whether they are numbers of subjects or rows.
+    pub counted: bool,
+}
+
+/// The rows of which values are withheld in addition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Also {
+    /// Of which numbers of subjects and rows are.
+    pub numbers: Vec<bool>,
+    /// Of which sums and means are, all of those too.
+    pub all: Vec<bool>,
+}
+
+/// The same of all columns of a result: a number is withheld for the sake of any number of its row, as whoever asks for numbers alone is
+/// told them, and a sum or mean for the sake of any value.
+///
+/// # Errors
+/// As [`protect`].
+pub fn protect_all(keys: &[Vec<Option<u32>>], columns: &[Values], left: &dyn Fn() -> Duration) -> Result<Also, TooLarge> {
+    let mut also = Also { numbers: vec![false; keys.len()], all: vec![false; keys.len()] };
+    for Values { column, cells, counted } in columns {
+        let own = protect(keys, column, cells, left)?;
+        let add = |to: &mut Vec<bool>| to.iter_mut().zip(&own).for_each(|(also, own)| *also |= own);
+        add(&mut also.all);
+        if *counted {
+            add(&mut also.numbers);
+        }
+    }
+    Ok(also)
 }
 
 /// How much memory [`protect`] takes at most, in bytes, by its cells and their sums.

@@ -57,6 +57,8 @@ async fn no_game_is_won_and_the_views_stay_useful() {
         missing::beside_noise(&world).await,
         missing::invented_rows(&world).await,
         reconstruct::of_clubs(&world).await,
+        reconstruct::of_small_regions(&world).await,
+        reconstruct::of_small_regions_again(&world).await,
         reconstruct::by_lists(&world).await,
         reconstruct::by_wards(&world).await,
         reconstruct::by_wards_with_noise(&world).await,

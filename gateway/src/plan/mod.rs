@@ -1,12 +1,14 @@
 //! From SQL to a plan that may run: parsed, resolved against a catalog that holds only what the permit allows, walked,
 //! protected, judged and turned into an execution plan. Nothing here touches the network.
 
+mod conditions;
 mod contributions;
 mod covered;
 mod domain;
 mod edit;
 mod expression;
 mod failure;
+mod kinds;
 mod link;
 mod listed;
 mod margins;
@@ -106,7 +108,7 @@ impl Plan {
         let mut rewriter = Rewriter::new(permit, engine.noise, &plan).map_err(refusal_of)?;
         let (logical, masked) = protected(&mut rewriter, plan).map_err(refusal_of)?;
         permit.judge(&rewriter.uses)?;
-        if let Some(refusal) = rewriter.unfit {
+        if let Some(refusal) = rewriter.unfit.or_else(|| rewriter.conditions.refusal()) {
             return Err(refusal);
         }
         substitution::bounded(&logical).map_err(refusal_of)?;

@@ -38,7 +38,7 @@ use datafusion::physical_plan::{ExecutionPlan, PlanProperties};
 use datafusion::physical_planner::PhysicalPlanner as _;
 use futures::TryStreamExt as _;
 
-pub(super) use rule::{Kind, Rest, Rule, Value};
+pub(super) use rule::{Condition, Kind, Rest, Rule, Value};
 
 use self::bounds::Bounds;
 use super::margins::Expand;

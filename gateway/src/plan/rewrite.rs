@@ -28,6 +28,7 @@ use datafusion::common::{Column, Result};
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, LogicalPlanBuilder, Projection, Sort, SubqueryAlias, TableScan};
 use datafusion::prelude::col;
 
+use super::conditions::Conditions;
 use super::expression::{Place, Read, not_offered};
 use super::release_table::ReleaseTable;
 use super::rows_out::{RowsOut, compared};
@@ -71,6 +72,8 @@ pub(super) struct Rewriter<'a> {
     pub(super) unfit: Option<Refusal>,
     /// What counts who found a partner.
     pub(super) tallies: Vec<Arc<Tally>>,
+    /// The conditions under which people are counted.
+    pub(super) conditions: Conditions,
     nodes: usize,
     names: usize,
 }
@@ -95,6 +98,7 @@ impl<'a> Rewriter<'a> {
             out: None,
             unfit: None,
             tallies: Vec::new(),
+            conditions: Conditions::default(),
             nodes: 0,
             names: 0,
         })

@@ -196,6 +196,8 @@ impl Rewriter<'_> {
                 Refusal::new(Code::LimitExceeded, format!("a summary may have at most {MAX_MASKED} columns")).advice("ask for fewer"),
             );
         }
+        let computed = keys.iter().filter(|(_, origin)| matches!(origin, Origin::Derived { .. })).map(|(key, _)| key);
+        self.conditions.add(&aggregate.input, summaries.iter().flat_map(Summary::chosen), computed)?;
         let minimum = self.permit.minimum_subjects(&self.read);
         self.minimum = self.minimum.max(minimum);
         let domain = match sets {
@@ -225,10 +227,10 @@ impl Rewriter<'_> {
             inner = sets.expanded(inner, linked)?;
         }
         let outer = Outer::new(linked, &disclosure, &self.secret).over(inner, aggregate, width, &summaries, &key_of)?;
-        let Protected { plan, values, known } = outer;
+        let Protected { plan, values, known, kinds } = outer;
         let (mask, subjects) = (self.fresh("withheld"), plan.schema().fields().len().saturating_sub(1));
         let (sets, secret) = (sets.cloned(), self.secret.clone());
-        let rule = Rule { keys: width, sets, values, subjects, known, minimum, disclosure, secret, domain, mask };
+        let rule = Rule { keys: width, sets, values, subjects, known, kinds, minimum, disclosure, secret, domain, mask };
         let protect = Protect::try_new(plan, rule)?;
         let plan = LogicalPlan::Extension(Extension { node: Arc::new(protect) });
         Ok(Shape::Safe(Safe { plan, width: width + summaries.len(), masked: true }))

@@ -97,7 +97,7 @@ impl<'a> Table<'a> {
 
     /// The rows' places, those of few that are assumed beside them, and those of all totals.
     fn place(&mut self, keys: &[Keys], column: &Column, cells: &[Cell]) {
-        let negative = |cell: &Cell| matches!(cell, Cell::Told { value, .. } | Cell::Beside { value, .. } if *value < 0.0);
+        let negative = |cell: &Cell| matches!(cell, Cell::Told { value, .. } if *value < 0.0);
         let signed = cells.iter().any(negative);
         for (keys, cell) in keys.iter().zip(cells) {
             self.add(Place { row: true, ..place(keys, cell, column, signed) });
@@ -223,7 +223,6 @@ fn place(keys: &Keys, cell: &Cell, column: &Column, signed: bool) -> Place {
         Cell::Few => withheld(column.few, 0.0),
         // It is more than half of what it is taken up to.
         Cell::Large { value } => withheld(coarse(value.abs()).max(column.few), coarse(value.abs()) / 2.0),
-        Cell::Beside { value, least } => (None, value.abs(), false, [0.0, 0.0], bound(least.max(0.0))),
     };
     let few = matches!(cell, Cell::Few);
     Place { keys: keys.clone(), row: false, far, few, size, told, shown, falls }
@@ -237,7 +236,6 @@ fn half(half: f64, whole: bool) -> f64 {
 fn is_number(cell: &Cell) -> bool {
     match cell {
         Cell::Told { value, half, least } => value.is_finite() && half.is_finite() && *half >= 0.0 && *least <= *value,
-        Cell::Beside { value, least } => value.is_finite() && *least <= *value,
         Cell::Few => true,
         Cell::Large { value } => coarse(value.abs()).is_finite(),
     }

@@ -1,6 +1,7 @@
 use super::*;
 
 mod attacker;
+mod beside;
 mod earlier;
 mod kept;
 
@@ -382,12 +383,19 @@ fn the_pattern_tells_nothing_of_few() {
     }
 }
 
-/// What is withheld for another column's sake helps, and needs no help itself.
+/// What a column withholds for itself it withholds beside any other, and numbers for the sake of numbers alone.
 #[test]
-fn a_value_beside_one_that_another_column_withholds_is_not_protected() {
-    let keys = one_key(3);
-    let cells = [Cell::Few, Cell::Beside { value: 20.0, least: 20.0 }, Cell::Told { value: 30.0, half: 0.0, least: 30.0 }];
-    assert_eq!(also(&keys, &cells, 0.0), Ok(vec![false; 3]));
-    let large = [Cell::Few, Cell::Large { value: 20.0 }, Cell::Told { value: 30.0, half: 0.0, least: 30.0 }];
-    assert_eq!(also(&keys, &large, 0.0), Ok(vec![false, false, true]));
+fn no_column_withholds_less_for_what_stands_beside_it() {
+    let keys = one_key(4);
+    let numbers = counts(&[(4.0, Few), (60.0, Shown), (30.0, Shown), (70.0, Shown)], 0.0);
+    let sums = counts(&[(40.0, Few), (200.0, Shown), (900.0, Shown), (900.0, Shown)], 0.0);
+    let values = |cells: &[Cell], counted| Values { column: column(0.0), cells: cells.to_vec(), counted };
+    let (numbers, sums) = (values(&numbers, true), values(&sums, false));
+    let of = |columns: &[Values]| protect_all(&keys, columns, &forever).unwrap();
+    let [number, sum] = [of(std::slice::from_ref(&numbers)), of(std::slice::from_ref(&sums))];
+    assert_eq!((&number.all, &sum.all), (&vec![false, false, true, false], &vec![false, true, false, false]));
+    assert_eq!((&number.numbers, &sum.numbers), (&number.all, &vec![false; 4]));
+    for both in [of(&[numbers.clone(), sums.clone()]), of(&[sums, numbers])] {
+        assert_eq!((both.numbers, both.all), (number.numbers.clone(), vec![false, true, true, false]));
+    }
 }

@@ -12,6 +12,7 @@
 //! | `giants` | one of the people of 24 circles, in each of which one has far more than the others | what one has |
 //! | `edges` | one of the nine or ten people of forty groups | the edge of the minimum under noise |
 //! | `jobs` | somebody and a firm: a link dataset | people through firms |
+//! | `countries` | one of the people of twenty countries of ten regions each, three of them small | many conditions in one statement |
 //! | `invented` of `stalls` | the people of two offices of `payments`, and forty who do not exist | rows that a department invents |
 
 use std::fmt::Write as _;
@@ -164,6 +165,10 @@ pub const TOWNS: usize = 20;
 pub const MONTHS: usize = 12;
 pub const GIANTS: usize = 24;
 pub const EDGES: usize = 40;
+pub const COUNTRIES: usize = 20;
+pub const REGIONS: usize = 10;
+/// The first regions of each country have fewer people than the minimum.
+pub const SMALL: usize = 3;
 /// The people of the largest firm of `jobs`.
 pub const OF_ONE_FIRM: usize = 300;
 pub const PLACES: &[&str] = &["one firm", "alike", "elsewhere"];
@@ -177,6 +182,13 @@ pub fn residents() -> Vec<usize> {
 pub fn giants() -> Vec<f64> {
     let mut draw = Draw(2030);
     (0..GIANTS).map(|_| 12_000.5 + draw.below(8_000) as f64).collect()
+}
+
+/// How many live in each region of each country.
+pub fn regions() -> Vec<Vec<usize>> {
+    let mut draw = Draw(2032);
+    let mut region = |place: usize| if place < SMALL { 1 + draw.below(9) } else { 12 + draw.below(70) };
+    (0..COUNTRIES).map(|_| (0..REGIONS).map(&mut region).collect()).collect()
 }
 
 /// How many people a group of `edges` has.
@@ -197,6 +209,7 @@ pub fn files() -> Vec<(&'static str, String)> {
         ("giants", giants_file()),
         ("edges", edges_file()),
         ("jobs", jobs_file()),
+        ("countries", countries_file()),
     ]
 }
 
@@ -312,6 +325,19 @@ fn jobs_file() -> String {
         writeln!(file, "{number},{firm:08},{place}").unwrap();
         file
     })
+}
+
+fn countries_file() -> String {
+    let (mut file, mut number) = ("nino,country,region\n".to_owned(), 40_000);
+    for (country, regions) in regions().into_iter().enumerate() {
+        for (region, people) in regions.into_iter().enumerate() {
+            for _ in 0..people {
+                number += 1;
+                writeln!(file, "{},k{},r{}", nino(number), country + 1, region + 1).unwrap();
+            }
+        }
+    }
+    file
 }
 
 fn units_file() -> String {

@@ -7,16 +7,19 @@
 use concordat::client::Client;
 
 use super::linear::Known;
-use super::people::{AREAS, BANDS, Draw, OF_A_CLUB, SECTORS, listed, members, people};
+use super::people::{AREAS, BANDS, Draw, OF_A_CLUB, REGIONS, SECTORS, SMALL, listed, members, people, regions};
 use super::world::{Score, World, all_told};
 
-/// Answers asked for in each game, and in one statement.
+/// Answers asked for in each game, each by a statement of its own: beside each other they would withhold some.
 const ANSWERS: usize = 500;
-const AT_ONCE: usize = 20;
+/// Conditions that one statement may have.
+const AT_ONCE: usize = 8;
 /// How many people more than by guessing may be found: of 240 in clubs of ten, where a club's share is what is told, and of 120 who
 /// are alone, by conditions that analysts write.
 const OF_CLUBS: usize = 12;
 const OF_RETURNS: usize = 12;
+/// How many of sixty small regions more than by guessing may be found.
+const OF_SMALL_REGIONS: usize = 12;
 /// The base of rounding.
 const BASE: f64 = 5.0;
 
@@ -34,6 +37,55 @@ pub async fn of_clubs(world: &World) -> Score {
     let right: usize = exact.iter().zip(&guessed).map(|(club, guess)| club.iter().filter(|owes| **owes == (*guess >= half)).count()).sum();
     let all: Vec<bool> = exact.concat();
     score("reconstruction, nobody alone", right, &all, Some(OF_CLUBS), answered)
+}
+
+/// Population: the people of `countries`; in three of ten regions of each are fewer than the minimum. Knowledge: which these are, and how many
+/// are in each region and in all, as that is told. Target: how many are in each of the three. One statement about each country counts as
+/// many random halves of its regions as it may.
+/// Score: regions of which the middle of what is possible is within a tenth of their number, beside guessing that it is five.
+pub async fn of_small_regions(world: &World) -> Score {
+    small_regions(world, "small regions, one statement", 1, Some(OF_SMALL_REGIONS)).await
+}
+
+/// The same by six statements. No rule about single answers stops it.
+pub async fn of_small_regions_again(world: &World) -> Score {
+    small_regions(world, "small regions, six statements", 6, None).await
+}
+
+async fn small_regions(world: &World, game: &str, statements: usize, most: Option<usize>) -> Score {
+    let (mut draw, mut score) = (Draw(8), Score { game: game.into(), right: 0, of: 0, base: 0, most, note: String::new() });
+    let (mut answered, mut asked) = (0, 0);
+    for (country, regions) in regions().into_iter().enumerate() {
+        let from = format!("FROM games.countries WHERE country = 'k{}'", country + 1);
+        let each = (0..REGIONS).map(|region| (listed("region", "r", &[region]), vec![region]));
+        let all: Vec<usize> = (0..REGIONS).collect();
+        let table = each.chain([(listed("region", "r", &all), all)]).map(|set| vec![set]);
+        let halves = std::iter::repeat_with(|| std::iter::repeat_with(|| union("region", "r", REGIONS, &mut draw)).take(AT_ONCE).collect());
+        let sets: Vec<Vec<Chosen>> = table.chain(halves.take(statements)).collect();
+        let statement = |sets: &Vec<Chosen>| match sets.as_slice() {
+            [(set, _)] => format!("SELECT count(*) AS n {from} AND {set}"),
+            several => {
+                let columns = several.iter().enumerate().map(|(place, (set, _))| format!("count(*) FILTER (WHERE {set}) AS n{place}"));
+                format!("SELECT {} {from}", columns.collect::<Vec<_>>().join(", "))
+            }
+        };
+        let told = all_told(&world.plain, sets.iter().map(statement).collect()).await;
+        let mut known = Known::new((0..REGIONS).map(|region| if region < SMALL { 9.0 } else { f64::INFINITY }).collect());
+        for (place, ((_, of), value)) in sets.into_iter().flatten().zip(told.into_iter().flatten()).enumerate() {
+            // Of whole numbers two below and two above are rounded to it.
+            value.into_iter().for_each(|value| known.told(of.clone(), value, BASE - 1.0));
+            asked += usize::from(place > REGIONS);
+            answered += usize::from(place > REGIONS && value.is_some());
+        }
+        for (region, people) in regions.into_iter().enumerate().take(SMALL) {
+            let (least, most) = known.bounds(region).expect("a program that can always be solved");
+            score.of += 1;
+            score.base += usize::from(people == 5);
+            score.right += usize::from((((least + most) / 2.0).round() - people as f64).abs() <= people as f64 / 10.0);
+        }
+    }
+    assert!(answered > 0, "nothing was answered");
+    Score { note: format!("{answered} of {asked} answered"), ..score }
 }
 
 /// Population: the 120 people of `returns`, each alone. The sets are what lists of areas, bands and sectors select together.
@@ -90,11 +142,8 @@ async fn people_found(client: &Client, game: &str, sets: Vec<Chosen>, most: Opti
 
 /// Asks for every set, and finds the numbers that contradict the answers least.
 async fn attack(client: &Client, dataset: &str, sets: Vec<Chosen>, most: Vec<f64>) -> (Vec<f64>, usize) {
-    let statement = |sets: &[Chosen]| {
-        let columns = sets.iter().enumerate().map(|(place, (set, _))| format!("count(*) FILTER (WHERE owes AND {set}) AS n{place}"));
-        format!("SELECT {} FROM games.{dataset}", columns.collect::<Vec<_>>().join(", "))
-    };
-    let told = all_told(client, sets.chunks(AT_ONCE).map(statement).collect()).await;
+    let statement = |(set, _): &Chosen| format!("SELECT count(*) FILTER (WHERE owes AND {set}) AS n FROM games.{dataset}");
+    let told = all_told(client, sets.iter().map(statement).collect()).await;
     let mut known = Known::new(most);
     let mut answered = 0;
     for ((_, of), value) in sets.into_iter().zip(told.into_iter().flatten()) {

@@ -11,7 +11,8 @@ use futures::StreamExt as _;
 use serde_json::json;
 
 use super::people::{
-    AREAS, BANDS, CLUBS, EDGES, GIANTS, GRADES, MONTHS, OFFICES, PAY_BANDS, PLACES, SECTORS, TOWNS, UNITS, codes, files, invented_file,
+    AREAS, BANDS, CLUBS, COUNTRIES, EDGES, GIANTS, GRADES, MONTHS, OFFICES, PAY_BANDS, PLACES, REGIONS, SECTORS, TOWNS, UNITS, codes, files,
+    invented_file,
 };
 use super::rules::{noise, plain, strict, under};
 use crate::oracle::{Cell, rows};
@@ -222,6 +223,7 @@ fn datasets() -> Vec<Dataset> {
         dataset("months", vec![code("town", codes("t", TOWNS)), code("month", codes("m", MONTHS))]),
         dataset("giants", vec![code("circle", codes("g", GIANTS)), column("amount", ColumnType::Number, None)]),
         dataset("edges", vec![code("edge", codes("e", EDGES))]),
+        dataset("countries", vec![code("country", codes("k", COUNTRIES)), code("region", codes("r", REGIONS))]),
         Dataset { linked: Some(firms), ..dataset("jobs", vec![code("place", named(PLACES))]) },
         dataset("returns", vec![areas.clone(), bands, sectors.clone(), wards, owes.clone(), income.clone(), pay]),
         dataset("clubs", vec![code("club", codes("c", CLUBS)), owes]),

@@ -1,6 +1,7 @@
 //! What `Protect` does with the groups of one aggregate: which values are withheld, and how exactly the others are told.
 
 mod judge;
+mod stand;
 mod telling;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,8 @@ use super::super::contributions::Contributed;
 use super::super::margins::Sets;
 use super::bounds::Bounds;
 
+pub(in crate::plan) use self::stand::Condition;
+
 /// What is applied.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::plan) struct Rule {
@@ -36,6 +39,9 @@ pub(in crate::plan) struct Rule {
     pub(in crate::plan) subjects: usize,
     /// Under noise: their keys, of their own identifier type and, through a link dataset, of those of the other who are of it.
     pub(in crate::plan) known: Vec<usize>,
+    /// Of several conditions: its subjects by which of them each meets, of the value at place n bit n, counted in each way in which they
+    /// must be enough.
+    pub(in crate::plan) kinds: Vec<usize>,
     /// The least number of distinct subjects behind a value.
     pub(in crate::plan) minimum: u32,
     pub(in crate::plan) disclosure: Disclosure,
@@ -63,6 +69,10 @@ pub(in crate::plan) struct Value {
     pub(in crate::plan) rests: Vec<Rest>,
     /// Of a mean: the number of values, judged and told as a number of rows.
     pub(in crate::plan) number: Option<Box<Value>>,
+    /// Under which conditions it stands.
+    pub(in crate::plan) condition: Option<Condition>,
+    /// Whether whole numbers are added up, or counted.
+    pub(in crate::plan) whole: bool,
 }
 
 /// What a condition leaves over, and where in the input stands what is behind that.
@@ -107,6 +117,10 @@ struct Judged<'a> {
     /// Of a mean: its number of values.
     number: Option<Box<Self>>,
     withheld: Vec<bool>,
+    /// The same, were there no conditions of others beside its own.
+    alone: Vec<bool>,
+    /// Of a mean: withheld whatever its number of values is, as its sum would be.
+    as_sum: Vec<bool>,
     /// Withheld for being of few, or of nobody.
     few: Vec<bool>,
 }
@@ -136,13 +150,15 @@ impl Rule {
             [] => keys.cloned().collect(),
             absent => keys.zip(absent).map(|(own, absent)| concat(&[own, absent])).collect::<std::result::Result<_, _>>()?,
         };
-        let judged = self.values.iter().map(|value| self.judged(value, groups, rows)).collect::<Result<Vec<_>>>()?;
+        let mut judged = self.values.iter().map(|value| self.judged(value, groups, rows)).collect::<Result<Vec<_>>>()?;
+        self.withhold_together(&mut judged, groups)?;
         let shown = self.shown(groups, rows)?;
-        let also = self.also_withheld(&keys, groups, &judged, &shown, bounds)?;
+        let also = self.also_withheld(&keys, &judged, &shown, bounds)?;
         let mut masks = vec![0u64; rows];
         let mut columns = keys.clone();
         for (position, judged) in judged.iter().enumerate() {
-            let withheld: Vec<bool> = judged.withheld.iter().zip(also.of(judged.value.kind)).map(|(own, also)| *own || *also).collect();
+            let withheld: Vec<bool> =
+                judged.withheld.iter().zip(totals::of(&also, judged.value.kind)).map(|(own, also)| *own || *also).collect();
             for (mask, withheld) in masks.iter_mut().zip(&withheld) {
                 *mask |= u64::from(*withheld) << (self.keys + position);
             }

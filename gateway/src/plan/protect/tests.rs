@@ -45,9 +45,11 @@ fn counts() -> Arc<dyn ExecutionPlan> {
         through: Vec::new(),
         rests: Vec::new(),
         number: None,
+        condition: None,
+        whole: true,
     };
     let (values, known, secret, mask) = (vec![value], Vec::new(), Secret::new([3; 16]), "m".to_owned());
-    let rule = Rule { keys: 2, sets: None, values, subjects: 2, known, minimum: 10, disclosure, secret, domain, mask };
+    let rule = Rule { keys: 2, sets: None, values, subjects: 2, known, kinds: Vec::new(), minimum: 10, disclosure, secret, domain, mask };
     let fields = groups.schema().fields().iter().cloned().chain([Arc::new(Field::new("m", DataType::UInt64, false))]).collect::<Vec<_>>();
     let input = MemorySourceConfig::try_new_exec(&[vec![groups.clone()]], groups.schema(), None).unwrap();
     over(Arc::new(ProtectExec { rule: Arc::new(rule), schema: Arc::new(Schema::new(fields)) }), input).unwrap()

@@ -1,18 +1,20 @@
 //! The outer level of an aggregate over subjects' rows: per group each value, and what stands behind it and behind what its conditions
 //! leave over.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
+use concordat_policy::disclosure::Telling;
 use concordat_policy::{DatasetName, Disclosure};
 use concordat_protect::noise::Secret;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::Result;
 use datafusion::functions_aggregate::expr_fn::{count, count_distinct, sum};
-use datafusion::logical_expr::{Aggregate, Expr, ExprFunctionExt as _, LogicalPlan, LogicalPlanBuilder, cast, when};
+use datafusion::logical_expr::{Aggregate, Expr, ExprFunctionExt as _, LogicalPlan, LogicalPlanBuilder, Operator, binary_expr, cast, when};
 use datafusion::prelude::{coalesce, lit};
 
 use super::super::contributions::contributions;
-use super::super::protect::{Kind, Rest, Rule, Value};
+use super::super::kinds::kinds;
+use super::super::protect::{Condition, Kind, Rest, Rule, Value};
 use super::levels::{HAS_OTHER, fewer, named, present_name};
 use super::summary::{Measure, Of, Summary};
 
@@ -66,6 +68,8 @@ pub(super) struct Protected {
     pub(super) values: Vec<Value>,
     /// Under noise: the keys of a group's subjects.
     pub(super) known: Vec<usize>,
+    /// Of several conditions: a group's subjects by which of them each meets.
+    pub(super) kinds: Vec<usize>,
 }
 
 /// Who contributes to a value, or to a number of values.
@@ -99,13 +103,15 @@ impl<'a> Outer<'a> {
         for (i, (summary, (relation, field))) in summaries.iter().zip(aggregate.schema.iter().skip(keys)).enumerate() {
             let (told, value) = self.value(i, summary, keys + i)?;
             projected.push(cast(told, field.data_type().clone()).alias_qualified(relation.cloned(), field.name()));
-            values.push(value);
+            let condition = Condition::new(summary.filter.iter().chain(&summary.condition), &summary.reads);
+            values.push(Value { condition, ..value });
         }
+        let kinds = self.kinds(summaries)?;
         self.behind.push(subjects.alias("__subjects"));
         let groups: Vec<Expr> = (0..keys).map(|i| named(&format!("__k{i}"))).collect();
         let outer = LogicalPlanBuilder::from(inner).aggregate(groups, self.totals)?;
         let plan = outer.project(projected.into_iter().chain(self.behind))?.build()?;
-        Ok(Protected { plan, values, known })
+        Ok(Protected { plan, values, known, kinds })
     }
 
     /// The group's subjects. Where a key may come from either department of a full join, those of the one that has the fewest, but
@@ -120,8 +126,7 @@ impl<'a> Outer<'a> {
 
     /// One value, and what stands behind it.
     fn value(&mut self, i: usize, summary: &Summary, column: usize) -> Result<(Expr, Value)> {
-        let some = named(&format!("__n{i}")).gt(lit(0i64));
-        let contributes = if summary.condition.is_some() { named(&format!("__h{i}")).gt(lit(0i64)) } else { some.clone() };
+        let (some, contributes) = (named(&format!("__n{i}")).gt(lit(0i64)), contributes(i, summary));
         let magnitude = summary.magnitude();
         if magnitude {
             self.totals.push(sum(named(&format!("__p{i}"))).alias(format!("__tp{i}")));
@@ -163,7 +168,8 @@ impl<'a> Outer<'a> {
                 if looked_at { self.contributed(&format!("y{i}"), summary, &number(&format!("__n{i}")), &some)? } else { Vec::new() };
             let column = self.put(named(&format!("__tn{i}")));
             let (kind, through) = (Kind::Rows, self.through(&format!("k{i}"), "__o", &number(&format!("__n{i}")), &some)?);
-            Some(Box::new(Value { kind, column, contributors, contributed, through, rests: of_number, number: None }))
+            let (rests, number, condition, whole) = (of_number, None, None, true);
+            Some(Box::new(Value { kind, column, contributors, contributed, through, rests, number, condition, whole }))
         } else {
             None
         };
@@ -173,7 +179,8 @@ impl<'a> Outer<'a> {
             Measure::Sum => Kind::Sum,
             Measure::Average => Kind::Mean,
         };
-        Ok((told, Value { kind, column, contributors, contributed, through, rests, number }))
+        let (condition, whole) = (None, summary.whole);
+        Ok((told, Value { kind, column, contributors, contributed, through, rests, number, condition, whole }))
     }
 
     /// What the conditions of a value leave over, of the value and, of a mean, of the number of values. `some`: who has a value.
@@ -261,6 +268,36 @@ impl<'a> Outer<'a> {
         types.map(|of| self.spread(name, of, &lit(1f64), condition, Some(self.secret.clone()))).collect()
     }
 
+    /// Where values stand under different conditions, a group's subjects by which of these each meets: of both identifier types through a
+    /// link dataset, and of a full join also of each department that could fill up what they leave over.
+    fn kinds(&mut self, summaries: &[Summary]) -> Result<Vec<usize>> {
+        let conditions = |summary: &Summary| (summary.filter.clone(), summary.condition.clone());
+        let conditional = || summaries.iter().enumerate().filter(|(_, summary)| conditions(summary) != (None, None));
+        let several = conditional().map(|(_, summary)| conditions(summary)).collect::<HashSet<_>>().len() > 1;
+        if !several || self.rules.complement == Telling::Shown {
+            return Ok(Vec::new());
+        }
+        let mut met = lit(0u64);
+        for (i, summary) in conditional() {
+            let bit = u32::try_from(i).ok().and_then(|i| 1u64.checked_shl(i)).unwrap_or(0);
+            met = binary_expr(met, Operator::BitwiseOr, when(contributes(i, summary), lit(bit)).otherwise(lit(0u64))?);
+        }
+        let fills = conditional().map(|(_, summary)| &summary.fills).filter(|fills| fills.len() > 1).flatten();
+        let fills = fills.collect::<BTreeSet<_>>().into_iter().map(present_name);
+        let among: Vec<(String, Expr)> =
+            std::iter::once((String::new(), lit(true))).chain(fills.map(|name| (name.clone(), named(&name).gt(lit(0i64))))).collect();
+        let secret = self.rules.perturbation.is_some().then(|| self.secret.clone());
+        let mut places = Vec::new();
+        for subject in ["__s", "__o"].into_iter().take(1 + usize::from(self.linked)) {
+            for (of, among) in &among {
+                let name = format!("__kinds{subject}{of}");
+                self.totals.push(kinds(met.clone(), named(subject), among.clone(), secret.clone(), self.linked)?.alias(&name));
+                places.push(self.put(named(&name)));
+            }
+        }
+        Ok(places)
+    }
+
     /// Under noise, the keys of a group's subjects: of both identifier types, of the other those who are of it.
     fn keys_of_group(&mut self) -> Result<Vec<usize>> {
         if self.rules.perturbation.is_none() {
@@ -308,6 +345,12 @@ impl<'a> Outer<'a> {
         self.place += 1;
         self.place - 1
     }
+}
+
+/// Who contributes to a value.
+fn contributes(i: usize, summary: &Summary) -> Expr {
+    let rows = if summary.condition.is_some() { format!("__h{i}") } else { format!("__n{i}") };
+    named(&rows).gt(lit(0i64))
 }
 
 /// Distinct bytes of any length, which DataFusion counts in less memory than those of a fixed one.

@@ -9,9 +9,10 @@
 
 use std::collections::BTreeSet;
 
+use concordat_policy::column::SUBJECT;
 use concordat_policy::{Code, ColumnType, DatasetName, Refusal, Use};
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::{Result, ScalarValue};
+use datafusion::common::{ExprSchema as _, Result, ScalarValue};
 use datafusion::logical_expr::expr::{Case, Cast, TryCast};
 use datafusion::logical_expr::{Expr, when};
 use datafusion::prelude::lit;
@@ -19,7 +20,7 @@ use datafusion::prelude::lit;
 use super::super::expression::{Place, Read, not_offered};
 use super::super::listed::listed_only;
 use super::super::rewrite::Rewriter;
-use super::super::shape::{Origin, Rows, find, refuse};
+use super::super::shape::{Origin, Rows, SourceColumn, find, refuse};
 
 /// What an aggregate computes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,6 +50,10 @@ pub(super) struct Summary {
     pub(super) fills: BTreeSet<DatasetName>,
     /// The datasets whose rows contribute to it, of those of which a row may have none.
     pub(super) of: BTreeSet<DatasetName>,
+    /// What its conditions read: columns, and whether somebody is in a dataset.
+    pub(super) reads: BTreeSet<SourceColumn>,
+    /// Whether it adds up whole numbers, whatever they are cast to.
+    pub(super) whole: bool,
 }
 
 /// What a condition leaves over.
@@ -71,16 +76,24 @@ pub(super) enum Of {
     Number,
 }
 
-/// A condition inside an aggregate, and the datasets that it reads.
+/// A condition inside an aggregate, the datasets that it reads, and what of them.
 struct Condition {
     expr: Expr,
     of: BTreeSet<DatasetName>,
+    reads: BTreeSet<SourceColumn>,
 }
 
 impl Summary {
     /// Whether it is a sum or a mean.
     pub(super) fn magnitude(&self) -> bool {
         matches!(self.measure, Measure::Sum | Measure::Average)
+    }
+
+    /// Who is chosen by its conditions, from the one that chooses among all on.
+    pub(super) fn chosen(&self) -> impl Iterator<Item = Expr> {
+        let both = self.filter.clone().zip(self.condition.clone()).map(|(filter, condition)| filter.and(condition));
+        let one = self.filter.clone().or_else(|| self.condition.clone());
+        one.into_iter().chain(both)
     }
 }
 
@@ -113,16 +126,20 @@ impl Rewriter<'_> {
             self.counted(rows);
             let of = rows.uncertain(rows.subject_of.iter());
             let fills = fills(rows, &of, filter.iter());
+            let reads = filter.iter().flat_map(|filter| filter.reads.iter().cloned()).collect();
             let filter = filter.map(|filter| filter.expr);
             let lefts = filter.iter().map(|filter| left(lit(1i64), filter.clone(), Of::Both)).collect::<Result<_>>()?;
-            return Ok(Summary { measure, argument: lit(1i64), filter, condition: None, of_linked: false, lefts, fills, of });
+            let (argument, condition, of_linked, whole) = (lit(1i64), None, false, true);
+            return Ok(Summary { measure, argument, filter, condition, of_linked, lefts, fills, of, reads, whole });
         }
         let (chosen, of) = self.contributing(argument, rows)?;
         let of_linked = self.label(argument, rows)?.is_some_and(|label| label != rows.label);
         let told = chosen && matches!(measure, Measure::Subjects | Measure::Values);
         let (value, counts_all) = (conditional_value(argument).map(|value| soft(value.clone())), has_else(argument));
+        let whole = !matches!(measure, Measure::Sum | Measure::Average) || whole(argument, rows);
         let (argument, condition) = self.argument(argument, measure, rows)?;
         let fills = fills(rows, &of, filter.iter().chain(&condition));
+        let reads = filter.iter().chain(&condition).flat_map(|condition| condition.reads.iter().cloned()).collect();
         let (filter, condition) = (filter.map(|filter| filter.expr), condition.map(|condition| condition.expr));
         let lefts = match (value, &filter, &condition) {
             (Some(value), None, Some(condition)) => {
@@ -144,7 +161,7 @@ impl Rewriter<'_> {
             }
             _ => filter.iter().map(|filter| left(argument.clone(), filter.clone(), Of::Both)).collect::<Result<_>>()?,
         };
-        Ok(Summary { measure, argument, filter, condition, of_linked, lefts, fills, of })
+        Ok(Summary { measure, argument, filter, condition, of_linked, lefts, fills, of, reads, whole })
     }
 
     /// Whether an argument is there for those only who found a partner, and the datasets that it comes from.
@@ -266,12 +283,13 @@ impl Rewriter<'_> {
         let mut read = Read::default();
         let expr = self.row_expression(condition, Place { visible: &rows.visible, subqueries: false }, &mut read)?;
         listed_only(self.permit, &expr, &rows.visible)?;
-        let mut of = read.present;
-        for (dataset, column) in read.columns {
-            self.uses.add(&dataset, &column, Use::Filter);
-            of.insert(dataset);
+        let (mut of, mut reads) = (read.present, read.columns);
+        for (dataset, column) in &reads {
+            self.uses.add(dataset, column, Use::Filter);
         }
-        Ok(Condition { expr, of })
+        reads.extend(of.iter().map(|dataset| (dataset.clone(), SUBJECT.to_owned())));
+        of.extend(reads.iter().map(|(dataset, _)| dataset.clone()));
+        Ok(Condition { expr, of, reads })
     }
 }
 
@@ -290,6 +308,17 @@ fn fills<'a>(rows: &Rows, of: &BTreeSet<DatasetName>, conditions: impl Iterator<
 /// What a CASE may count each row as. Others would choose how its sum is rounded: several together tell the number exactly.
 const WEIGHTS: &[ScalarValue] =
     &[ScalarValue::Int64(Some(1)), ScalarValue::Int64(Some(100)), ScalarValue::Float64(Some(1.0)), ScalarValue::Float64(Some(100.0))];
+
+/// Whether what an aggregate adds up are whole numbers: of a mean too, which takes them as others.
+fn whole(argument: &Expr, rows: &Rows) -> bool {
+    match stripped(argument) {
+        Expr::Column(column) => rows.plan.schema().data_type(column).is_ok_and(DataType::is_integer),
+        Expr::Case(case) => case.when_then_expr.iter().all(|(_, value)| whole(value, rows)),
+        // Of those that a CASE may count as.
+        Expr::Literal(..) => true,
+        _ => false,
+    }
+}
 
 /// Whether every cast around an expression is to a type that `keeps` its values.
 fn cast_to(expr: &Expr, keeps: &dyn Fn(&DataType) -> bool) -> bool {

@@ -67,6 +67,31 @@ async fn each_condition_leaves_a_rest_of_its_own() {
     }
 }
 
+/// Where values stand under different conditions people are counted by which they meet, and nowhere else: that has its cost.
+#[tokio::test]
+async fn people_are_counted_by_what_they_meet_where_conditions_differ() {
+    let linked = "a.people p JOIN b.links l ON p.subject = l.subject JOIN b.homes h ON l.linked_subject = h.subject";
+    let full = "a.people p FULL JOIN b.claims c ON p.subject = c.subject";
+    for (select, from, counted) in [
+        ("count(*), sum(p.score)", "a.people p", vec![]),
+        ("count(*), count(*) FILTER (WHERE p.flag)", "a.people p", vec![]),
+        ("count(*) FILTER (WHERE p.flag), avg(p.score) FILTER (WHERE p.flag)", "a.people p", vec![]),
+        ("count(*) FILTER (WHERE p.flag), count(*) FILTER (WHERE NOT p.flag)", "a.people p", vec!["__kinds__s"]),
+        ("avg(CASE WHEN p.flag THEN 1.0 ELSE 0.0 END), sum(CASE WHEN p.year = 1 THEN p.score END)", "a.people p", vec!["__kinds__s"]),
+        ("count(*) FILTER (WHERE p.flag), count(*) FILTER (WHERE NOT p.flag)", linked, vec!["__kinds__s", "__kinds__o"]),
+        (
+            "count(*) FILTER (WHERE p.flag), count(*) FILTER (WHERE c.open)",
+            full,
+            vec!["__kinds__s", "__kinds__s__d_a_people", "__kinds__s__d_b_claims"],
+        ),
+    ] {
+        let plan = planned(&format!("SELECT {select} FROM {from}")).await.unwrap();
+        let shown = displayable(plan.physical().as_ref()).indent(false).to_string();
+        assert!(counted.iter().all(|part| shown.contains(part)), "{select}: {shown}");
+        assert_eq!(shown.contains("__kinds"), !counted.is_empty(), "{select}: {shown}");
+    }
+}
+
 /// Groups and totals of millions of subjects are made in the memory of one, and each subject counts once in each of them.
 #[tokio::test]
 async fn totals_are_made_of_sorted_streams() {

@@ -177,3 +177,56 @@ async fn more_keys_than_totals_can_be_protected_over_are_refused_before_anything
     assert_eq!(refusal.code, Code::LimitExceeded, "{refusal:?}");
     assert!(refusal.message.contains("more than 4 keys") && refusal.advice.is_some(), "{refusal:?}");
 }
+
+/// It makes no difference where the conditions stand: in FILTERs, CASEs, WHEREs of several SELECTs, subqueries, views and computed keys.
+#[tokio::test]
+async fn more_conditions_than_eight_are_refused_wherever_they_stand() {
+    let join = |many: usize, one: &dyn Fn(usize) -> String, by: &str| (0..many).map(one).collect::<Vec<_>>().join(by);
+    let filters = |many| join(many, &|year| format!("count(*) FILTER (WHERE year = {year})"), ", ");
+    let select = |year: usize| format!("SELECT count(*) AS n FROM a.people WHERE year = {year}");
+    let bands = |from: usize, many| format!("CASE {} END", join(many, &|band| format!("WHEN region = 'x{}' THEN 1", from + band), " "));
+    let grouped = |one: usize| format!("SELECT count(*) AS n FROM a.people GROUP BY region = 'x{one}'");
+    let of = |many| {
+        [
+            format!("SELECT region, count(*), {}, avg(score) FROM a.people GROUP BY region", filters(many)),
+            // The same condition of other columns is no other one, and a WHERE of all is none.
+            format!("SELECT {}, count(DISTINCT subject) FILTER (WHERE year = 0) FROM a.people WHERE flag", filters(many)),
+            format!("SELECT {} FROM a.people", join(many, &|year| format!("sum(CASE WHEN year = {year} THEN score END)"), ", ")),
+            // A CASE under a FILTER, and its FILTER.
+            format!("SELECT {}, avg(CASE WHEN flag THEN 1 END) FILTER (WHERE year = 0) FROM a.people", filters(many - 1)),
+            join(many, &select, " UNION ALL "),
+            format!("SELECT {} FROM (SELECT 1) t", join(many, &|year| format!("({})", select(year)), " + ")),
+            format!(
+                "SELECT {} FROM {}",
+                join(many, &|t| format!("t{t}.n AS n{t}"), ", "),
+                join(many, &|t| format!("({}) t{t}", select(t)), " CROSS JOIN ")
+            ),
+            format!(
+                "WITH t AS (SELECT {} FROM a.people), u AS ({}) SELECT t.*, x.n + y.n AS m FROM t CROSS JOIN u x CROSS JOIN u y",
+                filters(many - 1),
+                select(99)
+            ),
+            join(many, &grouped, " UNION ALL "),
+            // Of two partitions the larger counts as one.
+            format!("SELECT count(*) FROM a.people GROUP BY GROUPING SETS (({}), ({}))", bands(100, 40), bands(0, many - 1)),
+            format!(
+                "SELECT count(*) FROM (SELECT {} AS k, {} AS l FROM a.people) t GROUP BY GROUPING SETS ((k), (l))",
+                bands(0, many - 2),
+                bands(100, 1)
+            ),
+        ]
+    };
+    for sql in of(8) {
+        planned(&sql).await.unwrap_or_else(|refusal| panic!("{sql}: {refusal:?}"));
+    }
+    for sql in of(9) {
+        let Err(refusal) = planned(&sql).await else { panic!("planned: {sql}") };
+        assert_eq!(refusal.code, Code::LimitExceeded, "{sql}: {refusal:?}");
+        assert!(refusal.message.contains("different conditions, of 8") && refusal.advice.is_some(), "{refusal:?}");
+    }
+    // Whole datasets are no choice, nor is what computes with protected numbers.
+    let whole = "SELECT count(*) AS n FROM a.people UNION ALL SELECT count(*) FROM b.claims UNION ALL SELECT count(*) FROM b.homes";
+    planned(whole).await.unwrap();
+    let above = format!("SELECT {} FROM views.by_region", join(12, &|n| format!("sum(CASE WHEN persons > {n} THEN 1 END)"), ", "));
+    planned(&above).await.unwrap();
+}

@@ -70,27 +70,25 @@ fn answered(keys: &[Keys], groups: &[Vec<f64>], half: Half) -> Vec<(Option<Parts
         Some(_) => Cell::Few,
         None => Cell::Told { value: parts(one).value(), half: 2.5, least: parts(one).least() },
     };
-    let also = protect(keys, &column(2.5), &numbers.iter().map(number).collect::<Vec<_>>(), &forever).unwrap();
+    let counted = Values { column: column(2.5), cells: numbers.iter().map(number).collect(), counted: true };
     let sums: Vec<Spread> = groups.iter().map(|own| spread(own.iter().copied())).collect();
-    let sum = |(of, also): (&Spread, &bool)| {
+    let sum = |of: &Spread| {
         let told = parts(of);
-        let value = told.value();
-        match (reason(of), also) {
-            (Some(Reason::Few), _) => Cell::Few,
-            (Some(_), _) => Cell::Large { value: of.absolute },
-            (None, true) => Cell::Beside { value, least: told.least() },
-            (None, false) => Cell::Told { value, half: half(&told), least: told.least() },
+        match reason(of) {
+            Some(Reason::Few) => Cell::Few,
+            Some(_) => Cell::Large { value: of.absolute },
+            None => Cell::Told { value: told.value(), half: half(&told), least: told.least() },
         }
     };
-    let cells: Vec<Cell> = sums.iter().zip(&also).map(sum).collect();
+    let cells: Vec<Cell> = sums.iter().map(sum).collect();
     let told = || sums.iter().filter(|of| reason(of).is_none());
     let (size, people) = told().fold((0.0, 0.0), |(size, people), of| (size + of.absolute, people + of.nonzero as f64));
     let few = sums.iter().filter(|of| reason(of) == Some(Reason::Few)).map(|of| of.absolute);
     let finest = told().map(|of| half(&parts(of))).fold(f64::INFINITY, f64::min);
     let column = Column { whole: false, few: most_of_few(9.0 * size / people, few), half: finest };
-    let more = protect(keys, &column, &cells, &forever).unwrap();
+    let also = protect_all(keys, &[counted, Values { column, cells, counted: false }], &forever).unwrap();
     let told = |is: &Spread, also: bool| reason(is).is_none().then(|| parts(is)).filter(|_| !also);
-    (0..groups.len()).map(|row| (told(&numbers[row], also[row]), told(&sums[row], also[row] || more[row]))).collect()
+    (0..groups.len()).map(|row| (told(&numbers[row], also.numbers[row]), told(&sums[row], also.all[row]))).collect()
 }
 
 /// What is told of the cells and, by statements of their own, of totals: the places of the cells that each has.

@@ -8,6 +8,7 @@
 
 use concordat_policy::Disclosure;
 use concordat_policy::disclosure::Telling;
+use concordat_protect::kinds::{People, Stand, told};
 use concordat_protect::noise::{self, Noise, cell_key};
 use concordat_protect::{Behind, Spread, primary};
 use datafusion::arrow::array::{Array as _, AsArray as _, Int64Array, RecordBatch};
@@ -16,6 +17,7 @@ use datafusion::arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::Result;
 
 use super::super::super::contributions::Contributed;
+use super::super::super::kinds;
 use super::telling::coarsest;
 use super::{Judged, Kind, Rest, Rule, Value, column, int, put};
 
@@ -40,6 +42,8 @@ impl Rule {
             parts: vec![None; rows],
             number: None,
             withheld: vec![self.disclosure.zeros == Telling::Withheld; rows],
+            alone: vec![self.disclosure.zeros == Telling::Withheld; rows],
+            as_sum: vec![self.disclosure.zeros == Telling::Withheld; rows],
             few: vec![self.disclosure.zeros == Telling::Withheld; rows],
         };
         for row in 0..groups.num_rows() {
@@ -47,20 +51,49 @@ impl Rule {
             let of = found(groups, &value.contributed, row)?;
             let through = found(groups, &value.through, row)?;
             let few = self.few(noise.as_ref(), value.kind, subjects, &of) || self.few_through(noise.as_ref(), &through);
-            let withheld = few
+            let as_sum = few
                 || self.withheld(value.kind, subjects, &of, primary::withheld)
                 || self.uneven(subjects, &through)
                 || self.rest_withheld(noise.as_ref(), value.kind, groups, &value.rests, row)?
-                || !whole(numbers_of, &of)
-                || number.as_ref().is_some_and(|number| number.withheld.get(row) != Some(&false));
+                || !whole(numbers_of, &of);
+            let withheld = as_sum || number.as_ref().is_some_and(|number| number.withheld.get(row) != Some(&false));
             put(&mut judged.numbers, row, numbers.is_valid(row).then(|| numbers.value(row)));
             put(&mut judged.contributed, row, coarsest(&of));
             let parts = self.parts(noise.as_ref(), value.kind, &of, judged.total(row));
             put(&mut judged.parts, row, parts);
             put(&mut judged.withheld, row, withheld);
+            put(&mut judged.alone, row, withheld);
+            put(&mut judged.as_sum, row, as_sum);
             put(&mut judged.few, row, few);
         }
         Ok(Judged { number: number.map(Box::new), ..judged })
+    }
+
+    /// Withholds values that tell of too few beside each other, by what their conditions leave over between them and together.
+    pub(super) fn withhold_together(&self, judged: &mut [Judged<'_>], groups: &RecordBatch) -> Result<()> {
+        if self.kinds.is_empty() || self.disclosure.complement == Telling::Shown {
+            return Ok(());
+        }
+        let noise = self.disclosure.perturbation.map(Noise::new);
+        let enough =
+            |people: People| people.number >= u64::from(self.minimum) && self.enough_of(noise.as_ref(), people.keys, people.number);
+        let condition = |value: u32| self.values.get(usize::try_from(value).ok()?)?.condition.as_ref();
+        let stand = |one: u32, other: u32| {
+            condition(one).zip(condition(other)).map_or(Stand { near: true, ..Stand::default() }, |(one, other)| one.stand(other))
+        };
+        for row in 0..groups.num_rows() {
+            let mut kinds = self.kinds.iter().map(|at| kinds::found(column(groups, *at)?, row)).collect::<Result<Vec<_>>>()?;
+            // Of a full join: who has nobody in the group fills nothing up.
+            kinds.retain(|kinds| kinds.iter().next().is_some());
+            let stands = |judged: &Judged<'_>| judged.value.condition.is_some() && judged.withheld.get(row) == Some(&false);
+            let would_be: Vec<u32> = (0..).zip(&*judged).filter(|(_, judged)| stands(judged)).map(|(value, _)| value).collect();
+            let told = told(&kinds, &would_be, stand, enough);
+            let withheld = |value: &u32| would_be.contains(value) && !told.contains(value);
+            for (_, judged) in (0..).zip(&mut *judged).filter(|(value, _)| withheld(value)) {
+                put(&mut judged.withheld, row, true);
+            }
+        }
+        Ok(())
     }
 
     /// Whether a value, or the rest of one, is withheld that rests on so many subjects, who contribute `of`.

@@ -4,48 +4,32 @@
 //! beside them tells nothing of them.
 //!
 //! A number of subjects or rows is withheld for the sake of such numbers alone: whoever asks for it without the sums beside it is told it.
-//! A sum or mean is withheld for the sake of any value of its row.
+//! A sum or mean is withheld for the sake of any value of its row. What a value alone withholds, it withholds whatever stands beside it: else
+//! two statements, with a column more and without, would tell what each withholds for the other's sake.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use concordat_policy::disclosure::Margins;
 use concordat_policy::{Code, Refusal};
-use concordat_protect::margins::{self, Cell, Column, TooLarge};
+use concordat_protect::margins::{self, Also, Cell, Column, TooLarge, Values};
 use concordat_protect::units::Parts;
-use datafusion::arrow::array::{ArrayRef, AsArray as _, BooleanArray, RecordBatch};
+use datafusion::arrow::array::{ArrayRef, AsArray as _, BooleanArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, UInt64Type};
 use datafusion::common::{DataFusionError, Result};
 
 use super::super::super::shape::refuse;
 use super::super::bounds::Bounds;
-use super::{Judged, Kind, Rule, bytes_of, column, put};
+use super::{Judged, Kind, Rule, bytes_of, put};
 
-/// The rows of which values are withheld in addition.
-pub(super) struct Also {
-    /// Of which numbers of subjects and rows are.
-    numbers: Vec<bool>,
-    /// Of which sums and means are, all of those too.
-    all: Vec<bool>,
-}
-
-impl Also {
-    /// Those of which values of a kind are.
-    pub(super) fn of(&self, kind: Kind) -> &[bool] {
-        if kind.counted() { &self.numbers } else { &self.all }
-    }
+/// Those of which values of a kind are withheld.
+pub(super) fn of(also: &Also, kind: Kind) -> &[bool] {
+    if kind.counted() { &also.numbers } else { &also.all }
 }
 
 impl Rule {
     /// The rows of which values are withheld in addition, of those that are shown.
-    pub(super) fn also_withheld(
-        &self,
-        keys: &[ArrayRef],
-        groups: &RecordBatch,
-        judged: &[Judged<'_>],
-        shown: &BooleanArray,
-        bounds: &Bounds,
-    ) -> Result<Also> {
+    pub(super) fn also_withheld(&self, keys: &[ArrayRef], judged: &[Judged<'_>], shown: &BooleanArray, bounds: &Bounds) -> Result<Also> {
         let rows = shown.len();
         let mut also = Also { numbers: vec![false; rows], all: vec![false; rows] };
         if self.disclosure.margins == Margins::Open || keys.is_empty() {
@@ -58,22 +42,22 @@ impl Rule {
         }
         let coordinates: Vec<Vec<Option<u32>>> = places.keys().cloned().collect();
         bounds.reserve(margins::memory(&coordinates).or_else(too_large)?)?;
-        let left = || bounds.left();
+        let mut columns = Vec::new();
         // Not the number of values behind a mean: that withholds two thirds of a view's values for what hardly any mean tells.
-        let (numbers, magnitudes): (Vec<_>, Vec<_>) = judged.iter().partition(|judged| judged.value.kind.counted());
-        for judged in numbers.into_iter().chain(magnitudes) {
-            let whole = *column(groups, judged.value.column)?.data_type() == DataType::Int64;
-            let one = |of: &Vec<usize>| {
-                let row = of.first().copied().unwrap_or(rows);
-                self.cell(judged, row, whole, also.all.get(row) == Some(&true))
-            };
-            let cells: Vec<Cell> = places.values().map(one).collect();
-            let more = margins::protect(&coordinates, &self.column(judged, &cells, whole), &cells, &left).or_else(too_large)?;
-            for row in places.values().zip(more).filter(|(_, more)| *more).flat_map(|(of, _)| of) {
-                put(&mut also.all, *row, true);
-                if judged.value.kind.counted() {
-                    put(&mut also.numbers, *row, true);
-                }
+        for judged in judged {
+            // What is withheld for the sake of a value asked alone is so beside others too, and of a mean what is for the sake of its sum:
+            // with the number of values it tells that.
+            for withheld in BTreeSet::from([&judged.withheld, &judged.alone, &judged.as_sum]) {
+                let one = |of: &Vec<usize>| self.cell(judged, withheld, of.first().copied().unwrap_or(rows));
+                let cells: Vec<Cell> = places.values().map(one).collect();
+                columns.push(Values { column: self.column(judged, withheld, &cells), cells, counted: judged.value.kind.counted() });
+            }
+        }
+        let more = margins::protect_all(&coordinates, &columns, &|| bounds.left()).or_else(too_large)?;
+        for (place, of) in places.values().enumerate() {
+            for row in of {
+                put(&mut also.numbers, *row, more.numbers.get(place) != Some(&false));
+                put(&mut also.all, *row, more.all.get(place) != Some(&false));
             }
         }
         Ok(also)
@@ -100,24 +84,23 @@ impl Rule {
     }
 
     /// A value as a part of totals: of a mean, its sum. What is told of it, where it is.
-    fn cell(&self, judged: &Judged<'_>, row: usize, whole: bool, also: bool) -> Cell {
+    fn cell(&self, judged: &Judged<'_>, withheld: &[bool], row: usize) -> Cell {
         let is = |marks: &[bool]| marks.get(row).copied().unwrap_or(true);
         if is(&judged.few) {
             return Cell::Few;
         }
         let (exact, parts) = (judged.total(row), judged.parts_of(row));
-        let told = |parts: Parts| if whole { parts.whole() as f64 } else { parts.value() };
+        let told = |parts: Parts| if judged.value.whole { parts.whole() as f64 } else { parts.value() };
         let value = parts.map_or(exact, told);
         // Where nothing is told at all, it is of nobody.
         let parts = parts.filter(|_| exact != 0.0 || !judged.value.kind.counted());
         let half = parts.map_or(0.0, |parts| self.half(judged, &parts));
         let least = parts.map_or(value, |parts| self.least(judged, &parts)).min(value);
-        match (is(&judged.withheld), also) {
+        match is(withheld) {
             // Rounded twice it could be far from what it is; what is told of it is its power of two.
-            (true, _) if self.disclosure.perturbation.is_none() => Cell::Large { value: exact },
-            (true, _) => Cell::Large { value },
-            (false, true) => Cell::Beside { value, least },
-            (false, false) => Cell::Told { value, half, least },
+            true if self.disclosure.perturbation.is_none() => Cell::Large { value: exact },
+            true => Cell::Large { value },
+            false => Cell::Told { value, half, least },
         }
     }
 
@@ -144,9 +127,9 @@ impl Rule {
 
     /// What is public of all of them. A total is taken to be told as finely as the most finely told part. A sum can be told more finely,
     /// where parts that are withheld have less than the others: that tells no more (`protect/src/margins/tests/earlier.rs`).
-    fn column(&self, judged: &Judged<'_>, cells: &[Cell], whole: bool) -> Column {
-        let rows = 0..judged.withheld.len();
-        let told = || rows.clone().filter(|row| judged.withheld.get(*row) == Some(&false));
+    fn column(&self, judged: &Judged<'_>, withheld: &[bool], cells: &[Cell]) -> Column {
+        let rows = 0..withheld.len();
+        let told = || rows.clone().filter(|row| withheld.get(*row) == Some(&false));
         let few = rows.clone().filter(|row| judged.few.get(*row) == Some(&true)).map(|row| judged.total(row));
         // With noise, as many as could look like too few: twice its largest over the minimum.
         let noisy = self.disclosure.perturbation.map_or(0, |noise| noise.most.saturating_mul(2));
@@ -161,7 +144,7 @@ impl Rule {
             let finest = told().filter_map(|row| Some(judged.parts_of(row)?.half())).fold(f64::INFINITY, f64::min);
             (fewest * size / f64::max(number, 1.0), if finest.is_finite() { finest } else { 0.0 })
         };
-        let whole = whole && cells.iter().all(|cell| !matches!(cell, Cell::Told { value, .. } if value.fract() != 0.0));
+        let whole = judged.value.whole && cells.iter().all(|cell| !matches!(cell, Cell::Told { value, .. } if value.fract() != 0.0));
         Column { whole, few: margins::most_of_few(typical, few), half }
     }
 }
