@@ -7,9 +7,9 @@
 //!  taken missed  due
 //! ```
 //!
-//! A period that ended without its snapshot is *missed*: the departments answer with the data that they have now, and nobody can ask them for
-//! data as it was then. It is *caught up* only while that is the same: by a snapshot whose data is of the period ([`is_of`]), whenever it was
-//! taken. One of later data says nothing of the period, so none is put there.
+//! A period that ended without its snapshot is *missed*: the departments answer with the data that they have now, and nobody can ask them
+//! for data as it was then. It is *caught up* only while that is the same: by a snapshot whose data is of the period ([`is_of`]), whenever
+//! it was taken. One of later data says nothing of the period, so none is put there.
 
 use chrono::{Datelike as _, Days, Months, NaiveDate};
 use serde::{Deserialize, Serialize};

@@ -219,8 +219,8 @@ impl Taken {
         rows.next().filter(|_| rows.next().is_none())
     }
 
-    /// Of which days the data is. Those of datasets in `standing` (`department.dataset`), which change seldom by their nature, are passed over
-    /// unless there is no other. None is after the day that it was taken, which is both where there is no source.
+    /// Of which days the data is. Those of datasets in `standing` (`department.dataset`), which change seldom by their nature, are passed
+    /// over unless there is no other. None is after the day that it was taken, which is both where there is no source.
     #[must_use]
     pub fn days(&self, standing: &[String]) -> Days {
         let sources = &self.stated.sources;

@@ -514,7 +514,8 @@ mod tests {
         assert_eq!((told.verdict, told.history.len(), told.latest.map(|latest| latest.snapshot)), (Verdict::OnTrack, 2, Some(1)));
     }
 
-    /// A table of areas that nobody changes: snapshots are of the days of what does change, and too old only where nobody said that it stays.
+    /// A table of areas that nobody changes: snapshots are of the days of what does change, and too old only where nobody said that it
+    /// stays.
     #[test]
     fn data_that_never_changes_neither_dates_a_snapshot_nor_makes_it_old_where_the_outcome_says_so() {
         let with_areas = |number, on: &str, value| {

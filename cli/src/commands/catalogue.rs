@@ -28,9 +28,10 @@ Examples:
   concordat catalogue --purpose health.prevention --output json
 
 Lists only what your organisation, your roles and the declared purpose may use. With TERM, only what holds it, whatever its case and
-accents, and the whole value lists of the columns found. Beside a dataset stand the views that read it. A column's uses say what SQL may do with it: group_by (GROUP BY), aggregate
-(count, sum, avg), filter (WHERE), join (ON). With filter alone, it never leaves its department. Numbers that rest on fewer people
-than an agreement's minimum are withheld; the other rules that protect numbers stand with the agreements that have them.")]
+accents, and the whole value lists of the columns found. Beside a dataset stand the views that read it. A column's uses say what SQL may
+do with it: group_by (GROUP BY), aggregate (count, sum, avg), filter (WHERE), join (ON). With filter alone, it never leaves its
+department. Numbers that rest on fewer people than an agreement's minimum are withheld; the other rules that protect numbers stand with
+the agreements that have them.")]
 pub(crate) struct Catalogue {
     /// A word to look for in names, titles, values, units and agreements
     term: Option<String>,
@@ -187,7 +188,8 @@ fn to_json(catalogue: &CatalogueResponse, uses: &Uses) -> Value {
         });
         json!({
             "name": d.name, "agreement": d.agreement, "identifier_type": d.identifier_type, "minimum_subjects": d.minimum_subjects,
-            "freshness": freshness(d), "views": uses.get(&d.name).map(Vec::as_slice).unwrap_or_default(), "columns": columns.collect::<Vec<_>>(),
+            "freshness": freshness(d), "views": uses.get(&d.name).map(Vec::as_slice).unwrap_or_default(),
+            "columns": columns.collect::<Vec<_>>(),
         })
     });
     let agreements = catalogue.agreements.iter().map(|a| {

@@ -40,8 +40,8 @@ impl Sample {
         Self { months_ago: months, ..self }
     }
 
-    /// Writes what the missions' outcomes rest on anew, as departments delivered it at a time: claims, apprenticeships and firms each month.
-    /// Attainment is published once a year and stays as it is, dated so.
+    /// Writes what the missions' outcomes rest on anew, as departments delivered it at a time: claims, apprenticeships and firms each
+    /// month. Attainment is published once a year and stays as it is, dated so.
     ///
     /// # Errors
     /// When a file cannot be written.

@@ -27,10 +27,10 @@ pub(super) fn method(publication: &Publication<'_>) -> String {
         }
         h2 { "Two days: data of, and computed on" }
         p {
-            "“Data of” is the day on which the newest of the datasets behind a figure last changed: what it says, nobody could have said before. "
-            "“Computed on” is the day on which the departments were asked, as the gateway's log has it. A figure that was computed later rests on "
-            "consent as it stood then. How old its oldest dataset is stands beside it; datasets that change seldom by their nature are named, and "
-            "make no figure old."
+            "“Data of” is the day on which the newest of the datasets behind a figure last changed: what it says, nobody could have said "
+            "before. “Computed on” is the day on which the departments were asked, as the gateway's log has it. A figure that was computed "
+            "later rests on consent as it stood then. How old its oldest dataset is stands beside it; datasets that change seldom by their "
+            "nature are named, and make no figure old."
         }
         (rule())
         (closeness())

@@ -47,7 +47,7 @@ pub(super) fn of_register() -> String {
         let (datatype, says): (Value, &str) = match name {
             "agreement" => (json!("string"), "The agreement's identifier"),
             "purpose" => (json!("string"), "For which purpose was asked"),
-            "month" => (json!({ "base": "gYearMonth", "format": "yyyy-MM" }), "The month in which the answer was given (UTC)"),
+            "month" => (json!("gYearMonth"), "The month in which the answer was given (UTC)"),
             _ => (json!({ "base": "integer", "minimum": 1 }), "How many queries were answered; months without any have no line"),
         };
         json!({ "name": name, "titles": name, "datatype": datatype, "required": true, "dc:description": says })

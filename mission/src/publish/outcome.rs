@@ -106,7 +106,8 @@ impl Of<'_> {
                     dt { "Freshness" }
                     dd {
                         @if let (Some(latest), Some(days)) = (&status.latest, status.days_old) {
-                            "its oldest source is of " (a_day(latest.oldest)) ", " (whole(days.unsigned_abs())) @if days == 1 { " day" } @else { " days" } " old when this page was made; "
+                            "its oldest source is of " (a_day(latest.oldest)) ", " (whole(days.unsigned_abs()))
+                            @if days == 1 { " day" } @else { " days" } " old when this page was made; "
                         }
                         "it says how things stand for " (whole(outcome.fresh_for_days.into())) " days"
                         @if !outcome.standing.is_empty() { "; what changes seldom is passed over: " (inert(&outcome.standing.join(", "))) }

@@ -11,8 +11,8 @@ use futures::StreamExt as _;
 use serde_json::json;
 
 use super::people::{
-    AREAS, BANDS, CLUBS, COUNTRIES, EDGES, GIANTS, GRADES, MONTHS, OFFICES, PAY_BANDS, PLACES, REGIONS, SECTORS, TOWNS, UNITS, codes, files,
-    invented_file,
+    AREAS, BANDS, CLUBS, COUNTRIES, EDGES, GIANTS, GRADES, MONTHS, OFFICES, PAY_BANDS, PLACES, REGIONS, SECTORS, TOWNS, UNITS, codes,
+    files, invented_file,
 };
 use super::rules::{noise, plain, strict, under};
 use crate::oracle::{Cell, rows};

@@ -1,7 +1,8 @@
 //! The demonstration's history: two years of monthly snapshots, and what was decided upon them.
 //!
-//! Each is asked of the running federation, over the data that the departments had in its month: their files are written anew for every month
-//! in turn, dated as deliveries of then (`sample/past.rs`). What is kept is what was answered. The log and the receipts say when that was: today.
+//! Each is asked of the running federation, over the data that the departments had in its month: their files are written anew for every
+//! month in turn, dated as deliveries of then (`sample/past.rs`). What is kept is what was answered. The log and the receipts say when that
+//! was: today.
 
 use std::path::PathBuf;
 

@@ -143,7 +143,8 @@ fn missed(missions: &[&Mission], store: &SqliteStore, today: NaiveDate, reported
                 new.filter(|day| reported.insert((mission.id.clone(), outcome.id.clone(), *day))).map(|day| day.to_string()).collect();
             if !new.is_empty() {
                 out::progress(&format!(
-                    "missed: {}/{} has no snapshot for the period(s) from {}; while data is still of it, `mission snapshot --period` catches it up; nobody can ask for data as it was",
+                    "missed: {}/{} has no snapshot for the period(s) from {}; nobody can ask for data as it was, and only where data is still \
+                     of one does `mission snapshot --period` catch it up",
                     mission.id,
                     outcome.id,
                     new.join(", ")
