@@ -261,3 +261,29 @@ pub fn whole(found: Found) -> LogEntry {
 fn before(asked: u64) -> Option<u64> {
     (asked > 0).then_some(asked)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_that_cannot_be_kept_is_an_alarm() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Log::open(folder.path(), "concordat/gateway").unwrap();
+        let index = index(&log).unwrap();
+        let metrics = Metrics::new("test", "0");
+        watch(&index, &metrics);
+        assert!(trouble(&index).is_none() && metrics.text().contains("concordat_log_index_troubled{log=\"access\"} 0"));
+        std::fs::write(folder.path().join("archived"), "7\n").unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let reason = loop {
+            assert!(Instant::now() < deadline, "nobody is told");
+            match trouble(&index) {
+                Some(reason) => break reason,
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        assert!(reason.what == "index" && reason.cause.contains("'archived' does not say how many"), "{reason:?}");
+        assert!(metrics.text().contains("concordat_log_index_troubled{log=\"access\"} 1"), "{}", metrics.text());
+    }
+}
