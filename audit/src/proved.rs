@@ -29,12 +29,15 @@ const BUNDLES: usize = 2;
 /// Entries by the place of the first one.
 type Bundle = (u64, Rc<Vec<Vec<u8>>>);
 
+/// Whole tiles by level and place.
+type ByPlace = HashMap<(u32, u64), Rc<Vec<Hash>>>;
+
 /// A log under one signed root.
 #[derive(Debug)]
 pub(crate) struct Proved {
     folder: PathBuf,
     edge: Arc<Edge>,
-    tiles: RefCell<HashMap<(u32, u64), Rc<Vec<Hash>>>>,
+    tiles: RefCell<ByPlace>,
     bundles: RefCell<VecDeque<Bundle>>,
 }
 

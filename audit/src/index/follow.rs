@@ -136,10 +136,11 @@ fn advanced(index: &Shared, log: &integrate::Shared, table: &mut Table) -> Resul
     }
     let tree = log.proved();
     // Entries have salts: of another history the last one is another.
-    if !index.usable.load(Ordering::Acquire) && extent.end > extent.first {
-        if table.last_leaf()? != Some(tree.leaf(extent.end.saturating_sub(1))?) {
-            return Err(Trouble::Rebuild(Cause::OtherHistory));
-        }
+    if !index.usable.load(Ordering::Acquire)
+        && extent.end > extent.first
+        && table.last_leaf()? != Some(tree.leaf(extent.end.saturating_sub(1))?)
+    {
+        return Err(Trouble::Rebuild(Cause::OtherHistory));
     }
     if extent.end == size {
         return Ok(true);
