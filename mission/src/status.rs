@@ -433,10 +433,9 @@ fn gap(groups: &[Group]) -> Option<Interval> {
         return None;
     }
     let of = |bound: fn(&Interval) -> f64, pick: fn(f64, f64) -> f64| told.iter().map(bound).reduce(pick);
-    let (low, high): (fn(&Interval) -> f64, fn(&Interval) -> f64) = (|one| one.low, |one| one.high);
     // Whichever they are, the largest is at most the highest upper bound, and at least the highest lower one; so with the smallest.
-    let widest = of(high, f64::max)? - of(low, f64::min)?;
-    let least = of(low, f64::max)? - of(high, f64::min)?;
+    let widest = of(|one| one.high, f64::max)? - of(|one| one.low, f64::min)?;
+    let least = of(|one| one.low, f64::max)? - of(|one| one.high, f64::min)?;
     Some(Interval { low: least.max(0.0), high: widest })
 }
 

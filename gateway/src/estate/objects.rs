@@ -43,11 +43,12 @@ impl Estate {
     fn object(&self, path: &Path, before: &Objects) -> miette::Result<(Mission, Option<miette::Report>)> {
         let text = read(path)?;
         let mission = Mission::parse(&text).map_err(|problems| report(path, &text, &problems))?;
+        let mut problems = mission.problems(&text, self);
         if before.sound.iter().chain(&before.unsound).any(|other| other.id == mission.id) {
             let cause = format!("another file states the outcomes of the mission '{}'", mission.id);
-            return Err(report(path, &text, &[Problem::at(mission.id.as_str(), cause, "state all of them in one file")]));
+            problems.push(Problem::at(mission.id.as_str(), cause, "state all of them in one file"));
+            return Err(report(path, &text, &problems));
         }
-        let problems = mission.problems(&text, self);
         let wrong = (!problems.is_empty()).then(|| report(path, &text, &problems));
         Ok((mission, wrong))
     }
