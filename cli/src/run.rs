@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use concordat_gateway::estate::Estate;
-use concordat_mission::Mission;
+use concordat_gateway::estate::{Estate, Objects};
 use concordat_operate::drain::Stop;
 
 use crate::launch::EXIT_ON_STDIN_EOF;
@@ -22,14 +21,15 @@ pub(crate) async fn gateway(command: concordat_gateway::command::Command) -> mie
     concordat_gateway::command::run_until(command, stop()).await
 }
 
-/// The estate in a folder, with what each mission is to change.
+/// The estate in a folder, with what each mission is to change, and a report of each file of views and missions that is wrong.
 ///
 /// # Errors
-/// A report of everything wrong in the first file that is wrong.
-pub(crate) fn estate(folder: &Path, state: &Path) -> miette::Result<(Estate, Vec<Mission>)> {
-    let estate = Estate::load(folder, state)?;
-    let missions = estate.objects(folder)?;
-    Ok((estate, missions))
+/// A report of everything wrong in the first file of the rest that is wrong.
+pub(crate) fn estate(folder: &Path, state: &Path) -> miette::Result<(Estate, Objects)> {
+    let (estate, views) = Estate::load_each(folder, state)?;
+    let mut objects = estate.objects_each(folder)?;
+    objects.wrong.splice(0..0, views);
+    Ok((estate, objects))
 }
 
 /// On signals; as a child of `demo` or `up`, also when the parent lets go of the other end of standard input.

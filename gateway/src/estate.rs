@@ -24,6 +24,7 @@ use serde::Deserialize;
 
 pub use self::composition::view_names;
 pub(crate) use self::current::{Current, Texts, forgotten};
+pub use self::objects::Objects;
 use crate::config::{read, report};
 use crate::plan;
 
@@ -114,6 +115,15 @@ impl Estate {
     /// # Errors
     /// A report of everything wrong in the first file that is wrong.
     pub fn load(folder: &Path, state: &Path) -> miette::Result<Self> {
+        let (estate, wrong) = Self::load_each(folder, state)?;
+        wrong.into_iter().next().map_or(Ok(estate), Err)
+    }
+
+    /// The same for who tells of the past and plans nothing: views that rest on what is gone are kept, and reported.
+    ///
+    /// # Errors
+    /// As [`Estate::load`], but for views.
+    pub fn load_each(folder: &Path, state: &Path) -> miette::Result<(Self, Vec<miette::Report>)> {
         let departments: DepartmentsFile = parsed(&folder.join("departments.toml"))?;
         let missions: MissionsFile = parsed(&folder.join("missions.toml"))?;
         let purposes_path = folder.join("purposes.toml");
@@ -146,14 +156,18 @@ impl Estate {
             estate.agreements.push(agreement);
         }
         estate.signatures.witness(&estate.agreements, Utc::now());
+        let mut wrong = Vec::new();
         for path in listed(&folder.join("views"), "sql")? {
             let text = read(&path)?;
-            let view = View::parse(&path, &text)
-                .and_then(|view| estate.view_problems(&view).map_or(Ok(view), Err))
-                .map_err(|p| report(&path, &text, &[p]))?;
-            estate.views.push(view);
+            match View::parse(&path, &text) {
+                Ok(view) => {
+                    wrong.extend(estate.view_problems(&view).map(|problem| report(&path, &text, &[problem])));
+                    estate.views.push(view);
+                }
+                Err(problem) => wrong.push(report(&path, &text, &[problem])),
+            }
         }
-        Ok(estate)
+        Ok((estate, wrong))
     }
 
     /// The mission of that name.

@@ -8,6 +8,7 @@ use concordat_policy::{Name, Problem};
 use serde::Deserialize;
 
 use crate::mission::{Breakdown, Direction, Kind, Milestone, Mission, Outcome, Output, OutputStatus, Point, Row, place};
+use crate::publish::inert;
 use crate::schedule::Every;
 
 /// The longest that a mission, an outcome or an output may be called, in bytes: titles stand in tables.
@@ -116,11 +117,20 @@ impl Found<'_> {
     }
 
     fn words(&mut self, id: &Name, what: &str, text: &str) {
-        if text.trim().is_empty() || text.chars().any(char::is_control) {
-            self.at(id, what, format!("'{what}' of '{id}' is empty, or has a line break"), "say it in a line of words");
+        if text.trim().is_empty() {
+            self.at(id, what, format!("'{what}' of '{id}' is empty"), "say it in a line of words");
         }
+        self.plain(id, what, text);
         if what == "title" && text.len() > MAX_TITLE {
             self.at(id, text, format!("the title of '{id}' is longer than {MAX_TITLE} bytes"), "shorten it; `description` has room");
+        }
+    }
+
+    /// Nothing that moves, hides or reorders what is shown.
+    fn plain(&mut self, id: &Name, what: &str, text: &str) {
+        if inert(text) != text {
+            let cause = format!("'{what}' of '{id}' has a line break, or a character that hides or reorders others");
+            self.at(id, what, cause, "say it in a line of words");
         }
     }
 
@@ -139,8 +149,12 @@ impl Found<'_> {
 
     fn outcome(&mut self, file: OutcomeFile, starts: NaiveDate) -> Option<Outcome> {
         let id = file.id.clone();
+        if id.as_str().contains('.') {
+            self.at(&id, id.as_str(), format!("the outcome's id '{id}' has a dot, and names files"), "use a-z, 0-9 and '-'");
+        }
         self.words(&id, "title", &file.title);
         self.words(&id, "unit", &file.unit);
+        self.plain(&id, "description", &file.description);
         self.path(&file);
         let kind = self.kind(&file);
         let named = file.row.keys().chain(file.breakdown.iter().flat_map(|breakdown| breakdown.by.iter().chain(breakdown.row.keys())));
@@ -279,6 +293,7 @@ impl Found<'_> {
             let cause = format!("the outcome '{outcome}' of output '{id}' is not one of this mission");
             self.at(id, outcome.as_str(), cause, "name the id of an [[outcome]] of this file, or correct what is wrong with that");
         }
+        self.plain(id, "because", output.because.as_deref().unwrap_or_default());
         let reason = output.because.as_ref().is_some_and(|because| !because.trim().is_empty());
         if reason != (output.status != OutputStatus::Running) {
             let cause = format!("the output '{id}' is {} and does{} say why", output.status.as_str(), if reason { "" } else { " not" });
@@ -341,6 +356,10 @@ mod tests {
             ("status = \"running\"", "status = \"stopped\"", "status", "does not say why"),
             ("value = 120", "value = -1", "counts", "the count of 'calls' is -1"),
             ("every = \"month\"", "every = \"year\"", "every", "unknown variant"),
+            ("id = \"fewer\"", "id = \"fewer.html\"", "id", "has a dot"),
+            ("unit = \"share", "description = \"a\\u202Eb\"\nunit = \"share", "description", "hides or reorders"),
+            ("title = \"Visits\"", "title = \"Vi\\u200Bsits\"", "title", "hides or reorders"),
+            ("status = \"running\"", "status = \"stopped\"\nbecause = \"a\\u001B[2J\"", "because", "hides or reorders"),
             ("unit = \"share", "units = \"share", "units", "unknown field"),
         ] {
             assert!(MISSION.contains(from), "{from}");
@@ -366,6 +385,9 @@ mod tests {
         fn department(&self, id: &Name) -> bool {
             self.0["departments"].contains(&id.as_str())
         }
+        fn receives(&self, _mission: &Name, organisation: &str) -> bool {
+            self.0["recipients"].contains(&organisation)
+        }
         fn permits(&self, _mission: &Name, purpose: &Name) -> bool {
             self.0["purposes"].contains(&purpose.as_str())
         }
@@ -383,6 +405,7 @@ mod tests {
         let whole = || {
             Estate(BTreeMap::from([
                 ("missions", vec!["m"]),
+                ("recipients", vec!["unit"]),
                 ("departments", vec!["a", "b"]),
                 ("purposes", vec!["m.measure"]),
                 ("datasets", vec!["a.areas"]),
@@ -394,6 +417,7 @@ mod tests {
         assert_eq!(mission.problems(&text, &whole()), []);
         for (what, has, line, says) in [
             ("missions", vec![], "mission", "not in missions.toml"),
+            ("recipients", vec!["units"], "owner", "its owner 'unit' among its recipients"),
             ("departments", vec!["b"], "lead", "the department 'a'"),
             ("departments", vec!["a"], "contributing", "the department 'b'"),
             ("purposes", vec!["m"], "purpose", "the purpose 'm.measure'"),
@@ -409,6 +433,10 @@ mod tests {
             let found = problems.iter().find(|problem| problem.cause.contains(says)).unwrap_or_else(|| panic!("{says}: {problems:?}"));
             assert!(text.lines().nth(found.line(&text) - 1).unwrap().starts_with(line), "{says}: line {}: {found:?}", found.line(&text));
         }
+        // What the draft says is no word of the mission's.
+        let drafted = MISSION.replace("activity = \"Somebody calls\"", "activity = \"HOW\"");
+        let found = Mission::parse(&drafted).unwrap().problems(&drafted, &whole());
+        assert!(found.len() == 1 && found[0].cause.contains("'HOW' is the draft's word"), "{found:?}");
         let mut estate = whole();
         estate.0.remove("v");
         assert!(mission.problems(&text, &estate)[0].cause.contains("the view 'v'"));

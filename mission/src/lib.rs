@@ -10,6 +10,7 @@
 //! - [`mission`]: the objects, as `estate/missions/*.toml` states them, parsed and checked.
 //! - [`schedule`]: which snapshots are due, which are there, which were missed.
 //! - [`snapshot`] and [`store`]: what was answered, kept so that no line of it can change unseen.
+//! - [`history`]: what each of its snapshots must be beside those before it, to be added, verified and published.
 //! - [`interval`]: between which bounds a told number lies, given how coarsely it is told.
 //! - [`compare`]: what changed where an output is, against where it is not. [`pivot`]: what was decided upon it, with the evidence as it stood.
 //! - [`reuse`]: who rests on which dataset and view, and what ends with an agreement.
@@ -27,6 +28,7 @@
 
 pub mod compare;
 mod file;
+pub mod history;
 pub mod interval;
 pub mod mission;
 pub mod pivot;
@@ -44,6 +46,6 @@ pub use self::interval::{Interval, Precision};
 pub use self::mission::{Breakdown, Direction, Kind, Known, Mission, Outcome, Output, OutputStatus, Point};
 pub use self::pivot::{Decided, Pivot, Pivots};
 pub use self::schedule::{Every, Period, Scheduled};
-pub use self::snapshot::{Cell, Column, Days, Snapshot, Source, Taken};
+pub use self::snapshot::{Aim, Cell, Column, Days, Snapshot, Source, Taken};
 pub use self::status::{OutcomeStatus, Verdict};
 pub use self::store::{Snapshots, SqliteStore, StoreError};

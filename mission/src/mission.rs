@@ -238,6 +238,8 @@ pub trait Known {
     fn mission(&self, id: &Name) -> Option<(&str, &str)>;
     /// Whether there is such a department.
     fn department(&self, id: &Name) -> bool;
+    /// Whether some agreement of the mission names an organisation as one that gets answers.
+    fn receives(&self, mission: &Name, organisation: &str) -> bool;
     /// Whether some agreement of the mission permits an active purpose.
     fn permits(&self, mission: &Name, purpose: &Name) -> bool;
     /// Whether some agreement of the mission names a dataset (`department.dataset`).
@@ -289,6 +291,13 @@ impl Mission {
                 }
             }
         }
+        if !known.receives(&self.id, &self.owner) {
+            let cause = format!("no agreement of the mission has its owner '{}' among its recipients", self.owner);
+            problem(&self.id, &self.owner, cause, "name the organisation as agreements and tokens do");
+        }
+        for said in self.undrafted() {
+            problem(&self.id, said, format!("'{said}' is the draft's word for what is to be said"), "say it, or leave it out");
+        }
         for outcome in &self.outcomes {
             let of = format!("of outcome '{}'", outcome.id);
             for department in std::iter::once(&outcome.lead).chain(&outcome.contributing) {
@@ -328,6 +337,27 @@ impl Mission {
             }
         }
         problems
+    }
+}
+
+impl Mission {
+    /// Words of the draft that still stand in it.
+    fn undrafted(&self) -> Vec<&str> {
+        // The draft parses, as a test says.
+        let draft = Self::parse(DRAFT).ok();
+        let drafted: Vec<&str> = draft.iter().flat_map(Self::words).filter(|word| !word.chars().any(char::is_lowercase)).collect();
+        let own = self.words().into_iter();
+        own.filter(|word| drafted.contains(word)).collect()
+    }
+
+    /// What is said in it for people.
+    fn words(&self) -> Vec<&str> {
+        let milestones = self.outcomes.iter().flat_map(|outcome| &outcome.milestones).map(|one| one.title.as_str());
+        let counts = self.outputs.iter().flat_map(|output| &output.counts).map(|one| one.what.as_str());
+        let own = [self.title.as_str(), self.goal.as_str(), self.owner.as_str(), self.identity.as_str()].into_iter();
+        let outcomes = self.outcomes.iter().flat_map(|one| [one.title.as_str(), one.description.as_str()]);
+        let outputs = self.outputs.iter().flat_map(|one| [one.title.as_str(), one.activity.as_str(), one.owner.as_str()]);
+        own.chain(milestones).chain(counts).chain(outcomes).chain(outputs).filter(|word| !word.is_empty()).collect()
     }
 }
 

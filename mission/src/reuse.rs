@@ -185,16 +185,8 @@ impl Composition<'_> {
         }
     }
 
-    /// What a view uses, itself or through others. Views that name each other in a circle end nowhere else.
     fn used(&self, view: &Place) -> Used {
-        let (mut used, mut left) = (Used::default(), vec![view.name.clone()]);
-        while let Some(name) = left.pop() {
-            let found = self.views.iter().find(|one| one.place.mission == view.mission && one.place.name == name);
-            let Some(found) = found else { continue };
-            used.datasets.extend(found.datasets.iter().cloned());
-            left.extend(found.views.iter().filter(|next| used.views.insert((*next).clone())).cloned());
-        }
-        used
+        used(&self.views, view)
     }
 
     fn outcomes(&self, of: impl Fn(&Place) -> bool) -> BTreeSet<Place> {
@@ -225,11 +217,25 @@ impl Composition<'_> {
 }
 
 /// What a view uses.
-#[derive(Debug, Default)]
-struct Used {
+#[derive(Debug, Clone, Default)]
+pub struct Used {
     /// Other views; itself only where it is in a circle.
-    views: BTreeSet<String>,
-    datasets: BTreeSet<DatasetName>,
+    pub views: BTreeSet<String>,
+    /// Datasets.
+    pub datasets: BTreeSet<DatasetName>,
+}
+
+/// What a view uses, itself or through others. Views that name each other in a circle end nowhere else.
+#[must_use]
+pub fn used(views: &[View], of: &Place) -> Used {
+    let (mut used, mut left) = (Used::default(), vec![of.name.clone()]);
+    while let Some(name) = left.pop() {
+        let found = views.iter().find(|one| one.place.mission == of.mission && one.place.name == name);
+        let Some(found) = found else { continue };
+        used.datasets.extend(found.datasets.iter().cloned());
+        left.extend(found.views.iter().filter(|next| used.views.insert((*next).clone())).cloned());
+    }
+    used
 }
 
 /// Columns with something in common.

@@ -14,6 +14,7 @@
 use chrono::{Datelike as _, Days, Months, NaiveDate};
 use serde::{Deserialize, Serialize};
 
+use crate::history::superseded;
 use crate::mission::{Mission, Outcome};
 use crate::snapshot::{Snapshot, Taken};
 
@@ -50,6 +51,8 @@ pub enum State {
     Due,
     /// It is over, and has none.
     Missed,
+    /// It is over, and its snapshot of this number was superseded by one that is not of it.
+    Withdrawn(u64),
 }
 
 /// A period, and what became of it.
@@ -94,26 +97,36 @@ impl Period {
 
 /// Whether what was taken may be the snapshot of a period: it was taken in it, or its data is of it.
 #[must_use]
-pub fn is_of(outcome: &Outcome, taken: &Taken, period: Period) -> bool {
-    period.holds(taken.taken_at.date_naive()) || period.holds(taken.days(&outcome.standing).newest)
+pub fn is_of(taken: &Taken, period: Period) -> bool {
+    period.holds(taken.taken_at.date_naive()) || period.holds(taken.days(&taken.aim.standing).newest)
+}
+
+/// The period that a snapshot is of, as long as they were when it was taken; none where it was taken on demand, or is not of what it names.
+fn own(taken: &Taken) -> Option<Period> {
+    taken.period.map(|starts| taken.aim.every.period(starts)).filter(|period| taken.period == Some(period.starts) && is_of(taken, *period))
 }
 
 /// The periods of an outcome up to `today`, oldest first: from the outcome's first day to the mission's last. `snapshots` may be of any
-/// outcome.
+/// outcome. Where periods were longer or shorter once, one that is over has a snapshot where its days are among a snapshot's: what was on
+/// time stays so.
 #[must_use]
 pub fn scheduled(mission: &Mission, outcome: &Outcome, snapshots: &[Snapshot], today: NaiveDate) -> Vec<Scheduled> {
     let of_outcome = |one: &&Snapshot| one.taken.mission == mission.id && one.taken.outcome == outcome.id;
+    let own: Vec<(&Snapshot, Period)> = snapshots.iter().filter(of_outcome).filter_map(|one| Some((one, own(&one.taken)?))).collect();
     let mut periods = Vec::new();
     let mut day = outcome.from;
     while day <= today.min(mission.ends) {
         let period = outcome.every.period(day);
-        let superseded = |number: u64| snapshots.iter().any(|other| other.taken.supersedes == Some(number));
-        let of_period =
-            |one: &&Snapshot| one.taken.period == Some(period.starts) && is_of(outcome, &one.taken, period) && !superseded(one.number);
-        let state = match snapshots.iter().filter(of_outcome).find(of_period) {
-            Some(snapshot) => State::Taken(snapshot.number),
-            None if period.ends > today => State::Due,
-            None => State::Missed,
+        let runs = period.ends > today && today <= mission.ends;
+        let shares = |of: Period| of.starts < period.ends && period.starts < of.ends;
+        // What runs has one only of its own days.
+        let fills = |(one, of): &&(&Snapshot, Period)| shares(*of) && (!runs || is_of(&one.taken, period));
+        let filled = own.iter().find(|one| fills(one) && !superseded(snapshots, one.0.number));
+        let state = match (filled, own.iter().find(fills)) {
+            (Some((snapshot, _)), _) => State::Taken(snapshot.number),
+            (None, _) if runs => State::Due,
+            (None, Some((snapshot, _))) => State::Withdrawn(snapshot.number),
+            (None, None) => State::Missed,
         };
         periods.push(Scheduled { period, state });
         day = period.ends;
@@ -190,12 +203,46 @@ mod tests {
     }
 
     #[test]
+    fn a_correction_of_later_data_withdraws_and_fills_nothing() {
+        let april = snapshot(1, "2026-04-10", Some("2026-04-01"), 0.5);
+        let corrected = |period| {
+            let mut corrected = snapshot(2, "2026-06-10", period, 0.6);
+            corrected.taken.supersedes = Some(1);
+            corrected
+        };
+        for period in [None, Some("2026-04-01")] {
+            let told = told(&[april.clone(), corrected(period)], "2026-06-10");
+            assert_eq!(told, "2026-04-01 Withdrawn(1), 2026-05-01 Missed, 2026-06-01 Due", "{period:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_on_time_stays_so_when_periods_become_longer_or_shorter() {
+        let mut mission = mission();
+        let told = |mission: &Mission, snapshots: &[Snapshot], today: &str| {
+            let all = scheduled(mission, &mission.outcomes[0], snapshots, day(today));
+            all.iter().map(|one| format!("{} {:?}", one.period.starts, one.state)).collect::<Vec<_>>().join(", ")
+        };
+        let mut quarter = snapshot(1, "2026-05-20", Some("2026-04-01"), 0.5);
+        quarter.taken.aim.every = Every::Quarter;
+        let months = "2026-04-01 Taken(1), 2026-05-01 Taken(1), 2026-06-01 Taken(1), 2026-07-01 Due";
+        assert_eq!(told(&mission, std::slice::from_ref(&quarter), "2026-07-02"), months);
+        let running = "2026-04-01 Taken(1), 2026-05-01 Taken(1), 2026-06-01 Due";
+        assert_eq!(told(&mission, &[quarter], "2026-06-02"), running, "a month that runs has its own");
+        mission.outcomes[0].every = Every::Quarter;
+        let month = snapshot(1, "2026-05-20", Some("2026-05-01"), 0.5);
+        assert_eq!(told(&mission, &[month], "2026-07-02"), "2026-04-01 Taken(1), 2026-07-01 Due");
+    }
+
+    #[test]
     fn nothing_is_due_before_the_first_day_or_after_the_last() {
         let mission = mission();
         let outcome = &mission.outcomes[0];
         let due_on = |today: &str| due(&mission, outcome, &[], day(today)).map(|period| period.starts.to_string());
         assert_eq!((due_on("2026-03-31"), due_on("2026-04-01").as_deref()), (None, Some("2026-04-01")));
         assert_eq!((due_on("2029-03-31").as_deref(), due_on("2029-04-01")), (Some("2029-03-01"), None));
+        let ended = Mission { ends: day("2029-03-15"), ..mission.clone() };
+        assert_eq!(due(&ended, outcome, &[], day("2029-03-16")), None, "its last period runs on, and it does not");
         let next_on = |today: &str| next(&mission, outcome, day(today)).map(|day| day.to_string());
         assert_eq!((next_on("2026-01-01").as_deref(), next_on("2026-04-01").as_deref()), (Some("2026-04-01"), Some("2026-05-01")));
         assert_eq!(next_on("2029-03-01"), None);

@@ -9,7 +9,8 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::interval::Precision;
-use crate::mission::{Is, Outcome, Row};
+use crate::mission::{Direction, Is, Outcome, Point, Row};
+use crate::schedule::Every;
 
 /// A snapshot as it is kept.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -41,6 +42,8 @@ pub struct Taken {
     pub asked_by: AskedBy,
     /// What was measured, by the estate's copy here: [`definition`].
     pub definition: String,
+    /// What the mission's file said of the outcome then.
+    pub aim: Aim,
     /// The view that was asked for.
     pub view: String,
     /// What the gateway stated of its answer.
@@ -53,6 +56,37 @@ pub struct Taken {
     pub supersedes: Option<u64>,
     /// Why.
     pub because: Option<String>,
+}
+
+/// What a mission's file says of an outcome beside its definition: how often it is due, what does not date it, and its path.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Aim {
+    /// How often a snapshot is due.
+    pub every: Every,
+    /// Datasets whose age does not count.
+    pub standing: Vec<String>,
+    /// Which way is better.
+    pub direction: Direction,
+    /// Where it stood.
+    pub baseline: Point,
+    /// Where it is to stand.
+    pub target: Point,
+}
+
+impl Aim {
+    /// As the file says it now.
+    #[must_use]
+    pub fn of(outcome: &Outcome) -> Self {
+        let Outcome { every, standing, direction, baseline, target, .. } = outcome;
+        Self { every: *every, standing: standing.clone(), direction: *direction, baseline: *baseline, target: *target }
+    }
+
+    /// Whether two state the same path.
+    #[must_use]
+    pub fn same_path(&self, other: &Self) -> bool {
+        (self.direction, self.baseline, self.target) == (other.direction, other.baseline, other.target)
+    }
 }
 
 /// The service identity that asked.
@@ -239,14 +273,20 @@ impl Source {
     }
 }
 
-/// The digest of what an outcome measures: its view's statement without comments, and which column of which row. Snapshots of two
-/// definitions measure two things, whatever they are called.
+/// The digest of what an outcome measures: the statements of its view and of every view that this uses, by name, and which column of which
+/// row. Snapshots of two definitions measure two things, whatever they are called.
 #[must_use]
-pub fn definition(outcome: &Outcome, view_sql: &str) -> String {
+pub fn definition(outcome: &Outcome, views: &BTreeMap<String, String>) -> String {
+    let statements: BTreeMap<&String, String> = views.iter().map(|(name, sql)| (name, statement(sql))).collect();
+    let measured = serde_json::json!([outcome.view, statements, outcome.column, outcome.kind, outcome.row]);
+    hex(&Sha256::new_with_prefix("concordat.outcome/v2\n").chain_update(measured.to_string()).finalize())
+}
+
+/// A view's text without comments and indentation.
+#[must_use]
+pub fn statement(view_sql: &str) -> String {
     let lines = view_sql.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("--"));
-    let statement = lines.collect::<Vec<_>>().join("\n");
-    let measured = serde_json::json!([outcome.view, statement, outcome.column, outcome.kind, outcome.row]);
-    hex(&Sha256::new_with_prefix("concordat.outcome/v1\n").chain_update(measured.to_string()).finalize())
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Hexadecimal digits.
@@ -310,13 +350,15 @@ mod tests {
     fn a_definition_is_what_is_measured_and_not_what_is_said_of_it() {
         let mission = mission();
         let outcome = &mission.outcomes[0];
-        let sql = "-- title: T\nSELECT 1\n  FROM a";
-        let plain = definition(outcome, sql);
-        assert_eq!(definition(outcome, "-- title: another\n\nSELECT 1\nFROM a\n"), plain);
+        let views = |outer: &str, inner: &str| BTreeMap::from([("v".to_owned(), outer.to_owned()), ("w".to_owned(), inner.to_owned())]);
+        let sql = views("-- title: T\nSELECT 1\n  FROM w", "SELECT 1 FROM a");
+        let plain = definition(outcome, &sql);
+        assert_eq!(definition(outcome, &views("-- title: another\n\nSELECT 1\nFROM w\n", "-- why\nSELECT 1 FROM a")), plain);
         let renamed = Outcome { title: "another".into(), description: "x".into(), ..outcome.clone() };
-        assert_eq!(definition(&renamed, sql), plain);
-        assert_ne!(definition(outcome, "SELECT 2\nFROM a"), plain);
-        assert_ne!(definition(&Outcome { column: "other".into(), ..outcome.clone() }, sql), plain);
-        assert_ne!(definition(&Outcome { row: Row::new(), ..outcome.clone() }, sql), plain);
+        assert_eq!(definition(&renamed, &sql), plain);
+        assert_ne!(definition(outcome, &views("SELECT 2\nFROM w", "SELECT 1 FROM a")), plain);
+        assert_ne!(definition(outcome, &views("SELECT 1\nFROM w", "SELECT 2 FROM a")), plain, "a view that its view uses is another");
+        assert_ne!(definition(&Outcome { column: "other".into(), ..outcome.clone() }, &sql), plain);
+        assert_ne!(definition(&Outcome { row: Row::new(), ..outcome.clone() }, &sql), plain);
     }
 }

@@ -9,6 +9,7 @@
 //!
 //! | where | verdict |
 //! |---|---|
+//! | its view or an agreement is gone or ended ([`OutcomeStatus::ended`]) | ended |
 //! | there is no snapshot of what the outcome measures now, or its headline is withheld or missing | not enough data |
 //! | the oldest source of its data is older than `fresh_for_days`; but for `standing` ones | not enough data |
 //! | `low` ≥ expected: whatever the value is, it is on the path or beyond | on track |
@@ -17,18 +18,21 @@
 //! | else | at risk |
 //!
 //! **The trend** is the slope of a straight line through the last [`TREND`] snapshots, by least squares, with the bounds that their values'
-//! bounds leave. It is *better* or *worse* where all of it is, else *unclear*. It says nothing of chance: people differ between two days
+//! bounds leave; there is none of fewer than four, or of fewer than 90 days ([`LEAST`]). It is *better* or *worse* where all of it is, else
+//! *unclear*. It says nothing of chance: people differ between two days
 //! without any cause.
 //!
 //! **What the headline hides**: a group that is *behind* it for certain by more than the margin, and a group that for certain *fell back* since
 //! the first snapshot while the headline for certain came on. What is withheld is said to be, and is neither.
 //!
-//! Superseded snapshots count nowhere; those of another definition are told and not compared. Of several of one day the newest counts.
+//! Superseded snapshots count nowhere; those of another definition are told and not compared. Of several of one day the newest counts, and
+//! the others are told.
 
 use chrono::NaiveDate;
 use concordat_policy::Name;
 use serde::Serialize;
 
+use crate::history::superseded;
 use crate::interval::{Interval, of_row};
 use crate::mission::{Breakdown, Direction, Milestone, Mission, Outcome, Point};
 use crate::schedule::{Scheduled, State, scheduled};
@@ -39,6 +43,9 @@ pub const MARGIN: f64 = 0.1;
 
 /// How many snapshots a trend looks back.
 pub const TREND: usize = 12;
+
+/// How many snapshots a trend has at least, and over how many days: two days of chance are no trend.
+pub const LEAST: (usize, i64) = (4, 90);
 
 /// What arithmetic may be off by: a value on the path is on it.
 const SLACK: f64 = 1e-9;
@@ -55,6 +62,8 @@ pub enum Verdict {
     OffTrack,
     /// It cannot be told.
     NotEnoughData,
+    /// It is not measured any more: its view or an agreement is gone or ended.
+    Ended,
 }
 
 impl Verdict {
@@ -66,6 +75,7 @@ impl Verdict {
             Self::AtRisk => "at risk",
             Self::OffTrack => "off track",
             Self::NotEnoughData => "not enough data",
+            Self::Ended => "ended",
         }
     }
 }
@@ -107,6 +117,8 @@ pub struct OutcomeStatus {
     pub days_old: Option<i64>,
     /// The headline of every snapshot that counts, oldest data first.
     pub history: Vec<Measured>,
+    /// The headlines of older snapshots of a day that has a newer one: told, and neither drawn nor judged.
+    pub same_day: Vec<Measured>,
     /// How the newest snapshot breaks it down.
     pub breakdowns: Vec<BreakdownStatus>,
     /// What was due, and what became of it.
@@ -198,11 +210,12 @@ pub struct Group {
 /// ([`crate::snapshot::definition`]).
 #[must_use]
 pub fn status(mission: &Mission, outcome: &Outcome, definition: &str, snapshots: &[Snapshot], today: NaiveDate) -> OutcomeStatus {
-    let superseded = |number: u64| snapshots.iter().any(|other| other.taken.supersedes == Some(number));
-    let of_outcome = |one: &&Snapshot| one.taken.mission == mission.id && one.taken.outcome == outcome.id && !superseded(one.number);
+    let of_outcome =
+        |one: &&Snapshot| one.taken.mission == mission.id && one.taken.outcome == outcome.id && !superseded(snapshots, one.number);
     let (counting, others): (Vec<&Snapshot>, Vec<&Snapshot>) =
         snapshots.iter().filter(of_outcome).partition(|one| one.taken.definition == definition);
-    let counting = one_a_day(outcome, counting);
+    let (counting, same_day) = one_a_day(outcome, counting);
+    let same_day = same_day.into_iter().map(|one| headline(outcome, one)).collect();
     let history: Vec<Measured> = counting.iter().map(|one| headline(outcome, one)).collect();
     let latest = history.last().cloned();
     let expected = latest.as_ref().map(|latest| expected(outcome, latest.as_of));
@@ -231,6 +244,7 @@ pub fn status(mission: &Mission, outcome: &Outcome, definition: &str, snapshots:
         trend: trend(outcome, &history),
         days_old,
         history,
+        same_day,
         breakdowns,
         schedule: scheduled(mission, outcome, snapshots, today),
         of_another_definition: others.into_iter().map(|one| one.number).collect(),
@@ -238,6 +252,16 @@ pub fn status(mission: &Mission, outcome: &Outcome, definition: &str, snapshots:
 }
 
 impl OutcomeStatus {
+    /// The same of an outcome that cannot be measured any more, where it ever was.
+    #[must_use]
+    pub fn ended(self, why: &str) -> Self {
+        let last = self.latest.as_ref().map(|latest| format!("{why}; its last figure is of data of {}", latest.as_of));
+        match last {
+            Some(because) => Self { verdict: Verdict::Ended, because, ..self },
+            None => Self { because: format!("{}, and {why}", self.because), ..self },
+        }
+    }
+
     /// What the headline hides, a sentence each.
     #[must_use]
     pub fn hidden(&self) -> Vec<String> {
@@ -255,9 +279,9 @@ impl OutcomeStatus {
         said
     }
 
-    /// The first days of periods that have no snapshot, and will have none.
+    /// The first days of periods that are over and have no snapshot: missed, or withdrawn.
     pub fn missed(&self) -> impl Iterator<Item = NaiveDate> {
-        self.schedule.iter().filter(|one| one.state == State::Missed).map(|one| one.period.starts)
+        self.schedule.iter().filter(|one| matches!(one.state, State::Missed | State::Withdrawn(_))).map(|one| one.period.starts)
     }
 }
 
@@ -313,7 +337,8 @@ fn judged(
         );
     }
     let verdict = verdict(progress, expected);
-    let percent = |part: f64| format!("{:.0} %", part * 100.0);
+    // Without the sign of a zero.
+    let percent = |part: f64| format!("{:.0} %", (part * 100.0).round() + 0.0);
     let done = match (percent(progress.low), percent(progress.high)) {
         (low, high) if low == high => low,
         (low, high) => format!("between {low} and {high}"),
@@ -322,12 +347,12 @@ fn judged(
     (verdict, if verdict == Verdict::NotEnoughData { format!("{because}: too coarse to tell") } else { because })
 }
 
-/// By the day of their data, one each: the newest.
-fn one_a_day<'s>(outcome: &Outcome, mut snapshots: Vec<&'s Snapshot>) -> Vec<&'s Snapshot> {
+/// By the day of their data, one each: the newest; and the others.
+fn one_a_day<'s>(outcome: &Outcome, mut snapshots: Vec<&'s Snapshot>) -> (Vec<&'s Snapshot>, Vec<&'s Snapshot>) {
     let day = |one: &Snapshot| one.taken.days(&outcome.standing).newest;
     snapshots.sort_by_key(|one| (day(one), std::cmp::Reverse(one.number)));
-    snapshots.dedup_by_key(|one| day(one));
-    snapshots
+    let mut before = None;
+    snapshots.into_iter().partition(|one| before.replace(day(one)) != Some(day(one)))
 }
 
 fn headline(outcome: &Outcome, snapshot: &Snapshot) -> Measured {
@@ -358,15 +383,15 @@ fn untold(outcome: &Outcome, snapshot: &Snapshot, why: &str) -> Measured {
 fn trend(outcome: &Outcome, history: &[Measured]) -> Option<Trend> {
     let told: Vec<(NaiveDate, Interval)> = history.iter().filter_map(|one| Some((one.as_of, one.interval?))).collect();
     let last = told.get(told.len().saturating_sub(TREND)..)?;
-    let (first, _) = last.first()?;
+    let ((first, _), (newest, _)) = (last.first()?, last.last()?);
+    if last.len() < LEAST.0 || (*newest - *first).num_days() < LEAST.1 {
+        return None;
+    }
     #[expect(clippy::cast_precision_loss, reason = "days of a calendar")]
     let days: Vec<f64> = last.iter().map(|(day, _)| (*day - *first).num_days() as f64).collect();
     #[expect(clippy::cast_precision_loss, reason = "at most TREND")]
     let mean = days.iter().sum::<f64>() / days.len() as f64;
     let squares: f64 = days.iter().map(|day| (day - mean).powi(2)).sum();
-    if squares <= 0.0 {
-        return None;
-    }
     // The slope is a sum of the values, each by a weight that depends on days alone.
     let weighted = last.iter().zip(&days).map(|((_, value), day)| value.times(365.0 * (day - mean) / squares));
     let per_year = weighted.fold(Interval::exact(0.0), Interval::plus);
@@ -398,35 +423,45 @@ fn broken_down(outcome: &Outcome, breakdown: &Breakdown, first: &Snapshot, last:
         Group { keys, measured, behind, fell_back }
     };
     let groups: Vec<Group> = of(last).map(group).collect();
-    BreakdownStatus { title: breakdown.title.clone(), by: breakdown.by.clone(), gap: gap(outcome, &groups), groups }
+    BreakdownStatus { title: breakdown.title.clone(), by: breakdown.by.clone(), gap: gap(&groups), groups }
 }
 
-/// How far the best is ahead of the worst, in the measure's own unit and never below zero: which of two is better may not be known.
-fn gap(outcome: &Outcome, groups: &[Group]) -> Option<Interval> {
-    let by_progress = |one: &&Interval, other: &&Interval| {
-        let middle = |value: &Interval| {
-            let done = progress(outcome, *value);
-            done.low + done.high
-        };
-        middle(one).total_cmp(&middle(other))
-    };
-    let told = || groups.iter().filter_map(|group| group.measured.interval.as_ref());
-    let (worst, best) = (told().min_by(by_progress)?, told().max_by(by_progress)?);
-    if told().count() < 2 {
+/// How far the best is ahead of the worst, in the measure's own unit and never below zero: which of them these are may not be known.
+fn gap(groups: &[Group]) -> Option<Interval> {
+    let told: Vec<Interval> = groups.iter().filter_map(|group| group.measured.interval).collect();
+    if told.len() < 2 {
         return None;
     }
-    let (lower, upper) = if outcome.direction == Direction::Up { (worst, best) } else { (best, worst) };
-    let apart = upper.minus(*lower);
-    Some(Interval { low: apart.low.max(0.0), high: apart.high.max(0.0) })
+    let of = |bound: fn(&Interval) -> f64, pick: fn(f64, f64) -> f64| told.iter().map(bound).reduce(pick);
+    // Whichever they are, the largest is at most the highest upper bound, and at least the highest lower one; so with the smallest.
+    let widest = of(|one| one.high, f64::max)? - of(|one| one.low, f64::min)?;
+    let least = of(|one| one.low, f64::max)? - of(|one| one.high, f64::min)?;
+    Some(Interval { low: least.max(0.0), high: widest })
 }
 
-/// The groups of a breakdown as a snapshot tells them, by their keys.
+/// The groups of a breakdown as a snapshot tells them, by their keys. Rows with the same keys tell nothing: which is meant is not known.
 pub(crate) fn groups(outcome: &Outcome, breakdown: &Breakdown, snapshot: &Snapshot) -> Vec<(Vec<String>, Measured)> {
+    let of = |(keys, _): (Vec<String>, &Vec<Cell>)| {
+        let told = row_of(outcome, breakdown, snapshot, &keys).map(|row| measured(outcome, snapshot, row));
+        (keys, told.unwrap_or_else(|| untold(outcome, snapshot, "several rows of the answer have these keys")))
+    };
+    rows(outcome, breakdown, snapshot).into_iter().map(of).collect()
+}
+
+/// The one row of a group; `None` where there is none, or several.
+pub(crate) fn row_of<'s>(outcome: &Outcome, breakdown: &Breakdown, snapshot: &'s Snapshot, keys: &[String]) -> Option<&'s Vec<Cell>> {
+    let mut rows = rows(outcome, breakdown, snapshot).into_iter().filter(|(others, _)| others == keys);
+    let (_, row) = rows.next()?;
+    rows.next().is_none().then_some(row)
+}
+
+/// The rows of a breakdown with their keys, but for the headline's own where none are named.
+fn rows<'s>(outcome: &Outcome, breakdown: &Breakdown, snapshot: &'s Snapshot) -> Vec<(Vec<String>, &'s Vec<Cell>)> {
     let Snapshot { taken, .. } = snapshot;
     let whole = taken.headline(outcome).filter(|_| breakdown.row.is_empty());
     let is_whole = |row: &Vec<Cell>| whole.is_some_and(|whole| std::ptr::eq(whole, row));
     let keys = |row: &Vec<Cell>| breakdown.by.iter().map(|column| key(taken, row, column)).collect();
-    taken.rows_where(&breakdown.row).filter(|row| !is_whole(row)).map(|row| (keys(row), measured(outcome, snapshot, row))).collect()
+    taken.rows_where(&breakdown.row).filter(|row| !is_whole(row)).map(|row| (keys(row), row)).collect()
 }
 
 fn key(taken: &Taken, row: &[Cell], column: &str) -> String {
@@ -528,7 +563,7 @@ mod tests {
         let snapshots = [with_areas(1, "2027-07-14", 0.46), with_areas(2, "2027-08-14", 0.45)];
         let told = of(&snapshots, "2027-08-14");
         assert_eq!((told.history.len(), told.verdict), (2, Verdict::NotEnoughData), "{}", told.because);
-        assert!(told.because.contains("the oldest source") && told.trend.is_some(), "{}", told.because);
+        assert!(told.because.contains("the oldest source"), "{}", told.because);
         let mut mission = mission();
         mission.outcomes[0].standing = vec!["a.areas".into()];
         let told = status(&mission, &mission.outcomes[0], "d", &snapshots, day("2027-08-14"));
@@ -536,6 +571,16 @@ mod tests {
         // What does change is not fresher for it.
         let late = status(&mission, &mission.outcomes[0], "d", &snapshots, day("2027-09-29"));
         assert_eq!((late.verdict, late.days_old), (Verdict::NotEnoughData, Some(46)));
+    }
+
+    #[test]
+    fn what_ended_is_not_on_track_however_its_last_figure_stood() {
+        let told = of(&[snapshot(1, "2027-08-14", None, 0.45)], "2027-08-14");
+        assert_eq!(told.verdict, Verdict::OnTrack);
+        let ended = told.ended("the agreement 'a' ended on 2027-08-01");
+        assert_eq!((ended.verdict, ended.history.len()), (Verdict::Ended, 1));
+        assert!(ended.because.contains("'a' ended") && ended.because.contains("2027-08-14"), "{}", ended.because);
+        assert_eq!(of(&[], "2027-08-14").ended("x").verdict, Verdict::NotEnoughData);
     }
 
     #[test]
@@ -600,7 +645,14 @@ mod tests {
             .collect();
         let unclear = of(&coarse, "2026-07-01").trend.unwrap();
         assert!(unclear.way == Way::Unclear && unclear.per_year.low < 0.0 && unclear.per_year.high > 0.0, "{unclear:?}");
-        assert_eq!(of(&coarse[..1], "2026-07-01").trend, None);
+        let of_days = |days: &[&str]| {
+            let number = |n: usize| u64::try_from(n).unwrap() + 1;
+            let all: Vec<Snapshot> = days.iter().enumerate().map(|(n, on)| snapshot(number(n), on, None, 0.5 - 0.01 * n as f64)).collect();
+            of(&all, "2026-07-01").trend.is_some()
+        };
+        assert!(of_days(&["2026-04-01", "2026-05-01", "2026-06-01", "2026-06-30"]));
+        assert!(!of_days(&["2026-04-01", "2026-05-01", "2026-06-01", "2026-06-29"]), "89 days");
+        assert!(!of_days(&["2026-04-01", "2026-06-01", "2026-06-30"]) && !of_days(&["2026-06-29", "2026-06-30"]));
     }
 
     /// A snapshot with regions.
@@ -637,5 +689,42 @@ mod tests {
         // Where the headline did not come on, it hides no falling back.
         let same = by_region(2, "2026-07-01", 0.50, &[("North", Some(0.53))]);
         assert!(!of(&[first, same], "2026-07-01").breakdowns[0].groups[0].fell_back);
+    }
+
+    #[test]
+    fn a_gap_holds_every_pair_that_the_best_and_the_worst_can_be() {
+        let groups = |bounds: &[(f64, f64)]| -> Vec<Group> {
+            let measured = |(low, high): &(f64, f64)| Measured {
+                snapshot: 1,
+                as_of: day("2026-04-01"),
+                oldest: day("2026-04-01"),
+                value: Some((low + high) / 2.0),
+                interval: Some(Interval { low: *low, high: *high }),
+                untold: None,
+            };
+            let group = |bounds| Group { keys: Vec::new(), measured: measured(bounds), behind: false, fell_back: false };
+            bounds.iter().map(group).collect()
+        };
+        for (bounds, low, high) in [
+            (&[(0.2, 0.2), (0.5, 0.5)][..], 0.3, 0.3),
+            // The widest group's middle is neither the best nor the worst.
+            (&[(0.1, 0.9), (0.45, 0.46), (0.54, 0.55)], 0.08, 0.8),
+            (&[(0.1, 0.3), (0.2, 0.4)], 0.0, 0.3),
+        ] {
+            let gap = gap(&groups(bounds)).unwrap();
+            assert!((gap.low - low).abs() < 1e-9 && (gap.high - high).abs() < 1e-9, "{bounds:?}: {gap:?}");
+        }
+        assert_eq!(gap(&groups(&[(0.1, 0.2)])), None);
+    }
+
+    #[test]
+    fn of_a_day_one_is_drawn_and_all_are_told_and_rows_alike_tell_nothing() {
+        let told = of(&[snapshot(1, "2026-04-01", None, 0.5), snapshot(2, "2026-04-01", None, 0.49)], "2026-04-02");
+        let numbers = |all: &[Measured]| all.iter().map(|one| one.snapshot).collect::<Vec<_>>();
+        assert_eq!((numbers(&told.history), numbers(&told.same_day)), (vec![2], vec![1]));
+        let twice = by_region(1, "2026-04-01", 0.5, &[("North", Some(0.4)), ("North", Some(0.6)), ("South", Some(0.5))]);
+        let told = of(&[twice], "2026-04-02");
+        let values: Vec<Option<f64>> = told.breakdowns[0].groups.iter().map(|group| group.measured.value).collect();
+        assert_eq!(values, [None, None, Some(0.5)]);
     }
 }

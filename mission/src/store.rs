@@ -21,10 +21,11 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::history::follows;
 use crate::snapshot::{Snapshot, Taken, hex};
 
-/// The version of its tables.
-const VERSION: i64 = 1;
+/// The version of its tables, and of what snapshots consist of.
+const VERSION: i64 = 2;
 /// How long another process may be in the way.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -50,19 +51,8 @@ pub trait Snapshots {
     /// Adds one, with its answer's bytes.
     ///
     /// # Errors
-    /// As [`Snapshots::all`]; [`StoreError::Supersedes`] where it corrects what it cannot, [`StoreError::Twice`] where the period has one.
+    /// As [`Snapshots::all`], and as [`follows`].
     fn add(&mut self, taken: Taken, answer: &[u8]) -> Result<Snapshot, StoreError>;
-
-    /// The newest snapshot's number and digest, by which the whole history is known.
-    ///
-    /// # Errors
-    /// As [`Snapshots::all`].
-    fn head(&self) -> Result<Head, StoreError> {
-        Ok(self
-            .all()?
-            .last()
-            .map_or_else(|| Head { number: 0, digest: beginning() }, |last| Head { number: last.number, digest: last.digest.clone() }))
-    }
 }
 
 /// How far a history goes, and what it comes to.
@@ -106,6 +96,9 @@ pub enum StoreError {
     /// A second one of a period.
     #[error("the period has snapshot {0} already, and the new one does not supersede it")]
     Twice(u64),
+    /// What cannot be the next of its history.
+    #[error("the snapshot cannot stand in this history: {0}")]
+    Unfit(String),
     /// A pivot of which something is missing.
     #[error("the pivot cannot be recorded: {0}")]
     Pivot(&'static str),
@@ -143,7 +136,8 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError::File`].
     pub fn read(path: &Path) -> Result<Option<Self>, StoreError> {
-        if !path.exists() {
+        let there = path.try_exists();
+        if !there.map_err(|e| StoreError::File { path: path.to_owned(), verb: "opened", cause: e.to_string() })? {
             return Ok(None);
         }
         Self::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?.of_this_version().map(Some)
@@ -246,11 +240,7 @@ impl Snapshots for SqliteStore {
 impl SqliteStore {
     fn added(&self, taken: Taken, answer: &[u8]) -> Result<Snapshot, StoreError> {
         let before = self.verified(&self.connection)?;
-        if let Some(number) = taken.supersedes {
-            supersedable(&before, number, &taken).map_err(|why| StoreError::Supersedes { number, why })?;
-        } else if let Some(other) = of_its_period(&before, &taken) {
-            return Err(StoreError::Twice(other));
-        }
+        follows(&before, &taken)?;
         let previous = before.last().map_or_else(beginning, |last| last.digest.clone());
         let number = before.len() as u64 + 1;
         let cause = |cause: String| StoreError::File { path: self.path.clone(), verb: "written", cause };
@@ -261,34 +251,6 @@ impl SqliteStore {
         self.connection.execute(sql, params![key, text, answer, digest]).map_err(|e| self.failed("written", &e))?;
         Ok(Snapshot { number, taken, previous, digest })
     }
-}
-
-/// The snapshot of the same outcome and period that nothing supersedes.
-fn of_its_period(before: &[Snapshot], taken: &Taken) -> Option<u64> {
-    let superseded = |number: u64| before.iter().any(|other| other.taken.supersedes == Some(number));
-    let same = |one: &&Snapshot| {
-        let of = &one.taken;
-        of.period.is_some() && (&of.mission, &of.outcome, of.period) == (&taken.mission, &taken.outcome, taken.period)
-    };
-    before.iter().filter(same).map(|one| one.number).find(|number| !superseded(*number))
-}
-
-/// Whether `taken` may correct the snapshot of that number.
-fn supersedable(before: &[Snapshot], number: u64, taken: &Taken) -> Result<(), &'static str> {
-    let of = before.iter().find(|one| one.number == number).ok_or("there is none of that number")?;
-    if (&of.taken.mission, &of.taken.outcome) != (&taken.mission, &taken.outcome) {
-        return Err("it is of another outcome");
-    }
-    if of.taken.period != taken.period {
-        return Err("it is of another period");
-    }
-    if before.iter().any(|one| one.taken.supersedes == Some(number)) {
-        return Err("it was superseded before; supersede the one that took its place");
-    }
-    if taken.because.as_ref().is_none_or(|because| because.trim().is_empty()) {
-        return Err("why is not said");
-    }
-    Ok(())
 }
 
 fn beginning() -> String {
@@ -309,6 +271,7 @@ fn digest(previous: &str, number: u64, taken: &[u8], answer: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::history::Heads;
     use crate::testing::snapshot;
 
     fn taken(on: &str, value: f64) -> Taken {
@@ -326,20 +289,6 @@ mod tests {
         (folder, path)
     }
 
-    /// These move by their last bit where numbers are read to be quick: serde_json without `float_roundtrip`.
-    #[test]
-    fn a_value_is_read_to_its_last_bit() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut store = SqliteStore::open(&folder.path().join("s")).unwrap();
-        let values = [51.248_178_375_505_404, -93.311_370_376_880_33, -36.529_291_053_625_03, 0.1 + 0.2];
-        for value in values {
-            store.add(Taken { period: None, ..taken("2026-04-02", value) }, b"").unwrap();
-        }
-        for (read, value) in store.all().unwrap().iter().zip(values) {
-            assert_eq!(read.taken.rows[0][3].number().map(f64::to_bits), Some(value.to_bits()), "{value}");
-        }
-    }
-
     #[test]
     fn what_was_added_is_read_as_it_was_and_in_order() {
         let (_folder, path) = filled();
@@ -348,13 +297,15 @@ mod tests {
         let days: Vec<_> = all.iter().map(|one| one.taken.taken_at.date_naive().to_string()).collect();
         assert_eq!(days, ["2026-04-02", "2026-04-03", "2026-04-04"]);
         assert_eq!(all[1].previous, all[0].digest);
-        assert_eq!(all[0].taken, Taken { period: None, ..taken("2026-04-02", 0.5) });
-        assert_eq!(store.head().unwrap(), Head { number: 3, digest: all[2].digest.clone() });
+        let mut first = Taken { period: None, ..taken("2026-04-02", 0.5) };
+        first.stated.query_id.clone_from(&all[0].taken.stated.query_id);
+        assert_eq!(all[0].taken, first);
         assert_eq!(store.answer(2).unwrap(), b"2026-04-03");
         assert!(matches!(store.answer(4), Err(StoreError::Unknown(4))));
         let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600);
         assert!(SqliteStore::read(&path.with_file_name("absent")).unwrap().is_none());
+        assert!(SqliteStore::read(&path.join("within")).is_err(), "whether it is there cannot be told");
     }
 
     #[test]
@@ -395,13 +346,13 @@ mod tests {
 
     /// Only who knows the head sees that the newest are gone.
     #[test]
-    fn a_history_that_was_cut_has_another_head() {
+    fn a_history_that_was_cut_lost_its_head() {
         let (_folder, path) = filled();
-        let head = SqliteStore::open(&path).unwrap().head().unwrap();
+        let head = Heads::of(&SqliteStore::open(&path).unwrap().all().unwrap(), &[]);
         let connection = Connection::open(&path).unwrap();
         connection.execute_batch("DROP TRIGGER snapshot_is_kept; DELETE FROM snapshot WHERE number = 3").unwrap();
-        let cut = SqliteStore::open(&path).unwrap();
-        assert!(cut.all().unwrap().len() == 2 && cut.head().unwrap() != head);
+        let cut = SqliteStore::open(&path).unwrap().all().unwrap();
+        assert!(cut.len() == 2 && head.lost(&cut, &[]).is_some_and(|lost| lost.starts_with("snapshot 3:")));
     }
 
     #[test]
@@ -419,7 +370,7 @@ mod tests {
             (corrects(1, None), "why is not said"),
             (corrects(1, Some(" ")), "why is not said"),
             (Taken { outcome: concordat_policy::Name::parse("other").unwrap(), ..corrects(1, Some("a fault")) }, "another outcome"),
-            (Taken { period: None, ..corrects(1, Some("a fault")) }, "another period"),
+            (Taken { period: Some(crate::testing::day("2026-05-01")), ..corrects(1, Some("a fault")) }, "another period"),
         ] {
             let refused = store.add(wrong, b"").unwrap_err().to_string();
             assert!(refused.contains(why), "{refused}");

@@ -1,5 +1,7 @@
 //! A mission and snapshots to test with.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use chrono::NaiveDate;
 use serde_json::json;
 
@@ -58,6 +60,12 @@ pub(crate) fn mission() -> Mission {
     Mission::parse(MISSION).unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 
+/// A query's id that no other has.
+fn another() -> String {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    format!("q-{}", LAST.fetch_add(1, Ordering::Relaxed))
+}
+
 /// A snapshot of that day with the headline's value, exact, of a thousand persons, and no region.
 pub(crate) fn snapshot(number: u64, on: &str, period: Option<&str>, value: f64) -> Snapshot {
     let at = day(on).and_hms_opt(12, 0, 0).unwrap().and_utc();
@@ -65,9 +73,13 @@ pub(crate) fn snapshot(number: u64, on: &str, period: Option<&str>, value: f64) 
         "mission": "m", "outcome": "fewer", "period": period, "taken_at": at,
         "asked_by": { "issuer": "i", "subject": "mission-m", "organisation": "unit" },
         "definition": "d", "view": "v",
+        "aim": {
+            "every": "month", "standing": [], "direction": "down",
+            "baseline": { "value": 0.5, "on": "2026-04-01" }, "target": { "value": 0.4, "on": "2028-12-26" },
+        },
         "stated": {
-            "query_id": "q", "purpose": "m.measure", "log_entry": 7, "agreement_digests": { "m": "0" }, "precision": { "round_to": 1 },
-            "minimum_subjects": 10, "consent": [{ "department": "a", "consent_version": 3 }], "promise": {},
+            "query_id": another(), "purpose": "m.measure", "log_entry": 7, "agreement_digests": { "m": "0" }, "precision": { "round_to": 1 },
+            "minimum_subjects": 10, "consent": [{ "department": "a", "consent_version": 3 }], "promise": { "time": at },
             "sources": [{ "department": "a", "dataset": "people", "freshness": at.timestamp(), "consent_version": 3 }],
         },
         "columns": [

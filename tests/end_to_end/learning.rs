@@ -1,7 +1,16 @@
 //! Test and learn from end to end: what a comparison says of an estate's snapshots, that a pivot keeps it, and who rests on what.
 
+use std::sync::Arc;
+
+use arrow::array::{AsArray as _, Float64Array, RecordBatch};
+use arrow::compute::{cast, concat_batches};
+use arrow::datatypes::{DataType, Float64Type};
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use base64::prelude::{BASE64_STANDARD as STANDARD, Engine as _};
 use concordat::failure::{LOCAL, USAGE};
 use concordat_mission::{Snapshots as _, SqliteStore};
+use concordat_proto::answer::{AnswerDigest, Salt};
 use serde_json::{Value, json};
 
 use crate::commands::{Ran, run};
@@ -16,19 +25,41 @@ fn done(sandbox: &Sandbox, arguments: &[&str]) -> Ran {
     ran
 }
 
-/// Eight months of the gateway's own answer; from the sixth on, the share is a tenth lower where the output is.
+/// Eight months of the gateway's own answer, each with a promise of its own that nobody signed; from the sixth on, the share is a tenth
+/// lower where the output is.
 fn months(sandbox: &Sandbox, path: &str) {
     done(sandbox, &["mission", "snapshot", "opportunity", "--outcome", OUTCOME]);
-    let answered = SqliteStore::read(&sandbox.layout.snapshots()).unwrap().unwrap().all().unwrap().remove(0).taken;
+    let real = SqliteStore::read(&sandbox.layout.snapshots()).unwrap().unwrap();
+    let (answered, bytes) = (real.all().unwrap().remove(0).taken, real.answer(1).unwrap());
+    let reader = StreamReader::try_new(bytes.as_slice(), None).unwrap();
+    let (schema, batches) = (reader.schema(), reader.collect::<Result<Vec<_>, _>>().unwrap());
+    let whole = concat_batches(&schema, &batches).unwrap();
+    let (regions, place) = (cast(&whole["region"], &DataType::Utf8).unwrap(), schema.index_of("share_claiming").unwrap());
+    let (regions, shares) = (regions.as_string::<i32>(), whole.column(place).as_primitive::<Float64Type>());
     let mut store = SqliteStore::open(path.as_ref()).unwrap();
     for month in 1..=8 {
         let mut taken = answered.clone();
         taken.taken_at = format!("2026-{month:02}-15T12:00:00Z").parse().unwrap();
         taken.stated.sources.iter_mut().for_each(|source| source.freshness = taken.taken_at);
-        for row in taken.rows.iter_mut().filter(|row| month > 5 && WITH.contains(&row[0].value.as_str().unwrap_or_default())) {
-            row[3].value = json!(row[3].value.as_f64().unwrap() - 0.1);
-        }
-        store.add(taken, b"").unwrap();
+        let with = |region: Option<&str>| month > 5 && region.is_some_and(|region| WITH.contains(&region));
+        let lower = |(share, region): (Option<f64>, Option<&str>)| share.map(|share| if with(region) { share - 0.1 } else { share });
+        let told: Float64Array = shares.iter().zip(regions.iter()).map(lower).collect();
+        taken.rows.iter_mut().zip(told.iter()).for_each(|(row, share)| row[3].value = json!(share));
+        let mut columns = whole.columns().to_vec();
+        columns[place] = Arc::new(told);
+        let changed = RecordBatch::try_new(schema.clone(), columns).unwrap();
+
+        let id = format!("month-{month}");
+        let promise = &mut taken.stated.promise;
+        let salt: Salt = STANDARD.decode(promise["answer"]["salt"].as_str().unwrap()).unwrap().try_into().unwrap();
+        let mut digest = AnswerDigest::of(&schema).unwrap();
+        digest.add(&changed).unwrap();
+        promise["answer"]["digest"] = json!(STANDARD.encode(digest.finish(&salt)));
+        (promise["answer"]["query_id"], promise["time"]) = (json!(id), json!(taken.taken_at));
+        taken.stated.query_id = id;
+        let mut writer = StreamWriter::try_new(Vec::new(), &schema).unwrap();
+        writer.write(&changed).unwrap();
+        store.add(taken, &writer.into_inner().unwrap()).unwrap();
     }
 }
 

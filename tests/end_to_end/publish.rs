@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use chrono::{Datelike as _, Months, NaiveTime, Utc};
+use chrono::{Days, NaiveDate, NaiveTime, Utc};
 use concordat::failure::LOCAL;
-use concordat_mission::{Cell, Snapshot, Snapshots as _, SqliteStore};
+use concordat::sample::month_before;
+use concordat_mission::{Cell, Snapshot, Snapshots as _, SqliteStore, Taken};
 use serde_json::{Value, json};
 
 use crate::commands::{Ran, run};
@@ -23,39 +24,27 @@ fn done(sandbox: &Sandbox, arguments: &[&str]) -> Ran {
     ran
 }
 
-/// Takes a snapshot, and makes a history of it in another store: months before it with values made up, one withheld, one missed.
+/// Takes the snapshots of six months, each over the departments' data of its month; one month is missed.
 fn history(sandbox: &Sandbox) -> (PathBuf, Vec<Snapshot>) {
-    done(sandbox, &["mission", "snapshot", "opportunity", "--outcome", OUTCOME]);
-    let real = SqliteStore::read(&sandbox.layout.snapshots()).unwrap().unwrap();
-    let (taken, answer) = (real.all().unwrap().remove(0).taken, real.answer(1).unwrap());
-    let path = sandbox.layout.folder().join("history.sqlite");
-    let mut store = SqliteStore::open(&path).unwrap();
-    let measure = taken.columns.iter().rposition(|column| column.protected).unwrap();
-    for before in [6_u32, 5, 4, 2, 1] {
-        let mut earlier = taken.clone();
-        let start = Utc::now().date_naive().with_day(1).unwrap().checked_sub_months(Months::new(before)).unwrap();
-        let at = start.and_time(NaiveTime::from_hms_opt(12, 0, 0).unwrap()).and_utc();
-        (earlier.period, earlier.taken_at) = (Some(start), at);
-        earlier.stated.sources.iter_mut().for_each(|source| source.freshness = at);
-        for cell in earlier.rows.iter_mut().map(|row| &mut row[measure]) {
-            match cell.number() {
-                Some(_) if before == 4 => {
-                    *cell = Cell { value: Value::Null, status: Some("withheld: fewer than 10 distinct subjects".into()) }
-                }
-                Some(number) => cell.value = json!(number * (1.0 + f64::from(before) / 100.0)),
-                None => {}
-            }
-        }
-        store.add(earlier, &answer).unwrap();
-    }
-    store.add(taken, &answer).unwrap();
+    let today = Utc::now().date_naive();
     // As if it had been due all along: a month that has none is missed.
     let objects = sandbox.layout.estate().join("missions/opportunity.toml");
     let text = std::fs::read_to_string(&objects).unwrap();
     let (before, after) = text.split_once("\nfrom = \"").unwrap();
-    let first = Utc::now().date_naive().with_day(1).unwrap().checked_sub_months(Months::new(6)).unwrap();
-    std::fs::write(&objects, format!("{before}\nfrom = \"{first}{}", &after[10..])).unwrap();
-    let all = store.all().unwrap();
+    std::fs::write(&objects, format!("{before}\nfrom = \"{}{}", month_before(today, 6), &after[10..])).unwrap();
+    let take = |month: NaiveDate| {
+        done(sandbox, &["mission", "snapshot", "opportunity", "--outcome", OUTCOME, "--period", &month.to_string()]);
+    };
+    for ago in [6, 5, 4, 2, 1] {
+        let delivered = month_before(today, ago) + Days::new(9);
+        sandbox.sample.months_ago(ago).deliver(&sandbox.layout, delivered.and_time(NaiveTime::MIN).and_utc()).unwrap();
+        take(month_before(today, ago));
+    }
+    sandbox.sample.deliver(&sandbox.layout, Utc::now()).unwrap();
+    take(today);
+    let path = sandbox.layout.snapshots();
+    let all = SqliteStore::read(&path).unwrap().unwrap().all().unwrap();
+    assert_eq!(all.len(), 6);
     (path, all)
 }
 
@@ -103,7 +92,9 @@ async fn what_is_published_is_of_snapshots_and_of_the_log_and_can_be_read_by_eve
     let silent = publish(&[]);
     assert!(silent.exit == 0 && silent.stderr.contains("use is not stated"), "{}", silent.stderr);
     assert!(std::fs::read_to_string(Path::new(&to).join("register.html")).unwrap().contains("is not stated here"));
-    let ran = publish(&["--log", &log]);
+    until_cosigned(&sandbox, "gateway", &[]).await;
+    let key = std::fs::read_to_string(sandbox.layout.gateway().join("log/log.vkey")).unwrap();
+    let ran = publish(&["--log", &log, "--log-key", key.trim()]);
     assert_eq!(ran.exit, 0, "{}", ran.stderr);
     let file = |path: &str| std::fs::read_to_string(Path::new(&to).join(path)).unwrap();
 
@@ -112,7 +103,6 @@ async fn what_is_published_is_of_snapshots_and_of_the_log_and_can_be_read_by_eve
     let expected = used(&sandbox);
     assert!(!expected.is_empty());
     assert_eq!(register.lines().skip(1).collect::<Vec<_>>(), expected);
-    until_cosigned(&sandbox, "gateway", &[]).await;
     let token = sandbox.layout.folder().join("auditor.jwt");
     std::fs::write(&token, auditor(&sandbox, "audit-office")).unwrap();
     let asked = publish(&["--auditor-token", token.to_str().unwrap()]);
@@ -136,7 +126,6 @@ async fn what_is_published_is_of_snapshots_and_of_the_log_and_can_be_read_by_eve
     );
 
     // A reader verifies the receipt with the log's key alone.
-    let key = std::fs::read_to_string(sandbox.layout.gateway().join("log/log.vkey")).unwrap();
     let receipt = Path::new(&to).join(format!("{folder}/receipts/{}.json", snapshots.last().unwrap().number));
     let verified =
         crate::commands::command(["audit", "verify-receipt", receipt.to_str().unwrap(), "--log-key", key.trim()]).output().unwrap();
@@ -156,19 +145,67 @@ async fn what_is_published_is_of_snapshots_and_of_the_log_and_can_be_read_by_eve
 #[tokio::test]
 async fn a_site_that_is_not_whole_or_not_ours_is_not_written() {
     let sandbox = Sandbox::start(500).await;
-    let (store, _) = history(&sandbox);
-    let folder = sandbox.layout.folder().join("mine");
+    let take = || done(&sandbox, &["mission", "snapshot", "opportunity", "--outcome", OUTCOME]);
+    let store = sandbox.layout.snapshots();
+    take();
+    let older = sandbox.layout.folder().join("older.sqlite");
+    std::fs::copy(&store, &older).unwrap();
+    take();
+    let (folder, to) = (sandbox.layout.folder().join("mine"), sandbox.layout.folder().join("site"));
     std::fs::create_dir(&folder).unwrap();
     std::fs::write(folder.join("notes"), "mine").unwrap();
-    let publish = |to: &Path| run(&sandbox, &["publish", "opportunity", "--to", to.to_str().unwrap(), "--store", store.to_str().unwrap()]);
-    let foreign = publish(&folder);
-    assert!(foreign.exit == i32::from(LOCAL) && foreign.stderr.contains("is not overwritten"), "{}", foreign.stderr);
+    let publish = |to: &Path, store: &Path, more: &[&str]| {
+        let always = ["publish", "opportunity", "--to", to.to_str().unwrap(), "--store", store.to_str().unwrap()];
+        run(&sandbox, &[&always[..], more].concat())
+    };
+    let refused = |ran: Ran, says: &str| assert!(ran.exit == i32::from(LOCAL) && ran.stderr.contains(says), "{says}: {}", ran.stderr);
+    refused(publish(&folder, &store, &[]), "is not overwritten");
     assert_eq!(std::fs::read_to_string(folder.join("notes")).unwrap(), "mine");
-    // A history that was changed is published nowhere.
+    refused(publish(&to, &sandbox.layout.folder().join("nowhere.sqlite"), &[]), "there are no snapshots");
+
+    // Values that no answer told, under a real receipt in a chain that is whole; and an answer for a second time.
+    let real = SqliteStore::read(&store).unwrap().unwrap();
+    let (first, answer) = (real.all().unwrap().remove(0).taken, real.answer(1).unwrap());
+    let forged = sandbox.layout.folder().join("forged.sqlite");
+    let mut made_up: Taken = first.clone();
+    let place = made_up.columns.iter().rposition(|column| column.protected).unwrap();
+    let row = made_up.rows.iter_mut().find(|row| row[place].number().is_some()).unwrap();
+    row[place].value = json!(0.1501);
+    let mut other = SqliteStore::open(&forged).unwrap();
+    other.add(made_up, &answer).unwrap();
+    assert!(other.add(first, &answer).unwrap_err().to_string().contains("same query"));
+    refused(publish(&to, &forged, &[]), "its rows are not those of the answer");
+    refused(run(&sandbox, &["mission", "verify", "--store", forged.to_str().unwrap()]), "its rows are not those of the answer");
+    let anothers = std::fs::read_to_string(sandbox.layout.node("dfe").join("log/log.vkey")).unwrap();
+    refused(publish(&to, &store, &["--log-key", anothers.trim()]), "snapshot 1");
+    assert!(!to.exists());
+
+    // An older history does not replace a newer one, unless it is said why.
+    assert_eq!(publish(&to, &store, &[]).exit, 0);
+    refused(publish(&to, &older, &[]), "which this history does not hold");
+    assert_eq!(publish(&to, &older, &["--other-history", "the newer one was lost"]).exit, 0);
+    assert!(std::fs::read_to_string(to.join("index.html")).unwrap().contains("the newer one was lost"));
+
+    // A history that was changed is published nowhere, and one file that is wrong loses its own mission only.
+    let economy = sandbox.layout.estate().join("missions/strong-economy.toml");
+    let text = std::fs::read_to_string(&economy).unwrap();
+    std::fs::write(&economy, "mission = ").unwrap();
+    let published = publish(&to, &store, &[]);
+    assert!(published.exit == 0 && published.stderr.contains("strong-economy.toml"), "{}", published.stderr);
+    std::fs::write(&economy, text).unwrap();
+    // So with an agreement whose file is gone: its outcomes are told from snapshots alone, as ended.
+    for file in std::fs::read_dir(sandbox.layout.estate().join("agreements")).unwrap() {
+        let path = file.unwrap().path();
+        if path.file_name().unwrap().to_str().unwrap() == "opportunity.toml" {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let ended = publish(&to, &store, &[]);
+    let page = std::fs::read_to_string(to.join(format!("missions/opportunity/{OUTCOME}/index.html"))).unwrap();
+    assert!(ended.exit == 0 && page.contains("ended</span>"), "{}{page}", ended.stderr);
+    let status = done(&sandbox, &["mission", "status", "strong-economy"]).text();
+    assert!(status.contains("more-sell-abroad") && !status.contains("ended"), "{status}");
     let connection = rusqlite::Connection::open(&store).unwrap();
     connection.execute_batch("DROP TRIGGER snapshot_stays; UPDATE snapshot SET answer = x'00' WHERE number = 2").unwrap();
-    let to = sandbox.layout.folder().join("site");
-    let changed = publish(&to);
-    assert!(changed.exit == i32::from(LOCAL) && changed.stderr.contains("was changed"), "{}", changed.stderr);
-    assert!(!to.exists());
+    refused(publish(&sandbox.layout.folder().join("another"), &store, &[]), "was changed");
 }

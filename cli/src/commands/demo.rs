@@ -120,7 +120,7 @@ async fn board(layout: &Layout, folder: &Path) -> Result<String> {
     let kept = mission::Kept::default_in_folder();
     let known = kept.known(layout).map_err(|report| Failure::new(report.to_string()))?;
     let (missions, mut store) = (known.all(), kept.store(layout)?);
-    mission::catch_up(&Gateway::folder(folder.to_owned()), &missions, &mut store, &mut |_: String| Ok(())).await?;
+    mission::catch_up(&Gateway::folder(folder.to_owned()), &known, &missions, &mut store, &mut |_: String| Ok(())).await?;
     let snapshots = store.all().map_err(|e| Failure::new(e.to_string()))?;
     Ok(format!(
         "\nthe missions' outcomes, by the snapshots taken:\n{}",

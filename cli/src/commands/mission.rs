@@ -4,6 +4,7 @@
 //! identity and for the outcome's purpose, and kept in a store of one's own.
 
 mod compare;
+mod history;
 mod impact;
 mod objects;
 mod pivot;
@@ -17,20 +18,23 @@ mod verify;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use concordat_audit::note::VerifierKey;
 use concordat_gateway::estate::Estate;
-use concordat_mission::{Mission as Objects, Snapshot, Snapshots as _, SqliteStore, StoreError};
+use concordat_mission::{Mission as Objects, Snapshot, SqliteStore, StoreError};
 use concordat_policy::Name;
 
 pub(crate) use self::compare::Groups;
+pub(crate) use self::history::History;
 pub(crate) use self::pivot::{Decision, decide};
 pub(crate) use self::schedule::{catch_up, of_the_past};
 pub(crate) use self::status::{board, of};
+pub(crate) use self::verify::log_key;
 use super::Output;
 use super::target::Gateway;
 use crate::failure::{Failure, Result};
 use crate::federation::Layout;
 use crate::federation::layout::create_private;
-use crate::run;
+use crate::{out, run};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Mission {
@@ -109,7 +113,8 @@ Examples:
   concordat mission verify
   concordat mission verify --head 24:9f…c1 --log-key \"$(cat concordat-demo/gateway/log/log.vkey)\"
 
-That the newest snapshots were cut off shows only with --head: number and digest as `mission snapshot`, `status` or a report told them.")]
+That the newest snapshots or pivots were cut off shows only with --head and --pivot-head: number and digest as `mission verify`, `status` or
+a report told them.")]
     Verify(verify::Verify),
 }
 
@@ -137,7 +142,12 @@ pub(crate) struct Offline {
 /// The estate and the missions in it.
 pub(crate) struct Known {
     estate: Estate,
+    /// Those of whose files nothing is wrong.
     missions: Vec<Objects>,
+    /// Those that name what the estate does not have any more: of them only what was measured is told.
+    unsound: Vec<Objects>,
+    /// How many files are wrong.
+    wrong: usize,
 }
 
 impl Mission {
@@ -172,8 +182,10 @@ impl Kept {
 
     /// Reads the estate.
     pub(crate) fn known(&self, layout: &Layout) -> miette::Result<Known> {
-        let (estate, missions) = run::estate(&self.estate(layout), &layout.gateway().join("state"))?;
-        Ok(Known { estate, missions })
+        let (estate, objects) = run::estate(&self.estate(layout), &layout.gateway().join("state"))?;
+        // What is wrong with one file is told, and the matter of its own mission.
+        objects.wrong.iter().for_each(|report| out::progress(&format!("{report:?}")));
+        Ok(Known { estate, missions: objects.sound, unsound: objects.unsound, wrong: objects.wrong.len() })
     }
 
     /// Opens the store for adding.
@@ -205,10 +217,20 @@ impl Offline {
         &self.folder
     }
 
-    /// Every snapshot that there is.
+    /// Every snapshot that there is, of a history that was verified; none where there is no store yet.
     pub(crate) fn snapshots(&self) -> Result<Vec<Snapshot>> {
         let store = self.kept.read(&self.layout())?;
-        Ok(store.as_ref().map(|store| store.all().map_err(damaged)).transpose()?.unwrap_or_default())
+        Ok(store.map(|store| History::verified(&store, None)).transpose()?.unwrap_or_default().snapshots)
+    }
+
+    /// The history, which must be there.
+    pub(crate) fn history(&self, log_key: Option<&VerifierKey>) -> Result<History> {
+        let layout = self.layout();
+        let store = self.kept.read(&layout)?.ok_or_else(|| {
+            Failure::new(format!("there are no snapshots in {}", self.kept.path(&layout).display()))
+                .advice("name the file with --store; `concordat mission snapshot` makes it")
+        })?;
+        History::verified(&store, log_key)
     }
 
     pub(crate) fn known(&self) -> miette::Result<Known> {
@@ -230,8 +252,21 @@ impl Known {
         names.iter().map(|name| self.mission(name)).collect()
     }
 
+    /// The same, and those that lack what they name.
+    pub(crate) fn shown(&self, names: &[Name]) -> Result<Vec<&Objects>> {
+        let unsound = |name: &Name| self.unsound.iter().find(|mission| mission.id == *name);
+        if names.is_empty() {
+            return Ok(self.missions.iter().chain(&self.unsound).collect());
+        }
+        names.iter().map(|name| unsound(name).map_or_else(|| self.mission(name), Ok)).collect()
+    }
+
     fn mission(&self, name: &Name) -> Result<&Objects> {
         self.missions.iter().find(|mission| mission.id == *name).ok_or_else(|| {
+            if self.unsound.iter().any(|mission| mission.id == *name) {
+                return Failure::new(format!("the file of the mission '{name}' names what the estate does not have"))
+                    .advice("the report above says what; `status` and `publish` tell what was measured");
+            }
             let known: Vec<&str> = self.missions.iter().map(|mission| mission.id.as_str()).collect();
             Failure::usage(format!("no file of the estate's missions/ states the outcomes of the mission '{name}'")).advice(
                 if known.is_empty() { "`concordat mission new` drafts one".to_owned() } else { format!("there are {}", known.join(", ")) },
@@ -249,6 +284,7 @@ pub(crate) fn damaged(error: StoreError) -> Failure {
         StoreError::File { .. } => "check that the file and its folder are there, and that this user may write them",
         StoreError::Changed { .. } => "rely on none of it; restore the file from a copy, and find out who could write it",
         StoreError::Supersedes { .. } | StoreError::Unknown(_) => "`concordat mission status --output json` lists snapshots by number",
+        StoreError::Unfit(_) => "each answer is kept once, when it was given, for the period that its data or its time is of",
         StoreError::Pivot(_) => "say what became of which output, by whom and why",
         StoreError::Twice(_) => "to correct it: --supersedes NUMBER --because \"…\"",
     };

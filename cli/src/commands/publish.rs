@@ -4,16 +4,14 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use clap::Args;
-use concordat_audit::Promise;
+use concordat_audit::note::VerifierKey;
 use concordat_gateway::estate::Estate;
-use concordat_mission::publish::{Publication, Published, Registered, Used, WriteError, site, write};
-use concordat_mission::store::Head;
-use concordat_mission::{Mission, Snapshot};
+use concordat_mission::publish::{Continued, Publication, Published, Registered, Used, WriteError, continued, site, write};
 use concordat_policy::{Agreement, Name};
 
 use super::audit::read::Archives;
 use super::audit::used;
-use super::mission::{Offline, mission_name, of};
+use super::mission::{History, Offline, log_key, mission_name, of};
 use crate::failure::{Failure, Result};
 use crate::out;
 
@@ -40,6 +38,12 @@ pub(crate) struct Publish {
     /// A sentence that every page begins with
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
+    /// The key of the gateway's log: every snapshot's receipt, and the log that is counted from, must be by it
+    #[arg(long, value_name = "VKEY", value_parser = log_key)]
+    log_key: Option<VerifierKey>,
+    /// Why the history is not the one that was published in the folder before: without it such a one is refused, with it every page says so
+    #[arg(long, value_name = "WHY")]
+    other_history: Option<String>,
     /// The folder of the gateway's log, to count how agreements were used
     #[arg(long, value_name = "FOLDER", conflicts_with = "auditor_token")]
     log: Option<PathBuf>,
@@ -56,9 +60,10 @@ impl Publish {
     pub(crate) async fn run(self) -> miette::Result<()> {
         let now = Utc::now();
         let known = self.place.known()?;
-        let missions = known.named(&self.missions)?;
-        let snapshots = self.place.snapshots()?;
-        receipts(&missions, &snapshots)?;
+        let missions = known.shown(&self.missions)?;
+        let history = self.place.history(self.log_key.as_ref())?;
+        let anew = self.anew(&history)?;
+        let (snapshots, heads) = (&history.snapshots, history.heads());
         let used = self.used(now).await?;
         let estate = known.estate();
         let agreements = estate.agreements.iter().filter(|agreement| missions.iter().any(|mission| mission.id == agreement.mission));
@@ -67,13 +72,11 @@ impl Publish {
             note: self.note.clone(),
             missions: missions
                 .iter()
-                .map(|&mission| Published { mission, snapshots: &snapshots, statuses: of(&known, mission, &snapshots, now.date_naive()) })
+                .map(|&mission| Published { mission, snapshots, statuses: of(&known, mission, snapshots, now.date_naive()) })
                 .collect(),
             departments: estate.departments.iter().map(|department| (department.id.clone(), department.title.clone())).collect(),
-            head: snapshots.last().map_or_else(
-                || Head { number: 0, digest: String::new() },
-                |last| Head { number: last.number, digest: last.digest.clone() },
-            ),
+            anew: anew.clone(),
+            head: heads.snapshots.clone(),
             agreements: agreements.map(|agreement| Registered { agreement, standing: standing(estate, agreement, now) }).collect(),
             used,
         };
@@ -82,14 +85,31 @@ impl Publish {
                 .advice("`concordat mission verify` checks the snapshots; `mission show` and `mission check` what the outcome measures")
         })?;
         let files = site.len();
-        write(&site, &self.to).map_err(|e| unwritten(&e))?;
+        write(&site, &Continued { heads, anew }, &self.to).map_err(|e| unwritten(&e))?;
         let head = &publication.head;
         Ok(out::result(&format!("{} files in {}, of {}:{}\n", files, self.to.display(), head.number, head.digest))?)
     }
 
+    /// Why the history does not continue the one that was published in the folder, where it does not.
+    ///
+    /// # Errors
+    /// That it does not, and no reason is given.
+    fn anew(&self, history: &History) -> Result<Option<String>> {
+        let Some(Continued { heads, anew }) = continued(&self.to).map_err(|e| unwritten(&e))? else { return Ok(None) };
+        match (heads.lost(&history.snapshots, &history.pivots), &self.other_history) {
+            (None, _) => Ok(anew),
+            (Some(_), Some(why)) if !why.trim().is_empty() => Ok(Some(why.clone())),
+            (Some(lost), _) => Err(Failure::new(format!(
+                "nothing is published: what {} was published from had {lost}, which this history does not hold",
+                self.to.display()
+            ))
+            .advice("name the right file with --store; where the history really is another one, say why: --other-history WHY")),
+        }
+    }
+
     async fn used(&self, now: DateTime<Utc>) -> Result<Used> {
         match (&self.log, &self.auditor_token) {
-            (Some(log), _) => used::of_files(log, &self.archives, now),
+            (Some(log), _) => used::of_files(log, &self.archives, self.log_key.as_ref(), now),
             (None, Some(token)) => used::of_gateway(self.place.folder(), token, now).await,
             (None, None) => {
                 out::progress("the register will say that use is not stated: --log or --auditor-token tell it");
@@ -97,18 +117,6 @@ impl Publish {
             }
         }
     }
-}
-
-/// That each snapshot's receipt is one that `audit verify-receipt` reads.
-fn receipts(missions: &[&Mission], snapshots: &[Snapshot]) -> Result<()> {
-    for snapshot in snapshots.iter().filter(|one| missions.iter().any(|mission| mission.id == one.taken.mission)) {
-        let promise = serde_json::from_value::<Promise>(snapshot.taken.stated.promise.clone());
-        promise.map_err(|e| {
-            Failure::new(format!("the receipt of snapshot {} is none: {e}", snapshot.number))
-                .advice("`concordat mission verify` tells more")
-        })?;
-    }
-    Ok(())
 }
 
 /// Whether an agreement binds, in a few words.
@@ -129,6 +137,7 @@ fn standing(estate: &Estate, agreement: &Agreement, now: DateTime<Utc>) -> Strin
 fn unwritten(error: &WriteError) -> Failure {
     Failure::new(error.to_string()).advice(match error {
         WriteError::Foreign { .. } => "name a new folder: only what a publication wrote is replaced",
+        WriteError::Left { .. } => "remove that folder by hand",
         WriteError::File { .. } => "check that the folder around it is there, and that this user may write it",
     })
 }

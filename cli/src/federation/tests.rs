@@ -1,5 +1,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
+use concordat_mission::snapshot::definition;
+use concordat_mission::{Mission, Outcome};
 use concordat_policy::disclosure::{Dominance, Margins, Perturbation, Telling};
 use concordat_policy::{Agreement, Disclosure, PurposeTree};
 use concordat_proto::signature::files;
@@ -50,7 +52,9 @@ fn the_samples_missions_fit_its_estate() {
     let folder = tempfile::tempdir().unwrap();
     let made = make(&crate::sample::federation(today()), folder.path(), today()).unwrap();
     let estate = made.layout.estate();
-    let (known, missions) = crate::run::estate(&estate, &made.layout.gateway().join("state")).unwrap();
+    let read_estate = || crate::run::estate(&estate, &made.layout.gateway().join("state")).unwrap();
+    let (known, objects) = read_estate();
+    let missions = objects.sound;
     let outcomes: Vec<String> =
         missions.iter().flat_map(|mission| mission.outcomes.iter().map(|outcome| format!("{}/{}", mission.id, outcome.id))).collect();
     assert_eq!(outcomes, ["opportunity/fewer-on-benefits", "opportunity/more-complete", "strong-economy/more-sell-abroad"]);
@@ -67,12 +71,36 @@ fn the_samples_missions_fit_its_estate() {
         let text = read(&path);
         assert!(text.contains(from), "{from}");
         std::fs::write(&path, text.replace(from, to)).unwrap();
-        let wrong = crate::run::estate(&estate, &made.layout.gateway().join("state")).map(drop).unwrap_err().to_string();
-        assert!(wrong.contains(says) && wrong.contains("remedy"), "{says}: {wrong}");
+        let (_, objects) = read_estate();
+        let [wrong] = objects.wrong.as_slice() else { panic!("{says}: {:?}", objects.wrong) };
+        assert!(wrong.to_string().contains(says) && wrong.to_string().contains("remedy"), "{says}: {wrong}");
+        assert_eq!(objects.sound.len(), 1, "the other mission loses nothing: {says}");
         std::fs::write(&path, text).unwrap();
     }
+    // A view that the outcome's view uses is part of what it measures.
+    let of = |name: &str| estate.join(format!("views/{name}.sql"));
+    let text = read(&of("claims_by_region"));
+    std::fs::write(of("claims_inside"), &text).unwrap();
+    let outer = "-- mission: opportunity\n-- title: Claims\nSELECT region, total, persons, share_claiming FROM claims_inside\n";
+    std::fs::write(of("claims_by_region"), outer).unwrap();
+    let outcome = &missions[0].outcomes[0];
+    let measured = || definition(outcome, &read_estate().0.statements(&missions[0].id, &outcome.view));
+    let before = measured();
+    std::fs::write(of("claims_inside"), text.replace("WHEN c.claiming", "WHEN NOT c.claiming")).unwrap();
+    assert_ne!(measured(), before);
+    // Without its agreement a mission's outcomes are not measured any more, and can be told; the other's are as they were.
+    std::fs::remove_file(estate.join("agreements/opportunity.toml")).unwrap();
+    let (known, objects) = read_estate();
+    assert_eq!((objects.sound.len(), objects.unsound.len()), (1, 1), "{:?}", objects.wrong);
+    let covered = |mission: &Mission, outcome: &Outcome| {
+        let covered = known.covered(&mission.id, &outcome.view, &outcome.purpose, chrono::Utc::now());
+        assert!(!covered.is_empty());
+        covered.iter().filter(|(_, by)| by.is_none()).count()
+    };
+    assert_eq!(covered(&missions[0], outcome), 2);
+    assert_eq!(covered(&missions[1], &missions[1].outcomes[0]), 0);
     std::fs::remove_dir_all(estate.join("missions")).unwrap();
-    assert!(crate::run::estate(&estate, &made.layout.gateway().join("state")).unwrap().1.is_empty(), "an estate may have none");
+    assert!(read_estate().1.sound.is_empty(), "an estate may have none");
 }
 
 /// What an agreement says of disclosure is what its document says, and a document says what differs only.

@@ -16,22 +16,53 @@ impl Estate {
     /// # Errors
     /// A report of everything wrong in the first file that is wrong, by itself or beside the rest of the estate.
     pub fn objects(&self, folder: &Path) -> miette::Result<Vec<Mission>> {
-        let mut missions: Vec<Mission> = Vec::new();
-        for path in listed(&folder.join("missions"), "toml")? {
-            let text = read(&path)?;
-            let mission = Mission::parse(&text).map_err(|problems| report(&path, &text, &problems))?;
-            let mut problems = mission.problems(&text, self);
-            if missions.iter().any(|other| other.id == mission.id) {
-                let cause = format!("another file states the outcomes of the mission '{}'", mission.id);
-                problems.push(Problem::at(mission.id.as_str(), cause, "state all of them in one file"));
-            }
-            if !problems.is_empty() {
-                return Err(report(&path, &text, &problems));
-            }
-            missions.push(mission);
-        }
-        Ok(missions)
+        let Objects { sound, wrong, .. } = self.objects_each(folder)?;
+        wrong.into_iter().next().map_or(Ok(sound), Err)
     }
+
+    /// The same, file by file: what is wrong with one is its own mission's matter.
+    ///
+    /// # Errors
+    /// That the folder cannot be read.
+    pub fn objects_each(&self, folder: &Path) -> miette::Result<Objects> {
+        let mut objects = Objects::default();
+        for path in listed(&folder.join("missions"), "toml")? {
+            match self.object(&path, &objects) {
+                Ok((mission, None)) => objects.sound.push(mission),
+                Ok((mission, Some(wrong))) => {
+                    objects.unsound.push(mission);
+                    objects.wrong.push(wrong);
+                }
+                Err(wrong) => objects.wrong.push(wrong),
+            }
+        }
+        Ok(objects)
+    }
+
+    /// The mission of a file, and what it names and the estate does not have.
+    fn object(&self, path: &Path, before: &Objects) -> miette::Result<(Mission, Option<miette::Report>)> {
+        let text = read(path)?;
+        let mission = Mission::parse(&text).map_err(|problems| report(path, &text, &problems))?;
+        let mut problems = mission.problems(&text, self);
+        if before.sound.iter().chain(&before.unsound).any(|other| other.id == mission.id) {
+            let cause = format!("another file states the outcomes of the mission '{}'", mission.id);
+            problems.push(Problem::at(mission.id.as_str(), cause, "state all of them in one file"));
+            return Err(report(path, &text, &problems));
+        }
+        let wrong = (!problems.is_empty()).then(|| report(path, &text, &problems));
+        Ok((mission, wrong))
+    }
+}
+
+/// The missions of an estate, and what is wrong with their files.
+#[derive(Debug, Default)]
+pub struct Objects {
+    /// Those of whose files nothing is wrong.
+    pub sound: Vec<Mission>,
+    /// Those that name what the estate does not have: an agreement that ended, a view that is gone. What was measured can be told.
+    pub unsound: Vec<Mission>,
+    /// A report for each file that is wrong, of these and of those that state no mission.
+    pub wrong: Vec<miette::Report>,
 }
 
 impl Known for Estate {
@@ -41,6 +72,11 @@ impl Known for Estate {
 
     fn department(&self, id: &Name) -> bool {
         self.departments.iter().any(|department| department.id == *id)
+    }
+
+    fn receives(&self, mission: &Name, organisation: &str) -> bool {
+        let named = |one: &Agreement| one.mission == *mission && one.recipients.iter().any(|one| one.organisation == organisation);
+        self.agreements.iter().any(named)
     }
 
     fn permits(&self, mission: &Name, purpose: &Name) -> bool {

@@ -7,6 +7,7 @@ use std::ops::Range;
 use chrono::{DateTime, NaiveDate, Utc};
 
 use super::{Left, MIN_AFTER, MIN_BEFORE, MIN_GROUPS, MOST_LEFT_OUT, Question, Refused};
+use crate::history::superseded;
 use crate::interval::{Interval, of_row};
 use crate::mission::{Breakdown, Kind};
 use crate::snapshot::{Cell, Days, Snapshot, Source, Taken};
@@ -57,9 +58,8 @@ struct Value {
 
 impl<'s> Used<'s> {
     pub(super) fn of(question: &Question<'_>, snapshots: &'s [Snapshot]) -> Result<Self, Vec<Refused>> {
-        let superseded = |number: u64| snapshots.iter().any(|other| other.taken.supersedes == Some(number));
         let of_outcome = |one: &&Snapshot| {
-            (&one.taken.mission, &one.taken.outcome) == (&question.mission.id, &question.outcome.id) && !superseded(one.number)
+            (&one.taken.mission, &one.taken.outcome) == (&question.mission.id, &question.outcome.id) && !superseded(snapshots, one.number)
         };
         let (counting, others): (Vec<&Snapshot>, Vec<&Snapshot>) =
             snapshots.iter().filter(of_outcome).partition(|one| one.taken.definition == question.definition);

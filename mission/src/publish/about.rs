@@ -46,7 +46,8 @@ pub(super) fn method(publication: &Publication<'_>) -> String {
         ul {
             li { "It does not show what caused a change. People, prices and rules change at the same time as what a mission does." }
             li { "It says nothing of chance: numbers of people differ between two days without any reason." }
-            li { "It is no forecast. The straight line through the last twelve values says how fast they changed, not that they go on so." }
+            li { "It is no forecast. The straight line through the last twelve values, and never fewer than four over 90 days, says how fast they "
+                "changed, not that they go on so." }
             li {
                 "It is of those whom the data has. Who is missing is said on each outcome's page, and may differ from those who are there."
             }
@@ -62,14 +63,16 @@ pub(super) fn method(publication: &Publication<'_>) -> String {
         p {
             "A period that ended without a snapshot stays empty: departments answer with the data that they have, and nobody can ask for "
             "it as it was. It is caught up only by a snapshot whose data is of that period. "
-            "A wrong snapshot is superseded by a new one, which says why; the old one stays in the history. Its digest is published, its "
+            "A wrong snapshot is superseded by a new one, which says why; where that is of later data, the period reads “withdrawn”. The old "
+            "one stays in the history. Its digest is published, its "
             "figure is not."
         }
         h2 { "How to check it" }
         p {
-            "Each snapshot has a receipt: the signed promise of the gateway's log that the answer is in it for good. With the log's key, "
-            "which its "
-            "operator publishes, anybody can verify it offline: "
+            "Each snapshot has a receipt: the signed promise of the gateway's log that an entry for its answer, of this query, time, number of "
+            "rows and salted digest, is in it for good. With the log's key, which its operator publishes, anybody can check that signature "
+            "offline. The answers themselves are not published: that a figure is in one, and of which period and days its data is, a receipt "
+            "alone does not show. "
             code { "concordat audit verify-receipt FILE --log-key KEY" } ". The digest at the foot of each page "
             "is that of the whole history of snapshots. Who kept an earlier one can ask for proof that this history continues it."
         }
@@ -79,6 +82,7 @@ pub(super) fn method(publication: &Publication<'_>) -> String {
 fn rule() -> Markup {
     let rows = html! {
         @for (when, then) in [
+            ("Its view is gone, or an agreement on which it rests has ended", Verdict::Ended),
             ("There is no snapshot of what the outcome measures now, its headline is not told, or its oldest source is too old", Verdict::NotEnoughData),
             ("Whatever the value is within its bounds, it is on the path or beyond", Verdict::OnTrack),
             ("Whatever it is, it is behind the path by more than a tenth of the whole way", Verdict::OffTrack),

@@ -14,18 +14,22 @@ use crate::schedule::Every;
 pub(super) fn of_figures(mission: &Mission, outcome: &Outcome) -> String {
     let column = |name: &str| {
         let (datatype, required, says): (Value, bool, &str) = match name {
-            "date" => {
-                (json!({ "base": "date", "format": "yyyy-MM-dd" }), true, "The day that the data is of; of a missed period, its first day")
-            }
+            "date" => (
+                json!({ "base": "date", "format": "yyyy-MM-dd" }),
+                true,
+                "The day that the data is of; of a period that was missed or withdrawn, its first day",
+            ),
             "breakdown" => (json!("string"), true, "By what the group was told apart; Headline for the outcome as a whole"),
             "group" => (json!("string"), true, "The group; Headline for the outcome as a whole"),
             "value" => (json!("number"), false, "The value as it was told; empty where none is told, which is not zero"),
             "unit" => (json!("string"), true, "What value, lower and upper are measured in"),
             "lower" => (json!("number"), false, "The unrounded value is not below it"),
             "upper" => (json!("number"), false, "The unrounded value is not above it"),
-            "status" => {
-                (json!({ "base": "string", "format": "told|withheld|missing|missed" }), true, "Whether a value is told, and why not")
-            }
+            "status" => (
+                json!({ "base": "string", "format": "told|withheld|missing|missed|withdrawn" }),
+                true,
+                "Whether a value is told, and why not",
+            ),
             "reason" => (json!("string"), false, "Why none is told, in words"),
             _ => (json!("integer"), false, "The number of the snapshot; its receipt is in the folder receipts"),
         };

@@ -258,7 +258,7 @@ impl Chart<'_> {
         };
         let (Some(from), Some(to)) = (taken(before), taken(after)) else { return true };
         let lacks = |state: &crate::schedule::State| match state {
-            crate::schedule::State::Missed => true,
+            crate::schedule::State::Missed | crate::schedule::State::Withdrawn(_) => true,
             crate::schedule::State::Taken(number) => self.status.of_another_definition.contains(number),
             crate::schedule::State::Due => false,
         };

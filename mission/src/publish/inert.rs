@@ -1,7 +1,8 @@
 //! Texts on their way to the public: nothing in a title, key or reason acts where it is shown.
 
 /// Without what moves, breaks or reorders a line or hides letters: such characters as `\u{202e}`. Markup is escaped where it is made.
-pub(super) fn inert(text: &str) -> String {
+#[must_use]
+pub fn inert(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() || hides(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
@@ -19,9 +20,12 @@ fn hides(c: char) -> bool {
 /// A text as a cell of CSV (RFC 4180) that no spreadsheet takes for a formula.
 pub(super) fn cell(text: &str) -> String {
     let shown = inert(text);
-    let formula = text.trim_start().starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']) || text.starts_with(['\t', '\r', '\n']);
+    // Some programs cut cells at semicolons too: what follows one begins a cell there.
+    let acts = |part: &str| part.trim_start().starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']);
+    let formula = text.split(';').any(acts) || text.starts_with(['\t', '\r', '\n']);
     let shown = if formula { format!("'{shown}") } else { shown };
-    if shown.contains(['"', ',']) || formula { format!("\"{}\"", shown.replace('"', "\"\"")) } else { shown }
+    let shown = if text.split(';').skip(1).any(acts) { shown.replace(';', "; '") } else { shown };
+    if shown.contains(['"', ',', ';']) || formula { format!("\"{}\"", shown.replace('"', "\"\"")) } else { shown }
 }
 
 /// A line of CSV of cells that are ready.
@@ -38,6 +42,8 @@ mod tests {
         for (text, expected) in [
             ("North", "North"),
             ("a,b", "\"a,b\""),
+            ("a;b", "\"a;b\""),
+            ("a;=1", "\"'a; '=1\""),
             ("=1+1", "\"'=1+1\""),
             (" +1", "\"' +1\""),
             ("-1", "\"'-1\""),

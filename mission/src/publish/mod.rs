@@ -41,11 +41,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::NaiveDate;
 use concordat_policy::{Agreement, Name};
 
-pub use self::write::{MARKER, WriteError, write};
+pub use self::inert::inert;
+use self::record::{Record, Told};
+pub use self::write::{Continued, MARKER, WriteError, continued, write};
+use crate::history::superseded;
 use crate::interval::of_row;
 use crate::mission::{Mission, Outcome};
-use crate::snapshot::Snapshot;
-use crate::status::{Measured, OutcomeStatus};
+use crate::snapshot::{Cell, Snapshot};
+use crate::status::{Measured, OutcomeStatus, row_of};
 use crate::store::Head;
 
 /// Everything that is published at once.
@@ -59,6 +62,8 @@ pub struct Publication<'a> {
     pub missions: Vec<Published<'a>>,
     /// The departments' titles.
     pub departments: BTreeMap<Name, String>,
+    /// Why its history does not continue the one that was published before, where it does not.
+    pub anew: Option<String>,
     /// How far the history of snapshots goes that it was made of.
     pub head: Head,
     /// The agreements of the missions.
@@ -101,6 +106,8 @@ pub enum Used {
         from: NaiveDate,
         /// The day on which it was read.
         until: NaiveDate,
+        /// What it was counted from: the log's size and head, and whether it was verified.
+        by: String,
         /// Each number that is not 0.
         queries: Vec<Queries>,
     },
@@ -153,7 +160,7 @@ pub enum PublishError {
 /// # Errors
 /// [`PublishError::Unbacked`] where a status tells what no protected cell of its snapshot does: then nothing is made at all.
 pub fn site(publication: &Publication<'_>) -> Result<Site, PublishError> {
-    publication.missions.iter().try_for_each(Published::backed)?;
+    publication.missions.iter().try_for_each(Published::whole)?;
     let mut files = Files(Site::new());
     files.add("style.css", include_str!("style.css"))?;
     files.add("index.html", board::index(publication))?;
@@ -170,6 +177,7 @@ pub fn site(publication: &Publication<'_>) -> Result<Site, PublishError> {
             let of = outcome::Of { publication, published, outcome, status };
             let (id, folder) = (&outcome.id, format!("{folder}/{}", outcome.id));
             let records = record::records(published, outcome, status);
+            published.backed(outcome, status, &records)?;
             files.add(&format!("{folder}/index.html"), of.page(&records)?)?;
             files.add(&format!("{folder}/{id}.csv"), record::csv(outcome, &records))?;
             files.add(&format!("{folder}/{id}.csv-metadata.json"), catalogue::of_figures(published.mission, outcome))?;
@@ -181,6 +189,21 @@ pub fn site(publication: &Publication<'_>) -> Result<Site, PublishError> {
         }
     }
     Ok(files.0)
+}
+
+impl Publication<'_> {
+    /// The texts of agreements on which published snapshots rest, by the agreement's id: their digests.
+    fn texts(&self) -> BTreeMap<&'_ str, BTreeSet<&'_ str>> {
+        let mut texts: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for published in &self.missions {
+            for snapshot in published.outcomes().flat_map(|(_, status)| published.counting(status)) {
+                for (id, digest) in &snapshot.taken.stated.agreement_digests {
+                    texts.entry(id).or_default().insert(digest);
+                }
+            }
+        }
+        texts
+    }
 }
 
 struct Files(Site);
@@ -205,48 +228,62 @@ impl<'a> Published<'a> {
         self.snapshots.iter().find(|snapshot| snapshot.number == number)
     }
 
-    /// The snapshots that count, oldest data first.
+    /// The snapshots of which something is told, oldest data first.
     fn counting(&self, status: &OutcomeStatus) -> impl Iterator<Item = &'a Snapshot> {
-        status.history.iter().filter_map(|measured| self.snapshot(measured.snapshot))
+        let mut told: Vec<&Measured> = status.history.iter().chain(&status.same_day).collect();
+        told.sort_by_key(|measured| (measured.as_of, measured.snapshot));
+        told.into_iter().filter_map(|measured| self.snapshot(measured.snapshot))
     }
 
-    /// That each figure is one of a snapshot, and passed `Protect`.
-    fn backed(&self) -> Result<(), PublishError> {
-        let mut ids = BTreeSet::new();
-        for outcome in &self.mission.outcomes {
-            let wrong = |what: String| PublishError::Unbacked { mission: self.mission.id.clone(), outcome: outcome.id.clone(), what };
-            let status = self.statuses.iter().find(|status| status.outcome == outcome.id);
-            let status = status.ok_or_else(|| wrong("nothing says how it stands".into()))?;
-            let groups = status.breakdowns.iter().flat_map(|breakdown| &breakdown.groups).map(|group| &group.measured);
-            for measured in status.history.iter().chain(&status.latest).chain(groups) {
-                let snapshot = self.snapshot(measured.snapshot);
-                let snapshot = snapshot.ok_or_else(|| wrong(format!("there is no snapshot {}", measured.snapshot)))?;
-                let number = snapshot.number;
-                if (&snapshot.taken.mission, &snapshot.taken.outcome) != (&self.mission.id, &outcome.id) {
-                    return Err(wrong(format!("snapshot {number} is of another outcome")));
-                }
-                if self.snapshots.iter().any(|other| other.taken.supersedes == Some(number)) {
-                    return Err(wrong(format!("snapshot {number} is superseded")));
-                }
-                if measured.as_of != snapshot.taken.days(&outcome.standing).newest || !is_told(outcome, snapshot, measured) {
-                    return Err(wrong(format!("snapshot {number} does not tell what its status does")));
-                }
-                ids.insert(number);
+    /// That each outcome has a status.
+    fn whole(&self) -> Result<(), PublishError> {
+        let lacks = |outcome: &&Outcome| !self.statuses.iter().any(|status| status.outcome == outcome.id);
+        self.mission.outcomes.iter().find(lacks).map_or(Ok(()), |outcome| Err(self.unbacked(outcome, "nothing says how it stands")))
+    }
+
+    fn unbacked(&self, outcome: &Outcome, what: impl Into<String>) -> PublishError {
+        PublishError::Unbacked { mission: self.mission.id.clone(), outcome: outcome.id.clone(), what: what.into() }
+    }
+
+    /// That each figure of the records and of the status is the cell of its own row and column, and passed `Protect`.
+    fn backed(&self, outcome: &Outcome, status: &OutcomeStatus, records: &[Record]) -> Result<(), PublishError> {
+        let of_records = records.iter().filter_map(|record| match &record.told {
+            Told::Measured(measured) => Some((record.breakdown.as_deref().map(|title| (title, &record.group)), measured)),
+            Told::Missed { .. } => None,
+        });
+        let groups = status.breakdowns.iter().flat_map(|breakdown| breakdown.groups.iter().map(move |group| (breakdown, group)));
+        let of_groups = groups.map(|(breakdown, group)| (Some((breakdown.title.as_str(), &group.keys)), &group.measured));
+        for (group, measured) in of_records.chain(status.latest.iter().map(|latest| (None, latest))).chain(of_groups) {
+            let snapshot = self.snapshot(measured.snapshot);
+            let snapshot = snapshot.ok_or_else(|| self.unbacked(outcome, format!("there is no snapshot {}", measured.snapshot)))?;
+            let number = snapshot.number;
+            if (&snapshot.taken.mission, &snapshot.taken.outcome) != (&self.mission.id, &outcome.id) {
+                return Err(self.unbacked(outcome, format!("snapshot {number} is of another outcome")));
+            }
+            if superseded(self.snapshots, number) {
+                return Err(self.unbacked(outcome, format!("snapshot {number} is superseded")));
+            }
+            if measured.as_of != snapshot.taken.days(&outcome.standing).newest || !is_told(outcome, snapshot, group, measured) {
+                return Err(self.unbacked(outcome, format!("snapshot {number} does not tell what its status does")));
             }
         }
         Ok(())
     }
 }
 
-/// Whether some row of the snapshot tells it, by a column that passed `Protect`.
-fn is_told(outcome: &Outcome, snapshot: &Snapshot, measured: &Measured) -> bool {
+/// Whether the snapshot tells it of this group, or as its headline, by a column that passed `Protect`. What is not told needs no cell.
+fn is_told(outcome: &Outcome, snapshot: &Snapshot, group: Option<(&str, &Vec<String>)>, measured: &Measured) -> bool {
     let taken = &snapshot.taken;
     let Some(value) = measured.value else { return measured.interval.is_none() };
     let place = taken.column(&outcome.column).and_then(|place| taken.columns.get(place));
-    let protected = place.is_some_and(|column| column.protected);
-    let tells = |row: &Vec<_>| {
-        let number = taken.cell(row, &outcome.column).and_then(crate::Cell::number);
-        number == Some(value) && of_row(outcome, taken, row) == measured.interval
+    let row = match group {
+        None => taken.headline(outcome),
+        Some((title, keys)) => {
+            outcome.breakdowns.iter().find(|one| one.title == title).and_then(|one| row_of(outcome, one, snapshot, keys))
+        }
     };
-    protected && taken.rows.iter().any(tells)
+    let tells = |row: &Vec<Cell>| {
+        taken.cell(row, &outcome.column).and_then(Cell::number) == Some(value) && of_row(outcome, taken, row) == measured.interval
+    };
+    place.is_some_and(|column| column.protected) && row.is_some_and(tells)
 }

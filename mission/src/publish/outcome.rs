@@ -14,7 +14,7 @@ use super::record::{Record, Told};
 use super::{Publication, Published};
 use crate::mission::{Breakdown, Direction, Outcome};
 use crate::schedule::Every;
-use crate::snapshot::{Snapshot, Source, Stated};
+use crate::snapshot::{Aim, Snapshot, Source, Stated};
 use crate::status::{BreakdownStatus, Group, Measured, OutcomeStatus, Trend, Way};
 
 /// An outcome with everything about it.
@@ -59,6 +59,7 @@ impl Of<'_> {
             (self.activities())
             h2 { "What it rests on" }
             (self.rests_on(newest))
+            (self.changed_paths())
             h2 { "Corrections" }
             (self.corrected())
             h2 { "Data" }
@@ -264,7 +265,8 @@ impl Of<'_> {
                 @if withheld == 0 { "Nothing of the newest snapshot's figures above is withheld." }
                 @else {
                     "Of the newest snapshot's " (whole(all().count() as u64)) " figures above, " (whole(withheld as u64))
-                    @if withheld == 1 { " is" } @else { " are" } " not told. A withheld figure is not zero: it is not said how large it is."
+                    @if withheld == 1 { " is" } @else { " are" } " not told, withheld or missing. A withheld figure is not zero: "
+                    "it is not said how large it is."
                 }
                 " Each place that is empty says why beside it."
             }
@@ -316,9 +318,12 @@ impl Of<'_> {
             (self.agreements(stated))
             h3 { "Receipt" }
             p {
-                "The gateway's log has the answer behind the newest snapshot, and promised by signature to keep it. The file proves it to "
-                "anybody "
-                "who has the log's key from its operator: " code { "concordat audit verify-receipt " (snapshot.number) ".json --log-key KEY" }
+                "The file is the log's signed promise that it holds an entry for the answer behind the newest snapshot: of this query, "
+                "so many rows, this salted digest and this time. Whoever has the log's key from its operator can check the signature: "
+                code { "concordat audit verify-receipt " (snapshot.number) ".json --log-key KEY" }
+                ". The answer itself is not published, so that the file alone does not show that the figure is in it; nor does a signature "
+                "cover which period, outcome, definition and days of data are stated here. These are the word of who publishes; who has "
+                "the store of snapshots can compare the figure with the answer (" code { "concordat mission verify" } ")."
             }
             dl.facts {
                 dt { "Receipt" }
@@ -348,11 +353,10 @@ impl Of<'_> {
                     td {
                         time datetime=(source.freshness.to_rfc3339()) { (day(source.freshness.date_naive())) ", " (source.freshness.format("%H:%M")) " UTC" }
                     }
-                    td.number { (whole(source.consent_version)) }
                 }
             }
         };
-        let head = titles(&["Department", "Dataset", "Last changed", "Version of its consent records"]);
+        let head = titles(&["Department", "Dataset", "Last changed"]);
         html! {
             h3 { "Sources" }
             (table("sources", &html! { "Where the newest snapshot's data came from" }, &head, &rows))
@@ -381,6 +385,34 @@ impl Of<'_> {
     pub(super) fn corrections(&self) -> impl Iterator<Item = (&Snapshot, &Snapshot)> {
         let here = |one: &&Snapshot| one.taken.mission == self.published.mission.id && one.taken.outcome == self.outcome.id;
         self.published.snapshots.iter().filter(here).filter_map(|by| Some((self.published.snapshot(by.taken.supersedes?)?, by)))
+    }
+
+    /// Where direction, baseline or target were stated otherwise when a snapshot was taken.
+    fn changed_paths(&self) -> Markup {
+        let now = Aim::of(self.outcome);
+        let scale = self.scale();
+        let mut said: Vec<(&Snapshot, &Aim)> = Vec::new();
+        for snapshot in self.published.counting(self.status) {
+            let aim = &snapshot.taken.aim;
+            if !aim.same_path(&now) && !said.iter().any(|(_, other)| other.same_path(aim)) {
+                said.push((snapshot, aim));
+            }
+        }
+        html! {
+            @if !said.is_empty() {
+                h2 { "What was aimed at before" }
+                p { "Baseline, target or direction were changed since. The chart and the status are of those that are stated now." }
+                ul {
+                    @for (snapshot, aim) in said {
+                        li {
+                            "With snapshot " (whole(snapshot.number)) ", of " (a_day(snapshot.taken.taken_at.date_naive())) ": from "
+                            (scale.value(aim.baseline.value)) " on " (a_day(aim.baseline.on)) " to " (scale.value(aim.target.value)) " by "
+                            (a_day(aim.target.on)) "; " @if aim.direction == Direction::Up { "more" } @else { "less" } " was better"
+                        }
+                    }
+                }
+            }
+        }
     }
 
     fn corrected(&self) -> Markup {
@@ -444,15 +476,11 @@ pub(super) fn who(source: &Source) -> Vec<String> {
         Some(None) => said.push(format!("{none}: {few}.")),
         None => {}
     };
-    sentence(
-        "delivered",
-        |n| format!("Behind the figure stand {n} subjects of this dataset."),
-        "How many subjects stand behind the figure",
-    );
+    sentence("delivered", |n| format!("Delivered of this dataset: {n} subjects."), "How many subjects were delivered of this dataset");
     sentence(
         "matched",
-        |n| format!("Of them {n} were found in the other datasets too; the others are not in what needs both."),
-        "How many were found in the other datasets too",
+        |n| format!("Of them {n} were found in the other datasets too, and are in the figure where it needs both."),
+        "How many of them were found in the other datasets too, and are in the figure where it needs both",
     );
     sentence(
         "withheld",

@@ -95,6 +95,9 @@ impl Page<'_> {
                                 ". Every figure on these pages is a number that an answer told "
                                 "under the agreements' disclosure rules, or follows from such numbers alone."
                             }
+                            @if let Some(why) = &self.publication.anew {
+                                p { strong { "This history does not continue the one that was published here before" } ": " (inert(why)) }
+                            }
                             p { a href={ (root) "catalog.jsonld" } { "Catalogue of the data (DCAT, JSON-LD)" } }
                         }
                     }
@@ -130,6 +133,7 @@ pub(super) fn verdict(verdict: Verdict) -> Markup {
         Verdict::OnTrack => ("on-track", html! { circle cx="8" cy="8" r="6.5" {} }),
         Verdict::AtRisk => ("at-risk", html! { path d="M8 1.5L15 14.5L1 14.5Z" {} }),
         Verdict::OffTrack => ("off-track", html! { path d="M1.5 1.5L14.5 1.5L14.5 14.5L1.5 14.5Z" {} }),
+        Verdict::Ended => ("ended", html! { path d="M2 6.5L14 6.5L14 9.5L2 9.5Z" {} }),
         Verdict::NotEnoughData => ("not-enough", html! { path d="M8 1L15 8L8 15L1 8Z" {} }),
     };
     html! { span.verdict.(class) { svg viewBox="0 0 16 16" aria-hidden="true" { (shape) } (verdict.as_str()) } }

@@ -35,17 +35,20 @@ pub(super) struct Record {
 pub(super) enum Told {
     /// By a snapshot: a value, or why there is none.
     Measured(Measured),
-    /// No snapshot was taken in the period.
+    /// The period has no snapshot.
     Missed {
         /// The first day after the period.
         ends: NaiveDate,
+        /// The number of the one that it had.
+        withdrawn: Option<u64>,
     },
 }
 
 impl Told {
-    /// `told`, `withheld`, `missing` or `missed`.
+    /// `told`, `withheld`, `missing`, `missed` or `withdrawn`.
     pub(super) fn status(&self) -> &'static str {
         match self {
+            Self::Missed { withdrawn: Some(_), .. } => "withdrawn",
             Self::Missed { .. } => "missed",
             Self::Measured(Measured { value: Some(_), .. }) => "told",
             Self::Measured(measured) if measured.untold.as_deref().is_some_and(|why| why.starts_with("withheld")) => "withheld",
@@ -55,7 +58,10 @@ impl Told {
 
     pub(super) fn reason(&self, starts: NaiveDate) -> Option<String> {
         match self {
-            Self::Missed { ends } => {
+            Self::Missed { withdrawn: Some(number), .. } => {
+                Some(format!("withdrawn, no snapshot: snapshot {number} was superseded by one of later data"))
+            }
+            Self::Missed { ends, .. } => {
                 let last = ends.pred_opt().unwrap_or(*ends);
                 Some(format!(
                     "no snapshot was taken from {} to {}; none of that time's data was asked for since",
@@ -71,9 +77,15 @@ impl Told {
 /// The headline's records, oldest first, then each breakdown's.
 pub(super) fn records(published: &Published<'_>, outcome: &Outcome, status: &OutcomeStatus) -> Vec<Record> {
     let headline = |date, told| Record { date, breakdown: None, group: Vec::new(), told };
-    let measured = status.history.iter().map(|measured| headline(measured.as_of, Told::Measured(measured.clone())));
-    let missed = status.schedule.iter().filter(|one| one.state == State::Missed);
-    let missed = missed.map(|one| headline(one.period.starts, Told::Missed { ends: one.period.ends }));
+    let measured = status.history.iter().chain(&status.same_day).map(|measured| headline(measured.as_of, Told::Measured(measured.clone())));
+    let missed = status.schedule.iter().filter_map(|one| {
+        let withdrawn = match one.state {
+            State::Missed => None,
+            State::Withdrawn(number) => Some(number),
+            State::Taken(_) | State::Due => return None,
+        };
+        Some(headline(one.period.starts, Told::Missed { ends: one.period.ends, withdrawn }))
+    });
     let mut records: Vec<Record> = measured.chain(missed).collect();
     records.sort_by_key(|record| record.date);
     for breakdown in &outcome.breakdowns {
@@ -151,7 +163,12 @@ pub(super) fn json(of: &Of<'_>, records: &[Record]) -> String {
             "minimum_subjects": stated.minimum_subjects,
             "precision": stated.precision,
             "rules": stated.rules,
-            "sources": stated.sources,
+            // Without versions of consent ledgers: how often they change, snapshot by snapshot, is nobody's but the departments'.
+            "sources": stated.sources.iter().map(|source| json!({
+                "department": source.department, "dataset": source.dataset, "freshness": source.freshness.timestamp(),
+                "counts": source.counts,
+            })).collect::<Vec<_>>(),
+            "aim": snapshot.taken.aim,
         })
     };
     let value: Value = json!({

@@ -25,6 +25,7 @@ pub(super) fn page(publication: &Publication<'_>) -> String {
         (used_at_all(publication))
         @for registered in &publication.agreements { (entry(publication, registered)) }
         @if publication.agreements.is_empty() { p { "No agreement is published." } }
+        (gone(publication))
         @if matches!(publication.used, Used::Stated { .. }) {
             p {
                 a href="register.csv" { "Use of the agreements as CSV" } ", described by " a href="register.csv-metadata.json" { "its metadata (CSVW)" }
@@ -36,15 +37,33 @@ pub(super) fn page(publication: &Publication<'_>) -> String {
 fn used_at_all(publication: &Publication<'_>) -> Markup {
     match &publication.used {
         Used::NotStated { because } => html! { p { strong { "How they were used is not stated here" } ": " (inert(because)) "." } },
-        Used::Stated { from, until, .. } => html! {
+        Used::Stated { from, until, by, .. } => html! {
             p {
                 "Use is counted from the gateway's log, from "
                 (a_day(*from)) " to " (a_day(*until)) ": queries that were answered, by the day on which they "
                 "ended. One that rests on several agreements counts under each. The numbers are exact: they count queries and not people, "
                 "and nobody "
-                "who asked is named."
+                "who asked is named. Counted from " (inert(by)) "."
             }
         },
+    }
+}
+
+/// Agreements on which published figures rest, and which are not among the present ones.
+fn gone(publication: &Publication<'_>) -> Markup {
+    let present = |id: &str| publication.agreements.iter().any(|one| one.agreement.id.as_str() == id);
+    let texts = publication.texts();
+    let mut gone = texts.iter().filter(|(id, _)| !present(id)).peekable();
+    html! {
+        @if gone.peek().is_some() {
+            section.agreement aria-labelledby="gone-agreements" {
+                h2 id="gone-agreements" { "Agreements that are gone" }
+                p { "Published figures rest on these too. Their texts are not among the present ones; the digests are theirs." }
+                dl.facts {
+                    @for (id, digests) in gone { dt { code { (inert(id)) } } dd { ul.plain { @for one in digests { li { code { (inert(one)) } } } } } }
+                }
+            }
+        }
     }
 }
 
@@ -56,6 +75,10 @@ fn entry(publication: &Publication<'_>, registered: &Registered<'_>) -> Markup {
             dl.facts {
                 dt { "Identifier" } dd { code { (agreement.id) } }
                 dt { "Digest (SHA-256)" } dd { code { (agreement.digest) } }
+                @if let Some(digests) = publication.texts().get(agreement.id.as_str()) {
+                    dt { "Texts on which published figures rest" }
+                    dd { ul.plain { @for one in digests { li { code { (inert(one)) } } } } }
+                }
                 dt { "Standing" } dd { (inert(&registered.standing)) }
                 dt { "Valid" }
                 dd {
@@ -118,7 +141,7 @@ fn datasets(agreement: &Agreement) -> Markup {
 }
 
 fn used(publication: &Publication<'_>, agreement: &Agreement) -> Markup {
-    let Used::Stated { from, until, queries } = &publication.used else { return html! {} };
+    let Used::Stated { from, until, queries, .. } = &publication.used else { return html! {} };
     let own: Vec<&Queries> = queries.iter().filter(|one| one.agreement == agreement.id.as_str()).collect();
     if own.is_empty() {
         return html! { p { "No query was answered under it from " (a_day(*from)) " to " (a_day(*until)) "." } };

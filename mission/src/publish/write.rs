@@ -13,13 +13,14 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::Site;
+use crate::history::Heads;
 use crate::snapshot::hex;
 
 /// The file by which a publication knows what it wrote.
 pub const MARKER: &str = ".concordat-publication";
 
 /// What the marker says of its version.
-const VERSION: &str = "concordat.publication/v1";
+const VERSION: &str = "concordat.publication/v2";
 
 /// Why a site was not written.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,14 @@ pub enum WriteError {
         path: PathBuf,
         /// What is in the way.
         why: String,
+    },
+    /// The site is written, and its predecessor still lies beside it.
+    #[error("the site is written, but what it replaced could not be removed from {path}: {cause}", path = path.display())]
+    Left {
+        /// Where that lies.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
     },
     /// The disk.
     #[error("{path} cannot be written: {cause}", path = path.display())]
@@ -46,22 +55,45 @@ pub enum WriteError {
 #[serde(deny_unknown_fields)]
 struct Marker {
     version: String,
+    #[serde(flatten)]
+    of: Continued,
     files: BTreeMap<String, String>,
+}
+
+/// Of which history a publication is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Continued {
+    /// How far it went.
+    pub heads: Heads,
+    /// Why it does not continue the one that was published before it, where it does not.
+    pub anew: Option<String>,
+}
+
+/// Of which history the publication in a folder is; `None` where there is none.
+///
+/// # Errors
+/// [`WriteError`], where something else is there.
+pub fn continued(folder: &Path) -> Result<Option<Continued>, WriteError> {
+    former(folder).map(|former| former.and_then(|marker| marker.map(|marker| marker.of)))
 }
 
 /// Writes the site to `to`: a new or empty folder, or one that a former publication wrote and nobody changed since.
 /// Its parent must be there.
 ///
 /// # Errors
-/// [`WriteError`]; then `to` is as it was.
-pub fn write(site: &Site, to: &Path) -> Result<(), WriteError> {
+/// [`WriteError`]; then `to` is as it was, but for [`WriteError::Left`].
+pub fn write(site: &Site, of: &Continued, to: &Path) -> Result<(), WriteError> {
     let name = to.file_name().map(|name| name.to_string_lossy().into_owned());
     let name = name.ok_or_else(|| foreign(to, "it has no name of its own"))?;
-    let former = former(to)?;
+    let former = former(to)?.is_some();
+    let mode = if former { Some(fs::metadata(to).map_err(|e| failed(to, e))?.permissions()) } else { None };
     let beside = |what: &str| to.with_file_name(format!(".{name}.{what}-{}", std::process::id()));
     let (new, old) = (beside("new"), beside("old"));
     fs::create_dir(&new).map_err(|e| failed(&new, e))?;
-    let moved = fill(site, &new).and_then(|()| {
+    let moved = fill(site, of, &new).and_then(|()| {
+        if let Some(mode) = mode {
+            fs::set_permissions(&new, mode).map_err(|e| failed(&new, e))?;
+        }
         if former {
             fs::rename(to, &old).map_err(|e| failed(to, e))?;
         }
@@ -75,14 +107,14 @@ pub fn write(site: &Site, to: &Path) -> Result<(), WriteError> {
     if moved.is_err() {
         let _ = fs::remove_dir_all(&new);
     } else if former {
-        fs::remove_dir_all(&old).map_err(|e| failed(&old, e))?;
+        fs::remove_dir_all(&old).map_err(|cause| WriteError::Left { path: old, cause })?;
     }
     moved
 }
 
-fn fill(site: &Site, folder: &Path) -> Result<(), WriteError> {
+fn fill(site: &Site, of: &Continued, folder: &Path) -> Result<(), WriteError> {
     let files = site.iter().map(|(path, content)| (path.clone(), hex(&Sha256::digest(content)))).collect();
-    let marker = serde_json::to_vec_pretty(&Marker { version: VERSION.into(), files }).unwrap_or_default();
+    let marker = serde_json::to_vec_pretty(&Marker { version: VERSION.into(), of: of.clone(), files }).unwrap_or_default();
     let all = site.iter().map(|(path, content)| (path.as_str(), content)).chain([(MARKER, &marker)]);
     for (path, content) in all {
         let path = folder.join(path);
@@ -97,10 +129,10 @@ fn fill(site: &Site, folder: &Path) -> Result<(), WriteError> {
     Ok(())
 }
 
-/// Whether a former publication, or an empty folder, is there.
-fn former(to: &Path) -> Result<bool, WriteError> {
+/// The former publication that is there, or that there is an empty folder.
+fn former(to: &Path) -> Result<Option<Option<Marker>>, WriteError> {
     match fs::symlink_metadata(to) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(failed(to, e)),
         Ok(found) if !found.is_dir() => return Err(foreign(to, "it is no folder")),
         Ok(_) => {}
@@ -108,7 +140,7 @@ fn former(to: &Path) -> Result<bool, WriteError> {
     let mut there = BTreeMap::new();
     listed(to, "", &mut there)?;
     let Some(marker) = there.remove(MARKER) else {
-        return if there.is_empty() { Ok(true) } else { Err(foreign(to, "no publication wrote what is in it; name a new folder")) };
+        return if there.is_empty() { Ok(Some(None)) } else { Err(foreign(to, "no publication wrote what is in it; name a new folder")) };
     };
     let marker = fs::read(&marker).map_err(|e| failed(&marker, e))?;
     let marker = serde_json::from_slice::<Marker>(&marker).ok().filter(|marker| marker.version == VERSION);
@@ -123,7 +155,7 @@ fn former(to: &Path) -> Result<bool, WriteError> {
             Some(_) => {}
         }
     }
-    Ok(true)
+    Ok(Some(Some(marker)))
 }
 
 /// The files of a folder and those below it, by path.
@@ -133,7 +165,11 @@ fn listed(folder: &Path, prefix: &str, files: &mut BTreeMap<String, PathBuf>) ->
         let name = entry.file_name().to_string_lossy().into_owned();
         let (path, kind) = (format!("{prefix}{name}"), entry.file_type().map_err(|e| failed(&entry.path(), e))?);
         if kind.is_dir() {
+            let before = files.len();
             listed(&entry.path(), &format!("{path}/"), files)?;
+            if files.len() == before {
+                return Err(foreign(folder, &format!("no publication wrote {path}, which holds no file")));
+            }
         } else if kind.is_file() {
             files.insert(path, entry.path());
         } else {
@@ -153,7 +189,15 @@ fn failed(path: &Path, cause: io::Error) -> WriteError {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
+    use crate::store::Head;
+
+    fn of(number: u64) -> Continued {
+        let head = |number, digest: &str| Head { number, digest: digest.into() };
+        Continued { heads: Heads { snapshots: head(number, "d"), pivots: head(0, "") }, anew: None }
+    }
 
     fn site(text: &str) -> Site {
         [("index.html", text), ("missions/m/index.html", "m")].map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec())).into()
@@ -163,27 +207,31 @@ mod tests {
     fn a_former_publication_is_replaced_whole_and_nothing_lies_about() {
         let folder = tempfile::tempdir().unwrap();
         let to = folder.path().join("site");
-        write(&site("one"), &to).unwrap();
+        write(&site("one"), &of(3), &to).unwrap();
         let mut next = site("two");
         next.remove("missions/m/index.html");
-        write(&next, &to).unwrap();
+        assert_eq!(continued(&to).unwrap(), Some(of(3)));
+        fs::set_permissions(&to, fs::Permissions::from_mode(0o750)).unwrap();
+        write(&next, &of(4), &to).unwrap();
+        assert_eq!((continued(&to).unwrap(), continued(&folder.path().join("none")).unwrap()), (Some(of(4)), None));
+        assert_eq!(fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o750, "who may read it is as it was");
         assert_eq!(fs::read(to.join("index.html")).unwrap(), b"two");
         assert!(!to.join("missions").exists(), "what the new one does not have is gone");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         fs::create_dir(folder.path().join("empty")).unwrap();
-        write(&next, &folder.path().join("empty")).unwrap();
+        write(&next, &of(4), &folder.path().join("empty")).unwrap();
     }
 
     #[test]
     fn nobody_elses_file_is_touched() {
         let folder = tempfile::tempdir().unwrap();
-        let refused = |to: &Path| write(&site("new"), to).unwrap_err().to_string();
+        let refused = |to: &Path| write(&site("new"), &of(4), to).unwrap_err().to_string();
         let own = folder.path().join("own");
         fs::create_dir(&own).unwrap();
         fs::write(own.join("thesis"), "years").unwrap();
         assert!(refused(&own).contains("no publication wrote what is in it"));
         let (published, added) = (folder.path().join("published"), folder.path().join("published/missions/notes"));
-        write(&site("old"), &published).unwrap();
+        write(&site("old"), &of(3), &published).unwrap();
         fs::write(&added, "mine").unwrap();
         assert!(refused(&published).contains("no publication wrote missions/notes"));
         fs::remove_file(&added).unwrap();
@@ -191,6 +239,9 @@ mod tests {
         assert!(refused(&published).contains("index.html was changed"));
         fs::write(published.join(MARKER), "{}").unwrap();
         assert!(refused(&published).contains("not one of this version"));
+        let hollow = folder.path().join("hollow");
+        fs::create_dir_all(hollow.join("kept/for/later")).unwrap();
+        assert!(refused(&hollow).contains("holds no file") && hollow.join("kept/for/later").is_dir());
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&own, &link).unwrap();
         assert!(refused(&link).contains("no folder"));

@@ -5,6 +5,9 @@ use std::path::Path;
 
 use chrono::{DateTime, Datelike as _, NaiveDate, Utc};
 use concordat_audit::facts::{Asked, Facts};
+use concordat_audit::note::VerifierKey;
+use concordat_audit::quorum::Witnesses;
+use concordat_audit::verify::{Request, verify};
 use concordat_mission::publish::{Queries, Used};
 use serde_json::Value;
 
@@ -13,20 +16,62 @@ use super::filter::Filter;
 use super::online;
 use super::read::{Archives, entries, text, time};
 use crate::failure::{Failure, Result};
+use crate::out;
 
 /// What ends a query that was answered.
 const ANSWERED: &str = "query.closed";
 
-/// By the log in a folder.
-pub(crate) fn of_files(log: &Path, archives: &Archives, now: DateTime<Utc>) -> Result<Used> {
+/// By the log in a folder, as far as it is signed: its tree is verified first, and what it holds beyond counts nowhere.
+pub(crate) fn of_files(log: &Path, archives: &Archives, key: Option<&VerifierKey>, now: DateTime<Utc>) -> Result<Used> {
+    let verified = signed(log, archives, key, now)?;
     let (mut asked, mut tally) = (Asked::default(), Tally::default());
     for entry in entries(log, archives, 0)? {
-        let (_, mut entry) = entry?;
+        let (index, mut entry) = entry?;
+        if index >= verified.entries {
+            break;
+        }
         let facts = asked.complete(Facts::of(&entry));
         facts.fill(&mut entry);
         tally.add(&entry)?;
     }
-    Ok(tally.used(now))
+    let by = if verified.own_key { "verified by the key in its own folder" } else { "verified by the key that its operator published" };
+    let entries = out::thousands(verified.entries);
+    Ok(tally.used(now, format!("the log '{}' of {entries} entries, root {}, {by}", verified.origin, verified.root)))
+}
+
+/// What a log was found to be.
+struct Signed {
+    origin: String,
+    entries: u64,
+    own_key: bool,
+    /// The root of its tree, as the checkpoint has it.
+    root: String,
+}
+
+fn signed(log: &Path, archives: &Archives, key: Option<&VerifierKey>, now: DateTime<Utc>) -> Result<Signed> {
+    let (witnesses, seconds) = (Witnesses::none(), u64::try_from(now.timestamp()).unwrap_or_default());
+    let request = Request { folder: log, archives: archives.folders(), key, against: None, witnesses: &witnesses, now: seconds };
+    let bad = |what: String| {
+        Failure::new(format!("the log in {} is not what was signed: {what}", log.display()))
+            .advice("nothing is counted from it; `concordat audit verify` tells more. Of a program that runs, count from a copy")
+    };
+    // The checkpoint before and after: of a log that is being written, what was verified is at least the first.
+    let read = || std::fs::read_to_string(log.join("checkpoint")).map_err(|e| Failure::file("read", &log.join("checkpoint"), e));
+    let before = read()?;
+    let report = verify(&request).map_err(|finding| bad(finding.what))?;
+    let (size, root) = size_and_root(&before).ok_or_else(|| bad("its checkpoint has no size and root".into()))?;
+    if report.entries < size {
+        return Err(bad("it became shorter while it was read".into()));
+    }
+    let after = size_and_root(&read()?).filter(|(size, _)| *size == report.entries);
+    let (entries, root) = after.unwrap_or((size, root));
+    Ok(Signed { origin: report.origin, entries, own_key: report.own_key, root })
+}
+
+/// Of a checkpoint: its second and third line.
+fn size_and_root(checkpoint: &str) -> Option<(u64, String)> {
+    let mut lines = checkpoint.lines().skip(1);
+    Some((lines.next()?.parse().ok()?, lines.next()?.to_owned()))
 }
 
 /// By the running gateway, asked as an auditor.
@@ -42,7 +87,7 @@ pub(crate) async fn of_gateway(folder: &Path, token_file: &Path, now: DateTime<U
     }
     let mut tally = Tally::default();
     listed.entries.iter().try_for_each(|entry| tally.add(entry))?;
-    Ok(tally.used(now))
+    Ok(tally.used(now, "what the running gateway listed for an auditor, which is not verified here".into()))
 }
 
 fn partly() -> Failure {
@@ -80,11 +125,11 @@ impl Tally {
         Ok(())
     }
 
-    fn used(self, now: DateTime<Utc>) -> Used {
+    fn used(self, now: DateTime<Utc>, by: String) -> Used {
         let until = now.date_naive();
         let queries =
             self.answered.into_iter().map(|((agreement, month, purpose), answered)| Queries { agreement, month, purpose, answered });
-        Used::Stated { from: self.from.unwrap_or(until), until, queries: queries.collect() }
+        Used::Stated { from: self.from.unwrap_or(until), until, by, queries: queries.collect() }
     }
 }
 
@@ -92,6 +137,15 @@ impl Tally {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_log_that_nobody_signed_is_not_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("tail"), "{\"event\":\"query.closed\"}\n").unwrap();
+        assert!(of_files(folder.path(), &Archives::default(), None, Utc::now()).is_err());
+        assert_eq!(size_and_root("log/a\n12\nabc=\n\n— log/a sig\n"), Some((12, "abc=".into())));
+        assert_eq!(size_and_root("log/a\nmany\n"), None);
+    }
 
     #[test]
     fn answers_count_under_each_agreement_by_month_and_purpose() {
@@ -118,7 +172,7 @@ mod tests {
         let mut a_departments = entry(ANSWERED, "2026-05-02", "p", &["a"]);
         a_departments["whole"] = false.into();
         assert!(tally.add(&a_departments).is_err(), "others' answers are not among them");
-        let Used::Stated { from, queries, .. } = tally.used(Utc::now()) else { panic!() };
+        let Used::Stated { from, queries, .. } = tally.used(Utc::now(), "the log".into()) else { panic!() };
         let told: Vec<String> =
             queries.iter().map(|one| format!("{} {} {} {}", one.agreement, one.month, one.purpose, one.answered)).collect();
         assert_eq!(from.to_string(), "2026-03-31");

@@ -54,7 +54,7 @@ pub(super) async fn take(sample: Sample, layout: &Layout) -> Result<()> {
     for ago in (1..MONTHS).rev() {
         let delivered = month_before(today, ago) + Days::new(DELIVERED);
         sample.months_ago(ago).deliver(layout, delivered.and_time(NaiveTime::MIN).and_utc())?;
-        mission::of_the_past(&gateway, &missions, &mut store, delivered).await?;
+        mission::of_the_past(&gateway, &known, &mut store, delivered).await?;
         if ago == DECIDED + 1 {
             decided(&known, &missions, &mut store, today)?;
         }

@@ -101,10 +101,9 @@ impl Groups {
     }
 }
 
-/// What an outcome measures now.
+/// What an outcome measures now, by the estate here: its view, and the views that this uses.
 pub(super) fn definition_now(known: &Known, mission: &Mission, outcome: &Outcome) -> String {
-    let view = known.estate.views.iter().find(|one| one.mission == mission.id && one.name == outcome.view);
-    definition(outcome, view.map_or("", |view| view.sql.as_str()))
+    definition(outcome, &known.estate.statements(&mission.id, &outcome.view))
 }
 
 pub(super) fn outcome<'m>(mission: &'m Mission, id: &Name) -> Result<&'m Outcome> {

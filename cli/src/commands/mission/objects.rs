@@ -4,12 +4,14 @@ use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 
+use chrono::Utc;
 use clap::Args;
 use concordat_mission::mission::{DRAFT, Direction, Kind, Row};
 use concordat_mission::{Mission, Outcome};
 use concordat_policy::Name;
 use serde_json::json;
 
+use super::status::{Rests, rests};
 use super::{Offline, Output, mission_name};
 use crate::failure::{Failure, Result};
 use crate::federation::layout::create_private;
@@ -95,12 +97,22 @@ impl Check {
             for outcome in mission.outcomes.iter().filter(|outcome| mission.outputs_of(outcome).next().is_none()) {
                 let _ = writeln!(text, "warn no output should move the outcome '{}'", outcome.id);
             }
+            for outcome in &mission.outcomes {
+                let Rests { ended, soon } = rests(&known, mission, outcome, Utc::now().date_naive());
+                for said in ended.into_iter().chain(soon) {
+                    let _ = writeln!(text, "warn the outcome '{}': {said}", outcome.id);
+                }
+            }
         }
-        let stated = |id: &Name| known.missions.iter().any(|mission| mission.id == *id);
+        let stated = |id: &Name| known.missions.iter().chain(&known.unsound).any(|mission| mission.id == *id);
         for mission in known.estate.missions.iter().filter(|mission| !stated(&mission.id)) {
             let _ = writeln!(text, "warn the mission '{0}' states no outcome: concordat mission new {0}", mission.id);
         }
-        Ok(out::result(&text)?)
+        out::result(&text)?;
+        match known.wrong {
+            0 => Ok(()),
+            wrong => Err(Failure::new(format!("{wrong} file(s) are wrong")).advice("each report above says what").into()),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use chrono::{NaiveDate, Utc};
 use clap::Args;
 use concordat_mission::pivot::What;
+use concordat_mission::publish::inert;
 use concordat_mission::status::status;
 use concordat_mission::{Decided, Mission, Pivot, Pivots as _, Snapshot, Snapshots as _, SqliteStore};
 use concordat_policy::Name;
@@ -177,7 +178,8 @@ impl Pivots {
 /// A pivot for people.
 fn text(pivot: &Pivot) -> String {
     let Decided { mission, output, what, on, recorded_at, by, because, snapshots, comparison } = &pivot.decided;
-    let mut text = format!("pivot {}: {mission}/{output} {} from {on}, by {by}: {because}\n", pivot.number, what.as_str());
+    let mut text =
+        format!("pivot {}: {mission}/{output} {} from {on}, by {}: {}\n", pivot.number, what.as_str(), inert(by), inert(because));
     let looked_at: Vec<String> = snapshots.iter().map(u64::to_string).collect();
     let looked_at = if looked_at.is_empty() { "none".to_owned() } else { looked_at.join(", ") };
     let recorded = recorded_at.format("%Y-%m-%dT%H:%M:%SZ");

@@ -10,7 +10,7 @@ use concordat_mission::{Mission, Snapshots as _, SqliteStore};
 use concordat_policy::Name;
 
 use super::take::{self, As};
-use super::{Gateway, Kept, Known, damaged, mission_name};
+use super::{Gateway, History, Kept, Known, damaged, mission_name};
 use crate::failure::{Failure, Result};
 use crate::federation::Layout;
 use crate::launch::interrupted;
@@ -43,7 +43,7 @@ impl Run {
             if self.once {
                 return match round? {
                     (0, _) => Ok(()),
-                    (failed, _) => Err(Failure::new(format!("{failed} snapshot(s) that are due could not be taken"))
+                    (failed, _) => Err(Failure::new(format!("{failed} snapshot(s) that are due could not be taken, or file(s) are wrong"))
                         .advice("each line above says why")
                         .into()),
                 };
@@ -68,11 +68,14 @@ impl Run {
         let layout = Layout::new(&self.gateway.folder);
         let known = self.kept.known(&layout)?;
         let mut store = self.kept.store(&layout)?;
+        History::verified(&store, None)?;
         let missions = known.named(&self.missions)?;
         missed(&missions, &store, Utc::now().date_naive(), reported)?;
         let mut tell = |line: String| out::result(&format!("{line}\n"));
-        let failed = catch_up(&self.gateway, &missions, &mut store, &mut tell).await?;
-        Ok((failed, until_next(&missions)))
+        let failed = catch_up(&self.gateway, &known, &missions, &mut store, &mut tell).await?;
+        // The missions of files that are wrong lose what is due of them.
+        let lost = if self.missions.is_empty() { known.wrong } else { 0 };
+        Ok((failed.saturating_add(lost), until_next(&missions)))
     }
 }
 
@@ -82,6 +85,7 @@ impl Run {
 /// That the store cannot be read, or what is told not be written.
 pub(crate) async fn catch_up(
     gateway: &Gateway,
+    known: &Known,
     missions: &[&Mission],
     store: &mut SqliteStore,
     tell: &mut dyn FnMut(String) -> Result<()>,
@@ -91,7 +95,7 @@ pub(crate) async fn catch_up(
         for outcome in &mission.outcomes {
             let Some(period) = due(mission, outcome, &store.all().map_err(damaged)?, Utc::now().date_naive()) else { continue };
             let of = As { period: Some(period.starts), corrects: None };
-            match take::take(gateway, store, mission, outcome, of).await {
+            match take::take(gateway, known, store, mission, outcome, of).await {
                 Ok(snapshot) => tell(take::told(outcome, &snapshot))?,
                 Err(failure) => {
                     let advice = failure.advice.as_ref().map_or_else(String::new, |advice| format!(" ({advice})"));
@@ -111,14 +115,14 @@ pub(crate) async fn catch_up(
 ///
 /// # Errors
 /// The first that cannot be taken.
-pub(crate) async fn of_the_past(gateway: &Gateway, missions: &[&Mission], store: &mut SqliteStore, day: NaiveDate) -> Result<()> {
-    for mission in missions {
+pub(crate) async fn of_the_past(gateway: &Gateway, known: &Known, store: &mut SqliteStore, day: NaiveDate) -> Result<()> {
+    for mission in known.all() {
         for outcome in &mission.outcomes {
             let all = scheduled(mission, outcome, &store.all().map_err(damaged)?, Utc::now().date_naive());
             let missed = all.iter().find(|one| one.period.holds(day) && one.state == State::Missed);
             if let Some(missed) = missed {
                 let of = As { period: Some(missed.period.starts), corrects: None };
-                take::take(gateway, store, mission, outcome, of).await?;
+                take::take(gateway, known, store, mission, outcome, of).await?;
             }
         }
     }
@@ -138,7 +142,7 @@ fn missed(missions: &[&Mission], store: &SqliteStore, today: NaiveDate, reported
     for mission in missions {
         for outcome in &mission.outcomes {
             let all = scheduled(mission, outcome, &snapshots, today);
-            let new = all.iter().filter(|one| one.state == State::Missed).map(|one| one.period.starts);
+            let new = all.iter().filter(|one| matches!(one.state, State::Missed | State::Withdrawn(_))).map(|one| one.period.starts);
             let new: Vec<String> =
                 new.filter(|day| reported.insert((mission.id.clone(), outcome.id.clone(), *day))).map(|day| day.to_string()).collect();
             if !new.is_empty() {

@@ -5,15 +5,19 @@ use std::fmt::Write as _;
 use chrono::{NaiveDate, Utc};
 use clap::Args;
 use concordat_mission::interval::short;
-use concordat_mission::snapshot::definition;
+use concordat_mission::publish::inert;
 use concordat_mission::status::{OutcomeStatus, status};
-use concordat_mission::{Mission, Snapshot};
+use concordat_mission::{Mission, Outcome, Snapshot};
 use concordat_policy::Name;
 use serde_json::{Value, json};
 
+use super::compare::definition_now;
 use super::{Known, Offline, Output, mission_name};
 use crate::out;
 use crate::table::Table;
+
+/// From how many days before its end on an agreement is named.
+const SOON: i64 = 30;
 
 #[derive(Debug, Args)]
 pub(crate) struct Status {
@@ -30,7 +34,7 @@ pub(crate) struct Status {
 impl Status {
     pub(super) fn run(self) -> miette::Result<()> {
         let known = self.place.known()?;
-        let missions = known.named(&self.missions)?;
+        let missions = known.shown(&self.missions)?;
         let snapshots = self.place.snapshots()?;
         let today = Utc::now().date_naive();
         let text = match self.output {
@@ -41,11 +45,58 @@ impl Status {
     }
 }
 
-/// How an outcome stands; what it measures now is by the estate's view.
+/// How outcomes stand; what each measures now is by the estate's views. One whose view or agreement is gone or ended is told from its
+/// snapshots alone, as ended.
 pub(crate) fn of(known: &Known, mission: &Mission, snapshots: &[Snapshot], today: NaiveDate) -> Vec<OutcomeStatus> {
-    let sql =
-        |view: &str| known.estate.views.iter().find(|one| one.mission == mission.id && one.name == view).map_or("", |one| one.sql.as_str());
-    mission.outcomes.iter().map(|outcome| status(mission, outcome, &definition(outcome, sql(&outcome.view)), snapshots, today)).collect()
+    let one = |outcome: &Outcome| {
+        let ended = rests(known, mission, outcome, today).ended;
+        let newest = snapshots.iter().rev().find(|one| one.taken.mission == mission.id && one.taken.outcome == outcome.id);
+        let gone = !known.estate.views.iter().any(|view| view.mission == mission.id && view.name == outcome.view);
+        let definition = match newest {
+            Some(newest) if gone => newest.taken.definition.clone(),
+            _ => definition_now(known, mission, outcome),
+        };
+        let told = status(mission, outcome, &definition, snapshots, today);
+        ended.map_or(told.clone(), |why| told.ended(&why))
+    };
+    mission.outcomes.iter().map(one).collect()
+}
+
+/// How long an outcome can be measured.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Rests {
+    /// Why it cannot be any more.
+    pub(super) ended: Option<String>,
+    /// What ends soon.
+    pub(super) soon: Vec<String>,
+}
+
+/// By its view and the agreements that cover what this reads.
+pub(super) fn rests(known: &Known, mission: &Mission, outcome: &Outcome, today: NaiveDate) -> Rests {
+    if !known.estate.views.iter().any(|view| view.mission == mission.id && view.name == outcome.view) {
+        return Rests { ended: Some(format!("the view '{}' is gone", outcome.view)), soon: Vec::new() };
+    }
+    let covered = known.estate.covered(&mission.id, &outcome.view, &outcome.purpose, Utc::now());
+    until(covered.iter().map(|(dataset, by)| (dataset.to_string(), by.map(|one| (one.id.to_string(), one.valid_until)))), today)
+}
+
+/// By datasets, each with the agreement that covers it longest and that one's last day.
+fn until(covered: impl Iterator<Item = (String, Option<(String, NaiveDate)>)>, today: NaiveDate) -> Rests {
+    let mut rests = Rests::default();
+    for (dataset, by) in covered {
+        match by {
+            None => rests.ended = Some(format!("no agreement that every party signed covers the dataset '{dataset}' for its purpose")),
+            Some((agreement, last)) if last < today => rests.ended = Some(format!("the agreement '{agreement}' ended on {last}")),
+            Some((agreement, last)) if (last - today).num_days() <= SOON => {
+                let said = format!("the agreement '{agreement}' ends on {last}");
+                if !rests.soon.contains(&said) {
+                    rests.soon.push(said);
+                }
+            }
+            Some(_) => {}
+        }
+    }
+    rests
 }
 
 fn to_json(known: &Known, missions: &[&Mission], snapshots: &[Snapshot], today: NaiveDate) -> Value {
@@ -73,9 +124,14 @@ pub(crate) fn board(known: &Known, missions: &[&Mission], snapshots: &[Snapshot]
     for mission in missions {
         for one in of(known, mission, snapshots, today) {
             rows.push(row(mission, &one));
-            let _ = writeln!(notes, "{}/{}: {} ({})", mission.id, one.outcome, one.verdict.as_str(), one.because);
+            let _ = writeln!(notes, "{}/{}: {} ({})", mission.id, one.outcome, one.verdict.as_str(), inert(&one.because));
+            if let Some(outcome) = mission.outcome(one.outcome.as_str()) {
+                rests(known, mission, outcome, today).soon.iter().for_each(|soon| {
+                    let _ = writeln!(notes, "  {soon}");
+                });
+            }
             one.hidden().iter().for_each(|hidden| {
-                let _ = writeln!(notes, "  {hidden}");
+                let _ = writeln!(notes, "  {}", inert(hidden));
             });
             let missed: Vec<String> = one.missed().map(|day| day.to_string()).collect();
             if !missed.is_empty() {
@@ -98,7 +154,10 @@ fn row(mission: &Mission, one: &OutcomeStatus) -> Vec<String> {
     let value = match latest.map(|latest| (latest.value, latest.interval)) {
         Some((Some(value), Some(bounds))) if bounds.high > bounds.low => format!("{} ({})", short(value), bounds.in_words()),
         Some((Some(value), _)) => short(value),
-        Some((None, _)) => "withheld".to_owned(),
+        Some((None, _)) if latest.and_then(|latest| latest.untold.as_ref()).is_some_and(|why| why.starts_with("withheld")) => {
+            "withheld".to_owned()
+        }
+        Some((None, _)) => "missing".to_owned(),
         None => none(),
     };
     let trend = one.trend.map_or_else(none, |trend| format!("{}: {}", trend.way.as_str(), trend.per_year.in_words()));
@@ -112,4 +171,23 @@ fn row(mission: &Mission, one: &OutcomeStatus) -> Vec<String> {
         trend,
         latest.map_or_else(none, |latest| latest.as_of.to_string()),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ended_and_what_ends_within_thirty_days_is_named() {
+        let day = |text: &str| text.parse::<NaiveDate>().unwrap();
+        let of = |last: Option<&str>| {
+            let by = last.map(|last| ("claims".to_owned(), day(last)));
+            until([("dwp.claims".to_owned(), by)].into_iter(), day("2027-03-01"))
+        };
+        assert_eq!(of(Some("2027-04-01")), Rests::default());
+        assert_eq!(of(Some("2027-03-31")).soon, ["the agreement 'claims' ends on 2027-03-31"]);
+        assert!(of(Some("2027-03-01")).ended.is_none(), "its last day is one of it");
+        assert_eq!(of(Some("2027-02-28")).ended.as_deref(), Some("the agreement 'claims' ended on 2027-02-28"));
+        assert!(of(None).ended.unwrap().contains("covers the dataset 'dwp.claims'"));
+    }
 }

@@ -3,11 +3,12 @@
 use chrono::{NaiveDate, Utc};
 use clap::Args;
 use concordat_mission::schedule::{State, is_of, scheduled};
-use concordat_mission::snapshot::{AskedBy, definition};
+use concordat_mission::snapshot::{Aim, AskedBy, statement};
 use concordat_mission::{Mission, Outcome, Snapshot, Snapshots as _, SqliteStore, StoreError, Taken};
 use concordat_policy::Name;
 
-use super::{Gateway, Kept, damaged, mission_name, rows};
+use super::compare::definition_now;
+use super::{Gateway, History, Kept, Known, damaged, mission_name, rows};
 use crate::client::{Answer, Client, Matching, promise};
 use crate::commands::query::of_view;
 use crate::failure::{Failure, Result};
@@ -61,7 +62,7 @@ impl SnapshotCommand {
         };
         let mut store = self.kept.store(&layout)?;
         // Before anybody is asked.
-        let all = store.all().map_err(damaged)?;
+        let all = History::verified(&store, None)?.snapshots;
         let corrects = self.supersedes.zip(self.because.clone());
         let of = match &corrects {
             None => As::default(),
@@ -73,7 +74,7 @@ impl SnapshotCommand {
         for outcome in outcomes {
             let period = self.period.map(|day| missed_on(mission, outcome, &all, day)).transpose()?;
             let of = As { period: period.or(of.period), ..of.clone() };
-            let snapshot = take(&self.gateway, &mut store, mission, outcome, of).await?;
+            let snapshot = take(&self.gateway, &known, &mut store, mission, outcome, of).await?;
             out::result(&format!("{}\n", told(outcome, &snapshot)))?;
         }
         Ok(())
@@ -85,7 +86,7 @@ fn missed_on(mission: &Mission, outcome: &Outcome, snapshots: &[Snapshot], day: 
     let period = outcome.every.period(day);
     let all = scheduled(mission, outcome, snapshots, Utc::now().date_naive());
     match all.iter().find(|one| one.period == period).map(|one| one.state) {
-        Some(State::Missed | State::Due) => Ok(period.starts),
+        Some(State::Missed | State::Due | State::Withdrawn(_)) => Ok(period.starts),
         Some(State::Taken(number)) => Err(damaged(StoreError::Twice(number))),
         None => Err(Failure::usage(format!("no snapshot of '{}' was due in the period from {}", outcome.id, period.starts))
             .advice("the mission's file says from when on, and until when")),
@@ -96,7 +97,14 @@ fn missed_on(mission: &Mission, outcome: &Outcome, snapshots: &[Snapshot], day: 
 ///
 /// # Errors
 /// What the gateway refused, or that the answer is not one that can be kept, or not for that period; then nothing is.
-pub(super) async fn take(gateway: &Gateway, store: &mut SqliteStore, mission: &Mission, outcome: &Outcome, of: As) -> Result<Snapshot> {
+pub(super) async fn take(
+    gateway: &Gateway,
+    known: &Known,
+    store: &mut SqliteStore,
+    mission: &Mission,
+    outcome: &Outcome,
+    of: As,
+) -> Result<Snapshot> {
     let service = Caller {
         subject: mission.identity.clone(),
         organisation: mission.owner.clone(),
@@ -106,11 +114,17 @@ pub(super) async fn take(gateway: &Gateway, store: &mut SqliteStore, mission: &M
     let client = gateway.connect_as(service, mission.id.as_str()).await?;
     let asked_by = asked_by(&client, mission).await?;
     let catalogue = client.catalogue().await?;
-    let view = catalogue.views.iter().find(|view| view.name == outcome.view).ok_or_else(|| {
-        Failure::new(format!("the gateway has no view '{}' for the purpose '{}'", outcome.view, outcome.purpose))
-            .advice("the estate here is not the gateway's: compare views/, or name the gateway's with --estate")
-    })?;
-    let definition = definition(outcome, &view.sql);
+    let not_the_gateways = |what: String| Failure::new(what).advice("compare views/ with the gateway's, or name its estate with --estate");
+    if !catalogue.views.iter().any(|view| view.name == outcome.view) {
+        return Err(not_the_gateways(format!("the gateway has no view '{}' for the purpose '{}'", outcome.view, outcome.purpose)));
+    }
+    // What is measured is told by texts here: each of those that the gateway shows must be its own.
+    for (name, sql) in known.estate.statements(&mission.id, &outcome.view) {
+        if catalogue.views.iter().any(|view| view.name == name && statement(&view.sql) != statement(&sql)) {
+            return Err(not_the_gateways(format!("the view '{name}' of the gateway has another text than the estate's here")));
+        }
+    }
+    let definition = definition_now(known, mission, outcome);
     let answer = ask(&client, &of_view(&outcome.view)).await?;
     let stated = serde_json::from_value(answer.summary.clone()).map_err(|e| {
         Failure::new(format!("the gateway does not state all that a snapshot keeps of its answer: {e}"))
@@ -119,13 +133,14 @@ pub(super) async fn take(gateway: &Gateway, store: &mut SqliteStore, mission: &M
     let (columns, rows) = rows::of(&answer.schema, &answer.batches)?;
     let correcting = of.corrects.is_some();
     let (supersedes, because) = of.corrects.unzip();
-    let taken = Taken {
+    let mut taken = Taken {
         mission: mission.id.clone(),
         outcome: outcome.id.clone(),
         period: of.period,
         taken_at: Utc::now(),
         asked_by,
         definition,
+        aim: Aim::of(outcome),
         view: outcome.view.clone(),
         stated,
         columns,
@@ -133,10 +148,14 @@ pub(super) async fn take(gateway: &Gateway, store: &mut SqliteStore, mission: &M
         supersedes,
         because,
     };
-    // A correction stays with its predecessor's period, which it fills only if it is of it.
-    if let Some(period) =
-        of.period.map(|starts| outcome.every.period(starts)).filter(|period| !correcting && !is_of(outcome, &taken, *period))
-    {
+    let strange = of
+        .period
+        .map(|starts| outcome.every.period(starts))
+        .filter(|period| !is_of(&taken, *period) || taken.period != Some(period.starts));
+    if correcting && strange.is_some() {
+        // It withdraws its predecessor, and fills no period of which it is not.
+        taken.period = None;
+    } else if let Some(period) = strange {
         let newest = taken.days(&outcome.standing).newest;
         return Err(Failure::new(format!(
             "nothing is kept for the period from {}: the departments' data is of {newest}, and nobody can ask for it as it was",

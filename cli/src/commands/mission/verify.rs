@@ -2,11 +2,11 @@
 
 use clap::Args;
 use concordat_audit::note::VerifierKey;
-use concordat_mission::{Pivots as _, Snapshot, Snapshots as _, SqliteStore};
+use concordat_mission::history::Heads;
+use concordat_mission::store::Head;
 use serde_json::json;
 
-use super::{Offline, Output, damaged, rows, take};
-use crate::client::{Answer, promise};
+use super::{Offline, Output};
 use crate::failure::{Failure, Result};
 use crate::out;
 
@@ -14,7 +14,10 @@ use crate::out;
 pub(crate) struct Verify {
     /// What the history came to, as it was told elsewhere: a snapshot's number and digest
     #[arg(long, value_name = "NUMBER:DIGEST", value_parser = head)]
-    head: Option<(u64, String)>,
+    head: Option<Head>,
+    /// The same of its pivots
+    #[arg(long, value_name = "NUMBER:DIGEST", value_parser = head)]
+    pivot_head: Option<Head>,
     /// The key of the gateway's log: every receipt must be by it
     #[arg(long, value_name = "VKEY", value_parser = log_key)]
     log_key: Option<VerifierKey>,
@@ -25,13 +28,18 @@ pub(crate) struct Verify {
     place: Offline,
 }
 
-fn head(text: &str) -> std::result::Result<(u64, String), String> {
-    let parsed = text.split_once(':').and_then(|(number, digest)| Some((number.parse().ok()?, digest.to_owned())));
-    parsed.filter(|(_, digest)| digest.len() == 64).ok_or_else(|| "write NUMBER:DIGEST, as `concordat mission status` tells it".into())
+fn head(text: &str) -> std::result::Result<Head, String> {
+    let parsed = text.split_once(':').and_then(|(number, digest)| Some(Head { number: number.parse().ok()?, digest: digest.to_owned() }));
+    parsed.filter(|head| head.digest.len() == 64).ok_or_else(|| "write NUMBER:DIGEST, as `concordat mission verify` tells it".into())
 }
 
-fn log_key(text: &str) -> std::result::Result<VerifierKey, String> {
+pub(crate) fn log_key(text: &str) -> std::result::Result<VerifierKey, String> {
     VerifierKey::parse(text).map_err(|e| e.to_string())
+}
+
+/// `24:9f…c1`; none of an empty chain.
+pub(crate) fn told(head: &Head) -> Option<String> {
+    (head.number > 0).then(|| format!("{}:{}", head.number, head.digest))
 }
 
 impl Verify {
@@ -40,59 +48,32 @@ impl Verify {
     }
 
     fn verify(self) -> Result<()> {
-        let store = self.place.kept.read(&self.place.layout())?;
-        let snapshots = store.as_ref().map(|store| store.all().map_err(damaged)).transpose()?.unwrap_or_default();
-        if let Some((number, digest)) = &self.head
-            && !snapshots.iter().any(|one| one.number == *number && one.digest == *digest)
-        {
-            let known = snapshots.last().map_or_else(|| "is empty".to_owned(), |last| format!("ends with {}:{}", last.number, last.digest));
-            return Err(Failure::new(format!("the history does not hold {number}:{digest}: it {known}"))
+        let history = self.place.history(self.log_key.as_ref())?;
+        let heads = history.heads();
+        let none = || Head { number: 0, digest: String::new() };
+        let noted = Heads { snapshots: self.head.clone().unwrap_or_else(none), pivots: self.pivot_head.clone().unwrap_or_else(none) };
+        if let Some(lost) = noted.lost(&history.snapshots, &history.pivots) {
+            let known = told(&heads.snapshots).map_or_else(|| "is empty".to_owned(), |last| format!("ends with {last}"));
+            // By number and digest alone, as it was given.
+            let lost = lost.trim_start_matches("snapshot ").to_owned();
+            return Err(Failure::new(format!("the history does not hold {lost}: it {known}"))
                 .advice("it was cut or made anew since that was told, or is another one; rely on none of it"));
         }
-        for snapshot in &snapshots {
-            if let Some(store) = &store {
-                self.answer(store, snapshot)?;
-            }
-        }
-        // Each pivot saw a part of the history, which must be there still.
-        let pivots = store.as_ref().map(|store| store.pivots().map_err(damaged)).transpose()?.map_or(0, |pivots| pivots.len());
-        let head = snapshots.last().map(|last| format!("{}:{}", last.number, last.digest));
+        let (snapshots, pivots) = (history.snapshots.len(), history.pivots.len());
+        let (head, pivot_head) = (told(&heads.snapshots), told(&heads.pivots));
         if self.output == Output::Json {
             return out::result(&format!(
                 "{}\n",
-                json!({ "verified": true, "snapshots": snapshots.len(), "pivots": pivots, "head": head })
+                json!({ "verified": true, "snapshots": snapshots, "pivots": pivots, "head": head, "pivot_head": pivot_head })
             ));
         }
         let receipts = if self.log_key.is_some() { "by that key" } else { "not verified: add --log-key" };
-        let end = head.map_or_else(String::new, |head| format!("\nhead {head}"));
+        let line = |what: &str, head: Option<String>| head.map_or_else(String::new, |head| format!("\n{what} {head}"));
         out::result(&format!(
-            "ok   {} snapshot(s) and {pivots} pivot(s), unbroken chains, each answer as it was promised; receipts {receipts}{end}\n",
-            snapshots.len()
+            "ok   {snapshots} snapshot(s) and {pivots} pivot(s), unbroken chains, each answer as it was promised, once and at its time; \
+             receipts {receipts}{}{}\n",
+            line("head", head),
+            line("pivot head", pivot_head)
         ))
-    }
-
-    /// That a snapshot's rows are its answer's, and that the one that was promised.
-    fn answer(&self, store: &SqliteStore, snapshot: &Snapshot) -> Result<()> {
-        let wrong = |what: String| {
-            Failure::new(format!("snapshot {}: {what}", snapshot.number))
-                .advice("rely on none of it, and show it to whoever reviews the gateway's log")
-        };
-        let taken = &snapshot.taken;
-        let (schema, batches) = rows::read(&store.answer(snapshot.number).map_err(damaged)?)?;
-        let (columns, rows) = rows::of(&schema, &batches)?;
-        // Both as they are read: a number's last digit may not survive the way through its text.
-        let kept = |rows: &Vec<Vec<concordat_mission::Cell>>| {
-            serde_json::to_string(rows).ok().and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok())
-        };
-        if columns != taken.columns || kept(&rows).map(|rows| rows.to_string()) != kept(&taken.rows).map(|rows| rows.to_string()) {
-            return Err(wrong("its rows are not those of the answer that is kept beside them".into()));
-        }
-        let stated = &taken.stated;
-        let summary = json!({ "query_id": stated.query_id, "log_entry": stated.log_entry, "promise": stated.promise });
-        take::matches(&Answer { schema, batches, summary: summary.clone() }).map_err(|failure| wrong(failure.message))?;
-        if let Some(key) = &self.log_key {
-            promise(&summary)?.verify(key).map_err(|e| wrong(e.to_string()))?;
-        }
-        Ok(())
     }
 }
