@@ -131,7 +131,7 @@ async fn a_filter_of_bands_compares_with_their_thresholds_alone() {
         ("score", "nullif(score, 31) IS NULL"),
         ("score", "score < age"),
         ("year", "year < 2020.5"),
-        ("year", "year < 2019.9999999999999"),
+        ("year", "year < 2019.999999999999"),
         ("day", "day < DATE '2020-01-02'"),
         ("day", "day <= DATE '2020-01-01'"),
         ("day", "date_part('year', day) = 2020"),
