@@ -208,11 +208,12 @@ impl ColumnRule {
         }
     }
 
-    /// Whether conditions may compare its numbers or days with any value: counts that step up as that value does tell its quantiles.
+    /// Whether conditions may compare its numbers or days with any value: counts that step up as that value does tell its quantiles. Where it is
+    /// coded, those between its bounds.
     #[must_use]
     pub fn tells_quantiles(&self) -> bool {
         let ordered = matches!(self.kind, ColumnType::Integer | ColumnType::Number | ColumnType::Date);
-        ordered && self.uses.contains(&Use::Filter) && self.filter.is_none() && self.values.is_none() && self.coded.is_none()
+        ordered && self.uses.contains(&Use::Filter) && self.filter.is_none() && self.values.is_none()
     }
 
     /// Whether one of these, as the agreement writes them, is `value`. Among numbers, 30 and 30.0 are one.
@@ -283,7 +284,7 @@ mod tests {
             (with("filter = \"bands\", bands = [\"1\", \"2\"]"), false),
             (with("filter = \"listed\", values = [\"1\", \"2\"]"), false),
             (with("values = [\"1\", \"2\"]"), false),
-            (with("coded = { at_most = 9 }"), false),
+            (with("coded = { at_most = 9 }"), true),
             (AGREEMENT.replace("uses = [\"filter\"] }", "uses = [\"aggregate\"] }"), false),
         ] {
             let agreement = Agreement::parse(&text).unwrap_or_else(|problems| panic!("{text}: {problems:?}"));
