@@ -11,6 +11,8 @@ pub mod margins;
 pub mod noise;
 pub mod primary;
 pub mod rounding;
+#[cfg(test)]
+mod testing;
 pub mod units;
 
 pub use behind::{Behind, Spread};

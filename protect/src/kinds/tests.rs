@@ -1,4 +1,5 @@
 use super::*;
+use crate::testing::Random;
 
 use microlp::{ComparisonOp, OptimizationDirection, Problem, Variable};
 
@@ -106,19 +107,6 @@ fn keys_of_a_difference_are_those_of_a_question_for_just_them() {
     };
     assert_eq!(told(&[kinds], &[0, 1], |_, _| NEAR, enough), [0, 1]);
     assert!(asked.borrow().contains(&People { number: 12, keys: 4 }), "{asked:?}");
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % bound
-    }
 }
 
 const REGIONS: usize = 10;

@@ -6,6 +6,7 @@ mod earlier;
 mod kept;
 
 use crate::rounding::to_unit;
+use crate::testing::Random;
 use attacker::Told;
 
 type Keys = Vec<Option<u32>>;
@@ -211,19 +212,6 @@ fn separate_groupings_know_their_common_total() {
     let keys: Vec<Keys> = vec![vec![Some(0), None], vec![Some(1), None], vec![Some(2), None], vec![None, Some(0)], vec![None, Some(1)]];
     let cells = counts(&[(4.0, Few), (60.0, Shown), (30.0, Shown), (50.0, Shown), (44.0, Shown)], 0.0);
     assert_eq!(drawn(&also(&keys, &cells, 0.0).unwrap(), &cells), "·o×o×");
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % bound
-    }
 }
 
 /// Sizes of keys, the largest value, in how many parts a whole is told (1: whole numbers), of how many cells one is absent (0: none),
