@@ -128,19 +128,18 @@ pub(crate) async fn prepare(gateway: &Gateway, caller: Caller, sql: &str) -> Res
                 gateway.limits.under(&agreements_of(&gateway.estate.now(), &plan)?, false)?;
                 Ok((types, Some(Described::of(&plan, opened.caller.cells())?)))
             }
-            // The example is not what will stand there: what it makes of the statement decides nothing, nor whether an agreement names it.
-            Err(refusal)
-                if !types.is_empty()
-                    && (matches!(refusal.code, Code::Invalid | Code::Internal)
-                        || matches!(refusal.cause(), Some(Cause::Unlisted { .. }))) =>
-            {
-                Ok((types, None))
-            }
+            // The example is not what will stand there: what it makes of the statement decides nothing.
+            Err(refusal) if !types.is_empty() && may_be_of_examples(&refusal) => Ok((types, None)),
             Err(refusal) => Err(refusal),
         }
     };
     let prepared = prepared.await;
     opened.finish(prepared, serde_json::Value::Null).await.map(|(_, prepared)| prepared).map_err(refused)
+}
+
+/// Whether a refusal may be of the values that stand in a statement for its parameters, and not of the statement.
+fn may_be_of_examples(refusal: &Refusal) -> bool {
+    matches!(refusal.code, Code::Invalid | Code::Internal) || matches!(refusal.cause(), Some(Cause::Unlisted { .. }))
 }
 
 /// Hands the answer of a detached query to its owner, if the agreements still let it.
