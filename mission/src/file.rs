@@ -7,8 +7,8 @@ use concordat_policy::agreement::column_name_ok;
 use concordat_policy::{Name, Problem};
 use serde::Deserialize;
 
+use crate::inert::inert;
 use crate::mission::{Breakdown, Direction, Kind, Milestone, Mission, Outcome, Output, OutputStatus, Point, Row, place};
-use crate::publish::inert;
 use crate::schedule::Every;
 
 /// The longest that a mission, an outcome or an output may be called, in bytes: titles stand in tables.

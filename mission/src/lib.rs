@@ -14,6 +14,7 @@
 //! - [`interval`]: between which bounds a told number lies, given how coarsely it is told.
 //! - [`compare`]: what changed where an output is, against where it is not. [`pivot`]: what was decided upon it, with the evidence as it stood.
 //! - [`reuse`]: who rests on which dataset and view, and what ends with an agreement.
+//! - [`inert`]: texts of others, of which nothing acts where it is shown; of logs' entries too.
 //! - [`publish`]: the site that the public is shown, made of the others.
 //! - [`status`]: progress, trend, freshness, the verdict and what the headline hides.
 //!
@@ -29,6 +30,7 @@
 pub mod compare;
 mod file;
 pub mod history;
+pub mod inert;
 pub mod interval;
 pub mod mission;
 pub mod pivot;

@@ -360,7 +360,7 @@ async fn whoever_changes_the_history_is_found_out() {
     connection().execute_batch("DROP TRIGGER snapshot_is_kept; DELETE FROM snapshot WHERE number = 2").unwrap();
     done(&sandbox, &["mission", "verify"]);
     let cut = run(&sandbox, &["mission", "verify", "--head", &head]);
-    assert!(cut.exit == i32::from(LOCAL) && cut.stderr.contains("does not hold 2:"), "{}", cut.stderr);
+    assert!(cut.exit == i32::from(LOCAL) && cut.stderr.contains("does not hold snapshot 2:"), "{}", cut.stderr);
 }
 
 #[tokio::test]

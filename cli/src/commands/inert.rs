@@ -1,33 +1,9 @@
 //! Texts of others on their way to a person: what stands in a log's entry or a server's answer may come from an attacker, and nothing in it
 //! acts where it is shown.
 
+use concordat_mission::inert::hides;
+pub(super) use concordat_mission::inert::{cell, inert, line};
 use serde_json::Value;
-
-/// `text` without anything that moves a cursor, colours, breaks a line, or reorders or hides letters: such characters as `\u{1b}`.
-pub(super) fn inert(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() || hides(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
-    }
-    shown
-}
-
-/// Format characters that are no controls: bidirectional marks, zero-width ones, separators of lines, tags, selectors, fillers.
-fn hides(c: char) -> bool {
-    matches!(c,
-        '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
-        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
-        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
-        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
-}
-
-/// A cell of CSV (RFC 4180) that no spreadsheet takes for a formula.
-pub(super) fn cell(text: &str) -> String {
-    let shown = inert(text);
-    let formula = text.trim_start().starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']) || text.starts_with(['\t', '\r', '\n']);
-    let shown = if formula { format!("'{shown}") } else { shown };
-    if shown.contains(['"', ',']) || formula { format!("\"{}\"", shown.replace('"', "\"\"")) } else { shown }
-}
 
 /// JSON on one line, the same value to a program: what would act on a terminal is escaped as JSON has it.
 pub(super) fn json(value: &Value) -> String {

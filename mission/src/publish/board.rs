@@ -3,10 +3,10 @@
 use maud::{Markup, html};
 
 use super::figure::{Scale, day, figure};
-use super::inert::inert;
 use super::outcome::{a_day, every};
 use super::page::{Page, Part, table, titles, verdict};
 use super::{Publication, Published};
+use crate::inert::inert;
 use crate::mission::{Mission, Outcome, Output, OutputStatus};
 use crate::status::OutcomeStatus;
 

@@ -23,8 +23,8 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::PublishError;
 use super::figure::{Scale, day};
-use super::inert::inert;
 use super::svg::{Drawing, Role};
+use crate::inert::inert;
 use crate::mission::{Direction, Kind, Outcome};
 use crate::snapshot::Snapshot;
 use crate::status::{Measured, OutcomeStatus};

@@ -26,7 +26,6 @@ mod board;
 mod catalogue;
 mod chart;
 mod figure;
-mod inert;
 mod outcome;
 mod page;
 mod record;
@@ -41,7 +40,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::NaiveDate;
 use concordat_policy::{Agreement, Name};
 
-pub use self::inert::inert;
 use self::record::{Record, Told};
 pub use self::write::{Continued, MARKER, WriteError, continued, write};
 use crate::history::superseded;

@@ -3,8 +3,8 @@
 use maud::{DOCTYPE, Markup, html};
 
 use super::figure::{day, whole};
-use super::inert::inert;
 use super::{Publication, PublishError};
+use crate::inert::inert;
 use crate::status::Verdict;
 
 /// Which page of the site's first level it is, or is below.

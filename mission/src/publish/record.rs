@@ -3,9 +3,9 @@
 use chrono::NaiveDate;
 use serde_json::{Value, json};
 
-use super::inert::{cell, inert, line};
 use super::outcome::Of;
 use super::{Published, figure};
+use crate::inert::{cell, inert, line};
 use crate::mission::Outcome;
 use crate::schedule::State;
 use crate::snapshot::Snapshot;

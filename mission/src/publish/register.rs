@@ -5,10 +5,10 @@ use concordat_policy::{Agreement, Name};
 use maud::{Markup, html};
 
 use super::figure::{month, whole};
-use super::inert::{cell, inert, line};
 use super::outcome::a_day;
 use super::page::{Page, Part, table, titles};
 use super::{Publication, Queries, Registered, Used};
+use crate::inert::{cell, inert, line};
 
 /// The columns of its CSV.
 pub(super) const COLUMNS: [&str; 4] = ["agreement", "purpose", "month", "queries"];

@@ -41,9 +41,8 @@ pub(super) fn printed(form: Form, head: bool, entries: &[Value]) -> String {
 /// Rows of texts, inert.
 pub(super) fn rows(form: Form, head: bool, titles: &[&str], rows: Vec<Vec<String>>) -> String {
     if form == Form::Csv {
-        let line = |cells: Vec<String>| cells.join(",") + "\r\n";
-        let titles = head.then(|| line(titles.iter().map(|title| (*title).to_owned()).collect()));
-        let rows = rows.into_iter().map(|row| line(row.iter().map(|text| inert::cell(text)).collect()));
+        let titles = head.then(|| inert::line(&titles.iter().map(|title| (*title).to_owned()).collect::<Vec<_>>()));
+        let rows = rows.into_iter().map(|row| inert::line(&row.iter().map(|text| inert::cell(text)).collect::<Vec<_>>()));
         return titles.into_iter().chain(rows).collect();
     }
     let rows = rows.into_iter().map(|row| row.iter().map(|text| inert::inert(text)).collect()).collect();

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use chrono::{NaiveDate, Utc};
 use clap::Args;
+use concordat_mission::inert::inert;
 use concordat_mission::pivot::What;
-use concordat_mission::publish::inert;
 use concordat_mission::status::status;
 use concordat_mission::{Decided, Mission, Pivot, Pivots as _, Snapshot, Snapshots as _, SqliteStore};
 use concordat_policy::Name;

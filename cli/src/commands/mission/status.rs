@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use chrono::{NaiveDate, Utc};
 use clap::Args;
+use concordat_mission::inert::inert;
 use concordat_mission::interval::short;
-use concordat_mission::publish::inert;
 use concordat_mission::status::{OutcomeStatus, status};
 use concordat_mission::{Mission, Outcome, Snapshot};
 use concordat_policy::Name;
@@ -57,7 +57,10 @@ pub(crate) fn of(known: &Known, mission: &Mission, snapshots: &[Snapshot], today
             _ => definition_now(known, mission, outcome),
         };
         let told = status(mission, outcome, &definition, snapshots, today);
-        ended.map_or(told.clone(), |why| told.ended(&why))
+        match ended {
+            Some(why) => told.ended(&why),
+            None => told,
+        }
     };
     mission.outcomes.iter().map(one).collect()
 }

@@ -118,10 +118,18 @@ pub(super) async fn take(
     if !catalogue.views.iter().any(|view| view.name == outcome.view) {
         return Err(not_the_gateways(format!("the gateway has no view '{}' for the purpose '{}'", outcome.view, outcome.purpose)));
     }
-    // What is measured is told by texts here: each of those that the gateway shows must be its own.
+    // What is measured is told by texts here: the gateway must show each of them, and as its own.
     for (name, sql) in known.estate.statements(&mission.id, &outcome.view) {
-        if catalogue.views.iter().any(|view| view.name == name && statement(&view.sql) != statement(&sql)) {
-            return Err(not_the_gateways(format!("the view '{name}' of the gateway has another text than the estate's here")));
+        match catalogue.views.iter().find(|view| view.name == name) {
+            Some(view) if statement(&view.sql) == statement(&sql) => {}
+            Some(_) => return Err(not_the_gateways(format!("the view '{name}' of the gateway has another text than the estate's here"))),
+            None => {
+                let outer = &outcome.view;
+                return Err(Failure::new(format!(
+                    "the gateway does not show the view '{name}', which '{outer}' uses: what is measured cannot be known from here"
+                ))
+                .advice(format!("write it into '{outer}' as a subquery, or make it a view that is answered by itself")));
+            }
         }
     }
     let definition = definition_now(known, mission, outcome);

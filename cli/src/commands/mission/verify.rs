@@ -30,7 +30,10 @@ pub(crate) struct Verify {
 
 fn head(text: &str) -> std::result::Result<Head, String> {
     let parsed = text.split_once(':').and_then(|(number, digest)| Some(Head { number: number.parse().ok()?, digest: digest.to_owned() }));
-    parsed.filter(|head| head.digest.len() == 64).ok_or_else(|| "write NUMBER:DIGEST, as `concordat mission verify` tells it".into())
+    // Before the first one nothing was told.
+    parsed
+        .filter(|head| head.number > 0 && head.digest.len() == 64)
+        .ok_or_else(|| "write NUMBER:DIGEST, as `concordat mission verify` tells it".into())
 }
 
 pub(crate) fn log_key(text: &str) -> std::result::Result<VerifierKey, String> {
@@ -53,10 +56,9 @@ impl Verify {
         let none = || Head { number: 0, digest: String::new() };
         let noted = Heads { snapshots: self.head.clone().unwrap_or_else(none), pivots: self.pivot_head.clone().unwrap_or_else(none) };
         if let Some(lost) = noted.lost(&history.snapshots, &history.pivots) {
-            let known = told(&heads.snapshots).map_or_else(|| "is empty".to_owned(), |last| format!("ends with {last}"));
-            // By number and digest alone, as it was given.
-            let lost = lost.trim_start_matches("snapshot ").to_owned();
-            return Err(Failure::new(format!("the history does not hold {lost}: it {known}"))
+            let ends = |head: &Head| told(head).map_or_else(|| "are none".to_owned(), |last| format!("end with {last}"));
+            let (snapshots, pivots) = (ends(&heads.snapshots), ends(&heads.pivots));
+            return Err(Failure::new(format!("the history does not hold {lost}: its snapshots {snapshots}, its pivots {pivots}"))
                 .advice("it was cut or made anew since that was told, or is another one; rely on none of it"));
         }
         let (snapshots, pivots) = (history.snapshots.len(), history.pivots.len());
@@ -75,5 +77,19 @@ impl Verify {
             line("head", head),
             line("pivot head", pivot_head)
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_a_number_and_a_digest_and_none_of_nothing() {
+        let digest = "a".repeat(64);
+        assert_eq!(head(&format!("3:{digest}")).map(|head| told(&head)), Ok(Some(format!("3:{digest}"))));
+        for wrong in [format!("0:{digest}"), format!("-1:{digest}"), format!("3:{}", "a".repeat(63)), digest, "3:".into(), String::new()] {
+            assert!(head(&wrong).is_err(), "{wrong}");
+        }
     }
 }

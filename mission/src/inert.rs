@@ -1,6 +1,7 @@
-//! Texts on their way to the public: nothing in a title, key or reason acts where it is shown.
+//! Texts of others on their way to a person or the public: nothing in a title, key, reason or entry of a log acts where it is shown.
 
-/// Without what moves, breaks or reorders a line or hides letters: such characters as `\u{202e}`. Markup is escaped where it is made.
+/// `text` without anything that moves a cursor, colours, breaks a line, or reorders or hides letters: such characters as `\u{1b}` or
+/// `\u{202e}`. Markup is escaped where it is made.
 #[must_use]
 pub fn inert(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
@@ -10,15 +11,19 @@ pub fn inert(text: &str) -> String {
     shown
 }
 
-/// Format characters that are no controls: bidirectional marks, zero-width ones, separators of lines, tags.
-fn hides(c: char) -> bool {
+/// Format characters that are no controls: bidirectional marks, zero-width ones, separators of lines, tags, selectors, fillers.
+#[must_use]
+pub fn hides(c: char) -> bool {
     matches!(c,
-        '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+        '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// A text as a cell of CSV (RFC 4180) that no spreadsheet takes for a formula.
-pub(super) fn cell(text: &str) -> String {
+#[must_use]
+pub fn cell(text: &str) -> String {
     let shown = inert(text);
     // Some programs cut cells at semicolons too: what follows one begins a cell there.
     let acts = |part: &str| part.trim_start().starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']);
@@ -29,7 +34,8 @@ pub(super) fn cell(text: &str) -> String {
 }
 
 /// A line of CSV of cells that are ready.
-pub(super) fn line(cells: &[String]) -> String {
+#[must_use]
+pub fn line(cells: &[String]) -> String {
     cells.join(",") + "\r\n"
 }
 
