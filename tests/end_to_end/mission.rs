@@ -247,6 +247,13 @@ async fn a_view_that_the_outcomes_view_uses_is_part_of_what_is_measured() {
         let head = "-- mission: opportunity\n-- title: Claims\n-- unit: persons\n";
         let columns = "region, total, persons, share_claiming";
         std::fs::write(of("claims_by_region"), format!("{head}SELECT {columns} FROM claims_inside\n")).unwrap();
+        // Rows of single people are no answer, so that the gateway shows nobody this one.
+        let rows = "SELECT a.subject, a.disadvantage_band, p.completed FROM dfe.attainment a JOIN dbt.apprenticeships p ON p.subject = a.subject WHERE p.started";
+        std::fs::write(of("started_inside"), format!("{head}{rows}\n")).unwrap();
+        let shares = "count(DISTINCT i.subject) AS persons, avg(CASE WHEN i.completed THEN 1.0 ELSE 0.0 END) AS share_completed";
+        let by = "i.disadvantage_band";
+        let select = format!("SELECT {by}, grouping({by}) AS total, {shares} FROM started_inside i GROUP BY ROLLUP ({by})");
+        std::fs::write(of("apprenticeships_completed"), format!("{head}{select}\n")).unwrap();
     };
     let sandbox = Sandbox::with(2_000, |_| {}, wrap).await;
     done(&sandbox, SNAPSHOT);
@@ -256,6 +263,12 @@ async fn a_view_that_the_outcomes_view_uses_is_part_of_what_is_measured() {
         outcomes.into_iter().find(|outcome| outcome["outcome"] == OUTCOME).unwrap()["of_another_definition"].clone()
     };
     assert_eq!(changed(), json!([]));
+    let answered = run(&sandbox, &["query", "--view", "apprenticeships_completed"]);
+    assert_eq!(answered.exit, 0, "the gateway answers it: {}", answered.stderr);
+    let unknown = run(&sandbox, &["mission", "snapshot", "opportunity", "--outcome", "more-complete"]);
+    let says = "does not show the view 'started_inside', which 'apprenticeships_completed' uses";
+    assert!(unknown.exit == i32::from(LOCAL) && unknown.stderr.contains(says), "{}", unknown.stderr);
+    assert_eq!(kept(&sandbox).len(), 1, "what is measured is not known: nothing is kept");
     let inside = sandbox.layout.estate().join("views/claims_inside.sql");
     let text = std::fs::read_to_string(&inside).unwrap();
     std::fs::write(&inside, format!("{}\nHAVING count(*) > 1\n", text.trim_end().trim_end_matches(';'))).unwrap();
