@@ -62,6 +62,8 @@ pub struct Config {
     pub spill: PathBuf,
     /// Bytes that one release may hold before it spills.
     pub release_memory: usize,
+    /// Bytes on disk that linked snapshots may take; 0 for none.
+    pub snapshot_disk: u64,
     /// Releases at a time.
     pub max_releases: usize,
     /// The server's side of TLS.
@@ -198,6 +200,9 @@ struct Loader<'a> {
     warnings: Vec<String>,
 }
 
+/// The most MiB that snapshots may take: 16 TiB.
+const MOST_SNAPSHOT_MIB: u64 = 1 << 24;
+
 impl Loader<'_> {
     fn load(&mut self, file: file::File) -> Option<Config> {
         let at = |path: &Path| self.folder.join(path);
@@ -205,6 +210,9 @@ impl Loader<'_> {
         let consent_import = file.consent.import.as_deref().map(at);
         if !(1..=64).contains(&file.max_releases) || !(1..=65_536).contains(&file.release_memory_mib) {
             self.at(&["max_releases"], "max_releases is 1 to 64 and release_memory_mib 1 to 65536", "use 8 and 192, the defaults");
+        }
+        if file.snapshot_disk_mib > MOST_SNAPSHOT_MIB {
+            self.at(&["snapshot_disk_mib"], "snapshot_disk_mib is 0 to 16777216", "use 8192, the default, or 0 to keep no snapshot");
         }
         if file.gateway.certificates.is_empty() {
             self.at(
@@ -249,6 +257,7 @@ impl Loader<'_> {
             log,
             spill,
             release_memory: file.release_memory_mib << 20,
+            snapshot_disk: file.snapshot_disk_mib << 20,
             max_releases: file.max_releases,
             tls,
             guard,

@@ -40,6 +40,7 @@ use sha2::{Digest as _, Sha256};
 pub use self::generation::Acknowledged;
 use self::generation::Generation;
 use self::highest::Highest;
+pub(crate) use self::index::Changed;
 use self::index::Index;
 pub use self::index::{Snapshot, View};
 use self::intake::Intake;

@@ -8,22 +8,24 @@ mod expression;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use concordat_policy::coded::Coded;
 use concordat_policy::column::{LINKED, SUBJECT};
 use concordat_policy::{Code, ColumnType, DatasetName, Name, Predicate, Refusal};
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::DataFusionError;
+use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{Expr, Operator, binary_expr, cast, when};
-use datafusion::prelude::ident;
+use datafusion::physical_plan::PhysicalExpr;
+use datafusion::prelude::{SessionContext, ident};
 
 use crate::config::{ColumnConfig, Config, DatasetConfig, Finding, Findings};
 #[cfg(test)]
 use crate::source::Files;
-use crate::source::{Opened, Relation, Source, SourceError, State, finite, freshness, kind};
+use crate::source::{Opened, Relation, Source, SourceError, SourceFile, State, finite, freshness, kind};
 
 /// The datasets, by name.
 #[derive(Debug)]
@@ -109,6 +111,14 @@ impl Datasets {
         self.datasets.get(name)
     }
 
+    /// The files of a dataset's source as they are now; `None` for what is not in files, or cannot be looked at. Blocks.
+    pub(crate) fn files(&self, name: &Name) -> Option<Vec<SourceFile>> {
+        match &self.datasets.get(name)?.config.source {
+            Source::Files(files) => files.files().ok(),
+            Source::Objects(..) | Source::Database(..) => None,
+        }
+    }
+
     /// Begins to scan what an order, or a preview, asks for.
     ///
     /// # Errors
@@ -127,6 +137,20 @@ impl Datasets {
         let streams = dataset.streams(order, frame).await.map_err(|e| unreadable(&e))?;
         Ok(Scan { streams, freshness, witness: Witness { name, state } })
     }
+}
+
+/// The condition that says of each row of typed and coded columns, as a scan gives them, whether it is asked for.
+///
+/// # Errors
+/// For a column that is not among `columns`.
+pub(crate) fn condition(
+    predicate: &Predicate,
+    columns: &DFSchema,
+    types: &BTreeMap<String, ColumnType>,
+) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
+    let column = |name: &str| columns.has_column_with_unqualified_name(name).then(|| ident(name));
+    let expression = expression::expression(predicate, &column, types).ok_or(unknown_column())?;
+    SessionContext::new().create_physical_expr(expression, columns)
 }
 
 /// Why a column of the source cannot be what the configuration says.
@@ -260,6 +284,14 @@ impl Witness {
         let found = files.files().unwrap();
         let name = DatasetName::new(crate::fixture::name("dfe"), crate::fixture::name("attainment"));
         Self { name, state: State::Files(files, found) }
+    }
+
+    /// The files that are read, as they were; `None` for what is not in files.
+    pub(crate) fn files(&self) -> Option<&[SourceFile]> {
+        match &self.state {
+            State::Files(_, found) => Some(found),
+            State::Snapshot(_) => None,
+        }
     }
 
     /// Checks that all that was read was one state of the source. Blocks.

@@ -34,7 +34,7 @@ use crate::consent::import::{ImportError, Imported, Options, import};
 use crate::consent::intake::Intake;
 use crate::consent::journal::Noted;
 use crate::consent::{Acknowledged, Consent, Snapshot};
-use crate::datasets::Datasets;
+use crate::datasets::{Datasets, Selection};
 use crate::endings::Endings;
 use crate::guard;
 use crate::linkage::LinkageKeys;
@@ -43,7 +43,7 @@ use crate::private;
 use crate::pseudonym::Pseudonyms;
 use crate::quota::Quotas;
 use crate::refusing::Refused;
-use crate::release::{Linked, Release, Releases, Rules, blocking};
+use crate::release::{Linked, Of, Release, Releases, Rows, Rules, Snapshots, blocking};
 use crate::suspension::{Folders, Suspensions};
 use crate::witness::{self, Witnessing};
 use crate::workers::streams;
@@ -119,8 +119,6 @@ impl Node {
         let linkage = LinkageKeys::open(config.linkage, config.at_rest, state).map_err(|e| unusable(state, &e))?;
         let endings = Arc::new(Endings::new(log.clone()));
         let (department, ended) = (config.department.clone(), Arc::clone(&endings));
-        let releases = Releases::open(department, &config.spill, config.release_memory, config.max_releases, ended)
-            .map_err(|e| unusable(&config.spill, &e))?;
         let verifying = config
             .signing
             .verifying_key()
@@ -132,6 +130,9 @@ impl Node {
         let agreements = Agreements::new(suspensions, config.agreements, config.signatures, config.purposes, config.guard);
         let agreements = Arc::new(Current::new(agreements));
         let metrics = Metrics::new("concordat-node", env!("CARGO_PKG_VERSION"));
+        let snapshots = Snapshots::new(&config.spill, config.snapshot_disk, config.release_memory).measured(&metrics);
+        let releases = Releases::open(department, &config.spill, config.release_memory, config.max_releases, snapshots, ended)
+            .map_err(|e| unusable(&config.spill, &e))?;
         let witness = Witnessing::open(state, &config.department, &metrics).map_err(|e| unusable(&witness::folder(state), &e))?;
         let outcomes = metrics.counter("releases", "Releases by outcome; completed counts partitions");
         let pins = Pins { gateway: config.gateway, administrators: config.administrators, auditors: config.auditors };
@@ -248,23 +249,56 @@ impl Node {
         self.consume(&order, now).await?;
         let (consent, standing) = self.caught_up().await?;
         let rules = self.rules(&order, &consent, standing).await?;
-        let (datasets, selection) = (Arc::clone(&self.datasets), order.selection());
-        let open = async move { datasets.scan(&selection, streams()).await };
-        let scan = self.releases.workers().run(open.instrument(tracing::info_span!("open"))).await??;
+        let of = Of::new(&order.dataset, &order.agreement, &order.domain, &rules);
+        let rows = self.rows(&order, &of).await?;
+        if rows.could_be_kept() && self.releases.snapshots.wants(&of) {
+            self.keep_next(&order, of, self.rules(&order, &consent, standing).await?);
+        }
         let (quotas, agreement) = (Arc::clone(&self.quotas), order.agreement.clone());
         blocking(move || quotas.intend(&agreement, now.date_naive())).await?;
         self.owed_for(&order).await?;
-        let intent = self.intent(&order, from, standing, scan.freshness);
+        let intent = self.intent(&order, from, standing, rows.freshness());
         let (quotas, agreement) = (Arc::clone(&self.quotas), order.agreement.clone());
         let charge = move |rows| quotas.charge(&agreement, rows, Utc::now().date_naive());
         let (log, releases) = (self.log.clone(), Arc::clone(&self.releases));
         // On its own: of a gateway that leaves meanwhile, the release is there, and closes what is intended.
         let start = async move {
             let log_entry = log.append(intent).await?;
-            Ok(releases.start(order, scan, rules, admission, log_entry, charge))
+            Ok(releases.start(order, rows, rules, admission, log_entry, charge))
         };
         let started: Result<_, LogError> = self.endings.spawn(start.in_current_span()).await.map_err(Refusal::internal)?;
         started.map_err(|e| self.unwritable(e))?
+    }
+
+    /// The rows that an order is about: of a snapshot, if there is one of the source as it is.
+    async fn rows(&self, order: &VerifiedOrder, of: &Of) -> Result<Rows, Refusal> {
+        let (datasets, selection) = (Arc::clone(&self.datasets), order.selection());
+        let (releases, of) = (Arc::clone(&self.releases), of.clone());
+        let open = async move {
+            let looked = Arc::clone(&datasets);
+            let kept = blocking(move || {
+                let source = looked.files(&of.dataset);
+                Ok(source.and_then(|source| releases.snapshots.find(&of, &source)))
+            });
+            match kept.await? {
+                Some(snapshot) => Ok(Rows::Kept(snapshot)),
+                None => datasets.scan(&selection, streams()).await.map(Rows::Scanned),
+            }
+        };
+        self.releases.workers().run(open.instrument(tracing::info_span!("open"))).await?
+    }
+
+    /// Has a snapshot made of what this order is about, when this and other releases are over.
+    fn keep_next(&self, order: &VerifiedOrder, of: Of, rules: Rules) {
+        let columns = order.keepable(&self.department);
+        let selection = Selection { columns: columns.clone(), predicate: None, ..order.selection() };
+        let rules = Rules { columns, conditional: false, ..rules };
+        let (releases, datasets, agreement) = (Arc::clone(&self.releases), Arc::clone(&self.datasets), order.agreement.clone());
+        let making = Arc::clone(&releases);
+        self.releases.workers().start(async move {
+            let scan = async || datasets.scan(&selection, streams()).await;
+            making.snapshots.make(of, agreement, rules, releases.rest(), scan).await;
+        });
     }
 
     async fn consume(&self, order: &VerifiedOrder, now: DateTime<Utc>) -> Result<(), Refusal> {

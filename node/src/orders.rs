@@ -103,6 +103,14 @@ impl VerifiedOrder {
             coded: self.coded.clone(),
         }
     }
+
+    /// The columns that an order under this agreement may name or have a condition about, in their order.
+    pub(crate) fn keepable(&self, department: &Name) -> Vec<(String, ColumnType)> {
+        let dataset = self.agreement.dataset(&DatasetName::new(department.clone(), self.dataset.clone()));
+        let columns = dataset.iter().flat_map(|dataset| &dataset.columns);
+        let columns = columns.filter(|(_, rule)| rule.crosses_the_wire() || rule.uses.contains(&Use::Filter));
+        columns.map(|(name, rule)| (name.clone(), rule.kind)).collect()
+    }
 }
 
 /// What orders are verified against.

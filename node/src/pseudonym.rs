@@ -138,6 +138,12 @@ impl Pseudonyms {
         }
     }
 
+    /// What tells these keys from others: the pseudonym of what no identifier is.
+    #[must_use]
+    pub(crate) fn of_key(&self) -> Pseudonym {
+        self.long(b"\0concordat: which key is this\0")
+    }
+
     fn long(&self, bytes: &[u8]) -> Pseudonym {
         let tag: [u8; 32] = self.long.clone().chain_update(bytes).finalize().into_bytes().into();
         let mut cut = [0; 16];

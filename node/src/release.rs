@@ -5,6 +5,7 @@
 //!                                                                                │
 //!   DoGet of partition i ◀─ batches of the wire's schema, ascending ◀─ buckets of i, in order: load, sort
 //! ```
+//! Where the same was asked before and the source has not changed, rows come sorted from a snapshot ([`snapshots`]).
 //!
 //! Invariants
 //! - Nothing is released before the whole scan has succeeded, its source was found unchanged, and its rows are charged.
@@ -17,6 +18,7 @@ mod buckets;
 mod ending;
 mod partition;
 mod runs;
+mod snapshots;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +33,7 @@ use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Agreement, Code, Name, Refusal};
 use concordat_proto::receipt::Standing;
 use concordat_proto::schema::release_schema;
+use futures::FutureExt as _;
 use tempfile::TempDir;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -39,8 +42,10 @@ use tracing::Instrument as _;
 use self::buckets::Buckets;
 pub use self::partition::Partition;
 pub(crate) use self::runs::Sorted;
+use self::snapshots::Chosen;
+pub(crate) use self::snapshots::{Of, Snapshot, Snapshots};
 pub use self::worker::{Counts, Linked, Rules};
-use self::worker::{End, Worker};
+use self::worker::{Work, Worker};
 use crate::datasets::Scan;
 use crate::endings::{Ended, Endings};
 use crate::orders::VerifiedOrder;
@@ -59,8 +64,33 @@ pub struct Releases {
     endings: Arc<Endings>,
     permits: Arc<Semaphore>,
     workers: Workers,
+    pub(crate) snapshots: Snapshots,
+    most: usize,
     running: Mutex<BTreeMap<String, Arc<Release>>>,
     admitted: Arc<Mutex<Vec<Admitted>>>,
+}
+
+/// Where a release's rows come from.
+pub(crate) enum Rows {
+    /// The source.
+    Scanned(Scan),
+    /// A snapshot of it as it is.
+    Kept(Arc<Snapshot>),
+}
+
+impl Rows {
+    /// Whether a snapshot could be made for the next order.
+    pub(crate) fn could_be_kept(&self) -> bool {
+        matches!(self, Self::Scanned(scan) if scan.witness.files().is_some())
+    }
+
+    /// How old the data is, Unix seconds.
+    pub(crate) fn freshness(&self) -> i64 {
+        match self {
+            Self::Scanned(scan) => scan.freshness,
+            Self::Kept(snapshot) => snapshot.freshness,
+        }
+    }
 }
 
 /// An order that was admitted, and whether it was given back since. Locked after `running`.
@@ -106,6 +136,7 @@ pub struct Release {
 enum Progress {
     Scanning,
     Sorted(Arc<Sorted>),
+    Chosen(Arc<Chosen>),
     Failed(Refusal),
 }
 
@@ -114,7 +145,14 @@ impl Releases {
     ///
     /// # Errors
     /// When the folder cannot be made so, or there are no threads.
-    pub(crate) fn open(department: Name, spill: &Path, memory: usize, most: usize, endings: Arc<Endings>) -> std::io::Result<Self> {
+    pub(crate) fn open(
+        department: Name,
+        spill: &Path,
+        memory: usize,
+        most: usize,
+        snapshots: Snapshots,
+        endings: Arc<Endings>,
+    ) -> std::io::Result<Self> {
         private::folder(spill)?;
         for entry in std::fs::read_dir(spill)? {
             let entry = entry?;
@@ -130,6 +168,8 @@ impl Releases {
             endings,
             permits: Arc::new(Semaphore::new(most)),
             workers: Workers::new(streams())?,
+            snapshots,
+            most,
             running: Mutex::default(),
             admitted: Arc::default(),
         })
@@ -160,28 +200,38 @@ impl Releases {
     ///
     /// # Errors
     /// [`Code::Internal`] when the spill folder cannot be made, [`Code::Replayed`] when the order was given back meanwhile.
-    pub fn start(
+    pub(crate) fn start(
         self: &Arc<Self>,
         order: VerifiedOrder,
-        scan: Scan,
+        rows: Rows,
         rules: Rules,
         admission: Admission,
         log_entry: u64,
         charge: impl FnOnce(u64) -> Result<(), Refusal> + Send + 'static,
     ) -> Result<Arc<Release>, Refusal> {
-        let folder = tempfile::Builder::new()
-            .prefix(PREFIX)
-            .permissions(std::fs::Permissions::from_mode(0o700))
-            .tempdir_in(&self.spill)
-            .map_err(Refusal::internal)?;
-        let (standing, freshness) = (rules.standing, scan.freshness);
-        let sorting =
-            Sorting { folder: Arc::new(folder), memory: self.memory, buckets: Buckets::new(order.partitions), rules: Arc::new(rules) };
+        let (standing, freshness, rules) = (rules.standing, rows.freshness(), Arc::new(rules));
         let (sender, progress) = watch::channel(Progress::Scanning);
         let scanning = tracing::info_span!("scan");
+        let work = match rows {
+            Rows::Scanned(scan) => {
+                let folder = Arc::new(folder_in(&self.spill)?);
+                let sorting = Sorting { folder, memory: self.memory, buckets: Buckets::new(order.partitions), rules };
+                async move { charged(sorting, scan, charge).await.map(|sorted| Progress::Sorted(Arc::new(sorted))) }.boxed()
+            }
+            Rows::Kept(snapshot) => {
+                let asked = order.predicate.clone().map(|predicate| (predicate, order.predicate_types.clone()));
+                let partitions = order.partitions;
+                blocking(move || {
+                    let asked = asked.as_ref().map(|(predicate, types)| (predicate, types));
+                    let chosen = Chosen::of(snapshot, &rules, asked, partitions)?;
+                    charge(chosen.counts().released)?;
+                    Ok(Progress::Chosen(Arc::new(chosen)))
+                })
+                .boxed()
+            }
+        };
         let work = async move {
-            let end = charged(sorting, scan, charge).await.map_or_else(Progress::Failed, |sorted| Progress::Sorted(Arc::new(sorted)));
-            let _ = sender.send(end);
+            let _ = sender.send(work.await.unwrap_or_else(Progress::Failed));
         };
         let task = self.workers.start(work.instrument(scanning));
         let schema = Arc::new(release_schema(order.linked, order.columns.iter().map(|(name, kind)| (name.as_str(), *kind))));
@@ -269,8 +319,19 @@ impl Releases {
         })
     }
 
-    /// Ends the releases that were ordered under agreements that `wanted` names.
+    /// Ends when no release is under way, or after a minute.
+    pub(crate) async fn rest(&self) {
+        for _ in 0..1200 {
+            if self.permits.available_permits() >= self.most {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Ends the releases that were ordered under agreements that `wanted` names, and lets go of snapshots.
     pub fn stop(&self, wanted: impl Fn(&Agreement) -> bool) {
+        self.snapshots.stop(&wanted);
         self.running().retain(|_, release| {
             let stopped = wanted(&release.order.agreement);
             if stopped {
@@ -303,6 +364,12 @@ impl Releases {
 
 const PREFIX: &str = "release-";
 
+/// A folder of a release's own.
+fn folder_in(spill: &Path) -> Result<TempDir, Refusal> {
+    let private = std::fs::Permissions::from_mode(0o700);
+    tempfile::Builder::new().prefix(PREFIX).permissions(private).tempdir_in(spill).map_err(Refusal::internal)
+}
+
 impl Release {
     /// Waits for the scan, then opens one partition.
     ///
@@ -313,7 +380,8 @@ impl Release {
         let stopped = || Refusal::new(Code::NodeFaulty, "the release was stopped before it was complete").advice("order it again");
         let end = progress.wait_for(|progress| !matches!(progress, Progress::Scanning)).await.map_err(|_| stopped())?.clone();
         match end {
-            Progress::Sorted(sorted) => Ok(Partition::new(sorted, Arc::clone(&self.schema), partition)),
+            Progress::Sorted(sorted) => Ok(Partition::sorted(sorted, Arc::clone(&self.schema), partition)),
+            Progress::Chosen(chosen) => Ok(Partition::chosen(chosen, Arc::clone(&self.schema), partition)),
             Progress::Failed(refusal) => Err(refusal),
             Progress::Scanning => Err(stopped()),
         }
@@ -366,7 +434,7 @@ pub(crate) async fn count(scan: Scan, rules: &[Arc<Rules>]) -> Result<Vec<Counts
 }
 
 /// Gives every batch of a scan to each worker of its stream, to the end; the source must not have changed meanwhile.
-async fn work(scan: Scan, workers: impl Fn(usize) -> Vec<Worker>) -> Result<Vec<Vec<End>>, Refusal> {
+pub(crate) async fn work<W: Work>(scan: Scan, workers: impl Fn(usize) -> Vec<W>) -> Result<Vec<Vec<W::End>>, Refusal> {
     let witness = Arc::new(scan.witness);
     let mut tasks = JoinSet::new();
     for (index, mut stream) in scan.streams.into_iter().enumerate() {
@@ -377,7 +445,7 @@ async fn work(scan: Scan, workers: impl Fn(usize) -> Vec<Worker>) -> Result<Vec<
                 let batch = batch.map_err(|e| witness.unreadable(&e))?;
                 workers = blocking(move || workers.iter_mut().try_for_each(|worker| worker.take(&batch)).map(|()| workers)).await?;
             }
-            blocking(move || workers.into_iter().map(Worker::finish).collect::<Result<Vec<_>, _>>()).await
+            blocking(move || workers.into_iter().map(Work::finish).collect::<Result<Vec<_>, _>>()).await
         });
     }
     let mut ends = Vec::new();

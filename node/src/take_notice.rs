@@ -16,6 +16,8 @@ use crate::suspension;
 
 /// How often the node looks.
 const LOOK: Duration = Duration::from_millis(200);
+/// Every which time it looks at the files of snapshots, too.
+const FILES: u32 = 25;
 /// How long it waits after it could not take notice: a full disk is not filled with complaints.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -24,11 +26,14 @@ const AGAIN: Duration = Duration::from_secs(5);
 pub(crate) fn watch(node: &Arc<Node>) {
     let applying = Arc::downgrade(node);
     tokio::spawn(async move {
+        let mut look = 0u32;
         loop {
             tokio::time::sleep(LOOK).await;
             let Some(node) = applying.upgrade() else { return };
+            let files = look.is_multiple_of(FILES);
+            look = look.wrapping_add(1);
             let _ = blocking(move || {
-                node.apply();
+                node.apply(files);
                 Ok(())
             })
             .await;
@@ -53,11 +58,15 @@ pub(crate) fn watch(node: &Arc<Node>) {
 }
 
 impl Node {
-    /// Stops what is suspended or no longer agreed: readers learn of it by themselves, scans are ended. Blocks.
-    fn apply(&self) {
+    /// Stops what is suspended or no longer agreed: readers learn of it by themselves, scans are ended. Lets go of snapshots of files
+    /// that changed, if it is time to look at `files`. Blocks.
+    fn apply(&self, files: bool) {
         let (standing, agreements, now) = (self.agreements.suspensions().look(), self.agreements.now(), Utc::now());
         self.releases
             .stop(|ordered| !standing.permits(&ordered.id) || agreements.binding(ordered.id.as_str(), &ordered.digest, now).is_err());
+        if files {
+            self.releases.snapshots.look(|dataset| self.datasets.files(dataset));
+        }
     }
 
     /// Brings what was done at the command line into the access log.

@@ -21,6 +21,8 @@ pub(super) struct File {
     pub(super) agreements: PathBuf,
     #[serde(default = "default_memory")]
     pub(super) release_memory_mib: usize,
+    #[serde(default = "default_snapshots")]
+    pub(super) snapshot_disk_mib: u64,
     #[serde(default = "default_releases")]
     pub(super) max_releases: usize,
     pub(super) tls: TlsFile,
@@ -45,6 +47,10 @@ pub(super) struct File {
 
 fn default_memory() -> usize {
     192
+}
+
+fn default_snapshots() -> u64 {
+    8192
 }
 
 fn default_releases() -> usize {

@@ -175,6 +175,34 @@ impl View {
         out.extend(scratch.iter().map(|hash| self.meaning(table, table.history(Key::of(*hash)))));
     }
 
+    /// What identifies the keyed hash by which subjects are found: another key gives another one.
+    pub(crate) fn hasher(&self) -> Pseudonym {
+        self.hasher.of_key()
+    }
+
+    /// Replaces the content of `out` by the hashes of identifiers (normalised), by which [`View::of`] finds their records.
+    pub(crate) fn hashes<'a>(&self, identifiers: impl Iterator<Item = &'a str>, out: &mut Vec<Pseudonym>) {
+        self.hasher.make(identifiers, out);
+    }
+
+    /// The last records of one subject, by its hash.
+    pub(crate) fn of(&self, hash: Pseudonym) -> Latest {
+        self.table.as_ref().map_or_else(Latest::default, |table| self.meaning(table, table.history(Key::of(hash))))
+    }
+
+    /// Which subjects can have other records here than in `other`, which counts the same purposes at the same moment; `None` where
+    /// it could be any of them.
+    pub(crate) fn since<'a>(&'a self, other: &'a Self) -> Option<Changed<'a>> {
+        let alike = Arc::ptr_eq(&self.hasher, &other.hasher) && self.relevant.iter().zip(&other.relevant).all(|(now, then)| now == then);
+        let (now, then) = match (&self.table, &other.table) {
+            (None, None) => return alike.then_some(Changed(None)),
+            (Some(now), Some(then)) => (now, then),
+            _ => return None,
+        };
+        let timeless = self.now == other.now || (now.is_timeless() && then.is_timeless());
+        (alike && timeless).then(|| now.since(then)).flatten().map(|tables| Changed(Some(tables)))
+    }
+
     fn meaning(&self, table: &Shared, history: &[Choice]) -> Latest {
         let mut latest = Latest::default();
         for (choice, place) in history.iter().zip(1..) {
@@ -185,6 +213,26 @@ impl View {
             }
         }
         latest
+    }
+}
+
+/// Subjects whose records may have changed.
+pub(crate) struct Changed<'a>(Option<table::Changed<'a>>);
+
+impl Changed<'_> {
+    /// Nobody's.
+    pub(crate) fn nobody() -> Self {
+        Self(None)
+    }
+
+    /// Whether it is nobody.
+    pub(crate) fn is_none(&self) -> bool {
+        self.0.as_ref().is_none_or(table::Changed::is_none)
+    }
+
+    /// Whether the subject of this hash is one.
+    pub(crate) fn holds(&self, hash: Pseudonym) -> bool {
+        self.0.as_ref().is_some_and(|changed| changed.holds(Key::of(hash)))
     }
 }
 

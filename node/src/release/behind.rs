@@ -22,6 +22,13 @@ const ERRORS: u32 = 4 << 9;
 /// How many characters of an identifier that is not valid are kept in mind. Longer ones that begin alike count once.
 const MOST_CHARACTERS: usize = 64;
 
+/// The pseudonym of what stands in the place of an identifier; nothing counts as an empty text.
+pub(super) fn stand_in(pseudonyms: &Pseudonyms, raw: Option<&str>) -> Pseudonym {
+    let raw = raw.unwrap_or_default();
+    let end = raw.char_indices().nth(MOST_CHARACTERS).map_or(raw.len(), |(end, _)| end);
+    pseudonyms.one(raw.get(..end).unwrap_or_default())
+}
+
 /// Subjects that are left out. Those without a valid identifier by what stands in its place: nothing and the same text may each be
 /// somebody's many times over.
 #[derive(Default)]
@@ -41,19 +48,27 @@ impl Behind {
         Self { grain, conditional, ..Self::default() }
     }
 
-    /// Notes the subject of a row that is withheld.
-    pub(super) fn withheld(&mut self, pseudonyms: &Pseudonyms, subject: &str) {
-        if self.grain.is_some() && !self.conditional {
-            self.withheld.note(pseudonyms.one(subject));
+    /// Whether anybody is counted whose choices withhold the row.
+    pub(super) fn counts_withheld(&self) -> bool {
+        self.grain.is_some() && !self.conditional
+    }
+
+    /// Whether anybody is counted whose identifier is not valid.
+    pub(super) fn counts_invalid(&self) -> bool {
+        self.grain.is_some()
+    }
+
+    /// Notes the subject of a row that is withheld, by its pseudonym.
+    pub(super) fn withheld(&mut self, subject: impl FnOnce() -> Pseudonym) {
+        if self.counts_withheld() {
+            self.withheld.note(subject());
         }
     }
 
-    /// Notes what stands in the place of a row's identifier; nothing counts as an empty text.
-    pub(super) fn invalid(&mut self, pseudonyms: &Pseudonyms, raw: Option<&str>) {
-        if self.grain.is_some() {
-            let raw = raw.unwrap_or_default();
-            let end = raw.char_indices().nth(MOST_CHARACTERS).map_or(raw.len(), |(end, _)| end);
-            self.invalid.note(pseudonyms.one(raw.get(..end).unwrap_or_default()));
+    /// Notes what stands in the place of a row's identifier, by its pseudonym.
+    pub(super) fn invalid(&mut self, stand_in: impl FnOnce() -> Pseudonym) {
+        if self.counts_invalid() {
+            self.invalid.note(stand_in());
         }
     }
 
@@ -137,8 +152,8 @@ mod tests {
 
     fn behind(grain: Option<Grain>, withheld: &[&str], invalid: &[Option<&str>]) -> Behind {
         let (mut behind, pseudonyms) = (Behind::new(grain, false), pseudonyms());
-        withheld.iter().for_each(|subject| behind.withheld(&pseudonyms, subject));
-        invalid.iter().for_each(|raw| behind.invalid(&pseudonyms, *raw));
+        withheld.iter().for_each(|subject| behind.withheld(|| pseudonyms.one(subject)));
+        invalid.iter().for_each(|raw| behind.invalid(|| stand_in(&pseudonyms, *raw)));
         behind
     }
 
@@ -176,8 +191,8 @@ mod tests {
     fn under_a_condition_nobody_is_told_of_who_is_withheld() {
         let (mut behind, pseudonyms) = (Behind::new(grain(3, 1), true), pseudonyms());
         for subject in ["1", "2", "3", "4"] {
-            behind.withheld(&pseudonyms, subject);
-            behind.invalid(&pseudonyms, Some(subject));
+            behind.withheld(|| pseudonyms.one(subject));
+            behind.invalid(|| stand_in(&pseudonyms, Some(subject)));
         }
         assert_eq!((behind.denominators(), behind.withheld.count()), (told(3, Some(3), None), 0));
     }

@@ -11,6 +11,7 @@ use concordat_policy::{Code, Refusal};
 use concordat_proto::receipt::Denominators;
 
 use super::runs::{BucketReader, Sorted};
+use super::snapshots::{Chosen, Pieces};
 use super::worker::Counts;
 
 /// The most rows of a batch.
@@ -22,34 +23,51 @@ const BUCKET_ROWS: usize = 8 << 20;
 
 /// One partition of a release, read once, from the lowest pseudonym to the highest.
 pub struct Partition {
-    reader: BucketReader,
+    rows: Rows,
     schema: SchemaRef,
-    buckets: Range<usize>,
     ready: VecDeque<RecordBatch>,
+}
+
+/// Where its rows come from.
+enum Rows {
+    /// Buckets, which are sorted as they are read.
+    Sorted(BucketReader, Range<usize>),
+    /// A snapshot, which is.
+    Chosen(Pieces),
 }
 
 impl std::fmt::Debug for Partition {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Partition({:?})", self.buckets)
+        write!(f, "Partition({} batches ready)", self.ready.len())
     }
 }
 
 impl Partition {
-    pub(super) fn new(sorted: Arc<Sorted>, schema: SchemaRef, partition: u32) -> Self {
+    pub(super) fn sorted(sorted: Arc<Sorted>, schema: SchemaRef, partition: u32) -> Self {
         let buckets = sorted.buckets_of(partition);
-        Self { reader: BucketReader::new(sorted), schema, buckets, ready: VecDeque::new() }
+        Self { rows: Rows::Sorted(BucketReader::new(sorted), buckets), schema, ready: VecDeque::new() }
+    }
+
+    pub(super) fn chosen(chosen: Arc<Chosen>, schema: SchemaRef, partition: u32) -> Self {
+        Self { rows: Rows::Chosen(Pieces::new(chosen, partition)), schema, ready: VecDeque::new() }
     }
 
     /// What was released and withheld, in the whole release.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        self.reader.sorted().counts()
+        match &self.rows {
+            Rows::Sorted(reader, _) => reader.sorted().counts(),
+            Rows::Chosen(pieces) => pieces.chosen().counts(),
+        }
     }
 
     /// What may be told outside of the department of subjects whose rows were withheld; nothing of a link dataset.
     #[must_use]
     pub fn denominators(&self) -> Option<Denominators> {
-        self.reader.sorted().denominators()
+        match &self.rows {
+            Rows::Sorted(reader, _) => reader.sorted().denominators(),
+            Rows::Chosen(pieces) => pieces.chosen().denominators(),
+        }
     }
 
     /// The next batch; `None` at the end. Blocks.
@@ -57,39 +75,20 @@ impl Partition {
     /// # Errors
     /// [`Code::LimitExceeded`] for rows or buckets that are too large, [`Code::Internal`] when a spilled file cannot be read.
     pub fn next_batch(&mut self) -> Result<Option<RecordBatch>, Refusal> {
-        while self.ready.is_empty() && !self.buckets.is_empty() {
-            self.load()?;
+        while self.ready.is_empty() {
+            let batches = match &mut self.rows {
+                Rows::Sorted(_, buckets) if Range::is_empty(buckets) => break,
+                Rows::Sorted(reader, buckets) => load(reader, buckets)?,
+                Rows::Chosen(pieces) => match pieces.next_rows()? {
+                    Some(batch) => vec![batch],
+                    None => break,
+                },
+            };
+            for batch in batches {
+                self.emit(&batch)?;
+            }
         }
         Ok(self.ready.pop_front())
-    }
-
-    /// Loads as many buckets as fill a batch, at least one, and sorts their rows.
-    fn load(&mut self) -> Result<(), Refusal> {
-        let start = self.buckets.start;
-        let mut rows = 0;
-        while !self.buckets.is_empty() {
-            let more = self.reader.sorted().rows(self.buckets.start);
-            if more > BUCKET_ROWS {
-                return Err(Refusal::new(
-                    Code::LimitExceeded,
-                    "too many rows of this dataset share too few subjects to be released sorted",
-                ));
-            }
-            if rows > 0 && rows + more > BATCH_ROWS {
-                break;
-            }
-            rows += more;
-            self.buckets.start += 1;
-        }
-        let mut loaded = self.reader.load(start..self.buckets.start)?;
-        loaded.rows.sort_unstable();
-        let batches: Vec<&RecordBatch> = loaded.batches.iter().collect();
-        for rows in loaded.rows.chunks(BATCH_ROWS) {
-            let rows: Vec<(usize, usize)> = rows.iter().map(|(_, batch, row)| (*batch as usize, *row as usize)).collect();
-            let batch = interleave_record_batch(&batches, &rows).map_err(Refusal::internal)?;
-            self.emit(&batch)?;
-        }
-        Ok(())
     }
 
     /// Readies a batch for the wire, in as many pieces as its size asks for.
@@ -105,6 +104,31 @@ impl Partition {
         self.emit(&batch.slice(0, rows / 2))?;
         self.emit(&batch.slice(rows / 2, rows - rows / 2))
     }
+}
+
+/// Loads as many buckets as fill a batch, at least one, and sorts their rows.
+fn load(reader: &mut BucketReader, buckets: &mut Range<usize>) -> Result<Vec<RecordBatch>, Refusal> {
+    let start = buckets.start;
+    let mut rows = 0;
+    while !Range::is_empty(buckets) {
+        let more = reader.sorted().rows(buckets.start);
+        if more > BUCKET_ROWS {
+            return Err(Refusal::new(Code::LimitExceeded, "too many rows of this dataset share too few subjects to be released sorted"));
+        }
+        if rows > 0 && rows + more > BATCH_ROWS {
+            break;
+        }
+        rows += more;
+        buckets.start += 1;
+    }
+    let mut loaded = reader.load(start..buckets.start)?;
+    loaded.rows.sort_unstable();
+    let batches: Vec<&RecordBatch> = loaded.batches.iter().collect();
+    let sorted = loaded.rows.chunks(BATCH_ROWS).map(|rows| {
+        let rows: Vec<(usize, usize)> = rows.iter().map(|(_, batch, row)| (*batch as usize, *row as usize)).collect();
+        interleave_record_batch(&batches, &rows).map_err(Refusal::internal)
+    });
+    sorted.collect()
 }
 
 fn bytes(batch: &RecordBatch) -> Result<usize, Refusal> {

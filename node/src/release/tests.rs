@@ -83,7 +83,7 @@ async fn sort(rows: u64, memory: usize, partitions: u32) -> (Arc<Sorted>, Vec<Ve
     let sorting = Sorting { folder: Arc::new(spill), memory, buckets: Buckets::new(partitions), rules: Arc::new(rules) };
     let sorted = Arc::new(sorting.run(scan(rows, 2, folder.path())).await.unwrap());
     let read = |partition| {
-        let mut partition = Partition::new(Arc::clone(&sorted), Arc::clone(&schema), partition);
+        let mut partition = Partition::sorted(Arc::clone(&sorted), Arc::clone(&schema), partition);
         let mut batches = Vec::new();
         while let Some(batch) = partition.next_batch().unwrap() {
             assert!(batch.num_rows() <= partition::BATCH_ROWS);
@@ -178,7 +178,7 @@ async fn either_subjects_objection_withholds_a_link_and_both_leave_as_pseudonyms
     assert_eq!(sorted.denominators(), None, "one home's choice could withhold many people's rows");
     let mut left = BTreeMap::new();
     for partition in 0..2 {
-        let mut partition = Partition::new(Arc::clone(&sorted), Arc::clone(&schema), partition);
+        let mut partition = Partition::sorted(Arc::clone(&sorted), Arc::clone(&schema), partition);
         while let Some(batch) = partition.next_batch().unwrap() {
             let [homes, people] = [0, 1].map(|column| batch.column(column).as_fixed_size_binary().clone());
             for (row, number) in batch.column(2).as_primitive::<Int64Type>().iter().enumerate() {

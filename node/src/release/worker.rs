@@ -13,7 +13,7 @@ use concordat_proto::receipt::Standing;
 use concordat_proto::schema::{linked_field, subject_field};
 use tempfile::TempDir;
 
-use super::behind::Behind;
+use super::behind::{Behind, stand_in};
 use super::buckets::Buckets;
 use super::runs::{Run, Runs};
 use crate::consent::View;
@@ -92,23 +92,23 @@ impl Counts {
 
 /// Normalised identifiers, one after the other, and where each ends.
 #[derive(Default)]
-struct Identifiers {
+pub(crate) struct Identifiers {
     text: String,
     ends: Vec<usize>,
 }
 
 impl Identifiers {
-    fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.text.clear();
         self.ends.clear();
     }
 
-    fn push(&mut self, identifier: &str) {
+    pub(crate) fn push(&mut self, identifier: &str) {
         self.text.push_str(identifier);
         self.ends.push(self.text.len());
     }
 
-    fn iter(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         // Every end lies on a boundary of characters: whole identifiers were appended.
         starts.zip(&self.ends).map(|(start, end)| self.text.get(start..*end).unwrap_or_default())
@@ -135,6 +135,18 @@ struct Space {
     latest: Vec<Latest>,
     allowed: Vec<bool>,
     pseudonyms: Vec<Pseudonym>,
+}
+
+/// What is done with the rows of one stream.
+pub(crate) trait Work: Send + Sized + 'static {
+    /// What it leaves.
+    type End: Send + 'static;
+
+    /// Takes one batch of the scan: the identifier as text, that of a link dataset's second one, then the columns.
+    fn take(&mut self, batch: &RecordBatch) -> Result<(), Refusal>;
+
+    /// After the last one.
+    fn finish(self) -> Result<Self::End, Refusal>;
 }
 
 /// What a worker leaves.
@@ -168,22 +180,6 @@ impl Worker {
         Self { schema: rules.schema(), rules, runs: None, counts: Counts::default(), behind, space: Space::default() }
     }
 
-    /// Takes one batch of the scan: the identifier as text, that of a link dataset's second one, then the columns.
-    pub(super) fn take(&mut self, batch: &RecordBatch) -> Result<(), Refusal> {
-        self.normalise(batch)?;
-        self.apply_consent();
-        self.counts.released += self.space.rows.len() as u64;
-        if self.space.rows.is_empty() || self.runs.is_none() {
-            return Ok(());
-        }
-        let kept = self.rows(batch)?;
-        self.runs.as_mut().map_or(Ok(()), |runs| runs.push(kept))
-    }
-
-    pub(super) fn finish(self) -> Result<End, Refusal> {
-        Ok(End { runs: self.runs.map_or(Ok(Vec::new()), Runs::finish)?, counts: self.counts, behind: self.behind })
-    }
-
     fn normalise(&mut self, batch: &RecordBatch) -> Result<(), Refusal> {
         let (space, rules) = (&mut self.space, &self.rules);
         space.subjects.clear();
@@ -204,7 +200,7 @@ impl Worker {
                 space.rows.push(row);
             } else {
                 self.counts.invalid_identifiers += 1;
-                self.behind.invalid(&rules.pseudonyms, identifier);
+                self.behind.invalid(|| stand_in(&rules.pseudonyms, identifier));
             }
         }
         Ok(())
@@ -227,7 +223,7 @@ impl Worker {
         let before = space.rows.len();
         if space.allowed.contains(&false) {
             let withheld = space.subjects.iter().zip(&space.allowed).filter(|(_, allowed)| !**allowed);
-            withheld.for_each(|(subject, _)| self.behind.withheld(&rules.pseudonyms, subject));
+            withheld.for_each(|(subject, _)| self.behind.withheld(|| rules.pseudonyms.one(subject)));
             let allowed = std::mem::take(&mut space.allowed);
             (space.subjects, space.linked) = (space.subjects.kept(&allowed), space.linked.kept(&allowed));
             let mut keep = allowed.iter();
@@ -259,8 +255,27 @@ impl Worker {
     }
 }
 
+impl Work for Worker {
+    type End = End;
+
+    fn take(&mut self, batch: &RecordBatch) -> Result<(), Refusal> {
+        self.normalise(batch)?;
+        self.apply_consent();
+        self.counts.released += self.space.rows.len() as u64;
+        if self.space.rows.is_empty() || self.runs.is_none() {
+            return Ok(());
+        }
+        let kept = self.rows(batch)?;
+        self.runs.as_mut().map_or(Ok(()), |runs| runs.push(kept))
+    }
+
+    fn finish(self) -> Result<End, Refusal> {
+        Ok(End { runs: self.runs.map_or(Ok(Vec::new()), Runs::finish)?, counts: self.counts, behind: self.behind })
+    }
+}
+
 /// The identifiers in a column of the scan.
-fn identifiers(batch: &RecordBatch, column: usize) -> Result<&StringArray, Refusal> {
+pub(crate) fn identifiers(batch: &RecordBatch, column: usize) -> Result<&StringArray, Refusal> {
     let column = batch.columns().get(column).and_then(|column| column.as_string_opt::<i32>());
     column.ok_or_else(|| Refusal::internal("the scan gave no identifiers"))
 }

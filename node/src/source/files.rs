@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::BufReader;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,6 +21,8 @@ pub struct SourceFile {
     path: PathBuf,
     bytes: u64,
     changed: SystemTime,
+    /// Its device and number, and when anything of it last changed (seconds and nanoseconds): of the last, nobody can set the clock back.
+    identity: [i64; 4],
 }
 
 /// A file, a folder (its files of the format, not its folders), or a pattern whose last part holds `*` or `?`.
@@ -55,7 +58,8 @@ impl Files {
             let failed = |e| SourceError::File(path.clone(), e);
             let path = path.canonicalize().map_err(failed)?;
             let metadata = fs::metadata(&path).map_err(failed)?;
-            files.push(SourceFile { bytes: metadata.len(), changed: metadata.modified().map_err(failed)?, path });
+            let identity = [metadata.dev().cast_signed(), metadata.ino().cast_signed(), metadata.ctime(), metadata.ctime_nsec()];
+            files.push(SourceFile { bytes: metadata.len(), changed: metadata.modified().map_err(failed)?, identity, path });
         }
         if files.is_empty() { Err(SourceError::Nothing(self.path.clone())) } else { Ok(files) }
     }
@@ -101,6 +105,11 @@ pub(super) async fn read(
             context.read_csv(urls, options).await?
         }
     })
+}
+
+/// When anything of `files` last changed, their names and rights too, Unix seconds.
+pub(crate) fn touched(files: &[SourceFile]) -> i64 {
+    files.iter().map(|file| file.identity[2]).max().unwrap_or(0)
 }
 
 /// When the newest of `files` changed, Unix seconds.

@@ -56,6 +56,7 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 pub use self::connection::Connection;
+pub(crate) use self::files::touched;
 pub use self::files::{Files, SourceFile, freshness};
 pub use self::finite::finite;
 pub use self::objects::{Objects, Store};

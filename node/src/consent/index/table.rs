@@ -60,6 +60,18 @@ impl Shared {
         relevant
     }
 
+    /// Whether no choice has times.
+    pub(super) fn is_timeless(&self) -> bool {
+        self.timed.is_empty()
+    }
+
+    /// Which subjects can have other histories here than in `other`; `None` where their bases differ, and it could be any.
+    pub(super) fn since<'a>(&'a self, other: &'a Self) -> Option<Changed<'a>> {
+        let same = Arc::ptr_eq(&self.recent, &other.recent);
+        let recent = if same { [None, None] } else { [Some(&*self.recent), Some(&*other.recent)] };
+        Arc::ptr_eq(&self.base, &other.base).then_some(Changed(recent))
+    }
+
     pub(super) fn subjects(&self) -> usize {
         self.base.len() + self.recent.keys().filter(|key| self.base.find(**key).is_none()).count()
     }
@@ -73,6 +85,19 @@ impl Shared {
         // A hash table fills at most seven eighths of its places, and each has a byte of its own.
         let recent = self.recent.capacity() * 8 / 7 * (size_of::<(Key, Number)>() + 1);
         self.base.bytes() + recent + self.texts.bytes() + self.timed.capacity() * size_of::<Timed>()
+    }
+}
+
+/// Subjects whose histories may have changed: those that are in the small table of either side.
+pub(super) struct Changed<'a>([Option<&'a Recent>; 2]);
+
+impl Changed<'_> {
+    pub(super) fn is_none(&self) -> bool {
+        self.0.iter().flatten().all(|recent| recent.is_empty())
+    }
+
+    pub(super) fn holds(&self, key: Key) -> bool {
+        self.0.iter().flatten().any(|recent| recent.contains_key(&key))
     }
 }
 

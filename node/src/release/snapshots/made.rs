@@ -1,0 +1,194 @@
+//! One linked snapshot: all rows of a dataset that an agreement lets leave it, sorted by pseudonym, in blocks of sealed columns.
+//!
+//! In memory are the bounds of each block, which rows have a valid identifier (a bit a row), the few different texts of a column, and
+//! for the last consent records that were asked for, whom they allow (a bit a row).
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{Array as _, ArrayRef, AsArray as _, FixedSizeBinaryArray, RecordBatch};
+use arrow::buffer::BooleanBuffer;
+use arrow::datatypes::{DataType, Field, Schema};
+use concordat_policy::{ColumnType, Refusal};
+
+use super::super::partition::Partition;
+use super::super::runs::Sorted;
+use super::super::worker::Rules;
+use super::decide::Decided;
+use super::gather;
+use super::sealed::{Place, Sealed};
+use super::texts::{Meeting, Texts};
+use crate::datasets::storage_type;
+
+/// In how many parts the rows are sorted that become one.
+pub(super) const PARTITIONS: u32 = 2;
+
+/// Where a block's columns begin, among its pieces: those of [`gather::schema`] but for the bits.
+const SUBJECT: usize = 0;
+const CHOICES: usize = 1;
+const LINKED: usize = 2;
+const LINKED_CHOICES: usize = 3;
+
+/// A snapshot.
+pub(crate) struct Snapshot {
+    blocks: Vec<Block>,
+    sealed: Sealed,
+    /// The dataset's columns.
+    pub(super) columns: Vec<(String, ColumnType)>,
+    // Of each column of text.
+    texts: Vec<Option<Texts>>,
+    /// Whether it is of a link dataset.
+    links: bool,
+    /// How old the data is, Unix seconds.
+    pub(crate) freshness: i64,
+    /// The newest decisions over its rows.
+    pub(super) decided: Mutex<Vec<Arc<Decided>>>,
+}
+
+/// Rows that stand together.
+pub(super) struct Block {
+    pub(super) first: u128,
+    pub(super) last: u128,
+    /// Which rows have a valid identifier.
+    pub(super) valid: BooleanBuffer,
+    pieces: Vec<Place>,
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Snapshot({} blocks)", self.blocks.len())
+    }
+}
+
+impl Snapshot {
+    /// Seals what was sorted, in a file in `folder` of `most` bytes. Blocks.
+    pub(super) fn make(sorted: Sorted, rules: &Rules, freshness: i64, folder: &Path, most: u64) -> Result<Self, Refusal> {
+        let (sorted, schema) = (Arc::new(sorted), gather::schema(rules));
+        let mut sealed = Sealed::new(folder, most)?;
+        let mut meeting: Vec<Option<Meeting>> =
+            rules.columns.iter().map(|(_, kind)| (*kind == ColumnType::Text).then(Meeting::default)).collect();
+        let mut blocks = Vec::new();
+        for partition in 0..PARTITIONS {
+            let mut rows = Partition::sorted(Arc::clone(&sorted), Arc::clone(&schema), partition);
+            while let Some(batch) = rows.next_batch()? {
+                blocks.extend(Block::make(&batch, &mut meeting, rules.linked.is_some(), &mut sealed)?);
+            }
+        }
+        Ok(Self {
+            blocks,
+            sealed,
+            columns: rules.columns.clone(),
+            texts: meeting.into_iter().map(|meeting| meeting.map(Meeting::done)).collect(),
+            links: rules.linked.is_some(),
+            freshness,
+            decided: Mutex::default(),
+        })
+    }
+
+    pub(super) fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.blocks.iter().map(|block| block.valid.len()).sum()
+    }
+
+    /// Bytes on disk.
+    pub(super) fn bytes(&self) -> u64 {
+        self.sealed.bytes()
+    }
+
+    /// Bytes in memory, but for decisions.
+    pub(super) fn memory(&self) -> usize {
+        let blocks: usize = self.blocks.iter().map(|block| block.valid.inner().len() + size_of_val(block.pieces.as_slice())).sum();
+        blocks + self.texts.iter().flatten().map(Texts::bytes).sum::<usize>()
+    }
+
+    /// The blocks that can hold pseudonyms from `from` on, up to `to`.
+    pub(super) fn between(&self, from: u128, to: Option<u128>) -> Range<usize> {
+        let start = self.blocks.partition_point(|block| block.last < from);
+        let end = to.map_or(self.blocks.len(), |to| self.blocks.partition_point(|block| block.first < to));
+        start..end.max(start)
+    }
+
+    pub(super) fn subjects(&self, block: &Block) -> Result<FixedSizeBinaryArray, Refusal> {
+        self.bytes_of(block, SUBJECT)
+    }
+
+    /// The hashes by which the choices of a block's subjects are found.
+    pub(super) fn choices(&self, block: &Block) -> Result<FixedSizeBinaryArray, Refusal> {
+        self.bytes_of(block, CHOICES)
+    }
+
+    /// Of a link dataset, the second pseudonyms.
+    pub(super) fn linked(&self, block: &Block) -> Result<FixedSizeBinaryArray, Refusal> {
+        self.bytes_of(block, if self.links { LINKED } else { usize::MAX })
+    }
+
+    /// Of a link dataset, the hashes for the second subjects.
+    pub(super) fn linked_choices(&self, block: &Block) -> Result<FixedSizeBinaryArray, Refusal> {
+        self.bytes_of(block, if self.links { LINKED_CHOICES } else { usize::MAX })
+    }
+
+    fn bytes_of(&self, block: &Block, piece: usize) -> Result<FixedSizeBinaryArray, Refusal> {
+        let column = self.piece(block, piece)?;
+        column.as_fixed_size_binary_opt().cloned().ok_or_else(|| Refusal::internal("a snapshot without pseudonyms"))
+    }
+
+    /// A column of a block, in the type that [`Snapshot::kind`] says.
+    pub(super) fn column(&self, block: &Block, column: usize) -> Result<ArrayRef, Refusal> {
+        let found = self.piece(block, if self.links { LINKED_CHOICES + 1 } else { CHOICES + 1 } + column)?;
+        self.texts.get(column).and_then(Option::as_ref).map_or(Ok(Arc::clone(&found)), |texts| texts.give(&found))
+    }
+
+    /// The type of a column inside the node: text may be a dictionary that all blocks share.
+    pub(super) fn kind(&self, column: usize) -> DataType {
+        let few = self.texts.get(column).and_then(Option::as_ref).is_some_and(Texts::are_few);
+        let kind = self.columns.get(column).map_or(DataType::Null, |(_, kind)| storage_type(*kind));
+        if few { DataType::Dictionary(Box::new(DataType::Int32), Box::new(kind)) } else { kind }
+    }
+
+    pub(super) fn column_of(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|(column, _)| column == name)
+    }
+
+    fn piece(&self, block: &Block, piece: usize) -> Result<ArrayRef, Refusal> {
+        let missing = || Refusal::internal("a snapshot without a column");
+        let batch = self.sealed.read(*block.pieces.get(piece).ok_or_else(missing)?)?;
+        batch.columns().first().cloned().filter(|column| column.len() == block.valid.len()).ok_or_else(missing)
+    }
+
+    /// Keeps a decision in mind, and lets go of those of long ago.
+    pub(super) fn keep(&self, decided: Arc<Decided>) {
+        let mut all = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(0, decided);
+        all.truncate(DECISIONS);
+    }
+}
+
+/// The most decisions of a snapshot that are kept: orders for several purposes may take turns.
+const DECISIONS: usize = 4;
+
+impl Block {
+    fn make(batch: &RecordBatch, meeting: &mut [Option<Meeting>], links: bool, sealed: &mut Sealed) -> Result<Option<Self>, Refusal> {
+        let wrong = || Refusal::internal("rows of a snapshot in another form");
+        let subjects = batch.columns().first().and_then(|column| column.as_fixed_size_binary_opt()).ok_or_else(wrong)?;
+        let valid = batch.columns().get(1).and_then(|column| column.as_boolean_opt()).ok_or_else(wrong)?;
+        let (Some(first), Some(last)) = (subjects.iter().flatten().next(), subjects.iter().flatten().next_back()) else { return Ok(None) };
+        let own = if links { 5 } else { 3 };
+        let mut pieces = Vec::with_capacity(batch.num_columns());
+        for (index, column) in batch.columns().iter().enumerate().filter(|(index, _)| *index != 1) {
+            let met = index.checked_sub(own).and_then(|index| meeting.get_mut(index)).and_then(Option::as_mut);
+            let column = met.map_or(Ok(Arc::clone(column)), |meeting| meeting.take(column))?;
+            let schema = Arc::new(Schema::new(vec![Field::new("piece", column.data_type().clone(), true)]));
+            pieces.push(sealed.write(&RecordBatch::try_new(schema, vec![column]).map_err(Refusal::internal)?)?);
+        }
+        Ok(Some(Self { first: number(first), last: number(last), valid: valid.values().clone(), pieces }))
+    }
+}
+
+/// A pseudonym as a number.
+pub(super) fn number(bytes: &[u8]) -> u128 {
+    bytes.try_into().map_or(0, u128::from_be_bytes)
+}

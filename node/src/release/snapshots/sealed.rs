@@ -1,0 +1,127 @@
+//! A file without a name, of sealed pieces: what a snapshot keeps on disk.
+//!
+//! The file is unlinked before anything is written to it and its key is never anywhere but in this process: whatever ends the
+//! process, nothing is left that could be read, found or cleaned up. Each piece is sealed by AES-256-GCM under a nonce that is used
+//! once, and opens in its own place only.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use arrow::buffer::{Buffer, MutableBuffer};
+use arrow::ipc::reader::StreamDecoder;
+use arrow::ipc::writer::StreamWriter;
+use arrow::record_batch::RecordBatch;
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use concordat_policy::{Code, Refusal};
+use zeroize::Zeroizing;
+
+/// Where a piece lies.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    number: u64,
+    offset: u64,
+    bytes: usize,
+}
+
+/// The file, while it is written and after.
+pub(super) struct Sealed {
+    file: File,
+    key: LessSafeKey,
+    pieces: u64,
+    bytes: u64,
+    most: u64,
+}
+
+impl Sealed {
+    /// A new one in `folder`, under a new key. It takes `most` bytes.
+    pub(super) fn new(folder: &Path, most: u64) -> Result<Self, Refusal> {
+        let mut key = Zeroizing::new([0; 32]);
+        getrandom::fill(key.as_mut_slice()).map_err(Refusal::internal)?;
+        let key = UnboundKey::new(&AES_256_GCM, key.as_slice()).map_err(Refusal::internal)?;
+        let file = tempfile::tempfile_in(folder).map_err(unkept)?;
+        Ok(Self { file, key: LessSafeKey::new(key), pieces: 0, bytes: 0, most })
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Writes a batch as the next piece.
+    pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<Place, Refusal> {
+        let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema()).map_err(Refusal::internal)?;
+        writer.write(batch).map_err(Refusal::internal)?;
+        let mut piece = writer.into_inner().map_err(Refusal::internal)?;
+        self.key.seal_in_place_append_tag(nonce(self.pieces), aad(self.pieces), &mut piece).map_err(Refusal::internal)?;
+        let place = Place { number: self.pieces, offset: self.bytes, bytes: piece.len() };
+        if self.bytes.saturating_add(piece.len() as u64) > self.most {
+            return Err(unkept("it takes more than snapshot_disk_mib"));
+        }
+        self.file.write_all_at(&piece, place.offset).map_err(unkept)?;
+        self.pieces += 1;
+        self.bytes += piece.len() as u64;
+        Ok(place)
+    }
+
+    /// Reads the batch at `place`. Blocks.
+    pub(super) fn read(&self, place: Place) -> Result<RecordBatch, Refusal> {
+        let mut piece = MutableBuffer::from_len_zeroed(place.bytes);
+        self.file.read_exact_at(piece.as_slice_mut(), place.offset).map_err(Refusal::internal)?;
+        let length = self
+            .key
+            .open_in_place(nonce(place.number), aad(place.number), piece.as_slice_mut())
+            .map_err(|_| Refusal::internal("a piece of a snapshot does not open"))?
+            .len();
+        piece.truncate(length);
+        let mut rest: Buffer = piece.into();
+        let batch = StreamDecoder::new().decode(&mut rest).map_err(Refusal::internal)?;
+        batch.ok_or_else(|| Refusal::internal("a piece of a snapshot without a batch"))
+    }
+}
+
+/// No piece has the number of another.
+fn nonce(number: u64) -> Nonce {
+    let mut nonce = [0; NONCE_LEN];
+    nonce.iter_mut().zip(number.to_be_bytes()).for_each(|(to, from)| *to = from);
+    Nonce::assume_unique_for_key(nonce)
+}
+
+fn aad(number: u64) -> Aad<[u8; 8]> {
+    Aad::from(number.to_be_bytes())
+}
+
+/// Why a snapshot is not kept. Nobody's query fails for it.
+fn unkept(cause: impl std::fmt::Display) -> Refusal {
+    Refusal::new(Code::LimitExceeded, "the snapshot cannot be kept on disk").operator(cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::StringArray;
+
+    use super::*;
+
+    #[test]
+    fn a_piece_opens_in_its_place_only_and_says_nothing_on_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut sealed = Sealed::new(folder.path(), 1 << 20).unwrap();
+        let batch = |text: &str| {
+            let texts: StringArray = std::iter::repeat_n(Some(text), 100).collect();
+            RecordBatch::try_from_iter([("text", Arc::new(texts) as arrow::array::ArrayRef)]).unwrap()
+        };
+        let [first, second] = ["a secret", "another1"].map(|text| sealed.write(&batch(text)).unwrap());
+        assert_eq!([first, second].map(|place| sealed.read(place).unwrap()), ["a secret", "another1"].map(batch));
+        assert_eq!((std::fs::read_dir(folder.path()).unwrap().count(), first.bytes), (0, second.bytes));
+        let mut disk = vec![0; usize::try_from(sealed.bytes()).unwrap()];
+        sealed.file.read_exact_at(&mut disk, 0).unwrap();
+        assert!(!disk.windows(8).any(|bytes| bytes == b"a secret"));
+        assert!(sealed.read(Place { number: first.number, ..second }).is_err(), "another's place");
+        disk[40] ^= 1;
+        sealed.file.write_all_at(&disk, 0).unwrap();
+        assert!(sealed.read(first).is_err() && sealed.read(second).is_ok(), "an altered piece");
+        let mut small = Sealed::new(folder.path(), 64).unwrap();
+        assert!(small.write(&batch("x")).is_err(), "no more than it may take");
+    }
+}
