@@ -49,8 +49,9 @@ use crate::source::{SourceFile, touched};
 
 /// How long a snapshot is kept that no order asks for.
 const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
-/// A file that changed so short a time before it was looked at may change again and look the same.
-const SETTLED: Duration = Duration::from_secs(2);
+/// A file that changed so short a time before it was looked at may change again and look the same: of its clock only seconds are
+/// trusted.
+const SETTLED: Duration = Duration::from_secs(3);
 /// The most snapshots that wait to be made.
 const WAITING: usize = 64;
 
@@ -76,6 +77,13 @@ impl Of {
             keys: [rules.pseudonyms.of_key(), rules.consent.hasher()],
         }
     }
+}
+
+/// How long the files of a scan have to be left alone yet; `None` when they have been.
+fn unsettled(scan: &Scan) -> Option<Duration> {
+    let changed = UNIX_EPOCH + Duration::from_secs(u64::try_from(touched(scan.witness.files()?)).unwrap_or(0));
+    let since = SystemTime::now().duration_since(changed).unwrap_or_default();
+    SETTLED.checked_sub(since).filter(|left| !left.is_zero())
 }
 
 /// The snapshots of a node.
@@ -189,7 +197,12 @@ impl Snapshots {
         let made = async {
             let _one = self.making.acquire().await.map_err(Refusal::internal)?;
             rests.await;
-            self.made(&of, agreement, rules, scan().await?).await
+            let mut opened = scan().await?;
+            if let Some(left) = unsettled(&opened) {
+                tokio::time::sleep(left).await;
+                opened = scan().await?;
+            }
+            self.made(&of, agreement, rules, opened).await
         };
         let made = made.await;
         self.waiting().retain(|waiting| *waiting != of);
@@ -219,11 +232,7 @@ impl Snapshots {
     }
 
     async fn made(&self, of: &Of, agreement: Agreement, rules: Rules, scan: Scan) -> Result<Option<(usize, u64, Duration)>, Refusal> {
-        let Some(source) = scan.witness.files().map(<[_]>::to_vec) else { return Ok(None) };
-        let since = UNIX_EPOCH + Duration::from_secs(u64::try_from(touched(&source)).unwrap_or(0));
-        if SystemTime::now().duration_since(since).is_ok_and(|since| since < SETTLED) {
-            return Ok(None);
-        }
+        let Some(source) = scan.witness.files().map(<[_]>::to_vec).filter(|_| unsettled(&scan).is_none()) else { return Ok(None) };
         let (began, freshness) = (Instant::now(), scan.freshness);
         let folder = Arc::new(folder_in(&self.folder)?);
         let (rules, buckets, share) = (Arc::new(rules), Buckets::new(PARTITIONS), self.memory / scan.streams.len().max(1));

@@ -263,7 +263,6 @@ async fn left(release: &Release) -> (Vec<Vec<String>>, Counts, String) {
 async fn orders_are_answered_from_a_snapshot_as_long_as_source_and_agreement_are_as_they_were() {
     let world = World::new();
     let node = node(&world).await;
-    tokio::time::sleep(SETTLED + Duration::from_millis(1_100)).await;
     let order = async |predicate: Option<Predicate>| {
         let now = chrono::Utc::now();
         let mut request = world.request(now);
@@ -319,7 +318,6 @@ async fn orders_are_answered_from_a_snapshot_as_long_as_source_and_agreement_are
     assert!(!kept && changed.0 != fewer.0);
     assert!(node.releases.snapshots.kept().is_empty());
     // And the agreement's end.
-    tokio::time::sleep(SETTLED + Duration::from_millis(1_100)).await;
     order(None).await;
     made().await;
     node.releases.stop(|agreement| agreement.id == world.agreement.id);
