@@ -110,12 +110,13 @@ impl Log {
         disk.prepare()?;
         let digest_key = Arc::new(DigestKey::at(&disk.folder)?);
         let key = LogKey::open(&disk, origin)?;
-        let Recovered { tail, checkpoint, edge, bundle, waiting } = recover(&disk, &key)?;
+        let Recovered { tail, checkpoint, edge, bundle, waiting, salts, last } = recover(&disk, &key)?;
         let persons = Store::open(&disk.folder, tail.last() > 0)?;
         let shared = Shared::new(lock, key, disk, Arc::clone(&edge), &checkpoint);
         shared.add(waiting);
         let (queue, entries) = sync_channel(QUEUE);
-        let (writer, integrator) = (Writer::new(Arc::clone(&shared), tail, persons), Integrator::new(Arc::clone(&shared), edge, bundle));
+        let writer = Writer::new(Arc::clone(&shared), tail, persons, (salts, last));
+        let integrator = Integrator::new(Arc::clone(&shared), edge, bundle);
         std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(&entries))?;
         std::thread::Builder::new().name("audit-tree".into()).spawn(move || integrator.run())?;
         Ok(Self { queue, digest_key, shared })
