@@ -18,7 +18,6 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -26,7 +25,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use crate::checkpoint::{SignedCheckpoint, decimal};
-use crate::disk::Disk;
+use crate::disk::{Disk, which};
 use crate::facts::time_of;
 use crate::key::PUBLIC;
 use crate::note::{MAX_NOTE, VerifierKey};
@@ -207,7 +206,7 @@ fn run(log: &Disk, to: &Disk, before: DateTime<Utc>) -> io::Result<Option<Moved>
     let mut folders = BTreeSet::new();
     for (_, name) in &bundles {
         let path = log.path(name);
-        if place(&path) == place(&to.path(name)) {
+        if which(fs::metadata(&path)) == which(fs::metadata(to.path(name))) {
             return Err(io::Error::other(format!("{name} of the log and of the archive are one file: nothing more is removed")));
         }
         log.remove(&path)?;
@@ -301,11 +300,6 @@ fn apart(log: &Path, to: &Path) -> io::Result<()> {
         ));
     }
     Ok(())
-}
-
-/// Which file it is, by whatever name.
-fn place(file: &Path) -> Option<(u64, u64)> {
-    fs::metadata(file).map(|of| (of.dev(), of.ino())).ok()
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@
 //! | `lock`, `new/`, `reserve` | held by the writer; files in the making; space for a full disk |
 
 mod cosigned;
+mod database;
 mod digest;
 mod disk;
 mod entry;

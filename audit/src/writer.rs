@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use crate::Entry;
 use crate::integrate::Shared;
 use crate::log::{LogError, QUEUE};
-use crate::persons::Store;
+use crate::persons::{Store, Untold};
 use crate::recover::fits;
 use crate::salt::Salts;
 use crate::tail::Tail;
@@ -64,11 +64,15 @@ impl Writer {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             self.shared.keep_pace();
-            let mut group = Some(std::iter::once(first).chain(waiting.try_iter().take(QUEUE)).collect());
-            while let Some(some) = group.take() {
-                group = self.commit(some);
-            }
+            self.write(std::iter::once(first).chain(waiting.try_iter().take(QUEUE)).collect());
             self.forget();
+        }
+    }
+
+    fn write(&mut self, group: Vec<Waiting>) {
+        let mut group = Some(group);
+        while let Some(some) = group.take() {
+            group = self.commit(some);
         }
     }
 
@@ -151,13 +155,18 @@ impl Writer {
         }
     }
 
-    /// Writes what others left for the log to tell; what cannot be written now is told later, and once more where it cannot be let go of.
+    /// Writes what the log has to tell of itself, and what others left for it to tell; of the latter, what cannot be written now is told later, and once more where it cannot be let go of.
     fn tell(&mut self) {
+        let own = self.shared.own();
+        if !own.is_empty() {
+            self.write(own);
+        }
         let Ok(untold) = self.persons.untold().inspect_err(|_| self.shared.health.failed(&self.shared.health.persons)) else { return };
-        for (mark, entry) in untold {
+        for one in untold {
+            let (Untold::Left(_, entry) | Untold::Edited(entry)) = &one;
             let (done, mut result) = oneshot::channel();
-            self.commit(vec![Waiting { entry, done }]);
-            if matches!(result.try_recv(), Ok(Ok(_))) && self.persons.told(mark).is_err() {
+            self.write(vec![Waiting { entry: entry.clone(), done }]);
+            if matches!(result.try_recv(), Ok(Ok(_))) && self.persons.told(&one).is_err() {
                 self.shared.health.failed(&self.shared.health.persons);
                 return;
             }
