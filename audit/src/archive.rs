@@ -252,6 +252,15 @@ fn tell(log: &Disk, signed: &Signed, moved: Moved) -> io::Result<()> {
     outcome
 }
 
+/// Whether the log in `folder` itself tells, under its checkpoint, that its entries up to `last` were moved. Without that, entries that are
+/// not there were taken away.
+///
+/// # Errors
+/// When the log cannot be read, or is not what it signed.
+pub fn is_told(folder: &Path, last: u64) -> io::Result<bool> {
+    told(folder, last, last)
+}
+
 /// Whether an entry from `from` on (from 0), under the latest checkpoint, tells that all up to `last` were moved.
 fn told(folder: &Path, last: u64, from: u64) -> io::Result<bool> {
     tells(&Proved::under(folder, Signed::read(&Disk::at(folder))?.0.checkpoint.checkpoint())?, last, from)

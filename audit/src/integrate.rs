@@ -255,6 +255,11 @@ impl Shared {
         Ok(())
     }
 
+    /// The best checkpoint that has cosignatures.
+    pub(crate) fn cosigned(&self) -> Option<String> {
+        self.publishing.lock().unwrap_or_else(PoisonError::into_inner).best()
+    }
+
     fn pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -133,6 +133,8 @@ impl Node {
         let agreements = Arc::new(Current::new(agreements));
         let metrics = Metrics::new("concordat-node", env!("CARGO_PKG_VERSION"));
         let witness = Witnessing::open(state, &config.department, &metrics).map_err(|e| unusable(&witness::folder(state), &e))?;
+        let witnesses = witness.keys.verifiers().map_err(|e| unusable(&witness::folder(state), &e))?;
+        log.take_up_cosignatures(&witnesses).map_err(unopened)?;
         let outcomes = metrics.counter("releases", "Releases by outcome; completed counts partitions");
         let pins = Pins { gateway: config.gateway, administrators: config.administrators, auditors: config.auditors };
         let node = Self {
