@@ -97,9 +97,8 @@ impl Store {
         let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
         if version == 0 {
             create(&mut connection, begun).map_err(failed)?;
-        } else {
-            super::known(&connection)?;
         }
+        super::known(&connection)?;
         let changes = changes(&connection)?;
         let rows = commitments(&connection).map_err(failed)?;
         let (file, kept, edited) = (which(file.metadata()), HashMap::new(), Edited::default());
@@ -316,13 +315,16 @@ fn erased(connection: &Connection, mut each: impl FnMut(&str)) -> rusqlite::Resu
     Ok(())
 }
 
+/// A field, and whether it is one.
+type Says<'a> = (&'a str, &'a dyn Fn(&Value) -> bool);
+
 /// An event that others left, if it says what such an event says, and nothing else.
 fn entry(event: &str, fields: &str) -> Option<Entry> {
     let fields = serde_json::from_str::<Map<String, Value>>(fields).ok()?;
     let is_commitment = |of: &Value| of.as_str().is_some_and(|of| of.len() == 64 && of.bytes().all(|b| b.is_ascii_hexdigit()));
     let is_time = |of: &Value| of.as_str().is_some_and(|of| DateTime::parse_from_rfc3339(of).is_ok());
     let is_cause = |of: &Value| of.as_str().is_some_and(|of| of.len() < 32 && of.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
-    let (event, says): (_, &[(&str, &dyn Fn(&Value) -> bool)]) = match event {
+    let (event, says): (_, &[Says<'_>]) = match event {
         "person.erased" => ("person.erased", &[("person", &is_commitment), ("erased_at", &is_time)]),
         "persons.begun" => ("persons.begun", &[]),
         "log.archived" => ("log.archived", &[("first", &Value::is_u64), ("last", &Value::is_u64)]),
