@@ -72,7 +72,7 @@ impl LogError {
         match self {
             Self::Open { source, .. } if source.kind() == io::ErrorKind::InvalidData => {
                 "something in it was changed or lost: `concordat audit verify --log FOLDER` says what. Keep the folder as evidence, and \
-                 restore it from a backup; its witnesses refuse a new log in its place"
+                 restore it from a backup, unless another way is said; its witnesses refuse a new log in its place"
             }
             _ => "the folder must be readable and writable, with room on its disk, and no other program may use it",
         }

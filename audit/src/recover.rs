@@ -1,6 +1,6 @@
 //! What the log stands at when it is opened: checkpoint, tiles and tail must tell the same. Entries that are durable and that no
-//! checkpoint covers yet are normal after a crash, where their salts say that this log wrote them in their places; a checkpoint over more than
-//! there is, or over something else, is refused.
+//! checkpoint covers yet are normal after a crash, where their salts say that this log wrote them in their places; a checkpoint over more
+//! than there is, or over something else, is refused.
 
 use std::fs;
 use std::io;
@@ -77,8 +77,9 @@ fn written(salts: &Salts, tree: &Proved, tail: &Tail, waiting: &[Vec<u8>]) -> io
             let line = number.saturating_add(1).saturating_sub(tail.first());
             return Err(damaged(format!(
                 "entry {number}, in line {line} of the tail, is under no checkpoint, and this log's key did not salt it: it was added or \
-                 changed, or one before it was, or an earlier version of this program wrote it and was killed. Keep a copy of the folder as \
-                 evidence, then take this line and all after it out of the tail (of an earlier version: start that one once more and stop it)"
+                 changed, or one before it was, or an earlier version of this program wrote it and was killed. Keep a copy of the folder \
+                 as evidence, then take this line and all after it out of the tail (of an earlier version: start that one once more, and \
+                 stop it)"
             )));
         }
         last = leaf_hash(entry);

@@ -155,7 +155,8 @@ impl Writer {
         }
     }
 
-    /// Writes what the log has to tell of itself, and what others left for it to tell; of the latter, what cannot be written now is told later, and once more where it cannot be let go of.
+    /// Writes what the log has to tell of itself, and what others left for it to tell; of the latter, what cannot be written now is told
+    /// later, and once more where it cannot be let go of.
     fn tell(&mut self) {
         let own = self.shared.own();
         if !own.is_empty() {
