@@ -18,7 +18,6 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -26,7 +25,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use crate::checkpoint::{SignedCheckpoint, decimal};
-use crate::disk::Disk;
+use crate::disk::{Disk, which};
 use crate::facts::time_of;
 use crate::key::PUBLIC;
 use crate::note::{MAX_NOTE, VerifierKey};
@@ -207,7 +206,7 @@ fn run(log: &Disk, to: &Disk, before: DateTime<Utc>) -> io::Result<Option<Moved>
     let mut folders = BTreeSet::new();
     for (_, name) in &bundles {
         let path = log.path(name);
-        if place(&path) == place(&to.path(name)) {
+        if which(fs::metadata(&path)) == which(fs::metadata(to.path(name))) {
             return Err(io::Error::other(format!("{name} of the log and of the archive are one file: nothing more is removed")));
         }
         log.remove(&path)?;
@@ -251,6 +250,15 @@ fn tell(log: &Disk, signed: &Signed, moved: Moved) -> io::Result<()> {
         std::thread::sleep(LOOK);
     }
     outcome
+}
+
+/// Whether the log in `folder` itself tells, under its checkpoint, that its entries up to `last` were moved. Without that, entries that are
+/// not there were taken away.
+///
+/// # Errors
+/// When the log cannot be read, or is not what it signed.
+pub fn is_told(folder: &Path, last: u64) -> io::Result<bool> {
+    told(folder, last, last)
 }
 
 /// Whether an entry from `from` on (from 0), under the latest checkpoint, tells that all up to `last` were moved.
@@ -301,11 +309,6 @@ fn apart(log: &Path, to: &Path) -> io::Result<()> {
         ));
     }
     Ok(())
-}
-
-/// Which file it is, by whatever name.
-fn place(file: &Path) -> Option<(u64, u64)> {
-    fs::metadata(file).map(|of| (of.dev(), of.ino())).ok()
 }
 
 #[cfg(test)]

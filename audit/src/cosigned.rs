@@ -7,6 +7,9 @@
 //! | it has too few | the other too, and has fewer, or as many and is older |
 //!
 //! So evidence of a quorum only ever gives way to newer evidence of one. A key has one line under a checkpoint, its latest.
+//!
+//! Lines that come while the log is open were verified by who hands them in. Those that stand in the folder anybody may have written there:
+//! they count once [`take_up`] has verified them, and what is in memory counts from then on, not the files.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs;
@@ -15,7 +18,9 @@ use std::io;
 use crate::checkpoint::SignedCheckpoint;
 use crate::integrate::Shared;
 use crate::key::LogKey;
-use crate::note::{MAX_NOTE, MAX_SIGNATURES, Note, Signature};
+use crate::note::{MAX_NOTE, MAX_SIGNATURES, Note, Signature, VerifierKey};
+use crate::quorum::SKEW;
+use crate::recover::CHECKPOINT;
 
 /// The best checkpoint that has cosignatures.
 pub(crate) const COSIGNED: &str = "checkpoint.cosigned";
@@ -23,8 +28,21 @@ pub(crate) const COSIGNED: &str = "checkpoint.cosigned";
 /// How many checkpoints are remembered with the lines that came so far: witnesses answer one after the other, and the log goes on.
 const GATHERED: usize = 8;
 
-/// Checkpoints to which lines came lately.
-pub(crate) type Gathered = VecDeque<SignedCheckpoint>;
+/// Checkpoints with lines that were verified.
+#[derive(Debug, Default)]
+pub(crate) struct Gathered {
+    /// The best of all.
+    kept: Option<SignedCheckpoint>,
+    /// Those to which lines came lately.
+    lately: VecDeque<SignedCheckpoint>,
+}
+
+impl Gathered {
+    /// The best checkpoint's text.
+    pub(crate) fn best(&self) -> Option<String> {
+        self.kept.as_ref().map(|kept| kept.note().to_string())
+    }
+}
 
 /// New lines for a checkpoint.
 pub(crate) struct Cosigned<'a> {
@@ -45,24 +63,56 @@ pub(crate) fn add(shared: &Shared, new: Cosigned<'_>) -> io::Result<()> {
     let key = &shared.key;
     let Cosigned { signed, lines, enough } = new;
     shared.replace(|latest, gathered| {
-        let kept = fs::read_to_string(shared.disk.path(COSIGNED)).ok().and_then(|kept| key.open_checkpoint(&kept));
         let latest = key.open_checkpoint(latest).filter(|latest| latest.checkpoint() == signed.checkpoint());
         let same = |other: &&SignedCheckpoint| other.checkpoint() == signed.checkpoint();
-        let before = gathered.iter().chain(&kept).chain(&latest).filter(same).flat_map(|other| other.note().signatures());
+        let before = gathered.lately.iter().chain(&gathered.kept).chain(&latest).filter(same).flat_map(|other| other.note().signatures());
         let before = before.chain(signed.note().signatures()).filter(|line| !key.is_named_by(line));
         let joined = joined(key, &signed, before.cloned().collect::<Vec<_>>().into_iter().chain(lines))?;
         let mut files = Vec::new();
-        if kept.is_none_or(|kept| gives_way(key, &kept, &joined, enough)) {
+        if gathered.kept.as_ref().is_none_or(|kept| gives_way(key, kept, &joined, enough)) {
             files.push((COSIGNED.to_owned(), joined.note().to_string().into_bytes()));
+            gathered.kept = Some(joined.clone());
         }
         let text = latest.map(|_| joined.note().to_string());
-        gathered.retain(|other| other.checkpoint() != joined.checkpoint());
-        gathered.push_back(joined);
-        if gathered.len() > GATHERED {
-            gathered.pop_front();
+        gathered.lately.retain(|other| other.checkpoint() != joined.checkpoint());
+        gathered.lately.push_back(joined);
+        if gathered.lately.len() > GATHERED {
+            gathered.lately.pop_front();
         }
         Ok((files, text))
     })
+}
+
+/// Takes up the lines that stand in the folder and that one of these keys made; all others are left out.
+pub(crate) fn take_up(shared: &Shared, witnesses: &[VerifierKey], now: u64) -> io::Result<()> {
+    let key = &shared.key;
+    let read = |name: &str| {
+        let signed = key.open_checkpoint(&fs::read_to_string(shared.disk.path(name)).ok()?)?;
+        let is_one = |line: &&Signature| witnesses.iter().any(|witness| line.is_of(witness) && is_made(signed.note(), witness, now));
+        let lines: Vec<Signature> = signed.note().signatures().iter().filter(is_one).cloned().collect();
+        Some((signed, lines)).filter(|(_, lines)| !lines.is_empty())
+    };
+    shared.replace(|latest, gathered| {
+        if let Some((signed, lines)) = read(COSIGNED) {
+            gathered.kept = Some(joined(key, &signed, lines.into_iter())?);
+        }
+        let latest = key.open_checkpoint(latest);
+        let of_latest = read(CHECKPOINT).filter(|(signed, _)| latest.is_some_and(|latest| latest.checkpoint() == signed.checkpoint()));
+        let text = of_latest.map(|(signed, lines)| joined(key, &signed, lines.into_iter())).transpose()?;
+        Ok((Vec::new(), text.map(|of| of.note().to_string())))
+    })
+}
+
+/// Whether a witness signed, and not in the future.
+fn is_made(note: &Note, witness: &VerifierKey, now: u64) -> bool {
+    matches!(note.signed_by(witness), Ok(Some(signed)) if signed.time <= now.saturating_add(SKEW))
+}
+
+/// The checkpoint with the log's own line alone.
+pub(crate) fn bare(key: &LogKey, checkpoint: &str) -> io::Result<String> {
+    let unsigned = || io::Error::other("a checkpoint that is not this log's");
+    let signed = key.open_checkpoint(checkpoint).ok_or_else(unsigned)?;
+    Ok(joined(key, &signed, std::iter::empty())?.note().to_string())
 }
 
 /// The checkpoint with the log's own line and one of each other key: the last of them counts.

@@ -8,9 +8,9 @@
 //! own, until this process has made its name durable once.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -189,6 +189,11 @@ impl Disk {
         changed.insert(parent.to_owned());
         Ok(())
     }
+}
+
+/// Which file it is, by whatever name: its device and inode. `None` for one that is not there.
+pub(crate) fn which(found: io::Result<Metadata>) -> Option<(u64, u64)> {
+    found.map(|of| (of.dev(), of.ino())).ok()
 }
 
 /// Whether a running program writes the log in `folder`.

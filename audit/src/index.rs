@@ -9,10 +9,10 @@
 //! - What is handed out are the log's own bytes, proved up to the root of a signed checkpoint, and so is who asked; what a filter passes over
 //!   without an index is proved before it is passed over.
 //! - Index and log select the same: a row goes by the same [`Facts`] as an entry does.
-//! - An index that was edited, damaged, or is of another log or history is made anew, and the log tells so (`log.reindexed`), once that is
-//!   noticed: when the index is opened, when another program has written it through SQLite or put another file in its place, and when a row
-//!   that was selected is not its entry's. Bytes of the file that are changed past SQLite while the program runs may hide entries until the
-//!   index is opened again.
+//! - An index that was edited, damaged, or is of another log or history is made anew, and before that the log tells so (`log.reindexed`),
+//!   past every file, once that is noticed: when the index is opened, when another program has written it through SQLite or put another file
+//!   in its place, and when a row that was selected is not its entry's. Bytes of the file that are changed past SQLite while the program runs
+//!   may hide entries until the index is opened again.
 //! - Reading holds nothing that the log's writer needs; each call ends at its deadline.
 //!
 //! Who can write in the log's folder and read its `digest.key` can seal an index of their own. It cannot show an entry that is not in the

@@ -13,8 +13,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
+use crate::Entry;
 use crate::archive::archived;
 use crate::cosigned::Gathered;
 use crate::disk::Disk;
@@ -24,6 +25,7 @@ use crate::recover::CHECKPOINT;
 use crate::reserve::Reserve;
 use crate::tile::{bundle, bundle_name, encode, tile_name, widths};
 use crate::tree::{Edge, Hash, WIDTH, leaf_hash, levels, partial, tiles};
+use crate::writer::Waiting;
 
 /// How long entries gather before a pass: a checkpoint follows an entry within this and the time of two passes.
 const GATHER: Duration = Duration::from_millis(150);
@@ -94,6 +96,8 @@ struct Pending {
     closed: bool,
     /// Whether somebody waits for all of them to be covered.
     hurried: bool,
+    /// What the log is to tell of itself.
+    own: Vec<Waiting>,
 }
 
 impl Pending {
@@ -148,9 +152,31 @@ impl Shared {
         pending.count == 0
     }
 
+    /// Has the writer tell something of the log itself, and waits until it is durable: a second at most, unless it cannot be written.
+    /// Not for threads of a runtime.
+    pub(crate) fn tell(&self, entry: Entry) -> io::Result<()> {
+        let closed = || io::Error::other("the log is closed");
+        let (done, told) = oneshot::channel();
+        let mut pending = self.pending();
+        if pending.closed {
+            return Err(closed());
+        }
+        pending.own.push(Waiting { entry, done });
+        drop(pending);
+        told.blocking_recv().map_err(|_| closed())?.map(drop).map_err(io::Error::other)
+    }
+
+    /// What [`Shared::tell`] was given since.
+    pub(crate) fn own(&self) -> Vec<Waiting> {
+        std::mem::take(&mut self.pending().own)
+    }
+
     /// No entry will follow.
     pub(crate) fn close(&self) {
-        self.pending().closed = true;
+        let mut pending = self.pending();
+        pending.closed = true;
+        pending.own.clear();
+        drop(pending);
         self.wake.notify_all();
     }
 
@@ -227,6 +253,11 @@ impl Shared {
             });
         }
         Ok(())
+    }
+
+    /// The best checkpoint that has cosignatures.
+    pub(crate) fn cosigned(&self) -> Option<String> {
+        self.publishing.lock().unwrap_or_else(PoisonError::into_inner).best()
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {

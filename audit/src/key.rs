@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use crate::checkpoint::{Checkpoint, SignedCheckpoint, is_origin};
 use crate::disk::Disk;
 use crate::note::{Algorithm, Note, NoteError, Signature};
+use crate::salt::Salts;
 use crate::signer::Signer;
 use crate::tile::damaged;
 use crate::tree::Hash;
@@ -71,6 +72,11 @@ impl LogKey {
     /// The verifier key, as text.
     pub(crate) fn verifier(&self) -> String {
         self.0.key().to_string()
+    }
+
+    /// What salts this log's entries.
+    pub(crate) fn salts(&self) -> io::Result<Salts> {
+        self.0.derived(b"concordat.entry.salt/v1").map(Salts).map_err(|e| io::Error::other(e.to_string()))
     }
 
     /// A signature over `message`, which is no note's text.

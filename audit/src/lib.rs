@@ -16,8 +16,9 @@
 //! - Requests stand in it as keyed digests only: an unkeyed digest of a query over identifiers could be reversed.
 //! - It names no caller: who a `person` is, the store beside it tells, as long as that person is in it.
 //!
-//! An entry is one JSON object: `entry` (from 1, without gaps), `time` (RFC 3339, UTC), `event`, `salt` (16 random bytes, so that nobody
-//! can try guesses of an entry against the hashes of a proof), and the event's own fields.
+//! An entry is one JSON object: `entry` (from 1, without gaps), `time` (RFC 3339, UTC), `event`, the event's own fields, and last its
+//! `salt` (16 bytes that only the log's key gives: nobody can try guesses of an entry against the hashes of a proof, or add an entry to the
+//! tail).
 //!
 //! The folder, in the forms of c2sp.org (tlog-tiles, tlog-checkpoint, signed-note), for programs that share no code with this one:
 //!
@@ -37,6 +38,7 @@
 //! | `lock`, `new/`, `reserve` | held by the writer; files in the making; space for a full disk |
 
 mod cosigned;
+mod database;
 mod digest;
 mod disk;
 mod entry;
@@ -51,6 +53,7 @@ mod read;
 mod recover;
 mod replaced;
 mod reserve;
+mod salt;
 mod tail;
 mod tile;
 mod tree;

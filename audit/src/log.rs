@@ -17,6 +17,7 @@ use crate::digest::DigestKey;
 use crate::disk::Disk;
 use crate::integrate::{Integrator, Shared};
 use crate::key::LogKey;
+use crate::note::VerifierKey;
 use crate::persons::Store;
 use crate::promise::{Answered, Promise};
 use crate::recover::{Recovered, recover};
@@ -71,7 +72,7 @@ impl LogError {
         match self {
             Self::Open { source, .. } if source.kind() == io::ErrorKind::InvalidData => {
                 "something in it was changed or lost: `concordat audit verify --log FOLDER` says what. Keep the folder as evidence, and \
-                 restore it from a backup; its witnesses refuse a new log in its place"
+                 restore it from a backup, unless another way is said; its witnesses refuse a new log in its place"
             }
             _ => "the folder must be readable and writable, with room on its disk, and no other program may use it",
         }
@@ -110,12 +111,14 @@ impl Log {
         disk.prepare()?;
         let digest_key = Arc::new(DigestKey::at(&disk.folder)?);
         let key = LogKey::open(&disk, origin)?;
-        let Recovered { tail, checkpoint, edge, bundle, waiting } = recover(&disk, &key)?;
+        let Recovered { tail, checkpoint, edge, bundle, waiting, salts, last } = recover(&disk, &key)?;
         let persons = Store::open(&disk.folder, tail.last() > 0)?;
+        let checkpoint = cosigned::bare(&key, &checkpoint)?;
         let shared = Shared::new(lock, key, disk, Arc::clone(&edge), &checkpoint);
         shared.add(waiting);
         let (queue, entries) = sync_channel(QUEUE);
-        let (writer, integrator) = (Writer::new(Arc::clone(&shared), tail, persons), Integrator::new(Arc::clone(&shared), edge, bundle));
+        let writer = Writer::new(Arc::clone(&shared), tail, persons, (salts, last));
+        let integrator = Integrator::new(Arc::clone(&shared), edge, bundle);
         std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(&entries))?;
         std::thread::Builder::new().name("audit-tree".into()).spawn(move || integrator.run())?;
         Ok(Self { queue, digest_key, shared })
@@ -255,6 +258,16 @@ impl Log {
         let form = || asked("cosignatures are lines of a signed note, on a checkpoint that the log has published".into());
         let new = Cosigned { signed, lines: lines.ok_or_else(form)?, enough: &enough };
         cosigned::add(&self.shared, new).map_err(|e| LogError::Write(Arc::new(e)))
+    }
+
+    /// Has those cosignatures count that stand in the folder since before, where one of these witnesses made them: until then, none does.
+    /// For once, when the log was opened. Blocks.
+    ///
+    /// # Errors
+    /// [`LogError::Write`].
+    pub fn take_up_cosignatures(&self, witnesses: &[VerifierKey]) -> Result<(), LogError> {
+        let now = u64::try_from(Utc::now().timestamp()).unwrap_or_default();
+        cosigned::take_up(&self.shared, witnesses, now).map_err(|e| LogError::Write(Arc::new(e)))
     }
 
     fn covered(&self, size: u64) -> Result<(), LogError> {

@@ -8,7 +8,8 @@
 //! Invariants
 //! - Every person has a random key of their own, one row of `persons.sqlite`; it is durable before the first entry that rests on it.
 //! - Without the row nobody can open or recompute that person's commitments, and every hash of the log still verifies.
-//! - What was erased is told by the log itself (`person.erased`), with the commitment, and so is a store that was begun anew.
+//! - What was erased is told by the log itself (`person.erased`), with the commitment, and so is a store that was begun anew, and one that
+//!   another program edited while the log was open (`persons.edited`).
 //!
 //! Deliberately absent: one person as another log knows them. Each log has its own keys, so commitments of two logs cannot be joined.
 
@@ -19,7 +20,7 @@ use std::path::Path;
 
 use chrono::Utc;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -28,8 +29,9 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::store::Store;
-use self::store::{FILE, PATIENCE, VERSION, connect, failed, leave};
+use self::store::{FILE, TABLES, VERSION, connect, failed, leave};
+pub(crate) use self::store::{Store, Untold};
+use crate::database::{self, is_made_by};
 
 /// A caller, as an entry is given one. Stands in no log and in no message.
 #[derive(Clone, PartialEq, Eq)]
@@ -190,15 +192,19 @@ pub fn is_untold(folder: &Path) -> io::Result<bool> {
 /// A connection that only reads. What a killed writer left half done is undone first where the reader may, so it is not opened as one that
 /// never writes; for whoever may not write, SQLite opens it so by itself.
 fn reading(folder: &Path) -> io::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(folder.join(FILE), flags).map_err(failed)?;
-    connection.busy_timeout(PATIENCE).map_err(failed)?;
-    Ok(connection)
+    database::connect(&folder.join(FILE)).map_err(failed)
 }
 
 fn known(connection: &Connection) -> io::Result<()> {
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
-    if version == VERSION { Ok(()) } else { Err(io::Error::other(format!("{FILE} is of another version of this program: {version}"))) }
+    if version != VERSION {
+        return Err(io::Error::other(format!("{FILE} is of another version of this program: {version}")));
+    }
+    if is_made_by(connection, TABLES).map_err(failed)? {
+        return Ok(());
+    }
+    let why = "somebody changed its tables, or added something to them. Keep a copy as evidence, and restore it from a backup";
+    Err(io::Error::new(io::ErrorKind::InvalidData, format!("{FILE}: {why}")))
 }
 
 fn named(connection: &Connection) -> rusqlite::Result<Vec<Named>> {

@@ -1,5 +1,6 @@
 //! What the log stands at when it is opened: checkpoint, tiles and tail must tell the same. Entries that are durable and that no
-//! checkpoint covers yet are normal after a crash; a checkpoint over more than there is, or over something else, is refused.
+//! checkpoint covers yet are normal after a crash, where their salts say that this log wrote them in their places; a checkpoint over more
+//! than there is, or over something else, is refused.
 
 use std::fs;
 use std::io;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use crate::disk::Disk;
 use crate::key::LogKey;
 use crate::proved::Proved;
+use crate::salt::Salts;
 use crate::tail::{TAIL, Tail};
 use crate::tile::{agreeing, damaged};
 use crate::tree::{Edge, Hash, WIDTH, leaf_hash};
@@ -25,6 +27,9 @@ pub(crate) struct Recovered {
     pub(crate) bundle: Vec<Vec<u8>>,
     /// The entries that no checkpoint covers.
     pub(crate) waiting: Vec<Vec<u8>>,
+    pub(crate) salts: Salts,
+    /// The leaf hash of the last entry, zeros where there is none.
+    pub(crate) last: Hash,
 }
 
 /// Reads a folder whose lock is held.
@@ -54,12 +59,32 @@ pub(crate) fn recover(disk: &Disk, key: &LogKey) -> io::Result<Recovered> {
     }
     let (mut tail, mut entries) = Tail::open(disk, size, None)?;
     fits(&tree, &tail, &entries, |_| None)?;
-    tail.mend()?;
     // Both are within the tail: `fits` has said so.
     let covered = usize::try_from((size + 1).saturating_sub(tail.first())).unwrap_or(usize::MAX).min(entries.len());
     let waiting = entries.split_off(covered);
     let bundle = entries.split_off(covered.saturating_sub(usize::try_from(size - full).unwrap_or_default()));
-    Ok(Recovered { tail, checkpoint, edge: Arc::clone(tree.edge()), bundle, waiting })
+    let salts = key.salts()?;
+    let last = written(&salts, &tree, &tail, &waiting)?;
+    tail.mend()?;
+    Ok(Recovered { tail, checkpoint, edge: Arc::clone(tree.edge()), bundle, waiting, salts, last })
+}
+
+/// That this log wrote the entries that no checkpoint covers; the leaf hash of the last entry. What passes here is signed.
+fn written(salts: &Salts, tree: &Proved, tail: &Tail, waiting: &[Vec<u8>]) -> io::Result<Hash> {
+    let mut last = tree.size().checked_sub(1).map_or(Ok(Hash::default()), |index| tree.leaf(index))?;
+    for (number, entry) in (tree.size().saturating_add(1)..).zip(waiting) {
+        if !salts.fit(number, &last, entry) {
+            let line = number.saturating_add(1).saturating_sub(tail.first());
+            return Err(damaged(format!(
+                "entry {number}, in line {line} of the tail, is under no checkpoint, and this log's key did not salt it: it was added or \
+                 changed, or one before it was, or an earlier version of this program wrote it and was killed. Keep a copy of the folder \
+                 as evidence, then take this line and all after it out of the tail (of an earlier version: start that one once more, and \
+                 stop it)"
+            )));
+        }
+        last = leaf_hash(entry);
+    }
+    Ok(last)
 }
 
 /// Whether there is a log: then it has a checkpoint.

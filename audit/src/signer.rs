@@ -1,6 +1,7 @@
 //! A signing key of signed notes. Its text form is `PRIVATE+KEY+name+id+base64`, as other implementations read and write it.
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use aws_lc_rs::{hkdf, hmac};
 
 use crate::note::{Algorithm, NoteError, Signature, VerifierKey, cosigned_message, key_bytes, key_text};
 
@@ -61,13 +62,28 @@ impl Signer {
     /// # Errors
     /// [`NoteError::Key`].
     pub fn private_text(&self) -> Result<zeroize::Zeroizing<String>, NoteError> {
+        let seed = self.seed()?;
+        let text = key_text(self.key.name(), self.key.id(), self.key.algorithm(), &seed);
+        Ok(zeroize::Zeroizing::new(format!("PRIVATE+KEY+{text}")))
+    }
+
+    fn seed(&self) -> Result<zeroize::Zeroizing<[u8; 32]>, NoteError> {
         let refused = NoteError::Key("it cannot be written out");
         let seed = self.pair.seed().map_err(|_| refused.clone())?;
         let bytes = aws_lc_rs::encoding::AsBigEndian::<aws_lc_rs::encoding::Curve25519SeedBin<'_>>::as_be_bytes(&seed);
         let bytes = bytes.map_err(|_| refused.clone())?;
-        let bytes = bytes.as_ref().try_into().map_err(|_| refused)?;
-        let text = key_text(self.key.name(), self.key.id(), self.key.algorithm(), bytes);
-        Ok(zeroize::Zeroizing::new(format!("PRIVATE+KEY+{text}")))
+        bytes.as_ref().try_into().map(zeroize::Zeroizing::new).map_err(|_| refused)
+    }
+
+    /// Another secret that only who has this key has, for another use, which `label` names.
+    ///
+    /// # Errors
+    /// [`NoteError::Key`].
+    pub(crate) fn derived(&self, label: &[u8]) -> Result<hmac::Key, NoteError> {
+        let secret = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(self.seed()?.as_ref());
+        let label = [label];
+        let key = secret.expand(&label, hmac::HMAC_SHA256).map(hmac::Key::from);
+        key.map_err(|_| NoteError::Key("nothing can be derived from it"))
     }
 
     /// The public half.

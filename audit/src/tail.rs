@@ -12,11 +12,11 @@
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 
 use serde_json::Value;
 
-use crate::disk::Disk;
+use crate::disk::{Disk, which};
 use crate::tile::{MAX_ENTRY, damaged};
 
 /// The name of the tail in the folder.
@@ -135,13 +135,13 @@ impl Tail {
     /// That the file is the one in the folder, and as long as it was left: looked at before each write, for two calls of the system. What
     /// somebody else did to it is read where it is opened anew.
     pub(crate) fn is_as_it_was_left(&self) -> io::Result<()> {
-        let (open, named) = (self.file.metadata()?, fs::metadata(self.disk.path(TAIL)));
-        let is_there = named.is_ok_and(|named| (named.dev(), named.ino()) == (open.dev(), open.ino()));
-        if is_there && open.len() == self.length {
+        let open = self.file.metadata()?;
+        let length = open.len();
+        let is_there = which(fs::metadata(self.disk.path(TAIL))) == which(Ok(open));
+        if is_there && length == self.length {
             return Ok(());
         }
-        let what =
-            if is_there { format!("it has {} bytes and was left with {}", open.len(), self.length) } else { "it was moved away".into() };
+        let what = if is_there { format!("it has {length} bytes and was left with {}", self.length) } else { "it was moved away".into() };
         Err(damaged(format!("the tail was changed while the log is open: {what}")))
     }
 

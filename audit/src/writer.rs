@@ -7,8 +7,6 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
 use chrono::{SecondsFormat, Utc};
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -16,11 +14,12 @@ use tokio::sync::oneshot;
 use crate::Entry;
 use crate::integrate::Shared;
 use crate::log::{LogError, QUEUE};
-use crate::persons::Store;
+use crate::persons::{Store, Untold};
 use crate::recover::fits;
+use crate::salt::Salts;
 use crate::tail::Tail;
 use crate::tile::MAX_ENTRY;
-use crate::tree::WIDTH;
+use crate::tree::{Hash, WIDTH, leaf_hash};
 
 /// How often it is looked whether something was left for the log to tell.
 const LOOK: Duration = Duration::from_secs(1);
@@ -39,8 +38,9 @@ pub(crate) struct Writer {
     /// `None` after a failure that could not be undone, until reopening works.
     tail: Option<Tail>,
     persons: Store,
-    /// The number of the last entry that was acknowledged.
-    last: u64,
+    salts: Salts,
+    /// The number of the last entry that was acknowledged, and its leaf hash.
+    last: (u64, Hash),
 }
 
 impl Drop for Writer {
@@ -50,8 +50,9 @@ impl Drop for Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(shared: Arc<Shared>, tail: Tail, persons: Store) -> Self {
-        Self { shared, last: tail.last(), tail: Some(tail), persons }
+    /// `last` is the leaf hash of the tail's last entry.
+    pub(crate) fn new(shared: Arc<Shared>, tail: Tail, persons: Store, (salts, last): (Salts, Hash)) -> Self {
+        Self { shared, salts, last: (tail.last(), last), tail: Some(tail), persons }
     }
 
     pub(crate) fn run(mut self, waiting: &Receiver<Waiting>) {
@@ -63,11 +64,15 @@ impl Writer {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             self.shared.keep_pace();
-            let mut group = Some(std::iter::once(first).chain(waiting.try_iter().take(QUEUE)).collect());
-            while let Some(some) = group.take() {
-                group = self.commit(some);
-            }
+            self.write(std::iter::once(first).chain(waiting.try_iter().take(QUEUE)).collect());
             self.forget();
+        }
+    }
+
+    fn write(&mut self, group: Vec<Waiting>) {
+        let mut group = Some(group);
+        while let Some(some) = group.take() {
+            group = self.commit(some);
         }
     }
 
@@ -75,10 +80,12 @@ impl Writer {
     fn commit(&mut self, group: Vec<Waiting>) -> Option<Vec<Waiting>> {
         let (mut entries, mut accepted) = (Vec::new(), Vec::new());
         let unkept = self.keep(&group).err();
+        let (mut number, mut leaf) = self.last;
         for waiting in group {
             let refusal = match self.admits(&waiting.entry, unkept.as_ref()) {
-                Ok(()) => match self.bytes(self.last + entries.len() as u64 + 1, &waiting.entry) {
+                Ok(()) => match self.bytes(number.saturating_add(1), &leaf, &waiting.entry) {
                     Ok(bytes) => {
+                        (number, leaf) = (number.saturating_add(1), leaf_hash(&bytes));
                         entries.push(bytes);
                         accepted.push(waiting);
                         continue;
@@ -93,14 +100,13 @@ impl Writer {
             return None;
         }
         let health = &self.shared.health;
-        match append(&mut self.tail, &self.shared, self.last, &entries) {
+        match append(&mut self.tail, &self.shared, self.last.0, &entries) {
             Ok(()) => {
                 health.writing.store(false, Ordering::Relaxed);
                 self.shared.add(entries);
-                for Waiting { done, .. } in accepted {
-                    self.last += 1;
-                    drop(done.send(Ok(self.last)));
-                }
+                let first = self.last.0.saturating_add(1);
+                self.last = (number, leaf);
+                (first..).zip(accepted).for_each(|(number, Waiting { done, .. })| drop(done.send(Ok(number))));
                 None
             }
             Err(error) => {
@@ -149,24 +155,28 @@ impl Writer {
         }
     }
 
-    /// Writes what others left for the log to tell; what cannot be written now is told later, and once more where it cannot be let go of.
+    /// Writes what the log has to tell of itself, and what others left for it to tell; of the latter, what cannot be written now is told
+    /// later, and once more where it cannot be let go of.
     fn tell(&mut self) {
+        let own = self.shared.own();
+        if !own.is_empty() {
+            self.write(own);
+        }
         let Ok(untold) = self.persons.untold().inspect_err(|_| self.shared.health.failed(&self.shared.health.persons)) else { return };
-        for (mark, entry) in untold {
+        for one in untold {
+            let (Untold::Left(_, entry) | Untold::Edited(entry)) = &one;
             let (done, mut result) = oneshot::channel();
-            self.commit(vec![Waiting { entry, done }]);
-            if matches!(result.try_recv(), Ok(Ok(_))) && self.persons.told(mark).is_err() {
+            self.write(vec![Waiting { entry: entry.clone(), done }]);
+            if matches!(result.try_recv(), Ok(Ok(_))) && self.persons.told(&one).is_err() {
                 self.shared.health.failed(&self.shared.health.persons);
                 return;
             }
         }
     }
 
-    /// The entry as it is kept. Proofs show leaf hashes to people who may not read the entries: without the salt they could try guesses.
-    fn bytes(&self, number: u64, entry: &Entry) -> Result<Vec<u8>, LogError> {
+    /// The entry as it is kept, after the one with this leaf hash.
+    fn bytes(&self, number: u64, previous: &Hash, entry: &Entry) -> Result<Vec<u8>, LogError> {
         let failed = |e: String| LogError::Write(Arc::new(io::Error::other(e)));
-        let mut salt = [0; 16];
-        getrandom::fill(&mut salt).map_err(|e| failed(e.to_string()))?;
         let mut object = entry.fields.clone();
         if let Some(person) = &entry.person {
             let (person, token) = self.persons.commitments(person).ok_or_else(|| failed("the person is not kept".into()))?;
@@ -176,8 +186,8 @@ impl Writer {
         object.insert("entry".into(), number.into());
         object.insert("time".into(), Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true).into());
         object.insert("event".into(), entry.event.into());
-        object.insert("salt".into(), STANDARD_NO_PAD.encode(salt).into());
         let bytes = serde_json::to_vec(&Value::Object(object)).map_err(|e| failed(e.to_string()))?;
+        let bytes = self.salts.salted(number, previous, &bytes);
         if bytes.len() <= MAX_ENTRY { Ok(bytes) } else { Err(LogError::TooLong) }
     }
 

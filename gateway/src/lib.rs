@@ -133,7 +133,9 @@ impl Gateway {
                 witness::folder(&config.state).display()
             )
         })?;
-        witnesses.distrust_again(&nodes).map_err(|e| miette!("{}: {e}", witness::folder(&config.state).display()))?;
+        let unread = |e: std::io::Error| miette!("{}: {e}", witness::folder(&config.state).display());
+        log.take_up_cosignatures(&witnesses.verifiers().map_err(unread)?).map_err(unopened)?;
+        witnesses.distrust_again(&nodes).map_err(unread)?;
         let most_rows = config.limits.release_rows;
         let fetcher = Fetcher {
             nodes,

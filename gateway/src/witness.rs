@@ -25,7 +25,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use concordat_audit::Entry;
 use concordat_audit::checkpoint::Checkpoint;
-use concordat_audit::note::Note;
+use concordat_audit::note::{Note, VerifierKey};
 use concordat_audit::witness::{self, Keys, Owed, Told, Witness, distrusted};
 use concordat_operate::metrics::{Level, Metrics};
 use concordat_policy::{Code, Name, Refusal};
@@ -115,6 +115,15 @@ impl Witnesses {
             }
         }
         Ok(())
+    }
+
+    /// The keys whose cosignatures of this gateway's log count. Blocks.
+    ///
+    /// # Errors
+    /// When the keys of departments' witnesses cannot be read.
+    pub(crate) fn verifiers(&self) -> std::io::Result<Vec<VerifierKey>> {
+        let departments = self.keys.verifiers()?;
+        Ok(departments.into_iter().chain(self.outside.iter().map(|outside| outside.key.clone())).collect())
     }
 
     /// What monitoring sees.

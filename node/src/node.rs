@@ -134,6 +134,8 @@ impl Node {
         let releases = Releases::open(department, &config.spill, config.release_memory, config.max_releases, snapshots, ended)
             .map_err(|e| unusable(&config.spill, &e))?;
         let witness = Witnessing::open(state, &config.department, &metrics).map_err(|e| unusable(&witness::folder(state), &e))?;
+        let witnesses = witness.keys.verifiers().map_err(|e| unusable(&witness::folder(state), &e))?;
+        log.take_up_cosignatures(&witnesses).map_err(unopened)?;
         let outcomes = metrics.counter("releases", "Releases by outcome; completed counts partitions");
         let pins = Pins { gateway: config.gateway, administrators: config.administrators, auditors: config.auditors };
         let node = Self {

@@ -10,8 +10,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-
 use super::indexed::Indexed;
 use super::table::{Table, Trouble, place};
 use super::{Cause, Shared};
@@ -20,7 +18,7 @@ use crate::facts::{Asked, Facts};
 use crate::proved::Proved;
 use crate::tile::damaged;
 use crate::tree::leaf_hash;
-use crate::{integrate, persons};
+use crate::{Entry, integrate};
 
 /// How often it is looked for new entries.
 const LOOK: Duration = Duration::from_millis(200);
@@ -103,17 +101,18 @@ fn begun(index: &Shared, log: &integrate::Shared, cause: Cause, told: &mut Optio
     if !is_known && told.is_some_and(|told| told.elapsed() < AGAIN) {
         return Err(damaged(format!("the index of the log was changed again and again: {}", cause.as_str())));
     }
+    if !is_known {
+        // First of all: what was changed must not be what keeps it from being told.
+        log.tell(Entry::new("log.reindexed").field("cause", cause.as_str()))?;
+        *told = Some(Instant::now());
+        index.rebuilt.fetch_add(1, Ordering::Relaxed);
+    }
     let table = Table::create(folder, &log.key.verifier(), moved, &index.seals).map_err(|trouble| match trouble {
         Trouble::Io(error) => error,
         Trouble::Rebuild(cause) => damaged(format!("the index of the log cannot be built: {}", cause.as_str())),
     })?;
     index.is_at(table.place());
     index.suspect.store(false, Ordering::Release);
-    if !is_known {
-        persons::leave_for(folder, "log.reindexed", &json!({ "cause": cause.as_str() }))?;
-        index.rebuilt.fetch_add(1, Ordering::Relaxed);
-        *told = Some(Instant::now());
-    }
     Ok(table)
 }
 

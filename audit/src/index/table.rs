@@ -3,21 +3,22 @@
 //! Every row goes into a chain of hashes, and what the chain comes to is sealed under the log's key of digests: a row that was changed,
 //! added or taken away by somebody else is found when the file is opened. While it is open, SQLite tells of every other writer that writes
 //! through SQLite. It does not tell of bytes that are changed in the file itself: those are found where a row that is selected is not its
-//! entry's, and else when the file is opened again.
+//! entry's, and else when the file is opened again. A file in which there is anything but these tables is no index.
 
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Row, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, TransactionBehavior, params};
 use sha2::{Digest as _, Sha256};
 
 use super::Cause;
 use super::indexed::{COLUMNS, Indexed, position, whole};
 use crate::DigestKey;
+use crate::database::{self, is_made_by};
+use crate::disk::which;
 use crate::facts::{Asker, ENDS, Facts};
 use crate::filter::Ruling;
 use crate::proved::Proved;
@@ -29,8 +30,13 @@ pub(crate) const FILE: &str = "index.sqlite";
 /// The version of its tables and of what facts are.
 const VERSION: i64 = 2;
 
-/// How long another process may be in the way.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TABLES: &str = "
+    CREATE TABLE head (log TEXT NOT NULL, first INTEGER NOT NULL, until INTEGER NOT NULL, seal TEXT NOT NULL) STRICT;
+    CREATE TABLE entries (
+      position INTEGER PRIMARY KEY, leaf BLOB NOT NULL, time INTEGER, event TEXT, query_id TEXT, organisation TEXT, person TEXT,
+      purpose TEXT, departments TEXT NOT NULL, datasets TEXT NOT NULL, decision TEXT, code TEXT
+    ) STRICT;
+    CREATE INDEX queries ON entries (query_id, position) WHERE query_id IS NOT NULL;";
 
 /// How far the index goes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -58,7 +64,7 @@ pub(crate) type Place = [Option<(u64, u64)>; 3];
 
 /// Which files bear the names of an index's.
 pub(crate) fn place(folder: &Path) -> Place {
-    files(folder).map(|name| fs::metadata(name).map(|of| (of.dev(), of.ino())).ok())
+    files(folder).map(|name| which(fs::metadata(name)))
 }
 
 /// Why the index cannot be used as it is.
@@ -107,6 +113,9 @@ impl Table {
         if version != VERSION {
             return Err(Trouble::Rebuild(Cause::Version));
         }
+        if !is_made_by(&connection, TABLES)? {
+            return Err(Trouble::Rebuild(Cause::Edited));
+        }
         let changes = changes(&connection)?;
         let (of, extent, seal) = head(&connection)?;
         if of != log {
@@ -118,6 +127,11 @@ impl Table {
             return Err(Trouble::Rebuild(Cause::Replaced));
         }
         table.reread(end)?;
+        // The rows are what was sealed; that SQLite's own index over them leaves out none, only this tells.
+        let check: String = table.connection.pragma_query_value(None, "integrity_check", |row| row.get(0))?;
+        if check != "ok" {
+            return Err(Trouble::Rebuild(Cause::Damaged));
+        }
         if table.seal(seals) != seal { Err(Trouble::Rebuild(Cause::Edited)) } else { Ok(table) }
     }
 
@@ -133,15 +147,7 @@ impl Table {
         let mut connection = connect(folder)?;
         let (extent, chain) = (Extent { first, end: first }, begin(log, first));
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute_batch(&format!(
-            "CREATE TABLE head (log TEXT NOT NULL, first INTEGER NOT NULL, until INTEGER NOT NULL, seal TEXT NOT NULL) STRICT;
-             CREATE TABLE entries (
-               position INTEGER PRIMARY KEY, leaf BLOB NOT NULL, time INTEGER, event TEXT, query_id TEXT, organisation TEXT, person TEXT,
-               purpose TEXT, departments TEXT NOT NULL, datasets TEXT NOT NULL, decision TEXT, code TEXT
-             ) STRICT;
-             CREATE INDEX queries ON entries (query_id, position) WHERE query_id IS NOT NULL;
-             PRAGMA user_version = {VERSION}"
-        ))?;
+        transaction.execute_batch(&format!("{TABLES} PRAGMA user_version = {VERSION}"))?;
         let seal = seal(&chain, extent, seals);
         transaction.execute("INSERT INTO head VALUES (?1, ?2, ?3, ?4)", params![log, whole(extent.first), whole(extent.end), seal])?;
         transaction.commit()?;
@@ -241,6 +247,9 @@ impl View {
         let connection = connect(folder)?;
         connection.pragma_update(None, "query_only", "ON")?;
         connection.execute_batch("BEGIN")?;
+        if !is_made_by(&connection, TABLES)? {
+            return Err(Trouble::Rebuild(Cause::Edited));
+        }
         let (_, extent, _) = head(&connection)?;
         Ok(Self { connection, extent })
     }
@@ -274,10 +283,8 @@ fn files(folder: &Path) -> [PathBuf; 3] {
 
 /// Readers do not keep the writer waiting, nor it them. It can be made anew, so nothing of it needs to be durable at once.
 fn connect(folder: &Path) -> Result<Connection, Trouble> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(folder.join(FILE), flags)?;
-    connection.busy_timeout(PATIENCE)?;
-    for (pragma, value) in [("journal_mode", "WAL"), ("synchronous", "NORMAL"), ("temp_store", "MEMORY"), ("trusted_schema", "OFF")] {
+    let connection = database::connect(&folder.join(FILE))?;
+    for (pragma, value) in [("journal_mode", "WAL"), ("synchronous", "NORMAL"), ("temp_store", "MEMORY")] {
         connection.pragma_update(None, pragma, value)?;
     }
     // In pages: the log's disk is the log's.

@@ -220,6 +220,22 @@ fn sql(folder: &Path, statement: &str) {
     assert_eq!(connection.execute(statement, []).unwrap(), 1, "{statement}");
 }
 
+fn batch(folder: &Path, statements: &str) {
+    rusqlite::Connection::open(folder.join(FILE)).unwrap().execute_batch(statements).unwrap();
+}
+
+/// SQLite's index over the rows leaves one out, and says that it does not.
+fn hidden(folder: &Path, position: u64) {
+    batch(
+        folder,
+        &format!(
+            "PRAGMA writable_schema = ON; CREATE TABLE kept AS SELECT sql FROM sqlite_schema WHERE name = 'queries'; DROP INDEX queries;
+             CREATE INDEX queries ON entries (query_id, position) WHERE query_id IS NOT NULL AND position <> {position};
+             UPDATE sqlite_schema SET sql = (SELECT sql FROM kept) WHERE name = 'queries'; DROP TABLE kept"
+        ),
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_that_is_damaged_or_edited_is_made_anew_and_the_log_says_so_and_one_that_is_gone_is_made() {
     let folder = tempfile::tempdir().unwrap();
@@ -233,7 +249,7 @@ async fn an_index_that_is_damaged_or_edited_is_made_anew_and_the_log_says_so_and
     assert_eq!(mode & 0o777, 0o600);
     end(index, log, path);
 
-    let edits: [(&str, &dyn Fn()); 8] = [
+    let edits: [(&str, &dyn Fn()); 11] = [
         ("absent", &|| fs::remove_file(path.join(FILE)).unwrap()),
         ("damaged", &|| fs::write(path.join(FILE), b"not a database at all, but long enough to be taken for one".repeat(40)).unwrap()),
         ("damaged", &|| fs::write(path.join(FILE), b"").unwrap()),
@@ -241,6 +257,9 @@ async fn an_index_that_is_damaged_or_edited_is_made_anew_and_the_log_says_so_and
         ("edited", &|| sql(path, "DELETE FROM entries WHERE position = 7")),
         ("edited", &|| sql(path, "DELETE FROM entries WHERE position = (SELECT max(position) FROM entries)")),
         ("edited", &|| sql(path, "UPDATE head SET until = until - 1")),
+        ("edited", &|| batch(path, "CREATE TRIGGER t AFTER INSERT ON entries BEGIN DELETE FROM entries WHERE position = 3; END")),
+        ("damaged", &|| hidden(path, 5)),
+        ("edited", &|| batch(path, "DROP INDEX queries; CREATE INDEX queries ON entries (query_id, position) WHERE position <> 5")),
         ("other_version", &|| drop(rusqlite::Connection::open(path.join(FILE)).unwrap().pragma_update(None, "user_version", 99))),
     ];
     let mut expected: Vec<&str> = Vec::new();

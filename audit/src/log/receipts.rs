@@ -1,11 +1,9 @@
 //! Receipts that the log itself gives, and what finds the entry that they are of.
 
-use std::fs;
 use std::io;
 
 use super::{Log, LogError, asked, of};
 use crate::checkpoint::Checkpoint;
-use crate::cosigned::COSIGNED;
 use crate::persons;
 use crate::proof::verify_inclusion;
 use crate::prove::under;
@@ -15,11 +13,10 @@ use crate::tile::damaged;
 use crate::tree::Hash;
 
 impl Log {
-    /// The latest checkpoint that enough witnesses have signed, or the best, if there is one. Blocks.
+    /// The latest checkpoint that enough witnesses have signed, or the best, if there is one; every line under it was verified. Blocks.
     #[must_use]
     pub fn cosigned(&self) -> Option<String> {
-        let kept = fs::read_to_string(self.shared.disk.path(COSIGNED)).ok()?;
-        self.shared.key.read(&kept).map(|_| kept)
+        self.shared.cosigned()
     }
 
     /// The receipt of the entry `number`, under the checkpoint that has most cosignatures of those that cover it, with its bytes where

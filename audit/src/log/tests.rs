@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::disk::{Faults, is_written};
+use crate::note::{Algorithm, Note, Signer};
 use crate::tile::{Tiles, bundle_name, tile_name, unbundle};
 use crate::tree::tests::{naive, root};
 use crate::tree::{WIDTH, leaf_hash};
@@ -95,7 +96,10 @@ async fn what_is_not_under_the_signed_root_is_neither_promised_nor_receipted() {
     assert_eq!(receipt.leaf_hash, leaf_hash(receipt.entry.as_ref().unwrap()), "the others still are");
     // A checkpoint of another history, with the log's own key: a folder that was restored and went on.
     let other = crate::checkpoint::Checkpoint { origin: ORIGIN.into(), size: 500, root: [7; 32] };
-    std::fs::write(folder.path().join("checkpoint.cosigned"), log.shared.key.checkpoint(other.size, &other.root)).unwrap();
+    let other = log.shared.key.checkpoint(other.size, &other.root);
+    std::fs::write(folder.path().join("checkpoint.cosigned"), format!("{other}{}", signed(&other, "a", 7))).unwrap();
+    assert!(log.receipt(300, false).is_ok(), "it is not looked at");
+    log.take_up_cosignatures(&[witness("a").key().clone()]).unwrap();
     assert!(log.receipt(300, false).is_err());
 }
 
@@ -259,6 +263,16 @@ fn lines(names: &str) -> String {
     names.split_whitespace().map(|name| format!("— {name} AAAAAAA=\n")).collect()
 }
 
+fn witness(name: &str) -> Signer {
+    Signer::from_seed(name, Algorithm::Cosignature, &[name.as_bytes()[0]; 32]).unwrap()
+}
+
+/// Lines that witnesses of these names make under a checkpoint.
+fn signed(checkpoint: &str, names: &str, time: u64) -> String {
+    let note = Note::parse(checkpoint.as_bytes()).unwrap();
+    names.split_whitespace().map(|name| witness(name).sign(note.text(), time).to_string()).collect()
+}
+
 /// Two are enough.
 fn two(by: &std::collections::BTreeSet<&str>) -> bool {
     by.len() >= 2
@@ -323,21 +337,46 @@ async fn a_checkpoint_that_fewer_have_seen_replaces_none_that_enough_have() {
         // One line for each key.
         (4, "a a c", (4, "a c")),
     ] {
-        log.add_cosignatures(&checkpoints[size - 1], &lines(names), two).unwrap();
+        log.add_cosignatures(&checkpoints[size - 1], &signed(&checkpoints[size - 1], names, 7), two).unwrap();
         assert_eq!(kept(), (expected.0, expected.1.to_owned()), "{names} of {size}");
     }
     // A line that is made anew, later, stands in the place of the earlier one.
-    log.add_cosignatures(&checkpoints[3], "— a AAAAAAE=\n", two).unwrap();
+    let (earlier, later) = (signed(&checkpoints[3], "a", 7), signed(&checkpoints[3], "a", 8));
+    log.add_cosignatures(&checkpoints[3], &later, two).unwrap();
     let text = std::fs::read_to_string(folder.path().join("checkpoint.cosigned")).unwrap();
-    assert!(text.contains("— a AAAAAAE=") && !text.contains("— a AAAAAAA="), "{text}");
+    assert!(text.contains(&later) && !text.contains(&earlier), "{text}");
     assert_eq!(kept(), (4, "a c".to_owned()));
-    // After a restart, what is kept counts as before.
+    // After a restart, what witnesses made counts as before, and what somebody else wrote there does not: names, a key's own name and
+    // mark over another text, and a time that is yet to come.
     close(log, folder.path());
-    let log = open(folder.path());
+    let invented: String = (0..14).map(|n| format!("— w{n} AAAAAAA=\n")).collect();
+    let invented = format!("{invented}{}{}", signed(&checkpoints[0], "b", 7), signed(&checkpoints[3], "d", 1 << 40));
+    for name in ["checkpoint", "checkpoint.cosigned"] {
+        let path = folder.path().join(name);
+        let kept = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, kept + &invented).unwrap();
+    }
+    let mut log = open(folder.path());
+    for (witnesses, expected) in [("", None), ("b d", None), ("a", Some("a")), ("a b c d", Some("a c"))] {
+        assert_eq!((log.cosigned(), &log.checkpoint()), (None, &checkpoints[3]), "nobody has verified anything yet");
+        let keys: Vec<VerifierKey> = witnesses.split_whitespace().map(|name| witness(name).key().clone()).collect();
+        log.take_up_cosignatures(&keys).unwrap();
+        let names = |text: &str| text.lines().skip(5).map(|line| line.split(' ').nth(1).unwrap().to_owned()).collect::<Vec<_>>().join(" ");
+        assert_eq!(log.cosigned().map(|text| names(&text)).as_deref(), expected, "{witnesses}");
+        assert_eq!(names(&log.checkpoint()), expected.unwrap_or_default(), "{witnesses}");
+        let counted = log.receipt(1, false).unwrap().unwrap().cosignatures();
+        assert_eq!(counted, expected.map_or(0, |names| names.split(' ').count()), "{witnesses}");
+        if witnesses != "a b c d" {
+            // What was not taken up stays in the folder for who asks better.
+            std::fs::write(folder.path().join("checkpoint"), format!("{text}{invented}")).unwrap();
+            close(log, folder.path());
+            log = open(folder.path());
+        }
+    }
     append(&log, 1).await;
     until_covered(&log, 5).await;
-    log.add_cosignatures(&log.checkpoint(), &lines("a"), two).unwrap();
-    assert_eq!(kept(), (4, "a c".to_owned()));
+    log.add_cosignatures(&log.checkpoint(), &signed(&log.checkpoint(), "a", 9), two).unwrap();
+    assert_eq!((log.cosigned().unwrap().lines().nth(1), log.receipt(1, false).unwrap().unwrap().cosignatures()), (Some("4"), 2));
 }
 
 #[tokio::test]

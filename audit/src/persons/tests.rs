@@ -214,3 +214,71 @@ fn the_program_that_is_killed() {
         runtime.block_on(log.append(asked(&format!("analyst-{round}-{n}"), Some("t")))).unwrap();
     }
 }
+
+/// What `statements` do to the store, as who can write in the folder can.
+fn edit(folder: &Path, statements: &str) {
+    Connection::open(folder.join(FILE)).unwrap().execute_batch(statements).unwrap();
+}
+
+fn told(folder: &Path, event: &str) -> Vec<Value> {
+    entries(folder).into_iter().filter(|entry| entry["event"] == event).collect()
+}
+
+#[tokio::test]
+async fn what_is_done_to_the_store_past_the_log_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let log = open(path);
+    for n in 0..3 {
+        log.append(asked(&format!("analyst-{n}"), None)).await.unwrap();
+    }
+    let commitments: Vec<Value> = entries(path).iter().map(|entry| entry["person"].clone()).collect();
+    let erased = |person: &Value| format!("json_object('person', '{}', 'erased_at', '2027-04-01T00:00:00Z')", person.as_str().unwrap());
+    // Somebody is gone, another key is another's, a row that nobody asked for, and events that are none or not true.
+    edit(
+        path,
+        &format!(
+            "BEGIN; DELETE FROM persons WHERE subject = 'analyst-0'; UPDATE persons SET key = zeroblob(32) WHERE subject = 'analyst-1';
+             INSERT INTO persons VALUES ('i', 's', zeroblob(32), '', '');
+             INSERT INTO untold (event, fields) VALUES ('query.opened', '{{}}'), ('person.erased', '{{\"x\":1}}'), ('person.erased', {});
+             COMMIT",
+            erased(&commitments[2])
+        ),
+    );
+    until("it is told", || told(path, "persons.edited").len() == 1 && !is_untold(path).unwrap()).await;
+    let edited = told(path, "persons.edited").remove(0);
+    let gone: BTreeSet<&str> = edited["persons"].as_array().unwrap().iter().map(|person| person.as_str().unwrap()).collect();
+    assert_eq!(gone, commitments[..2].iter().map(|person| person.as_str().unwrap()).collect());
+    assert_eq!((&edited["gone"], &edited["added"]), (&2.into(), &2.into()));
+    assert!(told(path, "person.erased").is_empty() && told(path, "query.opened").len() == 3);
+    // Who comes again has a key that is kept; who was erased in order is told of by that alone.
+    log.append(asked("analyst-0", None)).await.unwrap();
+    let again = entries(path).pop().unwrap()["person"].clone();
+    assert!(again != commitments[0] && persons(path).open(again.as_str().unwrap()).is_some());
+    assert!(erase(path, again.as_str().unwrap()).unwrap());
+    until("it is told", || told(path, "person.erased").len() == 1 && !is_untold(path).unwrap()).await;
+    assert_eq!(told(path, "persons.edited").iter().map(|edited| edited["gone"].as_u64().unwrap()).sum::<u64>(), 2);
+}
+
+#[tokio::test]
+async fn a_store_in_which_something_else_was_put_is_not_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let log = open(path);
+    log.append(asked("analyst-1", None)).await.unwrap();
+    let silenced = "CREATE TRIGGER t BEFORE INSERT ON untold BEGIN SELECT RAISE(IGNORE); END";
+    edit(path, silenced);
+    assert!(matches!(log.append(asked("analyst-2", None)).await, Err(LogError::Write(_))));
+    assert!(log.is_failing() && Persons::read(path).is_err());
+    assert!(erase(path, "c").is_err(), "it would not be told");
+    edit(path, "DROP TRIGGER t");
+    log.append(asked("analyst-2", None)).await.unwrap();
+    assert!(!log.is_failing());
+    drop(log);
+    while is_written(path) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    edit(path, silenced);
+    let refused = Log::open(path, ORIGIN).unwrap_err();
+    assert!(refused.with_cause().contains("somebody changed its tables") && refused.remedy().contains("evidence"), "{refused:?}");
+}

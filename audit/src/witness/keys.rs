@@ -74,6 +74,15 @@ impl Keys {
         read(&self.folder)
     }
 
+    /// The keys themselves. Blocks.
+    ///
+    /// # Errors
+    /// As [`Keys::all`].
+    pub fn verifiers(&self) -> io::Result<Vec<VerifierKey>> {
+        let keys = self.all()?;
+        keys.values().map(|key| VerifierKey::parse(key).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))).collect()
+    }
+
     /// Forgets the key of a witness, so that the next one is taken. A running program honours it at once. Blocks.
     ///
     /// # Errors

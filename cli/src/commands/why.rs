@@ -69,7 +69,8 @@ fn shown(lines: &[String]) -> String {
 /// Where the entries of a query may be.
 fn elsewhere(moved: u64) -> String {
     format!(
-        "entries 1 to {} of the log were moved to an archive: give --archive FOLDER to read those of this query there",
+        "entries 1 to {} are not in the log's folder: if they were moved to an archive, of which the log tells (log.archived), \
+         --archive FOLDER reads those of this query there",
         thousands(moved)
     )
 }

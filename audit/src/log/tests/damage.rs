@@ -1,6 +1,7 @@
 //! Files that were cut, changed or removed while the log was closed.
 
 use super::*;
+use crate::key::LogKey;
 
 #[tokio::test]
 async fn a_torn_line_is_cut_off_and_kept_as_evidence() {
@@ -45,14 +46,25 @@ async fn a_file_cut_at_any_byte_is_noticed() {
     assert_eq!(entries(folder.path()), whole);
 }
 
+/// Lines as the log in `folder`, whose last entry is `last`, would write them next.
+fn next(folder: &Path, mut last: Vec<u8>, numbers: std::ops::RangeInclusive<u64>) -> Vec<String> {
+    let salts = LogKey::open(&Disk::at(folder), ORIGIN).unwrap().salts().unwrap();
+    let line = |number| {
+        let bare = format!("{{\"entry\":{number},\"event\":\"a\",\"time\":\"2099-01-01T00:00:00.000Z\"}}");
+        last = salts.salted(number, &leaf_hash(&last), bare.as_bytes());
+        format!("{}\n", String::from_utf8(last.clone()).unwrap())
+    };
+    numbers.map(line).collect()
+}
+
 /// What no checkpoint covers yet has no other witness than the tail: of it, whole entries count, and the rest is kept as evidence.
 #[tokio::test]
 async fn a_tail_cut_after_the_checkpoint_keeps_whole_entries() {
     let folder = written(3).await;
     let path = folder.path().join("tail");
     let covered = std::fs::read(&path).unwrap();
-    let line = |number: u64| format!("{{\"entry\":{number},\"event\":\"a\",\"time\":\"2099-01-01T00:00:00.000Z\"}}\n");
-    let added = format!("{}{}", line(4), line(5));
+    let lines = next(folder.path(), entries(folder.path()).pop().unwrap(), 4..=5);
+    let added = lines.concat();
     for length in 0..=added.len() {
         // A file that had grown before it was written holds zeros there.
         for zeros in [0, if length % 16 == 0 { 70_000 } else { 1 }] {
@@ -64,7 +76,7 @@ async fn a_tail_cut_after_the_checkpoint_keeps_whole_entries() {
             let log = open(other.path());
             let left = cut.iter().filter(|byte| **byte == b'}').count();
             assert_eq!(log.append(Entry::new("b")).await.unwrap(), 4 + left as u64, "{length} {zeros}");
-            let rest = if cut.ends_with(b"}") { &[] } else { &cut[left * line(4).len()..] };
+            let rest = if cut.ends_with(b"}") { &[] } else { &cut[lines[..left].concat().len()..] };
             let torn = std::fs::read(other.path().join(format!("torn-after-{}", 3 + left))).unwrap_or_default();
             let expected = if cut.ends_with(b"}") { Vec::new() } else { [rest, &vec![0; zeros]].concat() };
             assert!(torn == expected, "{length} {zeros}");
@@ -73,6 +85,45 @@ async fn a_tail_cut_after_the_checkpoint_keeps_whole_entries() {
             assert_eq!((told.beyond, told.torn), (left as u64, !expected.is_empty()), "{length} {zeros}");
         }
     }
+}
+
+/// Who can write in the folder and does not have its key adds nothing to a stopped log, and changes nothing that no checkpoint covers.
+#[tokio::test]
+async fn entries_that_the_log_did_not_write_are_not_signed() {
+    let folder = written(3).await;
+    let covered = std::fs::read_to_string(folder.path().join("tail")).unwrap();
+    let lines = next(folder.path(), entries(folder.path()).pop().unwrap(), 4..=6);
+    let swapped = lines[0].replace("2099", "2098");
+    let of_another = {
+        let other = written(3).await;
+        next(other.path(), entries(folder.path()).pop().unwrap(), 4..=4).concat()
+    };
+    let salted = |number| format!("{{\"entry\":{number},\"event\":\"query.opened\",\"time\":\"\",\"salt\":\"AAAAAAAAAAAAAAAAAAAAAA\"}}\n");
+    let bare = "{\"entry\":4,\"event\":\"query.opened\",\"salt\":\"AAAAAAAAAAAAAAAAAAAAAA\",\"time\":\"\"}\n";
+    for (what, added, first) in [
+        ("a query that nobody asked", format!("{}{}", salted(4), salted(5)), 4),
+        ("as an earlier version wrote it", bare.to_owned(), 4),
+        ("without the end of its line", salted(4).trim_end().to_owned(), 4),
+        ("after entries that are the log's", format!("{}{}", lines[..2].concat(), salted(6)), 6),
+        ("one that was changed", format!("{swapped}{}", lines[1..].concat()), 4),
+        ("one whose beginning is gone", lines[1].replace("\"entry\":5", "\"entry\":4"), 4),
+        ("another log's", of_another, 4),
+    ] {
+        let other = tempfile::tempdir().unwrap();
+        copy(folder.path(), other.path());
+        let tail = format!("{covered}{added}");
+        std::fs::write(other.path().join("tail"), &tail).unwrap();
+        let why = refusal(other.path()).unwrap_or_else(|| panic!("{what} was not noticed"));
+        assert!(why.starts_with(&format!("entry {first}, in line {first} of the tail")), "{what}: {why}");
+        assert_eq!(std::fs::read_to_string(other.path().join("tail")).unwrap(), tail, "{what} was written over");
+        // The way on that the error tells.
+        let left: String = tail.lines().take(first - 1).map(|line| format!("{line}\n")).collect();
+        std::fs::write(other.path().join("tail"), left).unwrap();
+        assert_eq!(open(other.path()).append(Entry::new("b")).await.unwrap(), first as u64, "{what}");
+    }
+    // All that the log wrote itself is taken.
+    std::fs::write(folder.path().join("tail"), format!("{covered}{}", lines.concat())).unwrap();
+    assert_eq!(open(folder.path()).append(Entry::new("b")).await.unwrap(), 7);
 }
 
 fn checked(folder: &Path) -> Result<crate::verify::Report, crate::verify::Finding> {

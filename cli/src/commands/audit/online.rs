@@ -213,7 +213,8 @@ fn archived(door: &LogDoor, count: u64) {
     if count > 0 {
         let (who, moved) = (door.name(), out::thousands(count));
         out::progress(&format!(
-            "the first {moved} entries of the log of {who} were moved to an archive and are left out: read the folder with --log and --archive"
+            "the first {moved} entries of the log of {who} are left out; its program says that they were moved to an archive: read \
+             the folder with --log and --archive"
         ));
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::inert::inert;
 use super::read::Archives;
 use super::receipt::hand_over;
 use crate::failure::{Failure, Result};
@@ -38,7 +39,7 @@ pub(crate) struct Proof {
 
 pub(super) fn run(command: &Proof) -> Result<()> {
     let unproven = |e: std::io::Error| {
-        Failure::new(format!("the log in {} has no such proof: {e}", command.log.display())).advice(
+        Failure::new(format!("the log in {} has no such proof: {}", command.log.display(), inert(&e.to_string()))).advice(
             "is it the folder `log` of a gateway or node? Of what was moved to an archive, --archive names it. Entries are proven once a \
                  checkpoint covers them, within a second",
         )

@@ -12,6 +12,7 @@ use concordat_audit::verify::{Finding, Report, Request, verify};
 use serde_json::json;
 
 use super::super::Output;
+use super::inert::{self, inert};
 use crate::failure::{Failure, Result};
 use crate::out;
 
@@ -63,17 +64,20 @@ pub(crate) fn run(command: &Verify) -> Result<()> {
     let (key, against) = (command.key.as_ref(), against.as_deref());
     let verified = verify(&Request { folder: &command.log, archives: &command.archive, key, against, witnesses: &witnesses, now });
     if command.output == Output::Json {
-        out::result(&format!("{}\n", to_json(&verified)))?;
+        out::result(&(inert::json(&to_json(&verified)) + "\n"))?;
     }
     match verified {
         Ok(report) if command.output == Output::Table => out::result(&words(&report)),
         Ok(_) => Ok(()),
-        Err(Finding { entry, what, .. }) => {
-            let first = entry.map(|entry| format!("; the first bad entry is {entry}")).unwrap_or_default();
-            Err(Failure::new(format!("the log in {} is not what was signed: {what}{first}", command.log.display()))
-                .advice("keep this copy as evidence, and ask the log's owner and its witnesses for their latest checkpoint"))
-        }
+        Err(finding) => Err(failure(&command.log, &finding)),
     }
+}
+
+/// What is wrong. The folder may be an attacker's, and the finding names what stands in it.
+fn failure(log: &Path, Finding { entry, what, .. }: &Finding) -> Failure {
+    let first = entry.map(|entry| format!("; the first bad entry is {entry}")).unwrap_or_default();
+    Failure::new(format!("the log in {} is not what was signed: {}{first}", log.display(), inert(what)))
+        .advice("keep this copy as evidence, and ask the log's owner and its witnesses for their latest checkpoint")
 }
 
 /// A checkpoint's file, not longer than a note may be.
@@ -84,7 +88,7 @@ fn note(path: &Path) -> Result<Vec<u8>> {
 }
 
 fn words(report: &Report) -> String {
-    let mut text = format!("{}: {} entries are what was signed\n", report.origin, out::thousands(report.entries));
+    let mut text = format!("{}: {} entries are what was signed\n", inert(&report.origin), out::thousands(report.entries));
     if report.own_key {
         text.push_str("the key is the folder's own log.vkey: give --key to know who signed\n");
     }
@@ -100,7 +104,8 @@ fn words(report: &Report) -> String {
         text.push_str(&format!("entries that were moved to an archive, of which only the hashes were checked: {unread}: give --archive\n"));
     }
     if report.beyond > 0 {
-        text.push_str(&format!("entries after it that are not signed yet: {}\n", out::thousands(report.beyond)));
+        let beyond = out::thousands(report.beyond);
+        text.push_str(&format!("entries after it that are not signed yet, and that only its program tells from forged ones: {beyond}\n"));
     }
     if report.torn {
         text.push_str("the tail ends within an entry, which was never acknowledged\n");
@@ -127,5 +132,35 @@ fn to_json(verified: &std::result::Result<Report, Finding>) -> serde_json::Value
             "entry": finding.entry,
             "what": finding.what,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use concordat_audit::verify::Kind;
+
+    use super::*;
+
+    #[test]
+    fn what_a_folder_says_does_not_act_where_it_is_shown() {
+        for payload in inert::PAYLOADS {
+            let finding = Finding { kind: Kind::Tail, entry: Some(3), what: format!("entry 3 says {payload}") };
+            let message = failure(Path::new("log"), &finding).message;
+            assert!(message.contains("entry 3 says") && message.ends_with("the first bad entry is 3"), "{message}");
+            let report = Report {
+                origin: payload.to_owned(),
+                own_key: true,
+                entries: 7,
+                unread: 0,
+                beyond: 2,
+                torn: false,
+                witnessed: None,
+                against: None,
+            };
+            let json = inert::json(&to_json(&Err(finding)));
+            for shown in [message, words(&report).replace('\n', ""), json, inert::json(&to_json(&Ok(report)))] {
+                assert_eq!(inert(&shown), shown);
+            }
+        }
     }
 }
