@@ -282,6 +282,10 @@ pub(crate) fn mission_name(text: &str) -> std::result::Result<Name, String> {
 pub(crate) fn damaged(error: StoreError) -> Failure {
     let advice = match &error {
         StoreError::File { .. } => "check that the file and its folder are there, and that this user may write them",
+        StoreError::Version { .. } => {
+            "it cannot be converted, as its digests are over what it says: keep it beside the program that wrote it, and begin a new history \
+             with --store, or under another name"
+        }
         StoreError::Changed { .. } => "rely on none of it; restore the file from a copy, and find out who could write it",
         StoreError::Supersedes { .. } | StoreError::Unknown(_) => "`concordat mission status --output json` lists snapshots by number",
         StoreError::Unfit(_) => "each answer is kept once, when it was given, for the period that its data or its time is of",

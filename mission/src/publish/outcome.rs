@@ -389,7 +389,7 @@ impl Of<'_> {
 
     /// Where direction, baseline or target were stated otherwise when a snapshot was taken.
     fn changed_paths(&self) -> Markup {
-        let now = Aim::of(self.outcome);
+        let now = Aim::of(self.published.mission, self.outcome);
         let scale = self.scale();
         let mut said: Vec<(&Snapshot, &Aim)> = Vec::new();
         for snapshot in self.published.counting(self.status) {

@@ -61,7 +61,7 @@ fn snapshot(number: u64, outcome: &str, month: &str, value: Option<f64>) -> Snap
         "asked_by": { "issuer": "i", "subject": "mission-m", "organisation": "unit" },
         "definition": "d", "view": "v",
         "aim": {
-            "every": "month", "standing": [], "direction": if outcome == "more" { "up" } else { "down" },
+            "every": "month", "from": "2026-04-01", "ends": "2029-03-31", "standing": [], "direction": if outcome == "more" { "up" } else { "down" },
             "baseline": { "value": if outcome == "more" { 1200.0 } else { 0.5 }, "on": "2026-04-01" },
             "target": { "value": if outcome == "more" { 90_000.0 } else { 0.4 }, "on": "2028-12-26" },
         },

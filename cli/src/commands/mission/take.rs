@@ -148,7 +148,7 @@ pub(super) async fn take(
         taken_at: Utc::now(),
         asked_by,
         definition,
-        aim: Aim::of(outcome),
+        aim: Aim::of(mission, outcome),
         view: outcome.view.clone(),
         stated,
         columns,
