@@ -107,9 +107,9 @@ fn own(taken: &Taken) -> Option<Period> {
 }
 
 /// The periods of an outcome up to `today`, oldest first: from the outcome's first day to the mission's last. `snapshots` may be of any
-/// outcome. What was promised stays due: from the earliest first day that a snapshot states, and where the mission was said to end later by
-/// the newest snapshot from before a period. Where periods were longer or shorter once, one that is over has a snapshot where its days are among a snapshot's: what was on
-/// time stays so.
+/// outcome. What was promised stays due: from the earliest first day that a snapshot states, and what was over while the newest snapshot
+/// from before it stated a later end. Where periods were longer or shorter once, one that is over has a snapshot where its days are among
+/// a snapshot's: what was on time stays so.
 #[must_use]
 pub fn scheduled(mission: &Mission, outcome: &Outcome, snapshots: &[Snapshot], today: NaiveDate) -> Vec<Scheduled> {
     let of_outcome = |one: &&Snapshot| one.taken.mission == mission.id && one.taken.outcome == outcome.id;
