@@ -71,12 +71,13 @@ async fn what_was_learnt_is_kept_as_it_stood() {
     months(&sandbox, path);
     let groups = ["--outcome", OUTCOME, "--by", "region", "--began", "2026-06-01", "--store", path];
     let with: Vec<&str> = WITH.iter().flat_map(|region| ["--with", *region]).collect();
-    let asked = |more: &[&str]| [&["mission", "compare", "opportunity"][..], groups.as_slice(), &with, more].concat();
+    let asked =
+        |more: &[&'static str]| -> Vec<&str> { [&["mission", "compare", "opportunity"][..], groups.as_slice(), &with, more].concat() };
     let refused = run(&sandbox, &asked(&[]));
     assert!(refused.exit == i32::from(LOCAL) && refused.stderr.contains("snapshot 1: "), "nobody signed them: {}", refused.stderr);
     // Where the key of the gateway's log is not known.
     let (elsewhere, estate) = (sandbox.layout.folder().join("elsewhere"), sandbox.layout.estate());
-    let compare = |more: &[&str]| {
+    let compare = |more: &[&'static str]| {
         let mut command = command(asked(more));
         Ran::from(command.arg("--folder").arg(&elsewhere).arg("--estate").arg(&estate).output().unwrap())
     };

@@ -322,7 +322,7 @@ async fn the_demonstrations_history_is_two_years_of_answers() {
     assert!(told["finding"] == "better" && told["interval"]["high"].as_f64().unwrap() < 0.0, "mentors are why, in this sample: {told}");
 
     let site = folder.path().join("site");
-    let key = std::fs::read_to_string(folder.path().join("gateway/log/log.vkey")).unwrap();
+    let key = std::fs::read_to_string(demo.join("gateway/log/log.vkey")).unwrap();
     on(&["publish", "opportunity", "strong-economy", "--to", site.to_str().unwrap(), "--log-key", key.trim()]);
     let page = std::fs::read_to_string(site.join(format!("missions/opportunity/{OUTCOME}/index.html"))).unwrap();
     assert!(page.contains("computed on ") && page.contains(" of data of "), "{page}");

@@ -101,7 +101,8 @@ impl Estate {
     /// A view as it is registered: one that names a template gets its statement, with the values in their places.
     pub(super) fn written_out(&mut self, view: View) -> Result<View, Problem> {
         let own = plan::placeholders(&view.sql).unwrap_or_default();
-        let Some(of) = headers(&view.sql, "of").next() else {
+        let of = headers(&view.sql, "of").next();
+        let Some(of) = of else {
             return own.first().map_or(Ok(view), |unknown| Err(undeclared(unknown)));
         };
         let is_header = |line: &str| line.trim().is_empty() || line.starts_with("--");

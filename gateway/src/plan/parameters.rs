@@ -140,7 +140,8 @@ pub(crate) fn bound(sql: &str, values: &BTreeMap<String, ScalarValue>) -> Result
     let mut statement = parse(sql)?;
     if let Parsed::Statement(ast) = &mut statement {
         let _: ControlFlow<()> = visit_expressions_mut(ast.as_mut(), |expr| {
-            let place = placeholder(expr).and_then(|(text, _)| values.keys().position(|name| text.strip_prefix('$') == Some(name)));
+            let place =
+                placeholder(expr).and_then(|(text, _)| values.keys().position(|name| text.strip_prefix('$') == Some(name.as_str())));
             if let Some(place) = place {
                 *expr = literal(Value::Placeholder(format!("${}", place + 1)));
             }
