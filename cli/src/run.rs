@@ -26,9 +26,10 @@ pub(crate) async fn gateway(command: concordat_gateway::command::Command) -> mie
 /// # Errors
 /// A report of everything wrong in the first file of the rest that is wrong.
 pub(crate) fn estate(folder: &Path, state: &Path) -> miette::Result<(Estate, Objects)> {
-    let (estate, views) = Estate::load_each(folder, state)?;
+    let (estate, wrong) = Estate::load_each(folder, state)?;
     let mut objects = estate.objects_each(folder)?;
-    objects.wrong.splice(0..0, views);
+    objects.agreements_left_out = wrong.agreements.len();
+    objects.wrong.splice(0..0, wrong.agreements.into_iter().chain(wrong.views));
     Ok((estate, objects))
 }
 

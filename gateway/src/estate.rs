@@ -12,6 +12,7 @@ mod composition;
 mod current;
 mod differing;
 mod objects;
+mod template;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -22,9 +23,10 @@ use concordat_policy::{Agreement, Code, Name, Problem, PurposeTree, Refusal, Sig
 use concordat_proto::signature::{files, kept};
 use serde::Deserialize;
 
-pub use self::composition::view_names;
+pub use self::composition::{Coverage, view_names};
 pub(crate) use self::current::{Current, Texts, forgotten};
 pub use self::objects::Objects;
+pub use self::template::Template;
 use crate::config::{read, report};
 use crate::plan;
 
@@ -75,6 +77,15 @@ pub struct View {
     pub sql: String,
 }
 
+/// A report for each file that is wrong.
+#[derive(Debug, Default)]
+pub struct Wrong {
+    /// Agreements, which are left out.
+    pub agreements: Vec<miette::Report>,
+    /// Views.
+    pub views: Vec<miette::Report>,
+}
+
 /// Everything together.
 #[derive(Debug, Clone)]
 pub struct Estate {
@@ -90,6 +101,8 @@ pub struct Estate {
     pub signatures: Signatures,
     /// The views.
     pub views: Vec<View>,
+    /// What views with values are made of; none of them is a view.
+    pub templates: Vec<Template>,
     /// The guard rails, as they were read for this estate's purposes and missions.
     pub(crate) guard: ClaimGuard,
 }
@@ -115,15 +128,16 @@ impl Estate {
     /// # Errors
     /// A report of everything wrong in the first file that is wrong.
     pub fn load(folder: &Path, state: &Path) -> miette::Result<Self> {
-        let (estate, wrong) = Self::load_each(folder, state)?;
-        wrong.into_iter().next().map_or(Ok(estate), Err)
+        let (estate, Wrong { agreements, views }) = Self::load_each(folder, state)?;
+        agreements.into_iter().chain(views).next().map_or(Ok(estate), Err)
     }
 
-    /// The same for who tells of the past and plans nothing: views that rest on what is gone are kept, and reported.
+    /// The same for who tells of the past and plans nothing: agreements that are wrong are left out, views that rest on what is gone are
+    /// kept, and both are reported.
     ///
     /// # Errors
-    /// As [`Estate::load`], but for views.
-    pub fn load_each(folder: &Path, state: &Path) -> miette::Result<(Self, Vec<miette::Report>)> {
+    /// As [`Estate::load`], but for agreements and views.
+    pub fn load_each(folder: &Path, state: &Path) -> miette::Result<(Self, Wrong)> {
         let departments: DepartmentsFile = parsed(&folder.join("departments.toml"))?;
         let missions: MissionsFile = parsed(&folder.join("missions.toml"))?;
         let purposes_path = folder.join("purposes.toml");
@@ -140,34 +154,52 @@ impl Estate {
             agreements: Vec::new(),
             signatures: Signatures::new(revoked, seen),
             views: Vec::new(),
+            templates: Vec::new(),
             guard: ClaimGuard::default(),
         };
         estate.unique(folder)?;
+        let mut wrong = Wrong::default();
         for path in listed(&papers, "toml")?.into_iter().filter(|path| files::is_agreement(path)) {
-            let text = read(&path)?;
-            let agreement = Agreement::parse(&text).map_err(|p| report(&path, &text, &p))?;
-            let problems = estate.agreement_problems(&agreement);
-            if !problems.is_empty() {
-                return Err(report(&path, &text, &problems));
-            }
+            let agreement = match estate.agreement(&path) {
+                Ok(agreement) => agreement,
+                Err(report) => {
+                    wrong.agreements.push(report);
+                    continue;
+                }
+            };
             for party in &agreement.parties {
                 estate.signatures.add(&agreement.id, &party.department, files::find(&path, &party.department));
             }
             estate.agreements.push(agreement);
         }
         estate.signatures.witness(&estate.agreements, Utc::now());
-        let mut wrong = Vec::new();
-        for path in listed(&folder.join("views"), "sql")? {
-            let text = read(&path)?;
-            match View::parse(&path, &text) {
+        let files = listed(&folder.join("views"), "sql")?.into_iter().map(|path| read(&path).map(|text| (path, text)));
+        let files = files.collect::<miette::Result<Vec<_>>>()?;
+        let (templates, views): (Vec<_>, Vec<_>) = files.into_iter().partition(|(_, text)| Template::is(text));
+        for (path, text) in templates {
+            match Template::parse(&path, &text) {
+                Ok(template) => estate.templates.push(template),
+                Err(problem) => wrong.views.push(report(&path, &text, &[problem])),
+            }
+        }
+        for (path, text) in views {
+            match View::parse(&path, &text).and_then(|view| estate.written_out(view)) {
                 Ok(view) => {
-                    wrong.extend(estate.view_problems(&view).map(|problem| report(&path, &text, &[problem])));
+                    wrong.views.extend(estate.view_problems(&view).map(|problem| report(&path, &text, &[problem])));
                     estate.views.push(view);
                 }
-                Err(problem) => wrong.push(report(&path, &text, &[problem])),
+                Err(problem) => wrong.views.push(report(&path, &text, &[problem])),
             }
         }
         Ok((estate, wrong))
+    }
+
+    /// The agreement of a file, beside those that were read before.
+    fn agreement(&self, path: &Path) -> miette::Result<Agreement> {
+        let text = read(path)?;
+        let agreement = Agreement::parse(&text).map_err(|problems| report(path, &text, &problems))?;
+        let problems = self.agreement_problems(&agreement);
+        if problems.is_empty() { Ok(agreement) } else { Err(report(path, &text, &problems)) }
     }
 
     /// The mission of that name.
@@ -281,11 +313,7 @@ impl View {
         if !concordat_policy::agreement::column_name_ok(&name) {
             return Err(Problem::at("", format!("'{name}' cannot name a view"), "use a-z, 0-9 and '_' in the file's name"));
         }
-        let header = |key: &str| {
-            text.lines()
-                .take_while(|l| l.starts_with("--") || l.trim().is_empty())
-                .find_map(|l| l.trim_start_matches('-').trim().strip_prefix(key)?.strip_prefix(':').map(|v| v.trim().to_owned()))
-        };
+        let header = |key: &str| headers(text, key).next();
         let required = |key: &str| {
             header(key).ok_or_else(|| Problem::at("", format!("the view has no '-- {key}: …' line"), "add it above the SELECT"))
         };
@@ -294,6 +322,14 @@ impl View {
         let (unit, description) = (header("unit").unwrap_or_default(), header("description").unwrap_or_default());
         Ok(Self { name, mission, title: required("title")?, unit, description, sql: text.to_owned() })
     }
+}
+
+/// What the leading comment lines `-- key: value` of a view's file say of a key, in their order.
+fn headers<'t>(text: &'t str, key: &'t str) -> impl Iterator<Item = String> + 't {
+    let lines = text.lines().take_while(|line| line.starts_with("--") || line.trim().is_empty());
+    lines.filter_map(move |line| {
+        line.trim_start_matches('-').trim().strip_prefix(key)?.strip_prefix(':').map(|value| value.trim().to_owned())
+    })
 }
 
 fn parsed<T: serde::de::DeserializeOwned>(path: &Path) -> miette::Result<T> {

@@ -46,7 +46,7 @@ use serde::{Serialize, Serializer};
 use self::changes::{Stretch, Told, Used};
 use self::spread::{Difference, mean};
 use crate::interval::Interval;
-use crate::mission::{Direction, Mission, Outcome};
+use crate::mission::{Direction, Mission, Outcome, Output};
 use crate::snapshot::Snapshot;
 
 /// How many intervals of a hundred are to hold the effect.
@@ -78,6 +78,8 @@ pub struct Question<'q> {
     pub with: BTreeSet<String>,
     /// The groups without it; all others where none is named.
     pub without: BTreeSet<String>,
+    /// The output, where it is one of the mission's file.
+    pub output: Option<&'q Output>,
     /// The first day of the output.
     pub began: NaiveDate,
     /// The last day that counts; none: all that there is.

@@ -313,7 +313,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::mission::{Is, Known};
+    use crate::mission::{Computed, Is, Known};
     use crate::testing::{MISSION, mission};
 
     #[test]
@@ -398,6 +398,15 @@ mod tests {
             let columns = self.0.get(view)?;
             Some(if columns.is_empty() { Err("it selects *".into()) } else { Ok(columns.iter().map(|c| (*c).to_owned()).collect()) })
         }
+        fn computed(&self, _mission: &Name, _view: &str, column: &str) -> Option<Computed> {
+            let by = *self.0.get("computed")?.first()?;
+            (column == "share").then(|| match by {
+                "count" => Computed::Count,
+                "ones" => Computed::MeanOfOnes,
+                "avg" => Computed::Mean,
+                other => Computed::Other(other.to_owned()),
+            })
+        }
     }
 
     #[test]
@@ -432,6 +441,33 @@ mod tests {
             let problems = mission.problems(&text, &estate);
             let found = problems.iter().find(|problem| problem.cause.contains(says)).unwrap_or_else(|| panic!("{says}: {problems:?}"));
             assert!(text.lines().nth(found.line(&text) - 1).unwrap().starts_with(line), "{says}: line {}: {found:?}", found.line(&text));
+        }
+        // A kind by which bounds would be worked out that do not hold.
+        let (count, share) = ("kind = \"count\"", "kind = \"share\"\ncounted = \"persons\"");
+        let mean = format!("{}\nlargest = 9.0", share.replace("share", "mean"));
+        for (kind, by, says) in [
+            (count, "count", None),
+            (count, "sum", Some("computed by sum()")),
+            (count, "avg", Some("a mean")),
+            (count, "ones", Some("a mean of zeros and ones")),
+            (share, "ones", None),
+            (share, "avg", None),
+            (share, "count", Some("a count")),
+            (share, "sum", Some("computed by sum()")),
+            (mean.as_str(), "avg", None),
+            (mean.as_str(), "max", Some("computed by max()")),
+        ] {
+            let text = text.replace(share, kind);
+            let mut estate = whole();
+            estate.0.insert("computed", vec![by]);
+            let problems = Mission::parse(&text).unwrap().problems(&text, &estate);
+            match (says, problems.as_slice()) {
+                (None, []) => {}
+                (Some(says), [problem]) if problem.cause.contains(says) => {
+                    assert!(text.lines().nth(problem.line(&text) - 1).unwrap().starts_with("kind"), "{problem:?}");
+                }
+                _ => panic!("{kind} {by}: {problems:?}"),
+            }
         }
         // What the draft says is no word of the mission's.
         let drafted = MISSION.replace("activity = \"Somebody calls\"", "activity = \"HOW\"");

@@ -246,6 +246,49 @@ pub trait Known {
     fn covers(&self, mission: &Name, dataset: &str) -> bool;
     /// The columns of a view of the mission; an error where they cannot be told without planning it.
     fn columns(&self, mission: &Name, view: &str) -> Option<Result<Vec<String>, String>>;
+    /// What a column of a view of the mission is computed by, where its outermost SELECT tells.
+    fn computed(&self, mission: &Name, view: &str, column: &str) -> Option<Computed>;
+}
+
+/// What a column of a view is, by the outermost function of its expression.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Computed {
+    /// A number of subjects or values.
+    Count,
+    /// A mean of what is 0 or 1 by a CASE.
+    MeanOfOnes,
+    /// A mean.
+    Mean,
+    /// Another aggregate, by its name.
+    Other(String),
+}
+
+impl Kind {
+    /// What is wrong where a measure of this kind is computed so: bounds are worked out by the kind.
+    fn misstates(&self, computed: &Computed) -> Option<(String, &'static str)> {
+        let fits = matches!(
+            (self, computed),
+            (Self::Count, Computed::Count)
+                | (Self::Share { .. }, Computed::MeanOfOnes | Computed::Mean)
+                | (Self::Mean { .. }, Computed::MeanOfOnes | Computed::Mean)
+        );
+        if fits {
+            return None;
+        }
+        let (is, remedy) = match computed {
+            Computed::Count => ("a count".to_owned(), "declare kind = \"count\", without `counted` and `largest`"),
+            Computed::MeanOfOnes => (
+                "a mean of zeros and ones".into(),
+                "declare kind = \"share\" with `counted`, the column with the number of values behind it",
+            ),
+            Computed::Mean => ("a mean".into(), "declare kind = \"mean\" with `counted` and `largest`, or kind = \"share\" with `counted`"),
+            Computed::Other(function) => (
+                format!("computed by {function}()"),
+                "measure a count, a share or a mean: count(DISTINCT subject), or avg(…) beside the number of values",
+            ),
+        };
+        Some((is, remedy))
+    }
 }
 
 impl Mission {
@@ -329,6 +372,14 @@ impl Mission {
                     problem(&outcome.id, &outcome.view, cause, "name each column in the view's outermost SELECT");
                 }
                 Some(Ok(columns)) => {
+                    let computed = known.computed(&self.id, &outcome.view, &outcome.column);
+                    if let Some((is, remedy)) = computed.and_then(|computed| outcome.kind.misstates(&computed)) {
+                        let cause = format!(
+                            "the column '{}' of the view '{}' {of} is {is}, and its kind says otherwise",
+                            outcome.column, outcome.view
+                        );
+                        problem(&outcome.id, "kind", cause, remedy);
+                    }
                     for column in outcome.columns().filter(|column| !columns.iter().any(|known| known == column)) {
                         let cause = format!("the view '{}' {of} has no column '{column}'; it has {}", outcome.view, columns.join(", "));
                         problem(&outcome.id, column, cause, "name one of its columns, or add it to the view");

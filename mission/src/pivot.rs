@@ -9,6 +9,7 @@ use concordat_policy::Name;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::mission::{Mission, Output, OutputStatus};
 use crate::store::{Head, StoreError};
 
 /// A pivot as it is kept.
@@ -72,6 +73,27 @@ impl What {
     }
 }
 
+/// Where a mission's file and the pivots say otherwise of its outputs, a sentence each: of an output its newest pivot counts.
+#[must_use]
+pub fn unlike(mission: &Mission, pivots: &[Pivot]) -> Vec<String> {
+    let of = |output: &Output| {
+        let own = |one: &&Pivot| one.decided.mission == mission.id && one.decided.output == output.id;
+        let newest = pivots.iter().rev().find(own);
+        let (status, since) = (output.status.as_str(), output.since);
+        match newest.map(|pivot| (pivot.number, &pivot.decided)) {
+            None if output.status == OutputStatus::Running => None,
+            None => Some(format!("the mission's file has the output '{}' {status} since {since}, and no pivot records it", output.id)),
+            Some((_, decided)) if (decided.what.as_str(), decided.on) == (status, since) => None,
+            Some((number, Decided { what, on, .. })) => Some(format!(
+                "the mission's file has the output '{}' {status} since {since}, and pivot {number} {} from {on}",
+                output.id,
+                what.as_str()
+            )),
+        }
+    };
+    mission.outputs.iter().filter_map(of).collect()
+}
+
 /// What pivots need of a store.
 pub trait Pivots {
     /// Every pivot, oldest first, verified; also that the history still holds what it held then.
@@ -85,4 +107,49 @@ pub trait Pivots {
     /// # Errors
     /// As [`Pivots::pivots`]; [`StoreError::Pivot`] where something is not said, [`StoreError::Unknown`] where a snapshot is not there.
     fn pivot(&mut self, decided: Decided) -> Result<Pivot, StoreError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{day, mission};
+
+    #[test]
+    fn a_file_that_says_otherwise_than_the_newest_pivot_is_named() {
+        let pivot = |number, what, on: &str| Pivot {
+            number,
+            decided: Decided {
+                mission: Name::parse("m").unwrap(),
+                output: Name::parse("visits").unwrap(),
+                what,
+                on: day(on),
+                recorded_at: "2026-06-20T09:00:00Z".parse().unwrap(),
+                by: "unit".into(),
+                because: "it moved nothing".into(),
+                snapshots: Vec::new(),
+                comparison: Value::Null,
+            },
+            history: Head { number: 0, digest: String::new() },
+            previous: String::new(),
+            digest: String::new(),
+        };
+        let told = |status, since: &str, pivots: &[Pivot]| {
+            let mut mission = mission();
+            (mission.outputs[0].status, mission.outputs[0].since) = (status, day(since));
+            unlike(&mission, pivots).join("; ")
+        };
+        let [changed, stopped] = [pivot(1, What::Changed, "2026-06-01"), pivot(2, What::Stopped, "2026-07-01")];
+        let both = [changed.clone(), stopped];
+        assert_eq!(told(OutputStatus::Running, "2026-05-01", &[]), "");
+        assert_eq!(told(OutputStatus::Stopped, "2026-07-01", &both), "");
+        assert_eq!(told(OutputStatus::Changed, "2026-06-01", std::slice::from_ref(&changed)), "");
+        for (found, says) in [
+            (told(OutputStatus::Running, "2026-05-01", &both), "pivot 2 stopped from 2026-07-01"),
+            (told(OutputStatus::Changed, "2026-06-01", &both), "pivot 2 stopped"),
+            (told(OutputStatus::Stopped, "2026-08-01", &both), "pivot 2 stopped from 2026-07-01"),
+            (told(OutputStatus::Stopped, "2026-07-01", &[]), "no pivot records it"),
+        ] {
+            assert!(found.contains("'visits'") && found.contains(says), "{says}: {found}");
+        }
+    }
 }

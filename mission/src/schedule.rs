@@ -107,16 +107,26 @@ fn own(taken: &Taken) -> Option<Period> {
 }
 
 /// The periods of an outcome up to `today`, oldest first: from the outcome's first day to the mission's last. `snapshots` may be of any
-/// outcome. Where periods were longer or shorter once, one that is over has a snapshot where its days are among a snapshot's: what was on
-/// time stays so.
+/// outcome. What was promised stays due: from the earliest first day that a snapshot states, and what was over while the newest snapshot
+/// from before it stated a later end. Where periods were longer or shorter once, one that is over has a snapshot where its days are among
+/// a snapshot's: what was on time stays so.
 #[must_use]
 pub fn scheduled(mission: &Mission, outcome: &Outcome, snapshots: &[Snapshot], today: NaiveDate) -> Vec<Scheduled> {
     let of_outcome = |one: &&Snapshot| one.taken.mission == mission.id && one.taken.outcome == outcome.id;
     let own: Vec<(&Snapshot, Period)> = snapshots.iter().filter(of_outcome).filter_map(|one| Some((one, own(&one.taken)?))).collect();
+    let stated: Vec<&Taken> = snapshots.iter().filter(of_outcome).map(|one| &one.taken).collect();
+    let promised = |period: Period| {
+        let before = stated.iter().rev().find(|taken| taken.taken_at.date_naive() < period.starts);
+        before.is_some_and(|taken| period.starts <= taken.aim.ends) && period.ends <= today
+    };
     let mut periods = Vec::new();
-    let mut day = outcome.from;
-    while day <= today.min(mission.ends) {
-        let period = outcome.every.period(day);
+    let mut next = stated.iter().map(|taken| taken.aim.from).fold(outcome.from, NaiveDate::min);
+    while next <= today {
+        let (day, period) = (next, outcome.every.period(next));
+        next = period.ends;
+        if day > mission.ends && !promised(period) {
+            continue;
+        }
         let runs = period.ends > today && today <= mission.ends;
         let shares = |of: Period| of.starts < period.ends && period.starts < of.ends;
         // What runs has one only of its own days.
@@ -129,7 +139,6 @@ pub fn scheduled(mission: &Mission, outcome: &Outcome, snapshots: &[Snapshot], t
             (None, None) => State::Missed,
         };
         periods.push(Scheduled { period, state });
-        day = period.ends;
     }
     periods
 }
@@ -232,6 +241,29 @@ mod tests {
         mission.outcomes[0].every = Every::Quarter;
         let month = snapshot(1, "2026-05-20", Some("2026-05-01"), 0.5);
         assert_eq!(told(&mission, &[month], "2026-07-02"), "2026-04-01 Taken(1), 2026-07-01 Due");
+    }
+
+    #[test]
+    fn a_period_that_was_promised_stays_missed_whatever_is_said_later() {
+        let mut mission = mission();
+        let april = snapshot(1, "2026-04-10", Some("2026-04-01"), 0.5);
+        let told = |mission: &Mission, snapshots: &[Snapshot], today: &str| {
+            let all = scheduled(mission, &mission.outcomes[0], snapshots, day(today));
+            all.iter().map(|one| format!("{} {:?}", one.period.starts, one.state)).collect::<Vec<_>>().join(", ")
+        };
+        let whole = "2026-04-01 Taken(1), 2026-05-01 Missed, 2026-06-01 Missed, 2026-07-01 Due";
+        assert_eq!(told(&mission, std::slice::from_ref(&april), "2026-07-02"), whole);
+        mission.outcomes[0].from = day("2026-07-01");
+        assert_eq!(told(&mission, std::slice::from_ref(&april), "2026-07-02"), whole, "said to begin later");
+        assert_eq!(told(&mission, &[], "2026-07-02"), "2026-07-01 Due", "nothing was promised");
+        // Said to have ended with April: May and June were promised when they began; a snapshot that says so ends it for what follows.
+        mission.ends = day("2026-04-30");
+        let over = "2026-04-01 Taken(1), 2026-05-01 Missed, 2026-06-01 Missed";
+        assert_eq!(told(&mission, std::slice::from_ref(&april), "2026-07-02"), over);
+        let mut says = snapshot(2, "2026-06-20", None, 0.5);
+        says.taken.aim.ends = mission.ends;
+        assert_eq!(told(&mission, &[april.clone(), says.clone()], "2026-09-02"), over);
+        assert_eq!(told(&mission, std::slice::from_ref(&april), "2026-09-02"), format!("{over}, 2026-07-01 Missed, 2026-08-01 Missed"));
     }
 
     #[test]

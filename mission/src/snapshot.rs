@@ -7,9 +7,11 @@ use concordat_policy::Name;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+use sqlparser::dialect::GenericDialect;
+use sqlparser::tokenizer::{Token, Tokenizer};
 
 use crate::interval::Precision;
-use crate::mission::{Direction, Is, Outcome, Point, Row};
+use crate::mission::{Direction, Is, Mission, Outcome, Point, Row};
 use crate::schedule::Every;
 
 /// A snapshot as it is kept.
@@ -58,12 +60,17 @@ pub struct Taken {
     pub because: Option<String>,
 }
 
-/// What a mission's file says of an outcome beside its definition: how often it is due, what does not date it, and its path.
+/// What a mission's file says of an outcome beside its definition: how often and in what time it is due, what does not date it, and its
+/// path.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Aim {
     /// How often a snapshot is due.
     pub every: Every,
+    /// From when on.
+    pub from: NaiveDate,
+    /// Until when: the mission's last day.
+    pub ends: NaiveDate,
     /// Datasets whose age does not count.
     pub standing: Vec<String>,
     /// Which way is better.
@@ -77,9 +84,10 @@ pub struct Aim {
 impl Aim {
     /// As the file says it now.
     #[must_use]
-    pub fn of(outcome: &Outcome) -> Self {
-        let Outcome { every, standing, direction, baseline, target, .. } = outcome;
-        Self { every: *every, standing: standing.clone(), direction: *direction, baseline: *baseline, target: *target }
+    pub fn of(mission: &Mission, outcome: &Outcome) -> Self {
+        let Outcome { every, from, standing, direction, baseline, target, .. } = outcome;
+        let (every, from, ends, standing) = (*every, *from, mission.ends, standing.clone());
+        Self { every, from, ends, standing, direction: *direction, baseline: *baseline, target: *target }
     }
 
     /// Whether two state the same path.
@@ -277,16 +285,18 @@ impl Source {
 /// row. Snapshots of two definitions measure two things, whatever they are called.
 #[must_use]
 pub fn definition(outcome: &Outcome, views: &BTreeMap<String, String>) -> String {
-    let statements: BTreeMap<&String, String> = views.iter().map(|(name, sql)| (name, statement(sql))).collect();
+    let statements: BTreeMap<&String, Vec<String>> = views.iter().map(|(name, sql)| (name, statement(sql))).collect();
     let measured = serde_json::json!([outcome.view, statements, outcome.column, outcome.kind, outcome.row]);
-    hex(&Sha256::new_with_prefix("concordat.outcome/v2\n").chain_update(measured.to_string()).finalize())
+    hex(&Sha256::new_with_prefix("concordat.outcome/v3\n").chain_update(measured.to_string()).finalize())
 }
 
-/// A view's text without comments and indentation.
+/// What the gateway's parser reads of a view's text, word by word as written: without comments and spaces, and with what only looks like a
+/// comment. A text in which it finds no words is one word.
 #[must_use]
-pub fn statement(view_sql: &str) -> String {
-    let lines = view_sql.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("--"));
-    lines.collect::<Vec<_>>().join("\n")
+pub fn statement(view_sql: &str) -> Vec<String> {
+    let words = Tokenizer::new(&GenericDialect {}, view_sql).with_unescape(false).tokenize();
+    let Ok(words) = words else { return vec![view_sql.to_owned()] };
+    words.iter().filter(|word| !matches!(word, Token::Whitespace(_))).map(ToString::to_string).collect()
 }
 
 /// Hexadecimal digits.
@@ -344,6 +354,26 @@ mod tests {
         assert_eq!(of(&taken, &[]), both("2026-05-01", "2026-05-01"));
         taken.stated.sources.clear();
         assert_eq!(of(&taken, &["a.areas"]), both("2026-05-01", "2026-05-01"));
+    }
+
+    #[test]
+    fn what_only_looks_like_a_comment_is_part_of_a_statement() {
+        let plain = statement("SELECT a\nFROM t -- why\nWHERE b = 'x'");
+        assert_eq!(statement("/* why */ SELECT a FROM t\n  -- WHERE c\nWHERE b='x'"), plain);
+        // A line that begins like a comment: the end of one, after which something counts, and a part of a text.
+        let hidden = "SELECT a FROM t /* note\n-- */ WHERE b = 'x' OR 1 = 1 /*\n*/";
+        assert_ne!(statement(hidden), statement("SELECT a FROM t"));
+        assert_ne!(statement("SELECT 'a\n-- b\n'"), statement("SELECT 'a\n-- c\n'"));
+        for (one, other) in [
+            ("SELECT 'a' 'b'", "SELECT 'a'' ''b'"),
+            ("SELECT 'a  b'", "SELECT 'a b'"),
+            ("SELECT a b", "SELECT ab"),
+            ("SELECT a - -1", "SELECT a --1"),
+            ("SELECT \"a\"", "SELECT a"),
+            ("SELECT 'open", "SELECT  'open"),
+        ] {
+            assert_ne!(statement(one), statement(other), "{one}");
+        }
     }
 
     #[test]

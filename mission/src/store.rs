@@ -25,7 +25,7 @@ use crate::history::follows;
 use crate::snapshot::{Snapshot, Taken, hex};
 
 /// The version of its tables, and of what snapshots consist of.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// How long another process may be in the way.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -76,6 +76,14 @@ pub enum StoreError {
         verb: &'static str,
         /// What SQLite or the system said.
         cause: String,
+    },
+    /// It is of another version of this program.
+    #[error("the snapshots in {path} are of version {version} of the store, and this program's is {VERSION}", path = path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: i64,
     },
     /// It was changed.
     #[error("the history in {path} was changed: {what}", path = path.display())]
@@ -167,10 +175,7 @@ impl SqliteStore {
         let version: rusqlite::Result<i64> = self.connection.pragma_query_value(None, "user_version", |row| row.get(0));
         match version.map_err(|e| self.failed("read", &e))? {
             VERSION => Ok(self),
-            other => {
-                let cause = format!("it is of version {other}, and this program's is {VERSION}");
-                Err(StoreError::File { path: self.path, verb: "read", cause })
-            }
+            version => Err(StoreError::Version { path: self.path, version }),
         }
     }
 
@@ -341,6 +346,15 @@ mod tests {
                 let found = found.unwrap_err();
                 assert!(matches!(&found, StoreError::Changed { what, .. } if what.contains(says)), "{sql}: {found}");
             }
+        }
+    }
+
+    #[test]
+    fn a_store_of_another_version_is_neither_read_nor_added_to() {
+        let (_folder, path) = filled();
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 1).unwrap();
+        for found in [SqliteStore::open(&path).map(drop), SqliteStore::read(&path).map(drop)] {
+            assert!(matches!(found, Err(StoreError::Version { version: 1, .. })), "{found:?}");
         }
     }
 

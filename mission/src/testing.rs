@@ -74,7 +74,7 @@ pub(crate) fn snapshot(number: u64, on: &str, period: Option<&str>, value: f64) 
         "asked_by": { "issuer": "i", "subject": "mission-m", "organisation": "unit" },
         "definition": "d", "view": "v",
         "aim": {
-            "every": "month", "standing": [], "direction": "down",
+            "every": "month", "from": "2026-04-01", "ends": "2029-03-31", "standing": [], "direction": "down",
             "baseline": { "value": 0.5, "on": "2026-04-01" }, "target": { "value": 0.4, "on": "2028-12-26" },
         },
         "stated": {

@@ -13,7 +13,7 @@ use concordat_mission::{Snapshots as _, SqliteStore};
 use concordat_proto::answer::{AnswerDigest, Salt};
 use serde_json::{Value, json};
 
-use crate::commands::{Ran, run};
+use crate::commands::{Ran, command, run};
 use crate::sandbox::Sandbox;
 
 const OUTCOME: &str = "fewer-on-benefits";
@@ -71,7 +71,16 @@ async fn what_was_learnt_is_kept_as_it_stood() {
     months(&sandbox, path);
     let groups = ["--outcome", OUTCOME, "--by", "region", "--began", "2026-06-01", "--store", path];
     let with: Vec<&str> = WITH.iter().flat_map(|region| ["--with", *region]).collect();
-    let compare = |more: &[&str]| run(&sandbox, &[&["mission", "compare", "opportunity"][..], groups.as_slice(), &with, more].concat());
+    let asked =
+        |more: &[&'static str]| -> Vec<&str> { [&["mission", "compare", "opportunity"][..], groups.as_slice(), &with, more].concat() };
+    let refused = run(&sandbox, &asked(&[]));
+    assert!(refused.exit == i32::from(LOCAL) && refused.stderr.contains("snapshot 1: "), "nobody signed them: {}", refused.stderr);
+    // Where the key of the gateway's log is not known.
+    let (elsewhere, estate) = (sandbox.layout.folder().join("elsewhere"), sandbox.layout.estate());
+    let compare = |more: &[&'static str]| {
+        let mut command = command(asked(more));
+        Ran::from(command.arg("--folder").arg(&elsewhere).arg("--estate").arg(&estate).output().unwrap())
+    };
 
     let told = compare(&["--output", "json"]);
     assert_eq!(told.exit, 0, "{}", told.stderr);
@@ -82,10 +91,11 @@ async fn what_was_learnt_is_kept_as_it_stood() {
         (&json!("better"), &json!([1, 2, 3, 4, 5]), &json!([6, 7, 8])),
         "{told}"
     );
+    assert!(compare(&[]).stderr.contains("not verified by any key"));
     let left_out = told["left_out"].as_array().unwrap();
     assert!(left_out.iter().all(|left| left["what"] == "Isles of Scilly") && left_out.len() == 1, "{left_out:?}");
     let text = compare(&[]).text();
-    for said in ["better with it", "What this cannot show", "- Cause: unless", "Isles of Scilly"] {
+    for said in ["better with it", "What this cannot show", "- Cause: unless", "- Choice: whoever asks", "Isles of Scilly"] {
         assert!(text.contains(said), "{said}: {text}");
     }
     let late = compare(&["--until", "2026-06-30"]);

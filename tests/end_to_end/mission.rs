@@ -128,6 +128,11 @@ async fn a_snapshot_is_what_the_gateway_answered_to_the_missions_own_identity() 
     assert_eq!((&verified["verified"], &verified["snapshots"]), (&json!(true), &json!(1)));
     let another = std::fs::read_to_string(sandbox.layout.node("dfe").join("log/log.vkey")).unwrap();
     assert_eq!(run(&sandbox, &["mission", "verify", "--log-key", another.trim()]).exit, i32::from(LOCAL));
+    // Nor is an answer kept whose promise is by another key.
+    std::fs::remove_file(store(&sandbox)).unwrap();
+    let refused = run(&sandbox, &[SNAPSHOT, &["--log-key", another.trim()]].concat());
+    assert!(refused.exit == i32::from(LOCAL) && refused.stderr.contains("not one that the log"), "{}", refused.stderr);
+    assert!(kept(&sandbox).is_empty());
 }
 
 #[tokio::test]
@@ -317,7 +322,8 @@ async fn the_demonstrations_history_is_two_years_of_answers() {
     assert!(told["finding"] == "better" && told["interval"]["high"].as_f64().unwrap() < 0.0, "mentors are why, in this sample: {told}");
 
     let site = folder.path().join("site");
-    on(&["publish", "opportunity", "strong-economy", "--to", site.to_str().unwrap()]);
+    let key = std::fs::read_to_string(demo.join("gateway/log/log.vkey")).unwrap();
+    on(&["publish", "opportunity", "strong-economy", "--to", site.to_str().unwrap(), "--log-key", key.trim()]);
     let page = std::fs::read_to_string(site.join(format!("missions/opportunity/{OUTCOME}/index.html"))).unwrap();
     assert!(page.contains("computed on ") && page.contains(" of data of "), "{page}");
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use chrono::{Days, NaiveDate, NaiveTime, Utc};
-use concordat::failure::LOCAL;
+use concordat::failure::{LOCAL, USAGE};
 use concordat::sample::month_before;
 use concordat_mission::{Cell, Snapshot, Snapshots as _, SqliteStore, Taken};
 use serde_json::{Value, json};
@@ -90,14 +90,37 @@ async fn what_is_published_is_of_snapshots_and_of_the_log_and_can_be_read_by_eve
         run(&sandbox, &[&always[..], more].concat())
     };
     let silent = publish(&[]);
+    assert!(silent.exit == i32::from(USAGE) && silent.stderr.contains("no key of the gateway's log"), "{}", silent.stderr);
+    assert!(!Path::new(&to).exists(), "a history that nobody vouches for is not published in silence");
+    let silent = publish(&["--unverified"]);
     assert!(silent.exit == 0 && silent.stderr.contains("use is not stated"), "{}", silent.stderr);
+    assert!(std::fs::read_to_string(Path::new(&to).join("index.html")).unwrap().contains("Nobody verified the receipts"));
     assert!(std::fs::read_to_string(Path::new(&to).join("register.html")).unwrap().contains("is not stated here"));
     until_cosigned(&sandbox, "gateway", &[]).await;
     let key = std::fs::read_to_string(sandbox.layout.gateway().join("log/log.vkey")).unwrap();
+    // What an edited store says, its chain made anew over real answers, contradicts the log and nothing else.
+    let edited = sandbox.layout.folder().join("edited.sqlite");
+    let mut other = SqliteStore::open(&edited).unwrap();
+    let real = SqliteStore::read(Path::new(&store)).unwrap().unwrap();
+    let mut fresher = snapshots[0].taken.clone();
+    fresher.stated.sources[0].freshness += chrono::TimeDelta::hours(1);
+    other.add(fresher, &real.answer(1).unwrap()).unwrap();
+    let forged = |more: &[&str]| {
+        let site = sandbox.layout.folder().join("forged");
+        let always = ["publish", "opportunity", "--to", site.to_str().unwrap(), "--store", edited.to_str().unwrap()];
+        run(&sandbox, &[&always[..], more].concat())
+    };
+    assert_eq!(forged(&["--log-key", key.trim()]).exit, 0, "no signature covers it");
+    let found = forged(&["--log", &log]);
+    assert!(found.exit == i32::from(LOCAL) && found.stderr.contains("snapshot 1: the freshness of"), "{}", found.stderr);
+
+    let ran = publish(&["--log", &log]);
+    assert_eq!(ran.exit, 0, "the key in the log's own folder counts: {}", ran.stderr);
     let ran = publish(&["--log", &log, "--log-key", key.trim()]);
     assert_eq!(ran.exit, 0, "{}", ran.stderr);
     let file = |path: &str| std::fs::read_to_string(Path::new(&to).join(path)).unwrap();
 
+    assert!(file("index.html").contains("was held to the log"), "{}", file("index.html"));
     // The register: by the log's folder, and the same by an auditor who asks the gateway.
     let register = file("register.csv");
     let expected = used(&sandbox);
@@ -105,7 +128,7 @@ async fn what_is_published_is_of_snapshots_and_of_the_log_and_can_be_read_by_eve
     assert_eq!(register.lines().skip(1).collect::<Vec<_>>(), expected);
     let token = sandbox.layout.folder().join("auditor.jwt");
     std::fs::write(&token, auditor(&sandbox, "audit-office")).unwrap();
-    let asked = publish(&["--auditor-token", token.to_str().unwrap()]);
+    let asked = publish(&["--log-key", key.trim(), "--auditor-token", token.to_str().unwrap()]);
     assert_eq!(asked.exit, 0, "{}", asked.stderr);
     assert_eq!(file("register.csv"), register);
 
@@ -154,10 +177,12 @@ async fn a_site_that_is_not_whole_or_not_ours_is_not_written() {
     let (folder, to) = (sandbox.layout.folder().join("mine"), sandbox.layout.folder().join("site"));
     std::fs::create_dir(&folder).unwrap();
     std::fs::write(folder.join("notes"), "mine").unwrap();
-    let publish = |to: &Path, store: &Path, more: &[&str]| {
-        let always = ["publish", "opportunity", "--to", to.to_str().unwrap(), "--store", store.to_str().unwrap()];
+    let key = std::fs::read_to_string(sandbox.layout.gateway().join("log/log.vkey")).unwrap();
+    let publish_by = |key: &str, to: &Path, store: &Path, more: &[&str]| {
+        let always = ["publish", "opportunity", "--to", to.to_str().unwrap(), "--store", store.to_str().unwrap(), "--log-key", key.trim()];
         run(&sandbox, &[&always[..], more].concat())
     };
+    let publish = |to: &Path, store: &Path, more: &[&str]| publish_by(&key, to, store, more);
     let refused = |ran: Ran, says: &str| assert!(ran.exit == i32::from(LOCAL) && ran.stderr.contains(says), "{says}: {}", ran.stderr);
     refused(publish(&folder, &store, &[]), "is not overwritten");
     assert_eq!(std::fs::read_to_string(folder.join("notes")).unwrap(), "mine");
@@ -177,7 +202,7 @@ async fn a_site_that_is_not_whole_or_not_ours_is_not_written() {
     refused(publish(&to, &forged, &[]), "its rows are not those of the answer");
     refused(run(&sandbox, &["mission", "verify", "--store", forged.to_str().unwrap()]), "its rows are not those of the answer");
     let anothers = std::fs::read_to_string(sandbox.layout.node("dfe").join("log/log.vkey")).unwrap();
-    refused(publish(&to, &store, &["--log-key", anothers.trim()]), "snapshot 1");
+    refused(publish_by(&anothers, &to, &store, &[]), "snapshot 1");
     assert!(!to.exists());
 
     // An older history does not replace a newer one, unless it is said why.

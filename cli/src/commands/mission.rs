@@ -28,8 +28,9 @@ pub(crate) use self::history::History;
 pub(crate) use self::pivot::{Decision, decide};
 pub(crate) use self::schedule::{catch_up, of_the_past};
 pub(crate) use self::status::{board, of};
-pub(crate) use self::verify::log_key;
+use self::verify::log_key;
 use super::Output;
+use super::audit::used::own_key;
 use super::target::Gateway;
 use crate::failure::{Failure, Result};
 use crate::federation::Layout;
@@ -127,6 +128,9 @@ pub(crate) struct Kept {
     /// The file of snapshots, instead of missions/snapshots.sqlite in --folder
     #[arg(long, env = "CONCORDAT_SNAPSHOTS", value_name = "FILE")]
     store: Option<PathBuf>,
+    /// The key of the gateway's log: each receipt must be by it. In a trial's folder it is that of the gateway there
+    #[arg(long, env = "CONCORDAT_LOG_KEY", value_name = "VKEY", value_parser = log_key)]
+    log_key: Option<VerifierKey>,
 }
 
 /// The same, for commands that ask nobody.
@@ -148,6 +152,10 @@ pub(crate) struct Known {
     unsound: Vec<Objects>,
     /// How many files are wrong.
     wrong: usize,
+    /// How many of them are agreements: what these cover cannot be told.
+    agreements_left_out: usize,
+    /// The key of the gateway's log, where it is known.
+    log_key: Option<VerifierKey>,
 }
 
 impl Mission {
@@ -173,7 +181,7 @@ impl Mission {
 impl Kept {
     /// In a federation's folder.
     pub(crate) fn default_in_folder() -> Self {
-        Self { estate: None, store: None }
+        Self { estate: None, store: None, log_key: None }
     }
 
     fn estate(&self, layout: &Layout) -> PathBuf {
@@ -185,7 +193,19 @@ impl Kept {
         let (estate, objects) = run::estate(&self.estate(layout), &layout.gateway().join("state"))?;
         // What is wrong with one file is told, and the matter of its own mission.
         objects.wrong.iter().for_each(|report| out::progress(&format!("{report:?}")));
-        Ok(Known { estate, missions: objects.sound, unsound: objects.unsound, wrong: objects.wrong.len() })
+        let (wrong, agreements_left_out) = (objects.wrong.len(), objects.agreements_left_out);
+        let (missions, unsound, log_key) = (objects.sound, objects.unsound, self.log_key(layout)?);
+        Ok(Known { estate, missions, unsound, wrong, agreements_left_out, log_key })
+    }
+
+    /// The key that is given; else that of the gateway whose folder this is.
+    fn log_key(&self, layout: &Layout) -> Result<Option<VerifierKey>> {
+        let log = layout.gateway().join("log");
+        match &self.log_key {
+            Some(key) => Ok(Some(key.clone())),
+            None if log.join("log.vkey").exists() => own_key(&log).map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Opens the store for adding.
@@ -217,10 +237,15 @@ impl Offline {
         &self.folder
     }
 
+    /// The key of the gateway's log, where one is given.
+    pub(crate) fn log_key(&self) -> Option<&VerifierKey> {
+        self.kept.log_key.as_ref()
+    }
+
     /// Every snapshot that there is, of a history that was verified; none where there is no store yet.
-    pub(crate) fn snapshots(&self) -> Result<Vec<Snapshot>> {
+    pub(crate) fn snapshots(&self, known: &Known) -> Result<Vec<Snapshot>> {
         let store = self.kept.read(&self.layout())?;
-        Ok(store.map(|store| History::verified(&store, None)).transpose()?.unwrap_or_default().snapshots)
+        Ok(store.map(|store| known.verified(&store)).transpose()?.unwrap_or_default().snapshots)
     }
 
     /// The history, which must be there.
@@ -239,6 +264,27 @@ impl Offline {
 }
 
 impl Known {
+    /// The history, verified by the key of the gateway's log where that is known; else it is said that it is not.
+    fn verified(&self, store: &SqliteStore) -> Result<History> {
+        let history = History::verified(store, self.log_key.as_ref())?;
+        if self.log_key.is_none() && !history.snapshots.is_empty() {
+            out::progress("the receipts of snapshots are not verified by any key of the gateway's log: --log-key names it");
+        }
+        Ok(history)
+    }
+
+    /// That every agreement of the estate could be read.
+    ///
+    /// # Errors
+    /// Else; which could not, and why, was told before.
+    pub(crate) fn whole(&self) -> Result<()> {
+        match self.agreements_left_out {
+            0 => Ok(()),
+            some => Err(Failure::new(format!("{some} file(s) of agreements/ are wrong: what is agreed cannot be told"))
+                .advice("the report above says what")),
+        }
+    }
+
     /// What the estate says besides.
     pub(crate) fn estate(&self) -> &Estate {
         &self.estate
@@ -282,6 +328,10 @@ pub(crate) fn mission_name(text: &str) -> std::result::Result<Name, String> {
 pub(crate) fn damaged(error: StoreError) -> Failure {
     let advice = match &error {
         StoreError::File { .. } => "check that the file and its folder are there, and that this user may write them",
+        StoreError::Version { .. } => {
+            "it cannot be converted, as its digests are over what it says: keep it beside the program that wrote it, and begin a new history \
+             with --store, or under another name"
+        }
         StoreError::Changed { .. } => "rely on none of it; restore the file from a copy, and find out who could write it",
         StoreError::Supersedes { .. } | StoreError::Unknown(_) => "`concordat mission status --output json` lists snapshots by number",
         StoreError::Unfit(_) => "each answer is kept once, when it was given, for the period that its data or its time is of",

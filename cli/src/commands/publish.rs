@@ -1,30 +1,36 @@
 //! `concordat publish`: a static site of missions, their outcomes and the agreements behind them.
 
+mod held;
+
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use clap::Args;
-use concordat_audit::note::VerifierKey;
 use concordat_gateway::estate::Estate;
-use concordat_mission::publish::{Continued, Publication, Published, Registered, Used, WriteError, continued, site, write};
+use concordat_mission::publish::{Continued, Publication, Published, Receipts, Registered, Used, WriteError, continued, site, write};
 use concordat_policy::{Agreement, Name};
 
+pub(crate) use self::held::Answers;
 use super::audit::read::Archives;
 use super::audit::used;
-use super::mission::{History, Offline, log_key, mission_name, of};
+use super::mission::{History, Offline, mission_name, of};
 use crate::failure::{Failure, Result};
 use crate::out;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  concordat publish opportunity --to site
+  concordat publish opportunity --to site --log-key 'VKEY'
   concordat publish opportunity strong-economy --to site --log concordat-demo/gateway/log
-  concordat publish opportunity --to site --auditor-token auditor.jwt --note \"Generated people: no figure is of anybody.\"
+  concordat publish opportunity --to site --log-key 'VKEY' --auditor-token auditor.jwt --note \"Generated people: no figure is of anybody.\"
 
 Writes pages without script that need nothing from elsewhere, CSV with its metadata, JSON, a catalogue, and the register of the missions'
 agreements. Every figure is one of a snapshot that passed the gateway's disclosure control, or nothing is written. The folder is new, or
 one that `publish` wrote and nobody changed since: it is then replaced as a whole.
+
+Each snapshot's receipt is verified by the log's key, which --log-key names, or by that in the log's folder. With the folder (--log) the
+snapshots are also held to the log's entries: view, purpose, agreements, freshness, consent versions, who was matched, rows. With neither,
+--unverified publishes all the same, and every page says so.
 
 Queries per agreement, purpose and month are counted from the gateway's log: its folder (--log), or the running gateway, asked by an
 auditor's token (--auditor-token). Without either, the register says that use is not stated.")]
@@ -38,13 +44,13 @@ pub(crate) struct Publish {
     /// A sentence that every page begins with
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
-    /// The key of the gateway's log: every snapshot's receipt, and the log that is counted from, must be by it
-    #[arg(long, value_name = "VKEY", value_parser = log_key)]
-    log_key: Option<VerifierKey>,
+    /// Publish without any key of the gateway's log: every page says that nobody verified the receipts
+    #[arg(long, conflicts_with = "log")]
+    unverified: bool,
     /// Why the history is not the one that was published in the folder before: without it such a one is refused, with it every page says so
     #[arg(long, value_name = "WHY")]
     other_history: Option<String>,
-    /// The folder of the gateway's log, to count how agreements were used
+    /// The folder of the gateway's log, to which snapshots are held, and from which is counted how agreements were used
     #[arg(long, value_name = "FOLDER", conflicts_with = "auditor_token")]
     log: Option<PathBuf>,
     #[command(flatten)]
@@ -60,11 +66,20 @@ impl Publish {
     pub(crate) async fn run(self) -> miette::Result<()> {
         let now = Utc::now();
         let known = self.place.known()?;
+        // A register that lacks an agreement, and an outcome that seems to have lost one, are nothing to publish.
+        known.whole()?;
         let missions = known.shown(&self.missions)?;
-        let history = self.place.history(self.log_key.as_ref())?;
+        let own = self.log.as_deref().filter(|_| self.place.log_key().is_none()).map(used::own_key).transpose()?;
+        let key = self.place.log_key().or(own.as_ref());
+        if key.is_none() && !self.unverified {
+            return Err(Failure::usage("nothing is published: no key of the gateway's log is given, so that no receipt can be verified")
+                .advice("give --log-key, or the log's folder with --log; --unverified publishes all the same, and every page says so")
+                .into());
+        }
+        let history = self.place.history(key)?;
         let anew = self.anew(&history)?;
         let (snapshots, heads) = (&history.snapshots, history.heads());
-        let used = self.used(now).await?;
+        let used = self.used(&history, now).await?;
         let estate = known.estate();
         let agreements = estate.agreements.iter().filter(|agreement| missions.iter().any(|mission| mission.id == agreement.mission));
         let publication = Publication {
@@ -72,11 +87,20 @@ impl Publish {
             note: self.note.clone(),
             missions: missions
                 .iter()
-                .map(|&mission| Published { mission, snapshots, statuses: of(&known, mission, snapshots, now.date_naive()) })
+                .map(|&mission| Published {
+                    mission,
+                    snapshots,
+                    pivots: &history.pivots,
+                    statuses: of(&known, mission, snapshots, now.date_naive()),
+                })
                 .collect(),
             departments: estate.departments.iter().map(|department| (department.id.clone(), department.title.clone())).collect(),
             anew: anew.clone(),
             head: heads.snapshots.clone(),
+            receipts: match key {
+                Some(key) => Receipts::By { key: key.name().to_owned(), held: self.log.is_some() },
+                None => Receipts::Unverified,
+            },
             agreements: agreements.map(|agreement| Registered { agreement, standing: standing(estate, agreement, now) }).collect(),
             used,
         };
@@ -107,9 +131,15 @@ impl Publish {
         }
     }
 
-    async fn used(&self, now: DateTime<Utc>) -> Result<Used> {
+    /// How agreements were used. Where that is by the log's folder, the history is held to it.
+    async fn used(&self, history: &History, now: DateTime<Utc>) -> Result<Used> {
         match (&self.log, &self.auditor_token) {
-            (Some(log), _) => used::of_files(log, &self.archives, self.log_key.as_ref(), now),
+            (Some(log), _) => {
+                let queries = history.snapshots.iter().map(|one| one.taken.stated.query_id.as_str()).collect();
+                let (used, answers) = used::of_files(log, &self.archives, self.place.log_key(), &queries, now)?;
+                held::held(&history.snapshots, &answers)?;
+                Ok(used)
+            }
             (None, Some(token)) => used::of_gateway(self.place.folder(), token, now).await,
             (None, None) => {
                 out::progress("the register will say that use is not stated: --log or --auditor-token tell it");
@@ -130,8 +160,12 @@ fn standing(estate: &Estate, agreement: &Agreement, now: DateTime<Utc>) -> Strin
         let who: Vec<String> = lacking.iter().map(|(department, _)| department.to_string()).collect();
         return format!("not in force: no signature that counts of {}", who.join(", "));
     }
-    if today < agreement.valid_from { "signed by every department, and not yet in force" } else { "in force, signed by every department" }
-        .into()
+    if today < agreement.valid_from {
+        "signed by every department, and not yet in force"
+    } else {
+        "in force by this estate's copy, signed by every department"
+    }
+    .into()
 }
 
 fn unwritten(error: &WriteError) -> Failure {

@@ -88,17 +88,46 @@ fn the_samples_missions_fit_its_estate() {
     let before = measured();
     std::fs::write(of("claims_inside"), text.replace("WHEN c.claiming", "WHEN NOT c.claiming")).unwrap();
     assert_ne!(measured(), before);
+    // A template is no view, and what is made of it is one, with the value in its place.
+    let select = read(&of("claims_inside")).replacen("WHEN NOT c.claiming", "WHEN c.claiming AND a.region = $region", 1);
+    let select: Vec<&str> = select.lines().filter(|line| !line.starts_with("--")).collect();
+    let head = "-- mission: opportunity\n-- title: Claims\n";
+    std::fs::write(of("claims_of"), format!("{head}-- parameter: region text\n{}\n", select.join("\n"))).unwrap();
+    std::fs::write(of("claims_of_london"), format!("{head}-- of: claims_of\n-- with: region = 'London'\n")).unwrap();
+    let (known, objects) = read_estate();
+    assert!(objects.wrong.is_empty(), "{:?}", objects.wrong);
+    assert!(known.views.iter().all(|view| view.name != "claims_of") && known.templates[0].views == ["claims_of_london"]);
+    let view = known.views.iter().find(|view| view.name == "claims_of_london").unwrap();
+    assert!(view.sql.contains("a.region = 'London'") && !view.sql.contains('$'), "{}", view.sql);
+    std::fs::write(of("claims_of_all"), format!("{head}{}\n", select.join("\n"))).unwrap();
+    let wrong = read_estate().1.wrong;
+    assert!(wrong.len() == 1 && wrong[0].to_string().contains("'$region' is a parameter that no"), "{wrong:?}");
+    std::fs::remove_file(of("claims_of_all")).unwrap();
+    // An agreement whose file is wrong is told, and is the matter of its own missions.
+    let path = estate.join("agreements/opportunity.toml");
+    let text = read(&path);
+    std::fs::write(&path, text.replacen("id = ", "id : ", 1)).unwrap();
+    let (known, objects) = read_estate();
+    assert!(objects.agreements_left_out == 1 && objects.wrong[0].to_string().contains("opportunity.toml"), "{:?}", objects.wrong);
+    assert!(known.agreements.iter().all(|agreement| agreement.id.as_str() != "opportunity") && objects.sound.len() == 1);
+    assert!(
+        concordat_gateway::estate::Estate::load(&estate, &made.layout.gateway().join("state")).is_err(),
+        "a gateway plans nothing by it"
+    );
+    std::fs::write(&path, text).unwrap();
     // Without its agreement a mission's outcomes are not measured any more, and can be told; the other's are as they were.
     std::fs::remove_file(estate.join("agreements/opportunity.toml")).unwrap();
     let (known, objects) = read_estate();
     assert_eq!((objects.sound.len(), objects.unsound.len()), (1, 1), "{:?}", objects.wrong);
     let covered = |mission: &Mission, outcome: &Outcome| {
-        let covered = known.covered(&mission.id, &outcome.view, &outcome.purpose, chrono::Utc::now());
+        let covered = known.covered(mission, outcome, chrono::Utc::now());
         assert!(!covered.is_empty());
-        covered.iter().filter(|(_, by)| by.is_none()).count()
+        covered.iter().filter(|one| one.by.is_none()).count()
     };
     assert_eq!(covered(&missions[0], outcome), 2);
     assert_eq!(covered(&missions[1], &missions[1].outcomes[0]), 0);
+    let of_another = Mission { owner: "another-unit".into(), ..missions[1].clone() };
+    assert!(covered(&of_another, &of_another.outcomes[0]) > 0, "its agreements answer nobody else");
     std::fs::remove_dir_all(estate.join("missions")).unwrap();
     assert!(read_estate().1.sound.is_empty(), "an estate may have none");
 }

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, Utc};
-use concordat_mission::Mission;
+use chrono::{DateTime, NaiveDate, Utc};
 use concordat_mission::reuse::{self, Column, Composition, Place};
+use concordat_mission::snapshot::statement;
+use concordat_mission::{Mission, Outcome};
 use concordat_policy::{Agreement, Dataset, DatasetName, Name};
 
 use super::Estate;
@@ -37,19 +38,22 @@ impl Estate {
         reuse::used(&names, &Place { mission: mission.clone(), name: view.to_owned() })
     }
 
-    /// Each dataset of a view with the agreement of the mission, of those that permit the purpose and every party signed, that covers
-    /// it longest; none where there is no such agreement.
+    /// Each dataset of an outcome's view with the agreement that covers it longest, of those of the mission that permit the purpose, that
+    /// every party signed and that answer the mission's owner.
     #[must_use]
-    pub fn covered(&self, mission: &Name, view: &str, purpose: &Name, now: DateTime<Utc>) -> Vec<(DatasetName, Option<&Agreement>)> {
-        let permits = |one: &&Agreement| one.mission == *mission && one.purposes.iter().any(|agreed| self.purposes.covers(agreed, purpose));
-        let signed: Vec<&Agreement> =
-            self.agreements.iter().filter(permits).filter(|one| self.signatures.lacking(one, now).is_empty()).collect();
+    pub fn covered(&self, mission: &Mission, outcome: &Outcome, now: DateTime<Utc>) -> Vec<Coverage<'_>> {
+        let permits = |one: &&Agreement| one.purposes.iter().any(|agreed| self.purposes.covers(agreed, &outcome.purpose));
+        let of_mission = || self.agreements.iter().filter(|one| one.mission == mission.id);
+        let signed: Vec<&Agreement> = of_mission().filter(permits).filter(|one| self.signatures.lacking(one, now).is_empty()).collect();
+        let words: BTreeSet<String> = self.statements(&mission.id, &outcome.view).values().flat_map(|sql| words(sql)).collect();
         let of = |dataset: DatasetName| {
-            let naming = signed.iter().filter(|one| one.datasets.iter().any(|agreed| agreed.name == dataset));
-            let longest = naming.max_by_key(|one| one.valid_until).copied();
-            (dataset, longest)
+            // What no agreement knows is no column of it.
+            let known = self.agreements.iter().filter_map(|one| one.dataset(&dataset)).flat_map(|agreed| agreed.columns.keys());
+            let named: BTreeSet<&str> = known.map(String::as_str).filter(|column| words.contains(*column)).collect();
+            let by = longest(&signed, &dataset, &named, &mission.owner, now.date_naive());
+            Coverage { dataset, by }
         };
-        self.used(mission, view).datasets.into_iter().map(of).collect()
+        self.used(&mission.id, &outcome.view).datasets.into_iter().map(of).collect()
     }
 
     fn agreed(&self, agreement: &Agreement, missions: &[Mission], now: DateTime<Utc>) -> reuse::Agreement {
@@ -65,6 +69,43 @@ impl Estate {
             datasets: agreement.datasets.iter().map(dataset).collect(),
         }
     }
+}
+
+/// What covers a dataset for an outcome.
+#[derive(Debug)]
+pub struct Coverage<'e> {
+    /// The dataset.
+    pub dataset: DatasetName,
+    /// The agreement, and the columns that the view perhaps uses of the dataset and it does not name: they stand in the view, of whatever
+    /// dataset. None where no agreement that began covers it.
+    pub by: Option<(&'e Agreement, BTreeSet<String>)>,
+}
+
+/// Of these agreements the one that covers a dataset and `columns` of it longest from `today`, for answers to `owner`; where none has all
+/// of them, the one that lasts longest.
+fn longest<'e>(
+    agreements: &[&'e Agreement],
+    dataset: &DatasetName,
+    columns: &BTreeSet<&str>,
+    owner: &str,
+    today: NaiveDate,
+) -> Option<(&'e Agreement, BTreeSet<String>)> {
+    let answers = |one: &&&Agreement| one.valid_from <= today && one.recipients.iter().any(|recipient| recipient.organisation == owner);
+    let lacking = |one: &&'e Agreement| {
+        let agreed = one.dataset(dataset)?;
+        let lacking = columns.iter().filter(|column| !agreed.columns.contains_key(**column)).map(|column| (*column).to_owned());
+        Some((*one, lacking.collect::<BTreeSet<String>>()))
+    };
+    let naming = agreements.iter().filter(answers).filter_map(lacking);
+    naming.max_by_key(|(one, lacking)| (lacking.is_empty() && one.valid_until >= today, one.valid_until))
+}
+
+/// The words of a statement that may name a column.
+fn words(sql: &str) -> impl Iterator<Item = String> {
+    statement(sql).into_iter().map(|word| match word.strip_prefix('"').and_then(|word| word.strip_suffix('"')) {
+        Some(quoted) => quoted.to_owned(),
+        None => word.to_ascii_lowercase(),
+    })
 }
 
 /// What a view's statement names itself; nothing where it does not parse, as an estate's always do.
@@ -95,5 +136,55 @@ fn dataset(dataset: &Dataset) -> reuse::Dataset {
         name: dataset.name.clone(),
         identifier: dataset.identifier.label(),
         columns: dataset.columns.iter().map(column).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tests::{AGREEMENT, agreed, name};
+
+    fn day(text: &str) -> NaiveDate {
+        text.parse().unwrap()
+    }
+
+    /// `a.people` by two agreements: the first for 2026 with every column, the second from July 2026 for a year without `age`.
+    fn two() -> [Agreement; 2] {
+        let shorter = AGREEMENT.lines().filter(|line| !line.starts_with("age =")).collect::<Vec<_>>().join("\n");
+        let later = shorter.replace("id = \"test\"", "id = \"later\"");
+        let later = later.replace("valid_from = \"2026-01-01\"", "valid_from = \"2026-07-01\"");
+        let later = later.replace("valid_until = \"2026-12-31\"", "valid_until = \"2027-06-30\"");
+        [agreed(AGREEMENT), agreed(&later)]
+    }
+
+    fn by(columns: &[&str], owner: &str, today: &str) -> Option<(String, Vec<String>)> {
+        let two = two();
+        let all: Vec<&Agreement> = two.iter().collect();
+        let dataset = DatasetName::new(name("a"), name("people"));
+        let found = longest(&all, &dataset, &columns.iter().copied().collect(), owner, day(today))?;
+        Some((found.0.id.to_string(), found.1.into_iter().collect()))
+    }
+
+    #[test]
+    fn what_covers_a_dataset_has_begun_answers_the_owner_and_has_its_columns() {
+        let told = |id: &str, lacks: &[&str]| Some((id.to_owned(), lacks.iter().map(|one| (*one).to_owned()).collect()));
+        assert_eq!(by(&["score"], "unit", "2025-12-31"), None, "neither has begun");
+        assert_eq!(by(&["score"], "unit", "2026-01-01"), told("test", &[]), "its first day is one of it");
+        assert_eq!(by(&["score"], "unit", "2026-06-30"), told("test", &[]), "the longer one begins tomorrow");
+        assert_eq!(by(&["score"], "unit", "2026-07-01"), told("later", &[]));
+        assert_eq!(by(&["score"], "units", "2026-07-01"), None, "answers go to another organisation");
+        // With a column that the longer one lacks: the shorter one as long as it lasts, its last day included.
+        assert_eq!(by(&["score", "age"], "unit", "2026-12-31"), told("test", &[]));
+        assert_eq!(by(&["score", "age"], "unit", "2027-01-01"), told("later", &["age"]));
+        // Both ended: what ended last is named.
+        assert_eq!(by(&["score"], "unit", "2027-07-01"), told("later", &[]));
+    }
+
+    #[test]
+    fn words_that_may_name_a_column_are_those_of_the_statement_alone() {
+        let found: Vec<String> = words("SELECT P.Age, \"Odd\", 'score' -- secret\nFROM a.people p").collect();
+        for (word, there) in [("age", true), ("Odd", true), ("score", false), ("secret", false), ("people", true)] {
+            assert_eq!(found.iter().any(|one| one == word), there, "{word}: {found:?}");
+        }
     }
 }

@@ -302,8 +302,8 @@ mod tests {
         let mut signatures = Signatures::default();
         agreements.iter().for_each(|agreement| sign(&mut signatures, agreement, without));
         let (purposes, views) = (PurposeTree::default(), Vec::new());
-        let guard = ClaimGuard::default();
-        Estate { departments: Vec::new(), purposes, missions: Vec::new(), agreements, signatures, views, guard }
+        let (templates, guard) = (Vec::new(), ClaimGuard::default());
+        Estate { departments: Vec::new(), purposes, missions: Vec::new(), agreements, signatures, views, templates, guard }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use concordat_mission::mission::Computed;
 use concordat_mission::{Known, Mission};
 use concordat_policy::{Agreement, Name, Problem};
 
@@ -63,6 +64,8 @@ pub struct Objects {
     pub unsound: Vec<Mission>,
     /// A report for each file that is wrong, of these and of those that state no mission.
     pub wrong: Vec<miette::Report>,
+    /// How many agreements are not in the estate because their files are wrong.
+    pub agreements_left_out: usize,
 }
 
 impl Known for Estate {
@@ -92,5 +95,10 @@ impl Known for Estate {
     fn columns(&self, mission: &Name, view: &str) -> Option<Result<Vec<String>, String>> {
         let view = self.views.iter().find(|one| one.mission == *mission && one.name == view)?;
         Some(plan::columns(&view.sql))
+    }
+
+    fn computed(&self, mission: &Name, view: &str, column: &str) -> Option<Computed> {
+        let view = self.views.iter().find(|one| one.mission == *mission && one.name == view)?;
+        plan::computed(&view.sql, column)
     }
 }

@@ -49,6 +49,7 @@ fn estate(agreements: Vec<Agreement>, unsigned: &[&str]) -> Arc<Estate> {
             view("n", "elsewhere", "SELECT region, count(*) AS persons FROM a.pupils GROUP BY region"),
             view("m", "telling", "SELECT region, sum(secret) AS total FROM a.people GROUP BY region"),
         ],
+        templates: Vec::new(),
         agreements,
         signatures,
         guard: ClaimGuard::default(),

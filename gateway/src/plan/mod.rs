@@ -53,12 +53,13 @@ use datafusion::physical_plan::coop::CooperativeExec;
 pub(crate) use edit::{Edit, edits};
 pub(crate) use failure::refusal_of;
 pub(crate) use parameters::{MAX_PARAMETERS, examples, read_as, written_out};
+pub(crate) use parameters::{bound, placeholders};
 pub(crate) use release_table::{ReleaseExec, ReleaseSpec};
 use rewrite::Rewriter;
 pub(crate) use rows_out::{Quota, RowsOut};
 pub(crate) use session::VIEWS;
 use shape::{Safe, Shape, refuse};
-pub(crate) use statement::{Statement, columns, named, tables};
+pub(crate) use statement::{Statement, columns, computed, named, tables};
 use tally::Tally;
 pub(crate) use tally::{MOST_OTHERS, Matched};
 

@@ -1,7 +1,7 @@
 //! Parameters: `$1`, `$2`, … or `?`. Values go into the parsed statement as literals, never into its text, so that everything
 //! after the parser treats them as if they had been written there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use concordat_policy::{Code, Refusal};
@@ -114,6 +114,41 @@ pub(crate) fn written_out(asked: &Statement) -> Result<String, Refusal> {
     }
     let mut statement = parse(&asked.sql)?;
     bind(&mut statement, &asked.parameters)?;
+    Ok(statement.to_string())
+}
+
+/// The parameters of a statement, as they are written: `$region`, `$1`, `?`.
+///
+/// # Errors
+/// Where it does not parse.
+pub(crate) fn placeholders(sql: &str) -> Result<BTreeSet<String>, Refusal> {
+    let mut found = BTreeSet::new();
+    if let Parsed::Statement(ast) = parse(sql)? {
+        let _: ControlFlow<()> = visit_expressions(ast.as_ref(), |expr| {
+            found.extend(placeholder(expr).map(|(text, _)| text.to_owned()));
+            ControlFlow::Continue(())
+        });
+    }
+    Ok(found)
+}
+
+/// The text of a statement with values in the places of its named parameters, each of which has one.
+///
+/// # Errors
+/// As [`bind`], and where it does not parse.
+pub(crate) fn bound(sql: &str, values: &BTreeMap<String, ScalarValue>) -> Result<String, Refusal> {
+    let mut statement = parse(sql)?;
+    if let Parsed::Statement(ast) = &mut statement {
+        let _: ControlFlow<()> = visit_expressions_mut(ast.as_mut(), |expr| {
+            let place =
+                placeholder(expr).and_then(|(text, _)| values.keys().position(|name| text.strip_prefix('$') == Some(name.as_str())));
+            if let Some(place) = place {
+                *expr = literal(Value::Placeholder(format!("${}", place + 1)));
+            }
+            ControlFlow::Continue(())
+        });
+    }
+    bind(&mut statement, &values.values().cloned().collect::<Vec<_>>())?;
     Ok(statement.to_string())
 }
 

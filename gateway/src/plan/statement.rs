@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
+use concordat_mission::mission::Computed;
 use concordat_policy::{Cause, Code, DatasetName, Name, Permit, Refusal};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, ScalarValue, TableReference};
@@ -11,7 +12,9 @@ use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
-use datafusion::sql::sqlparser::ast::{Expr, Ident, SelectItem, SetExpr, Statement as Ast};
+use datafusion::sql::sqlparser::ast::{
+    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Select, SelectItem, SetExpr, Statement as Ast,
+};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
@@ -197,21 +200,85 @@ pub(crate) fn tables(sql: &str) -> Result<Vec<(Option<String>, String)>, Refusal
 /// The names of a view's columns, for checking what names them when the estate is read; where its outermost SELECT does not name them all,
 /// why they cannot be told.
 pub(crate) fn columns(sql: &str) -> Result<Vec<String>, String> {
+    let selects = selected(sql)?;
+    // The names are those of the first.
+    let first = selects.first().ok_or_else(|| "it is no SELECT".to_owned())?;
+    first.projection.iter().map(|item| name_of(item).map(folded)).collect()
+}
+
+/// What a column of a view is computed by, where that is one call of an aggregate, the same in each SELECT of a UNION; `None` where that
+/// cannot be told.
+pub(crate) fn computed(sql: &str, column: &str) -> Option<Computed> {
+    let selects = selected(sql).ok()?;
+    let place = selects.first()?.projection.iter().position(|item| name_of(item).is_ok_and(|name| folded(name) == column))?;
+    let mut all = selects.iter().map(|select| match select.projection.get(place)? {
+        SelectItem::ExprWithAlias { expr, .. } | SelectItem::UnnamedExpr(expr) => by_call(expr),
+        _ => None,
+    });
+    let first = all.next()??;
+    // Of a mean that is of ones in one place only, no more is told than that it is one.
+    all.try_fold(first, |first, other| match (first, other?) {
+        (first, other) if first == other => Some(first),
+        (Computed::Mean | Computed::MeanOfOnes, Computed::Mean | Computed::MeanOfOnes) => Some(Computed::Mean),
+        _ => None,
+    })
+}
+
+fn by_call(expr: &Expr) -> Option<Computed> {
+    let call = match expr {
+        Expr::Nested(inner) | Expr::Cast { expr: inner, .. } => return by_call(inner),
+        Expr::Function(call) if call.over.is_none() => call,
+        _ => return None,
+    };
+    let name = call.name.to_string().to_ascii_lowercase();
+    let FunctionArguments::List(list) = &call.args else { return None };
+    let argument = match list.args.as_slice() {
+        [FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))] => Some(argument),
+        _ => None,
+    };
+    match name.as_str() {
+        "count" => Some(Computed::Count),
+        "avg" | "mean" if argument.is_some_and(is_one_or_zero) => Some(Computed::MeanOfOnes),
+        "avg" | "mean" => Some(Computed::Mean),
+        // Of whatever else is an aggregate, the bounds of neither kind hold.
+        "sum" | "min" | "max" | "median" | "stddev" | "stddev_pop" | "stddev_samp" | "var" | "var_pop" | "var_samp" => {
+            Some(Computed::Other(name))
+        }
+        _ => None,
+    }
+}
+
+/// `CASE WHEN … THEN 1 ELSE 0 END`.
+fn is_one_or_zero(expr: &Expr) -> bool {
+    let digit = |expr: &Expr| expr.to_string().parse::<f64>().is_ok_and(|number| number == 0.0 || (number - 1.0).abs() < f64::EPSILON);
+    match expr {
+        Expr::Nested(inner) | Expr::Cast { expr: inner, .. } => is_one_or_zero(inner),
+        Expr::Case { conditions, else_result, .. } => {
+            conditions.iter().all(|when| digit(&when.result)) && else_result.as_deref().is_none_or(digit)
+        }
+        _ => false,
+    }
+}
+
+/// The outermost SELECTs of a view: one, or those of a UNION in their order.
+fn selected(sql: &str) -> Result<Vec<Select>, String> {
     let Parsed::Statement(ast) = parse(sql).map_err(|refusal| refusal.message)? else { return Err("it is no SELECT".into()) };
     let Ast::Query(query) = *ast else { return Err("it is no SELECT".into()) };
-    let mut body = *query.body;
-    let select = loop {
-        body = match body {
-            SetExpr::Select(select) => break select,
-            SetExpr::Query(query) => *query.body,
-            // The names are those of the first.
-            SetExpr::SetOperation { left, .. } => *left,
+    let (mut left, mut selects) = (vec![*query.body], Vec::new());
+    while let Some(body) = left.pop() {
+        match body {
+            SetExpr::Select(select) => selects.push(*select),
+            SetExpr::Query(query) => left.push(*query.body),
+            SetExpr::SetOperation { left: one, right: other, .. } => left.extend([*other, *one]),
             _ => return Err("it is no SELECT".into()),
-        };
-    };
-    // As DataFusion resolves them: what is not quoted is in lower case.
-    let folded = |name: &Ident| if name.quote_style.is_some() { name.value.clone() } else { name.value.to_ascii_lowercase() };
-    select.projection.iter().map(|item| name_of(item).map(folded)).collect()
+        }
+    }
+    Ok(selects)
+}
+
+/// As DataFusion resolves it: what is not quoted is in lower case.
+fn folded(name: &Ident) -> String {
+    if name.quote_style.is_some() { name.value.clone() } else { name.value.to_ascii_lowercase() }
 }
 
 fn name_of(item: &SelectItem) -> Result<&Ident, String> {
@@ -348,6 +415,30 @@ mod tests {
         {
             assert!(columns(sql).unwrap_err().contains(why), "{sql}");
         }
+    }
+
+    #[test]
+    fn what_a_column_is_computed_by_is_told_where_one_call_does_it() {
+        let other = |name: &str| Some(Computed::Other(name.to_owned()));
+        for (expression, expected) in [
+            ("count(DISTINCT subject)", Some(Computed::Count)),
+            ("COUNT(*) FILTER (WHERE a)", Some(Computed::Count)),
+            ("avg(score)", Some(Computed::Mean)),
+            ("avg(CASE WHEN a THEN 1.0 ELSE 0.0 END)", Some(Computed::MeanOfOnes)),
+            ("avg(CASE WHEN a THEN 1 WHEN b THEN 0 END)", Some(Computed::MeanOfOnes)),
+            ("avg(CASE WHEN a THEN 2.0 ELSE 0.0 END)", Some(Computed::Mean)),
+            ("(CAST(sum(amount) AS BIGINT))", other("sum")),
+            ("max(score)", other("max")),
+            ("sum(amount) / count(*)", None),
+            ("persons", None),
+        ] {
+            assert_eq!(computed(&format!("SELECT region, {expression} AS m FROM t GROUP BY region"), "m"), expected, "{expression}");
+        }
+        let both = |one: &str, other: &str| computed(&format!("SELECT {one} AS m FROM t UNION ALL SELECT {other} FROM u"), "m");
+        assert_eq!(both("sum(a)", "sum(b)"), other("sum"));
+        assert_eq!(both("count(*)", "sum(b)"), None);
+        assert_eq!(both("avg(a)", "avg(CASE WHEN b THEN 1 ELSE 0 END)"), Some(Computed::Mean));
+        assert_eq!(computed("SELECT sum(a) AS m FROM t", "n"), None);
     }
 
     #[test]

@@ -149,6 +149,7 @@ fn question(mission: &Mission, with: BTreeSet<String>) -> Question<'_> {
         by: "region",
         with,
         without: BTreeSet::new(),
+        output: None,
         began: day(BEGAN),
         until: None,
         changed_hands: Vec::new(),
@@ -409,4 +410,20 @@ fn a_comparison_by_hand() {
     assert_eq!((told.finding, told.check.verdict, told.check.difference), (Finding::Unclear, CheckVerdict::Alike, 0.0));
     assert!(told.says.contains("-0.1900") && told.says.contains("no sign that it makes none"), "{}", told.says);
     assert!(told.cannot_show.len() >= 6 && told.cannot_show[0].starts_with("Cause"), "{:?}", told.cannot_show);
+}
+
+#[test]
+fn who_asks_chose_the_groups_and_the_day_and_a_day_that_differs_is_said() {
+    let (mut random, template, mission) = (Random::seeded(1), template(), mission());
+    let (with, snapshots) = PLAIN.told(&mut random, &template);
+    let said = |output: Option<&crate::mission::Output>| {
+        compare(&Question { output, ..question(&mission, with.clone()) }, &snapshots).unwrap().cannot_show.join("\n")
+    };
+    assert!(said(None).contains("whoever asks chose the groups and the day"));
+    let mut output = mission.outputs[0].clone();
+    output.since = day(BEGAN);
+    assert!(!said(Some(&output)).contains("The day:") && !said(Some(&output)).contains("should move"));
+    (output.since, output.outcomes) = (day("2026-05-01"), Vec::new());
+    let said = said(Some(&output));
+    assert!(said.contains("'visits' running since 2026-05-01") && said.contains("does not say that 'visits' should move"), "{said}");
 }

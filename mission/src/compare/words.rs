@@ -46,12 +46,29 @@ pub(super) fn cannot_show(question: &Question<'_>, told: &Told, used: &Used<'_>)
     let (before, after) = (used.before(), used.after());
     let mut said = vec![
         "Cause: unless the groups with the output were drawn by lot, why they got it may itself be why they changed.".to_owned(),
+        "Choice: whoever asks chose the groups and the day, and may have tried others before; no record here says which groups had the \
+         output, or since when."
+            .to_owned(),
         "Other things: whatever else began in the groups with the output at the same time, and not in the others, is part of the difference.".into(),
         "Spill-over: where the output also reaches groups without it, or draws on what they had, the difference is too small or too large.".into(),
         "Moving: people count where they were at each snapshot; who came or left is not told apart from who changed.".into(),
         regression(question.outcome.direction, told, &before),
         "Who is missing: people without consent, without a link, or in no data are on neither side.".into(),
     ];
+    if let Some(output) = question.output {
+        if output.since != question.began {
+            said.push(format!(
+                "The day: the mission's file has '{}' {} since {}, and {} was asked for.",
+                output.id,
+                output.status.as_str(),
+                output.since,
+                question.began
+            ));
+        }
+        if !output.outcomes.contains(&question.outcome.id) {
+            said.push(format!("The mission's file does not say that '{}' should move this outcome.", output.id));
+        }
+    }
     if question.outcome.kind == Kind::Count {
         said.push("Size: the measure is a number; where more people are, it changes by more without any output.".into());
     }

@@ -72,7 +72,7 @@ pub(super) fn method(publication: &Publication<'_>) -> String {
             "Each snapshot has a receipt: the signed promise of the gateway's log that an entry for its answer, of this query, time, number of "
             "rows and salted digest, is in it for good. With the log's key, which its operator publishes, anybody can check that signature "
             "offline. The answers themselves are not published: that a figure is in one, and of which period and days its data is, a receipt "
-            "alone does not show. "
+            "alone does not show. What was verified before these pages were made stands at the foot of each. "
             code { "concordat audit verify-receipt FILE --log-key KEY" } ". The digest at the foot of each page "
             "is that of the whole history of snapshots. Who kept an earlier one can ask for proof that this history continues it."
         }
@@ -82,7 +82,7 @@ pub(super) fn method(publication: &Publication<'_>) -> String {
 fn rule() -> Markup {
     let rows = html! {
         @for (when, then) in [
-            ("Its view is gone, or an agreement on which it rests has ended", Verdict::Ended),
+            ("Its view is gone, or an agreement on which it rests has ended by the copy of who publishes", Verdict::Ended),
             ("There is no snapshot of what the outcome measures now, its headline is not told, or its oldest source is too old", Verdict::NotEnoughData),
             ("Whatever the value is within its bounds, it is on the path or beyond", Verdict::OnTrack),
             ("Whatever it is, it is behind the path by more than a tenth of the whole way", Verdict::OffTrack),

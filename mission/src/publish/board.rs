@@ -1,6 +1,7 @@
 //! The first page, with every mission, and a mission's own.
 
 use maud::{Markup, html};
+use serde_json::Value;
 
 use super::figure::{Scale, day, figure};
 use super::outcome::{a_day, every};
@@ -8,6 +9,7 @@ use super::page::{Page, Part, table, titles, verdict};
 use super::{Publication, Published};
 use crate::inert::inert;
 use crate::mission::{Mission, Outcome, Output, OutputStatus};
+use crate::pivot::{Decided, unlike};
 use crate::status::OutcomeStatus;
 
 /// `index.html`.
@@ -61,7 +63,37 @@ pub(super) fn mission(publication: &Publication<'_>, published: &Published<'_>) 
             p { "Counts of activities are their owners' own. No outcome is measured by them, and they did not pass through the gateway." }
             @for output in &mission.outputs { (activity(mission, output)) }
         }
+        (decided(published))
     })
+}
+
+/// What was recorded of activities when it was decided, whatever the mission's file says of them now.
+fn decided(published: &Published<'_>) -> Markup {
+    let mission = published.mission;
+    let mut own = published.pivots.iter().filter(|pivot| pivot.decided.mission == mission.id).peekable();
+    if own.peek().is_none() {
+        return html! {};
+    }
+    let found = |decided: &Decided| decided.comparison.get("finding").and_then(Value::as_str).map(|found| found.replace('_', " "));
+    html! {
+        h2 { "What was decided about it" }
+        p { "As it was recorded then; nothing of it is ever changed. The reasons are the words of who decided." }
+        ul {
+            @for (number, decided) in own.map(|pivot| (pivot.number, &pivot.decided)) {
+                li {
+                    code { (decided.output) } " was " (decided.what.as_str()) " from " (a_day(decided.on)) " by " (inert(&decided.by)) ": "
+                    (inert(&decided.because)) ". Pivot " (number) ", recorded on " (a_day(decided.recorded_at.date_naive()))
+                    @if !decided.snapshots.is_empty() {
+                        " upon snapshots " (decided.snapshots.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+                    }
+                    @if let Some(found) = found(decided) { ", of which a comparison said: " (inert(&found)) }
+                    @if decided.comparison.get("refused").is_some() { ", of which no comparison could be made" }
+                    "."
+                }
+            }
+        }
+        @for said in unlike(mission, published.pivots) { p { strong { "Said otherwise now" } ": " (inert(&said)) "." } }
+    }
 }
 
 fn outcomes(published: &Published<'_>, to: &str) -> Markup {

@@ -79,6 +79,7 @@ pub(super) fn catalogue(publication: &Publication<'_>) -> String {
         "@id": "catalog.jsonld",
         "@type": "dcat:Catalog",
         "dct:title": { "@value": "Missions and outcomes", "@language": "en-GB" },
+        "dct:provenance": { "@type": "dct:ProvenanceStatement", "dct:description": publication.receipts.says() },
         "dct:modified": date(publication.on),
         "dct:language": { "@id": "http://publications.europa.eu/resource/authority/language/ENG" },
         "foaf:homepage": { "@id": "index.html" },

@@ -45,6 +45,7 @@ pub use self::write::{Continued, MARKER, WriteError, continued, write};
 use crate::history::superseded;
 use crate::interval::of_row;
 use crate::mission::{Mission, Outcome};
+use crate::pivot::Pivot;
 use crate::snapshot::{Cell, Snapshot};
 use crate::status::{Measured, OutcomeStatus, row_of};
 use crate::store::Head;
@@ -64,6 +65,8 @@ pub struct Publication<'a> {
     pub anew: Option<String>,
     /// How far the history of snapshots goes that it was made of.
     pub head: Head,
+    /// What was verified of its receipts.
+    pub receipts: Receipts,
     /// The agreements of the missions.
     pub agreements: Vec<Registered<'a>>,
     /// How they were used.
@@ -77,6 +80,8 @@ pub struct Published<'a> {
     pub mission: &'a Mission,
     /// The store's snapshots, of whatever mission, in the store's order.
     pub snapshots: &'a [Snapshot],
+    /// The store's pivots, of whatever mission, oldest first.
+    pub pivots: &'a [Pivot],
     /// How its outcomes stand, in the mission's order.
     pub statuses: Vec<OutcomeStatus>,
 }
@@ -88,6 +93,42 @@ pub struct Registered<'a> {
     pub agreement: &'a Agreement,
     /// Whether it binds, in a few words: in force, not signed by everybody, ended.
     pub standing: String,
+}
+
+/// What was verified of snapshots' receipts before anything was published. Every page says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Receipts {
+    /// Nothing: no key was given.
+    Unverified,
+    /// Each by a key.
+    By {
+        /// The key's name: the log's.
+        key: String,
+        /// Whether what snapshots say was also compared with the log's entries.
+        held: bool,
+    },
+}
+
+impl Receipts {
+    /// In a sentence.
+    #[must_use]
+    pub fn says(&self) -> String {
+        match self {
+            Self::Unverified => {
+                "Nobody verified the receipts of these snapshots: that a gateway gave these answers is the word of who publishes \
+                                 alone."
+                    .into()
+            }
+            Self::By { key, held: false } => {
+                format!(
+                    "Each snapshot's receipt was verified by the key of the log '{key}'; what snapshots say was not held to its entries."
+                )
+            }
+            Self::By { key, held: true } => format!(
+                "Each snapshot's receipt was verified by the key of the log '{key}', and what it says was held to the log's entry of its answer."
+            ),
+        }
+    }
 }
 
 /// How agreements were used.

@@ -10,7 +10,7 @@ use super::chart::Chart;
 use super::figure::{Round, Scale, day, percent, whole};
 use super::page::{Made, Page, Part, table, titles, verdict};
 use super::record::{Record, Told};
-use super::{Publication, Published};
+use super::{Publication, Published, Receipts};
 use crate::inert::inert;
 use crate::mission::{Breakdown, Direction, Outcome};
 use crate::schedule::Every;
@@ -322,9 +322,10 @@ impl Of<'_> {
                 "so many rows, this salted digest and this time. Whoever has the log's key from its operator can check the signature: "
                 code { "concordat audit verify-receipt " (snapshot.number) ".json --log-key KEY" }
                 ". The answer itself is not published, so that the file alone does not show that the figure is in it; nor does a signature "
-                "cover which period, outcome, definition and days of data are stated here. These are the word of who publishes; who has "
+                "cover which period, outcome, definition and days of data are stated here. Who has "
                 "the store of snapshots can compare the figure with the answer (" code { "concordat mission verify" } ")."
             }
+            p { (inert(&self.publication.receipts.says())) " " (self.whose_word()) }
             dl.facts {
                 dt { "Receipt" }
                 dd {
@@ -338,9 +339,22 @@ impl Of<'_> {
                 }
                 @if let Some(period) = taken.period { dt { "For the period from" } dd { (a_day(period)) } }
                 dt { "View" } dd { code { (inert(&taken.view)) } }
+                dt { "What is measured (digest)" } dd { code { (inert(&taken.definition)) } }
                 dt { "Snapshot" } dd { (whole(snapshot.number)) ", digest " code { (snapshot.digest) } }
                 dt { "The one before it" } dd { code { (snapshot.previous) } }
             }
+        }
+    }
+
+    /// What of all this is held to the log, and what is the word of who publishes.
+    fn whose_word(&self) -> &'static str {
+        if let Receipts::By { held: true, .. } = self.publication.receipts {
+            "Held to the log are the mission, the view's name, the purpose, who asked, agreements and guard rails by their digests, sources with \
+             the day on which they last changed, versions of consent ledgers, how many people were delivered and matched, how coarsely numbers \
+             are told, and the answer's rows. The word of who publishes are the text of the view, which outcome and period the answer is kept \
+             for, that the whole view was asked for, corrections, and the path to the target."
+        } else {
+            "All that is stated here beside the answer's rows, its query and its time is the word of who publishes."
         }
     }
 
@@ -389,7 +403,7 @@ impl Of<'_> {
 
     /// Where direction, baseline or target were stated otherwise when a snapshot was taken.
     fn changed_paths(&self) -> Markup {
-        let now = Aim::of(self.outcome);
+        let now = Aim::of(self.published.mission, self.outcome);
         let scale = self.scale();
         let mut said: Vec<(&Snapshot, &Aim)> = Vec::new();
         for snapshot in self.published.counting(self.status) {

@@ -3,7 +3,7 @@
 use maud::{DOCTYPE, Markup, html};
 
 use super::figure::{day, whole};
-use super::{Publication, PublishError};
+use super::{Publication, PublishError, Receipts};
 use crate::inert::inert;
 use crate::status::Verdict;
 
@@ -94,6 +94,10 @@ impl Page<'_> {
                                 }
                                 ". Every figure on these pages is a number that an answer told "
                                 "under the agreements' disclosure rules, or follows from such numbers alone."
+                            }
+                            p {
+                                @if self.publication.receipts == Receipts::Unverified { strong { (self.publication.receipts.says()) } }
+                                @else { (inert(&self.publication.receipts.says())) }
                             }
                             @if let Some(why) = &self.publication.anew {
                                 p { strong { "This history does not continue the one that was published here before" } ": " (inert(why)) }

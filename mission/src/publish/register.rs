@@ -20,7 +20,8 @@ pub(super) fn page(publication: &Publication<'_>) -> String {
         p.lead {
             "What departments agreed to let be computed from their data together, under which power or consent, and how often it was used. "
             "An agreement names every dataset and column that may be used; its digest is that of its exact text, which each department "
-            "signs."
+            "signs. What is in force is so by the copy of who publishes: a department that has ended or suspended an agreement since is not "
+            "seen here, as its own node decides; nothing more is answered under it then."
         }
         (used_at_all(publication))
         @for registered in &publication.agreements { (entry(publication, registered)) }

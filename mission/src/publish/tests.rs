@@ -61,7 +61,7 @@ fn snapshot(number: u64, outcome: &str, month: &str, value: Option<f64>) -> Snap
         "asked_by": { "issuer": "i", "subject": "mission-m", "organisation": "unit" },
         "definition": "d", "view": "v",
         "aim": {
-            "every": "month", "standing": [], "direction": if outcome == "more" { "up" } else { "down" },
+            "every": "month", "from": "2026-04-01", "ends": "2029-03-31", "standing": [], "direction": if outcome == "more" { "up" } else { "down" },
             "baseline": { "value": if outcome == "more" { 1200.0 } else { 0.5 }, "on": "2026-04-01" },
             "target": { "value": if outcome == "more" { 90_000.0 } else { 0.4 }, "on": "2028-12-26" },
         },
@@ -116,14 +116,28 @@ fn agreement() -> Agreement {
 struct World {
     mission: Mission,
     snapshots: Vec<Snapshot>,
+    pivots: Vec<Pivot>,
     agreement: Agreement,
+}
+
+/// Mission `m`'s visits were stopped, which its file does not say; and another mission's output.
+fn pivots() -> Vec<Pivot> {
+    let pivot = |number: u64, mission: &str| {
+        let decided = json!({
+            "mission": mission, "output": "visits", "what": "stopped", "on": "2026-10-01", "recorded_at": "2026-09-20T09:00:00Z",
+            "by": "unit", "because": HOSTILE, "snapshots": [1, 3], "comparison": { "finding": "not_to_be_trusted", "says": "by 0.98765" },
+        });
+        let history = Head { number: 6, digest: String::new() };
+        Pivot { number, decided: serde_json::from_value(decided).unwrap(), history, previous: String::new(), digest: String::new() }
+    };
+    vec![pivot(1, "m"), pivot(2, "n")]
 }
 
 const TODAY: &str = "2026-10-20";
 
 impl World {
     fn new() -> Self {
-        Self { mission: mission(), snapshots: snapshots(), agreement: agreement() }
+        Self { mission: mission(), snapshots: snapshots(), pivots: pivots(), agreement: agreement() }
     }
 
     fn publication(&self) -> Publication<'_> {
@@ -141,11 +155,13 @@ impl World {
             missions: vec![Published {
                 mission: &self.mission,
                 snapshots: &self.snapshots,
+                pivots: &self.pivots,
                 statuses: self.mission.outcomes.iter().map(of).collect(),
             }],
             departments: [(name("a"), format!("Department {HOSTILE}")), (name("b"), "Department B".into())].into(),
             anew: None,
             head: Head { number: 9, digest: self.snapshots[8].digest.clone() },
+            receipts: Receipts::By { key: "concordat/gateway".into(), held: true },
             agreements: vec![Registered { agreement: &self.agreement, standing: "in force".into() }],
             used: Used::Stated {
                 from: day("2026-04-01"),
@@ -265,6 +281,43 @@ fn hostile_texts_stay_texts() {
     );
     for (path, json) in site.iter().filter(|(path, _)| path.contains(".json")) {
         serde_json::from_str::<Value>(json).unwrap_or_else(|e| panic!("{path}: {e}"));
+    }
+}
+
+#[test]
+fn what_was_decided_is_told_as_it_was_recorded_and_where_the_file_says_otherwise() {
+    let page = &World::new().site()["missions/m/index.html"];
+    for says in ["was stopped from", "upon snapshots 1, 3", "not to be trusted", "Said otherwise now", "Pivot 1,"] {
+        assert!(page.contains(says), "{says}: {page}");
+    }
+    assert!(!page.contains("Pivot 2"), "it is another mission's");
+}
+
+#[test]
+fn what_was_measured_is_told_by_its_digest() {
+    let site = World::new().site();
+    let told: Value = serde_json::from_str(&site["missions/m/fewer/fewer.json"]).unwrap();
+    assert!(told["snapshots"].as_array().unwrap().iter().all(|snapshot| snapshot["definition"] == "d"));
+    assert!(site["missions/m/fewer/index.html"].contains("What is measured (digest)"));
+}
+
+#[test]
+fn what_was_verified_is_said_on_every_page_and_in_every_file_for_programs() {
+    let world = World::new();
+    for (receipts, says, whose) in [
+        (Receipts::Unverified, "Nobody verified the receipts", "All that is stated here beside"),
+        (Receipts::By { key: "log/g".into(), held: false }, "was not held to its entries", "All that is stated here beside"),
+        (Receipts::By { key: "log/g".into(), held: true }, "was held to the log", "The word of who publishes are the text"),
+    ] {
+        let made = site(&Publication { receipts, ..world.publication() }).unwrap();
+        let text = |path: &str| String::from_utf8(made[path].clone()).unwrap();
+        for path in made.keys().filter(|path| path.ends_with(".html")) {
+            assert!(text(path).contains(says), "{path}: {says}");
+        }
+        for path in ["missions/m/fewer/fewer.json", "catalog.jsonld"] {
+            assert!(text(path).contains(says), "{path}: {says}");
+        }
+        assert!(text("missions/m/fewer/index.html").contains(whose), "{whose}");
     }
 }
 
@@ -404,6 +457,7 @@ fn said(world: &World) -> Vec<String> {
     let days = (0..1_500).filter_map(|later| day("2026-01-01").checked_add_days(chrono::Days::new(later)));
     said.extend(days.flat_map(|day| [in_words(day), figure::month(day)]));
     said.extend(agreed(&world.agreement));
+    said.extend(crate::pivot::unlike(&world.mission, &world.pivots));
     said
 }
 

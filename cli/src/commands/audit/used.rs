@@ -1,6 +1,7 @@
-//! How agreements were used, by the gateway's log: answered queries by agreement, month and purpose. Who asked is not among it.
+//! How agreements were used, by the gateway's log: answered queries by agreement, month and purpose. Who asked is not among it. And the
+//! entries of the answers that are asked for, which say more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use chrono::{DateTime, Datelike as _, NaiveDate, Utc};
@@ -15,16 +16,24 @@ use super::door::Doors;
 use super::filter::Filter;
 use super::online;
 use super::read::{Archives, entries, text, time};
+use crate::commands::publish::Answers;
 use crate::failure::{Failure, Result};
 use crate::out;
 
 /// What ends a query that was answered.
 const ANSWERED: &str = "query.closed";
 
-/// By the log in a folder, as far as it is signed: its tree is verified first, and what it holds beyond counts nowhere.
-pub(crate) fn of_files(log: &Path, archives: &Archives, key: Option<&VerifierKey>, now: DateTime<Utc>) -> Result<Used> {
+/// By the log in a folder, as far as it is signed: its tree is verified first, and what it holds beyond counts nowhere. With it the
+/// entries of the answers to `queries`.
+pub(crate) fn of_files(
+    log: &Path,
+    archives: &Archives,
+    key: Option<&VerifierKey>,
+    queries: &BTreeSet<&str>,
+    now: DateTime<Utc>,
+) -> Result<(Used, Answers)> {
     let verified = signed(log, archives, key, now)?;
-    let (mut asked, mut tally) = (Asked::default(), Tally::default());
+    let (mut asked, mut tally, mut answers) = (Asked::default(), Tally::default(), Answers::new());
     for entry in entries(log, archives, 0)? {
         let (index, mut entry) = entry?;
         if index >= verified.entries {
@@ -33,10 +42,20 @@ pub(crate) fn of_files(log: &Path, archives: &Archives, key: Option<&VerifierKey
         let facts = asked.complete(Facts::of(&entry));
         facts.fill(&mut entry);
         tally.add(&entry)?;
+        if let Some(query) = text(&entry, "query_id").filter(|id| queries.contains(id) && text(&entry, "event") == Some(ANSWERED)) {
+            answers.insert(query.to_owned(), (index.saturating_add(1), entry));
+        }
     }
     let by = if verified.own_key { "verified by the key in its own folder" } else { "verified by the key that its operator published" };
     let entries = out::thousands(verified.entries);
-    Ok(tally.used(now, format!("the log '{}' of {entries} entries, root {}, {by}", verified.origin, verified.root)))
+    Ok((tally.used(now, format!("the log '{}' of {entries} entries, root {}, {by}", verified.origin, verified.root)), answers))
+}
+
+/// The key in a log's own folder.
+pub(crate) fn own_key(log: &Path) -> Result<VerifierKey> {
+    let path = log.join("log.vkey");
+    let text = std::fs::read_to_string(&path).map_err(|e| Failure::file("read", &path, e))?;
+    VerifierKey::parse(text.trim_end()).map_err(|e| Failure::file("understood", &path, e))
 }
 
 /// What a log was found to be.
@@ -142,7 +161,8 @@ mod tests {
     fn a_log_that_nobody_signed_is_not_counted() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("tail"), "{\"event\":\"query.closed\"}\n").unwrap();
-        assert!(of_files(folder.path(), &Archives::default(), None, Utc::now()).is_err());
+        assert!(of_files(folder.path(), &Archives::default(), None, &BTreeSet::new(), Utc::now()).is_err());
+        assert!(own_key(folder.path()).is_err());
         assert_eq!(size_and_root("log/a\n12\nabc=\n\n— log/a sig\n"), Some((12, "abc=".into())));
         assert_eq!(size_and_root("log/a\nmany\n"), None);
     }

@@ -88,7 +88,8 @@ fn decided(known: &Known, missions: &[&Mission], store: &mut SqliteStore, today:
         with: regions(["East Midlands", "East of England", "South East"]),
         // Neither where mentors began meanwhile.
         without: regions(["North West", "West Midlands", "Yorkshire and The Humber"]),
-        began: month_before(today, PASSES_BEGAN),
+        of: None,
+        began: Some(month_before(today, PASSES_BEGAN)),
         until: None,
         changed_hands: Vec::new(),
     };

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use chrono::NaiveDate;
 use clap::Args;
 use concordat_mission::compare::{Comparison, Question, Refused, Side};
+use concordat_mission::inert::inert;
 use concordat_mission::interval::short;
 use concordat_mission::snapshot::definition;
 use concordat_mission::{Mission, Outcome, Snapshot, compare};
@@ -45,9 +46,12 @@ pub(crate) struct Groups {
     /// A group without it; repeat it. All others where none is named
     #[arg(long, value_name = "GROUP")]
     pub(crate) without: Vec<String>,
+    /// The output, as in the mission's file: it begins on its `since` there, unless --began says otherwise
+    #[arg(long, value_name = "OUTPUT", value_parser = mission_name)]
+    pub(crate) of: Option<Name>,
     /// The output's first day
-    #[arg(long, value_name = "DATE")]
-    pub(crate) began: NaiveDate,
+    #[arg(long, value_name = "DATE", required_unless_present = "of")]
+    pub(crate) began: Option<NaiveDate>,
     /// The last day that counts
     #[arg(long, value_name = "DATE")]
     pub(crate) until: Option<NaiveDate>,
@@ -67,7 +71,7 @@ impl Compare {
         let known = self.place.known()?;
         let mission = known.mission(&self.mission)?;
         let outcome = outcome(mission, &self.outcome)?;
-        let snapshots = self.place.snapshots()?;
+        let snapshots = self.place.snapshots(&known)?;
         let compared = self.groups.compare(&known, mission, outcome, &snapshots).map_err(|reasons| refused(&reasons))?;
         let text = match self.output {
             Output::Json => format!("{}\n", json!(compared)),
@@ -86,6 +90,13 @@ impl Groups {
         outcome: &Outcome,
         snapshots: &[Snapshot],
     ) -> std::result::Result<Comparison, Vec<Refused>> {
+        let output = self.of.as_ref().map(|id| {
+            let unknown = || vec![Refused::Groups(format!("the mission '{}' has no output '{id}'", mission.id))];
+            mission.outputs.iter().find(|output| output.id == *id).ok_or_else(unknown)
+        });
+        let output = output.transpose()?;
+        let unsaid = || vec![Refused::Groups("when the output began is not said".into())];
+        let began = self.began.or(output.map(|output| output.since)).ok_or_else(unsaid)?;
         let question = Question {
             mission,
             outcome,
@@ -93,7 +104,8 @@ impl Groups {
             by: &self.by,
             with: self.with.iter().cloned().collect(),
             without: self.without.iter().cloned().collect(),
-            began: self.began,
+            output,
+            began,
             until: self.until,
             changed_hands: self.changed_hands.clone(),
         };
@@ -114,7 +126,7 @@ pub(super) fn outcome<'m>(mission: &'m Mission, id: &Name) -> Result<&'m Outcome
 }
 
 fn refused(reasons: &[Refused]) -> Failure {
-    let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+    let reasons: Vec<String> = reasons.iter().map(|reason| inert(&reason.to_string())).collect();
     Failure::new(format!("nothing is compared: {}", reasons.join("; ")))
         .advice("a comparison of what is left would mislead; `concordat mission status --output json` shows each group's values")
 }
@@ -124,7 +136,7 @@ pub(super) fn text(one: &Comparison) -> String {
     let side = |side: &Side, called: &str| -> Vec<Vec<String>> {
         let group = |group: &concordat_mission::compare::GroupChange| {
             let part = format!("{:.0} %", group.part * 100.0);
-            vec![group.group.clone(), called.to_owned(), part, short(group.before), short(group.after), group.change.in_words()]
+            vec![inert(&group.group), called.to_owned(), part, short(group.before), short(group.after), group.change.in_words()]
         };
         let whole = vec![
             "(all)".to_owned(),
@@ -137,11 +149,11 @@ pub(super) fn text(one: &Comparison) -> String {
         side.groups.iter().map(group).chain([whole]).collect()
     };
     let rows = side(&one.with, "with").into_iter().chain(side(&one.without, "without")).collect();
-    let mut text = Table::of(&[one.by.as_str(), "output", "counts", "before", "after", "change"], rows).text(out::colour());
+    let mut text = Table::of(&[inert(&one.by).as_str(), "output", "counts", "before", "after", "change"], rows).text(out::colour());
     let mut line = |said: String| {
         let _ = writeln!(text, "{said}");
     };
-    line(format!("\n{}: {}", one.finding.as_str(), one.says));
+    line(format!("\n{}: {}", one.finding.as_str(), inert(&one.says)));
     line(format!(
         "effect {}, {:.0} % interval {}: rounding and noise alone {}, and chance {} on each side ({:.1} degrees of freedom)",
         short(one.effect),
@@ -153,11 +165,11 @@ pub(super) fn text(one: &Comparison) -> String {
     ));
     line(format!("before {}: snapshots {}; after: {}", one.began, numbers(&one.before), numbers(&one.after)));
     for left in one.left_out.iter().chain(&one.not_used) {
-        line(format!("left out: {}: {}", left.what, left.why));
+        line(format!("left out: {}: {}", inert(&left.what), inert(&left.why)));
     }
     line("\nWhat this cannot show".into());
     for said in &one.cannot_show {
-        line(format!("- {said}"));
+        line(format!("- {}", inert(said)));
     }
     text
 }

@@ -31,6 +31,7 @@ pub(crate) struct ImpactCommand {
 impl ImpactCommand {
     pub(super) fn run(self) -> miette::Result<()> {
         let known = self.place.known()?;
+        known.whole()?;
         let composition = known.estate.composition(&known.missions, Utc::now());
         let impact = composition.impact(&self.agreement, self.from).ok_or_else(|| {
             let ids: Vec<&str> = known.estate.agreements.iter().map(|agreement| agreement.id.as_str()).collect();

@@ -7,12 +7,13 @@ use std::io::Write as _;
 use chrono::Utc;
 use clap::Args;
 use concordat_mission::mission::{DRAFT, Direction, Kind, Row};
-use concordat_mission::{Mission, Outcome};
+use concordat_mission::pivot::unlike;
+use concordat_mission::{Mission, Outcome, Pivots as _};
 use concordat_policy::Name;
 use serde_json::json;
 
 use super::status::{Rests, rests};
-use super::{Offline, Output, mission_name};
+use super::{Offline, Output, damaged, mission_name};
 use crate::failure::{Failure, Result};
 use crate::federation::layout::create_private;
 use crate::federation::text::quoted;
@@ -90,12 +91,17 @@ impl New {
 impl Check {
     pub(super) fn run(self) -> miette::Result<()> {
         let known = self.place.known()?;
+        let store = self.place.kept.read(&self.place.layout())?;
+        let pivots = store.map(|store| store.pivots().map_err(damaged)).transpose()?.unwrap_or_default();
         let mut text = String::new();
         for mission in &known.missions {
             let (outcomes, outputs) = (mission.outcomes.len(), mission.outputs.len());
             let _ = writeln!(text, "ok   mission '{}': {outcomes} outcome(s), {outputs} output(s)", mission.id);
             for outcome in mission.outcomes.iter().filter(|outcome| mission.outputs_of(outcome).next().is_none()) {
                 let _ = writeln!(text, "warn no output should move the outcome '{}'", outcome.id);
+            }
+            for said in unlike(mission, &pivots) {
+                let _ = writeln!(text, "warn {said}");
             }
             for outcome in &mission.outcomes {
                 let Rests { ended, soon } = rests(&known, mission, outcome, Utc::now().date_naive());
@@ -107,6 +113,11 @@ impl Check {
         let stated = |id: &Name| known.missions.iter().chain(&known.unsound).any(|mission| mission.id == *id);
         for mission in known.estate.missions.iter().filter(|mission| !stated(&mission.id)) {
             let _ = writeln!(text, "warn the mission '{0}' states no outcome: concordat mission new {0}", mission.id);
+        }
+        for template in &known.estate.templates {
+            let parameters: Vec<String> = template.parameters.iter().map(|(name, kind)| format!("{name} {kind}")).collect();
+            let (name, views) = (&template.name, if template.views.is_empty() { "no view".into() } else { template.views.join(", ") });
+            let _ = writeln!(text, "ok   template '{name}' of the mission '{}' ({}): {views}", template.mission, parameters.join(", "));
         }
         out::result(&text)?;
         match known.wrong {

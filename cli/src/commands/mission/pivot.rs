@@ -106,7 +106,8 @@ impl PivotCommand {
     fn compared(&self) -> Option<(Name, Groups)> {
         let (id, by, began) = (self.outcome.clone()?, self.by.clone()?, self.began?);
         let (with, without, changed_hands) = (self.with.clone(), self.without.clone(), self.changed_hands.clone());
-        Some((id, Groups { by, with, without, began, until: self.until, changed_hands }))
+        let (of, began) = (Some(self.of.clone()), Some(began));
+        Some((id, Groups { by, with, without, of, began, until: self.until, changed_hands }))
     }
 }
 
@@ -190,10 +191,10 @@ fn text(pivot: &Pivot) -> String {
     );
     let said = |member: &str| comparison.get(member).and_then(Value::as_str);
     if let Some(says) = said("says") {
-        let _ = writeln!(text, "  {}: {says}", said("outcome").unwrap_or_default());
+        let _ = writeln!(text, "  {}: {}", inert(said("outcome").unwrap_or_default()), inert(says));
     }
     for refused in comparison.get("refused").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
-        let _ = writeln!(text, "  not compared: {refused}");
+        let _ = writeln!(text, "  not compared: {}", inert(refused));
     }
     text
 }

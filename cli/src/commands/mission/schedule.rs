@@ -10,7 +10,7 @@ use concordat_mission::{Mission, Snapshots as _, SqliteStore};
 use concordat_policy::Name;
 
 use super::take::{self, As};
-use super::{Gateway, History, Kept, Known, damaged, mission_name};
+use super::{Gateway, Kept, Known, damaged, mission_name};
 use crate::failure::{Failure, Result};
 use crate::federation::Layout;
 use crate::launch::interrupted;
@@ -68,7 +68,7 @@ impl Run {
         let layout = Layout::new(&self.gateway.folder);
         let known = self.kept.known(&layout)?;
         let mut store = self.kept.store(&layout)?;
-        History::verified(&store, None)?;
+        known.verified(&store)?;
         let missions = known.named(&self.missions)?;
         missed(&missions, &store, Utc::now().date_naive(), reported)?;
         let mut tell = |line: String| out::result(&format!("{line}\n"));

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use chrono::{NaiveDate, Utc};
 use clap::Args;
+use concordat_gateway::estate::Coverage;
 use concordat_mission::inert::inert;
 use concordat_mission::interval::short;
 use concordat_mission::status::{OutcomeStatus, status};
@@ -35,7 +36,7 @@ impl Status {
     pub(super) fn run(self) -> miette::Result<()> {
         let known = self.place.known()?;
         let missions = known.shown(&self.missions)?;
-        let snapshots = self.place.snapshots()?;
+        let snapshots = self.place.snapshots(&known)?;
         let today = Utc::now().date_naive();
         let text = match self.output {
             Output::Json => format!("{}\n", to_json(&known, &missions, &snapshots, today)),
@@ -65,12 +66,16 @@ pub(crate) fn of(known: &Known, mission: &Mission, snapshots: &[Snapshot], today
     mission.outcomes.iter().map(one).collect()
 }
 
+/// Whose word it is that an agreement covers an outcome still.
+const BY_FILES: &str =
+    "as this estate's files say: a department that has ended or suspended one since is not seen here, until a snapshot is refused";
+
 /// How long an outcome can be measured.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Rests {
     /// Why it cannot be any more.
     pub(super) ended: Option<String>,
-    /// What ends soon.
+    /// What ends soon, or perhaps does not suffice.
     pub(super) soon: Vec<String>,
 }
 
@@ -79,16 +84,32 @@ pub(super) fn rests(known: &Known, mission: &Mission, outcome: &Outcome, today: 
     if !known.estate.views.iter().any(|view| view.mission == mission.id && view.name == outcome.view) {
         return Rests { ended: Some(format!("the view '{}' is gone", outcome.view)), soon: Vec::new() };
     }
-    let covered = known.estate.covered(&mission.id, &outcome.view, &outcome.purpose, Utc::now());
-    until(covered.iter().map(|(dataset, by)| (dataset.to_string(), by.map(|one| (one.id.to_string(), one.valid_until)))), today)
+    let covered = known.estate.covered(mission, outcome, Utc::now());
+    let last = |one: &Coverage<'_>| (one.dataset.to_string(), one.by.as_ref().map(|(by, _)| (by.id.to_string(), by.valid_until)));
+    let mut rests = until(covered.iter().map(last), &mission.owner, today);
+    for one in &covered {
+        if let Some((by, lacks)) = one.by.as_ref().filter(|(_, lacks)| !lacks.is_empty()) {
+            let lacks = lacks.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            rests.soon.push(format!("perhaps it has no measure: the agreement '{}' does not name {lacks} of {}", by.id, one.dataset));
+        }
+    }
+    if known.agreements_left_out > 0 && rests.ended.is_some() {
+        rests = Rests { ended: None, soon: vec!["whether it can be measured cannot be told: a file of agreements/ is wrong".into()] };
+    }
+    rests
 }
 
 /// By datasets, each with the agreement that covers it longest and that one's last day.
-fn until(covered: impl Iterator<Item = (String, Option<(String, NaiveDate)>)>, today: NaiveDate) -> Rests {
+fn until(covered: impl Iterator<Item = (String, Option<(String, NaiveDate)>)>, owner: &str, today: NaiveDate) -> Rests {
     let mut rests = Rests::default();
     for (dataset, by) in covered {
         match by {
-            None => rests.ended = Some(format!("no agreement that every party signed covers the dataset '{dataset}' for its purpose")),
+            None => {
+                rests.ended = Some(format!(
+                    "no agreement that has begun, that every party signed and that answers '{owner}' covers the dataset '{dataset}' for its \
+                     purpose"
+                ));
+            }
             Some((agreement, last)) if last < today => rests.ended = Some(format!("the agreement '{agreement}' ended on {last}")),
             Some((agreement, last)) if (last - today).num_days() <= SOON => {
                 let said = format!("the agreement '{agreement}' ends on {last}");
@@ -118,7 +139,7 @@ fn to_json(known: &Known, missions: &[&Mission], snapshots: &[Snapshot], today: 
         json!({ "mission": mission.id, "title": mission.title, "owner": mission.owner, "outputs": mission.outputs, "outcomes": outcomes })
     };
     let head = snapshots.last().map(|last| format!("{}:{}", last.number, last.digest));
-    json!({ "on": today, "head": head, "missions": missions.iter().map(mission).collect::<Vec<_>>() })
+    json!({ "on": today, "head": head, "agreements_as_of": BY_FILES, "missions": missions.iter().map(mission).collect::<Vec<_>>() })
 }
 
 /// Everything as a table, with what belongs to each outcome below.
@@ -148,7 +169,7 @@ pub(crate) fn board(known: &Known, missions: &[&Mission], snapshots: &[Snapshot]
     }
     let titles = ["mission", "outcome", "status", "value", "path", "target", "trend a year", "data of"];
     let head = snapshots.last().map_or_else(String::new, |last| format!("head {}:{}\n", last.number, last.digest));
-    format!("{}\n{notes}{head}", Table::of(&titles, rows).text(out::colour()))
+    format!("{}\n{notes}agreements {BY_FILES}\n{head}", Table::of(&titles, rows).text(out::colour()))
 }
 
 fn row(mission: &Mission, one: &OutcomeStatus) -> Vec<String> {
@@ -185,7 +206,7 @@ mod tests {
         let day = |text: &str| text.parse::<NaiveDate>().unwrap();
         let of = |last: Option<&str>| {
             let by = last.map(|last| ("claims".to_owned(), day(last)));
-            until([("dwp.claims".to_owned(), by)].into_iter(), day("2027-03-01"))
+            until([("dwp.claims".to_owned(), by)].into_iter(), "unit", day("2027-03-01"))
         };
         assert_eq!(of(Some("2027-04-01")), Rests::default());
         assert_eq!(of(Some("2027-03-31")).soon, ["the agreement 'claims' ends on 2027-03-31"]);

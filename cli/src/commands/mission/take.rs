@@ -2,13 +2,14 @@
 
 use chrono::{NaiveDate, Utc};
 use clap::Args;
+use concordat_audit::note::VerifierKey;
 use concordat_mission::schedule::{State, is_of, scheduled};
 use concordat_mission::snapshot::{Aim, AskedBy, statement};
 use concordat_mission::{Mission, Outcome, Snapshot, Snapshots as _, SqliteStore, StoreError, Taken};
 use concordat_policy::Name;
 
 use super::compare::definition_now;
-use super::{Gateway, History, Kept, Known, damaged, mission_name, rows};
+use super::{Gateway, Kept, Known, damaged, mission_name, rows};
 use crate::client::{Answer, Client, Matching, promise};
 use crate::commands::query::of_view;
 use crate::failure::{Failure, Result};
@@ -62,7 +63,7 @@ impl SnapshotCommand {
         };
         let mut store = self.kept.store(&layout)?;
         // Before anybody is asked.
-        let all = History::verified(&store, None)?.snapshots;
+        let all = known.verified(&store)?.snapshots;
         let corrects = self.supersedes.zip(self.because.clone());
         let of = match &corrects {
             None => As::default(),
@@ -133,7 +134,7 @@ pub(super) async fn take(
         }
     }
     let definition = definition_now(known, mission, outcome);
-    let answer = ask(&client, &of_view(&outcome.view)).await?;
+    let answer = ask(&client, &of_view(&outcome.view), known.log_key.as_ref()).await?;
     let stated = serde_json::from_value(answer.summary.clone()).map_err(|e| {
         Failure::new(format!("the gateway does not state all that a snapshot keeps of its answer: {e}"))
             .advice("it is of an older version: ask its operator to renew it")
@@ -148,7 +149,7 @@ pub(super) async fn take(
         taken_at: Utc::now(),
         asked_by,
         definition,
-        aim: Aim::of(outcome),
+        aim: Aim::of(mission, outcome),
         view: outcome.view.clone(),
         stated,
         columns,
@@ -200,15 +201,19 @@ async fn asked_by(client: &Client, mission: &Mission) -> Result<AskedBy> {
 }
 
 /// The whole answer with the status of each cell, which is the one that the gateway's log promised.
-async fn ask(client: &Client, sql: &str) -> Result<Answer> {
+async fn ask(client: &Client, sql: &str, log_key: Option<&VerifierKey>) -> Result<Answer> {
     let answer = client.clone().cells(true).query(sql).await?;
-    matches(&answer)?;
+    matches(&answer, log_key)?;
     Ok(answer)
 }
 
-/// That an answer is the one of its promise.
-pub(super) fn matches(answer: &Answer) -> Result<()> {
+/// That an answer is the one of its promise, and that by the key of the gateway's log where it is known.
+pub(super) fn matches(answer: &Answer, log_key: Option<&VerifierKey>) -> Result<()> {
     let promise = promise(&answer.summary)?;
+    log_key.map_or(Ok(()), |key| promise.verify(key)).map_err(|e| {
+        Failure::new(e.to_string())
+            .advice("compare the key with the one that the gateway's operator published, and report it if it is the same")
+    })?;
     let of = promise.answer.as_ref().ok_or_else(|| {
         Failure::new("the gateway's promise does not say of which answer it is")
             .advice("it is of an older version: ask its operator to renew it")

@@ -18,9 +18,6 @@ pub(crate) struct Verify {
     /// The same of its pivots
     #[arg(long, value_name = "NUMBER:DIGEST", value_parser = head)]
     pivot_head: Option<Head>,
-    /// The key of the gateway's log: every receipt must be by it
-    #[arg(long, value_name = "VKEY", value_parser = log_key)]
-    log_key: Option<VerifierKey>,
     /// How to print it
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
@@ -36,7 +33,7 @@ fn head(text: &str) -> std::result::Result<Head, String> {
         .ok_or_else(|| "write NUMBER:DIGEST, as `concordat mission verify` tells it".into())
 }
 
-pub(crate) fn log_key(text: &str) -> std::result::Result<VerifierKey, String> {
+pub(super) fn log_key(text: &str) -> std::result::Result<VerifierKey, String> {
     VerifierKey::parse(text).map_err(|e| e.to_string())
 }
 
@@ -51,7 +48,7 @@ impl Verify {
     }
 
     fn verify(self) -> Result<()> {
-        let history = self.place.history(self.log_key.as_ref())?;
+        let history = self.place.history(self.place.log_key())?;
         let heads = history.heads();
         let none = || Head { number: 0, digest: String::new() };
         let noted = Heads { snapshots: self.head.clone().unwrap_or_else(none), pivots: self.pivot_head.clone().unwrap_or_else(none) };
@@ -69,7 +66,7 @@ impl Verify {
                 json!({ "verified": true, "snapshots": snapshots, "pivots": pivots, "head": head, "pivot_head": pivot_head })
             ));
         }
-        let receipts = if self.log_key.is_some() { "by that key" } else { "not verified: add --log-key" };
+        let receipts = if self.place.log_key().is_some() { "by that key" } else { "not verified: add --log-key" };
         let line = |what: &str, head: Option<String>| head.map_or_else(String::new, |head| format!("\n{what} {head}"));
         out::result(&format!(
             "ok   {snapshots} snapshot(s) and {pivots} pivot(s), unbroken chains, each answer as it was promised, once and at its time; \
