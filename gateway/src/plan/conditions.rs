@@ -99,7 +99,7 @@ impl Parts {
             match part {
                 Expr::Case(case) => self.whens = self.whens.saturating_add(case.when_then_expr.len()),
                 Expr::ScalarFunction(function) if matches!(function.name(), "coalesce" | "nullif") => {
-                    self.joined = self.joined.saturating_add(1)
+                    self.joined = self.joined.saturating_add(1);
                 }
                 _ => {}
             }
