@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `FILTER`, `CASE` inside an aggregate | one for each that is different; a `CASE` under a `FILTER`: one for both, and the `FILTER` |
 //! | the rows of an aggregate, where they are chosen (`WHERE`, joins) and the statement aggregates others too | one |
-//! | a computed key of `GROUP BY` | one, and each beside the largest as many as it has `WHEN`s; besides, one for each `coalesce` and `nullif` |
+//! | a computed key of `GROUP BY` | one, and each beside the largest as many as it has `WHEN`s; one more for each `coalesce` and `nullif` |
 //!
 //! These two say which values are taken together, as a `WHEN` does, and a partition that they make from a column's own counts as another.
 

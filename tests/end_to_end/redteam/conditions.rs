@@ -1,7 +1,7 @@
 //! Games about several conditions in one row, whose numbers are added and taken from each other.
 //!
-//! Population of all: a group of fewer people than the minimum among larger ones. Knowledge of all: which it is. Target of all: how many are in
-//! it. Numbers are told exactly, so that a statement all of whose numbers are told tells it. Score: statements that do.
+//! Population of all: a group of fewer people than the minimum among larger ones. Knowledge of all: which it is. Target of all: how many
+//! are in it. Numbers are told exactly, so that a statement all of whose numbers are told tells it. Score: statements that do.
 
 use super::people::{COUNTRIES, SMALL, regions};
 use super::world::{Score, World, all_told};
