@@ -261,6 +261,14 @@ impl Agreement {
         self.datasets.iter().filter(move |dataset| reach && dataset.name.department != *department && dataset.basis.honours())
     }
 
+    /// Whether numbers are told more exactly than where an agreement says nothing, without noise, of people whom conditions choose: two
+    /// statements whose conditions differ by one person then tell what that person has.
+    #[must_use]
+    pub fn tells_differences(&self) -> bool {
+        let filters = self.datasets.iter().flat_map(|dataset| dataset.columns.values()).any(|rule| rule.uses.contains(&Use::Filter));
+        filters && self.disclosure.round_to < Disclosure::default().round_to && self.disclosure.perturbation.is_none()
+    }
+
     /// The dataset, if the agreement names it.
     #[must_use]
     pub fn dataset(&self, name: &DatasetName) -> Option<&Dataset> {
@@ -334,6 +342,21 @@ mod tests {
             assert_ne!(read.disclosure, Disclosure::default(), "{rules}");
         }
         assert_eq!(Agreement::parse(GOOD).unwrap().disclosure, Disclosure::default());
+    }
+
+    #[test]
+    fn exact_numbers_of_people_whom_conditions_choose_tell_differences() {
+        let ruled = |rules: &str| GOOD.replacen("id = \"one\"", &format!("id = \"one\"\ndisclosure = {{ {rules} }}"), 1);
+        for (text, tells) in [
+            (GOOD.to_owned(), false),
+            (ruled("round_to = 1"), true),
+            (ruled("round_to = 4"), true),
+            (ruled("round_to = 5"), false),
+            (ruled("round_to = 1, perturbation = { variance = 2, most = 5 }"), false),
+            (ruled("round_to = 1").replace("\"filter\"", "\"aggregate\""), false),
+        ] {
+            assert_eq!(Agreement::parse(&text).unwrap_or_else(|e| panic!("{text}: {e:?}")).tells_differences(), tells, "{text}");
+        }
     }
 
     #[test]

@@ -208,11 +208,11 @@ impl ColumnRule {
         }
     }
 
-    /// Whether conditions may compare its numbers or days with any value: counts that step up as that value does tell its quantiles. Where it is
-    /// coded, those between its bounds.
+    /// Whether conditions may compare its numbers, days or texts, which have an order too, with any value: counts that step up as that value
+    /// does tell its quantiles. Where it is coded, those between its bounds.
     #[must_use]
     pub fn tells_quantiles(&self) -> bool {
-        let ordered = matches!(self.kind, ColumnType::Integer | ColumnType::Number | ColumnType::Date);
+        let ordered = self.kind != ColumnType::Boolean;
         ordered && self.uses.contains(&Use::Filter) && self.filter.is_none() && self.values.is_none()
     }
 
@@ -272,14 +272,15 @@ mod tests {
     use crate::testing::AGREEMENT;
 
     #[test]
-    fn a_number_or_day_that_may_be_compared_with_anything_tells_its_quantiles() {
+    fn what_has_an_order_and_may_be_compared_with_anything_tells_its_quantiles() {
         let kind = |kind: &str| AGREEMENT.replace("amount = { type = \"integer\"", &format!("amount = {{ type = \"{kind}\""));
         let with = |more: &str| AGREEMENT.replace("amount = {", &format!("amount = {{ {more},"));
         for (text, tells) in [
             (AGREEMENT.to_owned(), true),
             (kind("number"), true),
             (kind("date"), true),
-            (kind("text"), false),
+            (kind("text"), true),
+            (kind("text").replace("amount = {", "amount = { values = [\"1\", \"2\"],"), false),
             (kind("boolean"), false),
             (with("filter = \"bands\", bands = [\"1\", \"2\"]"), false),
             (with("filter = \"listed\", values = [\"1\", \"2\"]"), false),

@@ -8,14 +8,22 @@
 //!     n FILTER (WHERE region IN ('B', 'C'))    who meets the first and not the second are 5: too few, the second number is withheld
 //! ```
 //!
-//! Judged is, of two conditions that read a column in common, who meets the one and not the other, each way; and of all that hang together
-//! so, who meets none. Nobody is as few, as of the rest of a single condition: were it told that two conditions differ by nobody, whether
-//! somebody is among the people could be asked for. Where it is known without the data that nobody is between them, as one is the other
-//! with something added, or its opposite, there is nothing to tell ([`Stand`]).
+//! Judged is:
 //!
-//! What it does not do: conditions that read nothing in common are judged each by itself; their numbers tell of each other what rounding
-//! lets through. Sums are judged by how many people they differ by, not by how they are spread over these.
+//! - of any two, who meets the one and not the other, each way, and who meets none: nor are conditions that read different columns let off,
+//!   as one that reads more can be written for any;
+//! - of several, whomever they tell of that are added and taken from each other, as `A`, `B` and "A or B" tell of who meets both: a sum of
+//!   some less others that is below zero for nobody tells of those for whom it is above;
+//! - of all of them together, who meets none.
+//!
+//! Nobody is as few, as of the rest of a single condition: were it told that two conditions differ by nobody, whether somebody is among the
+//! people could be asked for. So a number to which others of its row add up is not told beside these. Where it is known without the data
+//! that nobody is between two, as one is the other with something added, there is nothing to tell ([`Stand`]).
+//!
+//! What it does not do: sums of which one is taken twice are not looked at. Sums are judged by how many people they differ by, not by how
+//! they are spread over these.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 /// Some people: how many, and the wrapping sum of their record keys, 0 where no noise is asked for.
@@ -41,15 +49,21 @@ pub struct Kinds(BTreeMap<u64, People>);
 /// How one condition stands to another by what they say, whatever the data are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stand {
-    /// They read a column in common.
-    pub near: bool,
     /// Whoever meets the one meets the other.
     pub within: bool,
     /// Whoever meets the other meets the one.
     pub around: bool,
-    /// Everybody meets one of them.
-    pub opposite: bool,
 }
+
+impl Stand {
+    /// Whether they are the same: what their numbers differ by are those who lack a value, whom no condition chooses.
+    fn same(self) -> bool {
+        self.within && self.around
+    }
+}
+
+/// How many sums of conditions are looked at before a number is withheld unjudged: several times what eight conditions make at most.
+const MOST_SUMS: u32 = 20_000;
 
 impl Kinds {
     /// Adds people of one kind.
@@ -77,8 +91,7 @@ impl Kinds {
     /// Whether those who meet one condition and not the other are enough, each way.
     fn apart(&self, one: u32, other: u32, stand: Stand, enough: &impl Fn(People) -> bool) -> bool {
         let of = |first: bool| self.of(|kind| meets(kind, one) == first && meets(kind, other) != first);
-        // Of the same condition they are those who lack a value: known not to be judged.
-        !stand.near || (stand.within || enough(of(true))) && (stand.around || enough(of(false)))
+        (stand.within || enough(of(true))) && (stand.around || enough(of(false)))
     }
 }
 
@@ -90,53 +103,105 @@ fn meets(kind: u64, condition: u32) -> bool {
     kind & bit(condition) != 0
 }
 
-/// Of the conditions under which a row's values would be told, in the statement's order, those under which they are: the later of two
-/// that tell of too few gives way. `kinds` are the same people, counted in one way or another, each of which must be enough; `stand` says
-/// how the first condition stands to the second.
+/// Of the conditions under which a row's values would be told, in the statement's order, those under which they are: the later of some
+/// that tell of too few together gives way. `kinds` are the same people, counted in one way or another, each of which must be enough;
+/// `stand` says how the first condition stands to the second.
 pub fn told(kinds: &[Kinds], conditions: &[u32], stand: impl Fn(u32, u32) -> Stand, enough: impl Fn(People) -> bool) -> Vec<u32> {
     let mut told: Vec<u32> = Vec::new();
     for one in conditions {
-        let beside = |other: &u32| kinds.iter().all(|kinds| kinds.apart(*other, *one, stand(*other, *one), &enough));
-        if told.iter().all(beside) {
+        let beside: Vec<(u32, Stand)> = told.iter().map(|other| (*other, stand(*other, *one))).collect();
+        let any = told.iter().fold(bit(*one), |bits, other| bits | bit(*other));
+        let all_enough = |kinds: &Kinds| {
+            beside.iter().all(|(other, stand)| kinds.apart(*other, *one, *stand, &enough))
+                && (told.is_empty() || enough(kinds.of(|kind| kind & any == 0)))
+                && Sums::new(kinds, *one, &beside, &stand, &enough).are_enough()
+        };
+        if kinds.iter().all(all_enough) {
             told.push(*one);
         }
-    }
-    while let Some(last) = too_much(kinds, &told, &stand, &enough) {
-        told.retain(|one| *one != last);
     }
     told
 }
 
-/// The last of conditions that together leave too few over, if any do.
-fn too_much(kinds: &[Kinds], told: &[u32], stand: &impl Fn(u32, u32) -> Stand, enough: &impl Fn(People) -> bool) -> Option<u32> {
-    let leave_enough = |of: &Vec<u32>| {
-        let any = of.iter().fold(0, |bits, one| bits | bit(*one));
-        kinds.iter().all(|kinds| enough(kinds.of(|kind| kind & any == 0)))
-    };
-    let mut left = told.to_vec();
-    while let Some(last) = left.pop() {
-        let mut together = vec![last];
-        let mut next = 0;
-        while let Some(one) = together.get(next).copied() {
-            let (near, others): (Vec<u32>, Vec<u32>) = left.iter().partition(|other| stand(one, **other).near);
-            together.extend(near);
-            left = others;
-            next += 1;
-        }
-        if together.len() > 1 && !without_opposites(together, stand).iter().all(leave_enough) {
-            return Some(last);
-        }
-    }
-    None
+/// Sums of a condition and others, each added, taken away or left out: of each kind of people, how many more of those that they meet are added
+/// than taken away. The number of all is in none of them: those who meet no condition are enough, so that where it is added the sum
+/// is of enough people, and where it is taken away it is below zero for these.
+struct Sums<'a, E> {
+    /// The conditions in the order in which they are chosen, the one that is judged first.
+    conditions: Vec<u32>,
+    /// Of each: those before it that are the same by what they say, of which a sum has one.
+    same: Vec<u64>,
+    /// Of each: the kinds of which the sum is known once it is chosen.
+    settled: Vec<Vec<(u64, People)>>,
+    enough: &'a E,
+    /// How many more are looked at.
+    left: u32,
 }
 
-/// Conditions that could leave somebody over: those of these without one or the other of opposites.
-fn without_opposites(of: Vec<u32>, stand: &impl Fn(u32, u32) -> Stand) -> Vec<Vec<u32>> {
-    let opposite = |one: u32, other: u32| stand(one, other).opposite;
-    let pair = of.iter().find_map(|one| of.iter().find(|other| opposite(*one, **other)).map(|other| [*one, *other]));
-    let Some(pair) = pair else { return vec![of] };
-    let without = |one: u32| of.iter().copied().filter(|other| !opposite(one, *other) && !opposite(*other, one)).collect::<Vec<_>>();
-    pair.into_iter().flat_map(|one| without_opposites(without(one), stand)).collect()
+/// What is added and what is taken away, and the people for whom it is known to be above zero.
+#[derive(Clone, Copy, Default)]
+struct Chosen {
+    added: u64,
+    taken: u64,
+    above: People,
+}
+
+impl<'a, E: Fn(People) -> bool> Sums<'a, E> {
+    fn new(kinds: &Kinds, one: u32, beside: &[(u32, Stand)], stand: &impl Fn(u32, u32) -> Stand, enough: &'a E) -> Self {
+        // The same people under the same condition, whatever is told of them, are one.
+        let mut conditions = vec![one];
+        for (other, stand_to_one) in beside {
+            let twin = |of: u32, stand: Stand| stand.same() && kinds.iter().all(|(kind, _)| meets(kind, of) == meets(kind, *other));
+            if !twin(one, *stand_to_one) && !conditions.iter().skip(1).any(|earlier| twin(*earlier, stand(*earlier, *other))) {
+                conditions.push(*other);
+            }
+        }
+        let same = |place: usize, own: u32| {
+            let earlier = conditions.iter().take(place);
+            earlier.filter(|earlier| stand(**earlier, own).same()).fold(0, |bits, earlier| bits | bit(*earlier))
+        };
+        let same = conditions.iter().enumerate().map(|(place, own)| same(place, *own)).collect();
+        let mut settled = vec![Vec::new(); conditions.len()];
+        for (kind, people) in kinds.iter() {
+            let last = conditions.iter().rposition(|condition| meets(kind, *condition));
+            if let Some(settled) = last.and_then(|last| settled.get_mut(last)) {
+                settled.push((kind, people));
+            }
+        }
+        Self { conditions, same, settled, enough, left: MOST_SUMS }
+    }
+
+    /// Whether each sum that is below zero for nobody is above it for enough.
+    fn are_enough(mut self) -> bool {
+        // Of two conditions it is who meets the one and not the other.
+        self.conditions.len() <= 2 || self.from(0, Chosen::default())
+    }
+
+    /// The same of sums that begin so.
+    fn from(&mut self, place: usize, chosen: Chosen) -> bool {
+        let (Some(condition), Some(same)) = (self.conditions.get(place).copied(), self.same.get(place).copied()) else {
+            return (chosen.added | chosen.taken).count_ones() <= 2;
+        };
+        let without = place == 0 || self.with(place, chosen);
+        let twice = (chosen.added | chosen.taken) & same != 0;
+        let (added, taken) = (chosen.added | bit(condition), chosen.taken | bit(condition));
+        without && (twice || self.with(place, Chosen { added, ..chosen }) && self.with(place, Chosen { taken, ..chosen }))
+    }
+
+    /// The same once it is said what becomes of the condition at `place`.
+    fn with(&mut self, place: usize, mut chosen: Chosen) -> bool {
+        let Some(left) = self.left.checked_sub(1) else { return false };
+        self.left = left;
+        for (kind, people) in self.settled.get(place).into_iter().flatten() {
+            match (kind & chosen.added).count_ones().cmp(&(kind & chosen.taken).count_ones()) {
+                Ordering::Less => return true,
+                Ordering::Equal => {}
+                Ordering::Greater => chosen.above.add(*people),
+            }
+        }
+        // Whatever is added, they are no fewer.
+        chosen.above.number > 0 && (self.enough)(chosen.above) || self.from(place + 1, chosen)
+    }
 }
 
 #[cfg(test)]

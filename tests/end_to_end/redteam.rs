@@ -6,6 +6,7 @@
 
 mod acro;
 mod again;
+mod conditions;
 mod difference;
 mod earlier;
 mod linear;
@@ -56,6 +57,9 @@ async fn no_game_is_won_and_the_views_stay_useful() {
         nulls::in_place_of_withheld(&world).await,
         missing::beside_noise(&world).await,
         missing::invented_rows(&world).await,
+        conditions::opposites(&world).await,
+        conditions::three(&world).await,
+        conditions::partners(&world).await,
         reconstruct::of_clubs(&world).await,
         reconstruct::of_small_regions(&world).await,
         reconstruct::of_small_regions_again(&world).await,

@@ -8,7 +8,9 @@
 //! |---|---|
 //! | `FILTER`, `CASE` inside an aggregate | one for each that is different; a `CASE` under a `FILTER`: one for both, and the `FILTER` |
 //! | the rows of an aggregate, where they are chosen (`WHERE`, joins) and the statement aggregates others too | one |
-//! | a computed key of `GROUP BY` | one, and each beside the largest as many as it has `WHEN`s |
+//! | a computed key of `GROUP BY` | one, and each beside the largest as many as it has `WHEN`s; one more for each `coalesce` and `nullif` |
+//!
+//! These two say which values are taken together, as a `WHEN` does, and a partition that they make from a column's own counts as another.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -24,6 +26,14 @@ pub(super) const MAX_CONDITIONS: usize = 8;
 /// Rows, as the statement says which.
 type Source = Arc<LogicalPlan>;
 
+/// What a computed key divides people by.
+#[derive(Clone, Copy, Default)]
+struct Parts {
+    whens: usize,
+    /// `coalesce` and `nullif`.
+    joined: usize,
+}
+
 /// Those of a statement.
 #[derive(Default)]
 pub(super) struct Conditions {
@@ -31,8 +41,8 @@ pub(super) struct Conditions {
     sources: HashMap<Source, bool>,
     /// Conditions of aggregates, of the rows of each.
     of_aggregates: HashSet<(Source, Expr)>,
-    /// Computed keys, with how many groups they name.
-    of_keys: HashMap<(Source, Expr), usize>,
+    /// Computed keys, with how many groups they name, and how often they take values together.
+    of_keys: HashMap<(Source, Expr), Parts>,
 }
 
 impl Conditions {
@@ -43,12 +53,12 @@ impl Conditions {
         conditions: impl Iterator<Item = Expr>,
         keys: impl Iterator<Item = &'a Expr>,
     ) -> Result<()> {
-        let mut whens = 0;
+        let mut parts = Parts::default();
         let mut chosen = false;
         source.apply_with_subqueries(|node| {
             chosen |= !matches!(node, LogicalPlan::TableScan(_) | LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_));
             node.apply_expressions(|expr| {
-                whens += whens_of(expr)?;
+                parts.add(expr)?;
                 Ok(TreeNodeRecursion::Continue)
             })
         })?;
@@ -56,8 +66,9 @@ impl Conditions {
         self.of_aggregates.extend(conditions.map(|condition| (Arc::clone(source), condition)));
         for key in keys {
             // What a subquery computes stands in the rows.
-            let groups = whens_of(key)?.saturating_add(whens).max(1);
-            self.of_keys.insert((Arc::clone(source), key.clone()), groups);
+            let mut parts = parts;
+            parts.add(key)?;
+            self.of_keys.insert((Arc::clone(source), key.clone()), parts);
         }
         Ok(())
     }
@@ -65,8 +76,9 @@ impl Conditions {
     /// Why they are too many, if they are.
     pub(super) fn refusal(&self) -> Option<Refusal> {
         let rows = self.sources.values().filter(|chosen| **chosen && self.sources.len() > 1).count();
-        let largest = self.of_keys.values().max().copied();
-        let keys = self.of_keys.values().sum::<usize>() - largest.unwrap_or(0) + usize::from(largest.is_some());
+        let groups = || self.of_keys.values().map(|parts| parts.whens.max(usize::from(parts.joined == 0)));
+        let largest = groups().max().unwrap_or(0);
+        let keys = groups().sum::<usize>() - largest + largest.min(1) + self.of_keys.values().map(|parts| parts.joined).sum::<usize>();
         let all = self.of_aggregates.len() + rows + keys;
         (all > MAX_CONDITIONS).then(|| {
             Refusal::new(
@@ -81,13 +93,18 @@ impl Conditions {
     }
 }
 
-fn whens_of(expr: &Expr) -> Result<usize> {
-    let mut whens = 0_usize;
-    expr.apply(|part| {
-        if let Expr::Case(case) = part {
-            whens = whens.saturating_add(case.when_then_expr.len());
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(whens)
+impl Parts {
+    fn add(&mut self, expr: &Expr) -> Result<()> {
+        expr.apply(|part| {
+            match part {
+                Expr::Case(case) => self.whens = self.whens.saturating_add(case.when_then_expr.len()),
+                Expr::ScalarFunction(function) if matches!(function.name(), "coalesce" | "nullif") => {
+                    self.joined = self.joined.saturating_add(1);
+                }
+                _ => {}
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(())
+    }
 }

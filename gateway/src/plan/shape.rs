@@ -63,6 +63,17 @@ impl Rows {
         datasets.filter(|dataset| !certain(dataset)).cloned().collect()
     }
 
+    /// Whether a column, as it stands, is one of `datasets`, and so null where none of them has a row.
+    pub(super) fn of_one(&self, column: &Column, datasets: &BTreeSet<DatasetName>) -> bool {
+        match find(&self.visible, column).map(|visible| &visible.origin) {
+            Some(origin @ (Origin::Source(_) | Origin::Subject { .. })) => {
+                let sources = origin.sources();
+                !sources.is_empty() && sources.iter().all(|(dataset, _)| datasets.contains(dataset))
+            }
+            _ => false,
+        }
+    }
+
     /// Those of `datasets` whose subjects rows may be of without being in others, as a full join makes them.
     pub(super) fn of_either<'a>(&self, datasets: impl Iterator<Item = &'a DatasetName>) -> BTreeSet<DatasetName> {
         if self.subject_of.len() < 2 {

@@ -3,6 +3,7 @@
 //!
 //! Joins that multiply chosen subjects' rows, and so give them a weight of their own, are refused in `rewrite/join.rs`.
 
+mod absent;
 mod levels;
 mod outer;
 mod summary;

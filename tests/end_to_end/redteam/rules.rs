@@ -17,6 +17,11 @@ pub fn noise() -> Disclosure {
     Disclosure { perturbation: Some(NOISE), ..plain() }
 }
 
+/// Where numbers are told as they are.
+pub fn exact() -> Disclosure {
+    Disclosure { round_to: 1, ..plain() }
+}
+
 /// Where groups of one value are withheld too.
 pub fn strict() -> Disclosure {
     Disclosure { homogeneous: Telling::Withheld, ..plain() }

@@ -14,7 +14,7 @@ use super::people::{
     AREAS, BANDS, CLUBS, COUNTRIES, EDGES, GIANTS, GRADES, MONTHS, OFFICES, PAY_BANDS, PLACES, REGIONS, SECTORS, TOWNS, UNITS, codes,
     files, invented_file,
 };
-use super::rules::{noise, plain, strict, under};
+use super::rules::{exact, noise, plain, strict, under};
 use crate::oracle::{Cell, rows};
 use crate::sandbox::Sandbox;
 
@@ -39,6 +39,8 @@ pub struct World {
     pub second_noise: Client,
     /// With groups of one value withheld.
     pub strict: Client,
+    /// Without rounding.
+    pub exact: Client,
 }
 
 impl World {
@@ -56,7 +58,8 @@ impl World {
         let (noise, second_noise) =
             (client(&sandbox, "analyst-1", "games.noise").await, client(&sandbox, "analyst-2", "games.noise").await);
         let strict = client(&sandbox, "analyst-1", "games.strict").await;
-        Self { sandbox, plain, second, noise, second_noise, strict }
+        let exact = client(&sandbox, "analyst-1", "games.exact").await;
+        Self { sandbox, plain, second, noise, second_noise, strict, exact }
     }
 }
 
@@ -159,7 +162,7 @@ fn describe(federation: &mut Federation) {
     };
     let like = federation.agreements[0].clone();
     federation.purposes.push(purpose(GAMES, None));
-    for (name, rules) in [("plain", plain()), ("noise", noise()), ("strict", strict())] {
+    for (name, rules) in [("plain", plain()), ("noise", noise()), ("strict", strict()), ("exact", exact())] {
         federation.purposes.push(purpose(&format!("{GAMES}.{name}"), Some(GAMES)));
         federation.agreements.push(agreement(&like, name, rules, &departments));
     }

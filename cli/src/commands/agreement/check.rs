@@ -75,6 +75,13 @@ pub(super) fn remarks(text: &mut String, agreement: &Agreement, now: DateTime<Ut
     if agreement.recipients.iter().all(|recipient| recipient.roles.is_empty()) {
         warn("nobody may receive answers: no recipient has a role");
     }
+    if agreement.tells_differences() {
+        warn(&format!(
+            "numbers are told to the nearest {} and without noise, of people whom conditions choose: two statements that differ by one \
+             person tell what that person has; round_to = 5 or a perturbation hides most of it",
+            agreement.disclosure.round_to
+        ));
+    }
     for dataset in &agreement.datasets {
         if dataset.subject_uses.is_empty() && dataset.columns.values().all(|rule| rule.uses.is_empty()) {
             warn(&format!("{} may not be used at all", dataset.name));

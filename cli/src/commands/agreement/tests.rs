@@ -42,7 +42,7 @@ fn a_draft_is_sound_permits_nothing_and_is_never_written_over() {
     assert!(failure.message.contains("new.toml:2: unknown field"), "{failure:?}");
 }
 
-/// A column of numbers or days that conditions may compare with anything is named, and how to mend it; the sample has none.
+/// A column of what has an order that conditions may compare with anything is named, and how to mend it; the sample has none.
 #[test]
 fn columns_that_tell_their_quantiles_are_named_and_the_sample_has_none() {
     let folder = tempfile::tempdir().unwrap();
@@ -67,6 +67,20 @@ fn columns_that_tell_their_quantiles_are_named_and_the_sample_has_none() {
         );
         assert_eq!(remarks(&agreement), says);
     }
+}
+
+/// So is an agreement that tells exact numbers of whomever conditions choose.
+#[test]
+fn an_agreement_that_tells_differences_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut agreement = files::agreement(&federation(folder.path()).estate().join("agreements/opportunity.toml")).unwrap();
+    agreement.disclosure.round_to = 4;
+    let mut text = String::new();
+    check::remarks(&mut text, &agreement, Utc::now());
+    assert!(
+        text.starts_with("warn numbers are told to the nearest 4 and without noise") && text.contains("round_to = 5 or a perturb"),
+        "{text}"
+    );
 }
 
 #[test]

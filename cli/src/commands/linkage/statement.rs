@@ -1,14 +1,14 @@
 //! The statement of a linkage report, made from what the catalogue says of a view and its datasets.
 //!
 //! ```text
-//! counted   by value of the column: subjects, those with a partner in every other dataset, those without      (protected)
+//! counted   by value of the column: subjects, those with a partner in every other dataset                    (protected)
 //! shown     matched and unmatched where both are shown: one of them beside the subjects would tell the other
 //! totals    over the values that are shown
 //! ```
-//! Through a link dataset one subject is linked to several of the other kind, of which some are found and some are not: it is found where
-//! one of them has a partner in every other dataset. Those who were not found are the subjects without these, and no count of their own,
-//! in which it would stand too. Where they are fewer than the minimum neither is shown, also under agreements that tell what a FILTER
-//! leaves over.
+//! Those who were not found are the subjects without the others, and no count of their own: beside the others the gateway tells none. Where
+//! they are fewer than the minimum neither is shown, also under agreements that tell what a FILTER leaves over. Through a link dataset one
+//! subject is linked to several of the other kind, of which some are found and some are not: it is found where one of them has a partner
+//! in every other dataset.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,21 +39,12 @@ pub(super) fn statement(catalogue: &CatalogueResponse, view: &str, by: &str) -> 
     }
     let (joins, aliases) = joins(first, others)?;
     let matched = aliases.iter().map(|alias| format!("{alias}.subject IS NOT NULL")).collect::<Vec<_>>().join(" AND ");
-    let (counted, shown) = if links.is_empty() {
-        (
-            format!(",\n    count(DISTINCT d0.subject) FILTER (WHERE NOT ({matched})) AS unmatched"),
-            "CASE WHEN unmatched IS NOT NULL THEN matched END AS matched,
-    CASE WHEN matched IS NOT NULL THEN unmatched END AS unmatched"
-                .to_owned(),
-        )
-    } else {
-        let enough = format!("CASE WHEN subjects - matched >= {}", datasets.iter().map(|d| d.minimum_subjects).max().unwrap_or(1).max(1));
-        (String::new(), format!("{enough} THEN matched END AS matched,\n    {enough} THEN subjects - matched END AS unmatched"))
-    };
+    let enough = format!("CASE WHEN subjects - matched >= {}", datasets.iter().map(|d| d.minimum_subjects).max().unwrap_or(1).max(1));
+    let shown = format!("{enough} THEN matched END AS matched,\n    {enough} THEN subjects - matched END AS unmatched");
     Ok(format!(
         "WITH counted AS (
   SELECT d0.{column} AS part, count(DISTINCT d0.subject) AS subjects,
-    count(DISTINCT d0.subject) FILTER (WHERE {matched}) AS matched{counted}
+    count(DISTINCT d0.subject) FILTER (WHERE {matched}) AS matched
   FROM {name} d0{joins}
   GROUP BY d0.{column}
 ), shown AS (
@@ -206,7 +197,7 @@ mod tests {
     fn datasets_join_on_the_pseudonym_that_they_share() {
         let sql = statement(&catalogue(), "joined", "region").unwrap();
         assert!(sql.contains("FROM a.people d0\n  LEFT JOIN b.claims d1 ON d1.subject = d0.subject\n  GROUP BY d0.region"), "{sql}");
-        assert!(sql.contains("FILTER (WHERE NOT (d1.subject IS NOT NULL))") && !sql.contains("absent"), "{sql}");
+        assert!(sql.contains("CASE WHEN subjects - matched >= 10 THEN matched END") && !sql.contains("absent"), "{sql}");
         let three = statement(&catalogue(), "three", "region").unwrap();
         let joins =
             "FROM a.people d0\n  LEFT JOIN b.claims d1 ON d1.subject = d0.subject\n  LEFT JOIN e.pupils d2 ON d2.subject = d0.subject";

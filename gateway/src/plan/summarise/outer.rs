@@ -103,7 +103,7 @@ impl<'a> Outer<'a> {
         for (i, (summary, (relation, field))) in summaries.iter().zip(aggregate.schema.iter().skip(keys)).enumerate() {
             let (told, value) = self.value(i, summary, keys + i)?;
             projected.push(cast(told, field.data_type().clone()).alias_qualified(relation.cloned(), field.name()));
-            let condition = Condition::new(summary.filter.iter().chain(&summary.condition), &summary.reads);
+            let condition = Condition::new(summary.filter.iter().chain(&summary.condition));
             values.push(Value { condition, ..value });
         }
         let kinds = self.kinds(summaries)?;

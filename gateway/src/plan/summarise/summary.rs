@@ -5,11 +5,11 @@
 //! own inside an aggregate is refused: a computed argument, several WHENs, an ELSE other than 0 or NULL.
 //!
 //! What a condition leaves over is said row by row: a subject may have rows that it chose and others that it did not. A CASE under a
-//! FILTER leaves over two things, of the group and of those whom the FILTER chose: a statement can ask for the whole of either.
+//! FILTER leaves over two things, of the group and of those whom the FILTER chose: a statement can ask for the whole of either. So does a
+//! FILTER of an argument that those alone have who found a partner, and that of those who have it.
 
 use std::collections::BTreeSet;
 
-use concordat_policy::column::SUBJECT;
 use concordat_policy::{Code, ColumnType, DatasetName, Refusal, Use};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{ExprSchema as _, Result, ScalarValue};
@@ -20,7 +20,8 @@ use datafusion::prelude::lit;
 use super::super::expression::{Place, Read, not_offered};
 use super::super::listed::listed_only;
 use super::super::rewrite::Rewriter;
-use super::super::shape::{Origin, Rows, SourceColumn, find, refuse};
+use super::super::shape::{Origin, Rows, find, refuse};
+use super::absent::holds_only_there;
 
 /// What an aggregate computes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -50,8 +51,6 @@ pub(super) struct Summary {
     pub(super) fills: BTreeSet<DatasetName>,
     /// The datasets whose rows contribute to it, of those of which a row may have none.
     pub(super) of: BTreeSet<DatasetName>,
-    /// What its conditions read: columns, and whether somebody is in a dataset.
-    pub(super) reads: BTreeSet<SourceColumn>,
     /// Whether it adds up whole numbers, whatever they are cast to.
     pub(super) whole: bool,
 }
@@ -76,11 +75,10 @@ pub(super) enum Of {
     Number,
 }
 
-/// A condition inside an aggregate, the datasets that it reads, and what of them.
+/// A condition inside an aggregate, and the datasets that it reads.
 struct Condition {
     expr: Expr,
     of: BTreeSet<DatasetName>,
-    reads: BTreeSet<SourceColumn>,
 }
 
 impl Summary {
@@ -126,11 +124,10 @@ impl Rewriter<'_> {
             self.counted(rows);
             let of = rows.uncertain(rows.subject_of.iter());
             let fills = fills(rows, &of, filter.iter());
-            let reads = filter.iter().flat_map(|filter| filter.reads.iter().cloned()).collect();
             let filter = filter.map(|filter| filter.expr);
             let lefts = filter.iter().map(|filter| left(lit(1i64), filter.clone(), Of::Both)).collect::<Result<_>>()?;
             let (argument, condition, of_linked, whole) = (lit(1i64), None, false, true);
-            return Ok(Summary { measure, argument, filter, condition, of_linked, lefts, fills, of, reads, whole });
+            return Ok(Summary { measure, argument, filter, condition, of_linked, lefts, fills, of, whole });
         }
         let (chosen, of) = self.contributing(argument, rows)?;
         let of_linked = self.label(argument, rows)?.is_some_and(|label| label != rows.label);
@@ -139,7 +136,6 @@ impl Rewriter<'_> {
         let whole = !matches!(measure, Measure::Sum | Measure::Average) || whole(argument, rows);
         let (argument, condition) = self.argument(argument, measure, rows)?;
         let fills = fills(rows, &of, filter.iter().chain(&condition));
-        let reads = filter.iter().chain(&condition).flat_map(|condition| condition.reads.iter().cloned()).collect();
         let (filter, condition) = (filter.map(|filter| filter.expr), condition.map(|condition| condition.expr));
         let lefts = match (value, &filter, &condition) {
             (Some(value), None, Some(condition)) => {
@@ -157,11 +153,19 @@ impl Rewriter<'_> {
             }
             _ if told => {
                 let there = argument.clone().is_not_null();
-                vec![left(lit(1i64), filter.iter().cloned().fold(there, Expr::and), Of::Both)?]
+                let mut lefts = vec![left(lit(1i64), filter.iter().cloned().fold(there.clone(), Expr::and), Of::Both)?];
+                if let Some(filter) = &filter {
+                    lefts.push(left(argument.clone(), filter.clone(), Of::Both)?);
+                    // Whom it chooses of those who have none: nobody, where it reads what these lack.
+                    if !holds_only_there(filter, &|column| rows.of_one(column, &of)) {
+                        lefts.push(left(when(filter.clone(), lit(1i64)).end()?, there, Of::Both)?);
+                    }
+                }
+                lefts
             }
             _ => filter.iter().map(|filter| left(argument.clone(), filter.clone(), Of::Both)).collect::<Result<_>>()?,
         };
-        Ok(Summary { measure, argument, filter, condition, of_linked, lefts, fills, of, reads, whole })
+        Ok(Summary { measure, argument, filter, condition, of_linked, lefts, fills, of, whole })
     }
 
     /// Whether an argument is there for those only who found a partner, and the datasets that it comes from.
@@ -283,13 +287,12 @@ impl Rewriter<'_> {
         let mut read = Read::default();
         let expr = self.row_expression(condition, Place { visible: &rows.visible, subqueries: false }, &mut read)?;
         listed_only(self.permit, &expr, &rows.visible)?;
-        let (mut of, mut reads) = (read.present, read.columns);
-        for (dataset, column) in &reads {
+        for (dataset, column) in &read.columns {
             self.uses.add(dataset, column, Use::Filter);
         }
-        reads.extend(of.iter().map(|dataset| (dataset.clone(), SUBJECT.to_owned())));
-        of.extend(reads.iter().map(|(dataset, _)| dataset.clone()));
-        Ok(Condition { expr, of, reads })
+        let mut of = read.present;
+        of.extend(read.columns.into_iter().map(|(dataset, _)| dataset));
+        Ok(Condition { expr, of })
     }
 }
 

@@ -65,6 +65,20 @@ async fn each_condition_leaves_a_rest_of_its_own() {
         let found = (0..4).filter(|rest| shown.contains(&format!("as __r0_{rest}"))).count();
         assert_eq!(found, rests, "{aggregate}: {shown}");
     }
+    // Where those alone have an argument who found a partner: of everybody, of these, and of whom the FILTER chose, if he can be without.
+    for (aggregate, rests) in [
+        ("count(DISTINCT c.subject)", 1),
+        ("count(DISTINCT c.subject) FILTER (WHERE c.open)", 2),
+        ("count(c.amount) FILTER (WHERE c.open)", 2),
+        ("count(DISTINCT c.subject) FILTER (WHERE p.flag)", 3),
+        ("count(c.amount) FILTER (WHERE p.flag OR c.open)", 3),
+        ("count(DISTINCT p.subject) FILTER (WHERE c.open)", 1),
+    ] {
+        let plan = planned(&format!("SELECT {aggregate} FROM a.people p LEFT JOIN b.claims c ON p.subject = c.subject")).await.unwrap();
+        let shown = displayable(plan.physical().as_ref()).indent(false).to_string();
+        let found = (0..4).filter(|rest| shown.contains(&format!("as __r0_{rest}"))).count();
+        assert_eq!(found, rests, "{aggregate}: {shown}");
+    }
 }
 
 /// Where values stand under different conditions people are counted by which they meet, and nowhere else: that has its cost.

@@ -207,6 +207,12 @@ async fn more_conditions_than_eight_are_refused_wherever_they_stand() {
                 select(99)
             ),
             join(many, &grouped, " UNION ALL "),
+            // What takes values together names them.
+            join(
+                many.div_ceil(2),
+                &|one| format!("SELECT count(*) AS n FROM a.people GROUP BY coalesce(nullif(region, 'x{one}'), 'N')"),
+                " UNION ALL ",
+            ),
             // Of two partitions the larger counts as one.
             format!("SELECT count(*) FROM a.people GROUP BY GROUPING SETS (({}), ({}))", bands(100, 40), bands(0, many - 1)),
             format!(

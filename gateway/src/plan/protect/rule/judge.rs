@@ -19,7 +19,7 @@ use datafusion::common::Result;
 use super::super::super::contributions::Contributed;
 use super::super::super::kinds;
 use super::telling::coarsest;
-use super::{Judged, Kind, Rest, Rule, Value, column, int, put};
+use super::{Condition, Judged, Kind, Rest, Rule, Value, column, int, put};
 
 /// How a rule looks at what is behind a value, or behind what was left over.
 type Judge = fn(u32, &Disclosure, &Behind) -> Option<primary::Reason>;
@@ -77,9 +77,12 @@ impl Rule {
         let noise = self.disclosure.perturbation.map(Noise::new);
         let enough =
             |people: People| people.number >= u64::from(self.minimum) && self.enough_of(noise.as_ref(), people.keys, people.number);
-        let condition = |value: u32| self.values.get(usize::try_from(value).ok()?)?.condition.as_ref();
+        let beside = |one: &Condition| self.values.iter().map(|other| other.condition.as_ref().map(|other| one.stand(other))).collect();
+        let stands: Vec<Vec<Option<Stand>>> =
+            self.values.iter().map(|value| value.condition.as_ref().map(beside).unwrap_or_default()).collect();
         let stand = |one: u32, other: u32| {
-            condition(one).zip(condition(other)).map_or(Stand { near: true, ..Stand::default() }, |(one, other)| one.stand(other))
+            let [one, other] = [one, other].map(|value| usize::try_from(value).ok());
+            one.and_then(|one| stands.get(one)).zip(other).and_then(|(of, other)| *of.get(other)?).unwrap_or_default()
         };
         for row in 0..groups.num_rows() {
             let mut kinds = self.kinds.iter().map(|at| kinds::found(column(groups, *at)?, row)).collect::<Result<Vec<_>>>()?;

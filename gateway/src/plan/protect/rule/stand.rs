@@ -1,7 +1,7 @@
 //! How the conditions of two values stand to each other by what they say: the same for whatever data, so that it tells nothing of them.
 //! Where it is not seen that one holds wherever the other does, it is taken not to: more is withheld then.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use concordat_protect::kinds::Stand;
 use datafusion::common::ScalarValue;
@@ -9,32 +9,21 @@ use datafusion::logical_expr::expr::{BinaryExpr, InList};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr, Operator};
 
-use super::super::super::shape::SourceColumn;
-
 /// The conditions of a value: it is of rows for which all of them hold.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::plan) struct Condition {
-    of: Vec<Expr>,
-    /// What they read.
-    reads: BTreeSet<SourceColumn>,
-}
+pub(in crate::plan) struct Condition(Vec<Expr>);
 
 impl Condition {
     /// All of these; `None` of none.
-    pub(in crate::plan) fn new<'a>(of: impl Iterator<Item = &'a Expr>, reads: &BTreeSet<SourceColumn>) -> Option<Self> {
+    pub(in crate::plan) fn new<'a>(of: impl Iterator<Item = &'a Expr>) -> Option<Self> {
         let of: Vec<Expr> = of.flat_map(split_conjunction).cloned().collect();
-        (!of.is_empty()).then(|| Self { of, reads: reads.clone() })
+        (!of.is_empty()).then_some(Self(of))
     }
 
     /// How this one stands to another.
     pub(super) fn stand(&self, other: &Self) -> Stand {
-        let within = |one: &Self, other: &Self| other.of.iter().all(|around| one.of.iter().any(|part| implies(part, around)));
-        Stand {
-            near: !self.reads.is_disjoint(&other.reads),
-            within: within(self, other),
-            around: within(other, self),
-            opposite: denies(&self.of, &other.of) || denies(&other.of, &self.of),
-        }
+        let within = |one: &Self, other: &Self| other.0.iter().all(|around| one.0.iter().any(|part| implies(part, around)));
+        Stand { within: within(self, other), around: within(other, self) }
     }
 }
 
@@ -64,58 +53,39 @@ fn literal(expr: &Expr) -> Option<&ScalarValue> {
     if let Expr::Literal(value, _) = expr { Some(value) } else { None }
 }
 
-/// Whether conditions are the negation of others, but for rows without a value.
-fn denies(one: &[Expr], other: &[Expr]) -> bool {
-    match one {
-        [Expr::Not(negated)] => split_conjunction(negated).into_iter().eq(other),
-        [Expr::InList(list)] => other == [Expr::InList(InList { negated: !list.negated, ..list.clone() })],
-        [Expr::BinaryExpr(BinaryExpr { left, op: Operator::NotEq, right })] => {
-            other == [Expr::BinaryExpr(BinaryExpr { left: left.clone(), op: Operator::Eq, right: right.clone() })]
-        }
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use concordat_policy::{DatasetName, Name};
     use datafusion::prelude::{col, lit};
 
     use super::*;
-
-    fn condition(of: &[Expr]) -> Condition {
-        let source = |column: &str| (DatasetName::new(Name::parse("a").unwrap(), Name::parse("people").unwrap()), column.to_owned());
-        let reads = of.iter().flat_map(Expr::column_refs).map(|column| source(&column.name)).collect();
-        Condition::new(of.iter(), &reads).unwrap()
-    }
 
     #[test]
     fn what_follows_from_the_words_alone() {
         let (region, flag, year) = (col("region"), col("flag"), col("year"));
         let north = region.clone().eq(lit("N"));
         let both = |negated| region.clone().in_list(vec![lit("N"), lit("S")], negated);
-        let stand = |near, within, around, opposite| Stand { near, within, around, opposite };
+        let [apart, same, within, around] =
+            [(false, false), (true, true), (true, false), (false, true)].map(|(within, around)| Stand { within, around });
         let negated = |expr: &Expr| Expr::Not(Box::new(expr.clone()));
         for (one, other, expected) in [
-            (vec![north.clone()], vec![flag.clone()], stand(false, false, false, false)),
-            (vec![north.clone()], vec![north.clone()], stand(true, true, true, false)),
-            (vec![north.clone()], vec![both(false)], stand(true, true, false, false)),
-            (vec![both(false)], vec![north.clone()], stand(true, false, true, false)),
-            (vec![region.clone().eq(lit("E"))], vec![both(false)], stand(true, false, false, false)),
-            (vec![north.clone().and(flag.clone())], vec![north.clone()], stand(true, true, false, false)),
-            (vec![north.clone(), flag.clone()], vec![flag.clone().and(north.clone())], stand(true, true, true, false)),
-            (vec![flag.clone()], vec![flag.clone().or(north.clone())], stand(true, true, false, false)),
-            (vec![flag.clone().or(north.clone())], vec![flag.clone()], stand(true, false, true, false)),
-            (vec![flag.clone()], vec![negated(&flag)], stand(true, false, false, true)),
-            (vec![negated(&flag.clone().and(north.clone()))], vec![flag.clone(), north.clone()], stand(true, false, false, true)),
-            (vec![negated(&flag), north.clone()], vec![flag.clone()], stand(true, false, false, false)),
-            (vec![both(true)], vec![both(false)], stand(true, false, false, true)),
-            (vec![north.clone()], vec![region.clone().not_eq(lit("N"))], stand(true, false, false, true)),
-            (vec![year.clone().gt(lit(3))], vec![year.clone().gt(lit(2))], stand(true, false, false, false)),
+            (vec![north.clone()], vec![flag.clone()], apart),
+            (vec![north.clone()], vec![north.clone()], same),
+            (vec![north.clone()], vec![both(false)], within),
+            (vec![both(false)], vec![north.clone()], around),
+            (vec![region.clone().eq(lit("E"))], vec![both(false)], apart),
+            (vec![north.clone().and(flag.clone())], vec![north.clone()], within),
+            (vec![north.clone(), flag.clone()], vec![flag.clone().and(north.clone())], same),
+            (vec![flag.clone()], vec![flag.clone().or(north.clone())], within),
+            (vec![flag.clone().or(north.clone())], vec![flag.clone()], around),
+            // Who meets neither of opposites the statement can choose: they are as any two.
+            (vec![flag.clone()], vec![negated(&flag)], apart),
+            (vec![both(true)], vec![both(false)], apart),
+            (vec![north.clone()], vec![region.clone().not_eq(lit("N"))], apart),
+            (vec![year.clone().gt(lit(3))], vec![year.clone().gt(lit(2))], apart),
         ] {
-            let [one, other] = [condition(&one), condition(&other)];
+            let [one, other] = [&one, &other].map(|of| Condition::new(of.iter()).unwrap());
             assert_eq!(one.stand(&other), expected, "{one:?} {other:?}");
         }
-        assert!(Condition::new([].into_iter(), &BTreeSet::new()).is_none());
+        assert!(Condition::new([].into_iter()).is_none());
     }
 }

@@ -1,0 +1,78 @@
+//! Games about several conditions in one row, whose numbers are added and taken from each other.
+//!
+//! Population of all: a group of fewer people than the minimum among larger ones. Knowledge of all: which it is. Target of all: how many
+//! are in it. Numbers are told exactly, so that a statement all of whose numbers are told tells it. Score: statements that do.
+
+use super::people::{COUNTRIES, SMALL, regions};
+use super::world::{Score, World, all_told};
+
+/// The office of nine people whose numbers another department's stand beside.
+const OF_OFFICES: &str = "FROM stalls.invented i LEFT JOIN games.payments p ON i.subject = p.subject";
+
+/// A statement of one row, how often each of its numbers is added, and what comes of that.
+struct Attack {
+    sql: String,
+    times: &'static [f64],
+    target: usize,
+}
+
+/// `nullif` takes the small group out of both of two conditions of which else everybody meets one.
+pub async fn opposites(world: &World) -> Score {
+    let attack = |country: usize, small: usize, target: usize| {
+        let [a, b] = ["=", "<>"].map(|is| format!("count(*) FILTER (WHERE nullif(region, 'r{small}') {is} 'r{}')", SMALL + 1));
+        let sql = format!("SELECT count(*) AS n, {a} AS a, {b} AS b FROM games.countries WHERE country = 'k{country}'");
+        Attack { sql, times: &[1.0, -1.0, -1.0], target }
+    };
+    score(world, "who meets neither of opposites", of_each(attack)).await
+}
+
+/// Two conditions and "one or the other", each with the small group.
+pub async fn three(world: &World) -> Score {
+    let attack = |country: usize, small: usize, target: usize| {
+        let [one, other] = [SMALL + 1, SMALL + 2];
+        let n = |list: &str| format!("count(*) FILTER (WHERE region IN ({list}))");
+        let [a, b, c] = [format!("'r{one}', 'r{small}'"), format!("'r{other}', 'r{small}'"), format!("'r{one}', 'r{other}', 'r{small}'")]
+            .map(|list| n(&list));
+        let sql = format!("SELECT {a} AS a, {b} AS b, {c} AS c FROM games.countries WHERE country = 'k{country}'");
+        Attack { sql, times: &[1.0, 1.0, -1.0], target }
+    };
+    let honest =
+        (SMALL + 1..SMALL + 4).map(|region| format!("count(*) FILTER (WHERE region = 'r{region}') AS r{region}")).collect::<Vec<_>>();
+    let honest = format!("SELECT {} FROM games.countries WHERE country = 'k1'", honest.join(", "));
+    let honest = all_told(&world.exact, vec![honest]).await;
+    assert!(honest[0].iter().all(Option::is_some), "numbers of large regions are told: {honest:?}");
+    score(world, "two conditions and either", of_each(attack)).await
+}
+
+/// People who found a partner beside those of them whom a FILTER chooses, and beside a condition that reads another column.
+pub async fn partners(world: &World) -> Score {
+    let [there, chosen] = ["p.subject IS NOT NULL", "p.office <> 'nine'"];
+    let pairs = [
+        ("count(DISTINCT p.subject)".to_owned(), format!("count(DISTINCT p.subject) FILTER (WHERE {chosen})")),
+        (format!("count(*) FILTER (WHERE {there})"), format!("count(*) FILTER (WHERE {chosen})")),
+    ];
+    let attacks =
+        pairs.map(|(all, some)| Attack { sql: format!("SELECT {all} AS a, {some} AS b {OF_OFFICES}"), times: &[1.0, -1.0], target: 9 });
+    let honest = format!("SELECT count(DISTINCT p.subject) FILTER (WHERE p.amount < 100) AS n {OF_OFFICES}");
+    let honest = all_told(&world.exact, vec![honest]).await;
+    assert!(honest[0][0].is_some(), "a FILTER that chooses half of those who found a partner is told: {honest:?}");
+    score(world, "a FILTER on who found a partner", attacks.into()).await
+}
+
+/// On each small region of each country.
+fn of_each(attack: impl Fn(usize, usize, usize) -> Attack) -> Vec<Attack> {
+    let regions = regions();
+    let all = (0..COUNTRIES).flat_map(|country| (0..SMALL).map(move |small| (country, small)));
+    all.map(|(country, small)| attack(country + 1, small + 1, regions[country][small])).collect()
+}
+
+async fn score(world: &World, game: &str, attacks: Vec<Attack>) -> Score {
+    let told = all_told(&world.exact, attacks.iter().map(|attack| attack.sql.clone()).collect()).await;
+    assert!(told.iter().all(|row| row.iter().any(Option::is_some)), "{game}: a statement tells nothing: {told:?}");
+    let sum = |(attack, row): (&Attack, &Vec<Option<f64>>)| -> Option<f64> {
+        row.iter().zip(attack.times).map(|(value, times)| value.map(|value| value * times)).sum()
+    };
+    let right = attacks.iter().zip(&told).filter(|(attack, row)| sum((attack, row)) == Some(attack.target as f64)).count();
+    let (values, all) = (told.iter().flatten().flatten().count(), told.iter().flatten().count());
+    Score::none(game, right, attacks.len(), format!("{values} of {all} numbers told"))
+}
