@@ -188,7 +188,7 @@ impl Snapshots {
         agreement: Agreement,
         rules: Rules,
         rests: impl Future<Output = ()>,
-        scan: impl AsyncFnOnce() -> Result<Scan, Refusal>,
+        scan: impl AsyncFn() -> Result<Scan, Refusal>,
     ) {
         if !self.wants(&of) {
             return;
