@@ -253,9 +253,7 @@ impl Node {
         let rules = self.rules(&order, &consent, standing).await?;
         let of = Of::new(&order.dataset, &order.agreement, &order.domain, &rules);
         let rows = self.rows(&order, &of).await?;
-        if rows.could_be_kept() && self.releases.snapshots.wants(&of) {
-            self.keep_next(&order, of, self.rules(&order, &consent, standing).await?);
-        }
+        let next = (rows.could_be_kept() && self.releases.snapshots.wants(&of)).then_some(of);
         let (quotas, agreement) = (Arc::clone(&self.quotas), order.agreement.clone());
         blocking(move || quotas.intend(&agreement, now.date_naive())).await?;
         self.owed_for(&order).await?;
@@ -269,7 +267,13 @@ impl Node {
             Ok(releases.start(order, rows, rules, admission, log_entry, charge))
         };
         let started: Result<_, LogError> = self.endings.spawn(start.in_current_span()).await.map_err(Refusal::internal)?;
-        started.map_err(|e| self.unwritable(e))?
+        let release = started.map_err(|e| self.unwritable(e))??;
+        if let Some(of) = next
+            && let Ok(rules) = self.rules(&release.order, &consent, standing).await
+        {
+            self.keep_next(&release.order, of, rules);
+        }
+        Ok(release)
     }
 
     /// The rows that an order is about: of a snapshot, if there is one of the source as it is.
@@ -298,8 +302,7 @@ impl Node {
         let (releases, datasets, agreement) = (Arc::clone(&self.releases), Arc::clone(&self.datasets), order.agreement.clone());
         let making = Arc::clone(&releases);
         self.releases.workers().start(async move {
-            let scan = async || datasets.scan(&selection, streams()).await;
-            making.snapshots.make(of, agreement, rules, releases.rest(), scan).await;
+            making.snapshots.make(of, agreement, rules, releases.rest(), datasets, selection).await;
         });
     }
 

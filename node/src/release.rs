@@ -221,12 +221,16 @@ impl Releases {
             Rows::Kept(snapshot) => {
                 let asked = order.predicate.clone().map(|predicate| (predicate, order.predicate_types.clone()));
                 let partitions = order.partitions;
-                blocking(move || {
+                let choose = blocking(move || {
                     let asked = asked.as_ref().map(|(predicate, types)| (predicate, types));
-                    let chosen = Chosen::of(snapshot, &rules, asked, partitions)?;
-                    charge(chosen.counts().released)?;
+                    Chosen::of(snapshot, &rules, asked, partitions)
+                });
+                async move {
+                    let chosen = choose.await?;
+                    let rows = chosen.counts().released;
+                    blocking(move || charge(rows)).await?;
                     Ok(Progress::Chosen(Arc::new(chosen)))
-                })
+                }
                 .boxed()
             }
         };

@@ -11,7 +11,7 @@ use concordat_policy::{Code, Refusal};
 use concordat_proto::receipt::Denominators;
 
 use super::runs::{BucketReader, Sorted};
-use super::snapshots::{Chosen, Pieces};
+use super::snapshots::{Chosen, Pieces, own_values};
 use super::worker::Counts;
 
 /// The most rows of a batch.
@@ -94,6 +94,14 @@ impl Partition {
     /// Readies a batch for the wire, in as many pieces as its size asks for.
     fn emit(&mut self, batch: &RecordBatch) -> Result<(), Refusal> {
         let rows = batch.num_rows();
+        let own;
+        let batch = match self.rows {
+            Rows::Sorted(..) => batch,
+            Rows::Chosen(_) => {
+                own = own_values(batch)?;
+                &own
+            }
+        };
         if bytes(batch)? <= BATCH_BYTES {
             self.ready.push_back(wire(batch, &self.schema)?);
             return Ok(());

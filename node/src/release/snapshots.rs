@@ -12,7 +12,9 @@
 //! - It holds rows that no order may have: of subjects who withhold them, and of identifiers that are not valid. None of them, and
 //!   nothing that depends on them, is in what is released, but the counts that a release told before there were snapshots.
 //! - What is on disk is sealed under a key that only this process has, in files without a name ([`sealed`]).
-//! - Snapshots take no more of the disk than they are given; those that were not used the longest go first.
+//! - Snapshots take no more of the disk than they are given, those too that are let go of and still read. One that finds no room is
+//!   tried again after an hour; those that nobody asked for so long make room.
+//! - While one is made, rows beyond memory lie in the spill folder as those of a release do.
 //!
 //! Deliberately absent: databases and stores of objects. Neither says whether anything changed without being read.
 
@@ -27,6 +29,7 @@ mod texts;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -35,23 +38,27 @@ use concordat_policy::{Agreement, LinkageDomain, Name, Refusal};
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
-pub(crate) use self::choose::{Chosen, Pieces};
+pub(crate) use self::choose::{Chosen, Pieces, own_values};
 use self::gather::Gatherer;
 use self::made::PARTITIONS;
 pub(crate) use self::made::Snapshot;
+use self::sealed::Room;
 use super::buckets::Buckets;
 use super::runs::{Runs, Sorted};
 use super::worker::Rules;
 use super::{blocking, folder_in, work};
-use crate::datasets::Scan;
+use crate::datasets::{Datasets, Scan, Selection};
 use crate::pseudonym::Pseudonym;
 use crate::source::{SourceFile, touched};
+use crate::workers::streams;
 
 /// How long a snapshot is kept that no order asks for.
 const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 /// A file that changed so short a time before it was looked at may change again and look the same: of its clock only seconds are
 /// trusted.
 const SETTLED: Duration = Duration::from_secs(3);
+/// After how long one that could not be made is tried again.
+const AGAIN: Duration = Duration::from_secs(60 * 60);
 /// The most snapshots that wait to be made.
 const WAITING: usize = 64;
 
@@ -89,12 +96,14 @@ fn unsettled(scan: &Scan) -> Option<Duration> {
 /// The snapshots of a node.
 pub(crate) struct Snapshots {
     folder: PathBuf,
-    /// The most bytes on disk; 0 for none at all.
-    most: u64,
+    /// On disk; none where 0 bytes may be taken.
+    room: Arc<Room>,
     memory: usize,
     /// The one used last stands first.
     kept: Mutex<VecDeque<Kept>>,
     waiting: Mutex<Vec<Of>>,
+    /// Those that could not be made, and since when.
+    failed: Mutex<Vec<(Of, Instant)>>,
     making: Semaphore,
     levels: Option<Levels>,
 }
@@ -124,8 +133,9 @@ impl Snapshots {
     pub(crate) fn new(folder: &Path, most: u64, memory: usize) -> Self {
         Self {
             folder: folder.to_owned(),
-            most,
+            room: Arc::new(Room { most, taken: AtomicU64::new(0) }),
             memory,
+            failed: Mutex::default(),
             kept: Mutex::default(),
             waiting: Mutex::default(),
             making: Semaphore::new(1),
@@ -165,30 +175,34 @@ impl Snapshots {
         self.tell(&kept);
     }
 
-    /// Whether a snapshot of `of` would be made: not where none are kept, or one waits already.
+    /// Whether a snapshot of `of` would be made: not where none are kept, one waits already, or there was none to be made a while ago.
     pub(crate) fn wants(&self, of: &Of) -> bool {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.retain(|(_, since)| since.elapsed() < AGAIN);
         let waiting = self.waiting();
-        self.most > 0 && waiting.len() < WAITING && !waiting.contains(of)
+        self.room.most > 0 && waiting.len() < WAITING && !waiting.contains(of) && !failed.iter().any(|(failed, _)| failed == of)
     }
 
-    /// Lets go of snapshots whose source, which `files` looks at, is not as it was.
+    /// Lets go of snapshots whose source, which `files` looks at, is not as it was, and of those that nobody asks for.
     pub(crate) fn look(&self, files: impl Fn(&Name) -> Option<Vec<SourceFile>>) {
         let datasets: BTreeSet<Name> = self.kept().iter().map(|kept| kept.of.dataset.clone()).collect();
         for dataset in datasets {
             let now = files(&dataset);
             self.kept().retain(|kept| kept.of.dataset != dataset || now.as_ref() == Some(&kept.source));
         }
+        self.kept().retain(|kept| kept.used.elapsed() < IDLE);
         self.tell(&self.kept());
     }
 
-    /// Makes a snapshot of what `scan` opens. One is made at a time; `rests` ends when nothing else is to be done.
+    /// Makes a snapshot of what `selection` selects. One is made at a time; `rests` ends when nothing else is to be done.
     pub(crate) async fn make(
         &self,
         of: Of,
         agreement: Agreement,
         rules: Rules,
         rests: impl Future<Output = ()>,
-        scan: impl AsyncFn() -> Result<Scan, Refusal>,
+        datasets: Arc<Datasets>,
+        selection: Selection,
     ) {
         if !self.wants(&of) {
             return;
@@ -197,10 +211,10 @@ impl Snapshots {
         let made = async {
             let _one = self.making.acquire().await.map_err(Refusal::internal)?;
             rests.await;
-            let mut opened = scan().await?;
+            let mut opened = datasets.scan(&selection, streams()).await?;
             if let Some(left) = unsettled(&opened) {
                 tokio::time::sleep(left).await;
-                opened = scan().await?;
+                opened = datasets.scan(&selection, streams()).await?;
             }
             self.made(&of, agreement, rules, opened).await
         };
@@ -218,8 +232,9 @@ impl Snapshots {
             ),
             Ok(None) => {}
             Err(refusal) => {
-                // Room for the next one: what was not used the longest goes.
-                self.kept().pop_back();
+                // Not again for each order; and what was not used for as long makes room.
+                self.failed.lock().unwrap_or_else(PoisonError::into_inner).push((of.clone(), Instant::now()));
+                self.kept().retain(|kept| kept.used.elapsed() < AGAIN);
                 let cause = refusal.operator.as_deref().unwrap_or(&refusal.message);
                 tracing::warn!(
                     dataset,
@@ -237,8 +252,8 @@ impl Snapshots {
         let folder = Arc::new(folder_in(&self.folder)?);
         let (rules, buckets, share) = (Arc::new(rules), Buckets::new(PARTITIONS), self.memory / scan.streams.len().max(1));
         let sorted = self.sorted(scan, &rules, buckets, &folder, share).await?;
-        let (most, place) = (self.most.saturating_sub(self.disk()), self.folder.clone());
-        let snapshot = blocking(move || Snapshot::make(sorted, &rules, freshness, &place, most)).await?;
+        let (room, place) = (Arc::clone(&self.room), self.folder.clone());
+        let snapshot = blocking(move || Snapshot::make(sorted, &rules, freshness, &place, room)).await?;
         let (rows, bytes) = (snapshot.rows(), snapshot.bytes());
         self.keep(Kept { of: of.clone(), agreement, source, snapshot: Arc::new(snapshot), used: Instant::now() });
         Ok(Some((rows, bytes, began.elapsed())))
@@ -269,16 +284,11 @@ impl Snapshots {
         self.tell(&kept);
     }
 
-    /// Bytes on disk of all that are kept.
-    fn disk(&self) -> u64 {
-        self.kept().iter().map(|kept| kept.snapshot.bytes()).sum()
-    }
-
     fn tell(&self, kept: &VecDeque<Kept>) {
         let Some(levels) = &self.levels else { return };
         let told = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         levels.kept.set(&[], told(kept.len() as u64));
-        levels.disk.set(&[], told(kept.iter().map(|kept| kept.snapshot.bytes()).sum()));
+        levels.disk.set(&[], told(self.room.taken.load(Ordering::Acquire)));
         levels.memory.set(&[], told(kept.iter().map(|kept| kept.snapshot.memory() as u64).sum()));
     }
 

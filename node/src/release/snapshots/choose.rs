@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array as _, ArrayRef, AsArray as _, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{
+    Array as _, ArrayRef, AsArray as _, BooleanArray, DictionaryArray, Int32Array, RecordBatch, RecordBatchOptions, StringArray,
+};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{cast, concat_batches, filter_record_batch};
 use arrow::datatypes::{Field, Int32Type, Schema, SchemaRef};
@@ -185,7 +187,7 @@ impl Pieces {
         };
         let most = rows.min(BATCH_ROWS);
         self.waiting = if rows > most { vec![all.slice(most, rows - most)] } else { Vec::new() };
-        own_values(&all.slice(0, most)).map(Some)
+        Ok(Some(all.slice(0, most)))
     }
 
     /// The chosen rows of one block.
@@ -228,12 +230,29 @@ fn partition_point(length: usize, before: impl Fn(usize) -> bool) -> usize {
     low
 }
 
-/// A batch whose dictionaries hold the values of its rows only.
-fn own_values(batch: &RecordBatch) -> Result<RecordBatch, Refusal> {
-    let own = |column: &ArrayRef| match column.as_dictionary_opt::<Int32Type>() {
-        Some(texts) => Ok(Arc::new(garbage_collect_dictionary(texts).map_err(Refusal::internal)?) as ArrayRef),
-        None => Ok(Arc::clone(column)),
+/// A batch whose texts are dictionaries that hold the values of its rows only, in alphabetical order; under a null stands the first of
+/// them. What other rows hold, also such as are withheld, is nowhere in its buffers.
+pub(crate) fn own_values(batch: &RecordBatch) -> Result<RecordBatch, Refusal> {
+    let own = |column: &ArrayRef| {
+        if let Some(texts) = column.as_dictionary_opt::<Int32Type>() {
+            let texts = garbage_collect_dictionary(texts).map_err(Refusal::internal)?;
+            let keys: Int32Array = texts.keys().iter().collect();
+            return dictionary(keys, Arc::clone(texts.values()));
+        }
+        let Some(texts) = column.as_string_opt::<i32>() else { return Ok(Arc::clone(column)) };
+        let mut values: Vec<&str> = texts.iter().flatten().collect();
+        values.sort_unstable();
+        values.dedup();
+        let key = |text: Option<&str>| text.and_then(|text| i32::try_from(values.binary_search(&text).ok()?).ok());
+        dictionary(texts.iter().map(key).collect(), Arc::new(StringArray::from_iter_values(&values)))
     };
-    let columns = batch.columns().iter().map(own).collect::<Result<_, Refusal>>()?;
-    RecordBatch::try_new(batch.schema(), columns).map_err(Refusal::internal)
+    let columns = batch.columns().iter().map(own).collect::<Result<Vec<_>, Refusal>>()?;
+    let fields = batch.schema_ref().fields().iter().zip(&columns);
+    let fields = fields.map(|(field, column)| field.as_ref().clone().with_data_type(column.data_type().clone()));
+    let schema = Schema::new_with_metadata(fields.collect::<Vec<_>>(), batch.schema_ref().metadata().clone());
+    RecordBatch::try_new(Arc::new(schema), columns).map_err(Refusal::internal)
+}
+
+fn dictionary(keys: Int32Array, values: ArrayRef) -> Result<ArrayRef, Refusal> {
+    Ok(Arc::new(DictionaryArray::try_new(keys, values).map_err(Refusal::internal)?))
 }

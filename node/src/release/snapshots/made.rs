@@ -17,7 +17,7 @@ use super::super::runs::Sorted;
 use super::super::worker::Rules;
 use super::decide::Decided;
 use super::gather;
-use super::sealed::{Place, Sealed};
+use super::sealed::{Place, Room, Sealed};
 use super::texts::{Meeting, Texts};
 use crate::datasets::storage_type;
 
@@ -62,10 +62,10 @@ impl std::fmt::Debug for Snapshot {
 }
 
 impl Snapshot {
-    /// Seals what was sorted, in a file in `folder` of `most` bytes. Blocks.
-    pub(super) fn make(sorted: Sorted, rules: &Rules, freshness: i64, folder: &Path, most: u64) -> Result<Self, Refusal> {
+    /// Seals what was sorted, in a file in `folder`. Blocks.
+    pub(super) fn make(sorted: Sorted, rules: &Rules, freshness: i64, folder: &Path, room: Arc<Room>) -> Result<Self, Refusal> {
         let (sorted, schema) = (Arc::new(sorted), gather::schema(rules));
-        let mut sealed = Sealed::new(folder, most)?;
+        let mut sealed = Sealed::new(folder, room)?;
         let mut meeting: Vec<Option<Meeting>> =
             rules.columns.iter().map(|(_, kind)| (*kind == ColumnType::Text).then(Meeting::default)).collect();
         let mut blocks = Vec::new();

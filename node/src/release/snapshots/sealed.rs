@@ -7,6 +7,8 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::buffer::{Buffer, MutableBuffer};
 use arrow::ipc::reader::StreamDecoder;
@@ -30,17 +32,30 @@ pub(super) struct Sealed {
     key: LessSafeKey,
     pieces: u64,
     bytes: u64,
-    most: u64,
+    room: Arc<Room>,
+}
+
+/// What all snapshots may take of the disk, and take.
+#[derive(Debug)]
+pub(super) struct Room {
+    pub(super) most: u64,
+    pub(super) taken: AtomicU64,
+}
+
+impl Drop for Sealed {
+    fn drop(&mut self) {
+        self.room.taken.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
 }
 
 impl Sealed {
-    /// A new one in `folder`, under a new key. It takes `most` bytes.
-    pub(super) fn new(folder: &Path, most: u64) -> Result<Self, Refusal> {
+    /// A new one in `folder`, under a new key.
+    pub(super) fn new(folder: &Path, room: Arc<Room>) -> Result<Self, Refusal> {
         let mut key = Zeroizing::new([0; 32]);
         getrandom::fill(key.as_mut_slice()).map_err(Refusal::internal)?;
         let key = UnboundKey::new(&AES_256_GCM, key.as_slice()).map_err(Refusal::internal)?;
         let file = tempfile::tempfile_in(folder).map_err(unkept)?;
-        Ok(Self { file, key: LessSafeKey::new(key), pieces: 0, bytes: 0, most })
+        Ok(Self { file, key: LessSafeKey::new(key), pieces: 0, bytes: 0, room })
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -54,12 +69,13 @@ impl Sealed {
         let mut piece = writer.into_inner().map_err(Refusal::internal)?;
         self.key.seal_in_place_append_tag(nonce(self.pieces), aad(self.pieces), &mut piece).map_err(Refusal::internal)?;
         let place = Place { number: self.pieces, offset: self.bytes, bytes: piece.len() };
-        if self.bytes.saturating_add(piece.len() as u64) > self.most {
-            return Err(unkept("it takes more than snapshot_disk_mib"));
+        self.pieces += 1;
+        let taken = self.room.taken.fetch_add(piece.len() as u64, Ordering::AcqRel);
+        self.bytes += piece.len() as u64;
+        if taken.saturating_add(piece.len() as u64) > self.room.most {
+            return Err(unkept("all snapshots together would take more than snapshot_disk_mib"));
         }
         self.file.write_all_at(&piece, place.offset).map_err(unkept)?;
-        self.pieces += 1;
-        self.bytes += piece.len() as u64;
         Ok(place)
     }
 
@@ -97,16 +113,18 @@ fn unkept(cause: impl std::fmt::Display) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow::array::StringArray;
 
     use super::*;
 
+    fn room(most: u64) -> Arc<Room> {
+        Arc::new(Room { most, taken: AtomicU64::new(0) })
+    }
+
     #[test]
     fn a_piece_opens_in_its_place_only_and_says_nothing_on_disk() {
         let folder = tempfile::tempdir().unwrap();
-        let mut sealed = Sealed::new(folder.path(), 1 << 20).unwrap();
+        let mut sealed = Sealed::new(folder.path(), room(1 << 20)).unwrap();
         let batch = |text: &str| {
             let texts: StringArray = std::iter::repeat_n(Some(text), 100).collect();
             RecordBatch::try_from_iter([("text", Arc::new(texts) as arrow::array::ArrayRef)]).unwrap()
@@ -121,7 +139,10 @@ mod tests {
         disk[40] ^= 1;
         sealed.file.write_all_at(&disk, 0).unwrap();
         assert!(sealed.read(first).is_err() && sealed.read(second).is_ok(), "an altered piece");
-        let mut small = Sealed::new(folder.path(), 64).unwrap();
+        let small_room = room(64);
+        let mut small = Sealed::new(folder.path(), Arc::clone(&small_room)).unwrap();
         assert!(small.write(&batch("x")).is_err(), "no more than it may take");
+        drop(small);
+        assert_eq!(small_room.taken.load(Ordering::Acquire), 0, "and gives it back");
     }
 }

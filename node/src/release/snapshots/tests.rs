@@ -93,6 +93,10 @@ fn object(consent: &Consent, numbers: impl Iterator<Item = u64>) {
     consent.record(&numbers.map(record).collect::<Vec<_>>()).unwrap();
 }
 
+fn room(most: u64) -> Arc<Room> {
+    Arc::new(Room { most, taken: AtomicU64::new(0) })
+}
+
 fn store(folder: &Path) -> Snapshots {
     Snapshots::new(folder, 1 << 30, 1 << 20)
 }
@@ -100,7 +104,7 @@ fn store(folder: &Path) -> Snapshots {
 async fn snapshot(rows: &[Row], consent: &Consent, linked: bool, folder: &Path) -> Arc<Snapshot> {
     let (rules, own) = (Arc::new(rules(consent, linked)), Arc::new(folder_in(folder).unwrap()));
     let sorted = store(folder).sorted(scan(rows, linked, folder), &rules, Buckets::new(PARTITIONS), &own, 1 << 18).await.unwrap();
-    Arc::new(Snapshot::make(sorted, &rules, 7, folder, 1 << 30).unwrap())
+    Arc::new(Snapshot::make(sorted, &rules, 7, folder, room(1 << 30)).unwrap())
 }
 
 /// What leaves: partition by partition, its batches.
@@ -194,7 +198,11 @@ async fn rows_that_are_withheld_show_neither_in_batches_nor_in_dictionaries() {
     // Who objects has a text of his own, which comes first in the alphabet.
     let subject = |row: u64| 1 + row % 40_000;
     let all: Vec<Row> = (0..200_000)
-        .map(|row| (subject(row), 1, 1, Some(if subject(row) <= 99 { "aaa".into() } else { format!("t{}", row % 3) })))
+        .map(|row| {
+            // Of a subject's five rows, one has no text.
+            let text = (row / 40_000 != 3).then(|| if subject(row) <= 99 { "aaa".into() } else { format!("t{}", (row % 50).min(2)) });
+            (subject(row), 1, 1, text)
+        })
         .collect();
     object(&consent, 1..100);
     let snapshot = snapshot(&all, &consent, false, folder.path()).await;
@@ -204,21 +212,24 @@ async fn rows_that_are_withheld_show_neither_in_batches_nor_in_dictionaries() {
         let (last, full) = partition.split_last().unwrap();
         assert!(!full.is_empty() && full.iter().all(|batch| batch.num_rows() == BATCH_ROWS), "all batches but the last are full");
         for batch in full.iter().chain([last]) {
-            let texts = batch.column(2).as_dictionary::<Int32Type>().values().as_string::<i32>();
-            assert_eq!(texts.iter().flatten().collect::<Vec<_>>(), ["t0", "t1", "t2"]);
+            let texts = batch.column(2).as_dictionary::<Int32Type>();
+            assert_eq!(texts.values().as_string::<i32>().iter().flatten().collect::<Vec<_>>(), ["t0", "t1", "t2"]);
+            let (keys, nulls) = (texts.keys().values(), texts.keys().nulls().unwrap());
+            assert!(nulls.null_count() > 0 && keys.iter().zip(nulls).all(|(key, valid)| valid || *key == 0), "nothing stands under a null");
         }
     }
     assert_eq!(kept[0][0].column(1).as_primitive::<Int64Type>().null_count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn texts_of_which_there_are_many_stay_texts() {
+async fn texts_of_which_there_are_many_or_long_ones_leave_in_smaller_batches() {
     let [folder, state] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
     let consent = Consent::open(state.path(), name("dfe")).unwrap();
-    let all: Vec<Row> = (1..=90_000).map(|row| (row, 1, 1, Some(format!("text {row}")))).collect();
+    let all: Vec<Row> = (1..=90_000).map(|row| (row, 1, 1, Some(format!("{row:0300}")))).collect();
     let snapshot = snapshot(&all, &consent, false, folder.path()).await;
     let [(left, ..), (kept, ..)] = both_ways(&all, &consent, &snapshot, false, 2).await;
     assert!(rows(&kept) == rows(&left));
+    assert!(kept.iter().flatten().any(|batch| batch.num_rows() == BATCH_ROWS / 2), "16 MiB at most");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -230,7 +241,7 @@ async fn a_snapshot_larger_than_its_disk_is_not_kept_and_nothing_is_left_in_the_
         let own = Arc::new(folder_in(folder.path()).unwrap());
         let sorted = store(folder.path()).sorted(scan(&all, false, folder.path()), &rules, Buckets::new(PARTITIONS), &own, 1 << 18).await;
         drop(own);
-        let made = Snapshot::make(sorted.unwrap(), &rules, 7, folder.path(), most);
+        let made = Snapshot::make(sorted.unwrap(), &rules, 7, folder.path(), room(most));
         assert_eq!(made.is_ok(), kept);
         let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
         assert_eq!(names, ["source.csv"], "also while it is kept");
