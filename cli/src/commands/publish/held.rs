@@ -216,9 +216,11 @@ mod tests {
         assert_eq!(contradiction(&taken(), 7, &logged()), Ok(()));
     }
 
+    type Edit<'a> = &'a dyn Fn(&mut Taken);
+
     #[test]
     fn each_thing_that_was_edited_is_named() {
-        let edits: [(&str, &dyn Fn(&mut Taken)); 17] = [
+        let edits: [(&str, Edit<'_>); 17] = [
             ("the entry's number", &|t| t.stated.log_entry = 8),
             ("the mission", &|t| t.mission = concordat_policy::Name::parse("other").unwrap()),
             // Another view's answer, said to be this outcome's.
