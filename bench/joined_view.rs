@@ -39,9 +39,9 @@ async fn main() {
     let set = |name: &str, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
     let runs: usize = set("BENCH_RUNS", "5").parse().unwrap();
     println!(
-        "| rows per department | warm | cold | DataFusion | DuckDB | warm × DuckDB | cold × DuckDB | snapshots made in | moved | peak MiB: gateway | nodes | DuckDB |"
+        "| rows per department | warm | cold | DataFusion | DuckDB | warm × DuckDB | cold × DuckDB | snapshots made in | processor s, warm: gateway | nodes | moved | peak MiB: gateway | nodes | DuckDB |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|");
     for rows in set("BENCH_ROWS", "1000000,5000000").split(',') {
         measure(rows.trim().parse().unwrap(), runs).await;
     }
@@ -62,8 +62,15 @@ async fn measure(rows: u32, runs: usize) {
     let made = snapshots(&sandbox).await;
     let before = moved(&sandbox).await;
     let (mut ours, mut datafusion, mut duck) = (Vec::new(), Vec::new(), Vec::new());
+    let nodes: Vec<u32> = DEPARTMENTS.iter().map(|department| sandbox.running.process_id(department).unwrap()).collect();
+    let gateway = sandbox.running.process_id("gateway").unwrap();
+    let (mut of_gateway, mut of_nodes) = (0.0, 0.0);
     for _ in 0..runs {
+        let used = || (busy(gateway), nodes.iter().map(|node| busy(*node)).sum::<f64>());
+        let before = used();
         ours.push(timed(client.query(&view)).await);
+        let after = used();
+        (of_gateway, of_nodes) = (of_gateway + after.0 - before.0, of_nodes + after.1 - before.1);
         datafusion.push(timed(async { plain.sql(&view).await.unwrap().collect().await }).await);
         duck.push(duckdb.run());
     }
@@ -74,10 +81,11 @@ async fn measure(rows: u32, runs: usize) {
         // Whatever goes on in the background is over before the next run.
         snapshots(&sandbox).await;
     }
-    let nodes: Vec<String> = DEPARTMENTS.iter().map(|d| peak(sandbox.running.process_id(d).unwrap()).to_string()).collect();
+    let each = f64::from(u32::try_from(runs).unwrap());
+    let peaks: Vec<String> = nodes.iter().map(|node| peak(*node).to_string()).collect();
     let (ours, cold, datafusion, duck) = (median(ours), median(cold), median(datafusion), median(duck));
     println!(
-        "| {recorded} | {:.2} s | {:.2} s | {:.2} s | {:.2} s | {:.2} | {:.2} | {:.1} s | {} MiB | {} | {} | {} |",
+        "| {recorded} | {:.2} s | {:.2} s | {:.2} s | {:.2} s | {:.2} | {:.2} | {:.1} s | {:.2} | {:.2} | {} MiB | {} | {} | {} |",
         ours.as_secs_f64(),
         cold.as_secs_f64(),
         datafusion.as_secs_f64(),
@@ -85,9 +93,11 @@ async fn measure(rows: u32, runs: usize) {
         ours.as_secs_f64() / duck.as_secs_f64(),
         cold.as_secs_f64() / duck.as_secs_f64(),
         made.as_secs_f64(),
+        of_gateway / each,
+        of_nodes / each,
         moved >> 20,
-        peak(sandbox.running.process_id("gateway").unwrap()),
-        nodes.join(", "),
+        peak(gateway),
+        peaks.join(", "),
         peak(duckdb.child.id()),
     );
 }
@@ -225,6 +235,13 @@ async fn metric(folder: &Path, name: &str) -> f64 {
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times[times.len() / 2]
+}
+
+/// Processor time that a process has used, in seconds: of the kernel's clock, which ticks a hundred times a second.
+fn busy(process: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let ticks = stat.rsplit(')').next().unwrap().split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<f64>().unwrap());
+    ticks.sum::<f64>() / 100.0
 }
 
 fn peak(process: u32) -> u64 {

@@ -296,13 +296,17 @@ impl Node {
 
     /// Has a snapshot made of what this order is about, when this and other releases are over.
     fn keep_next(&self, order: &VerifiedOrder, of: Of, rules: Rules) {
+        if !self.releases.snapshots.waits(&of) {
+            return;
+        }
         let columns = order.keepable(&self.department);
         let selection = Selection { columns: columns.clone(), predicate: None, ..order.selection() };
         let rules = Rules { columns, conditional: false, ..rules };
-        let (releases, datasets, agreement) = (Arc::clone(&self.releases), Arc::clone(&self.datasets), order.agreement.clone());
-        let making = Arc::clone(&releases);
+        let (releases, datasets, agreement) = (Arc::downgrade(&self.releases), Arc::clone(&self.datasets), order.agreement.clone());
         self.releases.workers().start(async move {
-            making.snapshots.make(of, agreement, rules, releases.rest(), datasets, selection).await;
+            if let Some(releases) = Releases::at_rest(releases).await {
+                releases.snapshots.make(of, agreement, rules, datasets, selection).await;
+            }
         });
     }
 

@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
@@ -323,14 +323,17 @@ impl Releases {
         })
     }
 
-    /// Ends when no release is under way, or after a minute.
-    pub(crate) async fn rest(&self) {
-        for _ in 0..1200 {
-            if self.permits.available_permits() >= self.most {
-                return;
+    /// Waits until no release is under way, or for a minute; `None` when the node ends meanwhile, which nobody here holds up.
+    pub(crate) async fn at_rest(releases: Weak<Self>) -> Option<Arc<Self>> {
+        for _ in 0..RESTS {
+            let now = releases.upgrade()?;
+            if now.permits.available_permits() >= now.most {
+                return Some(now);
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            drop(now);
+            tokio::time::sleep(REST).await;
         }
+        releases.upgrade()
     }
 
     /// Ends the releases that were ordered under agreements that `wanted` names, and lets go of snapshots.
@@ -367,6 +370,10 @@ impl Releases {
 }
 
 const PREFIX: &str = "release-";
+
+/// How often it is looked whether the node rests, and how many times.
+const REST: Duration = Duration::from_millis(50);
+const RESTS: u32 = 1_200;
 
 /// A folder of a release's own.
 fn folder_in(spill: &Path) -> Result<TempDir, Refusal> {

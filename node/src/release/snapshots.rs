@@ -177,9 +177,22 @@ impl Snapshots {
 
     /// Whether a snapshot of `of` would be made: not where none are kept, one waits already, or there was none to be made a while ago.
     pub(crate) fn wants(&self, of: &Of) -> bool {
+        self.wanted(&self.waiting(), of)
+    }
+
+    /// The same, and from now on it waits. Who is told so calls [`Snapshots::make`].
+    pub(crate) fn waits(&self, of: &Of) -> bool {
+        let mut waiting = self.waiting();
+        let wanted = self.wanted(&waiting, of);
+        if wanted {
+            waiting.push(of.clone());
+        }
+        wanted
+    }
+
+    fn wanted(&self, waiting: &[Of], of: &Of) -> bool {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed.retain(|(_, since)| since.elapsed() < AGAIN);
-        let waiting = self.waiting();
         self.room.most > 0 && waiting.len() < WAITING && !waiting.contains(of) && !failed.iter().any(|(failed, _)| failed == of)
     }
 
@@ -194,23 +207,10 @@ impl Snapshots {
         self.tell(&self.kept());
     }
 
-    /// Makes a snapshot of what `selection` selects. One is made at a time; `rests` ends when nothing else is to be done.
-    pub(crate) async fn make(
-        &self,
-        of: Of,
-        agreement: Agreement,
-        rules: Rules,
-        rests: impl Future<Output = ()>,
-        datasets: Arc<Datasets>,
-        selection: Selection,
-    ) {
-        if !self.wants(&of) {
-            return;
-        }
-        self.waiting().push(of.clone());
+    /// Makes the snapshot that waits, of what `selection` selects. One is made at a time.
+    pub(crate) async fn make(&self, of: Of, agreement: Agreement, rules: Rules, datasets: Arc<Datasets>, selection: Selection) {
         let made = async {
             let _one = self.making.acquire().await.map_err(Refusal::internal)?;
-            rests.await;
             let mut opened = datasets.scan(&selection, streams()).await?;
             if let Some(left) = unsettled(&opened) {
                 tokio::time::sleep(left).await;

@@ -10,7 +10,9 @@ use std::fmt::Debug;
 use concordat_mission::interval::{Noise, Precision};
 use concordat_mission::snapshot::{Consent, Source};
 use concordat_mission::{Snapshot, Taken};
+use concordat_policy::Disclosure;
 use concordat_policy::decision::{Rule, Table};
+use concordat_policy::denominator::Grain;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -105,10 +107,13 @@ fn contradiction(taken: &Taken, number: u64, entry: &Value) -> std::result::Resu
     same("the versions of consent ledgers", &stated.consent, &facts.consent)?;
     let names = stated.sources.iter().map(Source::name).collect::<Vec<_>>();
     same("the sources", &names, &facts.sources.iter().map(Logged::name).collect::<Vec<_>>())?;
-    stated.sources.iter().zip(&facts.sources).try_for_each(|(source, logged)| of_source(source, logged))
+    let disclosure = Disclosure { round_to: stated.precision.round_to, ..Disclosure::default() };
+    // Under noise no such number is told.
+    let grain = Grain::of(stated.minimum_subjects, &disclosure).filter(|_| stated.precision.noise.is_none());
+    stated.sources.iter().zip(&facts.sources).try_for_each(|(source, logged)| of_source(source, logged, grain))
 }
 
-fn of_source(source: &Source, logged: &Logged) -> std::result::Result<(), String> {
+fn of_source(source: &Source, logged: &Logged, grain: Option<Grain>) -> std::result::Result<(), String> {
     let of = |what: &str| format!("{what} of {}", logged.name());
     same(&of("the freshness"), &source.freshness.timestamp(), &logged.freshness)?;
     same(
@@ -118,12 +123,13 @@ fn of_source(source: &Source, logged: &Logged) -> std::result::Result<(), String
     )?;
     let counts = source.counts.as_ref().and_then(|counts| counts.get("subjects"));
     let told = |name: &str| counts.and_then(|counts| counts.get(name)?.as_u64());
-    let unit = told("rounded_to").unwrap_or(1);
+    let unit = told("rounded_to").and_then(|unit| u32::try_from(unit).ok());
+    let grain = grain.zip(unit).map(|(grain, unit)| grain.at_least(unit)).filter(|grain| Some(grain.unit()) == unit);
     for (name, exact) in [("delivered", Some(logged.subjects)), ("matched", logged.matched)] {
         let Some(told) = told(name) else { continue };
-        // What is told is a multiple near the exact number, which the log alone has.
-        let near = exact.is_some_and(|exact| told.abs_diff(exact) < unit.max(1));
-        if !near {
+        // The log alone has the exact number: it must be told as this one, by the one rule of how such numbers are.
+        if grain.zip(exact).and_then(|(grain, exact)| grain.told(exact, exact)) != Some(told) {
+            let unit = unit.map_or_else(|| "no unit".to_owned(), |unit| unit.to_string());
             return Err(format!("{} is told as {told}, to the nearest {unit}, and the log has another number", of(&format!("'{name}'"))));
         }
     }
@@ -162,7 +168,7 @@ mod tests {
         let source = |dataset: &str| {
             json!({
                 "department": "a", "dataset": dataset, "freshness": 1_775_000_000, "consent_version": 3, "consent_generation": 0,
-                "counts": { "subjects": { "rounded_to": 5, "delivered": 4_310, "matched": 2_980 } },
+                "counts": { "subjects": { "rounded_to": 10, "delivered": 4_310, "matched": 2_980 } },
             })
         };
         let taken = json!({
@@ -220,7 +226,7 @@ mod tests {
 
     #[test]
     fn each_thing_that_was_edited_is_named() {
-        let edits: [(&str, Edit<'_>); 17] = [
+        let edits: [(&str, Edit<'_>); 19] = [
             ("the entry's number", &|t| t.stated.log_entry = 8),
             ("the mission", &|t| t.mission = concordat_policy::Name::parse("other").unwrap()),
             // Another view's answer, said to be this outcome's.
@@ -239,6 +245,12 @@ mod tests {
             ("the freshness of a.homes", &|t| t.stated.sources[1].freshness += chrono::TimeDelta::days(30)),
             ("the consent ledger of a.people", &|t| t.stated.sources[0].consent_version = 4),
             ("'matched' of a.people", &|t| t.stated.sources[0].counts.as_mut().unwrap()["subjects"]["matched"] = json!(3_980)),
+            // A unit in which almost anything would be near.
+            ("'delivered' of a.people", &|t| {
+                let counts = t.stated.sources[0].counts.as_mut().unwrap();
+                (counts["subjects"]["rounded_to"], counts["subjects"]["delivered"]) = (json!(10_000), json!(10_000));
+            }),
+            ("'delivered' of a.people", &|t| drop(t.stated.sources[0].counts.as_mut().unwrap()["subjects"]["rounded_to"].take())),
         ];
         for (says, edit) in edits {
             let mut edited = taken();
