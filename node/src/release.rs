@@ -323,11 +323,14 @@ impl Releases {
         })
     }
 
-    /// Waits until no release is under way, or for a minute; `None` when the node ends meanwhile, which nobody here holds up.
+    /// Waits until no release was under way for a while, as those of one query end one after the other at several nodes, or for a minute;
+    /// `None` when the node ends meanwhile, which nobody here holds up.
     pub(crate) async fn at_rest(releases: Weak<Self>) -> Option<Arc<Self>> {
+        let mut quiet = 0;
         for _ in 0..RESTS {
             let now = releases.upgrade()?;
-            if now.permits.available_permits() >= now.most {
+            quiet = if now.permits.available_permits() >= now.most { quiet + 1 } else { 0 };
+            if quiet > QUIET {
                 return Some(now);
             }
             drop(now);
@@ -371,9 +374,10 @@ impl Releases {
 
 const PREFIX: &str = "release-";
 
-/// How often it is looked whether the node rests, and how many times.
+/// How often it is looked whether the node rests, how many times at most, and how many times on end it must be so: two seconds.
 const REST: Duration = Duration::from_millis(50);
 const RESTS: u32 = 1_200;
+const QUIET: u32 = 40;
 
 /// A folder of a release's own.
 fn folder_in(spill: &Path) -> Result<TempDir, Refusal> {
