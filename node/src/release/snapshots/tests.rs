@@ -285,7 +285,7 @@ async fn orders_are_answered_from_a_snapshot_as_long_as_source_and_agreement_are
         (kept, left)
     };
     let made = async || {
-        for _ in 0..200 {
+        for _ in 0..600 {
             if !node.releases.snapshots.kept().is_empty() {
                 return;
             }
