@@ -1,6 +1,7 @@
 //! From SQL to a plan that may run: parsed, resolved against a catalog that holds only what the permit allows, walked,
 //! protected, judged and turned into an execution plan. Nothing here touches the network.
 
+mod by_subject;
 mod conditions;
 mod contributions;
 mod covered;
@@ -12,6 +13,7 @@ mod kinds;
 mod link;
 mod listed;
 mod margins;
+mod merge;
 mod operator;
 mod parameters;
 mod predicate;
@@ -50,8 +52,10 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
 
+use by_subject::BySubjectExec;
 pub(crate) use edit::{Edit, edits};
 pub(crate) use failure::refusal_of;
+use merge::MergeJoinExec;
 pub(crate) use parameters::{MAX_PARAMETERS, examples, read_as, written_out};
 pub(crate) use parameters::{bound, placeholders};
 pub(crate) use release_table::{ReleaseExec, ReleaseSpec};
@@ -119,7 +123,7 @@ impl Plan {
         values.truncate(width);
         // No row is read here: what fails is the statement's own, a constant that cannot be computed for example.
         let physical = state.create_physical_plan(&logical).await.map_err(failure::refusal_of_statement)?;
-        let physical = yielding(physical).map_err(refusal_of)?;
+        let physical = over_sorted(physical).map_err(refusal_of)?;
         Ok(Self {
             physical,
             task: state.task_ctx(),
@@ -254,12 +258,16 @@ impl Plan {
     }
 }
 
-/// The plan with joins that give way. A join makes many batches of a few, without ever waiting for anything: only where it gives
-/// way now and then can its query be stopped, and others be served.
-fn yielding(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+/// The plan with the gateway's own joins and groups over sorted streams, and with joins that give way. A join makes many batches of a
+/// few, without ever waiting for anything: only where it gives way now and then can its query be stopped, and others be served.
+fn over_sorted(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
-        if node.name().ends_with("JoinExec") {
-            return Ok(Transformed::yes(Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>));
+        if let Some(groups) = node.downcast_ref().and_then(BySubjectExec::of) {
+            return Ok(Transformed::yes(Arc::new(groups) as Arc<dyn ExecutionPlan>));
+        }
+        let merge = node.downcast_ref().and_then(MergeJoinExec::of).map(|merge| Arc::new(merge) as Arc<dyn ExecutionPlan>);
+        if merge.is_some() || node.name().ends_with("JoinExec") {
+            return Ok(Transformed::yes(Arc::new(CooperativeExec::new(merge.unwrap_or(node))) as Arc<dyn ExecutionPlan>));
         }
         Ok(Transformed::no(node))
     })
