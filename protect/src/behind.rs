@@ -63,6 +63,9 @@ impl Spread {
     }
 
     fn place(&mut self, mut size: f64) {
+        if self.largest.last().is_some_and(|least| size <= *least) {
+            return;
+        }
         for kept in &mut self.largest {
             if size > *kept {
                 std::mem::swap(kept, &mut size);

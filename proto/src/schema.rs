@@ -8,6 +8,7 @@
 //!
 //! A `Float64` is finite or null.
 
+use arrow::array::{Array, FixedSizeBinaryArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use concordat_policy::ColumnType;
 use concordat_policy::column::{LINKED, SUBJECT};
@@ -47,6 +48,14 @@ pub fn release_schema<'a>(linked: bool, columns: impl IntoIterator<Item = (&'a s
     Schema::new(std::iter::once(subject_field()).chain(linked).chain(fields).collect::<Vec<_>>())
 }
 
+/// The pseudonyms of a column of such, which is not asked whether any is null; `None` of another type.
+#[must_use]
+pub fn pseudonyms(column: &dyn Array) -> Option<&[[u8; PSEUDONYM_BYTES]]> {
+    let column = column.as_any().downcast_ref::<FixedSizeBinaryArray>()?;
+    let (pseudonyms, _) = column.value_data().as_chunks();
+    (*column.data_type() == DataType::FixedSizeBinary(16)).then_some(pseudonyms)
+}
+
 /// The lower bounds of partitions 1 to `partitions` − 1: equal parts of the 128-bit range. A pseudonym equal to a bound
 /// belongs to the partition above it. Every department splits alike, so that partition *i* meets only partition *i*.
 #[must_use]
@@ -66,6 +75,13 @@ pub fn partition_of(pseudonym: &[u8], splits: &[[u8; PSEUDONYM_BYTES]]) -> usize
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pseudonyms_are_those_of_the_rows_also_of_a_slice() {
+        let of = |size: usize| FixedSizeBinaryArray::try_from_iter((1..=3_u8).map(|byte| vec![byte; size])).unwrap();
+        assert_eq!(pseudonyms(&of(16).slice(1, 2)), Some(&[[2; 16], [3; 16]][..]));
+        assert_eq!(pseudonyms(&of(8)), None);
+    }
 
     #[test]
     fn splits_are_equal_parts_for_powers_of_two_and_ordered_for_all() {

@@ -405,7 +405,7 @@ fn connect(address: &str, server_name: &str, identity: &Identity) -> Result<Trac
         .keep_alive_timeout(PONG)
         .keep_alive_while_idle(true)
         // Only a stream's own window bounds it: a stream that waits for its partner must not starve the others.
-        .initial_stream_window_size(4 << 20)
+        .initial_stream_window_size(2 << 20)
         .initial_connection_window_size(1 << 30);
     Ok(traced(endpoint.connect_lazy()))
 }

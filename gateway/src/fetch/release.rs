@@ -17,7 +17,7 @@ use concordat_policy::column::LINKED;
 use concordat_policy::{Code, DatasetName, Name, Refusal};
 use concordat_proto::receipt::{Denominators, Receipt, Standing};
 use concordat_proto::release_stream::{MAX_RECEIPT, ReleaseStream, Taken};
-use concordat_proto::schema::PSEUDONYM_BYTES;
+use concordat_proto::schema::{PSEUDONYM_BYTES, pseudonyms};
 use concordat_proto::token::{Reason, VerifyingKey};
 use concordat_proto::version::WITNESSED;
 use datafusion::common::{DataFusionError, Result as PlanResult, internal_datafusion_err};
@@ -42,7 +42,7 @@ const PAUSE: Duration = Duration::from_secs(60);
 /// Batches that wait between network and join, per partition.
 const AHEAD: usize = 2;
 /// KiB of batches that wait, per partition.
-const AHEAD_KIB: u32 = 8 << 10;
+const AHEAD_KIB: u32 = 2 << 10;
 
 /// A task that ends with its handle: neither a query's end nor a wait for receipts that is given up leaves one behind.
 type Reader = AbortOnDropHandle<Result<Receipt, Refusal>>;
@@ -272,16 +272,14 @@ impl Source {
 
 impl Progress {
     /// Counts the subjects of a batch that is handed on, which ascend. `last` is that of the batch before.
-    fn deliver(&self, batch: &RecordBatch, last: &mut Option<[u8; PSEUDONYM_BYTES]>) -> Result<(), Refusal> {
-        let column = batch.columns().first().and_then(|column| column.as_fixed_size_binary_opt());
-        let column = column.ok_or_else(|| Refusal::internal("a batch without pseudonyms"))?;
-        let (mut before, mut subjects) = (last.as_ref().map(<[u8; PSEUDONYM_BYTES]>::as_slice), 0);
-        for subject in column.iter().flatten() {
-            subjects += u64::from(before != Some(subject));
-            before = Some(subject);
+    fn deliver(&self, batch: &RecordBatch, last: &mut Option<u128>) -> Result<(), Refusal> {
+        let column = batch.columns().first().and_then(|column| pseudonyms(column));
+        let mut subjects = 0;
+        for subject in column.ok_or_else(|| Refusal::internal("a batch without pseudonyms"))? {
+            let subject = u128::from_be_bytes(*subject);
+            subjects += u64::from(*last != Some(subject));
+            *last = Some(subject);
         }
-        let end = before.and_then(|subject| subject.try_into().ok());
-        *last = end;
         if let Some(linked) = batch.column_by_name(LINKED).and_then(|column| column.as_fixed_size_binary_opt()) {
             let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
             for other in linked.iter().flatten().filter_map(|other| other.try_into().ok()) {

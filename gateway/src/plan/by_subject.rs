@@ -26,7 +26,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties as _, PlanProperties};
 use futures::TryStreamExt as _;
 
-use super::merge::{beyond, pseudonym_column, pseudonyms};
+use super::merge::{beyond, numbers, pseudonym_column};
 
 /// Groups of one subject each.
 #[derive(Debug)]
@@ -171,7 +171,7 @@ impl Grouping {
     /// Takes a batch; the groups of the subjects that it is not about, if there are any.
     fn take(&mut self, batch: &RecordBatch) -> Result<Option<RecordBatch>> {
         let column = batch.columns().get(self.subject);
-        let subjects = pseudonyms(column.ok_or_else(|| internal_datafusion_err!("groups by a column that is not there"))?)?;
+        let subjects = numbers(column.ok_or_else(|| internal_datafusion_err!("groups by a column that is not there"))?)?;
         if !subjects.is_sorted() || subjects.first().is_some_and(|first| self.current.is_some_and(|current| *first < current)) {
             return Err(internal_datafusion_err!("rows to be grouped are not in the order of their subjects"));
         }

@@ -10,7 +10,8 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array as _, ArrayRef, AsArray as _, FixedSizeBinaryArray, RecordBatch, UInt32Array, new_null_array};
+use concordat_proto::schema::pseudonyms;
+use datafusion::arrow::array::{Array as _, ArrayRef, FixedSizeBinaryArray, RecordBatch, UInt32Array, new_null_array};
 use datafusion::arrow::buffer::Buffer;
 use datafusion::arrow::compute::{concat_batches, take};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
@@ -30,10 +31,10 @@ use futures::{StreamExt as _, TryStreamExt as _};
 const PSEUDONYM: DataType = DataType::FixedSizeBinary(16);
 
 /// The pseudonyms of a column, as numbers in the order of their bytes.
-pub(super) fn pseudonyms(column: &ArrayRef) -> Result<Vec<u128>> {
-    let column = column.as_fixed_size_binary_opt().filter(|column| column.value_length() == 16 && column.null_count() == 0);
-    let column = column.ok_or_else(|| internal_datafusion_err!("a pseudonym that is none"))?;
-    Ok(column.value_data().as_chunks::<16>().0.iter().map(|bytes| u128::from_be_bytes(*bytes)).collect())
+pub(super) fn numbers(column: &ArrayRef) -> Result<Vec<u128>> {
+    let pseudonyms = pseudonyms(column).filter(|_| column.null_count() == 0);
+    let pseudonyms = pseudonyms.ok_or_else(|| internal_datafusion_err!("a pseudonym that is none"))?;
+    Ok(pseudonyms.iter().map(|bytes| u128::from_be_bytes(*bytes)).collect())
 }
 
 /// The column of pseudonyms that an expression is, if none of them can be null.
@@ -161,19 +162,21 @@ struct Side {
     ahead: Option<RecordBatch>,
     /// Whether the last pseudonym's rows are all in the batch.
     whole: bool,
+    /// Whether no two of its rows have the same pseudonym.
+    unique: bool,
 }
 
 impl Side {
     fn new(input: SendableRecordBatchStream, key: usize) -> Self {
         let schema = input.schema();
-        Self { input: input.fuse(), schema, key, batch: None, keys: Vec::new(), at: 0, ahead: None, whole: false }
+        Self { input: input.fuse(), schema, key, batch: None, keys: Vec::new(), at: 0, ahead: None, whole: false, unique: true }
     }
 
     /// The pseudonyms of `rows`.
     fn keys_of(&self, batch: &RecordBatch, rows: Range<usize>) -> Result<Vec<u128>> {
         let column = batch.columns().get(self.key);
         let column = column.ok_or_else(|| internal_datafusion_err!("a join on a column that is not there"))?;
-        pseudonyms(&column.slice(rows.start, rows.len()))
+        numbers(&column.slice(rows.start, rows.len()))
     }
 
     fn load(&mut self, batch: RecordBatch) -> Result<()> {
@@ -182,6 +185,8 @@ impl Side {
         if !keys.is_sorted() || keys.first().is_some_and(|first| self.keys.last().is_some_and(|last| first < last)) {
             return Err(internal_datafusion_err!("a join's input is not in the order of its pseudonyms"));
         }
+        index(keys.len())?;
+        self.unique = keys.array_windows().all(|[before, after]| before < after);
         (self.keys, self.batch, self.at, self.whole) = (keys, Some(batch), 0, false);
         Ok(())
     }
@@ -374,6 +379,9 @@ impl Merge {
 
     /// Pairs rows until a batch is at its end or there is enough to put out.
     fn scan(&mut self) -> Result<Stop> {
+        if self.right.unique && self.keeps == (Keeps { left: false, right: false }) {
+            self.scan_unique();
+        }
         let Self { left, right, keeps, size, pairs, within, matched, .. } = self;
         while let (Some(&ours), Some(&theirs)) = (left.keys.get(left.at), right.keys.get(right.at)) {
             let room = size.saturating_sub(pairs.left.len());
@@ -413,6 +421,34 @@ impl Merge {
             }
         }
         Ok(Stop::Out)
+    }
+
+    /// The same, but for the last right row, where no right row has another's pseudonym and none stays without a partner. Whether two rows
+    /// belong together is as good as a coin's toss: nothing here is decided by a jump.
+    fn scan_unique(&mut self) {
+        let Self { left, right, size, pairs, .. } = self;
+        let before = pairs.left.len();
+        let ours = left.keys.get(left.at..).unwrap_or_default();
+        let theirs = right.keys.get(right.at..right.keys.len().saturating_sub(1)).unwrap_or_default();
+        // Each left row has one partner at most.
+        let most = before + ours.len().min(size.saturating_sub(before));
+        pairs.left.resize(most + 1, 0);
+        pairs.right.resize(most + 1, 0);
+        let (mut own, mut other, mut found) = (0, 0, before);
+        while found < most
+            && let (Some(&a), Some(&b)) = (ours.get(own), theirs.get(other))
+            && let (Some(a_row), Some(b_row)) = (pairs.left.get_mut(found), pairs.right.get_mut(found))
+        {
+            // `load` has seen that positions fit.
+            (*a_row, *b_row) = ((left.at + own) as u32, (right.at + other) as u32);
+            found += usize::from(a == b);
+            own += usize::from(a <= b);
+            other += usize::from(b < a);
+        }
+        pairs.left.truncate(found);
+        pairs.right.truncate(found);
+        left.at += own;
+        right.at += other;
     }
 
     /// The rows of the pairs.

@@ -21,7 +21,9 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use concordat_policy::DatasetName;
-use datafusion::arrow::array::{Array as _, AsArray as _, FixedSizeBinaryArray, RecordBatch};
+use concordat_proto::schema::pseudonyms;
+use datafusion::arrow::array::{Array as _, RecordBatch};
+use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::{DFSchemaRef, DataFusionError, Result, internal_datafusion_err};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
@@ -281,13 +283,13 @@ impl Counting {
     }
 
     fn take(&mut self, batch: &RecordBatch) -> Result<()> {
-        let own = pseudonyms(batch, self.subject)?;
-        let other = self.other.map(|position| pseudonyms(batch, position)).transpose()?;
-        let column = |position: &Option<usize>| position.map(|position| pseudonyms(batch, position)).transpose();
+        let own = Pseudonyms::of(batch, self.subject)?;
+        let other = self.other.map(|position| Pseudonyms::of(batch, position)).transpose()?;
+        let column = |position: &Option<usize>| position.map(|position| Pseudonyms::of(batch, position)).transpose();
         let parts = self.columns.iter().map(column).collect::<Result<Vec<_>>>()?;
         for row in 0..batch.num_rows() {
-            let subject = bytes(own, row)?;
-            let present = |part: &Option<&FixedSizeBinaryArray>| part.is_none_or(|column| column.is_valid(row));
+            let subject = own.at(row)?;
+            let present = |part: &Option<Pseudonyms<'_>>| part.as_ref().is_none_or(|column| column.is_valid(row));
             let partnered = parts.iter().filter(|&part| present(part)).count() > 1;
             if self.ordered && self.current.as_ref().is_none_or(|(current, _)| *current != subject) {
                 self.close();
@@ -297,10 +299,10 @@ impl Counting {
                 continue;
             }
             for (index, part) in parts.iter().enumerate().filter(|&(_, part)| present(part)) {
-                if let (Some(other), Some(others)) = (other, self.others.get_mut(index)) {
+                if let (Some(other), Some(others)) = (&other, self.others.get_mut(index)) {
                     // Beside a pseudonym that is of the other type itself, the row's own is the other.
                     let apart = self.tally.parts.get(index).is_some_and(|part| part.apart);
-                    let beside = if apart { Some(subject) } else { other.is_valid(row).then(|| bytes(other, row)).transpose()? };
+                    let beside = if apart { Some(subject) } else { other.is_valid(row).then(|| other.at(row)).transpose()? };
                     // Who has none lifts nobody over the minimum.
                     if let Some(beside) = beside.filter(|beside| others.len() < MOST_OTHERS && !others.contains(beside)) {
                         self.held.try_grow(BYTES)?;
@@ -310,7 +312,7 @@ impl Counting {
                 if let Some((_, matched)) = &mut self.current {
                     matched.iter_mut().skip(index).take(1).for_each(|matched| *matched = true);
                 } else if let Some(seen) = self.seen.get_mut(index) {
-                    let pseudonym = part.map_or(Ok(subject), |column| bytes(column, row))?;
+                    let pseudonym = part.as_ref().map_or(Ok(subject), |column| column.at(row))?;
                     if !seen.contains(&pseudonym) {
                         self.held.try_grow(BYTES)?;
                         seen.insert(pseudonym);
@@ -346,13 +348,26 @@ fn together(all: &mut Vec<HashSet<Pseudonym>>, own: Vec<HashSet<Pseudonym>>) {
     all.iter_mut().zip(own).for_each(|(all, own)| all.extend(own));
 }
 
-fn pseudonyms(batch: &RecordBatch, position: usize) -> Result<&FixedSizeBinaryArray> {
-    let column = batch.columns().get(position).and_then(|column| column.as_fixed_size_binary_opt());
-    column.ok_or_else(|| internal_datafusion_err!("Tally over something that is no pseudonym"))
+/// A column of pseudonyms, some of which may be null.
+struct Pseudonyms<'a> {
+    values: &'a [Pseudonym],
+    nulls: Option<&'a NullBuffer>,
 }
 
-fn bytes(column: &FixedSizeBinaryArray, row: usize) -> Result<Pseudonym> {
-    column.value(row).try_into().map_err(|_| internal_datafusion_err!("a pseudonym of another length"))
+impl<'a> Pseudonyms<'a> {
+    fn of(batch: &'a RecordBatch, position: usize) -> Result<Self> {
+        let column = batch.columns().get(position);
+        let pseudonyms = column.and_then(|column| Some(Self { values: pseudonyms(column)?, nulls: column.nulls() }));
+        pseudonyms.ok_or_else(|| internal_datafusion_err!("Tally over something that is no pseudonym"))
+    }
+
+    fn is_valid(&self, row: usize) -> bool {
+        self.nulls.is_none_or(|nulls| nulls.is_valid(row))
+    }
+
+    fn at(&self, row: usize) -> Result<Pseudonym> {
+        self.values.get(row).copied().ok_or_else(|| internal_datafusion_err!("a row without a pseudonym"))
+    }
 }
 
 #[cfg(test)]
