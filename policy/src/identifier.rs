@@ -116,7 +116,12 @@ impl IdentifierType {
                 pattern.is_match(out)
             }
             _ => {
-                out.extend(raw.chars().filter(|c| !matches!(c, ' ' | '-')).map(|c| c.to_ascii_uppercase()));
+                // As most are written.
+                if raw.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit()) {
+                    out.push_str(raw);
+                } else {
+                    out.extend(raw.chars().filter(|c| !matches!(c, ' ' | '-')).map(|c| c.to_ascii_uppercase()));
+                }
                 out.is_ascii() && self.check(out)
             }
         };

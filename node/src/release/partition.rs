@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array as _, ArrayRef, RecordBatch};
-use arrow::compute::{cast, interleave_record_batch};
+use arrow::compute::cast;
 use arrow::datatypes::SchemaRef;
 use concordat_policy::{Code, Refusal};
 use concordat_proto::receipt::Denominators;
@@ -131,12 +131,7 @@ fn load(reader: &mut BucketReader, buckets: &mut Range<usize>) -> Result<Vec<Rec
     }
     let mut loaded = reader.load(start..buckets.start)?;
     loaded.rows.sort_unstable();
-    let batches: Vec<&RecordBatch> = loaded.batches.iter().collect();
-    let sorted = loaded.rows.chunks(BATCH_ROWS).map(|rows| {
-        let rows: Vec<(usize, usize)> = rows.iter().map(|(_, batch, row)| (*batch as usize, *row as usize)).collect();
-        interleave_record_batch(&batches, &rows).map_err(Refusal::internal)
-    });
-    sorted.collect()
+    loaded.rows.chunks(BATCH_ROWS).map(|rows| loaded.gathered(rows)).collect()
 }
 
 fn bytes(batch: &RecordBatch) -> Result<usize, Refusal> {

@@ -7,13 +7,15 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::{Array as _, AsArray as _, FixedSizeBinaryArray, RecordBatch};
-use arrow::compute::interleave_record_batch;
+use arrow::array::{Array, ArrayRef, AsArray as _, BooleanArray, FixedSizeBinaryArray, RecordBatch};
+use arrow::buffer::Buffer;
+use arrow::compute::{interleave, interleave_record_batch};
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::FileReader;
 use arrow::ipc::writer::FileWriter;
 use concordat_policy::{Code, Refusal};
 use concordat_proto::receipt::Denominators;
+use concordat_proto::schema::{PSEUDONYM_BYTES, pseudonyms};
 use tempfile::TempDir;
 
 use super::behind::Behind;
@@ -23,20 +25,21 @@ use super::worker::{Counts, End, Rules};
 /// The rows of some batches, in the order of their buckets.
 struct ByBucket {
     batches: Vec<RecordBatch>,
-    // (batch, row), bucket after bucket.
+    // (batch, row), bucket after bucket, and the pseudonym of each: read in their order, where the batches' are all over memory.
     rows: Vec<(u32, u32)>,
+    keys: Vec<u128>,
     // Where each bucket's rows begin, and the end.
     starts: Vec<usize>,
 }
 
 impl ByBucket {
-    /// A counting sort: linear, and it moves eight bytes a row.
+    /// A counting sort: linear, and it moves 24 bytes a row.
     fn new(batches: Vec<RecordBatch>, buckets: &Buckets) -> Result<Self, Refusal> {
         let mut of_rows: Vec<u32> = Vec::with_capacity(batches.iter().map(RecordBatch::num_rows).sum());
         let mut starts = vec![0usize; buckets.len() + 1];
         for batch in &batches {
-            for subject in subjects(batch)?.iter().flatten() {
-                let bucket = buckets.of(pseudonym(subject));
+            for subject in subjects(batch)? {
+                let bucket = buckets.of(u128::from_be_bytes(*subject));
                 of_rows.push(u32::try_from(bucket).map_err(Refusal::internal)?);
                 if let Some(count) = starts.get_mut(bucket + 1) {
                     *count += 1;
@@ -49,23 +52,31 @@ impl ByBucket {
             *start = sum;
         }
         let mut next = starts.clone();
-        let mut rows = vec![(0, 0); of_rows.len()];
+        let (mut rows, mut keys) = (vec![(0, 0); of_rows.len()], vec![0; of_rows.len()]);
         let mut of_rows = of_rows.into_iter();
         for (index, batch) in (0u32..).zip(&batches) {
-            for (row, bucket) in (0..batch.num_rows()).zip(&mut of_rows) {
+            for ((row, subject), bucket) in (0u32..).zip(subjects(batch)?).zip(&mut of_rows) {
                 let Some(place) = next.get_mut(bucket as usize) else { continue };
-                if let Some(slot) = rows.get_mut(*place) {
-                    *slot = (index, u32::try_from(row).map_err(Refusal::internal)?);
+                if let (Some(slot), Some(key)) = (rows.get_mut(*place), keys.get_mut(*place)) {
+                    (*slot, *key) = ((index, row), u128::from_be_bytes(*subject));
                 }
                 *place += 1;
             }
         }
-        Ok(Self { batches, rows, starts })
+        Ok(Self { batches, rows, keys, starts })
+    }
+
+    fn range(&self, bucket: usize) -> std::ops::Range<usize> {
+        let at = |bucket: usize| self.starts.get(bucket).or(self.starts.last()).copied().unwrap_or_default();
+        at(bucket)..at(bucket + 1)
     }
 
     fn bucket(&self, bucket: usize) -> &[(u32, u32)] {
-        let (start, end) = (self.starts.get(bucket), self.starts.get(bucket + 1));
-        start.zip(end).and_then(|(start, end)| self.rows.get(*start..*end)).unwrap_or_default()
+        self.rows.get(self.range(bucket)).unwrap_or_default()
+    }
+
+    fn keys(&self, bucket: usize) -> &[u128] {
+        self.keys.get(self.range(bucket)).unwrap_or_default()
     }
 }
 
@@ -107,8 +118,8 @@ impl Runs {
     }
 
     pub(super) fn push(&mut self, batch: RecordBatch) -> Result<(), Refusal> {
-        // Beside the arrays, eight bytes a row for the order of rows and four while it is made.
-        self.pending_bytes += batch.get_array_memory_size() + 12 * batch.num_rows();
+        // Beside the arrays, 24 bytes a row for their order and pseudonyms, and four while it is made.
+        self.pending_bytes += batch.get_array_memory_size() + 28 * batch.num_rows();
         self.pending.push(batch);
         if self.pending_bytes > self.memory { self.spill() } else { Ok(()) }
     }
@@ -256,10 +267,9 @@ impl BucketReader {
 impl HeldRun {
     fn load(&self, buckets: std::ops::Range<usize>, loaded: &mut Loaded) -> Result<(), Refusal> {
         let first = u32::try_from(loaded.batches.len()).map_err(Refusal::internal)?;
-        let subjects = self.0.batches.iter().map(subjects).collect::<Result<Vec<_>, _>>()?;
-        for (batch, row) in buckets.flat_map(|bucket| self.0.bucket(bucket)) {
-            let Some(column) = subjects.get(*batch as usize).filter(|column| (*row as usize) < column.len()) else { continue };
-            loaded.rows.push((pseudonym(column.value(*row as usize)), first + batch, *row));
+        for bucket in buckets {
+            let rows = self.0.bucket(bucket).iter().zip(self.0.keys(bucket));
+            loaded.rows.extend(rows.map(|((batch, row), key)| (*key, first + batch, *row)));
         }
         loaded.batches.extend(self.0.batches.iter().cloned());
         Ok(())
@@ -269,20 +279,36 @@ impl HeldRun {
 impl Loaded {
     fn whole(&mut self, batch: RecordBatch) -> Result<(), Refusal> {
         let index = u32::try_from(self.batches.len()).map_err(Refusal::internal)?;
-        self.rows.extend((0u32..).zip(subjects(&batch)?.iter().flatten()).map(|(row, subject)| (pseudonym(subject), index, row)));
+        self.rows.extend((0u32..).zip(subjects(&batch)?).map(|(row, subject)| (u128::from_be_bytes(*subject), index, row)));
         self.batches.push(batch);
         Ok(())
     }
+
+    /// Some of its rows, in this order.
+    pub(super) fn gathered(&self, rows: &[(u128, u32, u32)]) -> Result<RecordBatch, Refusal> {
+        let first = self.batches.first().ok_or_else(|| Refusal::internal("rows without a batch"))?;
+        let places: Vec<(usize, usize)> = rows.iter().map(|(_, batch, row)| (*batch as usize, *row as usize)).collect();
+        let keys = rows.iter().map(|(key, ..)| key.to_be_bytes()).collect::<Vec<_>>().into_flattened();
+        let keys = FixedSizeBinaryArray::try_new(16, Buffer::from_vec(keys), None).map_err(Refusal::internal)?;
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(keys)];
+        for position in 1..first.num_columns() {
+            let parts: Vec<&dyn Array> = self.batches.iter().map(|batch| batch.column(position).as_ref()).collect();
+            columns.push(match parts.iter().map(|part| part.as_boolean_opt()).collect::<Option<Vec<_>>>() {
+                Some(flags) => Arc::new(booleans(&flags, &places)),
+                None => interleave(&parts, &places).map_err(Refusal::internal)?,
+            });
+        }
+        RecordBatch::try_new(first.schema(), columns).map_err(Refusal::internal)
+    }
 }
 
-fn subjects(batch: &RecordBatch) -> Result<&FixedSizeBinaryArray, Refusal> {
-    batch
-        .columns()
-        .first()
-        .and_then(|column| column.as_fixed_size_binary_opt())
-        .ok_or_else(|| Refusal::internal("a batch without pseudonyms"))
+/// The values at (batch, row): `interleave` copies them by the general way, a call for each.
+fn booleans(parts: &[&BooleanArray], places: &[(usize, usize)]) -> BooleanArray {
+    let at =
+        |(part, row): (usize, usize)| parts.get(part).filter(|part| row < part.len() && part.is_valid(row)).map(|part| part.value(row));
+    places.iter().map(|place| at(*place)).collect()
 }
 
-fn pseudonym(bytes: &[u8]) -> u128 {
-    bytes.try_into().map_or(0, u128::from_be_bytes)
+fn subjects(batch: &RecordBatch) -> Result<&[[u8; PSEUDONYM_BYTES]], Refusal> {
+    batch.columns().first().and_then(|column| pseudonyms(column)).ok_or_else(|| Refusal::internal("a batch without pseudonyms"))
 }
