@@ -511,7 +511,7 @@ fn numbers_under_two_conditions_neither_differ_by_few_nor_leave_few_over() {
             through: Vec::new(),
             rests: Vec::new(),
             number: None,
-            condition: Condition::new([col(column.to_string())].iter()),
+            condition: Condition::new([col(column.to_string())].iter(), Vec::new()),
             whole: true,
         };
         let rule = Rule { values: vec![value(0), value(1)], kinds: vec![4], ..rule };
@@ -539,7 +539,7 @@ fn counted_kinds(rule: &Rule, kinds: [u8; 4]) -> Vec<u8> {
     let mut found = Kinds::default();
     for (kind, people) in (0_u8..).zip(kinds) {
         for place in 0..people {
-            found.add(u64::from(kind), kinds::People { number: 1, keys: record_key(&rule.secret, &[kind, place]) });
+            found.add(vec![u64::from(kind)], kinds::People { number: 1, keys: record_key(&rule.secret, &[kind, place]) });
         }
     }
     bytes(&found)
