@@ -56,8 +56,13 @@ pub(super) fn found(column: &dyn Array, row: usize) -> Result<Kinds> {
 
 /// As the aggregate puts it out.
 pub(super) fn bytes(kinds: &Kinds) -> Vec<u8> {
-    let of = |(kind, people): (&[u64], People)| [&[kind.len() as u64], kind, &[people.number, people.keys]].concat();
-    kinds.iter().flat_map(of).flat_map(u64::to_le_bytes).collect()
+    let mut numbers = Vec::new();
+    for (kind, people) in kinds.iter() {
+        numbers.push(kind.len() as u64);
+        numbers.extend(kind);
+        numbers.extend([people.number, people.keys]);
+    }
+    numbers.into_iter().flat_map(u64::to_le_bytes).collect()
 }
 
 fn read(bytes: &[u8]) -> Result<Kinds> {
@@ -232,8 +237,8 @@ fn rows(values: &[ArrayRef], mut each: impl FnMut(&[u64], &[u8]) -> Result<()>) 
     let [met, subject] = values else { return Err(internal_datafusion_err!("kinds of two columns")) };
     let met = met.as_binary_opt::<i32>().ok_or_else(|| internal_datafusion_err!("conditions that are no bits"))?;
     let subject = subject.as_fixed_size_binary_opt().ok_or_else(|| internal_datafusion_err!("a subject that is no pseudonym"))?;
-    let there = (0..met.len()).filter(|row| met.is_valid(*row) && subject.is_valid(*row));
-    there.into_iter().try_for_each(|row| each(&numbers(met.value(row))?, subject.value(row)))
+    let mut there = (0..met.len()).filter(|row| met.is_valid(*row) && subject.is_valid(*row));
+    there.try_for_each(|row| each(&numbers(met.value(row))?, subject.value(row)))
 }
 
 /// Calls `each` with every state.
@@ -293,7 +298,7 @@ impl Several {
         let rows = self.rows.entry(subject).or_default();
         let before = rows.len();
         rows.extend(met);
-        self.bytes += if before == 0 { 160 } else { 0 } + (rows.len() - before) * 16;
+        self.bytes += (rows.len() - before) * 16 + if before == 0 { 160 } else { 0 };
         Ok(())
     }
 }

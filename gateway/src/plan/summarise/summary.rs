@@ -315,9 +315,9 @@ fn value_there(argument: &Expr, rows: &Rows) -> Option<Expr> {
     (!never_null).then(|| value.clone().is_not_null())
 }
 
-/// That a row has one of the dataset that values come from, if that is one which rows may lack.
+/// That a row has one of the dataset that values come from, if it is one of which rows may have none.
 fn partner(of: &BTreeSet<DatasetName>, rows: &Rows) -> Option<Expr> {
-    let dataset = of.first().filter(|dataset| of.len() == 1 && rows.may_lack(dataset))?;
+    let dataset = of.first().filter(|_| of.len() == 1)?;
     let present = rows.present.iter().find(|present| present.dataset == *dataset)?;
     present.column.clone().map(|column| Expr::Column(column).is_not_null())
 }
@@ -327,10 +327,10 @@ fn partner(of: &BTreeSet<DatasetName>, rows: &Rows) -> Option<Expr> {
 fn given<'a>(parts: impl Iterator<Item = &'a Expr> + Clone, there: Option<Expr>, of: &BTreeSet<DatasetName>, rows: &Rows) -> Vec<Expr> {
     let with = |dataset: &DatasetName| {
         let alone = BTreeSet::from([dataset.clone()]);
-        let only_there = parts.clone().chain(&there).any(|part| holds_only_there(part, &|column| rows.of_one(column, &alone)));
-        partner(&alone, rows).filter(|_| only_there || *of == alone)
+        let only_there = |part: &Expr| holds_only_there(part, &|column| rows.of_one(column, &alone));
+        partner(&alone, rows).filter(|_| *of == alone || parts.clone().any(only_there))
     };
-    rows.present.iter().filter_map(|present| with(&present.dataset)).chain(there.clone()).collect()
+    rows.present.iter().filter_map(|present| with(&present.dataset)).chain(there).collect()
 }
 
 /// What is left over of `value` by a condition on its rows.
