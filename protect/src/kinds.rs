@@ -16,16 +16,16 @@
 //!   some less others that is below zero for nobody tells of those for whom it is above;
 //! - of all of them together, who meets none, but where one of them holds wherever others do by what they say: its own rest is judged.
 //!
-//! Somebody with several rows is of the kind of all that his rows meet, each by itself: of counts and sums, which add rows, his rows tell
-//! as those of several people do. So two periods of the same people are told side by side, and somebody is not hidden by rows of his that
-//! meet each of two conditions and neither of which meets both. But where his rows are taken together, as when everybody has one in each
-//! period, the numbers of two periods differ by whoever has one in the one alone: such people are enough too, or nobody.
-//!
 //! Nobody is as few, as of the rest of a single condition: were it told that two conditions differ by nobody, whether somebody is among the
-//! people could be asked for, but of the last, for which the same people could never be told twice. So a number to which others of its row add up is not told beside these. Where it is known without the data
+//! people could be asked for. So a number to which others of its row add up is not told beside these. Where it is known without the data
 //! that nobody is between two, as one is the other with something added, there is nothing to tell ([`Stand`]).
 //!
-//! What it does not do: sums of which one is taken twice are not looked at. Sums are judged by how many people they differ by, not by how
+//! Somebody may have several rows, and is then of the kind of all that they meet, each by itself: counts and sums add rows, so that who has
+//! one that meets `A`, one that meets `B` and one that meets both is told of by the last as anybody else would be. But rows of one person
+//! also cancel each other: where everybody has a row in each of two periods, their numbers differ by whoever has one in the other alone. So
+//! people are judged once more with all their rows as one. They are enough then, or nobody: two periods of the same people are told.
+//!
+//! What it does not do: sums of which one is taken twice are not looked at, nor how often somebody meets a condition. Sums are judged by how many people they differ by, not by how
 //! they are spread over these.
 
 use std::cmp::Ordering;
