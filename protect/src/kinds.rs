@@ -25,8 +25,8 @@
 //! also cancel each other: where everybody has a row in each of two periods, their numbers differ by whoever has one in the other alone. So
 //! people are judged once more with all their rows as one. They are enough then, or nobody: two periods of the same people are told.
 //!
-//! What it does not do: sums of which one is taken twice are not looked at, nor how often somebody meets a condition. Sums are judged by how many people they differ by, not by how
-//! they are spread over these.
+//! What it does not do: sums of which one is taken twice are not looked at, nor how often somebody meets a condition. Sums are judged by
+//! how many people they differ by, not by how they are spread over these.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
