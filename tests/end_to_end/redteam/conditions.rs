@@ -90,9 +90,7 @@ pub async fn values_that_some_lack(world: &World) -> Score {
     let attacks = vec![
         Attack { sql, times: &[1.0, -1.0], target: WHOLE_DAY },
         Attack {
-            sql: format!(
-                "SELECT count(*) AS n, count(hours) AS a, count(*) FILTER (WHERE hours = 8 OR hours IS NULL) AS b FROM games.turns"
-            ),
+            sql: "SELECT count(*) AS n, count(hours) AS a, count(*) FILTER (WHERE hours = 8 OR hours IS NULL) AS b FROM games.turns".into(),
             times: &[-1.0, 1.0, 1.0],
             target: WHOLE_DAY,
         },
