@@ -318,12 +318,14 @@ fn value_there(argument: &Expr, rows: &Rows) -> Option<Expr> {
 /// That a row has one of the dataset that values come from, if it is one of which rows may have none.
 fn partner(of: &BTreeSet<DatasetName>, rows: &Rows) -> Option<Expr> {
     let dataset = of.first().filter(|_| of.len() == 1)?;
-    let present = rows.present.iter().find(|present| present.dataset == *dataset)?;
+    let mut of_it = rows.present.iter().filter(|present| present.dataset == *dataset);
+    // Joined with itself, it is not known whose row it is.
+    let (Some(present), None) = (of_it.next(), of_it.next()) else { return None };
     present.column.clone().map(|column| Expr::Column(column).is_not_null())
 }
 
-/// What holds, whatever the data are, for rows that `parts` choose: that they have a value, and rows of datasets, which alone have one or meet
-/// a condition.
+/// What holds, whatever the data are, for rows that `parts` choose: that they have a value, and a row of each dataset without which they
+/// would have none, or would not be chosen.
 fn given<'a>(parts: impl Iterator<Item = &'a Expr> + Clone, there: Option<Expr>, of: &BTreeSet<DatasetName>, rows: &Rows) -> Vec<Expr> {
     let with = |dataset: &DatasetName| {
         let alone = BTreeSet::from([dataset.clone()]);
