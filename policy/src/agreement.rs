@@ -261,12 +261,13 @@ impl Agreement {
         self.datasets.iter().filter(move |dataset| reach && dataset.name.department != *department && dataset.basis.honours())
     }
 
-    /// Whether numbers are told more exactly than where an agreement says nothing, without noise, of people whom conditions choose: two
-    /// statements whose conditions differ by one person then tell what that person has.
+    /// Whether numbers are told more exactly than where an agreement says nothing, without noise, of people whom conditions or
+    /// computed keys choose: two statements that differ by one person then tell what that person has.
     #[must_use]
     pub fn tells_differences(&self) -> bool {
-        let filters = self.datasets.iter().flat_map(|dataset| dataset.columns.values()).any(|rule| rule.uses.contains(&Use::Filter));
-        filters && self.disclosure.round_to < Disclosure::default().round_to && self.disclosure.perturbation.is_none()
+        let mut rules = self.datasets.iter().flat_map(|dataset| dataset.columns.values());
+        let chooses = rules.any(|rule| rule.uses.contains(&Use::Filter) || rule.uses.contains(&Use::GroupBy));
+        chooses && self.disclosure.round_to < Disclosure::default().round_to && self.disclosure.perturbation.is_none()
     }
 
     /// The dataset, if the agreement names it.
@@ -345,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn exact_numbers_of_people_whom_conditions_choose_tell_differences() {
+    fn exact_numbers_of_people_whom_conditions_or_keys_choose_tell_differences() {
         let ruled = |rules: &str| GOOD.replacen("id = \"one\"", &format!("id = \"one\"\ndisclosure = {{ {rules} }}"), 1);
         for (text, tells) in [
             (GOOD.to_owned(), false),
@@ -353,7 +354,8 @@ mod tests {
             (ruled("round_to = 4"), true),
             (ruled("round_to = 5"), false),
             (ruled("round_to = 1, perturbation = { variance = 2, most = 5 }"), false),
-            (ruled("round_to = 1").replace("\"filter\"", "\"aggregate\""), false),
+            (ruled("round_to = 1").replace("\"filter\"", "\"aggregate\""), true),
+            (ruled("round_to = 1").replace("\"filter\"", "\"aggregate\"").replace("\"group_by\"", "\"aggregate\""), false),
         ] {
             assert_eq!(Agreement::parse(&text).unwrap_or_else(|e| panic!("{text}: {e:?}")).tells_differences(), tells, "{text}");
         }

@@ -14,14 +14,19 @@
 //!   as one that reads more can be written for any;
 //! - of several, whomever they tell of that are added and taken from each other, as `A`, `B` and "A or B" tell of who meets both: a sum of
 //!   some less others that is below zero for nobody tells of those for whom it is above;
-//! - of all of them together, who meets none.
+//! - of all of them together, who meets none, but where one of them holds wherever others do by what they say: its own rest is judged.
 //!
 //! Nobody is as few, as of the rest of a single condition: were it told that two conditions differ by nobody, whether somebody is among the
 //! people could be asked for. So a number to which others of its row add up is not told beside these. Where it is known without the data
 //! that nobody is between two, as one is the other with something added, there is nothing to tell ([`Stand`]).
 //!
-//! What it does not do: sums of which one is taken twice are not looked at. Sums are judged by how many people they differ by, not by how
-//! they are spread over these.
+//! Somebody may have several rows, and is then of the kind of all that they meet, each by itself: counts and sums add rows, so that who has
+//! one that meets `A`, one that meets `B` and one that meets both is told of by the last as anybody else would be. But rows of one person
+//! also cancel each other: where everybody has a row in each of two periods, their numbers differ by whoever has one in the other alone. So
+//! people are judged once more with all their rows as one. They are enough then, or nobody: two periods of the same people are told.
+//!
+//! What it does not do: sums of which one is taken twice are not looked at, nor how often somebody meets a condition. Sums are judged by
+//! how many people they differ by, not by how they are spread over these.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -42,9 +47,12 @@ impl People {
     }
 }
 
-/// The people of a group by the conditions that they meet: of the condition with number n, bit n.
+/// The people of a group by the conditions that each of their rows meets: of the condition with number n, bit n.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Kinds(BTreeMap<u64, People>);
+pub struct Kinds(BTreeMap<Kind, People>);
+
+/// What the rows of somebody meet, each different one once, in order.
+pub type Kind = Vec<u64>;
 
 /// How one condition stands to another by what they say, whatever the data are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -67,22 +75,41 @@ const MOST_SUMS: u32 = 20_000;
 
 impl Kinds {
     /// Adds people of one kind.
-    pub fn add(&mut self, kind: u64, people: People) {
+    pub fn add(&mut self, mut kind: Kind, people: People) {
+        kind.sort_unstable();
+        kind.dedup();
         self.0.entry(kind).or_default().add(people);
     }
 
     /// Adds others of the same group.
     pub fn merge(&mut self, other: &Self) {
-        other.0.iter().for_each(|(kind, people)| self.add(*kind, *people));
+        other.0.iter().for_each(|(kind, people)| self.add(kind.clone(), *people));
     }
 
     /// Each kind with its people, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (u64, People)> {
-        self.0.iter().map(|(kind, people)| (*kind, *people))
+    pub fn iter(&self) -> impl Iterator<Item = (&[u64], People)> {
+        self.0.iter().map(|(kind, people)| (kind.as_slice(), *people))
     }
 
+    /// Whether everybody has rows, of which each meets a condition.
+    #[must_use]
+    pub fn all_meet(&self, condition: u32) -> bool {
+        self.iter().all(|(kind, _)| kind.iter().all(|row| meets(*row, condition)))
+    }
+
+    /// Each person's rows as one, which meets what any of them does; `None` where nobody has rows that differ.
+    fn together(&self) -> Option<Self> {
+        let several = self.iter().any(|(kind, _)| kind.len() > 1);
+        several.then(|| {
+            let mut all = Self::default();
+            self.iter().for_each(|(kind, people)| all.add(vec![kind.iter().fold(0, |any, row| any | row)], people));
+            all
+        })
+    }
+
+    /// Those who have a row that is so.
     fn of(&self, is: impl Fn(u64) -> bool) -> People {
-        self.iter().filter(|(kind, _)| is(*kind)).fold(People::default(), |mut all, (_, people)| {
+        self.iter().filter(|(kind, _)| kind.iter().any(|row| is(*row))).fold(People::default(), |mut all, (_, people)| {
             all.add(people);
             all
         })
@@ -103,24 +130,60 @@ fn meets(kind: u64, condition: u32) -> bool {
     kind & bit(condition) != 0
 }
 
-/// Of the conditions under which a row's values would be told, in the statement's order, those under which they are: the later of some
-/// that tell of too few together gives way. `kinds` are the same people, counted in one way or another, each of which must be enough;
-/// `stand` says how the first condition stands to the second.
-pub fn told(kinds: &[Kinds], conditions: &[u32], stand: impl Fn(u32, u32) -> Stand, enough: impl Fn(People) -> bool) -> Vec<u32> {
+/// Of the conditions under which a row's values would be told, in order, those under which they are: the later of some that tell of too
+/// few together gives way, and where there is no more time every later one. `kinds` are the same people, counted in one way or another, each
+/// of which must be enough; `stand` says how the first condition stands to the second.
+pub fn told(
+    kinds: &[Kinds],
+    conditions: &[u32],
+    stand: impl Fn(u32, u32) -> Stand,
+    enough: impl Fn(People) -> bool,
+    in_time: impl Fn() -> bool,
+) -> Vec<u32> {
+    let together: Vec<Kinds> = kinds.iter().filter_map(Kinds::together).collect();
+    let or_nobody = |people: People| people.number == 0 || enough(people);
     let mut told: Vec<u32> = Vec::new();
     for one in conditions {
         let beside: Vec<(u32, Stand)> = told.iter().map(|other| (*other, stand(*other, *one))).collect();
-        let any = told.iter().fold(bit(*one), |bits, other| bits | bit(*other));
-        let all_enough = |kinds: &Kinds| {
-            beside.iter().all(|(other, stand)| kinds.apart(*other, *one, *stand, &enough))
-                && (told.is_empty() || enough(kinds.of(|kind| kind & any == 0)))
-                && Sums::new(kinds, *one, &beside, &stand, &enough).are_enough()
-        };
-        if kinds.iter().all(all_enough) {
+        let beside = Beside { one: *one, told: &told, beside: &beside, stand: &stand };
+        let rows_enough = || kinds.iter().all(|kinds| beside.are_enough(kinds, &enough));
+        let people_enough = || together.iter().all(|kinds| beside.are_enough(kinds, &or_nobody));
+        if told.is_empty() || in_time() && rows_enough() && people_enough() {
             told.push(*one);
         }
     }
     told
+}
+
+/// A condition beside those that are told.
+struct Beside<'a, S> {
+    one: u32,
+    told: &'a [u32],
+    /// The same, with how they stand to it.
+    beside: &'a [(u32, Stand)],
+    stand: &'a S,
+}
+
+impl<S: Fn(u32, u32) -> Stand> Beside<'_, S> {
+    /// Whether all whom it tells of beside them are.
+    fn are_enough(&self, kinds: &Kinds, enough: &impl Fn(People) -> bool) -> bool {
+        self.beside.iter().all(|(other, stand)| kinds.apart(*other, self.one, *stand, enough))
+            && (self.one_is_around() || enough(kinds.of(|row| row & self.any() == 0)))
+            && Sums::new(kinds, self.one, self.beside, self.stand, enough).are_enough()
+    }
+
+    /// Whether one of them holds wherever any does: who meets none is its own rest.
+    fn one_is_around(&self) -> bool {
+        let around = |all: &u32| {
+            let others = self.told.iter().chain([&self.one]).filter(|other| *other != all);
+            others.copied().all(|other| (self.stand)(other, *all).within)
+        };
+        self.told.iter().chain([&self.one]).any(around)
+    }
+
+    fn any(&self) -> u64 {
+        self.told.iter().fold(bit(self.one), |bits, other| bits | bit(*other))
+    }
 }
 
 /// Sums of a condition and others, each added, taken away or left out: of each kind of people, how many more of those that they meet are added
@@ -132,7 +195,7 @@ struct Sums<'a, E> {
     /// Of each: those before it that are the same by what they say, of which a sum has one.
     same: Vec<u64>,
     /// Of each: the kinds of which the sum is known once it is chosen.
-    settled: Vec<Vec<(u64, People)>>,
+    settled: Vec<Vec<(Kind, People)>>,
     enough: &'a E,
     /// How many more are looked at.
     left: u32,
@@ -151,7 +214,10 @@ impl<'a, E: Fn(People) -> bool> Sums<'a, E> {
         // The same people under the same condition, whatever is told of them, are one.
         let mut conditions = vec![one];
         for (other, stand_to_one) in beside {
-            let twin = |of: u32, stand: Stand| stand.same() && kinds.iter().all(|(kind, _)| meets(kind, of) == meets(kind, *other));
+            let twin = |of: u32, stand: Stand| {
+                let alike = |row: &u64| meets(*row, of) == meets(*row, *other);
+                stand.same() && kinds.iter().all(|(kind, _)| kind.iter().all(alike))
+            };
             if !twin(one, *stand_to_one) && !conditions.iter().skip(1).any(|earlier| twin(*earlier, stand(*earlier, *other))) {
                 conditions.push(*other);
             }
@@ -163,15 +229,15 @@ impl<'a, E: Fn(People) -> bool> Sums<'a, E> {
         let same = conditions.iter().enumerate().map(|(place, own)| same(place, *own)).collect();
         let mut settled = vec![Vec::new(); conditions.len()];
         for (kind, people) in kinds.iter() {
-            let last = conditions.iter().rposition(|condition| meets(kind, *condition));
+            let last = conditions.iter().rposition(|condition| kind.iter().any(|row| meets(*row, *condition)));
             if let Some(settled) = last.and_then(|last| settled.get_mut(last)) {
-                settled.push((kind, people));
+                settled.push((kind.to_vec(), people));
             }
         }
         Self { conditions, same, settled, enough, left: MOST_SUMS }
     }
 
-    /// Whether each sum that is below zero for nobody is above it for enough.
+    /// Whether each sum that is below zero for no row is above it for rows of enough people.
     fn are_enough(mut self) -> bool {
         // Of two conditions it is who meets the one and not the other.
         self.conditions.len() <= 2 || self.from(0, Chosen::default())
@@ -180,7 +246,7 @@ impl<'a, E: Fn(People) -> bool> Sums<'a, E> {
     /// The same of sums that begin so.
     fn from(&mut self, place: usize, chosen: Chosen) -> bool {
         let (Some(condition), Some(same)) = (self.conditions.get(place).copied(), self.same.get(place).copied()) else {
-            return (chosen.added | chosen.taken).count_ones() <= 2;
+            return (chosen.added | chosen.taken).count_ones() <= 2 || (self.enough)(chosen.above);
         };
         let without = place == 0 || self.with(place, chosen);
         let twice = (chosen.added | chosen.taken) & same != 0;
@@ -193,10 +259,12 @@ impl<'a, E: Fn(People) -> bool> Sums<'a, E> {
         let Some(left) = self.left.checked_sub(1) else { return false };
         self.left = left;
         for (kind, people) in self.settled.get(place).into_iter().flatten() {
-            match (kind & chosen.added).count_ones().cmp(&(kind & chosen.taken).count_ones()) {
-                Ordering::Less => return true,
-                Ordering::Equal => {}
-                Ordering::Greater => chosen.above.add(*people),
+            let sum = |row: &u64| (row & chosen.added).count_ones().cmp(&(row & chosen.taken).count_ones());
+            if kind.iter().any(|row| sum(row) == Ordering::Less) {
+                return true;
+            }
+            if kind.iter().any(|row| sum(row) == Ordering::Greater) {
+                chosen.above.add(*people);
             }
         }
         // Whatever is added, they are no fewer.

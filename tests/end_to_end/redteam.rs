@@ -60,6 +60,8 @@ async fn no_game_is_won_and_the_views_stay_useful() {
         conditions::opposites(&world).await,
         conditions::three(&world).await,
         conditions::partners(&world).await,
+        conditions::rows_of_one(&world).await,
+        conditions::values_that_some_lack(&world).await,
         reconstruct::of_clubs(&world).await,
         reconstruct::of_small_regions(&world).await,
         reconstruct::of_small_regions_again(&world).await,

@@ -33,8 +33,10 @@ use datafusion::sql::sqlparser::ast::{Expr as Ast, GroupByExpr, Select, Statemen
 
 pub(super) use self::expand::Expand;
 use super::domain::key_domain;
+use super::kinds::met;
 use super::safe::MAX_MASKED;
 use super::shape::{Origin, Rows, refuse};
+use super::summarise::MET;
 
 /// The most grouping sets of one GROUP BY: every subject's row is read once for each.
 const MAX_SETS: usize = 32;
@@ -136,7 +138,8 @@ impl Sets {
         let expand = Expand::try_new(inner, Arc::new(self.clone()), number.clone())?;
         let (keys, subjects) = groups.split_at(self.keys);
         let groups = keys.iter().cloned().chain([Column::new_unqualified(number)]).chain(subjects.iter().cloned()).map(Expr::Column);
-        let sums = parts.iter().map(|part| sum(Expr::Column(part.clone())).alias(&part.name));
+        let one = |part: &Column| if part.name == MET { met(Expr::Column(part.clone())) } else { sum(Expr::Column(part.clone())) };
+        let sums = parts.iter().map(|part| one(part).alias(&part.name));
         LogicalPlanBuilder::from(LogicalPlan::Extension(Extension { node: Arc::new(expand) })).aggregate(groups, sums)?.build()
     }
 

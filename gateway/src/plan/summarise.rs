@@ -7,6 +7,7 @@ mod absent;
 mod levels;
 mod outer;
 mod summary;
+mod together;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ use datafusion::logical_expr::{Aggregate, Expr, Extension, LogicalPlan, LogicalP
 
 use self::outer::{Outer, Protected};
 use self::summary::{Summary, computed_argument};
+pub(super) use self::together::MET;
+use self::together::{compared, rows_meet};
 use super::domain::key_domain;
 use super::expression::not_offered;
 use super::margins::Sets;
@@ -223,7 +226,8 @@ impl Rewriter<'_> {
         }
         let key_of: BTreeSet<_> = keys.iter().flat_map(|(_, origin)| origin.shown()).map(|(dataset, _)| dataset).collect();
         let key_of = rows.of_either(key_of.iter());
-        let mut inner = self.by_subject(&keys, &summaries, &key_of, rows)?;
+        let met = rows_meet(&compared(&summaries, &disclosure))?;
+        let mut inner = self.by_subject(&keys, &summaries, &key_of, met, rows)?;
         if let Some(sets) = sets {
             inner = sets.expanded(inner, linked)?;
         }

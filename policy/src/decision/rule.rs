@@ -208,7 +208,11 @@ impl Rule {
                 format!("its second largest contributor could estimate the largest within {percent} %")
             }
             Self::Homogeneous { .. } => "all of its contributors have the same value".into(),
-            Self::Complement { .. } => "all of its group meet its condition, or all but fewer than the minimum".into(),
+            Self::Complement { .. } => {
+                "all of its group meet its condition, or all but fewer than the minimum, or other numbers of its row \
+                                        tell of too few, or of nobody, beside it"
+                    .into()
+            }
             Self::Margins { .. } => "totals would tell a withheld number".into(),
             Self::Perturbed { most, .. } => format!("with noise it rests on less than {most} subjects over the minimum"),
             Self::Rounded { .. }
@@ -255,7 +259,9 @@ impl Rule {
             }
             Self::Homogeneous { .. } => "sums and means of contributors who all have the same value are withheld",
             Self::Complement { .. } => {
-                "numbers with a condition of their own are withheld where all of a group meet it, or all but fewer than the minimum"
+                "numbers with a condition of their own are withheld where all of a group meet it, or all but fewer than the minimum; of \
+                 several conditions in one row, the later that tells of too few, or of nobody, beside the others: compute it from those, \
+                 GROUP BY the column, or ask for it alone"
             }
             Self::Margins { .. } => "further numbers are withheld until totals tell none of the withheld ones within 10 %",
             Self::ZerosShown { .. } => "numbers on which nobody stands are shown as zero or empty, and not as withheld",
@@ -313,7 +319,13 @@ mod tests {
             (Rule::Dominance { largest: 2, share: 90, whose: whose() }, Some("its 2 largest contributors make more than 90 % of it")),
             (Rule::PPercent { percent: 10, whose: whose() }, Some("its second largest contributor could estimate the largest within 10 %")),
             (Rule::Homogeneous { whose: whose() }, Some("all of its contributors have the same value")),
-            (Rule::Complement { whose: whose() }, Some("all of its group meet its condition, or all but fewer than the minimum")),
+            (
+                Rule::Complement { whose: whose() },
+                Some(
+                    "all of its group meet its condition, or all but fewer than the minimum, or other numbers of its row tell of too few, \
+                     or of nobody, beside it",
+                ),
+            ),
             (Rule::Margins { whose: whose() }, Some("totals would tell a withheld number")),
             (
                 Rule::Perturbed { variance: 2, most: 5, whose: whose() },
@@ -338,7 +350,7 @@ mod tests {
         sums and means of contributors who all have the same value are withheld: by the agreement two for dwp
         counts of subjects are rounded to multiples of 10; other numbers are told as such a count times their mean, which is rounded as coarsely: by the agreement two for dwp
         counts and sums carry noise, of a count at most 5 with a variance of 2, of a sum as much in mean contributions and, where these differ, again in units of the largest; a noisy number that is less than 5 over the minimum is withheld; the same contributors always get the same: by the agreement two for dwp
-        numbers with a condition of their own are withheld where all of a group meet it, or all but fewer than the minimum: by the agreement one, two for dfe, dwp
+        numbers with a condition of their own are withheld where all of a group meet it, or all but fewer than the minimum; of several conditions in one row, the later that tells of too few, or of nobody, beside the others: compute it from those, GROUP BY the column, or ask for it alone: by the agreement one, two for dfe, dwp
         further numbers are withheld until totals tell none of the withheld ones within 10 %: by the agreement one for dfe
         ");
         let counts: Vec<_> = rules(strict, 10, false).iter().map(Rule::as_str).collect();

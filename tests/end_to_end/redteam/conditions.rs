@@ -3,7 +3,7 @@
 //! Population of all: a group of fewer people than the minimum among larger ones. Knowledge of all: which it is. Target of all: how many
 //! are in it. Numbers are told exactly, so that a statement all of whose numbers are told tells it. Score: statements that do.
 
-use super::people::{COUNTRIES, SMALL, regions};
+use super::people::{COUNTRIES, SMALL, WHOLE_DAY, regions};
 use super::world::{Score, World, all_told};
 
 /// The office of nine people whose numbers another department's stand beside.
@@ -47,16 +47,58 @@ pub async fn three(world: &World) -> Score {
 /// People who found a partner beside those of them whom a FILTER chooses, and beside a condition that reads another column.
 pub async fn partners(world: &World) -> Score {
     let [there, chosen] = ["p.subject IS NOT NULL", "p.office <> 'nine'"];
+    let rows = format!("count(*) FILTER (WHERE {chosen})");
     let pairs = [
         ("count(DISTINCT p.subject)".to_owned(), format!("count(DISTINCT p.subject) FILTER (WHERE {chosen})")),
-        (format!("count(*) FILTER (WHERE {there})"), format!("count(*) FILTER (WHERE {chosen})")),
+        (format!("count(*) FILTER (WHERE {there})"), rows.clone()),
+        ("count(DISTINCT p.subject)".to_owned(), rows.clone()),
+        ("count(p.amount)".to_owned(), rows),
+        ("count(p.amount)".to_owned(), format!("count(*) FILTER (WHERE p.amount IS NOT NULL AND {chosen})")),
     ];
     let attacks =
         pairs.map(|(all, some)| Attack { sql: format!("SELECT {all} AS a, {some} AS b {OF_OFFICES}"), times: &[1.0, -1.0], target: 9 });
-    let honest = format!("SELECT count(DISTINCT p.subject) FILTER (WHERE p.amount < 100) AS n {OF_OFFICES}");
-    let honest = all_told(&world.exact, vec![honest]).await;
-    assert!(honest[0][0].is_some(), "a FILTER that chooses half of those who found a partner is told: {honest:?}");
+    let half = "FILTER (WHERE p.amount < 100)";
+    let honest = [
+        format!("count(DISTINCT p.subject) {half} AS n"),
+        format!("count(DISTINCT p.subject) AS n, count(p.amount) AS v, count(*) {half} AS k, avg(p.amount) {half} AS m"),
+    ];
+    let honest = all_told(&world.exact, honest.map(|select| format!("SELECT {select} {OF_OFFICES}")).into()).await;
+    assert!(honest.iter().flatten().all(Option::is_some), "a FILTER that chooses half of those who found a partner is told: {honest:?}");
     score(world, "a FILTER on who found a partner", attacks.into()).await
+}
+
+/// People with several rows, of which each meets one of two conditions, and a few who have one more that meets both. Of it alone nothing is
+/// told; the numbers of both, which nearly the same people have, are.
+pub async fn rows_of_one(world: &World) -> Score {
+    let sql = |of: &dyn Fn(&str) -> String| {
+        let [a, b, c] = ["early", "late", "early OR late"].map(of);
+        format!("SELECT {a} AS a, {b} AS b, {c} AS c FROM games.turns")
+    };
+    let rows = |condition: &str| format!("count(*) FILTER (WHERE {condition})");
+    let attacks = vec![Attack { sql: sql(&rows), times: &[1.0, 1.0, -1.0], target: WHOLE_DAY }];
+    let people = |condition: &str| format!("count(DISTINCT subject) FILTER (WHERE {condition})");
+    let honest = all_told(&world.exact, vec![sql(&people), sql(&rows)]).await;
+    assert!(honest[0].iter().all(Option::is_some), "sixty people have both: {honest:?}");
+    assert!(honest[1][..2].iter().all(Option::is_some), "early and late turns are told side by side: {honest:?}");
+    score(world, "rows of one that meet both", attacks).await
+}
+
+/// A number of values, of which nobody has any who is not chosen by the FILTER of another, but a few.
+pub async fn values_that_some_lack(world: &World) -> Score {
+    let chosen = "NOT (early AND late)";
+    let sql = format!("SELECT count(hours) AS a, count(*) FILTER (WHERE hours IS NOT NULL AND {chosen}) AS b FROM games.turns");
+    let attacks = vec![
+        Attack { sql, times: &[1.0, -1.0], target: WHOLE_DAY },
+        Attack {
+            sql: "SELECT count(*) AS n, count(hours) AS a, count(*) FILTER (WHERE hours = 8 OR hours IS NULL) AS b FROM games.turns".into(),
+            times: &[-1.0, 1.0, 1.0],
+            target: WHOLE_DAY,
+        },
+    ];
+    let honest = vec!["SELECT count(hours) AS a, count(hours) FILTER (WHERE early) AS b, avg(hours) AS m FROM games.turns".to_owned()];
+    let honest = all_told(&world.exact, honest).await;
+    assert!(honest[0].iter().all(Option::is_some), "values that half have under a condition are told beside all: {honest:?}");
+    score(world, "values that some lack", attacks).await
 }
 
 /// On each small region of each country.

@@ -13,6 +13,7 @@
 //! | `edges` | one of the nine or ten people of forty groups | the edge of the minimum under noise |
 //! | `jobs` | somebody and a firm: a link dataset | people through firms |
 //! | `countries` | one of the people of twenty countries of ten regions each, three of them small | many conditions in one statement |
+//! | `turns` | a turn of one of 240 people; sixty have an early one and a late one, and five of these one that is both | conditions that one person's rows meet |
 //! | `invented` of `stalls` | the people of two offices of `payments`, and forty who do not exist | rows that a department invents |
 
 use std::fmt::Write as _;
@@ -171,6 +172,8 @@ pub const REGIONS: usize = 10;
 pub const SMALL: usize = 3;
 /// The people of the largest firm of `jobs`.
 pub const OF_ONE_FIRM: usize = 300;
+/// The people of `turns` who have one that is early and late.
+pub const WHOLE_DAY: usize = 5;
 pub const PLACES: &[&str] = &["one firm", "alike", "elsewhere"];
 
 /// How many live in each town of `months`.
@@ -210,6 +213,7 @@ pub fn files() -> Vec<(&'static str, String)> {
         ("edges", edges_file()),
         ("jobs", jobs_file()),
         ("countries", countries_file()),
+        ("turns", turns_file()),
     ]
 }
 
@@ -338,6 +342,16 @@ fn countries_file() -> String {
         }
     }
     file
+}
+
+fn turns_file() -> String {
+    let (early, late, both, neither) = ("true,false,4", "false,true,4", "true,true,8", "false,false,");
+    let two = (0..60).map(|place| if place < WHOLE_DAY { vec![early, late, both] } else { vec![early, late] });
+    let one = [early, late, neither].into_iter().flat_map(|turn| std::iter::repeat_n(vec![turn], 60));
+    two.chain(one).zip(45_000..).fold("nino,early,late,hours\n".to_owned(), |mut file, (turns, number)| {
+        turns.into_iter().for_each(|turn| writeln!(file, "{},{turn}", nino(number)).unwrap());
+        file
+    })
 }
 
 fn units_file() -> String {

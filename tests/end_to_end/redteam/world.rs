@@ -231,6 +231,14 @@ fn datasets() -> Vec<Dataset> {
         dataset("giants", vec![code("circle", codes("g", GIANTS)), column("amount", ColumnType::Number, None)]),
         dataset("edges", vec![code("edge", codes("e", EDGES))]),
         dataset("countries", vec![code("country", codes("k", COUNTRIES)), code("region", codes("r", REGIONS))]),
+        dataset(
+            "turns",
+            vec![
+                column("early", ColumnType::Boolean, None),
+                column("late", ColumnType::Boolean, None),
+                column("hours", ColumnType::Integer, None),
+            ],
+        ),
         Dataset { linked: Some(firms), ..dataset("jobs", vec![code("place", named(PLACES))]) },
         dataset("returns", vec![areas.clone(), bands, sectors.clone(), wards, owes.clone(), income.clone(), pay]),
         dataset("clubs", vec![code("club", codes("c", CLUBS)), owes]),

@@ -77,8 +77,8 @@ pub(super) fn remarks(text: &mut String, agreement: &Agreement, now: DateTime<Ut
     }
     if agreement.tells_differences() {
         warn(&format!(
-            "numbers are told to the nearest {} and without noise, of people whom conditions choose: two statements that differ by one \
-             person tell what that person has; round_to = 5 or a perturbation hides most of it",
+            "numbers are told to the nearest {} and without noise, of people whom conditions or computed keys choose: two \
+             statements that differ by one person tell what that person has; round_to = 5 or a perturbation hides most of it",
             agreement.disclosure.round_to
         ));
     }

@@ -69,7 +69,7 @@ fn columns_that_tell_their_quantiles_are_named_and_the_sample_has_none() {
     }
 }
 
-/// So is an agreement that tells exact numbers of whomever conditions choose.
+/// So is an agreement that tells exact numbers of whomever conditions or computed keys choose.
 #[test]
 fn an_agreement_that_tells_differences_is_named() {
     let folder = tempfile::tempdir().unwrap();

@@ -151,7 +151,7 @@ impl Rule {
             absent => keys.zip(absent).map(|(own, absent)| concat(&[own, absent])).collect::<std::result::Result<_, _>>()?,
         };
         let mut judged = self.values.iter().map(|value| self.judged(value, groups, rows)).collect::<Result<Vec<_>>>()?;
-        self.withhold_together(&mut judged, groups)?;
+        self.withhold_together(&mut judged, groups, bounds)?;
         let shown = self.shown(groups, rows)?;
         let also = self.also_withheld(&keys, &judged, &shown, bounds)?;
         let mut masks = vec![0u64; rows];

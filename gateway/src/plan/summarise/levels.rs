@@ -24,22 +24,26 @@ use datafusion::functions_aggregate::expr_fn::{count, sum};
 use datafusion::logical_expr::{Expr, ExprFunctionExt as _, Extension, LogicalPlan, LogicalPlanBuilder, cast, when};
 use datafusion::prelude::{coalesce, lit};
 
+use super::super::kinds;
 use super::super::rewrite::Rewriter;
 use super::super::safe::bare;
 use super::super::shape::{Origin, Present, Rows, refuse};
 use super::super::tally::{Counted, Part, Tally};
 use super::summary::{Measure, Of, Summary};
+use super::together::MET;
 
 impl Rewriter<'_> {
     /// The inner level. Columns of the result: `k0 … `, `s`, through a link dataset `o` (the subject of the other identifier type, or
     /// the row's own where it has none) and `g` (rows that have one), then per summary `p` (partial), `n` (values), `h` (condition
     /// hits), and per condition `v`
-    /// (rows that it chose among), `l` (those that it left over) and `q` (their partial); of full joins `d` (rows of a dataset).
+    /// (rows that it chose among), `l` (those that it left over) and `q` (their partial); of full joins `d` (rows of a dataset); of several
+    /// conditions `met` (which of them each row does, as `kinds.rs` says).
     pub(super) fn by_subject(
         &mut self,
         keys: &[(Expr, Origin)],
         summaries: &[Summary],
         key_of: &BTreeSet<DatasetName>,
+        met: Option<Expr>,
         rows: Rows,
     ) -> Result<LogicalPlan> {
         let mut projected: Vec<Expr> = keys.iter().enumerate().map(|(i, (key, _))| bare(key).clone().alias(format!("__k{i}"))).collect();
@@ -61,6 +65,10 @@ impl Rewriter<'_> {
                 projected.push(left.left.clone().alias(format!("__e{i}_{j}")));
             }
         }
+        let of_rows = met.map(|met| {
+            projected.push(met.alias("__row"));
+            kinds::met(named("__row")).alias(MET)
+        });
         let parts = joined_parts(&rows, &mut projected);
         let suppliers = suppliers(&parts, summaries, key_of)?;
         let through = other.as_ref().map(|_| "__y");
@@ -80,6 +88,7 @@ impl Rewriter<'_> {
             }
             partials.extend(left_over(i, summary));
         }
+        partials.extend(of_rows);
         for (dataset, column) in suppliers {
             partials.push(count(named(&column)).alias(present_name(&dataset)));
         }
@@ -161,7 +170,7 @@ pub(super) fn fewer(one: Expr, other: Expr) -> Result<Expr> {
 }
 
 /// True or false, never unknown.
-fn decided(condition: Expr) -> Result<Expr> {
+pub(super) fn decided(condition: Expr) -> Result<Expr> {
     when(condition, lit(true)).otherwise(lit(false))
 }
 

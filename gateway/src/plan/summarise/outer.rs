@@ -1,22 +1,22 @@
 //! The outer level of an aggregate over subjects' rows: per group each value, and what stands behind it and behind what its conditions
 //! leave over.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
-use concordat_policy::disclosure::Telling;
 use concordat_policy::{DatasetName, Disclosure};
 use concordat_protect::noise::Secret;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::Result;
 use datafusion::functions_aggregate::expr_fn::{count, count_distinct, sum};
-use datafusion::logical_expr::{Aggregate, Expr, ExprFunctionExt as _, LogicalPlan, LogicalPlanBuilder, Operator, binary_expr, cast, when};
+use datafusion::logical_expr::{Aggregate, Expr, ExprFunctionExt as _, LogicalPlan, LogicalPlanBuilder, cast, when};
 use datafusion::prelude::{coalesce, lit};
 
 use super::super::contributions::contributions;
-use super::super::kinds::kinds;
-use super::super::protect::{Condition, Kind, Rest, Rule, Value};
+use super::super::kinds::Counting;
+use super::super::protect::{Kind, Rest, Rule, Value};
 use super::levels::{HAS_OTHER, fewer, named, present_name};
 use super::summary::{Measure, Of, Summary};
+use super::together::{MET, compared, of_people};
 
 /// What the outer level is made of.
 pub(super) struct Outer<'a> {
@@ -103,8 +103,7 @@ impl<'a> Outer<'a> {
         for (i, (summary, (relation, field))) in summaries.iter().zip(aggregate.schema.iter().skip(keys)).enumerate() {
             let (told, value) = self.value(i, summary, keys + i)?;
             projected.push(cast(told, field.data_type().clone()).alias_qualified(relation.cloned(), field.name()));
-            let condition = Condition::new(summary.filter.iter().chain(&summary.condition));
-            values.push(Value { condition, ..value });
+            values.push(Value { condition: summary.chooses.clone(), ..value });
         }
         let kinds = self.kinds(summaries)?;
         self.behind.push(subjects.alias("__subjects"));
@@ -271,18 +270,12 @@ impl<'a> Outer<'a> {
     /// Where values stand under different conditions, a group's subjects by which of these each meets: of both identifier types through a
     /// link dataset, and of a full join also of each department that could fill up what they leave over.
     fn kinds(&mut self, summaries: &[Summary]) -> Result<Vec<usize>> {
-        let conditions = |summary: &Summary| (summary.filter.clone(), summary.condition.clone());
-        let conditional = || summaries.iter().enumerate().filter(|(_, summary)| conditions(summary) != (None, None));
-        let several = conditional().map(|(_, summary)| conditions(summary)).collect::<HashSet<_>>().len() > 1;
-        if !several || self.rules.complement == Telling::Shown {
+        let compared = compared(summaries, self.rules);
+        if compared.is_empty() {
             return Ok(Vec::new());
         }
-        let mut met = lit(0u64);
-        for (i, summary) in conditional() {
-            let bit = u32::try_from(i).ok().and_then(|i| 1u64.checked_shl(i)).unwrap_or(0);
-            met = binary_expr(met, Operator::BitwiseOr, when(contributes(i, summary), lit(bit)).otherwise(lit(0u64))?);
-        }
-        let fills = conditional().map(|(_, summary)| &summary.fills).filter(|fills| fills.len() > 1).flatten();
+        let conditional = compared.iter().filter(|(_, summary)| !summary.lefts.is_empty());
+        let fills = conditional.map(|(_, summary)| &summary.fills).filter(|fills| fills.len() > 1).flatten();
         let fills = fills.collect::<BTreeSet<_>>().into_iter().map(present_name);
         let among: Vec<(String, Expr)> =
             std::iter::once((String::new(), lit(true))).chain(fills.map(|name| (name.clone(), named(&name).gt(lit(0i64))))).collect();
@@ -291,7 +284,8 @@ impl<'a> Outer<'a> {
         for subject in ["__s", "__o"].into_iter().take(1 + usize::from(self.linked)) {
             for (of, among) in &among {
                 let name = format!("__kinds{subject}{of}");
-                self.totals.push(kinds(met.clone(), named(subject), among.clone(), secret.clone(), self.linked)?.alias(&name));
+                let counting = Counting { of_people: of_people(&compared), secret: secret.clone(), several: self.linked };
+                self.totals.push(counting.kinds(named(MET), named(subject), among.clone())?.alias(&name));
                 places.push(self.put(named(&name)));
             }
         }

@@ -19,6 +19,7 @@ use datafusion::prelude::lit;
 
 use super::super::expression::{Place, Read, not_offered};
 use super::super::listed::listed_only;
+use super::super::protect::Condition;
 use super::super::rewrite::Rewriter;
 use super::super::shape::{Origin, Rows, find, refuse};
 use super::absent::holds_only_there;
@@ -53,6 +54,8 @@ pub(super) struct Summary {
     pub(super) of: BTreeSet<DatasetName>,
     /// Whether it adds up whole numbers, whatever they are cast to.
     pub(super) whole: bool,
+    /// By what it chooses among rows: its conditions, whether they have a partner and, of a number of values, whether they have one.
+    pub(super) chooses: Option<Condition>,
 }
 
 /// What a condition leaves over.
@@ -76,7 +79,7 @@ pub(super) enum Of {
 }
 
 /// A condition inside an aggregate, and the datasets that it reads.
-struct Condition {
+struct Chosen {
     expr: Expr,
     of: BTreeSet<DatasetName>,
 }
@@ -127,13 +130,15 @@ impl Rewriter<'_> {
             let filter = filter.map(|filter| filter.expr);
             let lefts = filter.iter().map(|filter| left(lit(1i64), filter.clone(), Of::Both)).collect::<Result<_>>()?;
             let (argument, condition, of_linked, whole) = (lit(1i64), None, false, true);
-            return Ok(Summary { measure, argument, filter, condition, of_linked, lefts, fills, of, whole });
+            let chooses = Condition::new(filter.iter(), given(filter.iter(), None, &of, rows));
+            return Ok(Summary { measure, argument, filter, condition, of_linked, lefts, fills, of, whole, chooses });
         }
         let (chosen, of) = self.contributing(argument, rows)?;
         let of_linked = self.label(argument, rows)?.is_some_and(|label| label != rows.label);
         let told = chosen && matches!(measure, Measure::Subjects | Measure::Values);
         let (value, counts_all) = (conditional_value(argument).map(|value| soft(value.clone())), has_else(argument));
         let whole = !matches!(measure, Measure::Sum | Measure::Average) || whole(argument, rows);
+        let there = value_there(argument, rows);
         let (argument, condition) = self.argument(argument, measure, rows)?;
         let fills = fills(rows, &of, filter.iter().chain(&condition));
         let (filter, condition) = (filter.map(|filter| filter.expr), condition.map(|condition| condition.expr));
@@ -165,7 +170,12 @@ impl Rewriter<'_> {
             }
             _ => filter.iter().map(|filter| left(argument.clone(), filter.clone(), Of::Both)).collect::<Result<_>>()?,
         };
-        Ok(Summary { measure, argument, filter, condition, of_linked, lefts, fills, of, whole })
+        let partner = told.then(|| partner(&of, rows).unwrap_or_else(|| argument.clone().is_not_null()));
+        let parts: Vec<&Expr> = filter.iter().chain(&condition).chain(&partner).collect();
+        let given = given(parts.iter().copied(), there.clone(), &of, rows);
+        let plain = || there.filter(|_| measure == Measure::Values).map(Condition::plain);
+        let chooses = Condition::new(parts.into_iter(), given).or_else(plain);
+        Ok(Summary { measure, argument, filter, condition, of_linked, lefts, fills, of, whole, chooses })
     }
 
     /// Whether an argument is there for those only who found a partner, and the datasets that it comes from.
@@ -197,7 +207,7 @@ impl Rewriter<'_> {
     }
 
     /// The argument of an aggregate: a bare column, or `CASE WHEN condition THEN (column | 1 | 100) [ELSE 0 | NULL] END`.
-    fn argument(&mut self, argument: &Expr, measure: Measure, rows: &Rows) -> Result<(Expr, Option<Condition>)> {
+    fn argument(&mut self, argument: &Expr, measure: Measure, rows: &Rows) -> Result<(Expr, Option<Chosen>)> {
         match stripped(argument) {
             Expr::Column(column) => {
                 let Some(visible) = find(&rows.visible, column) else { return computed_argument() };
@@ -234,7 +244,7 @@ impl Rewriter<'_> {
         }
     }
 
-    fn conditional(&mut self, argument: &Expr, case: &Case, rows: &Rows) -> Result<(Expr, Option<Condition>)> {
+    fn conditional(&mut self, argument: &Expr, case: &Case, rows: &Rows) -> Result<(Expr, Option<Chosen>)> {
         let ([(condition, value)], None) = (case.when_then_expr.as_slice(), &case.expr) else { return computed_argument() };
         if !case.else_expr.as_deref().is_none_or(|e| matches!(stripped(e), Expr::Literal(v, _) if is_zero_or_null(v))) {
             return computed_argument();
@@ -283,7 +293,7 @@ impl Rewriter<'_> {
     }
 
     /// A condition inside an aggregate: it decides who counts, so its columns need the use `filter`.
-    fn counted_condition(&mut self, condition: Expr, rows: &Rows) -> Result<Condition> {
+    fn counted_condition(&mut self, condition: Expr, rows: &Rows) -> Result<Chosen> {
         let mut read = Read::default();
         let expr = self.row_expression(condition, Place { visible: &rows.visible, subqueries: false }, &mut read)?;
         listed_only(self.permit, &expr, &rows.visible)?;
@@ -292,8 +302,37 @@ impl Rewriter<'_> {
         }
         let mut of = read.present;
         of.extend(read.columns.into_iter().map(|(dataset, _)| dataset));
-        Ok(Condition { expr, of })
+        Ok(Chosen { expr, of })
     }
+}
+
+/// That the column is there which an aggregate counts or adds up, where it can be null.
+fn value_there(argument: &Expr, rows: &Rows) -> Option<Expr> {
+    let value = stripped(conditional_value(argument).unwrap_or(argument));
+    let Expr::Column(column) = value else { return None };
+    let subject = find(&rows.visible, column).is_some_and(|v| matches!(v.origin, Origin::Subject { nullable: false, .. }));
+    let never_null = subject || rows.plan.schema().field_from_column(column).is_ok_and(|field| !field.is_nullable());
+    (!never_null).then(|| value.clone().is_not_null())
+}
+
+/// That a row has one of the dataset that values come from, if it is one of which rows may have none.
+fn partner(of: &BTreeSet<DatasetName>, rows: &Rows) -> Option<Expr> {
+    let dataset = of.first().filter(|_| of.len() == 1)?;
+    let mut of_it = rows.present.iter().filter(|present| present.dataset == *dataset);
+    // Joined with itself, it is not known whose row it is.
+    let (Some(present), None) = (of_it.next(), of_it.next()) else { return None };
+    present.column.clone().map(|column| Expr::Column(column).is_not_null())
+}
+
+/// What holds, whatever the data are, for rows that `parts` choose: that they have a value, and a row of each dataset without which they
+/// would have none, or would not be chosen.
+fn given<'a>(parts: impl Iterator<Item = &'a Expr> + Clone, there: Option<Expr>, of: &BTreeSet<DatasetName>, rows: &Rows) -> Vec<Expr> {
+    let with = |dataset: &DatasetName| {
+        let alone = BTreeSet::from([dataset.clone()]);
+        let only_there = |part: &Expr| holds_only_there(part, &|column| rows.of_one(column, &alone));
+        partner(&alone, rows).filter(|_| *of == alone || parts.clone().any(only_there))
+    };
+    rows.present.iter().filter_map(|present| with(&present.dataset)).chain(there).collect()
 }
 
 /// What is left over of `value` by a condition on its rows.
@@ -303,7 +342,7 @@ fn left(value: Expr, chosen: Expr, of: Of) -> Result<Left> {
 }
 
 /// The datasets that contribute to a value or that its conditions read, of those whose subjects rows may be of without others'.
-fn fills<'a>(rows: &Rows, of: &BTreeSet<DatasetName>, conditions: impl Iterator<Item = &'a Condition>) -> BTreeSet<DatasetName> {
+fn fills<'a>(rows: &Rows, of: &BTreeSet<DatasetName>, conditions: impl Iterator<Item = &'a Chosen>) -> BTreeSet<DatasetName> {
     let read: BTreeSet<DatasetName> = conditions.flat_map(|condition| condition.of.iter().cloned()).collect();
     rows.of_either(of.union(&read))
 }

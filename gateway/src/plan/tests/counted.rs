@@ -86,11 +86,24 @@ async fn each_condition_leaves_a_rest_of_its_own() {
 async fn people_are_counted_by_what_they_meet_where_conditions_differ() {
     let linked = "a.people p JOIN b.links l ON p.subject = l.subject JOIN b.homes h ON l.linked_subject = h.subject";
     let full = "a.people p FULL JOIN b.claims c ON p.subject = c.subject";
+    let left = "a.people p LEFT JOIN b.claims c ON p.subject = c.subject";
     for (select, from, counted) in [
         ("count(*), sum(p.score)", "a.people p", vec![]),
         ("count(*), count(*) FILTER (WHERE p.flag)", "a.people p", vec![]),
         ("count(*) FILTER (WHERE p.flag), avg(p.score) FILTER (WHERE p.flag)", "a.people p", vec![]),
-        ("count(*) FILTER (WHERE p.flag), count(*) FILTER (WHERE NOT p.flag)", "a.people p", vec!["__kinds__s"]),
+        ("count(*) FILTER (WHERE p.flag), count(*) FILTER (WHERE NOT p.flag)", "a.people p", vec!["__kinds__s", "__met"]),
+        // Of totals, what a subject's rows meet is put together once more.
+        (
+            "count(*) FILTER (WHERE p.flag), count(*) FILTER (WHERE p.year = 1)",
+            "a.people p GROUP BY CUBE (p.region)",
+            vec!["__kinds__s", "__met"],
+        ),
+        // Who has a value, or a partner, without a condition: of several such numbers nothing is chosen but by who has a partner.
+        ("count(p.score), count(p.year), count(*), sum(p.score)", "a.people p", vec![]),
+        ("count(p.score), count(*) FILTER (WHERE p.flag)", "a.people p", vec!["__kinds__s"]),
+        ("sum(p.score), count(DISTINCT p.subject), count(*) FILTER (WHERE p.flag)", "a.people p", vec![]),
+        ("count(DISTINCT c.subject), count(c.amount), avg(c.amount)", left, vec![]),
+        ("count(DISTINCT c.subject), count(*) FILTER (WHERE c.open)", left, vec!["__kinds__s"]),
         ("avg(CASE WHEN p.flag THEN 1.0 ELSE 0.0 END), sum(CASE WHEN p.year = 1 THEN p.score END)", "a.people p", vec!["__kinds__s"]),
         ("count(*) FILTER (WHERE p.flag), count(*) FILTER (WHERE NOT p.flag)", linked, vec!["__kinds__s", "__kinds__o"]),
         (

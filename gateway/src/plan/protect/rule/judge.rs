@@ -18,6 +18,7 @@ use datafusion::common::Result;
 
 use super::super::super::contributions::Contributed;
 use super::super::super::kinds;
+use super::super::bounds::Bounds;
 use super::telling::coarsest;
 use super::{Condition, Judged, Kind, Rest, Rule, Value, column, int, put};
 
@@ -69,8 +70,10 @@ impl Rule {
         Ok(Judged { number: number.map(Box::new), ..judged })
     }
 
-    /// Withholds values that tell of too few beside each other, by what their conditions leave over between them and together.
-    pub(super) fn withhold_together(&self, judged: &mut [Judged<'_>], groups: &RecordBatch) -> Result<()> {
+    /// Withholds values that tell of too few beside each other, by what their conditions leave over between them and together; where there
+    /// is no more time, all but the first of each row that is left. A number of values that no condition chooses is judged after those
+    /// that some do, and not where nobody of the group lacks a value: it is then as a number of rows.
+    pub(super) fn withhold_together(&self, judged: &mut [Judged<'_>], groups: &RecordBatch, bounds: &Bounds) -> Result<()> {
         if self.kinds.is_empty() || self.disclosure.complement == Telling::Shown {
             return Ok(());
         }
@@ -88,9 +91,16 @@ impl Rule {
             let mut kinds = self.kinds.iter().map(|at| kinds::found(column(groups, *at)?, row)).collect::<Result<Vec<_>>>()?;
             // Of a full join: who has nobody in the group fills nothing up.
             kinds.retain(|kinds| kinds.iter().next().is_some());
-            let stands = |judged: &Judged<'_>| judged.value.condition.is_some() && judged.withheld.get(row) == Some(&false);
-            let would_be: Vec<u32> = (0..).zip(&*judged).filter(|(_, judged)| stands(judged)).map(|(value, _)| value).collect();
-            let told = told(&kinds, &would_be, stand, enough);
+            let would_be = |plain: bool| {
+                let stands = move |judged: &Judged<'_>| {
+                    let condition = judged.value.condition.as_ref();
+                    condition.is_some_and(|of| of.is_plain() == plain) && judged.withheld.get(row) == Some(&false)
+                };
+                (0..).zip(&*judged).filter(move |(_, judged)| stands(judged)).map(|(value, _)| value)
+            };
+            let some_lack = |value: &u32| !kinds.iter().all(|kinds| kinds.all_meet(*value));
+            let would_be: Vec<u32> = would_be(false).chain(would_be(true).filter(some_lack)).collect();
+            let told = told(&kinds, &would_be, stand, enough, || !bounds.left().is_zero());
             let withheld = |value: &u32| would_be.contains(value) && !told.contains(value);
             for (_, judged) in (0..).zip(&mut *judged).filter(|(value, _)| withheld(value)) {
                 put(&mut judged.withheld, row, true);

@@ -11,18 +11,41 @@ use datafusion::logical_expr::{Expr, Operator};
 
 /// The conditions of a value: it is of rows for which all of them hold.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::plan) struct Condition(Vec<Expr>);
+pub(in crate::plan) struct Condition {
+    of: Vec<Expr>,
+    /// What else holds for these rows, whatever the data are: that they have a value.
+    given: Vec<Expr>,
+    /// Whether it has none but that they have a value.
+    plain: bool,
+}
 
 impl Condition {
-    /// All of these; `None` of none.
-    pub(in crate::plan) fn new<'a>(of: impl Iterator<Item = &'a Expr>) -> Option<Self> {
+    /// All of these, of rows for which others are `given`; `None` of none.
+    pub(in crate::plan) fn new<'a>(of: impl Iterator<Item = &'a Expr>, given: Vec<Expr>) -> Option<Self> {
         let of: Vec<Expr> = of.flat_map(split_conjunction).cloned().collect();
-        (!of.is_empty()).then_some(Self(of))
+        (!of.is_empty()).then_some(Self { of, given, plain: false })
+    }
+
+    /// Of rows that have a value, which no condition chooses among.
+    pub(in crate::plan) fn plain(there: Expr) -> Self {
+        Self { of: vec![there], given: Vec::new(), plain: true }
+    }
+
+    pub(in crate::plan) fn is_plain(&self) -> bool {
+        self.plain
+    }
+
+    /// What the statement chooses by. Numbers of which it is the same differ by those who lack a value, whom no condition chooses.
+    pub(in crate::plan) fn chosen_by(&self) -> &[Expr] {
+        if self.plain { &[] } else { &self.of }
     }
 
     /// How this one stands to another.
     pub(super) fn stand(&self, other: &Self) -> Stand {
-        let within = |one: &Self, other: &Self| other.0.iter().all(|around| one.0.iter().any(|part| implies(part, around)));
+        let within = |one: &Self, other: &Self| {
+            let implied = |around: &Expr| one.of.iter().chain(&one.given).any(|part| implies(part, around));
+            one.plain && other.plain || other.of.iter().all(implied)
+        };
         Stand { within: within(self, other), around: within(other, self) }
     }
 }
@@ -37,7 +60,28 @@ fn implies(one: &Expr, other: &Expr) -> bool {
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => implies(one, left) || implies(one, right),
         _ => false,
     };
-    one == other || within() == Some(true) || either()
+    one == other || within() == Some(true) || narrower(one, other) == Some(true) || either()
+}
+
+/// Whether both compare the same with a bound, and whatever keeps the one keeps the other.
+fn narrower(one: &Expr, other: &Expr) -> Option<bool> {
+    use Operator::{Gt, GtEq, Lt, LtEq};
+    let ((of_one, by_one, bound), (of_other, by_other, around)) = bounded(one).zip(bounded(other))?;
+    let order = bound.partial_cmp(around)?;
+    let further = match (by_one, by_other) {
+        (Lt | LtEq, Lt | LtEq) => order.is_lt(),
+        (Gt | GtEq, Gt | GtEq) => order.is_gt(),
+        _ => return Some(false),
+    };
+    let reaches = matches!((by_one, by_other), (LtEq, Lt) | (GtEq, Gt));
+    Some(of_one == of_other && (further || order.is_eq() && !reaches))
+}
+
+/// What is compared with a bound, how, and the bound.
+fn bounded(expr: &Expr) -> Option<(&Expr, Operator, &ScalarValue)> {
+    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = expr else { return None };
+    let bound = literal(right).filter(|bound| !bound.is_null())?;
+    Some((left.as_ref(), *op, bound))
 }
 
 /// What is compared with a list of values, and the values.
@@ -81,11 +125,34 @@ mod tests {
             (vec![flag.clone()], vec![negated(&flag)], apart),
             (vec![both(true)], vec![both(false)], apart),
             (vec![north.clone()], vec![region.clone().not_eq(lit("N"))], apart),
-            (vec![year.clone().gt(lit(3))], vec![year.clone().gt(lit(2))], apart),
+            (vec![year.clone().gt(lit(3))], vec![year.clone().gt(lit(2))], within),
+            (vec![year.clone().gt_eq(lit(3)).and(year.clone().lt(lit(5)))], vec![year.clone().gt_eq(lit(3))], within),
+            (vec![year.clone().lt_eq(lit(3))], vec![year.clone().lt(lit(3))], around),
+            (vec![year.clone().lt_eq(lit(3))], vec![year.clone().lt(lit(4))], within),
+            (vec![year.clone().gt(lit(3))], vec![year.clone().gt_eq(lit(3))], within),
+            (vec![year.clone().gt_eq(lit(3))], vec![year.clone().gt_eq(lit(3))], same),
+            (vec![year.clone().gt(lit(3))], vec![year.clone().lt(lit(5))], apart),
+            (vec![year.clone().gt(lit(3))], vec![col("month").gt(lit(2))], apart),
+            (vec![year.clone().gt(lit(3))], vec![year.clone().gt(lit(2.0))], apart),
+            (vec![year.clone().gt(lit(3))], vec![year.clone().gt(lit(ScalarValue::Int32(None)))], apart),
         ] {
-            let [one, other] = [&one, &other].map(|of| Condition::new(of.iter()).unwrap());
+            let [one, other] = [&one, &other].map(|of| Condition::new(of.iter(), Vec::new()).unwrap());
             assert_eq!(one.stand(&other), expected, "{one:?} {other:?}");
         }
-        assert!(Condition::new([].into_iter()).is_none());
+        assert!(Condition::new([].into_iter(), vec![flag]).is_none());
+    }
+
+    /// A number of values without a condition is of whoever has one: conditions of those are within it.
+    #[test]
+    fn whoever_has_a_value_has_it_under_each_condition() {
+        let (flag, wage) = (col("flag"), col("wage").is_not_null());
+        let plain = Condition::plain(wage.clone());
+        let with = |given| Condition::new([flag.clone()].iter(), given).unwrap();
+        let [apart, same, within] = [(false, false), (true, true), (true, false)].map(|(within, around)| Stand { within, around });
+        assert_eq!(with(vec![wage.clone()]).stand(&plain), within);
+        assert_eq!(with(Vec::new()).stand(&plain), apart);
+        assert_eq!(with(vec![wage]).stand(&with(Vec::new())), same);
+        assert_eq!(plain.stand(&Condition::plain(col("bonus").is_not_null())), same);
+        assert!(plain.chosen_by().is_empty() && !with(Vec::new()).chosen_by().is_empty());
     }
 }

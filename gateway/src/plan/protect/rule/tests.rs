@@ -482,7 +482,7 @@ fn a_number_of_people_does_not_tell_how_many_one_firm_has() {
 fn numbers_under_two_conditions_neither_differ_by_few_nor_leave_few_over() {
     let judged = Disclosure { complement: Telling::Withheld, ..exact() };
     let noisy = Disclosure { perturbation: Some(NOISY), ..judged.clone() };
-    let told = |rules: &Disclosure, kinds: [u8; 4]| -> u64 {
+    let told_within = |longest: Duration, plain: bool, rules: &Disclosure, kinds: [u8; 4]| -> u64 {
         let rule = ruled(rules.clone());
         let subjects = |kind: usize| (0..kinds[kind]).map(move |place| [u8::try_from(kind).unwrap(), place]);
         let counted = counted_kinds(&rule, kinds);
@@ -503,23 +503,19 @@ fn numbers_under_two_conditions_neither_differ_by_few_nor_leave_few_over() {
         ];
         let names = (0..columns.len()).map(|name| name.to_string());
         let groups = RecordBatch::try_from_iter_with_nullable(names.zip(columns).map(|(name, column)| (name, column, true))).unwrap();
-        let value = |column: usize| Value {
-            kind: Kind::Rows,
-            column,
-            contributors: column,
-            contributed: vec![2 + column],
-            through: Vec::new(),
-            rests: Vec::new(),
-            number: None,
-            condition: Condition::new([col(column.to_string())].iter()),
-            whole: true,
+        let value = |column: usize| {
+            let name = col(column.to_string());
+            let condition = if plain && column == 0 { Some(Condition::plain(name)) } else { Condition::new([name].iter(), Vec::new()) };
+            let (contributed, through, rests) = (vec![2 + column], Vec::new(), Vec::new());
+            Value { kind: Kind::Rows, column, contributors: column, contributed, through, rests, number: None, condition, whole: true }
         };
         let rule = Rule { values: vec![value(0), value(1)], kinds: vec![4], ..rule };
         let mut fields: Vec<_> = groups.schema().fields().iter().take(2).cloned().collect();
         fields.push(Arc::new(Field::new("m", DataType::UInt64, false)));
-        let told = rule.apply(&groups, Arc::new(Schema::new(fields)), &within(HOUR).0).unwrap();
+        let told = rule.apply(&groups, Arc::new(Schema::new(fields)), &within(longest).0).unwrap();
         told.column(2).as_primitive::<UInt64Type>().value(0)
     };
+    let told = |rules: &Disclosure, kinds: [u8; 4]| told_within(HOUR, false, rules, kinds);
     for few in [0, 1, 9] {
         for (kinds, mask) in
             [([60, 60, 60, 60], 0), ([60, few, 60, 60], 0b10), ([60, 60, few, 60], 0b10), ([few, 60, 60, 60], 0b10), ([60, 60, 60, few], 0)]
@@ -528,6 +524,13 @@ fn numbers_under_two_conditions_neither_differ_by_few_nor_leave_few_over() {
             assert_eq!(told(&noisy, kinds), mask, "{kinds:?}");
             assert_eq!(told(&Disclosure { complement: Telling::Shown, ..judged.clone() }, kinds), 0, "{kinds:?}");
         }
+    }
+    // Without time the later is withheld, where they are compared.
+    assert_eq!(told_within(Duration::ZERO, false, &judged, [60; 4]), 0b10);
+    assert_eq!(told_within(Duration::ZERO, false, &Disclosure { complement: Telling::Shown, ..judged.clone() }, [60; 4]), 0);
+    // Values that some lack give way to a condition, and those that nobody lacks are as rows.
+    for (kinds, mask) in [([60; 4], 0), ([60, 9, 60, 60], 0b01), ([60, 60, 0, 60], 0b01), ([0, 60, 0, 60], 0), ([0, 60, 1, 60], 0b01)] {
+        assert_eq!(told_within(HOUR, true, &judged, kinds), mask, "{kinds:?}");
     }
     // With noise as a question for just these is answered.
     let differ: Vec<bool> = (10..22).map(|few| told(&noisy, [60, few, 60, 60]) == 0).collect();
@@ -539,7 +542,7 @@ fn counted_kinds(rule: &Rule, kinds: [u8; 4]) -> Vec<u8> {
     let mut found = Kinds::default();
     for (kind, people) in (0_u8..).zip(kinds) {
         for place in 0..people {
-            found.add(u64::from(kind), kinds::People { number: 1, keys: record_key(&rule.secret, &[kind, place]) });
+            found.add(vec![u64::from(kind)], kinds::People { number: 1, keys: record_key(&rule.secret, &[kind, place]) });
         }
     }
     bytes(&found)
