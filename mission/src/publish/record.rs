@@ -188,7 +188,7 @@ pub(super) fn json(of: &Of<'_>, records: &[Record]) -> String {
         "lead": outcome.lead,
         "contributing": outcome.contributing,
         "status": { "verdict": status.verdict, "because": status.because, "progress": status.progress, "expected": status.expected,
-                    "trend": status.trend, "path": status.path },
+                    "trend": status.trend, "path": status.path, "restated": status.restated },
         "records": records.iter().map(record).collect::<Vec<_>>(),
         "snapshots": of.published.counting(status).map(snapshot).collect::<Vec<_>>(),
         "corrections": of.corrections().map(|(corrected, by)| json!({

@@ -613,8 +613,25 @@ fn what_was_aimed_at_and_agreed_before_is_not_forgotten() {
     let site = world.site();
     let page = &site["missions/m/fewer/index.html"];
     assert!(page.contains("What was aimed at before") && page.contains(" to 30% by "), "{page}");
+    for board in ["index.html", "missions/m/index.html", "missions/m/fewer/index.html"] {
+        assert!(
+            site[board].contains("the path was changed after snapshot 1") && !before[board].contains("the path was changed"),
+            "{board}"
+        );
+    }
     let register = &site["register.html"];
     assert!(register.contains("Agreements that are gone") && register.contains("f0e1") && register.contains("d16e57"), "{register}");
+}
+
+#[test]
+fn an_outcome_that_is_stated_no_more_is_told_on_its_missions_page() {
+    let mut world = World::new();
+    let gone = "measured before, and stated no more";
+    assert!(!world.site()["missions/m/index.html"].contains(gone));
+    world.mission.outcomes.retain(|outcome| outcome.id.as_str() != "more");
+    let site = world.site();
+    let page = &site["missions/m/index.html"];
+    assert!(page.contains(gone) && page.contains("'more', snapshot") && page.contains("its target then"), "{page}");
 }
 
 #[test]
