@@ -351,10 +351,12 @@ impl Of<'_> {
     /// What of all this is held to the log, and what is the word of who publishes.
     fn whose_word(&self) -> &'static str {
         if let Receipts::By { held: true, .. } = self.publication.receipts {
-            "Held to the log are the mission, the view's name, the purpose, who asked, agreements and guard rails by their digests, sources with \
+            "Held to the log are the mission, the view's name, the purpose, the organisation that asked, agreements and guard rails by their digests, sources with \
              the day on which they last changed, versions of consent ledgers, how many people were delivered and matched, how coarsely numbers \
-             are told, and the answer's rows. The word of who publishes are the text of the view, which outcome and period the answer is kept \
-             for, that the whole view was asked for, corrections, and the path to the target."
+             are told and by which rules, and the answer's rows. The word of who publishes are the text of the view, which outcome and period \
+             the answer is kept for, that the whole view was asked for, corrections, and the path to the target; the service identity by \
+             which it was asked; how many were left out by their choice or for want of an identifier, of which only the sum is checked; why \
+             such a number is not told; and why something is withheld, beside the answer's own words."
         } else {
             "All that is stated here beside the answer's rows, its query and its time is the word of who publishes."
         }
