@@ -76,7 +76,7 @@ impl SnapshotCommand {
             let period = self.period.map(|day| missed_on(mission, outcome, &all, day)).transpose()?;
             if let Some(due) = due(mission, outcome, &all, Utc::now().date_naive()).filter(|_| period.is_none() && of.corrects.is_none()) {
                 out::progress(&format!(
-                    "a snapshot of '{id}' is due for the period from {starts}, and this one is kept as one on demand: --period {starts} takes that",
+                    "a snapshot of '{id}' is due for the period from {starts}; this one is kept as one on demand, and --period {starts} takes that",
                     id = outcome.id,
                     starts = due.starts
                 ));

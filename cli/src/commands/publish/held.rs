@@ -164,12 +164,12 @@ fn of_source(source: &Source, logged: &Logged, grain: Option<Grain>, linked: boo
 /// That the whole is the sum of its parts. These are their department's numbers, which the log does not have.
 fn considered(counts: Option<&Value>) -> std::result::Result<(), String> {
     let told = |name: &str| counts.and_then(|counts| counts.get(name));
-    let parts = || ["delivered", "invalid_identifiers", "withheld"].into_iter().filter_map(|name| told(name)?.as_u64());
     match told("considered") {
         None if told("invalid_identifiers").or(told("withheld")).is_some() => Err("its parts are told, and not".into()),
         None => Ok(()),
         Some(whole) => {
-            let sum = parts().reduce(u64::saturating_add).filter(|_| told("considered_not_told").is_none());
+            let parts = ["delivered", "invalid_identifiers", "withheld"].into_iter().filter_map(|name| told(name)?.as_u64());
+            let sum = parts.reduce(u64::saturating_add).filter(|_| told("considered_not_told").is_none());
             if whole.as_u64() == sum { Ok(()) } else { Err(format!("its parts come to {sum:?}, and not to")) }
         }
     }
