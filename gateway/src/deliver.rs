@@ -13,7 +13,7 @@ use arrow::compute::cast;
 use arrow::datatypes::SchemaRef;
 use concordat_audit::Answered;
 use concordat_policy::Refusal;
-use concordat_policy::decision::Rule;
+use concordat_policy::decision::{self, Rule};
 use concordat_proto::answer::{AnswerDigest, Digest, Salt};
 use serde_json::{Value, json};
 
@@ -94,7 +94,7 @@ pub(crate) fn state(protected: Protected) -> Result<Stated, Refusal> {
 pub(crate) fn deliver(closed: Closed) -> Answer {
     let Closed { stated, query_id, entry, promise, guard_rails } = closed;
     let Stated { protected, batches, withheld, .. } = stated;
-    let mut summary = json!({
+    let summary = json!({
         "query_id": query_id,
         "mission": protected.mission,
         "purpose": protected.purpose,
@@ -106,32 +106,10 @@ pub(crate) fn deliver(closed: Closed) -> Answer {
         "minimum_subjects": protected.minimum,
         "precision": precision(&protected.decision.rules),
         "withheld": withheld,
+        "rules": decision::stated(&protected.decision.rules, &protected.decision.tables, protected.minimum),
         "log_entry": entry,
         "promise": promise,
     });
-    if let Some(object) = summary.as_object_mut() {
-        let mut rules = Vec::new();
-        // All depend on the statement alone, never on the data: they say what rule was at work, not that it met anybody.
-        if protected.leaves_out {
-            rules.push(format!(
-                "groups of {} whose keys are in no published list, if there are any, are left out, of totals too",
-                few(protected.minimum)
-            ));
-        }
-        if protected.undecided {
-            rules.push(
-                "a condition on a withheld value is neither true nor false: such rows are not in the answer, nor in its totals".to_owned(),
-            );
-        }
-        // What an analyst needs for an interval around a value.
-        let exactness = |rule: &&Rule| matches!(rule, Rule::Rounded { .. } | Rule::Perturbed { .. });
-        rules.extend(protected.decision.rules.iter().filter(exactness).map(Rule::says));
-        let few = protected.decision.rules.iter().filter(|rule| matches!(rule, Rule::RowsOfFewLeftOut { .. }));
-        rules.extend(few.map(ToString::to_string));
-        let coded = protected.decision.tables.iter().filter_map(|table| Some((&table.dataset, table.coded.as_ref()?)));
-        rules.extend(coded.map(|(dataset, coded)| format!("values of {dataset} are coded at their department: {coded}")));
-        object.insert("rules".into(), rules.into());
-    }
     Answer { schema: protected.schema.clone(), batches, summary, texts: protected.texts, held: protected.held }
 }
 

@@ -78,7 +78,7 @@ pub struct Question<'q> {
     pub with: BTreeSet<String>,
     /// The groups without it; all others where none is named.
     pub without: BTreeSet<String>,
-    /// The output, where it is one of the mission's file.
+    /// The output, where it is one of the mission's file. What is after it was stopped is not used.
     pub output: Option<&'q Output>,
     /// The first day of the output.
     pub began: NaiveDate,
@@ -290,6 +290,14 @@ impl Serialize for Refused {
 /// # Errors
 /// Why it is refused; several reasons where they do not hang together.
 pub fn compare(question: &Question<'_>, snapshots: &[Snapshot]) -> Result<Comparison, Vec<Refused>> {
+    if let Some((output, stopped)) =
+        question.output.and_then(|output| output.stopped().map(|on| (output, on)).filter(|(_, on)| *on <= question.began))
+    {
+        let (id, began) = (&output.id, question.began);
+        return Err(vec![Refused::Groups(format!(
+            "the mission's file has '{id}' stopped since {stopped}, so that nothing after {began} is with it: its first day is to be said"
+        ))]);
+    }
     let used = Used::of(question, snapshots)?;
     let told = Told::of(question, &used)?;
     let effect = difference(&told, &used.before(), &used.after());

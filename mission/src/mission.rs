@@ -208,6 +208,20 @@ pub enum OutputStatus {
     Stopped,
 }
 
+impl Output {
+    /// Its first day, where the file says it: of one that was changed or stopped it says when that was.
+    #[must_use]
+    pub fn began(&self) -> Option<NaiveDate> {
+        (self.status == OutputStatus::Running).then_some(self.since)
+    }
+
+    /// The first day on which there was none of it any more.
+    #[must_use]
+    pub fn stopped(&self) -> Option<NaiveDate> {
+        (self.status == OutputStatus::Stopped).then_some(self.since)
+    }
+}
+
 impl OutputStatus {
     /// The word for it, as files have it.
     #[must_use]

@@ -107,9 +107,9 @@ fn own(taken: &Taken) -> Option<Period> {
 }
 
 /// The periods of an outcome up to `today`, oldest first: from the outcome's first day to the mission's last. `snapshots` may be of any
-/// outcome. What was promised stays due: from the earliest first day that a snapshot states, and what was over while the newest snapshot
-/// from before it stated a later end. Where periods were longer or shorter once, one that is over has a snapshot where its days are among
-/// a snapshot's: what was on time stays so.
+/// outcome. What was promised stays due: from the earliest first day that a snapshot states, what was over while the newest snapshot
+/// from before it stated a later end, and in periods as long as that snapshot stated. A file that says otherwise counts for what runs, and
+/// for the rest from the day on which a snapshot states it: such a day ends the period that it lies in as it says itself.
 #[must_use]
 pub fn scheduled(mission: &Mission, outcome: &Outcome, snapshots: &[Snapshot], today: NaiveDate) -> Vec<Scheduled> {
     let of_outcome = |one: &&Snapshot| one.taken.mission == mission.id && one.taken.outcome == outcome.id;
@@ -119,28 +119,43 @@ pub fn scheduled(mission: &Mission, outcome: &Outcome, snapshots: &[Snapshot], t
         let before = stated.iter().rev().find(|taken| taken.taken_at.date_naive() < period.starts);
         before.is_some_and(|taken| period.starts <= taken.aim.ends) && period.ends <= today
     };
+    let filled = |period: Period| {
+        let shares = |of: Period| of.starts < period.ends && period.starts < of.ends;
+        let fills = |(one, of): &&(&Snapshot, Period)| shares(*of) && is_of(&one.taken, period);
+        let counts = own.iter().find(|one| fills(one) && !superseded(snapshots, one.0.number)).map(|one| State::Taken(one.0.number));
+        counts.or_else(|| own.iter().find(fills).map(|one| State::Withdrawn(one.0.number)))
+    };
     let mut periods = Vec::new();
+    let mut tell = |period: Period, state: State| periods.push(Scheduled { period, state });
     let mut next = stated.iter().map(|taken| taken.aim.from).fold(outcome.from, NaiveDate::min);
     while next <= today {
-        let (day, period) = (next, outcome.every.period(next));
+        let (day, period) = (next, as_stated(&stated, outcome, next));
         next = period.ends;
-        if day > mission.ends && !promised(period) {
-            continue;
+        if period.ends > today && today <= mission.ends {
+            let runs = outcome.every.period(today);
+            // Of what nobody promised to be a period of its own only a snapshot is told.
+            let before = Period { ends: runs.starts, ..period };
+            if let Some(state) = filled(before) {
+                tell(before, state);
+            }
+            tell(runs, filled(runs).filter(|state| matches!(state, State::Taken(_))).unwrap_or(State::Due));
+        } else if day <= mission.ends || promised(period) {
+            tell(period, filled(period).unwrap_or(State::Missed));
         }
-        let runs = period.ends > today && today <= mission.ends;
-        let shares = |of: Period| of.starts < period.ends && period.starts < of.ends;
-        // What runs has one only of its own days.
-        let fills = |(one, of): &&(&Snapshot, Period)| shares(*of) && (!runs || is_of(&one.taken, period));
-        let filled = own.iter().find(|one| fills(one) && !superseded(snapshots, one.0.number));
-        let state = match (filled, own.iter().find(fills)) {
-            (Some((snapshot, _)), _) => State::Taken(snapshot.number),
-            (None, _) if runs => State::Due,
-            (None, Some((snapshot, _))) => State::Withdrawn(snapshot.number),
-            (None, None) => State::Missed,
-        };
-        periods.push(Scheduled { period, state });
     }
     periods
+}
+
+/// The period in which a day lies: as long as the newest snapshot from before that day states, or the first of all; as the newest that was
+/// taken in it states from then on; as the file does where there is none.
+fn as_stated(stated: &[&Taken], outcome: &Outcome, day: NaiveDate) -> Period {
+    let before = stated.iter().rev().find(|taken| taken.taken_at.date_naive() < day).or(stated.first());
+    let period = before.map_or(outcome.every, |taken| taken.aim.every).period(day);
+    let ends = stated.iter().fold(period.ends, |ends, taken| {
+        let on = taken.taken_at.date_naive();
+        if day <= on && on < ends { taken.aim.every.period(on).ends } else { ends }
+    });
+    Period { ends, ..period }
 }
 
 /// The period of an outcome for which a snapshot is due today.
@@ -234,13 +249,45 @@ mod tests {
         };
         let mut quarter = snapshot(1, "2026-05-20", Some("2026-04-01"), 0.5);
         quarter.taken.aim.every = Every::Quarter;
-        let months = "2026-04-01 Taken(1), 2026-05-01 Taken(1), 2026-06-01 Taken(1), 2026-07-01 Due";
-        assert_eq!(told(&mission, std::slice::from_ref(&quarter), "2026-07-02"), months);
-        let running = "2026-04-01 Taken(1), 2026-05-01 Taken(1), 2026-06-01 Due";
-        assert_eq!(told(&mission, &[quarter], "2026-06-02"), running, "a month that runs has its own");
+        assert_eq!(told(&mission, std::slice::from_ref(&quarter), "2026-07-02"), "2026-04-01 Taken(1), 2026-07-01 Due");
+        let running = "2026-04-01 Taken(1), 2026-06-01 Due";
+        assert_eq!(told(&mission, std::slice::from_ref(&quarter), "2026-06-02"), running, "a month that runs has its own");
+        // A snapshot that states months: they count from then on, and what was no month before is none.
+        let august = snapshot(2, "2026-08-10", Some("2026-08-01"), 0.5);
+        let months = "2026-04-01 Taken(1), 2026-07-01 Taken(2), 2026-09-01 Missed, 2026-10-01 Due";
+        assert_eq!(told(&mission, &[quarter, august], "2026-10-02"), months);
         mission.outcomes[0].every = Every::Quarter;
         let month = snapshot(1, "2026-05-20", Some("2026-05-01"), 0.5);
-        assert_eq!(told(&mission, &[month], "2026-07-02"), "2026-04-01 Taken(1), 2026-07-01 Due");
+        let missed = "2026-04-01 Missed, 2026-05-01 Taken(1), 2026-06-01 Missed, 2026-07-01 Due";
+        assert_eq!(told(&mission, &[month], "2026-07-02"), missed);
+    }
+
+    #[test]
+    fn a_month_that_was_missed_stays_so_where_quarters_are_said_later() {
+        let mut mission = mission();
+        mission.outcomes[0].every = Every::Quarter;
+        let told = |snapshots: &[Snapshot], today: &str| {
+            let all = scheduled(&mission, &mission.outcomes[0], snapshots, day(today));
+            all.iter().map(|one| format!("{}-{} {:?}", one.period.starts, one.period.ends, one.state)).collect::<Vec<_>>().join(", ")
+        };
+        let april = snapshot(1, "2026-04-10", Some("2026-04-01"), 0.5);
+        let missed = "2026-04-01-2026-05-01 Taken(1), 2026-05-01-2026-06-01 Missed";
+        let june = format!("{missed}, 2026-06-01-2026-07-01 Missed");
+        assert_eq!(told(std::slice::from_ref(&april), "2026-06-20"), format!("{missed}, 2026-04-01-2026-07-01 Taken(1)"));
+        assert_eq!(told(std::slice::from_ref(&april), "2026-07-02"), format!("{june}, 2026-07-01-2026-10-01 Due"));
+        // The quarter's snapshot is of the month in which it was taken, and of no month before.
+        let quarter = |on: &str, of: &str| {
+            let mut quarter = snapshot(2, on, Some(of), 0.5);
+            quarter.taken.aim.every = Every::Quarter;
+            [april.clone(), quarter]
+        };
+        let all = format!("{missed}, 2026-06-01-2026-07-01 Taken(2), 2026-07-01-2026-10-01 Missed, 2026-10-01-2027-01-01 Due");
+        assert_eq!(told(&quarter("2026-06-20", "2026-04-01"), "2026-10-02"), all);
+        let all = format!("{june}, 2026-07-01-2026-08-01 Missed, 2026-08-01-2026-10-01 Taken(2), 2026-10-01-2027-01-01 Due");
+        assert_eq!(told(&quarter("2026-08-10", "2026-07-01"), "2026-10-02"), all);
+        // Said in May: that month and June are one.
+        let all = "2026-04-01-2026-05-01 Taken(1), 2026-05-01-2026-07-01 Taken(2), 2026-07-01-2026-10-01 Missed, 2026-10-01-2027-01-01 Due";
+        assert_eq!(told(&quarter("2026-05-20", "2026-04-01"), "2026-10-02"), all);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use sqlparser::dialect::GenericDialect;
 use sqlparser::tokenizer::{Token, Tokenizer};
 
 use crate::interval::Precision;
-use crate::mission::{Direction, Is, Mission, Outcome, Point, Row};
+use crate::mission::{Breakdown, Direction, Is, Mission, Outcome, Point, Row};
 use crate::schedule::Every;
 
 /// A snapshot as it is kept.
@@ -79,15 +79,19 @@ pub struct Aim {
     pub baseline: Point,
     /// Where it is to stand.
     pub target: Point,
+    /// By what it is broken down; empty too where that was not kept yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub breakdowns: Vec<Breakdown>,
 }
 
 impl Aim {
     /// As the file says it now.
     #[must_use]
     pub fn of(mission: &Mission, outcome: &Outcome) -> Self {
-        let Outcome { every, from, standing, direction, baseline, target, .. } = outcome;
+        let Outcome { every, from, standing, direction, baseline, target, breakdowns, .. } = outcome;
         let (every, from, ends, standing) = (*every, *from, mission.ends, standing.clone());
-        Self { every, from, ends, standing, direction: *direction, baseline: *baseline, target: *target }
+        let breakdowns = breakdowns.clone();
+        Self { every, from, ends, standing, direction: *direction, baseline: *baseline, target: *target, breakdowns }
     }
 
     /// Whether two state the same path.

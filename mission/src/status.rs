@@ -35,6 +35,7 @@ use serde::Serialize;
 use crate::history::superseded;
 use crate::interval::{Interval, of_row};
 use crate::mission::{Breakdown, Direction, Milestone, Mission, Outcome, Point};
+use crate::restated::restated;
 use crate::schedule::{Scheduled, State, scheduled};
 use crate::snapshot::{Cell, Days, Snapshot, Taken};
 
@@ -125,6 +126,8 @@ pub struct OutcomeStatus {
     pub schedule: Vec<Scheduled>,
     /// Snapshots that measured something else under its name, and are not compared.
     pub of_another_definition: Vec<u64>,
+    /// What the file says otherwise of it than when it was measured before, a clause each.
+    pub restated: Vec<String>,
 }
 
 /// What a snapshot tells of a measure.
@@ -248,6 +251,7 @@ pub fn status(mission: &Mission, outcome: &Outcome, definition: &str, snapshots:
         breakdowns,
         schedule: scheduled(mission, outcome, snapshots, today),
         of_another_definition: others.into_iter().map(|one| one.number).collect(),
+        restated: restated(mission, outcome, definition, snapshots),
     }
 }
 

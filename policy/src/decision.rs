@@ -72,6 +72,31 @@ pub struct Table {
     pub coded: Option<String>,
 }
 
+/// What an answer states of the rules that were at work, for people. All depend on the statement alone, never on the data: they say what
+/// rule was at work, not that it met anybody.
+#[must_use]
+pub fn stated(rules: &[Rule], tables: &[Table], minimum: u32) -> Vec<String> {
+    let mut said = Vec::new();
+    if rules.iter().any(|rule| matches!(rule, Rule::SmallGroupsLeftOut)) {
+        said.push(format!(
+            "groups of fewer than {minimum} distinct subjects whose keys are in no published list, if there are any, are left out, of totals too"
+        ));
+    }
+    if rules.iter().any(|rule| matches!(rule, Rule::ConditionsOnWithheld)) {
+        said.push(
+            "a condition on a withheld value is neither true nor false: such rows are not in the answer, nor in its totals".to_owned(),
+        );
+    }
+    // What an analyst needs for an interval around a value.
+    let exactness = |rule: &&Rule| matches!(rule, Rule::Rounded { .. } | Rule::Perturbed { .. });
+    said.extend(rules.iter().filter(exactness).map(Rule::says));
+    let few = rules.iter().filter(|rule| matches!(rule, Rule::RowsOfFewLeftOut { .. }));
+    said.extend(few.map(ToString::to_string));
+    let coded = tables.iter().filter_map(|table| Some((&table.dataset, table.coded.as_ref()?)));
+    said.extend(coded.map(|(dataset, coded)| format!("values of {dataset} are coded at their department: {coded}")));
+    said
+}
+
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} under the agreement '{}': {}", self.dataset, self.agreement, self.basis)?;

@@ -101,10 +101,16 @@ async fn what_was_learnt_is_kept_as_it_stood() {
     let late = compare(&["--until", "2026-06-30"]);
     assert!(late.exit == i32::from(LOCAL) && late.stderr.contains("5 snapshots before the output began and 1 after"), "{}", late.stderr);
 
-    let pivot = ["mission", "pivot", "opportunity", "travel-passes", "--on", "2026-10-01", "--because", "it did what it should"];
+    // Of an output that was stopped the file has that day, and not its first.
+    let of = ["mission", "compare", "opportunity", "--outcome", OUTCOME, "--by", "region", "--of", "travel-passes", "--store", path];
+    let mut unsaid = command([&of[..], &with].concat());
+    let unsaid = Ran::from(unsaid.arg("--folder").arg(&elsewhere).arg("--estate").arg(&estate).output().unwrap());
+    assert!(unsaid.exit == i32::from(LOCAL) && unsaid.stderr.contains("--began DATE"), "{}", unsaid.stderr);
+
+    let pivot = ["mission", "pivot", "opportunity", "mentors", "--on", "2026-10-01", "--because", "it did what it should"];
     let more = [&pivot[..], &["--changed"], groups.as_slice(), &with].concat();
     let kept = done(&sandbox, &more).text();
-    assert!(kept.contains("pivot 1: opportunity/travel-passes changed from 2026-10-01, by mission-unit"), "{kept}");
+    assert!(kept.contains("pivot 1: opportunity/mentors changed from 2026-10-01, by mission-unit"), "{kept}");
     let unknown = ["mission", "pivot", "opportunity", "tea", "--stopped", "--on", "2026-10-01", "--because", "x"];
     for wrong in [&pivot[..], &unknown[..]] {
         assert_eq!(run(&sandbox, wrong).exit, i32::from(USAGE), "{wrong:?}");

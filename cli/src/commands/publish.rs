@@ -98,7 +98,7 @@ impl Publish {
             anew: anew.clone(),
             head: heads.snapshots.clone(),
             receipts: match key {
-                Some(key) => Receipts::By { key: key.name().to_owned(), held: self.log.is_some() },
+                Some(key) => Receipts::By { key: key.to_string(), own: own.is_some(), held: self.log.is_some() },
                 None => Receipts::Unverified,
             },
             agreements: agreements.map(|agreement| Registered { agreement, standing: standing(estate, agreement, now) }).collect(),
@@ -136,8 +136,8 @@ impl Publish {
         match (&self.log, &self.auditor_token) {
             (Some(log), _) => {
                 let queries = history.snapshots.iter().map(|one| one.taken.stated.query_id.as_str()).collect();
-                let (used, answers) = used::of_files(log, &self.archives, self.place.log_key(), &queries, now)?;
-                held::held(&history.snapshots, &answers)?;
+                let (used, answers, signed) = used::of_files(log, &self.archives, self.place.log_key(), &queries, now)?;
+                held::held(&history.snapshots, &answers, signed)?;
                 Ok(used)
             }
             (None, Some(token)) => used::of_gateway(self.place.folder(), token, now).await,

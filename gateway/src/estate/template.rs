@@ -103,8 +103,15 @@ impl Estate {
         let own = plan::placeholders(&view.sql).unwrap_or_default();
         let of = headers(&view.sql, "of").next();
         let Some(of) = of else {
+            if let Some(line) = headers(&view.sql, "with").next() {
+                let cause = format!("'{line}' gives a parameter of a template a value, and the view is of none");
+                return Err(Problem::at(&line, cause, "add `-- of: TEMPLATE`, or leave the line out"));
+            }
             return own.first().map_or(Ok(view), |unknown| Err(undeclared(unknown)));
         };
+        if let Some(second) = headers(&view.sql, "of").nth(1) {
+            return Err(Problem::at(&second, format!("the view is of the template '{of}', and of '{second}' too"), "keep one of the two"));
+        }
         let is_header = |line: &str| line.trim().is_empty() || line.starts_with("--");
         if let Some(line) = view.sql.lines().find(|line| !is_header(line)) {
             return Err(Problem::at(

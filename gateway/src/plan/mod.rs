@@ -233,16 +233,6 @@ impl Plan {
         self.minimum
     }
 
-    /// Whether a condition may have met a withheld value.
-    pub(crate) fn undecided(&self) -> bool {
-        self.undecided
-    }
-
-    /// Whether small groups are left out rather than shown as withheld, because their keys have no published domain.
-    pub(crate) fn leaves_out(&self) -> bool {
-        self.leaves_out
-    }
-
     /// What binds the rows of single subjects that it puts out, if it does.
     pub(crate) fn rows_out(&self) -> Option<&RowsOut> {
         self.out.as_ref()

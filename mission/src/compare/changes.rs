@@ -9,7 +9,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use super::{Left, MIN_AFTER, MIN_BEFORE, MIN_GROUPS, MOST_LEFT_OUT, Question, Refused};
 use crate::history::superseded;
 use crate::interval::{Interval, of_row};
-use crate::mission::{Breakdown, Kind};
+use crate::mission::{Breakdown, Kind, Output};
 use crate::snapshot::{Cell, Days, Snapshot, Source, Taken};
 
 /// Places of used snapshots, oldest first.
@@ -66,12 +66,15 @@ impl<'s> Used<'s> {
         let mut not_used: Vec<Left> = others.into_iter().map(|one| left(one.number, "it measured something else")).collect();
         let still = still(&counting);
         let standing = &question.outcome.standing;
+        let stopped = question.output.and_then(Output::stopped);
         let passed_over: Vec<String> = still.iter().chain(standing).cloned().collect();
         let (mut before, mut after, mut mixed) = (Vec::new(), Vec::new(), 0);
         for one in dated(&counting, &passed_over) {
             let number = one.snapshot.number;
             if question.until.is_some_and(|until| one.days.newest > until) {
                 not_used.push(left(number, "its data is from after the last day that counts"));
+            } else if stopped.is_some_and(|stopped| one.days.newest >= stopped) {
+                not_used.push(left(number, "its data is from after the output was stopped"));
             } else if one.days.newest < question.began {
                 before.push(one);
             } else if one.days.oldest >= question.began {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::interval::Precision;
+use crate::mission::OutputStatus;
 use crate::snapshot::Cell;
 use crate::testing::{day, mission, snapshot};
 
@@ -426,4 +427,28 @@ fn who_asks_chose_the_groups_and_the_day_and_a_day_that_differs_is_said() {
     (output.since, output.outcomes) = (day("2026-05-01"), Vec::new());
     let said = said(Some(&output));
     assert!(said.contains("'visits' running since 2026-05-01") && said.contains("does not say that 'visits' should move"), "{said}");
+}
+
+#[test]
+fn the_day_on_which_an_output_was_stopped_or_changed_is_not_its_first() {
+    let (mission, (with, snapshots)) = (mission(), one());
+    let mut output = mission.outputs[0].clone();
+    output.since = day("2027-04-01");
+    assert_eq!((output.began(), output.stopped()), (Some(output.since), None));
+    let asked = |output: &Output| compare(&Question { output: Some(output), ..question(&mission, with.clone()) }, &snapshots);
+    let all = asked(&output).unwrap().after;
+    output.status = OutputStatus::Changed;
+    assert_eq!(output.began(), None);
+    let changed = asked(&output).unwrap();
+    assert!(changed.after == all && changed.cannot_show.join("\n").contains("'visits' changed since 2027-04-01, and not when it began"));
+    // Nothing that is after the stop is with the output.
+    output.status = OutputStatus::Stopped;
+    assert_eq!((output.began(), output.stopped()), (None, Some(output.since)));
+    let stopped = asked(&output).unwrap();
+    assert!(stopped.after.len() < all.len() && all.starts_with(&stopped.after), "{:?}", stopped.after);
+    assert!(stopped.not_used.iter().all(|left| left.why.contains("after the output was stopped")) && !stopped.not_used.is_empty());
+    assert!(stopped.cannot_show.join("\n").contains("'visits' stopped since 2027-04-01, and not when it began"));
+    output.since = day(BEGAN);
+    let refused = asked(&output).unwrap_err();
+    assert!(refused[0].to_string().contains("nothing after 2027-01-01 is with it"), "{refused:?}");
 }

@@ -1,9 +1,11 @@
 //! What a comparison says in sentences, and what it cannot show.
 
+use chrono::NaiveDate;
+
 use super::changes::{Group, Stretch, Told, Used};
 use super::{CheckVerdict, Comparison, Finding, Question};
 use crate::interval::short;
-use crate::mission::{Direction, Kind};
+use crate::mission::{Direction, Kind, Output, OutputStatus};
 
 /// From which difference on the numbers of values of both sides are said to have changed otherwise.
 const MOVED: f64 = 0.1;
@@ -56,15 +58,7 @@ pub(super) fn cannot_show(question: &Question<'_>, told: &Told, used: &Used<'_>)
         "Who is missing: people without consent, without a link, or in no data are on neither side.".into(),
     ];
     if let Some(output) = question.output {
-        if output.since != question.began {
-            said.push(format!(
-                "The day: the mission's file has '{}' {} since {}, and {} was asked for.",
-                output.id,
-                output.status.as_str(),
-                output.since,
-                question.began
-            ));
-        }
+        said.extend(day(output, question.began));
         if !output.outcomes.contains(&question.outcome.id) {
             said.push(format!("The mission's file does not say that '{}' should move this outcome.", output.id));
         }
@@ -99,6 +93,27 @@ pub(super) fn cannot_show(question: &Question<'_>, told: &Told, used: &Used<'_>)
         said.push(format!("Nothing is said of groups that were left out: {}.", groups.join(", ")));
     }
     said
+}
+
+/// What the day that was asked for has to do with what the mission's file says of the output.
+fn day(output: &Output, began: NaiveDate) -> Option<String> {
+    let Output { id, since, .. } = output;
+    match output.status {
+        OutputStatus::Running if *since == began => None,
+        OutputStatus::Running => Some(format!("The day: the mission's file has '{id}' running since {since}, and {began} was asked for.")),
+        OutputStatus::Stopped => Some(format!(
+            "The day: the mission's file has '{id}' stopped since {since}, and not when it began; {began} was asked for, and what is after \
+             its end is not used."
+        )),
+        OutputStatus::Changed if *since <= began => Some(format!(
+            "The day: the mission's file has '{id}' changed since {since}, and {began} was asked for: there was some of it before too, so \
+             that the difference is at most that of the change."
+        )),
+        OutputStatus::Changed => Some(format!(
+            "The day: the mission's file has '{id}' changed since {since}, and not when it began; {began} was asked for, and what is after \
+             it is partly of it as it was and partly of it as it is."
+        )),
+    }
 }
 
 /// Who stood worse comes nearer by itself.

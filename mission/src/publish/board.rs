@@ -10,6 +10,7 @@ use super::{Publication, Published};
 use crate::inert::inert;
 use crate::mission::{Mission, Outcome, Output, OutputStatus};
 use crate::pivot::{Decided, unlike};
+use crate::restated::unstated;
 use crate::status::OutcomeStatus;
 
 /// `index.html`.
@@ -48,10 +49,12 @@ pub(super) fn mission(publication: &Publication<'_>, published: &Published<'_>) 
         }
         h2 { "Outcomes" }
         (outcomes(published, ""))
+        @for gone in unstated(mission, published.snapshots) { p { strong { "No more here" } ": " (inert(&gone.says())) "." } }
         @for (outcome, status) in published.outcomes() {
             section aria-labelledby={ "outcome-" (outcome.id) } {
                 h3 id={ "outcome-" (outcome.id) } { a href={ (outcome.id) "/index.html" } { (inert(&outcome.title)) } }
                 p { (verdict(status.verdict)) ": " (inert(&status.because)) "." }
+                @if !status.restated.is_empty() { p { (inert(&sentence(&status.restated))) } }
                 @if !outcome.description.is_empty() { p { (inert(&outcome.description)) } }
                 p.small { "Measured every " (every(outcome.every)) "." }
             }
@@ -65,6 +68,11 @@ pub(super) fn mission(publication: &Publication<'_>, published: &Published<'_>) 
         }
         (decided(published))
     })
+}
+
+/// Clauses as a sentence.
+pub(super) fn sentence(clauses: &[String]) -> String {
+    format!("Changed since it was measured first: {}.", clauses.join("; "))
 }
 
 /// What was recorded of activities when it was decided, whatever the mission's file says of them now.
@@ -101,7 +109,10 @@ fn outcomes(published: &Published<'_>, to: &str) -> Markup {
         @for (outcome, status) in published.outcomes() {
             tr {
                 th scope="row" { a href={ (to) (outcome.id) "/index.html" } { (inert(&outcome.title)) } }
-                td { (verdict(status.verdict)) }
+                td {
+                    (verdict(status.verdict))
+                    @for said in &status.restated { p.small { (inert(said)) } }
+                }
                 td { (latest(outcome, status)) }
                 td { (Scale::of(outcome).value(outcome.target.value)) " by " (day(outcome.target.on)) }
                 td { (inert(&outcome.unit)) }

@@ -102,8 +102,10 @@ pub enum Receipts {
     Unverified,
     /// Each by a key.
     By {
-        /// The key's name: the log's.
+        /// The key, as text: the log's name, its hash and the public key.
         key: String,
+        /// Whether it is only the one that lay in the log's own folder: who made the log made it.
+        own: bool,
         /// Whether what snapshots say was also compared with the log's entries.
         held: bool,
     },
@@ -119,14 +121,20 @@ impl Receipts {
                                  alone."
                     .into()
             }
-            Self::By { key, held: false } => {
-                format!(
-                    "Each snapshot's receipt was verified by the key of the log '{key}'; what snapshots say was not held to its entries."
-                )
+            Self::By { key, own, held } => {
+                let whose = if *own {
+                    "a key that lay in the log's own folder, which shows that the log is of one hand, and not of whose: compare it with the one \
+                     that the log's operator published"
+                } else {
+                    "the key of the log that was given to who publishes"
+                };
+                let held = if *held {
+                    "What it says was held to the log's entry of its answer"
+                } else {
+                    "What snapshots say was not held to the log's entries"
+                };
+                format!("Each snapshot's receipt was verified by {whose}. {held}. The key: {key}.")
             }
-            Self::By { key, held: true } => format!(
-                "Each snapshot's receipt was verified by the key of the log '{key}', and what it says was held to the log's entry of its answer."
-            ),
         }
     }
 }

@@ -5,7 +5,7 @@ use concordat_policy::Name;
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::board::activity;
+use super::board::{activity, sentence};
 use super::chart::Chart;
 use super::figure::{Round, Scale, day, percent, whole};
 use super::page::{Made, Page, Part, table, titles, verdict};
@@ -13,8 +13,9 @@ use super::record::{Record, Told};
 use super::{Publication, Published, Receipts};
 use crate::inert::inert;
 use crate::mission::{Breakdown, Direction, Outcome};
+use crate::restated::paths;
 use crate::schedule::Every;
-use crate::snapshot::{Aim, Snapshot, Source, Stated};
+use crate::snapshot::{Snapshot, Source, Stated};
 use crate::status::{BreakdownStatus, Group, Measured, OutcomeStatus, Trend, Way};
 
 /// An outcome with everything about it.
@@ -83,6 +84,7 @@ impl Of<'_> {
                 h2 id="headline" { "Where it stands" }
                 p.figure { (self.latest()) }
                 p { (verdict(status.verdict)) ": " (inert(&status.because)) "." }
+                @if !status.restated.is_empty() { p { (inert(&sentence(&status.restated))) } }
                 dl.facts {
                     dt { "Unit" } dd { (inert(&scale.unit(outcome))) }
                     dt { "Baseline" } dd { (scale.value(outcome.baseline.value)) " on " (a_day(outcome.baseline.on)) }
@@ -349,10 +351,12 @@ impl Of<'_> {
     /// What of all this is held to the log, and what is the word of who publishes.
     fn whose_word(&self) -> &'static str {
         if let Receipts::By { held: true, .. } = self.publication.receipts {
-            "Held to the log are the mission, the view's name, the purpose, who asked, agreements and guard rails by their digests, sources with \
+            "Held to the log are the mission, the view's name, the purpose, the organisation that asked, agreements and guard rails by their digests, sources with \
              the day on which they last changed, versions of consent ledgers, how many people were delivered and matched, how coarsely numbers \
-             are told, and the answer's rows. The word of who publishes are the text of the view, which outcome and period the answer is kept \
-             for, that the whole view was asked for, corrections, and the path to the target."
+             are told and by which rules, and the answer's rows. The word of who publishes are the text of the view, which outcome and period \
+             the answer is kept for, that the whole view was asked for, corrections, and the path to the target; the service identity by \
+             which it was asked; how many were left out by their choice or for want of an identifier, of which only the sum is checked; why \
+             such a number is not told; and why something is withheld, beside the answer's own words."
         } else {
             "All that is stated here beside the answer's rows, its query and its time is the word of who publishes."
         }
@@ -403,21 +407,14 @@ impl Of<'_> {
 
     /// Where direction, baseline or target were stated otherwise when a snapshot was taken.
     fn changed_paths(&self) -> Markup {
-        let now = Aim::of(self.published.mission, self.outcome);
         let scale = self.scale();
-        let mut said: Vec<(&Snapshot, &Aim)> = Vec::new();
-        for snapshot in self.published.counting(self.status) {
-            let aim = &snapshot.taken.aim;
-            if !aim.same_path(&now) && !said.iter().any(|(_, other)| other.same_path(aim)) {
-                said.push((snapshot, aim));
-            }
-        }
+        let said = paths(self.published.mission, self.outcome, self.published.snapshots);
         html! {
             @if !said.is_empty() {
                 h2 { "What was aimed at before" }
                 p { "Baseline, target or direction were changed since. The chart and the status are of those that are stated now." }
                 ul {
-                    @for (snapshot, aim) in said {
+                    @for (snapshot, aim) in said.into_iter().map(|snapshot| (snapshot, &snapshot.taken.aim)) {
                         li {
                             "With snapshot " (whole(snapshot.number)) ", of " (a_day(snapshot.taken.taken_at.date_naive())) ": from "
                             (scale.value(aim.baseline.value)) " on " (a_day(aim.baseline.on)) " to " (scale.value(aim.target.value)) " by "

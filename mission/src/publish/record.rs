@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 
 use super::outcome::Of;
 use super::{Published, figure};
+use crate::history::superseded;
 use crate::inert::{cell, inert, line};
 use crate::mission::Outcome;
-use crate::schedule::State;
+use crate::schedule::{State, is_of};
 use crate::snapshot::Snapshot;
 use crate::status::{Measured, OutcomeStatus, groups};
 
@@ -41,6 +42,8 @@ pub(super) enum Told {
         ends: NaiveDate,
         /// The number of the one that it had.
         withdrawn: Option<u64>,
+        /// The number of one that is of that time, and was taken on demand.
+        demanded: Option<u64>,
     },
 }
 
@@ -61,12 +64,12 @@ impl Told {
             Self::Missed { withdrawn: Some(number), .. } => {
                 Some(format!("withdrawn, no snapshot: snapshot {number} was superseded by one of later data"))
             }
-            Self::Missed { ends, .. } => {
+            Self::Missed { ends, demanded, .. } => {
                 let last = ends.pred_opt().unwrap_or(*ends);
-                Some(format!(
-                    "no snapshot was taken from {} to {}; none of that time's data was asked for since",
-                    figure::day(starts),
-                    figure::day(last)
+                let (first, last) = (figure::day(starts), figure::day(last));
+                Some(demanded.map_or_else(
+                    || format!("no snapshot was taken from {first} to {last}; none of that time's data was asked for since"),
+                    |number| format!("no snapshot was taken for {first} to {last}; one on demand, {number}, is of that time"),
                 ))
             }
             Self::Measured(measured) => measured.untold.as_deref().map(inert),
@@ -84,7 +87,15 @@ pub(super) fn records(published: &Published<'_>, outcome: &Outcome, status: &Out
             State::Withdrawn(number) => Some(number),
             State::Taken(_) | State::Due => return None,
         };
-        Some(headline(one.period.starts, Told::Missed { ends: one.period.ends, withdrawn }))
+        let demanded = |snapshot: &&Snapshot| {
+            let taken = &snapshot.taken;
+            (&taken.mission, &taken.outcome) == (&published.mission.id, &outcome.id)
+                && taken.period.is_none()
+                && is_of(taken, one.period)
+                && !superseded(published.snapshots, snapshot.number)
+        };
+        let demanded = published.snapshots.iter().find(demanded).map(|snapshot| snapshot.number);
+        Some(headline(one.period.starts, Told::Missed { ends: one.period.ends, withdrawn, demanded }))
     });
     let mut records: Vec<Record> = measured.chain(missed).collect();
     records.sort_by_key(|record| record.date);
@@ -188,7 +199,7 @@ pub(super) fn json(of: &Of<'_>, records: &[Record]) -> String {
         "lead": outcome.lead,
         "contributing": outcome.contributing,
         "status": { "verdict": status.verdict, "because": status.because, "progress": status.progress, "expected": status.expected,
-                    "trend": status.trend, "path": status.path },
+                    "trend": status.trend, "path": status.path, "restated": status.restated },
         "records": records.iter().map(record).collect::<Vec<_>>(),
         "snapshots": of.published.counting(status).map(snapshot).collect::<Vec<_>>(),
         "corrections": of.corrections().map(|(corrected, by)| json!({

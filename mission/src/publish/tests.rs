@@ -161,7 +161,7 @@ impl World {
             departments: [(name("a"), format!("Department {HOSTILE}")), (name("b"), "Department B".into())].into(),
             anew: None,
             head: Head { number: 9, digest: self.snapshots[8].digest.clone() },
-            receipts: Receipts::By { key: "concordat/gateway".into(), held: true },
+            receipts: Receipts::By { key: "concordat/gateway".into(), own: false, held: true },
             agreements: vec![Registered { agreement: &self.agreement, standing: "in force".into() }],
             used: Used::Stated {
                 from: day("2026-04-01"),
@@ -306,8 +306,10 @@ fn what_was_verified_is_said_on_every_page_and_in_every_file_for_programs() {
     let world = World::new();
     for (receipts, says, whose) in [
         (Receipts::Unverified, "Nobody verified the receipts", "All that is stated here beside"),
-        (Receipts::By { key: "log/g".into(), held: false }, "was not held to its entries", "All that is stated here beside"),
-        (Receipts::By { key: "log/g".into(), held: true }, "was held to the log", "The word of who publishes are the text"),
+        (Receipts::By { key: "log/g".into(), own: false, held: false }, "was not held to the log", "All that is stated here beside"),
+        (Receipts::By { key: "log/g".into(), own: false, held: true }, "was held to the log", "The word of who publishes are the text"),
+        (Receipts::By { key: "log/g+k".into(), own: false, held: true }, "that was given to who publishes", "Held to the log"),
+        (Receipts::By { key: "log/g+k".into(), own: true, held: true }, "lay in the log's own folder", "The key: log/g+k."),
     ] {
         let made = site(&Publication { receipts, ..world.publication() }).unwrap();
         let text = |path: &str| String::from_utf8(made[path].clone()).unwrap();
@@ -613,8 +615,37 @@ fn what_was_aimed_at_and_agreed_before_is_not_forgotten() {
     let site = world.site();
     let page = &site["missions/m/fewer/index.html"];
     assert!(page.contains("What was aimed at before") && page.contains(" to 30% by "), "{page}");
+    for board in ["index.html", "missions/m/index.html", "missions/m/fewer/index.html"] {
+        assert!(
+            site[board].contains("the path was changed after snapshot 1") && !before[board].contains("the path was changed"),
+            "{board}"
+        );
+    }
     let register = &site["register.html"];
     assert!(register.contains("Agreements that are gone") && register.contains("f0e1") && register.contains("d16e57"), "{register}");
+}
+
+#[test]
+fn a_snapshot_on_demand_in_a_missed_period_is_named_as_such() {
+    let mut world = World::new();
+    let of = |site: &BTreeMap<String, String>| site["missions/m/fewer/fewer.csv"].clone();
+    let demanded = world.snapshots.iter().find(|one| one.taken.outcome.as_str() == "fewer" && one.number > 3).unwrap().number;
+    let said = format!("one on demand, {demanded}, is of that time");
+    assert!(!of(&world.site()).contains("on demand"));
+    world.snapshots.iter_mut().filter(|one| one.number == demanded).for_each(|one| one.taken.period = None);
+    let csv = of(&world.site());
+    assert!(csv.contains(&said), "{csv}");
+}
+
+#[test]
+fn an_outcome_that_is_stated_no_more_is_told_on_its_missions_page() {
+    let mut world = World::new();
+    let gone = "measured before, and stated no more";
+    assert!(!world.site()["missions/m/index.html"].contains(gone));
+    world.mission.outcomes.retain(|outcome| outcome.id.as_str() != "more");
+    let site = world.site();
+    let page = &site["missions/m/index.html"];
+    assert!(page.contains(gone) && page.contains("'more', snapshot") && page.contains("its target then"), "{page}");
 }
 
 #[test]

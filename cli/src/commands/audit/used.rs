@@ -24,14 +24,14 @@ use crate::out;
 const ANSWERED: &str = "query.closed";
 
 /// By the log in a folder, as far as it is signed: its tree is verified first, and what it holds beyond counts nowhere. With it the
-/// entries of the answers to `queries`.
+/// entries of the answers to `queries`, and how many entries are signed.
 pub(crate) fn of_files(
     log: &Path,
     archives: &Archives,
     key: Option<&VerifierKey>,
     queries: &BTreeSet<&str>,
     now: DateTime<Utc>,
-) -> Result<(Used, Answers)> {
+) -> Result<(Used, Answers, u64)> {
     let verified = signed(log, archives, key, now)?;
     let (mut asked, mut tally, mut answers) = (Asked::default(), Tally::default(), Answers::new());
     for entry in entries(log, archives, 0)? {
@@ -48,7 +48,8 @@ pub(crate) fn of_files(
     }
     let by = if verified.own_key { "verified by the key in its own folder" } else { "verified by the key that its operator published" };
     let entries = out::thousands(verified.entries);
-    Ok((tally.used(now, format!("the log '{}' of {entries} entries, root {}, {by}", verified.origin, verified.root)), answers))
+    let by = format!("the log '{}' of {entries} entries, root {}, {by}", verified.origin, verified.root);
+    Ok((tally.used(now, by), answers, verified.entries))
 }
 
 /// The key in a log's own folder.

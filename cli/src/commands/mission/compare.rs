@@ -46,7 +46,7 @@ pub(crate) struct Groups {
     /// A group without it; repeat it. All others where none is named
     #[arg(long, value_name = "GROUP")]
     pub(crate) without: Vec<String>,
-    /// The output, as in the mission's file: it begins on its `since` there, unless --began says otherwise
+    /// The output, as in the mission's file. Where it runs there as planned, it began on its `since`, unless --began says otherwise
     #[arg(long, value_name = "OUTPUT", value_parser = mission_name)]
     pub(crate) of: Option<Name>,
     /// The output's first day
@@ -95,8 +95,16 @@ impl Groups {
             mission.outputs.iter().find(|output| output.id == *id).ok_or_else(unknown)
         });
         let output = output.transpose()?;
-        let unsaid = || vec![Refused::Groups("when the output began is not said".into())];
-        let began = self.began.or(output.map(|output| output.since)).ok_or_else(unsaid)?;
+        let began = match (self.began, output) {
+            (Some(began), _) => began,
+            (None, Some(output)) => output.began().ok_or_else(|| {
+                let (id, status, since) = (&output.id, output.status.as_str(), output.since);
+                vec![Refused::Groups(format!(
+                    "the mission's file has '{id}' {status} since {since}, and not when it began: say that with --began DATE"
+                ))]
+            })?,
+            (None, None) => return Err(vec![Refused::Groups("when the output began is not said".into())]),
+        };
         let question = Question {
             mission,
             outcome,

@@ -8,7 +8,7 @@ use chrono::Utc;
 use clap::Args;
 use concordat_mission::mission::{DRAFT, Direction, Kind, Row};
 use concordat_mission::pivot::unlike;
-use concordat_mission::{Mission, Outcome, Pivots as _};
+use concordat_mission::{Mission, Outcome, Pivots as _, Snapshots as _, Unstated, unstated};
 use concordat_policy::Name;
 use serde_json::json;
 
@@ -92,6 +92,7 @@ impl Check {
     pub(super) fn run(self) -> miette::Result<()> {
         let known = self.place.known()?;
         let store = self.place.kept.read(&self.place.layout())?;
+        let snapshots = store.as_ref().map(|store| store.all().map_err(damaged)).transpose()?.unwrap_or_default();
         let pivots = store.map(|store| store.pivots().map_err(damaged)).transpose()?.unwrap_or_default();
         let mut text = String::new();
         for mission in &known.missions {
@@ -100,7 +101,7 @@ impl Check {
             for outcome in mission.outcomes.iter().filter(|outcome| mission.outputs_of(outcome).next().is_none()) {
                 let _ = writeln!(text, "warn no output should move the outcome '{}'", outcome.id);
             }
-            for said in unlike(mission, &pivots) {
+            for said in unlike(mission, &pivots).into_iter().chain(unstated(mission, &snapshots).iter().map(Unstated::says)) {
                 let _ = writeln!(text, "warn {said}");
             }
             for outcome in &mission.outcomes {

@@ -8,7 +8,7 @@ use concordat_gateway::estate::Coverage;
 use concordat_mission::inert::inert;
 use concordat_mission::interval::short;
 use concordat_mission::status::{OutcomeStatus, status};
-use concordat_mission::{Mission, Outcome, Snapshot};
+use concordat_mission::{Mission, Outcome, Snapshot, unstated};
 use concordat_policy::Name;
 use serde_json::{Value, json};
 
@@ -136,7 +136,10 @@ fn to_json(known: &Known, missions: &[&Mission], snapshots: &[Snapshot], today: 
                 told
             })
             .collect();
-        json!({ "mission": mission.id, "title": mission.title, "owner": mission.owner, "outputs": mission.outputs, "outcomes": outcomes })
+        json!({
+            "mission": mission.id, "title": mission.title, "owner": mission.owner, "outputs": mission.outputs, "outcomes": outcomes,
+            "unstated": unstated(mission, snapshots),
+        })
     };
     let head = snapshots.last().map(|last| format!("{}:{}", last.number, last.digest));
     json!({ "on": today, "head": head, "agreements_as_of": BY_FILES, "missions": missions.iter().map(mission).collect::<Vec<_>>() })
@@ -154,8 +157,8 @@ pub(crate) fn board(known: &Known, missions: &[&Mission], snapshots: &[Snapshot]
                     let _ = writeln!(notes, "  {soon}");
                 });
             }
-            one.hidden().iter().for_each(|hidden| {
-                let _ = writeln!(notes, "  {}", inert(hidden));
+            one.hidden().iter().chain(&one.restated).for_each(|said| {
+                let _ = writeln!(notes, "  {}", inert(said));
             });
             let missed: Vec<String> = one.missed().map(|day| day.to_string()).collect();
             if !missed.is_empty() {
@@ -165,6 +168,9 @@ pub(crate) fn board(known: &Known, missions: &[&Mission], snapshots: &[Snapshot]
                 let numbers: Vec<String> = one.of_another_definition.iter().map(u64::to_string).collect();
                 let _ = writeln!(notes, "  measured something else, and not compared: snapshot {}", numbers.join(", "));
             }
+        }
+        for gone in unstated(mission, snapshots) {
+            let _ = writeln!(notes, "{}: {}", mission.id, inert(&gone.says()));
         }
     }
     let titles = ["mission", "outcome", "status", "value", "path", "target", "trend a year", "data of"];

@@ -3,7 +3,7 @@
 use chrono::{NaiveDate, Utc};
 use clap::Args;
 use concordat_audit::note::VerifierKey;
-use concordat_mission::schedule::{State, is_of, scheduled};
+use concordat_mission::schedule::{State, due, is_of, scheduled};
 use concordat_mission::snapshot::{Aim, AskedBy, statement};
 use concordat_mission::{Mission, Outcome, Snapshot, Snapshots as _, SqliteStore, StoreError, Taken};
 use concordat_policy::Name;
@@ -74,6 +74,13 @@ impl SnapshotCommand {
         };
         for outcome in outcomes {
             let period = self.period.map(|day| missed_on(mission, outcome, &all, day)).transpose()?;
+            if let Some(due) = due(mission, outcome, &all, Utc::now().date_naive()).filter(|_| period.is_none() && of.corrects.is_none()) {
+                out::progress(&format!(
+                    "a snapshot of '{id}' is due for the period from {starts}; this one is kept as one on demand, and --period {starts} takes that",
+                    id = outcome.id,
+                    starts = due.starts
+                ));
+            }
             let of = As { period: period.or(of.period), ..of.clone() };
             let snapshot = take(&self.gateway, &known, &mut store, mission, outcome, of).await?;
             out::result(&format!("{}\n", told(outcome, &snapshot)))?;
@@ -86,7 +93,8 @@ impl SnapshotCommand {
 fn missed_on(mission: &Mission, outcome: &Outcome, snapshots: &[Snapshot], day: NaiveDate) -> Result<NaiveDate> {
     let period = outcome.every.period(day);
     let all = scheduled(mission, outcome, snapshots, Utc::now().date_naive());
-    match all.iter().find(|one| one.period == period).map(|one| one.state) {
+    // What is over may have been longer or shorter.
+    match all.iter().find(|one| one.period == period || one.period.holds(day)).map(|one| one.state) {
         Some(State::Missed | State::Due | State::Withdrawn(_)) => Ok(period.starts),
         Some(State::Taken(number)) => Err(damaged(StoreError::Twice(number))),
         None => Err(Failure::usage(format!("no snapshot of '{}' was due in the period from {}", outcome.id, period.starts))

@@ -48,7 +48,8 @@ impl Verify {
     }
 
     fn verify(self) -> Result<()> {
-        let history = self.place.history(self.place.log_key())?;
+        let key = self.place.kept.log_key(&self.place.layout())?;
+        let history = self.place.history(key.as_ref())?;
         let heads = history.heads();
         let none = || Head { number: 0, digest: String::new() };
         let noted = Heads { snapshots: self.head.clone().unwrap_or_else(none), pivots: self.pivot_head.clone().unwrap_or_else(none) };
@@ -66,7 +67,13 @@ impl Verify {
                 json!({ "verified": true, "snapshots": snapshots, "pivots": pivots, "head": head, "pivot_head": pivot_head })
             ));
         }
-        let receipts = if self.place.log_key().is_some() { "by that key" } else { "not verified: add --log-key" };
+        let receipts = if self.place.log_key().is_some() {
+            "by that key"
+        } else if key.is_some() {
+            "by the key of the gateway whose folder this is"
+        } else {
+            "not verified: add --log-key"
+        };
         let line = |what: &str, head: Option<String>| head.map_or_else(String::new, |head| format!("\n{what} {head}"));
         out::result(&format!(
             "ok   {snapshots} snapshot(s) and {pivots} pivot(s), unbroken chains, each answer as it was promised, once and at its time; \

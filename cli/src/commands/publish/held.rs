@@ -11,7 +11,7 @@ use concordat_mission::interval::{Noise, Precision};
 use concordat_mission::snapshot::{Consent, Source};
 use concordat_mission::{Snapshot, Taken};
 use concordat_policy::Disclosure;
-use concordat_policy::decision::{Rule, Table};
+use concordat_policy::decision::{Rule, Table, stated as rules_stated};
 use concordat_policy::denominator::Grain;
 use serde::Deserialize;
 use serde_json::Value;
@@ -22,11 +22,11 @@ use crate::failure::{Failure, Result};
 /// Answers of a log that was verified, by the query's id: the entry's number, from 1, and the entry, with who asked and for what.
 pub(crate) type Answers = BTreeMap<String, (u64, Value)>;
 
-/// That each snapshot says what the log does.
+/// That each snapshot says what the log does, of whose entries so many are signed.
 ///
 /// # Errors
 /// The first that does not, and of what.
-pub(super) fn held(snapshots: &[Snapshot], answers: &Answers) -> Result<()> {
+pub(super) fn held(snapshots: &[Snapshot], answers: &Answers, signed: u64) -> Result<()> {
     for snapshot in snapshots {
         let refused = |what: String| {
             Failure::new(format!("nothing is published: snapshot {}: {what}", snapshot.number)).advice(
@@ -34,6 +34,14 @@ pub(super) fn held(snapshots: &[Snapshot], answers: &Answers) -> Result<()> {
             )
         };
         let Some((number, entry)) = answers.get(&snapshot.taken.stated.query_id) else {
+            let entry = snapshot.taken.stated.log_entry;
+            if entry > signed {
+                return Err(Failure::new(format!(
+                    "nothing is published: snapshot {}: its entry {entry} of the log is not signed yet, {signed} are",
+                    snapshot.number
+                ))
+                .advice("ask again in a minute, or of a newer copy of the log"));
+            }
             return Err(refused("the log, as far as it is signed and was read, has no answer to its query".into()));
         };
         contradiction(&snapshot.taken, *number, entry).map_err(|what| refused(format!("{what} (entry {number} of the log)")))?;
@@ -98,6 +106,8 @@ fn contradiction(taken: &Taken, number: u64, entry: &Value) -> std::result::Resu
     same("the agreements, by their digests", &stated.agreement_digests, &texts(&facts))?;
     same("the fewest subjects", &stated.minimum_subjects, &facts.minimum_subjects)?;
     same("how closely numbers are told (round_to, noise)", &stated.precision, &precision(&facts.rules))?;
+    let rules = rules_stated(&facts.rules, &facts.tables, facts.minimum_subjects);
+    same("the rules that were at work", &stated.rules, &rules)?;
     same("the number of rows", &taken.rows.len(), &facts.answer_rows)?;
     let withheld: u64 = stated.withheld.iter().filter_map(|one| one.get("cells")?.as_u64()).sum();
     same("how many cells are withheld", &withheld, &facts.withheld)?;
@@ -110,10 +120,15 @@ fn contradiction(taken: &Taken, number: u64, entry: &Value) -> std::result::Resu
     let disclosure = Disclosure { round_to: stated.precision.round_to, ..Disclosure::default() };
     // Under noise no such number is told.
     let grain = Grain::of(stated.minimum_subjects, &disclosure).filter(|_| stated.precision.noise.is_none());
-    stated.sources.iter().zip(&facts.sources).try_for_each(|(source, logged)| of_source(source, logged, grain))
+    // Behind a link dataset others stand whom the log does not count: of few of them a number is not told.
+    let linked = stated.sources.iter().any(|source| source.counts.as_ref().is_some_and(|counts| counts.to_string().contains(LINKED)));
+    stated.sources.iter().zip(&facts.sources).try_for_each(|(source, logged)| of_source(source, logged, grain, linked))
 }
 
-fn of_source(source: &Source, logged: &Logged, grain: Option<Grain>) -> std::result::Result<(), String> {
+/// What the gateway says of a link dataset where it does not tell a number.
+const LINKED: &str = "of a link dataset";
+
+fn of_source(source: &Source, logged: &Logged, grain: Option<Grain>, linked: bool) -> std::result::Result<(), String> {
     let of = |what: &str| format!("{what} of {}", logged.name());
     same(&of("the freshness"), &source.freshness.timestamp(), &logged.freshness)?;
     same(
@@ -122,18 +137,42 @@ fn of_source(source: &Source, logged: &Logged, grain: Option<Grain>) -> std::res
         &(logged.consent_generation, logged.consent_version),
     )?;
     let counts = source.counts.as_ref().and_then(|counts| counts.get("subjects"));
+    if counts.is_none() && source.counts.as_ref().and_then(|counts| counts.get("not_told")?.as_str()).is_none() {
+        return Err(format!("it says neither {} nor why not", of("who stands behind the rows")));
+    }
     let told = |name: &str| counts.and_then(|counts| counts.get(name)?.as_u64());
     let unit = told("rounded_to").and_then(|unit| u32::try_from(unit).ok());
     let grain = grain.zip(unit).map(|(grain, unit)| grain.at_least(unit)).filter(|grain| Some(grain.unit()) == unit);
     for (name, exact) in [("delivered", Some(logged.subjects)), ("matched", logged.matched)] {
-        let Some(told) = told(name) else { continue };
+        let Some(told) = told(name) else {
+            let there = counts.is_none_or(|counts| counts.get(name).is_some() || exact.is_none());
+            let few = || linked || grain.zip(exact).and_then(|(grain, exact)| grain.told(exact, exact)).is_none();
+            if there && (counts.is_none() || few()) {
+                continue;
+            }
+            return Err(format!("{} is not told, and the log has a number that would be", of(&format!("'{name}'"))));
+        };
         // The log alone has the exact number: it must be told as this one, by the one rule of how such numbers are.
         if grain.zip(exact).and_then(|(grain, exact)| grain.told(exact, exact)) != Some(told) {
             let unit = unit.map_or_else(|| "no unit".to_owned(), |unit| unit.to_string());
             return Err(format!("{} is told as {told}, to the nearest {unit}, and the log has another number", of(&format!("'{name}'"))));
         }
     }
-    Ok(())
+    considered(counts).map_err(|what| format!("{what} {}", of("'considered'")))
+}
+
+/// That the whole is the sum of its parts. These are their department's numbers, which the log does not have.
+fn considered(counts: Option<&Value>) -> std::result::Result<(), String> {
+    let told = |name: &str| counts.and_then(|counts| counts.get(name));
+    match told("considered") {
+        None if told("invalid_identifiers").or(told("withheld")).is_some() => Err("its parts are told, and not".into()),
+        None => Ok(()),
+        Some(whole) => {
+            let parts = ["delivered", "invalid_identifiers", "withheld"].into_iter().filter_map(|name| told(name)?.as_u64());
+            let sum = parts.reduce(u64::saturating_add).filter(|_| told("considered_not_told").is_none());
+            if whole.as_u64() == sum { Ok(()) } else { Err(format!("its parts come to {sum:?}, and not to")) }
+        }
+    }
 }
 
 fn same<T: PartialEq + Debug + ?Sized>(what: &str, here: &T, logged: &T) -> std::result::Result<(), String> {
@@ -168,7 +207,9 @@ mod tests {
         let source = |dataset: &str| {
             json!({
                 "department": "a", "dataset": dataset, "freshness": 1_775_000_000, "consent_version": 3, "consent_generation": 0,
-                "counts": { "subjects": { "rounded_to": 10, "delivered": 4_310, "matched": 2_980 } },
+                "counts": { "subjects": {
+                    "rounded_to": 10, "delivered": 4_310, "matched": 2_980, "withheld": 240, "invalid_identifiers": null, "considered": 4_550,
+                } },
             })
         };
         let taken = json!({
@@ -180,7 +221,7 @@ mod tests {
             },
             "stated": {
                 "query_id": "q", "purpose": "m.measure", "log_entry": 7, "agreement_digests": { "agreed": "d1", "areas": "d2" },
-                "guard_rails_digest": "g", "precision": { "round_to": 5, "noise": null }, "minimum_subjects": 10,
+                "guard_rails_digest": "g", "precision": { "round_to": 5, "noise": null }, "minimum_subjects": 10, "rules": [Rule::Rounded { to: 5, whose: Whose::default() }.says()],
                 "withheld": [{ "column": "share", "cells": 2, "reason": "few" }, { "column": "persons", "cells": 1, "reason": "few" }],
                 "consent": [{ "department": "a", "consent_version": 3 }], "sources": [source("people"), source("homes")],
                 "promise": {
@@ -226,7 +267,8 @@ mod tests {
 
     #[test]
     fn each_thing_that_was_edited_is_named() {
-        let edits: [(&str, Edit<'_>); 19] = [
+        let count = |t: &mut Taken, name: &str, value: Value| t.stated.sources[0].counts.as_mut().unwrap()["subjects"][name] = value;
+        let edits: [(&str, Edit<'_>); 27] = [
             ("the entry's number", &|t| t.stated.log_entry = 8),
             ("the mission", &|t| t.mission = concordat_policy::Name::parse("other").unwrap()),
             // Another view's answer, said to be this outcome's.
@@ -245,6 +287,16 @@ mod tests {
             ("the freshness of a.homes", &|t| t.stated.sources[1].freshness += chrono::TimeDelta::days(30)),
             ("the consent ledger of a.people", &|t| t.stated.sources[0].consent_version = 4),
             ("'matched' of a.people", &|t| t.stated.sources[0].counts.as_mut().unwrap()["subjects"]["matched"] = json!(3_980)),
+            ("the rules that were at work", &|t| t.stated.rules.push("nothing is withheld".into())),
+            ("the rules that were at work", &|t| t.stated.rules.clear()),
+            ("'considered' of a.people", &|t| count(t, "considered", json!(9_550))),
+            ("'considered' of a.people", &|t| count(t, "withheld", json!(0))),
+            ("'considered' of a.people", &|t| count(t, "invalid_identifiers", json!(100))),
+            ("'matched' of a.people is not told", &|t| count(t, "matched", Value::Null)),
+            ("'delivered' of a.people is not told", &|t| {
+                drop(t.stated.sources[0].counts.as_mut().unwrap()["subjects"].as_object_mut().unwrap().remove("delivered"));
+            }),
+            ("who stands behind the rows of a.people", &|t| t.stated.sources[0].counts = None),
             // A unit in which almost anything would be near.
             ("'delivered' of a.people", &|t| {
                 let counts = t.stated.sources[0].counts.as_mut().unwrap();
@@ -270,12 +322,14 @@ mod tests {
     fn an_answer_that_the_log_does_not_have_is_refused() {
         let snapshot = Snapshot { number: 3, taken: taken(), previous: String::new(), digest: String::new() };
         let mut answers = Answers::new();
-        let refused = held(std::slice::from_ref(&snapshot), &answers).unwrap_err().message;
+        let refused = held(std::slice::from_ref(&snapshot), &answers, 7).unwrap_err().message;
         assert!(refused.contains("snapshot 3") && refused.contains("no answer to its query"), "{refused}");
+        let early = held(std::slice::from_ref(&snapshot), &answers, 6).unwrap_err();
+        assert!(early.message.contains("its entry 7 of the log is not signed yet") && !early.advice.unwrap().contains("rely on none"));
         answers.insert("q".into(), (7, logged()));
-        assert!(held(std::slice::from_ref(&snapshot), &answers).is_ok());
+        assert!(held(std::slice::from_ref(&snapshot), &answers, 7).is_ok());
         let edited = Snapshot { taken: Taken { view: "w".into(), ..taken() }, ..snapshot };
-        let refused = held(&[edited], &answers).unwrap_err().message;
+        let refused = held(&[edited], &answers, 7).unwrap_err().message;
         assert!(refused.contains("snapshot 3: the view") && refused.contains("entry 7"), "{refused}");
     }
 }
