@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use aws_lc_rs::hmac;
 use zeroize::Zeroizing;
 
 use crate::checkpoint::{Checkpoint, SignedCheckpoint, is_origin};
@@ -76,7 +77,12 @@ impl LogKey {
 
     /// What salts this log's entries.
     pub(crate) fn salts(&self) -> io::Result<Salts> {
-        self.0.derived(b"concordat.entry.salt/v1").map(Salts).map_err(|e| io::Error::other(e.to_string()))
+        self.derived(b"concordat.entry.salt/v1").map(Salts)
+    }
+
+    /// Another secret for another use, which `label` names: what it gives, nobody gives who does not have this log's key.
+    pub(crate) fn derived(&self, label: &[u8]) -> io::Result<hmac::Key> {
+        self.0.derived(label).map_err(|e| io::Error::other(e.to_string()))
     }
 
     /// A signature over `message`, which is no note's text.
