@@ -54,6 +54,7 @@ mod recover;
 mod replaced;
 mod reserve;
 mod salt;
+mod stood;
 mod tail;
 mod tile;
 mod tree;

@@ -24,6 +24,11 @@ pub(crate) use silent::watch;
 /// The log that is witnessed.
 pub(crate) const GATEWAY_LOG: &str = "concordat/gateway";
 
+/// The name of the department's own log.
+pub(crate) fn log_of(department: &Name) -> String {
+    format!("concordat/{department}/node")
+}
+
 /// Who cosigns the node's own log.
 pub(crate) const GATEWAY_WITNESS: &str = "concordat/gateway/witness";
 
