@@ -15,8 +15,8 @@
 //!   may hide entries until the index is opened again.
 //! - Reading holds nothing that the log's writer needs; each call ends at its deadline.
 //!
-//! It is sealed under a secret that only `log.key` gives: who can write in the folder and does not have that key seals none. Whoever has it can
-//! also sign another log; that an index hides no entry, who reads the folder without it (`concordat audit list --log`) sees.
+//! It is sealed under a secret that only `log.key` gives: who can write in the folder and does not have that key seals none. Whoever has
+//! it can also sign another log; that an index hides no entry, who reads the folder without it (`concordat audit list --log`) sees.
 
 mod coming;
 mod follow;

@@ -58,9 +58,9 @@ impl LogKey {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Err(damaged_but(
                 format!("{} is missing: without its key the log cannot be continued", path.display()),
                 format!(
-                    "restore this file from where it is kept apart from the log. Where it is lost for good, keep the folder {} elsewhere as \
-                     evidence, with log.json of the folder of state, and start: a new log begins, which witnesses refuse until people accept it \
-                     (deploy/README.md, Witnesses)",
+                    "restore this file from where it is kept apart from the log. Where it is lost for good, move the folder {} away as \
+                     evidence, with log.json of the folder of state, and start: a new log begins, which witnesses refuse until people \
+                     accept it (deploy/README.md, Witnesses)",
                     disk.folder.display()
                 ),
             )),

@@ -75,8 +75,8 @@ impl LogError {
         match source.get_ref().and_then(|of| of.downcast_ref::<Damage>()) {
             Some(damage) => damage.remedy.clone(),
             None if source.kind() == io::ErrorKind::InvalidData => format!(
-                "something in it was changed or lost: `concordat audit verify --log {}` says what. Keep the folder as evidence, and restore it \
-                 from a backup; its witnesses refuse a new log in its place",
+                "something in it was changed or lost: `concordat audit verify --log {}` says what. Keep the folder as evidence, and \
+                 restore it from a backup; its witnesses refuse a new log in its place",
                 folder.display()
             ),
             None => WRITABLE.into(),

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! It is written after the checkpoint, so that it never says more than there is, and not on the way of any answer. A file that is not
-//! there keeps nothing from starting, since a backup may come without it: the log tells so (`log.state_missing`), and remembers from then on.
+//! there keeps nothing from starting, since a backup may come without it: the log tells so (`log.state_missing`).
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -129,9 +129,9 @@ impl Stood {
         damaged_but(
             format!("{path}: {what}"),
             format!(
-                "keep a copy of the log's folder and of this file as evidence, and look for the log as it was, which is continued. Where there \
-                 is none, or an older backup was restored for good, move {path} away: the log then says so (`log.state_missing`), and its \
-                 witnesses refuse it until people accept that (deploy/README.md, Witnesses)"
+                "keep a copy of the log's folder and of this file as evidence, and look for the log as it was, which is continued. Where \
+                 there is none, or an older backup was restored for good, move {path} away: the log then says so (`log.state_missing`), \
+                 and its witnesses refuse it until people accept that (deploy/README.md, Witnesses)"
             ),
         )
     }

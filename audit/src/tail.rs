@@ -201,15 +201,15 @@ impl Tail {
     }
 }
 
-/// That the entry in this line of the tail, which no checkpoint covers, is not the log's own, and how the log is had going again without it.
+/// That the entry in this line of the tail, which no checkpoint covers, is not the log's own, and how to go on without it.
 pub(crate) fn added(disk: &Disk, number: u64, line: u64, why: &str) -> io::Error {
     let (left, tail) = (line.saturating_sub(1), disk.path(TAIL));
     damaged_but(
         format!("entry {number}, in line {line} of the tail, is under no checkpoint, and {why}"),
         format!(
-            "keep a copy of the folder as evidence, then take this line and all after it out of {}: only its first {left} line(s) stay; nothing \
-             else is to be restored. Where an earlier version of this program wrote them and was killed, start that one once more instead, and \
-             stop it",
+            "keep a copy of the folder as evidence, then take this line and all after it out of {}: only its first {left} line(s) stay; \
+             nothing is to be restored. Where an earlier version of this program wrote them and was killed, start that one once more \
+             instead, and stop it",
             tail.display()
         ),
     )

@@ -363,9 +363,9 @@ pub(super) fn damage(why: &str) -> io::Error {
     damaged_but(
         format!("{FILE}: {why}"),
         format!(
-            "keep a copy of {FILE} as evidence, and restore this file only, never the folder, while the program is stopped. Where something was \
-             added to it, take that out with DROP (`sqlite3 {FILE} .schema` shows two tables, `persons` and `untold`). Without a backup, move \
-             it away: callers before then stay unnamed, and the log says `persons.begun`"
+            "keep a copy of {FILE} as evidence, and restore this file only, never the folder, while the program is stopped. Where \
+             something was added to it, take that out with DROP (`sqlite3 {FILE} .schema` shows two tables, `persons` and `untold`). \
+             Without a backup, move it away: callers before then stay unnamed, and the log says `persons.begun`"
         ),
     )
 }
