@@ -230,7 +230,7 @@ fn tell(log: &Disk, signed: &Signed, moved: Moved) -> io::Result<()> {
     let from = signed.checkpoint.checkpoint().size;
     persons::leave_for(&log.folder, "log.archived", &json!({ "first": moved.first, "last": moved.last }))?;
     // Whoever writes the log finds it there; where nobody does, it is opened for that.
-    let own = if is_written(&log.folder) { None } else { Some(Log::on(log.clone(), &signed.checkpoint.checkpoint().origin)?) };
+    let own = if is_written(&log.folder) { None } else { Some(Log::on(log.clone(), &signed.checkpoint.checkpoint().origin, None)?) };
     let since = Instant::now();
     let outcome = loop {
         if told(&log.folder, moved.last, from)? {

@@ -31,6 +31,11 @@ impl DigestKey {
         digest_key(folder).map(Self)
     }
 
+    /// Tells this key from others, and nothing of it.
+    pub(crate) fn fingerprint(&self) -> String {
+        self.digest(b"concordat.digests/v1")
+    }
+
     /// HMAC-SHA-256 of `bytes` in hex: equal requests can be recognised by who holds the key, and nobody else can test guesses.
     #[must_use]
     pub fn digest(&self, bytes: &[u8]) -> String {

@@ -218,6 +218,6 @@ fn founded(folder: &Path) -> io::Result<()> {
     }
 }
 
-fn private(folder: &Path) -> io::Result<()> {
+pub(crate) fn private(folder: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }

@@ -15,8 +15,8 @@
 //!   may hide entries until the index is opened again.
 //! - Reading holds nothing that the log's writer needs; each call ends at its deadline.
 //!
-//! Who can write in the log's folder and read its `digest.key` can seal an index of their own. It cannot show an entry that is not in the
-//! log; that it hides none, who reads the folder without it (`concordat audit list --log`) sees.
+//! It is sealed under a secret that only `log.key` gives: who can write in the folder and does not have that key seals none. Whoever has
+//! it can also sign another log; that an index hides no entry, who reads the folder without it (`concordat audit list --log`) sees.
 
 mod coming;
 mod follow;
@@ -32,13 +32,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::hmac;
+
 pub use self::coming::Follow;
 use self::look::{Looking, Unindexed};
 use self::table::{Place, View, place};
 use crate::facts::{Asker, Facts};
 use crate::filter::Filter;
 use crate::query::{self, Sought};
-use crate::{DigestKey, Log, LogError};
+use crate::{Log, LogError};
 
 /// Why an index was made anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +75,8 @@ impl Cause {
 /// What the thread and readers share.
 pub(crate) struct Shared {
     pub(crate) folder: PathBuf,
-    seals: DigestKey,
+    /// Under what the index is sealed.
+    seals: hmac::Key,
     /// It was read whole, and is of this log.
     pub(crate) usable: AtomicBool,
     /// A reader found that it does not say what the log says.
@@ -204,7 +207,7 @@ impl Index {
         let failed = |source: io::Error| LogError::Open { folder: folder.clone(), source: Arc::new(source) };
         let shared = Arc::new(Shared {
             folder: folder.clone(),
-            seals: DigestKey::of(&folder)?,
+            seals: log.shared.key.derived(b"concordat.index.seal/v1").map_err(failed)?,
             usable: AtomicBool::new(false),
             suspect: AtomicBool::new(false),
             place: Mutex::default(),

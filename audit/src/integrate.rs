@@ -23,6 +23,7 @@ use crate::key::LogKey;
 use crate::proved::Proved;
 use crate::recover::CHECKPOINT;
 use crate::reserve::Reserve;
+use crate::stood::Stood;
 use crate::tile::{bundle, bundle_name, encode, tile_name, widths};
 use crate::tree::{Edge, Hash, WIDTH, leaf_hash, levels, partial, tiles};
 use crate::writer::Waiting;
@@ -58,6 +59,8 @@ pub(crate) struct Shared {
     /// Its tree's right edge, and when it was published.
     published: Mutex<(Arc<Edge>, Instant)>,
     pub(crate) health: Health,
+    /// Where its program remembers how far it goes.
+    pub(crate) stood: Option<Stood>,
     /// The latest checkpoint. Only changed under [`Shared::publishing`].
     checkpoint: watch::Sender<Arc<str>>,
     /// Whoever publishes holds it; within are the cosignatures that came lately.
@@ -107,7 +110,7 @@ impl Pending {
 }
 
 impl Shared {
-    pub(crate) fn new(lock: File, key: LogKey, disk: Disk, edge: Arc<Edge>, checkpoint: &str) -> Arc<Self> {
+    pub(crate) fn new(lock: File, key: LogKey, disk: Disk, edge: Arc<Edge>, checkpoint: &str, stood: Option<Stood>) -> Arc<Self> {
         let size = edge.size;
         let reserve = Reserve::of(&disk);
         Arc::new(Self {
@@ -119,6 +122,7 @@ impl Shared {
             size: AtomicU64::new(size),
             published: Mutex::new((edge, Instant::now())),
             health: Health::default(),
+            stood,
             checkpoint: watch::Sender::new(checkpoint.into()),
             publishing: Mutex::default(),
             _lock: lock,
@@ -344,6 +348,10 @@ impl Integrator {
         let edge = Arc::new(edge);
         self.shared.publish(Arc::clone(&edge), text)?;
         (self.edge, self.bundle) = (edge, bundle);
+        // The log goes on without: the next checkpoint is remembered again.
+        if self.shared.stood.as_ref().is_some_and(|stood| stood.keep(self.edge.size, &self.edge.root()).is_err()) {
+            self.shared.health.failures.fetch_add(1, Ordering::Relaxed);
+        }
         // What is left behind costs space only: an error here is not one of the log.
         let _ = self.tidy(before);
         Ok(())

@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use aws_lc_rs::hmac;
 use zeroize::Zeroizing;
 
 use crate::checkpoint::{Checkpoint, SignedCheckpoint, is_origin};
@@ -13,7 +14,7 @@ use crate::disk::Disk;
 use crate::note::{Algorithm, Note, NoteError, Signature};
 use crate::salt::Salts;
 use crate::signer::Signer;
-use crate::tile::damaged;
+use crate::tile::{damaged, damaged_but};
 use crate::tree::Hash;
 
 const PRIVATE: &str = "log.key";
@@ -28,21 +29,14 @@ pub(crate) struct LogKey(Signer);
 impl LogKey {
     /// The key in the folder, made on first use.
     pub(crate) fn open(disk: &Disk, origin: &str) -> io::Result<Self> {
-        if !is_origin(origin) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a log's origin is a name without spaces and without '+'"));
-        }
-        let path = disk.path(PRIVATE);
-        let key = match fs::read_to_string(&path).map(Zeroizing::new) {
-            Ok(text) => Self::parse(text.trim_end(), origin, &path)?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound && !begun(disk) => {
+        let key = match Self::find(disk, origin)? {
+            Some(key) => key,
+            None => {
                 let unmade = |e: NoteError| io::Error::other(e.to_string());
                 let signer = Signer::generate(origin, Algorithm::Ed25519).map_err(unmade)?;
                 let text = signer.private_text().map_err(unmade)?;
                 disk.publish(&[(PRIVATE.to_owned(), [text.as_bytes(), b"\n"].concat())])?;
                 Self(signer)
-            }
-            Err(e) => {
-                return Err(io::Error::new(e.kind(), format!("{}: {e}; without its key the log cannot be continued", path.display())));
             }
         };
         let told = format!("{}\n", key.verifier());
@@ -50,6 +44,28 @@ impl LogKey {
             disk.publish(&[(PUBLIC.to_owned(), told.into_bytes())])?;
         }
         Ok(key)
+    }
+
+    /// The key in the folder; `None` where no log has begun there.
+    pub(crate) fn find(disk: &Disk, origin: &str) -> io::Result<Option<Self>> {
+        if !is_origin(origin) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a log's origin is a name without spaces and without '+'"));
+        }
+        let path = disk.path(PRIVATE);
+        match fs::read_to_string(&path).map(Zeroizing::new) {
+            Ok(text) => Self::parse(text.trim_end(), origin, &path).map(Some),
+            Err(e) if e.kind() == io::ErrorKind::NotFound && !begun(disk) => Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(damaged_but(
+                format!("{} is missing: without its key the log cannot be continued", path.display()),
+                format!(
+                    "restore this file from where it is kept apart from the log. Where it is lost for good, move the folder {} away as \
+                     evidence, with log.json of the folder of state, and start: a new log begins, which witnesses refuse until people \
+                     accept it (deploy/README.md, Witnesses)",
+                    disk.folder.display()
+                ),
+            )),
+            Err(e) => Err(io::Error::new(e.kind(), format!("{}: {e}", path.display()))),
+        }
     }
 
     fn parse(text: &str, origin: &str, path: &Path) -> io::Result<Self> {
@@ -76,7 +92,12 @@ impl LogKey {
 
     /// What salts this log's entries.
     pub(crate) fn salts(&self) -> io::Result<Salts> {
-        self.0.derived(b"concordat.entry.salt/v1").map(Salts).map_err(|e| io::Error::other(e.to_string()))
+        self.derived(b"concordat.entry.salt/v1").map(Salts)
+    }
+
+    /// Another secret for another use, which `label` names: what it gives, nobody gives who does not have this log's key.
+    pub(crate) fn derived(&self, label: &[u8]) -> io::Result<hmac::Key> {
+        self.0.derived(label).map_err(|e| io::Error::other(e.to_string()))
     }
 
     /// A signature over `message`, which is no note's text.

@@ -13,6 +13,7 @@
 //! - No checkpoint is signed over what is not durable; within a second every entry is under one, or the log is failing.
 //! - What does not fit together (checkpoint, tiles, tail) is not opened and not written over.
 //! - One writer per folder (an exclusive file lock).
+//! - A log that ends before what its program remembers, outside the folder, to have signed is not opened.
 //! - Requests stand in it as keyed digests only: an unkeyed digest of a query over identifiers could be reversed.
 //! - It names no caller: who a `person` is, the store beside it tells, as long as that person is in it.
 //!
@@ -54,6 +55,7 @@ mod recover;
 mod replaced;
 mod reserve;
 mod salt;
+mod stood;
 mod tail;
 mod tile;
 mod tree;

@@ -18,9 +18,11 @@ use crate::disk::Disk;
 use crate::integrate::{Integrator, Shared};
 use crate::key::LogKey;
 use crate::note::VerifierKey;
-use crate::persons::Store;
+use crate::persons::{self, Store};
 use crate::promise::{Answered, Promise};
-use crate::recover::{Recovered, recover};
+use crate::recover::{Recovered, check, recover};
+use crate::stood::Stood;
+use crate::tile::Damage;
 use crate::tree::{self, Hash};
 use crate::writer::{Waiting, Writer};
 
@@ -68,16 +70,22 @@ impl LogError {
 
     /// What to do where a log cannot be opened.
     #[must_use]
-    pub fn remedy(&self) -> &'static str {
-        match self {
-            Self::Open { source, .. } if source.kind() == io::ErrorKind::InvalidData => {
-                "something in it was changed or lost: `concordat audit verify --log FOLDER` says what. Keep the folder as evidence, and \
-                 restore it from a backup, unless another way is said; its witnesses refuse a new log in its place"
-            }
-            _ => "the folder must be readable and writable, with room on its disk, and no other program may use it",
+    pub fn remedy(&self) -> String {
+        let Self::Open { folder, source } = self else { return WRITABLE.into() };
+        match source.get_ref().and_then(|of| of.downcast_ref::<Damage>()) {
+            Some(damage) => damage.remedy.clone(),
+            None if source.kind() == io::ErrorKind::InvalidData => format!(
+                "something in it was changed or lost: `concordat audit verify --log {}` says what. Keep the folder as evidence, and \
+                 restore it from a backup; its witnesses refuse a new log in its place",
+                folder.display()
+            ),
+            None => WRITABLE.into(),
         }
     }
 }
+
+/// What must be so that a log can be opened at all.
+const WRITABLE: &str = "the folder must be readable and writable, with room on its disk, and no other program may use it";
 
 /// A handle to one log. Clones share it.
 #[derive(Clone)]
@@ -103,21 +111,51 @@ impl Log {
     /// # Errors
     /// [`LogError::Open`], also when another process holds the log, it is another log, or something in it is damaged.
     pub fn open(folder: &Path, origin: &str) -> Result<Self, LogError> {
-        Self::on(Disk::at(folder), origin).map_err(|source| LogError::Open { folder: folder.to_owned(), source: Arc::new(source) })
+        Self::opened(folder, origin, None)
     }
 
-    pub(crate) fn on(disk: Disk, origin: &str) -> io::Result<Self> {
+    /// The same for the program whose folder of state, which is another, is `state`: it remembers there where the log stood, and opens none
+    /// that ends before that or has another history. Where there is nothing to remember, or requests are digested by another key than
+    /// before, the log tells so first of all.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub fn open_remembered(folder: &Path, origin: &str, state: &Path) -> Result<Self, LogError> {
+        Self::opened(folder, origin, Some(state))
+    }
+
+    /// Whether [`Log::open_remembered`] would open the log, for whoever holds its lock. Nothing is changed. Blocks.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub fn check(folder: &Path, origin: &str, state: &Path) -> Result<(), LogError> {
+        let disk = Disk::at(folder);
+        let checked = LogKey::find(&disk, origin).and_then(|key| match key {
+            None => Ok(()),
+            // What requests are digested by is only told.
+            Some(key) => check(&disk, &key, &Stood::at(state, &key, String::new())?),
+        });
+        let checked = checked.and_then(|()| persons::check(folder));
+        checked.map_err(|source| LogError::Open { folder: folder.to_owned(), source: Arc::new(source) })
+    }
+
+    fn opened(folder: &Path, origin: &str, state: Option<&Path>) -> Result<Self, LogError> {
+        Self::on(Disk::at(folder), origin, state).map_err(|source| LogError::Open { folder: folder.to_owned(), source: Arc::new(source) })
+    }
+
+    pub(crate) fn on(disk: Disk, origin: &str, state: Option<&Path>) -> io::Result<Self> {
         let lock = disk.lock()?;
         disk.prepare()?;
         let digest_key = Arc::new(DigestKey::at(&disk.folder)?);
         let key = LogKey::open(&disk, origin)?;
-        let Recovered { tail, checkpoint, edge, bundle, waiting, salts, last } = recover(&disk, &key)?;
+        let stood = state.map(|state| Stood::at(state, &key, digest_key.fingerprint())).transpose()?;
+        let Recovered { tail, checkpoint, edge, bundle, waiting, salts, last, found } = recover(&disk, &key, stood.as_ref())?;
         let persons = Store::open(&disk.folder, tail.last() > 0)?;
         let checkpoint = cosigned::bare(&key, &checkpoint)?;
-        let shared = Shared::new(lock, key, disk, Arc::clone(&edge), &checkpoint);
+        let shared = Shared::new(lock, key, disk, Arc::clone(&edge), &checkpoint, stood);
         shared.add(waiting);
         let (queue, entries) = sync_channel(QUEUE);
-        let writer = Writer::new(Arc::clone(&shared), tail, persons, (salts, last));
+        let writer = Writer::new(Arc::clone(&shared), tail, persons, (salts, last), found);
         let integrator = Integrator::new(Arc::clone(&shared), edge, bundle);
         std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(&entries))?;
         std::thread::Builder::new().name("audit-tree".into()).spawn(move || integrator.run())?;

@@ -29,7 +29,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-use self::store::{FILE, TABLES, VERSION, connect, failed, leave};
+use self::store::{FILE, TABLES, VERSION, connect, damage, failed, leave};
 pub(crate) use self::store::{Store, Untold};
 use crate::database::{self, is_made_by};
 
@@ -189,6 +189,19 @@ pub fn is_untold(folder: &Path) -> io::Result<bool> {
     reading(folder)?.query_row("SELECT EXISTS (SELECT 1 FROM untold)", [], |row| row.get(0)).map_err(failed)
 }
 
+/// That the store of the log in `folder`, where there is one, can be opened and has what this program writes.
+pub(crate) fn check(folder: &Path) -> io::Result<()> {
+    if !folder.join(FILE).exists() {
+        return Ok(());
+    }
+    let connection = reading(folder)?;
+    if is_made_by(&connection, "").map_err(failed)? {
+        return Ok(());
+    }
+    known(&connection)?;
+    named(&connection).map(drop).map_err(failed)
+}
+
 /// A connection that only reads. What a killed writer left half done is undone first where the reader may, so it is not opened as one that
 /// never writes; for whoever may not write, SQLite opens it so by itself.
 fn reading(folder: &Path) -> io::Result<Connection> {
@@ -197,14 +210,13 @@ fn reading(folder: &Path) -> io::Result<Connection> {
 
 fn known(connection: &Connection) -> io::Result<()> {
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
-    if version != VERSION {
+    if ![0, VERSION].contains(&version) {
         return Err(io::Error::other(format!("{FILE} is of another version of this program: {version}")));
     }
     if is_made_by(connection, TABLES).map_err(failed)? {
         return Ok(());
     }
-    let why = "somebody changed its tables, or added something to them. Keep a copy as evidence, and restore it from a backup";
-    Err(io::Error::new(io::ErrorKind::InvalidData, format!("{FILE}: {why}")))
+    Err(damage("somebody changed its tables, or added something to them"))
 }
 
 fn named(connection: &Connection) -> rusqlite::Result<Vec<Named>> {

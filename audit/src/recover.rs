@@ -6,11 +6,13 @@ use std::fs;
 use std::io;
 use std::sync::Arc;
 
+use crate::Entry;
 use crate::disk::Disk;
 use crate::key::LogKey;
 use crate::proved::Proved;
 use crate::salt::Salts;
-use crate::tail::{TAIL, Tail};
+use crate::stood::Stood;
+use crate::tail::{TAIL, Tail, added};
 use crate::tile::{agreeing, damaged};
 use crate::tree::{Edge, Hash, WIDTH, leaf_hash};
 
@@ -30,24 +32,40 @@ pub(crate) struct Recovered {
     pub(crate) salts: Salts,
     /// The leaf hash of the last entry, zeros where there is none.
     pub(crate) last: Hash,
+    /// What the log has to tell of where it is remembered to have stood.
+    pub(crate) found: Option<Entry>,
 }
 
-/// Reads a folder whose lock is held.
-pub(crate) fn recover(disk: &Disk, key: &LogKey) -> io::Result<Recovered> {
-    let checkpoint = match fs::read_to_string(disk.path(CHECKPOINT)) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound && !begun(disk) => {
-            let text = key.checkpoint(0, &Edge::default().root());
-            disk.publish(&[(CHECKPOINT.to_owned(), text.clone().into_bytes())])?;
-            text
-        }
+/// Reads a folder whose lock is held, and mends the end of its tail; `stood` is where the log is remembered to have stood.
+pub(crate) fn recover(disk: &Disk, key: &LogKey, stood: Option<&Stood>) -> io::Result<Recovered> {
+    let mut found = look(disk, key, stood)?;
+    if !disk.path(CHECKPOINT).exists() {
+        disk.publish(&[(CHECKPOINT.to_owned(), found.checkpoint.clone().into_bytes())])?;
+    }
+    found.tail.mend()?;
+    Ok(found)
+}
+
+/// Whether a folder could be recovered, of which nothing is changed.
+pub(crate) fn check(disk: &Disk, key: &LogKey, stood: &Stood) -> io::Result<()> {
+    if begun(disk) || disk.path(CHECKPOINT).exists() && disk.path(TAIL).exists() {
+        return look(disk, key, Some(stood)).map(drop);
+    }
+    // Looked at, it would get its empty tail, of whoever looks.
+    stood.holds(&Proved::of(&disk.folder, Arc::default())).map(drop)
+}
+
+/// What there is; nothing of it is changed.
+fn look(disk: &Disk, key: &LogKey, stood: Option<&Stood>) -> io::Result<Recovered> {
+    let unsigned = || damaged("the checkpoint is not what this log's key signed: it was cut or changed".into());
+    let checkpoint = match fs::read(disk.path(CHECKPOINT)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound && !begun(disk) => key.checkpoint(0, &Edge::default().root()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             return Err(damaged("the checkpoint is missing, and there are entries: it was removed".into()));
         }
-        read => read?,
+        read => String::from_utf8(read?).map_err(|_| unsigned())?,
     };
-    let Some(signed) = key.read(&checkpoint) else {
-        return Err(damaged("the checkpoint is not what this log's key signed: it was cut or changed".into()));
-    };
+    let signed = key.read(&checkpoint).ok_or_else(unsigned)?;
     let size = signed.size;
     let full = size - size % WIDTH;
     if size > full {
@@ -57,30 +75,29 @@ pub(crate) fn recover(disk: &Disk, key: &LogKey) -> io::Result<Recovered> {
     if size > 0 && !disk.path(TAIL).exists() {
         return Err(damaged("the tail is missing: it was removed".into()));
     }
-    let (mut tail, mut entries) = Tail::open(disk, size, None)?;
+    let found = stood.map(|stood| stood.holds(&tree)).transpose()?.flatten();
+    let (tail, mut entries) = Tail::open(disk, size, None)?;
     fits(&tree, &tail, &entries, |_| None)?;
     // Both are within the tail: `fits` has said so.
     let covered = usize::try_from((size + 1).saturating_sub(tail.first())).unwrap_or(usize::MAX).min(entries.len());
     let waiting = entries.split_off(covered);
     let bundle = entries.split_off(covered.saturating_sub(usize::try_from(size - full).unwrap_or_default()));
     let salts = key.salts()?;
-    let last = written(&salts, &tree, &tail, &waiting)?;
-    tail.mend()?;
-    Ok(Recovered { tail, checkpoint, edge: Arc::clone(tree.edge()), bundle, waiting, salts, last })
+    let last = written(disk, &salts, &tree, &tail, &waiting)?;
+    // Of a log that has just begun there is nothing to tell.
+    let found = found.filter(|_| tail.last() > 0);
+    Ok(Recovered { tail, checkpoint, edge: Arc::clone(tree.edge()), bundle, waiting, salts, last, found })
 }
 
 /// That this log wrote the entries that no checkpoint covers; the leaf hash of the last entry. What passes here is signed.
-fn written(salts: &Salts, tree: &Proved, tail: &Tail, waiting: &[Vec<u8>]) -> io::Result<Hash> {
+fn written(disk: &Disk, salts: &Salts, tree: &Proved, tail: &Tail, waiting: &[Vec<u8>]) -> io::Result<Hash> {
     let mut last = tree.size().checked_sub(1).map_or(Ok(Hash::default()), |index| tree.leaf(index))?;
     for (number, entry) in (tree.size().saturating_add(1)..).zip(waiting) {
         if !salts.fit(number, &last, entry) {
             let line = number.saturating_add(1).saturating_sub(tail.first());
-            return Err(damaged(format!(
-                "entry {number}, in line {line} of the tail, is under no checkpoint, and this log's key did not salt it: it was added or \
-                 changed, or one before it was, or an earlier version of this program wrote it and was killed. Keep a copy of the folder \
-                 as evidence, then take this line and all after it out of the tail (of an earlier version: start that one once more, and \
-                 stop it)"
-            )));
+            let why = "this log's key did not salt it: it was added or changed, or one before it was, or an earlier version of this program \
+                       wrote it and was killed";
+            return Err(added(disk, number, line, why));
         }
         last = leaf_hash(entry);
     }

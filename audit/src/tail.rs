@@ -17,7 +17,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use serde_json::Value;
 
 use crate::disk::{Disk, which};
-use crate::tile::{MAX_ENTRY, damaged};
+use crate::tile::{MAX_ENTRY, damaged, damaged_but};
+use crate::tree::WIDTH;
 
 /// The name of the tail in the folder.
 pub(crate) const TAIL: &str = "tail";
@@ -70,7 +71,15 @@ impl Tail {
                 end = End::Torn;
                 break;
             }
-            let changed = || damaged(format!("entry {next} in the tail is not what was written: the tail was changed"));
+            let line_number = entries.len() as u64 + 1;
+            // A tail whose first line says nothing begins where the last full bundle ends, or before.
+            let is_beyond = next > size && (first.is_some() || size.is_multiple_of(WIDTH));
+            let changed = || {
+                if is_beyond {
+                    return added(disk, next, line_number, "it is not what was written: something was added, or changed");
+                }
+                damaged(format!("entry {next} in the tail is not what was written: the tail was changed"))
+            };
             let whole = line.pop_if(|last| *last == b'\n').is_some();
             if !whole {
                 line.truncate(line.iter().rposition(|byte| *byte != 0).map_or(0, |last| last.saturating_add(1)));
@@ -190,6 +199,20 @@ impl Tail {
         self.disk.publish(&[(format!("torn-after-{}", self.last()), torn)])?;
         self.cut_back()
     }
+}
+
+/// That the entry in this line of the tail, which no checkpoint covers, is not the log's own, and how to go on without it.
+pub(crate) fn added(disk: &Disk, number: u64, line: u64, why: &str) -> io::Error {
+    let (left, tail) = (line.saturating_sub(1), disk.path(TAIL));
+    damaged_but(
+        format!("entry {number}, in line {line} of the tail, is under no checkpoint, and {why}"),
+        format!(
+            "keep a copy of the folder as evidence, then take this line and all after it out of {}: only its first {left} line(s) stay; \
+             nothing is to be restored. Where an earlier version of this program wrote them and was killed, start that one once more \
+             instead, and stop it",
+            tail.display()
+        ),
+    )
 }
 
 /// Whether a line is the beginning of an entry: JSON that is good so far. Of one that was never written nothing is there.

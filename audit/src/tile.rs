@@ -154,6 +154,19 @@ pub(crate) fn damaged(what: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
+/// The same, where something else is to be done than with a damaged log.
+pub(crate) fn damaged_but(what: String, remedy: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, Damage { what, remedy })
+}
+
+/// What is not what was written, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub(crate) struct Damage {
+    what: String,
+    pub(crate) remedy: String,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,6 +17,7 @@ use crate::log::{LogError, QUEUE};
 use crate::persons::{Store, Untold};
 use crate::recover::fits;
 use crate::salt::Salts;
+use crate::stood::Stood;
 use crate::tail::Tail;
 use crate::tile::MAX_ENTRY;
 use crate::tree::{Hash, WIDTH, leaf_hash};
@@ -41,6 +42,8 @@ pub(crate) struct Writer {
     salts: Salts,
     /// The number of the last entry that was acknowledged, and its leaf hash.
     last: (u64, Hash),
+    /// What was found when the log was opened, until it has told it.
+    found: Option<Entry>,
 }
 
 impl Drop for Writer {
@@ -51,8 +54,8 @@ impl Drop for Writer {
 
 impl Writer {
     /// `last` is the leaf hash of the tail's last entry.
-    pub(crate) fn new(shared: Arc<Shared>, tail: Tail, persons: Store, (salts, last): (Salts, Hash)) -> Self {
-        Self { shared, salts, last: (tail.last(), last), tail: Some(tail), persons }
+    pub(crate) fn new(shared: Arc<Shared>, tail: Tail, persons: Store, (salts, last): (Salts, Hash), found: Option<Entry>) -> Self {
+        Self { shared, salts, last: (tail.last(), last), tail: Some(tail), persons, found }
     }
 
     pub(crate) fn run(mut self, waiting: &Receiver<Waiting>) {
@@ -158,6 +161,7 @@ impl Writer {
     /// Writes what the log has to tell of itself, and what others left for it to tell; of the latter, what cannot be written now is told
     /// later, and once more where it cannot be let go of.
     fn tell(&mut self) {
+        self.tell_found();
         let own = self.shared.own();
         if !own.is_empty() {
             self.write(own);
@@ -165,13 +169,28 @@ impl Writer {
         let Ok(untold) = self.persons.untold().inspect_err(|_| self.shared.health.failed(&self.shared.health.persons)) else { return };
         for one in untold {
             let (Untold::Left(_, entry) | Untold::Edited(entry)) = &one;
-            let (done, mut result) = oneshot::channel();
-            self.write(vec![Waiting { entry: entry.clone(), done }]);
-            if matches!(result.try_recv(), Ok(Ok(_))) && self.persons.told(&one).is_err() {
+            if self.told(entry) && self.persons.told(&one).is_err() {
                 self.shared.health.failed(&self.shared.health.persons);
                 return;
             }
         }
+    }
+
+    /// Tells what was found when the log was opened, and has it remembered from then on.
+    fn tell_found(&mut self) {
+        let has_begun = self.shared.stood.as_ref().is_none_or(Stood::has_begun);
+        if has_begun || self.found.clone().is_some_and(|entry| !self.told(&entry)) {
+            return;
+        }
+        self.found = None;
+        self.shared.stood.iter().for_each(Stood::begin);
+    }
+
+    /// Writes one entry; whether it is durable.
+    fn told(&mut self, entry: &Entry) -> bool {
+        let (done, mut result) = oneshot::channel();
+        self.write(vec![Waiting { entry: entry.clone(), done }]);
+        matches!(result.try_recv(), Ok(Ok(_)))
     }
 
     /// The entry as it is kept, after the one with this leaf hash.

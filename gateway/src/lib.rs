@@ -65,7 +65,7 @@ use plan::Engine;
 use planned::Planned;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use witness::Witnesses;
+use witness::{LOG, Witnesses};
 use witnessed::{Quorum, Witnessed};
 use workers::Workers;
 
@@ -102,7 +102,7 @@ impl Gateway {
         let issuers = Issuers::load(&config.issuers)?;
         issuers.watch();
         let unopened = |e: LogError| miette!(help = e.remedy(), "{}", e.with_cause());
-        let log = Log::open(&config.log, "concordat/gateway").map_err(unopened)?;
+        let log = Log::open_remembered(&config.log, LOG, &config.state).map_err(unopened)?;
         let index = index(&log).map_err(unopened)?;
         let quorum = Quorum::of(config.quorum, &estate.now(), config.witnesses.len()).map_err(|e| {
             miette!(help = "correct quorum in [witnesses], or leave it out: then a majority of the departments is needed", "{e}")

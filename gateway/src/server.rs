@@ -127,8 +127,10 @@ async fn served(config: Config, stop: Stop) -> miette::Result<()> {
     let reloads = reloads(&gateway);
     let subject: Arc<dyn Subject> = Arc::new(Readiness(gateway.clone()));
     let served = bound.run(subject, reloads, stop, |incoming, stopping| router.serve_with_incoming_shutdown(incoming, stopping)).await;
-    drop((tending, carrying, witnessing, watching));
+    drop((tending, carrying, watching));
     gateway.drain().await;
+    gateway.settle().await;
+    drop(witnessing);
     Ok(served?)
 }
 

@@ -16,6 +16,9 @@ const PERIOD: Duration = Duration::from_secs(5);
 const ROUND: Duration = Duration::from_secs(10);
 /// How long queries may take to close their entries when the gateway ends.
 const ENDING: Duration = Duration::from_secs(5);
+/// How long a quorum may take to cosign the last checkpoint, and how often it is looked whether it has.
+const COSIGNED: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_millis(20);
 /// How long nodes may take to take orders back.
 const TAKEN_BACK: Duration = Duration::from_secs(1);
 
@@ -87,15 +90,24 @@ impl Gateway {
         if tokio::time::timeout(ENDING, self.entries.wait()).await.is_err() {
             tracing::error!(entries = self.entries.len(), "entries of the access log could not be closed in time");
         }
-        self.keep_witnessed().await;
         // What nodes do not take now lapses there by itself.
         self.fetcher.nodes.gave_back(TAKEN_BACK).await;
         if let Err(e) = self.limits.refusals.record(&self.log, Instant::now(), true).await {
             tracing::error!(cause = %e, "counted refusals could not be recorded");
         }
+    }
+
+    /// Has the last entries covered by a checkpoint, and waits for a quorum that has cosigned others to cosign it too. The log must be
+    /// witnessed still.
+    pub(crate) async fn settle(&self) {
         let log = self.log.clone();
         if !matches!(tokio::task::spawn_blocking(move || log.settle(ENDING)).await, Ok(true)) {
             tracing::error!("the last entries of the access log are under no checkpoint until the gateway starts again");
         }
+        let until = Instant::now() + COSIGNED;
+        while self.witnessed.is_awaited() && Instant::now() < until {
+            tokio::time::sleep(LOOK).await;
+        }
+        self.keep_witnessed().await;
     }
 }

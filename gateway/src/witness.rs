@@ -74,6 +74,9 @@ pub(crate) fn folder(state: &Path) -> PathBuf {
     state.join("witness")
 }
 
+/// The name of this gateway's access log.
+pub(crate) const LOG: &str = "concordat/gateway";
+
 /// The name of a department's access log.
 pub(crate) fn log_of(department: &Name) -> String {
     format!("concordat/{department}/node")

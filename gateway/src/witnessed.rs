@@ -21,6 +21,7 @@ mod quorum;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -50,6 +51,8 @@ struct Shared {
     /// How many entries the file says. Held while it is written.
     kept: Mutex<u64>,
     opened: Instant,
+    /// Whether a quorum has cosigned anything since.
+    met: AtomicBool,
 }
 
 /// The file.
@@ -81,7 +84,7 @@ impl Witnessed {
             clock.published(size, Moment { wall: logged(folder, seen), steady: published });
         }
         let (clock, kept) = (Mutex::new(clock), Mutex::new(seen));
-        Ok(Self(Arc::new(Shared { log: log.clone(), quorum, clock, path, kept, opened: Instant::now() })))
+        Ok(Self(Arc::new(Shared { log: log.clone(), quorum, clock, path, kept, opened: Instant::now(), met: AtomicBool::default() })))
     }
 
     /// Notes that these departments and so many outside witnesses have cosigned a checkpoint of `size` entries; verified. Where that is a
@@ -89,7 +92,13 @@ impl Witnessed {
     pub(crate) fn cosigned(&self, size: u64, by: &BTreeSet<Name>, outside: usize) {
         if self.0.quorum.is_met(by, outside) && size <= self.0.log.size() {
             self.looked().witnessed(size);
+            self.0.met.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Whether a quorum, which has cosigned others since the log was opened, has not seen its latest checkpoint yet.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.0.met.load(Ordering::Relaxed) && lock(&self.0.clock).seen() < self.0.log.size()
     }
 
     /// For how long the log has had entries that a quorum has not seen; zero where it has none.

@@ -45,7 +45,7 @@ use crate::quota::Quotas;
 use crate::refusing::Refused;
 use crate::release::{Linked, Of, Release, Releases, Rows, Rules, Snapshots, blocking};
 use crate::suspension::{Folders, Suspensions};
-use crate::witness::{self, Witnessing};
+use crate::witness::{self, Witnessing, log_of};
 use crate::workers::streams;
 
 /// How long releases may take to be closed in the log when the node ends.
@@ -111,7 +111,7 @@ impl Node {
         }
         let state = config.state.as_path();
         let unopened = |e: LogError| Finding::file(&config.log, e.with_cause(), e.remedy());
-        let log = Log::open(&config.log, &format!("concordat/{}/node", config.department)).map_err(unopened)?;
+        let log = Log::open_remembered(&config.log, &log_of(&config.department), state).map_err(unopened)?;
         let index = index(&log).map_err(unopened)?;
         let consent = Arc::new(Consent::open(state, config.department.clone()).map_err(|e| unusable(state, &e))?);
         let consumed = Consumed::open(state).map_err(|e| unusable(state, &e))?;

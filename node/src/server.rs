@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow_flight::flight_service_server::FlightServiceServer;
+use concordat_audit::checkpoint::Checkpoint;
+use concordat_audit::note::Note;
 use concordat_operate::calls::Calls;
 use concordat_operate::certificate::Files;
 use concordat_operate::drain::Stop;
@@ -74,6 +76,10 @@ const CALLS: &[&str] = &[
 /// How long a node that stops waits for the last checkpoint of its log.
 const SETTLED: Duration = Duration::from_secs(5);
 
+/// How long a node that is to stop waits for the gateway's witness, and how often it looks.
+const COSIGNED: Duration = Duration::from_secs(3);
+const MOMENT: Duration = Duration::from_millis(20);
+
 /// Where and how a node listens.
 #[derive(Debug, Clone)]
 pub struct Listen {
@@ -114,6 +120,7 @@ pub async fn serve(node: Arc<Node>, listen: Listen, stop: Stop) -> Result<(), Se
     watch_ledger(&node);
     take_notice::watch(&node);
     witness::watch(&node);
+    let stop = stop.after(cosigned(Arc::clone(&node)));
     let ending = node.endings.stopping().clone();
     let bound = Bound::bind(address, tls, operations, &state, Arc::clone(&metrics)).await?.ending(ending);
     let mut reloads = Reloads::default();
@@ -202,6 +209,23 @@ pub async fn serve(node: Arc<Node>, listen: Listen, stop: Stop) -> Result<(), Se
     node.drain().await;
     settle(&node).await;
     served
+}
+
+/// Waits until the gateway's witness has cosigned all that the log has, where it is looking: once the node has stopped, it cannot.
+async fn cosigned(node: Arc<Node>) {
+    let seen = move || {
+        let until = Instant::now() + COSIGNED;
+        let size = || {
+            let text = node.log.cosigned()?;
+            Some(Checkpoint::parse(Note::parse(text.as_bytes()).ok()?.text()).ok()?.size)
+        };
+        // What cannot be covered now is told of when the node has stopped.
+        let _ = node.log.settle(COSIGNED);
+        while node.witness.is_looking() && size() < Some(node.log.size()) && Instant::now() < until {
+            std::thread::sleep(MOMENT);
+        }
+    };
+    drop(tokio::task::spawn_blocking(seen).await);
 }
 
 /// Has the last entries covered by a checkpoint.

@@ -12,7 +12,8 @@ mod silent;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use concordat_audit::witness::{Cosigned, Given, Keys, Misconduct, Owed, Told, Witness, distrusted};
 use concordat_operate::metrics::{Level, Metrics};
@@ -24,12 +25,20 @@ pub(crate) use silent::watch;
 /// The log that is witnessed.
 pub(crate) const GATEWAY_LOG: &str = "concordat/gateway";
 
+/// The name of the department's own log.
+pub(crate) fn log_of(department: &Name) -> String {
+    format!("concordat/{department}/node")
+}
+
 /// Who cosigns the node's own log.
 pub(crate) const GATEWAY_WITNESS: &str = "concordat/gateway/witness";
 
 /// What an administrator can do about a log that is refused.
 pub(crate) const ACKNOWLEDGE: &str = "the gateway's operator must say why; where its log was restored from a backup for good, this department's administrator accepts that \
      with `concordat-node acknowledge-log --config node.toml`";
+
+/// How soon the gateway's witness looks again while there is something new.
+const LOOKING: Duration = Duration::from_secs(2);
 
 /// The witness and what belongs to it.
 #[derive(Debug)]
@@ -46,6 +55,8 @@ pub(crate) struct Witnessing {
     /// What was refused of the gateway's log since it was cosigned last. Over restarts the witness's state remembers it.
     distrusted: RwLock<Option<Misconduct>>,
     refused: Level,
+    /// When the gateway's witness looked at this node's log last.
+    looked: Mutex<Option<Instant>>,
 }
 
 /// Where all of it lies.
@@ -64,7 +75,8 @@ impl Witnessing {
         let before = distrusted(&folder)?.into_iter().find(|(log, _)| log == GATEWAY_LOG).map(|(_, happened)| happened);
         let (keys, given, owed) = (Keys::at(&folder), Given::at(&folder), Owed::open(&folder)?);
         let (told, telling) = (Told::default(), tokio::sync::Mutex::default());
-        let witnessing = Self { witness, keys, given, told, telling, owed, distrusted: RwLock::default(), refused };
+        let witnessing =
+            Self { witness, keys, given, told, telling, owed, distrusted: RwLock::default(), refused, looked: Mutex::default() };
         witnessing.alarm(before);
         Ok(witnessing)
     }
@@ -74,6 +86,16 @@ impl Witnessing {
         if let Err(e) = self.owed.cosigned(GATEWAY_LOG, cosigned.checkpoint.size, cosigned.first) {
             tracing::error!(cause = %e, "what the gateway still owes of its log cannot be kept in the folder of state");
         }
+    }
+
+    /// Notes that the gateway's witness looks at this node's log.
+    pub(crate) fn look(&self) {
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether it looked a moment ago, and so will look again at once: it does so rarely while the gateway rests, and not while it is away.
+    pub(crate) fn is_looking(&self) -> bool {
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|looked| looked.elapsed() < LOOKING)
     }
 
     /// What happened to the gateway's log since it was cosigned last.

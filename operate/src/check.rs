@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 
+use concordat_audit::Log;
+
 use crate::Fault;
 use crate::certificate::{Files, Identity, date};
 
@@ -98,15 +100,19 @@ impl Report {
         }
     }
 
-    /// A log: whole, writable, and whether a running program holds it.
-    pub fn log(&mut self, folder: &Path) {
+    /// The log `origin` of the program with this folder of state: whether it can be written and would be opened, or a running program holds
+    /// it.
+    pub fn log(&mut self, folder: &Path, origin: &str, state: &Path) {
         let path = folder.join("lock");
         let shown = format!("log {}", folder.display());
         match std::fs::OpenOptions::new().append(true).open(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => self.ok(format!("{shown}: not begun")),
             Err(e) => self.fail(shown, &format!("cannot be opened: {e}"), "correct its owner and mode (600)"),
             Ok(file) => match file.try_lock() {
-                Ok(()) => self.ok(format!("{shown}: can be written")),
+                Ok(()) => match Log::check(folder, origin, state) {
+                    Ok(()) => self.ok(format!("{shown}: can be written, and all that belongs to it fits together")),
+                    Err(e) => self.fail(shown, &e.with_cause(), &e.remedy()),
+                },
                 Err(_) => self.warn(shown, "a running program holds it", "nothing to do if that is this one"),
             },
         }
@@ -147,7 +153,7 @@ mod tests {
         let absent = Files { certificate: world.path("none.pem"), key: world.path("none.key"), ca: None };
         assert!(report.identity("absent", &absent, now).is_none());
         report.folder("state", &world.path("none"));
-        report.log(&world.path("none"));
+        report.log(&world.path("none"), "concordat/gateway", &world.path("state"));
         let marks: Vec<&str> = report.text().lines().map(|l| l.get(..4).unwrap()).collect();
         assert_eq!(marks, ["ok  ", "warn", "FAIL", "FAIL", "warn", "ok  "], "{}", report.text());
         assert!(report.text().contains("expired on 2021-01-01; renew it"), "{}", report.text());

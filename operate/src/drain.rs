@@ -39,6 +39,16 @@ impl Stop {
         }))
     }
 
+    /// The same, but not before `last` is done: until then calls are served as before.
+    #[must_use]
+    pub fn after(self, last: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(Box::pin(async move {
+            let time = self.0.await;
+            last.await;
+            time
+        }))
+    }
+
     /// Also when `asked` is ready, and then with no more time than `most`.
     #[must_use]
     pub fn or_when(self, asked: impl Future<Output = ()> + Send + 'static, most: Duration) -> Self {

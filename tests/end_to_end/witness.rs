@@ -34,6 +34,11 @@ fn witness(sandbox: &Sandbox, of: &str) -> PathBuf {
     log(sandbox, of).with_file_name("state").join("witness")
 }
 
+/// Where a program remembers how far its log went.
+fn remembered(sandbox: &Sandbox, of: &str) -> PathBuf {
+    log(sandbox, of).with_file_name("state").join("log.json")
+}
+
 fn vkey(sandbox: &Sandbox, of: &str) -> String {
     fs::read_to_string(witness(sandbox, of).join("witness.vkey")).unwrap().trim_end().to_owned()
 }
@@ -144,6 +149,18 @@ async fn every_department_cosigns_the_gateways_log_and_the_gateway_theirs() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_stops_in_order_leaves_no_entry_that_no_quorum_has_seen() {
+    let sandbox = Sandbox::start(300).await;
+    until_cosigned(&sandbox, "gateway", &DEPARTMENTS).await;
+    // It is asked to stop before the next round.
+    sandbox.query(ATTAINMENT).await.unwrap();
+    sandbox.drained().await;
+    let (size, by) = cosigned(&sandbox, "gateway");
+    assert_eq!(size, sandbox.log("gateway").len() as u64);
+    assert!(by.iter().filter(|name| name.ends_with("/witness")).count() > DEPARTMENTS.len() / 2, "{by:?}");
+}
+
+#[tokio::test]
 async fn a_node_that_is_down_delays_its_own_cosignature_only() {
     let mut sandbox = Sandbox::start(300).await;
     until_cosigned(&sandbox, "gateway", &DEPARTMENTS).await;
@@ -177,7 +194,10 @@ async fn a_gateways_log_that_went_back_is_refused_by_every_department_until_it_i
     sandbox.running.kill("gateway");
     restore(&saved, &own);
     let restored = cosigned(&sandbox, "gateway").0;
+    assert!(sandbox.running.restart_gateway().await.is_err(), "it remembers that its log went further");
+    fs::remove_file(remembered(&sandbox, "gateway")).unwrap();
     sandbox.running.restart_gateway().await.unwrap();
+    assert_eq!(entries(&sandbox, "gateway", "log.state_missing").len(), 1);
     let refused = |department: &str| entries(&sandbox, department, "witness.refused");
     until("every department has refused the log", || DEPARTMENTS.iter().all(|department| !refused(department).is_empty())).await;
     for department in DEPARTMENTS {
@@ -249,7 +269,11 @@ async fn a_department_whose_log_went_back_is_not_used_until_it_is_acknowledged()
 
     sandbox.running.kill("dhsc");
     restore(&saved, &own);
+    let state = own.with_file_name("state");
+    assert!(Log::check(&own, "concordat/dhsc/node", &state).is_err(), "the node remembers that its log went further");
+    fs::remove_file(remembered(&sandbox, "dhsc")).unwrap();
     sandbox.running.restart_node("dhsc").await.unwrap();
+    assert_eq!(entries(&sandbox, "dhsc", "log.state_missing").len(), 1);
     sandbox.query(ATTAINMENT).await.unwrap();
     let of_dhsc = |sandbox: &Sandbox, event: &str| {
         let all = entries(sandbox, "gateway", event).into_iter();

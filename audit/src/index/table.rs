@@ -1,6 +1,6 @@
 //! The index as a file: a row for every entry, by which it can be found, and never its text.
 //!
-//! Every row goes into a chain of hashes, and what the chain comes to is sealed under the log's key of digests: a row that was changed,
+//! Every row goes into a chain of hashes, and what the chain comes to is sealed under a secret that only the log's own key gives: a row that was changed,
 //! added or taken away by somebody else is found when the file is opened. While it is open, SQLite tells of every other writer that writes
 //! through SQLite. It does not tell of bytes that are changed in the file itself: those are found where a row that is selected is not its
 //! entry's, and else when the file is opened again. A file in which there is anything but these tables is no index.
@@ -10,13 +10,15 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, TransactionBehavior, params};
 use sha2::{Digest as _, Sha256};
 
 use super::Cause;
 use super::indexed::{COLUMNS, Indexed, position, whole};
-use crate::DigestKey;
 use crate::database::{self, is_made_by};
 use crate::disk::which;
 use crate::facts::{Asker, ENDS, Facts};
@@ -27,8 +29,8 @@ use crate::tree::Hash;
 /// The file in the log's folder; SQLite puts `-wal` and `-shm` beside it.
 pub(crate) const FILE: &str = "index.sqlite";
 
-/// The version of its tables and of what facts are.
-const VERSION: i64 = 2;
+/// The version of its tables, of its seal and of what facts are.
+const VERSION: i64 = 3;
 
 const TABLES: &str = "
     CREATE TABLE head (log TEXT NOT NULL, first INTEGER NOT NULL, until INTEGER NOT NULL, seal TEXT NOT NULL) STRICT;
@@ -103,7 +105,7 @@ impl From<io::Error> for Trouble {
 
 impl Table {
     /// Opens the index of the log with this key, and reads all of it: it is taken as it is, or not at all.
-    pub(crate) fn open(folder: &Path, log: &str, seals: &DigestKey) -> Result<Self, Trouble> {
+    pub(crate) fn open(folder: &Path, log: &str, seals: &hmac::Key) -> Result<Self, Trouble> {
         if !folder.join(FILE).exists() {
             return Err(Trouble::Rebuild(Cause::Absent));
         }
@@ -136,7 +138,7 @@ impl Table {
     }
 
     /// Begins it anew, with the entry at `first`.
-    pub(crate) fn create(folder: &Path, log: &str, first: u64, seals: &DigestKey) -> Result<Self, Trouble> {
+    pub(crate) fn create(folder: &Path, log: &str, first: u64, seals: &hmac::Key) -> Result<Self, Trouble> {
         for name in files(folder) {
             match fs::remove_file(name) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
@@ -182,7 +184,7 @@ impl Table {
     }
 
     /// Adds the entries that follow, with one seal over all.
-    pub(crate) fn add(&mut self, new: &[Indexed], seals: &DigestKey) -> Result<(), Trouble> {
+    pub(crate) fn add(&mut self, new: &[Indexed], seals: &hmac::Key) -> Result<(), Trouble> {
         let (mut chain, mut extent) = (self.chain, self.extent);
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut insert = transaction
@@ -230,7 +232,7 @@ impl Table {
         if self.extent.end == end { Ok(()) } else { Err(Trouble::Rebuild(Cause::Edited)) }
     }
 
-    fn seal(&self, seals: &DigestKey) -> String {
+    fn seal(&self, seals: &hmac::Key) -> String {
         seal(&self.chain, self.extent, seals)
     }
 }
@@ -333,10 +335,7 @@ fn linked(chain: &Hash, entry: &Indexed) -> Hash {
     Sha256::new().chain_update(chain).chain_update(entry.framed()).finalize().into()
 }
 
-fn seal(chain: &Hash, extent: Extent, seals: &DigestKey) -> String {
-    let mut sealed = b"concordat.index.seal/v1\0".to_vec();
-    sealed.extend(chain);
-    sealed.extend(extent.first.to_be_bytes());
-    sealed.extend(extent.end.to_be_bytes());
-    seals.digest(&sealed)
+fn seal(chain: &Hash, extent: Extent, seals: &hmac::Key) -> String {
+    let sealed = [&chain[..], &extent.first.to_be_bytes(), &extent.end.to_be_bytes()].concat();
+    STANDARD_NO_PAD.encode(hmac::sign(seals, &sealed))
 }

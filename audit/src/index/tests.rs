@@ -298,7 +298,7 @@ async fn an_index_that_is_edited_under_a_running_program_hides_nothing() {
     assert_eq!(numbers(&index.search(&asked, Instant::now() + FAR).unwrap()), plain(folder.path(), &asked));
 
     // A reader who finds a row that is not the log's does not wait for that: an entry that the row claims for itself is not handed out.
-    let seals = DigestKey::of(folder.path()).unwrap();
+    let seals = index.shared.seals.clone();
     let view = View::open(folder.path()).unwrap();
     let mut row = view.last(Vec::new(), (0, 9), 1).unwrap().remove(0);
     row.facts.event = Some("forged".into());
@@ -308,6 +308,34 @@ async fn an_index_that_is_edited_under_a_running_program_hides_nothing() {
     // It opens only as it was sealed.
     end(index, log, folder.path());
     assert!(Table::open(folder.path(), "another log's key", &seals).is_err());
+}
+
+/// Who can write in the folder of a stopped log and does not have `log.key` has every other secret there, or puts an own one in its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_somebody_else_sealed_is_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let log = open(path);
+    let index = Index::open(&log).unwrap();
+    filled(&log, 0, 300).await;
+    caught_up(&index);
+    let (asked, key) = (search(&[("organisation", "unit")]), log.verifier_key());
+    end(index, log, path);
+    let mut rows = View::open(path).unwrap().last(Vec::new(), (0, 400), 400).unwrap();
+    rows.reverse();
+    let before = plain(path, &asked);
+    rows[usize::try_from(before[0] - 1).unwrap()].facts.asker.organisation = Some("nobody".into());
+    fs::write(path.join("digest.key"), [7; 32]).unwrap();
+    let own = hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]);
+    Table::create(path, &key, 0, &own).unwrap().add(&rows, &own).unwrap();
+    assert!(Table::open(path, &key, &own).is_ok(), "as a forger would see it");
+
+    let log = open(path);
+    let index = Index::open(&log).unwrap();
+    caught_up(&index);
+    assert_eq!((index.rebuilt(), causes(path)), (1, vec!["edited".to_owned()]));
+    assert_eq!(numbers(&index.search(&asked, Instant::now() + FAR).unwrap()), plain(path, &asked));
+    end(index, log, path);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 mod damage;
 mod faults;
+mod stood;
 mod timing;
 
 use std::path::{Path, PathBuf};
@@ -30,7 +31,7 @@ pub(crate) fn open(folder: &Path) -> Log {
 }
 
 fn opened(folder: &Path, faults: Faults) -> io::Result<Log> {
-    Log::on(Disk::with(folder, faults), ORIGIN)
+    Log::on(Disk::with(folder, faults), ORIGIN, None)
 }
 
 /// Why the log in `folder` is not opened.

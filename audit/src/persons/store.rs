@@ -14,8 +14,9 @@ use zeroize::Zeroizing;
 
 use super::{Key, Person, Who, named};
 use crate::Entry;
-use crate::database;
+use crate::database::{self, is_made_by};
 use crate::disk::which;
+use crate::tile::damaged_but;
 
 /// The name of the store in the log's folder.
 pub(super) const FILE: &str = "persons.sqlite";
@@ -95,10 +96,14 @@ impl Store {
         File::open(folder)?.sync_all()?;
         let mut connection = connect(&path)?;
         let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
-        if version == 0 {
+        if version == 0 && is_made_by(&connection, "").map_err(failed)? {
             create(&mut connection, begun).map_err(failed)?;
         }
         super::known(&connection)?;
+        if version == 0 {
+            // What a dump restores has the tables, and not their version.
+            connection.pragma_update(None, "user_version", VERSION).map_err(failed)?;
+        }
         let changes = changes(&connection)?;
         let rows = commitments(&connection).map_err(failed)?;
         let (file, kept, edited) = (which(file.metadata()), HashMap::new(), Edited::default());
@@ -323,13 +328,10 @@ fn entry(event: &str, fields: &str) -> Option<Entry> {
     let fields = serde_json::from_str::<Map<String, Value>>(fields).ok()?;
     let is_commitment = |of: &Value| of.as_str().is_some_and(|of| of.len() == 64 && of.bytes().all(|b| b.is_ascii_hexdigit()));
     let is_time = |of: &Value| of.as_str().is_some_and(|of| DateTime::parse_from_rfc3339(of).is_ok());
-    let is_cause = |of: &Value| of.as_str().is_some_and(|of| of.len() < 32 && of.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
     let (event, says): (_, &[Says<'_>]) = match event {
         "person.erased" => ("person.erased", &[("person", &is_commitment), ("erased_at", &is_time)]),
         "persons.begun" => ("persons.begun", &[]),
         "log.archived" => ("log.archived", &[("first", &Value::is_u64), ("last", &Value::is_u64)]),
-        // Only earlier versions left it here.
-        "log.reindexed" => ("log.reindexed", &[("cause", &is_cause)]),
         _ => return None,
     };
     let fits = says.len() == fields.len() && says.iter().all(|(name, is)| fields.get(*name).is_some_and(is));
@@ -342,13 +344,30 @@ fn changes(connection: &Connection) -> io::Result<i64> {
 
 /// SQLite's error as the system would have told it.
 pub(super) fn failed(error: rusqlite::Error) -> io::Error {
-    let kind = match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => io::ErrorKind::StorageFull,
-        Some(ErrorCode::ReadOnly) => io::ErrorKind::ReadOnlyFilesystem,
-        Some(ErrorCode::CannotOpen) => io::ErrorKind::NotFound,
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error};
+    let kind = match (error.sqlite_error_code(), &error) {
+        (Some(ErrorCode::DiskFull), _) => io::ErrorKind::StorageFull,
+        (Some(ErrorCode::ReadOnly), _) => io::ErrorKind::ReadOnlyFilesystem,
+        (Some(ErrorCode::CannotOpen), _) => io::ErrorKind::NotFound,
+        (Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase), _)
+        | (None, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..) | Utf8Error(..)) => {
+            return damage(&error.to_string());
+        }
         _ => io::ErrorKind::Other,
     };
     io::Error::new(kind, format!("{FILE}: {error}"))
+}
+
+/// That the store is not what this program wrote, and how the log is had going again: the rest of its folder is as it should be.
+pub(super) fn damage(why: &str) -> io::Error {
+    damaged_but(
+        format!("{FILE}: {why}"),
+        format!(
+            "keep a copy of {FILE} as evidence, and restore this file only, never the folder, while the program is stopped. Where \
+             something was added to it, take that out with DROP (`sqlite3 {FILE} .schema` shows two tables, `persons` and `untold`). \
+             Without a backup, move it away: callers before then stay unnamed, and the log says `persons.begun`"
+        ),
+    )
 }
 
 #[cfg(test)]
@@ -389,8 +408,7 @@ mod tests {
             ("persons.begun", "{\"query_id\":\"q\"}", false),
             ("log.archived", "{\"first\":1,\"last\":256}", true),
             ("log.archived", "{\"first\":1,\"last\":\"256\"}", false),
-            ("log.reindexed", "{\"cause\":\"other_log\"}", true),
-            ("log.reindexed", "{\"cause\":\"<b>\"}", false),
+            ("log.reindexed", "{\"cause\":\"other_log\"}", false),
             ("query.opened", "{}", false),
             ("persons.begun", "[]", false),
         ] {

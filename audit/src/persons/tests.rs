@@ -280,5 +280,89 @@ async fn a_store_in_which_something_else_was_put_is_not_used() {
     }
     edit(path, silenced);
     let refused = Log::open(path, ORIGIN).unwrap_err();
-    assert!(refused.with_cause().contains("somebody changed its tables") && refused.remedy().contains("evidence"), "{refused:?}");
+    assert!(refused.with_cause().contains("somebody changed its tables"), "{refused:?}");
+    assert!(refused.remedy().contains("take that out with DROP"), "{}", refused.remedy());
+}
+
+/// One file of the folder is damaged: nobody is told to restore all of it, and so to take entries away.
+#[tokio::test]
+async fn a_store_that_is_damaged_is_restored_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, file) = (folder.path(), folder.path().join(FILE));
+    let state = tempfile::tempdir().unwrap();
+    let log = open(path);
+    log.append(asked("analyst-1", None)).await.unwrap();
+    close(log, path);
+    let whole = fs::read(&file).unwrap();
+    let mut page = whole.clone();
+    page[4096..4112].fill(0xff);
+    let damages: [(&str, &dyn Fn()); 5] = [
+        ("no database", &|| fs::write(&file, b"garbage".repeat(1000)).unwrap()),
+        ("a page", &|| fs::write(&file, &page).unwrap()),
+        ("a key that is none", &|| edit(path, "UPDATE persons SET key = x'00'")),
+        ("a statistics table", &|| edit(path, "ANALYZE")),
+        ("tables of another", &|| edit(path, "DROP TABLE untold; PRAGMA user_version = 0")),
+    ];
+    for (what, damaged) in damages {
+        fs::write(&file, &whole).unwrap();
+        damaged();
+        let refused = Log::open(path, ORIGIN).err().unwrap_or_else(|| panic!("{what}"));
+        assert!(refused.with_cause().contains(FILE), "{what}: {}", refused.with_cause());
+        let remedy = refused.remedy();
+        assert!(
+            ["this file only, never the folder", "move it away", "persons.begun"].iter().all(|says| remedy.contains(says)),
+            "{what}: {remedy}"
+        );
+        let checked = Log::check(path, ORIGIN, state.path()).unwrap_err();
+        assert_eq!(checked.with_cause(), refused.with_cause(), "{what}");
+    }
+    // The ways on that are told.
+    fs::write(&file, &whole).unwrap();
+    edit(path, "ANALYZE");
+    edit(path, "DROP TABLE sqlite_stat1; DROP TABLE IF EXISTS sqlite_stat4");
+    let log = open(path);
+    assert!(log.append(asked("analyst-1", None)).await.is_ok());
+    close(log, path);
+    fs::remove_file(&file).unwrap();
+    let log = open(path);
+    log.append(asked("analyst-1", None)).await.unwrap();
+    assert_eq!(told(path, "persons.begun").len(), 1);
+}
+
+/// A dump keeps tables and rows, and not the version.
+#[tokio::test]
+async fn a_store_that_was_restored_from_a_dump_is_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let log = open(path);
+    log.append(asked("analyst-1", None)).await.unwrap();
+    close(log, path);
+    edit(path, "PRAGMA user_version = 0");
+    assert_eq!(persons(path).all.len(), 1);
+    let log = open(path);
+    log.append(asked("analyst-1", None)).await.unwrap();
+    assert_eq!(entries(path)[0]["person"], entries(path)[1]["person"]);
+    close(log, path);
+    let version = |c: &Connection| c.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(version(&Connection::open(path.join(FILE)).unwrap()), VERSION);
+    assert!(told(path, "persons.begun").is_empty());
+}
+
+#[tokio::test]
+async fn an_event_that_only_the_log_itself_tells_is_not_told_for_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let log = open(path);
+    log.append(asked("analyst-1", None)).await.unwrap();
+    edit(path, "INSERT INTO untold (event, fields) VALUES ('log.reindexed', '{\"cause\":\"edited\"}')");
+    until("it is let go of", || told(path, "persons.edited").len() == 1).await;
+    assert!(told(path, "persons.edited")[0]["strange"] == 1 && told(path, "log.reindexed").is_empty());
+    close(log, path);
+}
+
+fn close(log: Log, folder: &Path) {
+    drop(log);
+    while is_written(folder) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }

@@ -34,7 +34,7 @@ pub(super) async fn check(path: &Path) -> Report {
         report.identity("certificate towards nodes", &paths.client_tls, unix_now());
         report.folder("state", &paths.state);
         report.folder("log folder", &paths.log);
-        report.log(&paths.log);
+        report.log(&paths.log, witness::LOG, &paths.state);
         witnesses(&mut report, &paths.state);
     }
     match Config::load(path) {

@@ -15,7 +15,7 @@ use crate::config::{Config, Findings, Paths};
 use crate::consent::ledger::look;
 use crate::datasets::Datasets;
 use crate::linkage;
-use crate::witness::{self, GATEWAY_LOG};
+use crate::witness::{self, GATEWAY_LOG, log_of};
 
 /// How far clocks may differ, in seconds.
 const CLOCKS: i64 = 30;
@@ -29,7 +29,7 @@ pub(crate) async fn check(path: &Path) -> Report {
         for (what, folder) in [("state", &paths.state), ("spill", &paths.spill), ("log folder", &paths.log)] {
             report.folder(what, folder);
         }
-        report.log(&paths.log);
+        report.log(&paths.log, &log_of(&paths.department), &paths.state);
         clock(&mut report, &paths.log);
         suspend::check(&mut report, &paths);
         ledger(&mut report, &paths.state);

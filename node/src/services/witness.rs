@@ -106,6 +106,7 @@ impl Node {
 
     async fn own(self: &Arc<Self>, request: v1::OwnRequest, certificate: Option<Fingerprint>) -> Result<v1::OwnResponse, Unwitnessed> {
         self.callers.gateway(certificate)?;
+        self.witness.look();
         // Before anything is waited for: a cosignature that is kept meanwhile is newer than what the gateway says it knows.
         let (node, kept, known) = (Arc::clone(self), self.witness.given.kept(), request.known_size);
         let own = blocking(move || {

@@ -77,7 +77,7 @@ async fn folders_that_an_earlier_run_made_are_made_durable_before_a_checkpoint_r
     std::fs::create_dir_all(folder.path().join("tile/0")).unwrap();
     let (steps, faults) = noted();
     // Whose key is there: folders alone are no log.
-    let log = Log::on(Disk::with(&folder.path().join("log"), Arc::clone(&faults)), ORIGIN).unwrap();
+    let log = Log::on(Disk::with(&folder.path().join("log"), Arc::clone(&faults)), ORIGIN, None).unwrap();
     close(log, &folder.path().join("log"));
     for name in ["log.key", "log.vkey", "checkpoint", "tail"] {
         std::fs::copy(folder.path().join("log").join(name), folder.path().join(name)).unwrap();
