@@ -5,7 +5,8 @@
 
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{Array as _, ArrayRef, AsArray as _, FixedSizeBinaryArray, RecordBatch};
 use arrow::buffer::BooleanBuffer;
@@ -14,10 +15,10 @@ use concordat_policy::{ColumnType, Refusal};
 
 use super::super::partition::Partition;
 use super::super::runs::Sorted;
+use super::super::sealed::{Place, Room, Sealed};
 use super::super::worker::Rules;
 use super::decide::Decided;
 use super::gather;
-use super::sealed::{Place, Room, Sealed};
 use super::texts::{Meeting, Texts};
 use crate::datasets::storage_type;
 
@@ -43,7 +44,9 @@ pub(crate) struct Snapshot {
     /// How old the data is, Unix seconds.
     pub(crate) freshness: i64,
     /// The newest decisions over its rows.
-    pub(super) decided: Mutex<Vec<Arc<Decided>>>,
+    decided: Mutex<Vec<Arc<Decided>>>,
+    /// Whether something of it could not be read.
+    broken: AtomicBool,
 }
 
 /// Rows that stand together.
@@ -83,6 +86,7 @@ impl Snapshot {
             links: rules.linked.is_some(),
             freshness,
             decided: Mutex::default(),
+            broken: AtomicBool::new(false),
         })
     }
 
@@ -99,10 +103,16 @@ impl Snapshot {
         self.sealed.bytes()
     }
 
-    /// Bytes in memory, but for decisions.
+    /// Whether something of it could not be read: no further order is answered from it.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
+    }
+
+    /// Bytes in memory.
     pub(super) fn memory(&self) -> usize {
         let blocks: usize = self.blocks.iter().map(|block| block.valid.inner().len() + size_of_val(block.pieces.as_slice())).sum();
-        blocks + self.texts.iter().flatten().map(Texts::bytes).sum::<usize>()
+        let decided: usize = self.decided().iter().map(|decided| decided.bytes()).sum();
+        blocks + decided + self.texts.iter().flatten().map(Texts::bytes).sum::<usize>()
     }
 
     /// The blocks that can hold pseudonyms from `from` on, up to `to`.
@@ -155,15 +165,33 @@ impl Snapshot {
 
     fn piece(&self, block: &Block, piece: usize) -> Result<ArrayRef, Refusal> {
         let missing = || Refusal::internal("a snapshot without a column");
-        let batch = self.sealed.read(*block.pieces.get(piece).ok_or_else(missing)?)?;
-        batch.columns().first().cloned().filter(|column| column.len() == block.valid.len()).ok_or_else(missing)
+        let place = *block.pieces.get(piece).ok_or_else(missing)?;
+        let read = self
+            .sealed
+            .read(place)
+            .and_then(|batch| batch.columns().first().cloned().filter(|column| column.len() == block.valid.len()).ok_or_else(missing));
+        read.inspect_err(|_| self.broken.store(true, Ordering::Release))
+    }
+
+    /// What was decided, the newest first.
+    pub(super) fn decided(&self) -> MutexGuard<'_, Vec<Arc<Decided>>> {
+        self.decided.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps a decision in mind, and lets go of those of long ago.
     pub(super) fn keep(&self, decided: Arc<Decided>) {
-        let mut all = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(0, decided);
-        all.truncate(DECISIONS);
+        self.decided().insert(0, decided);
+        self.keeps(DECISIONS);
+    }
+
+    /// Lets go of all decisions but the newest, of which so many are kept.
+    pub(super) fn keeps(&self, most: usize) {
+        self.decided().truncate(most);
+    }
+
+    #[cfg(test)]
+    pub(super) fn spoil(&self) {
+        self.sealed.spoil();
     }
 }
 
