@@ -126,7 +126,7 @@ struct Kept {
 struct Failed {
     of: Of,
     since: Instant,
-    /// Files of which it is larger than all may be.
+    /// Files of which there will be none: it is larger than it may be.
     larger: Option<Vec<SourceFile>>,
 }
 
