@@ -22,12 +22,12 @@ enum Unmade {
     /// Nobody could be answered from it any more.
     Unwanted,
     /// Of files as they were, unless it was never known how.
-    Refused(Refusal, Option<Vec<SourceFile>>),
+    Refused(Box<Refusal>, Option<Vec<SourceFile>>),
 }
 
 impl From<Refusal> for Unmade {
     fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal, None)
+        Self::Refused(Box::new(refusal), None)
     }
 }
 
@@ -75,7 +75,7 @@ impl Waiting {
         let source = scan.witness.files().map(<[_]>::to_vec).filter(|_| unsettled(&scan).is_none());
         let source = source.ok_or_else(|| Refusal::internal("the files of this dataset change every few seconds"))?;
         let began = Instant::now();
-        let refused = |refusal| Unmade::Refused(refusal, Some(source.clone()));
+        let refused = |refusal| Unmade::Refused(Box::new(refusal), Some(source.clone()));
         let snapshot = Arc::new(self.snapshots.sealed(scan, rules).await.map_err(refused)?);
         wanted().await?;
         let (rows, bytes) = (snapshot.rows(), snapshot.bytes());
