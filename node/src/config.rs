@@ -64,6 +64,8 @@ pub struct Config {
     pub release_memory: usize,
     /// Bytes on disk that linked snapshots may take; 0 for none.
     pub snapshot_disk: u64,
+    /// Bytes of that disk that they leave to others; `None` for the larger of 1 GiB and a twentieth of it.
+    pub snapshot_reserve: Option<u64>,
     /// Releases at a time.
     pub max_releases: usize,
     /// The server's side of TLS.
@@ -200,7 +202,7 @@ struct Loader<'a> {
     warnings: Vec<String>,
 }
 
-/// The most MiB that snapshots may take: 16 TiB.
+/// The most MiB that snapshots may take, or leave: 16 TiB.
 const MOST_SNAPSHOT_MIB: u64 = 1 << 24;
 
 impl Loader<'_> {
@@ -213,6 +215,9 @@ impl Loader<'_> {
         }
         if file.snapshot_disk_mib > MOST_SNAPSHOT_MIB {
             self.at(&["snapshot_disk_mib"], "snapshot_disk_mib is 0 to 16777216", "use 8192, the default, or 0 to keep no snapshot");
+        }
+        if file.snapshot_reserve_mib.is_some_and(|reserve| reserve > MOST_SNAPSHOT_MIB) {
+            self.at(&["snapshot_reserve_mib"], "snapshot_reserve_mib is 0 to 16777216", "leave it out: the larger of 1024 and a twentieth");
         }
         if file.gateway.certificates.is_empty() {
             self.at(
@@ -258,6 +263,7 @@ impl Loader<'_> {
             spill,
             release_memory: file.release_memory_mib << 20,
             snapshot_disk: file.snapshot_disk_mib << 20,
+            snapshot_reserve: file.snapshot_reserve_mib.map(|reserve| reserve << 20),
             max_releases: file.max_releases,
             tls,
             guard,

@@ -322,6 +322,7 @@ listen = "127.0.0.1:0"
 state = "state"
 log = "log"
 spill = "spill"
+snapshot_reserve_mib = 0
 purposes = "purposes.toml"
 agreements = "agreements"
 

@@ -43,7 +43,8 @@ use crate::private;
 use crate::pseudonym::Pseudonyms;
 use crate::quota::Quotas;
 use crate::refusing::Refused;
-use crate::release::{Linked, Of, Release, Releases, Rows, Rules, Snapshots, blocking};
+use crate::release::{Linked, Of, Plan, Release, Releases, Rows, Rules, Snapshots, blocking};
+use crate::source::SourceFile;
 use crate::suspension::{Folders, Suspensions};
 use crate::witness::{self, Witnessing, log_of};
 use crate::workers::streams;
@@ -130,7 +131,8 @@ impl Node {
         let agreements = Agreements::new(suspensions, config.agreements, config.signatures, config.purposes, config.guard);
         let agreements = Arc::new(Current::new(agreements));
         let metrics = Metrics::new("concordat-node", env!("CARGO_PKG_VERSION"));
-        let snapshots = Snapshots::new(&config.spill, config.snapshot_disk, config.release_memory).measured(&metrics);
+        let snapshots =
+            Snapshots::new(&config.spill, config.snapshot_disk, config.snapshot_reserve, config.release_memory).measured(&metrics);
         let releases = Releases::open(department, &config.spill, config.release_memory, config.max_releases, snapshots, ended)
             .map_err(|e| unusable(&config.spill, &e))?;
         let witness = Witnessing::open(state, &config.department, &metrics).map_err(|e| unusable(&witness::folder(state), &e))?;
@@ -253,7 +255,7 @@ impl Node {
         let rules = self.rules(&order, &consent, standing).await?;
         let of = Of::new(&order.dataset, &order.agreement, &order.domain, &rules);
         let rows = self.rows(&order, &of).await?;
-        let next = (rows.could_be_kept() && self.releases.snapshots.wants(&of)).then_some(of);
+        let next = rows.could_be_kept().filter(|source| self.releases.snapshots.wants(&of, source)).map(<[_]>::to_vec);
         let (quotas, agreement) = (Arc::clone(&self.quotas), order.agreement.clone());
         blocking(move || quotas.intend(&agreement, now.date_naive())).await?;
         self.owed_for(&order).await?;
@@ -268,10 +270,10 @@ impl Node {
         };
         let started: Result<_, LogError> = self.endings.spawn(start.in_current_span()).await.map_err(Refusal::internal)?;
         let release = started.map_err(|e| self.unwritable(e))??;
-        if let Some(of) = next
+        if let Some(source) = next
             && let Ok(rules) = self.rules(&release.order, &consent, standing).await
         {
-            self.keep_next(&release.order, of, rules);
+            self.keep_next(&release.order, &of, &source, rules);
         }
         Ok(release)
     }
@@ -294,20 +296,36 @@ impl Node {
         self.releases.workers().run(open.instrument(tracing::info_span!("open"))).await?
     }
 
-    /// Has a snapshot made of what this order is about, when this and other releases are over.
-    fn keep_next(&self, order: &VerifiedOrder, of: Of, rules: Rules) {
-        if !self.releases.snapshots.waits(&of) {
-            return;
-        }
+    /// Has a snapshot made of what this order is about, when this and other releases are over, unless the node stops meanwhile.
+    fn keep_next(&self, order: &VerifiedOrder, of: &Of, source: &[SourceFile], rules: Rules) {
+        let Some(waiting) = self.releases.snapshots.waits(of, source) else { return };
         let columns = order.keepable(&self.department);
         let selection = Selection { columns: columns.clone(), predicate: None, ..order.selection() };
         let rules = Rules { columns, conditional: false, ..rules };
-        let (releases, datasets, agreement) = (Arc::downgrade(&self.releases), Arc::clone(&self.datasets), order.agreement.clone());
+        let wanted = self.wanted(order, &rules);
+        let (datasets, agreement) = (Arc::clone(&self.datasets), order.agreement.clone());
+        let plan = Plan { agreement, rules, datasets, selection };
+        let (rest, stopping) = (Releases::at_rest(Arc::downgrade(&self.releases)), self.endings.stopping().clone());
         self.releases.workers().start(async move {
-            if let Some(releases) = Releases::at_rest(releases).await {
-                releases.snapshots.make(of, agreement, rules, datasets, selection).await;
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = waiting.make(plan, rest, wanted) => {}
             }
         });
+    }
+
+    /// Tells, as often as it is asked, whether orders like this one could still be answered under the same key. Blocks.
+    fn wanted(&self, order: &VerifiedOrder, rules: &Rules) -> impl Fn() -> bool + Send + Sync + use<> {
+        let (linkage, current) = (Arc::clone(&self.linkage), Arc::clone(&self.agreements));
+        let (agreement, domain) = (order.agreement.clone(), order.domain.clone());
+        let (identifier, of_key) = (rules.identifier.clone(), rules.pseudonyms.of_key());
+        move || {
+            let (agreements, now) = (current.now(), Utc::now());
+            agreements.find(agreement.id.as_str(), &agreement.digest, now).is_ok()
+                && linkage
+                    .key(&agreements, &agreement, &domain, now)
+                    .is_ok_and(|key| Pseudonyms::derive(&key, &domain, &identifier).of_key() == of_key)
+        }
     }
 
     async fn consume(&self, order: &VerifiedOrder, now: DateTime<Utc>) -> Result<(), Refusal> {
@@ -464,6 +482,8 @@ impl Node {
     pub(crate) fn unwritable(&self, e: LogError) -> Refusal {
         let source = std::error::Error::source(&e).map(ToString::to_string).unwrap_or_default();
         tracing::error!(cause = %e, source, "the log cannot be written; service stops");
+        // It may be room that it lacks.
+        self.releases.snapshots.stop(|_| true);
         Refusal::new(Code::LogUnavailable, "this department's access log cannot be written, so nothing is released")
             .department(&self.department)
             .advice("the department's operator must make room or repair the log")

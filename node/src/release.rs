@@ -18,6 +18,7 @@ mod buckets;
 mod ending;
 mod partition;
 mod runs;
+mod sealed;
 mod snapshots;
 mod worker;
 
@@ -42,14 +43,16 @@ use tracing::Instrument as _;
 use self::buckets::Buckets;
 pub use self::partition::Partition;
 pub(crate) use self::runs::Sorted;
+use self::runs::Spill;
 use self::snapshots::Chosen;
-pub(crate) use self::snapshots::{Of, Snapshot, Snapshots};
+pub(crate) use self::snapshots::{Of, Plan, Snapshot, Snapshots};
 pub use self::worker::{Counts, Linked, Rules};
 use self::worker::{Work, Worker};
 use crate::datasets::Scan;
 use crate::endings::{Ended, Endings};
 use crate::orders::VerifiedOrder;
 use crate::private;
+use crate::source::SourceFile;
 use crate::workers::{Workers, streams};
 
 /// How long a ticket may wait to be redeemed.
@@ -64,7 +67,7 @@ pub struct Releases {
     endings: Arc<Endings>,
     permits: Arc<Semaphore>,
     workers: Workers,
-    pub(crate) snapshots: Snapshots,
+    pub(crate) snapshots: Arc<Snapshots>,
     most: usize,
     running: Mutex<BTreeMap<String, Arc<Release>>>,
     admitted: Arc<Mutex<Vec<Admitted>>>,
@@ -79,9 +82,12 @@ pub(crate) enum Rows {
 }
 
 impl Rows {
-    /// Whether a snapshot could be made for the next order.
-    pub(crate) fn could_be_kept(&self) -> bool {
-        matches!(self, Self::Scanned(scan) if scan.witness.files().is_some())
+    /// The files of which a snapshot could be made for the next order.
+    pub(crate) fn could_be_kept(&self) -> Option<&[SourceFile]> {
+        match self {
+            Self::Scanned(scan) => scan.witness.files(),
+            Self::Kept(_) => None,
+        }
     }
 
     /// How old the data is, Unix seconds.
@@ -168,7 +174,7 @@ impl Releases {
             endings,
             permits: Arc::new(Semaphore::new(most)),
             workers: Workers::new(streams())?,
-            snapshots,
+            snapshots: Arc::new(snapshots),
             most,
             running: Mutex::default(),
             admitted: Arc::default(),
@@ -216,7 +222,8 @@ impl Releases {
             Rows::Scanned(scan) => {
                 let folder = Arc::new(folder_in(&self.spill)?);
                 let sorting = Sorting { folder, memory: self.memory, buckets: Buckets::new(order.partitions), rules };
-                async move { charged(sorting, scan, charge).await.map(|sorted| Progress::Sorted(Arc::new(sorted))) }.boxed()
+                let snapshots = Arc::clone(&self.snapshots);
+                async move { charged(sorting, scan, &snapshots, charge).await.map(|sorted| Progress::Sorted(Arc::new(sorted))) }.boxed()
             }
             Rows::Kept(snapshot) => {
                 let asked = order.predicate.clone().map(|predicate| (predicate, order.predicate_types.clone()));
@@ -324,19 +331,19 @@ impl Releases {
     }
 
     /// Waits until no release was under way for a while, as those of one query end one after the other at several nodes, or for a minute;
-    /// `None` when the node ends meanwhile, which nobody here holds up.
-    pub(crate) async fn at_rest(releases: Weak<Self>) -> Option<Arc<Self>> {
+    /// whether the node is still there, which nobody here holds up.
+    pub(crate) async fn at_rest(releases: Weak<Self>) -> bool {
         let mut quiet = 0;
         for _ in 0..RESTS {
-            let now = releases.upgrade()?;
+            let Some(now) = releases.upgrade() else { return false };
             quiet = if now.permits.available_permits() >= now.most { quiet + 1 } else { 0 };
-            if quiet > QUIET {
-                return Some(now);
-            }
             drop(now);
+            if quiet > QUIET {
+                return true;
+            }
             tokio::time::sleep(REST).await;
         }
-        releases.upgrade()
+        releases.strong_count() > 0
     }
 
     /// Ends the releases that were ordered under agreements that `wanted` names, and lets go of snapshots.
@@ -415,21 +422,28 @@ impl Sorting {
     /// Runs the whole scan. All or nothing.
     async fn run(self, scan: Scan) -> Result<Sorted, Refusal> {
         let share = self.memory / scan.streams.len().max(1);
-        let worker = |index| vec![Worker::new(Arc::clone(&self.rules), self.buckets.clone(), Arc::clone(&self.folder), share, index)];
+        let spill = Spill::Clear(self.folder);
+        let worker = |index| vec![Worker::new(Arc::clone(&self.rules), self.buckets.clone(), spill.clone(), share, index)];
         let ends = work(scan, worker).await?;
-        let mut sorted = Sorted::new(self.buckets, self.folder, &self.rules);
+        let mut sorted = Sorted::new(self.buckets, spill, &self.rules);
         ends.into_iter().flatten().for_each(|end| sorted.add(end));
         Ok(sorted)
     }
 }
 
-/// Runs the whole scan, and has its rows charged before one of them can be read.
+/// Runs the whole scan, and has its rows charged before one of them can be read. Where there is no room on the disk to sort them, what
+/// snapshots take is given back for the next.
 async fn charged(
     sorting: Sorting,
     scan: Scan,
+    snapshots: &Snapshots,
     charge: impl FnOnce(u64) -> Result<(), Refusal> + Send + 'static,
 ) -> Result<Sorted, Refusal> {
-    let sorted = sorting.run(scan).await?;
+    let sorted = sorting.run(scan).await.inspect_err(|refusal| {
+        if refusal.code == Code::LimitExceeded {
+            snapshots.stop(|_| true);
+        }
+    })?;
     let rows = sorted.counts().released;
     blocking(move || charge(rows)).await?;
     Ok(sorted)

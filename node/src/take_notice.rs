@@ -1,7 +1,7 @@
 //! What the running node notices of the department's own commands, five times a second: suspensions, which it applies to what is
 //! under way, as it does agreements that left or lapsed, and what commands noted in the ledger's journal. All go into its access log,
 //! with releases that ended and refusals that were counted.
-//! Erasures that were not finished are finished on the way.
+//! Erasures that were not finished are finished on the way. Files of snapshots are looked at every five seconds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,24 +16,35 @@ use crate::suspension;
 
 /// How often the node looks.
 const LOOK: Duration = Duration::from_millis(200);
-/// Every which time it looks at the files of snapshots, too.
-const FILES: u32 = 25;
+/// How often it looks at the files of snapshots.
+const FILES: Duration = Duration::from_secs(5);
 /// How long it waits after it could not take notice: a full disk is not filled with complaints.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// Takes notice as long as the node exists. What is suspended is applied by a task of its own, which waits neither for the log
-/// nor for the ledger.
+/// nor for the ledger. So are files of snapshots looked at: a file system that does not answer holds up nothing else.
 pub(crate) fn watch(node: &Arc<Node>) {
     let applying = Arc::downgrade(node);
     tokio::spawn(async move {
-        let mut look = 0u32;
         loop {
             tokio::time::sleep(LOOK).await;
             let Some(node) = applying.upgrade() else { return };
-            let files = look.is_multiple_of(FILES);
-            look = look.wrapping_add(1);
             let _ = blocking(move || {
-                node.apply(files);
+                node.apply();
+                Ok(())
+            })
+            .await;
+        }
+    });
+    let looking = Arc::downgrade(node);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(FILES).await;
+            let Some(node) = looking.upgrade() else { return };
+            let (snapshots, datasets) = (Arc::clone(&node.releases.snapshots), Arc::clone(&node.datasets));
+            drop(node);
+            let _ = blocking(move || {
+                snapshots.look(|dataset| datasets.files(dataset));
                 Ok(())
             })
             .await;
@@ -58,15 +69,11 @@ pub(crate) fn watch(node: &Arc<Node>) {
 }
 
 impl Node {
-    /// Stops what is suspended or no longer agreed: readers learn of it by themselves, scans are ended. Lets go of snapshots of files
-    /// that changed, if it is time to look at `files`. Blocks.
-    fn apply(&self, files: bool) {
+    /// Stops what is suspended or no longer agreed: readers learn of it by themselves, scans are ended. Blocks.
+    fn apply(&self) {
         let (standing, agreements, now) = (self.agreements.suspensions().look(), self.agreements.now(), Utc::now());
         self.releases
             .stop(|ordered| !standing.permits(&ordered.id) || agreements.binding(ordered.id.as_str(), &ordered.digest, now).is_err());
-        if files {
-            self.releases.snapshots.look(|dataset| self.datasets.files(dataset));
-        }
     }
 
     /// Brings what was done at the command line into the access log.

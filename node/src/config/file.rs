@@ -23,6 +23,7 @@ pub(super) struct File {
     pub(super) release_memory_mib: usize,
     #[serde(default = "default_snapshots")]
     pub(super) snapshot_disk_mib: u64,
+    pub(super) snapshot_reserve_mib: Option<u64>,
     #[serde(default = "default_releases")]
     pub(super) max_releases: usize,
     pub(super) tls: TlsFile,

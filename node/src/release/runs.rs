@@ -1,10 +1,11 @@
-//! Runs: rows held by bucket, in memory while the budget lasts, then in Arrow IPC files of the release's own folder. A run's file
-//! holds one batch per bucket, so that bucket *b* is batch *b*.
+//! Runs: rows held by bucket, in memory while the budget lasts, then on disk. Of a release they lie in Arrow IPC files of its own folder;
+//! a run's file holds one batch per bucket, so that bucket *b* is batch *b*. Of a snapshot, whose rows may be such as no order may
+//! have, they are sealed in files without a name, one piece per bucket.
 
 use std::fs::{File, OpenOptions};
 use std::io::BufWriter;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray as _, BooleanArray, FixedSizeBinaryArray, RecordBatch};
@@ -20,6 +21,7 @@ use tempfile::TempDir;
 
 use super::behind::Behind;
 use super::buckets::Buckets;
+use super::sealed::{Place, Room, Sealed};
 use super::worker::{Counts, End, Rules};
 
 /// The rows of some batches, in the order of their buckets.
@@ -80,12 +82,23 @@ impl ByBucket {
     }
 }
 
+/// Where runs go that are beyond memory.
+#[derive(Debug, Clone)]
+pub(super) enum Spill {
+    /// Into a folder of a release's own, in clear: rows that may leave. It is removed when the last reader is gone.
+    Clear(Arc<TempDir>),
+    /// Into files in this folder that have no name, sealed: whoever's rows.
+    Sealed(PathBuf, Arc<Room>),
+}
+
 /// One run.
 pub(super) enum Run {
     /// In memory.
     Held(HeldRun),
     /// In a file; the rows of each bucket.
     Spilled(PathBuf, Vec<u32>),
+    /// Sealed; the rows of each bucket, and where they lie unless there are none.
+    Sealed(Sealed, Vec<(u32, Option<Place>)>),
 }
 
 /// A run in memory.
@@ -96,6 +109,7 @@ impl Run {
         match self {
             Self::Held(held) => held.0.bucket(bucket).len(),
             Self::Spilled(_, rows) => rows.get(bucket).map_or(0, |rows| *rows as usize),
+            Self::Sealed(_, rows) => rows.get(bucket).map_or(0, |(rows, _)| *rows as usize),
         }
     }
 }
@@ -104,7 +118,7 @@ impl Run {
 pub(super) struct Runs {
     schema: SchemaRef,
     buckets: Buckets,
-    folder: Arc<TempDir>,
+    spill: Spill,
     memory: usize,
     worker: usize,
     pending: Vec<RecordBatch>,
@@ -113,8 +127,8 @@ pub(super) struct Runs {
 }
 
 impl Runs {
-    pub(super) fn new(schema: SchemaRef, buckets: Buckets, folder: Arc<TempDir>, memory: usize, worker: usize) -> Self {
-        Self { schema, buckets, folder, memory, worker, pending: Vec::new(), pending_bytes: 0, spilled: Vec::new() }
+    pub(super) fn new(schema: SchemaRef, buckets: Buckets, spill: Spill, memory: usize, worker: usize) -> Self {
+        Self { schema, buckets, spill, memory, worker, pending: Vec::new(), pending_bytes: 0, spilled: Vec::new() }
     }
 
     pub(super) fn push(&mut self, batch: RecordBatch) -> Result<(), Refusal> {
@@ -133,23 +147,48 @@ impl Runs {
     }
 
     fn spill(&mut self) -> Result<(), Refusal> {
-        let path = self.folder.path().join(format!("{}-{}.arrow", self.worker, self.spilled.len()));
         let sorted = ByBucket::new(std::mem::take(&mut self.pending), &self.buckets)?;
         self.pending_bytes = 0;
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(no_room)?;
-        let mut writer = FileWriter::try_new(BufWriter::with_capacity(1 << 20, file), &self.schema).map_err(no_room)?;
         let batches: Vec<&RecordBatch> = sorted.batches.iter().collect();
-        let mut counts = Vec::with_capacity(self.buckets.len());
-        for bucket in 0..self.buckets.len() {
+        let bucket = |bucket| {
             let rows: Vec<(usize, usize)> = sorted.bucket(bucket).iter().map(|(batch, row)| (*batch as usize, *row as usize)).collect();
             let batch = interleave_record_batch(&batches, &rows).map_err(Refusal::internal)?;
-            counts.push(u32::try_from(rows.len()).map_err(Refusal::internal)?);
-            writer.write(&batch).map_err(no_room)?;
-        }
-        writer.finish().map_err(no_room)?;
-        self.spilled.push(Run::Spilled(path, counts));
+            Ok((u32::try_from(rows.len()).map_err(Refusal::internal)?, batch))
+        };
+        let buckets = (0..self.buckets.len()).map(bucket);
+        let run = match &self.spill {
+            Spill::Clear(folder) => {
+                let path = folder.path().join(format!("{}-{}.arrow", self.worker, self.spilled.len()));
+                clear(path, &self.schema, buckets)?
+            }
+            Spill::Sealed(folder, room) => sealed(folder, room, buckets)?,
+        };
+        self.spilled.push(run);
         Ok(())
     }
+}
+
+fn clear(path: PathBuf, schema: &SchemaRef, buckets: impl Iterator<Item = Result<(u32, RecordBatch), Refusal>>) -> Result<Run, Refusal> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(no_room)?;
+    let mut writer = FileWriter::try_new(BufWriter::with_capacity(1 << 20, file), schema).map_err(no_room)?;
+    let mut counts = Vec::new();
+    for bucket in buckets {
+        let (rows, batch) = bucket?;
+        writer.write(&batch).map_err(no_room)?;
+        counts.push(rows);
+    }
+    writer.finish().map_err(no_room)?;
+    Ok(Run::Spilled(path, counts))
+}
+
+fn sealed(folder: &Path, room: &Arc<Room>, buckets: impl Iterator<Item = Result<(u32, RecordBatch), Refusal>>) -> Result<Run, Refusal> {
+    let mut sealed = Sealed::new(folder, Arc::clone(room))?;
+    let mut places = Vec::new();
+    for bucket in buckets {
+        let (rows, batch) = bucket?;
+        places.push((rows, if rows > 0 { Some(sealed.write(&batch)?) } else { None }));
+    }
+    Ok(Run::Sealed(sealed, places))
 }
 
 fn no_room(error: impl std::fmt::Display) -> Refusal {
@@ -164,8 +203,8 @@ pub(crate) struct Sorted {
     runs: Vec<Run>,
     counts: Counts,
     behind: Behind,
-    // Removed when the last reader is gone.
-    _folder: Arc<TempDir>,
+    // Of a release: its folder.
+    _spill: Spill,
 }
 
 impl std::fmt::Debug for Sorted {
@@ -175,13 +214,13 @@ impl std::fmt::Debug for Sorted {
 }
 
 impl Sorted {
-    pub(super) fn new(buckets: Buckets, folder: Arc<TempDir>, rules: &Rules) -> Self {
+    pub(super) fn new(buckets: Buckets, spill: Spill, rules: &Rules) -> Self {
         Self {
             buckets,
             runs: Vec::new(),
             counts: Counts::default(),
             behind: Behind::new(rules.told_in(), rules.conditional),
-            _folder: folder,
+            _spill: spill,
         }
     }
 
@@ -203,7 +242,7 @@ impl Sorted {
 
     #[cfg(test)]
     pub(super) fn spilled(&self) -> usize {
-        self.runs.iter().filter(|run| matches!(run, Run::Spilled(..))).count()
+        self.runs.iter().filter(|run| !matches!(run, Run::Held(_))).count()
     }
 
     pub(super) fn buckets_of(&self, partition: u32) -> std::ops::Range<usize> {
@@ -218,7 +257,7 @@ impl Sorted {
 /// Reads buckets of a release; holds the open files.
 pub(super) struct BucketReader {
     sorted: Arc<Sorted>,
-    // One per run; `None` for runs in memory and files not opened yet.
+    // One per run; `None` for runs in memory, sealed ones and files not opened yet.
     files: Vec<Option<FileReader<File>>>,
 }
 
@@ -256,6 +295,11 @@ impl BucketReader {
                         let batch =
                             reader.next().ok_or_else(|| Refusal::internal("a spilled bucket is missing"))?.map_err(Refusal::internal)?;
                         loaded.whole(batch)?;
+                    }
+                }
+                Run::Sealed(sealed, rows) => {
+                    for place in buckets.clone().filter_map(|bucket| rows.get(bucket)?.1) {
+                        loaded.whole(sealed.read(place)?)?;
                     }
                 }
             }

@@ -11,10 +11,12 @@
 //!   under, and while every file of the source is the one that was read: the same in number, place, size and time of last change.
 //! - It holds rows that no order may have: of subjects who withhold them, and of identifiers that are not valid. None of them, and
 //!   nothing that depends on them, is in what is released, but the counts that a release told before there were snapshots.
-//! - What is on disk is sealed under a key that only this process has, in files without a name ([`sealed`]).
-//! - Snapshots take no more of the disk than they are given, those too that are let go of and still read. One that finds no room is
-//!   tried again after an hour; those that nobody asked for so long make room.
-//! - While one is made, rows beyond memory lie in the spill folder as those of a release do.
+//! - What is on disk, also while one is made, is sealed under a key that only this process has, in files without a name
+//!   ([`super::sealed`]).
+//! - Snapshots take no more of the disk than they are given, those too that are let go of and still read, and leave room to others:
+//!   where that is short none is made, and those that there are go. One that finds no room is tried again after an hour; those that
+//!   nobody asked for so long make room.
+//! - One that cannot be read is of no further order.
 //!
 //! Deliberately absent: databases and stores of objects. Neither says whether anything changed without being read.
 
@@ -22,41 +24,39 @@ mod choose;
 mod decide;
 mod gather;
 mod made;
-mod sealed;
+mod make;
 #[cfg(test)]
 mod tests;
 mod texts;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use concordat_operate::metrics::{Level, Metrics};
 use concordat_policy::{Agreement, LinkageDomain, Name, Refusal};
-use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
 pub(crate) use self::choose::{Chosen, Pieces, own_values};
-use self::gather::Gatherer;
-use self::made::PARTITIONS;
 pub(crate) use self::made::Snapshot;
-use self::sealed::Room;
-use super::buckets::Buckets;
-use super::runs::{Runs, Sorted};
+use super::sealed::Room;
 use super::worker::Rules;
-use super::{blocking, folder_in, work};
 use crate::datasets::{Datasets, Scan, Selection};
 use crate::pseudonym::Pseudonym;
 use crate::source::{SourceFile, touched};
-use crate::workers::streams;
 
 /// How long a snapshot is kept that no order asks for.
 const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 /// A file that changed so short a time before it was looked at may change again and look the same: of its clock only seconds are
 /// trusted.
 const SETTLED: Duration = Duration::from_secs(3);
+/// How often it is waited for that.
+const SETTLES: u32 = 3;
+/// After how long without an order a snapshot keeps its newest decision only.
+const RECENT: Duration = Duration::from_secs(60);
 /// After how long one that could not be made is tried again.
 const AGAIN: Duration = Duration::from_secs(60 * 60);
 /// The most snapshots that wait to be made.
@@ -96,14 +96,14 @@ fn unsettled(scan: &Scan) -> Option<Duration> {
 /// The snapshots of a node.
 pub(crate) struct Snapshots {
     folder: PathBuf,
-    /// On disk; none where 0 bytes may be taken.
     room: Arc<Room>,
+    /// For what is sorted to make one.
+    sorting: Arc<Room>,
     memory: usize,
     /// The one used last stands first.
     kept: Mutex<VecDeque<Kept>>,
     waiting: Mutex<Vec<Of>>,
-    /// Those that could not be made, and since when.
-    failed: Mutex<Vec<(Of, Instant)>>,
+    failed: Mutex<Vec<Failed>>,
     making: Semaphore,
     levels: Option<Levels>,
 }
@@ -122,6 +122,35 @@ struct Kept {
     used: Instant,
 }
 
+/// One that could not be made.
+struct Failed {
+    of: Of,
+    since: Instant,
+    /// Files of which there will be none: it is larger than it may be.
+    larger: Option<Vec<SourceFile>>,
+}
+
+/// What it takes to make one.
+pub(crate) struct Plan {
+    pub(crate) agreement: Agreement,
+    pub(crate) rules: Rules,
+    pub(crate) datasets: Arc<Datasets>,
+    /// All that orders can be about.
+    pub(crate) selection: Selection,
+}
+
+/// A snapshot that is to be made. No longer, when this is dropped.
+pub(crate) struct Waiting {
+    snapshots: Arc<Snapshots>,
+    of: Of,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.snapshots.waiting().retain(|waiting| *waiting != self.of);
+    }
+}
+
 impl std::fmt::Debug for Snapshots {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Snapshots({} kept)", self.kept().len())
@@ -129,11 +158,12 @@ impl std::fmt::Debug for Snapshots {
 }
 
 impl Snapshots {
-    /// In `folder`, of `most` bytes, made with so much memory for rows that are sorted.
-    pub(crate) fn new(folder: &Path, most: u64, memory: usize) -> Self {
+    /// In `folder`, of `most` bytes, of whose disk `reserve` is left to others, made with so much memory for rows that are sorted.
+    pub(crate) fn new(folder: &Path, most: u64, reserve: Option<u64>, memory: usize) -> Self {
         Self {
             folder: folder.to_owned(),
-            room: Arc::new(Room { most, taken: AtomicU64::new(0) }),
+            room: Arc::new(Room::new(most, reserve)),
+            sorting: Arc::new(Room::new(u64::MAX, reserve)),
             memory,
             failed: Mutex::default(),
             kept: Mutex::default(),
@@ -157,7 +187,11 @@ impl Snapshots {
     pub(crate) fn find(&self, of: &Of, source: &[SourceFile]) -> Option<Arc<Snapshot>> {
         let mut kept = self.kept();
         let now = Instant::now();
-        kept.retain(|kept| now.saturating_duration_since(kept.used) < IDLE && (kept.of.dataset != of.dataset || kept.source == source));
+        kept.retain(|kept| {
+            now.saturating_duration_since(kept.used) < IDLE
+                && !kept.snapshot.is_broken()
+                && (kept.of.dataset != of.dataset || kept.source == source)
+        });
         let place = kept.iter().position(|kept| kept.of == *of);
         let found = place.and_then(|place| kept.remove(place)).map(|found| Kept { used: now, ..found });
         let snapshot = found.as_ref().map(|found| Arc::clone(&found.snapshot));
@@ -175,106 +209,55 @@ impl Snapshots {
         self.tell(&kept);
     }
 
-    /// Whether a snapshot of `of` would be made: not where none are kept, one waits already, or there was none to be made a while ago.
-    pub(crate) fn wants(&self, of: &Of) -> bool {
-        self.wanted(&self.waiting(), of)
+    /// Whether a snapshot of `of` would be made of `source`: not where none are kept, one waits already, or none could be made of late.
+    pub(crate) fn wants(&self, of: &Of, source: &[SourceFile]) -> bool {
+        self.wanted(&self.waiting(), of, source)
     }
 
-    /// The same, and from now on it waits. Who is told so calls [`Snapshots::make`].
-    pub(crate) fn waits(&self, of: &Of) -> bool {
+    /// The same, and from now on it waits.
+    pub(crate) fn waits(self: &Arc<Self>, of: &Of, source: &[SourceFile]) -> Option<Waiting> {
         let mut waiting = self.waiting();
-        let wanted = self.wanted(&waiting, of);
-        if wanted {
-            waiting.push(of.clone());
+        if !self.wanted(&waiting, of, source) {
+            return None;
         }
-        wanted
+        waiting.push(of.clone());
+        Some(Waiting { snapshots: Arc::clone(self), of: of.clone() })
     }
 
-    fn wanted(&self, waiting: &[Of], of: &Of) -> bool {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.retain(|(_, since)| since.elapsed() < AGAIN);
-        self.room.most > 0 && waiting.len() < WAITING && !waiting.contains(of) && !failed.iter().any(|(failed, _)| failed == of)
+    fn wanted(&self, waiting: &[Of], of: &Of, source: &[SourceFile]) -> bool {
+        let mut failed = self.failed();
+        failed.retain(|failed| match &failed.larger {
+            Some(larger) => failed.of.dataset != of.dataset || larger == source,
+            None => failed.since.elapsed() < AGAIN,
+        });
+        self.room.most > 0 && waiting.len() < WAITING && !waiting.contains(of) && !failed.iter().any(|failed| failed.of == *of)
     }
 
-    /// Lets go of snapshots whose source, which `files` looks at, is not as it was, and of those that nobody asks for.
+    /// Lets go of snapshots whose source, which `files` looks at, is not as it was, of those that nobody asks for, of decisions that nobody
+    /// asked for of late, and of all snapshots where the disk has too little room for others. Blocks.
     pub(crate) fn look(&self, files: impl Fn(&Name) -> Option<Vec<SourceFile>>) {
+        let none = self.kept().is_empty();
+        if !none && self.left().is_err() {
+            self.stop(|_| true);
+        }
         let datasets: BTreeSet<Name> = self.kept().iter().map(|kept| kept.of.dataset.clone()).collect();
         for dataset in datasets {
             let now = files(&dataset);
             self.kept().retain(|kept| kept.of.dataset != dataset || now.as_ref() == Some(&kept.source));
         }
-        self.kept().retain(|kept| kept.used.elapsed() < IDLE);
-        self.tell(&self.kept());
+        let mut kept = self.kept();
+        kept.retain(|kept| kept.used.elapsed() < IDLE);
+        kept.iter().filter(|kept| kept.used.elapsed() >= RECENT).for_each(|kept| kept.snapshot.keeps(1));
+        self.tell(&kept);
     }
 
-    /// Makes the snapshot that waits, of what `selection` selects. One is made at a time.
-    pub(crate) async fn make(&self, of: Of, agreement: Agreement, rules: Rules, datasets: Arc<Datasets>, selection: Selection) {
-        let made = async {
-            let _one = self.making.acquire().await.map_err(Refusal::internal)?;
-            let mut opened = datasets.scan(&selection, streams()).await?;
-            if let Some(left) = unsettled(&opened) {
-                tokio::time::sleep(left).await;
-                opened = datasets.scan(&selection, streams()).await?;
-            }
-            self.made(&of, agreement, rules, opened).await
-        };
-        let made = made.await;
-        self.waiting().retain(|waiting| *waiting != of);
-        let dataset = of.dataset.as_str();
-        match made {
-            Ok(Some((rows, bytes, took))) => tracing::info!(
-                dataset,
-                agreement = of.agreement.as_str(),
-                rows,
-                bytes,
-                milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-                "a linked snapshot was made"
-            ),
-            Ok(None) => {}
-            Err(refusal) => {
-                // Not again for each order; and what was not used for as long makes room.
-                self.failed.lock().unwrap_or_else(PoisonError::into_inner).push((of.clone(), Instant::now()));
-                self.kept().retain(|kept| kept.used.elapsed() < AGAIN);
-                let cause = refusal.operator.as_deref().unwrap_or(&refusal.message);
-                tracing::warn!(
-                    dataset,
-                    agreement = of.agreement.as_str(),
-                    cause,
-                    "no linked snapshot is kept; orders are sorted one by one"
-                );
-            }
-        }
+    /// Fails where the disk has too little room for others.
+    fn left(&self) -> Result<(), Refusal> {
+        self.room.left(File::open(&self.folder).map_err(Refusal::internal)?)
     }
 
-    async fn made(&self, of: &Of, agreement: Agreement, rules: Rules, scan: Scan) -> Result<Option<(usize, u64, Duration)>, Refusal> {
-        let Some(source) = scan.witness.files().map(<[_]>::to_vec).filter(|_| unsettled(&scan).is_none()) else { return Ok(None) };
-        let (began, freshness) = (Instant::now(), scan.freshness);
-        let folder = Arc::new(folder_in(&self.folder)?);
-        let (rules, buckets, share) = (Arc::new(rules), Buckets::new(PARTITIONS), self.memory / scan.streams.len().max(1));
-        let sorted = self.sorted(scan, &rules, buckets, &folder, share).await?;
-        let (room, place) = (Arc::clone(&self.room), self.folder.clone());
-        let snapshot = blocking(move || Snapshot::make(sorted, &rules, freshness, &place, room)).await?;
-        let (rows, bytes) = (snapshot.rows(), snapshot.bytes());
-        self.keep(Kept { of: of.clone(), agreement, source, snapshot: Arc::new(snapshot), used: Instant::now() });
-        Ok(Some((rows, bytes, began.elapsed())))
-    }
-
-    async fn sorted(
-        &self,
-        scan: Scan,
-        rules: &Arc<Rules>,
-        buckets: Buckets,
-        folder: &Arc<TempDir>,
-        share: usize,
-    ) -> Result<Sorted, Refusal> {
-        let gatherer = |index| {
-            let runs = Runs::new(gather::schema(rules), buckets.clone(), Arc::clone(folder), share, index);
-            vec![Gatherer::new(Arc::clone(rules), runs)]
-        };
-        let ends = work(scan, gatherer).await?;
-        let mut sorted = Sorted::new(buckets.clone(), Arc::clone(folder), rules);
-        ends.into_iter().flatten().for_each(|end| sorted.add(end));
-        Ok(sorted)
+    fn failed(&self) -> MutexGuard<'_, Vec<Failed>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn keep(&self, new: Kept) {

@@ -11,11 +11,10 @@ use concordat_policy::denominator::Grain;
 use concordat_policy::{Basis, ColumnType, IdentifierType, Refusal};
 use concordat_proto::receipt::Standing;
 use concordat_proto::schema::{linked_field, subject_field};
-use tempfile::TempDir;
 
 use super::behind::{Behind, stand_in};
 use super::buckets::Buckets;
-use super::runs::{Run, Runs};
+use super::runs::{Run, Runs, Spill};
 use crate::consent::View;
 use crate::datasets::storage_type;
 use crate::pseudonym::{Pseudonym, Pseudonyms};
@@ -167,9 +166,9 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(rules: Arc<Rules>, buckets: Buckets, folder: Arc<TempDir>, memory: usize, index: usize) -> Self {
+    pub(super) fn new(rules: Arc<Rules>, buckets: Buckets, spill: Spill, memory: usize, index: usize) -> Self {
         let schema = rules.schema();
-        let runs = Runs::new(Arc::clone(&schema), buckets, folder, memory, index);
+        let runs = Runs::new(Arc::clone(&schema), buckets, spill, memory, index);
         let behind = Behind::new(rules.told_in(), rules.conditional);
         Self { rules, schema, runs: Some(runs), counts: Counts::default(), behind, space: Space::default() }
     }

@@ -129,13 +129,14 @@ fn told(snapshot: &Snapshot, rules: &Rules, decided: &Decided, wanted: Option<&[
     if behind.counts_invalid() {
         for (index, (block, allowed)) in snapshot.blocks().iter().zip(&decided.allowed).enumerate() {
             let asked = wanted.and_then(|wanted| wanted.get(index));
-            let among = |bits: BooleanBuffer| asked.map_or_else(|| bits.clone(), |wanted| &bits & wanted);
-            let invalid = among(!&block.valid);
-            let withheld = if behind.counts_withheld() { among(&block.valid ^ allowed) } else { BooleanBuffer::new_unset(0) };
+            let invalid = !&block.valid;
+            let withheld = if behind.counts_withheld() { &block.valid ^ allowed } else { BooleanBuffer::new_unset(block.valid.len()) };
+            // Whatever the condition: how long it takes does not tell whether it is true of who is left out.
             if invalid.count_set_bits() + withheld.count_set_bits() == 0 {
                 continue;
             }
-            let subjects = snapshot.subjects(block)?;
+            let among = |bits: BooleanBuffer| asked.map_or_else(|| bits.clone(), |wanted| &bits & wanted);
+            let (invalid, withheld, subjects) = (among(invalid), among(withheld), snapshot.subjects(block)?);
             let subject = |row| subjects.value(row).try_into().unwrap_or_default();
             invalid.set_indices().for_each(|row| behind.invalid(|| subject(row)));
             withheld.set_indices().for_each(|row| behind.withheld(|| subject(row)));
@@ -201,7 +202,6 @@ impl Pieces {
         let place = |bound: u128| partition_point(subjects.len(), |row| number(subjects.value(row)) < bound);
         let start = if block.first < self.from { place(self.from) } else { 0 };
         let end = self.to.filter(|to| block.last >= *to).map_or(subjects.len(), place);
-        let length = end.saturating_sub(start);
         let mut columns: Vec<ArrayRef> = vec![Arc::new(subjects)];
         if self.chosen.linked {
             columns.push(Arc::new(snapshot.linked(block)?));
@@ -209,15 +209,22 @@ impl Pieces {
         for column in &self.chosen.columns {
             columns.push(snapshot.column(block, *column)?);
         }
-        let whole = RecordBatch::try_new(Arc::clone(&self.chosen.schema), columns).map_err(Refusal::internal)?.slice(start, length);
-        let chosen = chosen.slice(start, length);
+        let whole = RecordBatch::try_new(Arc::clone(&self.chosen.schema), columns).map_err(Refusal::internal)?;
+        // Out of the whole block: rows that a part of it had in full would be lent, and of bits the wire takes the rest of a byte, too,
+        // which is of rows that follow.
+        let chosen = &between(whole.num_rows(), start, end) & chosen;
         let piece = match chosen.count_set_bits() {
             0 => return Ok(None),
-            all if all == length => whole,
+            all if all == whole.num_rows() => whole,
             _ => filter_record_batch(&whole, &BooleanArray::new(chosen, None)).map_err(Refusal::internal)?,
         };
         Ok(Some(piece))
     }
+}
+
+/// Of `length` places, those from `start` on, before `end`.
+fn between(length: usize, start: usize, end: usize) -> BooleanBuffer {
+    BooleanBuffer::collect_bool(length, |row| (start..end).contains(&row))
 }
 
 /// The first of `length` places, in order, for which `before` is not true.

@@ -1,7 +1,7 @@
 //! Whom the consent records allow, row by row of a snapshot. What was decided before is kept: the next order under the same records
 //! decides nothing, and after a few changes only the rows of their subjects are decided again.
 
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::FixedSizeBinaryArray;
 use arrow::buffer::BooleanBuffer;
@@ -27,7 +27,7 @@ pub(crate) struct Decided {
 impl Decided {
     /// Decides over the rows of `snapshot` by `rules`. Blocks.
     pub(super) fn by(rules: &Rules, snapshot: &Snapshot) -> Result<Arc<Self>, Refusal> {
-        let all = snapshot.decided.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let all = snapshot.decided().clone();
         let mut before = None;
         for decided in &all {
             let Some([first, second]) = decided.since(rules) else { continue };
@@ -45,6 +45,11 @@ impl Decided {
         let decided = Arc::new(Self { consent: rules.consent.clone(), linked, allowed, told: OnceLock::new() });
         snapshot.keep(Arc::clone(&decided));
         Ok(decided)
+    }
+
+    /// Bytes in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.allowed.iter().map(|allowed| allowed.inner().len()).sum()
     }
 
     /// Whose records may have changed since; `None` for anybody's.

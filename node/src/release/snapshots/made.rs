@@ -5,19 +5,21 @@
 
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::{Array as _, ArrayRef, AsArray as _, FixedSizeBinaryArray, RecordBatch};
+use arrow::array::{Array as _, ArrayRef, AsArray as _, FixedSizeBinaryArray, RecordBatch, UInt32Array};
 use arrow::buffer::BooleanBuffer;
+use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Schema};
 use concordat_policy::{ColumnType, Refusal};
 
 use super::super::partition::Partition;
 use super::super::runs::Sorted;
+use super::super::sealed::{Place, Room, Sealed};
 use super::super::worker::Rules;
 use super::decide::Decided;
 use super::gather;
-use super::sealed::{Place, Room, Sealed};
 use super::texts::{Meeting, Texts};
 use crate::datasets::storage_type;
 
@@ -43,7 +45,9 @@ pub(crate) struct Snapshot {
     /// How old the data is, Unix seconds.
     pub(crate) freshness: i64,
     /// The newest decisions over its rows.
-    pub(super) decided: Mutex<Vec<Arc<Decided>>>,
+    decided: Mutex<Vec<Arc<Decided>>>,
+    /// Whether something of it could not be read.
+    broken: AtomicBool,
 }
 
 /// Rows that stand together.
@@ -83,6 +87,7 @@ impl Snapshot {
             links: rules.linked.is_some(),
             freshness,
             decided: Mutex::default(),
+            broken: AtomicBool::new(false),
         })
     }
 
@@ -99,10 +104,16 @@ impl Snapshot {
         self.sealed.bytes()
     }
 
-    /// Bytes in memory, but for decisions.
+    /// Whether something of it could not be read: no further order is answered from it.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
+    }
+
+    /// Bytes in memory.
     pub(super) fn memory(&self) -> usize {
         let blocks: usize = self.blocks.iter().map(|block| block.valid.inner().len() + size_of_val(block.pieces.as_slice())).sum();
-        blocks + self.texts.iter().flatten().map(Texts::bytes).sum::<usize>()
+        let decided: usize = self.decided().iter().map(|decided| decided.bytes()).sum();
+        blocks + decided + self.texts.iter().flatten().map(Texts::bytes).sum::<usize>()
     }
 
     /// The blocks that can hold pseudonyms from `from` on, up to `to`.
@@ -155,15 +166,33 @@ impl Snapshot {
 
     fn piece(&self, block: &Block, piece: usize) -> Result<ArrayRef, Refusal> {
         let missing = || Refusal::internal("a snapshot without a column");
-        let batch = self.sealed.read(*block.pieces.get(piece).ok_or_else(missing)?)?;
-        batch.columns().first().cloned().filter(|column| column.len() == block.valid.len()).ok_or_else(missing)
+        let place = *block.pieces.get(piece).ok_or_else(missing)?;
+        let read = self
+            .sealed
+            .read(place)
+            .and_then(|batch| batch.columns().first().cloned().filter(|column| column.len() == block.valid.len()).ok_or_else(missing));
+        read.inspect_err(|_| self.broken.store(true, Ordering::Release))
+    }
+
+    /// What was decided, the newest first.
+    pub(super) fn decided(&self) -> MutexGuard<'_, Vec<Arc<Decided>>> {
+        self.decided.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps a decision in mind, and lets go of those of long ago.
     pub(super) fn keep(&self, decided: Arc<Decided>) {
-        let mut all = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(0, decided);
-        all.truncate(DECISIONS);
+        self.decided().insert(0, decided);
+        self.keeps(DECISIONS);
+    }
+
+    /// Lets go of all decisions but the newest, of which so many are kept.
+    pub(super) fn keeps(&self, most: usize) {
+        self.decided().truncate(most);
+    }
+
+    #[cfg(test)]
+    pub(super) fn spoil(&self) {
+        self.sealed.spoil();
     }
 }
 
@@ -177,6 +206,9 @@ impl Block {
         let valid = batch.columns().get(1).and_then(|column| column.as_boolean_opt()).ok_or_else(wrong)?;
         let (Some(first), Some(last)) = (subjects.iter().flatten().next(), subjects.iter().flatten().next_back()) else { return Ok(None) };
         let own = if links { 5 } else { 3 };
+        // Else the last byte of its bits may hold those of rows that follow, which are released or not on their own.
+        let all = UInt32Array::from_iter_values((0..).take(batch.num_rows()));
+        let batch = take_record_batch(batch, &all).map_err(Refusal::internal)?;
         let mut pieces = Vec::with_capacity(batch.num_columns());
         for (index, column) in batch.columns().iter().enumerate().filter(|(index, _)| *index != 1) {
             let met = index.checked_sub(own).and_then(|index| meeting.get_mut(index)).and_then(Option::as_mut);
@@ -191,4 +223,30 @@ impl Block {
 /// A pseudonym as a number.
 pub(super) fn number(bytes: &[u8]) -> u128 {
     bytes.try_into().map_or(0, u128::from_be_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::BooleanArray;
+
+    use super::*;
+
+    #[test]
+    fn the_last_byte_of_a_blocks_bits_holds_no_row_that_follows() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut sealed = Sealed::new(folder.path(), Arc::new(Room::new(1 << 20, Some(0)))).unwrap();
+        let bytes = || Arc::new(FixedSizeBinaryArray::try_from_iter((0..8u8).map(|row| [row; 16])).unwrap()) as ArrayRef;
+        let valid = BooleanArray::from(vec![true; 8]);
+        // Of eight rows, the last three have true, and the only values beside.
+        let flags: BooleanArray = (0..8).map(|row| Some(row >= 5)).collect();
+        let nulls: BooleanArray = (0..8).map(|row| (row >= 5).then_some(false)).collect();
+        let columns: [(&str, ArrayRef); 5] =
+            [("subject", bytes()), ("valid", Arc::new(valid)), ("choices", bytes()), ("flag", Arc::new(flags)), ("null", Arc::new(nulls))];
+        let batch = RecordBatch::try_from_iter(columns).unwrap().slice(0, 5);
+        let block = Block::make(&batch, &mut [None, None], false, &mut sealed).unwrap().unwrap();
+        let read = |piece: usize| sealed.read(block.pieces[piece]).unwrap().column(0).as_boolean().clone();
+        assert!(read(2).values().inner().iter().all(|byte| *byte == 0));
+        let nulls = read(3);
+        assert!(nulls.len() == 5 && nulls.nulls().unwrap().buffer().iter().all(|byte| *byte == 0));
+    }
 }

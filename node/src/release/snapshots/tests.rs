@@ -1,19 +1,25 @@
 //! What a snapshot releases is what a release that sorts for itself does: the same rows, counts and words about who is left out.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
-use arrow::array::{Array as _, AsArray as _, Int64Array, RecordBatch, StringArray};
+use arrow::array::{Array as _, AsArray as _, BooleanArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use concordat_audit::LogError;
 use concordat_policy::denominator::Grain;
-use concordat_policy::{Basis, ColumnType, Comparison, Disclosure, IdentifierType, Predicate, PurposeTree, Value};
+use concordat_policy::{Basis, Code, ColumnType, Comparison, Disclosure, IdentifierType, Predicate, PurposeTree, Value};
 use concordat_proto::predicate::to_wire;
 use concordat_proto::receipt::Standing;
 use concordat_proto::schema::release_schema;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 
+use super::super::buckets::Buckets;
 use super::super::partition::{BATCH_ROWS, Partition};
 use super::super::worker::{Counts, Linked};
-use super::super::{Progress, Release, Sorting};
+use super::super::{Progress, Release, Sorting, charged, folder_in};
+use super::decide::Decided;
 use super::*;
 use crate::config::{Config, Format};
 use crate::consent::Consent;
@@ -94,16 +100,16 @@ fn object(consent: &Consent, numbers: impl Iterator<Item = u64>) {
 }
 
 fn room(most: u64) -> Arc<Room> {
-    Arc::new(Room { most, taken: AtomicU64::new(0) })
+    Arc::new(Room::new(most, Some(0)))
 }
 
 fn store(folder: &Path) -> Snapshots {
-    Snapshots::new(folder, 1 << 30, 1 << 20)
+    Snapshots::new(folder, 1 << 30, Some(0), 1 << 20)
 }
 
 async fn snapshot(rows: &[Row], consent: &Consent, linked: bool, folder: &Path) -> Arc<Snapshot> {
-    let (rules, own) = (Arc::new(rules(consent, linked)), Arc::new(folder_in(folder).unwrap()));
-    let sorted = store(folder).sorted(scan(rows, linked, folder), &rules, Buckets::new(PARTITIONS), &own, 1 << 18).await.unwrap();
+    let rules = Arc::new(rules(consent, linked));
+    let sorted = store(folder).sorted(scan(rows, linked, folder), &rules, 1 << 18).await.unwrap();
     Arc::new(Snapshot::make(sorted, &rules, 7, folder, room(1 << 30)).unwrap())
 }
 
@@ -179,11 +185,11 @@ async fn a_snapshot_releases_what_sorting_does_also_after_objections_came() {
         // Nobody more; some more, which are decided alone; and so many that all are decided again.
         for (round, more) in [0..0, 100..110, 110..5_000].into_iter().enumerate() {
             object(&consent, more);
-            let fresh = super::decide::Decided::by(&rules(&consent, linked), &snapshot).unwrap();
+            let fresh = Decided::by(&rules(&consent, linked), &snapshot).unwrap();
             let [(left, counts, told), (kept, kept_counts, kept_told)] = both_ways(&all, &consent, &snapshot, linked, 3).await;
             assert_eq!((kept_counts, &kept_told), (counts, &told), "linked {linked}, round {round}");
             assert!(rows(&kept) == rows(&left), "linked {linked}, round {round}");
-            let again = super::decide::Decided::by(&rules(&consent, linked), &snapshot).unwrap();
+            let again = Decided::by(&rules(&consent, linked), &snapshot).unwrap();
             assert!(Arc::ptr_eq(&fresh, &again), "what was decided is not decided again");
             released.push(counts.released);
         }
@@ -238,14 +244,174 @@ async fn a_snapshot_larger_than_its_disk_is_not_kept_and_nothing_is_left_in_the_
     let consent = Consent::open(state.path(), name("dfe")).unwrap();
     let (all, rules) = (some(5_000), Arc::new(rules(&consent, false)));
     for (most, kept) in [(1 << 30, true), (1 << 12, false)] {
-        let own = Arc::new(folder_in(folder.path()).unwrap());
-        let sorted = store(folder.path()).sorted(scan(&all, false, folder.path()), &rules, Buckets::new(PARTITIONS), &own, 1 << 18).await;
-        drop(own);
-        let made = Snapshot::make(sorted.unwrap(), &rules, 7, folder.path(), room(most));
+        let names = || std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.file_name()).collect::<Vec<_>>();
+        let sorted = store(folder.path()).sorted(scan(&all, false, folder.path()), &rules, 1 << 14).await.unwrap();
+        assert!(sorted.spilled() > 1);
+        assert_eq!(names(), ["source.csv"], "while rows that were beyond memory are on disk");
+        let made = Snapshot::make(sorted, &rules, 7, folder.path(), room(most));
         assert_eq!(made.is_ok(), kept);
-        let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
-        assert_eq!(names, ["source.csv"], "also while it is kept");
+        assert_eq!(names(), ["source.csv"], "while it is kept");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_a_partition_and_is_withheld_is_not_in_the_last_byte_of_its_bits() {
+    let [folder, state] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+    let consent = Consent::open(state.path(), name("dfe")).unwrap();
+    // Of four partitions the first ends inside a block: the sorting knows two.
+    let first = |number: &u64| u128::from_be_bytes(pseudonyms(&IdentifierType::Uprn).one(&number.to_string())) < 1 << 126;
+    let (low, high): (Vec<u64>, Vec<u64>) = (1..=400).partition(first);
+    let low = &low[..low.len() / 8 * 8 - 3];
+    object(&consent, high.iter().copied());
+    // Whoever withholds has true, nobody else.
+    let subjects: StringArray = low.iter().chain(&high).map(|number| Some(identifier(*number))).collect();
+    let flags = BooleanArray::from([vec![false; low.len()], vec![true; high.len()]].concat());
+    let columns: [(&str, arrow::array::ArrayRef, bool); 2] = [("subject", Arc::new(subjects), true), ("flag", Arc::new(flags), true)];
+    let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+    let stream = RecordBatchStreamAdapter::new(batch.schema(), futures::stream::iter([Ok(batch)]));
+    let stream = Box::pin(stream) as datafusion::execution::SendableRecordBatchStream;
+    let scan = Scan { streams: vec![stream], ..scan(&some(2_000), false, folder.path()) };
+    let rules = Arc::new(Rules { columns: vec![("flag".into(), ColumnType::Boolean)], ..rules(&consent, false) });
+    let sorted = store(folder.path()).sorted(scan, &rules, 1 << 20).await.unwrap();
+    let snapshot = Arc::new(Snapshot::make(sorted, &rules, 7, folder.path(), room(1 << 30)).unwrap());
+    let chosen = Arc::new(Chosen::of(snapshot, &rules, None, 4).unwrap());
+    let schema = Arc::new(release_schema(false, [("flag", ColumnType::Boolean)]));
+    let left = Partition::chosen(chosen, schema, 0).next_batch().unwrap().unwrap();
+    assert_eq!(left.num_rows(), low.len());
+    let mut writer = StreamWriter::try_new(Vec::new(), &left.schema()).unwrap();
+    writer.write(&left).unwrap();
+    let message = writer.into_inner().unwrap();
+    let read = StreamReader::try_new(message.as_slice(), None).unwrap().next().unwrap().unwrap();
+    let bits = read.column(1).as_boolean().values().inner();
+    assert!(bits.len() >= low.len().div_ceil(8) && bits.iter().all(|byte| *byte == 0), "{:?}", bits.as_slice());
+}
+
+fn of(world: &World, rules: &Rules) -> Of {
+    let domain = LinkageDomain { mission: name("m"), purpose: name("p"), epoch: 1, rotation: 0 };
+    Of::new(&name("attainment"), &world.agreement, &domain, rules)
+}
+
+/// A snapshot of no files that was used so long ago.
+async fn kept(world: &World, consent: &Consent, folder: &Path, ago: Duration) -> Kept {
+    let (of, agreement) = (of(world, &rules(consent, false)), world.agreement.clone());
+    let snapshot = snapshot(&some(2_000), consent, false, folder).await;
+    Kept { of, agreement, source: Vec::new(), snapshot, used: Instant::now().checked_sub(ago).unwrap() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_make_room_for_others() {
+    let [folder, state] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+    let (world, consent) = (World::new(), Consent::open(state.path(), name("dfe")).unwrap());
+    for (reserve, stay) in [(0, 1), (u64::MAX, 0)] {
+        let snapshots = Snapshots::new(folder.path(), 1 << 30, Some(reserve), 1 << 20);
+        snapshots.keep(kept(&world, &consent, folder.path(), Duration::ZERO).await);
+        snapshots.look(|_| Some(Vec::new()));
+        assert_eq!(snapshots.kept().len(), stay, "{reserve}");
+    }
+    // An order that finds no room to be sorted.
+    let (snapshots, own) = (store(folder.path()), Arc::new(folder_in(folder.path()).unwrap()));
+    snapshots.keep(kept(&world, &consent, folder.path(), Duration::ZERO).await);
+    std::fs::remove_dir_all(own.path()).unwrap();
+    let sorting = Sorting { folder: own, memory: 0, buckets: Buckets::new(2), rules: Arc::new(rules(&consent, false)) };
+    let refused = charged(sorting, scan(&some(2_000), false, folder.path()), &snapshots, |_| Ok(())).await.unwrap_err();
+    assert_eq!((refused.code, snapshots.kept().len()), (Code::LimitExceeded, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn decisions_are_counted_and_but_for_the_newest_let_go_of_after_a_minute() {
+    let [folder, state] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+    let (world, consent) = (World::new(), Consent::open(state.path(), name("dfe")).unwrap());
+    for (ago, more, left) in [(Duration::ZERO, 1..3, 2), (RECENT, 3..5, 1)] {
+        let (snapshots, kept) = (store(folder.path()), kept(&world, &consent, folder.path(), ago).await);
+        let snapshot = Arc::clone(&kept.snapshot);
+        snapshots.keep(kept);
+        let undecided = snapshot.memory();
+        let first = Decided::by(&rules(&consent, false), &snapshot).unwrap();
+        object(&consent, more);
+        let second = Decided::by(&rules(&consent, false), &snapshot).unwrap();
+        assert!(!Arc::ptr_eq(&first, &second) && first.bytes() > 0);
+        assert_eq!(snapshot.memory(), undecided + first.bytes() + second.bytes());
+        snapshots.look(|_| Some(Vec::new()));
+        let decided = snapshot.decided();
+        assert!(decided.len() == left && Arc::ptr_eq(&decided[0], &second));
+    }
+}
+
+/// Of all that the dataset of the world's node has.
+fn plan(node: &Node, world: &World, consent: &Consent) -> Plan {
+    let columns = vec![("cohort".to_owned(), ColumnType::Integer)];
+    let selection = Selection {
+        dataset: name("attainment"),
+        linked: false,
+        columns: columns.clone(),
+        condition: None,
+        predicate: None,
+        predicate_types: std::collections::BTreeMap::new(),
+        coded: std::collections::BTreeMap::new(),
+    };
+    let rules = Rules { columns, ..rules(consent, false) };
+    Plan { agreement: world.agreement.clone(), rules, datasets: Arc::clone(&node.datasets), selection }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_is_made_in_its_turn_at_rest_and_only_as_long_as_it_is_wanted() {
+    let state = tempfile::tempdir().unwrap();
+    let (world, consent) = (World::new(), Consent::open(state.path(), name("dfe")).unwrap());
+    let node = node(&world).await;
+    let snapshots = &node.releases.snapshots;
+    let of = of(&world, &rules(&consent, false));
+    for (answers, made) in [([true, true], 1), ([false, true], 0), ([true, false], 0)] {
+        let (rested, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let waiting = snapshots.waits(&of, &[]).unwrap();
+        assert!(snapshots.waits(&of, &[]).is_none() && !snapshots.wants(&of, &[]), "none twice");
+        let rest = async {
+            rested.store(true, Ordering::Release);
+            true
+        };
+        let turn = snapshots.making.acquire().await.unwrap();
+        let mut making = Box::pin(waiting.make(plan(&node, &world, &consent), rest, move || answers[asked.fetch_add(1, Ordering::AcqRel)]));
+        assert!(tokio::time::timeout(Duration::from_millis(50), &mut making).await.is_err());
+        assert!(!rested.load(Ordering::Acquire), "it waits for rest when its turn has come");
+        drop(turn);
+        making.await;
+        assert!(rested.load(Ordering::Acquire));
+        assert_eq!((snapshots.kept().len(), snapshots.failed().len(), snapshots.waiting().len()), (made, 0, 0), "{answers:?}");
+        snapshots.stop(|_| true);
+    }
+    // Neither of a node that is gone, nor when the making ends before its end.
+    snapshots.waits(&of, &[]).unwrap().make(plan(&node, &world, &consent), async { false }, || true).await;
+    drop(snapshots.waits(&of, &[]).unwrap().make(plan(&node, &world, &consent), async { true }, || true));
+    assert_eq!((snapshots.kept().len(), snapshots.failed().len(), snapshots.waiting().len()), (0, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_too_large_is_not_tried_again_of_the_same_files_nor_one_of_files_that_never_settle_for_an_hour() {
+    let [folder, state] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+    let (world, consent) = (World::new(), Consent::open(state.path(), name("dfe")).unwrap());
+    let node = node(&world).await;
+    let of = of(&world, &rules(&consent, false));
+    let snapshots = Arc::new(Snapshots::new(folder.path(), 64, Some(0), 1 << 20));
+    let source = node.datasets.files(&of.dataset).unwrap();
+    let make = async || {
+        let waiting = snapshots.waits(&of, &source).unwrap();
+        waiting.make(plan(&node, &world, &consent), async { true }, || true).await;
+    };
+    make().await;
+    assert!(!snapshots.wants(&of, &source));
+    assert_eq!(snapshots.failed()[0].larger.as_ref(), Some(&source));
+    assert!(snapshots.wants(&of, &[]) && snapshots.failed().is_empty(), "of other files it is");
+    // Somebody touches them all the time.
+    let file = std::fs::File::options().write(true).open(world.path("data/attainment.csv")).unwrap();
+    let touching = tokio::spawn(async move {
+        loop {
+            file.set_modified(SystemTime::now()).unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    make().await;
+    touching.abort();
+    assert!(!snapshots.wants(&of, &[]));
+    assert!(snapshots.failed()[0].larger.is_none());
 }
 
 async fn node(world: &World) -> Arc<Node> {
@@ -333,6 +499,71 @@ async fn orders_are_answered_from_a_snapshot_as_long_as_source_and_agreement_are
     made().await;
     node.releases.stop(|agreement| agreement.id == world.agreement.id);
     assert!(node.releases.snapshots.kept().is_empty());
+    // Where the log cannot be written, it may be room that it lacks.
+    order(None).await;
+    made().await;
+    assert_eq!(node.unwritable(LogError::Closed).code, Code::LogUnavailable);
+    assert!(node.releases.snapshots.kept().is_empty());
+}
+
+async fn ordered(node: &Node, world: &World) -> Arc<Release> {
+    let now = chrono::Utc::now();
+    node.order(&world.order(&world.request(now), now), Some(world.gateway.fingerprint.clone()), now).await.unwrap()
+}
+
+/// Waits until nobody waits for a snapshot.
+async fn awaited(node: &Node) {
+    while !node.releases.snapshots.waiting().is_empty() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_cannot_be_read_fails_one_order_and_no_other() {
+    let world = World::new();
+    let node = node(&world).await;
+    let order = async || {
+        let release = ordered(&node, &world).await;
+        let read = async || {
+            let mut rows = 0;
+            for number in 0..release.order.partitions {
+                let mut partition = release.partition(number).await?;
+                while let Some(batch) = partition.next_batch()? {
+                    rows += batch.num_rows();
+                }
+            }
+            Ok::<_, Refusal>(rows)
+        };
+        let read = read().await.map_err(|refusal| refusal.code);
+        let scanned = matches!(*release.progress.borrow(), Progress::Sorted(_));
+        node.releases.abandon(&release, crate::endings::Ended::Dropped);
+        (read, scanned)
+    };
+    assert_eq!(order().await, (Ok(4), true));
+    awaited(&node).await;
+    assert_eq!(order().await, (Ok(4), false));
+    node.releases.snapshots.kept()[0].snapshot.spoil();
+    assert_eq!(order().await, (Err(Code::Internal), false));
+    assert_eq!(order().await, (Ok(4), true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn none_is_made_by_a_node_that_stops_or_where_others_need_what_is_left_of_the_disk() {
+    for (reserve, stops) in [("0", true), ("16777216", false)] {
+        let world = World::new();
+        world.replace("node.toml", "snapshot_reserve_mib = 0", &format!("snapshot_reserve_mib = {reserve}"));
+        let node = node(&world).await;
+        let release = ordered(&node, &world).await;
+        node.releases.abandon(&release, crate::endings::Ended::Dropped);
+        drop(release);
+        assert!(!node.releases.snapshots.waiting().is_empty());
+        if stops {
+            node.drain().await;
+        }
+        awaited(&node).await;
+        assert!(node.releases.snapshots.kept().is_empty(), "{reserve}");
+        assert_eq!(node.releases.snapshots.failed().len(), usize::from(!stops), "{reserve}");
+    }
 }
 
 #[test]

@@ -1,0 +1,107 @@
+//! How a snapshot is made: one at a time, once the node rests, as long as orders could still be answered from it. The node may drop this
+//! at any step, because it stops: what was sorted is sealed in files without a name, which end with it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use concordat_policy::{Code, Refusal};
+
+use super::gather::{self, Gatherer};
+use super::made::PARTITIONS;
+use super::{AGAIN, Failed, Kept, Plan, SETTLES, Snapshot, Snapshots, Waiting, unsettled};
+use crate::datasets::Scan;
+use crate::release::buckets::Buckets;
+use crate::release::runs::{Runs, Sorted, Spill};
+use crate::release::worker::Rules;
+use crate::release::{blocking, work};
+use crate::source::SourceFile;
+use crate::workers::streams;
+
+/// Why there is none.
+enum Unmade {
+    /// Nobody could be answered from it any more.
+    Unwanted,
+    /// Of files as they were, unless it was never known how.
+    Refused(Box<Refusal>, Option<Vec<SourceFile>>),
+}
+
+impl From<Refusal> for Unmade {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(Box::new(refusal), None)
+    }
+}
+
+impl Waiting {
+    /// Makes it, when it is its turn and `rest` says that the node rests, as long as it is `wanted`, which blocks.
+    pub(crate) async fn make(self, plan: Plan, rest: impl Future<Output = bool>, wanted: impl Fn() -> bool + Send + Sync + 'static) {
+        let snapshots = Arc::clone(&self.snapshots);
+        let Ok(_one) = snapshots.making.acquire().await else { return };
+        if !rest.await {
+            return;
+        }
+        let (dataset, agreement) = (self.of.dataset.as_str(), self.of.agreement.as_str());
+        match self.made(plan, Arc::new(wanted)).await {
+            Ok((rows, bytes, took)) => {
+                let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+                tracing::info!(dataset, agreement, rows, bytes, milliseconds, "a linked snapshot was made");
+            }
+            Err(Unmade::Unwanted) => {}
+            Err(Unmade::Refused(refusal, source)) => {
+                // Not again for each order; and what was not used for as long makes room.
+                let larger = source.filter(|_| refusal.code == Code::LimitExceeded);
+                snapshots.failed().push(Failed { of: self.of.clone(), since: Instant::now(), larger });
+                snapshots.kept().retain(|kept| kept.used.elapsed() < AGAIN);
+                let cause = refusal.operator.as_deref().unwrap_or(&refusal.message);
+                tracing::warn!(dataset, agreement, cause, "no linked snapshot is kept; orders are sorted one by one");
+            }
+        }
+    }
+
+    async fn made(&self, plan: Plan, wanted: Arc<impl Fn() -> bool + Send + Sync + 'static>) -> Result<(usize, u64, Duration), Unmade> {
+        let wanted = async || {
+            let wanted = Arc::clone(&wanted);
+            if blocking(move || Ok(wanted())).await? { Ok(()) } else { Err(Unmade::Unwanted) }
+        };
+        wanted().await?;
+        let snapshots = Arc::clone(&self.snapshots);
+        blocking(move || snapshots.left()).await?;
+        let Plan { agreement, rules, datasets, selection } = plan;
+        let mut scan = datasets.scan(&selection, streams()).await?;
+        for _ in 0..SETTLES {
+            let Some(left) = unsettled(&scan) else { break };
+            tokio::time::sleep(left).await;
+            scan = datasets.scan(&selection, streams()).await?;
+        }
+        let source = scan.witness.files().map(<[_]>::to_vec).filter(|_| unsettled(&scan).is_none());
+        let source = source.ok_or_else(|| Refusal::internal("the files of this dataset change every few seconds"))?;
+        let began = Instant::now();
+        let refused = |refusal| Unmade::Refused(Box::new(refusal), Some(source.clone()));
+        let snapshot = Arc::new(self.snapshots.sealed(scan, rules).await.map_err(refused)?);
+        wanted().await?;
+        let (rows, bytes) = (snapshot.rows(), snapshot.bytes());
+        self.snapshots.keep(Kept { of: self.of.clone(), agreement, source, snapshot, used: Instant::now() });
+        Ok((rows, bytes, began.elapsed()))
+    }
+}
+
+impl Snapshots {
+    async fn sealed(&self, scan: Scan, rules: Rules) -> Result<Snapshot, Refusal> {
+        let (rules, freshness, share) = (Arc::new(rules), scan.freshness, self.memory / scan.streams.len().max(1));
+        let sorted = self.sorted(scan, &rules, share).await?;
+        let (room, place) = (Arc::clone(&self.room), self.folder.clone());
+        blocking(move || Snapshot::make(sorted, &rules, freshness, &place, room)).await
+    }
+
+    /// Every row by its pseudonym, whoever's it is.
+    pub(super) async fn sorted(&self, scan: Scan, rules: &Arc<Rules>, share: usize) -> Result<Sorted, Refusal> {
+        let (buckets, spill) = (Buckets::new(PARTITIONS), Spill::Sealed(self.folder.clone(), Arc::clone(&self.sorting)));
+        let gatherer = |index| {
+            let runs = Runs::new(gather::schema(rules), buckets.clone(), spill.clone(), share, index);
+            vec![Gatherer::new(Arc::clone(rules), runs)]
+        };
+        let ends = work(scan, gatherer).await?;
+        let mut sorted = Sorted::new(buckets.clone(), spill.clone(), rules);
+        ends.into_iter().flatten().for_each(|end| sorted.add(end));
+        Ok(sorted)
+    }
+}
