@@ -48,10 +48,10 @@ pub(crate) fn recover(disk: &Disk, key: &LogKey, stood: Option<&Stood>) -> io::R
 
 /// Whether a folder could be recovered, of which nothing is changed.
 pub(crate) fn check(disk: &Disk, key: &LogKey, stood: &Stood) -> io::Result<()> {
-    if begun(disk) || disk.path(CHECKPOINT).exists() && disk.path(TAIL).exists() {
+    if begun(disk) || disk.path(CHECKPOINT).exists() {
         return look(disk, key, Some(stood)).map(drop);
     }
-    // Looked at, it would get its empty tail, of whoever looks.
+    // Looked at, it would get an empty tail, of whoever looks.
     stood.holds(&Proved::of(&disk.folder, Arc::default())).map(drop)
 }
 

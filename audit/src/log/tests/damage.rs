@@ -126,6 +126,29 @@ async fn entries_that_the_log_did_not_write_are_not_signed() {
     assert_eq!(open(folder.path()).append(Entry::new("b")).await.unwrap(), 7);
 }
 
+/// Where one file is lost or damaged, nobody is told to restore all of them.
+#[tokio::test]
+async fn what_is_to_be_done_is_told_by_what_is_wrong() {
+    let folder = written(3).await;
+    let of = |name: &str, bytes: Option<&[u8]>| {
+        let other = tempfile::tempdir().unwrap();
+        copy(folder.path(), other.path());
+        match bytes {
+            Some(bytes) => std::fs::write(other.path().join(name), bytes).unwrap(),
+            None => std::fs::remove_file(other.path().join(name)).unwrap(),
+        }
+        let refused = Log::open(other.path(), ORIGIN).unwrap_err();
+        let state = tempfile::tempdir().unwrap();
+        assert_eq!(Log::check(other.path(), ORIGIN, state.path()).unwrap_err().with_cause(), refused.with_cause(), "{name}");
+        (refused.with_cause(), refused.remedy(), other)
+    };
+    let (why, remedy, _) = of("log.key", None);
+    assert!(why.contains("log.key is missing") && remedy.contains("restore this file from where it is kept apart"), "{why}: {remedy}");
+    let (why, remedy, other) = of("checkpoint", Some(b"\xff\xfe"));
+    let verify = format!("audit verify --log {}`", other.path().display());
+    assert!(why.contains("the checkpoint is not what this log's key signed") && remedy.contains(&verify), "{why}: {remedy}");
+}
+
 fn checked(folder: &Path) -> Result<crate::verify::Report, crate::verify::Finding> {
     let witnesses = crate::quorum::Witnesses::none();
     crate::verify::verify(&crate::verify::Request {
@@ -162,6 +185,10 @@ async fn an_end_that_no_crash_leaves_is_reported() {
         assert!(why.contains("entry 4, in line 4 of the tail, is under no checkpoint, and it is not what was written"), "{what}: {why}");
         assert!(std::fs::read(other.path().join("tail")).unwrap() == tail, "{what} was written over");
         assert!(checked(other.path()).is_err(), "{what}");
+        let remedy = Log::open(other.path(), ORIGIN).unwrap_err().remedy();
+        assert!(remedy.contains("its first 3 line(s) stay") && !remedy.contains("backup"), "{what}: {remedy}");
+        std::fs::write(other.path().join("tail"), &covered).unwrap();
+        assert_eq!(refusal(other.path()), None, "{what}");
     }
     // Nor is anything cut off where an entry is missing that the checkpoint covers.
     let cut = &covered[..covered.len() - 10];
