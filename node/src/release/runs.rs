@@ -153,7 +153,7 @@ impl Runs {
         let bucket = |bucket| {
             let rows: Vec<(usize, usize)> = sorted.bucket(bucket).iter().map(|(batch, row)| (*batch as usize, *row as usize)).collect();
             let batch = interleave_record_batch(&batches, &rows).map_err(Refusal::internal)?;
-            Ok((u32::try_from(rows.len()).map_err(Refusal::internal)?, batch))
+            Ok::<_, Refusal>((u32::try_from(rows.len()).map_err(Refusal::internal)?, batch))
         };
         let buckets = (0..self.buckets.len()).map(bucket);
         let run = match &self.spill {

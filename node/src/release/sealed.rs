@@ -141,12 +141,10 @@ impl Sealed {
         batch.ok_or_else(|| Refusal::internal("a piece of a snapshot without a batch"))
     }
 
-    /// Writes over its first byte, as a disk that fails does.
+    /// Writes over all of it, as a disk that fails does.
     #[cfg(test)]
     pub(super) fn spoil(&self) {
-        let mut byte = [0];
-        self.file.read_exact_at(&mut byte, 0).unwrap();
-        self.file.write_all_at(&[!byte[0]], 0).unwrap();
+        self.file.write_all_at(&vec![0; usize::try_from(self.bytes).unwrap()], 0).unwrap();
     }
 }
 
