@@ -198,6 +198,7 @@ fn precision(rules: &[Rule]) -> Precision {
 
 #[cfg(test)]
 mod tests {
+    use concordat_policy::decision::Whose;
     use serde_json::json;
 
     use super::*;
