@@ -51,10 +51,10 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Whether a row is known to be one that may have none of a dataset, which is joined to those whose subjects the rows are about.
+    /// Whether a row is known to be one that may have none of a dataset, by an outer join; of a full join, none of either.
     pub(super) fn may_lack(&self, dataset: &DatasetName) -> bool {
         let lacks = |p: &Present| p.dataset == *dataset && p.column.is_some() && p.label == self.label;
-        !self.subject_of.contains(dataset) && self.present.iter().any(lacks)
+        self.present.iter().any(lacks)
     }
 
     /// Those of `datasets` of which a row may have none, as far as is known.

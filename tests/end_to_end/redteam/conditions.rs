@@ -3,7 +3,7 @@
 //! Population of all: a group of fewer people than the minimum among larger ones. Knowledge of all: which it is. Target of all: how many
 //! are in it. Numbers are told exactly, so that a statement all of whose numbers are told tells it. Score: statements that do.
 
-use super::people::{COUNTRIES, SMALL, WHOLE_DAY, regions};
+use super::people::{COUNTRIES, SMALL, WHOLE_DAY, payments, regions};
 use super::world::{Score, World, all_told};
 
 /// The office of nine people whose numbers another department's stand beside.
@@ -57,6 +57,7 @@ pub async fn partners(world: &World) -> Score {
     ];
     let attacks =
         pairs.map(|(all, some)| Attack { sql: format!("SELECT {all} AS a, {some} AS b {OF_OFFICES}"), times: &[1.0, -1.0], target: 9 });
+    let attacks: Vec<Attack> = attacks.into_iter().chain([without_partner()]).collect();
     let half = "FILTER (WHERE p.amount < 100)";
     let honest = [
         format!("count(DISTINCT p.subject) {half} AS n"),
@@ -64,7 +65,23 @@ pub async fn partners(world: &World) -> Score {
     ];
     let honest = all_told(&world.exact, honest.map(|select| format!("SELECT {select} {OF_OFFICES}")).into()).await;
     assert!(honest.iter().flatten().all(Option::is_some), "a FILTER that chooses half of those who found a partner is told: {honest:?}");
-    score(world, "a FILTER on who found a partner", attacks.into()).await
+    score(world, "a FILTER on who found a partner", attacks).await
+}
+
+/// Of a full join, all rows beside those that have a value of one side's, which a few have none of.
+fn without_partner() -> Attack {
+    let mut amounts: Vec<f64> =
+        payments().into_iter().filter(|(_, office, ..)| *office == "plenty").map(|(_, _, amount, _)| amount).collect();
+    amounts.sort_by(f64::total_cmp);
+    let most = amounts[amounts.len() - 5];
+    let target = amounts.iter().filter(|amount| **amount >= most).count();
+    assert!((1..10).contains(&target), "{target} have the largest amounts");
+    let of = "WHERE office = 'plenty'";
+    let sql = format!(
+        "SELECT count(*) AS a, count(p.amount) AS b FROM (SELECT subject FROM stalls.invented {of}) i \
+         FULL JOIN (SELECT subject, amount FROM games.payments {of} AND amount < {most}) p ON i.subject = p.subject"
+    );
+    Attack { sql, times: &[1.0, -1.0], target }
 }
 
 /// People with several rows, of which each meets one of two conditions, and a few who have one more that meets both. Of it alone nothing is
