@@ -21,7 +21,7 @@ use crate::note::VerifierKey;
 use crate::persons::{self, Store};
 use crate::promise::{Answered, Promise};
 use crate::recover::{Recovered, check, recover};
-use crate::stood::Stood;
+use crate::stood::{self, Stood};
 use crate::tile::Damage;
 use crate::tree::{self, Hash};
 use crate::writer::{Waiting, Writer};
@@ -131,7 +131,7 @@ impl Log {
     pub fn check(folder: &Path, origin: &str, state: &Path) -> Result<(), LogError> {
         let disk = Disk::at(folder);
         let checked = LogKey::find(&disk, origin).and_then(|key| match key {
-            None => Ok(()),
+            None => stood::none(state),
             // What requests are digested by is only told.
             Some(key) => check(&disk, &key, &Stood::at(state, &key, String::new())?),
         });
@@ -147,9 +147,15 @@ impl Log {
         let lock = disk.lock()?;
         disk.prepare()?;
         let digest_key = Arc::new(DigestKey::at(&disk.folder)?);
+        let begins = LogKey::find(&disk, origin)?.is_none();
+        if let Some(state) = state.filter(|_| begins) {
+            stood::none(state)?;
+        }
         let key = LogKey::open(&disk, origin)?;
         let stood = state.map(|state| Stood::at(state, &key, digest_key.fingerprint())).transpose()?;
         let Recovered { tail, checkpoint, edge, bundle, waiting, salts, last, found } = recover(&disk, &key, stood.as_ref())?;
+        // Of a log that has just begun there is nothing to tell.
+        let found = found.filter(|_| !begins);
         let persons = Store::open(&disk.folder, tail.last() > 0)?;
         let checkpoint = cosigned::bare(&key, &checkpoint)?;
         let shared = Shared::new(lock, key, disk, Arc::clone(&edge), &checkpoint, stood);

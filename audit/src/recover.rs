@@ -84,8 +84,6 @@ fn look(disk: &Disk, key: &LogKey, stood: Option<&Stood>) -> io::Result<Recovere
     let bundle = entries.split_off(covered.saturating_sub(usize::try_from(size - full).unwrap_or_default()));
     let salts = key.salts()?;
     let last = written(disk, &salts, &tree, &tail, &waiting)?;
-    // Of a log that has just begun there is nothing to tell.
-    let found = found.filter(|_| tail.last() > 0);
     Ok(Recovered { tail, checkpoint, edge: Arc::clone(tree.edge()), bundle, waiting, salts, last, found })
 }
 

@@ -125,16 +125,29 @@ impl Stood {
     }
 
     fn refused(&self, what: String) -> io::Error {
-        let path = self.path.display();
-        damaged_but(
-            format!("{path}: {what}"),
-            format!(
-                "keep a copy of the log's folder and of this file as evidence, and look for the log as it was, which is continued. Where \
-                 there is none, or an older backup was restored for good, move {path} away: the log then says so (`log.state_missing`), \
-                 and its witnesses refuse it until people accept that (deploy/README.md, Witnesses)"
-            ),
-        )
+        refused(&self.path, &what)
     }
+}
+
+/// That nothing is remembered in `state`, of a log that is not there.
+pub(crate) fn none(state: &Path) -> io::Result<()> {
+    let path = state.join(FILE);
+    if path.try_exists()? {
+        return Err(refused(&path, "this program remembers a log, and its folder has none: it was emptied, or is another"));
+    }
+    Ok(())
+}
+
+fn refused(path: &Path, what: &str) -> io::Error {
+    let path = path.display();
+    damaged_but(
+        format!("{path}: {what}"),
+        format!(
+            "keep a copy of the log's folder and of this file as evidence, and look for the log as it was, which is continued. Where \
+             there is none, or an older backup was restored for good, move {path} away: the log then says so (`log.state_missing`), \
+             and its witnesses refuse it until people accept that (deploy/README.md, Witnesses)"
+        ),
+    )
 }
 
 fn sealed(entries: u64, root: &Hash, digests: &str) -> Vec<u8> {

@@ -106,7 +106,10 @@ impl Report {
         let path = folder.join("lock");
         let shown = format!("log {}", folder.display());
         match std::fs::OpenOptions::new().append(true).open(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => self.ok(format!("{shown}: not begun")),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => match Log::check(folder, origin, state) {
+                Ok(()) => self.ok(format!("{shown}: not begun")),
+                Err(e) => self.fail(shown, &e.with_cause(), &e.remedy()),
+            },
             Err(e) => self.fail(shown, &format!("cannot be opened: {e}"), "correct its owner and mode (600)"),
             Ok(file) => match file.try_lock() {
                 Ok(()) => match Log::check(folder, origin, state) {

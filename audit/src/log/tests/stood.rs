@@ -82,6 +82,16 @@ async fn a_log_that_was_cut_back_to_an_earlier_checkpoint_is_not_opened() {
     std::fs::remove_dir_all(world.log().join("tile")).unwrap();
     ["tail", "checkpoint", "log.vkey"].iter().for_each(|name| std::fs::remove_file(world.log().join(name)).unwrap());
     assert!(world.refusal().with_cause().contains("is over 0: entries were cut off"));
+    // With what is remembered, it does, and tells so.
+    let remembered = std::fs::read(world.remembered()).unwrap();
+    std::fs::remove_file(world.remembered()).unwrap();
+    world.written(1).await;
+    assert_eq!(world.events(), ["log.state_missing", "query.opened"]);
+    // Without its key it would be another log.
+    std::fs::write(world.remembered(), remembered).unwrap();
+    std::fs::remove_dir_all(world.log()).unwrap();
+    assert!(world.refusal().with_cause().contains("this program remembers a log, and its folder has none"));
+    assert!(!world.log().join("log.key").exists(), "no key was made in its place");
 
     world.restored("latest");
     world.written(1).await;
