@@ -72,6 +72,8 @@ impl Stand {
 
 /// How many sums of conditions are looked at before a number is withheld unjudged: several times what eight conditions make at most.
 const MOST_SUMS: u32 = 20_000;
+/// And at how many kinds in all of them: as many as there are of people with one row and eight conditions, each time.
+const MOST_LOOKS: u32 = 256 * MOST_SUMS;
 
 impl Kinds {
     /// Adds people of one kind.
@@ -197,8 +199,9 @@ struct Sums<'a, E> {
     /// Of each: the kinds of which the sum is known once it is chosen.
     settled: Vec<Vec<(Kind, People)>>,
     enough: &'a E,
-    /// How many more are looked at.
+    /// How many more are looked at, and at how many kinds.
     left: u32,
+    looks: u32,
 }
 
 /// What is added and what is taken away, and the people for whom it is known to be above zero.
@@ -234,7 +237,7 @@ impl<'a, E: Fn(People) -> bool> Sums<'a, E> {
                 settled.push((kind.to_vec(), people));
             }
         }
-        Self { conditions, same, settled, enough, left: MOST_SUMS }
+        Self { conditions, same, settled, enough, left: MOST_SUMS, looks: MOST_LOOKS }
     }
 
     /// Whether each sum that is below zero for no row is above it for rows of enough people.
@@ -258,7 +261,10 @@ impl<'a, E: Fn(People) -> bool> Sums<'a, E> {
     fn with(&mut self, place: usize, mut chosen: Chosen) -> bool {
         let Some(left) = self.left.checked_sub(1) else { return false };
         self.left = left;
-        for (kind, people) in self.settled.get(place).into_iter().flatten() {
+        let settled = self.settled.get(place).map_or(&[][..], Vec::as_slice);
+        let Some(looks) = u32::try_from(settled.len()).ok().and_then(|kinds| self.looks.checked_sub(kinds)) else { return false };
+        self.looks = looks;
+        for (kind, people) in settled {
             let sum = |row: &u64| (row & chosen.added).count_ones().cmp(&(row & chosen.taken).count_ones());
             if kind.iter().any(|row| sum(row) == Ordering::Less) {
                 return true;

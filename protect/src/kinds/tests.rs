@@ -190,8 +190,11 @@ fn what_is_not_looked_at_is_withheld() {
     let told = told_of(&of, 56, same);
     println!("{} of 56 told in {:?}", told.len(), begun.elapsed());
     assert!(!told.is_empty() && begun.elapsed() < std::time::Duration::from_secs(20), "{told:?}");
-    let sums = Sums { conditions: vec![0, 1, 2], same: vec![0; 3], settled: vec![Vec::new(); 3], enough: &|_: People| false, left: 8 };
-    assert!(!sums.are_enough());
+    let sums = |left, looks| {
+        let (conditions, same, settled) = (vec![0, 1, 2], vec![0; 3], vec![vec![(vec![0b111], People { number: 50, keys: 0 })]; 3]);
+        Sums { conditions, same, settled, enough: &|_: People| true, left, looks }.are_enough()
+    };
+    assert!(sums(99, 99) && !sums(1, 99) && !sums(99, 1), "what is not looked at is not told");
 }
 
 #[test]
