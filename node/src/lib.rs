@@ -30,6 +30,7 @@ pub mod flight;
 mod framing;
 mod guard;
 pub mod init;
+mod keep_next;
 pub mod linkage;
 pub mod node;
 pub mod orders;

@@ -34,7 +34,7 @@ use crate::consent::import::{ImportError, Imported, Options, import};
 use crate::consent::intake::Intake;
 use crate::consent::journal::Noted;
 use crate::consent::{Acknowledged, Consent, Snapshot};
-use crate::datasets::{Datasets, Selection};
+use crate::datasets::Datasets;
 use crate::endings::Endings;
 use crate::guard;
 use crate::linkage::LinkageKeys;
@@ -43,8 +43,7 @@ use crate::private;
 use crate::pseudonym::Pseudonyms;
 use crate::quota::Quotas;
 use crate::refusing::Refused;
-use crate::release::{Linked, Of, Plan, Release, Releases, Rows, Rules, Snapshots, blocking};
-use crate::source::SourceFile;
+use crate::release::{Linked, Of, Release, Releases, Rows, Rules, Snapshots, blocking};
 use crate::suspension::{Folders, Suspensions};
 use crate::witness::{self, Witnessing, log_of};
 use crate::workers::streams;
@@ -296,38 +295,6 @@ impl Node {
         self.releases.workers().run(open.instrument(tracing::info_span!("open"))).await?
     }
 
-    /// Has a snapshot made of what this order is about, when this and other releases are over, unless the node stops meanwhile.
-    fn keep_next(&self, order: &VerifiedOrder, of: &Of, source: &[SourceFile], rules: Rules) {
-        let Some(waiting) = self.releases.snapshots.waits(of, source) else { return };
-        let columns = order.keepable(&self.department);
-        let selection = Selection { columns: columns.clone(), predicate: None, ..order.selection() };
-        let rules = Rules { columns, conditional: false, ..rules };
-        let wanted = self.wanted(order, &rules);
-        let (datasets, agreement) = (Arc::clone(&self.datasets), order.agreement.clone());
-        let plan = Plan { agreement, rules, datasets, selection };
-        let (rest, stopping) = (Releases::at_rest(Arc::downgrade(&self.releases)), self.endings.stopping().clone());
-        self.releases.workers().start(async move {
-            tokio::select! {
-                () = stopping.cancelled() => {}
-                () = waiting.make(plan, rest, wanted) => {}
-            }
-        });
-    }
-
-    /// Tells, as often as it is asked, whether orders like this one could still be answered under the same key. Blocks.
-    fn wanted(&self, order: &VerifiedOrder, rules: &Rules) -> impl Fn() -> bool + Send + Sync + use<> {
-        let (linkage, current) = (Arc::clone(&self.linkage), Arc::clone(&self.agreements));
-        let (agreement, domain) = (order.agreement.clone(), order.domain.clone());
-        let (identifier, of_key) = (rules.identifier.clone(), rules.pseudonyms.of_key());
-        move || {
-            let (agreements, now) = (current.now(), Utc::now());
-            agreements.find(agreement.id.as_str(), &agreement.digest, now).is_ok()
-                && linkage
-                    .key(&agreements, &agreement, &domain, now)
-                    .is_ok_and(|key| Pseudonyms::derive(&key, &domain, &identifier).of_key() == of_key)
-        }
-    }
-
     async fn consume(&self, order: &VerifiedOrder, now: DateTime<Utc>) -> Result<(), Refusal> {
         if self.first(order.id.clone(), order.expires, now).await? {
             return Ok(());
@@ -483,7 +450,9 @@ impl Node {
         let source = std::error::Error::source(&e).map(ToString::to_string).unwrap_or_default();
         tracing::error!(cause = %e, source, "the log cannot be written; service stops");
         // It may be room that it lacks.
-        self.releases.snapshots.stop(|_| true);
+        if matches!(e, LogError::Write(_) | LogError::Full | LogError::Behind) {
+            self.releases.snapshots.stop(|_| true);
+        }
         Refusal::new(Code::LogUnavailable, "this department's access log cannot be written, so nothing is released")
             .department(&self.department)
             .advice("the department's operator must make room or repair the log")
