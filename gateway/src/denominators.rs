@@ -29,7 +29,7 @@
 
 use concordat_policy::Use;
 use concordat_policy::authorize::DatasetPermit;
-use concordat_policy::denominator::Grain;
+use concordat_policy::denominator::{Grain, OF_LINK_DATASET};
 use serde_json::{Value, json};
 
 use crate::fetch::Source;
@@ -48,7 +48,8 @@ pub(crate) fn counts(source: &Source, permit: &DatasetPermit, grain: Result<Grai
         (None, _) => source.subjects,
         (Some(_), Some(others)) => source.subjects.min(others),
         (Some(_), None) => {
-            return json!({ "not_told": "the statement reads one pseudonym of a link dataset, and counts rest on the subjects of both" });
+            let why = format!("the statement reads one pseudonym {OF_LINK_DATASET}, and counts rest on the subjects of both");
+            return json!({ "not_told": why });
         }
     };
     let department = source.denominators.filter(|_| permit.dataset.linked.is_none());
@@ -57,12 +58,12 @@ pub(crate) fn counts(source: &Source, permit: &DatasetPermit, grain: Result<Grai
     let delivered = grain.told(source.subjects, behind);
     let mut subjects = json!({ "rounded_to": grain.unit(), "delivered": delivered });
     let not_considered = if permit.dataset.linked.is_some() {
-        Some("one subject's choice can withhold many rows of a link dataset, and would show")
+        Some(format!("one subject's choice can withhold many rows {OF_LINK_DATASET}, and would show"))
     } else if source.conditional {
-        Some("how many meet a condition and are withheld would say who they are")
+        Some("how many meet a condition and are withheld would say who they are".to_owned())
     } else {
         // By the agreement, never by who was removed: that nobody was is told of nobody either.
-        permit.reached.then_some("choices recorded by other departments reach the data")
+        permit.reached.then(|| "choices recorded by other departments reach the data".to_owned())
     };
     if let Some(department) = department {
         let again = |told: Option<u64>| told.and_then(|told| grain.told(told, told));

@@ -17,6 +17,9 @@
 
 use crate::Disclosure;
 
+/// Of what a number is that is not told because of a link dataset: stands in what the gateway says instead, and is looked for there.
+pub const OF_LINK_DATASET: &str = "of a link dataset";
+
 /// How counts are told under an agreement's rules, or the strictest of several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grain {

@@ -12,7 +12,7 @@ use concordat_mission::snapshot::{Consent, Source};
 use concordat_mission::{Snapshot, Taken};
 use concordat_policy::Disclosure;
 use concordat_policy::decision::{Rule, Table, stated as rules_stated};
-use concordat_policy::denominator::Grain;
+use concordat_policy::denominator::{Grain, OF_LINK_DATASET};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -121,12 +121,10 @@ fn contradiction(taken: &Taken, number: u64, entry: &Value) -> std::result::Resu
     // Under noise no such number is told.
     let grain = Grain::of(stated.minimum_subjects, &disclosure).filter(|_| stated.precision.noise.is_none());
     // Behind a link dataset others stand whom the log does not count: of few of them a number is not told.
-    let linked = stated.sources.iter().any(|source| source.counts.as_ref().is_some_and(|counts| counts.to_string().contains(LINKED)));
+    let linked =
+        stated.sources.iter().any(|source| source.counts.as_ref().is_some_and(|counts| counts.to_string().contains(OF_LINK_DATASET)));
     stated.sources.iter().zip(&facts.sources).try_for_each(|(source, logged)| of_source(source, logged, grain, linked))
 }
-
-/// What the gateway says of a link dataset where it does not tell a number.
-const LINKED: &str = "of a link dataset";
 
 fn of_source(source: &Source, logged: &Logged, grain: Option<Grain>, linked: bool) -> std::result::Result<(), String> {
     let of = |what: &str| format!("{what} of {}", logged.name());
