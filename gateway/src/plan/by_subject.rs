@@ -9,11 +9,10 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array};
+use datafusion::arrow::array::{ArrayRef, AsArray as _, RecordBatch, UInt32Array};
 use datafusion::arrow::compute::{concat, take};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::row::{RowConverter, SortField};
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result, internal_datafusion_err};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -21,26 +20,25 @@ use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
-use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties as _, PlanProperties};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties as _, PlanProperties};
 use futures::TryStreamExt as _;
 
 use super::merge::{beyond, numbers, pseudonym_column};
+use super::operator::{Operator, over};
 
 /// Groups of one subject each.
 #[derive(Debug)]
-pub(super) struct BySubjectExec {
-    input: Arc<dyn ExecutionPlan>,
-    of: Arc<AggregateExec>,
+pub(super) struct BySubject {
+    of: AggregateExec,
     /// The subject, among the columns of the input, and among the keys.
     subject: usize,
     key: usize,
 }
 
-impl BySubjectExec {
-    /// In the place of `aggregate`, if it can be.
-    pub(super) fn of(aggregate: &AggregateExec) -> Option<Self> {
+impl BySubject {
+    /// What stands in the place of `aggregate`, if something can.
+    pub(super) fn instead(aggregate: &AggregateExec) -> Option<Result<Arc<dyn ExecutionPlan>>> {
         let (input, groups) = (aggregate.input(), aggregate.group_expr());
         if !matches!(aggregate.mode(), AggregateMode::Single | AggregateMode::SinglePartitioned)
             || !groups.is_single()
@@ -53,53 +51,39 @@ impl BySubjectExec {
             return None;
         }
         let schema = input.schema();
-        groups.expr().iter().enumerate().find_map(|(key, (expr, _))| {
+        let (key, subject) = groups.expr().iter().enumerate().find_map(|(key, (expr, _))| {
             let subject = pseudonym_column(expr, &schema)?;
             let by_subject = PhysicalSortExpr::new(Arc::clone(expr), Default::default());
-            let ordered = input.equivalence_properties().ordering_satisfy([by_subject]).unwrap_or(false);
-            ordered.then(|| Self { input: Arc::clone(input), of: Arc::new(aggregate.clone()), subject, key })
-        })
+            input.equivalence_properties().ordering_satisfy([by_subject]).unwrap_or(false).then_some((key, subject))
+        })?;
+        Some(over(Arc::new(Self { of: aggregate.clone(), subject, key }), Arc::clone(input)))
     }
 }
 
-impl DisplayAs for BySubjectExec {
-    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Operator for BySubject {
+    const NAME: &'static str = "BySubjectExec";
+    const WHOLE: bool = false;
+
+    fn properties(&self, _input: &Arc<dyn ExecutionPlan>) -> Result<Arc<PlanProperties>> {
+        Ok(Arc::clone(self.of.properties()))
+    }
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let keys: Vec<&str> = self.of.group_expr().expr().iter().map(|(_, name)| name.as_str()).collect();
         let values: Vec<&str> = self.of.aggr_expr().iter().map(|function| function.name()).collect();
-        write!(f, "BySubjectExec: keys=[{}], values=[{}]", keys.join(", "), values.join(", "))
+        write!(f, "keys=[{}], values=[{}]", keys.join(", "), values.join(", "))
     }
-}
 
-impl ExecutionPlan for BySubjectExec {
-    fn name(&self) -> &'static str {
-        "BySubjectExec"
-    }
-    fn properties(&self) -> &Arc<PlanProperties> {
-        self.of.properties()
-    }
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-    fn replace_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-        _options: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        // Only what its input does inside changes: it is put in when the plan is made.
-        let input = children.into_iter().next().ok_or_else(|| internal_datafusion_err!("groups without input"))?;
-        Ok(Arc::new(Self { input, of: Arc::clone(&self.of), subject: self.subject, key: self.key }))
-    }
-    // Required by the trait although deprecated in favour of the method above.
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
-    }
-    fn apply_expressions(&self, _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+    fn execute(
+        &self,
+        input: &Arc<dyn ExecutionPlan>,
+        schema: SchemaRef,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
         let held = MemoryConsumer::new("groups by subject").register(context.memory_pool());
-        let grouping = Grouping::new(self, held)?;
-        let input = self.input.execute(partition, context)?;
+        let grouping = Grouping::new(self, &input.schema(), Arc::clone(&schema), held)?;
+        let input = input.execute(partition, context)?;
         let batches = futures::stream::try_unfold(Some((input, grouping)), |state| async move {
             let Some((mut input, mut grouping)) = state else { return Ok::<_, DataFusionError>(None) };
             while let Some(batch) = input.try_next().await? {
@@ -109,7 +93,7 @@ impl ExecutionPlan for BySubjectExec {
             }
             Ok(grouping.finish()?.map(|groups| (groups, None)))
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), batches)))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
     }
 }
 
@@ -133,6 +117,8 @@ struct Grouping {
     /// The groups that were not put out: their number, and their keys, in pieces.
     count: usize,
     pieces: Vec<Vec<ArrayRef>>,
+    /// What pieces of batches before take.
+    kept: usize,
     /// The last subject, and its groups.
     current: Option<u128>,
     of_current: HashMap<Box<[u8]>, usize>,
@@ -142,25 +128,26 @@ struct Grouping {
 }
 
 impl Grouping {
-    fn new(exec: &BySubjectExec, held: MemoryReservation) -> Result<Self> {
-        let (aggregate, input) = (&exec.of, exec.input.schema());
+    fn new(by: &BySubject, input: &SchemaRef, schema: SchemaRef, held: MemoryReservation) -> Result<Self> {
+        let aggregate = &by.of;
         let keys: Vec<_> = aggregate.group_expr().expr().iter().map(|(expr, _)| Arc::clone(expr)).collect();
         let value = |(function, filter): (&Arc<AggregateFunctionExpr>, &Option<_>)| {
             let accumulator = function.create_groups_accumulator()?;
             Ok::<_, DataFusionError>(Value { arguments: function.expressions(), filter: filter.clone(), accumulator })
         };
         let values = aggregate.aggr_expr().iter().zip(aggregate.filter_expr()).map(value).collect::<Result<_>>()?;
-        let others = keys.iter().enumerate().filter(|(position, _)| *position != exec.key);
-        let fields = others.map(|(_, key)| Ok(SortField::new(key.data_type(&input)?))).collect::<Result<_>>()?;
+        let others = keys.iter().enumerate().filter(|(position, _)| *position != by.key);
+        let fields = others.map(|(_, key)| Ok(SortField::new(key.data_type(input)?))).collect::<Result<_>>()?;
         Ok(Self {
-            schema: exec.schema(),
+            schema,
             pieces: vec![Vec::new(); keys.len()],
             keys,
-            subject: exec.subject,
-            key: exec.key,
+            subject: by.subject,
+            key: by.key,
             values,
             rows: RowConverter::new(fields)?,
             count: 0,
+            kept: 0,
             current: None,
             of_current: HashMap::new(),
             bytes: 0,
@@ -210,18 +197,23 @@ impl Grouping {
         let firsts = assigned.firsts;
         let all = firsts.len() == subjects.len();
         let firsts = UInt32Array::from(firsts);
-        for (pieces, key) in self.pieces.iter_mut().zip(keys) {
-            pieces.push(if all { key } else { take(&key, &firsts, None)? });
+        for (pieces, key) in self.pieces.iter_mut().zip(keys).filter(|_| !firsts.is_empty()) {
+            let piece = if all { key } else { take(&key, &firsts, None)? };
+            // The first is of the batch at hand.
+            self.kept += if pieces.is_empty() { 0 } else { piece.get_array_memory_size() };
+            pieces.push(piece);
         }
         for value in &mut self.values {
             let arguments = value.arguments.iter().map(evaluated).collect::<Result<Vec<_>>>()?;
             let filter = value.filter.as_ref().map(evaluated).transpose()?;
-            let boolean = |filter| BooleanArray::from(Array::to_data(filter));
-            let filter = filter.as_deref().map(boolean);
-            value.accumulator.update_batch(&arguments, &assigned.groups, filter.as_ref(), self.count)?;
+            let filter = match &filter {
+                Some(filter) => Some(filter.as_boolean_opt().ok_or_else(|| internal_datafusion_err!("a filter that is none"))?),
+                None => None,
+            };
+            value.accumulator.update_batch(&arguments, &assigned.groups, filter, self.count)?;
         }
         let values: usize = self.values.iter().map(|value| value.accumulator.size()).sum();
-        self.held.try_resize(values + self.bytes)
+        self.held.try_resize(values + self.bytes + self.kept)
     }
 
     /// Gives each of `rows` its group, by the keys beside the subject.
@@ -263,7 +255,7 @@ impl Grouping {
         if self.count == 0 {
             return Ok(None);
         }
-        self.count = 0;
+        (self.count, self.kept) = (0, 0);
         let mut columns = Vec::with_capacity(self.schema.fields().len());
         for pieces in &mut self.pieces {
             let pieces = std::mem::take(pieces);

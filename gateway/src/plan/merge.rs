@@ -2,8 +2,8 @@
 //! how long and how much is read tells nothing of who is where.
 //!
 //! It stands in the place of DataFusion's sort-merge join wherever the one condition is that two pseudonyms are equal, neither of
-//! which can be null; conditions beyond that, and joins that only ask whether there is a partner, stay with DataFusion's. Its rows, their
-//! order and the columns are the same. A pseudonym is compared as a 128-bit number.
+//! which can be null; conditions beyond that, and joins that only ask whether there is a partner, stay with DataFusion's. The rows
+//! and the columns are the same, and come in the order of the pseudonyms that the plan states. A pseudonym is compared as a 128-bit number.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -231,7 +231,8 @@ impl Side {
                 self.ahead = Some(next);
                 break;
             }
-            held.try_grow(next.get_array_memory_size())?;
+            // Beside the parts stands what they become.
+            held.try_grow(next.get_array_memory_size().saturating_mul(2))?;
             parts.push(next);
             if last.first() != self.keys.last() {
                 whole = false;

@@ -52,7 +52,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
 
-use by_subject::BySubjectExec;
+use by_subject::BySubject;
 pub(crate) use edit::{Edit, edits};
 pub(crate) use failure::refusal_of;
 use merge::MergeJoinExec;
@@ -252,8 +252,8 @@ impl Plan {
 /// few, without ever waiting for anything: only where it gives way now and then can its query be stopped, and others be served.
 fn over_sorted(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
-        if let Some(groups) = node.downcast_ref().and_then(BySubjectExec::of) {
-            return Ok(Transformed::yes(Arc::new(groups) as Arc<dyn ExecutionPlan>));
+        if let Some(groups) = node.downcast_ref().and_then(BySubject::instead) {
+            return Ok(Transformed::yes(groups?));
         }
         let merge = node.downcast_ref().and_then(MergeJoinExec::of).map(|merge| Arc::new(merge) as Arc<dyn ExecutionPlan>);
         if merge.is_some() || node.name().ends_with("JoinExec") {

@@ -6,7 +6,7 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::functions_aggregate::min_max::max_udaf;
 use datafusion::functions_aggregate::sum::sum_udaf;
-use datafusion::logical_expr::{AggregateUDF, Operator};
+use datafusion::logical_expr::{AggregateUDF, Operator as Binary};
 use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, lit};
 use datafusion::physical_plan::aggregates::PhysicalGroupBy;
@@ -30,7 +30,7 @@ fn grouped(input: &Arc<dyn ExecutionPlan>, keys: bool) -> AggregateExec {
         function(sum_udaf(), column("b", 1), "sum"),
         function(max_udaf(), column("b", 1), "largest"),
     ];
-    let above: Arc<dyn PhysicalExpr> = Arc::new(BinaryExpr::new(column("b", 1), Operator::Gt, lit(0_i64)));
+    let above: Arc<dyn PhysicalExpr> = Arc::new(BinaryExpr::new(column("b", 1), Binary::Gt, lit(0_i64)));
     let filters = vec![None, None, None, Some(above)];
     let by = PhysicalGroupBy::new_single(by);
     AggregateExec::try_new(AggregateMode::Single, by, functions, filters, Arc::clone(input), input.schema()).unwrap()
@@ -47,7 +47,7 @@ fn groups_are_those_of_the_general_aggregate() {
         let input = sorted(batches(&rows, ["a", "b", "c"], u.int_in_range(1..=9)?));
         for keys in [true, false] {
             let theirs = grouped(&input, keys);
-            let ours: Arc<dyn ExecutionPlan> = Arc::new(BySubjectExec::of(&theirs).unwrap());
+            let ours = BySubject::instead(&theirs).unwrap().unwrap();
             assert_eq!(ours.schema(), theirs.schema());
             let (ours, theirs) = (run(ours, Arc::default()).unwrap(), run(Arc::new(theirs), Arc::default()).unwrap());
             let (mut ours, mut theirs) = (lines(&ours), lines(&theirs));
@@ -65,7 +65,7 @@ fn memory_is_that_of_one_subject() {
     let small = |bytes| RuntimeEnvBuilder::new().with_memory_pool(Arc::new(GreedyMemoryPool::new(bytes))).build_arc().unwrap();
     let rows: Vec<Row> = (0..50_000).map(|number| (7, Some(1), Some(u8::try_from(number % 3).unwrap()))).collect();
     let input = sorted(batches(&rows, ["a", "b", "c"], 1_000));
-    let groups = || Arc::new(BySubjectExec::of(&grouped(&input, true)).unwrap());
+    let groups = || BySubject::instead(&grouped(&input, true)).unwrap().unwrap();
     assert_eq!(lines(&run(groups(), small(20_000)).unwrap()).len(), 3);
     let error = run(groups(), small(50)).unwrap_err();
     assert!(error.to_string().contains("groups by subject"), "{error}");
@@ -75,7 +75,7 @@ fn memory_is_that_of_one_subject() {
 fn rows_out_of_order_are_an_error() {
     let rows: Vec<Row> = [3, 4, 1, 2].into_iter().map(|subject| (subject, None, None)).collect();
     let input = sorted(batches(&rows, ["a", "b", "c"], 2));
-    let error = run(Arc::new(BySubjectExec::of(&grouped(&input, true)).unwrap()), Arc::default()).unwrap_err();
+    let error = run(BySubject::instead(&grouped(&input, true)).unwrap().unwrap(), Arc::default()).unwrap_err();
     assert!(error.to_string().contains("not in the order"), "{error}");
 }
 
@@ -85,6 +85,6 @@ fn other_groups_stay_as_they_are() {
     let input = sorted(batches(&[(1, None, None)], ["a", "b", "c"], 1));
     let by = PhysicalGroupBy::new_single(vec![(Arc::new(Column::new("b", 1)) as _, "b".to_owned())]);
     let aggregate = AggregateExec::try_new(AggregateMode::Single, by, vec![], vec![], Arc::clone(&input), input.schema()).unwrap();
-    assert!(BySubjectExec::of(&aggregate).is_none());
+    assert!(BySubject::instead(&aggregate).is_none());
     assert_eq!(*input.schema().field(0).data_type(), DataType::FixedSizeBinary(16));
 }
