@@ -67,7 +67,7 @@ else:
     database = of_duckdb(prepared=world["engine"] == "prepared")
 
     def run(sql):
-        return database.execute(sql).to_arrow_table()
+        return database.sql(sql).to_arrow_table()
 
 
 for name in sys.stdin:
