@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout, reason = "a benchmark")]
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "shares the tests' sandbox")]
 
+#[path = "processes.rs"]
+mod processes;
 #[path = "../tests/end_to_end/sandbox.rs"]
 mod sandbox;
 
@@ -16,10 +18,9 @@ use arrow::array::{Array as _, RecordBatch};
 use concordat::client::Client;
 use concordat_policy::Disclosure;
 use concordat_policy::disclosure::Perturbation;
+use processes::{people, snapshots, watched};
 use sandbox::{Sandbox, disclosing, exact};
 
-/// Of the sample's people, the share that each department records.
-const RECORDED: f64 = 0.703;
 /// The fewest runs of which a median says something.
 const FEWEST: usize = 7;
 /// What the default rules may cost, as a ratio.
@@ -52,12 +53,10 @@ async fn main() {
 
 /// The view under the default rules as a ratio to the view under the minimum alone.
 async fn measure(rows: u32, runs: usize) -> f64 {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few million")]
-    let people = (f64::from(rows) / RECORDED).ceil() as u64;
     let noise = Disclosure { perturbation: Some(Perturbation { variance: 4, most: 6 }), ..Disclosure::default() };
     let mut sandboxes = Vec::new();
     for rules in [exact(), Disclosure::default(), noise] {
-        sandboxes.push(Sandbox::with(people, disclosing(rules), |_| {}).await);
+        sandboxes.push(Sandbox::with(people(rows), disclosing(rules), watched).await);
     }
     let view = std::fs::read_to_string(sandboxes[0].layout.estate().join("views/opportunity_by_region.sql")).unwrap();
     let mut clients = Vec::new();
@@ -65,6 +64,7 @@ async fn measure(rows: u32, runs: usize) -> f64 {
         let client = sandbox.client().await;
         let answer = client.query(&view).await.unwrap();
         assert!(answer.batches.iter().map(told).sum::<usize>() > 0, "every number is withheld: nothing is measured");
+        snapshots(&sandbox.layout, &view).await;
         clients.push(client);
     }
     let mut times = vec![Vec::new(); clients.len()];
