@@ -27,8 +27,8 @@ use crate::execute::{agreements_of, execute};
 use crate::explain::judged;
 use crate::guard;
 use crate::limits::{Allowance, Key, QueryMemory, Source, reason};
-use crate::plan::{Plan, Statement, VIEWS, examples, named};
-use crate::planned::Question;
+use crate::plan::{Made, Plan, Statement, VIEWS, examples, named};
+use crate::planned::{Found, FoundPlan, Names, Question};
 use crate::record::{self, Intent, Opened, unavailable};
 use crate::terms::{Stop, Terms};
 use crate::{Gateway, runtime};
@@ -108,7 +108,7 @@ pub(crate) async fn describe(gateway: &Gateway, caller: Caller, statement: &Stat
     };
     let described = described.await;
     let (_, (described, question, plan)) = opened.finish(described, serde_json::Value::Null).await.map_err(refused)?;
-    gateway.planned.keep(question, plan);
+    gateway.planned.ready(&question, plan);
     Ok(described)
 }
 
@@ -278,11 +278,21 @@ struct Judged {
 async fn judge(gateway: &Gateway, opened: &Opened, statement: &Statement, terms: &Terms) -> Result<Judged, Refusal> {
     let (permit, allowance) = admitted(gateway, opened, terms).await?;
     let stop = terms.stop();
-    stop.unless(note_names(gateway, opened, &permit, &statement.sql)).await?;
     let question = Question::new(Key::of(&opened.caller), statement, &permit, gateway.estate.now());
     let plan = match gateway.planned.take(&question) {
-        Some(plan) => plan.in_memory(runtime(allowance.memory.clone())?),
-        None => stop.unless(plan(gateway, &permit, statement, &allowance.memory)).await?,
+        Some(Found { names: (views, datasets), plan }) => {
+            opened.names(views, datasets);
+            match plan {
+                FoundPlan::Ready(plan) => plan.in_memory(runtime(allowance.memory.clone())?),
+                FoundPlan::Made(made) => stop.unless(again(gateway, made, &allowance.memory)).await?,
+            }
+        }
+        None => {
+            let names = stop.unless(note_names(gateway, opened, &permit, &statement.sql)).await?;
+            let plan = stop.unless(plan(gateway, &permit, statement, &allowance.memory)).await?;
+            gateway.planned.keep(question.clone(), names, plan.made());
+            plan
+        }
     };
     Ok(Judged { permit, plan, question, allowance, stop })
 }
@@ -318,13 +328,13 @@ fn authorized_by(estate: &Estate, rails: &ClaimGuard, caller: &Caller, now: Date
 }
 
 /// Notes for the log which views of the mission and which datasets of the permit a statement names, on the threads of queries.
-async fn note_names(gateway: &Gateway, opened: &Opened, permit: &Permit, sql: &str) -> Result<(), Refusal> {
+async fn note_names(gateway: &Gateway, opened: &Opened, permit: &Permit, sql: &str) -> Result<Names, Refusal> {
     let (estate, permit, sql) = (gateway.estate.now(), permit.clone(), sql.to_owned());
     let found = gateway.workers.plan(async move { named(&sql, &permit, &estate.views) });
     // What does not parse names none.
     let (views, datasets) = found.await?;
-    opened.names(views, datasets);
-    Ok(())
+    opened.names(views.clone(), datasets.clone());
+    Ok((views, datasets))
 }
 
 /// Plans on the threads of queries: a hard statement must not keep the listener from answering.
@@ -334,6 +344,12 @@ pub(crate) async fn plan(gateway: &Gateway, permit: &Permit, statement: &Stateme
     let (permit, statement, planned_in, engine) = (permit.clone(), statement.clone(), estate.clone(), gateway.engine(memory.clone())?);
     let planned = gateway.workers.plan(async move { judged(&permit, &statement, &planned_in, engine).await });
     planned.await?.map_err(|refusal| estate.with_contact(memory.explain(refusal)))
+}
+
+/// Another plan of what was made of a statement before, on the same threads.
+async fn again(gateway: &Gateway, made: Arc<Made>, memory: &Arc<QueryMemory>) -> Result<Plan, Refusal> {
+    let runtime = runtime(memory.clone())?;
+    gateway.workers.plan(async move { Plan::of(made, runtime).await }).await?
 }
 
 /// A view as this permit would answer it; `None` where it would not, and then it is nobody's business that there is one. Views

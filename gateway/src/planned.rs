@@ -1,9 +1,10 @@
-//! Plans that were made to describe an answer, each for the one query of the same caller that mostly follows: clients ask what an answer
-//! looks like before they fetch it, and planning is half of a small query.
+//! What was planned for a caller, for when the same question comes again: planning is half of a small query. Clients ask what an answer
+//! looks like before they fetch it, and dashboards ask the same every minute.
 //!
 //! Everything that planning reads is compared: who asks, the statement with its values, the permit with every obligation, and that it is
-//! the same estate. Whether the caller may ask is decided anew each time, before anybody looks here. A plan is taken out when it is
-//! used, so none runs twice, and none is another caller's: how soon an answer comes tells nothing of what others asked.
+//! the same estate. Whether the caller may ask is decided anew each time, before anybody looks here. A plan that was made to describe an
+//! answer is taken out when it is used, so none runs twice; other plans are made anew of what was judged and optimised before, and share
+//! nothing of a run. None is another caller's: how soon an answer comes tells nothing of what others asked.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -13,20 +14,21 @@ use std::time::{Duration, Instant};
 use concordat_policy::Permit;
 
 use crate::limits::Key;
-use crate::plan::{Plan, Statement};
+use crate::plan::{Made, Plan, Statement};
 
-/// The most of all callers, and of one.
+/// The most questions of all callers, and of one.
 const MOST: usize = 64;
-const MOST_OF_ONE: usize = 4;
-/// For how long one is kept.
-const AGE: Duration = Duration::from_secs(30);
+const MOST_OF_ONE: usize = 8;
+/// For how long a question is kept in mind, and for how long a plan waits for whoever had its answer described.
+const AGE: Duration = Duration::from_secs(600);
+const READY: Duration = Duration::from_secs(30);
 
-/// The plans, the oldest first.
+/// The questions, the oldest first.
 #[derive(Default)]
 pub(crate) struct Planned(Mutex<VecDeque<Kept>>);
 
 /// What a plan was made from.
-#[derive(PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(crate) struct Question {
     caller: Key,
     statement: Statement,
@@ -35,6 +37,7 @@ pub(crate) struct Question {
 }
 
 /// An estate that was not replaced since.
+#[derive(Clone)]
 struct Same(Arc<dyn Any + Send + Sync>);
 
 impl PartialEq for Same {
@@ -43,10 +46,27 @@ impl PartialEq for Same {
     }
 }
 
+/// The views and the datasets that a statement names.
+pub(crate) type Names = (Vec<String>, Vec<String>);
+
 struct Kept {
     question: Question,
-    plan: Plan,
+    names: Names,
+    made: Arc<Made>,
+    ready: Option<(Plan, Instant)>,
     since: Instant,
+}
+
+/// What there is for a question.
+pub(crate) struct Found {
+    pub(crate) names: Names,
+    pub(crate) plan: FoundPlan,
+}
+
+/// A plan, or what one is made of.
+pub(crate) enum FoundPlan {
+    Ready(Box<Plan>),
+    Made(Arc<Made>),
 }
 
 impl Question {
@@ -56,9 +76,11 @@ impl Question {
 }
 
 impl Planned {
-    /// Keeps a plan; of too many, the oldest goes.
-    pub(crate) fn keep(&self, question: Question, plan: Plan) {
+    /// Keeps a question in mind with what was made of it; of too many, the oldest goes.
+    pub(crate) fn keep(&self, question: Question, names: Names, made: Arc<Made>) {
         let mut kept = self.lock();
+        // Two that asked at the same time made the same.
+        kept.retain(|one| one.question != question);
         let own = |kept: &VecDeque<Kept>| kept.iter().filter(|one| one.question.caller == question.caller).count();
         if own(&kept) >= MOST_OF_ONE
             && let Some(oldest) = kept.iter().position(|one| one.question.caller == question.caller)
@@ -67,19 +89,30 @@ impl Planned {
         } else if kept.len() >= MOST {
             kept.pop_front();
         }
-        kept.push_back(Kept { question, plan, since: Instant::now() });
+        kept.push_back(Kept { question, names, made, ready: None, since: Instant::now() });
     }
 
-    /// Takes the plan of a question.
-    pub(crate) fn take(&self, question: &Question) -> Option<Plan> {
+    /// Has a plan wait for whoever had its answer described, if the question is still kept in mind.
+    pub(crate) fn ready(&self, question: &Question, plan: Plan) {
+        if let Some(kept) = self.lock().iter_mut().find(|one| one.question == *question) {
+            kept.ready = Some((plan, Instant::now()));
+        }
+    }
+
+    /// What there is for a question; a plan that waits for it is taken out.
+    pub(crate) fn take(&self, question: &Question) -> Option<Found> {
         let mut kept = self.lock();
-        let found = kept.iter().position(|one| one.question == *question)?;
-        kept.remove(found).map(|one| one.plan)
+        let kept = kept.iter_mut().find(|one| one.question == *question)?;
+        let ready = kept.ready.take().filter(|(_, since)| since.elapsed() < READY);
+        let plan = ready.map_or_else(|| FoundPlan::Made(Arc::clone(&kept.made)), |(plan, _)| FoundPlan::Ready(Box::new(plan)));
+        Some(Found { names: kept.names.clone(), plan })
     }
 
     /// Forgets what nobody came for.
     pub(crate) fn forget(&self) {
-        self.lock().retain(|one| one.since.elapsed() < AGE);
+        for one in self.lock().iter_mut() {
+            one.ready.take_if(|(_, since)| since.elapsed() >= READY);
+        }
     }
 
     /// Without those that are too old.
@@ -103,6 +136,16 @@ mod tests {
 
     const SQL: &str = "SELECT region, count(*) AS n FROM a.people GROUP BY region";
 
+    fn keep(planned: &Planned, question: &Question, plan: Plan) {
+        planned.keep(question.clone(), Names::default(), plan.made());
+        planned.ready(question, plan);
+    }
+
+    /// Whether a plan waited, whether there is what one is made of, or neither.
+    fn taken(planned: &Planned, question: &Question) -> Option<bool> {
+        planned.take(question).map(|found| matches!(found.plan, FoundPlan::Ready(_)))
+    }
+
     #[tokio::test]
     async fn a_plan_is_taken_once_and_only_for_the_very_question_that_it_was_made_for() {
         let (permit, estate) = (permitted_by(&agreed(AGREEMENT)), Arc::new(0_u8));
@@ -110,7 +153,8 @@ mod tests {
             |who: &str, sql: &str, permit: &Permit, estate: &Arc<u8>| Question::new(key(who), &sql.into(), permit, estate.clone());
         let plan = async || planned_under(permit.clone(), SQL).await.unwrap();
         let planned = Planned::default();
-        planned.keep(question("a", SQL, &permit, &estate), plan().await);
+        let asked = question("a", SQL, &permit, &estate);
+        keep(&planned, &asked, plan().await);
         let other = permitted_by(&agreed(&AGREEMENT.replacen("score", "scores", 1)));
         for (what, asked) in [
             ("another's", question("b", SQL, &permit, &estate)),
@@ -119,13 +163,14 @@ mod tests {
             ("another estate", question("a", SQL, &permit, &Arc::new(0))),
         ] {
             assert!(planned.take(&asked).is_none(), "{what}");
+            planned.ready(&asked, plan().await);
+            assert!(planned.take(&asked).is_none(), "{what}: what nobody keeps in mind has no plan that waits");
         }
-        let asked = question("a", SQL, &permit, &estate);
-        assert!(planned.take(&asked).is_some() && planned.take(&asked).is_none(), "once");
+        assert_eq!([taken(&planned, &asked), taken(&planned, &asked)], [Some(true), Some(false)], "once");
         let valued = |value| Statement { sql: SQL.into(), parameters: vec![datafusion::common::ScalarValue::Int64(Some(value))] };
         let valued = |value| Question::new(key("a"), &valued(value), &permit, estate.clone());
-        planned.keep(valued(1), plan().await);
-        assert!(planned.take(&valued(2)).is_none() && planned.take(&valued(1)).is_some(), "values are part of the question");
+        keep(&planned, &valued(1), plan().await);
+        assert!(taken(&planned, &valued(2)).is_none() && taken(&planned, &valued(1)) == Some(true), "values are part of the question");
     }
 
     #[tokio::test]
@@ -136,9 +181,12 @@ mod tests {
             Question::new(key(who), &sql.as_str().into(), &permit, estate.clone())
         };
         let planned = Planned::default();
-        planned.keep(question("b", 0), planned_under(permit.clone(), SQL).await.unwrap());
+        let plan = planned_under(permit.clone(), SQL).await.unwrap();
+        let keep = |question: Question| planned.keep(question, Names::default(), plan.made());
+        keep(question("b", 0));
         for limit in 0..=MOST_OF_ONE {
-            planned.keep(question("a", limit), planned_under(permit.clone(), SQL).await.unwrap());
+            keep(question("a", limit));
+            keep(question("a", limit));
         }
         assert!(planned.take(&question("a", 0)).is_none(), "the first of its caller");
         assert!(planned.take(&question("a", 1)).is_some() && planned.take(&question("b", 0)).is_some());

@@ -46,8 +46,8 @@ use concordat_protect::noise::Secret;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode as _};
-use datafusion::execution::TaskContext;
 use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::{SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
@@ -83,10 +83,12 @@ pub(crate) struct Engine {
     pub(crate) noise: Secret,
 }
 
-/// A plan that may run. Only [`Plan::new`] builds one, and only after the permit has judged every use it makes of a column.
-pub struct Plan {
-    physical: Arc<dyn ExecutionPlan>,
-    task: Arc<TaskContext>,
+/// What a statement was judged to be and made into, without anything of a run. Nothing in it is of a moment: no function that is offered
+/// tells the time.
+pub(crate) struct Made {
+    /// Optimised.
+    logical: LogicalPlan,
+    state: SessionState,
     uses: ColumnUses,
     columns: SchemaRef,
     values: Vec<bool>,
@@ -96,6 +98,13 @@ pub struct Plan {
     leaves_out: bool,
     undecided: bool,
     out: Option<RowsOut>,
+}
+
+/// A plan that may run, once. It begins with [`Plan::new`], and only after the permit has judged every use it makes of a column.
+pub struct Plan {
+    made: Arc<Made>,
+    physical: Arc<dyn ExecutionPlan>,
+    task: Arc<TaskContext>,
     tallies: Vec<Arc<Tally>>,
 }
 
@@ -107,7 +116,7 @@ impl Plan {
     /// not permitted (or do not exist: the two look the same); [`Code::Disclosure`] where a subject's value could reach the
     /// output; [`Code::LimitExceeded`] for statements beyond the size limits.
     pub(crate) async fn new(permit: &Permit, question: &Statement, views: &[View], engine: Engine) -> Result<Self, Refusal> {
-        let mut state = session::state(permit, engine.partitions, engine.runtime).map_err(refusal_of)?;
+        let mut state = session::state(permit, engine.partitions).map_err(refusal_of)?;
         let plan = statement::resolve(&mut state, permit, question, views).await?;
         let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).map_err(failure::refusal_of_statement)?;
         let mut rewriter = Rewriter::new(permit, engine.noise, &plan).map_err(refusal_of)?;
@@ -121,12 +130,9 @@ impl Plan {
         let columns = answer_columns(&logical, width);
         let mut values = values::values(&logical).map_err(refusal_of)?;
         values.truncate(width);
-        // No row is read here: what fails is the statement's own, a constant that cannot be computed for example.
-        let physical = state.create_physical_plan(&logical).await.map_err(failure::refusal_of_statement)?;
-        let physical = over_sorted(physical).map_err(refusal_of)?;
-        Ok(Self {
-            physical,
-            task: state.task_ctx(),
+        let made = Made {
+            logical: state.optimize(&logical).map_err(failure::refusal_of_statement)?,
+            state,
             uses: rewriter.uses,
             columns,
             values,
@@ -136,8 +142,26 @@ impl Plan {
             leaves_out: rewriter.leaves_out,
             undecided: rewriter.undecided,
             out: rewriter.out,
-            tallies: rewriter.tallies,
-        })
+        };
+        Self::of(Arc::new(made), engine.runtime).await
+    }
+
+    /// A plan of what was made of a statement, to run in this memory.
+    ///
+    /// # Errors
+    /// As [`Plan::new`], of a statement that fails by itself.
+    pub(crate) async fn of(made: Arc<Made>, runtime: Arc<RuntimeEnv>) -> Result<Self, Refusal> {
+        let (logical, tallies) = tally::anew(&made.logical).map_err(refusal_of)?;
+        // No row is read here: what fails is the statement's own, a constant that cannot be computed for example.
+        let physical = made.state.query_planner().create_physical_plan(&logical, &made.state).await;
+        let physical = over_sorted(physical.map_err(failure::refusal_of_statement)?).map_err(refusal_of)?;
+        let task = made.state.task_ctx();
+        Ok(Self { made, physical, task, tallies }.in_memory(runtime))
+    }
+
+    /// What other plans of the same question can be made of.
+    pub(crate) fn made(&self) -> Arc<Made> {
+        Arc::clone(&self.made)
     }
 
     /// The types of the parameters of `sql`, in order.
@@ -145,7 +169,7 @@ impl Plan {
     /// # Errors
     /// As [`Plan::new`], as far as names and syntax go.
     pub(crate) async fn parameters(permit: &Permit, sql: &str, views: &[View], engine: Engine) -> Result<Vec<DataType>, Refusal> {
-        let mut state = session::state(permit, engine.partitions, engine.runtime).map_err(refusal_of)?;
+        let mut state = session::state(permit, engine.partitions).map_err(refusal_of)?;
         statement::parameter_types(&mut state, permit, sql, views).await
     }
 
@@ -177,17 +201,17 @@ impl Plan {
 
     /// What was permitted under `permit`: tables, uses, and the rules that apply.
     pub(crate) fn decision(&self, permit: &Permit) -> Decision {
-        let mut decision = Decision::of(permit, &self.uses, self.minimum, self.magnitudes);
-        decision.rules.extend(self.out.as_ref().map(|out| out.rule.clone()));
-        decision.rules.extend(self.leaves_out.then_some(Rule::SmallGroupsLeftOut));
-        decision.rules.extend(self.undecided.then_some(Rule::ConditionsOnWithheld));
+        let mut decision = Decision::of(permit, &self.made.uses, self.made.minimum, self.made.magnitudes);
+        decision.rules.extend(self.made.out.as_ref().map(|out| out.rule.clone()));
+        decision.rules.extend(self.made.leaves_out.then_some(Rule::SmallGroupsLeftOut));
+        decision.rules.extend(self.made.undecided.then_some(Rule::ConditionsOnWithheld));
         decision
     }
 
     /// The agreements under which it reads.
     pub(crate) fn agreements(&self, permit: &Permit) -> Vec<String> {
         let mut agreements: Vec<String> =
-            self.uses.datasets().filter_map(|dataset| permit.dataset(dataset)).map(|p| p.agreement.to_string()).collect();
+            self.made.uses.datasets().filter_map(|dataset| permit.dataset(dataset)).map(|p| p.agreement.to_string()).collect();
         agreements.sort();
         agreements.dedup();
         agreements
@@ -204,10 +228,10 @@ impl Plan {
     /// # Errors
     /// Why they are not told.
     pub(crate) fn grain(&self, permit: &Permit) -> Result<Grain, String> {
-        let (minimum, disclosure) = (permit.minimum_subjects(self.uses.datasets()), permit.disclosure(self.uses.datasets()));
+        let (minimum, disclosure) = (permit.minimum_subjects(self.made.uses.datasets()), permit.disclosure(self.made.uses.datasets()));
         Grain::of(minimum, &disclosure).ok_or_else(|| {
             let noisy = |permit: &&DatasetPermit| permit.disclosure.perturbation.is_some();
-            let whose = self.uses.datasets().filter_map(|dataset| permit.dataset(dataset)).find(noisy);
+            let whose = self.made.uses.datasets().filter_map(|dataset| permit.dataset(dataset)).find(noisy);
             let whose = whose.map_or_else(|| "an agreement".to_owned(), |permit| format!("agreement '{}'", permit.agreement));
             format!("{whose} asks for noise on counts, and these without it would undo that; ask for count(DISTINCT subject)")
         })
@@ -215,36 +239,36 @@ impl Plan {
 
     /// The statement's columns, as the caller sees them.
     pub(crate) fn columns(&self) -> &SchemaRef {
-        &self.columns
+        &self.made.columns
     }
 
     /// Of each of them, whether it is of values that passed `Protect` or are computed from such.
     pub(crate) fn values(&self) -> &[bool] {
-        &self.values
+        &self.made.values
     }
 
     /// Whether the last column of the running plan is the mask.
     pub(crate) fn masked(&self) -> bool {
-        self.masked
+        self.made.masked
     }
 
     /// The strictest minimum that applied; 0 when nothing is summarised.
     pub(crate) fn minimum(&self) -> u32 {
-        self.minimum
+        self.made.minimum
     }
 
     /// What binds the rows of single subjects that it puts out, if it does.
     pub(crate) fn rows_out(&self) -> Option<&RowsOut> {
-        self.out.as_ref()
+        self.made.out.as_ref()
     }
 
     /// The schema of the answer: the statement's columns and, where something may be withheld, [`WITHHELD`].
     pub(crate) fn answer_schema(&self) -> SchemaRef {
-        if !self.masked {
-            return self.columns.clone();
+        if !self.made.masked {
+            return self.made.columns.clone();
         }
         let withheld = Arc::new(Field::new(WITHHELD, DataType::Utf8, true));
-        Arc::new(Schema::new(self.columns.fields().iter().cloned().chain([withheld]).collect::<Vec<_>>()))
+        Arc::new(Schema::new(self.made.columns.fields().iter().cloned().chain([withheld]).collect::<Vec<_>>()))
     }
 }
 

@@ -33,7 +33,6 @@ use super::expression::{Place, Read, not_offered};
 use super::release_table::ReleaseTable;
 use super::rows_out::{RowsOut, compared};
 use super::shape::{Linked, Origin, Present, Rows, Safe, Shape, SourceColumn, Visible, find, refuse};
-use super::tally::Tally;
 
 /// The most nodes in one plan.
 const MAX_NODES: usize = 500;
@@ -70,8 +69,6 @@ pub(super) struct Rewriter<'a> {
     pub(super) out: Option<RowsOut>,
     /// Why the statement is refused even if every use of a column is permitted.
     pub(super) unfit: Option<Refusal>,
-    /// What counts who found a partner.
-    pub(super) tallies: Vec<Arc<Tally>>,
     /// The conditions under which people are counted.
     pub(super) conditions: Conditions,
     nodes: usize,
@@ -97,7 +94,6 @@ impl<'a> Rewriter<'a> {
             sorted: BTreeSet::new(),
             out: None,
             unfit: None,
-            tallies: Vec::new(),
             conditions: Conditions::default(),
             nodes: 0,
             names: 0,

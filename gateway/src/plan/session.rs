@@ -2,7 +2,7 @@
 //! under which sorted, range-partitioned streams are merged rather than hashed.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use concordat_policy::Permit;
 use datafusion::catalog::{CatalogProvider as _, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider as _};
@@ -44,14 +44,17 @@ const SCALARS: &[&str] = &[
 /// `grouping` is replaced by what it reads before a statement is walked.
 const AGGREGATES: &[&str] = &["count", "sum", "avg", "min", "max", "bit_or", "grouping"];
 
-/// The session for one statement.
-pub(super) fn state(permit: &Permit, partitions: u32, runtime: Arc<RuntimeEnv>) -> Result<SessionState> {
+/// With what plans are made: nothing runs in it.
+static PLANNING: LazyLock<Arc<RuntimeEnv>> = LazyLock::new(Arc::default);
+
+/// The session in which one statement is planned.
+pub(super) fn state(permit: &Permit, partitions: u32) -> Result<SessionState> {
     let mission = permit.mission().as_str();
     let scalars = SessionStateDefaults::default_scalar_functions().into_iter().filter(|f| SCALARS.contains(&f.name())).collect();
     let aggregates = SessionStateDefaults::default_aggregate_functions().into_iter().filter(|f| AGGREGATES.contains(&f.name())).collect();
     let state = SessionStateBuilder::new()
         .with_config(config(mission, partitions)?)
-        .with_runtime_env(runtime)
+        .with_runtime_env(Arc::clone(&PLANNING))
         .with_query_planner(Arc::new(QueryPlanner))
         .with_expr_planners(SessionStateDefaults::default_expr_planners())
         .with_scalar_functions(scalars)

@@ -8,8 +8,8 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array as _, AsArray as _, BooleanArray, FixedSizeBinaryArray, RecordBatch};
-use datafusion::arrow::compute::{cast, filter_record_batch, is_not_null};
+use datafusion::arrow::array::{Array as _, ArrayRef, AsArray as _, BooleanArray, FixedSizeBinaryArray, RecordBatch, UInt32Array};
+use datafusion::arrow::compute::{cast, filter_record_batch, is_not_null, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::common::{Column, DFSchemaRef, DataFusionError, Result, internal_datafusion_err};
@@ -169,26 +169,57 @@ impl Rule {
             let of_rows = groups.add(self, &batch, held)?;
             read.push((batch, of_rows));
         }
+        let enough = groups.enough(self);
+        let stays = |group: &usize| enough.get(*group).is_some_and(|enough| *enough);
         let kept = |(batch, of_rows): (RecordBatch, Vec<usize>)| {
-            let enough: BooleanArray = of_rows.into_iter().map(|group| Some(groups.enough(self, group))).collect();
-            filter_record_batch(&batch, &enough).map_err(DataFusionError::from)
+            if of_rows.iter().all(stays) {
+                return Ok(batch);
+            }
+            let stay = BooleanArray::from(of_rows.iter().map(stays).collect::<Vec<_>>());
+            filter_record_batch(&batch, &stay).map_err(DataFusionError::from)
         };
         read.into_iter().map(kept).collect()
+    }
+
+    /// Which rows have the same codes in all columns by which rows are compared; `None` where columns have none, or too many.
+    fn alike(&self, batch: &RecordBatch) -> Result<Option<Alike>> {
+        let (mut of_rows, mut all) = (vec![0; batch.num_rows()], 1_usize);
+        for place in &self.keys {
+            let Some((codes, different)) = codes(column(batch, *place)?) else { return Ok(None) };
+            of_rows.iter_mut().zip(codes).for_each(|(all, code)| *all = *all * different + code);
+            match all.checked_mul(different).filter(|all| *all <= MOST_CODES) {
+                Some(more) => all = more,
+                None => return Ok(None),
+            }
+        }
+        for place in &self.present {
+            let column = column(batch, *place)?;
+            of_rows.iter_mut().enumerate().for_each(|(row, all)| *all = *all * 2 + usize::from(column.is_valid(row)));
+            all *= 2;
+        }
+        let (mut firsts, mut places) = (Vec::new(), vec![None; all]);
+        for (row, code) in (0_u32..).zip(&mut of_rows) {
+            let place = places.get_mut(*code).ok_or_else(|| internal_datafusion_err!("a code beyond those that there are"))?;
+            *code = *place.get_or_insert_with(|| {
+                firsts.push(row);
+                firsts.len() - 1
+            });
+        }
+        Ok(Some(Alike { firsts, of_rows }))
     }
 
     /// What each row is compared by, as bytes.
     fn keys_of(&self, batch: &RecordBatch) -> Result<Vec<Vec<u8>>> {
         let mut columns = Vec::new();
-        let column = |place: &usize| batch.columns().get(*place).ok_or_else(|| internal_datafusion_err!("RowsOfFew lacks a column"));
         for key in &self.keys {
-            let column = column(key)?;
+            let column = column(batch, *key)?;
             columns.push(match column.data_type() {
                 DataType::Dictionary(_, value) => cast(column, value)?,
                 _ => Arc::clone(column),
             });
         }
         for dataset in &self.present {
-            columns.push(Arc::new(is_not_null(column(dataset)?)?));
+            columns.push(Arc::new(is_not_null(column(batch, *dataset)?)?));
         }
         if columns.is_empty() {
             return Ok(vec![Vec::new(); batch.num_rows()]);
@@ -197,6 +228,33 @@ impl Rule {
         let rows = RowConverter::new(fields)?.convert_columns(&columns)?;
         Ok(rows.iter().map(|row| row.as_ref().to_vec()).collect())
     }
+}
+
+fn column(batch: &RecordBatch, place: usize) -> Result<&ArrayRef> {
+    batch.columns().get(place).ok_or_else(|| internal_datafusion_err!("RowsOfFew lacks a column"))
+}
+
+/// Rows of a batch that are alike by the codes of their columns.
+struct Alike {
+    /// The first row of each.
+    firsts: Vec<u32>,
+    /// Of each row, the place of the first one that is like it among these.
+    of_rows: Vec<usize>,
+}
+
+/// The most combinations of codes for which a place is kept.
+const MOST_CODES: usize = 1 << 16;
+
+/// A code for each value of a column of few, equal only where values are, and how many codes there can be. One stands for null.
+fn codes(column: &ArrayRef) -> Option<(Vec<usize>, usize)> {
+    let coded = |row: usize, code: usize| if column.is_valid(row) { code + 1 } else { 0 };
+    if let Some(flags) = column.as_boolean_opt() {
+        return Some(((0..flags.len()).map(|row| coded(row, usize::from(flags.value(row)))).collect(), 3));
+    }
+    let texts = column.as_any_dictionary_opt()?;
+    let different = texts.values().len();
+    let codes = if different == 0 { vec![0; texts.len()] } else { texts.normalized_keys() };
+    Some((codes.into_iter().enumerate().map(|(row, code)| coded(row, code)).collect(), different + 1))
 }
 
 /// Rows that are compared alike, and who shares them, as far as it takes to know whether they are enough.
@@ -211,19 +269,17 @@ impl Groups {
     /// Adds a batch; says of each row to which group it belongs.
     fn add(&mut self, rule: &Rule, batch: &RecordBatch, held: &MemoryReservation) -> Result<Vec<usize>> {
         let columns = rule.subjects.iter().map(|position| pseudonyms(batch, *position)).collect::<Result<Vec<_>>>()?;
-        let mut of_rows = Vec::with_capacity(batch.num_rows());
-        for (row, key) in rule.keys_of(batch)?.into_iter().enumerate() {
-            let group = match self.by_key.get(&key) {
-                Some(group) => *group,
-                None => {
-                    held.try_grow(key.len().saturating_add(BYTES))?;
-                    self.subjects.push(vec![HashSet::new(); columns.len()]);
-                    let group = self.by_key.len();
-                    self.by_key.insert(key, group);
-                    group
-                }
-            };
-            for (column, known) in columns.iter().zip(self.subjects.get_mut(group).into_iter().flatten()) {
+        let of_rows = match rule.alike(batch)? {
+            // Which rows are alike in different batches, their values say.
+            Some(Alike { firsts, of_rows }) => {
+                let groups = self.of_values(rule, &take_record_batch(batch, &UInt32Array::from(firsts))?, held)?;
+                let of_row = |place: usize| groups.get(place).copied();
+                of_rows.into_iter().map(of_row).collect::<Option<_>>().ok_or_else(|| internal_datafusion_err!("a row like none"))?
+            }
+            None => self.of_values(rule, batch, held)?,
+        };
+        for (row, group) in of_rows.iter().enumerate() {
+            for (column, known) in columns.iter().zip(self.subjects.get_mut(*group).into_iter().flatten()) {
                 // A row that an outer join left without a subject of this kind is shared by nobody of it.
                 if known.len() < rule.k && column.is_valid(row) {
                     let subject = column.value(row).try_into().map_err(|_| internal_datafusion_err!("a pseudonym of another length"))?;
@@ -232,13 +288,32 @@ impl Groups {
                     }
                 }
             }
-            of_rows.push(group);
         }
         Ok(of_rows)
     }
 
-    fn enough(&self, rule: &Rule, group: usize) -> bool {
-        self.subjects.get(group).is_some_and(|kinds| !kinds.is_empty() && kinds.iter().all(|known| known.len() >= rule.k))
+    /// The group of each row, by the values that it is compared by.
+    fn of_values(&mut self, rule: &Rule, batch: &RecordBatch, held: &MemoryReservation) -> Result<Vec<usize>> {
+        let mut of_rows = Vec::with_capacity(batch.num_rows());
+        for key in rule.keys_of(batch)? {
+            of_rows.push(match self.by_key.get(&key) {
+                Some(group) => *group,
+                None => {
+                    held.try_grow(key.len().saturating_add(BYTES))?;
+                    self.subjects.push(vec![HashSet::new(); rule.subjects.len()]);
+                    let group = self.by_key.len();
+                    self.by_key.insert(key, group);
+                    group
+                }
+            });
+        }
+        Ok(of_rows)
+    }
+
+    /// Of each group, whether enough subjects share it.
+    fn enough(&self, rule: &Rule) -> Vec<bool> {
+        let enough = |kinds: &Vec<HashSet<_>>| !kinds.is_empty() && kinds.iter().all(|known| known.len() >= rule.k);
+        self.subjects.iter().map(enough).collect()
     }
 }
 
@@ -250,7 +325,8 @@ fn pseudonyms(batch: &RecordBatch, position: usize) -> Result<&FixedSizeBinaryAr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use datafusion::arrow::array::{ArrayRef, Int64Array, StringArray};
+    use datafusion::arrow::array::{DictionaryArray, Int32Array, Int64Array, StringArray};
+    use datafusion::arrow::datatypes::Int64Type;
     use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool, UnboundedMemoryPool};
 
     /// A row: region, year, its subject, and one of another identifier type.
@@ -268,6 +344,68 @@ mod tests {
             ("o", column(rows.iter().map(|row| row.3.map(pseudonym)).collect())),
         ];
         RecordBatch::try_from_iter_with_nullable(columns.map(|(name, array)| (name, array, true))).unwrap()
+    }
+
+    /// Regions by dictionaries of the batch's own, with a text twice and a null among the values, in place of texts; and a flag.
+    fn coded(rows: &[Row], turned: bool) -> RecordBatch {
+        let mut texts = vec![Some("N"), Some("S"), Some("N"), None];
+        if turned {
+            texts.reverse();
+        }
+        let place = |of: Option<&str>, last: bool| {
+            let mut places = texts.iter().enumerate().filter(|(_, text)| **text == of).map(|(place, _)| i32::try_from(place).unwrap());
+            if last { places.next_back() } else { places.next() }
+        };
+        let keys = rows.iter().zip(0..).map(|(row, at)| match row.0 {
+            // Null by its key, and by its value.
+            None if at % 2 == 0 => None,
+            region => place(region, at % 2 == 0),
+        });
+        let regions = DictionaryArray::new(keys.collect::<Int32Array>(), Arc::new(StringArray::from(texts.clone())));
+        let plain = batch(rows);
+        let mut columns = plain.columns().to_vec();
+        columns[0] = Arc::new(regions);
+        columns.push(Arc::new(rows.iter().map(|row| (row.0 != Some("S")).then_some(row.0.is_some())).collect::<BooleanArray>()));
+        let names = ["region", "year", "s", "o", "flag"];
+        RecordBatch::try_from_iter_with_nullable(names.into_iter().zip(columns).map(|(name, array)| (name, array, true))).unwrap()
+    }
+
+    /// Looked up by the codes of their columns, rows stay as those that are looked up by their values.
+    #[tokio::test]
+    async fn codes_tell_rows_apart_as_values_do() {
+        for (keys, present, k) in [
+            (vec![0], vec![], 3),
+            (vec![0], vec![3], 2),
+            (vec![0, 4], vec![3], 2),
+            (vec![4], vec![], 3),
+            // A column without codes, and none at all.
+            (vec![0, 1], vec![], 1),
+            (vec![], vec![3], 2),
+        ] {
+            let rule = Rule { k, keys: keys.clone(), subjects: vec![2], present: present.clone() };
+            let kept = async |batches: Vec<RecordBatch>| {
+                let schema = batches[0].schema();
+                let input = RecordBatchStreamAdapter::new(schema, futures::stream::iter(batches.into_iter().map(Ok::<_, DataFusionError>)));
+                let kept = rule.kept(Box::pin(input), &MemoryConsumer::new("test").register(&all())).await.unwrap();
+                kept.iter().flat_map(|batch| batch["year"].as_primitive::<Int64Type>().values().to_vec()).collect::<Vec<_>>()
+            };
+            let batches = [coded(ROWS, false), coded(MORE, true)];
+            let plain = |batch: &RecordBatch| {
+                let mut columns = batch.columns().to_vec();
+                columns[0] = cast(&columns[0], &DataType::Utf8).unwrap();
+                columns[4] = cast(&columns[4], &DataType::Int32).unwrap();
+                let schema = batch.schema();
+                let named = schema.fields().iter().map(|field| field.name().as_str()).zip(columns).map(|(name, array)| (name, array, true));
+                RecordBatch::try_from_iter_with_nullable(named).unwrap()
+            };
+            let coded_alike = batches.iter().all(|batch| rule.alike(batch).unwrap().is_some());
+            assert_eq!(coded_alike, !keys.contains(&1), "{keys:?}");
+            let expected = kept(batches.iter().map(plain).collect()).await;
+            assert_eq!(kept(batches.to_vec()).await, expected, "{keys:?} {present:?}");
+            assert!(!expected.is_empty(), "{keys:?} {present:?}");
+        }
+        let none = DictionaryArray::new(Int32Array::from(vec![None, None]), Arc::new(StringArray::from(Vec::<&str>::new())));
+        assert_eq!(codes(&(Arc::new(none) as ArrayRef)), Some((vec![0, 0], 1)));
     }
 
     /// The years of the rows that stay.
@@ -288,10 +426,7 @@ mod tests {
         let input = RecordBatchStreamAdapter::new(schema, futures::stream::iter(batches.into_iter().map(Ok::<_, DataFusionError>)));
         let held = MemoryConsumer::new("test").register(&pool);
         let kept = rule.kept(Box::pin(input), &held).await?;
-        Ok(kept
-            .iter()
-            .flat_map(|batch| batch["year"].as_primitive::<datafusion::arrow::datatypes::Int64Type>().values().to_vec())
-            .collect())
+        Ok(kept.iter().flat_map(|batch| batch["year"].as_primitive::<Int64Type>().values().to_vec()).collect())
     }
 
     fn all() -> Arc<dyn MemoryPool> {

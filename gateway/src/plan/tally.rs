@@ -25,10 +25,11 @@ use concordat_proto::schema::pseudonyms;
 use datafusion::arrow::array::{Array as _, RecordBatch};
 use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchemaRef, DataFusionError, Result, internal_datafusion_err};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
 use datafusion::physical_expr::PhysicalSortExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -116,6 +117,25 @@ pub(super) fn matched(tallies: &[Arc<Tally>]) -> BTreeMap<DatasetName, Option<Ma
         all.entry(dataset.clone()).and_modify(|known| *known = None).or_insert(Some(count));
     }
     all
+}
+
+/// A plan whose tallies have counted nothing, and these.
+pub(super) fn anew(plan: &LogicalPlan) -> Result<(LogicalPlan, Vec<Arc<Tally>>)> {
+    let mut all: Vec<(Arc<Tally>, Arc<Tally>)> = Vec::new();
+    let plan = plan.clone().transform_down_with_subqueries(|node| {
+        let LogicalPlan::Extension(extension) = &node else { return Ok(Transformed::no(node)) };
+        let Some(Counted { input, tally }) = extension.node.as_any().downcast_ref() else { return Ok(Transformed::no(node)) };
+        // One that counts in two places stays one.
+        let known = all.iter().find(|(before, _)| Arc::ptr_eq(before, tally)).map(|(_, new)| Arc::clone(new));
+        let new = known.unwrap_or_else(|| {
+            let new = Arc::new(Tally::new(&tally.subject, tally.other.as_deref(), tally.parts.clone()));
+            all.push((Arc::clone(tally), Arc::clone(&new)));
+            new
+        });
+        let node = Arc::new(Counted::new(input.clone(), new));
+        Ok(Transformed::yes(LogicalPlan::Extension(Extension { node })))
+    })?;
+    Ok((plan.data, all.into_iter().map(|(_, new)| new).collect()))
 }
 
 /// The logical node.

@@ -17,6 +17,7 @@ use datafusion::physical_plan::displayable;
 
 use super::{Engine, Plan};
 use crate::estate::View;
+use crate::fetch::leaves;
 
 pub(crate) const AGREEMENT: &str = r#"
 id = "test"
@@ -209,10 +210,22 @@ async fn permitted_statements_plan() {
         "WITH t AS (SELECT p.region, count(DISTINCT p.subject) AS s, count(DISTINCT p.subject) FILTER (WHERE l.subject IS NOT NULL AND h.subject IS NOT NULL) AS m FROM a.people p LEFT JOIN b.links l ON l.subject = p.subject LEFT JOIN b.homes h ON h.subject = l.linked_subject GROUP BY p.region) SELECT region, s, CASE WHEN s - m >= 10 THEN m END FROM t",
         "SELECT count(DISTINCT h.subject), count(DISTINCT h.subject) FILTER (WHERE l.subject IS NOT NULL AND p.subject IS NOT NULL) FROM b.homes h LEFT JOIN b.links l ON l.linked_subject = h.subject LEFT JOIN a.people p ON p.subject = l.subject",
     ] {
-        if let Err(refusal) = planned(sql).await {
-            panic!("{sql}\n{refusal:?}");
+        let plan = planned(sql).await.unwrap_or_else(|refusal| panic!("{sql}\n{refusal:?}"));
+        // Another plan of the same does the same, and shares nothing that a run changes.
+        let again = Plan::of(plan.made(), Arc::default()).await.unwrap();
+        assert_eq!(shown(&again), shown(&plan), "{sql}");
+        let [own, others] = [&plan, &again].map(|plan| leaves(plan.physical()).unwrap());
+        assert!(own.len() == others.len() && own.iter().all(|spec| !others.iter().any(|other| Arc::ptr_eq(spec, other))), "{sql}");
+        assert_eq!(plan.tallies.len(), again.tallies.len(), "{sql}");
+        for tally in plan.tallies.iter().chain(&again.tallies) {
+            assert!(Arc::strong_count(tally) > 1, "what counts is in the plan: {sql}");
         }
+        assert!(plan.tallies.iter().all(|tally| !again.tallies.iter().any(|other| Arc::ptr_eq(tally, other))), "{sql}");
     }
+}
+
+fn shown(plan: &Plan) -> String {
+    displayable(plan.physical().as_ref()).indent(false).to_string()
 }
 
 #[test]
@@ -258,21 +271,21 @@ fn views_and_datasets_that_a_statement_names_are_told_as_far_as_they_may_be_used
 async fn sorted_streams_are_merged_and_protect_stands_above_the_aggregate() {
     let sql = "SELECT p.region, count(DISTINCT p.subject) AS persons, avg(c.amount) AS mean FROM a.people p JOIN b.claims c ON p.subject = c.subject WHERE p.age > 18 AND c.amount < 9 GROUP BY p.region HAVING count(*) > 20";
     let plan = planned(sql).await.unwrap();
-    let shown = displayable(plan.physical().as_ref()).indent(false).to_string();
+    let shown = shown(&plan);
     insta::assert_snapshot!(shown);
 }
 
 #[tokio::test]
 async fn a_views_order_reaches_who_reads_it() {
     let plan = planned("SELECT * FROM views.ordered").await.unwrap();
-    let shown = displayable(plan.physical().as_ref()).indent(false).to_string();
+    let shown = shown(&plan);
     assert!(shown.contains("SortExec: expr=[region@0 DESC]"), "{shown}");
 }
 
 #[tokio::test]
 async fn order_by_stays_above_protect() {
     let plan = planned("SELECT region, flag, count(*) AS n FROM a.people GROUP BY region, flag ORDER BY region, flag").await.unwrap();
-    let shown = displayable(plan.physical().as_ref()).indent(false).to_string();
+    let shown = shown(&plan);
     let (sort, protect) = (shown.find("SortExec"), shown.find("ProtectExec"));
     assert!(sort.is_some() && sort < protect, "{shown}");
 }

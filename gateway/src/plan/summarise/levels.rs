@@ -94,9 +94,8 @@ impl Rewriter<'_> {
         }
         let mut plan = LogicalPlanBuilder::from(rows.plan).project(projected)?.build()?;
         if parts.len() > 1 {
-            let tally = Arc::new(Tally::new("__s", through, parts));
-            self.tallies.push(tally.clone());
-            plan = LogicalPlan::Extension(Extension { node: Arc::new(Counted::new(plan, tally)) });
+            let counted = Counted::new(plan, Arc::new(Tally::new("__s", through, parts)));
+            plan = LogicalPlan::Extension(Extension { node: Arc::new(counted) });
         }
         LogicalPlanBuilder::from(plan).aggregate(groups, partials)?.build()
     }
