@@ -14,6 +14,8 @@
 //! which it had time to make, as nodes have for their snapshots; PostgreSQL with a database for each department, joined by `postgres_fdw`
 //! (Q1 alone). Warm: the nodes have linked snapshots. Cold: every department's file has just been touched, so that none of them is good.
 //!
+//! The gateway keeps in mind what it made of a question that comes again; peers plan theirs each time.
+//!
 //! All take turns; medians; Markdown tables out, with what each question moved from nodes to gateway, and the most memory that the gateway and the
 //! largest node had. `BENCH_ROWS` sets the rows per department (default `1000000`; several, apart by commas: how Q1 grows is told), `BENCH_RUNS`
 //! how often each is run (default 5), `BENCH_PEERS` against whom (default `duckdb,prepared,polars,postgres`; may be empty). Peers but PostgreSQL

@@ -1,9 +1,9 @@
 //! Many small questions to one gateway, through the real processes with everything on.
 //!
-//! - **One caller**, on a connection that is open: a view of a few hundred rows, beside a bare gRPC call (`grpc.health.v1`) to the same
-//!   gateway over a connection of the same kind, in turns.
-//! - **1, 4, 16 and 64 callers**, each somebody else on a connection of their own, who ask again as soon as they are answered: answers a
-//!   second, and how long half of them took at most and 99 in a hundred. Within the gateway's own limits, 8 queries run at a time.
+//! - **One caller**, on a connection that is open: a view of a few hundred rows, the same each time and another each time, beside a bare
+//!   gRPC call (`grpc.health.v1`) to the same gateway over a connection of the same kind, in turns. Of the same one the gateway keeps what it made.
+//! - **1, 4, 16 and 64 callers**, each somebody else on a connection of their own, who ask again as soon as they are answered, half of the
+//!   time something new: answers a second, and how long half of them took at most and 99 in a hundred. Within the gateway's own limits, 8 queries run at a time.
 //! - **Hours**, as many minutes as `BENCH_MINUTES` says (default `0`: left out): four callers ask views of one department and of five, and what is refused,
 //!   and every half minute a department's file is changed, so that its snapshot is made anew. Memory of each process after a fifth of the
 //!   time, and at its end.
@@ -70,21 +70,26 @@ fn many_requests(layout: &Layout) {
 async fn one_caller() -> Vec<String> {
     let sandbox = world(500).await;
     let (client, mut health) = (sandbox.client().await, HealthClient::new(channel(&sandbox).await));
-    let [mut view, mut bare] = [Vec::new(), Vec::new()];
-    for _ in 0..TURNS {
+    let [mut view, mut new, mut bare] = [const { Vec::new() }; 3];
+    for turn in 0..TURNS {
         let since = Instant::now();
         client.query(VIEW).await.unwrap();
         view.push(since.elapsed());
         let since = Instant::now();
+        client.query(&another(turn)).await.unwrap();
+        new.push(since.elapsed());
+        let since = Instant::now();
         health.check(HealthCheckRequest { service: String::new() }).await.unwrap();
         bare.push(since.elapsed());
     }
-    let ([view, slowest], [bare, _]) = (percentiles(&mut view), percentiles(&mut bare));
+    let [[view, slowest], [new, _], [bare, _]] = [view, new, bare].map(|mut took| percentiles(&mut took));
     let times = view.as_secs_f64() / bare.as_secs_f64();
     println!(
-        "a small view on an open connection: {:.2} ms, {:.2} ms in the 99th percentile; a bare gRPC call {:.3} ms: {times:.0} ×",
+        "a small view on an open connection: {:.1} ms, {:.1} ms in the 99th percentile; one that was not asked before {:.1} ms; a bare \
+         gRPC call {:.2} ms: {times:.0} ×",
         ms(view),
         ms(slowest),
+        ms(new),
         ms(bare)
     );
     (times > 40.0).then(|| format!("a small view takes {times:.0} × a bare call")).into_iter().collect()
@@ -101,7 +106,8 @@ async fn many_callers(time: Duration) -> Vec<String> {
             clients.push(sandbox.client_with(|connection| connection.token = Some(token)).await);
         }
         let began = Instant::now();
-        let asking: Vec<_> = clients.into_iter().map(|client| tokio::spawn(asked_until(client, began + time))).collect();
+        let asking: Vec<_> =
+            clients.into_iter().map(|client| tokio::spawn(asked_until(client, callers * 1_000_000, began + time))).collect();
         let mut all = Vec::new();
         for caller in asking {
             all.extend(caller.await.unwrap());
@@ -121,12 +127,18 @@ async fn many_callers(time: Duration) -> Vec<String> {
     missed
 }
 
-/// Asks, and asks again when it is answered; how long each answer took.
-async fn asked_until(client: Client, end: Instant) -> Vec<Duration> {
+/// The view with a condition that was not there before.
+fn another(number: usize) -> String {
+    format!("{VIEW} HAVING count(*) > {number}")
+}
+
+/// Asks, and asks again when it is answered; how long each answer took. New questions are numbered from `first` on.
+async fn asked_until(client: Client, first: usize, end: Instant) -> Vec<Duration> {
     let mut took = Vec::new();
     while Instant::now() < end {
+        let question = if took.len() % 2 == 0 { VIEW.to_owned() } else { another(first + took.len()) };
         let since = Instant::now();
-        client.query(VIEW).await.unwrap();
+        client.query(&question).await.unwrap();
         took.push(since.elapsed());
     }
     took
@@ -146,7 +158,9 @@ async fn hours(time: Duration) -> Vec<String> {
         let half_a_minute = (Instant::now() + Duration::from_secs(30)).min(began + time);
         let mut asking = Vec::new();
         for caller in 0..4 {
-            let (client, view) = (sandbox.client().await, view.clone());
+            let token = sandbox.token_with(|claims| claims["sub"] = json!(format!("analyst-{caller}")));
+            let client = sandbox.client_with(|connection| connection.token = Some(token)).await;
+            let view = view.clone();
             asking.push(tokio::spawn(mixed(client, view, caller, half_a_minute)));
         }
         for caller in asking {

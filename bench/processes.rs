@@ -78,7 +78,9 @@ pub fn watched(layout: &Layout) {
 /// Waits until every node that a question reads from keeps a snapshot, and tells how long that took.
 pub async fn snapshots(layout: &Layout, question: &str) -> Duration {
     let since = Instant::now();
-    for department in DEPARTMENTS.iter().filter(|department| question.contains(&format!(" {department}."))) {
+    let read: Vec<_> = DEPARTMENTS.iter().filter(|department| question.contains(&format!(" {department}."))).collect();
+    assert!(!read.is_empty(), "a question of no department");
+    for department in read {
         while metric(&layout.node(department), "concordat_snapshots").await < 1.0 {
             assert!(since.elapsed() < Duration::from_secs(300), "no snapshot was made");
             tokio::time::sleep(Duration::from_millis(100)).await;

@@ -25,6 +25,7 @@ use crate::deliver::{Answer, Cells, deliver, state};
 use crate::estate::{Estate, Texts, View};
 use crate::execute::{agreements_of, execute};
 use crate::explain::judged;
+use crate::fetch::{leaves, orderable};
 use crate::guard;
 use crate::limits::{Allowance, Key, QueryMemory, Source, reason};
 use crate::plan::{Made, Plan, Statement, VIEWS, examples, named};
@@ -282,10 +283,14 @@ async fn judge(gateway: &Gateway, opened: &Opened, statement: &Statement, terms:
     let plan = match gateway.planned.take(&question) {
         Some(Found { names: (views, datasets), plan }) => {
             opened.names(views, datasets);
-            match plan {
+            let plan = match plan {
                 FoundPlan::Ready(plan) => plan.in_memory(runtime(allowance.memory.clone())?),
                 FoundPlan::Made(made) => stop.unless(again(gateway, made, &allowance.memory)).await?,
-            }
+            };
+            // Two agreements may have come into different epochs since.
+            let estate = gateway.estate.now();
+            orderable(&leaves(plan.physical())?, &estate.agreements).map_err(|refusal| estate.with_contact(refusal))?;
+            plan
         }
         None => {
             let names = stop.unless(note_names(gateway, opened, &permit, &statement.sql)).await?;
@@ -347,9 +352,11 @@ pub(crate) async fn plan(gateway: &Gateway, permit: &Permit, statement: &Stateme
 }
 
 /// Another plan of what was made of a statement before, on the same threads.
+#[tracing::instrument(name = "plan", skip_all)]
 async fn again(gateway: &Gateway, made: Arc<Made>, memory: &Arc<QueryMemory>) -> Result<Plan, Refusal> {
-    let runtime = runtime(memory.clone())?;
-    gateway.workers.plan(async move { Plan::of(made, runtime).await }).await?
+    let (estate, runtime) = (gateway.estate.now(), runtime(memory.clone())?);
+    let planned = gateway.workers.plan(async move { Plan::of(made, runtime).await });
+    planned.await?.map_err(|refusal| estate.with_contact(memory.explain(refusal)))
 }
 
 /// A view as this permit would answer it; `None` where it would not, and then it is nobody's business that there is one. Views

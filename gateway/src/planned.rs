@@ -4,7 +4,7 @@
 //! Everything that planning reads is compared: who asks, the statement with its values, the permit with every obligation, and that it is
 //! the same estate. Whether the caller may ask is decided anew each time, before anybody looks here. A plan that was made to describe an
 //! answer is taken out when it is used, so none runs twice; other plans are made anew of what was judged and optimised before, and share
-//! nothing of a run. None is another caller's: how soon an answer comes tells nothing of what others asked.
+//! nothing of a run. None is another caller's: how soon an answer comes tells nothing of what others asked, but that they asked many things.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -76,11 +76,14 @@ impl Question {
 }
 
 impl Planned {
-    /// Keeps a question in mind with what was made of it; of too many, the oldest goes.
+    /// Keeps a question in mind with what was made of it, if that is small; of too many, the oldest goes, and those of other estates.
     pub(crate) fn keep(&self, question: Question, names: Names, made: Arc<Made>) {
+        if !made.is_small() {
+            return;
+        }
         let mut kept = self.lock();
         // Two that asked at the same time made the same.
-        kept.retain(|one| one.question != question);
+        kept.retain(|one| one.question.estate == question.estate && one.question != question);
         let own = |kept: &VecDeque<Kept>| kept.iter().filter(|one| one.question.caller == question.caller).count();
         if own(&kept) >= MOST_OF_ONE
             && let Some(oldest) = kept.iter().position(|one| one.question.caller == question.caller)
@@ -171,6 +174,13 @@ mod tests {
         let valued = |value| Question::new(key("a"), &valued(value), &permit, estate.clone());
         keep(&planned, &valued(1), plan().await);
         assert!(taken(&planned, &valued(2)).is_none() && taken(&planned, &valued(1)) == Some(true), "values are part of the question");
+        keep(&planned, &question("b", SQL, &permit, &Arc::new(0)), plan().await);
+        assert!(taken(&planned, &asked).is_none(), "of an estate that was replaced");
+        // What is large is not kept.
+        let column = |n| format!("n * {n}.5{} AS c{n}", " + n".repeat(150));
+        let large = format!("SELECT {} FROM ({SQL}) t", (0..20).map(column).collect::<Vec<_>>().join(", "));
+        keep(&planned, &question("c", &large, &permit, &estate), planned_under(permit.clone(), &large).await.unwrap());
+        assert!(taken(&planned, &question("c", &large, &permit, &estate)).is_none());
     }
 
     #[tokio::test]

@@ -84,7 +84,7 @@ pub(crate) struct Engine {
 }
 
 /// What a statement was judged to be and made into, without anything of a run. Nothing in it is of a moment: no function that is offered
-/// tells the time.
+/// tells the time. Whether its orders can be placed is, and asked each time.
 pub(crate) struct Made {
     /// Optimised.
     logical: LogicalPlan,
@@ -99,6 +99,16 @@ pub(crate) struct Made {
     undecided: bool,
     out: Option<RowsOut>,
 }
+
+impl Made {
+    /// Whether it is small enough to be kept: some MB at most, by a generous estimate.
+    pub(crate) fn is_small(&self) -> bool {
+        substitution::all_parts(&self.logical) <= MOST_KEPT_PARTS
+    }
+}
+
+/// The most parts of a plan that is kept.
+const MOST_KEPT_PARTS: u64 = 4_000;
 
 /// A plan that may run, once. It begins with [`Plan::new`], and only after the permit has judged every use it makes of a column.
 pub struct Plan {

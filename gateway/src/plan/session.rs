@@ -2,18 +2,19 @@
 //! under which sorted, range-partitioned streams are merged rather than hashed.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use concordat_policy::Permit;
 use datafusion::catalog::{CatalogProvider as _, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider as _};
 use datafusion::common::Result;
-use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SessionState, SessionStateDefaults};
 use datafusion::prelude::SessionConfig;
 
 use super::protect::QueryPlanner;
 use super::release_table::ReleaseTable;
+use super::shape::refuse;
 
 /// The schema in which outcome views stand.
 pub(crate) const VIEWS: &str = "views";
@@ -44,17 +45,16 @@ const SCALARS: &[&str] = &[
 /// `grouping` is replaced by what it reads before a statement is walked.
 const AGGREGATES: &[&str] = &["count", "sum", "avg", "min", "max", "bit_or", "grouping"];
 
-/// With what plans are made: nothing runs in it.
-static PLANNING: LazyLock<Arc<RuntimeEnv>> = LazyLock::new(Arc::default);
-
 /// The session in which one statement is planned.
 pub(super) fn state(permit: &Permit, partitions: u32) -> Result<SessionState> {
     let mission = permit.mission().as_str();
+    // Nothing runs in it: there is no memory.
+    let runtime = crate::runtime(Arc::new(GreedyMemoryPool::new(0))).or_else(refuse)?;
     let scalars = SessionStateDefaults::default_scalar_functions().into_iter().filter(|f| SCALARS.contains(&f.name())).collect();
     let aggregates = SessionStateDefaults::default_aggregate_functions().into_iter().filter(|f| AGGREGATES.contains(&f.name())).collect();
     let state = SessionStateBuilder::new()
         .with_config(config(mission, partitions)?)
-        .with_runtime_env(Arc::clone(&PLANNING))
+        .with_runtime_env(runtime)
         .with_query_planner(Arc::new(QueryPlanner))
         .with_expr_planners(SessionStateDefaults::default_expr_planners())
         .with_scalar_functions(scalars)

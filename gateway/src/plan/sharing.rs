@@ -183,19 +183,19 @@ impl Rule {
 
     /// Which rows have the same codes in all columns by which rows are compared; `None` where columns have none, or too many.
     fn alike(&self, batch: &RecordBatch) -> Result<Option<Alike>> {
-        let (mut of_rows, mut all) = (vec![0; batch.num_rows()], 1_usize);
-        for place in &self.keys {
-            let Some((codes, different)) = codes(column(batch, *place)?) else { return Ok(None) };
+        let keys = self.keys.iter().map(|place| column(batch, *place)).collect::<Result<Vec<_>>>()?;
+        let present = self.present.iter().map(|place| column(batch, *place)).collect::<Result<Vec<_>>>()?;
+        // A place for each, only where they are few beside the rows.
+        let most = batch.num_rows().saturating_mul(2).clamp(FEW_CODES, MOST_CODES);
+        let every = keys.iter().map(|column| different(column)).chain(present.iter().map(|_| Some(2)));
+        let few =
+            |all: usize, different: Option<usize>| different.and_then(|different| all.checked_mul(different)).filter(|all| *all <= most);
+        let Some(all) = every.clone().try_fold(1, few) else { return Ok(None) };
+        let mut of_rows = vec![0; batch.num_rows()];
+        let codes = keys.iter().map(|column| codes(column)).chain(present.iter().map(|column| there(column)));
+        for (codes, different) in codes.zip(every) {
+            let different = different.unwrap_or(1);
             of_rows.iter_mut().zip(codes).for_each(|(all, code)| *all = *all * different + code);
-            match all.checked_mul(different).filter(|all| *all <= MOST_CODES) {
-                Some(more) => all = more,
-                None => return Ok(None),
-            }
-        }
-        for place in &self.present {
-            let column = column(batch, *place)?;
-            of_rows.iter_mut().enumerate().for_each(|(row, all)| *all = *all * 2 + usize::from(column.is_valid(row)));
-            all *= 2;
         }
         let (mut firsts, mut places) = (Vec::new(), vec![None; all]);
         for (row, code) in (0_u32..).zip(&mut of_rows) {
@@ -242,19 +242,30 @@ struct Alike {
     of_rows: Vec<usize>,
 }
 
-/// The most combinations of codes for which a place is kept.
+/// The most combinations of codes for which a place is kept, and how many are of small batches too.
 const MOST_CODES: usize = 1 << 16;
+const FEW_CODES: usize = 256;
 
-/// A code for each value of a column of few, equal only where values are, and how many codes there can be. One stands for null.
-fn codes(column: &ArrayRef) -> Option<(Vec<usize>, usize)> {
-    let coded = |row: usize, code: usize| if column.is_valid(row) { code + 1 } else { 0 };
-    if let Some(flags) = column.as_boolean_opt() {
-        return Some(((0..flags.len()).map(|row| coded(row, usize::from(flags.value(row)))).collect(), 3));
-    }
-    let texts = column.as_any_dictionary_opt()?;
-    let different = texts.values().len();
-    let codes = if different == 0 { vec![0; texts.len()] } else { texts.normalized_keys() };
-    Some((codes.into_iter().enumerate().map(|(row, code)| coded(row, code)).collect(), different + 1))
+/// How many codes the values of a column can have; `None` where they have none.
+fn different(column: &ArrayRef) -> Option<usize> {
+    let texts = || column.as_any_dictionary_opt()?.values().len().checked_add(1);
+    if column.as_boolean_opt().is_some() { Some(3) } else { texts() }
+}
+
+/// A code for each value of such a column, equal only where values are; one stands for null.
+fn codes(column: &ArrayRef) -> Vec<usize> {
+    let values = if let Some(flags) = column.as_boolean_opt() {
+        (0..flags.len()).map(|row| usize::from(flags.value(row))).collect()
+    } else {
+        let texts = column.as_any_dictionary_opt().filter(|texts| !texts.values().is_empty());
+        texts.map_or_else(|| vec![0; column.len()], |texts| texts.normalized_keys())
+    };
+    values.into_iter().enumerate().map(|(row, code)| if column.is_valid(row) { code + 1 } else { 0 }).collect()
+}
+
+/// Which rows have one of a dataset.
+fn there(column: &ArrayRef) -> Vec<usize> {
+    (0..column.len()).map(|row| usize::from(column.is_valid(row))).collect()
 }
 
 /// Rows that are compared alike, and who shares them, as far as it takes to know whether they are enough.
@@ -405,7 +416,15 @@ mod tests {
             assert!(!expected.is_empty(), "{keys:?} {present:?}");
         }
         let none = DictionaryArray::new(Int32Array::from(vec![None, None]), Arc::new(StringArray::from(Vec::<&str>::new())));
-        assert_eq!(codes(&(Arc::new(none) as ArrayRef)), Some((vec![0, 0], 1)));
+        let none = Arc::new(none) as ArrayRef;
+        assert_eq!((different(&none), codes(&none)), (Some(1), vec![0, 0]));
+        // Of too many combinations no table is made, be they of columns or of datasets that a row may lack.
+        let rule = |keys, present| Rule { k: 1, keys, subjects: vec![2], present };
+        let rows = coded(ROWS, false);
+        for (keys, present) in [(vec![0; 4], vec![]), (vec![0], vec![3; 7]), (vec![0], vec![3; 80])] {
+            assert!(rule(keys, present).alike(&rows).unwrap().is_none());
+        }
+        assert!(rule(vec![0; 3], vec![3]).alike(&rows).unwrap().is_some());
     }
 
     /// The years of the rows that stay.

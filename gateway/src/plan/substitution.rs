@@ -63,6 +63,19 @@ fn judge(size: u64) -> Result<()> {
     )
 }
 
+/// How many parts all expressions of a plan have, those of its subqueries among them.
+pub(super) fn all_parts(plan: &LogicalPlan) -> u64 {
+    let mut count = 0u64;
+    // The closures never fail.
+    let _ = plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            count = count.saturating_add(parts(expr));
+            Ok(TreeNodeRecursion::Continue)
+        })
+    });
+    count
+}
+
 fn parts(expr: &Expr) -> u64 {
     let mut count = 0u64;
     // The closure never fails.
