@@ -176,11 +176,6 @@ mod tests {
         assert!(taken(&planned, &valued(2)).is_none() && taken(&planned, &valued(1)) == Some(true), "values are part of the question");
         keep(&planned, &question("b", SQL, &permit, &Arc::new(0)), plan().await);
         assert!(taken(&planned, &asked).is_none(), "of an estate that was replaced");
-        // What is large is not kept.
-        let column = |n| format!("n * {n}.5{} AS c{n}", " + n".repeat(150));
-        let large = format!("SELECT {} FROM ({SQL}) t", (0..20).map(column).collect::<Vec<_>>().join(", "));
-        keep(&planned, &question("c", &large, &permit, &estate), planned_under(permit.clone(), &large).await.unwrap());
-        assert!(taken(&planned, &question("c", &large, &permit, &estate)).is_none());
     }
 
     #[tokio::test]
