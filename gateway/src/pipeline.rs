@@ -28,7 +28,7 @@ use crate::explain::judged;
 use crate::fetch::{leaves, orderable};
 use crate::guard;
 use crate::limits::{Allowance, Key, QueryMemory, Source, reason};
-use crate::plan::{Made, Plan, Statement, VIEWS, examples, named};
+use crate::plan::{Plan, Statement, VIEWS, examples, named};
 use crate::planned::{Found, FoundPlan, Names, Question};
 use crate::record::{self, Intent, Opened, unavailable};
 use crate::terms::{Stop, Terms};
@@ -281,17 +281,7 @@ async fn judge(gateway: &Gateway, opened: &Opened, statement: &Statement, terms:
     let stop = terms.stop();
     let question = Question::new(Key::of(&opened.caller), statement, &permit, gateway.estate.now());
     let plan = match gateway.planned.take(&question) {
-        Some(Found { names: (views, datasets), plan }) => {
-            opened.names(views, datasets);
-            let plan = match plan {
-                FoundPlan::Ready(plan) => plan.in_memory(runtime(allowance.memory.clone())?),
-                FoundPlan::Made(made) => stop.unless(again(gateway, made, &allowance.memory)).await?,
-            };
-            // Two agreements may have come into different epochs since.
-            let estate = gateway.estate.now();
-            orderable(&leaves(plan.physical())?, &estate.agreements).map_err(|refusal| estate.with_contact(refusal))?;
-            plan
-        }
+        Some(found) => stop.unless(planned_before(gateway, opened, found, &allowance.memory)).await?,
         None => {
             let names = stop.unless(note_names(gateway, opened, &permit, &statement.sql)).await?;
             let plan = stop.unless(plan(gateway, &permit, statement, &allowance.memory)).await?;
@@ -351,12 +341,22 @@ pub(crate) async fn plan(gateway: &Gateway, permit: &Permit, statement: &Stateme
     planned.await?.map_err(|refusal| estate.with_contact(memory.explain(refusal)))
 }
 
-/// Another plan of what was made of a statement before, on the same threads.
+/// The plan that waits for a question, or another one of what was made of it before, on the same threads.
 #[tracing::instrument(name = "plan", skip_all)]
-async fn again(gateway: &Gateway, made: Arc<Made>, memory: &Arc<QueryMemory>) -> Result<Plan, Refusal> {
+async fn planned_before(gateway: &Gateway, opened: &Opened, found: Found, memory: &Arc<QueryMemory>) -> Result<Plan, Refusal> {
+    let Found { names: (views, datasets), plan } = found;
+    opened.names(views, datasets);
     let (estate, runtime) = (gateway.estate.now(), runtime(memory.clone())?);
-    let planned = gateway.workers.plan(async move { Plan::of(made, runtime).await });
-    planned.await?.map_err(|refusal| estate.with_contact(memory.explain(refusal)))
+    let planned = async {
+        let plan = match plan {
+            FoundPlan::Ready(plan) => plan.in_memory(runtime),
+            FoundPlan::Made(made) => gateway.workers.plan(async move { Plan::of(made, runtime).await }).await??,
+        };
+        // Two agreements may have come into different epochs since.
+        orderable(&leaves(plan.physical())?, &estate.agreements)?;
+        Ok(plan)
+    };
+    planned.await.map_err(|refusal| estate.with_contact(memory.explain(refusal)))
 }
 
 /// A view as this permit would answer it; `None` where it would not, and then it is nobody's business that there is one. Views
