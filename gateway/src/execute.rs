@@ -13,6 +13,7 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::TryStreamExt as _;
+use futures::future::{join, try_join_all};
 
 use crate::Gateway;
 use crate::delivery::Held;
@@ -91,8 +92,12 @@ pub(crate) async fn execute(
     let run = run(gateway, &errand, &plan, answer.clone());
     let ran = stop.unless(gateway.estate.while_agreed(&texts, run)).await;
     let ran = ran.map_err(|refusal| explain(if stop.is_late() { awaiting(refusal, &specs, &awaited) } else { refusal }));
-    gateway.limits.charge(&Key::of(&opened.caller), &released(&specs)).await?;
+    // Side by side: each waits for a disk.
+    let (caller, released) = (Key::of(&opened.caller), released(&specs));
+    let (charged, noted) = join(gateway.limits.charge(&caller, &released), noted(&specs)).await;
+    charged?;
     let Ran { batches, mut sources, consent, held } = ran?;
+    noted?;
     if let Some(out) = plan.rows_out() {
         gateway.limits.put_out(&out.quotas, batches.iter().map(RecordBatch::num_rows).sum()).await?;
     }
@@ -200,6 +205,11 @@ fn awaiting(refusal: Refusal, specs: &[Arc<ReleaseSpec>], lists: &Awaited) -> Re
     let message = format!("{}; {what} of {} had not come to their end", refusal.message, names.join(", "));
     let department = (names.len() == 1).then(|| awaited.first().map(ToString::to_string)).flatten();
     Refusal { message, department, ..refusal }
+}
+
+/// Notes what the receipts oblige to of every release of which all have come.
+async fn noted(specs: &[Arc<ReleaseSpec>]) -> Result<(), Refusal> {
+    try_join_all(specs.iter().filter_map(|spec| spec.placed()).map(|placed| placed.note())).await.map(|_| ())
 }
 
 /// Waits for every release's receipt.

@@ -280,6 +280,7 @@ impl World {
             partitions: 4,
             basis: v1::Basis::Consent.into(),
             log_entry: 0,
+            grouping: None,
         }
     }
 

@@ -32,7 +32,7 @@ use tonic::{Request, Response, Status, Streaming};
 use self::reader::Reader;
 use crate::endings::Ended;
 use crate::node::{Node, query_id, status};
-use crate::release::{Partition, blocking};
+use crate::release::{Partition, Step, blocking};
 
 /// The Flight service.
 #[derive(Debug, Clone)]
@@ -159,13 +159,24 @@ impl Reading {
             Some(partition) => partition,
             None => self.reader.open().await?,
         };
-        let (batch, partition) = blocking(move || partition.next_batch().map(|batch| (batch, partition))).await?;
-        match &batch {
-            Some(batch) => self.reader.sends(batch.num_rows() as u64),
-            None => self.reader.sent_all(&partition),
+        loop {
+            // One step at a time: whoever is cut or leaves stops it in between.
+            let step;
+            (step, partition) = blocking(move || partition.step().map(|step| (step, partition))).await?;
+            let batch = match step {
+                Step::More => continue,
+                Step::Batch(batch) => {
+                    self.reader.sends(batch.num_rows() as u64, &partition);
+                    Some(batch)
+                }
+                Step::End => {
+                    self.reader.sent_all(&partition);
+                    None
+                }
+            };
+            self.partition = Some(partition);
+            return Ok(batch);
         }
-        self.partition = Some(partition);
-        Ok(batch)
     }
 }
 

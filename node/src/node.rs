@@ -25,6 +25,7 @@ use concordat_proto::peer::Peer;
 use concordat_proto::receipt::Standing;
 use concordat_proto::token::{SigningKey, VerifyingKey};
 use concordat_proto::{status, v1};
+use futures::future::join;
 use tracing::Instrument as _;
 
 use crate::agreements::{Agreements, Current};
@@ -249,7 +250,9 @@ impl Node {
         self.log_replaced().await?;
         self.endings.write().await.map_err(|e| self.unwritable(e))?;
         let admission = self.releases.admit(&order.id)?;
-        self.consume(&order, now).await?;
+        // Side by side: each waits for a disk.
+        let (consumed, owed) = join(self.consume(&order, now), self.owed_for(&order)).await;
+        consumed.and(owed)?;
         let (consent, standing) = self.caught_up().await?;
         let rules = self.rules(&order, &consent, standing).await?;
         let of = Of::new(&order.dataset, &order.agreement, &order.domain, &rules);
@@ -257,7 +260,6 @@ impl Node {
         let next = rows.could_be_kept().filter(|source| self.releases.snapshots.wants(&of, source)).map(<[_]>::to_vec);
         let (quotas, agreement) = (Arc::clone(&self.quotas), order.agreement.clone());
         blocking(move || quotas.intend(&agreement, now.date_naive())).await?;
-        self.owed_for(&order).await?;
         let intent = self.intent(&order, from, standing, rows.freshness());
         let (quotas, agreement) = (Arc::clone(&self.quotas), order.agreement.clone());
         let charge = move |rows| quotas.charge(&agreement, rows, Utc::now().date_naive());
@@ -413,7 +415,12 @@ impl Node {
         let columns = order.columns.iter().map(|(name, _)| name.as_str());
         let columns: Vec<&str> = order.linked.then_some(LINKED).into_iter().chain(columns).collect();
         let filters: Vec<&str> = order.predicate.iter().flat_map(Predicate::columns).collect();
-        Entry::new("release.intended")
+        let entry = Entry::new("release.intended");
+        let entry = match &order.grouping {
+            Some(grouping) => entry.field("grouped_by", grouping.keys().collect::<Vec<_>>()),
+            None => entry,
+        };
+        entry
             .query(&order.query_id)
             .field("order", order.id.as_str())
             .field("address", from.address.map(|address| address.to_string()))

@@ -16,9 +16,10 @@ use concordat_policy::agreement::{Dataset, Fingerprint};
 use concordat_policy::coded::Coded;
 use concordat_policy::column::LINKED;
 use concordat_policy::{Agreement, Basis, Cause, Code, ColumnType, DatasetName, LinkageDomain, Name, Predicate, Refusal, Use, consent};
+use concordat_proto::grouped::{Grouping, few};
 use concordat_proto::order::Order;
 use concordat_proto::token::VerifyingKey;
-use concordat_proto::version::{spoken_with, too_far_apart};
+use concordat_proto::version::{GROUPS, spoken_with, too_far_apart};
 use concordat_proto::{MAX_RELEASE_REQUEST, predicate, v1};
 use prost::Message as _;
 
@@ -67,6 +68,8 @@ pub struct VerifiedOrder {
     pub linked: bool,
     /// The columns to release, in order.
     pub columns: Vec<(String, ColumnType)>,
+    /// By what they are grouped, where groups are released in the place of rows.
+    pub grouping: Option<Arc<Grouping>>,
     /// The rows that are asked for; `None` means all.
     pub predicate: Option<Predicate>,
     /// What every row must meet beside that, by the department's own copy of the agreement.
@@ -148,6 +151,7 @@ impl Verifier {
         let domain = agreements.domain(agreement, request.domain.as_ref(), now)?;
         let dataset = self.dataset(agreement, &request)?;
         let (linked, columns) = self.columns(agreement, dataset, &request.columns)?;
+        let grouping = self.grouping(agreement, dataset, &request, (linked, &columns))?;
         let predicate = self.predicate(agreement, dataset, request.predicate.as_ref())?;
         if request.basis() != v1::Basis::from(&dataset.basis) {
             return Err(self.agreements.denied(format!("the agreement states another lawful basis of '{}' than the order", dataset.name)));
@@ -177,6 +181,7 @@ impl Verifier {
             links: dataset.linked.is_some(),
             linked,
             columns,
+            grouping,
             predicate,
             condition,
             predicate_types,
@@ -251,6 +256,35 @@ impl Verifier {
             })
             .collect::<Result<_, _>>()?;
         Ok((linked, columns))
+    }
+
+    /// By what rows are grouped. Not where other parties' people object to their use: without a pseudonym, none of them could be removed.
+    fn grouping(
+        &self,
+        agreement: &Agreement,
+        dataset: &Dataset,
+        request: &v1::ReleaseRequest,
+        (linked, columns): (bool, &[(String, ColumnType)]),
+    ) -> Result<Option<Arc<Grouping>>, Refusal> {
+        let Some(wire) = &request.grouping else { return Ok(None) };
+        if request.contract_version < GROUPS {
+            return Err(self.invalid("groups can be ordered since contract version 2"));
+        }
+        if linked {
+            return Err(self.invalid("groups have no second pseudonym"));
+        }
+        if let Some(other) = agreement.reaching(dataset).next() {
+            let cause = format!(
+                "choices that '{other}' recorded reach '{}' under agreement '{}', and groups leave nobody out",
+                dataset.name, agreement.id
+            );
+            return Err(self.agreements.denied(cause).advice("order rows"));
+        }
+        let grouping = Grouping::of(wire, columns).map_err(|e| self.invalid(e))?;
+        if !few(grouping.keys().filter_map(|key| dataset.columns.get(key))) {
+            return Err(self.invalid("rows are grouped by columns whose published values have few combinations"));
+        }
+        Ok(Some(Arc::new(grouping)))
     }
 
     fn predicate(&self, agreement: &Agreement, dataset: &Dataset, wire: Option<&v1::Predicate>) -> Result<Option<Predicate>, Refusal> {

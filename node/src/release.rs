@@ -5,6 +5,8 @@
 //!                                                                                │
 //!   DoGet of partition i ◀─ batches of the wire's schema, ascending ◀─ buckets of i, in order: load, sort
 //! ```
+//! Where an order asks for groups, a partition's batches become its groups as they are read ([`concordat_proto::grouped`]).
+//!
 //! Where the same was asked before and the source has not changed, rows come sorted from a snapshot ([`snapshots`]).
 //!
 //! Invariants
@@ -41,7 +43,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tracing::Instrument as _;
 
 use self::buckets::Buckets;
-pub use self::partition::Partition;
+pub use self::partition::{Partition, Step};
 pub(crate) use self::runs::Sorted;
 use self::runs::Spill;
 use self::snapshots::Chosen;
@@ -245,7 +247,10 @@ impl Releases {
             let _ = sender.send(work.await.unwrap_or_else(Progress::Failed));
         };
         let task = self.workers.start(work.instrument(scanning));
-        let schema = Arc::new(release_schema(order.linked, order.columns.iter().map(|(name, kind)| (name.as_str(), *kind))));
+        let schema = Arc::new(match &order.grouping {
+            Some(grouping) => grouping.schema(),
+            None => release_schema(order.linked, order.columns.iter().map(|(name, kind)| (name.as_str(), *kind))),
+        });
         let (id, given_back) = (order.id.clone(), Arc::clone(&admission.given_back));
         let release = Arc::new(Release {
             order,
@@ -402,8 +407,12 @@ impl Release {
         let stopped = || Refusal::new(Code::NodeFaulty, "the release was stopped before it was complete").advice("order it again");
         let end = progress.wait_for(|progress| !matches!(progress, Progress::Scanning)).await.map_err(|_| stopped())?.clone();
         match end {
-            Progress::Sorted(sorted) => Ok(Partition::sorted(sorted, Arc::clone(&self.schema), partition)),
-            Progress::Chosen(chosen) => Ok(Partition::chosen(chosen, Arc::clone(&self.schema), partition)),
+            Progress::Sorted(sorted) => {
+                Ok(Partition::sorted(sorted, Arc::clone(&self.schema), partition).grouped(self.order.grouping.clone()))
+            }
+            Progress::Chosen(chosen) => {
+                Ok(Partition::chosen(chosen, Arc::clone(&self.schema), partition).grouped(self.order.grouping.clone()))
+            }
             Progress::Failed(refusal) => Err(refusal),
             Progress::Scanning => Err(stopped()),
         }

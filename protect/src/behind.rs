@@ -12,6 +12,9 @@ pub struct Behind {
 /// How many of the largest contributions are kept.
 pub const LARGEST: usize = concordat_policy::disclosure::MOST_LARGEST as usize;
 
+/// Bytes of a [`Spread`] where it is written: its numbers in the order of its fields, 64 bits each, little-endian.
+pub const SPREAD_BYTES: usize = 8 * (LARGEST + 4);
+
 /// How a sum is spread over its contributors; a contribution is one subject's own sum.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {
@@ -42,6 +45,58 @@ impl Spread {
         self.lowest = self.lowest.min(own);
         self.highest = self.highest.max(own);
         self.place(size);
+    }
+
+    /// Of so many contributions of one each.
+    #[must_use]
+    pub fn of_ones(number: u64) -> Self {
+        let mut spread = Self::default();
+        (0..number.min(LARGEST as u64)).for_each(|_| spread.add(1.0));
+        #[expect(clippy::cast_precision_loss, reason = "a number of people, exact below 2^53")]
+        let absolute = number as f64;
+        Self { absolute, nonzero: number, ..spread }
+    }
+
+    /// As it is written.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; SPREAD_BYTES] {
+        let Self { absolute, largest, nonzero, lowest, highest } = *self;
+        let numbers = std::iter::once(absolute).chain(largest).map(f64::to_bits).chain([nonzero, lowest.to_bits(), highest.to_bits()]);
+        let mut bytes = [0; SPREAD_BYTES];
+        bytes.as_chunks_mut().0.iter_mut().zip(numbers).for_each(|(to, number)| *to = number.to_le_bytes());
+        bytes
+    }
+
+    /// Reads what [`Spread::to_bytes`] wrote.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; SPREAD_BYTES]) -> Self {
+        let mut numbers = bytes.as_chunks().0.iter().map(|number| u64::from_le_bytes(*number));
+        let mut next = || numbers.next().unwrap_or_default();
+        let absolute = f64::from_bits(next());
+        let largest = std::array::from_fn(|_| f64::from_bits(next()));
+        Self { absolute, largest, nonzero: next(), lowest: f64::from_bits(next()), highest: f64::from_bits(next()) }
+    }
+
+    /// Whether it can be of so many contributors: for whoever did not make it. A sum is not compared with its parts, which are rounded.
+    #[must_use]
+    pub fn can_be_of(&self, contributors: u64) -> bool {
+        let Self { absolute, largest, nonzero, lowest, highest } = self;
+        if contributors == 0 {
+            return *self == Self::default();
+        }
+        let [most, ..] = largest;
+        let beyond = usize::try_from(*nonzero).unwrap_or(LARGEST);
+        let sizes = largest.iter().chain([absolute]).all(|size| size.is_finite() && *size >= 0.0);
+        sizes
+            && largest.is_sorted_by(|one, next| one >= next)
+            && largest.iter().skip(beyond).all(|size| *size == 0.0)
+            && largest.iter().take(beyond).all(|size| *size > 0.0)
+            && absolute >= most
+            && *nonzero <= contributors
+            && lowest.is_finite()
+            && highest.is_finite()
+            && lowest <= highest
+            && *most == lowest.abs().max(highest.abs())
     }
 
     /// Whether all contributions other than zero are equal, in size and sign.
@@ -77,6 +132,48 @@ impl Spread {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn of(contributions: &[f64]) -> Spread {
+        let mut spread = Spread::default();
+        contributions.iter().for_each(|own| spread.add(*own));
+        spread
+    }
+
+    #[test]
+    fn a_spread_is_read_as_it_was_written_and_ones_are_what_they_add_up_to() {
+        for spread in [Spread::default(), of(&[-7.5, 0.0, 3.0]), of(&[1e300; 9]), of(&[-0.0])] {
+            assert_eq!(Spread::from_bytes(&spread.to_bytes()), spread);
+        }
+        for number in [0, 1, 4, 5, 6, 1_000] {
+            assert_eq!(Spread::of_ones(number), of(&vec![1.0; usize::try_from(number).unwrap()]));
+        }
+    }
+
+    #[test]
+    fn what_no_contributions_add_up_to_is_none() {
+        for own in [&[][..], &[0.0], &[-7.5, 0.0, 3.0], &[0.1; 1_000], &[-4.0; 3]] {
+            assert!(of(own).can_be_of(own.len() as u64), "{own:?}");
+        }
+        let some = of(&[-7.5, 0.0, 3.0]);
+        let wrong = [
+            Spread { absolute: f64::NAN, ..some },
+            Spread { absolute: f64::INFINITY, ..some },
+            Spread { absolute: 7.0, ..some },
+            Spread { nonzero: 4, ..some },
+            Spread { nonzero: 1, ..some },
+            Spread { largest: [3.0, 7.5, 0.0, 0.0, 0.0], ..some },
+            Spread { largest: [7.5, 3.0, 1.0, 0.0, 0.0], ..some },
+            Spread { largest: [7.5, f64::NAN, 0.0, 0.0, 0.0], ..some },
+            Spread { lowest: f64::NEG_INFINITY, ..some },
+            Spread { lowest: 4.0, ..some },
+            Spread { highest: 9.0, ..some },
+            Spread::default(),
+        ];
+        for wrong in wrong {
+            assert!(!wrong.can_be_of(3), "{wrong:?}");
+        }
+        assert!(!some.can_be_of(0));
+    }
 
     #[test]
     fn even_contributions_are_equal_in_size_and_sign() {

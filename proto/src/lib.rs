@@ -3,7 +3,7 @@
 //! Also what both ends must do alike: the strict JWT wrapper ([`token`]), release orders ([`order`]), release receipts
 //! ([`receipt`]), consent receipts ([`consent_receipt`]), statements of whose choices reach other parties' data ([`reach`]),
 //! signatures of agreements and where they lie ([`signature`]), the Arrow schema of a release ([`schema`]), the identity behind a
-//! TLS connection ([`peer`]), what numbers are none ([`finite`]), the digest of an answer ([`answer`]), the contract's versions ([`version`]) and the one table of codes and gRPC statuses ([`status`]); and
+//! TLS connection ([`peer`]), what numbers are none ([`finite`]), groups in the place of rows ([`grouped`]), the digest of an answer ([`answer`]), the contract's versions ([`version`]) and the one table of codes and gRPC statuses ([`status`]); and
 //! how a release's stream, whose every byte is hostile until it has been checked, is read ([`release_stream`]).
 
 pub mod answer;
@@ -11,6 +11,7 @@ pub mod consent_receipt;
 #[cfg(test)]
 mod contract;
 pub mod finite;
+pub mod grouped;
 mod log_filter;
 pub mod order;
 pub mod peer;

@@ -43,8 +43,11 @@ pub struct Receipt {
     pub partition: u32,
     /// Of how many.
     pub partitions: u32,
-    /// Rows sent in this partition.
+    /// Rows sent in this partition, or groups where the order asked for them.
     pub rows: u64,
+    /// What stands behind the groups; not stated where rows were sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grouped: Option<Grouped>,
     /// The consent ledger's version at which consent was applied to every row.
     pub consent_version: u64,
     /// The ledger's generation. Stated where the release was ordered in contract version 2 or later; absent means 0.
@@ -73,6 +76,16 @@ pub struct Denominators {
     pub withheld: Option<u64>,
 }
 
+/// What the groups of a partition were made of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grouped {
+    /// The dataset's rows.
+    pub rows: u64,
+    /// Their distinct subjects.
+    pub subjects: u64,
+}
+
 /// Where a consent ledger stands. Compared by generation, then version: within a generation a ledger only grows, and a backup
 /// that was restored and acknowledged begins a new one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -95,6 +108,12 @@ impl Receipt {
     #[must_use]
     pub fn standing(&self) -> Standing {
         Standing { generation: self.consent_generation.unwrap_or(0), version: self.consent_version }
+    }
+
+    /// The dataset's rows that were sent, or that stand behind the groups.
+    #[must_use]
+    pub fn dataset_rows(&self) -> u64 {
+        self.grouped.map_or(self.rows, |grouped| grouped.rows)
     }
 
     /// Whether it states this mission and this purpose, or neither, where the release was ordered in a version without them.
@@ -151,6 +170,7 @@ mod tests {
             partition: 0,
             partitions: 2,
             rows: 100,
+            grouped: None,
             consent_version: 7,
             consent_generation: None,
             freshness: 1_800_000_000,

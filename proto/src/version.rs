@@ -3,7 +3,7 @@
 //! | version | what came with it |
 //! |---|---|
 //! | 1 | the first |
-//! | 2 | a consent ledger has a generation: in a node's `Description`, and in the receipts of releases ordered in version 2, which also tell denominators and state mission and purpose; an order can be given back (`Releases`); consent records have times and say who acted, and are corrected, erased and receipted (`ConsentLedger`, which no gateway calls); choices reach other parties' data (`ConsentReach`); signed agreements travel (`Agreements`); access logs are witnessed (`Witness`); they give checkpoints and proofs (`AccessLog`), and the gateway receipts of answers (`AnswerReceipts`) |
+//! | 2 | a consent ledger has a generation: in a node's `Description`, and in the receipts of releases ordered in version 2, which also tell denominators and state mission and purpose; an order can be given back (`Releases`) and can ask for groups in the place of rows (`Grouping`), which receipts state apart; consent records have times and say who acted, and are corrected, erased and receipted (`ConsentLedger`, which no gateway calls); choices reach other parties' data (`ConsentReach`); signed agreements travel (`Agreements`); access logs are witnessed (`Witness`); they give checkpoints and proofs (`AccessLog`), and the gateway receipts of answers (`AnswerReceipts`) |
 //!
 //! ```text
 //! gateway ── Describe, own version ──▶ node        refused, unless the versions are at most one apart
@@ -26,6 +26,8 @@ pub const DENOMINATORS: u32 = 2;
 pub const PURPOSES: u32 = 2;
 /// The first version in which an order can be given back.
 pub const GIVES_BACK: u32 = 2;
+/// The first version in which an order can ask for groups.
+pub const GROUPS: u32 = 2;
 /// The first version in which access logs are witnessed: a node's is held to the entries that its receipts name.
 pub const WITNESSED: u32 = 2;
 /// The first version in which a node tells whose choices reach other parties' data.

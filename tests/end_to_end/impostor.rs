@@ -31,7 +31,9 @@ const DEADLINE: u32 = 10;
 /// Rows of one release.
 const MOST_ROWS: u64 = 3_000_000;
 
-const SQL: &str = "SELECT count(*) AS n, count(claiming) AS c, count(conditionality) AS k FROM dwp.claims";
+/// A condition of one number only: rows are ordered, and not groups of them.
+const SQL: &str = "SELECT count(*) AS n, count(*) FILTER (WHERE claiming) AS c, count(conditionality) AS k FROM dwp.claims";
+const GROUPS: &str = "SELECT count(*) AS n, count(claiming) AS c FROM dwp.claims";
 /// Ends with DHSC's rows, however many of DWP's are still to come.
 const JOINED: &str = "SELECT count(DISTINCT h.subject) AS n FROM dhsc.health h JOIN dwp.claims c ON c.subject = h.subject";
 const HONEST: &str = "SELECT region, count(*) AS n FROM dfe.attainment GROUP BY region";
@@ -138,6 +140,7 @@ async fn a_lying_node_is_caught_and_named_whatever_the_lie() {
         let grown = peak(world.gateway).saturating_sub(honest);
         assert!(grown <= GROWTH_MIB, "{saying:?} made the gateway grow by {grown} MiB");
     }
+    refused(world.told(Saying::Truth, GROUPS).await, Code::NodeFaulty, "another schema than the one that was ordered");
     // Nothing is left over of any of them.
     world.told(Saying::Truth, SQL).await.unwrap();
     world.told(Saying::Descriptor, SQL).await.unwrap();

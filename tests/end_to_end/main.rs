@@ -27,6 +27,7 @@ mod events;
 mod explain;
 mod faults;
 mod fields;
+mod groups;
 mod guard;
 mod identity;
 mod impostor;

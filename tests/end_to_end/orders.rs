@@ -63,6 +63,7 @@ impl Rogue {
             partitions: 2,
             basis: v1::Basis::StatutoryHonouringObjections.into(),
             log_entry: 1,
+            grouping: None,
         }
     }
 

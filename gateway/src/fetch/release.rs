@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow::array::{AsArray as _, RecordBatch};
@@ -15,11 +15,12 @@ use arrow_flight::{FlightInfo, Ticket};
 use concordat_audit::witness::{FURTHEST, Moment, Owed};
 use concordat_policy::column::LINKED;
 use concordat_policy::{Code, DatasetName, Name, Refusal};
-use concordat_proto::receipt::{Denominators, Receipt, Standing};
+use concordat_proto::grouped::{GroupError, Grouping, Groups};
+use concordat_proto::receipt::{Denominators, Grouped, Receipt, Standing};
 use concordat_proto::release_stream::{MAX_RECEIPT, ReleaseStream, Taken};
 use concordat_proto::schema::{PSEUDONYM_BYTES, pseudonyms};
 use concordat_proto::token::{Reason, VerifyingKey};
-use concordat_proto::version::WITNESSED;
+use concordat_proto::version::{GROUPS, WITNESSED};
 use datafusion::common::{DataFusionError, Result as PlanResult, internal_datafusion_err};
 use futures::{Stream, StreamExt as _};
 use prost::Message as _;
@@ -65,7 +66,10 @@ pub(super) struct Expected {
     /// Whether the order has a condition.
     pub(super) conditional: bool,
     pub(super) key: VerifyingKey,
+    /// Of its rows.
     pub(super) schema: SchemaRef,
+    /// By what they are grouped: by the node, or here where it speaks a version without groups.
+    pub(super) grouping: Option<Arc<Grouping>>,
     pub(super) partitions: u32,
     /// The most rows of the release.
     pub(super) most_rows: u64,
@@ -89,6 +93,8 @@ pub(crate) struct Placed {
     tickets: Mutex<Vec<Option<Ticket>>>,
     readers: Mutex<Vec<Reader>>,
     progress: Arc<Progress>,
+    /// Where the ledger stood, and the last entry that receipts name; set when all of them have come.
+    stated: OnceLock<(Standing, u64)>,
     /// The query's span: partitions are read by tasks of their own.
     span: Span,
 }
@@ -168,6 +174,7 @@ impl Placed {
             tickets: Mutex::new(tickets),
             readers: Mutex::new(Vec::new()),
             progress: Arc::default(),
+            stated: OnceLock::new(),
             span: Span::current(),
         })
     }
@@ -186,7 +193,7 @@ impl Placed {
         let reading = async move {
             let outcome = expected.stream(&node, ticket, partition, &withheld, &progress, &sender).await;
             if let Ok(receipt) = &outcome {
-                progress.released.fetch_add(receipt.rows, Ordering::AcqRel);
+                progress.released.fetch_add(receipt.dataset_rows(), Ordering::AcqRel);
                 progress.reading.fetch_sub(1, Ordering::AcqRel);
             }
             if let Err(refusal) = &outcome {
@@ -210,7 +217,7 @@ impl Placed {
         (self.progress.reading.load(Ordering::Acquire) > 0).then_some(&self.expected.department)
     }
 
-    /// Waits for the receipts of every partition that was read, and returns what they say together.
+    /// Waits for the receipts of every partition that was read, and returns what they say together. It counts once it is [noted](Self::note).
     ///
     /// # Errors
     /// The first reader's refusal; [`concordat_policy::Code::NodeFaulty`] when partitions state different consent versions.
@@ -220,7 +227,7 @@ impl Placed {
         for reader in readers {
             let receipt = reader.await.map_err(Refusal::internal)??;
             entry = receipt.log_entry.max(entry);
-            let standing = receipt.standing();
+            let (standing, rows) = (receipt.standing(), receipt.dataset_rows());
             match &mut source {
                 None => {
                     source = Some(Source {
@@ -232,7 +239,7 @@ impl Placed {
                         consent_generation: standing.generation,
                         freshness: receipt.freshness,
                         counts: None,
-                        rows: receipt.rows,
+                        rows,
                         subjects: 0,
                         others: None,
                         partners: None,
@@ -243,7 +250,7 @@ impl Placed {
                 Some(source) if source.denominators != receipt.denominators => {
                     return Err(faulty(&self.expected.department, "told two numbers of subjects left out of one release", ""));
                 }
-                Some(source) if source.standing() == standing => source.rows += receipt.rows,
+                Some(source) if source.standing() == standing => source.rows += rows,
                 Some(_) => return Err(faulty(&self.expected.department, "applied two versions of its consent ledger in one release", "")),
             }
         }
@@ -251,10 +258,19 @@ impl Placed {
             source.subjects = self.progress.subjects.load(Ordering::Acquire);
             let others = || self.progress.others.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
             source.others = self.expected.schema.column_with_name(LINKED).map(|_| others());
-            self.expected.ledgers.note(&self.expected.department, source.standing(), &self.expected.query_id).await?;
-            self.expected.owes(entry).await?;
+            let _ = self.stated.set((source.standing(), entry));
         }
         Ok(source)
+    }
+
+    /// Notes, durably, what the receipts that came oblige to.
+    ///
+    /// # Errors
+    /// [`Code::Internal`] when that cannot be made durable: then nothing that came is used.
+    pub(crate) async fn note(&self) -> Result<(), Refusal> {
+        let Some((standing, entry)) = self.stated.get() else { return Ok(()) };
+        self.expected.ledgers.note(&self.expected.department, *standing, &self.expected.query_id).await?;
+        self.expected.owes(*entry).await
     }
 }
 
@@ -326,7 +342,14 @@ impl Expected {
             Err(_) => return Err(timeout(&self.department)),
             Ok(redeemed) => redeemed.map_err(|status| failed(&self.department, &status))?,
         };
-        let mut stream = ReleaseStream::new(self.schema.clone(), partition, self.partitions);
+        let (mut stream, mut groups) = match &self.grouping {
+            Some(grouping) if self.spoken >= GROUPS => (ReleaseStream::of_groups(grouping.as_ref().clone()), None),
+            grouping => (ReleaseStream::new(self.schema.clone(), partition, self.partitions), grouping.clone().map(Groups::new)),
+        };
+        let grouped_there = self.grouping.is_some() && groups.is_none();
+        if grouped_there && !withheld.is_empty() {
+            return Err(Refusal::internal("groups were ordered of data that choices reach from elsewhere"));
+        }
         let room = Arc::new(Semaphore::new(AHEAD_KIB as usize));
         let mut last = None;
         loop {
@@ -340,23 +363,55 @@ impl Expected {
             match stream.take(&message).map_err(|e| self.wrong(&format!("sent what was not agreed ({e})"), format!("{e:?}")))? {
                 Taken::Part => {}
                 Taken::Batch(batch, size) => {
-                    self.count(progress, batch.num_rows() as u64)?;
-                    // Whole, and before anything reads or counts it: its pseudonyms need not be among the columns that are wanted.
-                    let batch = without(batch, withheld)?;
-                    progress.deliver(&batch, &mut last)?;
+                    let batches = if grouped_there {
+                        // The rows behind them are counted when the receipt tells their number.
+                        vec![batch]
+                    } else {
+                        self.count(progress, batch.num_rows() as u64)?;
+                        // Whole, and before anything reads or counts it: its pseudonyms need not be among the columns that are wanted.
+                        let batch = without(batch, withheld)?;
+                        progress.deliver(&batch, &mut last)?;
+                        self.grouped(groups.as_mut(), batch)?
+                    };
                     let kib = u32::try_from(size >> 10).unwrap_or(AHEAD_KIB).clamp(1, AHEAD_KIB);
                     let room = room.clone().acquire_many_owned(kib).await.map_err(Refusal::internal)?;
-                    // Nobody listens when the join needed no more rows; the receipt is still wanted.
-                    let _ = sender.send((Ok(batch), Some(room))).await;
+                    let mut room = Some(room);
+                    for batch in batches {
+                        // Nobody listens when the join needed no more rows; the receipt is still wanted.
+                        let _ = sender.send((Ok(batch), room.take())).await;
+                    }
                 }
                 Taken::Receipt(token) => {
                     self.observed.release(self.department.as_str(), bytes, since.elapsed());
-                    let receipt = self.receipt(&token, partition, stream.rows())?;
+                    let receipt = self.receipt(&token, partition, &stream)?;
                     self.ledgers.check(&self.department, self.ledger, receipt.standing()).await?;
                     self.not_stale(receipt.standing())?;
+                    if let Some(Grouped { rows, subjects }) = receipt.grouped {
+                        self.count(progress, rows)?;
+                        progress.subjects.fetch_add(subjects, Ordering::AcqRel);
+                    }
+                    let last = groups.as_mut().map(Groups::finish).transpose().map_err(|e| self.not_grouped(&e))?.flatten();
+                    if let Some((last, grouping)) = last.zip(self.grouping.as_ref()) {
+                        let last = grouping.as_sent(&last).map_err(|e| self.not_grouped(&e))?;
+                        let _ = sender.send((Ok(last), None)).await;
+                    }
                     return Ok(receipt);
                 }
             }
+        }
+    }
+
+    /// A batch, or the groups of it and what came before that are complete.
+    fn grouped(&self, groups: Option<&mut Groups>, batch: RecordBatch) -> Result<Vec<RecordBatch>, Refusal> {
+        let (Some(groups), Some(grouping)) = (groups, &self.grouping) else { return Ok(vec![batch]) };
+        let parts = groups.take(&batch).map_err(|e| self.not_grouped(&e))?;
+        parts.iter().map(|part| grouping.as_sent(part).map_err(|e| self.not_grouped(&e))).collect()
+    }
+
+    fn not_grouped(&self, e: &GroupError) -> Refusal {
+        match e {
+            GroupError::TooLarge(_) | GroupError::TooMany => Refusal::new(Code::LimitExceeded, e.to_string()).department(&self.department),
+            GroupError::Schema => Refusal::internal(e),
         }
     }
 
@@ -372,7 +427,7 @@ impl Expected {
             .advice("narrow the query; if the dataset is so large, the gateway's operator can raise release_rows"))
     }
 
-    fn receipt(&self, token: &[u8], partition: usize, rows: u64) -> Result<Receipt, Refusal> {
+    fn receipt(&self, token: &[u8], partition: usize, stream: &ReleaseStream) -> Result<Receipt, Refusal> {
         let unverified = |e: &dyn std::fmt::Display| self.wrong("sent a receipt that does not verify", e);
         let token = std::str::from_utf8(token).map_err(|e| unverified(&e))?;
         let now = chrono::Utc::now().timestamp();
@@ -394,8 +449,11 @@ impl Expected {
             let stated = [&receipt.mission, &receipt.purpose].map(|name| name.as_ref().map_or("none", Name::as_str));
             return Err(self.wrong("sent a receipt for another mission or purpose than the order's, or for none", stated.join(", ")));
         }
-        if receipt.rows != rows {
+        if receipt.rows != stream.rows() {
             return Err(self.wrong("sent another number of rows than its receipt states", ""));
+        }
+        if !stream.is_made_of(receipt.grouped) {
+            return Err(self.wrong("sent groups of other rows than its receipt states", ""));
         }
         can_be_shown(&self.owed, &self.department, receipt.log_entry).map_err(|what| self.wrong(&what, receipt.log_entry))?;
         Ok(receipt)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use concordat_policy::{Agreement, Code, LinkageDomain, Name, Refusal};
+use concordat_proto::version::GROUPS;
 use concordat_proto::{CONTRACT_VERSION, MAX_RELEASE_REQUEST, predicate, v1};
 use prost::Message as _;
 
@@ -33,6 +34,7 @@ pub(crate) fn request(spec: &ReleaseSpec, query_id: &str, spoken: u32, now: Date
         partitions: spec.partitions,
         basis: v1::Basis::from(&spec.permit.dataset.basis).into(),
         log_entry: 0,
+        grouping: spec.grouping.as_ref().filter(|_| spoken >= GROUPS).map(|grouping| grouping.to_wire()),
     })
 }
 

@@ -5,6 +5,8 @@
 //! ```text
 //! contributions(own Float64, subject) -> FixedSizeBinary(96)     own: the subject's sum, or its number of rows
 //! shares(own Float64, subject)        -> FixedSizeBinary(96)     the same where a subject stands in several rows of the inner level
+//! spreads(spread FixedSizeBinary(72)) -> FixedSizeBinary(96)     of parts of a group, which nodes made ([`concordat_proto::grouped`])
+//! ones(subjects Int64)                -> FixedSizeBinary(96)     the same, where each subject contributes one
 //! ```
 
 use std::cmp::Ordering;
@@ -13,19 +15,18 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use concordat_protect::Spread;
-use concordat_protect::behind::LARGEST;
+use concordat_protect::behind::SPREAD_BYTES;
 use concordat_protect::noise::{Secret, contribution_key, record_key};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray as _, BooleanArray, FixedSizeBinaryArray, FixedSizeBinaryBuilder};
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type};
 use datafusion::common::{Result, ScalarValue, internal_datafusion_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, Expr, ExprFunctionExt as _, GroupsAccumulator, Signature, Volatility,
 };
 
-/// Numbers of a state: absolute sum, the largest, how many are not zero, lowest, highest, keys of people, of contributions, of the largest.
-const NUMBERS: usize = LARGEST + 7;
-const WIDTH: i32 = (NUMBERS * 8) as i32;
+/// Bytes of a state: a spread, and the keys of people, of contributions and of the largest.
+const WIDTH: i32 = SPREAD_BYTES as i32 + 3 * 8;
 
 /// What the contributors of one value add up to.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -70,29 +71,17 @@ impl Contributed {
         self.contributions = self.contributions.wrapping_add(other.contributions);
     }
 
-    fn numbers(&self) -> [u64; NUMBERS] {
-        let Spread { absolute, largest, nonzero, lowest, highest } = self.spread;
-        let mut numbers = [0; NUMBERS];
-        let others = [nonzero, lowest.to_bits(), highest.to_bits(), self.people, self.contributions, self.most];
-        let all = [absolute].into_iter().chain(largest).map(f64::to_bits).chain(others);
-        numbers.iter_mut().zip(all).for_each(|(kept, number)| *kept = number);
-        numbers
-    }
-
     pub(super) fn bytes(&self) -> Vec<u8> {
-        self.numbers().iter().flat_map(|number| number.to_le_bytes()).collect()
+        let keys = [self.people, self.contributions, self.most];
+        self.spread.to_bytes().into_iter().chain(keys.into_iter().flat_map(u64::to_le_bytes)).collect()
     }
 
     fn read(bytes: &[u8]) -> Result<Self> {
-        let mut numbers = bytes.chunks_exact(8).map(|number| number.try_into().map(u64::from_le_bytes));
-        let mut next = || numbers.next().and_then(Result::ok).ok_or_else(|| internal_datafusion_err!("contributions of another shape"));
-        let absolute = f64::from_bits(next()?);
-        let mut largest = [0.0; LARGEST];
-        for size in &mut largest {
-            *size = f64::from_bits(next()?);
-        }
-        let (nonzero, lowest, highest) = (next()?, f64::from_bits(next()?), f64::from_bits(next()?));
-        Ok(Self { spread: Spread { absolute, largest, nonzero, lowest, highest }, people: next()?, contributions: next()?, most: next()? })
+        let other = || internal_datafusion_err!("contributions of another shape");
+        let (spread, keys) = bytes.split_first_chunk().ok_or_else(other)?;
+        let (&[people, contributions, most], []) = keys.as_chunks::<8>() else { return Err(other()) };
+        let [people, contributions, most] = [people, contributions, most].map(u64::from_le_bytes);
+        Ok(Self { spread: Spread::from_bytes(spread), people, contributions, most })
     }
 
     /// What the aggregate found for the group of `row`.
@@ -104,20 +93,58 @@ impl Contributed {
 
 /// The aggregate, of the rows where `contributes` holds; `several`: a subject may stand in several of them.
 pub(super) fn contributions(own: Expr, subject: Expr, contributes: Expr, secret: Option<Secret>, several: bool) -> Result<Expr> {
-    let function = AggregateUDF::from(Contributions { signature: Signature::any(2, Volatility::Immutable), secret, several });
+    let of = if several { Of::Shares } else { Of::Subjects };
+    let function = AggregateUDF::from(Contributions { signature: Signature::any(2, Volatility::Immutable), secret, of });
     function.call(vec![own, subject]).filter(contributes).build()
+}
+
+/// The same, of parts of a group whose spreads nodes state.
+pub(super) fn of_spreads(spread: Expr) -> Expr {
+    of_parts(spread, Of::Spreads)
+}
+
+/// The same, of parts of a group where each of their subjects contributes one.
+pub(super) fn of_ones(subjects: Expr) -> Expr {
+    of_parts(subjects, Of::Ones)
+}
+
+fn of_parts(part: Expr, of: Of) -> Expr {
+    AggregateUDF::from(Contributions { signature: Signature::any(1, Volatility::Immutable), secret: None, of }).call(vec![part])
+}
+
+/// Whether a function is the aggregate over rows of one subject each, without keys: what parts of a group can stand in the place of.
+pub(super) fn adds_up(function: &AggregateUDF) -> bool {
+    function.inner().downcast_ref::<Contributions>().is_some_and(|own| own.of == Of::Subjects && own.secret.is_none())
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Contributions {
     signature: Signature,
     secret: Option<Secret>,
-    several: bool,
+    of: Of,
+}
+
+/// Of what contributions are added up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Of {
+    /// One row for each subject.
+    Subjects,
+    /// Several.
+    Shares,
+    /// Spreads over different subjects.
+    Spreads,
+    /// Numbers of different subjects.
+    Ones,
 }
 
 impl AggregateUDFImpl for Contributions {
     fn name(&self) -> &str {
-        if self.several { "shares" } else { "contributions" }
+        match self.of {
+            Of::Subjects => "contributions",
+            Of::Shares => "shares",
+            Of::Spreads => "spreads",
+            Of::Ones => "ones",
+        }
     }
     fn signature(&self) -> &Signature {
         &self.signature
@@ -126,21 +153,21 @@ impl AggregateUDFImpl for Contributions {
         Ok(DataType::FixedSizeBinary(WIDTH))
     }
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
-        let kind = if self.several { DataType::Binary } else { DataType::FixedSizeBinary(WIDTH) };
+        let kind = if self.of == Of::Shares { DataType::Binary } else { DataType::FixedSizeBinary(WIDTH) };
         Ok(vec![Arc::new(Field::new(format!("{}[state]", args.name), kind, true))])
     }
     fn accumulator(&self, _: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        Ok(if self.several {
+        Ok(if self.of == Of::Shares {
             Box::new(Shares { secret: self.secret.clone(), own: BTreeMap::new() })
         } else {
-            Box::new(One { secret: self.secret.clone(), found: Contributed::default() })
+            Box::new(One { secret: self.secret.clone(), of: self.of, found: Contributed::default() })
         })
     }
     fn groups_accumulator_supported(&self, _: AccumulatorArgs<'_>) -> bool {
-        !self.several
+        self.of != Of::Shares
     }
     fn create_groups_accumulator(&self, _: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
-        Ok(Box::new(Groups { secret: self.secret.clone(), found: Vec::new() }))
+        Ok(Box::new(Groups { secret: self.secret.clone(), of: self.of, found: Vec::new() }))
     }
 }
 
@@ -158,6 +185,25 @@ fn rows<'a>(values: &'a [ArrayRef], mut each: impl FnMut(usize, f64, &'a [u8])) 
     Ok(())
 }
 
+/// Calls `each` with every row's part of a group: a spread, or a number of subjects.
+fn parts(values: &[ArrayRef], of: Of, mut each: impl FnMut(usize, Spread)) -> Result<()> {
+    let other = || internal_datafusion_err!("parts of a group of another type");
+    let [part] = values else { return Err(other()) };
+    for row in 0..part.len() {
+        let spread = if of == Of::Ones {
+            let subjects = part.as_primitive_opt::<Int64Type>().ok_or_else(other)?.value(row);
+            Spread::of_ones(u64::try_from(subjects).map_err(|_| other())?)
+        } else {
+            let spread = part.as_fixed_size_binary_opt().ok_or_else(other)?.value(row);
+            Spread::from_bytes(spread.try_into().map_err(|_| other())?)
+        };
+        if part.is_valid(row) {
+            each(row, spread);
+        }
+    }
+    Ok(())
+}
+
 fn states(values: &[ArrayRef]) -> Result<&FixedSizeBinaryArray> {
     let state = values.first().and_then(|array| array.as_fixed_size_binary_opt());
     state.ok_or_else(|| internal_datafusion_err!("contributions of another type"))
@@ -167,12 +213,16 @@ fn states(values: &[ArrayRef]) -> Result<&FixedSizeBinaryArray> {
 #[derive(Debug)]
 struct One {
     secret: Option<Secret>,
+    of: Of,
     found: Contributed,
 }
 
 impl Accumulator for One {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        rows(values, |_, own, subject| self.found.add(own, subject, self.secret.as_ref()))
+        match self.of {
+            Of::Spreads | Of::Ones => parts(values, self.of, |_, spread| self.found.spread.merge(&spread)),
+            Of::Subjects | Of::Shares => rows(values, |_, own, subject| self.found.add(own, subject, self.secret.as_ref())),
+        }
     }
     fn evaluate(&mut self) -> Result<ScalarValue> {
         Ok(ScalarValue::FixedSizeBinary(WIDTH, Some(self.found.bytes())))
@@ -194,6 +244,7 @@ impl Accumulator for One {
 /// Of many groups.
 struct Groups {
     secret: Option<Secret>,
+    of: Of,
     found: Vec<Contributed>,
 }
 
@@ -211,8 +262,16 @@ impl Groups {
 impl GroupsAccumulator for Groups {
     fn update_batch(&mut self, values: &[ArrayRef], groups: &[usize], filter: Option<&BooleanArray>, total: usize) -> Result<()> {
         self.found.resize(total, Contributed::default());
+        let counts = |row| filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
+        if matches!(self.of, Of::Spreads | Of::Ones) {
+            return parts(values, self.of, |row, spread| {
+                if let Some(found) = groups.get(row).filter(|_| counts(row)).and_then(|group| self.found.get_mut(*group)) {
+                    found.spread.merge(&spread);
+                }
+            });
+        }
         rows(values, |row, own, subject| {
-            let counts = filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
+            let counts = counts(row);
             if let Some(found) = groups.get(row).filter(|_| counts).and_then(|group| self.found.get_mut(*group)) {
                 found.add(own, subject, self.secret.as_ref());
             }
@@ -235,7 +294,7 @@ impl GroupsAccumulator for Groups {
     }
     fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
         let length = values.first().map_or(0, |array| array.len());
-        let mut each = Self { secret: self.secret.clone(), found: Vec::new() };
+        let mut each = Self { secret: self.secret.clone(), of: self.of, found: Vec::new() };
         each.update_batch(values, &(0..length).collect::<Vec<_>>(), filter, length)?;
         Ok(vec![each.emit(EmitTo::All)?])
     }

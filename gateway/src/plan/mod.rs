@@ -9,6 +9,7 @@ mod domain;
 mod edit;
 mod expression;
 mod failure;
+mod grouped;
 mod kinds;
 mod link;
 mod listed;
@@ -141,7 +142,7 @@ impl Plan {
         let mut values = values::values(&logical).map_err(refusal_of)?;
         values.truncate(width);
         let made = Made {
-            logical: state.optimize(&logical).map_err(failure::refusal_of_statement)?,
+            logical: state.optimize(&logical).and_then(grouped::at_nodes).map_err(failure::refusal_of_statement)?,
             state,
             uses: rewriter.uses,
             columns,

@@ -41,6 +41,7 @@ use futures::TryStreamExt as _;
 pub(super) use rule::{Condition, Kind, Rest, Rule, Value};
 
 use self::bounds::Bounds;
+use super::grouped::Copies;
 use super::margins::Expand;
 use super::operator::{Operator, Planned, Planner, at_the_end, over};
 use super::sharing::Sharing;
@@ -182,6 +183,7 @@ impl datafusion::execution::context::QueryPlanner for QueryPlanner {
             Arc::new(Planner::<Counted>::new()),
             Arc::new(Planner::<Expand>::new()),
             Arc::new(Planner::<Sharing>::new()),
+            Arc::new(Planner::<Copies>::new()),
         ])
         .create_physical_plan(plan, session)
         .await

@@ -17,7 +17,8 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use concordat_policy::authorize::DatasetPermit;
 use concordat_policy::column::{LINKED, SUBJECT};
-use concordat_policy::{Cause, Code, DatasetName, LinkageDomain, Permit, Predicate, Refusal};
+use concordat_policy::{Cause, Code, ColumnType, DatasetName, LinkageDomain, Permit, Predicate, Refusal};
+use concordat_proto::grouped::{Grouping, MAX_KEYS, few};
 use concordat_proto::schema::{release_schema, split_points};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
@@ -41,7 +42,7 @@ use super::shape::refuse;
 use crate::fetch::{List, Placed};
 
 /// One dataset, as far as the permit lets it be seen.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct ReleaseTable {
     permit: Arc<DatasetPermit>,
     schema: SchemaRef,
@@ -103,6 +104,84 @@ impl ReleaseTable {
         }
         Ok(columns)
     }
+
+    /// What is ordered of rows for which all of `filters` hold.
+    fn spec(&self, columns: Vec<String>, filters: &[Expr], grouping: Option<Arc<Grouping>>) -> Result<ReleaseSpec> {
+        let Some(mut conditions) = filters.iter().map(typed).collect::<Option<Vec<Predicate>>>() else {
+            return refuse(Refusal::internal("the planner pushed a condition that was not offered"));
+        };
+        let predicate = if conditions.len() > 1 { Some(Predicate::And(conditions)) } else { conditions.pop() };
+        let kinds = columns.iter().filter_map(|c| self.permit.dataset.columns.get(c).map(|rule| (c.as_str(), rule.kind)));
+        Ok(ReleaseSpec {
+            rows: Arc::new(release_schema(columns.iter().any(|column| column == LINKED), kinds)),
+            permit: self.permit.clone(),
+            mission_and_purpose: self.mission_and_purpose.clone(),
+            columns,
+            grouping,
+            predicate,
+            partitions: self.partitions,
+            placed: OnceLock::new(),
+            withheld: OnceLock::new(),
+        })
+    }
+
+    /// Whether rows may be grouped by these columns at the node.
+    pub(super) fn groups_by<'c>(&self, columns: impl Iterator<Item = &'c str>) -> bool {
+        let rules: Option<Vec<_>> = columns.map(|column| self.permit.dataset.columns.get(column)).collect();
+        rules.is_some_and(|rules| rules.len() <= MAX_KEYS && few(rules))
+    }
+
+    /// A column's type, if it crosses the wire.
+    pub(super) fn kind(&self, column: &str) -> Option<ColumnType> {
+        self.permit.dataset.columns.get(column).filter(|rule| rule.crosses_the_wire()).map(|rule| rule.kind)
+    }
+
+    /// Whether rows may be grouped at the node: nobody is to be removed from them here, and no second pseudonym is wanted.
+    pub(super) fn groups_there(&self) -> bool {
+        !self.permit.reached && !self.permit.dataset.is_link()
+    }
+
+    /// The same dataset as a table of groups of the rows for which all of `filters` hold.
+    pub(super) fn grouped(&self, grouping: Grouping, filters: &[Expr]) -> Result<GroupedTable> {
+        let (schema, columns, grouping) = (Arc::new(grouping.schema()), grouping.columns(), Arc::new(grouping));
+        // Judged here as by the scan in whose place it stands.
+        self.spec(columns.clone(), filters, None)?;
+        Ok(GroupedTable { of: self.clone(), schema, columns, grouping, filters: filters.to_vec() })
+    }
+}
+
+/// Groups of a dataset's rows, as a table ([`concordat_proto::grouped`]).
+#[derive(Debug)]
+pub(super) struct GroupedTable {
+    of: ReleaseTable,
+    schema: SchemaRef,
+    columns: Vec<String>,
+    pub(super) grouping: Arc<Grouping>,
+    filters: Vec<Expr>,
+}
+
+#[async_trait]
+impl TableProvider for GroupedTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+    async fn scan(
+        &self,
+        _session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let spec = self.of.spec(self.columns.clone(), &self.filters, Some(Arc::clone(&self.grouping)))?;
+        let wanted = match projection {
+            Some(projection) => Arc::new(self.schema.project(projection)?),
+            None => Arc::clone(&self.schema),
+        };
+        Ok(Arc::new(ReleaseExec::try_new(Arc::new(spec), wanted)?))
+    }
 }
 
 #[async_trait]
@@ -127,22 +206,7 @@ impl TableProvider for ReleaseTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let all: Vec<usize> = (0..self.schema.fields().len()).collect();
         let projection = projection.unwrap_or(&all);
-        let columns = self.ordered(projection)?;
-        let Some(mut conditions) = filters.iter().map(typed).collect::<Option<Vec<Predicate>>>() else {
-            return refuse(Refusal::internal("the planner pushed a condition that was not offered"));
-        };
-        let predicate = if conditions.len() > 1 { Some(Predicate::And(conditions)) } else { conditions.pop() };
-        let kinds = columns.iter().filter_map(|c| self.permit.dataset.columns.get(c).map(|rule| (c.as_str(), rule.kind)));
-        let spec = ReleaseSpec {
-            schema: Arc::new(release_schema(columns.iter().any(|column| column == LINKED), kinds)),
-            permit: self.permit.clone(),
-            mission_and_purpose: self.mission_and_purpose.clone(),
-            columns,
-            predicate,
-            partitions: self.partitions,
-            placed: OnceLock::new(),
-            withheld: OnceLock::new(),
-        };
+        let spec = self.spec(self.ordered(projection)?, filters, None)?;
         let wanted = Arc::new(self.schema.project(projection)?);
         Ok(Arc::new(ReleaseExec::try_new(Arc::new(spec), wanted)?))
     }
@@ -151,13 +215,15 @@ impl TableProvider for ReleaseTable {
 /// What one leaf of the plan orders from a node, and the placed order once there is one.
 #[derive(Debug)]
 pub(crate) struct ReleaseSpec {
-    /// `subject` and the ordered columns, `linked_subject` first among them.
-    pub(crate) schema: SchemaRef,
+    /// The schema of the rows: `subject` and the ordered columns, `linked_subject` first among them.
+    pub(crate) rows: SchemaRef,
     /// The obligations.
     pub(crate) permit: Arc<DatasetPermit>,
     mission_and_purpose: (concordat_policy::Name, concordat_policy::Name),
     /// The ordered columns.
     pub(crate) columns: Vec<String>,
+    /// By what rows are grouped, where their groups stand in their place.
+    pub(crate) grouping: Option<Arc<Grouping>>,
     /// The rows.
     pub(crate) predicate: Option<Predicate>,
     /// The number of partitions.
@@ -206,7 +272,8 @@ pub(crate) struct ReleaseExec {
 
 impl ReleaseExec {
     fn try_new(spec: Arc<ReleaseSpec>, output: Arc<Schema>) -> Result<Self> {
-        let positions = output.fields().iter().map(|f| spec.schema.index_of(f.name())).collect::<std::result::Result<Vec<_>, _>>()?;
+        let schema = spec.grouping.as_ref().map_or_else(|| spec.rows.clone(), |grouping| Arc::new(grouping.schema()));
+        let positions = output.fields().iter().map(|f| schema.index_of(f.name())).collect::<std::result::Result<Vec<_>, _>>()?;
         let mut equivalence = EquivalenceProperties::new(output.clone());
         let mut partitioning = Partitioning::UnknownPartitioning(spec.partitions as usize);
         if let Ok(position) = output.index_of(SUBJECT) {
@@ -230,7 +297,8 @@ impl ReleaseExec {
 
 impl DisplayAs for ReleaseExec {
     fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ReleaseExec: {}, columns={:?}, condition={}", self.spec.dataset(), self.spec.columns, self.spec.predicate.is_some())
+        write!(f, "ReleaseExec: {}, columns={:?}, condition={}", self.spec.dataset(), self.spec.columns, self.spec.predicate.is_some())?;
+        if self.spec.grouping.is_some() { f.write_str(", grouped") } else { Ok(()) }
     }
 }
 

@@ -31,10 +31,10 @@ const BYTES: usize = 64;
 /// The rule, before it stands on a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct RowsOfFew {
-    k: u32,
-    keys: Vec<Column>,
-    subjects: Vec<Column>,
-    present: Vec<Column>,
+    pub(super) k: u32,
+    pub(super) keys: Vec<Column>,
+    pub(super) subjects: Vec<Column>,
+    pub(super) present: Vec<Column>,
 }
 
 impl RowsOfFew {
@@ -70,6 +70,14 @@ impl PartialOrd for Sharing {
 }
 
 impl Sharing {
+    pub(super) fn input(&self) -> &LogicalPlan {
+        &self.input
+    }
+
+    pub(super) fn rule(&self) -> &RowsOfFew {
+        &self.rule
+    }
+
     fn positions(&self, columns: &[Column]) -> Result<Vec<usize>> {
         columns.iter().map(|column| self.input.schema().index_of_column(column)).collect()
     }

@@ -2,6 +2,7 @@
 
 mod agreements;
 mod counted;
+mod grouped;
 mod refused;
 
 use std::sync::Arc;

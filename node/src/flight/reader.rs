@@ -8,7 +8,7 @@ use arrow_flight::FlightData;
 use chrono::Utc;
 use concordat_audit::Entry;
 use concordat_policy::{DatasetName, Refusal, Use};
-use concordat_proto::receipt::{self, Denominators, Receipt};
+use concordat_proto::receipt::{self, Denominators, Grouped, Receipt};
 use concordat_proto::version::{DENOMINATORS, GENERATIONS, PURPOSES};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Status;
@@ -22,14 +22,24 @@ pub(super) struct Reader {
     node: Arc<Node>,
     release: Arc<Release>,
     partition: u32,
-    /// Rows that were handed to the connection: the gateway got no more.
+    /// Rows or groups that were handed to the connection: the gateway got no more.
     sent: AtomicU64,
-    /// The release's counts and what may be told of them: set when the last batch is out.
-    end: OnceLock<(Counts, Option<Denominators>)>,
+    /// The rows behind groups: those that had been read by then.
+    behind: AtomicU64,
+    /// What is known at the end: set when the last batch is out.
+    end: OnceLock<End>,
     /// Whether it is settled which entry closes it.
     closed: AtomicBool,
     /// Last, so that the node does not end before what closes it is on its way.
     _open: TaskTrackerToken,
+}
+
+/// The release's counts and what may be told of them, and of groups what they were made of.
+#[derive(Clone, Copy)]
+struct End {
+    counts: Counts,
+    denominators: Option<Denominators>,
+    grouped: Option<Grouped>,
 }
 
 impl Drop for Reader {
@@ -48,7 +58,16 @@ impl Drop for Reader {
 impl Reader {
     pub(super) fn new(node: Arc<Node>, release: Arc<Release>, partition: u32) -> Self {
         let open = node.endings.token();
-        Self { node, release, partition, sent: AtomicU64::new(0), end: OnceLock::new(), closed: AtomicBool::new(false), _open: open }
+        Self {
+            node,
+            release,
+            partition,
+            sent: AtomicU64::new(0),
+            behind: AtomicU64::new(0),
+            end: OnceLock::new(),
+            closed: AtomicBool::new(false),
+            _open: open,
+        }
     }
 
     pub(super) fn node(&self) -> &Arc<Node> {
@@ -64,14 +83,16 @@ impl Reader {
         self.release.partition(self.partition).await
     }
 
-    /// Counts rows that are handed to the connection.
-    pub(super) fn sends(&self, rows: u64) {
-        self.sent.fetch_add(rows, Ordering::AcqRel);
+    /// Counts rows or groups that are handed to the connection.
+    pub(super) fn sends(&self, rows: u64, partition: &Partition) {
+        let sent = self.sent.fetch_add(rows, Ordering::AcqRel).saturating_add(rows);
+        self.behind.store(partition.made_of().map_or(sent, |grouped| grouped.rows), Ordering::Release);
     }
 
     /// Notes that the last of them are.
     pub(super) fn sent_all(&self, partition: &Partition) {
-        let _ = self.end.set((partition.counts(), partition.denominators()));
+        let (counts, denominators, grouped) = (partition.counts(), partition.denominators(), partition.made_of());
+        let _ = self.end.set(End { counts, denominators, grouped });
     }
 
     /// Whether it is settled which entry closes it.
@@ -85,8 +106,9 @@ impl Reader {
     }
 
     fn abandoned(&self, how: Ended) -> Entry {
-        let rows = self.sent.load(Ordering::Acquire);
-        self.release.closing("release.abandoned").field("partition", self.partition).field("rows", rows).field("cause", how.as_str())
+        let entry = self.release.closing("release.abandoned").field("partition", self.partition).field("cause", how.as_str());
+        let entry = entry.field("rows", self.behind.load(Ordering::Acquire));
+        if self.release.order.grouping.is_some() { entry.field("groups", self.sent.load(Ordering::Acquire)) } else { entry }
     }
 
     /// Closes it with a failure, unless another one of the same stream was the first: reading goes on beside what cuts it.
@@ -128,8 +150,8 @@ impl Reader {
     }
 
     async fn close(&self) -> Result<String, Refusal> {
-        let (counts, denominators) = *self.end.get().ok_or_else(|| Refusal::internal("a receipt before the end"))?;
-        let (order, rows) = (&self.release.order, self.sent.load(Ordering::Acquire));
+        let end = *self.end.get().ok_or_else(|| Refusal::internal("a receipt before the end"))?;
+        let (order, counts, sent) = (&self.release.order, end.counts, self.sent.load(Ordering::Acquire));
         self.node.agreements.permits(&order.agreement.id, &order.agreement.digest)?;
         if !self.closes() {
             return Err(Refusal::internal("a release that was abandoned is not completed"));
@@ -138,20 +160,21 @@ impl Reader {
             .release
             .closing("release.completed")
             .field("partition", self.partition)
-            .field("rows", rows)
+            .field("rows", end.grouped.map_or(sent, |grouped| grouped.rows))
             // Of the whole release, in each partition's entry.
             .field("release_rows", counts.released)
             .field("release_invalid_identifiers", counts.invalid_identifiers)
             .field("release_without_consent", counts.without_consent);
+        let entry = if end.grouped.is_some() { entry.field("groups", sent) } else { entry };
         let log_entry = self.node.log(entry).await.inspect_err(|refusal| {
             self.release.ends(Ended::Failed);
             self.node.endings.add(because(self.abandoned(Ended::Failed), refusal));
         })?;
-        self.signed(rows, log_entry, denominators)
+        self.signed(sent, log_entry, end)
     }
 
     /// The receipt.
-    fn signed(&self, rows: u64, log_entry: u64, denominators: Option<Denominators>) -> Result<String, Refusal> {
+    fn signed(&self, sent: u64, log_entry: u64, end: End) -> Result<String, Refusal> {
         let (order, now) = (&self.release.order, Utc::now().timestamp());
         let receipt = Receipt {
             iss: Receipt::issuer(&self.node.department),
@@ -166,12 +189,13 @@ impl Reader {
             dataset: order.dataset.to_string(),
             partition: self.partition,
             partitions: order.partitions,
-            rows,
+            rows: sent,
+            grouped: end.grouped,
             consent_version: self.release.standing.version,
             consent_generation: (order.contract_version >= GENERATIONS).then_some(self.release.standing.generation),
             freshness: self.release.freshness,
             log_entry,
-            denominators: denominators.filter(|_| order.contract_version >= DENOMINATORS && self.counts_subjects()),
+            denominators: end.denominators.filter(|_| order.contract_version >= DENOMINATORS && self.counts_subjects()),
         };
         receipt.sign(&self.node.signing).map_err(Refusal::internal)
     }

@@ -44,13 +44,17 @@ impl Consumed {
     /// # Errors
     /// [`ConsumedError`]: nothing may be released.
     pub fn consume(&self, id: &str, expires: i64, now: i64) -> Result<bool, ConsumedError> {
-        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        connection.execute("DELETE FROM consumed WHERE expires < ?1", params![now.saturating_sub(KEEP)])?;
-        match connection.execute("INSERT INTO consumed (id, expires) VALUES (?1, ?2)", params![id, expires]) {
-            Ok(_) => Ok(true),
-            Err(rusqlite::Error::SqliteFailure(e, _)) if e.code == ErrorCode::ConstraintViolation => Ok(false),
-            Err(e) => Err(e.into()),
-        }
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        // Together: each waits for the disk once.
+        let both = connection.transaction()?;
+        both.execute("DELETE FROM consumed WHERE expires < ?1", params![now.saturating_sub(KEEP)])?;
+        let first = match both.execute("INSERT INTO consumed (id, expires) VALUES (?1, ?2)", params![id, expires]) {
+            Ok(_) => true,
+            Err(rusqlite::Error::SqliteFailure(e, _)) if e.code == ErrorCode::ConstraintViolation => false,
+            Err(e) => return Err(e.into()),
+        };
+        both.commit()?;
+        Ok(first)
     }
 }
 

@@ -27,6 +27,12 @@ fn filter(column: &str, value: Value) -> Option<v1::Predicate> {
     Some(to_wire(&Predicate::Compare { column: column.into(), comparison: Comparison::Equal, value }))
 }
 
+fn group(request: &mut v1::ReleaseRequest, keys: &[&str], values: &[&str]) {
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    request.contract_version = 2;
+    request.grouping = Some(v1::Grouping { keys: names(keys), values: names(values), ..v1::Grouping::default() });
+}
+
 fn code(outcome: Result<VerifiedOrder, Refusal>) -> Option<Code> {
     outcome.err().map(|refusal| {
         assert_eq!(refusal.department.as_deref(), Some("dfe"), "{refusal}");
@@ -74,6 +80,12 @@ fn each_part_of_a_request_is_checked() {
         ("no basis", |r| r.set_basis(v1::Basis::Unspecified), Some(Code::Denied)),
         ("one partition", |r| r.partitions = 1, Some(Code::Invalid)),
         ("too many partitions", |r| r.partitions = 65, Some(Code::Invalid)),
+        ("groups", |r| group(r, &["region", "fsm"], &["score", "born", "fsm"]), None),
+        ("groups by what has no published values", |r| group(r, &["region", "fsm", "born"], &["score"]), Some(Code::Invalid)),
+        ("groups by a number", |r| group(r, &["region", "fsm", "score"], &["born"]), Some(Code::Invalid)),
+        ("groups by what is not ordered", |r| group(r, &["region", "fsm", "cohort"], &["score", "born"]), Some(Code::Invalid)),
+        ("groups without one of the columns", |r| group(r, &["region"], &["score", "born"]), Some(Code::Invalid)),
+        ("groups in version 1", |r| (group(r, &["region", "fsm"], &["score", "born"]), r.contract_version = 1).1, Some(Code::Invalid)),
     ];
     for (what, change, expected) in cases {
         let mut request = world.request(now);
@@ -81,6 +93,20 @@ fn each_part_of_a_request_is_checked() {
         let outcome = verifier.verify(&world.order(&request, now), &world.gateway.fingerprint, now);
         assert_eq!(code(outcome), *expected, "{what}");
     }
+}
+
+#[test]
+fn what_others_objections_reach_is_not_grouped_here() {
+    let mut world = World::new();
+    let now = Utc::now();
+    let asked = |world: &World| {
+        let mut request = world.request(now);
+        group(&mut request, &["region", "fsm"], &["score", "born"]);
+        code(verifier(world).verify(&world.order(&request, now), &world.gateway.fingerprint, now))
+    };
+    assert_eq!(asked(&world), None);
+    world.agree("mission = ", "withdrawals = \"all_parties\"\nmission = ");
+    assert_eq!(asked(&world), Some(Code::Denied));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! One partition of a release: its buckets in order, sorted as they are read, in batches of the wire's schema.
+//! One partition of a release: its buckets in order, sorted as they are read, in batches of the wire's schema; or the groups of its rows.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -8,7 +8,8 @@ use arrow::array::{Array as _, ArrayRef, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::SchemaRef;
 use concordat_policy::{Code, Refusal};
-use concordat_proto::receipt::Denominators;
+use concordat_proto::grouped::{GroupError, Grouping, Groups};
+use concordat_proto::receipt::{Denominators, Grouped};
 
 use super::runs::{BucketReader, Sorted};
 use super::snapshots::{Chosen, Pieces, own_values};
@@ -24,6 +25,8 @@ const BUCKET_ROWS: usize = 8 << 20;
 /// One partition of a release, read once, from the lowest pseudonym to the highest.
 pub struct Partition {
     rows: Rows,
+    // What becomes of them, where groups were ordered.
+    groups: Option<Groups>,
     schema: SchemaRef,
     ready: VecDeque<RecordBatch>,
 }
@@ -36,6 +39,17 @@ enum Rows {
     Chosen(Pieces),
 }
 
+/// How far a partition was read.
+#[derive(Debug)]
+pub enum Step {
+    /// To a batch.
+    Batch(RecordBatch),
+    /// To none yet.
+    More,
+    /// To its end.
+    End,
+}
+
 impl std::fmt::Debug for Partition {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Partition({} batches ready)", self.ready.len())
@@ -45,11 +59,22 @@ impl std::fmt::Debug for Partition {
 impl Partition {
     pub(super) fn sorted(sorted: Arc<Sorted>, schema: SchemaRef, partition: u32) -> Self {
         let buckets = sorted.buckets_of(partition);
-        Self { rows: Rows::Sorted(BucketReader::new(sorted), buckets), schema, ready: VecDeque::new() }
+        Self { rows: Rows::Sorted(BucketReader::new(sorted), buckets), groups: None, schema, ready: VecDeque::new() }
     }
 
     pub(super) fn chosen(chosen: Arc<Chosen>, schema: SchemaRef, partition: u32) -> Self {
-        Self { rows: Rows::Chosen(Pieces::new(chosen, partition)), schema, ready: VecDeque::new() }
+        Self { rows: Rows::Chosen(Pieces::new(chosen, partition)), groups: None, schema, ready: VecDeque::new() }
+    }
+
+    /// With groups in the place of rows, if they are asked for.
+    pub(super) fn grouped(self, by: Option<Arc<Grouping>>) -> Self {
+        Self { groups: by.map(Groups::new), ..self }
+    }
+
+    /// The rows of which there are groups so far, and their subjects; `None` where rows were ordered.
+    #[must_use]
+    pub fn made_of(&self) -> Option<Grouped> {
+        self.groups.as_ref().map(Groups::made_of)
     }
 
     /// What was released and withheld, in the whole release.
@@ -75,20 +100,31 @@ impl Partition {
     /// # Errors
     /// [`Code::LimitExceeded`] for rows or buckets that are too large, [`Code::Internal`] when a spilled file cannot be read.
     pub fn next_batch(&mut self) -> Result<Option<RecordBatch>, Refusal> {
-        while self.ready.is_empty() {
-            let batches = match &mut self.rows {
-                Rows::Sorted(_, buckets) if Range::is_empty(buckets) => break,
-                Rows::Sorted(reader, buckets) => load(reader, buckets)?,
-                Rows::Chosen(pieces) => match pieces.next_rows()? {
-                    Some(batch) => vec![batch],
-                    None => break,
-                },
-            };
-            for batch in batches {
-                self.emit(&batch)?;
+        loop {
+            match self.step()? {
+                Step::Batch(batch) => return Ok(Some(batch)),
+                Step::More => {}
+                Step::End => return Ok(None),
             }
         }
-        Ok(self.ready.pop_front())
+    }
+
+    /// Reads on, no longer than a batch of rows takes: groups have none to put out until many were read. Blocks.
+    ///
+    /// # Errors
+    /// As [`Partition::next_batch`].
+    pub fn step(&mut self) -> Result<Step, Refusal> {
+        if self.ready.is_empty() {
+            let rows = self.rows.next()?;
+            let last = rows.is_empty();
+            for batch in grouped(&mut self.groups, rows)? {
+                self.emit(&batch)?;
+            }
+            if self.ready.is_empty() {
+                return Ok(if last { Step::End } else { Step::More });
+            }
+        }
+        Ok(self.ready.pop_front().map_or(Step::More, Step::Batch))
     }
 
     /// Readies a batch for the wire, in as many pieces as its size asks for.
@@ -112,6 +148,34 @@ impl Partition {
         self.emit(&batch.slice(0, rows / 2))?;
         self.emit(&batch.slice(rows / 2, rows - rows / 2))
     }
+}
+
+impl Rows {
+    /// The next batches; none at the end.
+    fn next(&mut self) -> Result<Vec<RecordBatch>, Refusal> {
+        match self {
+            Self::Sorted(_, buckets) if Range::is_empty(buckets) => Ok(Vec::new()),
+            Self::Sorted(reader, buckets) => load(reader, buckets),
+            Self::Chosen(pieces) => Ok(pieces.next_rows()?.into_iter().collect()),
+        }
+    }
+}
+
+/// What rows become: themselves, or where there are `groups` those that are complete; of no rows, which is the end, all that are left.
+fn grouped(groups: &mut Option<Groups>, rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, Refusal> {
+    let Some(groups) = groups else { return Ok(rows) };
+    let failed = |e: GroupError| match e {
+        GroupError::TooLarge(_) | GroupError::TooMany => Refusal::new(Code::LimitExceeded, e.to_string()),
+        GroupError::Schema => Refusal::internal(e),
+    };
+    if rows.is_empty() {
+        return groups.finish().map(|last| last.into_iter().collect()).map_err(failed);
+    }
+    let mut parts = Vec::new();
+    for rows in rows {
+        parts.extend(groups.take(&rows).map_err(failed)?);
+    }
+    Ok(parts)
 }
 
 /// Loads as many buckets as fill a batch, at least one, and sorts their rows.

@@ -78,6 +78,9 @@ pub enum StreamError {
     /// A pseudonym outside of the stream's part of the range.
     #[error("a pseudonym of another partition")]
     Partition,
+    /// Groups that no rows add up to.
+    #[error("groups whose numbers contradict each other")]
+    Groups,
     /// Too many batches without rows.
     #[error("more than {MAX_EMPTY} batches without rows")]
     Empty,

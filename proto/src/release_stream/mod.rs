@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! ReleaseMessage ─▶ guard ─▶ Arrow's decoder ─▶ pseudonyms ascend ─▶ batch
+//!                     │                                             (groups: their numbers can be)
 //!                     │ schema, lengths, offsets, indices, before anything is indexed, copied or allocated by them
 //!                     └─▶ StreamError: a fixed text, no byte of the node's
 //! ```
@@ -46,6 +47,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use arrow::array::{Array as _, ArrayRef, RecordBatch};
 use arrow::buffer::Buffer;
@@ -55,6 +57,8 @@ use arrow::ipc::{self, Message, MessageHeader, MetadataVersion, root_as_message}
 use prost::bytes::Bytes;
 
 use crate::finite::finite;
+use crate::grouped::{Check, Grouping};
+use crate::receipt::Grouped;
 use agreed::Agreed;
 use ascending::Ascending;
 pub use error::StreamError;
@@ -102,9 +106,15 @@ pub enum Taken {
 pub struct ReleaseStream {
     ordered: SchemaRef,
     state: State,
-    ascending: Ascending,
+    own: Own,
     rows: u64,
     empty: usize,
+}
+
+/// What its rows must be like, beside their schema.
+enum Own {
+    Ascending(Ascending),
+    Groups(Check),
 }
 
 enum State {
@@ -125,7 +135,23 @@ impl ReleaseStream {
     /// ([`crate::schema::release_schema`]).
     #[must_use]
     pub fn new(ordered: SchemaRef, partition: usize, partitions: u32) -> Self {
-        Self { ordered, state: State::Begins, ascending: Ascending::new(partition, partitions), rows: 0, empty: 0 }
+        Self { ordered, state: State::Begins, own: Own::Ascending(Ascending::new(partition, partitions)), rows: 0, empty: 0 }
+    }
+
+    /// Begins the stream of a partition that holds groups ([`crate::grouped`]) in the place of rows.
+    #[must_use]
+    pub fn of_groups(grouping: Grouping) -> Self {
+        Self { ordered: Arc::new(grouping.schema()), state: State::Begins, own: Own::Groups(Check::new(grouping)), rows: 0, empty: 0 }
+    }
+
+    /// Whether what came is made of what the receipt says: of rows, nothing is said.
+    #[must_use]
+    pub fn is_made_of(&self, stated: Option<Grouped>) -> bool {
+        match (&self.own, stated) {
+            (Own::Ascending(_), None) => true,
+            (Own::Groups(check), Some(stated)) => check.is(stated),
+            _ => false,
+        }
     }
 
     /// Rows that came.
@@ -177,7 +203,10 @@ impl ReleaseStream {
     }
 
     fn count(&mut self, batch: &RecordBatch) -> Result<(), StreamError> {
-        self.ascending.check(batch)?;
+        match &mut self.own {
+            Own::Ascending(ascending) => ascending.check(batch)?,
+            Own::Groups(check) => check.check(batch).ok_or(StreamError::Groups)?,
+        }
         self.rows += batch.num_rows() as u64;
         self.empty += usize::from(batch.num_rows() == 0);
         if self.empty > MAX_EMPTY { Err(StreamError::Empty) } else { Ok(()) }

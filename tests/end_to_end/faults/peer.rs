@@ -15,7 +15,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use chrono::Utc;
 use concordat_policy::{Code, ColumnType, Name, Refusal};
-use concordat_proto::receipt::{AUDIENCE, Receipt, Standing};
+use concordat_proto::grouped::{Grouping, Groups};
+use concordat_proto::receipt::{AUDIENCE, Grouped, Receipt, Standing};
 use concordat_proto::schema::release_schema;
 use concordat_proto::status::to_status;
 use concordat_proto::token::SigningKey;
@@ -128,7 +129,7 @@ impl Peer {
         Err(to_status(&refusal, None))
     }
 
-    fn receipt(&self, partition: u32, rows: u64) -> FlightData {
+    fn receipt(&self, partition: u32, rows: u64, grouped: Option<Grouped>) -> FlightData {
         let (request, jti) = self.order.lock().unwrap().clone().unwrap();
         let (now, script) = (Utc::now().timestamp(), self.script());
         let spoken = request.contract_version.min(script.version);
@@ -146,6 +147,7 @@ impl Peer {
             partition,
             partitions: request.partitions,
             rows,
+            grouped,
             consent_version: script.applied.version,
             consent_generation: (spoken >= 2).then_some(script.applied.generation),
             freshness: 1,
@@ -195,12 +197,20 @@ impl FlightService for Peer {
 
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
         let partition = u32::from_be_bytes(request.into_inner().ticket[..].try_into().unwrap());
-        let batch = people(partition, self.ordered().partitions);
+        let order = self.ordered();
+        let (mut batch, mut grouped) = (people(partition, order.partitions), None);
+        if let Some(asked) = &order.grouping {
+            let grouping = Grouping::of(asked, &[("claiming".to_owned(), ColumnType::Boolean)]).unwrap();
+            let mut groups = Groups::new(Arc::new(grouping.clone()));
+            assert!(groups.take(&batch).unwrap().is_empty(), "they are few");
+            batch = grouping.as_sent(&groups.finish().unwrap().unwrap()).unwrap();
+            grouped = Some(groups.made_of());
+        }
         let rows = batch.num_rows() as u64;
         let encoder = FlightDataEncoderBuilder::new().with_schema(batch.schema());
         let mut messages: Vec<FlightData> =
             encoder.build(futures::stream::iter([Ok(batch)])).try_collect().await.map_err(|e| Status::internal(e.to_string()))?;
-        messages.push(self.receipt(partition, rows));
+        messages.push(self.receipt(partition, rows, grouped));
         Ok(Response::new(futures::stream::iter(messages.into_iter().map(Ok)).boxed()))
     }
 

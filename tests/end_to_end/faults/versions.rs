@@ -1,5 +1,7 @@
 //! Programs one version of the contract apart work together; two apart, each says which side to upgrade.
 
+use std::collections::BTreeSet;
+
 use arrow_flight::flight_service_client::FlightServiceClient;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -7,6 +9,7 @@ use concordat_policy::Code;
 use concordat_proto::status::from_status;
 use concordat_proto::v1;
 use concordat_proto::v1::node_client::NodeClient;
+use concordat_proto::version::GROUPS;
 use concordat_proto::{CONTRACT_VERSION, order::digest};
 use prost::Message as _;
 use serde::Deserialize;
@@ -24,14 +27,19 @@ async fn a_gateway_takes_nodes_one_version_behind_and_ahead_and_no_others() {
         Script { version, ..standing }
     };
     let peer = Peer::instead_of_dwp(&mut sandbox, truthful(CONTRACT_VERSION)).await;
+    let mut told = BTreeSet::new();
     for (version, spoken) in
         [(CONTRACT_VERSION - 1, CONTRACT_VERSION - 1), (CONTRACT_VERSION, CONTRACT_VERSION), (CONTRACT_VERSION + 1, CONTRACT_VERSION)]
     {
         peer.says(&mut sandbox, truthful(version)).await;
         let answer = sandbox.query(ROWS).await.unwrap_or_else(|failure| panic!("a node of version {version}: {failure:?}"));
         assert_eq!(answer.summary["sources"][0]["consent_version"], 1_000_000);
-        assert_eq!(peer.ordered().contract_version, spoken, "ordered in the words of the older of the two");
+        let ordered = peer.ordered();
+        assert_eq!(ordered.contract_version, spoken, "ordered in the words of the older of the two");
+        assert_eq!(ordered.grouping.is_some(), spoken >= GROUPS, "rows are grouped where the node knows how, and here where it does not");
+        told.insert(format!("{:?} of {}", answer.batches, answer.summary["sources"][0]["counts"]));
     }
+    assert_eq!(told.len(), 1, "by whomever they are grouped, the same is told: {told:?}");
     // One that refuses to talk, and one that talks nevertheless.
     peer.says(&mut sandbox, truthful(CONTRACT_VERSION + 2)).await;
     let failure = refused(sandbox.query(ROWS).await, Code::NodeRefused, "contract version");

@@ -139,6 +139,7 @@ impl Saying {
             partition,
             partitions: order.partitions,
             rows: ROWS as u64 + u64::from(self == Self::RowsOfReceipt),
+            grouped: None,
             consent_version: if self == Self::StaleConsent { 0 } else { version },
             consent_generation: None,
             freshness: 1,

@@ -112,6 +112,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             partitions: 2,
             basis: v1::Basis::Consent.into(),
             log_entry: 9,
+            grouping: None,
         }
         .encode_to_vec()
     });

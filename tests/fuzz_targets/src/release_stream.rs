@@ -3,6 +3,7 @@
 //! ```text
 //! number of columns │ a byte for each: its type │ partition │ messages, each behind its length as in protobuf's delimited form
 //! ```
+//! Where the partition's highest bit is set, groups were ordered in the place of rows.
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use arrow::array::{Array, FixedSizeBinaryArray, RecordBatch};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::ipc::writer::{DictionaryTracker, EncodedData, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use concordat_policy::ColumnType;
+use concordat_proto::grouped::{Grouping, Groups};
 use concordat_proto::release_stream::{ReleaseMessage, ReleaseStream, StreamError, Taken};
 use concordat_proto::schema::{partition_of, release_schema, split_points};
 use prost::Message as _;
@@ -22,6 +24,8 @@ use crate::sample;
 pub const MAX_COLUMNS: usize = 8;
 /// Partitions of every release.
 const PARTITIONS: u32 = 2;
+/// The bit of the partition that says that groups were ordered.
+const GROUPED: u8 = 0x80;
 
 /// An input.
 #[derive(Debug, Clone, Default)]
@@ -52,15 +56,37 @@ impl Input {
         out
     }
 
+    fn columns(&self) -> Vec<(String, ColumnType)> {
+        self.kinds.iter().enumerate().map(|(i, kind)| (format!("c{i}"), kind_of(*kind))).collect()
+    }
+
+    /// By what rows are grouped: every second column, if it can be a key; of the others groups state the values.
+    fn grouping(&self) -> Option<Grouping> {
+        let is_key = |(i, (_, kind)): &(usize, (String, ColumnType))| i.is_multiple_of(2) && *kind != ColumnType::Number;
+        let (keys, values): (Vec<_>, Vec<_>) = self.columns().into_iter().enumerate().partition(is_key);
+        let [keys, values] = [keys, values].map(|columns| columns.into_iter().map(|(_, column)| column).collect::<Vec<_>>());
+        let of = |kinds: &[ColumnType]| values.iter().filter(|(_, kind)| kinds.contains(kind)).cloned().collect::<Vec<_>>();
+        let (numbers, integers) = (of(&[ColumnType::Integer, ColumnType::Number]), of(&[ColumnType::Integer]));
+        let grouping = Grouping::new(keys, values).adding(&numbers, &integers).unwrap();
+        (self.partition & GROUPED != 0).then_some(grouping)
+    }
+
+    /// The schema of the rows.
+    pub fn rows(&self) -> SchemaRef {
+        Arc::new(release_schema(false, self.columns().iter().map(|(name, kind)| (name.as_str(), *kind))))
+    }
+
     /// The ordered schema.
     pub fn schema(&self) -> SchemaRef {
-        let named = self.kinds.iter().enumerate().map(|(i, kind)| (format!("c{i}"), kind_of(*kind)));
-        let columns: Vec<(String, ColumnType)> = named.collect();
-        Arc::new(release_schema(false, columns.iter().map(|(name, kind)| (name.as_str(), *kind))))
+        self.grouping().map_or_else(|| self.rows(), |grouping| Arc::new(grouping.schema()))
+    }
+
+    fn stream(&self) -> ReleaseStream {
+        self.grouping().map_or_else(|| ReleaseStream::new(self.rows(), self.partition(), PARTITIONS), ReleaseStream::of_groups)
     }
 
     fn partition(&self) -> usize {
-        usize::from(self.partition) % PARTITIONS as usize
+        usize::from(self.partition & !GROUPED) % PARTITIONS as usize
     }
 }
 
@@ -84,7 +110,7 @@ pub fn release_stream(data: &[u8]) {
 
 /// Reads the messages until one is refused, and checks what was taken.
 fn read(input: &Input, schema: &SchemaRef) -> Vec<RecordBatch> {
-    let mut stream = ReleaseStream::new(schema.clone(), input.partition(), PARTITIONS);
+    let mut stream = input.stream();
     let (mut batches, mut last) = (Vec::new(), [0; 16]);
     for message in &input.messages {
         let limit = 4 * (message.header.len() + message.body.len()) + (64 << 10);
@@ -92,7 +118,10 @@ fn read(input: &Input, schema: &SchemaRef) -> Vec<RecordBatch> {
             Ok(Taken::Part) => {}
             Ok(Taken::Batch(batch, bytes)) => {
                 assert!(bytes >= message.body.len());
-                check(&batch, schema, input.partition(), &mut last);
+                check(&batch, schema);
+                if input.grouping().is_none() {
+                    ascends(&batch, input.partition(), &mut last);
+                }
                 batches.push(batch);
             }
             Ok(Taken::Receipt(_)) => {
@@ -110,7 +139,7 @@ fn read(input: &Input, schema: &SchemaRef) -> Vec<RecordBatch> {
     batches
 }
 
-fn check(batch: &RecordBatch, schema: &SchemaRef, partition: usize, last: &mut [u8; 16]) {
+fn check(batch: &RecordBatch, schema: &SchemaRef) {
     assert_eq!(batch.schema_ref(), schema);
     for (column, field) in batch.columns().iter().zip(schema.fields()) {
         assert_eq!((column.data_type(), column.len()), (field.data_type(), batch.num_rows()));
@@ -122,6 +151,9 @@ fn check(batch: &RecordBatch, schema: &SchemaRef, partition: usize, last: &mut [
             assert_eq!(dictionary.values().null_count(), 0);
         }
     }
+}
+
+fn ascends(batch: &RecordBatch, partition: usize, last: &mut [u8; 16]) {
     let subjects = batch.column(0).as_any().downcast_ref::<FixedSizeBinaryArray>().unwrap();
     for subject in subjects.iter().flatten() {
         assert!(subject >= last.as_slice());
@@ -150,7 +182,7 @@ fn message(encoded: EncodedData) -> ReleaseMessage {
 /// Releases as nodes send them: of each type, empty, without dictionaries, with several batches.
 pub fn seeds() -> Vec<Vec<u8>> {
     let receipt = ReleaseMessage { metadata: b"a.b.c".as_slice().into(), ..ReleaseMessage::default() };
-    let orders: [(&[u8], u8, &[usize]); 8] = [
+    let orders: [(&[u8], u8, &[usize]); 11] = [
         (&[], 0, &[3]),
         (&[0], 1, &[4, 2]),
         (&[1, 2], 0, &[9]),
@@ -159,17 +191,26 @@ pub fn seeds() -> Vec<Vec<u8>> {
         (&[0, 1, 2, 3, 4], 0, &[65]),
         (&[0, 3], 0, &[0]),
         (&[0], 0, &[]),
+        (&[], GROUPED, &[3]),
+        (&[0, 1, 3, 2, 4], GROUPED, &[40, 30]),
+        (&[1, 2, 0, 0], GROUPED + 1, &[9]),
     ];
     let seed = |(kinds, partition, rows): (&[u8], u8, &[usize])| {
         let mut input = Input { kinds: kinds.to_vec(), partition, messages: Vec::new() };
-        let schema = input.schema();
+        let schema = input.rows();
         let mut first = 0;
         let batch = |rows: &usize| {
             first += rows;
-            sample::batch(&schema, usize::from(partition), first - rows, *rows)
+            sample::batch(&schema, input.partition(), first - rows, *rows)
         };
-        let batches: Vec<RecordBatch> = rows.iter().map(batch).collect();
-        input.messages = encode(&schema, &batches);
+        let mut batches: Vec<RecordBatch> = rows.iter().map(batch).collect();
+        if let Some(grouping) = input.grouping() {
+            let mut groups = Groups::new(Arc::new(grouping.clone()));
+            let mut parts: Vec<RecordBatch> = batches.iter().flat_map(|batch| groups.take(batch).unwrap()).collect();
+            parts.extend(groups.finish().unwrap());
+            batches = parts.iter().map(|part| grouping.as_sent(part).unwrap()).collect();
+        }
+        input.messages = encode(&input.schema(), &batches);
         input.messages.push(receipt.clone());
         input.write()
     };
@@ -185,7 +226,7 @@ mod tests {
         let _alone = crate::replay::alone();
         for seed in seeds() {
             let input = Input::read(&seed);
-            let mut stream = ReleaseStream::new(input.schema(), input.partition(), PARTITIONS);
+            let mut stream = input.stream();
             let taken: Vec<Taken> = input.messages.iter().map(|message| stream.take(message).unwrap()).collect();
             assert!(matches!(taken.last(), Some(Taken::Receipt(_))));
             assert_eq!(input.write(), seed);

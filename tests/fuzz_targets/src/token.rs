@@ -177,6 +177,7 @@ pub(crate) fn receipt_seeds() -> Vec<Vec<u8>> {
         partition: 0,
         partitions: 2,
         rows: 100,
+        grouped: None,
         consent_version: 7,
         consent_generation: None,
         freshness: NOW,

@@ -10,7 +10,11 @@ use super::words::printable;
 /// Node, dataset, columns, rows, parts.
 pub(super) fn row(asked: &NodeRequest) -> Vec<String> {
     let request = asked.request.clone().unwrap_or_default();
-    let columns = if request.columns.is_empty() { "none".to_owned() } else { request.columns.join(", ") };
+    let columns = match &request.grouping {
+        Some(grouping) => groups(grouping),
+        None if request.columns.is_empty() => "none".to_owned(),
+        None => request.columns.join(", "),
+    };
     let rows = rows(&request).unwrap_or_else(|| "all".into());
     vec![asked.department.clone(), request.dataset.clone(), columns, rows, request.partitions.to_string()]
 }
@@ -25,10 +29,18 @@ pub(super) fn to_json(asked: &NodeRequest) -> serde_json::Value {
         "agreement_digest": request.agreement_digest,
         "domain": domain,
         "columns": request.columns,
+        "grouping": request.grouping.as_ref().map(|grouping| json!({ "keys": grouping.keys, "values": grouping.values, "sums": grouping.sums, "number_sums": grouping.number_sums })),
         "rows": rows(&request),
         "partitions": request.partitions,
         "basis": request.basis().as_str_name().trim_start_matches("BASIS_").to_lowercase(),
     })
+}
+
+/// What comes in the place of rows and pseudonyms.
+fn groups(grouping: &v1::Grouping) -> String {
+    let by = if grouping.keys.is_empty() { "all as one group".to_owned() } else { format!("groups by {}", grouping.keys.join(", ")) };
+    let of = if grouping.values.is_empty() { String::new() } else { format!(" and of {}", grouping.values.join(", ")) };
+    format!("{by}: totals of rows{of}")
 }
 
 /// The condition on rows; `None` where all are asked for.
@@ -99,5 +111,20 @@ mod tests {
         let request = v1::ReleaseRequest { dataset: "claims".into(), partitions: 2, ..v1::ReleaseRequest::default() };
         let asked = NodeRequest { department: "dwp".into(), request: Some(request) };
         assert_eq!(row(&asked), ["dwp", "claims", "none", "all", "2"]);
+        assert_eq!(to_json(&asked)["grouping"], json!(null));
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let grouped = |keys: &[&str], values: &[&str]| NodeRequest {
+            request: asked.request.clone().map(|request| v1::ReleaseRequest {
+                grouping: Some(v1::Grouping { keys: names(keys), values: names(values), ..v1::Grouping::default() }),
+                ..request
+            }),
+            ..asked.clone()
+        };
+        assert_eq!(row(&grouped(&["region", "open"], &["months"]))[2], "groups by region, open: totals of rows and of months");
+        assert_eq!(row(&grouped(&[], &[]))[2], "all as one group: totals of rows");
+        assert_eq!(
+            to_json(&grouped(&["region"], &[]))["grouping"],
+            json!({ "keys": ["region"], "values": [], "sums": [], "number_sums": [] })
+        );
     }
 }

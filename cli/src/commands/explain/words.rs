@@ -38,7 +38,7 @@ fn of_permitted(purpose: &str, permitted: &Permitted) -> Result<String> {
     let titles = ["dataset", "power, or what people were asked", "log unwitnessed for at most"];
     text.push_str(&format!("\n{}", table::Table::of(&titles, permitted.tables.iter().map(base).collect()).text(out::colour())));
     let asked = permitted.requests.iter().map(request::row).collect();
-    let titles = ["node", "dataset", "columns beside the pseudonym", "rows", "parts"];
+    let titles = ["node", "dataset", "columns beside the pseudonym, or groups", "rows", "parts"];
     text.push_str(&format!("\n{}", table::Table::of(&titles, asked).text(out::colour())));
     Ok(text)
 }

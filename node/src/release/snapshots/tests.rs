@@ -10,6 +10,7 @@ use arrow::ipc::writer::StreamWriter;
 use concordat_audit::LogError;
 use concordat_policy::denominator::Grain;
 use concordat_policy::{Basis, Code, ColumnType, Comparison, Disclosure, IdentifierType, Predicate, PurposeTree, Value};
+use concordat_proto::grouped::Grouping;
 use concordat_proto::predicate::to_wire;
 use concordat_proto::receipt::Standing;
 use concordat_proto::schema::release_schema;
@@ -128,6 +129,15 @@ fn read(schema: &SchemaRef, partitions: u32, open: impl Fn(u32) -> Partition) ->
 
 /// Every row, in the order of the wire; of one subject's, in any.
 fn rows(left: &Left) -> Vec<Vec<String>> {
+    let mut rows = cells(left);
+    let subjects: Vec<&String> = rows.iter().map(|row| &row[1]).collect();
+    assert!(subjects.is_sorted(), "ascending over all partitions");
+    rows.sort();
+    rows
+}
+
+/// Every cell, after its partition.
+fn cells(left: &Left) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
     for (partition, batch) in left.iter().enumerate().flat_map(|(partition, batches)| batches.iter().map(move |batch| (partition, batch))) {
         for row in 0..batch.num_rows() {
@@ -135,9 +145,6 @@ fn rows(left: &Left) -> Vec<Vec<String>> {
             rows.push(std::iter::once(format!("{partition:02}")).chain(cells).collect::<Vec<_>>());
         }
     }
-    let subjects: Vec<&String> = rows.iter().map(|row| &row[1]).collect();
-    assert!(subjects.is_sorted(), "ascending over all partitions");
-    rows.sort();
     rows
 }
 
@@ -150,6 +157,22 @@ async fn both_ways(all: &[Row], consent: &Consent, snapshot: &Arc<Snapshot>, lin
     let sorted = Arc::new(sorting.run(scan(all, linked, folder.path())).await.unwrap());
     let chosen = Arc::new(Chosen::of(Arc::clone(snapshot), &rules(), None, partitions).unwrap());
     let told = |denominators| format!("{denominators:?}");
+    // And groups, which have no subjects by which to order them.
+    let groups = |open: &dyn Fn(u32, &SchemaRef) -> Partition| {
+        let number = [("number".to_owned(), ColumnType::Integer)];
+        let by = Grouping::new(vec![("text".into(), ColumnType::Text)], number.to_vec()).adding(&number, &number).map(Arc::new).unwrap();
+        let schema = Arc::new(by.schema());
+        let mut groups = cells(&read(&schema, partitions, |partition| open(partition, &schema).grouped(Some(Arc::clone(&by)))));
+        groups.sort();
+        groups
+    };
+    let [one, other] = [
+        groups(&|partition, schema| Partition::sorted(Arc::clone(&sorted), Arc::clone(schema), partition)),
+        groups(&|partition, schema| Partition::chosen(Arc::clone(&chosen), Arc::clone(schema), partition)),
+    ];
+    assert_eq!(one, other);
+    let of_rows: u64 = one.iter().map(|group| group[3].parse::<u64>().unwrap()).sum();
+    assert_eq!(of_rows, sorted.counts().released);
     [
         (
             read(&schema, partitions, |partition| Partition::sorted(Arc::clone(&sorted), Arc::clone(&schema), partition)),
