@@ -281,7 +281,8 @@ impl Verifier {
             return Err(self.agreements.denied(cause).advice("order rows"));
         }
         let grouping = Grouping::of(wire, columns).map_err(|e| self.invalid(e))?;
-        if !few(grouping.keys().filter_map(|key| dataset.columns.get(key))) {
+        let rules: Option<Vec<_>> = grouping.keys().map(|key| dataset.columns.get(key)).collect();
+        if !rules.is_some_and(few) {
             return Err(self.invalid("rows are grouped by columns whose published values have few combinations"));
         }
         Ok(Some(Arc::new(grouping)))

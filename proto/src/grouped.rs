@@ -240,6 +240,18 @@ pub enum GroupError {
     Schema,
 }
 
+impl GroupError {
+    /// What whoever asked can do.
+    #[must_use]
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::TooLarge(_) => "leave its sum and mean out, or narrow the rows by a condition",
+            Self::TooMany => "group by fewer columns",
+            Self::Schema => "tell the operator: the two programs read the contract differently",
+        }
+    }
+}
+
 /// What values add up to.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Sum {

@@ -364,7 +364,8 @@ impl Expected {
                 Taken::Part => {}
                 Taken::Batch(batch, size) => {
                     let batches = if grouped_there {
-                        // The rows behind them are counted when the receipt tells their number.
+                        // The rows behind them are counted when the receipt tells their number; groups are no more than those may be.
+                        self.within(stream.rows())?;
                         vec![batch]
                     } else {
                         self.count(progress, batch.num_rows() as u64)?;
@@ -410,14 +411,19 @@ impl Expected {
 
     fn not_grouped(&self, e: &GroupError) -> Refusal {
         match e {
-            GroupError::TooLarge(_) | GroupError::TooMany => Refusal::new(Code::LimitExceeded, e.to_string()).department(&self.department),
+            GroupError::TooLarge(_) | GroupError::TooMany => {
+                Refusal::new(Code::LimitExceeded, e.to_string()).department(&self.department).advice(e.advice())
+            }
             GroupError::Schema => Refusal::internal(e),
         }
     }
 
     fn count(&self, progress: &Progress, rows: u64) -> Result<(), Refusal> {
-        let arrived = progress.arrived.fetch_add(rows, Ordering::AcqRel).saturating_add(rows);
-        if arrived <= self.most_rows {
+        self.within(progress.arrived.fetch_add(rows, Ordering::AcqRel).saturating_add(rows))
+    }
+
+    fn within(&self, rows: u64) -> Result<(), Refusal> {
+        if rows <= self.most_rows {
             return Ok(());
         }
         let what =

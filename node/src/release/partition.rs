@@ -165,7 +165,7 @@ impl Rows {
 fn grouped(groups: &mut Option<Groups>, rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, Refusal> {
     let Some(groups) = groups else { return Ok(rows) };
     let failed = |e: GroupError| match e {
-        GroupError::TooLarge(_) | GroupError::TooMany => Refusal::new(Code::LimitExceeded, e.to_string()),
+        GroupError::TooLarge(_) | GroupError::TooMany => Refusal::new(Code::LimitExceeded, e.to_string()).advice(e.advice()),
         GroupError::Schema => Refusal::internal(e),
     };
     if rows.is_empty() {
