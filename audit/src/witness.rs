@@ -119,11 +119,19 @@ impl Witness {
     }
 
     /// Cosigns a checkpoint of the log `origin` that continues the latest one, at `now` (seconds since 1970). `key` is the log's: taken
-    /// as its key when the log is seen for the first time. Blocks.
+    /// as its key when the log is seen for the first time, which `tell` must have told durably before it is remembered: told twice where
+    /// the program ends between the two, never not at all. Blocks.
     ///
     /// # Errors
     /// [`Refused`]; nothing is cosigned.
-    pub fn add_checkpoint(&self, origin: &str, key: &VerifierKey, request: &AddCheckpoint, now: u64) -> Result<Cosigned, Refused> {
+    pub fn add_checkpoint(
+        &self,
+        origin: &str,
+        key: &VerifierKey,
+        request: &AddCheckpoint,
+        now: u64,
+        tell: impl FnOnce(&Checkpoint) -> io::Result<()>,
+    ) -> Result<Cosigned, Refused> {
         if key.name() != origin || key.algorithm() != Algorithm::Ed25519 {
             return Err(Reason::OtherLog { found: key.name().to_owned(), expected: origin.to_owned() }.into());
         }
@@ -154,6 +162,9 @@ impl Witness {
         let latest = own(&sent, key).map_err(|e| Reason::Unsigned(e.into()))?;
         let earlier = log.map_or_else(Vec::new, |log| log.earlier(&latest));
         let (next, first) = (Known { key: key.clone(), latest, earlier, time, refused: None }, log.is_none());
+        if first {
+            tell(sent.checkpoint()).map_err(unavailable)?;
+        }
         match at.and_then(|at| all.get_mut(at)) {
             Some(of) => *of = next,
             None => all.push(next),

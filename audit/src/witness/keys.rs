@@ -43,11 +43,12 @@ impl Keys {
         Self { folder: folder.to_owned(), turn: Mutex::default() }
     }
 
-    /// The key of the witness `name`, and whether it is seen for the first time: then it is kept, durably. Blocks.
+    /// The key of the witness `name`. Where it is seen for the first time, `tell` must have told so durably before it is kept: told twice
+    /// where the program ends between the two, never not at all. Blocks.
     ///
     /// # Errors
     /// [`KeyError`].
-    pub fn see(&self, name: &str, key: &str) -> Result<(VerifierKey, bool), KeyError> {
+    pub fn see(&self, name: &str, key: &str, tell: impl FnOnce(&VerifierKey) -> io::Result<()>) -> Result<VerifierKey, KeyError> {
         let form = || KeyError::Form(name.to_owned());
         let key = VerifierKey::parse(key).map_err(|_| form())?;
         if key.name() != name || key.algorithm() != Algorithm::Cosignature {
@@ -56,12 +57,13 @@ impl Keys {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut known = read(&self.folder)?;
         match known.get(name) {
-            Some(known) if *known == key.to_string() => Ok((key, false)),
+            Some(known) if *known == key.to_string() => Ok(key),
             Some(known) => Err(KeyError::Changed { name: name.to_owned(), known: known.clone() }),
             None => {
+                tell(&key)?;
                 known.insert(name.to_owned(), key.to_string());
                 write(&self.folder, &known)?;
-                Ok((key, true))
+                Ok(key)
             }
         }
     }
@@ -108,6 +110,8 @@ fn write(folder: &Path, known: &BTreeMap<String, String>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
     use crate::note::Signer;
 
@@ -116,19 +120,30 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let [one, other] = [1, 2].map(|seed| Signer::from_seed("w", Algorithm::Cosignature, &[seed; 32]).unwrap().key().to_string());
         let keys = Keys::at(folder.path());
-        assert!(keys.see("w", &one).unwrap().1);
-        assert!(!keys.see("w", &one).unwrap().1);
+        // Told and not kept, where the program ends here; kept, it was told.
+        assert!(matches!(keys.see("w", &one, |_| Err(io::Error::other("the log is full"))), Err(KeyError::File(_))));
+        assert!(keys.all().unwrap().is_empty());
+        let told = RefCell::new(Vec::new());
+        let tell = |key: &VerifierKey| {
+            told.borrow_mut().push(key.to_string());
+            Ok(())
+        };
+        keys.see("w", &one, tell).unwrap();
+        assert_eq!(told.take(), [one.as_str()]);
+        let never = |_: &VerifierKey| -> io::Result<()> { panic!("told again") };
+        keys.see("w", &one, never).unwrap();
         let again = Keys::at(folder.path());
-        assert!(matches!(again.see("w", &other), Err(KeyError::Changed { known, .. }) if known == one));
+        assert!(matches!(again.see("w", &other, never), Err(KeyError::Changed { known, .. }) if known == one));
         let log = Signer::from_seed("w", Algorithm::Ed25519, &[1; 32]).unwrap().key().to_string();
         for (name, key) in [("v", one.as_str()), ("w", log.as_str()), ("w", "x")] {
-            assert!(matches!(again.see(name, key), Err(KeyError::Form(_))), "{name} {key}");
+            assert!(matches!(again.see(name, key, never), Err(KeyError::Form(_))), "{name} {key}");
         }
         // As a command does beside the program.
         again.forget("w").unwrap();
-        assert!(keys.see("w", &other).unwrap().1);
+        keys.see("w", &other, tell).unwrap();
+        assert_eq!(told.take(), [other.as_str()]);
         assert_eq!(keys.all().unwrap().into_values().collect::<Vec<_>>(), [other]);
         std::fs::write(folder.path().join(FILE), "{").unwrap();
-        assert!(matches!(keys.see("w", &one), Err(KeyError::File(_))));
+        assert!(matches!(keys.see("w", &one, never), Err(KeyError::File(_))));
     }
 }

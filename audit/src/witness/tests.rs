@@ -46,7 +46,7 @@ impl World {
     }
 
     fn add(&self, witness: &Witness, request: &AddCheckpoint, now: u64) -> Result<Cosigned, Refused> {
-        witness.add_checkpoint(ORIGIN, self.log.key(), request, now)
+        witness.add_checkpoint(ORIGIN, self.log.key(), request, now, |_| Ok(()))
     }
 
     fn size(&self) -> Option<u64> {
@@ -82,6 +82,24 @@ fn what_continues_is_cosigned_and_remembered_across_restarts() {
     let mut note = Note::parse(world.checkpoint(100, &world.leaves).as_bytes()).unwrap();
     note.add(world.add(&witness, &world.request(100, 100), 5).unwrap().cosignature);
     assert_eq!(note.signed_by(witness.key()).unwrap().unwrap().time, 1100, "the clock went back");
+}
+
+#[test]
+fn a_log_is_remembered_only_after_it_was_told_of() {
+    let (world, witness) = World::new();
+    let request = world.request(0, 5);
+    let full = |_: &Checkpoint| Err(io::Error::other("the log is full"));
+    let refused = witness.add_checkpoint(ORIGIN, world.log.key(), &request, 1, full).unwrap_err();
+    assert_eq!((status(&refused), world.size()), (503, None));
+    let mut told = None;
+    let tell = |checkpoint: &Checkpoint| {
+        told = Some(checkpoint.size);
+        Ok(())
+    };
+    witness.add_checkpoint(ORIGIN, world.log.key(), &request, 1, tell).unwrap();
+    assert_eq!((told, world.size()), (Some(5), Some(5)));
+    let never = |_: &Checkpoint| -> io::Result<()> { panic!("told again") };
+    witness.add_checkpoint(ORIGIN, world.log.key(), &world.request(5, 9), 1, never).unwrap();
 }
 
 #[test]
@@ -196,7 +214,7 @@ fn a_log_that_was_refused_is_distrusted_over_restarts_until_it_continues_or_is_f
     let no_proof = AddCheckpoint { proof: Vec::new(), ..world.request(60, 70) };
     world.add(&witness, &no_proof, 6).unwrap_err();
     assert_eq!(distrusted(), [(ORIGIN.to_owned(), Misconduct::Unproven)]);
-    witness.add_checkpoint(ORIGIN, other.log.key(), &other.request(0, 10), 6).unwrap_err();
+    witness.add_checkpoint(ORIGIN, other.log.key(), &other.request(0, 10), 6, |_| Ok(())).unwrap_err();
     assert_eq!(distrusted(), [(ORIGIN.to_owned(), Misconduct::OtherKey)]);
     forget(world.folder.path(), ORIGIN).unwrap();
     assert_eq!(distrusted(), []);
@@ -277,17 +295,17 @@ fn a_log_has_one_key_until_somebody_has_it_forgotten() {
     world.add(&witness, &world.request(0, 40), 1).unwrap();
     let restored = World { log: Signer::generate(ORIGIN, Algorithm::Ed25519).unwrap(), ..World::new().0 };
     let anew = restored.request(0, 10);
-    let refused = witness.add_checkpoint(ORIGIN, restored.log.key(), &anew, 2).unwrap_err();
+    let refused = witness.add_checkpoint(ORIGIN, restored.log.key(), &anew, 2, |_| Ok(())).unwrap_err();
     assert_eq!(
         (status(&refused), refused.alarm.map(|alarm| (alarm.misconduct, alarm.sizes))),
         (403, Some((Misconduct::OtherKey, (40, 10))))
     );
     for (origin, key) in [("concordat/dwp/node", world.log.key()), (ORIGIN, witness.key())] {
-        assert_eq!(status(&witness.add_checkpoint(origin, key, &world.request(40, 41), 2).unwrap_err()), 404);
+        assert_eq!(status(&witness.add_checkpoint(origin, key, &world.request(40, 41), 2, |_| Ok(())).unwrap_err()), 404);
     }
     // As a command does beside the running witness.
     forget(world.folder.path(), ORIGIN).unwrap();
     assert_eq!((world.size(), world.evidence("forgotten-")), (None, 1));
-    assert!(witness.add_checkpoint(ORIGIN, restored.log.key(), &anew, 2).unwrap().first);
+    assert!(witness.add_checkpoint(ORIGIN, restored.log.key(), &anew, 2, |_| Ok(())).unwrap().first);
     assert_eq!(status(&world.add(&witness, &world.request(40, 41), 3).unwrap_err()), 403, "the key before");
 }

@@ -4,6 +4,7 @@
 //! After a minute there is an alarm (`/readyz/alarms`, a metric, `witness.behind` and `witness.back` in the log). After an agreement's
 //! `max_unwitnessed` nothing is ordered from the department under it (`Fetcher::place`).
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -20,9 +21,15 @@ use crate::Gateway;
 const LOOK: Duration = Duration::from_secs(1);
 
 impl Witnesses {
-    /// Cosigns a checkpoint of a node's log, which pays what it covers. Blocks.
-    pub(super) fn add_checkpoint(&self, log: &str, key: &VerifierKey, request: &AddCheckpoint) -> Result<Cosigned, Refused> {
-        let cosigned = self.witness.add_checkpoint(log, key, request, now())?;
+    /// Cosigns a checkpoint of a node's log, which pays what it covers; a log that is seen for the first time is told of. Blocks.
+    pub(super) fn add_checkpoint(
+        &self,
+        log: &str,
+        key: &VerifierKey,
+        request: &AddCheckpoint,
+        tell: impl FnOnce() -> io::Result<()>,
+    ) -> Result<Cosigned, Refused> {
+        let cosigned = self.witness.add_checkpoint(log, key, request, now(), |_| tell())?;
         if let Err(e) = self.owed.cosigned(log, cosigned.checkpoint.size, cosigned.first) {
             tracing::error!(cause = %e, log, "what a department's log still owes cannot be kept in the folder of state");
         }

@@ -1,5 +1,6 @@
 //! One department's node: its witness cosigns this gateway's log, and this gateway cosigns its log.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use concordat_proto::status::from_status;
 use concordat_proto::v1::add_checkpoint_response::Outcome;
 use concordat_proto::v1::witness_client::WitnessClient;
 use concordat_proto::v1::{AddCheckpointRequest, CosignedRequest, OwnRequest};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tonic::{Response, Status};
 
@@ -38,6 +40,13 @@ pub(super) fn distrusted(department: &Name, happened: Misconduct) -> Refusal {
 /// A node's refusal without the sentence that it wrote: the access log keeps no peer's text. The operator is told the sentence.
 fn in_our_words(department: &Name, own: Code, refusal: Refusal) -> Refusal {
     Refusal { message: format!("department '{department}' refuses the call ({})", own.as_str()), ..refusal }
+}
+
+/// Logs a key that comes for the first time, before it is remembered. Blocks.
+fn seen(gateway: &Gateway, department: &Name, what: &'static str, key: &VerifierKey) -> io::Result<()> {
+    let entry = Entry::new("witness.seen").field("department", department.as_str());
+    let entry = entry.field(what, key.name()).field("key", key.to_string());
+    Handle::current().block_on(gateway.log.append(entry)).map(drop).map_err(io::Error::other)
 }
 
 /// What this process knows of the node.
@@ -204,22 +213,12 @@ impl Followed {
     /// The key of the node's witness, which must be the one that came first.
     async fn key(&self, gateway: &Arc<Gateway>, key: String) -> Result<VerifierKey, Refusal> {
         let name = witness_of(&self.department);
-        let seen = gateway.aside(move |gateway| gateway.witnesses.keys.see(&name, &key)).await?;
-        let (key, first) = seen.map_err(|e| match e {
+        let department = self.department.clone();
+        let see = move |gateway: &Gateway| gateway.witnesses.keys.see(&name, &key, |key| seen(gateway, &department, "witness", key));
+        gateway.aside(see).await?.map_err(|e| match e {
             KeyError::File(source) => Refusal::internal(source),
             e => faulty(&self.department, "shows another key of its witness than before", e).advice(acknowledge(&self.department)),
-        })?;
-        if first {
-            self.seen(gateway, "witness", &key).await?;
-        }
-        Ok(key)
-    }
-
-    async fn seen(&self, gateway: &Gateway, what: &'static str, key: &VerifierKey) -> Result<(), Refusal> {
-        let entry = Entry::new("witness.seen").field("department", self.department.as_str());
-        let entry = entry.field(what, key.name()).field("key", key.to_string());
-        let unwritable = |e| Refusal::new(Code::LogUnavailable, "the access log cannot be written, so nothing is witnessed").operator(e);
-        gateway.log.append(entry).await.map(drop).map_err(unwritable)
+        })
     }
 
     /// Tells that the node's witness did not cosign.
@@ -256,9 +255,10 @@ impl Followed {
         }
         let asked = AddCheckpoint::read(known_size.min(shown.size), &answer.proof, answer.checkpoint.clone());
         let asked = asked.map_err(|e| wrong(e.to_string()))?;
-        let (log_key, name) = (key.clone(), origin.clone());
-        let outcome = gateway.aside(move |gateway| gateway.witnesses.add_checkpoint(&name, &log_key, &asked)).await?;
-        let cosigned = match outcome {
+        let (department, name) = (self.department.clone(), origin.clone());
+        let add =
+            move |gateway: &Gateway| gateway.witnesses.add_checkpoint(&name, &key, &asked, || seen(gateway, &department, "log", &key));
+        let cosigned = match gateway.aside(add).await? {
             Ok(cosigned) => cosigned,
             // One that was cosigned before: another answer is on its way, or the log went back to it and has not grown since.
             Err(Refused { reason: Reason::Conflict { .. }, alarm: None }) => return Ok(false),
@@ -271,9 +271,6 @@ impl Followed {
         }
         gateway.witnesses.alarm(self.department.as_str(), "theirs", false);
         gateway.witnesses.told.settled(&origin);
-        if cosigned.first {
-            self.seen(gateway, "log", &key).await?;
-        }
         let witness_key = gateway.witnesses.witness.key().to_string();
         let cosignature = cosigned.cosignature.to_string();
         self.call(client.cosigned(CosignedRequest { checkpoint: answer.checkpoint, cosignature, witness_key })).await?;

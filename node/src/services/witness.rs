@@ -10,6 +10,7 @@
 //! that once an hour for each kind: each entry is a new checkpoint, which the gateway brings here.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,6 +22,7 @@ use concordat_audit::{Entry, LogError};
 use concordat_policy::agreement::Fingerprint;
 use concordat_policy::{Code, Refusal};
 use concordat_proto::{peer, v1};
+use tokio::runtime::Handle;
 use tonic::{Request, Response, Status};
 
 use super::Control;
@@ -50,9 +52,10 @@ impl Node {
         let invalid = |cause: String| Refusal::new(Code::Invalid, cause).department(&self.department);
         let asked = AddCheckpoint::read(request.old_size, &request.proof, request.checkpoint).map_err(|e| invalid(e.to_string()))?;
         let key = VerifierKey::parse(&request.log_key).map_err(|e| invalid(e.to_string()))?;
-        let (node, known) = (Arc::clone(self), key.clone());
+        let node = Arc::clone(self);
         let outcome = blocking(move || {
-            let outcome = node.witness.witness.add_checkpoint(GATEWAY_LOG, &known, &asked, now());
+            let tell = |first: &Checkpoint| node.tell(seen(&key).field("size", first.size));
+            let outcome = node.witness.witness.add_checkpoint(GATEWAY_LOG, &key, &asked, now(), tell);
             if let Ok(cosigned) = &outcome {
                 node.witness.cosigned(cosigned);
             }
@@ -66,15 +69,17 @@ impl Node {
                 if self.witness.told.settled(GATEWAY_LOG) {
                     tracing::info!(log = GATEWAY_LOG, size = cosigned.checkpoint.size, "the log's checkpoints are cosigned again");
                 }
-                if cosigned.first {
-                    self.log(seen(&key).field("size", cosigned.checkpoint.size)).await?;
-                }
                 v1::add_checkpoint_response::Outcome::Cosignature(cosigned.cosignature.to_string())
             }
             Err(Refused { reason: Reason::Conflict { size }, alarm: None }) => v1::add_checkpoint_response::Outcome::KnownSize(size),
             Err(refused) => return Err(self.unwitnessed(refused)),
         };
         Ok(v1::AddCheckpointResponse { outcome: Some(outcome), witness_key })
+    }
+
+    /// Logs what is seen for the first time, before it is remembered: whoever goes away meanwhile, it is logged. Blocks.
+    fn tell(&self, entry: Entry) -> io::Result<()> {
+        Handle::current().block_on(self.log(entry)).map(drop).map_err(io::Error::other)
     }
 
     /// What the gateway is told, and people where the log is at fault.
@@ -131,10 +136,11 @@ impl Node {
         self.callers.gateway(certificate)?;
         let invalid = |cause: String| Refusal::new(Code::Invalid, cause);
         let node = Arc::clone(self);
-        let seen = blocking(move || {
+        let kept = blocking(move || {
             let checkpoint = String::from_utf8(request.checkpoint).ok().filter(|text| text.len() <= MAX_NOTE);
             let checkpoint = checkpoint.ok_or_else(|| invalid("the checkpoint is not a signed note of at most 64 KiB".into()))?;
-            let (key, first) = node.witness.keys.see(GATEWAY_WITNESS, &request.witness_key).map_err(|e| match e {
+            let key = node.witness.keys.see(GATEWAY_WITNESS, &request.witness_key, |key| node.tell(seen_key(key)));
+            let key = key.map_err(|e| match e {
                 KeyError::Form(_) => invalid(e.to_string()),
                 KeyError::Changed { .. } => Refusal::new(Code::Denied, e.to_string()).advice(ACKNOWLEDGE),
                 KeyError::File(source) => Refusal::internal(source),
@@ -152,13 +158,9 @@ impl Node {
                 _ => node.unwritable(e),
             })?;
             let size = Checkpoint::parse(note.text()).map_err(|e| invalid(e.to_string()))?.size;
-            node.witness.given.note(&own, size, &[(GATEWAY_WITNESS.to_owned(), line)]).map_err(Refusal::internal)?;
-            Ok(first.then_some(key))
+            node.witness.given.note(&own, size, &[(GATEWAY_WITNESS.to_owned(), line)]).map_err(Refusal::internal)
         });
-        let first = seen.await.map_err(|refusal| refusal.department(&self.department))?;
-        if let Some(key) = first {
-            self.log(seen_key(&key)).await?;
-        }
+        kept.await.map_err(|refusal| refusal.department(&self.department))?;
         self.witness.told.settled(GATEWAY_WITNESS);
         Ok(v1::CosignedResponse {})
     }

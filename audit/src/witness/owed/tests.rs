@@ -36,7 +36,7 @@ impl World {
         let text = Checkpoint { origin: LOG.into(), size, root: [7; 32] }.text();
         let checkpoint = Note::new(&text, self.log.sign(&text, 0)).to_string();
         let request = AddCheckpoint { old_size: 0, proof: Vec::new(), checkpoint };
-        self.witness.add_checkpoint(LOG, self.log.key(), &request, 1).unwrap().first
+        self.witness.add_checkpoint(LOG, self.log.key(), &request, 1, |_| Ok(())).unwrap().first
     }
 }
 
