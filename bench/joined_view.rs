@@ -18,7 +18,7 @@
 //!
 //! All take turns; medians; Markdown tables out, with what each question moved from nodes to gateway, and the most memory that the gateway and the
 //! largest node had. `BENCH_ROWS` sets the rows per department (default `1000000`; several, apart by commas: how Q1 grows is told), `BENCH_RUNS`
-//! how often each is run (default 5), `BENCH_PEERS` against whom (default `duckdb,prepared,polars,postgres`; may be empty). Peers but PostgreSQL
+//! how often each is run (default 5), `BENCH_QUESTIONS` which (all), `BENCH_PEERS` against whom (default `duckdb,prepared,polars,postgres`; may be empty). Peers but PostgreSQL
 //! run in a Python process of their own; `tests/run --bench` installs them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout, reason = "a benchmark")]
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "shares the tests' sandbox")]
@@ -46,6 +46,14 @@ use sandbox::{Sandbox, disclosing};
 use serde_json::{Value, json};
 
 const QUESTIONS: [&str; 6] = ["Q1", "Q2", "Q3", "Q4", "Q5", "view"];
+
+/// Those that are asked: all, or what `BENCH_QUESTIONS` names.
+fn chosen() -> Vec<&'static str> {
+    let named = std::env::var("BENCH_QUESTIONS").unwrap_or_else(|_| QUESTIONS.join(","));
+    let named: Vec<_> = named.split(',').map(str::trim).collect();
+    QUESTIONS.into_iter().filter(|question| named.contains(question)).collect()
+}
+
 /// The questions that are asked of departments whose files have just been touched.
 const COLD: [&str; 2] = ["Q1", "view"];
 
@@ -88,7 +96,7 @@ async fn main() {
         let rows = rows.trim().parse().unwrap();
         let took = measure(rows, runs, &peers).await;
         if let Some((fewer, less)) = before {
-            println!("Q1 warm from {fewer} to {rows} rows: {:.2} × the time.\n", took.as_secs_f64() / less.as_secs_f64());
+            println!("{} warm from {fewer} to {rows} rows: {:.2} × the time.\n", chosen()[0], took.as_secs_f64() / less.as_secs_f64());
         }
         before = Some((rows, took));
     }
@@ -112,7 +120,7 @@ struct Taken {
     peaks: [u64; 3],
 }
 
-/// Tells what was measured, and how long Q1 took, warm.
+/// Tells what was measured, and how long the first question took, warm.
 async fn measure(rows: u32, runs: usize, peers: &[&str]) -> Duration {
     let sandbox = Sandbox::with(people(rows), agreed, |layout| {
         watched(layout);
@@ -127,16 +135,21 @@ async fn measure(rows: u32, runs: usize, peers: &[&str]) -> Duration {
     let at_rest = nodes.iter().map(|node| resident(*node)).max().unwrap();
     let most = |nodes: &[u32]| nodes.iter().map(|node| peak(*node)).max().unwrap();
     let mut engines: Vec<Engine> = peers.iter().map(|peer| Engine::start(peer, &files, &questions)).collect();
-    let mut all: Vec<Taken> = QUESTIONS.iter().map(|_| Taken { peers: vec![Vec::new(); engines.len()], ..Taken::default() }).collect();
+    let chosen = chosen();
+    let mut all: Vec<Taken> = chosen.iter().map(|_| Taken { peers: vec![Vec::new(); engines.len()], ..Taken::default() }).collect();
     let (mut client, mut rows_of) = (sandbox.client().await, Vec::new());
-    for question in QUESTIONS {
+    for question in &chosen {
         rows_of.push(asked(&client, sql(question)).await.1);
     }
-    let made = snapshots(layout, sql("view")).await;
+    let since = Instant::now();
+    for question in &chosen {
+        snapshots(layout, sql(question)).await;
+    }
+    let made = since.elapsed();
     for _ in 0..runs {
         // Tokens live for minutes.
         client = sandbox.client().await;
-        for ((question, taken), expected) in QUESTIONS.iter().zip(&mut all).zip(&rows_of) {
+        for ((question, taken), expected) in chosen.iter().zip(&mut all).zip(&rows_of) {
             nodes.iter().chain([&gateway]).for_each(|process| forget_peak(*process));
             let used = || (busy(gateway), nodes.iter().map(|node| busy(*node)).sum::<f64>());
             let (before, bytes) = (used(), moved(layout).await);
@@ -154,7 +167,7 @@ async fn measure(rows: u32, runs: usize, peers: &[&str]) -> Duration {
     }
     for _ in 0..runs {
         client = sandbox.client().await;
-        for (question, taken) in QUESTIONS.iter().zip(&mut all).filter(|(question, _)| COLD.contains(*question)) {
+        for (question, taken) in chosen.iter().zip(&mut all).filter(|(question, _)| COLD.contains(*question)) {
             nodes.iter().for_each(|process| forget_peak(*process));
             files.iter().for_each(|file| touch(&file.path));
             taken.cold.push(asked(&client, sql(question)).await.0);
@@ -181,7 +194,7 @@ fn table(all: Vec<Taken>, runs: usize, peers: &[&str]) {
     println!("|---|---|---|---|---|---|---|---|---|{}", "---|---|".repeat(peers.len()));
     let each = runs as f64;
     let shown = |time: Option<Duration>| time.map_or_else(|| "–".to_owned(), |time| format!("{:.2} s", time.as_secs_f64()));
-    for (question, mut taken) in QUESTIONS.iter().zip(all) {
+    for (question, mut taken) in chosen().iter().zip(all) {
         let ours = median(&mut taken.ours).unwrap();
         let cold = median(&mut taken.cold);
         let of = |mut times: Vec<Duration>| {

@@ -75,8 +75,8 @@ pub fn watched(layout: &Layout) {
     }
 }
 
-/// Waits until every node that a question reads from keeps a snapshot, and tells how long that took.
-pub async fn snapshots(layout: &Layout, question: &str) -> Duration {
+/// Waits until every node that a question reads from keeps a snapshot.
+pub async fn snapshots(layout: &Layout, question: &str) {
     let since = Instant::now();
     let read: Vec<_> = DEPARTMENTS.iter().filter(|department| question.contains(&format!(" {department}."))).collect();
     assert!(!read.is_empty(), "a question of no department");
@@ -86,7 +86,6 @@ pub async fn snapshots(layout: &Layout, question: &str) -> Duration {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
-    since.elapsed()
 }
 
 /// Bytes that the nodes released to the gateway so far, as the gateway's metrics state them.

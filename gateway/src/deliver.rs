@@ -83,7 +83,7 @@ pub(crate) fn state(protected: Protected) -> Result<Stated, Refusal> {
         .map(|(field, cells)| json!({ "column": field.name(), "cells": cells, "reason": reason }))
         .collect();
     let mut digest = AnswerDigest::of(&protected.schema).map_err(Refusal::internal)?;
-    batches.iter().try_for_each(|batch| digest.add(batch)).map_err(Refusal::internal)?;
+    digest.add_all(&batches).map_err(Refusal::internal)?;
     let mut salt = Salt::default();
     getrandom::fill(&mut salt).map_err(Refusal::internal)?;
     let rows = digest.rows();

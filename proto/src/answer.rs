@@ -14,9 +14,11 @@
 //!
 //! The salt is random and travels with the promise alone: who reads the log must not be able to try answers against the digest there.
 
-use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch};
+use std::num::NonZero;
+
+use arrow::array::{Array as _, ArrayRef, AsArray as _, GenericByteArray, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, IntervalUnit, Schema, TimeUnit};
+use arrow::datatypes::{ArrowNativeType as _, ByteArrayType, DataType, IntervalUnit, Schema, TimeUnit};
 use sha2::{Digest as _, Sha256};
 
 /// A digest of an answer.
@@ -27,6 +29,9 @@ pub type Salt = [u8; 32];
 
 /// The first bytes of what is hashed.
 const DOMAIN: &[u8] = b"concordat.answer/v1\n";
+
+/// As many rows are worth a thread.
+const MANY: usize = 1 << 16;
 
 /// Why an answer has no digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -105,6 +110,36 @@ impl AnswerDigest {
             column.add(values)?;
         }
         self.rows = self.rows.saturating_add(batch.num_rows() as u64);
+        Ok(())
+    }
+
+    /// All of these rows: where they are many, the columns side by side on threads. Blocks.
+    ///
+    /// # Errors
+    /// As [`AnswerDigest::add`].
+    pub fn add_all(&mut self, batches: &[RecordBatch]) -> Result<(), AnswerError> {
+        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(self.columns.len());
+        if threads < 2 || rows < MANY {
+            return batches.iter().try_for_each(|batch| self.add(batch));
+        }
+        if batches.iter().any(|batch| batch.num_columns() != self.columns.len()) {
+            return Err(AnswerError::Columns);
+        }
+        let mut turns: Vec<Vec<_>> = (0..threads).map(|_| Vec::new()).collect();
+        for (place, column) in self.columns.iter_mut().enumerate() {
+            if let Some(turn) = turns.get_mut(place % threads) {
+                turn.push((place, column));
+            }
+        }
+        let add = |(place, column): (usize, &mut Column)| {
+            batches.iter().try_for_each(|batch| column.add(batch.columns().get(place).ok_or(AnswerError::Columns)?))
+        };
+        std::thread::scope(|scope| {
+            let running: Vec<_> = turns.into_iter().map(|turn| scope.spawn(|| turn.into_iter().try_for_each(add))).collect();
+            running.into_iter().try_for_each(|thread| thread.join().unwrap_or(Err(AnswerError::Columns)))
+        })?;
+        self.rows = self.rows.saturating_add(rows as u64);
         Ok(())
     }
 
@@ -227,16 +262,9 @@ impl Layout {
                 let of = flat.as_boolean_opt()?;
                 Some(each(&flat, 1, |row, to| to.push(u8::from(of.value(row)))))
             }
-            Self::Text => {
-                let flat = plain(&DataType::LargeUtf8)?;
-                let of = flat.as_string_opt::<i64>()?;
-                Some(each(&flat, 24, |row, to| sized(of.value(row).as_bytes(), to)))
-            }
-            Self::Bytes => {
-                let flat = plain(&DataType::LargeBinary)?;
-                let of = flat.as_binary_opt::<i64>()?;
-                Some(each(&flat, 24, |row, to| sized(of.value(row), to)))
-            }
+            Self::Text if *values.data_type() == DataType::Utf8 => Some(sized(values.as_string_opt::<i32>()?)),
+            Self::Text => Some(sized(plain(&DataType::LargeUtf8)?.as_string_opt::<i64>()?)),
+            Self::Bytes => Some(sized(plain(&DataType::LargeBinary)?.as_binary_opt::<i64>()?)),
             Self::Fixed(width) => {
                 let flat = plain(kind)?;
                 let data = flat.to_data();
@@ -265,9 +293,24 @@ fn each(column: &ArrayRef, width: usize, mut value: impl FnMut(usize, &mut Vec<u
     hashed
 }
 
-fn sized(value: &[u8], to: &mut Vec<u8>) {
-    to.extend((value.len() as u64).to_le_bytes());
-    to.extend(value);
+/// Puts each row after its mark and its length.
+fn sized<T: ByteArrayType>(column: &GenericByteArray<T>) -> Vec<u8> {
+    let bytes = column.value_offsets().last().zip(column.value_offsets().first());
+    let bytes = bytes.map_or(0, |(end, start)| end.as_usize().saturating_sub(start.as_usize()));
+    let mut hashed = Vec::with_capacity(column.len().saturating_mul(9).saturating_add(bytes));
+    for value in column {
+        let Some(value) = value.map(AsRef::<[u8]>::as_ref) else {
+            hashed.push(0);
+            continue;
+        };
+        let mut head = [1; 9];
+        if let Some((_, length)) = head.split_first_chunk_mut::<1>() {
+            length.copy_from_slice(&(value.len() as u64).to_le_bytes());
+        }
+        hashed.extend_from_slice(&head);
+        hashed.extend_from_slice(value);
+    }
+    hashed
 }
 
 #[cfg(test)]
@@ -328,6 +371,14 @@ mod tests {
     fn how_rows_are_cut_and_texts_laid_out_makes_no_difference() {
         let whole = answer();
         let expected = digest(std::slice::from_ref(&whole));
+        // Many enough for threads.
+        let many = vec![whole.clone(); MANY / whole.num_rows() + 1];
+        let mut at_once = AnswerDigest::of(&whole.schema()).unwrap();
+        at_once.add_all(&many[1..]).unwrap();
+        at_once.add_all(&many[..1]).unwrap();
+        assert_eq!((at_once.rows(), at_once.finish(&SALT)), (3 * many.len() as u64, digest(&many)));
+        let other = whole.project(&[0]).unwrap();
+        assert_eq!(AnswerDigest::of(&whole.schema()).unwrap().add_all(&vec![other; MANY]), Err(AnswerError::Columns));
         assert_eq!(digest(&[whole.slice(0, 1), whole.slice(1, 0), whole.slice(1, 2)]), expected);
         let views: StringViewArray = vec![Some("London"), Some(""), None].into_iter().collect();
         let coded: DictionaryArray<Int32Type> = vec![Some("London"), Some(""), None].into_iter().collect();

@@ -115,7 +115,7 @@ impl Partition {
     /// As [`Partition::next_batch`].
     pub fn step(&mut self) -> Result<Step, Refusal> {
         if self.ready.is_empty() {
-            let rows = self.rows.next()?;
+            let rows = self.rows.next(self.groups.is_some())?;
             let last = rows.is_empty();
             for batch in grouped(&mut self.groups, rows)? {
                 self.emit(&batch)?;
@@ -151,12 +151,12 @@ impl Partition {
 }
 
 impl Rows {
-    /// The next batches; none at the end.
-    fn next(&mut self) -> Result<Vec<RecordBatch>, Refusal> {
+    /// The next batches, full ones unless they are `added_up`; none at the end.
+    fn next(&mut self, added_up: bool) -> Result<Vec<RecordBatch>, Refusal> {
         match self {
             Self::Sorted(_, buckets) if Range::is_empty(buckets) => Ok(Vec::new()),
             Self::Sorted(reader, buckets) => load(reader, buckets),
-            Self::Chosen(pieces) => Ok(pieces.next_rows()?.into_iter().collect()),
+            Self::Chosen(pieces) => Ok(if added_up { pieces.next_piece() } else { pieces.next_rows() }?.into_iter().collect()),
         }
     }
 }

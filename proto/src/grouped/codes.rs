@@ -23,12 +23,11 @@ pub(super) enum Codes {
 pub(super) struct Known<T> {
     codes: HashMap<T, u32>,
     all: Vec<T>,
-    bytes: usize,
 }
 
 impl<T: Hash + Eq + Clone> Known<T> {
     fn new() -> Self {
-        Self { codes: HashMap::new(), all: Vec::new(), bytes: 0 }
+        Self { codes: HashMap::new(), all: Vec::new() }
     }
 
     fn code<Q: Hash + Eq + ?Sized>(&mut self, value: &Q, own: impl FnOnce() -> T) -> u32
@@ -39,7 +38,6 @@ impl<T: Hash + Eq + Clone> Known<T> {
             return *code;
         }
         let value = own();
-        self.bytes += 2 * size_of_val(value.borrow());
         self.all.push(value.clone());
         // Fewer than rows of a part and one batch, which are far fewer than 2^32.
         let code = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
@@ -85,13 +83,13 @@ impl Codes {
         })
     }
 
-    /// About how many bytes the values take.
-    pub(super) fn bytes(&self) -> usize {
+    /// How many bytes the value of a code takes.
+    pub(super) fn bytes(&self, code: u32) -> usize {
         match self {
-            Self::Texts(known) => known.bytes,
-            Self::Whole(known) => known.bytes,
-            Self::Days(known) => known.bytes,
-            Self::Flags => 0,
+            Self::Texts(known) => known.value(code).map_or(0, |text| text.len()),
+            Self::Whole(_) => size_of::<i64>(),
+            Self::Days(_) => size_of::<i32>(),
+            Self::Flags => 1,
         }
     }
 
@@ -129,48 +127,64 @@ impl Codes {
 /// Each value of the dictionary that a row has is looked up once.
 fn of_dictionary(known: &mut Known<Box<str>>, texts: &DictionaryArray<Int32Type>) -> Option<Vec<u32>> {
     let values = texts.values().as_string_opt::<i32>()?;
-    let mut codes: Vec<Option<u32>> = vec![None; values.len()];
-    let mut code = |key: i32| {
-        let place = usize::try_from(key).ok()?;
-        let text = values.is_valid(place).then(|| values.value(place));
-        Some(*codes.get_mut(place)?.get_or_insert_with(|| text.map_or(0, |text| known.code(text, || text.into()))))
-    };
-    texts.keys().iter().map(|key| key.map_or(Some(0), &mut code)).collect()
+    let mut met: Vec<Option<u32>> = vec![None; values.len()];
+    let mut codes = Vec::with_capacity(texts.keys().len());
+    for key in texts.keys() {
+        let Some(place) = key else {
+            codes.push(0);
+            continue;
+        };
+        let place = usize::try_from(place).ok()?;
+        let met = met.get_mut(place)?;
+        codes.push(match *met {
+            Some(code) => code,
+            None => {
+                let code = if values.is_valid(place) { known.code(values.value(place), || values.value(place).into()) } else { 0 };
+                *met.insert(code)
+            }
+        });
+    }
+    Some(codes)
 }
 
 /// The most combinations of codes that have a place each.
 const MOST_PLACES: usize = 1 << 12;
 
-/// The groups of combinations of codes that were met, where there are few combinations.
+/// The groups of combinations of codes that were met in a batch, where there are few combinations.
 pub(super) struct Seen {
-    steps: Vec<usize>,
+    /// The combination of each row; nothing where there are many.
+    rows: Vec<u32>,
     places: Vec<usize>,
 }
 
 impl Seen {
-    pub(super) fn new(codes: &[Codes]) -> Self {
-        let mut steps = Vec::with_capacity(codes.len());
-        let mut all = 1_usize;
-        for codes in codes {
-            steps.push(all);
-            all = all.saturating_mul(codes.count());
+    /// None yet, of rows whose keys have `of_rows`, each one of `codes`.
+    pub(super) fn new(codes: &[Codes], of_rows: &[Vec<u32>]) -> Self {
+        let all = codes.iter().fold(1_usize, |all, codes| all.saturating_mul(codes.count()));
+        if all > MOST_PLACES {
+            return Self { rows: Vec::new(), places: Vec::new() };
         }
-        Self { steps, places: vec![usize::MAX; if all <= MOST_PLACES { all } else { 0 }] }
-    }
-
-    /// Where the combination of a row is noted.
-    pub(super) fn at(&self, codes: &[Vec<u32>], row: usize) -> usize {
-        if self.places.is_empty() {
-            return 0;
+        let mut rows = vec![0; of_rows.first().map_or(0, Vec::len)];
+        for (codes, of_rows) in codes.iter().zip(of_rows) {
+            // Below the number of combinations, whatever the row.
+            let count = u32::try_from(codes.count()).unwrap_or(u32::MAX);
+            rows.iter_mut().zip(of_rows).for_each(|(row, code)| *row = *row * count + code);
         }
-        codes.iter().zip(&self.steps).map(|(codes, step)| codes.get(row).map_or(0, |code| *code as usize * step)).sum()
+        Self { rows, places: vec![usize::MAX; all] }
     }
 
-    pub(super) fn place(&self, at: usize) -> Option<usize> {
-        self.places.get(at).copied().filter(|place| *place != usize::MAX)
+    /// Of rows that have no key, the combination is the first.
+    fn at(&self, row: usize) -> usize {
+        self.rows.get(row).map_or(0, |at| *at as usize)
     }
 
-    pub(super) fn note(&mut self, at: usize, group: usize) {
+    /// The group of a row.
+    pub(super) fn place(&self, row: usize) -> Option<usize> {
+        self.places.get(self.at(row)).copied().filter(|place| *place != usize::MAX)
+    }
+
+    pub(super) fn note(&mut self, row: usize, group: usize) {
+        let at = self.at(row);
         if let Some(place) = self.places.get_mut(at) {
             *place = group;
         }

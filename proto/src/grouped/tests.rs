@@ -1,8 +1,17 @@
-use arrow::array::{BooleanArray, StringDictionaryBuilder};
-use arrow::datatypes::Int32Type;
+use std::collections::HashMap;
+use std::sync::Arc;
 
+use arrow::array::{
+    Array as _, ArrayRef, AsArray as _, BooleanArray, FixedSizeBinaryArray, Float64Array, Int64Array, RecordBatch, StringDictionaryBuilder,
+};
+use arrow::datatypes::Int32Type;
+use concordat_protect::Spread;
+
+use super::groups::{MOST_HELD, spreads};
 use super::*;
+use crate::receipt::Grouped;
 use crate::schema::release_schema;
+use crate::v1;
 
 type Row = (u128, Option<&'static str>, Option<bool>, Option<i64>, Option<f64>);
 

@@ -172,12 +172,10 @@ impl Pieces {
     pub(crate) fn next_rows(&mut self) -> Result<Option<RecordBatch>, Refusal> {
         let mut rows: usize = self.waiting.iter().map(RecordBatch::num_rows).sum();
         while rows < BATCH_ROWS
-            && let Some(index) = self.blocks.next()
+            && let Some(piece) = self.next_piece()?
         {
-            if let Some(piece) = self.piece(index)? {
-                rows += piece.num_rows();
-                self.waiting.push(piece);
-            }
+            rows += piece.num_rows();
+            self.waiting.push(piece);
         }
         if rows == 0 {
             return Ok(None);
@@ -189,6 +187,17 @@ impl Pieces {
         let most = rows.min(BATCH_ROWS);
         self.waiting = if rows > most { vec![all.slice(most, rows - most)] } else { Vec::new() };
         Ok(Some(all.slice(0, most)))
+    }
+
+    /// The chosen rows of the next block that has any; `None` at the end. How many they are tells of rows that were left out: not for
+    /// the wire. Blocks.
+    pub(crate) fn next_piece(&mut self) -> Result<Option<RecordBatch>, Refusal> {
+        while let Some(index) = self.blocks.next() {
+            if let Some(piece) = self.piece(index)? {
+                return Ok(Some(piece));
+            }
+        }
+        Ok(None)
     }
 
     /// The chosen rows of one block.
