@@ -51,6 +51,8 @@ const QUESTIONS: [&str; 6] = ["Q1", "Q2", "Q3", "Q4", "Q5", "view"];
 fn chosen() -> Vec<&'static str> {
     let named = std::env::var("BENCH_QUESTIONS").unwrap_or_else(|_| QUESTIONS.join(","));
     let named: Vec<_> = named.split(',').map(str::trim).collect();
+    let unknown: Vec<_> = named.iter().filter(|name| !QUESTIONS.contains(name)).collect();
+    assert!(unknown.is_empty(), "BENCH_QUESTIONS names {unknown:?}: there are {QUESTIONS:?}");
     QUESTIONS.into_iter().filter(|question| named.contains(question)).collect()
 }
 

@@ -16,6 +16,7 @@
 //! It has no clock and no network: the time is an argument, and endpoints bring the requests.
 
 mod clock;
+mod first;
 mod given;
 mod keys;
 mod overdue;
@@ -35,6 +36,7 @@ use crate::checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
 use crate::note::{Algorithm, Note, NoteError, Signature, Signer, VerifierKey};
 use crate::proof::{ProofError, verify_consistency};
 use crate::quorum::SKEW;
+use first::First;
 use state::Known;
 
 pub use clock::{Clock, Moment};
@@ -76,6 +78,7 @@ pub struct Cosigned {
 pub struct Witness {
     folder: PathBuf,
     signer: Signer,
+    first: First,
 }
 
 impl Witness {
@@ -109,7 +112,7 @@ impl Witness {
         if fs::read_to_string(folder.join(PUBLIC)).ok().as_deref() != Some(&told) {
             state::replace(folder, PUBLIC, told.as_bytes())?;
         }
-        Ok(Self { folder: folder.to_owned(), signer })
+        Ok(Self { folder: folder.to_owned(), signer, first: First::default() })
     }
 
     /// This witness's public key.
@@ -119,8 +122,8 @@ impl Witness {
     }
 
     /// Cosigns a checkpoint of the log `origin` that continues the latest one, at `now` (seconds since 1970). `key` is the log's: taken
-    /// as its key when the log is seen for the first time, which `tell` must have told durably before it is remembered: told twice where
-    /// the program ends between the two, never not at all. Blocks.
+    /// as its key when the log is seen for the first time, which `tell` must have told durably before it is remembered: again after the
+    /// program ended between the two, never not at all. It is told under the folder's lock. Blocks.
     ///
     /// # Errors
     /// [`Refused`]; nothing is cosigned.
@@ -162,14 +165,13 @@ impl Witness {
         let latest = own(&sent, key).map_err(|e| Reason::Unsigned(e.into()))?;
         let earlier = log.map_or_else(Vec::new, |log| log.earlier(&latest));
         let (next, first) = (Known { key: key.clone(), latest, earlier, time, refused: None }, log.is_none());
-        if first {
-            tell(sent.checkpoint()).map_err(unavailable)?;
-        }
         match at.and_then(|at| all.get_mut(at)) {
             Some(of) => *of = next,
             None => all.push(next),
         }
-        state::write(&self.folder, &all).map_err(unavailable)?;
+        let remember = || state::write(&self.folder, &all);
+        let kept = if first { self.first.met(&key.to_string(), || tell(sent.checkpoint()), remember) } else { remember() };
+        kept.map_err(unavailable)?;
         Ok(Cosigned { cosignature, checkpoint: sent.checkpoint().clone(), first })
     }
 

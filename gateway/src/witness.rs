@@ -9,7 +9,8 @@
 //! Invariants
 //! - All witnesses are asked for the same checkpoint, so that one file bears a quorum. Whoever is slow or away delays its own line only.
 //! - A line counts when the key made it that came first (departments) or is configured (outside), and when it is kept.
-//! - Cosigning puts nothing into the log: `witness.seen` stands there once, `witness.refused` once an hour. A log at rest causes no round.
+//! - Cosigning puts nothing into the log: `witness.seen` stands there once (again where the program ended before it remembered),
+//!   `witness.refused` once an hour. A log at rest causes no round.
 //! - A node's log that was forked or rolled back, or has another key, makes the node's data unusable until a person acknowledges it.
 
 mod behind;

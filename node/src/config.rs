@@ -211,7 +211,7 @@ impl Loader<'_> {
         let (state, log, spill) = (at(&file.state), at(&file.log), at(&file.spill));
         let consent_import = file.consent.import.as_deref().map(at);
         if !(1..=64).contains(&file.max_releases) || !(1..=65_536).contains(&file.release_memory_mib) {
-            self.at(&["max_releases"], "max_releases is 1 to 64 and release_memory_mib 1 to 65536", "use 8 and 192, the defaults");
+            self.at(&["max_releases"], "max_releases is 1 to 64 and release_memory_mib 1 to 65536", "use 8 and 320, the defaults");
         }
         if file.snapshot_disk_mib > MOST_SNAPSHOT_MIB {
             self.at(&["snapshot_disk_mib"], "snapshot_disk_mib is 0 to 16777216", "use 8192, the default, or 0 to keep no snapshot");

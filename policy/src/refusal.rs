@@ -3,7 +3,7 @@
 //! The caller's sentence never holds a row value, an identifier, a token, an SQL literal or another program's error text;
 //! those may stand in the operator's, which goes to the service's own diagnostics only.
 
-use std::fmt;
+use std::{fmt, io};
 
 use serde::{Deserialize, Serialize};
 
@@ -164,6 +164,12 @@ impl Refusal {
             .advice("quote the query id to the operator")
             .operator(text)
     }
+
+    /// The refusal that an error of input or output carries, if it is one: `io::Error::other` takes one along.
+    #[must_use]
+    pub fn carried(source: &io::Error) -> Option<&Self> {
+        source.get_ref()?.downcast_ref()
+    }
 }
 
 impl fmt::Display for Refusal {
@@ -177,3 +183,16 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_takes_a_refusal_along() {
+        let refusal = Refusal::new(Code::LogUnavailable, "the access log cannot be written");
+        assert_eq!(Refusal::carried(&io::Error::other(refusal.clone())), Some(&refusal));
+        assert_eq!(Refusal::carried(&io::Error::other("no room")), None);
+        assert_eq!(Refusal::carried(&io::ErrorKind::NotFound.into()), None);
+    }
+}

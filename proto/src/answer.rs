@@ -15,6 +15,9 @@
 //! The salt is random and travels with the promise alone: who reads the log must not be able to try answers against the digest there.
 
 use std::num::NonZero;
+use std::panic::resume_unwind;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use arrow::array::{Array as _, ArrayRef, AsArray as _, GenericByteArray, RecordBatch};
 use arrow::compute::cast;
@@ -30,7 +33,7 @@ pub type Salt = [u8; 32];
 /// The first bytes of what is hashed.
 const DOMAIN: &[u8] = b"concordat.answer/v1\n";
 
-/// As many rows are worth a thread.
+/// From how many rows on threads are worth while.
 const MANY: usize = 1 << 16;
 
 /// Why an answer has no digest.
@@ -103,14 +106,7 @@ impl AnswerDigest {
     /// # Errors
     /// [`AnswerError::Columns`].
     pub fn add(&mut self, batch: &RecordBatch) -> Result<(), AnswerError> {
-        if batch.num_columns() != self.columns.len() {
-            return Err(AnswerError::Columns);
-        }
-        for (column, values) in self.columns.iter_mut().zip(batch.columns()) {
-            column.add(values)?;
-        }
-        self.rows = self.rows.saturating_add(batch.num_rows() as u64);
-        Ok(())
+        self.add_on(1, std::slice::from_ref(batch))
     }
 
     /// All of these rows: where they are many, the columns side by side on threads. Blocks.
@@ -119,27 +115,29 @@ impl AnswerDigest {
     /// As [`AnswerDigest::add`].
     pub fn add_all(&mut self, batches: &[RecordBatch]) -> Result<(), AnswerError> {
         let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-        let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(self.columns.len());
-        if threads < 2 || rows < MANY {
-            return batches.iter().try_for_each(|batch| self.add(batch));
-        }
+        let threads = if rows < MANY { 1 } else { thread::available_parallelism().map_or(1, NonZero::get).min(self.columns.len()) };
+        self.add_on(threads, batches)
+    }
+
+    fn add_on(&mut self, threads: usize, batches: &[RecordBatch]) -> Result<(), AnswerError> {
         if batches.iter().any(|batch| batch.num_columns() != self.columns.len()) {
             return Err(AnswerError::Columns);
         }
-        let mut turns: Vec<Vec<_>> = (0..threads).map(|_| Vec::new()).collect();
-        for (place, column) in self.columns.iter_mut().enumerate() {
-            if let Some(turn) = turns.get_mut(place % threads) {
-                turn.push((place, column));
+        let columns = Mutex::new(self.columns.iter_mut().enumerate());
+        let next = || columns.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let work = || {
+            while let Some((place, column)) = next() {
+                batches.iter().try_for_each(|batch| column.add(batch.columns().get(place).ok_or(AnswerError::Columns)?))?;
             }
-        }
-        let add = |(place, column): (usize, &mut Column)| {
-            batches.iter().try_for_each(|batch| column.add(batch.columns().get(place).ok_or(AnswerError::Columns)?))
+            Ok(())
         };
-        std::thread::scope(|scope| {
-            let running: Vec<_> = turns.into_iter().map(|turn| scope.spawn(|| turn.into_iter().try_for_each(add))).collect();
-            running.into_iter().try_for_each(|thread| thread.join().unwrap_or(Err(AnswerError::Columns)))
+        thread::scope(|scope| {
+            // Where no thread is to be had, this one does all.
+            let others: Vec<_> = (1..threads).map_while(|_| thread::Builder::new().spawn_scoped(scope, work).ok()).collect();
+            let own = work();
+            others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic))).fold(own, Result::and)
         })?;
-        self.rows = self.rows.saturating_add(rows as u64);
+        self.rows = batches.iter().fold(self.rows, |rows, batch| rows.saturating_add(batch.num_rows() as u64));
         Ok(())
     }
 
@@ -371,14 +369,18 @@ mod tests {
     fn how_rows_are_cut_and_texts_laid_out_makes_no_difference() {
         let whole = answer();
         let expected = digest(std::slice::from_ref(&whole));
-        // Many enough for threads.
         let many = vec![whole.clone(); MANY / whole.num_rows() + 1];
-        let mut at_once = AnswerDigest::of(&whole.schema()).unwrap();
-        at_once.add_all(&many[1..]).unwrap();
-        at_once.add_all(&many[..1]).unwrap();
-        assert_eq!((at_once.rows(), at_once.finish(&SALT)), (3 * many.len() as u64, digest(&many)));
-        let other = whole.project(&[0]).unwrap();
-        assert_eq!(AnswerDigest::of(&whole.schema()).unwrap().add_all(&vec![other; MANY]), Err(AnswerError::Columns));
+        for threads in [1, 2, 3, 9] {
+            let mut at_once = AnswerDigest::of(&whole.schema()).unwrap();
+            at_once.add_on(threads, &many[1..]).unwrap();
+            at_once.add_all(&many[..1]).unwrap();
+            assert_eq!((at_once.rows(), at_once.finish(&SALT)), (3 * many.len() as u64, digest(&many)), "{threads} threads");
+            let text = batch(whole.schema().fields().iter().map(|field| (field.name().as_str(), Arc::clone(whole.column(0)))).collect());
+            let other = AnswerDigest::of(&whole.schema()).unwrap().add_on(threads, &[whole.clone(), text]);
+            assert_eq!(other, Err(AnswerError::Columns), "{threads} threads");
+        }
+        let fewer = whole.project(&[0]).unwrap();
+        assert_eq!(AnswerDigest::of(&whole.schema()).unwrap().add_all(&vec![fewer; MANY]), Err(AnswerError::Columns));
         assert_eq!(digest(&[whole.slice(0, 1), whole.slice(1, 0), whole.slice(1, 2)]), expected);
         let views: StringViewArray = vec![Some("London"), Some(""), None].into_iter().collect();
         let coded: DictionaryArray<Int32Type> = vec![Some("London"), Some(""), None].into_iter().collect();

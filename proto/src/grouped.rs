@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `<column>.key`, of each key in order | as on the wire ([`crate::schema`]), nullable |
 //! | `subjects`, `rows` | `Int64`, not null: distinct subjects of the group's rows; its rows |
-//! | `rows.spread` | `FixedSizeBinary(72)`, not null: how the rows are spread over the subjects ([`Spread::to_bytes`]) |
+//! | `rows.spread` | `FixedSizeBinary(72)`, not null: how the rows are spread over the subjects ([`concordat_protect::Spread::to_bytes`]) |
 //! | `<column>.values`, `<column>.contributors`, of each value in order | `Int64`, not null: rows that have one; distinct subjects who have |
 //! | `<column>.values.spread` | `FixedSizeBinary(72)`, not null: how those rows are spread over these subjects |
 //! | `<column>.sum`, `<column>.number_sum`, where it is asked for | `Int64` or `Float64`, null where there is no value |
@@ -18,6 +18,7 @@ mod check;
 mod codes;
 mod grouping;
 mod groups;
+mod sums;
 #[cfg(test)]
 mod tests;
 
@@ -25,7 +26,7 @@ use concordat_policy::{ColumnRule, ColumnType};
 
 pub use check::Check;
 pub use grouping::Grouping;
-pub use groups::{GroupError, Groups};
+pub use groups::Groups;
 
 /// The most keys.
 pub const MAX_KEYS: usize = 16;
@@ -33,6 +34,9 @@ pub const MAX_KEYS: usize = 16;
 pub const MAX_VALUES: usize = 64;
 /// The most groups that keys may have by their published values. Beyond, groups may be more than rows.
 const MAX_GROUPS: usize = 4_096;
+/// How many more than those that are held a single subject may be in: it is not divided between parts.
+const MOST_OF_ONE: usize = 1 << 13;
+
 /// The field of a group's distinct subjects.
 pub const SUBJECTS: &str = "subjects";
 /// The field of a group's rows.
@@ -82,4 +86,30 @@ pub fn few<'r>(rules: impl IntoIterator<Item = &'r ColumnRule>) -> bool {
         groups = all.unwrap_or(groups);
         all.is_some() && rule.crosses_the_wire()
     })
+}
+
+/// Why rows cannot be grouped.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GroupError {
+    /// What numbers add up to is none.
+    #[error("the values of column '{0}' add up to more than a number holds")]
+    TooLarge(String),
+    /// One subject is in more groups than are held.
+    #[error("one subject has rows in more than {MOST_OF_ONE} groups")]
+    TooMany,
+    /// Rows that lack a column, or have it in another type.
+    #[error("rows to be grouped that are of another schema")]
+    Schema,
+}
+
+impl GroupError {
+    /// What whoever asked can do.
+    #[must_use]
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::TooLarge(_) => "leave its sum and mean out, or narrow the rows by a condition",
+            Self::TooMany => "group by fewer columns",
+            Self::Schema => "tell the operator: the two programs read the contract differently",
+        }
+    }
 }

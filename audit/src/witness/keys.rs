@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::first::First;
 use super::state::replace;
 use crate::note::{Algorithm, VerifierKey};
 
@@ -24,7 +25,7 @@ pub enum KeyError {
         /// The key that came first.
         known: String,
     },
-    /// The file.
+    /// The file, or what was to be told first.
     #[error("the keys of witnesses cannot be read or kept")]
     File(#[from] io::Error),
 }
@@ -34,17 +35,18 @@ pub enum KeyError {
 pub struct Keys {
     folder: PathBuf,
     turn: Mutex<()>,
+    first: First,
 }
 
 impl Keys {
     /// The keys that are kept in `folder`.
     #[must_use]
     pub fn at(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), turn: Mutex::default() }
+        Self { folder: folder.to_owned(), turn: Mutex::default(), first: First::default() }
     }
 
-    /// The key of the witness `name`. Where it is seen for the first time, `tell` must have told so durably before it is kept: told twice
-    /// where the program ends between the two, never not at all. Blocks.
+    /// The key of the witness `name`. Where it is seen for the first time, `tell` must have told so durably before it is kept: again after
+    /// the program ended between the two, never not at all. Blocks.
     ///
     /// # Errors
     /// [`KeyError`].
@@ -60,9 +62,8 @@ impl Keys {
             Some(known) if *known == key.to_string() => Ok(key),
             Some(known) => Err(KeyError::Changed { name: name.to_owned(), known: known.clone() }),
             None => {
-                tell(&key)?;
                 known.insert(name.to_owned(), key.to_string());
-                write(&self.folder, &known)?;
+                self.first.met(&key.to_string(), || tell(&key), || write(&self.folder, &known))?;
                 Ok(key)
             }
         }

@@ -54,7 +54,7 @@ pub enum Reason {
         /// What is wrong with the proof.
         source: ProofError,
     },
-    /// What would be cosigned cannot be made durable, or the state cannot be read.
+    /// What would be cosigned cannot be made durable, the state cannot be read, or what is seen for the first time cannot be told.
     #[error("this witness cannot use its state, and cosigns nothing until it can")]
     Unavailable(#[source] Arc<io::Error>),
 }

@@ -46,7 +46,13 @@ fn in_our_words(department: &Name, own: Code, refusal: Refusal) -> Refusal {
 fn seen(gateway: &Gateway, department: &Name, what: &'static str, key: &VerifierKey) -> io::Result<()> {
     let entry = Entry::new("witness.seen").field("department", department.as_str());
     let entry = entry.field(what, key.name()).field("key", key.to_string());
-    Handle::current().block_on(gateway.log.append(entry)).map(drop).map_err(io::Error::other)
+    let unwritable = |e| Refusal::new(Code::LogUnavailable, "the access log cannot be written, so nothing is witnessed").operator(e);
+    Handle::current().block_on(gateway.log.append(entry)).map(drop).map_err(|e| io::Error::other(unwritable(e)))
+}
+
+/// What came for the first time and was not logged, or not remembered.
+fn unremembered(source: &io::Error) -> Refusal {
+    Refusal::carried(source).cloned().unwrap_or_else(|| Refusal::internal(source))
 }
 
 /// What this process knows of the node.
@@ -216,7 +222,7 @@ impl Followed {
         let department = self.department.clone();
         let see = move |gateway: &Gateway| gateway.witnesses.keys.see(&name, &key, |key| seen(gateway, &department, "witness", key));
         gateway.aside(see).await?.map_err(|e| match e {
-            KeyError::File(source) => Refusal::internal(source),
+            KeyError::File(source) => unremembered(&source),
             e => faulty(&self.department, "shows another key of its witness than before", e).advice(acknowledge(&self.department)),
         })
     }
@@ -262,7 +268,7 @@ impl Followed {
             Ok(cosigned) => cosigned,
             // One that was cosigned before: another answer is on its way, or the log went back to it and has not grown since.
             Err(Refused { reason: Reason::Conflict { .. }, alarm: None }) => return Ok(false),
-            Err(Refused { reason: Reason::Unavailable(source), .. }) => return Err(Refusal::internal(source).into()),
+            Err(Refused { reason: Reason::Unavailable(source), .. }) => return Err(unremembered(&source).into()),
             Err(Refused { alarm: Some(alarm), reason }) => return Err(self.distrust(gateway, &alarm, &reason).await),
             Err(Refused { reason, .. }) => return Err(wrong(reason.to_string()).into()),
         };

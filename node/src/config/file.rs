@@ -47,7 +47,7 @@ pub(super) struct File {
 }
 
 fn default_memory() -> usize {
-    192
+    320
 }
 
 fn default_snapshots() -> u64 {

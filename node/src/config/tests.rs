@@ -27,7 +27,7 @@ fn a_sound_world_loads() {
     let world = World::new();
     let config = Config::load(&world.path("node.toml")).unwrap();
     assert_eq!((config.agreements.len(), config.datasets.len(), config.warnings.len()), (1, 1, 0));
-    assert_eq!((config.release_memory, config.max_releases), (192 << 20, 8));
+    assert_eq!((config.release_memory, config.max_releases), (320 << 20, 8));
 }
 
 #[test]

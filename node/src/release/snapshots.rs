@@ -59,6 +59,8 @@ const SETTLES: u32 = 3;
 const RECENT: Duration = Duration::from_secs(60);
 /// After how long one that could not be made is tried again.
 const AGAIN: Duration = Duration::from_secs(60 * 60);
+/// The most memory for rows that are sorted to make one: nobody waits for it.
+const SORTING: usize = 128 << 20;
 /// The most snapshots that wait to be made.
 const WAITING: usize = 64;
 
@@ -158,13 +160,13 @@ impl std::fmt::Debug for Snapshots {
 }
 
 impl Snapshots {
-    /// In `folder`, of `most` bytes, of whose disk `reserve` is left to others, made with so much memory for rows that are sorted.
+    /// In `folder`, of `most` bytes, of whose disk `reserve` is left to others, made with so much memory for rows that are sorted at most.
     pub(crate) fn new(folder: &Path, most: u64, reserve: Option<u64>, memory: usize) -> Self {
         Self {
             folder: folder.to_owned(),
             room: Arc::new(Room::new(most, reserve)),
             sorting: Arc::new(Room::new(u64::MAX, reserve)),
-            memory,
+            memory: memory.min(SORTING),
             failed: Mutex::default(),
             kept: Mutex::default(),
             waiting: Mutex::default(),

@@ -6,8 +6,8 @@
 //! Cosigned      ─▶ caller ─▶ the gateway's witness's key ─▶ verified ─▶ kept beside the checkpoint
 //! ```
 //!
-//! None of it puts an entry into the log but what is seen for the first time (`witness.seen`) and what is refused (`witness.refused`), and
-//! that once an hour for each kind: each entry is a new checkpoint, which the gateway brings here.
+//! None of it puts an entry into the log but what is seen for the first time (`witness.seen`, before it is remembered), and what is refused
+//! (`witness.refused`, once an hour for each kind): each entry is a new checkpoint, which the gateway brings here.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -85,6 +85,12 @@ impl Node {
     /// What the gateway is told, and people where the log is at fault.
     fn unwitnessed(&self, refused: Refused) -> Unwitnessed {
         let Refused { reason, alarm } = refused;
+        // The log's, not the state's.
+        if let Reason::Unavailable(source) = &reason
+            && let Some(refusal) = Refusal::carried(source)
+        {
+            return refusal.clone().into();
+        }
         let (code, operator) = match &reason {
             Reason::Malformed(_) | Reason::OldSize { .. } | Reason::OtherLog { .. } => (Code::Invalid, String::new()),
             Reason::Unavailable(source) => (Code::Internal, source.to_string()),
@@ -143,7 +149,7 @@ impl Node {
             let key = key.map_err(|e| match e {
                 KeyError::Form(_) => invalid(e.to_string()),
                 KeyError::Changed { .. } => Refusal::new(Code::Denied, e.to_string()).advice(ACKNOWLEDGE),
-                KeyError::File(source) => Refusal::internal(source),
+                KeyError::File(source) => Refusal::carried(&source).cloned().unwrap_or_else(|| Refusal::internal(source)),
             })?;
             let line = verified(&checkpoint, &request.cosignature, &key, now()).map_err(invalid)?;
             // Nothing is kept of it but the log's own line, which the log verifies.

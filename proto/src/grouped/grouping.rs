@@ -115,7 +115,7 @@ impl Grouping {
         Schema::new(fields)
     }
 
-    /// Groups in the types of the wire: [`Groups`] makes text that is plain.
+    /// Groups in the types of the wire: [`super::Groups`] makes text that is plain.
     ///
     /// # Errors
     /// [`GroupError::Schema`] where they are other groups.

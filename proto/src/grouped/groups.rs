@@ -11,130 +11,16 @@ use concordat_protect::behind::SPREAD_BYTES;
 
 use super::codes::{Codes, Seen};
 use super::grouping::Grouping;
+use super::sums::{Counted, Sum, Total};
+use super::{GroupError, MOST_OF_ONE};
 use crate::receipt::Grouped;
 use crate::schema::{PSEUDONYM_BYTES, pseudonyms};
 
 /// About how many groups, and numbers of groups, are held before they are put out as a part.
 pub(super) const MOST_HELD: usize = 1 << 16;
-/// How many more a single subject may be in: it is not divided between parts.
-const MOST_OF_ONE: usize = 1 << 13;
-/// About how many bytes of keys are held, where there are [`SOME`] groups.
+/// About how many bytes of keys' values are held, where there are [`SOME`] groups.
 const MOST_BYTES: usize = 4 << 20;
-const SOME: usize = 1 << 10;
-
-/// Why rows cannot be grouped.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum GroupError {
-    /// What numbers add up to is none.
-    #[error("the values of column '{0}' add up to more than a number holds")]
-    TooLarge(String),
-    /// One subject is in more groups than are held.
-    #[error("one subject has rows in more than {MOST_OF_ONE} groups")]
-    TooMany,
-    /// Rows that lack a column, or have it in another type.
-    #[error("rows to be grouped that are of another schema")]
-    Schema,
-}
-
-impl GroupError {
-    /// What whoever asked can do.
-    #[must_use]
-    pub fn advice(&self) -> &'static str {
-        match self {
-            Self::TooLarge(_) => "leave its sum and mean out, or narrow the rows by a condition",
-            Self::TooMany => "group by fewer columns",
-            Self::Schema => "tell the operator: the two programs read the contract differently",
-        }
-    }
-}
-
-/// What values add up to.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Sum {
-    Whole(i64),
-    Number(f64),
-}
-
-impl Sum {
-    fn zero(kind: ColumnType) -> Self {
-        if kind == ColumnType::Integer { Self::Whole(0) } else { Self::Number(0.0) }
-    }
-
-    /// Whole numbers wrap, as they do where rows are added up: who tells a sum sees that it is not what is spread over its contributors.
-    /// `None` for numbers that come to none.
-    fn add(&mut self, other: Self) -> Option<()> {
-        match (self, other) {
-            (Self::Whole(one), Self::Whole(other)) => *one = one.wrapping_add(other),
-            (Self::Number(one), other) => {
-                *one += other.number();
-                return one.is_finite().then_some(());
-            }
-            (Self::Whole(_), Self::Number(_)) => return None,
-        }
-        Some(())
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "a share of a sum")]
-    fn number(self) -> f64 {
-        match self {
-            Self::Whole(whole) => whole as f64,
-            Self::Number(number) => number,
-        }
-    }
-}
-
-/// Rows, and their subjects.
-#[derive(Debug, Clone, Copy, Default)]
-struct Counted {
-    /// Subjects who have one.
-    singles: i64,
-    /// Those who have more, and theirs.
-    others: i64,
-    of_others: i64,
-    spread_of_others: Spread,
-}
-
-impl Counted {
-    /// Adds one subject's.
-    fn add(&mut self, rows: i64) {
-        if rows == 1 {
-            self.singles += 1;
-        } else if rows > 1 {
-            self.others += 1;
-            self.of_others += rows;
-            self.spread_of_others.add(number(rows));
-        }
-    }
-
-    fn subjects(&self) -> i64 {
-        self.singles + self.others
-    }
-
-    fn rows(&self) -> i64 {
-        self.singles + self.of_others
-    }
-
-    fn spread(&self) -> Spread {
-        let mut spread = Spread::of_ones(self.singles.unsigned_abs());
-        spread.merge(&self.spread_of_others);
-        spread
-    }
-}
-
-/// What the values of a group add up to, and how that is spread.
-#[derive(Debug, Clone, Copy)]
-struct Total {
-    sum: Sum,
-    spread: Spread,
-}
-
-impl Total {
-    /// Adds one subject's. `None` for numbers that come to none.
-    fn add(&mut self, own: Sum) -> Option<()> {
-        self.spread.add(own.number());
-        self.sum.add(own).filter(|()| self.spread.absolute.is_finite())
-    }
-}
+pub(super) const SOME: usize = 1 << 10;
 
 /// What the subject whose rows are being read has in one group.
 #[derive(Debug, Clone, Copy)]
@@ -153,7 +39,7 @@ pub struct Groups {
     places: HashMap<Box<[u32]>, usize>,
     /// The keys of each.
     keys: Vec<u32>,
-    /// About how many bytes those are.
+    /// About how many bytes their values are.
     bytes: usize,
     groups: Vec<Counted>,
     /// Of each group, one for each value, and one for each sum.
@@ -188,7 +74,8 @@ impl Column<'_> {
     fn number(&self, row: usize) -> Option<Sum> {
         match self {
             Self::Whole(column) => column.is_valid(row).then(|| Sum::Whole(column.value(row))),
-            Self::Number(column) => column.is_valid(row).then(|| Sum::Number(column.value(row))),
+            // A zero's sign would tell which rows were read together.
+            Self::Number(column) => column.is_valid(row).then(|| Sum::Number(column.value(row) + 0.0)),
             Self::Other(_) => None,
         }
     }
@@ -444,11 +331,6 @@ impl Groups {
 
 fn subjects(batch: &RecordBatch) -> Result<&[[u8; PSEUDONYM_BYTES]], GroupError> {
     batch.columns().first().and_then(|column| pseudonyms(column)).ok_or(GroupError::Schema)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a number of rows, exact below 2^53")]
-fn number(rows: i64) -> f64 {
-    rows as f64
 }
 
 pub(super) fn spreads(all: impl Iterator<Item = Spread>) -> ArrayRef {

@@ -7,7 +7,7 @@ use arrow::array::{
 use arrow::datatypes::Int32Type;
 use concordat_protect::Spread;
 
-use super::groups::{MOST_HELD, spreads};
+use super::groups::{MOST_HELD, SOME, spreads};
 use super::*;
 use crate::receipt::Grouped;
 use crate::schema::release_schema;
@@ -147,6 +147,38 @@ fn groups_beyond_what_is_held_come_in_parts_and_no_subject_is_in_two_parts_of_a_
 }
 
 #[test]
+fn how_rows_come_is_not_seen_in_any_part() {
+    let grouping = grouping(&["months"], &["score", "urban"]);
+    // One row, two rows, and none that tells anything; zeros of both signs; more groups than are held.
+    let rows: Vec<Row> = (0..30_000_i64)
+        .flat_map(|subject| {
+            let score = [Some(-0.0), Some(0.0), None, Some(1.5)][usize::try_from(subject % 4).unwrap()];
+            let row = move |months| (u128::try_from(subject).unwrap(), None, (months % 3 == 0).then_some(true), Some(months), score);
+            std::iter::once(row(subject))
+                .chain((subject % 5 == 0).then(|| row(subject % 40)))
+                .chain((subject % 7 == 0).then(|| row(subject)))
+        })
+        .collect();
+    let (whole, made_of) = grouped(&grouping, &rows, rows.len());
+    assert!(whole.len() > 1, "{} parts", whole.len());
+    for size in [37, 4_096, 9_999] {
+        assert_eq!(grouped(&grouping, &rows, size), (whole.clone(), made_of), "in batches of {size}");
+    }
+    let zeros = whole.iter().flat_map(|part| (0..part.num_rows()).map(|row| spread_of(part, "score.sum", row)));
+    assert!(zeros.filter(|spread| spread.nonzero == 0).all(|spread| !(spread.lowest.is_sign_negative() && spread.lowest == 0.0)));
+}
+
+#[test]
+fn long_keys_are_held_in_no_greater_number_than_their_bytes_allow() {
+    let grouping = grouping(&["region"], &[]);
+    let long = |n: u128| -> &'static str { Box::leak(format!("{n}{}", "x".repeat(8 << 10)).into_boxed_str()) };
+    let rows: Vec<Row> = (0..2_500).map(|n| (n, Some(long(n)), None, None, None)).collect();
+    let (parts, made_of) = grouped(&grouping, &rows, 100);
+    assert_eq!((made_of.rows, parts.iter().map(RecordBatch::num_rows).sum::<usize>()), (2_500, 2_500));
+    assert!(parts.len() == 3 && parts.iter().all(|part| part.num_rows() <= SOME + 1), "{:?}", parts.iter().map(RecordBatch::num_rows));
+}
+
+#[test]
 fn who_is_in_more_groups_than_are_held_is_in_none() {
     let grouping = grouping(&["months"], &[]);
     let rows: Vec<Row> = (0..=8_192_i64).map(|months| (1, None, None, Some(months), None)).collect();
@@ -180,10 +212,13 @@ fn whole_sums_wrap_beside_a_spread_that_does_not_and_numbers_that_add_up_to_none
     let mut groups = Groups::new(grouping(&[], &["score"]));
     // Also where they cancel each other: how they are spread is beyond it.
     for other in [f64::MAX, -f64::MAX] {
-        let rows = [(1, None, None, None, Some(f64::MAX)), (2, None, None, None, Some(other))];
-        let made = groups.take(&batch(&rows)).and_then(|_| groups.finish());
-        assert_eq!(made.unwrap_err(), GroupError::TooLarge("score".into()));
-        groups = Groups::new(grouping(&[], &["score"]));
+        let rows = [(1, None, None, None, Some(f64::MAX)), (2, None, None, None, Some(other)), (3, None, None, None, None)];
+        // The last subject's rows may go on; those before are complete.
+        for rows in [&rows[..2], &rows] {
+            let made = groups.take(&batch(rows)).and_then(|_| groups.finish());
+            assert_eq!(made.unwrap_err(), GroupError::TooLarge("score".into()));
+            groups = Groups::new(grouping(&[], &["score"]));
+        }
     }
 }
 

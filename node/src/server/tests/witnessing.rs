@@ -96,6 +96,23 @@ async fn the_gateways_log_is_cosigned_as_long_as_it_continues() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_seen_first_is_told_once_however_often_it_cannot_be_remembered() {
+    let running = Running::new().await;
+    let mut client = WitnessClient::new(running.gateway().await);
+    let gateway = Gateway::new(3).await;
+    // Where the state is written before it takes the place of what was.
+    let obstacle = folder(&running.world.path("state")).join("witness.state.new");
+    std::fs::create_dir(&obstacle).unwrap();
+    for _ in 0..3 {
+        assert_eq!(super::code(&client.add_checkpoint(gateway.request(0)).await.unwrap_err()), Some(Code::Internal));
+        assert_eq!(running.events("witness.seen").len(), 1);
+    }
+    std::fs::remove_dir(&obstacle).unwrap();
+    assert!(matches!(client.add_checkpoint(gateway.request(0)).await.unwrap().into_inner().outcome, Some(Outcome::Cosignature(_))));
+    assert_eq!(running.events("witness.seen").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_ordered_is_owed_until_a_checkpoint_covers_the_entry_that_the_order_states() {
     let mut world = World::new();
     world.agree("linkage = ", "max_unwitnessed = \"1s\"\nlinkage = ");
