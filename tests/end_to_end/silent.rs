@@ -10,7 +10,7 @@ use crate::operations::watch::{append, endpoint, get};
 use crate::orders::Rogue;
 use crate::sandbox::{Sandbox, until};
 use crate::unwitnessed::at_most;
-use crate::witness::at_rest;
+use crate::witness::{all_seen, at_rest};
 
 const CLAIMS: &str = "SELECT count(*) AS n FROM dwp.claims";
 
@@ -37,7 +37,8 @@ async fn a_gateway_that_stops_showing_its_log_gets_no_more_releases_until_it_sho
     let intended = of(&rogue.sandbox, "dwp", "release.intended").into_iter().find(|entry| entry["query_id"] == id).unwrap();
     assert_eq!(intended["opened_by"], opened["entry"]);
 
-    // What was shown is paid, however long nothing is ordered.
+    // What was shown is paid, however long nothing is ordered; and nothing is left that departments have not seen of the gateway's log.
+    all_seen(&rogue.sandbox).await;
     at_rest(&rogue.sandbox).await;
     rogue.sandbox.running.kill("gateway");
     tokio::time::sleep(Duration::from_secs(10)).await;
