@@ -58,10 +58,12 @@ async fn world(people: u64) -> Sandbox {
     Sandbox::with(people, disclosing(Disclosure::default()), many_requests).await
 }
 
-/// As many requests as the callers can make; as many queries at a time as by default.
+/// As many requests and rows as the callers can ask for; as many queries at a time as by default.
 fn many_requests(layout: &Layout) {
     let path = layout.gateway().join("gateway.toml");
-    let limits = ["caller", "agreement"].map(|whose| format!("\n[limits.{whose}]\nrequests_per_minute = 600000\n")).concat();
+    let limits = ["caller", "agreement"]
+        .map(|whose| format!("\n[limits.{whose}]\nrequests_per_minute = 600000\nrows_per_day = 1000000000000\n"))
+        .concat();
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(path, text + &limits).unwrap();
 }
