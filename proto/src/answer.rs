@@ -301,11 +301,8 @@ fn sized<T: ByteArrayType>(column: &GenericByteArray<T>) -> Vec<u8> {
             hashed.push(0);
             continue;
         };
-        let mut head = [1; 9];
-        if let Some((_, length)) = head.split_first_chunk_mut::<1>() {
-            length.copy_from_slice(&(value.len() as u64).to_le_bytes());
-        }
-        hashed.extend_from_slice(&head);
+        hashed.push(1);
+        hashed.extend_from_slice(&(value.len() as u64).to_le_bytes());
         hashed.extend_from_slice(value);
     }
     hashed

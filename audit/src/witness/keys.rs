@@ -121,7 +121,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let [one, other] = [1, 2].map(|seed| Signer::from_seed("w", Algorithm::Cosignature, &[seed; 32]).unwrap().key().to_string());
         let keys = Keys::at(folder.path());
-        // Told and not kept, where the program ends here; kept, it was told.
+        // What cannot be told is not kept.
         assert!(matches!(keys.see("w", &one, |_| Err(io::Error::other("the log is full"))), Err(KeyError::File(_))));
         assert!(keys.all().unwrap().is_empty());
         let told = RefCell::new(Vec::new());

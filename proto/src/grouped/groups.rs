@@ -263,8 +263,7 @@ impl Groups {
         }
         let [width, sums] = [self.grouping.values.len(), self.grouping.sums.len()];
         for (place, own) in self.own.drain(..).enumerate() {
-            let Some(group) = self.groups.get_mut(own.group) else { continue };
-            group.add(own.rows);
+            self.groups.get_mut(own.group).ok_or(GroupError::Schema)?.add(own.rows);
             let own_values = self.own_values.get(place * width..).unwrap_or_default();
             let values = self.values.get_mut(own.group * width..).unwrap_or_default();
             values.iter_mut().zip(own_values).take(width).for_each(|(value, rows)| value.add(*rows));
