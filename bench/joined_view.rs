@@ -20,9 +20,14 @@
 //! largest node had. `BENCH_ROWS` sets the rows per department (default `1000000`; several, apart by commas: how Q1 grows is told), `BENCH_RUNS`
 //! how often each is run (default 5), `BENCH_QUESTIONS` which (all), `BENCH_PEERS` against whom (default `duckdb,prepared,polars,postgres`; may be empty). Peers but PostgreSQL
 //! run in a Python process of their own; `tests/run --bench` installs them.
+//!
+//! `BENCH_LINK=1000,20` has the gateway reach its nodes over a line of 1,000 megabits a second and 20 ms there and back (`link.rs`), and
+//! tells beside each question how long its bytes alone take on it, and what copies of the files that the peers read do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout, reason = "a benchmark")]
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "shares the tests' sandbox")]
 
+#[path = "link.rs"]
+mod link;
 #[path = "peers.rs"]
 mod peers;
 #[path = "../tests/end_to_end/postgres.rs"]
@@ -40,8 +45,9 @@ use arrow::array::RecordBatch;
 use concordat::client::Client;
 use concordat::federation::{Federation, Layout, adopt};
 use concordat_policy::{Disclosure, Use};
+use link::Link;
 use peers::Engine;
-use processes::{DEPARTMENTS, busy, files, forget_peak, moved, peak, people, resident, snapshots, touch, watched};
+use processes::{DEPARTMENTS, busy, files, forget_peak, moved, peak, people, resident, size, snapshots, touch, watched};
 use sandbox::{Sandbox, disclosing};
 use serde_json::{Value, json};
 
@@ -124,11 +130,15 @@ struct Taken {
 
 /// Tells what was measured, and how long the first question took, warm.
 async fn measure(rows: u32, runs: usize, peers: &[&str]) -> Duration {
-    let sandbox = Sandbox::with(people(rows), agreed, |layout| {
+    let mut sandbox = Sandbox::with(people(rows), agreed, |layout| {
         watched(layout);
         rows_leave(layout);
     })
     .await;
+    let link = std::env::var("BENCH_LINK").ok().map(|link| Link::of(&link));
+    if let Some(link) = &link {
+        link.before(&mut sandbox).await;
+    }
     let (layout, questions) = (&sandbox.layout, questions(&sandbox));
     let files = files(layout);
     let sql = |question: &str| questions[question].as_str().unwrap();
@@ -180,7 +190,19 @@ async fn measure(rows: u32, runs: usize, peers: &[&str]) -> Duration {
     }
     println!("\n{rows} rows per department; snapshots made in {:.1} s after the first answers.\n", made.as_secs_f64());
     let first = median(&mut all[0].ours).unwrap();
+    let bytes: Vec<u64> = all.iter().map(|taken| taken.moved).collect();
     table(all, runs, peers);
+    if let Some(link) = link {
+        for (question, moved) in chosen.iter().zip(bytes) {
+            let read = files.iter().filter(|file| sql(question).contains(&format!("{}.{} ", file.department, file.table)));
+            let copies = link.takes(read.map(|file| size(&file.path)).sum());
+            println!(
+                "{question} over the line: its bytes alone {}, copies of the files {}.",
+                shown(Some(link.takes(moved))),
+                shown(Some(copies))
+            );
+        }
+    }
     let of_peers = engines.iter().filter_map(|engine| Some(format!("{} {}", engine.name, peak(engine.process()?) >> 10)));
     let of_peers = of_peers.collect::<Vec<_>>().join(", ");
     println!("\nPeaks are of the largest node, which had {} MiB before the first question. Peers', MiB: {of_peers}.\n", at_rest >> 10);
@@ -195,7 +217,6 @@ fn table(all: Vec<Taken>, runs: usize, peers: &[&str]) {
     );
     println!("|---|---|---|---|---|---|---|---|---|{}", "---|---|".repeat(peers.len()));
     let each = runs as f64;
-    let shown = |time: Option<Duration>| time.map_or_else(|| "–".to_owned(), |time| format!("{:.2} s", time.as_secs_f64()));
     for (question, mut taken) in chosen().iter().zip(all) {
         let ours = median(&mut taken.ours).unwrap();
         let cold = median(&mut taken.cold);
@@ -212,6 +233,10 @@ fn table(all: Vec<Taken>, runs: usize, peers: &[&str]) {
         let (ours, cold) = (shown(Some(ours)), shown(cold));
         println!("| {question} | {ours} | {cold} | {gateway:.2} | {nodes:.2} | {moved:.1} | {at_gateway} | {warm} | {making} |{beside}");
     }
+}
+
+fn shown(time: Option<Duration>) -> String {
+    time.map_or_else(|| "–".to_owned(), |time| format!("{:.2} s", time.as_secs_f64()))
 }
 
 /// Asks a question; how long the answer took, and its rows.

@@ -66,6 +66,14 @@ pub fn touch(path: &Path) {
     file.set_modified(std::time::SystemTime::now()).unwrap();
 }
 
+/// Bytes of a file, or of all in a folder.
+pub fn size(path: &Path) -> u64 {
+    if path.is_dir() {
+        return std::fs::read_dir(path).unwrap().map(|entry| size(&entry.unwrap().path())).sum();
+    }
+    path.metadata().unwrap().len()
+}
+
 /// Gateway and nodes tell their metrics: the bytes of releases, and how many snapshots are kept.
 pub fn watched(layout: &Layout) {
     let nodes = DEPARTMENTS.iter().map(|department| layout.node(department).join("node.toml"));

@@ -223,6 +223,7 @@ fn dataset(permit: &DatasetPermit, freshness: i64) -> Dataset {
         columns: std::iter::once(subject).chain(linked).chain(columns).collect(),
         minimum_subjects: permit.minimum_subjects,
         freshness,
+        max_data_age: permit.dataset.max_data_age.map(|age| age.to_string()).unwrap_or_default(),
     }
 }
 

@@ -20,6 +20,7 @@ mod reread;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use concordat_guard::ReleaseGuard;
@@ -119,6 +120,9 @@ pub struct DatasetConfig {
     pub title: String,
     /// Where its rows are.
     pub source: Source,
+    /// How long an order may be answered from a linked snapshot after its database or store was read; `None` where each order is read anew.
+    /// Files tell by themselves whether they changed.
+    pub snapshot_age: Option<Duration>,
     /// The source's column that holds the identifier.
     pub identifier_column: String,
     /// The identifier's type.
@@ -341,6 +345,7 @@ impl Loader<'_> {
             let index = index.to_string();
             let keys = |rest: &'static str| ["dataset".to_owned(), index.clone(), rest.to_owned()];
             let source = self.source(&index, &file, connections);
+            let snapshot_age = self.snapshot_age(&index, &file);
             if !names.insert(file.name.clone()) {
                 self.at(
                     &keys("name").each_ref().map(String::as_str),
@@ -369,6 +374,7 @@ impl Loader<'_> {
                 name: file.name,
                 title: file.title,
                 source,
+                snapshot_age,
                 identifier_column: file.identifier.column,
                 identifier,
                 linked,

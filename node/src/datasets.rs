@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use concordat_policy::coded::Coded;
 use concordat_policy::column::{LINKED, SUBJECT};
@@ -25,7 +26,7 @@ use datafusion::prelude::{SessionContext, ident};
 use crate::config::{ColumnConfig, Config, DatasetConfig, Finding, Findings};
 #[cfg(test)]
 use crate::source::Files;
-use crate::source::{Opened, Relation, Source, SourceError, SourceFile, State, finite, freshness, kind};
+use crate::source::{Opened, Relation, Seen, Source, SourceError, State, finite, freshness, kind};
 
 /// The datasets, by name.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ pub struct Dataset {
     /// As declared.
     pub config: DatasetConfig,
     // How old the data was when it was last looked at, Unix seconds.
-    seen: AtomicI64,
+    fresh: AtomicI64,
 }
 
 /// What a scan reads.
@@ -70,6 +71,8 @@ pub struct Scan {
     pub streams: Vec<SendableRecordBatchStream>,
     /// How old the data is, Unix seconds: when files last changed, or when a database's snapshot was taken.
     pub freshness: i64,
+    /// By what a snapshot of it is told from others; `None` where none is kept.
+    pub(crate) seen: Option<Seen>,
     /// Whether all of it was one state of the source.
     pub witness: Witness,
 }
@@ -91,7 +94,7 @@ impl Datasets {
         let mut findings = Vec::new();
         let (mut datasets, mut warnings) = (BTreeMap::new(), Vec::new());
         for (index, declared) in config.datasets.iter().enumerate() {
-            let dataset = Dataset { config: declared.clone(), seen: AtomicI64::new(0) };
+            let dataset = Dataset { config: declared.clone(), fresh: AtomicI64::new(0) };
             dataset.check(&config.path, &text, &index.to_string(), &mut findings).await;
             warnings.extend(dataset.excess().await);
             datasets.insert(declared.name.clone(), dataset);
@@ -111,11 +114,13 @@ impl Datasets {
         self.datasets.get(name)
     }
 
-    /// The files of a dataset's source as they are now; `None` for what is not in files, or cannot be looked at. Blocks.
-    pub(crate) fn files(&self, name: &Name) -> Option<Vec<SourceFile>> {
-        match &self.datasets.get(name)?.config.source {
-            Source::Files(files) => files.files().ok(),
-            Source::Objects(..) | Source::Database(..) => None,
+    /// What a snapshot of a dataset must have seen to answer an order now: its files as they are, or its database or store no longer ago
+    /// than its department lets it be. `None` where each order is read anew, or files cannot be looked at. Blocks.
+    pub(crate) fn required(&self, name: &Name) -> Option<Seen> {
+        let config = &self.datasets.get(name)?.config;
+        match &config.source {
+            Source::Files(files) => files.files().ok().map(Seen::Files),
+            Source::Objects(..) | Source::Database(..) => Seen::at(config.snapshot_age?),
         }
     }
 
@@ -127,6 +132,7 @@ impl Datasets {
         let name = DatasetName::new(self.department.clone(), order.dataset.clone());
         let unreadable = |operator: &dyn std::fmt::Display| unreadable(&name, operator);
         let dataset = self.datasets.get(&order.dataset).ok_or_else(|| unreadable(&"no longer declared"))?;
+        let now = Seen::at(Duration::ZERO);
         let opened = dataset.open(partitions).await.map_err(|e| unreadable(&e))?;
         // A database's columns may have changed since the node started.
         let unfit = dataset.unfit(&opened);
@@ -135,7 +141,11 @@ impl Datasets {
         }
         let Opened { frame, freshness, state, .. } = opened;
         let streams = dataset.streams(order, frame).await.map_err(|e| unreadable(&e))?;
-        Ok(Scan { streams, freshness, witness: Witness { name, state } })
+        let seen = match &state {
+            State::Files(_, found) => Some(Seen::Files(found.clone())),
+            State::Snapshot(_) => now.filter(|_| dataset.config.snapshot_age.is_some()),
+        };
+        Ok(Scan { streams, freshness, seen, witness: Witness { name, state } })
     }
 }
 
@@ -167,14 +177,14 @@ impl Dataset {
     pub fn freshness(&self) -> Option<i64> {
         match &self.config.source {
             Source::Files(files) => files.files().ok().map(|files| freshness(&files)),
-            Source::Objects(..) | Source::Database(..) => Some(self.seen.load(Ordering::Relaxed)).filter(|seen| *seen > 0),
+            Source::Objects(..) | Source::Database(..) => Some(self.fresh.load(Ordering::Relaxed)).filter(|fresh| *fresh > 0),
         }
     }
 
     /// One state of the source, ready to be read.
     async fn open(&self, partitions: usize) -> Result<Opened, SourceError> {
         let opened = self.config.source.open(&|column| self.wanted_type(column), partitions).await?;
-        self.seen.store(opened.freshness, Ordering::Relaxed);
+        self.fresh.store(opened.freshness, Ordering::Relaxed);
         Ok(opened)
     }
 
@@ -284,14 +294,6 @@ impl Witness {
         let found = files.files().unwrap();
         let name = DatasetName::new(crate::fixture::name("dfe"), crate::fixture::name("attainment"));
         Self { name, state: State::Files(files, found) }
-    }
-
-    /// The files that are read, as they were; `None` for what is not in files.
-    pub(crate) fn files(&self) -> Option<&[SourceFile]> {
-        match &self.state {
-            State::Files(_, found) => Some(found),
-            State::Snapshot(_) => None,
-        }
     }
 
     /// Checks that all that was read was one state of the source. Blocks.

@@ -256,8 +256,8 @@ impl Node {
         let (consent, standing) = self.caught_up().await?;
         let rules = self.rules(&order, &consent, standing).await?;
         let of = Of::new(&order.dataset, &order.agreement, &order.domain, &rules);
-        let rows = self.rows(&order, &of).await?;
-        let next = rows.could_be_kept().filter(|source| self.releases.snapshots.wants(&of, source)).map(<[_]>::to_vec);
+        let rows = self.rows(&order, &of, now).await?;
+        let next = rows.could_be_kept().filter(|seen| self.releases.snapshots.wants(&of, seen)).cloned();
         let (quotas, agreement) = (Arc::clone(&self.quotas), order.agreement.clone());
         blocking(move || quotas.intend(&agreement, now.date_naive())).await?;
         let intent = self.intent(&order, from, standing, rows.freshness());
@@ -271,28 +271,32 @@ impl Node {
         };
         let started: Result<_, LogError> = self.endings.spawn(start.in_current_span()).await.map_err(Refusal::internal)?;
         let release = started.map_err(|e| self.unwritable(e))??;
-        if let Some(source) = next
+        if let Some(seen) = next
             && let Ok(rules) = self.rules(&release.order, &consent, standing).await
         {
-            self.keep_next(&release.order, &of, &source, rules);
+            self.keep_next(&release.order, &of, &seen, rules);
         }
         Ok(release)
     }
 
-    /// The rows that an order is about: of a snapshot, if there is one of the source as it is.
-    async fn rows(&self, order: &VerifiedOrder, of: &Of) -> Result<Rows, Refusal> {
+    /// The rows that an order is about, no older than its agreement lets them be: of a snapshot, if there is one of the source as it is.
+    async fn rows(&self, order: &VerifiedOrder, of: &Of, now: DateTime<Utc>) -> Result<Rows, Refusal> {
         let (datasets, selection) = (Arc::clone(&self.datasets), order.selection());
         let (releases, of) = (Arc::clone(&self.releases), of.clone());
+        let name = DatasetName::new(self.department.clone(), order.dataset.clone());
+        let (agreement, most) = (order.agreement.id.clone(), order.agreement.max_data_age(&name));
+        let permits = move |freshness| most.map_or(Ok(()), |most| most.permits(&agreement, &name, freshness, [now, Utc::now()]));
         let open = async move {
-            let looked = Arc::clone(&datasets);
+            let (looked, permitted) = (Arc::clone(&datasets), permits.clone());
             let kept = blocking(move || {
-                let source = looked.files(&of.dataset);
-                Ok(source.and_then(|source| releases.snapshots.find(&of, &source)))
+                let required = looked.required(&of.dataset);
+                Ok(required.and_then(|required| releases.snapshots.find(&of, &required, |freshness| permitted(freshness).is_ok())))
             });
-            match kept.await? {
-                Some(snapshot) => Ok(Rows::Kept(snapshot)),
-                None => datasets.scan(&selection, streams()).await.map(Rows::Scanned),
-            }
+            let rows = match kept.await? {
+                Some(snapshot) => Rows::Kept(snapshot),
+                None => datasets.scan(&selection, streams()).await.map(Rows::Scanned)?,
+            };
+            permits(rows.freshness()).map(|()| rows)
         };
         self.releases.workers().run(open.instrument(tracing::info_span!("open"))).await?
     }

@@ -111,6 +111,12 @@ pub struct DatasetPreview {
     pub subject_uses: Vec<String>,
     /// Which rows may leave at all, in words; none where every row may.
     pub only_rows: Option<String>,
+    /// How old its data may be, in words; none for any age.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_data_age: Option<String>,
+    /// Whether it is older than that, or of a time that has not come: nothing leaves then.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub outdated: bool,
     /// Every column that the agreement names, then those that this department has beside them.
     pub columns: Vec<ColumnPreview>,
     /// When the source last changed, Unix seconds.
@@ -287,6 +293,7 @@ async fn one(
         coded: agreed.coded(),
     };
     let rules = purposes.iter().map(|purpose| rules(config, agreed, &purpose.id, &selection, consent)).collect::<Result<Vec<_>, _>>()?;
+    let now = Utc::now();
     let scan = datasets.scan(&selection, streams()).await?;
     let freshness = scan.freshness;
     let counts = count(scan, &rules).await?;
@@ -304,6 +311,8 @@ async fn one(
         linked_uses: agreed.linked.iter().flat_map(|linked| &linked.uses).map(ToString::to_string).collect(),
         subject_uses: agreed.subject_uses.iter().map(ToString::to_string).collect(),
         only_rows: agreed.rows_in_words(),
+        max_data_age: agreed.max_data_age.map(|most| most.to_string()),
+        outdated: agreed.max_data_age.is_some_and(|most| most.excludes(freshness, [now; 2]).is_some()),
         columns: columns_of(agreed, own),
         freshness,
         purposes: purposes.iter().zip(counts).map(|(purpose, counts)| of_purpose(purpose, counts)).collect(),

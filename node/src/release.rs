@@ -19,6 +19,7 @@ mod behind;
 mod buckets;
 mod ending;
 mod partition;
+mod rest;
 mod runs;
 mod sealed;
 mod snapshots;
@@ -28,7 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
@@ -54,7 +55,7 @@ use crate::datasets::Scan;
 use crate::endings::{Ended, Endings};
 use crate::orders::VerifiedOrder;
 use crate::private;
-use crate::source::SourceFile;
+use crate::source::Seen;
 use crate::workers::{Workers, streams};
 
 /// How long a ticket may wait to be redeemed.
@@ -73,6 +74,8 @@ pub struct Releases {
     most: usize,
     running: Mutex<BTreeMap<String, Arc<Release>>>,
     admitted: Arc<Mutex<Vec<Admitted>>>,
+    /// Whether rows were sorted since memory was given back.
+    sorted: AtomicBool,
 }
 
 /// Where a release's rows come from.
@@ -84,10 +87,10 @@ pub(crate) enum Rows {
 }
 
 impl Rows {
-    /// The files of which a snapshot could be made for the next order.
-    pub(crate) fn could_be_kept(&self) -> Option<&[SourceFile]> {
+    /// The source as it was seen, if a snapshot of it could be made for the next order.
+    pub(crate) fn could_be_kept(&self) -> Option<&Seen> {
         match self {
-            Self::Scanned(scan) => scan.witness.files(),
+            Self::Scanned(scan) => scan.seen.as_ref(),
             Self::Kept(_) => None,
         }
     }
@@ -180,6 +183,7 @@ impl Releases {
             most,
             running: Mutex::default(),
             admitted: Arc::default(),
+            sorted: AtomicBool::new(false),
         })
     }
 
@@ -222,6 +226,7 @@ impl Releases {
         let scanning = tracing::info_span!("scan");
         let work = match rows {
             Rows::Scanned(scan) => {
+                self.sorted.store(true, Ordering::Release);
                 let folder = Arc::new(folder_in(&self.spill)?);
                 let sorting = Sorting { folder, memory: self.memory, buckets: Buckets::new(order.partitions), rules };
                 let snapshots = Arc::clone(&self.snapshots);
@@ -335,22 +340,6 @@ impl Releases {
         })
     }
 
-    /// Waits until no release was under way for a while, as those of one query end one after the other at several nodes, or for a minute;
-    /// whether the node is still there, which nobody here holds up.
-    pub(crate) async fn at_rest(releases: Weak<Self>) -> bool {
-        let mut quiet = 0;
-        for _ in 0..RESTS {
-            let Some(now) = releases.upgrade() else { return false };
-            quiet = if now.permits.available_permits() >= now.most { quiet + 1 } else { 0 };
-            drop(now);
-            if quiet > QUIET {
-                return true;
-            }
-            tokio::time::sleep(REST).await;
-        }
-        releases.strong_count() > 0
-    }
-
     /// Ends the releases that were ordered under agreements that `wanted` names, and lets go of snapshots.
     pub fn stop(&self, wanted: impl Fn(&Agreement) -> bool) {
         self.snapshots.stop(&wanted);
@@ -385,11 +374,6 @@ impl Releases {
 }
 
 const PREFIX: &str = "release-";
-
-/// How often it is looked whether the node rests, how many times at most, and how many times on end it must be so: two seconds.
-const REST: Duration = Duration::from_millis(50);
-const RESTS: u32 = 1_200;
-const QUIET: u32 = 40;
 
 /// A folder of a release's own.
 fn folder_in(spill: &Path) -> Result<TempDir, Refusal> {

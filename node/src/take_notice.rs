@@ -1,7 +1,7 @@
 //! What the running node notices of the department's own commands, five times a second: suspensions, which it applies to what is
 //! under way, as it does agreements that left or lapsed, and what commands noted in the ledger's journal. All go into its access log,
 //! with releases that ended and refusals that were counted.
-//! Erasures that were not finished are finished on the way. Files of snapshots are looked at every five seconds.
+//! Erasures that were not finished are finished on the way. What snapshots are of is looked at every five seconds, and memory given back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use crate::suspension;
 
 /// How often the node looks.
 const LOOK: Duration = Duration::from_millis(200);
-/// How often it looks at the files of snapshots.
-const FILES: Duration = Duration::from_secs(5);
+/// How often it looks at what snapshots are of.
+const SNAPSHOTS: Duration = Duration::from_secs(5);
 /// How long it waits after it could not take notice: a full disk is not filled with complaints.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -39,12 +39,13 @@ pub(crate) fn watch(node: &Arc<Node>) {
     let looking = Arc::downgrade(node);
     tokio::spawn(async move {
         loop {
-            tokio::time::sleep(FILES).await;
+            tokio::time::sleep(SNAPSHOTS).await;
             let Some(node) = looking.upgrade() else { return };
-            let (snapshots, datasets) = (Arc::clone(&node.releases.snapshots), Arc::clone(&node.datasets));
+            let (releases, datasets) = (Arc::clone(&node.releases), Arc::clone(&node.datasets));
             drop(node);
             let _ = blocking(move || {
-                snapshots.look(|dataset| datasets.files(dataset));
+                releases.snapshots.look(|dataset| datasets.required(dataset));
+                releases.tidy();
                 Ok(())
             })
             .await;

@@ -129,7 +129,7 @@ impl Said {
     /// Whether what the term is about is there, whatever is said of it: a condition that went with its dataset permits nothing more.
     fn is_of(&self, terms: &BTreeMap<String, Said>) -> bool {
         match &self.measure {
-            Measure::AllOf { of, .. } | Measure::OnlyOf { of, .. } => terms.contains_key(of),
+            Measure::AllOf { of, .. } | Measure::OnlyOf { of, .. } | Measure::MostOf { of, .. } => terms.contains_key(of),
             _ => true,
         }
     }
@@ -214,7 +214,7 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, Said> {
         let measure = Measure::any_of(roles.iter());
         term(format!("recipient {organisation}: roles"), Some(list(roles)), measure);
     }
-    for Dataset { name, identifier, subject_uses: _, linked, basis, columns, rows, row_level: _, known_to } in datasets {
+    for Dataset { name, identifier, subject_uses: _, linked, basis, columns, rows, row_level: _, max_data_age, known_to } in datasets {
         // With its pattern, where it has one of its own.
         let path = |column| path(name, column);
         let dataset = format!("{}: identifier", path(None));
@@ -227,6 +227,10 @@ fn terms(agreement: &Agreement) -> BTreeMap<String, Said> {
         };
         term(format!("{}: basis", path(None)), Some(basis_of(basis)), measure);
         term(format!("{}: known_to", path(None)), (!known_to.is_empty()).then(|| list(known_to)), Measure::any_of(known_to));
+        if let Some(age) = max_data_age {
+            let measure = Measure::MostOf { of: dataset.clone(), most: age.duration().as_secs() };
+            term(format!("{}: max_data_age", path(None)), Some(age.to_string()), measure);
+        }
         // By column, so that one condition's change is told alone.
         for column in rows.iter().map(|condition| &condition.column).collect::<BTreeSet<_>>() {
             let tests = rows.iter().filter(|condition| condition.column == *column).map(|condition| condition.test.to_string());

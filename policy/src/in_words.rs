@@ -120,6 +120,9 @@ fn describe_dataset(text: &mut String, dataset: &Dataset, minimum: u32) {
     if let Some(rows) = dataset.rows_in_words() {
         let _ = writeln!(text, "    only rows where {rows}");
     }
+    if let Some(age) = dataset.max_data_age {
+        let _ = writeln!(text, "    only while its data is at most {age} old");
+    }
     if dataset.puts_out() {
         let _ = writeln!(text, "    {}", dataset.row_level.in_words(minimum));
     }

@@ -34,7 +34,7 @@ pub enum Code {
     NodeFaulty,
     /// A department's node refused the order.
     NodeRefused,
-    /// A department's consent records, as new as they must be, could not be applied.
+    /// A department's consent records, as new as they must be, could not be applied, or its data is older than an agreement lets it be.
     Outdated,
     /// Too few witnesses have seen the access log for longer than an agreement allows.
     Unwitnessed,

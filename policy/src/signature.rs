@@ -19,7 +19,7 @@ use crate::succession::{Conflict, Keys};
 use crate::{Agreement, Cause, Code, Name, Refusal, Revocations, Seen};
 
 /// How far two clocks may differ, in seconds.
-const CLOCKS: i64 = 30;
+pub(crate) const CLOCKS: i64 = 30;
 
 /// What the holder of a key states. Made only of bytes whose Ed25519 signature verifies under that very key; whose key it is, and
 /// whether the statement fits an agreement, is judged here.

@@ -16,7 +16,7 @@
 //! | `internal` | INTERNAL | 21 | XX000 | a fault of the service |
 //! | `not_offered` | UNIMPLEMENTED | 22 | 0A000 | an operation of the protocol that the service does not have |
 //! | `cancelled` | CANCELLED | 23 | 57014 | the caller cancelled, or left before the answer began |
-//! | `outdated` | FAILED_PRECONDITION | 24 | YD002 | a department's consent records, as new as they must be, could not be applied |
+//! | `outdated` | FAILED_PRECONDITION | 24 | YD002 | a department's consent records or data, as new as they must be, are not to be had |
 //! | `unwitnessed` | FAILED_PRECONDITION | 25 | YD003 | too few witnesses have seen the access log for longer than an agreement allows |
 //!
 //! The code itself, the SQLSTATE, the department and the query id travel as metadata, so that nobody parses sentences. Flight SQL
@@ -81,9 +81,12 @@ pub const fn row(code: Code) -> Row {
         Code::LogUnavailable => (tonic::Code::Unavailable, 20, "58030", "the access log cannot be written, so nothing may leave"),
         Code::Internal => (tonic::Code::Internal, 21, "XX000", "a fault of the service"),
         Code::NotOffered => (tonic::Code::Unimplemented, 22, "0A000", "an operation of the protocol that the service does not have"),
-        Code::Outdated => {
-            (tonic::Code::FailedPrecondition, 24, "YD002", "a department's consent records, as new as they must be, could not be applied")
-        }
+        Code::Outdated => (
+            tonic::Code::FailedPrecondition,
+            24,
+            "YD002",
+            "a department's consent records or data, as new as they must be, are not to be had",
+        ),
         Code::Unwitnessed => {
             (tonic::Code::FailedPrecondition, 25, "YD003", "too few witnesses have seen the access log for longer than an agreement allows")
         }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use concordat::client::Answer;
 use concordat::failure::Failure;
-use concordat::federation::Layout;
+use concordat::federation::{Layout, adopt};
 use concordat_policy::Code;
 
 use crate::sandbox::{Sandbox, refused, until};
@@ -151,6 +151,27 @@ async fn a_lying_node_is_caught_and_named_whatever_the_lie() {
     world.sandbox.running.restart_gateway().await.unwrap();
     refused(world.ask(SQL).await, Code::NodeFaulty, "not the one in the agreement");
     world.server.abort();
+}
+
+#[tokio::test]
+async fn data_that_is_older_than_agreed_is_refused_of_a_node_that_releases_it_all_the_same() {
+    for (most, taken) in [("", true), ("max_data_age = \"3h\"\n", true), ("max_data_age = \"1h\"\n", false)] {
+        let world = World::with(|layout| {
+            let text = std::fs::read_to_string(layout.estate().join("agreements/healthy-life.toml")).unwrap();
+            assert!(text.contains("name = \"claims\"\n"));
+            adopt(layout, &text.replacen("name = \"claims\"\n", &format!("name = \"claims\"\n{most}"), 1)).unwrap();
+        })
+        .await;
+        let old = world.told(Saying::OldData, SQL).await;
+        if taken {
+            old.unwrap();
+        } else {
+            let failure = refused(old, Code::Outdated, "'dwp.claims' be used that is at most 1 hour old");
+            assert_eq!(failure.department.as_deref(), Some("dwp"));
+            world.told(Saying::Truth, SQL).await.unwrap();
+        }
+        world.server.abort();
+    }
 }
 
 #[tokio::test]

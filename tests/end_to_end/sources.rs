@@ -1,6 +1,7 @@
 //! The departments' own databases as sources: real servers, started by the suite.
 
 mod finite;
+mod keeping;
 mod mysql;
 mod objects;
 #[cfg(feature = "odbc")]

@@ -117,7 +117,7 @@ fn dataset_row(dataset: &Dataset, uses: &Uses) -> Vec<String> {
         dataset.agreement.clone(),
         dataset.identifier_type.clone(),
         dataset.minimum_subjects.to_string(),
-        freshness(dataset).unwrap_or_default(),
+        age(dataset),
         uses.get(&dataset.name).map(|views| views.join(", ")).unwrap_or_default(),
     ]
 }
@@ -143,6 +143,12 @@ fn rule_rows(agreements: &[Agreement]) -> Vec<Vec<String>> {
 
 fn column_row(dataset: &Dataset, column: &Column) -> Vec<String> {
     vec![format!("{}.{}", dataset.name, column.name), column.r#type.clone(), column.uses.join(", "), meaning(column)]
+}
+
+/// When its data last changed, and how old it may be.
+fn age(dataset: &Dataset) -> String {
+    let most = Some(&dataset.max_data_age).filter(|most| !most.is_empty()).map(|most| format!("at most {most} old"));
+    freshness(dataset).into_iter().chain(most).collect::<Vec<_>>().join(", ")
 }
 
 /// When the dataset's source last changed, where its node said so.
@@ -188,7 +194,8 @@ fn to_json(catalogue: &CatalogueResponse, uses: &Uses) -> Value {
         });
         json!({
             "name": d.name, "agreement": d.agreement, "identifier_type": d.identifier_type, "minimum_subjects": d.minimum_subjects,
-            "freshness": freshness(d), "views": uses.get(&d.name).map(Vec::as_slice).unwrap_or_default(),
+            "freshness": freshness(d), "max_data_age": Some(&d.max_data_age).filter(|most| !most.is_empty()),
+            "views": uses.get(&d.name).map(Vec::as_slice).unwrap_or_default(),
             "columns": columns.collect::<Vec<_>>(),
         })
     });

@@ -15,8 +15,8 @@ use crate::federation::layout::create_private;
 pub use self::process::EXIT_ON_STDIN_EOF;
 use self::process::Process;
 
-/// How long a child may take until it serves. A first start imports the consent records.
-const START: Duration = Duration::from_secs(120);
+/// How long a child may take until it serves: a first start imports the consent records, 350,000 a second. One that ends is told of at once.
+const START: Duration = Duration::from_secs(600);
 /// The gateway's place among the children's names.
 const GATEWAY: &str = "gateway";
 

@@ -46,6 +46,7 @@ fn of_table(table: &Table, decision: &Decision, permit: &Permit) -> Option<v1::E
         rows: table.rows.clone().unwrap_or_default(),
         coded: table.coded.clone().unwrap_or_default(),
         max_unwitnessed: agreed.max_unwitnessed.to_string(),
+        max_data_age: agreed.dataset.max_data_age.map(|age| age.to_string()).unwrap_or_default(),
     })
 }
 

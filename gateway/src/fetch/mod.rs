@@ -3,6 +3,7 @@
 
 mod clocks;
 mod courier;
+mod expected;
 mod flight;
 mod keys;
 mod ledgers;
@@ -36,11 +37,11 @@ use crate::observe::Observed;
 use crate::plan::{ReleaseExec, ReleaseSpec};
 use crate::witness::log_of;
 pub(crate) use courier::Courier;
+use expected::Expected;
 pub(crate) use keys::Relay;
 pub(crate) use ledgers::Ledgers;
 pub(crate) use nodes::{Nodes, failed, faulty, timeout};
 pub(crate) use reach::{Applied, Awaited, List, Lists};
-use release::Expected;
 pub(crate) use release::{Placed, Source};
 use request::encoded;
 pub(crate) use request::{orderable, request};
@@ -171,7 +172,7 @@ impl Fetcher {
         let node = self.nodes.flight(department)?;
         let mut sent = self.nodes.sent(department, &node, (spoken >= GIVES_BACK).then(|| jti.clone()))?;
         let info = self.nodes.order(department, node.order(command)).await;
-        if info.as_ref().is_err_and(|refusal| matches!(refusal.code, Code::NodeRefused | Code::Unwitnessed)) {
+        if info.as_ref().is_err_and(|refusal| matches!(refusal.code, Code::NodeRefused | Code::Unwitnessed | Code::Outdated)) {
             sent.settle();
         }
         if info.as_ref().is_err_and(|refusal| refusal.message.contains(NO_LINKAGE_KEY)) {
@@ -180,13 +181,16 @@ impl Fetcher {
         let info = info?;
         let expected = Expected {
             department: department.clone(),
-            dataset: spec.dataset().dataset.to_string(),
+            dataset: spec.dataset().dataset.clone(),
             query_id: errand.query_id.to_owned(),
             mission: domain.mission,
             purpose: domain.purpose,
             spoken,
             jti,
+            agreement: spec.permit.agreement.clone(),
             agreement_digest: spec.permit.agreement_digest.clone(),
+            max_data_age: spec.permit.dataset.max_data_age,
+            asked: errand.now,
             conditional: spec.predicate.is_some(),
             key,
             schema: spec.rows.clone(),

@@ -439,10 +439,13 @@ pub(crate) fn failed(department: &Name, status: &Status) -> Refusal {
     let operator = format!("{:?}: {}{}", status.code(), status.message(), trouble::causes(status));
     if let Some(own) = from_status(status) {
         let said: String = own.message.chars().filter(|c| !c.is_control()).take(MAX_NODE_TEXT).collect();
-        let code = if matches!(own.code, Code::NodeFaulty | Code::Unwitnessed) { own.code } else { Code::NodeRefused };
-        return Refusal::new(code, format!("department '{department}' refused ({}): {said}", own.code.as_str()))
-            .department(department)
-            .operator(operator);
+        let code = if matches!(own.code, Code::NodeFaulty | Code::Unwitnessed | Code::Outdated) { own.code } else { Code::NodeRefused };
+        let refusal = Refusal::new(code, format!("department '{department}' refused ({}): {said}", own.code.as_str()));
+        let refusal = match code {
+            Code::Outdated => refusal.advice("ask again when the department has newer data; `concordat catalogue` tells of when it is"),
+            _ => refusal,
+        };
+        return refusal.department(department).operator(operator);
     }
     let unreachable =
         |what: &str, advice: &str| Refusal::new(Code::NodeUnavailable, format!("department '{department}' {what}")).advice(advice);

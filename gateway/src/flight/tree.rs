@@ -123,6 +123,7 @@ fn dataset_object(permit: &Permit, dataset: &DatasetPermit, fresh: &HashMap<Data
         ("identifier_type".to_owned(), rules.identifier.to_string()),
         ("minimum_subjects".to_owned(), dataset.minimum_subjects.to_string()),
     ]);
+    about.extend(rules.max_data_age.map(|most| ("max_data_age".to_owned(), most.to_string())));
     if let Some(time) = fresh.get(&rules.name).and_then(|seconds| chrono::DateTime::from_timestamp(*seconds, 0)) {
         about.insert("freshness".to_owned(), time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
     }

@@ -156,6 +156,10 @@ fn dataset_text(text: &mut String, dataset: &DatasetPreview) {
     if let Some(rows) = &dataset.only_rows {
         let _ = writeln!(text, "  only rows where {rows}; others are not counted below");
     }
+    if let Some(most) = &dataset.max_data_age {
+        let now = if dataset.outdated { "; it is not, and nothing leaves until it is" } else { "" };
+        let _ = writeln!(text, "  only while its data is at most {most} old{now}");
+    }
     let mut rows = vec![["column", "type", "classification", "uses", "leaves"].map(str::to_owned)];
     let pseudonym = format!("pseudonym of {}", dataset.identifier_type);
     rows.push(["subject".into(), pseudonym, "personal".into(), list(&dataset.subject_uses), "yes".into()]);

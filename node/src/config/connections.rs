@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use concordat_operate::Fault;
 use concordat_operate::certificate::Files as Identity;
@@ -14,6 +15,9 @@ use super::{Finding, Findings, Loader};
 use crate::source::connection::{Connection, Server};
 use crate::source::settings::{Host, Settings, Tls};
 use crate::source::{Files, Objects, Relation, Source, Store, TableName};
+
+/// The longest that a database or a store is not read again: a day.
+const MOST_SNAPSHOT_MINUTES: u32 = 24 * 60;
 
 /// The addresses of databases that can be read.
 const FORMS: &str = "use postgresql://role@host:port/database, mysql://user@host:port/database, sqlite:file, odbc:Driver=… or s3://access-key@host:port/bucket";
@@ -200,6 +204,21 @@ impl Loader<'_> {
                 )
             }
         }
+    }
+
+    /// How long a snapshot of what a connection reaches answers orders.
+    pub(super) fn snapshot_age(&mut self, index: &str, file: &DatasetFile) -> Option<Duration> {
+        let minutes = file.snapshot_minutes?;
+        let mut wrong = |cause: &str, remedy: &str| {
+            self.at(&["dataset", index, "snapshot_minutes"], format!("dataset '{}': {cause}", file.name), remedy);
+        };
+        if !(1..=MOST_SNAPSHOT_MINUTES).contains(&minutes) {
+            wrong("snapshot_minutes is 1 to 1440", "leave it out, so that each order is read anew");
+        }
+        if file.connection.is_none() {
+            wrong("a snapshot of files answers until they change, however old it is", "leave snapshot_minutes out");
+        }
+        Some(Duration::from_secs(60 * u64::from(minutes)))
     }
 
     fn connected(&mut self, index: &str, file: &DatasetFile, name: &Name, connections: &Connections) -> Option<Reached> {

@@ -177,6 +177,8 @@ pub(super) struct DatasetFile {
     pub(super) table: Option<String>,
     #[serde(default)]
     pub(super) query: Option<String>,
+    #[serde(default)]
+    pub(super) snapshot_minutes: Option<u32>,
     pub(super) identifier: IdentifierFile,
     /// The second identifier of a link dataset.
     #[serde(default)]

@@ -63,6 +63,14 @@ fn each_contradiction_is_found_where_it_stands() {
             "source = \"nino\"",
             "node.toml [unused = { type = \"text\", classification = \"personal\", source = \"nino\" }] column 'unused' would release the identifier itself",
         ),
+        (
+            "node.toml",
+            "format = \"csv\"",
+            "format = \"csv\"\nsnapshot_minutes = 5",
+            "node.toml [snapshot_minutes = 5] dataset 'attainment': a snapshot of files answers until they change",
+        ),
+        ("node.toml", "format = \"csv\"", "format = \"csv\"\nsnapshot_minutes = 0", "snapshot_minutes is 1 to 1440"),
+        ("node.toml", "format = \"csv\"", "format = \"csv\"\nsnapshot_minutes = 1441", "snapshot_minutes is 1 to 1440"),
         ("node.toml", "unused = {", "subject = {", "'subject' cannot name a column"),
         ("node.toml", "cohort = {", "year = {", "uses = [\"filter\"] }] the agreement names the column 'dfe.attainment.cohort'"),
         (

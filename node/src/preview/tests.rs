@@ -51,6 +51,19 @@ async fn only_rows_of_the_agreements_condition_are_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn data_that_is_older_than_agreed_is_said_not_to_leave() {
+    let (mut world, _node) = world().await;
+    world.agree("consent_text = \"I agree.\"", "consent_text = \"I agree.\"\nmax_data_age = \"2h\"");
+    let file = std::fs::File::options().append(true).open(world.path("data/attainment.csv")).unwrap();
+    for (ago, outdated) in [(0, false), (3 * 3600, true)] {
+        file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(ago)).unwrap();
+        let shown = of(&world, "opportunity-2026", None).await.unwrap();
+        let [dataset] = shown.datasets.as_slice() else { panic!("{shown:?}") };
+        assert_eq!((dataset.max_data_age.as_deref(), dataset.outdated), (Some("2 hours"), outdated));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_how_many_people_the_gateway_is_told_is_counted_where_the_agreement_says_so() {
     let (mut world, _node) = world().await;
     let of_reach = |shown: Preview| -> Vec<(String, &'static str, u64)> {

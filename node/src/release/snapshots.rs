@@ -8,7 +8,9 @@
 //!
 //! Invariants
 //! - A snapshot answers only orders under the very text of the agreement, in the linkage domain and under the keys that it was made
-//!   under, and while every file of the source is the one that was read: the same in number, place, size and time of last change.
+//!   under, and while every file of the source is the one that was read: the same in number, place, size and time of last change. One of
+//!   a database or a store of objects, which do not say whether anything changed without being read, answers for as long as its
+//!   department says after they were read (`snapshot_minutes`), which may be never, and no longer than the agreement does.
 //! - It holds rows that no order may have: of subjects who withhold them, and of identifiers that are not valid. None of them, and
 //!   nothing that depends on them, is in what is released, but the counts that a release told before there were snapshots.
 //! - What is on disk, also while one is made, is sealed under a key that only this process has, in files without a name
@@ -17,8 +19,6 @@
 //!   where that is short none is made, and those that there are go. One that finds no room is tried again after an hour; those that
 //!   nobody asked for so long make room.
 //! - One that cannot be read is of no further order.
-//!
-//! Deliberately absent: databases and stores of objects. Neither says whether anything changed without being read.
 
 mod choose;
 mod decide;
@@ -46,7 +46,7 @@ use super::sealed::Room;
 use super::worker::Rules;
 use crate::datasets::{Datasets, Scan, Selection};
 use crate::pseudonym::Pseudonym;
-use crate::source::{SourceFile, touched};
+use crate::source::{Seen, touched};
 
 /// How long a snapshot is kept that no order asks for.
 const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -88,9 +88,10 @@ impl Of {
     }
 }
 
-/// How long the files of a scan have to be left alone yet; `None` when they have been.
+/// How long the files of a scan have to be left alone yet; `None` when they have been, and of what is not in files.
 fn unsettled(scan: &Scan) -> Option<Duration> {
-    let changed = UNIX_EPOCH + Duration::from_secs(u64::try_from(touched(scan.witness.files()?)).unwrap_or(0));
+    let Some(Seen::Files(files)) = &scan.seen else { return None };
+    let changed = UNIX_EPOCH + Duration::from_secs(u64::try_from(touched(files)).unwrap_or(0));
     let since = SystemTime::now().duration_since(changed).unwrap_or_default();
     SETTLED.checked_sub(since).filter(|left| !left.is_zero())
 }
@@ -119,7 +120,7 @@ struct Levels {
 struct Kept {
     of: Of,
     agreement: Agreement,
-    source: Vec<SourceFile>,
+    seen: Seen,
     snapshot: Arc<Snapshot>,
     used: Instant,
 }
@@ -129,7 +130,7 @@ struct Failed {
     of: Of,
     since: Instant,
     /// Files of which there will be none: it is larger than it may be.
-    larger: Option<Vec<SourceFile>>,
+    larger: Option<Seen>,
 }
 
 /// What it takes to make one.
@@ -139,6 +140,8 @@ pub(crate) struct Plan {
     pub(crate) datasets: Arc<Datasets>,
     /// All that orders can be about.
     pub(crate) selection: Selection,
+    /// How long it answers after its source was read, where that is all that is known of it.
+    pub(crate) lasts: Option<Duration>,
 }
 
 /// A snapshot that is to be made. No longer, when this is dropped.
@@ -185,14 +188,15 @@ impl Snapshots {
         self
     }
 
-    /// The snapshot that answers orders about `of` while the source is `source`.
-    pub(crate) fn find(&self, of: &Of, source: &[SourceFile]) -> Option<Arc<Snapshot>> {
+    /// The snapshot that answers orders about `of`, if it has seen what is `required` and its data's freshness is permitted.
+    pub(crate) fn find(&self, of: &Of, required: &Seen, permitted: impl Fn(i64) -> bool) -> Option<Arc<Snapshot>> {
         let mut kept = self.kept();
         let now = Instant::now();
         kept.retain(|kept| {
             now.saturating_duration_since(kept.used) < IDLE
                 && !kept.snapshot.is_broken()
-                && (kept.of.dataset != of.dataset || kept.source == source)
+                && (kept.of.dataset != of.dataset || kept.seen.answers(required))
+                && (kept.of != *of || permitted(kept.snapshot.freshness))
         });
         let place = kept.iter().position(|kept| kept.of == *of);
         let found = place.and_then(|place| kept.remove(place)).map(|found| Kept { used: now, ..found });
@@ -211,41 +215,41 @@ impl Snapshots {
         self.tell(&kept);
     }
 
-    /// Whether a snapshot of `of` would be made of `source`: not where none are kept, one waits already, or none could be made of late.
-    pub(crate) fn wants(&self, of: &Of, source: &[SourceFile]) -> bool {
-        self.wanted(&self.waiting(), of, source)
+    /// Whether a snapshot of `of` would be made of what was `seen`: not where none are kept, one waits already, or none could be made of late.
+    pub(crate) fn wants(&self, of: &Of, seen: &Seen) -> bool {
+        self.wanted(&self.waiting(), of, seen)
     }
 
     /// The same, and from now on it waits.
-    pub(crate) fn waits(self: &Arc<Self>, of: &Of, source: &[SourceFile]) -> Option<Waiting> {
+    pub(crate) fn waits(self: &Arc<Self>, of: &Of, seen: &Seen) -> Option<Waiting> {
         let mut waiting = self.waiting();
-        if !self.wanted(&waiting, of, source) {
+        if !self.wanted(&waiting, of, seen) {
             return None;
         }
         waiting.push(of.clone());
         Some(Waiting { snapshots: Arc::clone(self), of: of.clone() })
     }
 
-    fn wanted(&self, waiting: &[Of], of: &Of, source: &[SourceFile]) -> bool {
+    fn wanted(&self, waiting: &[Of], of: &Of, seen: &Seen) -> bool {
         let mut failed = self.failed();
         failed.retain(|failed| match &failed.larger {
-            Some(larger) => failed.of.dataset != of.dataset || larger == source,
+            Some(larger) => failed.of.dataset != of.dataset || larger == seen,
             None => failed.since.elapsed() < AGAIN,
         });
         self.room.most > 0 && waiting.len() < WAITING && !waiting.contains(of) && !failed.iter().any(|failed| failed.of == *of)
     }
 
-    /// Lets go of snapshots whose source, which `files` looks at, is not as it was, of those that nobody asks for, of decisions that nobody
+    /// Lets go of snapshots that have not seen what is `required` now, of those that nobody asks for, of decisions that nobody
     /// asked for of late, and of all snapshots where the disk has too little room for others. Blocks.
-    pub(crate) fn look(&self, files: impl Fn(&Name) -> Option<Vec<SourceFile>>) {
+    pub(crate) fn look(&self, required: impl Fn(&Name) -> Option<Seen>) {
         let none = self.kept().is_empty();
         if !none && self.left().is_err() {
             self.stop(|_| true);
         }
         let datasets: BTreeSet<Name> = self.kept().iter().map(|kept| kept.of.dataset.clone()).collect();
         for dataset in datasets {
-            let now = files(&dataset);
-            self.kept().retain(|kept| kept.of.dataset != dataset || now.as_ref() == Some(&kept.source));
+            let required = required(&dataset);
+            self.kept().retain(|kept| kept.of.dataset != dataset || required.as_ref().is_some_and(|required| kept.seen.answers(required)));
         }
         let mut kept = self.kept();
         kept.retain(|kept| kept.used.elapsed() < IDLE);

@@ -57,7 +57,12 @@ fn scan(rows: u64, streams: u64, folder: &Path) -> Scan {
     };
     let file = folder.join("source.csv");
     std::fs::write(&file, "x").unwrap();
-    Scan { streams: (0..streams).map(stream).collect(), freshness: 0, witness: Witness::of(Files { path: file, format: Format::Csv }) }
+    Scan {
+        streams: (0..streams).map(stream).collect(),
+        freshness: 0,
+        seen: None,
+        witness: Witness::of(Files { path: file, format: Format::Csv }),
+    }
 }
 
 fn rules(folder: &Path) -> Rules {
@@ -150,6 +155,7 @@ fn link(folder: &Path) -> Scan {
     Scan {
         streams: vec![Box::pin(stream) as datafusion::execution::SendableRecordBatchStream],
         freshness: 0,
+        seen: None,
         witness: Witness::of(Files { path: file, format: Format::Csv }),
     }
 }

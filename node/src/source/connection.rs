@@ -61,6 +61,8 @@ impl Connection {
     }
 
     pub(super) async fn open(&self, relation: &Relation, declared: Declared<'_>, partitions: usize) -> Result<Opened, SourceError> {
+        // At most a moment before its snapshot is taken.
+        let freshness = Utc::now().timestamp();
         let found = match &self.server {
             Server::Postgres(settings) => postgres::open(settings, &self.name, relation).await.map_err(|e| self.failed(&e))?,
             Server::Mysql(settings) => mysql::open(settings, &self.name, relation, declared).await.map_err(|e| self.failed(&e))?,
@@ -68,8 +70,6 @@ impl Connection {
             #[cfg(feature = "odbc")]
             Server::Odbc(settings) => odbc::open(settings, &self.name, relation, declared).await.map_err(|e| self.failed(&e))?,
         };
-        // The snapshot is a moment old: the columns were asked for in it.
-        let freshness = Utc::now().timestamp();
         // All but PostgreSQL take two names that differ in case for one.
         let exact = matches!(self.server, Server::Postgres(_));
         let name = |name: &String| if exact { name.clone() } else { name.to_lowercase() };

@@ -47,6 +47,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::DataFusionError;
@@ -233,6 +234,32 @@ impl State {
         match self {
             Self::Files(files, then) => files.files().is_ok_and(|now| now == *then),
             Self::Snapshot(ending) => ending.0.load(Ordering::Acquire),
+        }
+    }
+}
+
+/// By what a snapshot of a source is told from its present state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// Its files, as they were found.
+    Files(Vec<SourceFile>),
+    /// A database or a store of objects, at that time by both clocks: neither says whether anything changed without being read.
+    At(Instant, SystemTime),
+}
+
+impl Seen {
+    /// What was read now, or `ago`.
+    pub(crate) fn at(ago: Duration) -> Option<Self> {
+        Some(Self::At(Instant::now().checked_sub(ago)?, SystemTime::now().checked_sub(ago)?))
+    }
+
+    /// Whether what was read when this was seen answers who asks for `wanted`: the same files, or a time that is not before that one.
+    pub(crate) fn answers(&self, wanted: &Self) -> bool {
+        match (self, wanted) {
+            (Self::Files(then), Self::Files(now)) => then == now,
+            // One clock stands still while a machine is suspended, the other can be set back.
+            (Self::At(then, wall), Self::At(earliest, by_wall)) => then >= earliest && wall >= by_wall,
+            _ => false,
         }
     }
 }

@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use super::rows::{ConditionFile, MAX_CONDITIONS};
 use super::{
-    Agreement, Basis, ConsentAge, Dataset, FLOOR_OF_MINIMUM_SUBJECTS, Fingerprint, Limits, Linkage, LinkedIdentifier, MaxUnwitnessed,
-    Party, Recipient, WithdrawalReach, column_name_ok, disclosed,
+    Agreement, Basis, ConsentAge, DataAge, Dataset, FLOOR_OF_MINIMUM_SUBJECTS, Fingerprint, Limits, Linkage, LinkedIdentifier,
+    MaxUnwitnessed, Party, Recipient, WithdrawalReach, column_name_ok, disclosed,
 };
 use crate::column::{BANDS, ColumnRule, ColumnType, FilterLimit, LINKED, SUBJECT, Use};
 use crate::identifier::{IdentifierSpec, IdentifierType};
@@ -81,6 +81,8 @@ struct DatasetFile {
     rows: Vec<ConditionFile>,
     #[serde(default)]
     row_level: RowLevel,
+    #[serde(default)]
+    max_data_age: Option<DataAge>,
     #[serde(default)]
     known_to: BTreeSet<String>,
     #[serde(default)]
@@ -325,8 +327,9 @@ impl DatasetFile {
         match (identifier, linked, basis) {
             (Ok(identifier), Ok(linked), Some(basis)) if problems.is_empty() => {
                 let linked = linked.map(|(identifier, uses)| LinkedIdentifier { identifier, uses });
-                let (subject_uses, columns, known_to) = (self.identifier.uses, self.columns, self.known_to);
-                Ok(Dataset { name, identifier, subject_uses, linked, basis, columns, rows, row_level: self.row_level, known_to })
+                let (subject_uses, columns) = (self.identifier.uses, self.columns);
+                let (row_level, max_data_age, known_to) = (self.row_level, self.max_data_age, self.known_to);
+                Ok(Dataset { name, identifier, subject_uses, linked, basis, columns, rows, row_level, max_data_age, known_to })
             }
             _ => Err(problems),
         }

@@ -64,7 +64,7 @@ impl<const DEFAULT: u64> Term<DEFAULT> {
     /// The time that is written so.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        parse(text).map(Self)
+        parse(text, MOST).map(Self)
     }
 
     /// The same as a time.
@@ -88,25 +88,30 @@ impl<'de, const DEFAULT: u64> Deserialize<'de> for Term<DEFAULT> {
 }
 
 /// The longest time that an agreement may state here, in seconds.
-const MOST: u64 = 24 * 3600;
+const MOST: u64 = DAY;
 
-/// A time from 1 second to [`MOST`].
-fn parse(text: &str) -> Option<Duration> {
+/// Seconds of a day.
+pub(super) const DAY: u64 = 24 * 3600;
+
+/// A time from 1 second to `most`, in days only where that is more than one.
+pub(super) fn parse(text: &str, most: u64) -> Option<Duration> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let unit = match unit {
         "s" => 1,
         "m" => 60,
         "h" => 3600,
+        "d" if most > DAY => DAY,
         _ => return None,
     };
     let plain = number.bytes().all(|b| b.is_ascii_digit());
     let seconds = number.parse::<u64>().ok().filter(|_| plain)?.checked_mul(unit)?;
-    (1..=MOST).contains(&seconds).then(|| Duration::from_secs(seconds))
+    (1..=most).contains(&seconds).then(|| Duration::from_secs(seconds))
 }
 
-/// `90 seconds`, `15 minutes`, `1 hour`.
+/// `90 seconds`, `15 minutes`, `1 hour`, `31 days`.
 pub(crate) fn in_words(time: Duration) -> String {
     let (number, unit) = match time.as_secs() {
+        seconds if seconds > DAY && seconds % DAY == 0 => (seconds / DAY, "day"),
         seconds if seconds % 3600 == 0 => (seconds / 3600, "hour"),
         seconds if seconds % 60 == 0 => (seconds / 60, "minute"),
         seconds => (seconds, "second"),

@@ -269,6 +269,8 @@ fn each_term_says_whether_more_may_be_done_by_it_or_less() {
         ("recipient mission-unit: roles", AGREEMENT.into(), changed("[\"analyst\"]", "[]"), Turn::Narrower),
         ("recipient x: roles", AGREEMENT.into(), format!("{AGREEMENT}[[recipient]]\norganisation = \"x\"\nroles = [\"a\"]\n"), Turn::Wider),
         ("dfe.attainment: known_to", AGREEMENT.into(), dataset("known_to = [\"x\"]"), Turn::Wider),
+        ("dfe.attainment: max_data_age", AGREEMENT.into(), dataset("max_data_age = \"31d\""), Turn::Narrower),
+        ("dfe.attainment: max_data_age", dataset("max_data_age = \"36h\""), dataset("max_data_age = \"2d\""), Turn::Wider),
         ("dfe.attainment: basis", AGREEMENT.into(), changed("s.35\"", "s.35\"\nhonours_objections = false"), Turn::Wider),
         ("dfe.attainment: basis", AGREEMENT.into(), changed("s.35", "s.36"), Turn::Other),
         ("dfe.attainment.region: values", AGREEMENT.into(), changed("\"S\"]", "\"S\", \"W\"]"), Turn::Other),
@@ -293,6 +295,8 @@ fn an_agreement_that_is_gone_permits_nothing_more() {
     assert!(difference.newly.is_empty());
     let rows = AGREEMENT.replace("[dataset.columns]\namount", "rows = [{ column = \"amount\", at_least = 1 }]\n[dataset.columns]\namount");
     assert!(between(&rows, less).terms.iter().all(|term| term.turn == Turn::Other), "a condition that is gone with its dataset");
+    let aged = AGREEMENT.replace("[dataset.columns]\namount", "max_data_age = \"1d\"\n[dataset.columns]\namount");
+    assert!(between(&aged, less).terms.iter().all(|term| term.turn == Turn::Other), "and an age");
     assert_eq!(difference.no_longer.keys().collect::<Vec<_>>(), ["dwp.claims.amount", "dwp.claims.subject"]);
 }
 

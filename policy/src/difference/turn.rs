@@ -31,6 +31,8 @@ pub(super) enum Measure {
     Words,
     /// More is wider. Without the term there is no bound.
     Most(u64),
+    /// The same, of what the term `of` is about.
+    MostOf { of: String, most: u64 },
     /// More is narrower.
     Least(u64),
     /// More of each is narrower. Without the term there is none.
@@ -61,8 +63,11 @@ impl Turn {
         let none = BTreeSet::new();
         match (before, after) {
             (Some(Measure::Most(before)), Some(Measure::Most(after))) => Self::of(after > before, after < before),
-            (None, Some(Measure::Most(_))) => Self::Narrower,
-            (Some(Measure::Most(_)), None) => Self::Wider,
+            (Some(Measure::MostOf { most: before, .. }), Some(Measure::MostOf { most: after, .. })) => {
+                Self::of(after > before, after < before)
+            }
+            (None, Some(Measure::Most(_) | Measure::MostOf { .. })) => Self::Narrower,
+            (Some(Measure::Most(_) | Measure::MostOf { .. }), None) => Self::Wider,
             (Some(Measure::Least(before)), Some(Measure::Least(after))) => Self::of(after < before, after > before),
             (Some(Measure::LeastOfEach(before)), Some(Measure::LeastOfEach(after))) => {
                 let pairs = || before.iter().zip(after);

@@ -33,6 +33,8 @@ pub enum Saying {
     ReceiptForANarrowerPurpose,
     ReceiptForNoPurpose,
     StaleConsent,
+    /// Data of long ago, which not every agreement forbids.
+    OldData,
     LongReceipt,
     RowsAfterReceipt,
     // Without an end.
@@ -142,7 +144,7 @@ impl Saying {
             grouped: None,
             consent_version: if self == Self::StaleConsent { 0 } else { version },
             consent_generation: None,
-            freshness: 1,
+            freshness: if self == Self::OldData { now - 2 * 3600 } else { now },
             log_entry: 1,
             denominators: None,
         };

@@ -136,7 +136,7 @@ mod tests {
             identifier_type: "nino".into(),
             columns,
             minimum_subjects: 10,
-            freshness: 0,
+            ..Dataset::default()
         };
         let agreement = |id: &str| Agreement { id: id.into(), title: format!("About {id}"), ..Agreement::default() };
         let department = |id: &str| Department { id: id.into(), title: format!("The {id}"), contact: format!("ask@{id}.example") };

@@ -34,8 +34,14 @@ fn of_permitted(purpose: &str, permitted: &Permitted) -> Result<String> {
     }
     let mut text = lines.join("\n");
     text.push_str(&format!("\n{}", table::Table::of(&["column", "needs", "the agreement grants"], rows).text(out::colour())));
-    let base = |table: &ExplainedTable| vec![table.dataset.clone(), one_line(&table.basis_text), one_line(&table.max_unwitnessed)];
-    let titles = ["dataset", "power, or what people were asked", "log unwitnessed for at most"];
+    // Few agreements do.
+    let stated = permitted.tables.iter().any(|table| !table.max_data_age.is_empty());
+    let base = |table: &ExplainedTable| {
+        let ages = stated.then(|| one_line(&table.max_data_age));
+        [&table.dataset, &table.basis_text, &table.max_unwitnessed].map(|said| one_line(said)).into_iter().chain(ages).collect()
+    };
+    let mut titles = vec!["dataset", "power, or what people were asked", "log unwitnessed for at most"];
+    titles.extend(stated.then_some("data at most so old"));
     text.push_str(&format!("\n{}", table::Table::of(&titles, permitted.tables.iter().map(base).collect()).text(out::colour())));
     let asked = permitted.requests.iter().map(request::row).collect();
     let titles = ["node", "dataset", "columns beside the pseudonym, or groups", "rows", "parts"];
@@ -151,6 +157,7 @@ fn permitted_json(permitted: &Permitted) -> Result<Value> {
             "rows": Some(&table.rows).filter(|rows| !rows.is_empty()),
             "coded": Some(&table.coded).filter(|coded| !coded.is_empty()),
             "max_unwitnessed": table.max_unwitnessed,
+            "max_data_age": Some(&table.max_data_age).filter(|most| !most.is_empty()),
             "columns": table.columns.iter().map(column).collect::<Vec<_>>(),
         }));
     }

@@ -14,15 +14,15 @@ use crate::release::buckets::Buckets;
 use crate::release::runs::{Runs, Sorted, Spill};
 use crate::release::worker::Rules;
 use crate::release::{blocking, work};
-use crate::source::SourceFile;
+use crate::source::Seen;
 use crate::workers::streams;
 
 /// Why there is none.
 enum Unmade {
     /// Nobody could be answered from it any more.
     Unwanted,
-    /// Of files as they were, unless it was never known how.
-    Refused(Box<Refusal>, Option<Vec<SourceFile>>),
+    /// Of the source as it was seen, unless it was not.
+    Refused(Box<Refusal>, Option<Seen>),
 }
 
 impl From<Refusal> for Unmade {
@@ -40,15 +40,18 @@ impl Waiting {
             return;
         }
         let (dataset, agreement) = (self.of.dataset.as_str(), self.of.agreement.as_str());
-        match self.made(plan, Arc::new(wanted)).await {
+        let made = self.made(plan, Arc::new(wanted)).await;
+        // Sorting leaves small pieces all over.
+        tokio::task::spawn_blocking(concordat_memory::give_back);
+        match made {
             Ok((rows, bytes, took)) => {
                 let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
                 tracing::info!(dataset, agreement, rows, bytes, milliseconds, "a linked snapshot was made");
             }
             Err(Unmade::Unwanted) => {}
-            Err(Unmade::Refused(refusal, source)) => {
+            Err(Unmade::Refused(refusal, seen)) => {
                 // Not again for each order; and what was not used for as long makes room.
-                let larger = source.filter(|_| refusal.code == Code::LimitExceeded);
+                let larger = seen.filter(|seen| refusal.code == Code::LimitExceeded && matches!(seen, Seen::Files(_)));
                 snapshots.failed().push(Failed { of: self.of.clone(), since: Instant::now(), larger });
                 snapshots.kept().retain(|kept| kept.used.elapsed() < AGAIN);
                 let cause = refusal.operator.as_deref().unwrap_or(&refusal.message);
@@ -65,21 +68,25 @@ impl Waiting {
         wanted().await?;
         let snapshots = Arc::clone(&self.snapshots);
         blocking(move || snapshots.left()).await?;
-        let Plan { agreement, rules, datasets, selection } = plan;
+        let Plan { agreement, rules, datasets, selection, lasts } = plan;
         let mut scan = datasets.scan(&selection, streams()).await?;
         for _ in 0..SETTLES {
             let Some(left) = unsettled(&scan) else { break };
             tokio::time::sleep(left).await;
             scan = datasets.scan(&selection, streams()).await?;
         }
-        let source = scan.witness.files().map(<[_]>::to_vec).filter(|_| unsettled(&scan).is_none());
-        let source = source.ok_or_else(|| Refusal::internal("the files of this dataset change every few seconds"))?;
+        let seen = scan.seen.clone().filter(|_| unsettled(&scan).is_none());
+        let seen = seen.ok_or_else(|| Refusal::internal("the files of this dataset change every few seconds"))?;
         let began = Instant::now();
-        let refused = |refusal| Unmade::Refused(Box::new(refusal), Some(source.clone()));
+        let refused = |refusal| Unmade::Refused(Box::new(refusal), Some(seen.clone()));
         let snapshot = Arc::new(self.snapshots.sealed(scan, rules).await.map_err(refused)?);
         wanted().await?;
+        // The source would be read twice for every order.
+        if lasts.is_some_and(|lasts| began.elapsed() * 2 > lasts) {
+            return Err(Refusal::internal("it takes more than half of the time for which it would answer").into());
+        }
         let (rows, bytes) = (snapshot.rows(), snapshot.bytes());
-        self.snapshots.keep(Kept { of: self.of.clone(), agreement, source, snapshot, used: Instant::now() });
+        self.snapshots.keep(Kept { of: self.of.clone(), agreement, seen, snapshot, used: Instant::now() });
         Ok((rows, bytes, began.elapsed()))
     }
 }

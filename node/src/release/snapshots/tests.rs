@@ -1,5 +1,8 @@
 //! What a snapshot releases is what a release that sorts for itself does: the same rows, counts and words about who is left out.
 
+mod ages;
+mod making;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
@@ -65,7 +68,7 @@ fn scan(rows: &[Row], linked: bool, folder: &Path) -> Scan {
     });
     let file = folder.join("source.csv");
     std::fs::write(&file, "x").unwrap();
-    Scan { streams: streams.into(), freshness: 7, witness: Witness::of(Files { path: file, format: Format::Csv }) }
+    Scan { streams: streams.into(), freshness: 7, seen: None, witness: Witness::of(Files { path: file, format: Format::Csv }) }
 }
 
 fn rules(consent: &Consent, linked: bool) -> Rules {
@@ -314,11 +317,15 @@ fn of(world: &World, rules: &Rules) -> Of {
     Of::new(&name("attainment"), &world.agreement, &domain, rules)
 }
 
+fn of_no_files() -> Seen {
+    Seen::Files(Vec::new())
+}
+
 /// A snapshot of no files that was used so long ago.
 async fn kept(world: &World, consent: &Consent, folder: &Path, ago: Duration) -> Kept {
     let (of, agreement) = (of(world, &rules(consent, false)), world.agreement.clone());
     let snapshot = snapshot(&some(2_000), consent, false, folder).await;
-    Kept { of, agreement, source: Vec::new(), snapshot, used: Instant::now().checked_sub(ago).unwrap() }
+    Kept { of, agreement, seen: of_no_files(), snapshot, used: Instant::now().checked_sub(ago).unwrap() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -328,7 +335,7 @@ async fn snapshots_make_room_for_others() {
     for (reserve, stay) in [(0, 1), (u64::MAX, 0)] {
         let snapshots = Snapshots::new(folder.path(), 1 << 30, Some(reserve), 1 << 20);
         snapshots.keep(kept(&world, &consent, folder.path(), Duration::ZERO).await);
-        snapshots.look(|_| Some(Vec::new()));
+        snapshots.look(|_| Some(of_no_files()));
         assert_eq!(snapshots.kept().len(), stay, "{reserve}");
     }
     // An order that finds no room to be sorted.
@@ -354,7 +361,7 @@ async fn decisions_are_counted_and_but_for_the_newest_let_go_of_after_a_minute()
         let second = Decided::by(&rules(&consent, false), &snapshot).unwrap();
         assert!(!Arc::ptr_eq(&first, &second) && first.bytes() > 0);
         assert_eq!(snapshot.memory(), undecided + first.bytes() + second.bytes());
-        snapshots.look(|_| Some(Vec::new()));
+        snapshots.look(|_| Some(of_no_files()));
         let decided = snapshot.decided();
         assert!(decided.len() == left && Arc::ptr_eq(&decided[0], &second));
     }
@@ -373,68 +380,7 @@ fn plan(node: &Node, world: &World, consent: &Consent) -> Plan {
         coded: std::collections::BTreeMap::new(),
     };
     let rules = Rules { columns, ..rules(consent, false) };
-    Plan { agreement: world.agreement.clone(), rules, datasets: Arc::clone(&node.datasets), selection }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn one_is_made_in_its_turn_at_rest_and_only_as_long_as_it_is_wanted() {
-    let state = tempfile::tempdir().unwrap();
-    let (world, consent) = (World::new(), Consent::open(state.path(), name("dfe")).unwrap());
-    let node = node(&world).await;
-    let snapshots = &node.releases.snapshots;
-    let of = of(&world, &rules(&consent, false));
-    for (answers, made) in [([true, true], 1), ([false, true], 0), ([true, false], 0)] {
-        let (rested, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
-        let waiting = snapshots.waits(&of, &[]).unwrap();
-        assert!(snapshots.waits(&of, &[]).is_none() && !snapshots.wants(&of, &[]), "none twice");
-        let rest = async {
-            rested.store(true, Ordering::Release);
-            true
-        };
-        let turn = snapshots.making.acquire().await.unwrap();
-        let mut making = Box::pin(waiting.make(plan(&node, &world, &consent), rest, move || answers[asked.fetch_add(1, Ordering::AcqRel)]));
-        assert!(tokio::time::timeout(Duration::from_millis(50), &mut making).await.is_err());
-        assert!(!rested.load(Ordering::Acquire), "it waits for rest when its turn has come");
-        drop(turn);
-        making.await;
-        assert!(rested.load(Ordering::Acquire));
-        assert_eq!((snapshots.kept().len(), snapshots.failed().len(), snapshots.waiting().len()), (made, 0, 0), "{answers:?}");
-        snapshots.stop(|_| true);
-    }
-    // Neither of a node that is gone, nor when the making ends before its end.
-    snapshots.waits(&of, &[]).unwrap().make(plan(&node, &world, &consent), async { false }, || true).await;
-    drop(snapshots.waits(&of, &[]).unwrap().make(plan(&node, &world, &consent), async { true }, || true));
-    assert_eq!((snapshots.kept().len(), snapshots.failed().len(), snapshots.waiting().len()), (0, 0, 0));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn one_that_is_too_large_is_not_tried_again_of_the_same_files_nor_one_of_files_that_never_settle_for_an_hour() {
-    let [folder, state] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
-    let (world, consent) = (World::new(), Consent::open(state.path(), name("dfe")).unwrap());
-    let node = node(&world).await;
-    let of = of(&world, &rules(&consent, false));
-    let snapshots = Arc::new(Snapshots::new(folder.path(), 64, Some(0), 1 << 20));
-    let source = node.datasets.files(&of.dataset).unwrap();
-    let make = async || {
-        let waiting = snapshots.waits(&of, &source).unwrap();
-        waiting.make(plan(&node, &world, &consent), async { true }, || true).await;
-    };
-    make().await;
-    assert!(!snapshots.wants(&of, &source));
-    assert_eq!(snapshots.failed()[0].larger.as_ref(), Some(&source));
-    assert!(snapshots.wants(&of, &[]) && snapshots.failed().is_empty(), "of other files it is");
-    // Somebody touches them all the time.
-    let file = std::fs::File::options().write(true).open(world.path("data/attainment.csv")).unwrap();
-    let touching = tokio::spawn(async move {
-        loop {
-            file.set_modified(SystemTime::now()).unwrap();
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    });
-    make().await;
-    touching.abort();
-    assert!(!snapshots.wants(&of, &[]));
-    assert!(snapshots.failed()[0].larger.is_none());
+    Plan { agreement: world.agreement.clone(), rules, datasets: Arc::clone(&node.datasets), selection, lasts: None }
 }
 
 async fn node(world: &World) -> Arc<Node> {
@@ -570,25 +516,6 @@ async fn a_snapshot_that_cannot_be_read_fails_one_order_and_no_other() {
     node.releases.snapshots.kept()[0].snapshot.spoil();
     assert_eq!(order().await, (Err(Code::Internal), false));
     assert_eq!(order().await, (Ok(4), true));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn none_is_made_by_a_node_that_stops_or_where_others_need_what_is_left_of_the_disk() {
-    for (reserve, stops) in [("0", true), ("16777216", false)] {
-        let world = World::new();
-        world.replace("node.toml", "snapshot_reserve_mib = 0", &format!("snapshot_reserve_mib = {reserve}"));
-        let node = node(&world).await;
-        let release = ordered(&node, &world).await;
-        node.releases.abandon(&release, crate::endings::Ended::Dropped);
-        drop(release);
-        assert!(!node.releases.snapshots.waiting().is_empty());
-        if stops {
-            node.drain().await;
-        }
-        awaited(&node).await;
-        assert!(node.releases.snapshots.kept().is_empty(), "{reserve}");
-        assert_eq!(node.releases.snapshots.failed().len(), usize::from(!stops), "{reserve}");
-    }
 }
 
 #[test]
