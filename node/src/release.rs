@@ -74,8 +74,6 @@ pub struct Releases {
     most: usize,
     running: Mutex<BTreeMap<String, Arc<Release>>>,
     admitted: Arc<Mutex<Vec<Admitted>>>,
-    /// Whether rows were sorted since memory was given back.
-    sorted: AtomicBool,
 }
 
 /// Where a release's rows come from.
@@ -183,7 +181,6 @@ impl Releases {
             most,
             running: Mutex::default(),
             admitted: Arc::default(),
-            sorted: AtomicBool::new(false),
         })
     }
 
@@ -226,7 +223,6 @@ impl Releases {
         let scanning = tracing::info_span!("scan");
         let work = match rows {
             Rows::Scanned(scan) => {
-                self.sorted.store(true, Ordering::Release);
                 let folder = Arc::new(folder_in(&self.spill)?);
                 let sorting = Sorting { folder, memory: self.memory, buckets: Buckets::new(order.partitions), rules };
                 let snapshots = Arc::clone(&self.snapshots);

@@ -1,7 +1,7 @@
 //! What the running node notices of the department's own commands, five times a second: suspensions, which it applies to what is
 //! under way, as it does agreements that left or lapsed, and what commands noted in the ledger's journal. All go into its access log,
 //! with releases that ended and refusals that were counted.
-//! Erasures that were not finished are finished on the way. What snapshots are of is looked at every five seconds, and memory given back.
+//! Erasures that were not finished are finished on the way. What snapshots are of is looked at every five seconds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,11 +41,10 @@ pub(crate) fn watch(node: &Arc<Node>) {
         loop {
             tokio::time::sleep(SNAPSHOTS).await;
             let Some(node) = looking.upgrade() else { return };
-            let (releases, datasets) = (Arc::clone(&node.releases), Arc::clone(&node.datasets));
+            let (snapshots, datasets) = (Arc::clone(&node.releases.snapshots), Arc::clone(&node.datasets));
             drop(node);
             let _ = blocking(move || {
-                releases.snapshots.look(|dataset| datasets.required(dataset));
-                releases.tidy();
+                snapshots.look(|dataset| datasets.required(dataset));
                 Ok(())
             })
             .await;

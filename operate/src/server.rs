@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
@@ -116,6 +117,7 @@ impl Server {
         }
         reload_server(&mut reloads, &tls, &metrics);
         tokio::spawn(reloads.watch(ended.clone()));
+        tokio::spawn(tidy(ended.clone()));
         let address = listener.address().map_err(|e| unwritable(&state, &e))?;
         if let Some(endpoint) = endpoint {
             let operations = endpoint.address().map_err(|e| unwritable(&state, &e))?;
@@ -129,6 +131,16 @@ impl Server {
         notify(&[NotifyState::Ready]);
         drain.run(serving, stop, operations.drain(), &metrics, || notify(&[NotifyState::Stopping])).await?;
         Ok(())
+    }
+}
+
+/// How often memory is given back that nobody uses any more.
+const TIDY: Duration = Duration::from_secs(60);
+
+/// Gives it back until the server has ended: calls of many sizes on many threads leave free pieces all over.
+async fn tidy(ended: CancellationToken) {
+    while ended.run_until_cancelled(tokio::time::sleep(TIDY)).await.is_some() {
+        let _ = tokio::task::spawn_blocking(concordat_memory::give_back).await;
     }
 }
 

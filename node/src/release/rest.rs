@@ -1,7 +1,6 @@
-//! When a node rests, and what it does then.
+//! When a node rests.
 
 use std::sync::Weak;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Releases;
@@ -26,12 +25,5 @@ impl Releases {
             tokio::time::sleep(REST).await;
         }
         releases.strong_count() > 0
-    }
-
-    /// Gives the memory back that sorted rows left, when no release is under way. Blocks.
-    pub(crate) fn tidy(&self) {
-        if self.permits.available_permits() >= self.most && self.sorted.swap(false, Ordering::AcqRel) {
-            concordat_memory::give_back();
-        }
     }
 }
