@@ -132,7 +132,7 @@ fn each_mistake_is_named_with_its_line_and_remedy() {
         ("id = \"one\"", "id = \"one\"\nmax_unwitnessed = \"0s\"", 2, "a term is 1 second"),
         ("id = \"one\"", "id = \"one\"\nmax_unwitnessed = \"25h\"", 2, "a term is 1 second"),
         ("id = \"one\"", "id = \"one\"\nmax_unwitnessed = 4", 2, "invalid type"),
-        ("consent_text = \"May we?\"", "consent_text = \"May we?\"\nmax_data_age = \"1w\"", 38, "an age is 1 second"),
+        ("consent_text = \"May we?\"", "consent_text = \"May we?\"\nmax_data_age = \"1w\"", 39, "an age is 1 second"),
         ("id = \"one\"", "id = \"one\"\nlimits = { releases_per_day = 0 }", 2, "a limit of 0"),
         ("id = \"one\"", "id = \"one\"\ndisclosure.dominance = { largest = 0, share = 90 }", 2, "the largest 1 to 5 contributors, not 0"),
         ("id = \"one\"", "id = \"one\"\ndisclosure.dominance = { largest = 6, share = 90 }", 2, "the largest 1 to 5 contributors, not 6"),
