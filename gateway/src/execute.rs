@@ -54,7 +54,7 @@ pub(crate) struct Protected {
 /// however it ends.
 ///
 /// # Errors
-/// [`Code::Denied`] when an agreement left meanwhile; [`Code::Outdated`] where consent records as new as they must be were not applied;
+/// [`Code::Denied`] when an agreement left meanwhile; [`Code::Outdated`] where consent records or data are older than they may be;
 /// [`Code::Unwitnessed`] where too few witnesses have seen the log for too long; [`Code::LimitExceeded`] beyond memory, deadline or answer size; node refusals that name the department. Never a part.
 #[tracing::instrument(name = "execute", skip_all)]
 pub(crate) async fn execute(
