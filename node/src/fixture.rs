@@ -281,6 +281,7 @@ impl World {
             basis: v1::Basis::Consent.into(),
             log_entry: 0,
             grouping: None,
+            dense: false,
         }
     }
 

@@ -11,6 +11,7 @@ mod ticket;
 
 use std::sync::Arc;
 
+use arrow::datatypes::Schema;
 use arrow_flight::encode::{DictionaryHandling, FlightDataEncoder, FlightDataEncoderBuilder};
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_descriptor::DescriptorType;
@@ -23,6 +24,7 @@ use chrono::Utc;
 use concordat_policy::{Code, Refusal};
 use concordat_proto::order::Order;
 use concordat_proto::peer::Peer;
+use concordat_proto::release_stream::dense;
 use concordat_proto::{MAX_BATCH_MESSAGE, v1};
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _};
@@ -125,7 +127,11 @@ fn encoded(reader: Arc<Reader>, encoder: FlightDataEncoder) -> impl Stream<Item 
     futures::stream::try_unfold(encoder, move |mut encoder| {
         let reader = Arc::clone(&reader);
         async move {
-            let next = async move { encoder.try_next().await.map(|next| next.map(|message| (message, encoder))) };
+            let dense = reader.release().order.dense.then(|| Arc::clone(&reader.release().schema));
+            let next = async move {
+                let next = encoder.try_next().await?;
+                Ok(next.map(|message| (if let Some(schema) = dense { denser(&schema, message) } else { message }, encoder)))
+            };
             match reader.node().releases.workers().run(next).await {
                 Ok(Ok(next)) => Ok(next),
                 // Closed already.
@@ -135,6 +141,14 @@ fn encoded(reader: Arc<Reader>, encoder: FlightDataEncoder) -> impl Stream<Item 
             }
         }
     })
+}
+
+/// A message, with a dense body where that is smaller.
+fn denser(schema: &Schema, message: FlightData) -> FlightData {
+    match dense::pack(schema, &message.data_header, &message.data_body) {
+        Some(body) => FlightData { data_body: body.into(), app_metadata: dense::MARK.into(), ..message },
+        None => message,
+    }
 }
 
 struct Reading {

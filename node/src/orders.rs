@@ -68,6 +68,8 @@ pub struct VerifiedOrder {
     pub linked: bool,
     /// The columns to release, in order.
     pub columns: Vec<(String, ColumnType)>,
+    /// Whether bodies of batches may be dense.
+    pub dense: bool,
     /// By what they are grouped, where groups are released in the place of rows.
     pub grouping: Option<Arc<Grouping>>,
     /// The rows that are asked for; `None` means all.
@@ -181,6 +183,7 @@ impl Verifier {
             links: dataset.linked.is_some(),
             linked,
             columns,
+            dense: request.dense && grouping.is_none(),
             grouping,
             predicate,
             condition,

@@ -64,6 +64,7 @@ impl Rogue {
             basis: v1::Basis::StatutoryHonouringObjections.into(),
             log_entry: 1,
             grouping: None,
+            dense: false,
         }
     }
 

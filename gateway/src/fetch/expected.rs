@@ -67,6 +67,8 @@ pub(super) struct Expected {
     pub(super) schema: SchemaRef,
     /// By what they are grouped: by the node, or here where it speaks a version without groups.
     pub(super) grouping: Option<Arc<Grouping>>,
+    /// Whether its bodies may be dense.
+    pub(super) dense: bool,
     pub(super) partitions: u32,
     /// The most rows of the release.
     pub(super) most_rows: u64,
@@ -99,7 +101,10 @@ impl Expected {
         };
         let (mut stream, mut groups) = match &self.grouping {
             Some(grouping) if self.spoken >= GROUPS => (ReleaseStream::of_groups(grouping.as_ref().clone()), None),
-            grouping => (ReleaseStream::new(self.schema.clone(), partition, self.partitions), grouping.clone().map(Groups::new)),
+            grouping => {
+                let stream = ReleaseStream::new(self.schema.clone(), partition, self.partitions);
+                (stream.dense(self.dense), grouping.clone().map(Groups::new))
+            }
         };
         let grouped_there = self.grouping.is_some() && groups.is_none();
         if grouped_there && !withheld.is_empty() {

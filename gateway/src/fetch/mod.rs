@@ -3,6 +3,7 @@
 
 mod clocks;
 mod courier;
+mod distance;
 mod expected;
 mod flight;
 mod keys;
@@ -164,7 +165,8 @@ impl Fetcher {
         let spoken = self.nodes.spoken(department).await?;
         let jti = uuid::Uuid::now_v7().to_string();
         let domain = domain(spec, errand.now)?;
-        let command = self.signed(spec, errand, &domain, &jti, spoken)?;
+        let dense = spec.grouping.is_none() && self.nodes.is_far(department);
+        let command = self.signed(spec, errand, &domain, &jti, (spoken, dense))?;
         // Whatever was seen or said before the order is placed, its answer must not be older, and its log longer.
         let log_seen = self.owed.seen(&log_of(department));
         let (ledger, described) = (self.nodes.ledgers.seen(department), self.nodes.standing(department).await?);
@@ -195,6 +197,7 @@ impl Fetcher {
             key,
             schema: spec.rows.clone(),
             grouping: spec.grouping.clone(),
+            dense,
             partitions: spec.partitions,
             most_rows: self.most_rows,
             observed: self.observed.clone(),
@@ -207,9 +210,16 @@ impl Fetcher {
         spec.place(Placed::new(expected, &info, node, sent)?)
     }
 
-    fn signed(&self, spec: &ReleaseSpec, errand: &Errand<'_>, domain: &LinkageDomain, jti: &str, spoken: u32) -> Result<Vec<u8>, Refusal> {
+    fn signed(
+        &self,
+        spec: &ReleaseSpec,
+        errand: &Errand<'_>,
+        domain: &LinkageDomain,
+        jti: &str,
+        (spoken, dense): (u32, bool),
+    ) -> Result<Vec<u8>, Refusal> {
         let request = request(spec, errand.query_id, spoken, errand.now)?;
-        let request = encoded(&v1::ReleaseRequest { log_entry: errand.opened_by, ..request })?;
+        let request = encoded(&v1::ReleaseRequest { log_entry: errand.opened_by, dense, ..request })?;
         let now = Utc::now().timestamp();
         let order = Order {
             iss: ISSUER.into(),

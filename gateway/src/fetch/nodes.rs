@@ -27,6 +27,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
 
 use super::clocks::{self, Offset};
+use super::distance::Distance;
 use super::flight::Flight;
 use super::ledgers::Ledgers;
 use super::recovery::{Attempt, Recovery};
@@ -69,6 +70,7 @@ struct Node {
     heard: RwLock<Option<Instant>>,
     recovery: Recovery,
     clock: Offset,
+    distance: Distance,
     returns: Returns,
 }
 
@@ -91,6 +93,7 @@ impl Nodes {
                 heard: RwLock::default(),
                 recovery: Recovery::default(),
                 clock: Offset::default(),
+                distance: Distance::default(),
                 returns: Returns::default(),
             };
             by_department.insert(department.id.clone(), node);
@@ -163,6 +166,11 @@ impl Nodes {
     /// The service of a node by which access logs are witnessed.
     pub(crate) fn witness(&self, department: &Name) -> Result<WitnessClient<Traced>, Refusal> {
         Ok(WitnessClient::new(self.node(department)?.channel()).max_decoding_message_size(MAX_WITNESS_MESSAGE))
+    }
+
+    /// Whether a department's node is so far away that its releases are to be dense.
+    pub(super) fn is_far(&self, department: &Name) -> bool {
+        self.by_department.get(department).is_some_and(|node| node.distance.is_far())
     }
 
     /// The departments.
@@ -368,7 +376,7 @@ impl Node {
 
     async fn describe(&self) -> Result<Description, Refusal> {
         let mut client = NodeClient::new(self.channel()).max_decoding_message_size(MAX_CONTROL_MESSAGE);
-        let asked = unix_now();
+        let (asked, since) = (unix_now(), Instant::now());
         let described = self.call(client.describe(Request::new(DescribeRequest { contract_version: CONTRACT_VERSION }))).await;
         let description = described.map_err(|refusal| match refusal.code {
             // Nodes of version 1 do not say which side is behind.
@@ -377,6 +385,7 @@ impl Node {
             }
             _ => refusal,
         })?;
+        self.distance.note(since.elapsed());
         if description.department != self.department.as_str() {
             return Err(faulty(&self.department, "describes another department", &description.department));
         }

@@ -17,7 +17,8 @@ const MAX_RELEASES: usize = 4;
 /// As long as a query's id is.
 const ANY_QUERY: &str = "00000000-0000-0000-0000-000000000000";
 
-/// The request of one leaf, in the words of contract version `spoken`, in the epoch of `now`. It does not state the log's entry.
+/// The request of one leaf, in the words of contract version `spoken`, in the epoch of `now`. It does not state the log's entry, nor whether
+/// bodies may be dense.
 ///
 /// # Errors
 /// [`Code::Internal`] where there is no linkage domain at this time.
@@ -34,6 +35,7 @@ pub(crate) fn request(spec: &ReleaseSpec, query_id: &str, spoken: u32, now: Date
         partitions: spec.partitions,
         basis: v1::Basis::from(&spec.permit.dataset.basis).into(),
         log_entry: 0,
+        dense: false,
         grouping: spec.grouping.as_ref().filter(|_| spoken >= GROUPS).map(|grouping| grouping.to_wire()),
     })
 }
@@ -82,7 +84,7 @@ pub(crate) fn orderable(specs: &[Arc<ReleaseSpec>], agreements: &[Agreement]) ->
             Some(_) => {}
             None => first = Some((keyholder, domain)),
         }
-        encoded(&v1::ReleaseRequest { log_entry: u64::MAX, ..request(spec, ANY_QUERY, CONTRACT_VERSION, now)? })?;
+        encoded(&v1::ReleaseRequest { log_entry: u64::MAX, dense: true, ..request(spec, ANY_QUERY, CONTRACT_VERSION, now)? })?;
     }
     Ok(())
 }

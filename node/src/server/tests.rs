@@ -14,6 +14,7 @@ use arrow_flight::{Action, Criteria, FlightData, FlightDescriptor, FlightInfo, T
 use chrono::Utc;
 use concordat_policy::Code;
 use concordat_proto::receipt::Receipt;
+use concordat_proto::release_stream::{ReleaseMessage, ReleaseStream, Taken, dense};
 use concordat_proto::status::from_status;
 use concordat_proto::v1;
 use concordat_proto::v1::consent_ledger_client::ConsentLedgerClient;
@@ -141,6 +142,35 @@ async fn an_order_is_answered_with_partitions_and_receipts() {
     // Redeemed once.
     let again = messages(&mut client, tickets[0].clone()).await.unwrap_err();
     assert_eq!(code(&again), Some(Code::Replayed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dense_release_holds_the_rows_of_a_plain_one_in_fewer_bytes() {
+    let running = Running::new().await;
+    let mut client = FlightServiceClient::new(running.gateway().await);
+    let mut came = Vec::new();
+    for dense in [false, true] {
+        let now = Utc::now();
+        let request = v1::ReleaseRequest { dense, ..running.world.request(now) };
+        let order = FlightDescriptor::new_cmd(running.world.order(&request, now).encode_to_vec());
+        let info = client.get_flight_info(order).await.unwrap().into_inner();
+        let (mut rows, mut bytes, mut marked) = (Vec::new(), 0, 0);
+        for (partition, ticket) in tickets(&info).into_iter().enumerate() {
+            let mut stream = ReleaseStream::new(Arc::new(info.clone().try_decode_schema().unwrap()), partition, 4).dense(dense);
+            for message in messages(&mut client, ticket).await.unwrap() {
+                bytes += message.data_body.len();
+                marked += usize::from(message.app_metadata == dense::MARK);
+                let message = ReleaseMessage { header: message.data_header, metadata: message.app_metadata, body: message.data_body };
+                if let Taken::Batch(batch, _) = stream.take(&message).unwrap() {
+                    rows.push(batch);
+                }
+            }
+        }
+        came.push((rows, bytes, marked));
+    }
+    let [(plain, of_plain, 0), (dense, of_dense, marked)] = came.as_slice() else { panic!("only what was ordered is dense") };
+    assert!(plain == dense && plain.iter().any(|batch| batch.num_rows() > 0));
+    assert!(2 * of_dense < *of_plain && *marked > 0, "{of_dense} bytes of {of_plain}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

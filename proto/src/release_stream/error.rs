@@ -27,6 +27,9 @@ pub enum StreamError {
     /// A compressed body.
     #[error("a compressed body")]
     Compressed,
+    /// A dense body that was not ordered, or does not say what its buffers hold.
+    #[error("a dense body where none was ordered, or one that does not unfold as its header states")]
+    Dense,
     /// Another number of columns or buffers than the schema has.
     #[error("a batch of another number of columns or buffers than its schema")]
     Layout,

@@ -43,7 +43,7 @@ pub fn within(batch: &ipc::RecordBatch<'_>, body: usize, nodes: usize, buffers: 
     Ok(())
 }
 
-fn header(batch: &ipc::RecordBatch<'_>, nodes: usize, buffers: usize) -> Result<usize, StreamError> {
+pub(super) fn header(batch: &ipc::RecordBatch<'_>, nodes: usize, buffers: usize) -> Result<usize, StreamError> {
     if batch.compression().is_some() {
         return Err(StreamError::Compressed);
     }
@@ -58,7 +58,7 @@ fn header(batch: &ipc::RecordBatch<'_>, nodes: usize, buffers: usize) -> Result<
     Ok(rows)
 }
 
-fn inside(buffer: &ipc::Buffer, body: usize) -> Result<(usize, usize), StreamError> {
+pub(super) fn inside(buffer: &ipc::Buffer, body: usize) -> Result<(usize, usize), StreamError> {
     let (Ok(start), Ok(length)) = (usize::try_from(buffer.offset()), usize::try_from(buffer.length())) else {
         return Err(StreamError::BufferOutside);
     };

@@ -11,7 +11,8 @@
 //! the rows of a release, deadlines.
 //!
 //! - The schema must be the ordered one, and comes once, first. It is compared and never used.
-//! - No compression, no delta dictionaries, no metadata, only metadata version 5, only little-endian.
+//! - A body may be [dense], where that was ordered: it unfolds, to 32 MiB at most, into a plain one, to which all of this applies.
+//! - No other compression, no delta dictionaries, no metadata, only metadata version 5, only little-endian.
 //! - Buffers stand in order, as long as their rows need, with nothing but padding between them. So one byte is never used twice
 //!   (a thousand columns over one buffer would be copied a thousand times), and no message keeps bytes alive that it does not use.
 //! - A dictionary belongs to one column, is used by a batch before it is replaced, and holds no null. All that are kept at a
@@ -40,6 +41,7 @@
 
 mod agreed;
 mod ascending;
+pub mod dense;
 mod error;
 mod guard;
 #[cfg(test)]
@@ -83,7 +85,7 @@ pub struct ReleaseMessage {
     /// An Arrow IPC message's flatbuffer; empty in the closing message.
     #[prost(bytes = "bytes", tag = "2")]
     pub header: Bytes,
-    /// The receipt, in the closing message.
+    /// The receipt, in the closing message; of a batch, [`dense::MARK`] where its body is dense.
     #[prost(bytes = "bytes", tag = "3")]
     pub metadata: Bytes,
     /// The buffers.
@@ -105,6 +107,8 @@ pub enum Taken {
 /// Reads the stream of one partition. After an error or the receipt it takes nothing more.
 pub struct ReleaseStream {
     ordered: SchemaRef,
+    /// Whether bodies may be dense.
+    dense: bool,
     state: State,
     own: Own,
     rows: u64,
@@ -135,13 +139,26 @@ impl ReleaseStream {
     /// ([`crate::schema::release_schema`]).
     #[must_use]
     pub fn new(ordered: SchemaRef, partition: usize, partitions: u32) -> Self {
-        Self { ordered, state: State::Begins, own: Own::Ascending(Ascending::new(partition, partitions)), rows: 0, empty: 0 }
+        Self { ordered, dense: false, state: State::Begins, own: Own::Ascending(Ascending::new(partition, partitions)), rows: 0, empty: 0 }
+    }
+
+    /// Its bodies may be [dense], if so `ordered`.
+    #[must_use]
+    pub fn dense(self, ordered: bool) -> Self {
+        Self { dense: ordered, ..self }
     }
 
     /// Begins the stream of a partition that holds groups ([`crate::grouped`]) in the place of rows.
     #[must_use]
     pub fn of_groups(grouping: Grouping) -> Self {
-        Self { ordered: Arc::new(grouping.schema()), state: State::Begins, own: Own::Groups(Check::new(grouping)), rows: 0, empty: 0 }
+        Self {
+            ordered: Arc::new(grouping.schema()),
+            dense: false,
+            state: State::Begins,
+            own: Own::Groups(Check::new(grouping)),
+            rows: 0,
+            empty: 0,
+        }
     }
 
     /// Whether what came is made of what the receipt says: of rows, nothing is said.
@@ -176,7 +193,7 @@ impl ReleaseStream {
         if message.header.is_empty() {
             return self.receipt(message);
         }
-        let header = verified(message)?;
+        let (header, length) = verified(message, self.dense)?;
         match (header.header_type(), &mut self.state) {
             (MessageHeader::Schema, state @ State::Begins) => {
                 if !message.body.is_empty() {
@@ -191,10 +208,10 @@ impl ReleaseStream {
                 Ok(Taken::Part)
             }
             (MessageHeader::RecordBatch, State::Runs(running)) => {
-                let batch = running.batch(header.header_as_record_batch().ok_or(StreamError::Header)?, &message.body)?;
+                let batch = running.batch(header.header_as_record_batch().ok_or(StreamError::Header)?, message, length)?;
                 let columns = batch.columns().iter().map(finite).collect();
                 let batch = RecordBatch::try_new(self.ordered.clone(), columns).map_err(|_| StreamError::Decoder)?;
-                let bytes = message.body.len() + running.bytes();
+                let bytes = length + running.bytes();
                 self.count(&batch)?;
                 Ok(Taken::Batch(batch, bytes))
             }
@@ -223,8 +240,8 @@ impl ReleaseStream {
     }
 }
 
-/// The header of a message, once the message is one of the contract's.
-fn verified(message: &ReleaseMessage) -> Result<Message<'_>, StreamError> {
+/// The header of a message, once the message is one of the contract's, and the length of its body, unfolded where it is dense.
+fn verified(message: &ReleaseMessage, dense: bool) -> Result<(Message<'_>, usize), StreamError> {
     if message.header.len() > MAX_HEADER {
         return Err(StreamError::Header);
     }
@@ -232,13 +249,12 @@ fn verified(message: &ReleaseMessage) -> Result<Message<'_>, StreamError> {
     if header.version() != MetadataVersion::V5 {
         return Err(StreamError::Version);
     }
-    if !message.metadata.is_empty() || header.custom_metadata().is_some_and(|m| !m.is_empty()) {
+    let dense = dense && message.metadata == dense::MARK && header.header_type() == MessageHeader::RecordBatch;
+    if !(message.metadata.is_empty() || dense) || header.custom_metadata().is_some_and(|m| !m.is_empty()) {
         return Err(StreamError::Metadata);
     }
-    if message.body.len() > MAX_BODY || usize::try_from(header.bodyLength()) != Ok(message.body.len()) {
-        return Err(StreamError::BodyLength);
-    }
-    Ok(header)
+    let length = usize::try_from(header.bodyLength()).ok().filter(|length| *length <= MAX_BODY && (dense || *length == message.body.len()));
+    Ok((header, length.filter(|length| message.body.len() <= *length).ok_or(StreamError::BodyLength)?))
 }
 
 impl Running {
@@ -263,16 +279,21 @@ impl Running {
             .map_err(|_| StreamError::Text)
     }
 
-    fn batch(&mut self, batch: ipc::RecordBatch<'_>, body: &Bytes) -> Result<RecordBatch, StreamError> {
+    fn batch(&mut self, batch: ipc::RecordBatch<'_>, message: &ReleaseMessage, length: usize) -> Result<RecordBatch, StreamError> {
+        let body = if message.metadata.is_empty() {
+            Buffer::from(message.body.clone())
+        } else {
+            dense::unpack(&batch, &self.agreed.schema, length, &message.body)?.into()
+        };
         let values = |id: &Option<i64>| match id {
             Some(id) => self.dictionaries.get(id).map(|values| Some(values.len())).ok_or(StreamError::MissingDictionary),
             None => Ok(None),
         };
         let values = self.agreed.dictionaries.iter().map(values).collect::<Result<Vec<_>, _>>()?;
-        guard::batch(&batch, body, &self.agreed.schema, &values)?;
+        guard::batch(&batch, &body, &self.agreed.schema, &values)?;
         self.kept.values_mut().for_each(|(_, used)| *used = true);
-        let (body, schema) = (Buffer::from(body.clone()), self.agreed.schema.clone());
-        read_record_batch(&body, batch, schema, &self.dictionaries, None, &MetadataVersion::V5).map_err(|_| StreamError::Decoder)
+        read_record_batch(&body, batch, self.agreed.schema.clone(), &self.dictionaries, None, &MetadataVersion::V5)
+            .map_err(|_| StreamError::Decoder)
     }
 
     /// Bytes of the dictionaries that are kept.

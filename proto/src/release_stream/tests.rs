@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray as _, FixedSizeBinaryArray, Float64Array, Int64Array, RecordBatch, StringDictionaryBuilder};
+use arrow::array::{
+    ArrayRef, AsArray as _, BooleanArray, Date32Array, FixedSizeBinaryArray, Float64Array, Int64Array, RecordBatch, StringDictionaryBuilder,
+};
 use arrow::datatypes::{Float64Type, Int32Type, SchemaRef};
 use arrow::ipc::writer::{DictionaryTracker, EncodedData, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use concordat_policy::ColumnType;
 use prost::Message as _;
 
+use super::dense::{self, MARK};
 use super::{MAX_BODY, MAX_EMPTY, MAX_RECEIPT, ReleaseMessage, ReleaseStream, StreamError, Taken};
 use crate::schema::release_schema;
 
@@ -137,4 +140,101 @@ fn what_a_release_does_not_use_is_not_read() {
     let message = receipt(3);
     wire.extend(message.encode_to_vec());
     assert_eq!(ReleaseMessage::decode(wire.as_slice()), Ok(message));
+}
+
+/// The same release with its bodies dense, where they are smaller.
+fn packed(messages: &[ReleaseMessage]) -> Vec<ReleaseMessage> {
+    let dense = |message: &ReleaseMessage| match dense::pack(&schema(), &message.header, &message.body) {
+        Some(body) => ReleaseMessage { body: body.into(), metadata: MARK.into(), header: message.header.clone() },
+        None => message.clone(),
+    };
+    messages.iter().map(dense).collect()
+}
+
+fn unfolded(messages: &[ReleaseMessage], ordered: bool) -> Result<Vec<RecordBatch>, StreamError> {
+    let mut stream = ReleaseStream::new(schema(), 0, 2).dense(ordered);
+    let taken = messages.iter().map(|message| stream.take(message)).collect::<Result<Vec<_>, _>>()?;
+    Ok(taken.into_iter().filter_map(|taken| if let Taken::Batch(batch, _) = taken { Some(batch) } else { None }).collect())
+}
+
+#[test]
+fn a_dense_release_is_what_a_plain_one_is() {
+    let sent = [batch(1, 3000, "a"), batch(9000, 1, "b"), batch(9000, 65_536, "c"), batch(1 << 40, 0, "")];
+    let plain = encoded(&sent);
+    let dense = packed(&plain);
+    let bytes = |messages: &[ReleaseMessage]| messages.iter().map(|message| message.body.len()).sum::<usize>();
+    assert!(3 * bytes(&dense) < 2 * bytes(&plain), "{} of {}", bytes(&dense), bytes(&plain));
+    assert_eq!(unfolded(&dense, true).unwrap(), sent);
+    assert_eq!(unfolded(&plain, true).unwrap(), sent, "a body may be plain all the same");
+    assert_eq!(unfolded(&dense, false).err(), Some(StreamError::Metadata), "not ordered");
+}
+
+#[test]
+fn numbers_and_dates_of_every_kind_unfold_as_they_were() {
+    let kinds = [ColumnType::Integer, ColumnType::Number, ColumnType::Date, ColumnType::Boolean, ColumnType::Text];
+    let names: Vec<String> = (0..kinds.len()).map(|i| format!("c{i}")).collect();
+    let ordered: SchemaRef = Arc::new(release_schema(false, names.iter().map(String::as_str).zip(kinds)));
+    for rows in [1usize, 7, 8, 64, 5000] {
+        // Few different values, and as many as there are rows; the whole range, and a narrow one; some nulls, and none.
+        let integers =
+            [|i: i64| i % 7, |i: i64| i.wrapping_mul(0x0123_4567_89AB_CDEF), |i: i64| if i % 2 == 0 { i64::MIN } else { i64::MAX }];
+        for (turn, integer) in integers.into_iter().enumerate() {
+            let null = move |i: &i64| turn == 0 || i % 5 > 0;
+            let each = || 0..rows as i64;
+            let keys: Vec<u8> = each().flat_map(|i| ((i as u128 / 2) << 90).to_be_bytes()).collect();
+            let mut texts = StringDictionaryBuilder::<Int32Type>::new();
+            each().for_each(|i| texts.append_value(format!("t{}", i % 300)));
+            let columns: Vec<ArrayRef> = vec![
+                Arc::new(FixedSizeBinaryArray::new(16, keys.into(), None)),
+                Arc::new(each().map(|i| Some(integer(i)).filter(|_| null(&i))).collect::<Int64Array>()),
+                Arc::new(each().map(|i| Some(integer(i) as f64 / 10.0).filter(|_| null(&i))).collect::<Float64Array>()),
+                Arc::new(each().map(|i| Some(integer(i) as i32).filter(|_| null(&i))).collect::<Date32Array>()),
+                Arc::new(each().map(|i| Some(integer(i) % 2 == 0).filter(|_| null(&i))).collect::<BooleanArray>()),
+                Arc::new(texts.finish()),
+            ];
+            let sent = RecordBatch::try_new(ordered.clone(), columns).unwrap();
+            let (options, mut tracker, mut context) =
+                (IpcWriteOptions::default(), DictionaryTracker::new(false), IpcWriteContext::default());
+            let generator = IpcDataGenerator::default();
+            let message = |e: EncodedData| ReleaseMessage { header: e.ipc_message.into(), body: e.arrow_data.into(), ..Default::default() };
+            let mut messages = vec![message(generator.schema_to_bytes_with_dictionary_tracker(&ordered, &mut tracker, &options))];
+            let (dictionaries, last) = generator.encode(&sent, &mut tracker, &options, &mut context).unwrap();
+            messages.extend(dictionaries.into_iter().chain([last]).map(message));
+            let last = messages.last_mut().unwrap();
+            let body = dense::pack(&ordered, &last.header, &last.body);
+            assert!(body.is_some() || rows < 8, "{rows} rows, {turn}");
+            if let Some(body) = body {
+                (last.body, last.metadata) = (body.into(), MARK.into());
+            }
+            let mut stream = ReleaseStream::new(ordered.clone(), 0, 1).dense(true);
+            let taken = messages.iter().map(|message| stream.take(message).unwrap()).last();
+            let Some(Taken::Batch(batch, _)) = taken else { panic!("no batch") };
+            assert_eq!(batch, sent, "{rows} rows, {turn}");
+        }
+    }
+}
+
+#[test]
+fn a_dense_body_that_says_less_or_more_than_its_buffers_hold_is_refused() {
+    let good = packed(&encoded(&[batch(1, 3000, "a")]));
+    let with = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut messages = good.clone();
+        let last = messages.last_mut().unwrap();
+        let mut body = last.body.to_vec();
+        change(&mut body);
+        last.body = body.into();
+        unfolded(&messages, true).err()
+    };
+    assert_eq!(with(&|_| {}), None);
+    assert_eq!(with(&|body| body.truncate(body.len() - 1)), Some(StreamError::Dense));
+    assert_eq!(with(&|body| body.push(0)), Some(StreamError::Dense));
+    assert_eq!(with(&|body| body.clear()), Some(StreamError::Dense));
+    assert_eq!(with(&|body| body[0] = 9), Some(StreamError::Dense), "a form that is none");
+    // What unfolds is guarded like any other: the first pseudonym's high bytes are those of another partition.
+    assert_eq!(with(&|body| body[2 + 1 + 3] = 0xFF), Some(StreamError::Partition));
+    let on_schema = ReleaseMessage { metadata: MARK.into(), ..good[0].clone() };
+    assert_eq!(unfolded(&[on_schema], true).err(), Some(StreamError::Metadata));
+    let mut other = good.clone();
+    other.last_mut().unwrap().metadata = b"denser".as_slice().into();
+    assert_eq!(unfolded(&other, true).err(), Some(StreamError::Metadata));
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use concordat_policy::Code;
 
 use super::proxy::Proxy;
+use crate::oracle::rows;
 use crate::sandbox::{Sandbox, refused};
 
 const OTHERS: &str =
@@ -64,6 +65,34 @@ async fn a_department_that_is_lost_slows_nobody_who_does_not_need_it() {
         beside < 3 * control + Duration::from_millis(100) && after < 3 * control + Duration::from_millis(100),
         "{control:?} {beside:?} {after:?}"
     );
+}
+
+#[tokio::test]
+async fn a_department_that_is_far_away_sends_the_same_in_fewer_bytes() {
+    let mut sandbox = Sandbox::start(6_000).await;
+    let proxy = Proxy::before(&mut sandbox, "dwp").await;
+    let passed = async |sandbox: &Sandbox| {
+        proxy.passed();
+        let rows = rows(&sandbox.query(NEEDED).await.unwrap().batches, 1);
+        (proxy.passed(), rows)
+    };
+    passed(&sandbox).await;
+    let (near, answer) = passed(&sandbox).await;
+    proxy.far(Duration::from_millis(10));
+    // It is known anew how far it is.
+    sandbox.running.restart_gateway().await.unwrap();
+    let since = Instant::now();
+    loop {
+        let (far, same) = passed(&sandbox).await;
+        assert_eq!(same, answer);
+        if 4 * far < 3 * near {
+            eprintln!("{near} bytes, {far} from afar, after {:?}", since.elapsed());
+            break;
+        }
+        // It describes itself twice in this time.
+        assert!(since.elapsed() < Duration::from_secs(75), "{near} bytes, {far} from afar");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
 }
 
 #[tokio::test]

@@ -19,6 +19,8 @@ enum Mode {
     Hold(usize),
     /// Bytes per second of the node's.
     Slow(usize),
+    /// What the node sends comes later, piece by piece.
+    Far(Duration),
     /// Nothing passes in either direction, and nobody is told.
     Lost,
     /// Every connection is reset, new ones at once.
@@ -109,6 +111,10 @@ impl Proxy {
         self.set(Mode::Slow(bytes_per_second));
     }
 
+    pub fn far(&self, pause: Duration) {
+        self.set(Mode::Far(pause));
+    }
+
     pub fn lose(&self) {
         self.set(Mode::Lost);
     }
@@ -166,6 +172,10 @@ impl Link {
                 _ = changed.changed() => if self.is_cut() { break } else { continue },
             };
             let mut rest = &buffer[..read];
+            let mode = self.state.lock().unwrap().mode;
+            if let (Mode::Far(pause), true) = (mode, down) {
+                tokio::time::sleep(pause).await;
+            }
             while !rest.is_empty() {
                 changed.mark_unchanged();
                 match self.may(rest.len(), down) {

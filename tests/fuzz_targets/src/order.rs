@@ -113,6 +113,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             basis: v1::Basis::Consent.into(),
             log_entry: 9,
             grouping: None,
+            dense: true,
         }
         .encode_to_vec()
     });

@@ -12,7 +12,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::ipc::writer::{DictionaryTracker, EncodedData, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use concordat_policy::ColumnType;
 use concordat_proto::grouped::{Grouping, Groups};
-use concordat_proto::release_stream::{ReleaseMessage, ReleaseStream, StreamError, Taken};
+use concordat_proto::release_stream::{MAX_BODY, ReleaseMessage, ReleaseStream, StreamError, Taken, dense};
 use concordat_proto::schema::{partition_of, release_schema, split_points};
 use prost::Message as _;
 use prost::bytes::Buf as _;
@@ -82,7 +82,8 @@ impl Input {
     }
 
     fn stream(&self) -> ReleaseStream {
-        self.grouping().map_or_else(|| ReleaseStream::new(self.rows(), self.partition(), PARTITIONS), ReleaseStream::of_groups)
+        let rows = || ReleaseStream::new(self.rows(), self.partition(), PARTITIONS).dense(true);
+        self.grouping().map_or_else(rows, ReleaseStream::of_groups)
     }
 
     fn partition(&self) -> usize {
@@ -113,7 +114,9 @@ fn read(input: &Input, schema: &SchemaRef) -> Vec<RecordBatch> {
     let mut stream = input.stream();
     let (mut batches, mut last) = (Vec::new(), [0; 16]);
     for message in &input.messages {
-        let limit = 4 * (message.header.len() + message.body.len()) + (64 << 10);
+        // What a dense body unfolds to is bounded as a message is.
+        let body = if message.metadata == dense::MARK { MAX_BODY } else { message.body.len() };
+        let limit = 4 * (message.header.len() + body) + (64 << 10);
         match within(limit, || stream.take(message)) {
             Ok(Taken::Part) => {}
             Ok(Taken::Batch(batch, bytes)) => {
@@ -179,7 +182,16 @@ fn message(encoded: EncodedData) -> ReleaseMessage {
     ReleaseMessage { header: encoded.ipc_message.into(), body: encoded.arrow_data.into(), ..ReleaseMessage::default() }
 }
 
-/// Releases as nodes send them: of each type, empty, without dictionaries, with several batches.
+/// The same with dense bodies, where they are smaller.
+fn denser(schema: &Schema, messages: Vec<ReleaseMessage>) -> Vec<ReleaseMessage> {
+    let one = |message: ReleaseMessage| match dense::pack(schema, &message.header, &message.body) {
+        Some(body) => ReleaseMessage { body: body.into(), metadata: dense::MARK.into(), ..message },
+        None => message,
+    };
+    messages.into_iter().map(one).collect()
+}
+
+/// Releases as nodes send them: of each type, empty, without dictionaries, with several batches, with dense bodies.
 pub fn seeds() -> Vec<Vec<u8>> {
     let receipt = ReleaseMessage { metadata: b"a.b.c".as_slice().into(), ..ReleaseMessage::default() };
     let orders: [(&[u8], u8, &[usize]); 11] = [
@@ -211,6 +223,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
             batches = parts.iter().map(|part| grouping.as_sent(part).unwrap()).collect();
         }
         input.messages = encode(&input.schema(), &batches);
+        if rows.len() == 1 && partition & GROUPED == 0 {
+            input.messages = denser(&schema, input.messages);
+        }
         input.messages.push(receipt.clone());
         input.write()
     };
@@ -224,12 +239,15 @@ mod tests {
     #[test]
     fn what_a_node_sends_is_taken_to_its_end() {
         let _alone = crate::replay::alone();
+        let mut dense = 0;
         for seed in seeds() {
             let input = Input::read(&seed);
+            dense += input.messages.iter().filter(|message| message.metadata == dense::MARK).count();
             let mut stream = input.stream();
             let taken: Vec<Taken> = input.messages.iter().map(|message| stream.take(message).unwrap()).collect();
             assert!(matches!(taken.last(), Some(Taken::Receipt(_))));
             assert_eq!(input.write(), seed);
         }
+        assert!(dense > 1);
     }
 }
