@@ -120,7 +120,10 @@ impl Expected {
                 Ok(Ok(Some(message))) => message,
             };
             bytes += message.encoded_len() as u64;
-            match stream.take(&message).map_err(|e| self.wrong(&format!("sent what was not agreed ({e})"), format!("{e:?}")))? {
+            let taken = stream.take(&message).map_err(|e| self.wrong(&format!("sent what was not agreed ({e})"), format!("{e:?}")))?;
+            // A dense body is not kept beside what it unfolded to.
+            drop(message);
+            match taken {
                 Taken::Part => {}
                 Taken::Batch(batch, size) => {
                     let batches = if grouped_there {

@@ -121,6 +121,7 @@ impl Nodes {
         }
         for (node, channel) in fresh {
             *node.channel.write().unwrap_or_else(PoisonError::into_inner) = channel;
+            node.distance.forget();
         }
         Ok(facts)
     }

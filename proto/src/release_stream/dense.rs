@@ -8,9 +8,12 @@
 //! |---|---|---|
 //! | 0 | all | its bytes, as many as the header says |
 //! | 1 | bitmaps | a byte, of which all are |
-//! | 2 | values of 4 or 8 bytes | the least value, a byte with a number of bits up to 56, and packed, how far each is above the least |
+//! | 2 | values of 4 or 8 bytes | the least value, a byte with a number of bits up to 32 or 56, and packed, how far each is above the least |
 //! | 3 | values of 8 bytes | a number of different values in 2 bytes, these, a byte with a number of bits up to 56, and packed, which of them each is |
 //! | 4 | the subjects' pseudonyms | as [`keys`] says |
+//!
+//! What lies between buffers unfolds as zeros. How long a dense body is tells whoever watches the line more than a plain one's length does:
+//! whether values repeat, how far they are apart.
 //!
 //! General compressors find nothing in pseudonyms, which are most of a release, and are slow at the rest; Arrow's own compressed bodies
 //! stay refused. A body unfolds to the length that its header states, which is bounded before it is allocated, and is then guarded like
@@ -48,8 +51,22 @@ enum Kind {
     Words,
     /// Values of eight bytes.
     Longs,
+    /// Pseudonyms that ascend.
     Keys,
-    Other,
+    /// Pseudonyms in no order.
+    Linked,
+}
+
+impl Kind {
+    /// Bytes of so many rows.
+    fn bytes(self, rows: usize) -> usize {
+        match self {
+            Self::Bits => rows.div_ceil(8),
+            Self::Words => 4 * rows,
+            Self::Longs => 8 * rows,
+            Self::Keys | Self::Linked => 16 * rows,
+        }
+    }
 }
 
 /// The kinds of a batch's buffers, two a column: its validity and its values.
@@ -60,7 +77,7 @@ fn kinds(schema: &Schema) -> impl Iterator<Item = Kind> {
             DataType::Date32 | DataType::Dictionary(..) => Kind::Words,
             DataType::Int64 | DataType::Float64 => Kind::Longs,
             DataType::FixedSizeBinary(16) if column == 0 => Kind::Keys,
-            _ => Kind::Other,
+            _ => Kind::Linked,
         };
         [Kind::Bits, values]
     })
@@ -88,7 +105,7 @@ pub fn pack(schema: &Schema, header: &[u8], body: &[u8]) -> Option<Vec<u8>> {
                 out.push(KEYS);
                 keys::put(bytes.as_chunks().0, &mut out)
             }
-            Kind::Other => None,
+            Kind::Linked => None,
         };
         if denser.is_none() || out.len() - begin > bytes.len() {
             out.truncate(begin);
@@ -175,16 +192,26 @@ impl Few {
 /// What is wrong with the header, or [`StreamError::Dense`].
 pub(super) fn unpack(batch: &ipc::RecordBatch<'_>, schema: &Schema, length: usize, dense: &[u8]) -> Result<MutableBuffer, StreamError> {
     let columns = schema.fields().len();
-    guard::header(batch, columns, 2 * columns)?;
-    let mut body = MutableBuffer::from_len_zeroed(length);
-    let (mut rest, mut last) = (dense, 0);
+    let rows = guard::header(batch, columns, 2 * columns)?;
+    let (mut places, mut last) = (Vec::with_capacity(2 * columns), 0);
     for (buffer, kind) in batch.buffers().into_iter().flatten().zip(kinds(schema)) {
         let (start, end) = guard::inside(buffer, length)?;
-        if start < last {
+        if start.checked_sub(last).is_none_or(|gap| gap >= guard::ALIGNMENT) {
             return Err(StreamError::BufferOrder);
         }
+        if end - start != kind.bytes(rows) && !(kind == Kind::Bits && start == end) {
+            return Err(StreamError::BufferLength);
+        }
         last = end;
-        let to = body.as_slice_mut().get_mut(start..end).ok_or(StreamError::BufferOutside)?;
+        places.push((start..end, kind));
+    }
+    // No more is allocated than the rows need.
+    if length - last >= guard::ALIGNMENT {
+        return Err(StreamError::BufferOrder);
+    }
+    let (mut body, mut rest) = (MutableBuffer::from_len_zeroed(length), dense);
+    for (place, kind) in places {
+        let to = body.as_slice_mut().get_mut(place).ok_or(StreamError::BufferOutside)?;
         if !to.is_empty() {
             unfold(&mut rest, kind, to).ok_or(StreamError::Dense)?;
         }
@@ -199,16 +226,15 @@ fn unfold(rest: &mut &[u8], kind: Kind, to: &mut [u8]) -> Option<()> {
         (NARROW, Kind::Words) => {
             let least = i32::from_le_bytes(*rest.split_off(..4)?.first_chunk()?);
             let (to, []) = to.as_chunks_mut() else { return None };
-            let above = packed(rest, to.len())?;
+            let above = packed(rest, to.len(), i32::BITS)?;
             for (row, to) in to.iter_mut().enumerate() {
-                // Of more bits than such values have, the lowest count.
                 *to = least.wrapping_add_unsigned(above.at(row) as u32).to_le_bytes();
             }
         }
         (NARROW, Kind::Longs) => {
             let least = i64::from_le_bytes(*rest.split_off(..8)?.first_chunk()?);
             let (to, []) = to.as_chunks_mut() else { return None };
-            let above = packed(rest, to.len())?;
+            let above = packed(rest, to.len(), bits::MOST)?;
             for (row, to) in to.iter_mut().enumerate() {
                 *to = least.wrapping_add_unsigned(above.at(row)).to_le_bytes();
             }
@@ -217,7 +243,7 @@ fn unfold(rest: &mut &[u8], kind: Kind, to: &mut [u8]) -> Option<()> {
             let different = usize::from(u16::from_le_bytes(*rest.split_off(..2)?.first_chunk()?));
             let (values, _) = rest.split_off(..8 * different)?.as_chunks::<8>();
             let (to, []) = to.as_chunks_mut() else { return None };
-            let places = packed(rest, to.len())?;
+            let places = packed(rest, to.len(), bits::MOST)?;
             for (row, to) in to.iter_mut().enumerate() {
                 *to = *values.get(usize::try_from(places.at(row)).ok()?)?;
             }
@@ -231,9 +257,29 @@ fn unfold(rest: &mut &[u8], kind: Kind, to: &mut [u8]) -> Option<()> {
     Some(())
 }
 
-/// So many packed numbers, behind the byte that says of how many bits.
-fn packed<'m>(rest: &mut &'m [u8], numbers: usize) -> Option<Numbers<'m>> {
+/// So many packed numbers, behind the byte that says of how many bits, which are not more than `most`.
+fn packed<'m>(rest: &mut &'m [u8], numbers: usize, most: u32) -> Option<Numbers<'m>> {
     let bits = u32::from(*rest.split_off_first()?);
-    let packed = (bits <= bits::MOST).then(|| rest.split_off(..bits::bytes(numbers, bits))).flatten()?;
+    let packed = (bits <= most).then(|| rest.split_off(..bits::bytes(numbers, bits))).flatten()?;
     Some(Numbers::new(packed, bits))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_unfolds_to_nothing_that_a_column_can_hold_is_refused() {
+        let unfolds = |kind: Kind, dense: &[u8]| unfold(&mut &*dense, kind, &mut [0; 16]).is_some();
+        let form = |form: u8, rest: &[&[u8]]| [&[form], rest.concat().as_slice()].concat();
+        let narrow = |least: &[u8], bits: u8| form(NARROW, &[least, &[bits], &[0; 200]]);
+        assert!(unfolds(Kind::Words, &narrow(&[0; 4], 32)) && unfolds(Kind::Longs, &narrow(&[0; 8], 56)));
+        assert!(!unfolds(Kind::Words, &narrow(&[0; 4], 33)) && !unfolds(Kind::Longs, &narrow(&[0; 8], 57)));
+        let few = |values: u16, places: u8| form(FEW, &[&values.to_le_bytes(), &vec![0; 8 * usize::from(values)], &[2], &[places]]);
+        assert!(unfolds(Kind::Longs, &few(2, 0b0100)) && !unfolds(Kind::Longs, &few(2, 0b1000)), "a place behind the last value");
+        assert!(!unfolds(Kind::Longs, &few(0, 0)) && !unfolds(Kind::Words, &few(2, 0)));
+        assert!(unfolds(Kind::Bits, &[SAME, 0xFF]) && !unfolds(Kind::Words, &[SAME, 0xFF]) && !unfolds(Kind::Linked, &narrow(&[0; 8], 1)));
+        assert!(unfolds(Kind::Linked, &[0; 17]) && !unfolds(Kind::Linked, &[0; 16]) && !unfolds(Kind::Bits, &[]));
+        assert!(!unfolds(Kind::Linked, &form(KEYS, &[&[14, 0, 0], &[0; 16], &[0; 14]])) && !unfolds(Kind::Keys, &[9; 40]));
+    }
 }

@@ -15,20 +15,21 @@ pub enum StreamError {
     /// A schema that is not the first message, a batch before the schema, another kind of message, anything after the end.
     #[error("a message out of order: one schema, then dictionaries and batches, then one receipt")]
     Order,
-    /// Schema, field, message or application metadata: the contract knows none.
+    /// Schema, field, message or application metadata: the contract knows none, but what marks a dense body that was ordered.
     #[error("metadata where none was agreed")]
     Metadata,
     /// Not the ordered columns: another number, name, type or nullability, or a type written in another way.
     #[error("another schema than the one that was ordered")]
     Schema,
-    /// The header states another length than the body has (a negative one, for example), or the body is too long.
+    /// The header states another length than the body has (a negative one, for example), or a shorter one than a dense body has, or the
+    /// body is too long.
     #[error("a body of another length than its header states, or of more than {} MiB", MAX_BODY >> 20)]
     BodyLength,
     /// A compressed body.
     #[error("a compressed body")]
     Compressed,
-    /// A dense body that was not ordered, or does not say what its buffers hold.
-    #[error("a dense body where none was ordered, or one that does not unfold as its header states")]
+    /// A dense body that does not say what its buffers hold.
+    #[error("a dense body that does not unfold as its header states")]
     Dense,
     /// Another number of columns or buffers than the schema has.
     #[error("a batch of another number of columns or buffers than its schema")]

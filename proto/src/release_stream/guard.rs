@@ -6,7 +6,7 @@ use arrow::ipc::{self, FieldNode};
 use super::{MAX_ROWS, StreamError};
 
 /// Padding after a buffer is less than this: encoders align buffers to 8, 16, 32 or 64 bytes.
-const ALIGNMENT: usize = 64;
+pub(super) const ALIGNMENT: usize = 64;
 
 /// How a column's values lie in its buffers, behind the validity bitmap.
 #[derive(Debug, Clone, Copy)]

@@ -7,7 +7,7 @@
 //!                     └─▶ StreamError: a fixed text, no byte of the node's
 //! ```
 //! It reads no network and no clock: messages go in, batches and in the end the receipt's token come out. One message costs
-//! memory in proportion to its own length, whatever it says of itself. What is not its work: verifying the receipt, limits on
+//! memory in proportion to its own length, whatever it says of itself; a dense one, to what its rows need, 32 MiB at most. What is not its work: verifying the receipt, limits on
 //! the rows of a release, deadlines.
 //!
 //! - The schema must be the ordered one, and comes once, first. It is compared and never used.
@@ -88,7 +88,7 @@ pub struct ReleaseMessage {
     /// The receipt, in the closing message; of a batch, [`dense::MARK`] where its body is dense.
     #[prost(bytes = "bytes", tag = "3")]
     pub metadata: Bytes,
-    /// The buffers.
+    /// The buffers, or what they are unfolded from.
     #[prost(bytes = "bytes", tag = "1000")]
     pub body: Bytes,
 }
@@ -193,7 +193,7 @@ impl ReleaseStream {
         if message.header.is_empty() {
             return self.receipt(message);
         }
-        let (header, length) = verified(message, self.dense)?;
+        let (header, body) = verified(message, self.dense)?;
         match (header.header_type(), &mut self.state) {
             (MessageHeader::Schema, state @ State::Begins) => {
                 if !message.body.is_empty() {
@@ -208,10 +208,10 @@ impl ReleaseStream {
                 Ok(Taken::Part)
             }
             (MessageHeader::RecordBatch, State::Runs(running)) => {
-                let batch = running.batch(header.header_as_record_batch().ok_or(StreamError::Header)?, message, length)?;
+                let batch = running.batch(header.header_as_record_batch().ok_or(StreamError::Header)?, body)?;
                 let columns = batch.columns().iter().map(finite).collect();
                 let batch = RecordBatch::try_new(self.ordered.clone(), columns).map_err(|_| StreamError::Decoder)?;
-                let bytes = length + running.bytes();
+                let bytes = body.length() + running.bytes();
                 self.count(&batch)?;
                 Ok(Taken::Batch(batch, bytes))
             }
@@ -240,8 +240,25 @@ impl ReleaseStream {
     }
 }
 
-/// The header of a message, once the message is one of the contract's, and the length of its body, unfolded where it is dense.
-fn verified(message: &ReleaseMessage, dense: bool) -> Result<(Message<'_>, usize), StreamError> {
+/// How a body came.
+#[derive(Clone, Copy)]
+enum Body<'m> {
+    Plain(&'m Bytes),
+    /// Dense, and how long it is unfolded.
+    Dense(&'m Bytes, usize),
+}
+
+impl Body<'_> {
+    fn length(self) -> usize {
+        match self {
+            Self::Plain(body) => body.len(),
+            Self::Dense(_, length) => length,
+        }
+    }
+}
+
+/// The header of a message, once the message is one of the contract's, and its body, which may be `dense`.
+fn verified(message: &ReleaseMessage, dense: bool) -> Result<(Message<'_>, Body<'_>), StreamError> {
     if message.header.len() > MAX_HEADER {
         return Err(StreamError::Header);
     }
@@ -253,8 +270,12 @@ fn verified(message: &ReleaseMessage, dense: bool) -> Result<(Message<'_>, usize
     if !(message.metadata.is_empty() || dense) || header.custom_metadata().is_some_and(|m| !m.is_empty()) {
         return Err(StreamError::Metadata);
     }
-    let length = usize::try_from(header.bodyLength()).ok().filter(|length| *length <= MAX_BODY && (dense || *length == message.body.len()));
-    Ok((header, length.filter(|length| message.body.len() <= *length).ok_or(StreamError::BodyLength)?))
+    let length = usize::try_from(header.bodyLength()).ok().filter(|length| *length <= MAX_BODY).ok_or(StreamError::BodyLength)?;
+    match (dense, &message.body) {
+        (true, body) if body.len() <= length => Ok((header, Body::Dense(body, length))),
+        (false, body) if body.len() == length => Ok((header, Body::Plain(body))),
+        _ => Err(StreamError::BodyLength),
+    }
 }
 
 impl Running {
@@ -279,17 +300,16 @@ impl Running {
             .map_err(|_| StreamError::Text)
     }
 
-    fn batch(&mut self, batch: ipc::RecordBatch<'_>, message: &ReleaseMessage, length: usize) -> Result<RecordBatch, StreamError> {
-        let body = if message.metadata.is_empty() {
-            Buffer::from(message.body.clone())
-        } else {
-            dense::unpack(&batch, &self.agreed.schema, length, &message.body)?.into()
-        };
+    fn batch(&mut self, batch: ipc::RecordBatch<'_>, body: Body<'_>) -> Result<RecordBatch, StreamError> {
         let values = |id: &Option<i64>| match id {
             Some(id) => self.dictionaries.get(id).map(|values| Some(values.len())).ok_or(StreamError::MissingDictionary),
             None => Ok(None),
         };
         let values = self.agreed.dictionaries.iter().map(values).collect::<Result<Vec<_>, _>>()?;
+        let body = match body {
+            Body::Plain(body) => Buffer::from(body.clone()),
+            Body::Dense(body, length) => dense::unpack(&batch, &self.agreed.schema, length, body)?.into(),
+        };
         guard::batch(&batch, &body, &self.agreed.schema, &values)?;
         self.kept.values_mut().for_each(|(_, used)| *used = true);
         read_record_batch(&body, batch, self.agreed.schema.clone(), &self.dictionaries, None, &MetadataVersion::V5)

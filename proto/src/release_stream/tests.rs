@@ -231,9 +231,13 @@ fn a_dense_body_that_says_less_or_more_than_its_buffers_hold_is_refused() {
     assert_eq!(with(&|body| body.clear()), Some(StreamError::Dense));
     assert_eq!(with(&|body| body[0] = 9), Some(StreamError::Dense), "a form that is none");
     // What unfolds is guarded like any other: the first pseudonym's high bytes are those of another partition.
-    assert_eq!(with(&|body| body[2 + 1 + 3] = 0xFF), Some(StreamError::Partition));
+    assert_eq!(with(&|body| body[4] = 0xFF), Some(StreamError::Partition));
+    assert_eq!(with(&|body| body.extend(vec![0; 1 << 20])), Some(StreamError::BodyLength), "longer than what it unfolds to");
     let on_schema = ReleaseMessage { metadata: MARK.into(), ..good[0].clone() };
     assert_eq!(unfolded(&[on_schema], true).err(), Some(StreamError::Metadata));
+    let on_dictionary = ReleaseMessage { metadata: MARK.into(), ..good[1].clone() };
+    assert_eq!(unfolded(&[good[0].clone(), on_dictionary], true).err(), Some(StreamError::Metadata));
+    assert_eq!(unfolded(&[good[0].clone(), good[2].clone()], true).err(), Some(StreamError::MissingDictionary));
     let mut other = good.clone();
     other.last_mut().unwrap().metadata = b"denser".as_slice().into();
     assert_eq!(unfolded(&other, true).err(), Some(StreamError::Metadata));

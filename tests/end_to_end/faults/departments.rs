@@ -76,8 +76,10 @@ async fn a_department_that_is_far_away_sends_the_same_in_fewer_bytes() {
         let rows = rows(&sandbox.query(NEEDED).await.unwrap().batches, 1);
         (proxy.passed(), rows)
     };
-    passed(&sandbox).await;
-    let (near, answer) = passed(&sandbox).await;
+    let (mut near, answer) = passed(&sandbox).await;
+    for _ in 0..3 {
+        near = near.max(passed(&sandbox).await.0);
+    }
     proxy.far(Duration::from_millis(10));
     // It is known anew how far it is.
     sandbox.running.restart_gateway().await.unwrap();

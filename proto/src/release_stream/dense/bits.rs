@@ -43,6 +43,9 @@ impl<'m> Numbers<'m> {
     /// The number at a place; of bits that are not there, zero.
     #[inline]
     pub(super) fn at(&self, place: usize) -> u64 {
+        if self.bits == 0 {
+            return 0;
+        }
         let bit = place * self.bits as usize;
         let rest = self.packed.get(bit / 8..).unwrap_or_default();
         let word = rest.first_chunk().map_or_else(|| short(rest), |word| u64::from_le_bytes(*word));
