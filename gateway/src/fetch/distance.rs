@@ -1,5 +1,6 @@
-//! How far away a node is, which stands for how narrow the line to it is. Over a long line releases are ordered dense: it is narrower than the machines are quick, which is not so
-//! between neighbours (a join of three datasets of five million rows took a seventh longer with dense releases on one machine).
+//! How far away a node is, which stands for how narrow the line to it is. Over a long line releases are ordered dense: it is narrower
+//! than the machines are quick, which is not so between neighbours (a join of three datasets of five million rows took a seventh longer
+//! with dense releases on one machine).
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
