@@ -6,7 +6,7 @@
 
 mod expression;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -19,14 +19,19 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::logical_expr::{Expr, Operator, binary_expr, cast, when};
+use datafusion::logical_expr::{Expr, Operator, binary_expr, cast, lit, when};
 use datafusion::physical_plan::PhysicalExpr;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::{SessionContext, ident};
+use futures::StreamExt as _;
 
 use crate::config::{ColumnConfig, Config, DatasetConfig, Finding, Findings};
-#[cfg(test)]
-use crate::source::Files;
-use crate::source::{Opened, Relation, Seen, Source, SourceError, State, finite, freshness, kind};
+use crate::source::{Files, Opened, Relation, Seen, Source, SourceError, SourceFile, State, finite, freshness, kind, session};
+
+/// The column of a scan file by file that says of which file a row is, by its place among all. No dataset has one of this name.
+pub(crate) const PART: &str = "number of the file";
+/// The most files that are told apart.
+const PARTS: usize = 4_096;
 
 /// The datasets, by name.
 #[derive(Debug)]
@@ -73,6 +78,10 @@ pub struct Scan {
     pub freshness: i64,
     /// By what a snapshot of it is told from others; `None` where none is kept.
     pub(crate) seen: Option<Seen>,
+    /// Whether [`PART`] stands after the columns.
+    pub(crate) numbered: bool,
+    /// Files whose rows are left out because they are known, each with its number.
+    pub(crate) left_out: HashMap<SourceFile, u16>,
     /// Whether all of it was one state of the source.
     pub witness: Witness,
 }
@@ -129,6 +138,15 @@ impl Datasets {
     /// # Errors
     /// [`Code::NodeUnavailable`] when the source cannot be read.
     pub async fn scan(&self, order: &Selection, partitions: usize) -> Result<Scan, Refusal> {
+        self.begin(order, partitions, None).await
+    }
+
+    /// The same, file by file where the source is several files, with the number of each; without the rows of those that are `known`.
+    pub(crate) async fn scan_apart(&self, order: &Selection, partitions: usize, known: &[SourceFile]) -> Result<Scan, Refusal> {
+        self.begin(order, partitions, Some(known)).await
+    }
+
+    async fn begin(&self, order: &Selection, partitions: usize, apart: Option<&[SourceFile]>) -> Result<Scan, Refusal> {
         let name = DatasetName::new(self.department.clone(), order.dataset.clone());
         let unreadable = |operator: &dyn std::fmt::Display| unreadable(&name, operator);
         let dataset = self.datasets.get(&order.dataset).ok_or_else(|| unreadable(&"no longer declared"))?;
@@ -140,12 +158,24 @@ impl Datasets {
             return Err(unreadable(&unfit.cause));
         }
         let Opened { frame, freshness, state, .. } = opened;
-        let streams = dataset.streams(order, frame).await.map_err(|e| unreadable(&e))?;
+        let (mut numbered, mut left_out) = (false, HashMap::new());
+        let streams = match (apart, &state) {
+            (Some(known), State::Files(files, found)) if can_be_told_apart(found) => {
+                numbered = found.len() > 1;
+                let known: HashSet<&SourceFile> = known.iter().collect();
+                let (known, unread) = found.iter().zip(0u16..).partition::<Vec<_>, _>(|(file, _)| known.contains(file));
+                left_out = known.into_iter().map(|(file, number)| (file.clone(), number)).collect();
+                let unread = unread.into_iter().map(|(file, number)| (file, numbered.then_some(number)));
+                dataset.apart(order, &frame, files, unread.collect(), partitions).await
+            }
+            _ => dataset.streams(order, frame, None).await,
+        };
+        let streams = streams.map_err(|e| unreadable(&e))?;
         let seen = match &state {
             State::Files(_, found) => Some(Seen::Files(found.clone())),
             State::Snapshot(_) => now.filter(|_| dataset.config.snapshot_age.is_some()),
         };
-        Ok(Scan { streams, freshness, seen, witness: Witness { name, state } })
+        Ok(Scan { streams, freshness, seen, numbered, left_out, witness: Witness { name, state } })
     }
 }
 
@@ -161,6 +191,17 @@ pub(crate) fn condition(
     let column = |name: &str| columns.has_column_with_unqualified_name(name).then(|| ident(name));
     let expression = expression::expression(predicate, &column, types).ok_or(unknown_column())?;
     SessionContext::new().create_physical_expr(expression, columns)
+}
+
+/// Whether rows can say of which file they are: not where a file is there twice, by another name.
+fn can_be_told_apart(files: &[SourceFile]) -> bool {
+    files.len() <= PARTS && files.iter().collect::<HashSet<_>>().len() == files.len()
+}
+
+/// Streams of one schema one after the other.
+fn chained(streams: Vec<SendableRecordBatchStream>) -> Option<SendableRecordBatchStream> {
+    let schema = streams.first()?.schema();
+    Some(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(streams).flatten())))
 }
 
 /// Why a column of the source cannot be what the configuration says.
@@ -188,7 +229,37 @@ impl Dataset {
         Ok(opened)
     }
 
-    async fn streams(&self, order: &Selection, frame: DataFrame) -> Result<Vec<SendableRecordBatchStream>, SourceError> {
+    /// Streams over some files, one after the other, each with its number if it has one.
+    async fn apart(
+        &self,
+        order: &Selection,
+        whole: &DataFrame,
+        files: &Files,
+        unread: Vec<(&SourceFile, Option<u16>)>,
+        partitions: usize,
+    ) -> Result<Vec<SendableRecordBatchStream>, SourceError> {
+        // Few files are split, of many each is read by one.
+        let context = session(if unread.len() < 2 * partitions { partitions } else { 1 })?;
+        let mut lanes: Vec<Vec<SendableRecordBatchStream>> = (0..partitions.max(1)).map(|_| Vec::new()).collect();
+        for (place, (file, number)) in unread.into_iter().enumerate() {
+            let frame = files.alone(&context, file, whole.schema().as_arrow()).await?;
+            for (index, stream) in self.streams(order, frame, number).await?.into_iter().enumerate() {
+                let lane = (place + index) % lanes.len();
+                if let Some(lane) = lanes.get_mut(lane) {
+                    lane.push(stream);
+                }
+            }
+        }
+        Ok(lanes.into_iter().filter_map(chained).collect())
+    }
+
+    /// Streams over a frame; where it is of one file among others, with that one's number.
+    async fn streams(
+        &self,
+        order: &Selection,
+        frame: DataFrame,
+        number: Option<u16>,
+    ) -> Result<Vec<SendableRecordBatchStream>, SourceError> {
         let source = |column: &str| self.config.columns.get(column).map(|c| ident(&c.source));
         let types = &order.predicate_types;
         let held = |column: &str| value(source(column)?, *types.get(column)?, None).ok();
@@ -204,6 +275,7 @@ impl Dataset {
         for (column, kind) in &order.columns {
             wanted.push(value(source(column).ok_or(unknown_column())?, *kind, order.coded.get(column))?.alias(column));
         }
+        wanted.extend(number.map(|number| lit(number).alias(PART)));
         Ok(frame.select(wanted)?.execute_stream_partitioned().await?)
     }
 

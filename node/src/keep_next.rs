@@ -1,4 +1,5 @@
-//! After an order, a snapshot for the next one like it: who asks for it to be made, and how long it is wanted.
+//! After an order, a snapshot for the next one like it: who asks for it to be made, and how long it is wanted. When its files changed, it
+//! is made again without an order.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use crate::datasets::Selection;
 use crate::node::Node;
 use crate::orders::VerifiedOrder;
 use crate::pseudonym::Pseudonyms;
-use crate::release::{Of, Plan, Releases, Rules};
+use crate::release::{Of, Outdated, Plan, Releases, Rules};
 use crate::source::Seen;
 
 /// How long a snapshot must answer, so that one is made.
@@ -18,7 +19,7 @@ const LASTS: Duration = Duration::from_secs(60);
 
 impl Node {
     /// Has a snapshot made of what this order is about, when this and other releases are over, unless the node stops meanwhile.
-    pub(crate) fn keep_next(&self, order: &VerifiedOrder, of: &Of, seen: &Seen, rules: Rules) {
+    pub(crate) fn keep_next(&self, order: &Arc<VerifiedOrder>, of: &Of, seen: &Seen, rules: Rules) {
         let lasts = self.lasts(order);
         // One that is of no more use a moment after it was made helps nobody.
         if lasts.is_some_and(|lasts| lasts < LASTS) {
@@ -30,7 +31,9 @@ impl Node {
         let rules = Rules { columns, conditional: false, ..rules };
         let wanted = self.wanted(order, &rules);
         let (datasets, agreement) = (Arc::clone(&self.datasets), order.agreement.clone());
-        let plan = Plan { agreement, rules, datasets, selection, lasts };
+        // A database is read for orders only.
+        let again = matches!(seen, Seen::Files(_)).then(|| Arc::clone(order));
+        let plan = Plan { agreement, rules, datasets, selection, lasts, again };
         let (rest, stopping) = (Releases::at_rest(Arc::downgrade(&self.releases)), self.endings.stopping().clone());
         self.releases.workers().start(async move {
             tokio::select! {
@@ -38,6 +41,21 @@ impl Node {
                 () = waiting.make(plan, rest, wanted) => {}
             }
         });
+    }
+
+    /// Has a snapshot made again, of its files as they are, unless that is under way; lets go of it where no order could be answered.
+    pub(crate) async fn keep_up(&self, Outdated { of, order, seen }: Outdated) {
+        if !self.releases.snapshots.wants(&of, &seen) {
+            return;
+        }
+        // Nothing is decided by the records; and if they cannot be read now, they can perhaps the next time.
+        let Ok((consent, standing)) = self.caught_up().await else { return };
+        match self.rules(&order, &consent, standing).await {
+            Ok(rules) if Of::new(&order.dataset, &order.agreement, &order.domain, &rules) == of => {
+                self.keep_next(&order, &of, &seen, rules)
+            }
+            _ => self.releases.snapshots.forget(&of),
+        }
     }
 
     /// How long a snapshot answers after its database or store was read; `None` of files, which tell whether they changed.

@@ -379,7 +379,7 @@ impl Node {
         blocking(move || consent.logged(&entries).map_err(Refusal::internal)).await
     }
 
-    async fn rules(&self, order: &VerifiedOrder, consent: &Snapshot, standing: Standing) -> Result<Rules, Refusal> {
+    pub(crate) async fn rules(&self, order: &VerifiedOrder, consent: &Snapshot, standing: Standing) -> Result<Rules, Refusal> {
         let name = DatasetName::new(self.department.clone(), order.dataset.clone());
         let dataset = order.agreement.dataset(&name).ok_or_else(|| Refusal::internal("a verified order without its dataset"))?;
         let (linkage, agreements) = (Arc::clone(&self.linkage), self.agreements.now());

@@ -48,7 +48,7 @@ pub use self::partition::{Partition, Step};
 pub(crate) use self::runs::Sorted;
 use self::runs::Spill;
 use self::snapshots::Chosen;
-pub(crate) use self::snapshots::{Of, Plan, Snapshot, Snapshots};
+pub(crate) use self::snapshots::{Of, Outdated, Plan, Snapshot, Snapshots};
 pub use self::worker::{Counts, Linked, Rules};
 use self::worker::{Work, Worker};
 use crate::datasets::Scan;
@@ -124,7 +124,7 @@ impl Drop for Admission {
 #[derive(Debug)]
 pub struct Release {
     /// The order it answers.
-    pub order: VerifiedOrder,
+    pub order: Arc<VerifiedOrder>,
     /// The schema of its batches.
     pub schema: SchemaRef,
     /// Where the consent ledger stood that was applied.
@@ -254,7 +254,7 @@ impl Releases {
         });
         let (id, given_back) = (order.id.clone(), Arc::clone(&admission.given_back));
         let release = Arc::new(Release {
-            order,
+            order: Arc::new(order),
             schema,
             standing,
             freshness,

@@ -1,7 +1,8 @@
 //! What the running node notices of the department's own commands, five times a second: suspensions, which it applies to what is
 //! under way, as it does agreements that left or lapsed, and what commands noted in the ledger's journal. All go into its access log,
 //! with releases that ended and refusals that were counted.
-//! Erasures that were not finished are finished on the way. What snapshots are of is looked at every five seconds.
+//! Erasures that were not finished are finished on the way. What snapshots are of is looked at every five seconds, and where files
+//! changed they are made again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,11 +44,11 @@ pub(crate) fn watch(node: &Arc<Node>) {
             let Some(node) = looking.upgrade() else { return };
             let (snapshots, datasets) = (Arc::clone(&node.releases.snapshots), Arc::clone(&node.datasets));
             drop(node);
-            let _ = blocking(move || {
-                snapshots.look(|dataset| datasets.required(dataset));
-                Ok(())
-            })
-            .await;
+            let outdated = blocking(move || Ok(snapshots.look(|dataset| datasets.required(dataset)))).await;
+            for outdated in outdated.unwrap_or_default() {
+                let Some(node) = looking.upgrade() else { return };
+                node.keep_up(outdated).await;
+            }
         }
     });
     let logging = Arc::downgrade(node);

@@ -220,3 +220,83 @@ async fn columns_of_types_that_are_not_offered_are_refused_by_name() {
     let listed = crate::source::inspect(connection).await.unwrap();
     assert_eq!((listed.len(), listed[0].name.to_string(), listed[0].columns.len()), (1, "pupils".into(), 8));
 }
+
+/// The rows of a scan, as text, but for their file's number, which is the last cell where there is one.
+async fn rows(scan: Scan) -> Vec<Vec<String>> {
+    use datafusion::arrow::util::display::array_value_to_string;
+    let mut rows = Vec::new();
+    for mut stream in scan.streams {
+        while let Some(batch) = stream.next().await {
+            let batch = batch.unwrap();
+            let row = |row| batch.columns().iter().map(|column| array_value_to_string(column, row).unwrap()).collect();
+            rows.extend((0..batch.num_rows()).map(row).collect::<Vec<Vec<String>>>());
+        }
+    }
+    rows.sort();
+    rows
+}
+
+#[tokio::test]
+async fn a_scan_file_by_file_has_the_rows_of_a_scan_and_leaves_out_what_is_known() {
+    for format in ["csv", "parquet"] {
+        let world = World::new();
+        let source = format!("source = \"files\"\nformat = \"{format}\"");
+        world.replace("node.toml", "source = \"data/attainment.csv\"\nformat = \"csv\"", &source);
+        let write = |number: usize, rows: std::ops::Range<usize>| {
+            let context = SessionContext::new();
+            let born = |row: usize| format!("date '2008-01-{:02}'", 1 + row % 28);
+            let row = |row: usize| format!("('AB{row:06}A', 'London', {row}.5, {}, {}, {}, 'x')", 2000 + row, row % 2 == 0, born(row));
+            let values: Vec<String> = rows.map(row).collect();
+            let names = "nino, \"REGION\", score, cohort, fsm, born, secret";
+            // Of Parquet the second file has them in another order.
+            let order = if format == "parquet" && number == 2 { "born, secret, fsm, nino, cohort, score, \"REGION\"" } else { names };
+            let query = format!("SELECT {order} FROM (VALUES {}) AS t({names})", values.join(", "));
+            let path = world.path("files").join(format!("{number}.{format}")).to_str().unwrap().to_owned();
+            async move {
+                let frame = context.sql(&query).await.unwrap();
+                let options = datafusion::dataframe::DataFrameWriteOptions::new().with_single_file_output(true);
+                if format == "csv" {
+                    frame.write_csv(&path, options, None).await.unwrap();
+                } else {
+                    frame.write_parquet(&path, options, None).await.unwrap();
+                }
+            }
+        };
+        std::fs::create_dir(world.path("files")).unwrap();
+        write(1, 1..1_000).await;
+        let datasets = open(&world).await;
+        let now = Utc::now();
+        let order = verifier(&world).verify(&world.order(&world.request(now), now), &world.gateway.fingerprint, now).unwrap().selection();
+        let files = |scan: &Scan| match &scan.seen {
+            Some(Seen::Files(files)) => files.clone(),
+            _ => panic!("files"),
+        };
+        let scan = datasets.scan_apart(&order, 2, &[]).await.unwrap();
+        let first = files(&scan);
+        assert!(!scan.numbered && rows(scan).await == rows(datasets.scan(&order, 2).await.unwrap()).await, "of one file no number");
+        // More than are split, too.
+        for (all, from) in [(3, 2), (9, 4)] {
+            for number in from..=all {
+                write(number, number * 1_000..number * 1_000 + number).await;
+            }
+            let scan = datasets.scan_apart(&order, 2, &[]).await.unwrap();
+            let (found, mut apart) = (files(&scan), rows(scan).await);
+            let numbers = apart.iter_mut().map(|row| row.pop().unwrap().parse::<usize>().unwrap()).collect::<Vec<_>>();
+            assert_eq!(apart, rows(datasets.scan(&order, 2).await.unwrap()).await, "{format}");
+            let count = |file: usize| if file == 0 { 999 } else { file + 1 };
+            assert!((0..all).all(|file| numbers.iter().filter(|number| **number == file).count() == count(file)), "{format}, {numbers:?}");
+            let scan = datasets.scan_apart(&order, 2, &first).await.unwrap();
+            assert!(scan.numbered && files(&scan) == found);
+            assert_eq!(rows(scan).await.len(), apart.len() - 999, "{format}");
+            let scan = datasets.scan_apart(&order, 2, &found).await.unwrap();
+            assert!(scan.left_out.len() == all && found.iter().zip(0..).all(|(file, number)| scan.left_out[file] == number));
+            assert!(rows(scan).await.is_empty());
+        }
+        // One file by two names: its rows are there twice, and nothing is left out.
+        let found = files(&datasets.scan_apart(&order, 2, &[]).await.unwrap());
+        std::os::unix::fs::symlink(world.path(&format!("files/1.{format}")), world.path(&format!("files/10.{format}"))).unwrap();
+        let scan = datasets.scan_apart(&order, 2, &found).await.unwrap();
+        assert!(!scan.numbered && scan.left_out.is_empty());
+        assert_eq!(rows(scan).await, rows(datasets.scan(&order, 2).await.unwrap()).await);
+    }
+}

@@ -34,6 +34,11 @@ impl Buckets {
         first..(first + self.per_partition).min(self.len())
     }
 
+    /// Where some buckets begin, and where they end unless that is the end of all.
+    pub(super) fn bounds(&self, buckets: &std::ops::Range<usize>) -> (u128, Option<u128>) {
+        (self.bounds.get(buckets.start).copied().unwrap_or(u128::MAX), self.bounds.get(buckets.end).copied())
+    }
+
     /// The bucket of a pseudonym.
     pub(super) fn of(&self, pseudonym: u128) -> usize {
         // The product's high half is the bucket or, at a rounded bound, the one below.

@@ -1,6 +1,6 @@
 //! Runs: rows held by bucket, in memory while the budget lasts, then on disk. Of a release they lie in Arrow IPC files of its own folder;
 //! a run's file holds one batch per bucket, so that bucket *b* is batch *b*. Of a snapshot, whose rows may be such as no order may
-//! have, they are sealed in files without a name, one piece per bucket.
+//! have, they are sealed in files without a name, one piece per bucket; what it takes over of the snapshot before stays where it is.
 
 use std::fs::{File, OpenOptions};
 use std::io::BufWriter;
@@ -22,6 +22,7 @@ use tempfile::TempDir;
 use super::behind::Behind;
 use super::buckets::Buckets;
 use super::sealed::{Place, Room, Sealed};
+use super::snapshots::{Base, BlockRows};
 use super::worker::{Counts, End, Rules};
 
 /// The rows of some batches, in the order of their buckets.
@@ -99,6 +100,8 @@ pub(super) enum Run {
     Spilled(PathBuf, Vec<u32>),
     /// Sealed; the rows of each bucket, and where they lie unless there are none.
     Sealed(Sealed, Vec<(u32, Option<Place>)>),
+    /// What is taken over of a snapshot.
+    Kept(Base),
 }
 
 /// A run in memory.
@@ -110,6 +113,7 @@ impl Run {
             Self::Held(held) => held.0.bucket(bucket).len(),
             Self::Spilled(_, rows) => rows.get(bucket).map_or(0, |rows| *rows as usize),
             Self::Sealed(_, rows) => rows.get(bucket).map_or(0, |(rows, _)| *rows as usize),
+            Self::Kept(base) => base.rows(bucket),
         }
     }
 }
@@ -230,6 +234,15 @@ impl Sorted {
         self.behind.add(&end.behind);
     }
 
+    /// Adds the rows that are taken over of a snapshot.
+    pub(super) fn take_over(&mut self, base: Base) {
+        self.runs.push(Run::Kept(base));
+    }
+
+    pub(super) fn buckets(&self) -> &Buckets {
+        &self.buckets
+    }
+
     /// What was released and withheld, in the whole release.
     pub(crate) fn counts(&self) -> Counts {
         self.counts
@@ -252,6 +265,11 @@ impl Sorted {
     pub(super) fn rows(&self, bucket: usize) -> usize {
         self.runs.iter().map(|run| run.rows(bucket)).sum()
     }
+
+    /// How many rows there are.
+    pub(super) fn all_rows(&self) -> usize {
+        (0..self.buckets.len()).map(|bucket| self.rows(bucket)).sum()
+    }
 }
 
 /// Reads buckets of a release; holds the open files.
@@ -259,6 +277,8 @@ pub(super) struct BucketReader {
     sorted: Arc<Sorted>,
     // One per run; `None` for runs in memory, sealed ones and files not opened yet.
     files: Vec<Option<FileReader<File>>>,
+    // The block of a snapshot that was read last: it may go on in the next buckets.
+    block: Option<BlockRows>,
 }
 
 /// The rows of some buckets: the batches they stand in, and each row's pseudonym, batch and place.
@@ -271,7 +291,7 @@ pub(super) struct Loaded {
 impl BucketReader {
     pub(super) fn new(sorted: Arc<Sorted>) -> Self {
         let files = sorted.runs.iter().map(|_| None).collect();
-        Self { sorted, files }
+        Self { sorted, files, block: None }
     }
 
     pub(super) fn sorted(&self) -> &Sorted {
@@ -302,6 +322,7 @@ impl BucketReader {
                         loaded.whole(sealed.read(place)?)?;
                     }
                 }
+                Run::Kept(base) => base.load(self.sorted.buckets.bounds(&buckets), &mut self.block, &mut loaded)?,
             }
         }
         Ok(loaded)
@@ -322,8 +343,14 @@ impl HeldRun {
 
 impl Loaded {
     fn whole(&mut self, batch: RecordBatch) -> Result<(), Refusal> {
+        self.some(batch, |_, _| true)
+    }
+
+    /// The rows of a batch for whose place and pseudonym `wanted` is true.
+    pub(super) fn some(&mut self, batch: RecordBatch, wanted: impl Fn(usize, u128) -> bool) -> Result<(), Refusal> {
         let index = u32::try_from(self.batches.len()).map_err(Refusal::internal)?;
-        self.rows.extend((0u32..).zip(subjects(&batch)?).map(|(row, subject)| (u128::from_be_bytes(*subject), index, row)));
+        let rows = (0u32..).zip(subjects(&batch)?).map(|(row, subject)| (u128::from_be_bytes(*subject), index, row));
+        self.rows.extend(rows.filter(|(key, _, row)| wanted(*row as usize, *key)));
         self.batches.push(batch);
         Ok(())
     }

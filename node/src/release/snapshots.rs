@@ -19,7 +19,11 @@
 //!   where that is short none is made, and those that there are go. One that finds no room is tried again after an hour; those that
 //!   nobody asked for so long make room.
 //! - One that cannot be read is of no further order.
+//! - Where some files of a source changed, came or went, and others make up half of it, the next snapshot takes over the rows of those
+//!   others from this one ([`base`]), which answers nobody any more. It is made at once, not for the next order, as long as orders asked
+//!   for it within a day.
 
+mod base;
 mod choose;
 mod decide;
 mod gather;
@@ -29,7 +33,7 @@ mod make;
 mod tests;
 mod texts;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -40,13 +44,16 @@ use concordat_operate::metrics::{Level, Metrics};
 use concordat_policy::{Agreement, LinkageDomain, Name, Refusal};
 use tokio::sync::Semaphore;
 
+use self::base::Before;
+pub(crate) use self::base::{Base, BlockRows};
 pub(crate) use self::choose::{Chosen, Pieces, own_values};
 pub(crate) use self::made::Snapshot;
 use super::sealed::Room;
 use super::worker::Rules;
 use crate::datasets::{Datasets, Scan, Selection};
+use crate::orders::VerifiedOrder;
 use crate::pseudonym::Pseudonym;
-use crate::source::{Seen, touched};
+use crate::source::{Seen, SourceFile, touched};
 
 /// How long a snapshot is kept that no order asks for.
 const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -120,6 +127,7 @@ struct Levels {
 struct Kept {
     of: Of,
     agreement: Agreement,
+    again: Option<Arc<VerifiedOrder>>,
     seen: Seen,
     snapshot: Arc<Snapshot>,
     used: Instant,
@@ -142,6 +150,30 @@ pub(crate) struct Plan {
     pub(crate) selection: Selection,
     /// How long it answers after its source was read, where that is all that is known of it.
     pub(crate) lasts: Option<Duration>,
+    /// The order by which it is made again when its source changes; `None` where that is for orders to ask.
+    pub(crate) again: Option<Arc<VerifiedOrder>>,
+}
+
+/// A snapshot whose files are no longer as they were.
+pub(crate) struct Outdated {
+    pub(crate) of: Of,
+    pub(crate) order: Arc<VerifiedOrder>,
+    /// As they are.
+    pub(crate) seen: Seen,
+}
+
+impl Kept {
+    /// Whether it answers orders now, or the one that does takes over rows of it.
+    fn is_of_use(&self, required: &Seen) -> bool {
+        self.seen.answers(required) || matches!((&self.seen, required), (Seen::Files(then), Seen::Files(now)) if stayed(then, now))
+    }
+}
+
+/// Whether files of `then` make up half of those of `now`.
+fn stayed(then: &[SourceFile], now: &[SourceFile]) -> bool {
+    let then: HashSet<&SourceFile> = then.iter().collect();
+    let stayed: u64 = now.iter().filter(|file| then.contains(file)).map(|file| file.bytes).sum();
+    stayed > 0 && stayed >= now.iter().map(|file| file.bytes).sum::<u64>() / 2
 }
 
 /// A snapshot that is to be made. No longer, when this is dropped.
@@ -195,12 +227,12 @@ impl Snapshots {
         kept.retain(|kept| {
             now.saturating_duration_since(kept.used) < IDLE
                 && !kept.snapshot.is_broken()
-                && (kept.of.dataset != of.dataset || kept.seen.answers(required))
-                && (kept.of != *of || permitted(kept.snapshot.freshness))
+                && (kept.of.dataset != of.dataset || kept.is_of_use(required))
+                && (kept.of != *of || !kept.seen.answers(required) || permitted(kept.snapshot.freshness))
         });
         let place = kept.iter().position(|kept| kept.of == *of);
         let found = place.and_then(|place| kept.remove(place)).map(|found| Kept { used: now, ..found });
-        let snapshot = found.as_ref().map(|found| Arc::clone(&found.snapshot));
+        let snapshot = found.as_ref().filter(|found| found.seen.answers(required)).map(|found| Arc::clone(&found.snapshot));
         if let Some(found) = found {
             kept.push_front(found);
         }
@@ -240,20 +272,51 @@ impl Snapshots {
     }
 
     /// Lets go of snapshots that have not seen what is `required` now, of those that nobody asks for, of decisions that nobody
-    /// asked for of late, and of all snapshots where the disk has too little room for others. Blocks.
-    pub(crate) fn look(&self, required: impl Fn(&Name) -> Option<Seen>) {
+    /// asked for of late, and of all snapshots where the disk has too little room for others. Gives those that should be made again. Blocks.
+    pub(crate) fn look(&self, required: impl Fn(&Name) -> Option<Seen>) -> Vec<Outdated> {
         let none = self.kept().is_empty();
         if !none && self.left().is_err() {
             self.stop(|_| true);
         }
         let datasets: BTreeSet<Name> = self.kept().iter().map(|kept| kept.of.dataset.clone()).collect();
+        let mut outdated = Vec::new();
         for dataset in datasets {
             let required = required(&dataset);
-            self.kept().retain(|kept| kept.of.dataset != dataset || required.as_ref().is_some_and(|required| kept.seen.answers(required)));
+            let mut kept = self.kept();
+            kept.retain(|kept| {
+                let of_use = required.as_ref().is_some_and(|required| kept.is_of_use(required));
+                kept.of.dataset != dataset || of_use && kept.used.elapsed() < IDLE
+            });
+            let Some(required) = required else { continue };
+            let changed = kept.iter().filter(|kept| kept.of.dataset == dataset && !kept.seen.answers(&required));
+            let again = |kept: &Kept| Some(Outdated { of: kept.of.clone(), order: kept.again.clone()?, seen: required.clone() });
+            outdated.extend(changed.filter_map(again));
         }
-        let mut kept = self.kept();
-        kept.retain(|kept| kept.used.elapsed() < IDLE);
+        let kept = self.kept();
         kept.iter().filter(|kept| kept.used.elapsed() >= RECENT).for_each(|kept| kept.snapshot.keeps(1));
+        self.tell(&kept);
+        outdated
+    }
+
+    /// The snapshot of `of` whose rows may be taken over by the next; none where it does not know of which files they are, or the disk
+    /// that snapshots may take is too small for both: then it is let go of.
+    fn before(&self, of: &Of) -> Option<Before> {
+        let kept = self.kept();
+        let found = kept.iter().find(|kept| kept.of == *of)?;
+        let (Seen::Files(files), snapshot) = (&found.seen, &found.snapshot) else { return None };
+        let room = self.room.taken.load(Ordering::Acquire).saturating_add(snapshot.bytes()) <= self.room.most;
+        if !room || !snapshot.tells_apart(files.len()) {
+            drop(kept);
+            self.forget(of);
+            return None;
+        }
+        Some(Before { snapshot: Arc::clone(snapshot), files: files.clone() })
+    }
+
+    /// Lets go of the snapshot of `of`.
+    pub(crate) fn forget(&self, of: &Of) {
+        let mut kept = self.kept();
+        kept.retain(|kept| kept.of != *of);
         self.tell(&kept);
     }
 
@@ -268,7 +331,10 @@ impl Snapshots {
 
     fn keep(&self, new: Kept) {
         let mut kept = self.kept();
+        // One that is made again because files changed is not used by that.
+        let used = kept.iter().find(|kept| kept.of == new.of).map_or(new.used, |before| before.used);
         kept.retain(|kept| kept.of != new.of);
+        let new = Kept { used, ..new };
         kept.push_front(new);
         self.tell(&kept);
     }

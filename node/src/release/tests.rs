@@ -61,6 +61,8 @@ fn scan(rows: u64, streams: u64, folder: &Path) -> Scan {
         streams: (0..streams).map(stream).collect(),
         freshness: 0,
         seen: None,
+        numbered: false,
+        left_out: std::collections::HashMap::new(),
         witness: Witness::of(Files { path: file, format: Format::Csv }),
     }
 }
@@ -156,6 +158,8 @@ fn link(folder: &Path) -> Scan {
         streams: vec![Box::pin(stream) as datafusion::execution::SendableRecordBatchStream],
         freshness: 0,
         seen: None,
+        numbered: false,
+        left_out: std::collections::HashMap::new(),
         witness: Witness::of(Files { path: file, format: Format::Csv }),
     }
 }

@@ -16,10 +16,10 @@ use super::{Declared, SourceError, session};
 use crate::config::Format;
 
 /// One file of a source, as it was when it was looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SourceFile {
     path: PathBuf,
-    bytes: u64,
+    pub(crate) bytes: u64,
     changed: SystemTime,
     /// Its device and number, and when anything of it last changed (seconds and nanoseconds): of the last, nobody can set the clock back.
     identity: [i64; 4],
@@ -82,6 +82,15 @@ impl Files {
         let urls = files.iter().map(|file| url(&file.path)).collect();
         read(&session(partitions)?, urls, self.format, header.unwrap_or_default(), declared).await
     }
+
+    /// A frame over one of the files alone, with the columns of a frame over all of them.
+    pub(crate) async fn alone(&self, context: &SessionContext, file: &SourceFile, columns: &Schema) -> Result<DataFrame, SourceError> {
+        let url = url(&file.path);
+        Ok(match self.format {
+            Format::Parquet => context.read_parquet(url, ParquetReadOptions::default().file_extension("").schema(columns)).await?,
+            Format::Csv => context.read_csv(url, csv(columns)).await?,
+        })
+    }
 }
 
 /// A frame over files of one format, wherever they are. CSV files have this `header`.
@@ -99,12 +108,15 @@ pub(super) async fn read(
                 let kind = declared(&name).unwrap_or(DataType::Utf8);
                 Field::new(name, kind, true)
             });
-            let schema = Schema::new(fields.collect::<Vec<_>>());
-            let mut options = CsvReadOptions::new().has_header(true).schema(&schema).file_extension("");
-            options.newlines_in_values = true;
-            context.read_csv(urls, options).await?
+            context.read_csv(urls, csv(&Schema::new(fields.collect::<Vec<_>>()))).await?
         }
     })
+}
+
+fn csv(columns: &Schema) -> CsvReadOptions<'_> {
+    let mut options = CsvReadOptions::new().has_header(true).schema(columns).file_extension("");
+    options.newlines_in_values = true;
+    options
 }
 
 /// When anything of `files` last changed, their names and rights too, Unix seconds.

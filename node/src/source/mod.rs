@@ -328,7 +328,7 @@ pub async fn inspect(connection: &Connection) -> Result<Vec<SourceTable>, Source
 
 /// A session over one source. The engine's own string views and its caches are off: views drag whole buffers along, and a cached
 /// listing would hide a change of the source.
-fn session(partitions: usize) -> Result<SessionContext, DataFusionError> {
+pub(crate) fn session(partitions: usize) -> Result<SessionContext, DataFusionError> {
     let config = SessionConfig::new()
         .with_target_partitions(partitions.max(1))
         .with_batch_size(BATCH_ROWS)

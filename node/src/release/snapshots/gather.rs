@@ -12,17 +12,19 @@ use super::super::behind::{Behind, stand_in};
 use super::super::runs::Runs;
 use super::super::worker::{Counts, End, Identifiers, Rules, Work, identifiers};
 use crate::consent::View;
-use crate::datasets::storage_type;
+use crate::datasets::{PART, storage_type};
 use crate::pseudonym::{Pseudonym, Pseudonyms};
 
 /// Columns before the dataset's own: the pseudonym, or what stands for an identifier that is not valid; whether it is valid; the hash
-/// by which its subject's choices are found; of a link dataset, the second identifier's pseudonym and hash.
-pub(super) fn schema(rules: &Rules) -> SchemaRef {
+/// by which its subject's choices are found; of a link dataset, the second identifier's pseudonym and hash. After them, where rows are
+/// `numbered`, the number of their file.
+pub(super) fn schema(rules: &Rules, numbered: bool) -> SchemaRef {
     let bytes = |name: &str| Field::new(name, DataType::FixedSizeBinary(16), false);
     let own = [subject_field(), Field::new("valid", DataType::Boolean, false), bytes("choices")];
     let linked = rules.linked.as_ref().map(|_| [bytes("linked"), bytes("linked choices")]);
     let columns = rules.columns.iter().map(|(name, kind)| Field::new(name, storage_type(*kind), true));
-    Arc::new(Schema::new(own.into_iter().chain(linked.into_iter().flatten()).chain(columns).collect::<Vec<_>>()))
+    let number = numbered.then(|| Field::new(PART, DataType::UInt16, false));
+    Arc::new(Schema::new(own.into_iter().chain(linked.into_iter().flatten()).chain(columns).chain(number).collect::<Vec<_>>()))
 }
 
 pub(super) struct Gatherer {
@@ -38,8 +40,8 @@ pub(super) struct Gatherer {
 }
 
 impl Gatherer {
-    pub(super) fn new(rules: Arc<Rules>, runs: Runs) -> Self {
-        let (schema, normalised) = (schema(&rules), Identifiers::default());
+    pub(super) fn new(rules: Arc<Rules>, schema: SchemaRef, runs: Runs) -> Self {
+        let normalised = Identifiers::default();
         Self { rules, schema, runs, valid: Vec::new(), text: String::new(), normalised, hashes: Vec::new(), rows: 0 }
     }
 

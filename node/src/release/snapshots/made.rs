@@ -8,10 +8,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::{Array as _, ArrayRef, AsArray as _, FixedSizeBinaryArray, RecordBatch, UInt32Array};
+use arrow::array::{Array as _, ArrayRef, AsArray as _, FixedSizeBinaryArray, RecordBatch, UInt16Array, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::take_record_batch;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, UInt16Type};
 use concordat_policy::{ColumnType, Refusal};
 
 use super::super::partition::Partition;
@@ -41,7 +41,9 @@ pub(crate) struct Snapshot {
     // Of each column of text.
     texts: Vec<Option<Texts>>,
     /// Whether it is of a link dataset.
-    links: bool,
+    pub(super) links: bool,
+    /// Whether it says of each row of which file it is.
+    numbered: bool,
     /// How old the data is, Unix seconds.
     pub(crate) freshness: i64,
     /// The newest decisions over its rows.
@@ -67,8 +69,15 @@ impl std::fmt::Debug for Snapshot {
 
 impl Snapshot {
     /// Seals what was sorted, in a file in `folder`. Blocks.
-    pub(super) fn make(sorted: Sorted, rules: &Rules, freshness: i64, folder: &Path, room: Arc<Room>) -> Result<Self, Refusal> {
-        let (sorted, schema) = (Arc::new(sorted), gather::schema(rules));
+    pub(super) fn make(
+        sorted: Sorted,
+        rules: &Rules,
+        numbered: bool,
+        freshness: i64,
+        folder: &Path,
+        room: Arc<Room>,
+    ) -> Result<Self, Refusal> {
+        let (sorted, schema) = (Arc::new(sorted), gather::schema(rules, numbered));
         let mut sealed = Sealed::new(folder, room)?;
         let mut meeting: Vec<Option<Meeting>> =
             rules.columns.iter().map(|(_, kind)| (*kind == ColumnType::Text).then(Meeting::default)).collect();
@@ -85,6 +94,7 @@ impl Snapshot {
             columns: rules.columns.clone(),
             texts: meeting.into_iter().map(|meeting| meeting.map(Meeting::done)).collect(),
             links: rules.linked.is_some(),
+            numbered,
             freshness,
             decided: Mutex::default(),
             broken: AtomicBool::new(false),
@@ -147,9 +157,28 @@ impl Snapshot {
         column.as_fixed_size_binary_opt().cloned().ok_or_else(|| Refusal::internal("a snapshot without pseudonyms"))
     }
 
+    /// Of each row of a block, the number of its file; `None` where there was one file only.
+    pub(super) fn numbers(&self, block: &Block) -> Result<Option<UInt16Array>, Refusal> {
+        if !self.numbered {
+            return Ok(None);
+        }
+        let numbers = self.piece(block, self.own() + self.columns.len())?;
+        numbers.as_primitive_opt::<UInt16Type>().cloned().map(Some).ok_or_else(|| Refusal::internal("a snapshot without its files"))
+    }
+
+    /// Whether it knows of each row which of so many files it is of.
+    pub(super) fn tells_apart(&self, files: usize) -> bool {
+        self.numbered || files == 1
+    }
+
+    /// How many pieces a block has before those of the dataset's own columns.
+    fn own(&self) -> usize {
+        if self.links { LINKED_CHOICES + 1 } else { CHOICES + 1 }
+    }
+
     /// A column of a block, in the type that [`Snapshot::kind`] says.
     pub(super) fn column(&self, block: &Block, column: usize) -> Result<ArrayRef, Refusal> {
-        let found = self.piece(block, if self.links { LINKED_CHOICES + 1 } else { CHOICES + 1 } + column)?;
+        let found = self.piece(block, self.own() + column)?;
         self.texts.get(column).and_then(Option::as_ref).map_or(Ok(Arc::clone(&found)), |texts| texts.give(&found))
     }
 

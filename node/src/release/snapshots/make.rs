@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use concordat_policy::{Code, Refusal};
 
+use super::base::{Base, Before};
 use super::gather::{self, Gatherer};
 use super::made::PARTITIONS;
 use super::{AGAIN, Failed, Kept, Plan, SETTLES, Snapshot, Snapshots, Waiting, unsettled};
@@ -23,6 +24,16 @@ enum Unmade {
     Unwanted,
     /// Of the source as it was seen, unless it was not.
     Refused(Box<Refusal>, Option<Seen>),
+    /// What was to be taken over of the one before may be why.
+    Without(Box<Refusal>),
+}
+
+/// What was made.
+struct Made {
+    rows: usize,
+    taken_over: usize,
+    bytes: u64,
+    took: Duration,
 }
 
 impl From<Refusal> for Unmade {
@@ -44,11 +55,21 @@ impl Waiting {
         // Sorting leaves small pieces all over.
         tokio::task::spawn_blocking(concordat_memory::give_back);
         match made {
-            Ok((rows, bytes, took)) => {
+            Ok(Made { rows, taken_over, bytes, took }) => {
                 let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-                tracing::info!(dataset, agreement, rows, bytes, milliseconds, "a linked snapshot was made");
+                tracing::info!(dataset, agreement, rows, taken_over, bytes, milliseconds, "a linked snapshot was made");
             }
             Err(Unmade::Unwanted) => {}
+            Err(Unmade::Without(refusal)) => {
+                let cause = refusal.operator.as_deref().unwrap_or(&refusal.message);
+                tracing::warn!(
+                    dataset,
+                    agreement,
+                    cause,
+                    "nothing could be taken over of a linked snapshot; the next is made of the source"
+                );
+                snapshots.forget(&self.of);
+            }
             Err(Unmade::Refused(refusal, seen)) => {
                 // Not again for each order; and what was not used for as long makes room.
                 let larger = seen.filter(|seen| refusal.code == Code::LimitExceeded && matches!(seen, Seen::Files(_)));
@@ -60,7 +81,7 @@ impl Waiting {
         }
     }
 
-    async fn made(&self, plan: Plan, wanted: Arc<impl Fn() -> bool + Send + Sync + 'static>) -> Result<(usize, u64, Duration), Unmade> {
+    async fn made(&self, plan: Plan, wanted: Arc<impl Fn() -> bool + Send + Sync + 'static>) -> Result<Made, Unmade> {
         let wanted = async || {
             let wanted = Arc::clone(&wanted);
             if blocking(move || Ok(wanted())).await? { Ok(()) } else { Err(Unmade::Unwanted) }
@@ -68,43 +89,65 @@ impl Waiting {
         wanted().await?;
         let snapshots = Arc::clone(&self.snapshots);
         blocking(move || snapshots.left()).await?;
-        let Plan { agreement, rules, datasets, selection, lasts } = plan;
-        let mut scan = datasets.scan(&selection, streams()).await?;
+        let Plan { agreement, rules, datasets, selection, lasts, again } = plan;
+        let before = self.snapshots.before(&self.of);
+        let scan = async || {
+            let known = before.as_ref().map(|before| before.files.as_slice()).unwrap_or_default();
+            datasets.scan_apart(&selection, streams(), known).await
+        };
+        let mut found = scan().await?;
         for _ in 0..SETTLES {
-            let Some(left) = unsettled(&scan) else { break };
+            let Some(left) = unsettled(&found) else { break };
             tokio::time::sleep(left).await;
-            scan = datasets.scan(&selection, streams()).await?;
+            found = scan().await?;
         }
-        let seen = scan.seen.clone().filter(|_| unsettled(&scan).is_none());
+        let seen = found.seen.clone().filter(|_| unsettled(&found).is_none());
         let seen = seen.ok_or_else(|| Refusal::internal("the files of this dataset change every few seconds"))?;
         let began = Instant::now();
-        let refused = |refusal| Unmade::Refused(Box::new(refusal), Some(seen.clone()));
-        let snapshot = Arc::new(self.snapshots.sealed(scan, rules).await.map_err(refused)?);
+        let takes_over = before.is_some();
+        let refused = |refusal| match takes_over {
+            true => Unmade::Without(Box::new(refusal)),
+            false => Unmade::Refused(Box::new(refusal), Some(seen.clone())),
+        };
+        let (snapshot, taken_over) = self.snapshots.sealed(found, rules, before).await.map_err(refused)?;
+        let snapshot = Arc::new(snapshot);
         wanted().await?;
         // The source would be read twice for every order.
         if lasts.is_some_and(|lasts| began.elapsed() * 2 > lasts) {
             return Err(Refusal::internal("it takes more than half of the time for which it would answer").into());
         }
         let (rows, bytes) = (snapshot.rows(), snapshot.bytes());
-        self.snapshots.keep(Kept { of: self.of.clone(), agreement, seen, snapshot, used: Instant::now() });
-        Ok((rows, bytes, began.elapsed()))
+        self.snapshots.keep(Kept { of: self.of.clone(), agreement, again, seen, snapshot, used: Instant::now() });
+        Ok(Made { rows, taken_over, bytes, took: began.elapsed() })
     }
 }
 
 impl Snapshots {
-    async fn sealed(&self, scan: Scan, rules: Rules) -> Result<Snapshot, Refusal> {
-        let (rules, freshness, share) = (Arc::new(rules), scan.freshness, self.memory / scan.streams.len().max(1));
-        let sorted = self.sorted(scan, &rules, share).await?;
+    /// The rows of a scan, and those that are taken over, of which it says how many they are.
+    pub(super) async fn sealed(&self, mut scan: Scan, rules: Rules, before: Option<Before>) -> Result<(Snapshot, usize), Refusal> {
+        let (rules, share) = (Arc::new(rules), self.memory / scan.streams.len().max(1));
+        let (freshness, numbered, left_out) = (scan.freshness, scan.numbered, std::mem::take(&mut scan.left_out));
+        let mut sorted = self.sorted(scan, &rules, share).await?;
         let (room, place) = (Arc::clone(&self.room), self.folder.clone());
-        blocking(move || Snapshot::make(sorted, &rules, freshness, &place, room)).await
+        blocking(move || {
+            let read = sorted.all_rows();
+            if let Some(before) = before {
+                let base = Base::new(&before, &left_out, gather::schema(&rules, numbered), sorted.buckets())?;
+                sorted.take_over(base);
+            }
+            let taken_over = sorted.all_rows() - read;
+            Ok((Snapshot::make(sorted, &rules, numbered, freshness, &place, room)?, taken_over))
+        })
+        .await
     }
 
     /// Every row by its pseudonym, whoever's it is.
     pub(super) async fn sorted(&self, scan: Scan, rules: &Arc<Rules>, share: usize) -> Result<Sorted, Refusal> {
         let (buckets, spill) = (Buckets::new(PARTITIONS), Spill::Sealed(self.folder.clone(), Arc::clone(&self.sorting)));
+        let schema = gather::schema(rules, scan.numbered);
         let gatherer = |index| {
-            let runs = Runs::new(gather::schema(rules), buckets.clone(), spill.clone(), share, index);
-            vec![Gatherer::new(Arc::clone(rules), runs)]
+            let runs = Runs::new(Arc::clone(&schema), buckets.clone(), spill.clone(), share, index);
+            vec![Gatherer::new(Arc::clone(rules), Arc::clone(&schema), runs)]
         };
         let ends = work(scan, gatherer).await?;
         let mut sorted = Sorted::new(buckets.clone(), spill.clone(), rules);

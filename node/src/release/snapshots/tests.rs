@@ -2,11 +2,13 @@
 
 mod ages;
 mod making;
+mod taking_over;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
-use arrow::array::{Array as _, AsArray as _, BooleanArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{Array as _, AsArray as _, BooleanArray, Int64Array, RecordBatch, StringArray, UInt16Array};
 use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
@@ -28,7 +30,7 @@ use super::*;
 use crate::config::{Config, Format};
 use crate::consent::Consent;
 use crate::consent::intake::{Intake, Raw};
-use crate::datasets::Witness;
+use crate::datasets::{PART, Witness};
 use crate::fixture::{World, name};
 use crate::node::Node;
 use crate::pseudonym::{DomainKey, Pseudonyms};
@@ -48,9 +50,15 @@ fn identifier(number: u64) -> String {
 
 /// The rows in two streams.
 fn scan(rows: &[Row], linked: bool, folder: &Path) -> Scan {
+    scan_of(&[(None, rows)], linked, folder)
+}
+
+/// The rows of several files, each with its number if it has one, in two streams.
+fn scan_of(files: &[(Option<u16>, &[Row])], linked: bool, folder: &Path) -> Scan {
+    let parts = || files.iter().flat_map(|(number, rows)| rows.chunks(997).map(move |part| (*number, part)));
     let streams = [0, 1].map(|stream| {
         let mut batches = Vec::new();
-        for part in rows.chunks(997).skip(stream).step_by(2) {
+        for (number, part) in parts().skip(stream).step_by(2) {
             let own: StringArray = part.iter().map(|row| Some(identifier(row.0))).collect();
             let other: StringArray = part.iter().map(|row| Some(identifier(row.1))).collect();
             let numbers: Int64Array = part.iter().map(|row| (row.2 != 0).then_some(row.2)).collect();
@@ -60,15 +68,25 @@ fn scan(rows: &[Row], linked: bool, folder: &Path) -> Scan {
                 columns.push(("linked_subject", Arc::new(other)));
             }
             columns.extend([("number", Arc::new(numbers) as arrow::array::ArrayRef), ("text", Arc::new(texts))]);
+            if let Some(number) = number {
+                columns.push((PART, Arc::new(UInt16Array::from(vec![number; part.len()]))));
+            }
             batches.push(RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true))).unwrap());
         }
-        let schema = batches.first().map(RecordBatch::schema).unwrap();
+        let schema = batches.first().map_or_else(|| Arc::new(arrow::datatypes::Schema::empty()), RecordBatch::schema);
         let stream = RecordBatchStreamAdapter::new(schema, futures::stream::iter(batches.into_iter().map(Ok)));
         Box::pin(stream) as datafusion::execution::SendableRecordBatchStream
     });
     let file = folder.join("source.csv");
     std::fs::write(&file, "x").unwrap();
-    Scan { streams: streams.into(), freshness: 7, seen: None, witness: Witness::of(Files { path: file, format: Format::Csv }) }
+    Scan {
+        streams: streams.into(),
+        freshness: 7,
+        seen: None,
+        numbered: false,
+        left_out: HashMap::new(),
+        witness: Witness::of(Files { path: file, format: Format::Csv }),
+    }
 }
 
 fn rules(consent: &Consent, linked: bool) -> Rules {
@@ -114,7 +132,7 @@ fn store(folder: &Path) -> Snapshots {
 async fn snapshot(rows: &[Row], consent: &Consent, linked: bool, folder: &Path) -> Arc<Snapshot> {
     let rules = Arc::new(rules(consent, linked));
     let sorted = store(folder).sorted(scan(rows, linked, folder), &rules, 1 << 18).await.unwrap();
-    Arc::new(Snapshot::make(sorted, &rules, 7, folder, room(1 << 30)).unwrap())
+    Arc::new(Snapshot::make(sorted, &rules, false, 7, folder, room(1 << 30)).unwrap())
 }
 
 /// What leaves: partition by partition, its batches.
@@ -274,7 +292,7 @@ async fn a_snapshot_larger_than_its_disk_is_not_kept_and_nothing_is_left_in_the_
         let sorted = store(folder.path()).sorted(scan(&all, false, folder.path()), &rules, 1 << 14).await.unwrap();
         assert!(sorted.spilled() > 1);
         assert_eq!(names(), ["source.csv"], "while rows that were beyond memory are on disk");
-        let made = Snapshot::make(sorted, &rules, 7, folder.path(), room(most));
+        let made = Snapshot::make(sorted, &rules, false, 7, folder.path(), room(most));
         assert_eq!(made.is_ok(), kept);
         assert_eq!(names(), ["source.csv"], "while it is kept");
     }
@@ -299,7 +317,7 @@ async fn what_follows_a_partition_and_is_withheld_is_not_in_the_last_byte_of_its
     let scan = Scan { streams: vec![stream], ..scan(&some(2_000), false, folder.path()) };
     let rules = Arc::new(Rules { columns: vec![("flag".into(), ColumnType::Boolean)], ..rules(&consent, false) });
     let sorted = store(folder.path()).sorted(scan, &rules, 1 << 20).await.unwrap();
-    let snapshot = Arc::new(Snapshot::make(sorted, &rules, 7, folder.path(), room(1 << 30)).unwrap());
+    let snapshot = Arc::new(Snapshot::make(sorted, &rules, false, 7, folder.path(), room(1 << 30)).unwrap());
     let chosen = Arc::new(Chosen::of(snapshot, &rules, None, 4).unwrap());
     let schema = Arc::new(release_schema(false, [("flag", ColumnType::Boolean)]));
     let left = Partition::chosen(chosen, schema, 0).next_batch().unwrap().unwrap();
@@ -325,7 +343,7 @@ fn of_no_files() -> Seen {
 async fn kept(world: &World, consent: &Consent, folder: &Path, ago: Duration) -> Kept {
     let (of, agreement) = (of(world, &rules(consent, false)), world.agreement.clone());
     let snapshot = snapshot(&some(2_000), consent, false, folder).await;
-    Kept { of, agreement, seen: of_no_files(), snapshot, used: Instant::now().checked_sub(ago).unwrap() }
+    Kept { of, agreement, again: None, seen: of_no_files(), snapshot, used: Instant::now().checked_sub(ago).unwrap() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -380,7 +398,7 @@ fn plan(node: &Node, world: &World, consent: &Consent) -> Plan {
         coded: std::collections::BTreeMap::new(),
     };
     let rules = Rules { columns, ..rules(consent, false) };
-    Plan { agreement: world.agreement.clone(), rules, datasets: Arc::clone(&node.datasets), selection, lasts: None }
+    Plan { agreement: world.agreement.clone(), rules, datasets: Arc::clone(&node.datasets), selection, lasts: None, again: None }
 }
 
 async fn node(world: &World) -> Arc<Node> {
