@@ -184,6 +184,7 @@ async fn hours(time: Duration) -> Vec<String> {
         changed += 1;
     }
     looking.abort();
+    assert!(had.lock().unwrap().len() >= 60, "a minute at least");
     let (mut told, mut missed, had) = (Vec::new(), Vec::new(), had.lock().unwrap());
     let mean = |sixth: usize, of: usize| {
         let samples = &had[had.len() * sixth / 6..had.len() * (sixth + 1) / 6];

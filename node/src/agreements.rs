@@ -190,6 +190,14 @@ impl Agreements {
         let invalid = |cause: String| Refusal::new(Code::Invalid, cause).department(self.department());
         let wire = wire.ok_or_else(|| invalid("the request names no linkage domain".into()))?;
         let domain = wire.under(agreement.linkage.rotation).map_err(invalid)?;
+        self.leads_to(agreement, &domain, now).map(|()| domain)
+    }
+
+    /// Whether the agreement permits a linkage domain, and it is the current one.
+    ///
+    /// # Errors
+    /// [`Code::Denied`].
+    pub(crate) fn leads_to(&self, agreement: &Agreement, domain: &LinkageDomain, now: DateTime<Utc>) -> Result<(), Refusal> {
         if domain.mission != agreement.mission {
             return Err(self.denied(format!("the agreement '{}' serves the mission '{}'", agreement.id, agreement.mission)));
         }
@@ -202,8 +210,8 @@ impl Agreements {
             let then = now.checked_add_signed(TimeDelta::seconds(shift))?;
             LinkageDomain::at(domain.mission.clone(), domain.purpose.clone(), &agreement.linkage, then)
         };
-        if [0, -BOUNDARY, BOUNDARY].into_iter().any(|shift| current(shift).is_some_and(|current| current == domain)) {
-            return Ok(domain);
+        if [0, -BOUNDARY, BOUNDARY].into_iter().any(|shift| current(shift).is_some_and(|current| current == *domain)) {
+            return Ok(());
         }
         Err(self.denied("the linkage domain's epoch is not the current one").advice("compare the clocks of gateway and department"))
     }

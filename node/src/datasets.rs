@@ -26,7 +26,9 @@ use datafusion::prelude::{SessionContext, ident};
 use futures::StreamExt as _;
 
 use crate::config::{ColumnConfig, Config, DatasetConfig, Finding, Findings};
-use crate::source::{Files, Opened, Relation, Seen, Source, SourceError, SourceFile, State, finite, freshness, kind, session};
+use crate::source::{
+    Files, Opened, Relation, Seen, Source, SourceColumn, SourceError, SourceFile, State, finite, freshness, kind, session,
+};
 
 /// The column of a scan file by file that says of which file a row is, by its place among all. No dataset has one of this name.
 pub(crate) const PART: &str = "number of the file";
@@ -82,8 +84,17 @@ pub struct Scan {
     pub(crate) numbered: bool,
     /// Files whose rows are left out because they are known, each with its number.
     pub(crate) left_out: HashMap<SourceFile, u16>,
+    /// The columns of the source.
+    pub(crate) columns: Vec<SourceColumn>,
     /// Whether all of it was one state of the source.
     pub witness: Witness,
+}
+
+/// What was read before: files, and the columns of them all, in whose types the rows of each are.
+#[derive(Clone)]
+pub(crate) struct Known {
+    pub(crate) files: Vec<SourceFile>,
+    pub(crate) columns: Vec<SourceColumn>,
 }
 
 /// The state of the source in which a scan reads.
@@ -141,12 +152,13 @@ impl Datasets {
         self.begin(order, partitions, None).await
     }
 
-    /// The same, file by file where the source is several files, with the number of each; without the rows of those that are `known`.
-    pub(crate) async fn scan_apart(&self, order: &Selection, partitions: usize, known: &[SourceFile]) -> Result<Scan, Refusal> {
+    /// The same, file by file where the source is several files, with the number of each; without the rows of those that are `known`, as
+    /// long as the source's columns are: a source of Parquet files has the types of the first, and a file is read in them.
+    pub(crate) async fn scan_apart(&self, order: &Selection, partitions: usize, known: Option<&Known>) -> Result<Scan, Refusal> {
         self.begin(order, partitions, Some(known)).await
     }
 
-    async fn begin(&self, order: &Selection, partitions: usize, apart: Option<&[SourceFile]>) -> Result<Scan, Refusal> {
+    async fn begin(&self, order: &Selection, partitions: usize, apart: Option<Option<&Known>>) -> Result<Scan, Refusal> {
         let name = DatasetName::new(self.department.clone(), order.dataset.clone());
         let unreadable = |operator: &dyn std::fmt::Display| unreadable(&name, operator);
         let dataset = self.datasets.get(&order.dataset).ok_or_else(|| unreadable(&"no longer declared"))?;
@@ -157,12 +169,13 @@ impl Datasets {
         if let Some(unfit) = unfit.first() {
             return Err(unreadable(&unfit.cause));
         }
-        let Opened { frame, freshness, state, .. } = opened;
+        let Opened { columns, frame, freshness, state } = opened;
         let (mut numbered, mut left_out) = (false, HashMap::new());
         let streams = match (apart, &state) {
             (Some(known), State::Files(files, found)) if can_be_told_apart(found) => {
                 numbered = found.len() > 1;
-                let known: HashSet<&SourceFile> = known.iter().collect();
+                let known = known.filter(|known| known.columns == columns);
+                let known: HashSet<&SourceFile> = known.iter().flat_map(|known| &known.files).collect();
                 let (known, unread) = found.iter().zip(0u16..).partition::<Vec<_>, _>(|(file, _)| known.contains(file));
                 left_out = known.into_iter().map(|(file, number)| (file.clone(), number)).collect();
                 let unread = unread.into_iter().map(|(file, number)| (file, numbered.then_some(number)));
@@ -175,7 +188,7 @@ impl Datasets {
             State::Files(_, found) => Some(Seen::Files(found.clone())),
             State::Snapshot(_) => now.filter(|_| dataset.config.snapshot_age.is_some()),
         };
-        Ok(Scan { streams, freshness, seen, numbered, left_out, witness: Witness { name, state } })
+        Ok(Scan { streams, freshness, seen, numbered, left_out, columns, witness: Witness { name, state } })
     }
 }
 
@@ -194,7 +207,7 @@ pub(crate) fn condition(
 }
 
 /// Whether rows can say of which file they are: not where a file is there twice, by another name.
-fn can_be_told_apart(files: &[SourceFile]) -> bool {
+pub(crate) fn can_be_told_apart(files: &[SourceFile]) -> bool {
     files.len() <= PARTS && files.iter().collect::<HashSet<_>>().len() == files.len()
 }
 
@@ -238,19 +251,26 @@ impl Dataset {
         unread: Vec<(&SourceFile, Option<u16>)>,
         partitions: usize,
     ) -> Result<Vec<SendableRecordBatchStream>, SourceError> {
-        // Few files are split, of many each is read by one.
-        let context = session(if unread.len() < 2 * partitions { partitions } else { 1 })?;
-        let mut lanes: Vec<Vec<SendableRecordBatchStream>> = (0..partitions.max(1)).map(|_| Vec::new()).collect();
-        for (place, (file, number)) in unread.into_iter().enumerate() {
-            let frame = files.alone(&context, file, whole.schema().as_arrow()).await?;
-            for (index, stream) in self.streams(order, frame, number).await?.into_iter().enumerate() {
-                let lane = (place + index) % lanes.len();
-                if let Some(lane) = lanes.get_mut(lane) {
+        let partitions = partitions.max(1);
+        // A file that is more than its share is split, of others each is read by who has least to read.
+        let [split, single] = [session(partitions)?, session(1)?];
+        let share = unread.iter().map(|(file, _)| file.bytes).sum::<u64>() / partitions as u64;
+        let mut lanes: Vec<(u64, Vec<SendableRecordBatchStream>)> = (0..partitions).map(|_| (0, Vec::new())).collect();
+        for (file, number) in unread {
+            let context = if file.bytes > share { &split } else { &single };
+            let frame = files.alone(context, file, whole.schema().as_arrow()).await?;
+            let streams = self.streams(order, frame, number).await?;
+            let bytes = file.bytes / streams.len().max(1) as u64;
+            // One stream of it to each: whoever begins with another file waits for none of this one.
+            lanes.sort_by_key(|(bytes, _)| *bytes);
+            for (stream, lane) in streams.into_iter().zip((0..partitions).cycle()) {
+                if let Some((read, lane)) = lanes.get_mut(lane) {
+                    *read += bytes;
                     lane.push(stream);
                 }
             }
         }
-        Ok(lanes.into_iter().filter_map(chained).collect())
+        Ok(lanes.into_iter().filter_map(|(_, streams)| chained(streams)).collect())
     }
 
     /// Streams over a frame; where it is of one file among others, with that one's number.

@@ -2,14 +2,13 @@
 //! is made again without an order.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use concordat_policy::DatasetName;
 
-use crate::datasets::Selection;
 use crate::node::Node;
-use crate::orders::VerifiedOrder;
+use crate::orders::Recipe;
 use crate::pseudonym::Pseudonyms;
 use crate::release::{Of, Outdated, Plan, Releases, Rules};
 use crate::source::Seen;
@@ -18,22 +17,17 @@ use crate::source::Seen;
 const LASTS: Duration = Duration::from_secs(60);
 
 impl Node {
-    /// Has a snapshot made of what this order is about, when this and other releases are over, unless the node stops meanwhile.
-    pub(crate) fn keep_next(&self, order: &Arc<VerifiedOrder>, of: &Of, seen: &Seen, rules: Rules) {
-        let lasts = self.lasts(order);
+    /// Has a snapshot made of what orders like one can be about, when this and other releases are over, unless the node stops meanwhile. One
+    /// that is made again without an order was last `used` then.
+    pub(crate) fn keep_next(&self, recipe: Recipe, of: &Of, seen: &Seen, rules: Rules, used: Option<Instant>) {
+        let lasts = self.lasts(&recipe);
         // One that is of no more use a moment after it was made helps nobody.
         if lasts.is_some_and(|lasts| lasts < LASTS) {
             return;
         }
         let Some(waiting) = self.releases.snapshots.waits(of, seen) else { return };
-        let columns = order.keepable(&self.department);
-        let selection = Selection { columns: columns.clone(), predicate: None, ..order.selection() };
-        let rules = Rules { columns, conditional: false, ..rules };
-        let wanted = self.wanted(order, &rules);
-        let (datasets, agreement) = (Arc::clone(&self.datasets), order.agreement.clone());
-        // A database is read for orders only.
-        let again = matches!(seen, Seen::Files(_)).then(|| Arc::clone(order));
-        let plan = Plan { agreement, rules, datasets, selection, lasts, again };
+        let wanted = self.wanted(&recipe, &rules);
+        let plan = Plan { recipe, rules, datasets: Arc::clone(&self.datasets), lasts, used };
         let (rest, stopping) = (Releases::at_rest(Arc::downgrade(&self.releases)), self.endings.stopping().clone());
         self.releases.workers().start(async move {
             tokio::select! {
@@ -44,35 +38,38 @@ impl Node {
     }
 
     /// Has a snapshot made again, of its files as they are, unless that is under way; lets go of it where no order could be answered.
-    pub(crate) async fn keep_up(&self, Outdated { of, order, seen }: Outdated) {
+    pub(crate) async fn keep_up(&self, Outdated { of, recipe, seen, used }: Outdated) {
         if !self.releases.snapshots.wants(&of, &seen) {
             return;
         }
         // Nothing is decided by the records; and if they cannot be read now, they can perhaps the next time.
         let Ok((consent, standing)) = self.caught_up().await else { return };
-        match self.rules(&order, &consent, standing).await {
-            Ok(rules) if Of::new(&order.dataset, &order.agreement, &order.domain, &rules) == of => {
-                self.keep_next(&order, &of, &seen, rules)
+        match self.rules(&recipe, &consent, standing).await {
+            Ok(rules) if Of::new(&recipe.dataset, &recipe.agreement, &recipe.domain, &rules) == of => {
+                self.keep_next(recipe, &of, &seen, rules, Some(used));
             }
             _ => self.releases.snapshots.forget(&of),
         }
     }
 
     /// How long a snapshot answers after its database or store was read; `None` of files, which tell whether they changed.
-    fn lasts(&self, order: &VerifiedOrder) -> Option<Duration> {
-        let name = DatasetName::new(self.department.clone(), order.dataset.clone());
-        let own = self.datasets.dataset(&order.dataset)?.config.snapshot_age?;
-        Some(order.agreement.max_data_age(&name).map_or(own, |most| own.min(most.duration())))
+    fn lasts(&self, of: &Recipe) -> Option<Duration> {
+        let name = DatasetName::new(self.department.clone(), of.dataset.clone());
+        let own = self.datasets.dataset(&of.dataset)?.config.snapshot_age?;
+        Some(of.agreement.max_data_age(&name).map_or(own, |most| own.min(most.duration())))
     }
 
-    /// Tells, as often as it is asked, whether orders like this one could still be answered under the same key. Blocks.
-    fn wanted(&self, order: &VerifiedOrder, rules: &Rules) -> impl Fn() -> bool + Send + Sync + use<> {
+    /// Tells, as often as it is asked, whether orders could still be answered under the same key. Blocks.
+    pub(crate) fn wanted(&self, of: &Recipe, rules: &Rules) -> impl Fn() -> bool + Send + Sync + use<> {
         let (linkage, current) = (Arc::clone(&self.linkage), Arc::clone(&self.agreements));
-        let (agreement, domain) = (order.agreement.clone(), order.domain.clone());
+        let (agreement, domain) = (of.agreement.clone(), of.domain.clone());
         let (identifier, of_key) = (rules.identifier.clone(), rules.pseudonyms.of_key());
         move || {
             let (agreements, now) = (current.now(), Utc::now());
-            agreements.find(agreement.id.as_str(), &agreement.digest, now).is_ok()
+            agreements
+                .find(agreement.id.as_str(), &agreement.digest, now)
+                .and_then(|agreement| agreements.leads_to(agreement, &domain, now))
+                .is_ok()
                 && linkage
                     .key(&agreements, &agreement, &domain, now)
                     .is_ok_and(|key| Pseudonyms::derive(&key, &domain, &identifier).of_key() == of_key)

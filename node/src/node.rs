@@ -39,7 +39,7 @@ use crate::datasets::Datasets;
 use crate::endings::Endings;
 use crate::guard;
 use crate::linkage::LinkageKeys;
-use crate::orders::{Consumed, VerifiedOrder, Verifier};
+use crate::orders::{Consumed, Recipe, VerifiedOrder, Verifier};
 use crate::private;
 use crate::pseudonym::Pseudonyms;
 use crate::quota::Quotas;
@@ -254,7 +254,8 @@ impl Node {
         let (consumed, owed) = join(self.consume(&order, now), self.owed_for(&order)).await;
         consumed.and(owed)?;
         let (consent, standing) = self.caught_up().await?;
-        let rules = self.rules(&order, &consent, standing).await?;
+        let recipe = order.recipe(&self.department);
+        let rules = self.rules(&recipe, &consent, standing).await?.of(&order);
         let of = Of::new(&order.dataset, &order.agreement, &order.domain, &rules);
         let rows = self.rows(&order, &of, now).await?;
         let next = rows.could_be_kept().filter(|seen| self.releases.snapshots.wants(&of, seen)).cloned();
@@ -272,9 +273,9 @@ impl Node {
         let started: Result<_, LogError> = self.endings.spawn(start.in_current_span()).await.map_err(Refusal::internal)?;
         let release = started.map_err(|e| self.unwritable(e))??;
         if let Some(seen) = next
-            && let Ok(rules) = self.rules(&release.order, &consent, standing).await
+            && let Ok(rules) = self.rules(&recipe, &consent, standing).await
         {
-            self.keep_next(&release.order, &of, &seen, rules);
+            self.keep_next(recipe, &of, &seen, rules, None);
         }
         Ok(release)
     }
@@ -294,7 +295,7 @@ impl Node {
             });
             let rows = match kept.await? {
                 Some(snapshot) => Rows::Kept(snapshot),
-                None => datasets.scan(&selection, streams()).await.map(Rows::Scanned)?,
+                None => datasets.scan(&selection, streams()).await.map(|scan| Rows::Scanned(Box::new(scan)))?,
             };
             permits(rows.freshness()).map(|()| rows)
         };
@@ -379,29 +380,30 @@ impl Node {
         blocking(move || consent.logged(&entries).map_err(Refusal::internal)).await
     }
 
-    pub(crate) async fn rules(&self, order: &VerifiedOrder, consent: &Snapshot, standing: Standing) -> Result<Rules, Refusal> {
-        let name = DatasetName::new(self.department.clone(), order.dataset.clone());
-        let dataset = order.agreement.dataset(&name).ok_or_else(|| Refusal::internal("a verified order without its dataset"))?;
+    /// What decides over every row that orders can be about.
+    pub(crate) async fn rules(&self, of: &Recipe, consent: &Snapshot, standing: Standing) -> Result<Rules, Refusal> {
+        let name = DatasetName::new(self.department.clone(), of.dataset.clone());
+        let dataset = of.agreement.dataset(&name).ok_or_else(|| Refusal::internal("a verified order without its dataset"))?;
         let (linkage, agreements) = (Arc::clone(&self.linkage), self.agreements.now());
         // They may have been replaced since the order was verified: then that is the cause, not who holds the key.
-        agreements.find(order.agreement.id.as_str(), &order.agreement.digest, Utc::now())?;
-        let (agreement, domain) = (order.agreement.clone(), order.domain.clone());
+        agreements.find(of.agreement.id.as_str(), &of.agreement.digest, Utc::now())?;
+        let (agreement, domain) = (of.agreement.clone(), of.domain.clone());
         let key = blocking(move || linkage.key(&agreements, &agreement, &domain, Utc::now())).await?;
         Ok(Rules {
-            pseudonyms: Pseudonyms::derive(&key, &order.domain, &dataset.identifier),
+            pseudonyms: Pseudonyms::derive(&key, &of.domain, &dataset.identifier),
             linked: dataset.linked.as_ref().map(|linked| Linked {
                 identifier: linked.identifier.clone(),
-                pseudonyms: Pseudonyms::derive(&key, &order.domain, &linked.identifier),
-                consent: consent.view(&linked.identifier.label(), order.relevant.iter()),
-                released: order.linked,
+                pseudonyms: Pseudonyms::derive(&key, &of.domain, &linked.identifier),
+                consent: consent.view(&linked.identifier.label(), of.relevant.iter()),
+                released: true,
             }),
-            consent: consent.view(&dataset.identifier.label(), order.relevant.iter()),
+            consent: consent.view(&dataset.identifier.label(), of.relevant.iter()),
             standing,
             identifier: dataset.identifier.clone(),
-            basis: order.basis.clone(),
-            columns: order.columns.clone(),
-            grain: Grain::of(order.agreement.minimum_subjects, &order.agreement.disclosure),
-            conditional: order.predicate.is_some(),
+            basis: of.basis.clone(),
+            columns: of.columns.clone(),
+            grain: Grain::of(of.agreement.minimum_subjects, &of.agreement.disclosure),
+            conditional: false,
         })
     }
 

@@ -94,7 +94,57 @@ pub struct VerifiedOrder {
     _proof: (),
 }
 
+/// What orders under one agreement, in one linkage domain, can be about: all that a snapshot of a dataset holds. Of no order in
+/// particular: no caller, no condition of its own, and nothing is released by it.
+#[derive(Debug, Clone)]
+pub(crate) struct Recipe {
+    pub(crate) agreement: Agreement,
+    pub(crate) dataset: Name,
+    pub(crate) domain: LinkageDomain,
+    pub(crate) relevant: Vec<Name>,
+    pub(crate) basis: Basis,
+    /// As in [`VerifiedOrder`].
+    pub(crate) links: bool,
+    /// The columns that an order may name or have a condition about.
+    pub(crate) columns: Vec<(String, ColumnType)>,
+    condition: Option<Predicate>,
+    types: BTreeMap<String, ColumnType>,
+    coded: BTreeMap<String, Coded>,
+}
+
+impl Recipe {
+    /// What the source is read for.
+    pub(crate) fn selection(&self) -> Selection {
+        Selection {
+            dataset: self.dataset.clone(),
+            linked: self.links,
+            columns: self.columns.clone(),
+            condition: self.condition.clone(),
+            predicate: None,
+            predicate_types: self.types.clone(),
+            coded: self.coded.clone(),
+        }
+    }
+}
+
 impl VerifiedOrder {
+    /// What all orders like this one can be about.
+    pub(crate) fn recipe(&self, department: &Name) -> Recipe {
+        let read = self.condition.iter().flat_map(Predicate::columns);
+        Recipe {
+            agreement: self.agreement.clone(),
+            dataset: self.dataset.clone(),
+            domain: self.domain.clone(),
+            relevant: self.relevant.clone(),
+            basis: self.basis.clone(),
+            links: self.links,
+            columns: self.keepable(department),
+            condition: self.condition.clone(),
+            types: read.filter_map(|column| Some((column.to_owned(), *self.predicate_types.get(column)?))).collect(),
+            coded: self.coded.clone(),
+        }
+    }
+
     /// What the source is read for.
     #[must_use]
     pub fn selection(&self) -> Selection {
@@ -110,7 +160,7 @@ impl VerifiedOrder {
     }
 
     /// The columns that an order under this agreement may name or have a condition about, in their order.
-    pub(crate) fn keepable(&self, department: &Name) -> Vec<(String, ColumnType)> {
+    fn keepable(&self, department: &Name) -> Vec<(String, ColumnType)> {
         let dataset = self.agreement.dataset(&DatasetName::new(department.clone(), self.dataset.clone()));
         let columns = dataset.iter().flat_map(|dataset| &dataset.columns);
         let columns = columns.filter(|(_, rule)| rule.crosses_the_wire() || rule.uses.contains(&Use::Filter));

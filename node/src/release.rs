@@ -79,7 +79,7 @@ pub struct Releases {
 /// Where a release's rows come from.
 pub(crate) enum Rows {
     /// The source.
-    Scanned(Scan),
+    Scanned(Box<Scan>),
     /// A snapshot of it as it is.
     Kept(Arc<Snapshot>),
 }
@@ -124,7 +124,7 @@ impl Drop for Admission {
 #[derive(Debug)]
 pub struct Release {
     /// The order it answers.
-    pub order: Arc<VerifiedOrder>,
+    pub order: VerifiedOrder,
     /// The schema of its batches.
     pub schema: SchemaRef,
     /// Where the consent ledger stood that was applied.
@@ -226,7 +226,7 @@ impl Releases {
                 let folder = Arc::new(folder_in(&self.spill)?);
                 let sorting = Sorting { folder, memory: self.memory, buckets: Buckets::new(order.partitions), rules };
                 let snapshots = Arc::clone(&self.snapshots);
-                async move { charged(sorting, scan, &snapshots, charge).await.map(|sorted| Progress::Sorted(Arc::new(sorted))) }.boxed()
+                async move { charged(sorting, *scan, &snapshots, charge).await.map(|sorted| Progress::Sorted(Arc::new(sorted))) }.boxed()
             }
             Rows::Kept(snapshot) => {
                 let asked = order.predicate.clone().map(|predicate| (predicate, order.predicate_types.clone()));
@@ -254,7 +254,7 @@ impl Releases {
         });
         let (id, given_back) = (order.id.clone(), Arc::clone(&admission.given_back));
         let release = Arc::new(Release {
-            order: Arc::new(order),
+            order,
             schema,
             standing,
             freshness,

@@ -4,7 +4,7 @@
 //! Erasures that were not finished are finished on the way. What snapshots are of is looked at every five seconds, and where files
 //! changed they are made again.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use chrono::Utc;
@@ -39,15 +39,22 @@ pub(crate) fn watch(node: &Arc<Node>) {
     });
     let looking = Arc::downgrade(node);
     tokio::spawn(async move {
+        let mut keeping_up = tokio::spawn(async {});
         loop {
             tokio::time::sleep(SNAPSHOTS).await;
             let Some(node) = looking.upgrade() else { return };
             let (snapshots, datasets) = (Arc::clone(&node.releases.snapshots), Arc::clone(&node.datasets));
             drop(node);
-            let outdated = blocking(move || Ok(snapshots.look(|dataset| datasets.required(dataset)))).await;
-            for outdated in outdated.unwrap_or_default() {
-                let Some(node) = looking.upgrade() else { return };
-                node.keep_up(outdated).await;
+            let outdated = blocking(move || Ok(snapshots.look(|dataset| datasets.required(dataset)))).await.unwrap_or_default();
+            // On its own: it asks the ledger.
+            if keeping_up.is_finished() && !outdated.is_empty() {
+                let node = Weak::clone(&looking);
+                keeping_up = tokio::spawn(async move {
+                    for outdated in outdated {
+                        let Some(node) = node.upgrade() else { return };
+                        node.keep_up(outdated).await;
+                    }
+                });
             }
         }
     });

@@ -245,7 +245,8 @@ async fn a_scan_file_by_file_has_the_rows_of_a_scan_and_leaves_out_what_is_known
         let write = |number: usize, rows: std::ops::Range<usize>| {
             let context = SessionContext::new();
             let born = |row: usize| format!("date '2008-01-{:02}'", 1 + row % 28);
-            let row = |row: usize| format!("('AB{row:06}A', 'London', {row}.5, {}, {}, {}, 'x')", 2000 + row, row % 2 == 0, born(row));
+            let row =
+                |row: usize| format!("('AB{row:06}A', 'London', {row}.5, {}, {}, {}, 'x')", 2000 + row, row.is_multiple_of(2), born(row));
             let values: Vec<String> = rows.map(row).collect();
             let names = "nino, \"REGION\", score, cohort, fsm, born, secret";
             // Of Parquet the second file has them in another order.
@@ -267,35 +268,51 @@ async fn a_scan_file_by_file_has_the_rows_of_a_scan_and_leaves_out_what_is_known
         let datasets = open(&world).await;
         let now = Utc::now();
         let order = verifier(&world).verify(&world.order(&world.request(now), now), &world.gateway.fingerprint, now).unwrap().selection();
-        let files = |scan: &Scan| match &scan.seen {
-            Some(Seen::Files(files)) => files.clone(),
+        let known = |scan: &Scan| match &scan.seen {
+            Some(Seen::Files(files)) => Known { files: files.clone(), columns: scan.columns.clone() },
             _ => panic!("files"),
         };
-        let scan = datasets.scan_apart(&order, 2, &[]).await.unwrap();
-        let first = files(&scan);
+        let scan = datasets.scan_apart(&order, 2, None).await.unwrap();
+        let first = known(&scan);
         assert!(!scan.numbered && rows(scan).await == rows(datasets.scan(&order, 2).await.unwrap()).await, "of one file no number");
         // More than are split, too.
         for (all, from) in [(3, 2), (9, 4)] {
             for number in from..=all {
                 write(number, number * 1_000..number * 1_000 + number).await;
             }
-            let scan = datasets.scan_apart(&order, 2, &[]).await.unwrap();
-            let (found, mut apart) = (files(&scan), rows(scan).await);
+            let scan = datasets.scan_apart(&order, 2, None).await.unwrap();
+            let (found, mut apart) = (known(&scan), rows(scan).await);
             let numbers = apart.iter_mut().map(|row| row.pop().unwrap().parse::<usize>().unwrap()).collect::<Vec<_>>();
             assert_eq!(apart, rows(datasets.scan(&order, 2).await.unwrap()).await, "{format}");
             let count = |file: usize| if file == 0 { 999 } else { file + 1 };
             assert!((0..all).all(|file| numbers.iter().filter(|number| **number == file).count() == count(file)), "{format}, {numbers:?}");
-            let scan = datasets.scan_apart(&order, 2, &first).await.unwrap();
-            assert!(scan.numbered && files(&scan) == found);
+            let scan = datasets.scan_apart(&order, 2, Some(&first)).await.unwrap();
+            assert!(scan.numbered && known(&scan).files == found.files);
             assert_eq!(rows(scan).await.len(), apart.len() - 999, "{format}");
-            let scan = datasets.scan_apart(&order, 2, &found).await.unwrap();
-            assert!(scan.left_out.len() == all && found.iter().zip(0..).all(|(file, number)| scan.left_out[file] == number));
+            let scan = datasets.scan_apart(&order, 2, Some(&found)).await.unwrap();
+            assert!(scan.left_out.len() == all && found.files.iter().zip(0..).all(|(file, number)| scan.left_out[file] == number));
             assert!(rows(scan).await.is_empty());
         }
+        // A first file with other types: all are read in those now.
+        if format == "parquet" {
+            let found = known(&datasets.scan_apart(&order, 2, None).await.unwrap());
+            let query = "SELECT 'AB000000A' AS nino, 'London' AS \"REGION\", 7 AS score, 2024 AS cohort, true AS fsm, date '2008-01-01' AS born, 'x' AS secret";
+            let options = datafusion::dataframe::DataFrameWriteOptions::new().with_single_file_output(true);
+            let path = world.path("files/0.parquet");
+            let frame = SessionContext::new().sql(query).await.unwrap();
+            frame.write_parquet(path.to_str().unwrap(), options, None).await.unwrap();
+            let scan = datasets.scan_apart(&order, 2, Some(&found)).await.unwrap();
+            assert!(scan.numbered && scan.left_out.is_empty());
+            let unnumbered = |mut row: Vec<String>| (row.pop(), row).1;
+            let mut apart: Vec<_> = rows(scan).await.into_iter().map(unnumbered).collect();
+            apart.sort();
+            assert_eq!(apart, rows(datasets.scan(&order, 2).await.unwrap()).await);
+            std::fs::remove_file(path).unwrap();
+        }
         // One file by two names: its rows are there twice, and nothing is left out.
-        let found = files(&datasets.scan_apart(&order, 2, &[]).await.unwrap());
+        let found = known(&datasets.scan_apart(&order, 2, None).await.unwrap());
         std::os::unix::fs::symlink(world.path(&format!("files/1.{format}")), world.path(&format!("files/10.{format}"))).unwrap();
-        let scan = datasets.scan_apart(&order, 2, &found).await.unwrap();
+        let scan = datasets.scan_apart(&order, 2, Some(&found)).await.unwrap();
         assert!(!scan.numbered && scan.left_out.is_empty());
         assert_eq!(rows(scan).await, rows(datasets.scan(&order, 2).await.unwrap()).await);
     }

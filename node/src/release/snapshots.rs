@@ -20,8 +20,8 @@
 //!   nobody asked for so long make room.
 //! - One that cannot be read is of no further order.
 //! - Where some files of a source changed, came or went, and others make up half of it, the next snapshot takes over the rows of those
-//!   others from this one ([`base`]), which answers nobody any more. It is made at once, not for the next order, as long as orders asked
-//!   for it within a day.
+//!   others from this one ([`base`]), which answers nobody any more and is let go of after half an hour. That one is made when the files
+//!   have settled and the node rests, without an order, as long as orders asked for it within a day, and in a tenth of the time at most.
 
 mod base;
 mod choose;
@@ -36,7 +36,7 @@ mod texts;
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -50,10 +50,10 @@ pub(crate) use self::choose::{Chosen, Pieces, own_values};
 pub(crate) use self::made::Snapshot;
 use super::sealed::Room;
 use super::worker::Rules;
-use crate::datasets::{Datasets, Scan, Selection};
-use crate::orders::VerifiedOrder;
+use crate::datasets::{Datasets, Known, can_be_told_apart};
+use crate::orders::Recipe;
 use crate::pseudonym::Pseudonym;
-use crate::source::{Seen, SourceFile, touched};
+use crate::source::{Seen, SourceColumn, SourceFile, touched};
 
 /// How long a snapshot is kept that no order asks for.
 const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -66,6 +66,10 @@ const SETTLES: u32 = 3;
 const RECENT: Duration = Duration::from_secs(60);
 /// After how long one that could not be made is tried again.
 const AGAIN: Duration = Duration::from_secs(60 * 60);
+/// How long one is kept whose source is no longer as it was, so that the next takes over rows of it.
+const OUTDATED: Duration = Duration::from_secs(30 * 60);
+/// Made without an order, the next begins no sooner than so many times later as this one took.
+const PAUSE: u32 = 10;
 /// The most memory for rows that are sorted to make one: nobody waits for it.
 const SORTING: usize = 128 << 20;
 /// The most snapshots that wait to be made.
@@ -95,9 +99,9 @@ impl Of {
     }
 }
 
-/// How long the files of a scan have to be left alone yet; `None` when they have been, and of what is not in files.
-fn unsettled(scan: &Scan) -> Option<Duration> {
-    let Some(Seen::Files(files)) = &scan.seen else { return None };
+/// How long files have to be left alone yet; `None` when they have been, and of what is not in files.
+fn unsettled(seen: &Seen) -> Option<Duration> {
+    let Seen::Files(files) = seen else { return None };
     let changed = UNIX_EPOCH + Duration::from_secs(u64::try_from(touched(files)).unwrap_or(0));
     let since = SystemTime::now().duration_since(changed).unwrap_or_default();
     SETTLED.checked_sub(since).filter(|left| !left.is_zero())
@@ -115,10 +119,13 @@ pub(crate) struct Snapshots {
     waiting: Mutex<Vec<Of>>,
     failed: Mutex<Vec<Failed>>,
     making: Semaphore,
+    /// Rows read so far for the one that is made.
+    gathered: Arc<AtomicU64>,
     levels: Option<Levels>,
 }
 
 struct Levels {
+    waiting: Level,
     kept: Level,
     disk: Level,
     memory: Level,
@@ -126,11 +133,17 @@ struct Levels {
 
 struct Kept {
     of: Of,
-    agreement: Agreement,
-    again: Option<Arc<VerifiedOrder>>,
+    /// By which it is made again.
+    recipe: Recipe,
     seen: Seen,
+    columns: Vec<SourceColumn>,
     snapshot: Arc<Snapshot>,
+    /// When an order last asked for it.
     used: Instant,
+    /// Before when it is not made again without one.
+    next: Instant,
+    /// Since when its source is no longer as it was.
+    outdated: Option<Instant>,
 }
 
 /// One that could not be made.
@@ -143,37 +156,44 @@ struct Failed {
 
 /// What it takes to make one.
 pub(crate) struct Plan {
-    pub(crate) agreement: Agreement,
+    pub(crate) recipe: Recipe,
     pub(crate) rules: Rules,
     pub(crate) datasets: Arc<Datasets>,
-    /// All that orders can be about.
-    pub(crate) selection: Selection,
     /// How long it answers after its source was read, where that is all that is known of it.
     pub(crate) lasts: Option<Duration>,
-    /// The order by which it is made again when its source changes; `None` where that is for orders to ask.
-    pub(crate) again: Option<Arc<VerifiedOrder>>,
+    /// When an order last asked for it; `None` where one does.
+    pub(crate) used: Option<Instant>,
 }
 
 /// A snapshot whose files are no longer as they were.
 pub(crate) struct Outdated {
     pub(crate) of: Of,
-    pub(crate) order: Arc<VerifiedOrder>,
+    pub(crate) recipe: Recipe,
     /// As they are.
     pub(crate) seen: Seen,
+    /// When an order last asked for it.
+    pub(crate) used: Instant,
 }
 
 impl Kept {
-    /// Whether it answers orders now, or the one that does takes over rows of it.
-    fn is_of_use(&self, required: &Seen) -> bool {
-        self.seen.answers(required) || matches!((&self.seen, required), (Seen::Files(then), Seen::Files(now)) if stayed(then, now))
+    /// Whether it answers orders now, or the one that will can take over rows of it.
+    fn is_of_use(&mut self, required: &Seen) -> bool {
+        if self.seen.answers(required) {
+            self.outdated = None;
+            return true;
+        }
+        let since = *self.outdated.get_or_insert_with(Instant::now);
+        let (Seen::Files(then), Seen::Files(now)) = (&self.seen, required) else { return false };
+        since.elapsed() < OUTDATED && self.snapshot.tells_apart(then.len()) && can_be_told_apart(now) && stayed(then, now)
     }
 }
 
-/// Whether files of `then` make up half of those of `now`.
+/// Whether the files that are in both make up half of each.
 fn stayed(then: &[SourceFile], now: &[SourceFile]) -> bool {
-    let then: HashSet<&SourceFile> = then.iter().collect();
-    let stayed: u64 = now.iter().filter(|file| then.contains(file)).map(|file| file.bytes).sum();
-    stayed > 0 && stayed >= now.iter().map(|file| file.bytes).sum::<u64>() / 2
+    let bytes = |files: &mut dyn Iterator<Item = &SourceFile>| files.map(|file| file.bytes).sum::<u64>();
+    let before: HashSet<&SourceFile> = then.iter().collect();
+    let stayed = bytes(&mut now.iter().filter(|file| before.contains(file)));
+    stayed > 0 && stayed >= bytes(&mut now.iter()).max(bytes(&mut then.iter())) / 2
 }
 
 /// A snapshot that is to be made. No longer, when this is dropped.
@@ -184,7 +204,9 @@ pub(crate) struct Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.snapshots.waiting().retain(|waiting| *waiting != self.of);
+        let mut waiting = self.snapshots.waiting();
+        waiting.retain(|waiting| *waiting != self.of);
+        self.snapshots.tell_waiting(&waiting);
     }
 }
 
@@ -206,13 +228,18 @@ impl Snapshots {
             kept: Mutex::default(),
             waiting: Mutex::default(),
             making: Semaphore::new(1),
+            gathered: Arc::default(),
             levels: None,
         }
     }
 
     /// Tells in `metrics` how many there are and what they take.
     pub(crate) fn measured(mut self, metrics: &Metrics) -> Self {
+        let (rows, gathered) =
+            (metrics.level("snapshot_rows_read", "Rows read so far for the linked snapshot that is made"), Arc::clone(&self.gathered));
+        metrics.before_reading(move || rows.set(&[], i64::try_from(gathered.load(Ordering::Relaxed)).unwrap_or(i64::MAX)));
         self.levels = Some(Levels {
+            waiting: metrics.level("snapshots_waiting", "Linked snapshots that are made or wait to be"),
             kept: metrics.level("snapshots", "Linked snapshots that are kept"),
             disk: metrics.level("snapshots_disk_bytes", "Bytes on disk of linked snapshots"),
             memory: metrics.level("snapshots_memory_bytes", "Bytes in memory of linked snapshots"),
@@ -224,7 +251,7 @@ impl Snapshots {
     pub(crate) fn find(&self, of: &Of, required: &Seen, permitted: impl Fn(i64) -> bool) -> Option<Arc<Snapshot>> {
         let mut kept = self.kept();
         let now = Instant::now();
-        kept.retain(|kept| {
+        kept.retain_mut(|kept| {
             now.saturating_duration_since(kept.used) < IDLE
                 && !kept.snapshot.is_broken()
                 && (kept.of.dataset != of.dataset || kept.is_of_use(required))
@@ -243,7 +270,7 @@ impl Snapshots {
     /// Lets go of the snapshots of agreements that `wanted` names.
     pub(crate) fn stop(&self, wanted: impl Fn(&Agreement) -> bool) {
         let mut kept = self.kept();
-        kept.retain(|kept| !wanted(&kept.agreement));
+        kept.retain(|kept| !wanted(&kept.recipe.agreement));
         self.tell(&kept);
     }
 
@@ -259,6 +286,7 @@ impl Snapshots {
             return None;
         }
         waiting.push(of.clone());
+        self.tell_waiting(&waiting);
         Some(Waiting { snapshots: Arc::clone(self), of: of.clone() })
     }
 
@@ -283,14 +311,18 @@ impl Snapshots {
         for dataset in datasets {
             let required = required(&dataset);
             let mut kept = self.kept();
-            kept.retain(|kept| {
-                let of_use = required.as_ref().is_some_and(|required| kept.is_of_use(required));
-                kept.of.dataset != dataset || of_use && kept.used.elapsed() < IDLE
+            kept.retain_mut(|kept| {
+                kept.of.dataset != dataset
+                    || kept.used.elapsed() < IDLE && required.as_ref().is_some_and(|required| kept.is_of_use(required))
             });
-            let Some(required) = required else { continue };
-            let changed = kept.iter().filter(|kept| kept.of.dataset == dataset && !kept.seen.answers(&required));
-            let again = |kept: &Kept| Some(Outdated { of: kept.of.clone(), order: kept.again.clone()?, seen: required.clone() });
-            outdated.extend(changed.filter_map(again));
+            let Some(seen) = required.filter(|required| unsettled(required).is_none()) else { continue };
+            let due = kept.iter().filter(|kept| kept.of.dataset == dataset && kept.outdated.is_some() && kept.next <= Instant::now());
+            outdated.extend(due.map(|kept| Outdated {
+                of: kept.of.clone(),
+                recipe: kept.recipe.clone(),
+                seen: seen.clone(),
+                used: kept.used,
+            }));
         }
         let kept = self.kept();
         kept.iter().filter(|kept| kept.used.elapsed() >= RECENT).for_each(|kept| kept.snapshot.keeps(1));
@@ -298,19 +330,33 @@ impl Snapshots {
         outdated
     }
 
-    /// The snapshot of `of` whose rows may be taken over by the next; none where it does not know of which files they are, or the disk
-    /// that snapshots may take is too small for both: then it is let go of.
+    /// The snapshot of `of` whose rows may be taken over by the next. Where it cannot be read, or the disk that snapshots may take is too
+    /// small for both, it is let go of.
     fn before(&self, of: &Of) -> Option<Before> {
         let kept = self.kept();
         let found = kept.iter().find(|kept| kept.of == *of)?;
         let (Seen::Files(files), snapshot) = (&found.seen, &found.snapshot) else { return None };
-        let room = self.room.taken.load(Ordering::Acquire).saturating_add(snapshot.bytes()) <= self.room.most;
-        if !room || !snapshot.tells_apart(files.len()) {
+        if snapshot.is_broken() || self.room.taken.load(Ordering::Acquire).saturating_add(snapshot.bytes()) > self.room.most {
             drop(kept);
             self.forget(of);
             return None;
         }
-        Some(Before { snapshot: Arc::clone(snapshot), files: files.clone() })
+        Some(Before { snapshot: Arc::clone(snapshot), known: Known { files: files.clone(), columns: found.columns.clone() } })
+    }
+
+    /// Puts off making the snapshot of `of` again, which took so long and failed. Whether what there is of it can be read; `None` where
+    /// there is none. One that cannot is let go of.
+    fn later(&self, of: &Of, took: Duration) -> Option<bool> {
+        let mut kept = self.kept();
+        let place = kept.iter().position(|kept| kept.of == *of)?;
+        let found = kept.get_mut(place)?;
+        found.next = Instant::now() + (took * PAUSE).max(RECENT);
+        let sound = !found.snapshot.is_broken();
+        if !sound {
+            kept.remove(place);
+        }
+        self.tell(&kept);
+        Some(sound)
     }
 
     /// Lets go of the snapshot of `of`.
@@ -331,9 +377,12 @@ impl Snapshots {
 
     fn keep(&self, new: Kept) {
         let mut kept = self.kept();
-        // One that is made again because files changed is not used by that.
-        let used = kept.iter().find(|kept| kept.of == new.of).map_or(new.used, |before| before.used);
+        // An order may have asked meanwhile.
+        let used = kept.iter().find(|kept| kept.of == new.of).map_or(new.used, |before| before.used.max(new.used));
         kept.retain(|kept| kept.of != new.of);
+        if used.elapsed() >= IDLE {
+            return self.tell(&kept);
+        }
         let new = Kept { used, ..new };
         kept.push_front(new);
         self.tell(&kept);
@@ -345,6 +394,12 @@ impl Snapshots {
         levels.kept.set(&[], told(kept.len() as u64));
         levels.disk.set(&[], told(self.room.taken.load(Ordering::Acquire)));
         levels.memory.set(&[], told(kept.iter().map(|kept| kept.snapshot.memory() as u64).sum()));
+    }
+
+    fn tell_waiting(&self, waiting: &[Of]) {
+        if let Some(levels) = &self.levels {
+            levels.waiting.set(&[], i64::try_from(waiting.len()).unwrap_or(i64::MAX));
+        }
     }
 
     fn kept(&self) -> MutexGuard<'_, VecDeque<Kept>> {

@@ -63,6 +63,7 @@ fn scan(rows: u64, streams: u64, folder: &Path) -> Scan {
         seen: None,
         numbered: false,
         left_out: std::collections::HashMap::new(),
+        columns: Vec::new(),
         witness: Witness::of(Files { path: file, format: Format::Csv }),
     }
 }
@@ -160,6 +161,7 @@ fn link(folder: &Path) -> Scan {
         seen: None,
         numbered: false,
         left_out: std::collections::HashMap::new(),
+        columns: Vec::new(),
         witness: Witness::of(Files { path: file, format: Format::Csv }),
     }
 }

@@ -17,6 +17,7 @@ use super::buckets::Buckets;
 use super::runs::{Run, Runs, Spill};
 use crate::consent::View;
 use crate::datasets::storage_type;
+use crate::orders::VerifiedOrder;
 use crate::pseudonym::{Pseudonym, Pseudonyms};
 
 /// What decides over each row.
@@ -56,6 +57,12 @@ pub struct Linked {
 }
 
 impl Rules {
+    /// What decides over the rows of one order.
+    pub(crate) fn of(self, order: &VerifiedOrder) -> Self {
+        let linked = self.linked.map(|linked| Linked { released: order.linked, ..linked });
+        Self { linked, columns: order.columns.clone(), conditional: order.predicate.is_some(), ..self }
+    }
+
     /// In which grain it is told how many subjects are left out: not of a link dataset, where a single firm's choice can withhold the
     /// rows of a thousand people.
     pub(super) fn told_in(&self) -> Option<Grain> {

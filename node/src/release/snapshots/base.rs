@@ -13,13 +13,13 @@ use concordat_policy::Refusal;
 use super::super::buckets::Buckets;
 use super::super::runs::Loaded;
 use super::made::{Snapshot, number};
+use crate::datasets::Known;
 use crate::source::SourceFile;
 
-/// The snapshot before, and the files that it is of.
-#[derive(Clone)]
+/// The snapshot before, and what it is of.
 pub(super) struct Before {
     pub(super) snapshot: Arc<Snapshot>,
-    pub(super) files: Vec<SourceFile>,
+    pub(super) known: Known,
 }
 
 /// Rows that are taken over.
@@ -42,7 +42,7 @@ pub(crate) struct BlockRows {
 impl Base {
     /// What a snapshot in the form of `schema` takes over: the rows of files that its scan `left_out`, by their numbers now. Blocks.
     pub(super) fn new(before: &Before, left_out: &HashMap<SourceFile, u16>, schema: SchemaRef, buckets: &Buckets) -> Result<Self, Refusal> {
-        let numbers = before.files.iter().map(|file| left_out.get(file).copied()).collect();
+        let numbers = before.known.files.iter().map(|file| left_out.get(file).copied()).collect();
         let mut base = Self { snapshot: Arc::clone(&before.snapshot), numbers, schema, rows: vec![0; buckets.len()] };
         for index in 0..base.snapshot.blocks().len() {
             let block = base.block(index)?;

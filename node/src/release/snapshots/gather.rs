@@ -1,6 +1,7 @@
 //! One stream of a scan for a snapshot: every row under its pseudonym, whoever's choices withhold it today.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::{Array as _, ArrayRef, BooleanArray, FixedSizeBinaryArray, RecordBatch};
 use arrow::buffer::Buffer;
@@ -37,12 +38,14 @@ pub(super) struct Gatherer {
     hashes: Vec<Pseudonym>,
     /// Rows so far.
     rows: u64,
+    /// Those of all streams.
+    all: Arc<AtomicU64>,
 }
 
 impl Gatherer {
-    pub(super) fn new(rules: Arc<Rules>, schema: SchemaRef, runs: Runs) -> Self {
+    pub(super) fn new(rules: Arc<Rules>, schema: SchemaRef, runs: Runs, all: Arc<AtomicU64>) -> Self {
         let normalised = Identifiers::default();
-        Self { rules, schema, runs, valid: Vec::new(), text: String::new(), normalised, hashes: Vec::new(), rows: 0 }
+        Self { rules, schema, runs, valid: Vec::new(), text: String::new(), normalised, hashes: Vec::new(), rows: 0, all }
     }
 
     /// The pseudonyms and hashes of one column of identifiers. Rows that have none that is valid get `otherwise`, and no hash.
@@ -82,6 +85,7 @@ impl Work for Gatherer {
     type End = End;
 
     fn take(&mut self, batch: &RecordBatch) -> Result<(), Refusal> {
+        self.all.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
         let rules = Arc::clone(&self.rules);
         self.valid.clear();
         self.valid.resize(batch.num_rows(), true);

@@ -2,6 +2,7 @@
 //! at any step, because it stops: what was sorted is sealed in files without a name, which end with it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use concordat_policy::{Code, Refusal};
@@ -9,7 +10,7 @@ use concordat_policy::{Code, Refusal};
 use super::base::{Base, Before};
 use super::gather::{self, Gatherer};
 use super::made::PARTITIONS;
-use super::{AGAIN, Failed, Kept, Plan, SETTLES, Snapshot, Snapshots, Waiting, unsettled};
+use super::{AGAIN, Failed, Kept, PAUSE, Plan, SETTLES, Snapshot, Snapshots, Waiting, unsettled};
 use crate::datasets::Scan;
 use crate::release::buckets::Buckets;
 use crate::release::runs::{Runs, Sorted, Spill};
@@ -24,8 +25,6 @@ enum Unmade {
     Unwanted,
     /// Of the source as it was seen, unless it was not.
     Refused(Box<Refusal>, Option<Seen>),
-    /// What was to be taken over of the one before may be why.
-    Without(Box<Refusal>),
 }
 
 /// What was made.
@@ -51,7 +50,9 @@ impl Waiting {
             return;
         }
         let (dataset, agreement) = (self.of.dataset.as_str(), self.of.agreement.as_str());
+        let (began, unasked) = (Instant::now(), plan.used.is_some());
         let made = self.made(plan, Arc::new(wanted)).await;
+        snapshots.gathered.store(0, Ordering::Relaxed);
         // Sorting leaves small pieces all over.
         tokio::task::spawn_blocking(concordat_memory::give_back);
         match made {
@@ -59,23 +60,18 @@ impl Waiting {
                 let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
                 tracing::info!(dataset, agreement, rows, taken_over, bytes, milliseconds, "a linked snapshot was made");
             }
-            Err(Unmade::Unwanted) => {}
-            Err(Unmade::Without(refusal)) => {
-                let cause = refusal.operator.as_deref().unwrap_or(&refusal.message);
-                tracing::warn!(
-                    dataset,
-                    agreement,
-                    cause,
-                    "nothing could be taken over of a linked snapshot; the next is made of the source"
-                );
-                snapshots.forget(&self.of);
-            }
+            Err(Unmade::Unwanted) => snapshots.forget(&self.of),
             Err(Unmade::Refused(refusal, seen)) => {
+                let cause = refusal.operator.as_deref().unwrap_or(&refusal.message);
+                let there = snapshots.later(&self.of, began.elapsed());
+                if there.is_some_and(|sound| !sound || refusal.code != Code::LimitExceeded) || unasked {
+                    tracing::warn!(dataset, agreement, cause, "a linked snapshot was not made again; it is tried later, or for an order");
+                    return;
+                }
                 // Not again for each order; and what was not used for as long makes room.
                 let larger = seen.filter(|seen| refusal.code == Code::LimitExceeded && matches!(seen, Seen::Files(_)));
                 snapshots.failed().push(Failed { of: self.of.clone(), since: Instant::now(), larger });
                 snapshots.kept().retain(|kept| kept.used.elapsed() < AGAIN);
-                let cause = refusal.operator.as_deref().unwrap_or(&refusal.message);
                 tracing::warn!(dataset, agreement, cause, "no linked snapshot is kept; orders are sorted one by one");
             }
         }
@@ -89,36 +85,30 @@ impl Waiting {
         wanted().await?;
         let snapshots = Arc::clone(&self.snapshots);
         blocking(move || snapshots.left()).await?;
-        let Plan { agreement, rules, datasets, selection, lasts, again } = plan;
-        let before = self.snapshots.before(&self.of);
-        let scan = async || {
-            let known = before.as_ref().map(|before| before.files.as_slice()).unwrap_or_default();
-            datasets.scan_apart(&selection, streams(), known).await
-        };
-        let mut found = scan().await?;
+        let Plan { recipe, rules, datasets, lasts, used } = plan;
         for _ in 0..SETTLES {
-            let Some(left) = unsettled(&found) else { break };
+            let (looked, dataset) = (Arc::clone(&datasets), recipe.dataset.clone());
+            let Some(left) = blocking(move || Ok(looked.required(&dataset))).await?.as_ref().and_then(unsettled) else { break };
             tokio::time::sleep(left).await;
-            found = scan().await?;
         }
-        let seen = found.seen.clone().filter(|_| unsettled(&found).is_none());
+        let before = self.snapshots.before(&self.of);
+        let scan = datasets.scan_apart(&recipe.selection(), streams(), before.as_ref().map(|before| &before.known)).await?;
+        let seen = scan.seen.clone().filter(|seen| unsettled(seen).is_none());
         let seen = seen.ok_or_else(|| Refusal::internal("the files of this dataset change every few seconds"))?;
-        let began = Instant::now();
-        let takes_over = before.is_some();
-        let refused = |refusal| match takes_over {
-            true => Unmade::Without(Box::new(refusal)),
-            false => Unmade::Refused(Box::new(refusal), Some(seen.clone())),
-        };
-        let (snapshot, taken_over) = self.snapshots.sealed(found, rules, before).await.map_err(refused)?;
-        let snapshot = Arc::new(snapshot);
+        let (began, columns) = (Instant::now(), scan.columns.clone());
+        let refused = |refusal| Unmade::Refused(Box::new(refusal), Some(seen.clone()));
+        let (snapshot, taken_over) = self.snapshots.sealed(scan, rules, before).await.map_err(refused)?;
         wanted().await?;
         // The source would be read twice for every order.
-        if lasts.is_some_and(|lasts| began.elapsed() * 2 > lasts) {
+        let took = began.elapsed();
+        if lasts.is_some_and(|lasts| took * 2 > lasts) {
             return Err(Refusal::internal("it takes more than half of the time for which it would answer").into());
         }
-        let (rows, bytes) = (snapshot.rows(), snapshot.bytes());
-        self.snapshots.keep(Kept { of: self.of.clone(), agreement, again, seen, snapshot, used: Instant::now() });
-        Ok(Made { rows, taken_over, bytes, took: began.elapsed() })
+        let made = Made { rows: snapshot.rows(), taken_over, bytes: snapshot.bytes(), took };
+        let (used, next) = (used.unwrap_or_else(Instant::now), Instant::now() + took * PAUSE);
+        let kept = Kept { of: self.of.clone(), recipe, seen, columns, snapshot: Arc::new(snapshot), used, next, outdated: None };
+        self.snapshots.keep(kept);
+        Ok(made)
     }
 }
 
@@ -131,7 +121,7 @@ impl Snapshots {
         let (room, place) = (Arc::clone(&self.room), self.folder.clone());
         blocking(move || {
             let read = sorted.all_rows();
-            if let Some(before) = before {
+            if let Some(before) = before.filter(|_| !left_out.is_empty()) {
                 let base = Base::new(&before, &left_out, gather::schema(&rules, numbered), sorted.buckets())?;
                 sorted.take_over(base);
             }
@@ -145,9 +135,10 @@ impl Snapshots {
     pub(super) async fn sorted(&self, scan: Scan, rules: &Arc<Rules>, share: usize) -> Result<Sorted, Refusal> {
         let (buckets, spill) = (Buckets::new(PARTITIONS), Spill::Sealed(self.folder.clone(), Arc::clone(&self.sorting)));
         let schema = gather::schema(rules, scan.numbered);
+        self.gathered.store(0, Ordering::Relaxed);
         let gatherer = |index| {
             let runs = Runs::new(Arc::clone(&schema), buckets.clone(), spill.clone(), share, index);
-            vec![Gatherer::new(Arc::clone(rules), Arc::clone(&schema), runs)]
+            vec![Gatherer::new(Arc::clone(rules), Arc::clone(&schema), runs, Arc::clone(&self.gathered))]
         };
         let ends = work(scan, gatherer).await?;
         let mut sorted = Sorted::new(buckets.clone(), spill.clone(), rules);

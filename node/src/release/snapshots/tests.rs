@@ -30,9 +30,10 @@ use super::*;
 use crate::config::{Config, Format};
 use crate::consent::Consent;
 use crate::consent::intake::{Intake, Raw};
-use crate::datasets::{PART, Witness};
+use crate::datasets::{PART, Scan, Witness};
 use crate::fixture::{World, name};
 use crate::node::Node;
+use crate::orders::tests::verifier;
 use crate::pseudonym::{DomainKey, Pseudonyms};
 use crate::source::Files;
 
@@ -85,6 +86,7 @@ fn scan_of(files: &[(Option<u16>, &[Row])], linked: bool, folder: &Path) -> Scan
         seen: None,
         numbered: false,
         left_out: HashMap::new(),
+        columns: Vec::new(),
         witness: Witness::of(Files { path: file, format: Format::Csv }),
     }
 }
@@ -341,9 +343,17 @@ fn of_no_files() -> Seen {
 
 /// A snapshot of no files that was used so long ago.
 async fn kept(world: &World, consent: &Consent, folder: &Path, ago: Duration) -> Kept {
-    let (of, agreement) = (of(world, &rules(consent, false)), world.agreement.clone());
     let snapshot = snapshot(&some(2_000), consent, false, folder).await;
-    Kept { of, agreement, again: None, seen: of_no_files(), snapshot, used: Instant::now().checked_sub(ago).unwrap() }
+    Kept {
+        of: of(world, &rules(consent, false)),
+        recipe: recipe(world),
+        seen: of_no_files(),
+        columns: Vec::new(),
+        snapshot,
+        used: Instant::now().checked_sub(ago).unwrap(),
+        next: Instant::now(),
+        outdated: None,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -385,20 +395,18 @@ async fn decisions_are_counted_and_but_for_the_newest_let_go_of_after_a_minute()
     }
 }
 
+/// Of what the world's orders are about.
+fn recipe(world: &World) -> Recipe {
+    let now = chrono::Utc::now();
+    let order = verifier(world).verify(&world.order(&world.request(now), now), &world.gateway.fingerprint, now);
+    order.unwrap().recipe(&name("dfe"))
+}
+
 /// Of all that the dataset of the world's node has.
 fn plan(node: &Node, world: &World, consent: &Consent) -> Plan {
-    let columns = vec![("cohort".to_owned(), ColumnType::Integer)];
-    let selection = Selection {
-        dataset: name("attainment"),
-        linked: false,
-        columns: columns.clone(),
-        condition: None,
-        predicate: None,
-        predicate_types: std::collections::BTreeMap::new(),
-        coded: std::collections::BTreeMap::new(),
-    };
-    let rules = Rules { columns, ..rules(consent, false) };
-    Plan { agreement: world.agreement.clone(), rules, datasets: Arc::clone(&node.datasets), selection, lasts: None, again: None }
+    let recipe = recipe(world);
+    let rules = Rules { columns: recipe.columns.clone(), ..rules(consent, false) };
+    Plan { recipe, rules, datasets: Arc::clone(&node.datasets), lasts: None, used: None }
 }
 
 async fn node(world: &World) -> Arc<Node> {

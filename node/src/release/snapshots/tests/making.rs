@@ -81,3 +81,28 @@ async fn none_is_made_by_a_node_that_stops_or_where_others_need_what_is_left_of_
         assert_eq!(node.releases.snapshots.failed().len(), usize::from(!stops), "{reserve}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_tell_what_waits_and_how_far_the_one_is_that_is_made() {
+    let [folder, state] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+    let (world, consent) = (World::new(), Consent::open(state.path(), name("dfe")).unwrap());
+    let metrics = Metrics::new("test", "1");
+    let snapshots = Arc::new(store(folder.path()).measured(&metrics));
+    let told = |name: &str| {
+        let text = metrics.text();
+        let line = text.lines().find(|line| line.split(['{', ' ']).next() == Some(name));
+        line.map(|line| line.rsplit(' ').next().unwrap().to_owned())
+    };
+    let waiting = snapshots.waits(&of(&world, &rules(&consent, false)), &of_no_files()).unwrap();
+    assert_eq!(told("concordat_snapshots_waiting").as_deref(), Some("1"));
+    let rules = Arc::new(rules(&consent, false));
+    for _ in 0..2 {
+        snapshots.sorted(scan(&some(5_000), false, folder.path()), &rules, 1 << 18).await.unwrap();
+        assert_eq!(told("concordat_snapshot_rows_read").as_deref(), Some("5000"));
+    }
+    drop(waiting);
+    assert_eq!(told("concordat_snapshots_waiting").as_deref(), Some("0"));
+    let node = node(&world).await;
+    snapshots.waits(&of(&world, &rules), &of_no_files()).unwrap().make(plan(&node, &world, &consent), async { true }, || true).await;
+    assert_eq!(["concordat_snapshot_rows_read", "concordat_snapshots"].map(told), [Some("0".into()), Some("1".into())]);
+}

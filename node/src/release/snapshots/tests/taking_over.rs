@@ -23,7 +23,7 @@ async fn sealed(
     consent: &Consent,
     folder: &Path,
 ) -> (Arc<Snapshot>, usize) {
-    let known = before.as_ref().map(|before| before.files.clone()).unwrap_or_default();
+    let known = before.as_ref().map(|before| before.known.files.clone()).unwrap_or_default();
     let numbered = all.len() > 1;
     let unread = (0u16..).zip(all).filter(|(_, (file, _))| !known.contains(file));
     let unread: Vec<(Option<u16>, &[Row])> = unread.map(|(number, (_, rows))| (numbered.then_some(number), *rows)).collect();
@@ -37,7 +37,7 @@ async fn sealed(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_takes_over_rows_is_what_the_whole_source_makes() {
-    let region = |row: u64| (row % 5 != 0).then(|| ["north", "south", "east"][(row % 3) as usize].to_owned());
+    let region = |row: u64| (!row.is_multiple_of(5)).then(|| ["north", "south", "east"][(row % 3) as usize].to_owned());
     let long = |row: u64| Some(format!("{row:0200}"));
     for (linked, many) in [(false, false), (true, false), (false, true)] {
         let [folder, state] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
@@ -52,7 +52,8 @@ async fn what_takes_over_rows_is_what_the_whole_source_makes() {
         let changed = files(&source, &[("b.csv", "22"), ("0.csv", "333")]);
         let [f0, fb2] = [&changed[0], &changed[2]];
         assert!(fb != fb2 && changed[1] == *fa && changed[3] == *fc);
-        let of = |files: &[(&SourceFile, &[Row])]| files.iter().map(|(file, _)| (*file).clone()).collect::<Vec<_>>();
+        let of =
+            |files: &[(&SourceFile, &[Row])]| Known { files: files.iter().map(|(file, _)| (*file).clone()).collect(), columns: Vec::new() };
         type Files<'a> = Vec<(&'a SourceFile, &'a [Row])>;
         // Before, after, and how many rows are taken over.
         let turns: [(Files<'_>, Files<'_>, usize); 7] = [
@@ -67,7 +68,7 @@ async fn what_takes_over_rows_is_what_the_whole_source_makes() {
         ];
         for (turn, (then, now, expected)) in turns.iter().enumerate() {
             let first = sealed(then, None, linked, &consent, folder.path()).await.0;
-            let before = Before { snapshot: first, files: of(then) };
+            let before = Before { snapshot: first, known: of(then) };
             let (second, taken_over) = sealed(now, Some(before), linked, &consent, folder.path()).await;
             let all: Vec<Row> = now.iter().flat_map(|(_, rows)| rows.iter().cloned()).collect();
             assert_eq!((taken_over, second.rows()), (*expected, all.len()), "linked {linked}, many {many}, turn {turn}");
@@ -76,7 +77,7 @@ async fn what_takes_over_rows_is_what_the_whole_source_makes() {
             assert!(rows(&kept) == rows(&left), "linked {linked}, many {many}, turn {turn}");
             assert!(counts.invalid_identifiers > 0 && counts.without_consent > 0 && counts.released > 1_000);
             // And the next takes over of this one.
-            let before = Before { snapshot: Arc::clone(&second), files: of(now) };
+            let before = Before { snapshot: Arc::clone(&second), known: of(now) };
             let (third, taken_over) = sealed(now, Some(before), linked, &consent, folder.path()).await;
             assert_eq!(taken_over, all.len());
             let [_, (again, ..)] = both_ways(&all, &consent, &third, linked, 3).await;
@@ -104,6 +105,18 @@ async fn looked(node: &Node) {
     for outdated in node.releases.snapshots.look(|dataset| node.datasets.required(dataset)) {
         node.keep_up(outdated).await;
     }
+}
+
+/// The same, until it found something to do: files must have settled.
+async fn taken_up(node: &Node) {
+    for _ in 0..100 {
+        looked(node).await;
+        if !node.releases.snapshots.waiting().is_empty() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("nothing was found outdated");
 }
 
 async fn answered(node: &Node, world: &World) -> (Vec<Vec<String>>, bool) {
@@ -140,6 +153,8 @@ async fn it_is_made_again_without_an_order_when_files_came_changed_or_went() {
         looked(&node).await;
         let required = node.datasets.required(&of.dataset).unwrap();
         assert!(!snapshots.kept()[0].seen.answers(&required), "it is there to be taken over");
+        assert!(snapshots.waiting().is_empty(), "not before its files have settled");
+        taken_up(&node).await;
         looked(&node).await;
         assert_eq!(snapshots.waiting().len(), 1, "none twice");
         awaited(&node).await;
@@ -177,31 +192,88 @@ async fn until_then_it_answers_nobody_and_is_kept_for_files_that_are_half_of_all
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_cannot_be_read_or_stand_beside_another_or_is_of_orders_that_are_refused_is_let_go_of() {
-    for hindrance in ["damage", "room", "epoch"] {
+async fn one_that_cannot_be_read_or_stand_beside_another_is_let_go_of() {
+    for hindrance in ["damage", "room"] {
         let world = in_a_folder();
         let node = node(&world).await;
         let snapshots = &node.releases.snapshots;
         answered(&node, &world).await;
         awaited(&node).await;
-        {
-            let mut kept = snapshots.kept();
-            match hindrance {
-                "damage" => kept[0].snapshot.spoil(),
-                "room" => drop(snapshots.room.taken.fetch_add(snapshots.room.most, Ordering::AcqRel)),
-                _ => kept[0].of.domain.epoch += 1,
-            }
+        match hindrance {
+            "damage" => snapshots.kept()[0].snapshot.spoil(),
+            _ => drop(snapshots.room.taken.fetch_add(snapshots.room.most, Ordering::AcqRel)),
         }
         more(&world, "c", "AB100004A", 31.5);
-        looked(&node).await;
-        assert_eq!(snapshots.waiting().len(), usize::from(hindrance != "epoch"));
+        taken_up(&node).await;
         awaited(&node).await;
         assert!(snapshots.kept().is_empty(), "{hindrance}");
-        // Where room was short there is none for another either.
-        assert_eq!(snapshots.failed().len(), usize::from(hindrance == "room"), "{hindrance}");
+        assert!(snapshots.failed().is_empty(), "an order has it made: {hindrance}");
         let (rows, kept) = answered(&node, &world).await;
         assert!(!kept && shows(&rows, "31.5"), "{hindrance}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_files_cannot_be_read_yet_it_stays_for_half_an_hour_and_is_tried_later() {
+    let world = in_a_folder();
+    let node = node(&world).await;
+    let snapshots = &node.releases.snapshots;
+    answered(&node, &world).await;
+    awaited(&node).await;
+    let first = Arc::clone(&snapshots.kept()[0].snapshot);
+    world.write("data/c.csv", "another header\n1\n");
+    taken_up(&node).await;
+    awaited(&node).await;
+    {
+        let kept = snapshots.kept();
+        assert!(kept.len() == 1 && Arc::ptr_eq(&kept[0].snapshot, &first) && snapshots.failed().is_empty());
+        let pause = kept[0].next.saturating_duration_since(Instant::now());
+        assert!(pause > RECENT.mul_f64(0.9), "{pause:?}");
+    }
+    more(&world, "c", "AB100004A", 31.5);
+    tokio::time::sleep(SETTLED).await;
+    looked(&node).await;
+    assert!(snapshots.waiting().is_empty(), "not at once");
+    snapshots.kept()[0].next = Instant::now();
+    taken_up(&node).await;
+    awaited(&node).await;
+    let (rows, kept) = answered(&node, &world).await;
+    assert!(kept && shows(&rows, "31.5"));
+    // What is gone from the source is not kept longer.
+    more(&world, "d", "AB100004A", 41.5);
+    looked(&node).await;
+    assert_eq!(snapshots.kept().len(), 1);
+    snapshots.kept()[0].outdated = Instant::now().checked_sub(OUTDATED);
+    looked(&node).await;
+    assert!(snapshots.kept().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_order_it_is_made_for_a_day_after_the_last_one_and_in_its_epoch_only() {
+    let state = tempfile::tempdir().unwrap();
+    let (world, consent) = (World::new(), Consent::open(state.path(), name("dfe")).unwrap());
+    let node = node(&world).await;
+    let (snapshots, of) = (&node.releases.snapshots, of(&world, &rules(&consent, false)));
+    for (ago, kept) in [(IDLE / 2, 1), (IDLE, 0)] {
+        let used = Instant::now().checked_sub(ago).unwrap();
+        let plan = Plan { used: Some(used), ..plan(&node, &world, &consent) };
+        snapshots.waits(&of, &of_no_files()).unwrap().make(plan, async { true }, || true).await;
+        assert_eq!(snapshots.kept().iter().map(|kept| kept.used).collect::<Vec<_>>(), vec![used; kept]);
+        snapshots.stop(|_| true);
+    }
+    let (caught_up, standing) = node.caught_up().await.unwrap();
+    let now = recipe(&world);
+    let mut last = now.clone();
+    last.domain.epoch -= 1;
+    node.linkage.make(&last.domain, &world.agreement).unwrap();
+    for (recipe, wanted) in [(now, true), (last, false)] {
+        let rules = node.rules(&recipe, &caught_up, standing).await.unwrap();
+        assert_eq!(node.wanted(&recipe, &rules)(), wanted);
+    }
+    // One that nobody could be answered from is not kept either.
+    snapshots.keep(kept(&world, &consent, &world.path("spill"), Duration::ZERO).await);
+    snapshots.waits(&of, &of_no_files()).unwrap().make(plan(&node, &world, &consent), async { true }, || false).await;
+    assert!(snapshots.kept().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -229,25 +301,23 @@ async fn a_file_more_takes_less_time_than_all_of_them() {
         write(month).await;
     }
     let node = node(&world).await;
-    let columns =
-        [("region", ColumnType::Text), ("score", ColumnType::Number), ("cohort", ColumnType::Integer), ("fsm", ColumnType::Boolean)];
-    let columns = columns.map(|(name, kind)| (name.to_owned(), kind)).to_vec();
-    let selection = Selection { columns: columns.clone(), ..plan(&node, &world, &consent).selection };
-    let rules = || Rules { columns: columns.clone(), ..rules(&consent, false) };
+    let recipe = recipe(&world);
+    let rules = || Rules { columns: recipe.columns.clone(), ..rules(&consent, false) };
     let snapshots = Snapshots::new(&world.path("spill"), 1 << 33, Some(0), SORTING);
     let make = async |before: Option<Before>| {
-        let known = before.as_ref().map(|before| before.files.clone()).unwrap_or_default();
         let since = Instant::now();
-        let scan = node.datasets.scan_apart(&selection, crate::workers::streams(), &known).await.unwrap();
+        let known = before.as_ref().map(|before| &before.known);
+        let scan = node.datasets.scan_apart(&recipe.selection(), crate::workers::streams(), known).await.unwrap();
         let Some(Seen::Files(files)) = scan.seen.clone() else { panic!("files") };
+        let known = Known { files, columns: scan.columns.clone() };
         let (snapshot, taken_over) = snapshots.sealed(scan, rules(), before).await.unwrap();
-        (Before { snapshot: Arc::new(snapshot), files }, taken_over, since.elapsed())
+        (Before { snapshot: Arc::new(snapshot), known }, taken_over, since.elapsed())
     };
-    let before = make(None).await.0;
+    let Before { snapshot, known } = make(None).await.0;
     write(12).await;
     for _ in 0..3 {
         let (all, none, whole) = make(None).await;
-        let (_, taken_over, more) = make(Some(before.clone())).await;
+        let (_, taken_over, more) = make(Some(Before { snapshot: Arc::clone(&snapshot), known: known.clone() })).await;
         assert_eq!((none, taken_over, all.snapshot.rows()), (0, 12 * ROWS, 13 * ROWS));
         let share = more.as_secs_f64() / whole.as_secs_f64();
         println!("one file of thirteen, {} rows each: {more:.2?}; all of them {whole:.2?}: {share:.2} ×", ROWS);
