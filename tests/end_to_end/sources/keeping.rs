@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray as _, RecordBatch};
+use arrow::datatypes::Int64Type;
 use concordat::federation::{Layout, adopt};
 use concordat_policy::Code;
 use serde_json::{Value, json};
@@ -87,6 +88,48 @@ async fn data_that_is_older_than_agreed_is_refused_until_it_is_brought_up_to_dat
     sandbox.query("SELECT region, count(*) AS n FROM dfe.attainment GROUP BY region").await.unwrap();
     changed(Duration::ZERO);
     sandbox.query(both).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_more_is_in_a_snapshot_before_anybody_asks_for_it() {
+    let (keys, both) = STATEMENTS[0];
+    let folder = |layout: &Layout| layout.node("dwp").join("claims");
+    let sandbox = Sandbox::with(
+        PEOPLE,
+        |_| {},
+        |layout| {
+            let node = layout.node("dwp");
+            let text = std::fs::read_to_string(node.join("node.toml")).unwrap();
+            let config: toml::Value = toml::from_str(&text).unwrap();
+            let source = config["dataset"][0]["source"].as_str().unwrap();
+            std::fs::create_dir(folder(layout)).unwrap();
+            std::fs::copy(node.join(source), folder(layout).join("1.parquet")).unwrap();
+            std::fs::write(node.join("node.toml"), text.replacen(&format!("source = \"{source}\""), "source = \"claims\"", 1)).unwrap();
+        },
+    )
+    .await;
+    let made = |some: bool| {
+        let text = sandbox.diagnostics("dwp");
+        let mut made = text.lines().filter(|line| line.contains("a linked snapshot was made"));
+        made.any(|line| !some || !line.contains("taken_over=0") && !line.contains("\"taken_over\":0"))
+    };
+    let before = sandbox.query(both).await.unwrap();
+    until("a snapshot is made", || made(false)).await;
+    let folder = folder(&sandbox.layout);
+    // The same rows once more.
+    std::fs::copy(folder.join("1.parquet"), folder.join("part")).unwrap();
+    std::fs::rename(folder.join("part"), folder.join("2.parquet")).unwrap();
+    until("it is made again, of the rows that it had and those of the other file", || made(true)).await;
+    let doubled = sandbox.query(both).await.unwrap();
+    let twice = |batches: &[RecordBatch], times: i64| -> Vec<i64> {
+        let counts = batches.iter().flat_map(|batch| batch.column_by_name("c").unwrap().as_primitive::<Int64Type>().values().iter());
+        let mut counts: Vec<i64> = counts.map(|count| count * times).collect();
+        counts.sort_unstable();
+        counts
+    };
+    assert_eq!(twice(&doubled, 1), twice(&before, 2));
+    std::fs::remove_file(folder.join("2.parquet")).unwrap();
+    assert!(agree(&sandbox.query(both).await.unwrap(), &before, keys) > 0, "what is gone is gone at once");
 }
 
 /// Has snapshots be kept of what `dwp` reads by a connection, for far longer than the test takes, or not.
