@@ -6,6 +6,7 @@
 
 mod expression;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -149,16 +150,16 @@ impl Datasets {
     /// # Errors
     /// [`Code::NodeUnavailable`] when the source cannot be read.
     pub async fn scan(&self, order: &Selection, partitions: usize) -> Result<Scan, Refusal> {
-        self.begin(order, partitions, None).await
+        self.begin(order, partitions, false, None).await
     }
 
     /// The same, file by file where the source is several files, with the number of each; without the rows of those that are `known`, as
     /// long as the source's columns are: a source of Parquet files has the types of the first, and a file is read in them.
     pub(crate) async fn scan_apart(&self, order: &Selection, partitions: usize, known: Option<&Known>) -> Result<Scan, Refusal> {
-        self.begin(order, partitions, Some(known)).await
+        self.begin(order, partitions, true, known).await
     }
 
-    async fn begin(&self, order: &Selection, partitions: usize, apart: Option<Option<&Known>>) -> Result<Scan, Refusal> {
+    async fn begin(&self, order: &Selection, partitions: usize, apart: bool, known: Option<&Known>) -> Result<Scan, Refusal> {
         let name = DatasetName::new(self.department.clone(), order.dataset.clone());
         let unreadable = |operator: &dyn std::fmt::Display| unreadable(&name, operator);
         let dataset = self.datasets.get(&order.dataset).ok_or_else(|| unreadable(&"no longer declared"))?;
@@ -171,8 +172,8 @@ impl Datasets {
         }
         let Opened { columns, frame, freshness, state } = opened;
         let (mut numbered, mut left_out) = (false, HashMap::new());
-        let streams = match (apart, &state) {
-            (Some(known), State::Files(files, found)) if can_be_told_apart(found) => {
+        let streams = match &state {
+            State::Files(files, found) if apart && can_be_told_apart(found) => {
                 numbered = found.len() > 1;
                 let known = known.filter(|known| known.columns == columns);
                 let known: HashSet<&SourceFile> = known.iter().flat_map(|known| &known.files).collect();
@@ -248,11 +249,13 @@ impl Dataset {
         order: &Selection,
         whole: &DataFrame,
         files: &Files,
-        unread: Vec<(&SourceFile, Option<u16>)>,
+        mut unread: Vec<(&SourceFile, Option<u16>)>,
         partitions: usize,
     ) -> Result<Vec<SendableRecordBatchStream>, SourceError> {
         let partitions = partitions.max(1);
-        // A file that is more than its share is split, of others each is read by who has least to read.
+        // A file that is more than its share is split, of others each is read by who has least to read. The largest first: what the
+        // engine deals out to several readers waits in memory for those who read something else.
+        unread.sort_by_key(|(file, _)| Reverse(file.bytes));
         let [split, single] = [session(partitions)?, session(1)?];
         let share = unread.iter().map(|(file, _)| file.bytes).sum::<u64>() / partitions as u64;
         let mut lanes: Vec<(u64, Vec<SendableRecordBatchStream>)> = (0..partitions).map(|_| (0, Vec::new())).collect();
@@ -261,7 +264,6 @@ impl Dataset {
             let frame = files.alone(context, file, whole.schema().as_arrow()).await?;
             let streams = self.streams(order, frame, number).await?;
             let bytes = file.bytes / streams.len().max(1) as u64;
-            // One stream of it to each: whoever begins with another file waits for none of this one.
             lanes.sort_by_key(|(bytes, _)| *bytes);
             for (stream, lane) in streams.into_iter().zip((0..partitions).cycle()) {
                 if let Some((read, lane)) = lanes.get_mut(lane) {

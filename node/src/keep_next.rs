@@ -48,7 +48,7 @@ impl Node {
             Ok(rules) if Of::new(&recipe.dataset, &recipe.agreement, &recipe.domain, &rules) == of => {
                 self.keep_next(recipe, &of, &seen, rules, Some(used));
             }
-            _ => self.releases.snapshots.forget(&of),
+            _ => drop(self.releases.snapshots.forget(&of)),
         }
     }
 

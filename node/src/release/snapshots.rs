@@ -21,7 +21,7 @@
 //! - One that cannot be read is of no further order.
 //! - Where some files of a source changed, came or went, and others make up half of it, the next snapshot takes over the rows of those
 //!   others from this one ([`base`]), which answers nobody any more and is let go of after half an hour. That one is made when the files
-//!   have settled and the node rests, without an order, as long as orders asked for it within a day, and in a tenth of the time at most.
+//!   have settled and the node rests, without an order, as long as orders asked for it within a day, and each in a tenth of the time at most.
 
 mod base;
 mod choose;
@@ -64,11 +64,13 @@ const SETTLED: Duration = Duration::from_secs(3);
 const SETTLES: u32 = 3;
 /// After how long without an order a snapshot keeps its newest decision only.
 const RECENT: Duration = Duration::from_secs(60);
+/// After how long one is tried again whose source changed meanwhile or could not be read yet.
+const SOON: Duration = Duration::from_secs(60);
 /// After how long one that could not be made is tried again.
 const AGAIN: Duration = Duration::from_secs(60 * 60);
 /// How long one is kept whose source is no longer as it was, so that the next takes over rows of it.
 const OUTDATED: Duration = Duration::from_secs(30 * 60);
-/// Made without an order, the next begins no sooner than so many times later as this one took.
+/// The next is not made without an order before so many times have passed as this one took; half as long as outdated ones are kept at most.
 const PAUSE: u32 = 10;
 /// The most memory for rows that are sorted to make one: nobody waits for it.
 const SORTING: usize = 128 << 20;
@@ -149,7 +151,7 @@ struct Kept {
 /// One that could not be made.
 struct Failed {
     of: Of,
-    since: Instant,
+    until: Instant,
     /// Files of which there will be none: it is larger than it may be.
     larger: Option<Seen>,
 }
@@ -186,14 +188,22 @@ impl Kept {
         let (Seen::Files(then), Seen::Files(now)) = (&self.seen, required) else { return false };
         since.elapsed() < OUTDATED && self.snapshot.tells_apart(then.len()) && can_be_told_apart(now) && stayed(then, now)
     }
+
+    /// Whether it is to be made again without an order.
+    fn is_due(&self) -> bool {
+        self.outdated.is_some_and(|since| since.elapsed() >= SETTLED) && self.next <= Instant::now()
+    }
 }
 
 /// Whether the files that are in both make up half of each.
 fn stayed(then: &[SourceFile], now: &[SourceFile]) -> bool {
-    let bytes = |files: &mut dyn Iterator<Item = &SourceFile>| files.map(|file| file.bytes).sum::<u64>();
     let before: HashSet<&SourceFile> = then.iter().collect();
-    let stayed = bytes(&mut now.iter().filter(|file| before.contains(file)));
-    stayed > 0 && stayed >= bytes(&mut now.iter()).max(bytes(&mut then.iter())) / 2
+    let stayed: u64 = now.iter().filter(|file| before.contains(file)).map(|file| file.bytes).sum();
+    stayed > 0 && stayed >= bytes(now).max(bytes(then)) / 2
+}
+
+fn bytes(files: &[SourceFile]) -> u64 {
+    files.iter().map(|file| file.bytes).sum()
 }
 
 /// A snapshot that is to be made. No longer, when this is dropped.
@@ -294,7 +304,7 @@ impl Snapshots {
         let mut failed = self.failed();
         failed.retain(|failed| match &failed.larger {
             Some(larger) => failed.of.dataset != of.dataset || larger == seen,
-            None => failed.since.elapsed() < AGAIN,
+            None => Instant::now() < failed.until,
         });
         self.room.most > 0 && waiting.len() < WAITING && !waiting.contains(of) && !failed.iter().any(|failed| failed.of == *of)
     }
@@ -316,7 +326,7 @@ impl Snapshots {
                     || kept.used.elapsed() < IDLE && required.as_ref().is_some_and(|required| kept.is_of_use(required))
             });
             let Some(seen) = required.filter(|required| unsettled(required).is_none()) else { continue };
-            let due = kept.iter().filter(|kept| kept.of.dataset == dataset && kept.outdated.is_some() && kept.next <= Instant::now());
+            let due = kept.iter().filter(|kept| kept.of.dataset == dataset && kept.is_due());
             outdated.extend(due.map(|kept| Outdated {
                 of: kept.of.clone(),
                 recipe: kept.recipe.clone(),
@@ -330,13 +340,18 @@ impl Snapshots {
         outdated
     }
 
-    /// The snapshot of `of` whose rows may be taken over by the next. Where it cannot be read, or the disk that snapshots may take is too
-    /// small for both, it is let go of.
-    fn before(&self, of: &Of) -> Option<Before> {
+    /// The snapshot of `of` whose rows may be taken over by one of the files `now`. Where it cannot be read, or the disk that snapshots may
+    /// take is too small for both, it is let go of.
+    fn before(&self, of: &Of, now: &Seen) -> Option<Before> {
         let kept = self.kept();
         let found = kept.iter().find(|kept| kept.of == *of)?;
-        let (Seen::Files(files), snapshot) = (&found.seen, &found.snapshot) else { return None };
-        if snapshot.is_broken() || self.room.taken.load(Ordering::Acquire).saturating_add(snapshot.bytes()) > self.room.most {
+        let (Seen::Files(files), Seen::Files(now), snapshot) = (&found.seen, now, &found.snapshot) else { return None };
+        if !snapshot.tells_apart(files.len()) {
+            return None;
+        }
+        // The next is larger as its files are.
+        let next = u128::from(snapshot.bytes()) * u128::from(bytes(now)) / u128::from(bytes(files).max(1));
+        if snapshot.is_broken() || u128::from(self.room.taken.load(Ordering::Acquire)) + next > u128::from(self.room.most) {
             drop(kept);
             self.forget(of);
             return None;
@@ -344,26 +359,18 @@ impl Snapshots {
         Some(Before { snapshot: Arc::clone(snapshot), known: Known { files: files.clone(), columns: found.columns.clone() } })
     }
 
-    /// Puts off making the snapshot of `of` again, which took so long and failed. Whether what there is of it can be read; `None` where
-    /// there is none. One that cannot is let go of.
-    fn later(&self, of: &Of, took: Duration) -> Option<bool> {
-        let mut kept = self.kept();
-        let place = kept.iter().position(|kept| kept.of == *of)?;
-        let found = kept.get_mut(place)?;
-        found.next = Instant::now() + (took * PAUSE).max(RECENT);
-        let sound = !found.snapshot.is_broken();
-        if !sound {
-            kept.remove(place);
-        }
-        self.tell(&kept);
-        Some(sound)
+    /// Whether there is one of `of`, whatever it answers.
+    fn is_kept(&self, of: &Of) -> bool {
+        self.kept().iter().any(|kept| kept.of == *of)
     }
 
-    /// Lets go of the snapshot of `of`.
-    pub(crate) fn forget(&self, of: &Of) {
+    /// Lets go of the snapshot of `of`; whether there was one.
+    pub(crate) fn forget(&self, of: &Of) -> bool {
         let mut kept = self.kept();
+        let before = kept.len();
         kept.retain(|kept| kept.of != *of);
         self.tell(&kept);
+        kept.len() < before
     }
 
     /// Fails where the disk has too little room for others.

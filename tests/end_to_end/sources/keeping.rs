@@ -127,9 +127,9 @@ async fn a_file_more_is_in_a_snapshot_before_anybody_asks_for_it() {
         counts.sort_unstable();
         counts
     };
-    assert_eq!(twice(&doubled, 1), twice(&before, 2));
+    assert_eq!(twice(&doubled.batches, 1), twice(&before.batches, 2));
     std::fs::remove_file(folder.join("2.parquet")).unwrap();
-    assert!(agree(&sandbox.query(both).await.unwrap(), &before, keys) > 0, "what is gone is gone at once");
+    assert!(agree(&sandbox.query(both).await.unwrap(), &before.batches, keys) > 0, "what is gone is gone at once");
 }
 
 /// Has snapshots be kept of what `dwp` reads by a connection, for far longer than the test takes, or not.

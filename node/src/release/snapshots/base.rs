@@ -89,7 +89,9 @@ impl Base {
     fn numbered(&self, index: usize) -> Result<(Vec<u16>, BooleanBuffer), Refusal> {
         let block = self.block(index)?;
         // One that is of a single file does not say so row by row.
-        let then = self.snapshot.numbers(block)?.unwrap_or_else(|| UInt16Array::from(vec![0; block.valid.len()]));
+        let single = (self.numbers.len() == 1).then(|| UInt16Array::from(vec![0; block.valid.len()]));
+        let then = self.snapshot.numbers(block)?.or(single);
+        let then = then.ok_or_else(|| Refusal::internal("a snapshot that does not say of which files its rows are"))?;
         let now = |then: &u16| self.numbers.get(usize::from(*then)).copied().flatten();
         let taken = BooleanBuffer::collect_bool(then.len(), |row| then.values().get(row).is_some_and(|then| now(then).is_some()));
         Ok((then.values().iter().map(|then| now(then).unwrap_or_default()).collect(), taken))

@@ -10,7 +10,7 @@ use concordat_policy::{Code, Refusal};
 use super::base::{Base, Before};
 use super::gather::{self, Gatherer};
 use super::made::PARTITIONS;
-use super::{AGAIN, Failed, Kept, PAUSE, Plan, SETTLES, Snapshot, Snapshots, Waiting, unsettled};
+use super::{AGAIN, Failed, Kept, OUTDATED, PAUSE, Plan, SETTLES, SOON, Snapshot, Snapshots, Waiting, unsettled};
 use crate::datasets::Scan;
 use crate::release::buckets::Buckets;
 use crate::release::runs::{Runs, Sorted, Spill};
@@ -50,7 +50,7 @@ impl Waiting {
             return;
         }
         let (dataset, agreement) = (self.of.dataset.as_str(), self.of.agreement.as_str());
-        let (began, unasked) = (Instant::now(), plan.used.is_some());
+        let unasked = plan.used.is_some();
         let made = self.made(plan, Arc::new(wanted)).await;
         snapshots.gathered.store(0, Ordering::Relaxed);
         // Sorting leaves small pieces all over.
@@ -60,19 +60,27 @@ impl Waiting {
                 let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
                 tracing::info!(dataset, agreement, rows, taken_over, bytes, milliseconds, "a linked snapshot was made");
             }
-            Err(Unmade::Unwanted) => snapshots.forget(&self.of),
+            Err(Unmade::Unwanted) => drop(snapshots.forget(&self.of)),
             Err(Unmade::Refused(refusal, seen)) => {
                 let cause = refusal.operator.as_deref().unwrap_or(&refusal.message);
-                let there = snapshots.later(&self.of, began.elapsed());
-                if there.is_some_and(|sound| !sound || refusal.code != Code::LimitExceeded) || unasked {
-                    tracing::warn!(dataset, agreement, cause, "a linked snapshot was not made again; it is tried later, or for an order");
+                // Of a source that changes or cannot be read yet, what there is can be taken over another time; else it may be why.
+                let passing = seen.is_none() || matches!(refusal.code, Code::NodeFaulty | Code::NodeUnavailable);
+                let there = if passing { snapshots.is_kept(&self.of) } else { snapshots.forget(&self.of) };
+                if there && !passing {
+                    tracing::warn!(dataset, agreement, cause, "a linked snapshot was not made again; the next takes over nothing");
                     return;
                 }
+                let passing = passing && (there || unasked);
+                let until = Instant::now() + if passing { SOON } else { AGAIN };
                 // Not again for each order; and what was not used for as long makes room.
                 let larger = seen.filter(|seen| refusal.code == Code::LimitExceeded && matches!(seen, Seen::Files(_)));
-                snapshots.failed().push(Failed { of: self.of.clone(), since: Instant::now(), larger });
-                snapshots.kept().retain(|kept| kept.used.elapsed() < AGAIN);
-                tracing::warn!(dataset, agreement, cause, "no linked snapshot is kept; orders are sorted one by one");
+                snapshots.failed().push(Failed { of: self.of.clone(), until, larger });
+                if passing {
+                    tracing::warn!(dataset, agreement, cause, "a linked snapshot was not made again; it is tried later");
+                } else {
+                    snapshots.kept().retain(|kept| kept.used.elapsed() < AGAIN && kept.outdated.is_none());
+                    tracing::warn!(dataset, agreement, cause, "no linked snapshot is kept; orders are sorted one by one");
+                }
             }
         }
     }
@@ -86,12 +94,14 @@ impl Waiting {
         let snapshots = Arc::clone(&self.snapshots);
         blocking(move || snapshots.left()).await?;
         let Plan { recipe, rules, datasets, lasts, used } = plan;
+        let mut required = None;
         for _ in 0..SETTLES {
             let (looked, dataset) = (Arc::clone(&datasets), recipe.dataset.clone());
-            let Some(left) = blocking(move || Ok(looked.required(&dataset))).await?.as_ref().and_then(unsettled) else { break };
+            required = blocking(move || Ok(looked.required(&dataset))).await?;
+            let Some(left) = required.as_ref().and_then(unsettled) else { break };
             tokio::time::sleep(left).await;
         }
-        let before = self.snapshots.before(&self.of);
+        let before = required.and_then(|required| self.snapshots.before(&self.of, &required));
         let scan = datasets.scan_apart(&recipe.selection(), streams(), before.as_ref().map(|before| &before.known)).await?;
         let seen = scan.seen.clone().filter(|seen| unsettled(seen).is_none());
         let seen = seen.ok_or_else(|| Refusal::internal("the files of this dataset change every few seconds"))?;
@@ -105,7 +115,7 @@ impl Waiting {
             return Err(Refusal::internal("it takes more than half of the time for which it would answer").into());
         }
         let made = Made { rows: snapshot.rows(), taken_over, bytes: snapshot.bytes(), took };
-        let (used, next) = (used.unwrap_or_else(Instant::now), Instant::now() + took * PAUSE);
+        let (used, next) = (used.unwrap_or_else(Instant::now), Instant::now() + (took * PAUSE).min(OUTDATED / 2));
         let kept = Kept { of: self.of.clone(), recipe, seen, columns, snapshot: Arc::new(snapshot), used, next, outdated: None };
         self.snapshots.keep(kept);
         Ok(made)

@@ -109,7 +109,7 @@ async fn looked(node: &Node) {
 
 /// The same, until it found something to do: files must have settled.
 async fn taken_up(node: &Node) {
-    for _ in 0..100 {
+    for _ in 0..600 {
         looked(node).await;
         if !node.releases.snapshots.waiting().is_empty() {
             return;
@@ -149,6 +149,7 @@ async fn it_is_made_again_without_an_order_when_files_came_changed_or_went() {
     for (change, shown) in changes {
         let of = snapshots.kept()[0].of.clone();
         let used = snapshots.kept()[0].used;
+        snapshots.kept()[0].next = Instant::now();
         change();
         looked(&node).await;
         let required = node.datasets.required(&of.dataset).unwrap();
@@ -207,7 +208,8 @@ async fn one_that_cannot_be_read_or_stand_beside_another_is_let_go_of() {
         taken_up(&node).await;
         awaited(&node).await;
         assert!(snapshots.kept().is_empty(), "{hindrance}");
-        assert!(snapshots.failed().is_empty(), "an order has it made: {hindrance}");
+        // Where there is no room for it alone either, none is made for a while.
+        assert_eq!(snapshots.failed().len(), usize::from(hindrance == "room"), "{hindrance}");
         let (rows, kept) = answered(&node, &world).await;
         assert!(!kept && shows(&rows, "31.5"), "{hindrance}");
     }
@@ -226,19 +228,28 @@ async fn where_files_cannot_be_read_yet_it_stays_for_half_an_hour_and_is_tried_l
     awaited(&node).await;
     {
         let kept = snapshots.kept();
-        assert!(kept.len() == 1 && Arc::ptr_eq(&kept[0].snapshot, &first) && snapshots.failed().is_empty());
-        let pause = kept[0].next.saturating_duration_since(Instant::now());
-        assert!(pause > RECENT.mul_f64(0.9), "{pause:?}");
+        assert!(kept.len() == 1 && Arc::ptr_eq(&kept[0].snapshot, &first));
+        let pause = snapshots.failed()[0].until.saturating_duration_since(Instant::now());
+        assert!(pause > SOON / 2 && pause <= SOON, "{pause:?}");
     }
     more(&world, "c", "AB100004A", 31.5);
-    tokio::time::sleep(SETTLED).await;
+    tokio::time::sleep(SETTLED + Duration::from_secs(1)).await;
     looked(&node).await;
     assert!(snapshots.waiting().is_empty(), "not at once");
-    snapshots.kept()[0].next = Instant::now();
+    let (rows, kept) = answered(&node, &world).await;
+    assert!(!kept && shows(&rows, "31.5") && snapshots.waiting().is_empty(), "nor for an order");
+    snapshots.failed()[0].until = Instant::now();
     taken_up(&node).await;
     awaited(&node).await;
     let (rows, kept) = answered(&node, &world).await;
     assert!(kept && shows(&rows, "31.5"));
+    // No sooner after the last one than ten times what that took.
+    more(&world, "e", "AB100004A", 51.5);
+    snapshots.kept()[0].next = Instant::now() + IDLE;
+    looked(&node).await;
+    tokio::time::sleep(SETTLED + Duration::from_secs(1)).await;
+    looked(&node).await;
+    assert!(snapshots.waiting().is_empty() && snapshots.kept().len() == 1);
     // What is gone from the source is not kept longer.
     more(&world, "d", "AB100004A", 41.5);
     looked(&node).await;
@@ -322,5 +333,34 @@ async fn a_file_more_takes_less_time_than_all_of_them() {
         let share = more.as_secs_f64() / whole.as_secs_f64();
         println!("one file of thirteen, {} rows each: {more:.2?}; all of them {whole:.2?}: {share:.2} ×", ROWS);
         assert!(share < 0.8);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_taken_over_where_both_have_no_room_or_rows_do_not_say_of_which_file_they_are() {
+    let [folder, state] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+    let (world, consent) = (World::new(), Consent::open(state.path(), name("dfe")).unwrap());
+    let source = folder.path().join("source");
+    let found = files(&source, &[("a.csv", "11"), ("b.csv", "22")]);
+    let more = files(&source, &[("c.csv", "3333")]);
+    for (numbered, files, now, times, taken) in [
+        (false, &found[..1], &found, 4, true),
+        (false, &found[..1], &found, 2, false),
+        (true, &found[..], &found, 2, true),
+        (true, &found[..], &more, 2, false),
+        (true, &found[..], &more, 3, true),
+        (false, &found[..], &found, 9, false),
+    ] {
+        let rows = some(2_000);
+        let number = numbered.then_some(0);
+        let scan = Scan { numbered, ..scan_of(&[(number, &rows)], false, folder.path()) };
+        let (snapshot, _) = store(folder.path()).sealed(scan, rules(&consent, false), None).await.unwrap();
+        let (snapshot, of) = (Arc::new(snapshot), of(&world, &rules(&consent, false)));
+        let snapshots = Snapshots::new(folder.path(), times * snapshot.bytes(), Some(0), 1 << 20);
+        snapshots.room.taken.fetch_add(snapshot.bytes(), Ordering::AcqRel);
+        let base = kept(&world, &consent, folder.path(), Duration::ZERO).await;
+        snapshots.keep(Kept { snapshot, seen: Seen::Files(files.to_vec()), ..base });
+        let before = snapshots.before(&of, &Seen::Files(now.clone()));
+        assert_eq!(before.is_some(), taken, "numbered {numbered}, {} files, {times} times", files.len());
     }
 }
