@@ -162,7 +162,7 @@ async fn a_recording_that_is_killed_is_whole_or_absent_and_whole_where_it_was_ac
     const STRANGERS: u64 = 36;
     let mut department = Department::new().await;
     let strangers = |batch: u64| (0..STRANGERS).map(move |number| format!("ZX{:06}A", batch * STRANGERS + number));
-    let (kills, mut usual, mut whole) = (number("CONCORDAT_KILLS", 4), Duration::ZERO, Vec::new());
+    let (kills, mut usual, mut whole, mut absent) = (number("CONCORDAT_KILLS", 4), Duration::ZERO, Vec::new(), Vec::new());
     // The first and the last are not killed.
     for batch in 0..=kills + 1 {
         let people = department.some();
@@ -175,12 +175,23 @@ async fn a_recording_that_is_killed_is_whole_or_absent_and_whole_where_it_was_ac
             true
         };
         let recorded = department.recorded("ZX");
-        let found = strangers(batch).filter(|person| recorded.contains_key(person)).count() as u64;
         let when = format!("batch {batch}, acknowledged: {acknowledged}");
-        assert!(found == STRANGERS || (found == 0 && !acknowledged), "{when}, has {found} of {STRANGERS}");
-        if found == STRANGERS {
-            department.made(people, STRANGERS + KNOWN as u64);
-            whole.push(batch);
+        absent.push((batch, people));
+        // One that was killed after SQLite had written it and before it told the others' index of it is there when the first one opens
+        // the ledger anew, which is at the latest when the node does.
+        for (of, people) in std::mem::take(&mut absent) {
+            let found = strangers(of).filter(|person| recorded.contains_key(person)).count() as u64;
+            let may_be_absent = of != batch || !acknowledged;
+            assert!(found == STRANGERS || (found == 0 && may_be_absent), "{when}, has {found} of the {STRANGERS} of batch {of}");
+            if found == STRANGERS {
+                department.made(people, STRANGERS + KNOWN as u64);
+                whole.push(of);
+                if of != batch {
+                    eprintln!("batch {of} was found with batch {batch}");
+                }
+            } else {
+                absent.push((of, people));
+            }
         }
         department.agrees(&when).await;
     }
