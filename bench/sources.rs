@@ -151,7 +151,7 @@ fn as_mariadb_reader(mariadb: &Mariadb) -> Settings {
 
 /// The source's rows as a file.
 async fn written(source: &Source, format: Format) -> Vec<u8> {
-    let opened = source.open(&|_| None, 1).await.unwrap();
+    let opened = source.open(&|_| None, None, 1).await.unwrap();
     let mut stream = opened.frame.execute_stream().await.unwrap();
     let mut file = Vec::new();
     match format {
@@ -236,7 +236,7 @@ fn declared(column: &str) -> Option<DataType> {
 
 async fn scanned(source: &Source, rows: u64) -> Duration {
     let start = Instant::now();
-    let opened = source.open(&declared, 1).await.unwrap();
+    let opened = source.open(&declared, None, 1).await.unwrap();
     let mut stream = opened.frame.execute_stream().await.unwrap();
     let mut read = 0;
     while let Some(batch) = stream.next().await {

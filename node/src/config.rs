@@ -44,7 +44,7 @@ pub use self::reread::{Held, Paths, Pins};
 use crate::at_rest::AtRest;
 use crate::consent::receipt::Notice;
 use crate::linkage::Keypair;
-use crate::source::Source;
+use crate::source::{Changes, Source};
 
 /// Everything the node was told.
 #[derive(Debug)]
@@ -123,6 +123,8 @@ pub struct DatasetConfig {
     /// How long an order may be answered from a linked snapshot after its database or store was read; `None` where each order is read anew.
     /// Files tell by themselves whether they changed.
     pub snapshot_age: Option<Duration>,
+    /// What tells which rows of a database stayed as they were, for the next snapshot; `None` where it is read whole.
+    pub changes: Option<Changes>,
     /// The source's column that holds the identifier.
     pub identifier_column: String,
     /// The identifier's type.
@@ -346,6 +348,7 @@ impl Loader<'_> {
             let keys = |rest: &'static str| ["dataset".to_owned(), index.clone(), rest.to_owned()];
             let source = self.source(&index, &file, connections);
             let snapshot_age = self.snapshot_age(&index, &file);
+            let changes = self.changes(&index, &file, source.as_ref());
             if !names.insert(file.name.clone()) {
                 self.at(
                     &keys("name").each_ref().map(String::as_str),
@@ -375,6 +378,7 @@ impl Loader<'_> {
                 title: file.title,
                 source,
                 snapshot_age,
+                changes,
                 identifier_column: file.identifier.column,
                 identifier,
                 linked,

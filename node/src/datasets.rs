@@ -4,10 +4,11 @@
 //! condition and the order's predicate are true. Columns that the agreement codes are coded here, before the predicate and before
 //! anything else sees a value. What the source holds beside that is never touched.
 
+mod apart;
 mod expression;
+mod versions;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -20,21 +21,15 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::logical_expr::{Expr, Operator, binary_expr, cast, lit, when};
+use datafusion::logical_expr::{Expr, Operator, binary_expr, cast, when};
 use datafusion::physical_plan::PhysicalExpr;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::{SessionContext, ident};
-use futures::StreamExt as _;
 
+use self::apart::Told;
+pub(crate) use self::apart::{Apart, Known, LeftOut, PART, Parts, can_be_told_apart};
+pub(crate) use self::versions::{Stayed, Versions};
 use crate::config::{ColumnConfig, Config, DatasetConfig, Finding, Findings};
-use crate::source::{
-    Files, Opened, Relation, Seen, Source, SourceColumn, SourceError, SourceFile, State, finite, freshness, kind, session,
-};
-
-/// The column of a scan file by file that says of which file a row is, by its place among all. No dataset has one of this name.
-pub(crate) const PART: &str = "number of the file";
-/// The most files that are told apart.
-const PARTS: usize = 4_096;
+use crate::source::{Opened, Relation, Seen, Source, SourceColumn, SourceError, State, finite, freshness, kind};
 
 /// The datasets, by name.
 #[derive(Debug)]
@@ -81,21 +76,14 @@ pub struct Scan {
     pub freshness: i64,
     /// By what a snapshot of it is told from others; `None` where none is kept.
     pub(crate) seen: Option<Seen>,
-    /// Whether [`PART`] stands after the columns.
-    pub(crate) numbered: bool,
-    /// Files whose rows are left out because they are known, each with its number.
-    pub(crate) left_out: HashMap<SourceFile, u16>,
+    /// By what rows are told apart, in the column [`PART`] after the others.
+    pub(crate) apart: Option<Apart>,
+    /// Rows that are left out because they are known.
+    pub(crate) left_out: LeftOut,
     /// The columns of the source.
     pub(crate) columns: Vec<SourceColumn>,
     /// Whether all of it was one state of the source.
     pub witness: Witness,
-}
-
-/// What was read before: files, and the columns of them all, in whose types the rows of each are.
-#[derive(Clone)]
-pub(crate) struct Known {
-    pub(crate) files: Vec<SourceFile>,
-    pub(crate) columns: Vec<SourceColumn>,
 }
 
 /// The state of the source in which a scan reads.
@@ -153,8 +141,9 @@ impl Datasets {
         self.begin(order, partitions, false, None).await
     }
 
-    /// The same, file by file where the source is several files, with the number of each; without the rows of those that are `known`, as
-    /// long as the source's columns are: a source of Parquet files has the types of the first, and a file is read in them.
+    /// The same, with what tells rows apart where the source has that: of several files the number of each row's, of a database versions.
+    /// Without those that are `known` and as they were, as long as the source's columns are: a source of Parquet files has the types of
+    /// the first, and a file is read in them.
     pub(crate) async fn scan_apart(&self, order: &Selection, partitions: usize, known: Option<&Known>) -> Result<Scan, Refusal> {
         self.begin(order, partitions, true, known).await
     }
@@ -170,26 +159,21 @@ impl Datasets {
         if let Some(unfit) = unfit.first() {
             return Err(unreadable(&unfit.cause));
         }
-        let Opened { columns, frame, freshness, state } = opened;
-        let (mut numbered, mut left_out) = (false, HashMap::new());
-        let streams = match &state {
-            State::Files(files, found) if apart && can_be_told_apart(found) => {
-                numbered = found.len() > 1;
-                let known = known.filter(|known| known.columns == columns);
-                let known: HashSet<&SourceFile> = known.iter().flat_map(|known| &known.files).collect();
-                let (known, unread) = found.iter().zip(0u16..).partition::<Vec<_>, _>(|(file, _)| known.contains(file));
-                left_out = known.into_iter().map(|(file, number)| (file.clone(), number)).collect();
-                let unread = unread.into_iter().map(|(file, number)| (file, numbered.then_some(number)));
-                dataset.apart(order, &frame, files, unread.collect(), partitions).await
+        let Opened { columns, frame, before, freshness, state } = opened;
+        let known = known.filter(|known| known.columns == columns).map(|known| &known.parts);
+        let told = match (&state, &dataset.config.changes) {
+            (State::Files(files, found), _) if apart && can_be_told_apart(found) => {
+                dataset.by_file(order, &frame, (files, found), known, partitions).await
             }
-            _ => dataset.streams(order, frame, None).await,
+            (State::Snapshot(_), Some(changes)) if apart => dataset.by_version(order, frame, before, changes, known).await,
+            _ => dataset.streams(order, frame, None).await.map(|streams| Told { streams, apart: None, left_out: LeftOut::Nothing }),
         };
-        let streams = streams.map_err(|e| unreadable(&e))?;
+        let Told { streams, apart, left_out } = told.map_err(|e| unreadable(&e))?;
         let seen = match &state {
             State::Files(_, found) => Some(Seen::Files(found.clone())),
             State::Snapshot(_) => now.filter(|_| dataset.config.snapshot_age.is_some()),
         };
-        Ok(Scan { streams, freshness, seen, numbered, left_out, columns, witness: Witness { name, state } })
+        Ok(Scan { streams, freshness, seen, apart, left_out, columns, witness: Witness { name, state } })
     }
 }
 
@@ -205,17 +189,6 @@ pub(crate) fn condition(
     let column = |name: &str| columns.has_column_with_unqualified_name(name).then(|| ident(name));
     let expression = expression::expression(predicate, &column, types).ok_or(unknown_column())?;
     SessionContext::new().create_physical_expr(expression, columns)
-}
-
-/// Whether rows can say of which file they are: not where a file is there twice, by another name.
-pub(crate) fn can_be_told_apart(files: &[SourceFile]) -> bool {
-    files.len() <= PARTS && files.iter().collect::<HashSet<_>>().len() == files.len()
-}
-
-/// Streams of one schema one after the other.
-fn chained(streams: Vec<SendableRecordBatchStream>) -> Option<SendableRecordBatchStream> {
-    let schema = streams.first()?.schema();
-    Some(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(streams).flatten())))
 }
 
 /// Why a column of the source cannot be what the configuration says.
@@ -238,66 +211,41 @@ impl Dataset {
 
     /// One state of the source, ready to be read.
     async fn open(&self, partitions: usize) -> Result<Opened, SourceError> {
-        let opened = self.config.source.open(&|column| self.wanted_type(column), partitions).await?;
+        let opened = self.config.source.open(&|column| self.wanted_type(column), self.config.changes.as_ref(), partitions).await?;
         self.fresh.store(opened.freshness, Ordering::Relaxed);
         Ok(opened)
     }
 
-    /// Streams over some files, one after the other, each with its number if it has one.
-    async fn apart(
-        &self,
-        order: &Selection,
-        whole: &DataFrame,
-        files: &Files,
-        mut unread: Vec<(&SourceFile, Option<u16>)>,
-        partitions: usize,
-    ) -> Result<Vec<SendableRecordBatchStream>, SourceError> {
-        let partitions = partitions.max(1);
-        // A file that is more than its share is split, of others each is read by who has least to read. The largest first: what the
-        // engine deals out to several readers waits in memory for those who read something else.
-        unread.sort_by_key(|(file, _)| Reverse(file.bytes));
-        let [split, single] = [session(partitions)?, session(1)?];
-        let share = unread.iter().map(|(file, _)| file.bytes).sum::<u64>() / partitions as u64;
-        let mut lanes: Vec<(u64, Vec<SendableRecordBatchStream>)> = (0..partitions).map(|_| (0, Vec::new())).collect();
-        for (file, number) in unread {
-            let context = if file.bytes > share { &split } else { &single };
-            let frame = files.alone(context, file, whole.schema().as_arrow()).await?;
-            let streams = self.streams(order, frame, number).await?;
-            let bytes = file.bytes / streams.len().max(1) as u64;
-            lanes.sort_by_key(|(bytes, _)| *bytes);
-            for (stream, lane) in streams.into_iter().zip((0..partitions).cycle()) {
-                if let Some((read, lane)) = lanes.get_mut(lane) {
-                    *read += bytes;
-                    lane.push(stream);
-                }
-            }
-        }
-        Ok(lanes.into_iter().filter_map(|(_, streams)| chained(streams)).collect())
-    }
-
-    /// Streams over a frame; where it is of one file among others, with that one's number.
-    async fn streams(
-        &self,
-        order: &Selection,
-        frame: DataFrame,
-        number: Option<u16>,
-    ) -> Result<Vec<SendableRecordBatchStream>, SourceError> {
+    /// The rows of a frame that an order is about.
+    fn narrowed(&self, order: &Selection, frame: DataFrame) -> Result<DataFrame, SourceError> {
         let source = |column: &str| self.config.columns.get(column).map(|c| ident(&c.source));
         let types = &order.predicate_types;
         let held = |column: &str| value(source(column)?, *types.get(column)?, None).ok();
         let coded = |column: &str| value(source(column)?, *types.get(column)?, order.coded.get(column)).ok();
         let condition = order.condition.as_ref().map(|condition| expression::expression(condition, &held, types));
         let predicate = order.predicate.as_ref().map(|predicate| expression::expression(predicate, &coded, types));
-        let frame = condition.into_iter().chain(predicate).try_fold(frame, |frame, only| frame.filter(only.ok_or(unknown_column())?))?;
+        let mut conditions = condition.into_iter().chain(predicate);
+        Ok(conditions.try_fold(frame, |frame, only| frame.filter(only.ok_or(unknown_column())?))?)
+    }
+
+    /// Streams over a frame, with what tells its rows from others, if anything does.
+    async fn streams(
+        &self,
+        order: &Selection,
+        frame: DataFrame,
+        part: Option<Expr>,
+    ) -> Result<Vec<SendableRecordBatchStream>, SourceError> {
+        let frame = self.narrowed(order, frame)?;
         let mut wanted = vec![cast(ident(&self.config.identifier_column), DataType::Utf8).alias(SUBJECT)];
         if order.linked {
             let linked = self.config.linked.as_ref().ok_or(unknown_column())?;
             wanted.push(cast(ident(&linked.column), DataType::Utf8).alias(LINKED));
         }
         for (column, kind) in &order.columns {
-            wanted.push(value(source(column).ok_or(unknown_column())?, *kind, order.coded.get(column))?.alias(column));
+            let source = self.config.columns.get(column).map(|column| ident(&column.source));
+            wanted.push(value(source.ok_or(unknown_column())?, *kind, order.coded.get(column))?.alias(column));
         }
-        wanted.extend(number.map(|number| lit(number).alias(PART)));
+        wanted.extend(part.map(|part| part.alias(PART)));
         Ok(frame.select(wanted)?.execute_stream_partitioned().await?)
     }
 
@@ -336,10 +284,30 @@ impl Dataset {
             all.push(Unfit { keys: keys.iter().map(|key| (*key).to_owned()).collect(), cause, remedy });
         };
         let found = |name: &str| opened.columns.iter().find(|column| column.name == name);
+        if let Some(changes) = &self.config.changes {
+            let kinds = [
+                (
+                    "key",
+                    &changes.key,
+                    found(&changes.key).is_some_and(|key| key.read_as.as_ref().is_some_and(is_key)),
+                    "text or a whole number",
+                ),
+                ("column", &changes.column, opened.before.is_some(), "a whole number or a time"),
+            ];
+            for (key, column, fits, kind) in kinds {
+                if !fits {
+                    unfit(
+                        &["changes", key],
+                        format!("the source has no column '{column}' that is {kind}"),
+                        "name the source's column exactly",
+                    );
+                }
+            }
+        }
         let linked = self.config.linked.as_ref().map(|linked| ("linked", linked.column.as_str()));
         for (key, identifier) in std::iter::once(("identifier", self.config.identifier_column.as_str())).chain(linked) {
             match found(identifier).map(|column| (column, column.read_as.as_ref())) {
-                Some((_, Some(kind))) if is_text(kind) || kind.is_integer() => {}
+                Some((_, Some(kind))) if is_key(kind) => {}
                 Some((column, _)) => unfit(
                     &[key, "column"],
                     format!("the identifier is of type {}", column.native),
@@ -384,7 +352,7 @@ impl Dataset {
 impl Witness {
     /// A witness of what a test holds in memory.
     #[cfg(test)]
-    pub(crate) fn of(files: Files) -> Self {
+    pub(crate) fn of(files: crate::source::Files) -> Self {
         let found = files.files().unwrap();
         let name = DatasetName::new(crate::fixture::name("dfe"), crate::fixture::name("attainment"));
         Self { name, state: State::Files(files, found) }
@@ -461,6 +429,11 @@ fn is_text(found: &DataType) -> bool {
         DataType::Dictionary(_, value) => is_text(value),
         _ => false,
     }
+}
+
+/// Whether values of the type tell subjects or rows apart.
+fn is_key(found: &DataType) -> bool {
+    is_text(found) || found.is_integer()
 }
 
 /// Whether the declared type holds every value of the source's type. A `UInt64` beyond `Int64` fails the release, and is not changed.

@@ -1,5 +1,6 @@
 //! The departments' own databases as sources: real servers, started by the suite.
 
+mod changes;
 mod finite;
 mod keeping;
 mod mysql;
@@ -321,6 +322,23 @@ async fn check_refuses_types_by_name_and_tells_of_rights_that_a_reader_does_not_
     };
     let (sound, text) = check();
     assert!(sound && !text.contains("role 'reader'"), "{text}");
+
+    let plain = std::fs::read_to_string(&config).unwrap();
+    for (changes, found) in [
+        ("snapshot_minutes = 1\nchanges = { key = \"ni_number\", column = \"months_claiming\" }", None),
+        ("changes = { key = \"ni_number\", column = \"months_claiming\" }", Some("changes are of use to snapshots only")),
+        (
+            "snapshot_minutes = 1\nchanges = { key = \"ni_number\", column = \"claiming\" }",
+            Some("no column 'claiming' that is a whole number"),
+        ),
+        ("snapshot_minutes = 1\nchanges = { key = \"claiming\", column = \"months_claiming\" }", Some("no column 'claiming' that is text")),
+        ("snapshot_minutes = 1\nchanges = { key = \"id\", column = \"changed\" }", Some("no column 'id' that is text")),
+    ] {
+        std::fs::write(&config, plain.replacen("connection = \"office\"", &format!("connection = \"office\"\n{changes}"), 1)).unwrap();
+        let (sound, text) = check();
+        assert!(sound == found.is_none() && found.is_none_or(|found| text.contains(found)), "{changes}: {text}");
+    }
+    std::fs::write(&config, plain).unwrap();
 
     postgres.sql("postgres", "GRANT UPDATE (claiming), TRUNCATE ON office.claims TO reader");
     let (sound, text) = check();

@@ -10,11 +10,11 @@ use concordat_operate::Fault;
 use concordat_operate::certificate::Files as Identity;
 use concordat_policy::Name;
 
-use super::file::{ConnectionFile, ConnectionTlsFile, DatasetFile};
+use super::file::{ChangesFile, ConnectionFile, ConnectionTlsFile, DatasetFile};
 use super::{Finding, Findings, Loader};
 use crate::source::connection::{Connection, Server};
 use crate::source::settings::{Host, Settings, Tls};
-use crate::source::{Files, Objects, Relation, Source, Store, TableName};
+use crate::source::{Changes, Files, Objects, Relation, Source, Store, TableName};
 
 /// The longest that a database or a store is not read again: a day.
 const MOST_SNAPSHOT_MINUTES: u32 = 24 * 60;
@@ -219,6 +219,22 @@ impl Loader<'_> {
             wrong("a snapshot of files answers until they change, however old it is", "leave snapshot_minutes out");
         }
         Some(Duration::from_secs(60 * u64::from(minutes)))
+    }
+
+    /// By what rows of a database are told from what they were, for its next snapshot.
+    pub(super) fn changes(&mut self, index: &str, file: &DatasetFile, source: Option<&Source>) -> Option<Changes> {
+        let ChangesFile { key, column } = file.changes.as_ref()?;
+        let postgres =
+            |source: &Source| matches!(source, Source::Database(connection, _) if matches!(connection.server, Server::Postgres(_)));
+        let (cause, remedy) = if !source.is_none_or(postgres) {
+            ("what changes with a row is asked of PostgreSQL only", "leave [dataset.changes] out")
+        } else if file.snapshot_minutes.is_none() {
+            ("changes are of use to snapshots only, and none is kept", "say with snapshot_minutes for how long one answers")
+        } else {
+            return Some(Changes { key: key.clone(), column: column.clone() });
+        };
+        self.at(&["dataset", index, "changes"], format!("dataset '{}': {cause}", file.name), remedy);
+        None
     }
 
     fn connected(&mut self, index: &str, file: &DatasetFile, name: &Name, connections: &Connections) -> Option<Reached> {

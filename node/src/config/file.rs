@@ -179,12 +179,21 @@ pub(super) struct DatasetFile {
     pub(super) query: Option<String>,
     #[serde(default)]
     pub(super) snapshot_minutes: Option<u32>,
+    #[serde(default)]
+    pub(super) changes: Option<ChangesFile>,
     pub(super) identifier: IdentifierFile,
     /// The second identifier of a link dataset.
     #[serde(default)]
     pub(super) linked: Option<IdentifierFile>,
     #[serde(default)]
     pub(super) columns: BTreeMap<String, ColumnFile>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChangesFile {
+    pub(super) key: String,
+    pub(super) column: String,
 }
 
 #[derive(Deserialize)]

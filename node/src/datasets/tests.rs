@@ -269,12 +269,16 @@ async fn a_scan_file_by_file_has_the_rows_of_a_scan_and_leaves_out_what_is_known
         let now = Utc::now();
         let order = verifier(&world).verify(&world.order(&world.request(now), now), &world.gateway.fingerprint, now).unwrap().selection();
         let known = |scan: &Scan| match &scan.seen {
-            Some(Seen::Files(files)) => Known { files: files.clone(), columns: scan.columns.clone() },
+            Some(Seen::Files(files)) => Known { parts: Parts::Files(files.clone()), columns: scan.columns.clone() },
             _ => panic!("files"),
+        };
+        let files = |known: &Known| match &known.parts {
+            Parts::Files(files) => files.clone(),
+            Parts::Versions(_) => panic!("files"),
         };
         let scan = datasets.scan_apart(&order, 2, None).await.unwrap();
         let first = known(&scan);
-        assert!(!scan.numbered && rows(scan).await == rows(datasets.scan(&order, 2).await.unwrap()).await, "of one file no number");
+        assert!(scan.apart.is_none() && rows(scan).await == rows(datasets.scan(&order, 2).await.unwrap()).await, "of one file no number");
         // More than are split, too.
         for (all, from) in [(3, 2), (9, 4)] {
             for number in from..=all {
@@ -287,10 +291,11 @@ async fn a_scan_file_by_file_has_the_rows_of_a_scan_and_leaves_out_what_is_known
             let count = |file: usize| if file == 0 { 999 } else { file + 1 };
             assert!((0..all).all(|file| numbers.iter().filter(|number| **number == file).count() == count(file)), "{format}, {numbers:?}");
             let scan = datasets.scan_apart(&order, 2, Some(&first)).await.unwrap();
-            assert!(scan.numbered && known(&scan).files == found.files);
+            assert!(scan.apart == Some(Apart::Files) && files(&known(&scan)) == files(&found));
             assert_eq!(rows(scan).await.len(), apart.len() - 999, "{format}");
             let scan = datasets.scan_apart(&order, 2, Some(&found)).await.unwrap();
-            assert!(scan.left_out.len() == all && found.files.iter().zip(0..).all(|(file, number)| scan.left_out[file] == number));
+            let LeftOut::Files(left_out) = &scan.left_out else { panic!("files") };
+            assert!(left_out.len() == all && files(&found).iter().zip(0..).all(|(file, number)| left_out[file] == number));
             assert!(rows(scan).await.is_empty());
         }
         // A first file with other types: all are read in those now.
@@ -302,7 +307,7 @@ async fn a_scan_file_by_file_has_the_rows_of_a_scan_and_leaves_out_what_is_known
             let frame = SessionContext::new().sql(query).await.unwrap();
             frame.write_parquet(path.to_str().unwrap(), options, None).await.unwrap();
             let scan = datasets.scan_apart(&order, 2, Some(&found)).await.unwrap();
-            assert!(scan.numbered && scan.left_out.is_empty());
+            assert!(scan.apart == Some(Apart::Files) && matches!(scan.left_out, LeftOut::Nothing));
             let unnumbered = |mut row: Vec<String>| (row.pop(), row).1;
             let mut apart: Vec<_> = rows(scan).await.into_iter().map(unnumbered).collect();
             apart.sort();
@@ -313,7 +318,7 @@ async fn a_scan_file_by_file_has_the_rows_of_a_scan_and_leaves_out_what_is_known
         let found = known(&datasets.scan_apart(&order, 2, None).await.unwrap());
         std::os::unix::fs::symlink(world.path(&format!("files/1.{format}")), world.path(&format!("files/10.{format}"))).unwrap();
         let scan = datasets.scan_apart(&order, 2, Some(&found)).await.unwrap();
-        assert!(!scan.numbered && scan.left_out.is_empty());
+        assert!(scan.apart.is_none() && matches!(scan.left_out, LeftOut::Nothing));
         assert_eq!(rows(scan).await, rows(datasets.scan(&order, 2).await.unwrap()).await);
     }
 }

@@ -127,6 +127,6 @@ fn column(found: SourceColumn) -> Column {
 fn rows(source: Source) -> Rows {
     Box::new(move || {
         let source = source.clone();
-        async move { Ok(source.open(&|_| None, 1).await?.frame.execute_stream().await?) }.boxed()
+        async move { Ok(source.open(&|_| None, None, 1).await?.frame.execute_stream().await?) }.boxed()
     })
 }

@@ -22,6 +22,8 @@
 //! - Where some files of a source changed, came or went, and others make up half of it, the next snapshot takes over the rows of those
 //!   others from this one ([`base`]), which answers nobody any more and is let go of after half an hour. That one is made when the files
 //!   have settled and the node rests, without an order, as long as orders asked for it within a day, and each in a tenth of the time at most.
+//! - The next one of a database whose department says what changes with a row takes over rows whose keys and changes are as they were, in
+//!   one reading with those that are not; once a day it is made of all rows. It is made after an order only.
 
 mod base;
 mod choose;
@@ -50,7 +52,7 @@ pub(crate) use self::choose::{Chosen, Pieces, own_values};
 pub(crate) use self::made::Snapshot;
 use super::sealed::Room;
 use super::worker::Rules;
-use crate::datasets::{Datasets, Known, can_be_told_apart};
+use crate::datasets::{Apart, Datasets, Known, Parts, can_be_told_apart};
 use crate::orders::Recipe;
 use crate::pseudonym::Pseudonym;
 use crate::source::{Seen, SourceColumn, SourceFile, touched};
@@ -70,6 +72,8 @@ const SOON: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(60 * 60);
 /// How long one is kept whose source is no longer as it was, so that the next takes over rows of it.
 const OUTDATED: Duration = Duration::from_secs(30 * 60);
+/// After how long one of a database is made of all rows, whatever stayed: what its department says changes with a row may not always.
+const WHOLE: Duration = Duration::from_secs(24 * 60 * 60);
 /// The next is not made without an order before so many times have passed as this one took; half as long as outdated ones are kept at most.
 const PAUSE: u32 = 10;
 /// The most memory for rows that are sorted to make one: nobody waits for it.
@@ -144,6 +148,8 @@ struct Kept {
     used: Instant,
     /// Before when it is not made again without one.
     next: Instant,
+    /// When one was last made that took over nothing.
+    whole: Instant,
     /// Since when its source is no longer as it was.
     outdated: Option<Instant>,
 }
@@ -185,13 +191,27 @@ impl Kept {
             return true;
         }
         let since = *self.outdated.get_or_insert_with(Instant::now);
-        let (Seen::Files(then), Seen::Files(now)) = (&self.seen, required) else { return false };
-        since.elapsed() < OUTDATED && self.snapshot.tells_apart(then.len()) && can_be_told_apart(now) && stayed(then, now)
+        since.elapsed() < OUTDATED
+            && match (&self.seen, required) {
+                (Seen::Files(then), Seen::Files(now)) => self.tells_apart(then) && can_be_told_apart(now) && stayed(then, now),
+                _ => self.tells_versions(),
+            }
+    }
+
+    /// Whether it knows of each row which of these files it is of.
+    fn tells_apart(&self, files: &[SourceFile]) -> bool {
+        files.len() == 1 || self.snapshot.apart == Some(Apart::Files)
+    }
+
+    /// Whether it knows of each row which version it is, and rows may be told by that yet.
+    fn tells_versions(&self) -> bool {
+        self.snapshot.apart == Some(Apart::Versions) && self.whole.elapsed() < WHOLE
     }
 
     /// Whether it is to be made again without an order.
     fn is_due(&self) -> bool {
-        self.outdated.is_some_and(|since| since.elapsed() >= SETTLED) && self.next <= Instant::now()
+        let files = matches!(self.seen, Seen::Files(_));
+        files && self.outdated.is_some_and(|since| since.elapsed() >= SETTLED) && self.next <= Instant::now()
     }
 }
 
@@ -340,23 +360,32 @@ impl Snapshots {
         outdated
     }
 
-    /// The snapshot of `of` whose rows may be taken over by one of the files `now`. Where it cannot be read, or the disk that snapshots may
-    /// take is too small for both, it is let go of.
+    /// The snapshot of `of` whose rows may be taken over by one of a source that is as it is seen `now`. Where it cannot be read, or the
+    /// disk that snapshots may take is too small for both, it is let go of. Blocks.
     fn before(&self, of: &Of, now: &Seen) -> Option<Before> {
         let kept = self.kept();
         let found = kept.iter().find(|kept| kept.of == *of)?;
-        let (Seen::Files(files), Seen::Files(now), snapshot) = (&found.seen, now, &found.snapshot) else { return None };
-        if !snapshot.tells_apart(files.len()) {
-            return None;
-        }
+        let (snapshot, whole, columns) = (Arc::clone(&found.snapshot), found.whole, found.columns.clone());
         // The next is larger as its files are.
-        let next = u128::from(snapshot.bytes()) * u128::from(bytes(now)) / u128::from(bytes(files).max(1));
-        if snapshot.is_broken() || u128::from(self.room.taken.load(Ordering::Acquire)) + next > u128::from(self.room.most) {
-            drop(kept);
+        let (files, next) = match (&found.seen, now) {
+            (Seen::Files(then), Seen::Files(now)) if found.tells_apart(then) => {
+                let next = u128::from(snapshot.bytes()) * u128::from(bytes(now)) / u128::from(bytes(then).max(1));
+                (Some(then.clone()), next)
+            }
+            (Seen::At(..), Seen::At(..)) if found.tells_versions() => (None, u128::from(snapshot.bytes())),
+            _ => return None,
+        };
+        drop(kept);
+        let room = || u128::from(self.room.taken.load(Ordering::Acquire)) + next <= u128::from(self.room.most);
+        let parts = match files {
+            Some(files) => Some(Parts::Files(files)),
+            None => snapshot.versions().ok().flatten().map(|versions| Parts::Versions(Arc::new(versions))),
+        };
+        let Some(parts) = parts.filter(|_| room() && !snapshot.is_broken()) else {
             self.forget(of);
             return None;
-        }
-        Some(Before { snapshot: Arc::clone(snapshot), known: Known { files: files.clone(), columns: found.columns.clone() } })
+        };
+        Some(Before { snapshot, known: Known { parts, columns }, whole })
     }
 
     /// Whether there is one of `of`, whatever it answers.

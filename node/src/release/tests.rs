@@ -20,7 +20,7 @@ use super::*;
 use crate::config::{Config, Format};
 use crate::consent::Consent;
 use crate::consent::intake::{Intake, Raw};
-use crate::datasets::Witness;
+use crate::datasets::{LeftOut, Witness};
 use crate::fixture::{World, name};
 use crate::node::Node;
 use crate::pseudonym::{DomainKey, Pseudonyms};
@@ -61,8 +61,8 @@ fn scan(rows: u64, streams: u64, folder: &Path) -> Scan {
         streams: (0..streams).map(stream).collect(),
         freshness: 0,
         seen: None,
-        numbered: false,
-        left_out: std::collections::HashMap::new(),
+        apart: None,
+        left_out: LeftOut::Nothing,
         columns: Vec::new(),
         witness: Witness::of(Files { path: file, format: Format::Csv }),
     }
@@ -159,8 +159,8 @@ fn link(folder: &Path) -> Scan {
         streams: vec![Box::pin(stream) as datafusion::execution::SendableRecordBatchStream],
         freshness: 0,
         seen: None,
-        numbered: false,
-        left_out: std::collections::HashMap::new(),
+        apart: None,
+        left_out: LeftOut::Nothing,
         columns: Vec::new(),
         witness: Witness::of(Files { path: file, format: Format::Csv }),
     }

@@ -9,7 +9,10 @@ use chrono::Utc;
 use super::odbc::{self, OdbcSettings};
 use super::settings::{Host, Settings};
 use super::table::Table;
-use super::{Declared, Ending, Opened, Reading, Relation, SourceColumn, SourceError, SourceTable, State, mysql, postgres, session, sqlite};
+use super::{
+    CHANGED, Changes, Declared, Ending, Opened, Reading, Relation, SourceColumn, SourceError, SourceTable, State, mysql, postgres, session,
+    sqlite,
+};
 
 /// A database that the department names.
 #[derive(Debug, Clone)]
@@ -60,11 +63,17 @@ impl Connection {
         }
     }
 
-    pub(super) async fn open(&self, relation: &Relation, declared: Declared<'_>, partitions: usize) -> Result<Opened, SourceError> {
+    pub(super) async fn open(
+        &self,
+        relation: &Relation,
+        declared: Declared<'_>,
+        changes: Option<&Changes>,
+        partitions: usize,
+    ) -> Result<Opened, SourceError> {
         // At most a moment before its snapshot is taken.
         let freshness = Utc::now().timestamp();
         let found = match &self.server {
-            Server::Postgres(settings) => postgres::open(settings, &self.name, relation).await.map_err(|e| self.failed(&e))?,
+            Server::Postgres(settings) => postgres::open(settings, &self.name, relation, changes).await.map_err(|e| self.failed(&e))?,
             Server::Mysql(settings) => mysql::open(settings, &self.name, relation, declared).await.map_err(|e| self.failed(&e))?,
             Server::Sqlite(path) => sqlite::open(&self.name, path, relation, declared).await?,
             #[cfg(feature = "odbc")]
@@ -78,8 +87,11 @@ impl Connection {
         if let Some([twice, _]) = names.windows(2).find_map(|pair| <&[String; 2]>::try_from(pair).ok().filter(|[a, b]| a == b)) {
             return Err(self.failed(&format!("two columns are called '{twice}': name them apart in the query (AS …)")));
         }
-        let frame = session(partitions)?.read_table(Arc::new(Table::new(found.reading)))?;
-        Ok(Opened { columns: found.columns, frame, freshness, state: State::Snapshot(found.ending) })
+        let frame = |table| Ok::<_, SourceError>(session(partitions)?.read_table(Arc::new(table))?);
+        let tells = found.reading.schema().column_with_name(CHANGED).is_some();
+        let before = tells.then(|| frame(Table::before(Arc::clone(&found.reading)))).transpose()?;
+        let (frame, state) = (frame(Table::new(found.reading))?, State::Snapshot(found.ending));
+        Ok(Opened { columns: found.columns, frame, before, freshness, state })
     }
 
     pub(super) async fn excess(&self, relation: &Relation) -> Result<Vec<String>, SourceError> {

@@ -22,6 +22,7 @@
 //! - A condition is handed to a database only where its SQL selects at least the rows for which it is true ([`sql`]); the engine
 //!   evaluates it again.
 //! - A scan that is dropped stops at the database too; by ODBC, with its next rows.
+//! - Of PostgreSQL, where the department names what changes with a row ([`Changes`]), that can be read first, in the same transaction.
 //!
 //! To add a kind of database: implement [`Reading`] for one open transaction and give [`connection::Server`] a variant.
 //!
@@ -201,6 +202,18 @@ pub struct SourceTable {
     pub columns: Vec<SourceColumn>,
 }
 
+/// What tells whether a row of a database is as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// The column that tells a row from all others.
+    pub key: String,
+    /// The column that holds something else whenever anything of the row was changed: a number, or a time.
+    pub column: String,
+}
+
+/// What stands in the column that changes, in a frame: a number, or microseconds. No column of a source has a NUL in its name.
+pub const CHANGED: &str = "\0changed";
+
 /// The type that the configuration wants for a column of the source, by the column's name there: for sources whose own types
 /// say little.
 pub type Declared<'a> = &'a (dyn Fn(&str) -> Option<DataType> + Send + Sync);
@@ -209,8 +222,10 @@ pub type Declared<'a> = &'a (dyn Fn(&str) -> Option<DataType> + Send + Sync);
 pub struct Opened {
     /// Every column, also those that cannot be read.
     pub columns: Vec<SourceColumn>,
-    /// The columns that can be read. Runs once.
+    /// The columns that can be read, and [`CHANGED`] where it was asked for. Runs once.
     pub frame: DataFrame,
+    /// The same, for whoever reads something before `frame` in the same state; where there is [`CHANGED`]. Runs once, to its end.
+    pub before: Option<DataFrame>,
     /// How old the data is, Unix seconds.
     pub freshness: i64,
     /// The state that is read.
@@ -280,11 +295,11 @@ impl Source {
     ///
     /// # Errors
     /// [`SourceError`].
-    pub async fn open(&self, declared: Declared<'_>, partitions: usize) -> Result<Opened, SourceError> {
+    pub async fn open(&self, declared: Declared<'_>, changes: Option<&Changes>, partitions: usize) -> Result<Opened, SourceError> {
         match self {
             Self::Files(files) => open_files(files, declared, partitions).await,
             Self::Objects(store, objects) => store.open(objects, declared, partitions).await,
-            Self::Database(connection, relation) => connection.open(relation, declared, partitions).await,
+            Self::Database(connection, relation) => connection.open(relation, declared, changes, partitions).await,
         }
     }
 
@@ -307,8 +322,9 @@ async fn open_files(files: &Files, declared: Declared<'_>, partitions: usize) ->
         move || files.files()
     });
     let found = found.await.map_err(|e| DataFusionError::External(Box::new(e)))??;
-    let frame = files.frame(&found, declared, partitions).await?;
-    Ok(Opened { columns: columns(&frame), freshness: freshness(&found), state: State::Files(files.clone(), found), frame })
+    let (frame, freshness) = (files.frame(&found, declared, partitions).await?, freshness(&found));
+    let state = State::Files(files.clone(), found);
+    Ok(Opened { columns: columns(&frame), freshness, state, frame, before: None })
 }
 
 /// The columns of files.

@@ -30,7 +30,7 @@ pub(crate) trait Reading: fmt::Debug + Send + Sync {
     /// Begins to read. The stream's batches have the wanted columns in the wanted order.
     ///
     /// # Errors
-    /// [`SourceError`], also when it was read before.
+    /// [`SourceError`], also when it was read before, unless more was to be read ([`Wanted::more`]) and that reading has ended.
     fn rows(&self, wanted: &Wanted) -> std::result::Result<SendableRecordBatchStream, SourceError>;
 }
 
@@ -44,6 +44,8 @@ pub(crate) struct Wanted {
     pub(crate) conditions: Vec<String>,
     /// How many rows are enough.
     pub(crate) limit: Option<usize>,
+    /// Whether more is read afterwards, in the same transaction.
+    pub(crate) more: bool,
 }
 
 impl fmt::Debug for Wanted {
@@ -58,11 +60,17 @@ impl fmt::Debug for Wanted {
 pub(super) struct Table {
     schema: SchemaRef,
     reading: Arc<dyn Reading>,
+    more: bool,
 }
 
 impl Table {
     pub(super) fn new(reading: Arc<dyn Reading>) -> Self {
-        Self { schema: reading.schema(), reading }
+        Self { schema: reading.schema(), reading, more: false }
+    }
+
+    /// One that is read before another, in the same transaction.
+    pub(super) fn before(reading: Arc<dyn Reading>) -> Self {
+        Self { more: true, ..Self::new(reading) }
     }
 }
 
@@ -94,7 +102,7 @@ impl TableProvider for Table {
         let columns = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         let schema: Arc<Schema> = Arc::new(self.schema.project(&columns)?);
         let conditions: Vec<String> = filters.iter().filter_map(|filter| self.reading.condition(filter)).collect();
-        let wanted = Wanted { columns, schema: Arc::clone(&schema), conditions, limit };
+        let wanted = Wanted { columns, schema: Arc::clone(&schema), conditions, limit, more: self.more };
         let stream = Arc::new(Once { reading: Arc::clone(&self.reading), wanted });
         Ok(Arc::new(StreamingTableExec::try_new(schema, vec![stream], None, Vec::new(), false, limit)?))
     }

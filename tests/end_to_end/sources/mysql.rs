@@ -37,7 +37,7 @@ fn source(mariadb: &Mariadb, relation: &str) -> Source {
 }
 
 async fn open(mariadb: &Mariadb, relation: &str) -> Opened {
-    source(mariadb, relation).open(&|_| None, 2).await.unwrap()
+    source(mariadb, relation).open(&|_| None, None, 2).await.unwrap()
 }
 
 const TYPES: &str = r#"
@@ -102,7 +102,7 @@ async fn every_type_is_read_exactly_or_refused_by_name() {
     assert!(opened.state.is_one());
 
     // A `tinyint(1)` is an integer where the configuration wants one.
-    let wanted = source(&mariadb, "SELECT yes, i1 FROM everything").open(&|_| Some(DataType::Int64), 1).await.unwrap();
+    let wanted = source(&mariadb, "SELECT yes, i1 FROM everything").open(&|_| Some(DataType::Int64), None, 1).await.unwrap();
     assert_eq!(wanted.columns.iter().map(|column| column.read_as.clone()).collect::<Vec<_>>(), [Some(integer.clone()), Some(integer)]);
 
     let listed = inspect(&connection(&mariadb)).await.unwrap();
@@ -144,12 +144,12 @@ async fn values_that_no_column_holds_fail_the_scan_and_are_not_shown() {
         ("SELECT 1 AS id) AS source; DROP TABLE odd; SELECT (1", "error 1064"),
         ("SELECT user FROM mysql.user", "error 1142"),
     ] {
-        let error = source(&mariadb, query).open(&|_| None, 1).await.map(|_| ()).unwrap_err().to_string();
+        let error = source(&mariadb, query).open(&|_| None, None, 1).await.map(|_| ()).unwrap_err().to_string();
         assert!(error.starts_with("connection 'office'") && error.contains(says), "{query}: {error}");
     }
     // A query that would write does not, whatever the user may do.
     mariadb.sql("USE office; CREATE SEQUENCE counting; GRANT ALL ON office.* TO reader@'%'");
-    let writing = source(&mariadb, "SELECT nextval(counting) AS id").open(&|_| None, 1).await.map(|_| ());
+    let writing = source(&mariadb, "SELECT nextval(counting) AS id").open(&|_| None, None, 1).await.map(|_| ());
     assert!(writing.unwrap_err().to_string().contains("the statement would write"));
     assert_eq!(mariadb.sql("SELECT next_not_cached_value FROM office.counting"), "1");
 }
@@ -240,7 +240,7 @@ async fn a_scan_reads_one_snapshot_and_one_that_is_dropped_ends_at_the_server() 
 
 async fn signed_in(settings: Settings) -> Result<(), String> {
     let connection = Arc::new(Connection { name: "office".into(), server: Server::Mysql(Arc::new(settings)) });
-    let opened = Source::Database(connection, Relation::Query("SELECT current_user() AS id".into())).open(&|_| None, 1).await;
+    let opened = Source::Database(connection, Relation::Query("SELECT current_user() AS id".into())).open(&|_| None, None, 1).await;
     let rows = opened.map_err(|e| e.to_string())?.frame.collect().await.map_err(|e| e.to_string())?;
     assert_eq!(rows[0].num_rows(), 1);
     Ok(())

@@ -14,7 +14,7 @@ use crate::store::Store;
 
 async fn open(place: concordat_node::source::Store, key: &str) -> Result<Opened, String> {
     let source = Source::Objects(Arc::new(place), Objects { key: key.into(), format: Format::Csv });
-    source.open(&|_| None, 2).await.map_err(|e| e.to_string())
+    source.open(&|_| None, None, 2).await.map_err(|e| e.to_string())
 }
 
 #[tokio::test]

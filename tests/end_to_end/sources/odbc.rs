@@ -54,7 +54,7 @@ fn source(postgres: &Postgres, relation: &str) -> Source {
 }
 
 async fn open(postgres: &Postgres, relation: &str) -> Opened {
-    source(postgres, relation).open(&|_| None, 2).await.unwrap()
+    source(postgres, relation).open(&|_| None, None, 2).await.unwrap()
 }
 
 const TYPES: &str = r#"
@@ -112,7 +112,7 @@ async fn every_type_is_read_exactly_or_refused_by_name() {
 
     // A day that is kept as a time, as Oracle keeps it.
     let day = "SELECT 1 AS id, timestamp '2024-02-29 00:00:00' AS day";
-    let opened = source(&postgres, day).open(&|name| (name == "day").then_some(DataType::Date32), 1).await.unwrap();
+    let opened = source(&postgres, day).open(&|name| (name == "day").then_some(DataType::Date32), None, 1).await.unwrap();
     assert_eq!(shown(&opened.frame.collect().await.unwrap()), [["1", "2024-02-29"]]);
 }
 
@@ -128,7 +128,7 @@ async fn values_that_no_column_holds_fail_the_scan_and_are_not_shown() {
         ("SELECT 1 AS id, timestamp '2024-01-31 04:07:11' AS day", "a value of column 'day' has a time of day"),
         ("SELECT 1 AS id, t::int AS secret FROM (SELECT 'x4711'::text AS t OFFSET 0) AS s", "SQLSTATE 22P02"),
     ] {
-        let opened = source(&postgres, query).open(&|name| (name == "day").then_some(DataType::Date32), 1).await.unwrap();
+        let opened = source(&postgres, query).open(&|name| (name == "day").then_some(DataType::Date32), None, 1).await.unwrap();
         let error = opened.frame.collect().await.unwrap_err();
         let datafusion::error::DataFusionError::External(inner) = error.find_root() else { panic!("{query}: {error}") };
         let ours = inner.downcast_ref::<SourceError>().unwrap().to_string();
@@ -140,7 +140,7 @@ async fn values_that_no_column_holds_fail_the_scan_and_are_not_shown() {
         ("SELECT * FROM everything", "SQLSTATE 42P01"),
         ("SELECT 1 AS a, 2 AS A", "two columns are called 'a'"),
     ] {
-        let error = source(&postgres, query).open(&|_| None, 1).await.map(|_| ()).unwrap_err().to_string();
+        let error = source(&postgres, query).open(&|_| None, None, 1).await.map(|_| ()).unwrap_err().to_string();
         assert!(error.starts_with("connection 'office'") && error.contains(says), "{query}: {error}");
     }
     // A query that would write does not, whatever the role may do.
@@ -227,7 +227,7 @@ async fn a_scan_that_is_dropped_ends_with_its_next_rows_and_a_server_that_dies_f
 async fn a_database_whose_connections_are_all_in_use_keeps_none_of_another() {
     let postgres = Postgres::start();
     let (slow, other) = (connection(&postgres), connection(&postgres));
-    let open = async |connection: &Arc<Connection>| source_of(Arc::clone(connection), "SELECT 1 AS id").open(&|_| None, 1).await;
+    let open = async |connection: &Arc<Connection>| source_of(Arc::clone(connection), "SELECT 1 AS id").open(&|_| None, None, 1).await;
     let mut kept = Vec::new();
     for _ in 0..64 {
         kept.push(open(&slow).await.unwrap());
@@ -258,7 +258,7 @@ async fn rights_beyond_reading_are_told_where_the_database_can_be_asked() {
     let other = Source::Database(connection, Relation::Table(TableName { schema: None, name: "t".into() }));
     let told = other.excess().await.unwrap();
     assert!(told.iter().filter(|told| told.contains("cannot be told")).count() == 2, "{told:?}");
-    let opened = other.open(&|_| None, 1).await.unwrap();
+    let opened = other.open(&|_| None, None, 1).await.unwrap();
     assert_eq!(shown(&opened.frame.collect().await.unwrap()), [["1", "Grüße 😀"], ["2", "-"]]);
     assert!(opened.state.is_one());
 }

@@ -40,12 +40,12 @@ pub fn source_of(connection: Arc<Connection>, relation: &str) -> Source {
     Source::Database(connection, relation)
 }
 
-fn source(postgres: &Postgres, relation: &str) -> Source {
+pub fn source(postgres: &Postgres, relation: &str) -> Source {
     source_of(connection(postgres), relation)
 }
 
 async fn open(postgres: &Postgres, relation: &str) -> Opened {
-    source(postgres, relation).open(&|_| None, 2).await.unwrap()
+    source(postgres, relation).open(&|_| None, None, 2).await.unwrap()
 }
 
 /// Rows as text, in order; null is `-`.
@@ -196,7 +196,7 @@ async fn values_that_no_column_holds_fail_the_scan_and_are_not_shown() {
         ("DELETE FROM pg_class RETURNING *", "SQLSTATE"),
         ("SELECT 1 AS id) AS source; DROP TABLE x; SELECT (1", "SQLSTATE"),
     ] {
-        let error = source(&postgres, query).open(&|_| None, 1).await.map(|_| ()).unwrap_err().to_string();
+        let error = source(&postgres, query).open(&|_| None, None, 1).await.map(|_| ()).unwrap_err().to_string();
         assert!(error.starts_with("connection 'office'") && error.contains(says), "{query}: {error}");
     }
 }

@@ -33,7 +33,7 @@ async fn signed_in(settings: Settings) -> Result<(), String> {
             "SELECT current_user::text AS id, ssl::text AS tls FROM pg_catalog.pg_stat_ssl WHERE pid = pg_catalog.pg_backend_pid()".into(),
         ),
     )
-    .open(&|_| None, 1)
+    .open(&|_| None, None, 1)
     .await;
     let rows = opened.map_err(|e| e.to_string())?.frame.collect().await.map_err(|e| e.to_string())?;
     assert_eq!(rows[0].num_rows(), 1);

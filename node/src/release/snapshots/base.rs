@@ -1,38 +1,45 @@
-//! What a snapshot takes over of the one before it: the rows of files that are as they were, which are not read, made pseudonymous and
-//! sorted again.
+//! What a snapshot takes over of the one before it: the rows of files, or of a database, that are as they were, which are not read, made
+//! pseudonymous and sorted again.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt16Array};
+use arrow::array::{ArrayRef, AsArray as _, BooleanArray, RecordBatch, UInt16Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::cast;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{SchemaRef, UInt16Type, UInt64Type};
 use concordat_policy::Refusal;
 
 use super::super::buckets::Buckets;
 use super::super::runs::Loaded;
 use super::made::{Snapshot, number};
-use crate::datasets::Known;
-use crate::source::SourceFile;
+use crate::datasets::{Known, LeftOut, Parts, Stayed};
 
 /// The snapshot before, and what it is of.
 pub(super) struct Before {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) known: Known,
+    /// When a snapshot was last made that took over nothing.
+    pub(super) whole: Instant,
 }
 
 /// Rows that are taken over.
 pub(crate) struct Base {
     snapshot: Arc<Snapshot>,
-    // By a file's number then: its number now, unless it is gone or changed.
-    numbers: Vec<Option<u16>>,
+    taken: Taken,
     schema: SchemaRef,
     // By bucket.
     rows: Vec<u32>,
 }
 
-/// A block, with the files' numbers of now, and which of its rows are taken over.
+/// What is taken over.
+enum Taken {
+    /// By a file's number then: its number now, unless it is gone or changed.
+    Files(Vec<Option<u16>>),
+    Versions(Stayed),
+}
+
+/// A block, with what tells its rows apart now, and which of its rows are taken over.
 pub(crate) struct BlockRows {
     index: usize,
     batch: RecordBatch,
@@ -40,21 +47,26 @@ pub(crate) struct BlockRows {
 }
 
 impl Base {
-    /// What a snapshot in the form of `schema` takes over: the rows of files that its scan `left_out`, by their numbers now. Blocks.
-    pub(super) fn new(before: &Before, left_out: &HashMap<SourceFile, u16>, schema: SchemaRef, buckets: &Buckets) -> Result<Self, Refusal> {
-        let numbers = before.known.files.iter().map(|file| left_out.get(file).copied()).collect();
-        let mut base = Self { snapshot: Arc::clone(&before.snapshot), numbers, schema, rows: vec![0; buckets.len()] };
+    /// What a snapshot in the form of `schema` takes over: what its scan `left_out`; `None` where that is nothing. Blocks.
+    pub(super) fn new(before: &Before, left_out: LeftOut, schema: SchemaRef, buckets: &Buckets) -> Result<Option<Self>, Refusal> {
+        let taken = match (left_out, &before.known.parts) {
+            (LeftOut::Nothing, _) => return Ok(None),
+            (LeftOut::Files(now), Parts::Files(then)) => Taken::Files(then.iter().map(|file| now.get(file).copied()).collect()),
+            (LeftOut::Versions(stayed), Parts::Versions(_)) => Taken::Versions(stayed),
+            _ => return Err(Refusal::internal("a snapshot of another kind of source")),
+        };
+        let mut base = Self { snapshot: Arc::clone(&before.snapshot), taken, schema, rows: vec![0; buckets.len()] };
         for index in 0..base.snapshot.blocks().len() {
             let block = base.block(index)?;
             let subjects = base.snapshot.subjects(block)?;
-            let (_, taken) = base.numbered(index)?;
+            let (_, taken) = base.parts(index)?;
             for row in taken.set_indices() {
                 if let Some(rows) = base.rows.get_mut(buckets.of(number(subjects.value(row)))) {
                     *rows += 1;
                 }
             }
         }
-        Ok(base)
+        Ok(Some(base))
     }
 
     /// How many rows a bucket has of it.
@@ -85,21 +97,33 @@ impl Base {
         self.snapshot.blocks().get(index).ok_or_else(|| Refusal::internal("a snapshot without a block"))
     }
 
-    /// Of each row of a block, its file's number now, and whether it is taken over.
-    fn numbered(&self, index: usize) -> Result<(Vec<u16>, BooleanBuffer), Refusal> {
+    /// Of each row of a block, what tells it apart now, and whether it is taken over.
+    fn parts(&self, index: usize) -> Result<(ArrayRef, BooleanBuffer), Refusal> {
+        let missing = || Refusal::internal("a snapshot that does not tell its rows apart");
         let block = self.block(index)?;
-        // One that is of a single file does not say so row by row.
-        let single = (self.numbers.len() == 1).then(|| UInt16Array::from(vec![0; block.valid.len()]));
-        let then = self.snapshot.numbers(block)?.or(single);
-        let then = then.ok_or_else(|| Refusal::internal("a snapshot that does not say of which files its rows are"))?;
-        let now = |then: &u16| self.numbers.get(usize::from(*then)).copied().flatten();
-        let taken = BooleanBuffer::collect_bool(then.len(), |row| then.values().get(row).is_some_and(|then| now(then).is_some()));
-        Ok((then.values().iter().map(|then| now(then).unwrap_or_default()).collect(), taken))
+        let parts = self.snapshot.parts(block)?;
+        match &self.taken {
+            Taken::Files(numbers) => {
+                // One that is of a single file does not say so row by row.
+                let single = || (numbers.len() == 1).then(|| Arc::new(UInt16Array::from(vec![0; block.valid.len()])) as ArrayRef);
+                let parts = parts.or_else(single).ok_or_else(missing)?;
+                let then = parts.as_primitive_opt::<UInt16Type>().ok_or_else(missing)?.values();
+                let now = |then: &u16| numbers.get(usize::from(*then)).copied().flatten();
+                let taken = BooleanBuffer::collect_bool(then.len(), |row| then.get(row).and_then(now).is_some());
+                Ok((Arc::new(then.iter().map(|then| now(then).unwrap_or_default()).collect::<UInt16Array>()), taken))
+            }
+            Taken::Versions(stayed) => {
+                let parts = parts.ok_or_else(missing)?;
+                let versions = parts.as_primitive_opt::<UInt64Type>().ok_or_else(missing)?.values();
+                let taken = BooleanBuffer::collect_bool(versions.len(), |row| versions.get(row).is_some_and(|of| stayed.holds(*of)));
+                Ok((parts, taken))
+            }
+        }
     }
 
     fn read(&self, index: usize) -> Result<BlockRows, Refusal> {
         let (snapshot, block) = (&self.snapshot, self.block(index)?);
-        let (numbers, taken) = self.numbered(index)?;
+        let (parts, taken) = self.parts(index)?;
         let valid = BooleanArray::new(block.valid.clone(), None);
         let mut columns: Vec<ArrayRef> = vec![Arc::new(snapshot.subjects(block)?), Arc::new(valid), Arc::new(snapshot.choices(block)?)];
         if snapshot.links {
@@ -110,7 +134,7 @@ impl Base {
             columns.push(cast(&snapshot.column(block, column)?, field.data_type()).map_err(Refusal::internal)?);
         }
         if columns.len() < self.schema.fields().len() {
-            columns.push(Arc::new(UInt16Array::from(numbers)));
+            columns.push(parts);
         }
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(Refusal::internal)?;
         Ok(BlockRows { index, batch, taken })

@@ -13,19 +13,19 @@ use super::super::behind::{Behind, stand_in};
 use super::super::runs::Runs;
 use super::super::worker::{Counts, End, Identifiers, Rules, Work, identifiers};
 use crate::consent::View;
-use crate::datasets::{PART, storage_type};
+use crate::datasets::{Apart, PART, storage_type};
 use crate::pseudonym::{Pseudonym, Pseudonyms};
 
 /// Columns before the dataset's own: the pseudonym, or what stands for an identifier that is not valid; whether it is valid; the hash
-/// by which its subject's choices are found; of a link dataset, the second identifier's pseudonym and hash. After them, where rows are
-/// `numbered`, the number of their file.
-pub(super) fn schema(rules: &Rules, numbered: bool) -> SchemaRef {
+/// by which its subject's choices are found; of a link dataset, the second identifier's pseudonym and hash. After them, what tells rows
+/// `apart`.
+pub(super) fn schema(rules: &Rules, apart: Option<Apart>) -> SchemaRef {
     let bytes = |name: &str| Field::new(name, DataType::FixedSizeBinary(16), false);
     let own = [subject_field(), Field::new("valid", DataType::Boolean, false), bytes("choices")];
     let linked = rules.linked.as_ref().map(|_| [bytes("linked"), bytes("linked choices")]);
     let columns = rules.columns.iter().map(|(name, kind)| Field::new(name, storage_type(*kind), true));
-    let number = numbered.then(|| Field::new(PART, DataType::UInt16, false));
-    Arc::new(Schema::new(own.into_iter().chain(linked.into_iter().flatten()).chain(columns).chain(number).collect::<Vec<_>>()))
+    let part = apart.map(|apart| Field::new(PART, apart.kind(), false));
+    Arc::new(Schema::new(own.into_iter().chain(linked.into_iter().flatten()).chain(columns).chain(part).collect::<Vec<_>>()))
 }
 
 pub(super) struct Gatherer {

@@ -8,10 +8,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::{Array as _, ArrayRef, AsArray as _, FixedSizeBinaryArray, RecordBatch, UInt16Array, UInt32Array};
+use arrow::array::{Array as _, ArrayRef, AsArray as _, FixedSizeBinaryArray, RecordBatch, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::take_record_batch;
-use arrow::datatypes::{DataType, Field, Schema, UInt16Type};
+use arrow::datatypes::{DataType, Field, Schema, UInt64Type};
 use concordat_policy::{ColumnType, Refusal};
 
 use super::super::partition::Partition;
@@ -21,7 +21,7 @@ use super::super::worker::Rules;
 use super::decide::Decided;
 use super::gather;
 use super::texts::{Meeting, Texts};
-use crate::datasets::storage_type;
+use crate::datasets::{Apart, Versions, storage_type};
 
 /// In how many parts the rows are sorted that become one.
 pub(super) const PARTITIONS: u32 = 2;
@@ -42,8 +42,8 @@ pub(crate) struct Snapshot {
     texts: Vec<Option<Texts>>,
     /// Whether it is of a link dataset.
     pub(super) links: bool,
-    /// Whether it says of each row of which file it is.
-    numbered: bool,
+    /// By what it tells its rows apart.
+    pub(super) apart: Option<Apart>,
     /// How old the data is, Unix seconds.
     pub(crate) freshness: i64,
     /// The newest decisions over its rows.
@@ -72,12 +72,12 @@ impl Snapshot {
     pub(super) fn make(
         sorted: Sorted,
         rules: &Rules,
-        numbered: bool,
+        apart: Option<Apart>,
         freshness: i64,
         folder: &Path,
         room: Arc<Room>,
     ) -> Result<Self, Refusal> {
-        let (sorted, schema) = (Arc::new(sorted), gather::schema(rules, numbered));
+        let (sorted, schema) = (Arc::new(sorted), gather::schema(rules, apart));
         let mut sealed = Sealed::new(folder, room)?;
         let mut meeting: Vec<Option<Meeting>> =
             rules.columns.iter().map(|(_, kind)| (*kind == ColumnType::Text).then(Meeting::default)).collect();
@@ -94,7 +94,7 @@ impl Snapshot {
             columns: rules.columns.clone(),
             texts: meeting.into_iter().map(|meeting| meeting.map(Meeting::done)).collect(),
             links: rules.linked.is_some(),
-            numbered,
+            apart,
             freshness,
             decided: Mutex::default(),
             broken: AtomicBool::new(false),
@@ -157,18 +157,20 @@ impl Snapshot {
         column.as_fixed_size_binary_opt().cloned().ok_or_else(|| Refusal::internal("a snapshot without pseudonyms"))
     }
 
-    /// Of each row of a block, the number of its file; `None` where there was one file only.
-    pub(super) fn numbers(&self, block: &Block) -> Result<Option<UInt16Array>, Refusal> {
-        if !self.numbered {
-            return Ok(None);
-        }
-        let numbers = self.piece(block, self.own() + self.columns.len())?;
-        numbers.as_primitive_opt::<UInt16Type>().cloned().map(Some).ok_or_else(|| Refusal::internal("a snapshot without its files"))
+    /// What tells the rows of a block apart, in the type that [`Apart::kind`] says; `None` where nothing does.
+    pub(super) fn parts(&self, block: &Block) -> Result<Option<ArrayRef>, Refusal> {
+        self.apart.map(|_| self.piece(block, self.own() + self.columns.len())).transpose()
     }
 
-    /// Whether it knows of each row which of so many files it is of.
-    pub(super) fn tells_apart(&self, files: usize) -> bool {
-        self.numbered || files == 1
+    /// The versions of its rows; `None` where it has none, or they do not tell rows apart. Blocks.
+    pub(super) fn versions(&self) -> Result<Option<Versions>, Refusal> {
+        let mut all = Vec::new();
+        for block in &self.blocks {
+            let Some(versions) = self.parts(block)? else { return Ok(None) };
+            let Some(versions) = versions.as_primitive_opt::<UInt64Type>() else { return Ok(None) };
+            all.extend_from_slice(versions.values());
+        }
+        Ok(Versions::new(all))
     }
 
     /// How many pieces a block has before those of the dataset's own columns.

@@ -11,7 +11,7 @@ use super::base::{Base, Before};
 use super::gather::{self, Gatherer};
 use super::made::PARTITIONS;
 use super::{AGAIN, Failed, Kept, OUTDATED, PAUSE, Plan, SETTLES, SOON, Snapshot, Snapshots, Waiting, unsettled};
-use crate::datasets::Scan;
+use crate::datasets::{LeftOut, Scan};
 use crate::release::buckets::Buckets;
 use crate::release::runs::{Runs, Sorted, Spill};
 use crate::release::worker::Rules;
@@ -101,7 +101,9 @@ impl Waiting {
             let Some(left) = required.as_ref().and_then(unsettled) else { break };
             tokio::time::sleep(left).await;
         }
-        let before = required.and_then(|required| self.snapshots.before(&self.of, &required));
+        let (snapshots, of) = (Arc::clone(&self.snapshots), self.of.clone());
+        let before = blocking(move || Ok(required.and_then(|required| snapshots.before(&of, &required)))).await?;
+        let whole = before.as_ref().map(|before| before.whole);
         let scan = datasets.scan_apart(&recipe.selection(), streams(), before.as_ref().map(|before| &before.known)).await?;
         let seen = scan.seen.clone().filter(|seen| unsettled(seen).is_none());
         let seen = seen.ok_or_else(|| Refusal::internal("the files of this dataset change every few seconds"))?;
@@ -116,7 +118,8 @@ impl Waiting {
         }
         let made = Made { rows: snapshot.rows(), taken_over, bytes: snapshot.bytes(), took };
         let (used, next) = (used.unwrap_or_else(Instant::now), Instant::now() + (took * PAUSE).min(OUTDATED / 2));
-        let kept = Kept { of: self.of.clone(), recipe, seen, columns, snapshot: Arc::new(snapshot), used, next, outdated: None };
+        let whole = whole.filter(|_| taken_over > 0).unwrap_or(began);
+        let kept = Kept { of: self.of.clone(), recipe, seen, columns, snapshot: Arc::new(snapshot), used, next, whole, outdated: None };
         self.snapshots.keep(kept);
         Ok(made)
     }
@@ -126,17 +129,19 @@ impl Snapshots {
     /// The rows of a scan, and those that are taken over, of which it says how many they are.
     pub(super) async fn sealed(&self, mut scan: Scan, rules: Rules, before: Option<Before>) -> Result<(Snapshot, usize), Refusal> {
         let (rules, share) = (Arc::new(rules), self.memory / scan.streams.len().max(1));
-        let (freshness, numbered, left_out) = (scan.freshness, scan.numbered, std::mem::take(&mut scan.left_out));
+        let (freshness, apart) = (scan.freshness, scan.apart);
+        let left_out = std::mem::replace(&mut scan.left_out, LeftOut::Nothing);
         let mut sorted = self.sorted(scan, &rules, share).await?;
         let (room, place) = (Arc::clone(&self.room), self.folder.clone());
         blocking(move || {
             let read = sorted.all_rows();
-            if let Some(before) = before.filter(|_| !left_out.is_empty()) {
-                let base = Base::new(&before, &left_out, gather::schema(&rules, numbered), sorted.buckets())?;
+            if let Some(before) = before
+                && let Some(base) = Base::new(&before, left_out, gather::schema(&rules, apart), sorted.buckets())?
+            {
                 sorted.take_over(base);
             }
             let taken_over = sorted.all_rows() - read;
-            Ok((Snapshot::make(sorted, &rules, numbered, freshness, &place, room)?, taken_over))
+            Ok((Snapshot::make(sorted, &rules, apart, freshness, &place, room)?, taken_over))
         })
         .await
     }
@@ -144,7 +149,7 @@ impl Snapshots {
     /// Every row by its pseudonym, whoever's it is.
     pub(super) async fn sorted(&self, scan: Scan, rules: &Arc<Rules>, share: usize) -> Result<Sorted, Refusal> {
         let (buckets, spill) = (Buckets::new(PARTITIONS), Spill::Sealed(self.folder.clone(), Arc::clone(&self.sorting)));
-        let schema = gather::schema(rules, scan.numbered);
+        let schema = gather::schema(rules, scan.apart);
         self.gathered.store(0, Ordering::Relaxed);
         let gatherer = |index| {
             let runs = Runs::new(Arc::clone(&schema), buckets.clone(), spill.clone(), share, index);

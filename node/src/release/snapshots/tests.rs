@@ -4,12 +4,11 @@ mod ages;
 mod making;
 mod taking_over;
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
-use arrow::array::{Array as _, AsArray as _, BooleanArray, Int64Array, RecordBatch, StringArray, UInt16Array};
-use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
+use arrow::array::{Array as _, AsArray as _, BooleanArray, Int64Array, PrimitiveArray, RecordBatch, StringArray};
+use arrow::datatypes::{ArrowPrimitiveType, Int32Type, Int64Type, SchemaRef, UInt16Type};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use concordat_audit::LogError;
@@ -30,7 +29,7 @@ use super::*;
 use crate::config::{Config, Format};
 use crate::consent::Consent;
 use crate::consent::intake::{Intake, Raw};
-use crate::datasets::{PART, Scan, Witness};
+use crate::datasets::{LeftOut, PART, Scan, Witness};
 use crate::fixture::{World, name};
 use crate::node::Node;
 use crate::orders::tests::verifier;
@@ -56,10 +55,24 @@ fn scan(rows: &[Row], linked: bool, folder: &Path) -> Scan {
 
 /// The rows of several files, each with its number if it has one, in two streams.
 fn scan_of(files: &[(Option<u16>, &[Row])], linked: bool, folder: &Path) -> Scan {
-    let parts = || files.iter().flat_map(|(number, rows)| rows.chunks(997).map(move |part| (*number, part)));
+    let numbers: Vec<Option<Vec<u16>>> = files.iter().map(|(number, rows)| number.map(|number| vec![number; rows.len()])).collect();
+    let parts: Vec<_> = numbers.iter().zip(files).map(|(numbers, (_, rows))| (numbers.as_deref(), *rows)).collect();
+    scan_with::<UInt16Type>(&parts, linked, folder)
+}
+
+/// Rows, with what tells each apart, if anything does.
+type Told<'a, T> = (Option<&'a [T]>, &'a [Row]);
+
+/// Rows in two streams.
+fn scan_with<T: ArrowPrimitiveType>(files: &[Told<'_, T::Native>], linked: bool, folder: &Path) -> Scan {
+    let parts = || {
+        files.iter().flat_map(|(told, rows)| {
+            rows.chunks(997).zip(0..).map(move |(part, index)| (told.map(|told| told[997 * index..][..part.len()].to_vec()), part))
+        })
+    };
     let streams = [0, 1].map(|stream| {
         let mut batches = Vec::new();
-        for (number, part) in parts().skip(stream).step_by(2) {
+        for (told, part) in parts().skip(stream).step_by(2) {
             let own: StringArray = part.iter().map(|row| Some(identifier(row.0))).collect();
             let other: StringArray = part.iter().map(|row| Some(identifier(row.1))).collect();
             let numbers: Int64Array = part.iter().map(|row| (row.2 != 0).then_some(row.2)).collect();
@@ -69,8 +82,8 @@ fn scan_of(files: &[(Option<u16>, &[Row])], linked: bool, folder: &Path) -> Scan
                 columns.push(("linked_subject", Arc::new(other)));
             }
             columns.extend([("number", Arc::new(numbers) as arrow::array::ArrayRef), ("text", Arc::new(texts))]);
-            if let Some(number) = number {
-                columns.push((PART, Arc::new(UInt16Array::from(vec![number; part.len()]))));
+            if let Some(told) = told {
+                columns.push((PART, Arc::new(PrimitiveArray::<T>::from_iter_values(told))));
             }
             batches.push(RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true))).unwrap());
         }
@@ -84,8 +97,8 @@ fn scan_of(files: &[(Option<u16>, &[Row])], linked: bool, folder: &Path) -> Scan
         streams: streams.into(),
         freshness: 7,
         seen: None,
-        numbered: false,
-        left_out: HashMap::new(),
+        apart: None,
+        left_out: LeftOut::Nothing,
         columns: Vec::new(),
         witness: Witness::of(Files { path: file, format: Format::Csv }),
     }
@@ -134,7 +147,7 @@ fn store(folder: &Path) -> Snapshots {
 async fn snapshot(rows: &[Row], consent: &Consent, linked: bool, folder: &Path) -> Arc<Snapshot> {
     let rules = Arc::new(rules(consent, linked));
     let sorted = store(folder).sorted(scan(rows, linked, folder), &rules, 1 << 18).await.unwrap();
-    Arc::new(Snapshot::make(sorted, &rules, false, 7, folder, room(1 << 30)).unwrap())
+    Arc::new(Snapshot::make(sorted, &rules, None, 7, folder, room(1 << 30)).unwrap())
 }
 
 /// What leaves: partition by partition, its batches.
@@ -294,7 +307,7 @@ async fn a_snapshot_larger_than_its_disk_is_not_kept_and_nothing_is_left_in_the_
         let sorted = store(folder.path()).sorted(scan(&all, false, folder.path()), &rules, 1 << 14).await.unwrap();
         assert!(sorted.spilled() > 1);
         assert_eq!(names(), ["source.csv"], "while rows that were beyond memory are on disk");
-        let made = Snapshot::make(sorted, &rules, false, 7, folder.path(), room(most));
+        let made = Snapshot::make(sorted, &rules, None, 7, folder.path(), room(most));
         assert_eq!(made.is_ok(), kept);
         assert_eq!(names(), ["source.csv"], "while it is kept");
     }
@@ -319,7 +332,7 @@ async fn what_follows_a_partition_and_is_withheld_is_not_in_the_last_byte_of_its
     let scan = Scan { streams: vec![stream], ..scan(&some(2_000), false, folder.path()) };
     let rules = Arc::new(Rules { columns: vec![("flag".into(), ColumnType::Boolean)], ..rules(&consent, false) });
     let sorted = store(folder.path()).sorted(scan, &rules, 1 << 20).await.unwrap();
-    let snapshot = Arc::new(Snapshot::make(sorted, &rules, false, 7, folder.path(), room(1 << 30)).unwrap());
+    let snapshot = Arc::new(Snapshot::make(sorted, &rules, None, 7, folder.path(), room(1 << 30)).unwrap());
     let chosen = Arc::new(Chosen::of(snapshot, &rules, None, 4).unwrap());
     let schema = Arc::new(release_schema(false, [("flag", ColumnType::Boolean)]));
     let left = Partition::chosen(chosen, schema, 0).next_batch().unwrap().unwrap();
@@ -352,6 +365,7 @@ async fn kept(world: &World, consent: &Consent, folder: &Path, ago: Duration) ->
         snapshot,
         used: Instant::now().checked_sub(ago).unwrap(),
         next: Instant::now(),
+        whole: Instant::now(),
         outdated: None,
     }
 }

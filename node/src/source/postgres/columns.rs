@@ -26,7 +26,7 @@ use datafusion::arrow::datatypes::DataType;
 
 use super::session::{Answer, Described, Session};
 use super::wire::WireError;
-use crate::source::{SourceColumn, sql};
+use crate::source::{CHANGED, SourceColumn, sql};
 
 /// How a column's values come over the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +98,18 @@ pub(super) async fn columns(session: &mut Session, from: &str) -> Result<(Vec<So
         ))
         .await?;
     typed(&described, &types).ok_or(WireError::Protocol("the catalogue does not know a column's type"))
+}
+
+/// The column that changes with a row, as a number: of a time, its microseconds as PostgreSQL sends them. `None` where it is neither.
+pub(super) fn changed(name: &str, readable: &[Column]) -> Option<Column> {
+    let column = readable.iter().find(|column| column.name == name)?;
+    let select = sql::name(name);
+    let (form, compare) = match column.form {
+        form @ (Form::Int2 | Form::Int4 | Form::Int8) => (form, Some(select.clone())),
+        Form::Timestamp | Form::Instant => (Form::Int8, None),
+        _ => return None,
+    };
+    Some(Column { name: CHANGED.into(), form, select, compare })
 }
 
 fn typed(described: &[Described], types: &Answer) -> Option<(Vec<SourceColumn>, Vec<Column>)> {

@@ -18,9 +18,10 @@ use crate::source::BATCH_ROWS;
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// Bytes of text after which a batch is full, whatever its rows.
 const BATCH_BYTES: usize = 8 << 20;
-/// Days and microseconds from 1970-01-01 to PostgreSQL's 2000-01-01.
+/// Days from 1970-01-01 to PostgreSQL's 2000-01-01.
 const EPOCH_DAYS: i32 = 10_957;
-const EPOCH_MICROSECONDS: i64 = 946_684_800_000_000;
+/// The same in microseconds.
+pub(super) const EPOCH_MICROSECONDS: i64 = 946_684_800_000_000;
 
 /// What is wrong with the bytes or with a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

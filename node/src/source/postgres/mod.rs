@@ -1,7 +1,8 @@
-//! PostgreSQL: a table or query, read by one binary `COPY` within one read-only transaction.
+//! PostgreSQL: a table or query, read by one binary `COPY`, or two, within one read-only transaction.
 //!
 //! ```text
 //! login ─▶ BEGIN … READ ONLY REPEATABLE READ ─▶ columns ─▶ COPY (SELECT …) ─▶ decode ─▶ batches ─▶ COMMIT
+//!                                                           └ of keys and changes first, where they are asked for
 //! ```
 //!
 //! The protocol is spoken here. Weighed against it:
@@ -24,13 +25,13 @@ mod wire;
 
 use std::sync::Arc;
 
-use self::columns::columns;
+use self::columns::{changed, columns};
 use self::read::Rows;
 use self::session::Session;
 use self::wire::WireError;
 use super::connection::Found;
 use super::settings::Settings;
-use super::{Ending, Relation, SourceTable, TableName, sql};
+use super::{Changes, Ending, Relation, SourceTable, TableName, sql};
 
 /// What a role may do beyond single tables, as the end of a sentence about it; empty where it may only read. Of a superuser, only that.
 const POWERS: &str = "SELECT CASE WHEN r.rolsuper THEN 'is a superuser' ELSE pg_catalog.concat_ws('; ', \
@@ -45,10 +46,17 @@ const POWERS: &str = "SELECT CASE WHEN r.rolsuper THEN 'is a superuser' ELSE pg_
     FROM pg_catalog.pg_roles r WHERE r.rolname = current_user";
 
 /// Opens the transaction in which it is read, and looks at the columns.
-pub(super) async fn open(settings: &Arc<Settings>, connection: &str, relation: &Relation) -> Result<Found, WireError> {
+pub(super) async fn open(
+    settings: &Arc<Settings>,
+    connection: &str,
+    relation: &Relation,
+    changes: Option<&Changes>,
+) -> Result<Found, WireError> {
     let mut session = Session::begin(settings).await?;
     let from = from(relation);
-    let (all, readable) = columns(&mut session, &from).await?;
+    let (all, mut readable) = columns(&mut session, &from).await?;
+    let changed = changes.and_then(|changes| changed(&changes.column, &readable));
+    readable.extend(changed);
     let utf8 = single(&session.ask("SELECT pg_catalog.current_setting('server_encoding')").await?).as_deref() == Some("UTF8");
     let ending = Ending::default();
     let rows = Rows::new(connection, session, from, readable, utf8, ending.clone());

@@ -3,21 +3,22 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use chrono::{DateTime, Datelike as _};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::scalar::ScalarValue;
 use tokio::sync::mpsc::Sender;
 
 use super::columns::{Column, Form};
-use super::decode::{Decoder, Fault};
+use super::decode::{Decoder, EPOCH_MICROSECONDS, Fault};
 use super::session::Session;
 use super::wire::WireError;
 use crate::source::sql::{Dialect, Operand};
-use crate::source::{Ending, Reading, SourceError, Wanted, sql};
+use crate::source::{CHANGED, Ending, Reading, SourceError, Wanted, sql};
 
 /// Batches that wait between the server and whoever reads them.
 const AHEAD: usize = 2;
@@ -29,9 +30,12 @@ pub(super) struct Rows {
     columns: Vec<Column>,
     // Whether text has the server's encoding that the engine has: only then do both order it alike.
     utf8: bool,
-    session: Mutex<Option<Session>>,
+    session: Place,
     ending: Ending,
 }
+
+/// Where the session waits to be read from.
+type Place = Arc<Mutex<Option<Session>>>;
 
 impl fmt::Debug for Rows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,11 +47,28 @@ impl Rows {
     pub(super) fn new(connection: &str, session: Session, from: String, columns: Vec<Column>, utf8: bool, ending: Ending) -> Self {
         let fields = columns.iter().map(|column| Field::new(&column.name, column.form.read_as(), true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        Self { connection: connection.to_owned(), from, schema, columns, utf8, session: Mutex::new(Some(session)), ending }
+        Self { connection: connection.to_owned(), from, schema, columns, utf8, session: Arc::new(Mutex::new(Some(session))), ending }
     }
 
     fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// The words for "changed at that time or later", which an index of the column can answer.
+    fn since(&self, filter: &Expr) -> Option<String> {
+        let Expr::BinaryExpr(BinaryExpr { left, op: Operator::GtEq, right }) = filter else { return None };
+        let (Expr::Column(column), Expr::Literal(ScalarValue::Int64(Some(since)), _)) = (&**left, &**right) else { return None };
+        let select = &self.column(CHANGED).filter(|_| column.name == CHANGED)?.select;
+        let time = self.columns.iter().find(|column| column.select == *select && column.name != CHANGED)?;
+        let (kind, zone) = match time.form {
+            Form::Timestamp => ("timestamp", ""),
+            Form::Instant => ("timestamptz", "Z"),
+            _ => return None,
+        };
+        // Of both microseconds are read, since 2000: the second may be before, and the engine looks again.
+        let second = DateTime::from_timestamp(since.checked_add(EPOCH_MICROSECONDS)?.div_euclid(1_000_000), 0)?;
+        let written = second.format("%Y-%m-%dT%H:%M:%S");
+        (1..=9999).contains(&second.year()).then(|| format!("({select} >= '{written}{zone}'::pg_catalog.{kind})"))
     }
 
     fn statement(&self, wanted: &Wanted) -> String {
@@ -64,7 +85,7 @@ impl Reading for Rows {
     }
 
     fn condition(&self, filter: &Expr) -> Option<String> {
-        sql::condition(filter, self)
+        self.since(filter).or_else(|| sql::condition(filter, self))
     }
 
     fn rows(&self, wanted: &Wanted) -> Result<SendableRecordBatchStream, SourceError> {
@@ -79,6 +100,7 @@ impl Reading for Rows {
             names: columns.iter().map(|column| column.name.clone()).collect(),
             decoder: Decoder::new(Arc::clone(&wanted.schema), &forms),
             ending: self.ending.clone(),
+            back: wanted.more.then(|| Arc::clone(&self.session)),
         };
         let mut stream = RecordBatchReceiverStream::builder(Arc::clone(&wanted.schema), AHEAD);
         let sender = stream.tx();
@@ -126,6 +148,8 @@ struct Copy {
     names: Vec<String>,
     decoder: Decoder,
     ending: Ending,
+    // Where the session goes, when it is read from again.
+    back: Option<Place>,
 }
 
 /// Why the rows ended before their end.
@@ -173,8 +197,13 @@ impl Copy {
         if !self.decoder.ended() {
             return Err(Broken::Rows(Fault::Bytes("the rows end without their mark")));
         }
-        session.commit().await?;
-        self.ending.whole();
+        match &self.back {
+            Some(place) => *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(session),
+            None => {
+                session.commit().await?;
+                self.ending.whole();
+            }
+        }
         Ok(Ok(()))
     }
 

@@ -1,5 +1,9 @@
 //! What a snapshot takes over of the one before, when some of its files changed.
 
+use std::collections::HashMap;
+
+use arrow::datatypes::UInt64Type;
+
 use super::*;
 
 /// The files of a folder, of which each that `contents` names is written anew.
@@ -7,6 +11,15 @@ fn files(folder: &Path, contents: &[(&str, &str)]) -> Vec<SourceFile> {
     std::fs::create_dir_all(folder).unwrap();
     contents.iter().for_each(|(name, content)| std::fs::write(folder.join(name), content).unwrap());
     Files { path: folder.to_owned(), format: Format::Csv }.files().unwrap()
+}
+
+fn known(files: Vec<SourceFile>) -> Known {
+    Known { parts: Parts::Files(files), columns: Vec::new() }
+}
+
+fn files_of(known: &Known) -> Vec<SourceFile> {
+    let Parts::Files(files) = &known.parts else { panic!("files") };
+    files.clone()
 }
 
 /// One file's rows, told from others' by their numbers.
@@ -23,12 +36,14 @@ async fn sealed(
     consent: &Consent,
     folder: &Path,
 ) -> (Arc<Snapshot>, usize) {
-    let known = before.as_ref().map(|before| before.known.files.clone()).unwrap_or_default();
+    let known = before.as_ref().map(|before| files_of(&before.known)).unwrap_or_default();
     let numbered = all.len() > 1;
     let unread = (0u16..).zip(all).filter(|(_, (file, _))| !known.contains(file));
     let unread: Vec<(Option<u16>, &[Row])> = unread.map(|(number, (_, rows))| (numbered.then_some(number), *rows)).collect();
     let left_out = (0u16..).zip(all).filter(|(_, (file, _))| known.contains(file)).map(|(number, (file, _))| ((*file).clone(), number));
-    let scan = Scan { numbered, left_out: left_out.collect(), ..scan_of(&unread, linked, folder) };
+    let left_out: HashMap<_, _> = left_out.collect();
+    let left_out = if left_out.is_empty() { LeftOut::Nothing } else { LeftOut::Files(left_out) };
+    let scan = Scan { apart: numbered.then_some(Apart::Files), left_out, ..scan_of(&unread, linked, folder) };
     // Little memory: what is read goes to the disk.
     let snapshots = Snapshots::new(folder, 1 << 30, Some(0), 1 << 17);
     let (snapshot, taken_over) = snapshots.sealed(scan, rules(consent, linked), before).await.unwrap();
@@ -52,8 +67,7 @@ async fn what_takes_over_rows_is_what_the_whole_source_makes() {
         let changed = files(&source, &[("b.csv", "22"), ("0.csv", "333")]);
         let [f0, fb2] = [&changed[0], &changed[2]];
         assert!(fb != fb2 && changed[1] == *fa && changed[3] == *fc);
-        let of =
-            |files: &[(&SourceFile, &[Row])]| Known { files: files.iter().map(|(file, _)| (*file).clone()).collect(), columns: Vec::new() };
+        let of = |files: &[(&SourceFile, &[Row])]| known(files.iter().map(|(file, _)| (*file).clone()).collect());
         type Files<'a> = Vec<(&'a SourceFile, &'a [Row])>;
         // Before, after, and how many rows are taken over.
         let turns: [(Files<'_>, Files<'_>, usize); 7] = [
@@ -68,7 +82,7 @@ async fn what_takes_over_rows_is_what_the_whole_source_makes() {
         ];
         for (turn, (then, now, expected)) in turns.iter().enumerate() {
             let first = sealed(then, None, linked, &consent, folder.path()).await.0;
-            let before = Before { snapshot: first, known: of(then) };
+            let before = Before { snapshot: first, known: of(then), whole: Instant::now() };
             let (second, taken_over) = sealed(now, Some(before), linked, &consent, folder.path()).await;
             let all: Vec<Row> = now.iter().flat_map(|(_, rows)| rows.iter().cloned()).collect();
             assert_eq!((taken_over, second.rows()), (*expected, all.len()), "linked {linked}, many {many}, turn {turn}");
@@ -77,12 +91,96 @@ async fn what_takes_over_rows_is_what_the_whole_source_makes() {
             assert!(rows(&kept) == rows(&left), "linked {linked}, many {many}, turn {turn}");
             assert!(counts.invalid_identifiers > 0 && counts.without_consent > 0 && counts.released > 1_000);
             // And the next takes over of this one.
-            let before = Before { snapshot: Arc::clone(&second), known: of(now) };
+            let before = Before { snapshot: Arc::clone(&second), known: of(now), whole: Instant::now() };
             let (third, taken_over) = sealed(now, Some(before), linked, &consent, folder.path()).await;
             assert_eq!(taken_over, all.len());
             let [_, (again, ..)] = both_ways(&all, &consent, &third, linked, 3).await;
             assert!(rows(&again) == rows(&kept), "linked {linked}, many {many}, turn {turn}");
         }
+    }
+}
+
+/// A snapshot of rows of a database, each with its version: of all of them, or of those that did not stay.
+async fn versioned(all: &[(u64, Row)], before: Option<Before>, consent: &Consent, folder: &Path) -> (Arc<Snapshot>, usize) {
+    let stayed = before.as_ref().map(|before| {
+        let Parts::Versions(known) = &before.known.parts else { panic!("versions") };
+        crate::datasets::Stayed::of(known, all.iter().map(|(version, _)| *version))
+    });
+    let stays = |version: u64| stayed.as_ref().is_some_and(|stayed| stayed.holds(version));
+    let (versions, rows): (Vec<u64>, Vec<Row>) = all.iter().filter(|(version, _)| !stays(*version)).cloned().unzip();
+    let left_out = stayed.clone().map_or(LeftOut::Nothing, LeftOut::Versions);
+    let scan = Scan { apart: Some(Apart::Versions), left_out, ..scan_with::<UInt64Type>(&[(Some(&versions), &rows)], false, folder) };
+    let snapshots = Snapshots::new(folder, 1 << 30, Some(0), 1 << 17);
+    let (snapshot, taken_over) = snapshots.sealed(scan, rules(consent, false), before).await.unwrap();
+    (Arc::new(snapshot), taken_over)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_a_database_are_taken_over_that_are_as_they_were_and_the_deleted_are_not() {
+    let [folder, state] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+    let consent = Consent::open(state.path(), name("dfe")).unwrap();
+    object(&consent, 1..40);
+    // Versions are spread as hashes are.
+    let version = |row: u64| row.wrapping_mul(0x9E37_79B9_7F4A_7C15).max(1);
+    let mut all: Vec<(u64, Row)> =
+        (1..).map(version).zip(rows_of(0, 30_000, |row| Some(["north", "south"][(row % 2) as usize].into()))).collect();
+    let (mut snapshot, mut taken_over) = versioned(&all, None, &consent, folder.path()).await;
+    assert_eq!((taken_over, snapshot.rows()), (0, 30_000));
+    for turn in 1..4u64 {
+        let known = snapshot.versions().unwrap().unwrap();
+        let before =
+            Before { snapshot, known: Known { parts: Parts::Versions(Arc::new(known)), columns: Vec::new() }, whole: Instant::now() };
+        // Some are deleted, some are changed, some are new.
+        let count = all.len();
+        all.drain(100..600);
+        for (number, row) in all.iter_mut().skip(7).step_by(50).enumerate() {
+            *row = (version(1_000_000 * turn + number as u64), (row.1.0, row.1.1, 7_000 + row.1.2, None));
+        }
+        let changed = (all.len() - 7).div_ceil(50);
+        all.extend((0..200).map(|row| (version(10_000_000 * turn + row), (50_000 + row, 1, 3, Some("east".into())))));
+        (snapshot, taken_over) = versioned(&all, Some(before), &consent, folder.path()).await;
+        assert_eq!((taken_over, snapshot.rows()), (count - 500 - changed, all.len()), "turn {turn}");
+        let rows_now: Vec<Row> = all.iter().map(|(_, row)| row.clone()).collect();
+        let [(left, counts, told), (kept, kept_counts, kept_told)] = both_ways(&rows_now, &consent, &snapshot, false, 3).await;
+        assert_eq!((kept_counts, kept_told), (counts, told), "turn {turn}");
+        assert!(rows(&kept) == rows(&left) && counts.released > 1_000, "turn {turn}");
+    }
+    // One version twice tells nothing.
+    all.push(all[0].clone());
+    let (snapshot, _) = versioned(&all, None, &consent, folder.path()).await;
+    assert!(snapshot.versions().unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_a_database_waits_for_the_next_to_take_over_its_rows_for_half_an_hour_and_a_day_in_all() {
+    let [folder, state] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+    let (world, consent) = (World::new(), Consent::open(state.path(), name("dfe")).unwrap());
+    let all: Vec<(u64, Row)> = (1..).zip(some(2_000)).collect();
+    let of = of(&world, &rules(&consent, false));
+    let (read, later) = (Seen::at(Duration::ZERO).unwrap(), || Seen::at(Duration::ZERO).unwrap());
+    let ago = |time: Duration| Instant::now().checked_sub(time).unwrap();
+    let second = Duration::from_secs(1);
+    for (versions, whole, outdated, room, kept_yet, taken) in [
+        (true, ago(WHOLE - second), ago(OUTDATED - second), 2, true, true),
+        (true, ago(WHOLE), ago(second), 2, false, false),
+        (true, ago(second), ago(OUTDATED), 2, false, false),
+        (true, ago(second), ago(second), 1, true, false),
+        (false, ago(second), ago(second), 2, false, false),
+    ] {
+        let snapshot = if versions {
+            versioned(&all, None, &consent, folder.path()).await.0
+        } else {
+            Arc::clone(&kept(&world, &consent, folder.path(), Duration::ZERO).await.snapshot)
+        };
+        let snapshots = Snapshots::new(folder.path(), room * snapshot.bytes(), Some(0), 1 << 20);
+        snapshots.room.taken.fetch_add(snapshot.bytes(), Ordering::AcqRel);
+        let base = kept(&world, &consent, folder.path(), Duration::ZERO).await;
+        snapshots.keep(Kept { snapshot, seen: read.clone(), whole, outdated: Some(outdated), ..base });
+        assert!(snapshots.find(&of, &later(), |_| true).is_none(), "it answers nobody");
+        assert!(snapshots.look(|_| Some(later())).is_empty(), "nor is one made without an order");
+        assert_eq!(snapshots.is_kept(&of), kept_yet, "{versions} {room}");
+        assert_eq!(snapshots.before(&of, &later()).is_some(), taken, "{versions} {room}");
+        assert_eq!(snapshots.is_kept(&of), taken, "where there is no room for both it goes");
     }
 }
 
@@ -320,18 +418,18 @@ async fn a_file_more_takes_less_time_than_all_of_them() {
         let known = before.as_ref().map(|before| &before.known);
         let scan = node.datasets.scan_apart(&recipe.selection(), crate::workers::streams(), known).await.unwrap();
         let Some(Seen::Files(files)) = scan.seen.clone() else { panic!("files") };
-        let known = Known { files, columns: scan.columns.clone() };
+        let known = Known { parts: Parts::Files(files), columns: scan.columns.clone() };
         let (snapshot, taken_over) = snapshots.sealed(scan, rules(), before).await.unwrap();
-        (Before { snapshot: Arc::new(snapshot), known }, taken_over, since.elapsed())
+        (Before { snapshot: Arc::new(snapshot), known, whole: since }, taken_over, since.elapsed())
     };
-    let Before { snapshot, known } = make(None).await.0;
+    let Before { snapshot, known, whole } = make(None).await.0;
     write(12).await;
     for _ in 0..3 {
-        let (all, none, whole) = make(None).await;
-        let (_, taken_over, more) = make(Some(Before { snapshot: Arc::clone(&snapshot), known: known.clone() })).await;
+        let (all, none, took) = make(None).await;
+        let (_, taken_over, more) = make(Some(Before { snapshot: Arc::clone(&snapshot), known: known.clone(), whole })).await;
         assert_eq!((none, taken_over, all.snapshot.rows()), (0, 12 * ROWS, 13 * ROWS));
-        let share = more.as_secs_f64() / whole.as_secs_f64();
-        println!("one file of thirteen, {} rows each: {more:.2?}; all of them {whole:.2?}: {share:.2} ×", ROWS);
+        let share = more.as_secs_f64() / took.as_secs_f64();
+        println!("one file of thirteen, {} rows each: {more:.2?}; all of them {took:.2?}: {share:.2} ×", ROWS);
         assert!(share < 0.8);
     }
 }
@@ -353,7 +451,7 @@ async fn nothing_is_taken_over_where_both_have_no_room_or_rows_do_not_say_of_whi
     ] {
         let rows = some(2_000);
         let number = numbered.then_some(0);
-        let scan = Scan { numbered, ..scan_of(&[(number, &rows)], false, folder.path()) };
+        let scan = Scan { apart: numbered.then_some(Apart::Files), ..scan_of(&[(number, &rows)], false, folder.path()) };
         let (snapshot, _) = store(folder.path()).sealed(scan, rules(&consent, false), None).await.unwrap();
         let (snapshot, of) = (Arc::new(snapshot), of(&world, &rules(&consent, false)));
         let snapshots = Snapshots::new(folder.path(), times * snapshot.bytes(), Some(0), 1 << 20);

@@ -1,0 +1,161 @@
+//! What changes with a row of a database: only rows that did are read again.
+
+use std::time::Duration;
+
+use arrow::array::AsArray as _;
+use arrow::datatypes::Int64Type;
+use concordat::federation::Layout;
+use concordat_node::source::{CHANGED, Changes, Opened};
+use datafusion::prelude::{Expr, ident, lit};
+
+use super::reading::{shown, source};
+use super::{STATEMENTS, data, into_postgres, into_the_office};
+use crate::oracle::agree;
+use crate::postgres::Postgres;
+use crate::sandbox::{Sandbox, until};
+
+async fn opened(postgres: &Postgres, relation: &str, column: &str) -> Opened {
+    let changes = Changes { key: "id".into(), column: column.into() };
+    source(postgres, relation).open(&|_| None, Some(&changes), 2).await.unwrap()
+}
+
+async fn read(frame: datafusion::dataframe::DataFrame, columns: &[&str]) -> Vec<Vec<String>> {
+    let wanted: Vec<Expr> = columns.iter().map(|column| ident(*column)).collect();
+    let mut rows = shown(&frame.select(wanted).unwrap().collect().await.unwrap());
+    rows.sort();
+    rows
+}
+
+const TABLE: &str = "CREATE SCHEMA office; CREATE TABLE office.rows (id bigint, small smallint, at timestamptz, local timestamp, day date);
+    INSERT INTO office.rows VALUES (1, 1, '2026-01-01 00:00:00.000001+00', '2026-01-01', '2026-01-01'),
+    (2, 2, '2026-01-01 00:00:01+00', '2026-01-01 00:00:01', '2026-01-01'), (3, 3, '2026-06-01 12:00:00+01', '2026-06-01 11:00', '2026-06-01'),
+    (4, 4, NULL, NULL, NULL), (5, NULL, 'infinity', '-infinity', 'infinity'), (6, 6, '0001-01-01 BC', '9999-12-31', NULL);
+    GRANT USAGE ON SCHEMA office TO reader; GRANT SELECT ON office.rows TO reader;";
+
+#[tokio::test]
+async fn changes_are_read_before_rows_in_one_transaction() {
+    let postgres = Postgres::start();
+    postgres.sql("postgres", TABLE);
+    for relation in ["office.rows", "SELECT * FROM office.rows WHERE id > 0"] {
+        let opened = opened(&postgres, relation, "at").await;
+        let changed = read(opened.before.unwrap(), &["id", CHANGED]).await;
+        // Microseconds since 2000.
+        let june = (9_648 * 86_400 + 11 * 3_600) * 1_000_000i64;
+        assert_eq!(changed[2], ["3", &june.to_string()]);
+        assert_eq!((changed.len(), changed[3][1].as_str(), &changed[4][1]), (6, "-", &i64::MAX.to_string()));
+        assert!(!opened.state.is_one(), "rows come yet");
+        postgres.sql("postgres", "UPDATE office.rows SET at = now() WHERE id = 1; DELETE FROM office.rows WHERE id = 3");
+        let since = opened.frame.filter(ident(CHANGED).gt_eq(lit(june))).unwrap();
+        // What is infinite is later than all; the row that was deleted since is there yet, the one that was changed is not yet.
+        assert_eq!(read(since, &["id"]).await, [["3"], ["5"]]);
+        assert!(opened.state.is_one());
+        postgres.sql("postgres", "DROP SCHEMA office CASCADE");
+        postgres.sql("postgres", TABLE);
+    }
+}
+
+#[tokio::test]
+async fn conditions_on_changes_select_the_same_at_the_server_whatever_its_zone() {
+    let postgres = Postgres::start();
+    postgres.sql("postgres", TABLE);
+    postgres.sql("postgres", "ALTER ROLE reader SET timezone = 'America/New_York'; ALTER DATABASE postgres SET datestyle = 'German'");
+    for (column, numbers) in [("at", true), ("local", true), ("small", true), ("id", true), ("day", false), ("none", false)] {
+        let found = opened(&postgres, "office.rows", column).await;
+        assert_eq!(found.before.is_some(), numbers, "{column}");
+        let Some(before) = found.before else { continue };
+        let all = read(before, &["id", CHANGED]).await;
+        let mut values: Vec<i64> = all.iter().filter_map(|row| row[1].parse().ok()).collect();
+        values.extend(values.clone().iter().flat_map(|value| [value.checked_sub(1), value.checked_add(1)]).flatten());
+        for value in values {
+            let frame = opened(&postgres, "office.rows", column).await.frame.filter(ident(CHANGED).gt_eq(lit(value))).unwrap();
+            let expected: Vec<_> = all.iter().filter(|row| row[1].parse::<i64>().is_ok_and(|own| own >= value)).cloned().collect();
+            assert_eq!(read(frame, &["id", CHANGED]).await, expected, "{column} from {value}");
+        }
+    }
+}
+
+/// Answers for a minute after `dwp` read its claims; the next snapshot takes over what did not change.
+fn kept(layout: &Layout) {
+    let path = layout.node("dwp").join("node.toml");
+    let (text, of) = (std::fs::read_to_string(&path).unwrap(), "connection = \"office\"\n");
+    assert!(text.contains(of));
+    let changes = "snapshot_minutes = 1\nchanges = { key = \"id\", column = \"changed\" }\n";
+    std::fs::write(path, text.replacen(of, &format!("{of}{changes}"), 1)).unwrap();
+}
+
+/// Of each snapshot that was made: its rows, those that were taken over, and how many milliseconds it took.
+fn made(sandbox: &Sandbox) -> Vec<[u64; 3]> {
+    let text = sandbox.diagnostics("dwp");
+    let number = |line: &str, name: &str| {
+        let digits = line.split_once(&format!(" {name}=")).unwrap().1.chars().take_while(char::is_ascii_digit);
+        digits.collect::<String>().parse().unwrap()
+    };
+    let lines = text.lines().filter(|line| line.contains("a linked snapshot was made"));
+    lines.map(|line| ["rows", "taken_over", "milliseconds"].map(|name| number(line, name))).collect()
+}
+
+#[tokio::test]
+async fn the_next_snapshot_reads_what_changed_and_takes_over_the_rest() {
+    taken_over(5_000).await;
+}
+
+#[tokio::test]
+#[ignore = "measures; `tests/run --long` runs it"]
+async fn it_takes_less_time_than_all_rows() {
+    let [(rows, whole), (stayed, next)] = taken_over(1_400_000).await;
+    let share = next as f64 / whole as f64;
+    println!("of {rows} rows {stayed} stayed: {next} ms, all of them {whole} ms: {share:.2} ×");
+    assert!(share < 0.9);
+}
+
+/// The rows of a snapshot of all claims, those that the next one took over, and how many milliseconds either took.
+async fn taken_over(people: u64) -> [(u64, u64); 2] {
+    let data = data(people).await;
+    let postgres = Postgres::start();
+    into_postgres(&postgres, &data);
+    postgres.sql(
+        "postgres",
+        "ALTER TABLE office.claims ADD id bigserial PRIMARY KEY, ADD changed timestamptz; \
+         UPDATE office.claims SET changed = timestamptz '2026-01-01' + id * interval '1 second'; \
+         VACUUM FULL office.claims; CREATE INDEX ON office.claims (changed); ANALYZE office.claims",
+    );
+    let prepared = |layout: &Layout| {
+        into_the_office(layout, &postgres);
+        kept(layout);
+    };
+    let sandbox = Sandbox::with(people, |_| {}, prepared).await;
+    let (keys, both) = STATEMENTS[0];
+    let before = sandbox.query(both).await.unwrap();
+    until("a snapshot is made", || made(&sandbox).len() == 1).await;
+    let [[all, 0, whole]] = made(&sandbox)[..] else { panic!("{:?}", made(&sandbox)) };
+    // Deleted, changed, and new ones whose change is of long ago, as of who commits late.
+    let columns: Vec<String> = data.columns.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+    let columns = columns.join(", ");
+    let counts = postgres.sql(
+        "postgres",
+        &format!(
+            "DELETE FROM office.claims WHERE id % 100 = 1; \
+             UPDATE office.claims SET months_claiming = months_claiming + 100, changed = now() WHERE id % 100 = 2; \
+             INSERT INTO office.claims ({columns}, changed) SELECT {columns}, changed FROM office.claims WHERE id % 100 = 3 AND id > {}; \
+             SELECT count(*) FROM office.claims; \
+             SELECT count(*) FROM office.claims WHERE id <= {all} AND id % 100 <> 2",
+            all * 9 / 10
+        ),
+    );
+    let counts: Vec<u64> = counts.lines().map(|count| count.parse().unwrap()).collect();
+    let [now, stayed] = counts[..] else { panic!("{counts:?}") };
+    assert!(agree(&sandbox.query(both).await.unwrap(), &before.batches, keys) > 0, "it answers for a minute");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let read = sandbox.query(both).await.unwrap();
+    until("the next one is made", || made(&sandbox).len() == 2).await;
+    let [rows, taken_over, next] = made(&sandbox)[1];
+    assert!(all > now && [rows, taken_over] == [now, stayed], "{now} rows, of which {stayed} stayed: {rows}, {taken_over}");
+    drop(postgres);
+    let kept = sandbox.query(both).await.unwrap();
+    assert!(agree(&kept, &read.batches, keys) > 0, "nothing was compared");
+    let rows = |batches: &[arrow::array::RecordBatch]| -> i64 {
+        batches.iter().flat_map(|batch| batch.column_by_name("c").unwrap().as_primitive::<Int64Type>().values().to_vec()).sum()
+    };
+    assert!(rows(&before.batches) > rows(&kept.batches));
+    [(all, whole), (taken_over, next)]
+}
