@@ -2,7 +2,8 @@
 //!
 //! A scan reads the identifier and the ordered columns only, in the declared types, of the rows for which the agreement's
 //! condition and the order's predicate are true. Columns that the agreement codes are coded here, before the predicate and before
-//! anything else sees a value. What the source holds beside that is never touched.
+//! anything else sees a value. What the source holds beside that is never touched, but for what changes with a row of a database, where
+//! its department names that: it tells rows apart, and is in no release.
 
 mod apart;
 mod expression;
@@ -26,10 +27,11 @@ use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::{SessionContext, ident};
 
 use self::apart::Told;
-pub(crate) use self::apart::{Apart, Known, LeftOut, PART, Parts, can_be_told_apart};
-pub(crate) use self::versions::{Stayed, Versions};
+pub(crate) use self::apart::can_be_told_apart;
+pub use self::apart::{Apart, Known, LeftOut, PART, Parts};
+pub use self::versions::{Stayed, Versions, values};
 use crate::config::{ColumnConfig, Config, DatasetConfig, Finding, Findings};
-use crate::source::{Opened, Relation, Seen, Source, SourceColumn, SourceError, State, finite, freshness, kind};
+use crate::source::{Opened, Relation, Seen, Shape, Source, SourceError, State, finite, freshness, kind};
 
 /// The datasets, by name.
 #[derive(Debug)]
@@ -77,11 +79,11 @@ pub struct Scan {
     /// By what a snapshot of it is told from others; `None` where none is kept.
     pub(crate) seen: Option<Seen>,
     /// By what rows are told apart, in the column [`PART`] after the others.
-    pub(crate) apart: Option<Apart>,
+    pub apart: Option<Apart>,
     /// Rows that are left out because they are known.
-    pub(crate) left_out: LeftOut,
-    /// The columns of the source.
-    pub(crate) columns: Vec<SourceColumn>,
+    pub left_out: LeftOut,
+    /// What the source is made of.
+    pub shape: Shape,
     /// Whether all of it was one state of the source.
     pub witness: Witness,
 }
@@ -144,7 +146,10 @@ impl Datasets {
     /// The same, with what tells rows apart where the source has that: of several files the number of each row's, of a database versions.
     /// Without those that are `known` and as they were, as long as the source's columns are: a source of Parquet files has the types of
     /// the first, and a file is read in them.
-    pub(crate) async fn scan_apart(&self, order: &Selection, partitions: usize, known: Option<&Known>) -> Result<Scan, Refusal> {
+    ///
+    /// # Errors
+    /// As [`Datasets::scan`].
+    pub async fn scan_apart(&self, order: &Selection, partitions: usize, known: Option<&Known>) -> Result<Scan, Refusal> {
         self.begin(order, partitions, true, known).await
     }
 
@@ -159,13 +164,14 @@ impl Datasets {
         if let Some(unfit) = unfit.first() {
             return Err(unreadable(&unfit.cause));
         }
-        let Opened { columns, frame, before, freshness, state } = opened;
-        let known = known.filter(|known| known.columns == columns).map(|known| &known.parts);
+        let tells = dataset.tells(&opened).is_ok();
+        let Opened { shape, frame, first, freshness, state } = opened;
+        let known = known.filter(|known| known.shape == shape).map(|known| &known.parts);
         let told = match (&state, &dataset.config.changes) {
             (State::Files(files, found), _) if apart && can_be_told_apart(found) => {
                 dataset.by_file(order, &frame, (files, found), known, partitions).await
             }
-            (State::Snapshot(_), Some(changes)) if apart => dataset.by_version(order, frame, before, changes, known).await,
+            (State::Snapshot(_), Some(changes)) if apart && tells => dataset.by_version(order, frame, first, changes, known).await,
             _ => dataset.streams(order, frame, None).await.map(|streams| Told { streams, apart: None, left_out: LeftOut::Nothing }),
         };
         let Told { streams, apart, left_out } = told.map_err(|e| unreadable(&e))?;
@@ -173,7 +179,7 @@ impl Datasets {
             State::Files(_, found) => Some(Seen::Files(found.clone())),
             State::Snapshot(_) => now.filter(|_| dataset.config.snapshot_age.is_some()),
         };
-        Ok(Scan { streams, freshness, seen, apart, left_out, columns, witness: Witness { name, state } })
+        Ok(Scan { streams, freshness, seen, apart, left_out, shape, witness: Witness { name, state } })
     }
 }
 
@@ -271,7 +277,7 @@ impl Dataset {
                 return finding(&[key], &e.to_string(), remedy);
             }
         };
-        for unfit in self.unfit(&opened) {
+        for unfit in self.unfit(&opened).into_iter().chain(self.tells(&opened).err()) {
             let keys: Vec<&str> = unfit.keys.iter().map(String::as_str).collect();
             finding(&keys, &unfit.cause, unfit.remedy);
         }
@@ -283,27 +289,7 @@ impl Dataset {
         let mut unfit = |keys: &[&str], cause: String, remedy| {
             all.push(Unfit { keys: keys.iter().map(|key| (*key).to_owned()).collect(), cause, remedy });
         };
-        let found = |name: &str| opened.columns.iter().find(|column| column.name == name);
-        if let Some(changes) = &self.config.changes {
-            let kinds = [
-                (
-                    "key",
-                    &changes.key,
-                    found(&changes.key).is_some_and(|key| key.read_as.as_ref().is_some_and(is_key)),
-                    "text or a whole number",
-                ),
-                ("column", &changes.column, opened.before.is_some(), "a whole number or a time"),
-            ];
-            for (key, column, fits, kind) in kinds {
-                if !fits {
-                    unfit(
-                        &["changes", key],
-                        format!("the source has no column '{column}' that is {kind}"),
-                        "name the source's column exactly",
-                    );
-                }
-            }
-        }
+        let found = |name: &str| opened.shape.columns.iter().find(|column| column.name == name);
         let linked = self.config.linked.as_ref().map(|linked| ("linked", linked.column.as_str()));
         for (key, identifier) in std::iter::once(("identifier", self.config.identifier_column.as_str())).chain(linked) {
             match found(identifier).map(|column| (column, column.read_as.as_ref())) {
@@ -338,6 +324,24 @@ impl Dataset {
             }
         }
         all
+    }
+
+    /// Whether rows can be told from what they were, where the department names what changes with them; else why not.
+    fn tells(&self, opened: &Opened) -> Result<(), Unfit> {
+        let Some(changes) = &self.config.changes else { return Ok(()) };
+        let key = opened.shape.columns.iter().find(|column| column.name == changes.key).and_then(|column| column.read_as.as_ref());
+        let (key, column, wanted) = if !key.is_some_and(is_key) {
+            ("key", &changes.key, "text or a whole number")
+        } else if opened.first.is_none() {
+            ("column", &changes.column, "a whole number of at most 18 digits, or a time of milliseconds at least")
+        } else {
+            return Ok(());
+        };
+        Err(Unfit {
+            keys: vec!["changes".into(), key.into()],
+            cause: format!("the source has no column '{column}' that is {wanted}"),
+            remedy: "name another column, or leave `changes` out: snapshots are read whole then",
+        })
     }
 
     /// Rights at the database that a reader does not need, each as a sentence. A source that cannot be read has its own finding.

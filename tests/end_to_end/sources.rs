@@ -326,10 +326,11 @@ async fn check_refuses_types_by_name_and_tells_of_rights_that_a_reader_does_not_
     let plain = std::fs::read_to_string(&config).unwrap();
     for (changes, found) in [
         ("snapshot_minutes = 1\nchanges = { key = \"ni_number\", column = \"months_claiming\" }", None),
+        ("snapshot_minutes = 1\nchanges = { key = \"id\", column = \"id\" }", Some("tells it from no other")),
         ("changes = { key = \"ni_number\", column = \"months_claiming\" }", Some("changes are of use to snapshots only")),
         (
             "snapshot_minutes = 1\nchanges = { key = \"ni_number\", column = \"claiming\" }",
-            Some("no column 'claiming' that is a whole number"),
+            Some("no column 'claiming' that is a whole number of at most 18 digits"),
         ),
         ("snapshot_minutes = 1\nchanges = { key = \"claiming\", column = \"months_claiming\" }", Some("no column 'claiming' that is text")),
         ("snapshot_minutes = 1\nchanges = { key = \"id\", column = \"changed\" }", Some("no column 'id' that is text")),

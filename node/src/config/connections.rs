@@ -226,7 +226,9 @@ impl Loader<'_> {
         let ChangesFile { key, column } = file.changes.as_ref()?;
         let postgres =
             |source: &Source| matches!(source, Source::Database(connection, _) if matches!(connection.server, Server::Postgres(_)));
-        let (cause, remedy) = if !source.is_none_or(postgres) {
+        let (cause, remedy) = if key == column {
+            ("a key that changes with its row tells it from no other", "name two columns")
+        } else if !source.is_none_or(postgres) {
             ("what changes with a row is asked of PostgreSQL only", "leave [dataset.changes] out")
         } else if file.snapshot_minutes.is_none() {
             ("changes are of use to snapshots only, and none is kept", "say with snapshot_minutes for how long one answers")

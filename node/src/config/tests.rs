@@ -76,6 +76,12 @@ fn each_contradiction_is_found_where_it_stands() {
             "format = \"csv\"\nchanges = { key = \"id\", column = \"changed\" }",
             "node.toml [changes = { key = \"id\", column = \"changed\" }] dataset 'attainment': what changes with a row is asked of PostgreSQL only",
         ),
+        (
+            "node.toml",
+            "format = \"csv\"",
+            "format = \"csv\"\nchanges = { key = \"id\", column = \"id\" }",
+            "dataset 'attainment': a key that changes with its row tells it from no other",
+        ),
         ("node.toml", "format = \"csv\"", "format = \"csv\"\nsnapshot_minutes = 1441", "snapshot_minutes is 1 to 1440"),
         ("node.toml", "unused = {", "subject = {", "'subject' cannot name a column"),
         ("node.toml", "cohort = {", "year = {", "uses = [\"filter\"] }] the agreement names the column 'dfe.attainment.cohort'"),

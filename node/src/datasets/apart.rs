@@ -3,11 +3,11 @@
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use datafusion::arrow::array::{AsArray as _, BooleanArray};
+use datafusion::arrow::array::{AsArray as _, RecordBatch};
 use datafusion::arrow::compute::filter_record_batch;
-use datafusion::arrow::datatypes::{DataType, Int64Type, UInt64Type};
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::DataFusionError;
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::SendableRecordBatchStream;
@@ -16,18 +16,18 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::ident;
 use futures::StreamExt as _;
 
-use super::versions::{self, Comparison, Stayed, Versions};
+use super::versions::{self, Compared, Comparison, Stayed, Sum, Versions};
 use super::{Dataset, Selection};
-use crate::source::{CHANGED, Changes, Files, SourceColumn, SourceError, SourceFile, session};
+use crate::source::{CHANGED, Changes, Files, Shape, SourceError, SourceFile, session};
 
 /// The column of a scan that tells rows apart. No dataset has one of this name.
-pub(crate) const PART: &str = "part of the source";
+pub const PART: &str = "part of the source";
 /// The most files that are told apart.
 const PARTS: usize = 4_096;
 
 /// By what rows are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Apart {
+pub enum Apart {
     /// By their file's place among all.
     Files,
     /// By their version.
@@ -39,21 +39,23 @@ impl Apart {
     pub(crate) fn kind(self) -> DataType {
         match self {
             Self::Files => DataType::UInt16,
-            Self::Versions => DataType::UInt64,
+            Self::Versions => DataType::FixedSizeBinary(16),
         }
     }
 }
 
-/// What was read before, and the columns of the source, in whose types its rows are.
+/// What was read before, and what the source was made of, in the types of whose columns its rows are.
 #[derive(Clone)]
-pub(crate) struct Known {
-    pub(crate) parts: Parts,
-    pub(crate) columns: Vec<SourceColumn>,
+pub struct Known {
+    /// Which rows.
+    pub parts: Parts,
+    /// Of what.
+    pub shape: Shape,
 }
 
 /// What was read before.
 #[derive(Clone)]
-pub(crate) enum Parts {
+pub enum Parts {
     /// Of these files.
     Files(Vec<SourceFile>),
     /// Rows of these versions.
@@ -61,7 +63,8 @@ pub(crate) enum Parts {
 }
 
 /// What a scan leaves out because it is known.
-pub(crate) enum LeftOut {
+pub enum LeftOut {
+    /// All is read.
     Nothing,
     /// Rows of these files, each with its number.
     Files(HashMap<SourceFile, u16>),
@@ -87,15 +90,30 @@ fn chained(streams: Vec<SendableRecordBatchStream>) -> Option<SendableRecordBatc
     Some(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(streams).flatten())))
 }
 
-/// A stream whose last column is of versions, without those that stayed.
-fn others(stream: SendableRecordBatchStream, stayed: Stayed) -> SendableRecordBatchStream {
-    let schema = stream.schema();
-    let only = move |batch: datafusion::common::Result<_>| {
-        let batch: datafusion::arrow::array::RecordBatch = batch?;
-        let versions = batch.columns().last().and_then(|versions| versions.as_primitive_opt::<UInt64Type>()).ok_or_else(unversioned)?;
-        Ok(filter_record_batch(&batch, &BooleanArray::from_unary(versions, |version| !stayed.holds(version)))?)
+/// A stream whose last column is of versions, without those that stayed. Fails at its end where the others are not those that were
+/// announced: what is read twice in one transaction need not be the same, of foreign tables or volatile functions.
+fn others(stream: SendableRecordBatchStream, stayed: Stayed, announced: Sum) -> SendableRecordBatchStream {
+    let (schema, found) = (stream.schema(), Arc::new(Mutex::new(Sum::default())));
+    let sum = Arc::clone(&found);
+    let only = move |batch: datafusion::common::Result<RecordBatch>| {
+        let batch = batch?;
+        let versions = batch.columns().last().and_then(|versions| versions.as_fixed_size_binary_opt()).ok_or_else(unversioned)?;
+        let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = versions::values(versions).map(|version| {
+            let other = !stayed.holds(version);
+            if other {
+                sum.add(version);
+            }
+            other
+        });
+        Ok(filter_record_batch(&batch, &others.collect::<Vec<_>>().into())?)
     };
-    Box::pin(RecordBatchStreamAdapter::new(schema, stream.map(only)))
+    let end = async move {
+        let found = *found.lock().unwrap_or_else(PoisonError::into_inner);
+        (found != announced).then(|| Err(SourceError::Changed.into()))
+    };
+    let end = futures::stream::once(end).filter_map(std::future::ready);
+    Box::pin(RecordBatchStreamAdapter::new(schema, stream.map(only).chain(end)))
 }
 
 fn unversioned() -> DataFusionError {
@@ -158,37 +176,35 @@ impl Dataset {
         Ok(lanes.into_iter().filter_map(|(_, streams)| chained(streams)).collect())
     }
 
-    /// Streams over the rows of a database with their versions; without those that are known and there yet, which `before` tells.
+    /// Streams over the rows of a database with their versions; without those that are known and there yet, which are read `first`.
     pub(super) async fn by_version(
         &self,
         order: &Selection,
         frame: DataFrame,
-        before: Option<DataFrame>,
+        first: Option<DataFrame>,
         changes: &Changes,
         known: Option<&Parts>,
     ) -> Result<Told, SourceError> {
         let version = || versions::version(ident(&changes.key), ident(CHANGED));
-        let compared = match (before, known) {
-            (Some(before), Some(Parts::Versions(known))) => {
-                let narrowed = self.narrowed(order, before)?;
+        let compared = match (first, known) {
+            (Some(first), Some(Parts::Versions(known))) => {
                 let mut compared = Comparison::with(Arc::clone(known));
-                let mut rows = narrowed.select(vec![version().alias(PART), ident(CHANGED)])?.execute_stream().await?;
+                let mut rows = self.narrowed(order, first)?.select(vec![version()])?.execute_stream().await?;
                 while let Some(batch) = rows.next().await {
                     let batch = batch?;
-                    let [versions, changed] = batch.columns() else { return Err(unversioned().into()) };
-                    let changed = changed.as_primitive_opt::<Int64Type>().ok_or_else(unversioned)?;
-                    compared.take(versions.as_primitive_opt::<UInt64Type>().ok_or_else(unversioned)?, changed);
+                    let versions = batch.columns().first().and_then(|versions| versions.as_fixed_size_binary_opt());
+                    compared.take(versions.ok_or_else(unversioned)?);
                 }
                 compared.done()
             }
             _ => None,
         };
-        let Some((stayed, since)) = compared else {
-            let streams = self.streams(order, frame, Some(version())).await?;
-            return Ok(Told { streams, apart: Some(Apart::Versions), left_out: LeftOut::Nothing });
+        let apart = Some(Apart::Versions);
+        let Some(Compared { stayed, since, others: announced }) = compared else {
+            return Ok(Told { streams: self.streams(order, frame, Some(version())).await?, apart, left_out: LeftOut::Nothing });
         };
         let streams = self.streams(order, frame.filter(ident(CHANGED).gt_eq(lit(since)))?, Some(version())).await?;
-        let streams = streams.into_iter().map(|stream| others(stream, stayed.clone())).collect();
-        Ok(Told { streams, apart: Some(Apart::Versions), left_out: LeftOut::Versions(stayed) })
+        let streams = chained(streams).map(|stream| others(stream, stayed.clone(), announced)).into_iter().collect();
+        Ok(Told { streams, apart, left_out: LeftOut::Versions(stayed) })
     }
 }

@@ -269,7 +269,7 @@ async fn a_scan_file_by_file_has_the_rows_of_a_scan_and_leaves_out_what_is_known
         let now = Utc::now();
         let order = verifier(&world).verify(&world.order(&world.request(now), now), &world.gateway.fingerprint, now).unwrap().selection();
         let known = |scan: &Scan| match &scan.seen {
-            Some(Seen::Files(files)) => Known { parts: Parts::Files(files.clone()), columns: scan.columns.clone() },
+            Some(Seen::Files(files)) => Known { parts: Parts::Files(files.clone()), shape: scan.shape.clone() },
             _ => panic!("files"),
         };
         let files = |known: &Known| match &known.parts {

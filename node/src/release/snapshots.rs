@@ -23,7 +23,7 @@
 //!   others from this one ([`base`]), which answers nobody any more and is let go of after half an hour. That one is made when the files
 //!   have settled and the node rests, without an order, as long as orders asked for it within a day, and each in a tenth of the time at most.
 //! - The next one of a database whose department says what changes with a row takes over rows whose keys and changes are as they were, in
-//!   one reading with those that are not; once a day it is made of all rows. It is made after an order only.
+//!   one reading with those that are not; twice a day it is made of all rows. It is made after an order only.
 
 mod base;
 mod choose;
@@ -52,10 +52,10 @@ pub(crate) use self::choose::{Chosen, Pieces, own_values};
 pub(crate) use self::made::Snapshot;
 use super::sealed::Room;
 use super::worker::Rules;
-use crate::datasets::{Apart, Datasets, Known, Parts, can_be_told_apart};
+use crate::datasets::{Apart, Datasets, Known, Parts, Versions, can_be_told_apart};
 use crate::orders::Recipe;
 use crate::pseudonym::Pseudonym;
-use crate::source::{Seen, SourceColumn, SourceFile, touched};
+use crate::source::{Seen, Shape, SourceFile, touched};
 
 /// How long a snapshot is kept that no order asks for.
 const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -72,8 +72,9 @@ const SOON: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(60 * 60);
 /// How long one is kept whose source is no longer as it was, so that the next takes over rows of it.
 const OUTDATED: Duration = Duration::from_secs(30 * 60);
-/// After how long one of a database is made of all rows, whatever stayed: what its department says changes with a row may not always.
-const WHOLE: Duration = Duration::from_secs(24 * 60 * 60);
+/// For how long snapshots of a database take over rows, before one is made of all: what its department says changes with a row may not
+/// always.
+const WHOLE: Duration = Duration::from_secs(12 * 60 * 60);
 /// The next is not made without an order before so many times have passed as this one took; half as long as outdated ones are kept at most.
 const PAUSE: u32 = 10;
 /// The most memory for rows that are sorted to make one: nobody waits for it.
@@ -142,7 +143,7 @@ struct Kept {
     /// By which it is made again.
     recipe: Recipe,
     seen: Seen,
-    columns: Vec<SourceColumn>,
+    shape: Shape,
     snapshot: Arc<Snapshot>,
     /// When an order last asked for it.
     used: Instant,
@@ -281,15 +282,16 @@ impl Snapshots {
     pub(crate) fn find(&self, of: &Of, required: &Seen, permitted: impl Fn(i64) -> bool) -> Option<Arc<Snapshot>> {
         let mut kept = self.kept();
         let now = Instant::now();
+        let answers = |kept: &Kept| kept.seen.answers(required) && permitted(kept.snapshot.freshness);
         kept.retain_mut(|kept| {
             now.saturating_duration_since(kept.used) < IDLE
                 && !kept.snapshot.is_broken()
                 && (kept.of.dataset != of.dataset || kept.is_of_use(required))
-                && (kept.of != *of || !kept.seen.answers(required) || permitted(kept.snapshot.freshness))
+                && (kept.of != *of || !kept.seen.answers(required) || answers(kept) || kept.tells_versions())
         });
         let place = kept.iter().position(|kept| kept.of == *of);
         let found = place.and_then(|place| kept.remove(place)).map(|found| Kept { used: now, ..found });
-        let snapshot = found.as_ref().filter(|found| found.seen.answers(required)).map(|found| Arc::clone(&found.snapshot));
+        let snapshot = found.as_ref().filter(|found| answers(found)).map(|found| Arc::clone(&found.snapshot));
         if let Some(found) = found {
             kept.push_front(found);
         }
@@ -365,7 +367,7 @@ impl Snapshots {
     fn before(&self, of: &Of, now: &Seen) -> Option<Before> {
         let kept = self.kept();
         let found = kept.iter().find(|kept| kept.of == *of)?;
-        let (snapshot, whole, columns) = (Arc::clone(&found.snapshot), found.whole, found.columns.clone());
+        let (snapshot, whole, shape) = (Arc::clone(&found.snapshot), found.whole, found.shape.clone());
         // The next is larger as its files are.
         let (files, next) = match (&found.seen, now) {
             (Seen::Files(then), Seen::Files(now)) if found.tells_apart(then) => {
@@ -381,11 +383,19 @@ impl Snapshots {
             Some(files) => Some(Parts::Files(files)),
             None => snapshot.versions().ok().flatten().map(|versions| Parts::Versions(Arc::new(versions))),
         };
+        if parts.is_none() && !snapshot.is_broken() {
+            let (dataset, most) = (of.dataset.as_str(), Versions::MOST);
+            tracing::warn!(
+                dataset,
+                most,
+                "snapshots are read whole: a row has no key or no change, two have one key, or they are too many"
+            );
+        }
         let Some(parts) = parts.filter(|_| room() && !snapshot.is_broken()) else {
             self.forget(of);
             return None;
         };
-        Some(Before { snapshot, known: Known { parts, columns }, whole })
+        Some(Before { snapshot, known: Known { parts, shape }, whole })
     }
 
     /// Whether there is one of `of`, whatever it answers.

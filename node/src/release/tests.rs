@@ -63,7 +63,7 @@ fn scan(rows: u64, streams: u64, folder: &Path) -> Scan {
         seen: None,
         apart: None,
         left_out: LeftOut::Nothing,
-        columns: Vec::new(),
+        shape: crate::source::Shape::default(),
         witness: Witness::of(Files { path: file, format: Format::Csv }),
     }
 }
@@ -161,7 +161,7 @@ fn link(folder: &Path) -> Scan {
         seen: None,
         apart: None,
         left_out: LeftOut::Nothing,
-        columns: Vec::new(),
+        shape: crate::source::Shape::default(),
         witness: Witness::of(Files { path: file, format: Format::Csv }),
     }
 }

@@ -10,8 +10,8 @@ use super::odbc::{self, OdbcSettings};
 use super::settings::{Host, Settings};
 use super::table::Table;
 use super::{
-    CHANGED, Changes, Declared, Ending, Opened, Reading, Relation, SourceColumn, SourceError, SourceTable, State, mysql, postgres, session,
-    sqlite,
+    CHANGED, Changes, Declared, Ending, Opened, Reading, Relation, Shape, SourceColumn, SourceError, SourceTable, State, mysql, postgres,
+    session, sqlite,
 };
 
 /// A database that the department names.
@@ -41,6 +41,8 @@ pub enum Server {
 pub(super) struct Found {
     /// Every column.
     pub(super) columns: Vec<SourceColumn>,
+    /// How a table or view is defined, where changes were asked for and the database tells.
+    pub(super) definition: Option<String>,
     /// The columns that can be read.
     pub(super) reading: Arc<dyn Reading>,
     /// How the transaction will have ended.
@@ -89,9 +91,10 @@ impl Connection {
         }
         let frame = |table| Ok::<_, SourceError>(session(partitions)?.read_table(Arc::new(table))?);
         let tells = found.reading.schema().column_with_name(CHANGED).is_some();
-        let before = tells.then(|| frame(Table::before(Arc::clone(&found.reading)))).transpose()?;
+        let first = tells.then(|| frame(Table::first(Arc::clone(&found.reading)))).transpose()?;
         let (frame, state) = (frame(Table::new(found.reading))?, State::Snapshot(found.ending));
-        Ok(Opened { columns: found.columns, frame, before, freshness, state })
+        let shape = Shape { columns: found.columns, definition: found.definition };
+        Ok(Opened { shape, frame, first, freshness, state })
     }
 
     pub(super) async fn excess(&self, relation: &Relation) -> Result<Vec<String>, SourceError> {

@@ -10,7 +10,7 @@
 //! | SQLite: a table or query | [`sqlite`]: one statement | one read transaction | when the snapshot was taken |
 //!
 //! ```text
-//! Source::open ─▶ Opened { columns · frame · freshness · state } ─▶ frame: projection, conditions, limit ─▶ streams ─▶ state.is_one
+//! Source::open ─▶ Opened { shape · frame · freshness · state } ─▶ frame: projection, conditions, limit ─▶ streams ─▶ state.is_one
 //! ```
 //!
 //! Invariants
@@ -92,6 +92,11 @@ pub enum SourceError {
         /// Without values and without the database's own text.
         cause: String,
     },
+    /// What was read first in a transaction did not agree with the rows that were read then.
+    #[error(
+        "two readings within one transaction gave other rows: leave `changes` out of the dataset, whose rows are not those of one state"
+    )]
+    Changed,
     /// A value that the type in which its column is read cannot hold.
     #[error("a value of column '{column}' {cause}")]
     Value {
@@ -193,6 +198,21 @@ pub struct SourceColumn {
     pub read_as: Option<DataType>,
 }
 
+/// What a source is made of, but for its rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// Every column, also those that cannot be read.
+    pub columns: Vec<SourceColumn>,
+    /// How a table or view of a database is defined beside that, where it was asked for what changes.
+    pub definition: Option<String>,
+}
+
+impl From<Vec<SourceColumn>> for Shape {
+    fn from(columns: Vec<SourceColumn>) -> Self {
+        Self { columns, definition: None }
+    }
+}
+
 /// A table that a connection offers, for proposing datasets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceTable {
@@ -220,12 +240,12 @@ pub type Declared<'a> = &'a (dyn Fn(&str) -> Option<DataType> + Send + Sync);
 
 /// One state of a source, ready to be read.
 pub struct Opened {
-    /// Every column, also those that cannot be read.
-    pub columns: Vec<SourceColumn>,
+    /// What it is made of.
+    pub shape: Shape,
     /// The columns that can be read, and [`CHANGED`] where it was asked for. Runs once.
     pub frame: DataFrame,
-    /// The same, for whoever reads something before `frame` in the same state; where there is [`CHANGED`]. Runs once, to its end.
-    pub before: Option<DataFrame>,
+    /// The same, where there is [`CHANGED`]: what is read of it, to its end and once, is of the state of which `frame` is read then.
+    pub first: Option<DataFrame>,
     /// How old the data is, Unix seconds.
     pub freshness: i64,
     /// The state that is read.
@@ -324,7 +344,7 @@ async fn open_files(files: &Files, declared: Declared<'_>, partitions: usize) ->
     let found = found.await.map_err(|e| DataFusionError::External(Box::new(e)))??;
     let (frame, freshness) = (files.frame(&found, declared, partitions).await?, freshness(&found));
     let state = State::Files(files.clone(), found);
-    Ok(Opened { columns: columns(&frame), freshness, state, frame, before: None })
+    Ok(Opened { shape: columns(&frame).into(), freshness, state, frame, first: None })
 }
 
 /// The columns of files.

@@ -95,7 +95,7 @@ impl Store {
         let ending = Ending::default();
         // What is not read as it was listed fails.
         ending.whole();
-        Ok(Opened { columns: columns(&frame), freshness, state: State::Snapshot(ending), frame, before: None })
+        Ok(Opened { shape: columns(&frame).into(), freshness, state: State::Snapshot(ending), frame, first: None })
     }
 }
 

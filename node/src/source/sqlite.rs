@@ -56,7 +56,7 @@ pub(super) async fn open(connection: &str, path: &Path, relation: &Relation, dec
     let columns: Vec<SourceColumn> = described.into_iter().map(|(name, native)| column(name, native, declared)).collect();
     let ending = Ending::default();
     let rows = Rows::new(connection, database, from, &columns, ending.clone());
-    Ok(Found { columns, reading: Arc::new(rows), ending })
+    Ok(Found { columns, definition: None, reading: Arc::new(rows), ending })
 }
 
 /// Every table and view.

@@ -69,7 +69,7 @@ impl Table {
     }
 
     /// One that is read before another, in the same transaction.
-    pub(super) fn before(reading: Arc<dyn Reading>) -> Self {
+    pub(super) fn first(reading: Arc<dyn Reading>) -> Self {
         Self { more: true, ..Self::new(reading) }
     }
 }

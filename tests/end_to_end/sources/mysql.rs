@@ -92,10 +92,10 @@ async fn every_type_is_read_exactly_or_refused_by_name() {
         ("bl", "blob", &text, "00ff"),
         ("Odd `name", "text", &text, "odd"),
     ];
-    for ((name, native, read_as, _), column) in expected.iter().zip(&opened.columns) {
+    for ((name, native, read_as, _), column) in expected.iter().zip(&opened.shape.columns) {
         assert_eq!((*name, *native, Some(*read_as)), (column.name.as_str(), column.native.as_str(), column.read_as.as_ref()));
     }
-    let others = opened.columns.iter().skip(expected.len()).map(|column| (column.native.as_str(), column.read_as.as_ref()));
+    let others = opened.shape.columns.iter().skip(expected.len()).map(|column| (column.native.as_str(), column.read_as.as_ref()));
     assert_eq!(others.collect::<Vec<_>>(), ["time", "bit(3)", "geometry"].map(|native| (native, None)));
     let rows = shown(&opened.frame.collect().await.unwrap());
     assert_eq!(rows, [expected.map(|(.., value)| value.to_owned()).to_vec(), vec!["-".to_owned(); expected.len()]]);
@@ -103,11 +103,14 @@ async fn every_type_is_read_exactly_or_refused_by_name() {
 
     // A `tinyint(1)` is an integer where the configuration wants one.
     let wanted = source(&mariadb, "SELECT yes, i1 FROM everything").open(&|_| Some(DataType::Int64), None, 1).await.unwrap();
-    assert_eq!(wanted.columns.iter().map(|column| column.read_as.clone()).collect::<Vec<_>>(), [Some(integer.clone()), Some(integer)]);
+    assert_eq!(
+        wanted.shape.columns.iter().map(|column| column.read_as.clone()).collect::<Vec<_>>(),
+        [Some(integer.clone()), Some(integer)]
+    );
 
     let listed = inspect(&connection(&mariadb)).await.unwrap();
     assert_eq!((listed.len(), listed[0].name.to_string()), (1, "everything".into()));
-    assert_eq!(listed[0].columns, opened.columns);
+    assert_eq!(listed[0].columns, opened.shape.columns);
 }
 
 #[tokio::test]

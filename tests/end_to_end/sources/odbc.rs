@@ -97,10 +97,10 @@ async fn every_type_is_read_exactly_or_refused_by_name() {
         ("b", "longvarbinary", &text, "00ff"),
         ("Größe \"x\"", "wvarchar(5)", &text, "odd"),
     ];
-    for ((name, native, read_as, _), column) in expected.iter().zip(&opened.columns) {
+    for ((name, native, read_as, _), column) in expected.iter().zip(&opened.shape.columns) {
         assert_eq!((*name, *native, Some(*read_as)), (column.name.as_str(), column.native.as_str(), column.read_as.as_ref()));
     }
-    let others = opened.columns.iter().skip(expected.len()).map(|column| (column.native.as_str(), column.read_as.as_ref()));
+    let others = opened.shape.columns.iter().skip(expected.len()).map(|column| (column.native.as_str(), column.read_as.as_ref()));
     assert_eq!(others.collect::<Vec<_>>(), [("time", None)]);
     let rows = shown(&opened.frame.collect().await.unwrap());
     assert_eq!(rows, [expected.map(|(.., value)| value.to_owned()).to_vec(), vec!["-".to_owned(); expected.len()]]);
@@ -108,7 +108,7 @@ async fn every_type_is_read_exactly_or_refused_by_name() {
 
     let listed = inspect(&connection(&postgres)).await.unwrap();
     let everything = listed.iter().find(|table| table.name.to_string() == "public.everything").unwrap();
-    assert_eq!(everything.columns, opened.columns);
+    assert_eq!(everything.columns, opened.shape.columns);
 
     // A day that is kept as a time, as Oracle keeps it.
     let day = "SELECT 1 AS id, timestamp '2024-02-29 00:00:00' AS day";

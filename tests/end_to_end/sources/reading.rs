@@ -155,11 +155,11 @@ async fn every_type_is_read_exactly_or_refused_by_name() {
         "numeric",
         "numeric(16,2)",
     ];
-    for ((name, native, read_as, _), column) in expected.iter().zip(&opened.columns) {
+    for ((name, native, read_as, _), column) in expected.iter().zip(&opened.shape.columns) {
         assert_eq!((*name, *native, *read_as), (column.name.as_str(), column.native.as_str(), &column.read_as));
     }
     let others: Vec<_> =
-        opened.columns.iter().skip(expected.len()).map(|column| (column.native.as_str(), column.read_as.as_ref())).collect();
+        opened.shape.columns.iter().skip(expected.len()).map(|column| (column.native.as_str(), column.read_as.as_ref())).collect();
     assert_eq!(others, refused.map(|native| (native, None)));
     let rows = shown(&opened.frame.collect().await.unwrap());
     assert_eq!(rows, [expected.map(|(.., value)| value.to_owned()).to_vec(), vec!["-".to_owned(); expected.len()]]);
@@ -167,7 +167,7 @@ async fn every_type_is_read_exactly_or_refused_by_name() {
 
     let listed = inspect(&connection(&postgres)).await.unwrap();
     let everything = listed.iter().find(|table| table.name.to_string() == "public.everything").unwrap();
-    assert_eq!(everything.columns, opened.columns);
+    assert_eq!(everything.columns, opened.shape.columns);
 }
 
 #[tokio::test]

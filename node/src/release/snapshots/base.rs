@@ -7,13 +7,13 @@ use std::time::Instant;
 use arrow::array::{ArrayRef, AsArray as _, BooleanArray, RecordBatch, UInt16Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::cast;
-use arrow::datatypes::{SchemaRef, UInt16Type, UInt64Type};
+use arrow::datatypes::{SchemaRef, UInt16Type};
 use concordat_policy::Refusal;
 
 use super::super::buckets::Buckets;
 use super::super::runs::Loaded;
 use super::made::{Snapshot, number};
-use crate::datasets::{Known, LeftOut, Parts, Stayed};
+use crate::datasets::{Known, LeftOut, Parts, Stayed, values};
 
 /// The snapshot before, and what it is of.
 pub(super) struct Before {
@@ -114,8 +114,8 @@ impl Base {
             }
             Taken::Versions(stayed) => {
                 let parts = parts.ok_or_else(missing)?;
-                let versions = parts.as_primitive_opt::<UInt64Type>().ok_or_else(missing)?.values();
-                let taken = BooleanBuffer::collect_bool(versions.len(), |row| versions.get(row).is_some_and(|of| stayed.holds(*of)));
+                let versions = parts.as_fixed_size_binary_opt().ok_or_else(missing)?;
+                let taken = values(versions).map(|version| stayed.holds(version)).collect();
                 Ok((parts, taken))
             }
         }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow::array::{Array as _, ArrayRef, AsArray as _, FixedSizeBinaryArray, RecordBatch, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::take_record_batch;
-use arrow::datatypes::{DataType, Field, Schema, UInt64Type};
+use arrow::datatypes::{DataType, Field, Schema};
 use concordat_policy::{ColumnType, Refusal};
 
 use super::super::partition::Partition;
@@ -21,7 +21,7 @@ use super::super::worker::Rules;
 use super::decide::Decided;
 use super::gather;
 use super::texts::{Meeting, Texts};
-use crate::datasets::{Apart, Versions, storage_type};
+use crate::datasets::{Apart, Versions, storage_type, values};
 
 /// In how many parts the rows are sorted that become one.
 pub(super) const PARTITIONS: u32 = 2;
@@ -162,13 +162,16 @@ impl Snapshot {
         self.apart.map(|_| self.piece(block, self.own() + self.columns.len())).transpose()
     }
 
-    /// The versions of its rows; `None` where it has none, or they do not tell rows apart. Blocks.
+    /// The versions of its rows; `None` where it has none, they are too many, or they do not tell rows apart. Blocks.
     pub(super) fn versions(&self) -> Result<Option<Versions>, Refusal> {
-        let mut all = Vec::new();
+        if self.rows() > Versions::MOST {
+            return Ok(None);
+        }
+        let mut all = Vec::with_capacity(self.rows());
         for block in &self.blocks {
             let Some(versions) = self.parts(block)? else { return Ok(None) };
-            let Some(versions) = versions.as_primitive_opt::<UInt64Type>() else { return Ok(None) };
-            all.extend_from_slice(versions.values());
+            let Some(versions) = versions.as_fixed_size_binary_opt() else { return Ok(None) };
+            all.extend(values(versions));
         }
         Ok(Versions::new(all))
     }

@@ -11,7 +11,7 @@ use super::base::{Base, Before};
 use super::gather::{self, Gatherer};
 use super::made::PARTITIONS;
 use super::{AGAIN, Failed, Kept, OUTDATED, PAUSE, Plan, SETTLES, SOON, Snapshot, Snapshots, Waiting, unsettled};
-use crate::datasets::{LeftOut, Scan};
+use crate::datasets::{LeftOut, Parts, Scan};
 use crate::release::buckets::Buckets;
 use crate::release::runs::{Runs, Sorted, Spill};
 use crate::release::worker::Rules;
@@ -71,14 +71,21 @@ impl Waiting {
                     return;
                 }
                 let passing = passing && (there || unasked);
-                let until = Instant::now() + if passing { SOON } else { AGAIN };
-                // Not again for each order; and what was not used for as long makes room.
-                let larger = seen.filter(|seen| refusal.code == Code::LimitExceeded && matches!(seen, Seen::Files(_)));
+                let mut freed = false;
+                if !passing {
+                    // What was not used for as long makes room, and what answers nobody.
+                    let mut kept = snapshots.kept();
+                    let before = kept.len();
+                    kept.retain(|kept| kept.used.elapsed() < AGAIN && kept.outdated.is_none());
+                    freed = kept.len() < before && refusal.code == Code::LimitExceeded;
+                }
+                let until = Instant::now() + if passing || freed { SOON } else { AGAIN };
+                // Not again for each order.
+                let larger = seen.filter(|seen| refusal.code == Code::LimitExceeded && matches!(seen, Seen::Files(_)) && !freed);
                 snapshots.failed().push(Failed { of: self.of.clone(), until, larger });
                 if passing {
                     tracing::warn!(dataset, agreement, cause, "a linked snapshot was not made again; it is tried later");
                 } else {
-                    snapshots.kept().retain(|kept| kept.used.elapsed() < AGAIN && kept.outdated.is_none());
                     tracing::warn!(dataset, agreement, cause, "no linked snapshot is kept; orders are sorted one by one");
                 }
             }
@@ -104,22 +111,38 @@ impl Waiting {
         let (snapshots, of) = (Arc::clone(&self.snapshots), self.of.clone());
         let before = blocking(move || Ok(required.and_then(|required| snapshots.before(&of, &required)))).await?;
         let whole = before.as_ref().map(|before| before.whole);
+        let (began, versions) = (Instant::now(), before.as_ref().is_some_and(|before| matches!(before.known.parts, Parts::Versions(_))));
         let scan = datasets.scan_apart(&recipe.selection(), streams(), before.as_ref().map(|before| &before.known)).await?;
         let seen = scan.seen.clone().filter(|seen| unsettled(seen).is_none());
         let seen = seen.ok_or_else(|| Refusal::internal("the files of this dataset change every few seconds"))?;
-        let (began, columns) = (Instant::now(), scan.columns.clone());
+        let shape = scan.shape.clone();
         let refused = |refusal| Unmade::Refused(Box::new(refusal), Some(seen.clone()));
-        let (snapshot, taken_over) = self.snapshots.sealed(scan, rules, before).await.map_err(refused)?;
+        let sealed = self.snapshots.sealed(scan, rules, before).await;
+        if sealed.is_err() && versions {
+            // Its versions may be why.
+            self.snapshots.forget(&self.of);
+        }
+        let (snapshot, taken_over) = sealed.map_err(refused)?;
         wanted().await?;
         // The source would be read twice for every order.
         let took = began.elapsed();
         if lasts.is_some_and(|lasts| took * 2 > lasts) {
-            return Err(Refusal::internal("it takes more than half of the time for which it would answer").into());
+            return Err(refused(Refusal::internal("it takes more than half of the time for which it would answer")));
         }
         let made = Made { rows: snapshot.rows(), taken_over, bytes: snapshot.bytes(), took };
         let (used, next) = (used.unwrap_or_else(Instant::now), Instant::now() + (took * PAUSE).min(OUTDATED / 2));
         let whole = whole.filter(|_| taken_over > 0).unwrap_or(began);
-        let kept = Kept { of: self.of.clone(), recipe, seen, columns, snapshot: Arc::new(snapshot), used, next, whole, outdated: None };
+        let kept = Kept {
+            of: self.of.clone(),
+            recipe,
+            seen: seen.clone(),
+            shape,
+            snapshot: Arc::new(snapshot),
+            used,
+            next,
+            whole,
+            outdated: None,
+        };
         self.snapshots.keep(kept);
         Ok(made)
     }

@@ -7,8 +7,8 @@ mod taking_over;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
-use arrow::array::{Array as _, AsArray as _, BooleanArray, Int64Array, PrimitiveArray, RecordBatch, StringArray};
-use arrow::datatypes::{ArrowPrimitiveType, Int32Type, Int64Type, SchemaRef, UInt16Type};
+use arrow::array::{Array as _, ArrayRef, AsArray as _, BooleanArray, Int64Array, RecordBatch, StringArray, UInt16Array};
+use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use concordat_audit::LogError;
@@ -55,19 +55,16 @@ fn scan(rows: &[Row], linked: bool, folder: &Path) -> Scan {
 
 /// The rows of several files, each with its number if it has one, in two streams.
 fn scan_of(files: &[(Option<u16>, &[Row])], linked: bool, folder: &Path) -> Scan {
-    let numbers: Vec<Option<Vec<u16>>> = files.iter().map(|(number, rows)| number.map(|number| vec![number; rows.len()])).collect();
-    let parts: Vec<_> = numbers.iter().zip(files).map(|(numbers, (_, rows))| (numbers.as_deref(), *rows)).collect();
-    scan_with::<UInt16Type>(&parts, linked, folder)
+    let numbers = |number: u16, rows: &[Row]| Arc::new(UInt16Array::from(vec![number; rows.len()])) as ArrayRef;
+    let parts: Vec<_> = files.iter().map(|(number, rows)| (number.map(|number| numbers(number, rows)), *rows)).collect();
+    scan_with(&parts, linked, folder)
 }
 
-/// Rows, with what tells each apart, if anything does.
-type Told<'a, T> = (Option<&'a [T]>, &'a [Row]);
-
-/// Rows in two streams.
-fn scan_with<T: ArrowPrimitiveType>(files: &[Told<'_, T::Native>], linked: bool, folder: &Path) -> Scan {
+/// Rows in two streams, with what tells each apart, if anything does.
+fn scan_with(files: &[(Option<ArrayRef>, &[Row])], linked: bool, folder: &Path) -> Scan {
     let parts = || {
         files.iter().flat_map(|(told, rows)| {
-            rows.chunks(997).zip(0..).map(move |(part, index)| (told.map(|told| told[997 * index..][..part.len()].to_vec()), part))
+            rows.chunks(997).zip(0..).map(move |(part, index)| (told.as_ref().map(|told| told.slice(997 * index, part.len())), part))
         })
     };
     let streams = [0, 1].map(|stream| {
@@ -83,7 +80,7 @@ fn scan_with<T: ArrowPrimitiveType>(files: &[Told<'_, T::Native>], linked: bool,
             }
             columns.extend([("number", Arc::new(numbers) as arrow::array::ArrayRef), ("text", Arc::new(texts))]);
             if let Some(told) = told {
-                columns.push((PART, Arc::new(PrimitiveArray::<T>::from_iter_values(told))));
+                columns.push((PART, told));
             }
             batches.push(RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true))).unwrap());
         }
@@ -99,7 +96,7 @@ fn scan_with<T: ArrowPrimitiveType>(files: &[Told<'_, T::Native>], linked: bool,
         seen: None,
         apart: None,
         left_out: LeftOut::Nothing,
-        columns: Vec::new(),
+        shape: Shape::default(),
         witness: Witness::of(Files { path: file, format: Format::Csv }),
     }
 }
@@ -361,7 +358,7 @@ async fn kept(world: &World, consent: &Consent, folder: &Path, ago: Duration) ->
         of: of(world, &rules(consent, false)),
         recipe: recipe(world),
         seen: of_no_files(),
-        columns: Vec::new(),
+        shape: Shape::default(),
         snapshot,
         used: Instant::now().checked_sub(ago).unwrap(),
         next: Instant::now(),

@@ -40,7 +40,7 @@ pub(super) async fn open(
     let (all, readable) = columns(&mut session, &from, declared).await?;
     let ending = Ending::default();
     let rows = Rows::new(connection, session, from, readable, ending.clone());
-    Ok(Found { columns: all, reading: Arc::new(rows), ending })
+    Ok(Found { columns: all, definition: None, reading: Arc::new(rows), ending })
 }
 
 /// What the user may do beside reading, as `SHOW GRANTS` lists it.

@@ -64,7 +64,7 @@ pub(super) async fn open(
     let (all, readable) = columns(described, declared);
     let ending = Ending::default();
     let rows = Rows::new(connection, session, from, readable, ending.clone());
-    Ok(Found { columns: all, reading: Arc::new(rows), ending })
+    Ok(Found { columns: all, definition: None, reading: Arc::new(rows), ending })
 }
 
 /// What the account may do beside reading, as far as its kind of database tells; and whether a statement could go on for ever.

@@ -45,6 +45,11 @@ pub(super) enum Form {
     Timestamp,
     /// A timestamp with time zone.
     Instant,
+    /// Either, as the microseconds since 2000 in which it is sent.
+    Microseconds {
+        /// Whether it has a time zone.
+        zoned: bool,
+    },
     Text,
 }
 
@@ -52,7 +57,7 @@ impl Form {
     pub(super) fn read_as(self) -> DataType {
         match self {
             Self::Boolean => DataType::Boolean,
-            Self::Int2 | Self::Int4 | Self::Int8 | Self::Whole => DataType::Int64,
+            Self::Int2 | Self::Int4 | Self::Int8 | Self::Whole | Self::Microseconds { .. } => DataType::Int64,
             Self::Float4 | Self::Float8 | Self::Numeric => DataType::Float64,
             Self::Date => DataType::Date32,
             Self::Timestamp | Self::Instant | Self::Text => DataType::Utf8,
@@ -100,13 +105,15 @@ pub(super) async fn columns(session: &mut Session, from: &str) -> Result<(Vec<So
     typed(&described, &types).ok_or(WireError::Protocol("the catalogue does not know a column's type"))
 }
 
-/// The column that changes with a row, as a number: of a time, its microseconds as PostgreSQL sends them. `None` where it is neither.
-pub(super) fn changed(name: &str, readable: &[Column]) -> Option<Column> {
-    let column = readable.iter().find(|column| column.name == name)?;
+/// The column that changes with a row, as a number. `None` where it is no whole number and no time of milliseconds at least: of two changes
+/// within a second one would be missed.
+pub(super) fn changed(name: &str, all: &[SourceColumn], readable: &[Column]) -> Option<Column> {
+    let native = &all.iter().find(|column| column.name == name)?.native;
+    let coarse = ["(0)", "(1)", "(2)"].iter().any(|precision| native.contains(precision));
     let select = sql::name(name);
-    let (form, compare) = match column.form {
-        form @ (Form::Int2 | Form::Int4 | Form::Int8) => (form, Some(select.clone())),
-        Form::Timestamp | Form::Instant => (Form::Int8, None),
+    let (form, compare) = match readable.iter().find(|column| column.name == name)?.form {
+        form @ (Form::Int2 | Form::Int4 | Form::Int8 | Form::Whole) => (form, Some(select.clone())),
+        form @ (Form::Timestamp | Form::Instant) if !coarse => (Form::Microseconds { zoned: form == Form::Instant }, None),
         _ => return None,
     };
     Some(Column { name: CHANGED.into(), form, select, compare })

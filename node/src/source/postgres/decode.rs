@@ -57,7 +57,9 @@ impl Decoder {
     pub(super) fn new(schema: SchemaRef, forms: &[Form]) -> Self {
         let builder = |form: &Form| match form {
             Form::Boolean => Builder::Boolean(BooleanBuilder::with_capacity(BATCH_ROWS)),
-            Form::Int2 | Form::Int4 | Form::Int8 | Form::Whole => Builder::Integer(*form, Int64Builder::with_capacity(BATCH_ROWS)),
+            Form::Int2 | Form::Int4 | Form::Int8 | Form::Whole | Form::Microseconds { .. } => {
+                Builder::Integer(*form, Int64Builder::with_capacity(BATCH_ROWS))
+            }
             Form::Float4 | Form::Float8 | Form::Numeric => Builder::Number(*form, Float64Builder::with_capacity(BATCH_ROWS)),
             Form::Date => Builder::Date(Date32Builder::with_capacity(BATCH_ROWS)),
             Form::Timestamp | Form::Instant | Form::Text => Builder::Text(*form, StringBuilder::with_capacity(BATCH_ROWS, BATCH_ROWS * 8)),

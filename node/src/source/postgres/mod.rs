@@ -45,6 +45,10 @@ const POWERS: &str = "SELECT CASE WHEN r.rolsuper THEN 'is a superuser' ELSE pg_
      AND pg_catalog.pg_has_role(r.oid, m.oid, 'MEMBER'))) END \
     FROM pg_catalog.pg_roles r WHERE r.rolname = current_user";
 
+/// What else can make a table's or a view's rows others than they were.
+const DEFINITION: &str = "SELECT pg_catalog.concat_ws('/', c.oid, c.relfilenode, c.relkind, c.relrowsecurity, pg_catalog.pg_get_viewdef(c.oid)) \
+    FROM pg_catalog.pg_class c";
+
 /// Opens the transaction in which it is read, and looks at the columns.
 pub(super) async fn open(
     settings: &Arc<Settings>,
@@ -55,12 +59,18 @@ pub(super) async fn open(
     let mut session = Session::begin(settings).await?;
     let from = from(relation);
     let (all, mut readable) = columns(&mut session, &from).await?;
-    let changed = changes.and_then(|changes| changed(&changes.column, &readable));
-    readable.extend(changed);
+    readable.extend(changes.and_then(|changes| changed(&changes.column, &all, &readable)));
+    let definition = match (changes, relation) {
+        (Some(_), Relation::Table(table)) => {
+            let oid = format!("{}::pg_catalog.regclass", quoted(&from_table(table)));
+            single(&session.ask(&format!("{DEFINITION} WHERE c.oid = {oid}")).await?)
+        }
+        _ => None,
+    };
     let utf8 = single(&session.ask("SELECT pg_catalog.current_setting('server_encoding')").await?).as_deref() == Some("UTF8");
     let ending = Ending::default();
     let rows = Rows::new(connection, session, from, readable, utf8, ending.clone());
-    Ok(Found { columns: all, reading: Arc::new(rows), ending })
+    Ok(Found { columns: all, definition, reading: Arc::new(rows), ending })
 }
 
 /// What the role may do beside reading.

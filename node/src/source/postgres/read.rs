@@ -1,4 +1,4 @@
-//! One transaction's table or query as something to read once.
+//! One transaction's table or query as something to read once, or first what changes with its rows.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,17 +58,13 @@ impl Rows {
     fn since(&self, filter: &Expr) -> Option<String> {
         let Expr::BinaryExpr(BinaryExpr { left, op: Operator::GtEq, right }) = filter else { return None };
         let (Expr::Column(column), Expr::Literal(ScalarValue::Int64(Some(since)), _)) = (&**left, &**right) else { return None };
-        let select = &self.column(CHANGED).filter(|_| column.name == CHANGED)?.select;
-        let time = self.columns.iter().find(|column| column.select == *select && column.name != CHANGED)?;
-        let (kind, zone) = match time.form {
-            Form::Timestamp => ("timestamp", ""),
-            Form::Instant => ("timestamptz", "Z"),
-            _ => return None,
-        };
-        // Of both microseconds are read, since 2000: the second may be before, and the engine looks again.
+        let changed = self.column(CHANGED).filter(|_| column.name == CHANGED)?;
+        let Form::Microseconds { zoned } = changed.form else { return None };
+        let (kind, zone) = if zoned { ("timestamptz", "Z") } else { ("timestamp", "") };
+        // From the second on in which it is: the engine looks again.
         let second = DateTime::from_timestamp(since.checked_add(EPOCH_MICROSECONDS)?.div_euclid(1_000_000), 0)?;
         let written = second.format("%Y-%m-%dT%H:%M:%S");
-        (1..=9999).contains(&second.year()).then(|| format!("({select} >= '{written}{zone}'::pg_catalog.{kind})"))
+        (1..=9999).contains(&second.year()).then(|| format!("({} >= '{written}{zone}'::pg_catalog.{kind})", changed.select))
     }
 
     fn statement(&self, wanted: &Wanted) -> String {

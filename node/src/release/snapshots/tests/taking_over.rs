@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use arrow::datatypes::UInt64Type;
+use arrow::array::{ArrayRef, FixedSizeBinaryArray};
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn files(folder: &Path, contents: &[(&str, &str)]) -> Vec<SourceFile> {
 }
 
 fn known(files: Vec<SourceFile>) -> Known {
-    Known { parts: Parts::Files(files), columns: Vec::new() }
+    Known { parts: Parts::Files(files), shape: Shape::default() }
 }
 
 fn files_of(known: &Known) -> Vec<SourceFile> {
@@ -101,15 +101,17 @@ async fn what_takes_over_rows_is_what_the_whole_source_makes() {
 }
 
 /// A snapshot of rows of a database, each with its version: of all of them, or of those that did not stay.
-async fn versioned(all: &[(u64, Row)], before: Option<Before>, consent: &Consent, folder: &Path) -> (Arc<Snapshot>, usize) {
+async fn versioned(all: &[(u128, Row)], before: Option<Before>, consent: &Consent, folder: &Path) -> (Arc<Snapshot>, usize) {
     let stayed = before.as_ref().map(|before| {
         let Parts::Versions(known) = &before.known.parts else { panic!("versions") };
         crate::datasets::Stayed::of(known, all.iter().map(|(version, _)| *version))
     });
-    let stays = |version: u64| stayed.as_ref().is_some_and(|stayed| stayed.holds(version));
-    let (versions, rows): (Vec<u64>, Vec<Row>) = all.iter().filter(|(version, _)| !stays(*version)).cloned().unzip();
+    let stays = |version: u128| stayed.as_ref().is_some_and(|stayed| stayed.holds(version));
+    let (versions, rows): (Vec<u128>, Vec<Row>) = all.iter().filter(|(version, _)| !stays(*version)).cloned().unzip();
+    let flat: Vec<u8> = versions.iter().flat_map(|version| version.to_be_bytes()).collect();
+    let versions = Arc::new(FixedSizeBinaryArray::new(16, arrow::buffer::Buffer::from_vec(flat), None)) as ArrayRef;
     let left_out = stayed.clone().map_or(LeftOut::Nothing, LeftOut::Versions);
-    let scan = Scan { apart: Some(Apart::Versions), left_out, ..scan_with::<UInt64Type>(&[(Some(&versions), &rows)], false, folder) };
+    let scan = Scan { apart: Some(Apart::Versions), left_out, ..scan_with(&[(Some(versions), &rows)], false, folder) };
     let snapshots = Snapshots::new(folder, 1 << 30, Some(0), 1 << 17);
     let (snapshot, taken_over) = snapshots.sealed(scan, rules(consent, false), before).await.unwrap();
     (Arc::new(snapshot), taken_over)
@@ -121,15 +123,15 @@ async fn rows_of_a_database_are_taken_over_that_are_as_they_were_and_the_deleted
     let consent = Consent::open(state.path(), name("dfe")).unwrap();
     object(&consent, 1..40);
     // Versions are spread as hashes are.
-    let version = |row: u64| row.wrapping_mul(0x9E37_79B9_7F4A_7C15).max(1);
-    let mut all: Vec<(u64, Row)> =
+    let version = |row: u64| u128::from(row.wrapping_mul(0x9E37_79B9_7F4A_7C15)) << 64 | u128::from(row);
+    let mut all: Vec<(u128, Row)> =
         (1..).map(version).zip(rows_of(0, 30_000, |row| Some(["north", "south"][(row % 2) as usize].into()))).collect();
     let (mut snapshot, mut taken_over) = versioned(&all, None, &consent, folder.path()).await;
     assert_eq!((taken_over, snapshot.rows()), (0, 30_000));
     for turn in 1..4u64 {
         let known = snapshot.versions().unwrap().unwrap();
         let before =
-            Before { snapshot, known: Known { parts: Parts::Versions(Arc::new(known)), columns: Vec::new() }, whole: Instant::now() };
+            Before { snapshot, known: Known { parts: Parts::Versions(Arc::new(known)), shape: Shape::default() }, whole: Instant::now() };
         // Some are deleted, some are changed, some are new.
         let count = all.len();
         all.drain(100..600);
@@ -155,7 +157,7 @@ async fn rows_of_a_database_are_taken_over_that_are_as_they_were_and_the_deleted
 async fn one_of_a_database_waits_for_the_next_to_take_over_its_rows_for_half_an_hour_and_a_day_in_all() {
     let [folder, state] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
     let (world, consent) = (World::new(), Consent::open(state.path(), name("dfe")).unwrap());
-    let all: Vec<(u64, Row)> = (1..).zip(some(2_000)).collect();
+    let all: Vec<(u128, Row)> = (1..).map(|row: u128| row << 64).zip(some(2_000)).collect();
     let of = of(&world, &rules(&consent, false));
     let (read, later) = (Seen::at(Duration::ZERO).unwrap(), || Seen::at(Duration::ZERO).unwrap());
     let ago = |time: Duration| Instant::now().checked_sub(time).unwrap();
@@ -418,7 +420,7 @@ async fn a_file_more_takes_less_time_than_all_of_them() {
         let known = before.as_ref().map(|before| &before.known);
         let scan = node.datasets.scan_apart(&recipe.selection(), crate::workers::streams(), known).await.unwrap();
         let Some(Seen::Files(files)) = scan.seen.clone() else { panic!("files") };
-        let known = Known { parts: Parts::Files(files), columns: scan.columns.clone() };
+        let known = Known { parts: Parts::Files(files), shape: scan.shape.clone() };
         let (snapshot, taken_over) = snapshots.sealed(scan, rules(), before).await.unwrap();
         (Before { snapshot: Arc::new(snapshot), known, whole: since }, taken_over, since.elapsed())
     };
