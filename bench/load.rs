@@ -6,7 +6,7 @@
 //!   time something new: answers a second, and how long half of them took at most and 99 in a hundred. Within the gateway's own limits, 8 queries run at a time.
 //! - **Hours**, as many minutes as `BENCH_MINUTES` says (default `0`: left out): four callers ask views of one department and of five, and what is refused,
 //!   and every half minute a department's file is changed, so that its snapshot is made anew. Memory of each process in the second sixth of
-//!   the time and in the last: the mean of what it had each second, for a program gives back once a minute what it does not use, and takes it
+//!   the time and in the last: the mean of what it had each second, for a program gives back every ten seconds what it does not use, and takes it
 //!   again.
 //!
 //! Fails where a view takes over 40 × the bare call; where 64 callers get less than four fifths of what fewer get, or their 99th percentile is

@@ -134,8 +134,8 @@ impl Server {
     }
 }
 
-/// How often memory is given back that nobody uses any more.
-const TIDY: Duration = Duration::from_secs(60);
+/// How often memory is given back that nobody uses any more: under load it is taken again within seconds, but not ever more of it.
+const TIDY: Duration = Duration::from_secs(10);
 
 /// Gives it back until the server has ended: calls of many sizes on many threads leave free pieces all over.
 async fn tidy(ended: CancellationToken) {
