@@ -66,8 +66,8 @@ pub enum Parts {
 pub enum LeftOut {
     /// All is read.
     Nothing,
-    /// Rows of these files, each with its number.
-    Files(HashMap<SourceFile, u16>),
+    /// Rows of files: by a file's number then, its number now, unless it is gone or changed.
+    Files(Vec<Option<u16>>),
     /// Rows of versions that are known and there yet.
     Versions(Stayed),
 }
@@ -131,16 +131,16 @@ impl Dataset {
         partitions: usize,
     ) -> Result<Told, SourceError> {
         let apart = (found.len() > 1).then_some(Apart::Files);
-        let known: HashSet<&SourceFile> = match known {
-            Some(Parts::Files(known)) => known.iter().collect(),
-            _ => HashSet::new(),
+        let numbers: HashMap<&SourceFile, u16> = found.iter().zip(0..).collect();
+        let then = match known {
+            Some(Parts::Files(known)) => known.as_slice(),
+            _ => &[],
         };
-        let (known, unread) = found.iter().zip(0u16..).partition::<Vec<_>, _>(|(file, _)| known.contains(file));
-        let left_out = match known.as_slice() {
-            [] => LeftOut::Nothing,
-            known => LeftOut::Files(known.iter().map(|(file, number)| ((*file).clone(), *number)).collect()),
-        };
-        let unread = unread.into_iter().map(|(file, number)| (file, apart.map(|_| number)));
+        let stayed: Vec<Option<u16>> = then.iter().map(|file| numbers.get(file).copied()).collect();
+        let known: HashSet<u16> = stayed.iter().flatten().copied().collect();
+        let unread = found.iter().zip(0u16..).filter(|(_, number)| !known.contains(number));
+        let unread = unread.map(|(file, number)| (file, apart.map(|_| number)));
+        let left_out = if known.is_empty() { LeftOut::Nothing } else { LeftOut::Files(stayed) };
         Ok(Told { streams: self.file_by_file(order, whole, files, unread.collect(), partitions).await?, apart, left_out })
     }
 

@@ -13,7 +13,7 @@ use concordat_policy::Refusal;
 use super::super::buckets::Buckets;
 use super::super::runs::Loaded;
 use super::made::{Snapshot, number};
-use crate::datasets::{Known, LeftOut, Parts, Stayed, values};
+use crate::datasets::{Known, LeftOut, values};
 
 /// The snapshot before, and what it is of.
 pub(super) struct Before {
@@ -26,17 +26,10 @@ pub(super) struct Before {
 /// Rows that are taken over.
 pub(crate) struct Base {
     snapshot: Arc<Snapshot>,
-    taken: Taken,
+    left_out: LeftOut,
     schema: SchemaRef,
     // By bucket.
     rows: Vec<u32>,
-}
-
-/// What is taken over.
-enum Taken {
-    /// By a file's number then: its number now, unless it is gone or changed.
-    Files(Vec<Option<u16>>),
-    Versions(Stayed),
 }
 
 /// A block, with what tells its rows apart now, and which of its rows are taken over.
@@ -47,15 +40,9 @@ pub(crate) struct BlockRows {
 }
 
 impl Base {
-    /// What a snapshot in the form of `schema` takes over: what its scan `left_out`; `None` where that is nothing. Blocks.
-    pub(super) fn new(before: &Before, left_out: LeftOut, schema: SchemaRef, buckets: &Buckets) -> Result<Option<Self>, Refusal> {
-        let taken = match (left_out, &before.known.parts) {
-            (LeftOut::Nothing, _) => return Ok(None),
-            (LeftOut::Files(now), Parts::Files(then)) => Taken::Files(then.iter().map(|file| now.get(file).copied()).collect()),
-            (LeftOut::Versions(stayed), Parts::Versions(_)) => Taken::Versions(stayed),
-            _ => return Err(Refusal::internal("a snapshot of another kind of source")),
-        };
-        let mut base = Self { snapshot: Arc::clone(&before.snapshot), taken, schema, rows: vec![0; buckets.len()] };
+    /// What a snapshot in the form of `schema` takes over of the one before: what its scan `left_out`. Blocks.
+    pub(super) fn new(snapshot: Arc<Snapshot>, left_out: LeftOut, schema: SchemaRef, buckets: &Buckets) -> Result<Self, Refusal> {
+        let mut base = Self { snapshot, left_out, schema, rows: vec![0; buckets.len()] };
         for index in 0..base.snapshot.blocks().len() {
             let block = base.block(index)?;
             let subjects = base.snapshot.subjects(block)?;
@@ -66,7 +53,7 @@ impl Base {
                 }
             }
         }
-        Ok(Some(base))
+        Ok(base)
     }
 
     /// How many rows a bucket has of it.
@@ -102,8 +89,9 @@ impl Base {
         let missing = || Refusal::internal("a snapshot that does not tell its rows apart");
         let block = self.block(index)?;
         let parts = self.snapshot.parts(block)?;
-        match &self.taken {
-            Taken::Files(numbers) => {
+        match &self.left_out {
+            LeftOut::Nothing => Err(missing()),
+            LeftOut::Files(numbers) => {
                 // One that is of a single file does not say so row by row.
                 let single = || (numbers.len() == 1).then(|| Arc::new(UInt16Array::from(vec![0; block.valid.len()])) as ArrayRef);
                 let parts = parts.or_else(single).ok_or_else(missing)?;
@@ -112,7 +100,7 @@ impl Base {
                 let taken = BooleanBuffer::collect_bool(then.len(), |row| then.get(row).and_then(now).is_some());
                 Ok((Arc::new(then.iter().map(|then| now(then).unwrap_or_default()).collect::<UInt16Array>()), taken))
             }
-            Taken::Versions(stayed) => {
+            LeftOut::Versions(stayed) => {
                 let parts = parts.ok_or_else(missing)?;
                 let versions = parts.as_fixed_size_binary_opt().ok_or_else(missing)?;
                 let taken = values(versions).map(|version| stayed.holds(version)).collect();

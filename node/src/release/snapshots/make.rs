@@ -158,10 +158,8 @@ impl Snapshots {
         let (room, place) = (Arc::clone(&self.room), self.folder.clone());
         blocking(move || {
             let read = sorted.all_rows();
-            if let Some(before) = before
-                && let Some(base) = Base::new(&before, left_out, gather::schema(&rules, apart), sorted.buckets())?
-            {
-                sorted.take_over(base);
+            if let Some(before) = before.filter(|_| !matches!(left_out, LeftOut::Nothing)) {
+                sorted.take_over(Base::new(before.snapshot, left_out, gather::schema(&rules, apart), sorted.buckets())?);
             }
             let taken_over = sorted.all_rows() - read;
             Ok((Snapshot::make(sorted, &rules, apart, freshness, &place, room)?, taken_over))

@@ -1,7 +1,5 @@
 //! What a snapshot takes over of the one before, when some of its files changed.
 
-use std::collections::HashMap;
-
 use arrow::array::{ArrayRef, FixedSizeBinaryArray};
 
 use super::*;
@@ -40,9 +38,9 @@ async fn sealed(
     let numbered = all.len() > 1;
     let unread = (0u16..).zip(all).filter(|(_, (file, _))| !known.contains(file));
     let unread: Vec<(Option<u16>, &[Row])> = unread.map(|(number, (_, rows))| (numbered.then_some(number), *rows)).collect();
-    let left_out = (0u16..).zip(all).filter(|(_, (file, _))| known.contains(file)).map(|(number, (file, _))| ((*file).clone(), number));
-    let left_out: HashMap<_, _> = left_out.collect();
-    let left_out = if left_out.is_empty() { LeftOut::Nothing } else { LeftOut::Files(left_out) };
+    let number = |known: &SourceFile| (0u16..).zip(all).find(|(_, (file, _))| *file == known).map(|(number, _)| number);
+    let left_out: Vec<Option<u16>> = known.iter().map(number).collect();
+    let left_out = if left_out.iter().any(Option::is_some) { LeftOut::Files(left_out) } else { LeftOut::Nothing };
     let scan = Scan { apart: numbered.then_some(Apart::Files), left_out, ..scan_of(&unread, linked, folder) };
     // Little memory: what is read goes to the disk.
     let snapshots = Snapshots::new(folder, 1 << 30, Some(0), 1 << 17);
