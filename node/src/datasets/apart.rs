@@ -90,6 +90,12 @@ fn chained(streams: Vec<SendableRecordBatchStream>) -> Option<SendableRecordBatc
     Some(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(streams).flatten())))
 }
 
+/// The same, whichever has something: what the engine deals out to several does not wait for its turn.
+fn together(streams: Vec<SendableRecordBatchStream>) -> Option<SendableRecordBatchStream> {
+    let schema = streams.first()?.schema();
+    Some(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::select_all(streams))))
+}
+
 /// A stream whose last column is of versions, without those that stayed. Fails at its end where the others are not those that were
 /// announced: what is read twice in one transaction need not be the same, of foreign tables or volatile functions.
 fn others(stream: SendableRecordBatchStream, stayed: Stayed, announced: Sum) -> SendableRecordBatchStream {
@@ -204,7 +210,7 @@ impl Dataset {
             return Ok(Told { streams: self.streams(order, frame, Some(version())).await?, apart, left_out: LeftOut::Nothing });
         };
         let streams = self.streams(order, frame.filter(ident(CHANGED).gt_eq(lit(since)))?, Some(version())).await?;
-        let streams = chained(streams).map(|stream| others(stream, stayed.clone(), announced)).into_iter().collect();
+        let streams = together(streams).map(|stream| others(stream, stayed.clone(), announced)).into_iter().collect();
         Ok(Told { streams, apart, left_out: LeftOut::Versions(stayed) })
     }
 }

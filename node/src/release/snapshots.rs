@@ -23,7 +23,7 @@
 //!   others from this one ([`base`]), which answers nobody any more and is let go of after half an hour. That one is made when the files
 //!   have settled and the node rests, without an order, as long as orders asked for it within a day, and each in a tenth of the time at most.
 //! - The next one of a database whose department says what changes with a row takes over rows whose keys and changes are as they were, in
-//!   one reading with those that are not; twice a day it is made of all rows. It is made after an order only.
+//!   one transaction with those that are not; twice a day it is made of all rows. It is made after an order only.
 
 mod base;
 mod choose;
@@ -150,7 +150,7 @@ struct Kept {
     /// Before when it is not made again without one.
     next: Instant,
     /// When one was last made that took over nothing.
-    whole: Instant,
+    whole: Seen,
     /// Since when its source is no longer as it was.
     outdated: Option<Instant>,
 }
@@ -206,7 +206,8 @@ impl Kept {
 
     /// Whether it knows of each row which version it is, and rows may be told by that yet.
     fn tells_versions(&self) -> bool {
-        self.snapshot.apart == Some(Apart::Versions) && self.whole.elapsed() < WHOLE
+        let earliest = Seen::at(WHOLE);
+        self.snapshot.apart == Some(Apart::Versions) && earliest.is_some_and(|earliest| self.whole.answers(&earliest))
     }
 
     /// Whether it is to be made again without an order.
@@ -367,7 +368,7 @@ impl Snapshots {
     fn before(&self, of: &Of, now: &Seen) -> Option<Before> {
         let kept = self.kept();
         let found = kept.iter().find(|kept| kept.of == *of)?;
-        let (snapshot, whole, shape) = (Arc::clone(&found.snapshot), found.whole, found.shape.clone());
+        let (snapshot, whole, shape) = (Arc::clone(&found.snapshot), found.whole.clone(), found.shape.clone());
         // The next is larger as its files are.
         let (files, next) = match (&found.seen, now) {
             (Seen::Files(then), Seen::Files(now)) if found.tells_apart(then) => {
@@ -378,12 +379,13 @@ impl Snapshots {
             _ => return None,
         };
         drop(kept);
-        let room = || u128::from(self.room.taken.load(Ordering::Acquire)) + next <= u128::from(self.room.most);
+        let room = u128::from(self.room.taken.load(Ordering::Acquire)) + next <= u128::from(self.room.most);
         let parts = match files {
+            _ if !room => None,
             Some(files) => Some(Parts::Files(files)),
             None => snapshot.versions().ok().flatten().map(|versions| Parts::Versions(Arc::new(versions))),
         };
-        if parts.is_none() && !snapshot.is_broken() {
+        if parts.is_none() && room && !snapshot.is_broken() {
             let (dataset, most) = (of.dataset.as_str(), Versions::MOST);
             tracing::warn!(
                 dataset,
@@ -391,7 +393,7 @@ impl Snapshots {
                 "snapshots are read whole: a row has no key or no change, two have one key, or they are too many"
             );
         }
-        let Some(parts) = parts.filter(|_| room() && !snapshot.is_broken()) else {
+        let Some(parts) = parts.filter(|_| !snapshot.is_broken()) else {
             self.forget(of);
             return None;
         };

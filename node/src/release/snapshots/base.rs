@@ -2,7 +2,6 @@
 //! pseudonymous and sorted again.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use arrow::array::{ArrayRef, AsArray as _, BooleanArray, RecordBatch, UInt16Array};
 use arrow::buffer::BooleanBuffer;
@@ -14,13 +13,14 @@ use super::super::buckets::Buckets;
 use super::super::runs::Loaded;
 use super::made::{Snapshot, number};
 use crate::datasets::{Known, LeftOut, values};
+use crate::source::Seen;
 
 /// The snapshot before, and what it is of.
 pub(super) struct Before {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) known: Known,
     /// When a snapshot was last made that took over nothing.
-    pub(super) whole: Instant,
+    pub(super) whole: Seen,
 }
 
 /// Rows that are taken over.

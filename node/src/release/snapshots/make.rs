@@ -25,6 +25,8 @@ enum Unmade {
     Unwanted,
     /// Of the source as it was seen, unless it was not.
     Refused(Box<Refusal>, Option<Seen>),
+    /// While rows of a database were taken over: all of them may be readable.
+    TakingOver(Box<Refusal>),
 }
 
 /// What was made.
@@ -61,6 +63,11 @@ impl Waiting {
                 tracing::info!(dataset, agreement, rows, taken_over, bytes, milliseconds, "a linked snapshot was made");
             }
             Err(Unmade::Unwanted) => drop(snapshots.forget(&self.of)),
+            Err(Unmade::TakingOver(refusal)) => {
+                snapshots.forget(&self.of);
+                let cause = refusal.operator.as_deref().unwrap_or(&refusal.message);
+                tracing::warn!(dataset, agreement, cause, "a linked snapshot was not made again; the next takes over nothing");
+            }
             Err(Unmade::Refused(refusal, seen)) => {
                 let cause = refusal.operator.as_deref().unwrap_or(&refusal.message);
                 // Of a source that changes or cannot be read yet, what there is can be taken over another time; else it may be why.
@@ -72,16 +79,16 @@ impl Waiting {
                 }
                 let passing = passing && (there || unasked);
                 let mut freed = false;
-                if !passing {
-                    // What was not used for as long makes room, and what answers nobody.
+                // Not the source was at fault: what was not used for as long makes room, and what answers nobody.
+                if !passing && !matches!(refusal.code, Code::NodeFaulty | Code::NodeUnavailable) {
                     let mut kept = snapshots.kept();
                     let before = kept.len();
                     kept.retain(|kept| kept.used.elapsed() < AGAIN && kept.outdated.is_none());
-                    freed = kept.len() < before && refusal.code == Code::LimitExceeded;
+                    freed = kept.len() < before;
                 }
                 let until = Instant::now() + if passing || freed { SOON } else { AGAIN };
                 // Not again for each order.
-                let larger = seen.filter(|seen| refusal.code == Code::LimitExceeded && matches!(seen, Seen::Files(_)) && !freed);
+                let larger = seen.filter(|seen| refusal.code == Code::LimitExceeded && matches!(seen, Seen::Files(_)));
                 snapshots.failed().push(Failed { of: self.of.clone(), until, larger });
                 if passing {
                     tracing::warn!(dataset, agreement, cause, "a linked snapshot was not made again; it is tried later");
@@ -110,7 +117,8 @@ impl Waiting {
         }
         let (snapshots, of) = (Arc::clone(&self.snapshots), self.of.clone());
         let before = blocking(move || Ok(required.and_then(|required| snapshots.before(&of, &required)))).await?;
-        let whole = before.as_ref().map(|before| before.whole);
+        let whole = before.as_ref().map(|before| before.whole.clone());
+        let now = Seen::at(Duration::ZERO);
         let (began, versions) = (Instant::now(), before.as_ref().is_some_and(|before| matches!(before.known.parts, Parts::Versions(_))));
         let scan = datasets.scan_apart(&recipe.selection(), streams(), before.as_ref().map(|before| &before.known)).await?;
         let seen = scan.seen.clone().filter(|seen| unsettled(seen).is_none());
@@ -118,11 +126,8 @@ impl Waiting {
         let shape = scan.shape.clone();
         let refused = |refusal| Unmade::Refused(Box::new(refusal), Some(seen.clone()));
         let sealed = self.snapshots.sealed(scan, rules, before).await;
-        if sealed.is_err() && versions {
-            // Its versions may be why.
-            self.snapshots.forget(&self.of);
-        }
-        let (snapshot, taken_over) = sealed.map_err(refused)?;
+        let failed = |refusal| if versions { Unmade::TakingOver(Box::new(refusal)) } else { refused(refusal) };
+        let (snapshot, taken_over) = sealed.map_err(failed)?;
         wanted().await?;
         // The source would be read twice for every order.
         let took = began.elapsed();
@@ -131,7 +136,7 @@ impl Waiting {
         }
         let made = Made { rows: snapshot.rows(), taken_over, bytes: snapshot.bytes(), took };
         let (used, next) = (used.unwrap_or_else(Instant::now), Instant::now() + (took * PAUSE).min(OUTDATED / 2));
-        let whole = whole.filter(|_| taken_over > 0).unwrap_or(began);
+        let whole = whole.filter(|_| taken_over > 0).or(now).ok_or_else(|| Refusal::internal("no clock"))?;
         let kept = Kept {
             of: self.of.clone(),
             recipe,
@@ -154,11 +159,12 @@ impl Snapshots {
         let (rules, share) = (Arc::new(rules), self.memory / scan.streams.len().max(1));
         let (freshness, apart) = (scan.freshness, scan.apart);
         let left_out = std::mem::replace(&mut scan.left_out, LeftOut::Nothing);
+        let before = before.filter(|_| !matches!(left_out, LeftOut::Nothing));
         let mut sorted = self.sorted(scan, &rules, share).await?;
         let (room, place) = (Arc::clone(&self.room), self.folder.clone());
         blocking(move || {
             let read = sorted.all_rows();
-            if let Some(before) = before.filter(|_| !matches!(left_out, LeftOut::Nothing)) {
+            if let Some(before) = before {
                 sorted.take_over(Base::new(before.snapshot, left_out, gather::schema(&rules, apart), sorted.buckets())?);
             }
             let taken_over = sorted.all_rows() - read;

@@ -362,7 +362,7 @@ async fn kept(world: &World, consent: &Consent, folder: &Path, ago: Duration) ->
         snapshot,
         used: Instant::now().checked_sub(ago).unwrap(),
         next: Instant::now(),
-        whole: Instant::now(),
+        whole: Seen::at(Duration::ZERO).unwrap(),
         outdated: None,
     }
 }

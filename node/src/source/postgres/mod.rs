@@ -45,8 +45,15 @@ const POWERS: &str = "SELECT CASE WHEN r.rolsuper THEN 'is a superuser' ELSE pg_
      AND pg_catalog.pg_has_role(r.oid, m.oid, 'MEMBER'))) END \
     FROM pg_catalog.pg_roles r WHERE r.rolname = current_user";
 
-/// What else can make a table's or a view's rows others than they were.
-const DEFINITION: &str = "SELECT pg_catalog.concat_ws('/', c.oid, c.relfilenode, c.relkind, c.relrowsecurity, pg_catalog.pg_get_viewdef(c.oid)) \
+/// What else can make a table's or a view's rows others than they were: where it and its partitions lie, its columns with what they have
+/// where nothing was written, and its query.
+const DEFINITION: &str = "SELECT pg_catalog.concat_ws('/', c.oid, c.relfilenode, c.relkind, c.relrowsecurity, pg_catalog.pg_get_viewdef(c.oid), \
+    (SELECT pg_catalog.md5(pg_catalog.string_agg(pg_catalog.to_jsonb(a)::text, ',' ORDER BY a.attnum)) \
+     FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid), \
+    (SELECT pg_catalog.string_agg(pg_catalog.pg_get_expr(d.adbin, d.adrelid), ',' ORDER BY d.adnum) \
+     FROM pg_catalog.pg_attrdef d WHERE d.adrelid = c.oid), \
+    (SELECT pg_catalog.string_agg(p.oid::text || ':' || p.relfilenode::text, ',' ORDER BY p.oid) \
+     FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class p ON p.oid = i.inhrelid WHERE i.inhparent = c.oid)) \
     FROM pg_catalog.pg_class c";
 
 /// Opens the transaction in which it is read, and looks at the columns.

@@ -11,6 +11,10 @@ fn files(folder: &Path, contents: &[(&str, &str)]) -> Vec<SourceFile> {
     Files { path: folder.to_owned(), format: Format::Csv }.files().unwrap()
 }
 
+fn at_present() -> Seen {
+    Seen::at(Duration::ZERO).unwrap()
+}
+
 fn known(files: Vec<SourceFile>) -> Known {
     Known { parts: Parts::Files(files), shape: Shape::default() }
 }
@@ -80,7 +84,7 @@ async fn what_takes_over_rows_is_what_the_whole_source_makes() {
         ];
         for (turn, (then, now, expected)) in turns.iter().enumerate() {
             let first = sealed(then, None, linked, &consent, folder.path()).await.0;
-            let before = Before { snapshot: first, known: of(then), whole: Instant::now() };
+            let before = Before { snapshot: first, known: of(then), whole: at_present() };
             let (second, taken_over) = sealed(now, Some(before), linked, &consent, folder.path()).await;
             let all: Vec<Row> = now.iter().flat_map(|(_, rows)| rows.iter().cloned()).collect();
             assert_eq!((taken_over, second.rows()), (*expected, all.len()), "linked {linked}, many {many}, turn {turn}");
@@ -89,7 +93,7 @@ async fn what_takes_over_rows_is_what_the_whole_source_makes() {
             assert!(rows(&kept) == rows(&left), "linked {linked}, many {many}, turn {turn}");
             assert!(counts.invalid_identifiers > 0 && counts.without_consent > 0 && counts.released > 1_000);
             // And the next takes over of this one.
-            let before = Before { snapshot: Arc::clone(&second), known: of(now), whole: Instant::now() };
+            let before = Before { snapshot: Arc::clone(&second), known: of(now), whole: at_present() };
             let (third, taken_over) = sealed(now, Some(before), linked, &consent, folder.path()).await;
             assert_eq!(taken_over, all.len());
             let [_, (again, ..)] = both_ways(&all, &consent, &third, linked, 3).await;
@@ -129,7 +133,7 @@ async fn rows_of_a_database_are_taken_over_that_are_as_they_were_and_the_deleted
     for turn in 1..4u64 {
         let known = snapshot.versions().unwrap().unwrap();
         let before =
-            Before { snapshot, known: Known { parts: Parts::Versions(Arc::new(known)), shape: Shape::default() }, whole: Instant::now() };
+            Before { snapshot, known: Known { parts: Parts::Versions(Arc::new(known)), shape: Shape::default() }, whole: at_present() };
         // Some are deleted, some are changed, some are new.
         let count = all.len();
         all.drain(100..600);
@@ -152,20 +156,21 @@ async fn rows_of_a_database_are_taken_over_that_are_as_they_were_and_the_deleted
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_of_a_database_waits_for_the_next_to_take_over_its_rows_for_half_an_hour_and_a_day_in_all() {
+async fn one_of_a_database_waits_for_the_next_to_take_over_its_rows_for_half_an_hour_and_half_a_day_in_all() {
     let [folder, state] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
     let (world, consent) = (World::new(), Consent::open(state.path(), name("dfe")).unwrap());
     let all: Vec<(u128, Row)> = (1..).map(|row: u128| row << 64).zip(some(2_000)).collect();
     let of = of(&world, &rules(&consent, false));
     let (read, later) = (Seen::at(Duration::ZERO).unwrap(), || Seen::at(Duration::ZERO).unwrap());
     let ago = |time: Duration| Instant::now().checked_sub(time).unwrap();
+    let whole = |time: Duration| Seen::at(time).unwrap();
     let second = Duration::from_secs(1);
     for (versions, whole, outdated, room, kept_yet, taken) in [
-        (true, ago(WHOLE - second), ago(OUTDATED - second), 2, true, true),
-        (true, ago(WHOLE), ago(second), 2, false, false),
-        (true, ago(second), ago(OUTDATED), 2, false, false),
-        (true, ago(second), ago(second), 1, true, false),
-        (false, ago(second), ago(second), 2, false, false),
+        (true, whole(WHOLE - second), ago(OUTDATED - second), 2, true, true),
+        (true, whole(WHOLE), ago(second), 2, false, false),
+        (true, whole(second), ago(OUTDATED), 2, false, false),
+        (true, whole(second), ago(second), 1, true, false),
+        (false, whole(second), ago(second), 2, false, false),
     ] {
         let snapshot = if versions {
             versioned(&all, None, &consent, folder.path()).await.0
@@ -420,13 +425,14 @@ async fn a_file_more_takes_less_time_than_all_of_them() {
         let Some(Seen::Files(files)) = scan.seen.clone() else { panic!("files") };
         let known = Known { parts: Parts::Files(files), shape: scan.shape.clone() };
         let (snapshot, taken_over) = snapshots.sealed(scan, rules(), before).await.unwrap();
-        (Before { snapshot: Arc::new(snapshot), known, whole: since }, taken_over, since.elapsed())
+        (Before { snapshot: Arc::new(snapshot), known, whole: at_present() }, taken_over, since.elapsed())
     };
     let Before { snapshot, known, whole } = make(None).await.0;
     write(12).await;
     for _ in 0..3 {
         let (all, none, took) = make(None).await;
-        let (_, taken_over, more) = make(Some(Before { snapshot: Arc::clone(&snapshot), known: known.clone(), whole })).await;
+        let (_, taken_over, more) =
+            make(Some(Before { snapshot: Arc::clone(&snapshot), known: known.clone(), whole: whole.clone() })).await;
         assert_eq!((none, taken_over, all.snapshot.rows()), (0, 12 * ROWS, 13 * ROWS));
         let share = more.as_secs_f64() / took.as_secs_f64();
         println!("one file of thirteen, {} rows each: {more:.2?}; all of them {took:.2?}: {share:.2} ×", ROWS);
