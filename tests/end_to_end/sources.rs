@@ -324,17 +324,20 @@ async fn check_refuses_types_by_name_and_tells_of_rights_that_a_reader_does_not_
     assert!(sound && !text.contains("role 'reader'"), "{text}");
 
     let plain = std::fs::read_to_string(&config).unwrap();
+    let parsed: toml::Value = toml::from_str(&plain).unwrap();
+    let identifier = parsed["dataset"][0]["identifier"]["column"].as_str().unwrap();
     for (changes, found) in [
-        ("snapshot_minutes = 1\nchanges = { key = \"ni_number\", column = \"months_claiming\" }", None),
+        ("snapshot_minutes = 1\nchanges = { key = \"IDENTIFIER\", column = \"months_claiming\" }", None),
         ("snapshot_minutes = 1\nchanges = { key = \"id\", column = \"id\" }", Some("tells it from no other")),
-        ("changes = { key = \"ni_number\", column = \"months_claiming\" }", Some("changes are of use to snapshots only")),
+        ("changes = { key = \"IDENTIFIER\", column = \"months_claiming\" }", Some("changes are of use to snapshots only")),
         (
-            "snapshot_minutes = 1\nchanges = { key = \"ni_number\", column = \"claiming\" }",
+            "snapshot_minutes = 1\nchanges = { key = \"IDENTIFIER\", column = \"claiming\" }",
             Some("no column 'claiming' that is a whole number of at most 18 digits"),
         ),
         ("snapshot_minutes = 1\nchanges = { key = \"claiming\", column = \"months_claiming\" }", Some("no column 'claiming' that is text")),
         ("snapshot_minutes = 1\nchanges = { key = \"id\", column = \"changed\" }", Some("no column 'id' that is text")),
     ] {
+        let changes = changes.replace("IDENTIFIER", identifier);
         std::fs::write(&config, plain.replacen("connection = \"office\"", &format!("connection = \"office\"\n{changes}"), 1)).unwrap();
         let (sound, text) = check();
         assert!(sound == found.is_none() && found.is_none_or(|found| text.contains(found)), "{changes}: {text}");
