@@ -20,7 +20,7 @@ use super::versions::{self, Compared, Comparison, Stayed, Sum, Versions};
 use super::{Dataset, Selection};
 use crate::source::{CHANGED, Changes, Files, Shape, SourceError, SourceFile, session};
 
-/// The column of a scan that tells rows apart. No dataset has one of this name.
+/// The last column of a scan that tells rows apart, of the type that [`Apart`] says; never null. No dataset has one of this name.
 pub const PART: &str = "part of the source";
 /// The most files that are told apart.
 const PARTS: usize = 4_096;
@@ -28,9 +28,9 @@ const PARTS: usize = 4_096;
 /// By what rows are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Apart {
-    /// By their file's place among all.
+    /// By their file's place among all: `UInt16`.
     Files,
-    /// By their version.
+    /// By their version: `FixedSizeBinary(16)`, see [`versions::values`].
     Versions,
 }
 

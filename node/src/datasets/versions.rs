@@ -56,12 +56,13 @@ fn changed(version: u128) -> i64 {
     (version as u64).cast_signed()
 }
 
-/// The versions in a column.
+/// The versions in a column [`super::PART`]: 16 bytes each, the hash of the key and then the change, both as their highest bytes first. A
+/// null, or another length, is of no row that can be told apart.
 pub fn values(versions: &FixedSizeBinaryArray) -> impl Iterator<Item = u128> + '_ {
     versions.iter().map(|version| version.and_then(|version| version.try_into().ok()).map_or(of(NONE, 0), u128::from_be_bytes))
 }
 
-/// The versions of all rows that were read.
+/// The versions of all rows that were read, by the hashes of their keys, of which none is there twice.
 pub struct Versions {
     sorted: Vec<u128>,
     // Where those begin whose keys have the same first bits, and the end.
@@ -115,7 +116,7 @@ fn range(key: u64, shift: u32) -> usize {
     key.checked_shr(shift).unwrap_or(0) as usize
 }
 
-/// Those that were found again.
+/// The versions of rows that were known and are there yet, key and change.
 #[derive(Clone)]
 pub struct Stayed {
     known: Arc<Versions>,

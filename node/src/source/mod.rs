@@ -231,7 +231,7 @@ pub struct Changes {
     pub column: String,
 }
 
-/// What stands in the column that changes, in a frame: a number, or microseconds. No column of a source has a NUL in its name.
+/// What stands in the column that changes, in a frame: a number, or the microseconds since 2000 of a time. No column of a source has a NUL in its name.
 pub const CHANGED: &str = "\0changed";
 
 /// The type that the configuration wants for a column of the source, by the column's name there: for sources whose own types

@@ -249,7 +249,7 @@ async fn it_takes_less_time_than_all_rows() {
     let [(rows, whole), (stayed, next)] = taken_over(1_400_000).await;
     let share = next as f64 / whole as f64;
     println!("of {rows} rows {stayed} stayed: {next} ms, all of them {whole} ms: {share:.2} ×");
-    assert!(share < 1.0);
+    assert!(share < 0.9);
 }
 
 /// The rows of a snapshot of all claims, those that the next one took over, and how many milliseconds either took.
