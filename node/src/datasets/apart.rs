@@ -30,7 +30,7 @@ const PARTS: usize = 4_096;
 pub enum Apart {
     /// By their file's place among all: `UInt16`.
     Files,
-    /// By their version: `FixedSizeBinary(16)`, see [`versions::values`].
+    /// By their version: `FixedSizeBinary(16)`, see [`values`](super::values).
     Versions,
 }
 
